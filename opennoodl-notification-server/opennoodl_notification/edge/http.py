@@ -1,0 +1,101 @@
+"""HTTP on the WebSocket's port: health, metrics, a word to people, and a clear no to the rest."""
+
+from http import HTTPStatus
+from time import monotonic
+
+import msgspec
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
+
+from .application import Application
+from .connection import ALLOW, Connection
+
+JSON = "application/json"
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Http:
+    """Answers plain requests, and decides which handshakes go on.
+
+    Args:
+        app: whose health, metrics and paths are answered.
+        version: of the package, for ``/health``.
+    """
+
+    def __init__(self, app: Application, version: str) -> None:
+        self.app = app
+        self.version = version
+        self.draining = False
+        self._started = monotonic()
+
+    def request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Return the answer to `request`, or None when it is a handshake to go on with."""
+        assert isinstance(connection, Connection)
+        path = request.path.partition("?")[0]
+        connection.path = path
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
+            response = connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
+            response.headers["Allow"] = ALLOW
+            return response
+        if request.method == "OPTIONS":
+            response = connection.respond(HTTPStatus.NO_CONTENT, "")
+            del response.headers["Content-Type"], response.headers["Content-Length"]
+            return response
+        if request.headers.get_all("Upgrade"):
+            return self._handshake(connection, path)
+        response = self._page(connection, path)
+        if request.method == "HEAD":
+            response.body = b""  # Content-Length keeps saying what GET would send
+        return response
+
+    def response(self, connection: ServerConnection, _request: Request, response: Response) -> None:
+        """Count the outcome of a handshake."""
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.app.metrics.handshakes["accepted"] += 1
+            self.app.metrics.open_connections += 1
+            self.app.metrics.total_connections += 1
+        elif connection.protocol.accept_called:
+            self.app.metrics.handshakes["invalid"] += 1
+
+    def _handshake(self, connection: Connection, path: str) -> Response | None:
+        metrics, limit = self.app.metrics, self.app.settings.max_connections
+        if self.draining:
+            metrics.handshakes["draining"] += 1
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is shutting down.\n")
+        if limit and metrics.open_connections >= limit:
+            metrics.handshakes["at-capacity"] += 1
+            response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is full; try again later.\n")
+            response.headers["Retry-After"] = "10"
+            return response
+        refusal = self.app.refusal(path)
+        if refusal is not None:
+            metrics.handshakes["refused"] += 1
+            return connection.respond(HTTPStatus.NOT_FOUND, refusal + "\n")
+        return None
+
+    def _page(self, connection: Connection, path: str) -> Response:
+        if path == "/health":
+            status = HTTPStatus.SERVICE_UNAVAILABLE if self.draining else HTTPStatus.OK
+            health = {
+                "status": "draining" if self.draining else "healthy",
+                "version": self.version,
+                "uptime": int(monotonic() - self._started),
+                **self.app.health(),
+            }
+            return self._typed(connection, status, msgspec.json.encode(health), JSON)
+        if path == "/metrics":
+            return self._typed(connection, HTTPStatus.OK, self.app.metrics.text(), METRICS)
+        answer = self.app.page(connection, path)
+        if answer is not None:
+            return self._typed(connection, answer[0], msgspec.json.encode(answer[1]), JSON)
+        if path == "/":
+            text = f"{self.app.title} {self.version}\n\n{self.app.about}\n\nMore: /health and /metrics\n"
+            return connection.respond(HTTPStatus.OK, text)
+        return connection.respond(HTTPStatus.NOT_FOUND, "There is only /, /health and /metrics here.\n")
+
+    def _typed(self, connection: Connection, status: HTTPStatus, body: bytes, kind: str) -> Response:
+        response = connection.respond(status, "")
+        response.body = body
+        del response.headers["Content-Type"], response.headers["Content-Length"]
+        response.headers.update({"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"})
+        return response

@@ -1,0 +1,156 @@
+"""The service: one server's life from start to drain."""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.server import ServerProtocol
+
+from .application import Application, StartError
+from .connection import CLOSE_TIMEOUT, CloseConnection, Connection, EdgeProtocol
+from .http import Http
+from .logs import configure
+from .settings import EdgeSettings, S, SettingError, load
+
+OPEN_TIMEOUT = 10.0
+"""Seconds that a client has for its handshake."""
+DRAIN_TIMEOUT = 4.0
+"""Seconds that clients have to leave; with the flush after it, under Fly's default of 5 to exit."""
+
+log = structlog.get_logger()
+
+
+class Service:
+    """Listens, keeps the connections alive, and drains.
+
+    Args:
+        app: what is served.
+        version: of the package.
+        port: to listen on; 0 takes any free one.
+    """
+
+    def __init__(self, app: Application, version: str, port: int) -> None:
+        self.app = app
+        self.http = Http(app, version)
+        self.port = port
+        self.connections: set[Connection] = set()
+        self._server: Server | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the application and listen.
+
+        Raises:
+            StartError: the application cannot start, or the address cannot be listened on.
+        """
+        await self.app.start()
+        settings = self.app.settings
+        try:
+            self._server = await serve(
+                self._handle,
+                settings.host,
+                self.port,
+                create_connection=self._connection,  # type: ignore[arg-type]  # any factory will do
+                process_request=self.http.request,
+                process_response=self.http.response,
+                server_header=None,
+                compression=None,
+                open_timeout=OPEN_TIMEOUT,
+                ping_interval=None,
+                close_timeout=CLOSE_TIMEOUT,
+                max_size=self.app.max_message_size or None,
+                logger=logging.getLogger("websockets.server"),
+            )
+        except OSError as error:
+            await self.app.stop()
+            taken = error.errno == errno.EADDRINUSE
+            why = "it is already in use; set PORT to a free one" if taken else os.strerror(error.errno or 0)
+            raise StartError(f"cannot listen on {settings.host} port {self.port}: {why}") from None
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+        if settings.heartbeat_interval:
+            self._heartbeat = asyncio.create_task(self._beat(settings.heartbeat_interval / 1000))
+        log.info("listening", host=settings.host, port=self.port, version=self.http.version)
+
+    async def stop(self) -> None:
+        """Drain: refuse newcomers, close everybody with 1001, flush, stop listening."""
+        assert self._server is not None
+        log.info("draining", connections=len(self.connections))
+        self.http.draining = True
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        for connection in list(self.connections):
+            connection.end(1001, "This server is going away. Connect again.")
+        if self._server.handler_tasks:
+            await asyncio.wait(self._server.handler_tasks, timeout=DRAIN_TIMEOUT)
+        for connection in list(self.connections):
+            connection.abort()
+        self._server.close()
+        for task in list(self._server.handler_tasks):
+            task.cancel()
+        await self.app.stop()
+        log.info("stopped")
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, Connection)
+        self.connections.add(connection)
+        try:
+            await self.app.open(connection)
+            connection.take()
+            if self.http.draining:
+                connection.end(1001, "This server is going away. Connect again.")
+        except CloseConnection as close:
+            connection.end(close.code, close.reason)
+        try:
+            await connection.wait_closed()
+        finally:
+            self.connections.discard(connection)
+
+    def _connection(self, _protocol: ServerProtocol, server: Server, **kwargs: Any) -> Connection:
+        protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=server.logger)
+        return Connection(protocol, server, self.app, **kwargs)
+
+    async def _beat(self, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            for connection in list(self.connections):
+                connection.heartbeat()
+
+
+async def run(service: Service) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await service.start()
+    await stop.wait()
+    await service.stop()
+
+
+def main(kind: type[S], create: Callable[[S], Service]) -> None:
+    """Read the settings from the environment, serve, and leave with the process's exit code.
+
+    What keeps the server from starting is one line on standard error and exit code 1.
+    """
+    try:
+        settings: EdgeSettings = load(kind, os.environ)
+        configure(settings.log_level, settings.log_format)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(create(settings)))  # type: ignore[arg-type]
+    except (SettingError, StartError) as error:
+        sys.exit(f"{kind.__module__.partition('.')[0]}: {error}")
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not on this platform
+        return None
+    return uvloop.new_event_loop

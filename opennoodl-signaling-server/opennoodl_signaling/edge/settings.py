@@ -1,0 +1,136 @@
+"""Settings: environment variables in, one frozen object out.
+
+A field of a settings class *is* the setting: its name in capitals is the variable, its default the
+default, its ``Meta`` the bounds and the description. README tables and ``.env.example`` are held to
+these declarations by tests.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+LATER = {
+    "ALLOWED_ORIGINS": "",
+    "REQUIRE_WSS": "false",
+    "TLS_CERT": "",
+    "TLS_KEY": "",
+    "TRUSTED_PROXIES": "",
+    "MAX_CONNECTIONS_PER_IP": "0",
+    "AUTH": "none",
+    "AUTH_SECRET": "",
+    "AUTH_PUBLIC_KEY": "",
+    "AUTH_JWKS_URL": "",
+    "REDIS_URL": "",
+    "DATABASE_URL": "",
+}
+"""Settings that this version does not have yet, each with the only value that is honest today.
+
+Whoever sets one of them relies on it; a server that started regardless would promise a protection it
+does not give.
+"""
+
+
+class SettingError(Exception):
+    """A setting that cannot be used; its text is one line that names it, its value and what is accepted."""
+
+
+class EdgeSettings(Struct, frozen=True, kw_only=True):
+    """The settings that all three servers share."""
+
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "0.0.0.0"  # noqa: S104
+    max_connections: Annotated[
+        int, Meta(ge=0, description="Connections at once; one more is answered 503. 0 means no limit.")
+    ] = 10_000
+    rate_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Messages a second that one connection may send, with ten seconds' worth saved up. "
+            "0 means no limit.",
+        ),
+    ] = 100
+    slow_client_buffer: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes waiting for a client that does not read; beyond them it is closed with 1013. "
+            "0 means no limit.",
+        ),
+    ] = 1_048_576
+    heartbeat_interval: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Milliseconds between pings; a client silent for two of them is gone. 0 means no pings.",
+        ),
+    ] = 30_000
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least level that is logged.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="`text` for people, `json` for log collectors.")
+    ] = "text"
+
+
+S = TypeVar("S", bound=EdgeSettings)
+
+
+class Setting(NamedTuple):
+    """One setting as a reader of the documentation sees it."""
+
+    name: str
+    default: str
+    accepted: str
+    description: str
+
+
+def load(kind: type[S], environment: Mapping[str, str]) -> S:
+    """Read every field of `kind` from `environment`; an empty value counts as unset.
+
+    Raises:
+        SettingError: a value is not accepted, or names something that this version cannot do.
+    """
+    for name, only in LATER.items():
+        value = environment.get(name, "")
+        if value.lower() not in ("", only):
+            raise SettingError(f"{name} is set, but this version does not support it; unset {name} to start")
+    values = {}
+    for field in msgspec.structs.fields(kind):
+        name = field.name.upper()
+        text = environment.get(name, "")
+        if not text:
+            continue
+        try:
+            values[field.name] = msgspec.convert(text, field.type, strict=False)
+        except msgspec.ValidationError:
+            raise SettingError(f"{name} is {text!r}; accepted is {_accepted(field.type)}") from None
+    return kind(**values)
+
+
+def describe(kind: type[EdgeSettings]) -> Iterator[Setting]:
+    """Yield every setting of `kind`, the server's own ones first."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    shared = set(EdgeSettings.__struct_fields__)
+    for name in sorted(fields, key=lambda name: name in shared):
+        field = fields[name]
+        default = field.default if not isinstance(field.default, bool) else str(field.default).lower()
+        info = msgspec.inspect.type_info(field.type)
+        schema = (info.extra_json_schema or {}) if isinstance(info, msgspec.inspect.Metadata) else {}
+        yield Setting(name.upper(), str(default), _accepted(field.type), schema.get("description", ""))
+
+
+def _accepted(kind: object) -> str:
+    info = msgspec.inspect.type_info(kind)
+    if isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    match info:
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.LiteralType(values=values):
+            return " or ".join(str(value) for value in sorted(values, key=str))
+        case msgspec.inspect.IntType(ge=least, le=most):
+            return f"a whole number from {least} {'up' if most is None else f'to {most}'}"
+        case _:
+            return "a text that is not empty"

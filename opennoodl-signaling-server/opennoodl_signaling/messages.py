@@ -1,0 +1,267 @@
+"""Messages: what clients send, typed, and what they are answered.
+
+Two dialects share one socket: the editor's own messages (`Join` to `Session`) and y-webrtc's
+(`Subscribe` to `Ping`). What only passes through stays the bytes it came in (`msgspec.Raw`).
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Title = Annotated[str, Meta(max_length=256)]
+Description = Annotated[str, Meta(max_length=4096)]
+
+
+class Message(Struct, tag_field="type", frozen=True):
+    """Anything a client sends; `requestId` comes back in an error."""
+
+
+class Features(Struct, frozen=True, rename="camel"):
+    """What a session offers beside editing."""
+
+    audio_enabled: bool = False
+    video_enabled: bool = False
+    screen_share_enabled: bool = False
+
+
+class SessionInfo(Struct, frozen=True, rename="camel"):
+    """How the host of a room presents it to those who look through the door."""
+
+    title: Title = ""
+    description: Description = ""
+    max_participants: Annotated[int, Meta(ge=1)] | None = None
+    features: Features = Features()
+
+
+class Join(Message, tag="join", frozen=True, rename="camel"):
+    """Enter a room under a peer id."""
+
+    room: Id
+    peer_id: Id
+    user_id: Id
+    metadata: Raw = Raw(b"{}")
+    session: SessionInfo | None = None
+
+
+class Leave(Message, tag="leave", frozen=True):
+    """Leave the room; one that names another room than the current one comes too late and is ignored."""
+
+    room: str | None = None
+
+
+class Signal(Message, tag="signal", frozen=True):
+    """Pass WebRTC signaling data to a peer of the same room."""
+
+    to: Id
+    signal: Raw
+
+
+class Invite(Message, tag="invite", frozen=True, rename="camel"):
+    """Ask a user into a room."""
+
+    target_user_id: Id
+    room_id: Id
+    session_info: Raw = Raw(b"null")
+
+
+class Register(Message, tag="register", frozen=True, rename="camel"):
+    """Be reachable for invites without being in a room."""
+
+    user_id: Id
+
+
+class Session(Message, tag="session", frozen=True, rename="camel"):
+    """Change how the room is presented; for its host."""
+
+    title: Title = ""
+    description: Description = ""
+    max_participants: Annotated[int, Meta(ge=1)] | None = None
+    features: Features = Features()
+
+    def info(self) -> SessionInfo:
+        """Return what is to be shown."""
+        return SessionInfo(self.title, self.description, self.max_participants, self.features)
+
+
+class Subscribe(Message, tag="subscribe", frozen=True):
+    """y-webrtc: receive what is published to topics."""
+
+    topics: list[Id] = []
+
+
+class Unsubscribe(Message, tag="unsubscribe", frozen=True):
+    """y-webrtc: receive no more of topics."""
+
+    topics: list[str] = []
+
+
+class Publish(Message, tag="publish", frozen=True):
+    """y-webrtc: pass the whole message to every subscriber of a topic."""
+
+    topic: Id
+
+
+class Ping(Message, tag="ping", frozen=True):
+    """y-webrtc: ask for a pong."""
+
+
+Incoming = Join | Leave | Signal | Invite | Register | Session | Subscribe | Unsubscribe | Publish | Ping
+
+KINDS: dict[type, str] = {
+    kind: str(kind.__struct_config__.tag)
+    for kind in (Join, Leave, Signal, Invite, Register, Session, Subscribe, Unsubscribe, Publish, Ping)
+}
+"""The name of every incoming type, as metrics count it."""
+
+ERRORS = {
+    "invalid-json": "The message is not a JSON object.",
+    "unknown-type": "The message's `type` is missing or none that this server knows.",
+    "missing-field": "A field that the message needs is not there.",
+    "invalid-field": "A field has the wrong type, is empty, or is too long.",
+    "room-full": "The room or topic has as many members as it may have.",
+    "too-many-topics": "The connection is subscribed to as many topics as it may be.",
+    "not-in-room": "The message needs a room, and the sender is in none.",
+    "not-host": "Only the room's host may do this.",
+    "peer-not-found": "Nobody in the room has this peer id.",
+    "peer-id-taken": "Somebody in the room has this peer id, and is there.",
+    "not-registered": "The message needs a user, and the sender is none yet: `join` or `register` first.",
+    "rate-limited": "Too many messages; wait and send again.",
+}
+"""Every error code, and when it is sent."""
+
+
+class BadMessage(Exception):
+    """A message that is answered with an error and changes nothing.
+
+    Args:
+        code: one of `ERRORS`.
+        error: the sentence for people.
+        request_id: the message's ``requestId``, to be echoed.
+    """
+
+    def __init__(self, code: str, error: str, request_id: object = UNSET) -> None:
+        super().__init__(code, error)
+        self.code = code
+        self.error = error
+        self.request_id = request_id
+
+
+class _Envelope(Struct):
+    """As much of a bad message as its answer needs."""
+
+    type: object = UNSET
+    request_id: object = msgspec.field(default=UNSET, name="requestId")
+
+
+_decoder: msgspec.json.Decoder[Incoming] = msgspec.json.Decoder(Incoming)
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+
+def decode(message: bytes) -> Incoming:
+    """Return the typed message.
+
+    Raises:
+        BadMessage: it is not one, with a code that says why.
+    """
+    try:
+        return _decoder.decode(message)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _explain(message, error) from None
+
+
+def request_id(message: bytes) -> object:
+    """Return the ``requestId`` of a message that was decoded, or UNSET."""
+    return msgspec.json.decode(message, type=_Envelope).request_id if b"requestId" in message else UNSET
+
+
+def _explain(message: bytes, error: Exception) -> BadMessage:
+    try:
+        envelope = msgspec.json.decode(message, type=_Envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return BadMessage("invalid-json", "A message must be one JSON object.")
+    known = sorted(KINDS.values())
+    if envelope.type not in known:
+        return BadMessage("unknown-type", f"`type` must be one of: {', '.join(known)}.", envelope.request_id)
+    code = "missing-field" if "missing required field" in str(error) else "invalid-field"
+    return BadMessage(code, f"{error}.", envelope.request_id)
+
+
+# What the server sends
+
+
+class PeerInfo(Struct, frozen=True, rename="camel"):
+    """A peer, as the others in its room see it."""
+
+    peer_id: str
+    user_id: str
+    metadata: Raw
+
+
+class Joined(Struct, tag="joined", tag_field="type", frozen=True, rename="camel"):
+    """The answer to `join`."""
+
+    room: str
+    peer_id: str
+    peers: Sequence[PeerInfo]
+
+
+class PeerJoined(Struct, tag="peer-joined", tag_field="type", frozen=True, rename="camel"):
+    """Somebody entered the room."""
+
+    peer_id: str
+    user_id: str
+    metadata: Raw
+
+
+class PeerLeft(Struct, tag="peer-left", tag_field="type", frozen=True, rename="camel"):
+    """Somebody left the room."""
+
+    peer_id: str
+
+
+class SignalFrom(Struct, tag="signal", tag_field="type", frozen=True):
+    """Signaling data from a peer."""
+
+    from_: str = msgspec.field(name="from")
+    signal: Raw
+
+
+class InviteFrom(Struct, tag="invite", tag_field="type", frozen=True, rename="camel"):
+    """Somebody asks you into a room."""
+
+    from_: str = msgspec.field(name="from")
+    room_id: str
+    session_info: Raw
+
+
+class InviteSent(Struct, tag="invite-sent", tag_field="type", frozen=True, omit_defaults=True):
+    """What became of an invite."""
+
+    to: str
+    delivered: bool
+    reason: str | None = None
+
+
+class Registered(Struct, tag="registered", tag_field="type", frozen=True, rename="camel"):
+    """The answer to `register`."""
+
+    user_id: str
+
+
+class Pong(Struct, tag="pong", tag_field="type", frozen=True):
+    """The answer to `ping`."""
+
+
+class Error(Struct, tag="error", tag_field="type", frozen=True):
+    """The answer to a message that was not right."""
+
+    error: str
+    code: str
+    request_id: object | UnsetType = msgspec.field(default=UNSET, name="requestId")
+
+
+Outgoing = Joined | PeerJoined | PeerLeft | SignalFrom | InviteFrom | InviteSent | Registered | Pong | Error

@@ -1,0 +1,241 @@
+"""The server: wires connections to rooms and topics."""
+
+import asyncio
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from time import time
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import structlog
+from msgspec import UNSET
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from . import __version__
+from .edge.application import Application
+from .edge.connection import CloseConnection, Connection, encode_frame
+from .edge.limits import Quota
+from .edge.metrics import Metrics
+from .edge.service import Service
+from .messages import (
+    KINDS,
+    BadMessage,
+    Error,
+    Incoming,
+    Invite,
+    Join,
+    Leave,
+    Outgoing,
+    Ping,
+    Pong,
+    Publish,
+    Register,
+    Session,
+    Signal,
+    Subscribe,
+    Unsubscribe,
+    decode,
+    encode,
+    request_id,
+)
+from .rooms import Client, Close, Contest, Effect, Room, Rooms, Send
+from .settings import Settings
+from .topics import Topics
+
+CONTEST_TIMEOUT = 2.0
+"""Seconds that the holder of a contested peer id has to answer a ping."""
+LOOKS_PER_MINUTE = 60
+"""Session previews that one address may ask for in a minute."""
+PATIENCE = 1000
+"""Messages over the rate that are answered with an error before their sender is closed with 1008."""
+
+PONG = encode_frame(encode(Pong()), text=True)
+
+log = structlog.get_logger()
+
+
+class Signaling(Application):
+    """Both dialects of signaling on one socket."""
+
+    title = "OpenNoodl signaling server"
+    about = (
+        "It helps editors find each other for WebRTC; no project data passes through it.\n"
+        "Connect an editor, or y-webrtc's `signaling` option, to this address as ws:// or wss://."
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.max_message_size = settings.max_message_size
+        self.metrics = Metrics(__version__, self._families)
+        self.rooms = Rooms(settings.max_room_size, settings.invites_per_hour)
+        self.topics = Topics(settings.max_room_size, settings.max_topics)
+        self.relayed = 0
+        self._looks = Quota(LOOKS_PER_MINUTE, 60)
+        self._contests: set[asyncio.Task[None]] = set()
+
+    async def open(self, connection: Connection) -> None:
+        """Give the connection its place in the domain."""
+        connection.client = Client(connection)
+
+    def receive(self, connection: Connection, message: bytes, text: bool) -> None:
+        """Handle one message of either dialect."""
+        if not text:
+            raise CloseConnection(1003, "Messages are JSON in text frames.")
+        client: Client = connection.client
+        try:
+            incoming = decode(message)
+        except BadMessage as bad:
+            self.metrics.received["unknown" if bad.code in ("unknown-type", "invalid-json") else "invalid"] += 1
+            self._refuse(client, bad)
+            return
+        self.metrics.received[KINDS[type(incoming)]] += 1
+        try:
+            self._dispatch(client, incoming, message)
+        except BadMessage as bad:
+            bad.request_id = request_id(message)
+            self._refuse(client, bad)
+
+    def limited(self, connection: Connection, seconds: float) -> bool:
+        """Answer a message over the rate with an error, and close a client that does not stop."""
+        self.metrics.rate_limited["messages"] += 1
+        connection.strikes += 1
+        if connection.strikes > PATIENCE:
+            raise CloseConnection(1008, "Too many messages.")
+        error = f"Too many messages; wait {seconds:.3f} seconds."
+        self._refuse(connection.client, BadMessage("rate-limited", error))
+        return False
+
+    def close(self, connection: Connection) -> None:
+        """Tell the others that the client is gone, and forget it."""
+        client: Client = connection.client
+        self.topics.forget(client)
+        self._perform(self.rooms.forget(client))
+
+    def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
+        """Answer ``/session/<room>/info``: a look through the door for whoever knows the room's name."""
+        parts = path.split("/")
+        if len(parts) != 4 or parts[1] != "session" or parts[3] != "info":
+            return None
+        if not self._looks.allow(str((connection.remote_address or ("",))[0]), time()):
+            self.metrics.rate_limited["session-info"] += 1
+            return HTTPStatus.TOO_MANY_REQUESTS, {"error": "Too many looks; try again in a minute."}
+        room = self.rooms.rooms.get(unquote(parts[2]))
+        if room is None:
+            return HTTPStatus.NOT_FOUND, {"error": "Nobody is there."}
+        return HTTPStatus.OK, self._preview(room)
+
+    def health(self) -> dict[str, Any]:
+        """Return the counts that monitors of the seed read."""
+        return {
+            "metrics": {
+                "activeConnections": self.metrics.open_connections,
+                "totalConnections": self.metrics.total_connections,
+                "activeRooms": len(self.rooms.rooms) + len(self.topics.topics),
+                "messagesRelayed": self.relayed,
+            }
+        }
+
+    def _dispatch(self, client: Client, incoming: Incoming, message: bytes) -> None:
+        match incoming:
+            case Publish(topic=topic):
+                receivers, payload = self.topics.publish(topic, message)
+                self._relay(receivers, payload, "publish")
+            case Signal():
+                self._perform(self.rooms.signal(client, incoming))
+            case Ping():
+                self.metrics.sent["pong"] += 1
+                _connection(client).write(PONG)
+            case Join():
+                self._perform(self.rooms.join(client, incoming))
+            case Leave():
+                self._perform(self.rooms.leave(client, incoming))
+            case Invite():
+                self._perform(self.rooms.invite(client, incoming, time()))
+            case Register():
+                self._perform(self.rooms.register(client, incoming))
+            case Session():
+                self._perform(self.rooms.present(client, incoming))
+            case Subscribe(topics=names):
+                self.topics.subscribe(client, names)
+            case Unsubscribe(topics=names):
+                self.topics.unsubscribe(client, names)
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(to=to, message=message):
+                    self._relay(to, encode(message), _name(message))
+                case Close(client=client, code=code, reason=reason):
+                    _connection(client).end(code, reason)
+                case Contest():
+                    task = asyncio.get_running_loop().create_task(self._settle(effect))
+                    self._contests.add(task)
+                    task.add_done_callback(self._contests.discard)
+
+    def _relay(self, to: Collection[Client], payload: bytes, name: str) -> None:
+        frame = encode_frame(payload, text=True)
+        self.metrics.sent[name] += len(to)
+        if name in ("publish", "signal", "invite"):
+            self.relayed += len(to)
+        for client in tuple(to):  # a write may close a slow client, which changes the room
+            _connection(client).write(frame)
+
+    async def _settle(self, contest: Contest) -> None:
+        """Ping the holder of a contested peer id, and let the answer decide."""
+        alive = await _connection(contest.holder).answers(CONTEST_TIMEOUT)
+        try:
+            self._perform(self.rooms.settle(contest, alive))
+        except BadMessage as bad:
+            self._refuse(contest.newcomer, bad)
+
+    def _refuse(self, client: Client, bad: BadMessage) -> None:
+        log.debug("refused", code=bad.code)
+        self._relay((client,), encode(Error(bad.error, bad.code, bad.request_id)), "error")
+
+    def _preview(self, room: Room) -> dict[str, Any]:
+        participants = [_participant(peer) for peer in room.peers.values()]
+        session = room.session
+        return {
+            "roomId": room.name,
+            "title": session.title,
+            "description": session.description,
+            "host": participants[0],
+            "participants": participants,
+            "participantCount": len(participants),
+            "maxParticipants": self.rooms.capacity(room),
+            "features": session.features,
+            "duration": int(time() - room.created),
+            "createdAt": datetime.fromtimestamp(room.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+        }
+
+    def _families(self) -> Iterable[Metric]:
+        peers = sum(len(room.peers) for room in self.rooms.rooms.values())
+        yield GaugeMetricFamily("opennoodl_signaling_rooms", "Rooms of the editor now.", len(self.rooms.rooms))
+        yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now.", peers)
+        yield GaugeMetricFamily("opennoodl_signaling_topics", "y-webrtc topics now.", len(self.topics.topics))
+        yield CounterMetricFamily("opennoodl_signaling_relayed", "Messages passed to clients.", self.relayed)
+
+
+def create(settings: Settings) -> Service:
+    """Return the server, not started yet."""
+    return Service(Signaling(settings), __version__, settings.port)
+
+
+def _connection(client: Client) -> Connection:
+    assert isinstance(client.carrier, Connection)
+    return client.carrier
+
+
+def _name(message: Outgoing) -> str:
+    return str(message.__struct_config__.tag)
+
+
+def _participant(peer: Client) -> dict[str, Any]:
+    try:
+        metadata = msgspec.json.decode(peer.info.metadata)
+    except RecursionError:  # valid JSON, but deeper than is worth showing
+        metadata = UNSET
+    known = metadata if isinstance(metadata, dict) else {}
+    return {"userId": peer.info.user_id, "name": known.get("name"), "avatar": known.get("avatar")}

@@ -1,0 +1,78 @@
+"""The application: what one server adds to the edge."""
+
+from abc import ABC, abstractmethod
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from .connection import Connection
+from .metrics import Metrics
+from .settings import EdgeSettings
+
+
+class Application(ABC):
+    """The questions the edge asks of a server.
+
+    For every connection `open`, any number of `receive` and exactly one `close` are called, in this
+    order and never at the same time. Only `start`, `open` and `stop` may wait.
+    """
+
+    title: ClassVar[str]
+    """The server's name for people, as the page on ``/`` shows it."""
+    about: ClassVar[str]
+    """What the server is for and how it is reached, in a paragraph of plain text."""
+    max_message_size: int
+    """Bytes of the largest message that is read; a larger one closes its sender with 1009."""
+    settings: EdgeSettings
+    metrics: Metrics
+
+    async def start(self) -> None:
+        """Open what the server needs before it listens.
+
+        Raises:
+            StartError: the server cannot start; nothing was changed.
+        """
+
+    async def stop(self) -> None:
+        """Flush and close; called when every connection has ended."""
+
+    def refusal(self, path: str) -> str | None:
+        """Return why a WebSocket handshake on `path` (without the query) is refused, or None."""
+        return None if path == "/" else "WebSockets are served on / only."
+
+    def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
+        """Return status and JSON body of a GET on a `path` that only this server has, or None."""
+        return None
+
+    async def open(self, connection: Connection) -> None:
+        """Take a new connection; its messages wait until this returns.
+
+        Raises:
+            CloseConnection: the connection cannot be served, with the code and the reason to close it.
+        """
+
+    @abstractmethod
+    def receive(self, connection: Connection, message: bytes, text: bool) -> None:
+        """Handle one whole message.
+
+        Raises:
+            CloseConnection: the message ends the connection.
+        """
+
+    def limited(self, connection: Connection, seconds: float) -> bool:
+        """Decide about a message over ``RATE_LIMIT``, `seconds` before the next one is due.
+
+        Returns:
+            whether the message is to be handled all the same.
+        """
+        return True
+
+    def close(self, connection: Connection) -> None:
+        """Forget a connection, whatever ended it."""
+
+    @abstractmethod
+    def health(self) -> dict[str, Any]:
+        """Return what this server adds to ``/health``: numbers, never a name."""
+
+
+class StartError(Exception):
+    """The server cannot start; the text is one line that says why."""

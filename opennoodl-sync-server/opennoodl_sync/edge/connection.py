@@ -1,0 +1,242 @@
+"""The connection: one WebSocket, its messages handed straight to the application.
+
+The websockets library does the protocol. Its receive queue and its coroutine a message are left out:
+a complete message goes to the application in the turn of the event loop that read it, and a prepared
+frame goes to the transport as it is. Reading and handling in one step also means that no message waits
+in memory, so there is no queue to bound; what waits to be written is bounded here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.exceptions import ConnectionClosed, InvalidMessage
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
+from websockets.typing import StatusLike
+
+from .limits import TokenBucket
+
+if TYPE_CHECKING:
+    from .application import Application
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that a client has to answer a close frame before its TCP connection is cut."""
+
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "*",
+    "Access-Control-Max-Age": "86400",
+}
+ALLOW = "GET, HEAD, OPTIONS"
+
+
+class CloseConnection(Exception):
+    """Ends a connection with `code` and a `reason` that its client may read (at most 123 bytes)."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+def encode_frame(payload: bytes, *, text: bool) -> bytes:
+    """Return the one unmasked frame (RFC 6455, 5.2) that carries `payload` to any number of clients."""
+    opcode = 0x81 if text else 0x82
+    size = len(payload)
+    if size < 126:
+        return bytes((opcode, size)) + payload
+    if size < 65_536:
+        return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload
+
+
+def _is_utf8(message: bytes) -> bool:
+    try:
+        message.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class EdgeProtocol(ServerProtocol):
+    """websockets' protocol, except that every HTTP answer has CORS headers and none is missing."""
+
+    def reject(self, status: StatusLike, text: str) -> Response:
+        """Return a plain-text answer with CORS headers."""
+        response = super().reject(status, text)
+        response.headers.update(CORS)
+        return response
+
+    def send_eof(self) -> None:
+        """End the stream; a request that could not be parsed is told so first."""
+        if self.state is State.CONNECTING and isinstance(self.handshake_exc, InvalidMessage):
+            # websockets reads no request bodies and would drop a POST without a word.
+            if "body" in str(self.handshake_exc.__cause__) or "transfer" in str(self.handshake_exc.__cause__):
+                response = self.reject(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
+                response.headers["Allow"] = ALLOW
+            else:
+                response = self.reject(HTTPStatus.BAD_REQUEST, "This is not a valid HTTP/1.1 request.\n")
+            self.writes.append(response.serialize())
+        super().send_eof()
+
+
+class Connection(ServerConnection):
+    """One client.
+
+    Attributes:
+        client: what the application knows about this client; its own to set.
+        path: the request's path without the query, as it was sent (not percent-decoded).
+        strikes: how many messages over the rate it has sent; the application's to count.
+    """
+
+    def __init__(self, protocol: ServerProtocol, server: Server, app: Application, **kwargs: Any) -> None:
+        super().__init__(protocol, server, **kwargs)
+        self.app = app
+        self.client: Any = None
+        self.path = ""
+        self.quiet = False  # nothing has been heard since the last ping
+        self.strikes = 0  # messages over the rate
+        self.bucket = TokenBucket(app.settings.rate_limit, self.loop.time())
+        self._taken = False  # the application knows this connection
+        self._fragments: list[bytes] | None = None
+        self._fragments_text = False
+        self._check_scheduled = False
+        self._abort_timer: asyncio.TimerHandle | None = None
+
+    # From the application
+
+    def write(self, frame: bytes) -> None:
+        """Send a prepared frame; a client over ``SLOW_CLIENT_BUFFER`` is closed with 1013."""
+        if self.protocol.state is not State.OPEN:
+            return
+        self.transport.write(frame)
+        limit = self.app.settings.slow_client_buffer
+        if limit and self.transport.get_write_buffer_size() > limit and not self._check_scheduled:
+            # Event loops that gather writes have not tried to send yet: ask again in the next turn.
+            self._check_scheduled = True
+            self.loop.call_later(0.001, self._check_slow)
+
+    def send_text(self, payload: bytes) -> None:
+        """Send one text message that is already UTF-8."""
+        self.write(encode_frame(payload, text=True))
+
+    def end(self, code: int, reason: str) -> None:
+        """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
+        self._detach()
+        if self.protocol.state is State.OPEN:
+            self.protocol.send_close(code, reason)
+            self.send_data()
+
+    async def answers(self, seconds: float) -> bool:
+        """Ping the client; return whether it answers within `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await (await self.ping())
+        except (TimeoutError, ConnectionClosed):
+            return False
+        return True
+
+    def abort(self) -> None:
+        """Cut the TCP connection without a closing handshake."""
+        self.transport.abort()
+
+    # From the server
+
+    def take(self) -> None:
+        """Hand messages to the application from now on."""
+        self._taken = True
+
+    def heartbeat(self) -> None:
+        """Ping; cut a client that has been silent since the last ping."""
+        if self.protocol.state is not State.OPEN:
+            return
+        if self.quiet:
+            self.abort()
+            return
+        self.quiet = True
+        self.protocol.send_ping(b"")
+        self.send_data()
+
+    # From websockets and the event loop
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the protocol; a closing connection is forgotten at once, whatever its client does next."""
+        self.quiet = False
+        super().data_received(data)
+        if self.protocol.state in (State.CLOSING, State.CLOSED):
+            self._detach()
+
+    def process_event(self, event: Event) -> None:
+        """Pass whole messages on; leave everything else to websockets."""
+        if not isinstance(event, Frame):
+            super().process_event(event)
+            return
+        opcode = event.opcode
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            if event.fin:
+                self._receive(bytes(event.data), opcode is Opcode.TEXT)
+            else:
+                self._fragments = [bytes(event.data)]
+                self._fragments_text = opcode is Opcode.TEXT
+        elif opcode is Opcode.CONT and self._fragments is not None:
+            self._fragments.append(bytes(event.data))
+            if event.fin:
+                message, self._fragments = b"".join(self._fragments), None
+                self._receive(message, self._fragments_text)
+        else:
+            super().process_event(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client and count how the connection ended."""
+        opened = self.response is not None and self.response.status_code == 101
+        super().connection_lost(exc)
+        self._detach()
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        if opened:
+            self.app.metrics.closed(self.protocol.close_code or 1006)
+
+    # Inside
+
+    def _receive(self, message: bytes, text: bool) -> None:
+        if not self._taken:
+            # Either the connection is closing, or the client did not wait for the handshake's answer.
+            if self.protocol.state is State.CONNECTING:
+                self.abort()
+            return
+        if text and not message.isascii() and not _is_utf8(message):
+            self.end(1007, "A text message must be UTF-8.")
+            return
+        app = self.app
+        started = perf_counter()
+        try:
+            wait = self.bucket.take(self.loop.time())
+            if not wait or app.limited(self, wait):
+                app.receive(self, message, text)
+        except CloseConnection as close:
+            self.end(close.code, close.reason)
+        except Exception:
+            self.logger.exception("a message could not be handled")
+            self.end(1011, "The server failed on this message.")
+        app.metrics.message_sizes.observe(len(message))
+        app.metrics.handling.observe(perf_counter() - started)
+
+    def _check_slow(self) -> None:
+        self._check_scheduled = False
+        if self.transport.get_write_buffer_size() > self.app.settings.slow_client_buffer:
+            self.end(1013, "Too slow: too much is waiting to be read. Connect again.")
+
+    def _detach(self) -> None:
+        if self._abort_timer is None:
+            self._abort_timer = self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+        if self._taken:
+            self._taken = False
+            self.app.close(self)
