@@ -75,13 +75,15 @@ class Http:
 
     def _page(self, connection: Connection, path: str) -> Response:
         if path == "/health":
-            status = HTTPStatus.SERVICE_UNAVAILABLE if self.draining else HTTPStatus.OK
+            failure = self.app.failure()
             health = {
-                "status": "draining" if self.draining else "healthy",
+                "status": "draining" if self.draining else "failing" if failure else "healthy",
                 "version": self.version,
                 "uptime": int(monotonic() - self._started),
+                **({"reason": failure} if failure else {}),
                 **self.app.health(),
             }
+            status = HTTPStatus.OK if health["status"] == "healthy" else HTTPStatus.SERVICE_UNAVAILABLE
             return self._typed(connection, status, msgspec.json.encode(health), JSON)
         if path == "/metrics":
             return self._typed(connection, HTTPStatus.OK, self.app.metrics.text(), METRICS)

@@ -94,6 +94,7 @@ class Connection(ServerConnection):
     Attributes:
         client: what the application knows about this client; its own to set.
         path: the request's path without the query, as it was sent (not percent-decoded).
+        slow: whether more than ``SLOW_CLIENT_BUFFER`` waits for this client.
         strikes: how many messages over the rate it has sent; the application's to count.
     """
 
@@ -102,6 +103,7 @@ class Connection(ServerConnection):
         self.app = app
         self.client: Any = None
         self.path = ""
+        self.slow = False
         self.quiet = False  # nothing has been heard since the last ping
         self.strikes = 0  # messages over the rate
         self.bucket = TokenBucket(app.settings.rate_limit, self.loop.time())
@@ -114,12 +116,12 @@ class Connection(ServerConnection):
     # From the application
 
     def write(self, frame: bytes) -> None:
-        """Send a prepared frame; a client over ``SLOW_CLIENT_BUFFER`` is closed with 1013."""
+        """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, the application is asked what to do."""
         if self.protocol.state is not State.OPEN:
             return
         self.transport.write(frame)
         limit = self.app.settings.slow_client_buffer
-        if limit and self.transport.get_write_buffer_size() > limit and not self._check_scheduled:
+        if limit and not self._check_scheduled and self.transport.get_write_buffer_size() > limit:
             # Event loops that gather writes have not tried to send yet: ask again in the next turn.
             self._check_scheduled = True
             self.loop.call_later(0.001, self._check_slow)
@@ -151,8 +153,10 @@ class Connection(ServerConnection):
     # From the server
 
     def take(self) -> None:
-        """Hand messages to the application from now on."""
+        """Hand messages to the application from now on; a connection that ended meanwhile is closed."""
         self._taken = True
+        if self.protocol.state is not State.OPEN:
+            self._detach()
 
     def heartbeat(self) -> None:
         """Ping; cut a client that has been silent since the last ping."""
@@ -194,6 +198,14 @@ class Connection(ServerConnection):
         else:
             super().process_event(event)
 
+    def resume_writing(self) -> None:
+        """Tell the application when a slow client has caught up."""
+        super().resume_writing()
+        if self.slow:
+            self.slow = False
+            if self._taken:
+                self.app.drained(self)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client and count how the connection ended."""
         opened = self.response is not None and self.response.status_code == 101
@@ -231,8 +243,9 @@ class Connection(ServerConnection):
 
     def _check_slow(self) -> None:
         self._check_scheduled = False
-        if self.transport.get_write_buffer_size() > self.app.settings.slow_client_buffer:
-            self.end(1013, "Too slow: too much is waiting to be read. Connect again.")
+        if self._taken and self.transport.get_write_buffer_size() > self.app.settings.slow_client_buffer:
+            self.slow = True
+            self.app.slow(self)
 
     def _detach(self) -> None:
         if self._abort_timer is None:

@@ -25,17 +25,18 @@ class TokenBucket:
         self._updated = now
 
     def take(self, now: float) -> float:
-        """Take a token at time `now`; return 0.0, or the seconds after which one will be there."""
+        """Take a token at time `now`; return 0.0, or by how many seconds that came too early.
+
+        Whoever goes on regardless runs up a debt, of at most as many tokens as can be saved.
+        """
         rate = self._rate
         if not rate:
             return 0.0
-        tokens = min(self._tokens + (now - self._updated) * rate, rate * BURST_SECONDS)
+        most = rate * BURST_SECONDS
+        tokens = min(self._tokens + (now - self._updated) * rate, most) - 1
         self._updated = now
-        if tokens < 1:
-            self._tokens = tokens
-            return (1 - tokens) / rate
-        self._tokens = tokens - 1
-        return 0.0
+        self._tokens = max(tokens, -most)
+        return 0.0 if tokens >= 0 else -tokens / rate
 
 
 class Quota:

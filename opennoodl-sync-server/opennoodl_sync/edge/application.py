@@ -66,8 +66,19 @@ class Application(ABC):
         """
         return True
 
+    def slow(self, connection: Connection) -> None:
+        """Deal with a client for which more than ``SLOW_CLIENT_BUFFER`` waits: close it, or send it less."""
+        connection.end(1013, "Too slow: too much is waiting to be read. Connect again.")
+
+    def drained(self, connection: Connection) -> None:
+        """Go on with a slow client that was not closed and has read what waited for it."""
+
     def close(self, connection: Connection) -> None:
         """Forget a connection, whatever ended it."""
+
+    def failure(self) -> str | None:
+        """Return what keeps this server from its work, for ``/health`` to say with 503, or None."""
+        return None
 
     @abstractmethod
     def health(self) -> dict[str, Any]:

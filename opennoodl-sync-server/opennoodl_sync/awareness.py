@@ -1,0 +1,114 @@
+"""Awareness: who is here, where their cursors are. Knows no socket.
+
+States are kept as the bytes they came in. Source of the rules: y-protocols' ``awareness.js``; a state with
+a higher clock replaces one with a lower, and ``null`` ends it.
+"""
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from .protocol import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
+
+MAX_STATES = 64
+"""States that one connection may bring: its own, and those of other tabs that it speaks for."""
+MAX_STATE_SIZE = 65_536
+"""Bytes of one state."""
+MAX_ENDED = 1024
+"""Clocks of ended states that are remembered, so that a late echo does not bring a ghost back."""
+
+NULL = b"null"
+
+
+class Awareness:
+    """The states of one room, each owned by the connection that last brought news of it."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, tuple[int, bytes]] = {}
+        self._owners: dict[int, object] = {}
+        self._owned: dict[object, set[int]] = {}
+        self._ended: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def apply(self, update: bytes, owner: object) -> list[int]:
+        """Merge an awareness update that `owner` brought; return the ids of the clients that changed.
+
+        Raises:
+            MalformedError: it is not one, or brings too much; nothing was changed.
+        """
+        changed = []
+        for client, clock, state in _parse(update):
+            known = self._states.get(client)
+            if known is None:
+                if state == NULL or clock <= self._ended.get(client, 0):
+                    continue
+                if len(self._owned.get(owner, ())) >= MAX_STATES:
+                    raise MalformedError(f"a connection may bring {MAX_STATES} awareness states")
+            elif clock < known[0] or (clock == known[0] and state != NULL):
+                continue
+            if state == NULL:
+                self._end(client, clock)
+            else:
+                self._states[client] = (clock, state)
+                self._own(client, owner)
+            changed.append(client)
+        return changed
+
+    def remove(self, owner: object) -> list[int]:
+        """End every state that `owner` brought; return the ids of their clients."""
+        clients = list(self._owned.get(owner, ()))
+        for client in clients:
+            self._end(client, self._states[client][0])
+        return clients
+
+    def encode(self, clients: Collection[int] | None = None) -> bytes:
+        """Return the awareness update that tells of `clients`, or of everybody that is here."""
+        clients = self._states if clients is None else clients
+        return write_varuint(len(clients)) + b"".join(self._entries(clients))
+
+    def _entries(self, clients: Iterable[int]) -> Iterable[bytes]:
+        for client in clients:
+            clock, state = self._states.get(client) or (self._ended.get(client, 0), NULL)
+            yield write_varuint(client) + write_varuint(clock) + write_bytes(state)
+
+    def _own(self, client: int, owner: object) -> None:
+        former = self._owners.get(client)
+        if former is not owner:
+            if former is not None:
+                self._disown(client, former)
+            self._owners[client] = owner
+            self._owned.setdefault(owner, set()).add(client)
+
+    def _disown(self, client: int, owner: object) -> None:
+        owned = self._owned[owner]
+        owned.discard(client)
+        if not owned:
+            del self._owned[owner]
+
+    def _end(self, client: int, clock: int) -> None:
+        del self._states[client]
+        self._disown(client, self._owners.pop(client))
+        self._ended.pop(client, None)
+        self._ended[client] = clock
+        if len(self._ended) > MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+
+
+def _parse(update: bytes) -> list[tuple[int, int, bytes]]:
+    count, at = read_varuint(update, 0)
+    entries = []
+    for _ in range(count):
+        client, at = read_varuint(update, at)
+        clock, at = read_varuint(update, at)
+        state, at = read_bytes(update, at)
+        if len(state) > MAX_STATE_SIZE:
+            raise MalformedError(f"an awareness state may have {MAX_STATE_SIZE} bytes")
+        try:
+            # Whatever is not JSON would be thrown at every client of the room.
+            msgspec.json.decode(state)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise MalformedError("an awareness state is not JSON") from None
+        entries.append((client, clock, state))
+    return entries

@@ -1,0 +1,194 @@
+"""The server: wires connections to rooms."""
+
+import asyncio
+from typing import Any, cast
+
+import structlog
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from . import __version__
+from .edge.application import Application
+from .edge.connection import CloseConnection, Connection, encode_frame
+from .edge.metrics import Metrics
+from .edge.service import Service
+from .protocol import Kind, MalformedError
+from .room import Room
+from .rooms import LoadError, Rooms
+from .settings import Settings
+from .store import StoreError
+from .store_level import Database
+
+MAX_NAME = 256
+"""Characters of a room's name, as it stands in the path."""
+
+log = structlog.get_logger()
+
+
+class Sync(Application):
+    """y-websocket's protocol, with the documents in LevelDB."""
+
+    title = "OpenNoodl sync server"
+    about = (
+        "It keeps documents in sync where WebRTC fails: a Yjs server with persistence.\n"
+        "Connect y-websocket's WebsocketProvider to this address as ws:// or wss://; the path names the room."
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.max_message_size = settings.max_message_size
+        self.metrics = Metrics(__version__, self._families)
+        self.updates = 0
+        self._idle = settings.room_idle_timeout / 1000
+        self._directory = settings.persist_dir if settings.enable_persistence else None
+        self._database: Database | None = None
+        self._scheduled: set[Room] = set()
+
+    async def start(self) -> None:
+        """Open the data directory."""
+        if self._directory is not None:
+            self._database = Database(self._directory)
+        self.rooms = Rooms(self._database)
+
+    async def stop(self) -> None:
+        """Store what is not stored yet, and close the data directory."""
+        self.rooms.close()
+
+    def refusal(self, path: str) -> str | None:
+        """Refuse what cannot be a room's name; it is taken from the path as it stands, not decoded."""
+        if 1 < len(path) <= MAX_NAME + 1:
+            return None
+        return f"The path names the room: one to {MAX_NAME} characters after the slash."
+
+    async def open(self, connection: Connection) -> None:
+        """Load the room if need be, and let the client in; it is not read from before that."""
+        connection.transport.pause_reading()
+        try:
+            room = await self.rooms.open(connection.path[1:])
+        except LoadError:
+            raise CloseConnection(1011, "This document could not be loaded.") from None
+        finally:
+            connection.transport.resume_reading()
+        connection.client = room
+        for message in room.join(connection):
+            self._reply(connection, message)
+
+    def receive(self, connection: Connection, message: bytes, text: bool) -> None:
+        """Handle one message of y-websocket's protocol."""
+        if text:
+            raise CloseConnection(1003, "Messages are y-protocols in binary frames.")
+        room: Room = connection.client
+        try:
+            kind, reply = room.receive(connection, message)
+        except MalformedError as error:
+            self.metrics.received["invalid"] += 1
+            log.debug("refused", error=str(error))
+            raise CloseConnection(1003, f"Not a valid message: {error}"[:120]) from None
+        except StoreError as error:
+            self._fail(room, error)
+            return
+        self.metrics.received[_name(kind)] += 1
+        self.updates += kind in (Kind.STEP_2, Kind.UPDATE)
+        if reply is not None:
+            self._reply(connection, reply)
+        self._schedule(room)
+
+    def limited(self, connection: Connection, seconds: float) -> bool:
+        """Read more slowly from a client over the rate: dropping an update would lose work."""
+        self.metrics.rate_limited["messages"] += 1
+        connection.transport.pause_reading()
+        asyncio.get_running_loop().call_later(seconds, connection.transport.resume_reading)
+        return True
+
+    def slow(self, connection: Connection) -> None:
+        """Leave a client that does not read out of the updates, from a state on that is known."""
+        room: Room = connection.client
+        self._flush(room)
+        room.put_behind(connection)
+
+    def drained(self, connection: Connection) -> None:
+        """Bring a client that was left out up to date."""
+        room: Room = connection.client
+        try:
+            for message in room.catch_up(connection):
+                self._reply(connection, message)
+        except StoreError as error:
+            self._fail(room, error)
+
+    def close(self, connection: Connection) -> None:
+        """Take the client out of its room; the others learn at once that it is gone."""
+        room: Room = connection.client
+        room.leave(connection)
+        self._schedule(room)
+        if not room.clients:
+            asyncio.get_running_loop().call_later(self._idle, self._unload, room)
+
+    def failure(self) -> str | None:
+        """Return why documents cannot be stored, if the last attempt failed."""
+        return self._database.failure if self._database is not None else None
+
+    def health(self) -> dict[str, Any]:
+        """Return the counts that monitors of the seed read."""
+        return {
+            "metrics": {
+                "activeConnections": self.metrics.open_connections,
+                "activeDocuments": len(self.rooms.rooms),
+                "totalUpdates": self.updates,
+            }
+        }
+
+    def _schedule(self, room: Room) -> None:
+        """Flush at the end of this turn of the event loop, once for all that happens in it."""
+        if room.dirty and room not in self._scheduled:
+            self._scheduled.add(room)
+            asyncio.get_running_loop().call_soon(self._flush, room)
+
+    def _flush(self, room: Room) -> None:
+        self._scheduled.discard(room)
+        try:
+            update, awareness = room.flush()
+        except StoreError as error:
+            self._fail(room, error)
+            return
+        if update is not None:
+            self._send(room.synced, update, "update")
+        if awareness is not None:
+            self._send(room.clients, awareness, "awareness")
+
+    def _send(self, to: set[Any], message: bytes, name: str) -> None:
+        frame = encode_frame(message, text=False)
+        self.metrics.sent[name] += len(to)
+        for connection in tuple(cast("set[Connection]", to)):
+            if not connection.slow:
+                connection.write(frame)
+
+    def _reply(self, connection: Connection, message: bytes) -> None:
+        self.metrics.sent["reply"] += 1
+        connection.write(encode_frame(message, text=False))
+
+    def _fail(self, room: Room, error: StoreError) -> None:
+        """Drop a room that cannot be stored: its clients keep their work, come back, and bring it again."""
+        log.error("a document could not be stored", error=str(error), clients=len(room.clients))
+        self.rooms.discard(room)
+        for connection in tuple(cast("set[Connection]", room.clients)):
+            connection.end(1011, "This document cannot be stored right now. Connect again.")
+
+    def _unload(self, room: Room) -> None:
+        try:
+            self.rooms.unload(room)
+        except StoreError as error:
+            self._fail(room, error)
+
+    def _families(self) -> list[Metric]:
+        return [
+            GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
+            CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
+        ]
+
+
+def create(settings: Settings) -> Service:
+    """Return the server, not started yet."""
+    return Service(Sync(settings), __version__, settings.port)
+
+
+def _name(kind: Kind) -> str:
+    return kind.name.lower().replace("_", "-")

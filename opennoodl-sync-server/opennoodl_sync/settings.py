@@ -1,0 +1,42 @@
+"""The settings of the sync server."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from .edge.settings import EdgeSettings
+
+
+class Settings(EdgeSettings, frozen=True, kw_only=True):
+    """What can be set, by environment variables of the same names in capitals."""
+
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 4445
+    persist_dir: Annotated[
+        str, Meta(min_length=1, description="Directory of the documents: a LevelDB in y-leveldb's format.")
+    ] = "./data"
+    enable_persistence: Annotated[
+        bool, Meta(description="Whether documents are kept on disk; if not, a document that nobody opens is gone.")
+    ] = True
+    room_idle_timeout: Annotated[
+        int, Meta(ge=0, description="Milliseconds that a room stays in memory after its last client has left.")
+    ] = 30_000
+    max_message_size: Annotated[
+        int,
+        Meta(ge=0, description="Bytes of the largest message; a larger one closes with 1009. 0 means no limit."),
+    ] = 16_777_216
+    rate_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Messages a second that one connection may send, with ten seconds' worth saved up; "
+            "beyond them it is read more slowly, and nothing is lost. 0 means no limit.",
+        ),
+    ] = 500
+    slow_client_buffer: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes waiting for a client that does not read; beyond them it is skipped, and brought up "
+            "to date with one message when it has read them. 0 means no limit.",
+        ),
+    ] = 1_048_576

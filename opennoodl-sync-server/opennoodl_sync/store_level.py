@@ -1,0 +1,138 @@
+"""The store in LevelDB, in the format of npm's y-leveldb.
+
+A community that ran y-websocket points ``PERSIST_DIR`` at its directory and goes on, and can go back.
+Keys are concatenated elements: a string is ``00``, its byte length as a varuint, its UTF-8 bytes; a number is
+``01`` and four bytes, big-endian. The records of a document:
+
+* ``['v1', doc, 'update', n]``: a Yjs update, format 1; a document is the merge of all of them;
+* ``['v1_sv', doc]``: varuint clock, state vector. It makes the document listed, and is trusted by readers
+  only if its clock is the last update's ``n``;
+* ``['v1', doc, 'meta', key]``: others' metadata, left alone.
+
+Source of the format: y-leveldb 0.1.2, ``src/y-leveldb.js``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import plyvel
+
+from .edge.application import StartError
+from .protocol import read_bytes, write_bytes, write_varuint
+from .store import DocumentStore, StoreError
+
+LAST = 0xFFFFFFFF
+
+
+class Database:
+    """A directory of documents, held by this process alone.
+
+    Args:
+        path: the directory; made if it is not there.
+
+    Attributes:
+        failure: what the last write failed with, for people; None when it succeeded.
+
+    Raises:
+        StartError: it cannot be opened; what is in it was not changed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.failure: str | None = None
+        try:
+            Path(path).mkdir(parents=True, exist_ok=True)
+            self._db = plyvel.DB(path, create_if_missing=True)
+        except (plyvel.Error, OSError) as error:
+            if "lock" in str(error):
+                raise StartError(f"PERSIST_DIR {path} is in use by another process") from None
+            raise StartError(f"PERSIST_DIR {path} cannot be opened: {error}") from None
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all documents."""
+        for key in self._db.iterator(prefix=_key("v1_sv"), include_value=False):
+            _, at = read_bytes(key, 1)
+            yield read_bytes(key, at + 1)[0].decode()
+
+    def read(self, prefix: bytes) -> list[tuple[int, bytes]]:
+        """Return number and content of every update below `prefix`, in order.
+
+        Raises:
+            StoreError: the disk failed, or the data is damaged.
+        """
+        try:
+            with self._db.iterator(start=prefix + _number(0), stop=prefix + _number(LAST)) as records:
+                return [(int.from_bytes(key[-4:], "big"), update) for key, update in records]
+        except (plyvel.Error, OSError) as error:
+            raise StoreError(str(error)) from error
+
+    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = ()) -> None:
+        """Write and delete records in one batch: all of it or nothing.
+
+        Raises:
+            StoreError: the disk failed. `failure` says so until a write succeeds.
+        """
+        try:
+            with self._db.write_batch(transaction=True) as batch:
+                for key, value in puts:
+                    batch.put(key, value)
+                for key in deletes:
+                    batch.delete(key)
+        except (plyvel.Error, OSError) as error:
+            self.failure = "Documents cannot be written to disk."
+            raise StoreError(str(error)) from error
+        self.failure = None
+
+    def close(self) -> None:
+        """Close the directory; another process may then hold it."""
+        self._db.close()
+
+
+class LevelYStore(DocumentStore):
+    """One document's updates in a `Database`.
+
+    Args:
+        path: the document's name.
+        database: where it is kept.
+    """
+
+    def __init__(self, path: str, metadata_callback: Any = None, log: Any = None, *, database: Database) -> None:
+        self._database = database
+        self._prefix = _key("v1", path, "update")
+        self._state_vector_key = _key("v1_sv", path)
+        self._next = 0
+
+    def records(self) -> list[tuple[int, bytes]]:
+        """Return number and update of everything that is kept; what is appended later comes behind it."""
+        records = self._database.read(self._prefix)
+        self._next = records[-1][0] + 1 if records else 0
+        return records
+
+    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes]) -> None:
+        """Keep `updates` in one batch, with the state vector if they are the first."""
+        puts = self._numbered(updates)
+        if self._next == 0:
+            puts.append(self._state_vector(0, state_vector()))
+        self._database.write(puts)
+        self._next += len(updates)
+
+    def replace(self, numbers: Iterable[int], updates: Sequence[bytes], state_vector: bytes) -> None:
+        """Keep `updates` in place of the records `numbers`, and the state vector with them, in one batch."""
+        puts = self._numbered(updates)
+        puts.append(self._state_vector(self._next + len(updates) - 1, state_vector))
+        self._database.write(puts, [self._prefix + _number(number) for number in numbers])
+        self._next += len(updates)
+
+    def _numbered(self, updates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        return [(self._prefix + _number(self._next + i), update) for i, update in enumerate(updates)]
+
+    def _state_vector(self, clock: int, state_vector: bytes) -> tuple[bytes, bytes]:
+        return self._state_vector_key, write_varuint(clock) + write_bytes(state_vector)
+
+
+def _key(*elements: str) -> bytes:
+    return b"".join(b"\x00" + write_bytes(element.encode()) for element in elements)
+
+
+def _number(number: int) -> bytes:
+    return b"\x01" + number.to_bytes(4, "big")
