@@ -5,18 +5,16 @@ Two dialects share one socket: the editor's own messages (`Join` to `Session`) a
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import Meta, Raw, Struct
+
+from .edge.json_messages import Decoder, Message
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Title = Annotated[str, Meta(max_length=256)]
 Description = Annotated[str, Meta(max_length=4096)]
-
-
-class Message(Struct, tag_field="type", frozen=True):
-    """Anything a client sends; `requestId` comes back in an error."""
 
 
 class Features(Struct, frozen=True, rename="camel"):
@@ -89,13 +87,13 @@ class Session(Message, tag="session", frozen=True, rename="camel"):
 class Subscribe(Message, tag="subscribe", frozen=True):
     """y-webrtc: receive what is published to topics."""
 
-    topics: list[Id] = []
+    topics: list[Id] = msgspec.field(default_factory=list)
 
 
 class Unsubscribe(Message, tag="unsubscribe", frozen=True):
     """y-webrtc: receive no more of topics."""
 
-    topics: list[str] = []
+    topics: list[str] = msgspec.field(default_factory=list)
 
 
 class Publish(Message, tag="publish", frozen=True):
@@ -109,12 +107,6 @@ class Ping(Message, tag="ping", frozen=True):
 
 
 Incoming = Join | Leave | Signal | Invite | Register | Session | Subscribe | Unsubscribe | Publish | Ping
-
-KINDS: dict[type, str] = {
-    kind: str(kind.__struct_config__.tag)
-    for kind in (Join, Leave, Signal, Invite, Register, Session, Subscribe, Unsubscribe, Publish, Ping)
-}
-"""The name of every incoming type, as metrics count it."""
 
 ERRORS = {
     "invalid-json": "The message is not a JSON object.",
@@ -133,61 +125,7 @@ ERRORS = {
 """Every error code, and when it is sent."""
 
 
-class BadMessage(Exception):
-    """A message that is answered with an error and changes nothing.
-
-    Args:
-        code: one of `ERRORS`.
-        error: the sentence for people.
-        request_id: the message's ``requestId``, to be echoed.
-    """
-
-    def __init__(self, code: str, error: str, request_id: object = UNSET) -> None:
-        super().__init__(code, error)
-        self.code = code
-        self.error = error
-        self.request_id = request_id
-
-
-class _Envelope(Struct):
-    """As much of a bad message as its answer needs."""
-
-    type: object = UNSET
-    request_id: object = msgspec.field(default=UNSET, name="requestId")
-
-
-_decoder: msgspec.json.Decoder[Incoming] = msgspec.json.Decoder(Incoming)
-_encoder = msgspec.json.Encoder()
-encode = _encoder.encode
-
-
-def decode(message: bytes) -> Incoming:
-    """Return the typed message.
-
-    Raises:
-        BadMessage: it is not one, with a code that says why.
-    """
-    try:
-        return _decoder.decode(message)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _explain(message, error) from None
-
-
-def request_id(message: bytes) -> object:
-    """Return the ``requestId`` of a message that was decoded, or UNSET."""
-    return msgspec.json.decode(message, type=_Envelope).request_id if b"requestId" in message else UNSET
-
-
-def _explain(message: bytes, error: Exception) -> BadMessage:
-    try:
-        envelope = msgspec.json.decode(message, type=_Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return BadMessage("invalid-json", "A message must be one JSON object.")
-    known = sorted(KINDS.values())
-    if envelope.type not in known:
-        return BadMessage("unknown-type", f"`type` must be one of: {', '.join(known)}.", envelope.request_id)
-    code = "missing-field" if "missing required field" in str(error) else "invalid-field"
-    return BadMessage(code, f"{error}.", envelope.request_id)
+decode: Decoder[Any] = Decoder(Incoming)
 
 
 # What the server sends
@@ -256,12 +194,4 @@ class Pong(Struct, tag="pong", tag_field="type", frozen=True):
     """The answer to `ping`."""
 
 
-class Error(Struct, tag="error", tag_field="type", frozen=True):
-    """The answer to a message that was not right."""
-
-    error: str
-    code: str
-    request_id: object | UnsetType = msgspec.field(default=UNSET, name="requestId")
-
-
-Outgoing = Joined | PeerJoined | PeerLeft | SignalFrom | InviteFrom | InviteSent | Registered | Pong | Error
+Outgoing = Joined | PeerJoined | PeerLeft | SignalFrom | InviteFrom | InviteSent | Registered | Pong

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
+from .edge.json_messages import BadMessage
 from .edge.limits import Quota
 from .messages import (
-    BadMessage,
     Invite,
     InviteFrom,
     InviteSent,

@@ -9,25 +9,20 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-import structlog
 from msgspec import UNSET
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import __version__
-from .edge.application import Application
-from .edge.connection import CloseConnection, Connection, encode_frame
+from .edge.connection import Connection, encode_frame
+from .edge.json_messages import BadMessage, JsonApplication, encode
 from .edge.limits import Quota
 from .edge.metrics import Metrics
 from .edge.service import Service
 from .messages import (
-    KINDS,
-    BadMessage,
-    Error,
     Incoming,
     Invite,
     Join,
     Leave,
-    Outgoing,
     Ping,
     Pong,
     Publish,
@@ -37,8 +32,6 @@ from .messages import (
     Subscribe,
     Unsubscribe,
     decode,
-    encode,
-    request_id,
 )
 from .rooms import Client, Close, Contest, Effect, Room, Rooms, Send
 from .settings import Settings
@@ -48,15 +41,9 @@ CONTEST_TIMEOUT = 2.0
 """Seconds that the holder of a contested peer id has to answer a ping."""
 LOOKS_PER_MINUTE = 60
 """Session previews that one address may ask for in a minute."""
-PATIENCE = 1000
-"""Messages over the rate that are answered with an error before their sender is closed with 1008."""
-
-PONG = encode_frame(encode(Pong()), text=True)
-
-log = structlog.get_logger()
 
 
-class Signaling(Application):
+class Signaling(JsonApplication[Incoming]):
     """Both dialects of signaling on one socket."""
 
     title = "OpenNoodl signaling server"
@@ -64,6 +51,8 @@ class Signaling(Application):
         "It helps editors find each other for WebRTC; no project data passes through it.\n"
         "Connect an editor, or y-webrtc's `signaling` option, to this address as ws:// or wss://."
     )
+
+    decode = decode
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -78,34 +67,6 @@ class Signaling(Application):
     async def open(self, connection: Connection) -> None:
         """Give the connection its place in the domain."""
         connection.client = Client(connection)
-
-    def receive(self, connection: Connection, message: bytes, text: bool) -> None:
-        """Handle one message of either dialect."""
-        if not text:
-            raise CloseConnection(1003, "Messages are JSON in text frames.")
-        client: Client = connection.client
-        try:
-            incoming = decode(message)
-        except BadMessage as bad:
-            self.metrics.received["unknown" if bad.code in ("unknown-type", "invalid-json") else "invalid"] += 1
-            self._refuse(client, bad)
-            return
-        self.metrics.received[KINDS[type(incoming)]] += 1
-        try:
-            self._dispatch(client, incoming, message)
-        except BadMessage as bad:
-            bad.request_id = request_id(message)
-            self._refuse(client, bad)
-
-    def limited(self, connection: Connection, seconds: float) -> bool:
-        """Answer a message over the rate with an error, and close a client that does not stop."""
-        self.metrics.rate_limited["messages"] += 1
-        connection.strikes += 1
-        if connection.strikes > PATIENCE:
-            raise CloseConnection(1008, "Too many messages.")
-        error = f"Too many messages; wait {seconds:.3f} seconds."
-        self._refuse(connection.client, BadMessage("rate-limited", error))
-        return False
 
     def close(self, connection: Connection) -> None:
         """Tell the others that the client is gone, and forget it."""
@@ -137,7 +98,9 @@ class Signaling(Application):
             }
         }
 
-    def _dispatch(self, client: Client, incoming: Incoming, message: bytes) -> None:
+    def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
+        """Hand one message to the part of the domain that it is for."""
+        client: Client = connection.client
         match incoming:
             case Publish(topic=topic):
                 receivers, payload = self.topics.publish(topic, message)
@@ -145,8 +108,7 @@ class Signaling(Application):
             case Signal():
                 self._perform(self.rooms.signal(client, incoming))
             case Ping():
-                self.metrics.sent["pong"] += 1
-                _connection(client).write(PONG)
+                self.send((connection,), Pong())
             case Join():
                 self._perform(self.rooms.join(client, incoming))
             case Leave():
@@ -166,7 +128,7 @@ class Signaling(Application):
         for effect in effects:
             match effect:
                 case Send(to=to, message=message):
-                    self._relay(to, encode(message), _name(message))
+                    self._relay(to, encode(message), str(message.__struct_config__.tag))
                 case Close(client=client, code=code, reason=reason):
                     _connection(client).end(code, reason)
                 case Contest():
@@ -188,11 +150,7 @@ class Signaling(Application):
         try:
             self._perform(self.rooms.settle(contest, alive))
         except BadMessage as bad:
-            self._refuse(contest.newcomer, bad)
-
-    def _refuse(self, client: Client, bad: BadMessage) -> None:
-        log.debug("refused", code=bad.code)
-        self._relay((client,), encode(Error(bad.error, bad.code, bad.request_id)), "error")
+            self.refuse(_connection(contest.newcomer), bad)
 
     def _preview(self, room: Room) -> dict[str, Any]:
         participants = [_participant(peer) for peer in room.peers.values()]
@@ -226,10 +184,6 @@ def create(settings: Settings) -> Service:
 def _connection(client: Client) -> Connection:
     assert isinstance(client.carrier, Connection)
     return client.carrier
-
-
-def _name(message: Outgoing) -> str:
-    return str(message.__struct_config__.tag)
 
 
 def _participant(peer: Client) -> dict[str, Any]:

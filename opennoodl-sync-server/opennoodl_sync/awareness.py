@@ -4,9 +4,8 @@ States are kept as the bytes they came in. Source of the rules: y-protocols' ``a
 a higher clock replaces one with a lower, and ``null`` ends it.
 """
 
+import json
 from collections.abc import Collection, Iterable
-
-import msgspec
 
 from .protocol import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
 
@@ -96,6 +95,11 @@ class Awareness:
             del self._ended[next(iter(self._ended))]
 
 
+def _refuse(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python takes for JSON and JavaScript does not."""
+    raise ValueError(constant)
+
+
 def _parse(update: bytes) -> list[tuple[int, int, bytes]]:
     count, at = read_varuint(update, 0)
     entries = []
@@ -107,8 +111,8 @@ def _parse(update: bytes) -> list[tuple[int, int, bytes]]:
             raise MalformedError(f"an awareness state may have {MAX_STATE_SIZE} bytes")
         try:
             # Whatever is not JSON would be thrown at every client of the room.
-            msgspec.json.decode(state)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            json.loads(state.decode(), parse_constant=_refuse)
+        except (ValueError, RecursionError):
             raise MalformedError("an awareness state is not JSON") from None
         entries.append((client, clock, state))
     return entries

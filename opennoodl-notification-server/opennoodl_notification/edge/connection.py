@@ -115,6 +115,11 @@ class Connection(ServerConnection):
 
     # From the application
 
+    @property
+    def alive(self) -> bool:
+        """Whether the application still has this connection."""
+        return self._taken
+
     def write(self, frame: bytes) -> None:
         """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, the application is asked what to do."""
         if self.protocol.state is not State.OPEN:

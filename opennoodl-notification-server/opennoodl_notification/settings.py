@@ -1,0 +1,32 @@
+"""The settings of the notification server."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from .edge.settings import EdgeSettings
+
+
+class Settings(EdgeSettings, frozen=True, kw_only=True):
+    """What can be set, by environment variables of the same names in capitals."""
+
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 4446
+    db_file: Annotated[str, Meta(min_length=1, description="File that keeps the notifications: TinyDB's JSON.")] = (
+        "./notifications.json"
+    )
+    ttl_days: Annotated[int, Meta(ge=1, le=3650, description="Days after which a notification expires.")] = 30
+    max_per_user: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Notifications kept for one user; beyond them the oldest read one goes, or else the oldest. "
+            "0 means no limit.",
+        ),
+    ] = 1000
+    sends_per_hour: Annotated[
+        int, Meta(ge=0, description="Notifications that one user may send in an hour. 0 means no limit.")
+    ] = 300
+    max_message_size: Annotated[
+        int,
+        Meta(ge=0, description="Bytes of the largest message; a larger one closes with 1009. 0 means no limit."),
+    ] = 65_536

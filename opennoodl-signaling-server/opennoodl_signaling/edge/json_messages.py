@@ -1,0 +1,170 @@
+"""JSON messages: typed on the way in, explained when they are wrong. For servers that speak JSON."""
+
+import re
+from abc import abstractmethod
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import structlog
+from msgspec import UNSET, Struct, UnsetType
+
+from .application import Application
+from .connection import CloseConnection, Connection, encode_frame
+
+PATIENCE = 1000
+"""Messages over the rate that are answered with an error before their sender is closed with 1008."""
+
+log = structlog.get_logger()
+encode = msgspec.json.Encoder().encode
+
+
+class Message(Struct, tag_field="type", frozen=True):
+    """Anything a client sends. Its class's tag is the message's `type`; unknown fields are ignored."""
+
+
+class Error(Struct, tag="error", tag_field="type", frozen=True):
+    """The answer to a message that was not right; `requestId` is that of the message, if it had one."""
+
+    error: str
+    code: str
+    request_id: object | UnsetType = msgspec.field(default=UNSET, name="requestId")
+
+
+class BadMessage(Exception):
+    """A message that is answered with an error and changes nothing.
+
+    Args:
+        code: for programs, in kebab-case.
+        error: the sentence for people.
+        request_id: the message's ``requestId``, to be echoed.
+    """
+
+    def __init__(self, code: str, error: str, request_id: object = UNSET) -> None:
+        super().__init__(code, error)
+        self.code = code
+        self.error = error
+        self.request_id = request_id
+
+
+class _Envelope(Struct):
+    """As much of a bad message as its answer needs."""
+
+    type: object = UNSET
+    request_id: object = msgspec.field(default=UNSET, name="requestId")
+
+
+M = TypeVar("M", bound=Message)
+
+
+class Decoder(Generic[M]):
+    """Decodes messages of known types.
+
+    Args:
+        kinds: the union of the types.
+    """
+
+    def __init__(self, kinds: Any) -> None:
+        self._decoder: msgspec.json.Decoder[M] = msgspec.json.Decoder(kinds)
+        self.names = {kind: str(kind.__struct_config__.tag) for kind in kinds.__args__}
+        """The name of every type, as metrics count it."""
+
+    def __call__(self, message: bytes) -> M:
+        """Return the typed message.
+
+        Raises:
+            BadMessage: it is not one, with a code that says why.
+        """
+        try:
+            return self._decoder.decode(message)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._explain(message, error) from None
+
+    def _explain(self, message: bytes, error: Exception) -> BadMessage:
+        try:
+            envelope = msgspec.json.decode(message, type=_Envelope)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return BadMessage("invalid-json", "A message must be one JSON object.")
+        known = sorted(self.names.values())
+        if envelope.type not in known:
+            return BadMessage("unknown-type", f"`type` must be one of: {', '.join(known)}.", envelope.request_id)
+        code = "missing-field" if "missing required field" in str(error) else "invalid-field"
+        return BadMessage(code, f"{error}.", envelope.request_id)
+
+
+class JsonApplication(Application, Generic[M]):
+    """An application whose clients send JSON objects in text frames."""
+
+    decode: Decoder[M]
+
+    @abstractmethod
+    def dispatch(self, connection: Connection, incoming: M, message: bytes) -> None:
+        """Handle one typed message, whose text is `message`.
+
+        Raises:
+            BadMessage: it cannot be done; the sender is told.
+        """
+
+    def receive(self, connection: Connection, message: bytes, text: bool) -> None:
+        """Decode, count and dispatch one message; answer a bad one with an error."""
+        if not text:
+            raise CloseConnection(1003, "Messages are JSON in text frames.")
+        received = self.metrics.received
+        try:
+            try:
+                incoming = self.decode(message)
+            except BadMessage as bad:
+                if bad.code != "invalid-json":
+                    raise
+                message = replace_lone_surrogates(message)
+                incoming = self.decode(message)
+        except BadMessage as bad:
+            received["unknown" if bad.code in ("unknown-type", "invalid-json") else "invalid"] += 1
+            self.refuse(connection, bad)
+            return
+        received[self.decode.names[type(incoming)]] += 1
+        try:
+            self.dispatch(connection, incoming, message)
+        except BadMessage as bad:
+            bad.request_id = request_id(message)
+            self.refuse(connection, bad)
+
+    def limited(self, connection: Connection, seconds: float) -> bool:
+        """Answer a message over the rate with an error, and close a client that does not stop."""
+        self.metrics.rate_limited["messages"] += 1
+        connection.strikes += 1
+        if connection.strikes > PATIENCE:
+            raise CloseConnection(1008, "Too many messages.")
+        self.refuse(connection, BadMessage("rate-limited", f"Too many messages; wait {seconds:.3f} seconds."))
+        return False
+
+    def refuse(self, connection: Connection, bad: BadMessage) -> None:
+        """Tell the sender of a bad message."""
+        log.debug("refused", code=bad.code)
+        self.send((connection,), Error(bad.error, bad.code, bad.request_id))
+
+    def send(self, to: tuple[Connection, ...], message: Struct) -> None:
+        """Send one message, encoded once, to every connection of `to`."""
+        frame = encode_frame(encode(message), text=True)
+        self.metrics.sent[str(message.__struct_config__.tag)] += len(to)
+        for connection in to:
+            connection.write(frame)
+
+
+# Every escape is matched from its backslash on, so that an escaped backslash is not taken for the start of one.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+
+
+def replace_lone_surrogates(message: bytes) -> bytes:
+    """Return `message` with U+FFFD in place of escaped halves of surrogate pairs.
+
+    JavaScript writes such a half where a text was cut within an emoji. It is no character, and the decoder
+    refuses it; its sender means no harm and would not know what was wrong.
+    """
+    return _ESCAPE.sub(lambda match: b"\\ufffd" if match["lone"] else match[0], message)
+
+
+def request_id(message: bytes) -> object:
+    """Return the ``requestId`` of a message that was decoded, or UNSET."""
+    return msgspec.json.decode(message, type=_Envelope).request_id if b"requestId" in message else UNSET
