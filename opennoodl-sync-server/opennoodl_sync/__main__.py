@@ -1,8 +1,89 @@
-"""Runs the sync server: ``python -m opennoodl_sync``."""
+"""The command line: ``python -m opennoodl_sync [command]``."""
 
-from .edge.service import main
+import argparse
+import os
+import sys
+
+from .commands import (
+    CommandError,
+    check_documents,
+    compact_documents,
+    delete_document,
+    export_document,
+    import_document,
+    list_documents,
+    read_update,
+    with_database,
+)
+from .edge.application import StartError
+from .edge.service import main as serve
+from .edge.settings import SettingError, load
 from .server import create
 from .settings import Settings
+from .store_level import Database
+
+
+def arguments() -> argparse.Namespace:
+    """Return what was asked for; `serve` if nothing was."""
+    parser = argparse.ArgumentParser(
+        prog="python -m opennoodl_sync",
+        description="OpenNoodl's sync server. Settings come from the environment; the commands other than `serve` "
+        "work on PERSIST_DIR while no server runs on it.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("serve", help="run the server (the default)")
+    commands.add_parser("list", help="show every document: updates, bytes, name")
+    export = commands.add_parser("export", help="write a document to standard output")
+    export.add_argument("room")
+    export.add_argument("--format", choices=("update", "json"), default="update", help="a Yjs update, or JSON to read")
+    import_ = commands.add_parser("import", help="merge a Yjs update into a document")
+    import_.add_argument("room")
+    import_.add_argument("file", help="the update; - for standard input")
+    delete = commands.add_parser("delete", help="delete a document")
+    delete.add_argument("room")
+    commands.add_parser("compact", help="merge every document's updates into one")
+    commands.add_parser("check", help="say what is wrong with the data; exit code 1 if anything is")
+    return parser.parse_args()
+
+
+def act(asked: argparse.Namespace, database: Database) -> None:
+    """Carry out one command.
+
+    Raises:
+        CommandError: it could not be.
+    """
+    match asked.command:
+        case "list":
+            for listed in list_documents(database):
+                print(f"{listed.updates:8} updates {listed.size:12} bytes  {listed.name}")
+        case "export":
+            sys.stdout.buffer.write(export_document(database, asked.room, asked.format))
+        case "import":
+            import_document(database, asked.room, read_update(asked.file))
+        case "delete":
+            delete_document(database, asked.room)
+        case "compact":
+            before, after = compact_documents(database)
+            print(f"{before} bytes of updates were compacted to {after}")
+        case "check":
+            faults = list(check_documents(database))
+            print("\n".join(faults) if faults else "all documents are sound")
+            if faults:
+                sys.exit(1)
+
+
+def main() -> None:
+    """Run the server or one command; what keeps it from that is one line on standard error and exit code 1."""
+    asked = arguments()
+    if asked.command in (None, "serve"):
+        serve(Settings, create)
+        return
+    try:
+        settings = load(Settings, os.environ)
+        with_database(settings.persist_dir, lambda database: act(asked, database))
+    except (SettingError, StartError, CommandError) as error:
+        sys.exit(f"opennoodl_sync: {error}")
+
 
 if __name__ == "__main__":
-    main(Settings, create)
+    main()

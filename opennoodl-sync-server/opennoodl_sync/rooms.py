@@ -26,7 +26,7 @@ class Rooms:
     def __init__(self, database: Database | None) -> None:
         self.rooms: dict[str, Room] = {}
         self._database = database
-        self._loading: dict[str, asyncio.Task[Room]] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
 
     async def open(self, name: str) -> Room:
         """Return the room; load its document first if it is not in memory.
@@ -34,18 +34,20 @@ class Rooms:
         Raises:
             LoadError: the document could not be read.
         """
-        room = self.rooms.get(name)
-        if room is not None:
-            return room
-        task = self._loading.get(name)
-        if task is None:
-            task = self._loading[name] = asyncio.create_task(self._load(name))
-        # One who gives up waiting must not take the document from the others.
-        return await asyncio.shield(task)
+        while name not in self.rooms:
+            if name not in self._loading:
+                self._loading[name] = asyncio.create_task(self._load(name))
+            # One who gives up waiting must not take the document from the others.
+            await asyncio.shield(self._loading[name])
+        return self.rooms[name]
+
+    def holds(self, room: Room) -> bool:
+        """Return whether the room is in memory still, and not one that was let go."""
+        return self.rooms.get(room.name) is room
 
     def discard(self, room: Room) -> None:
         """Let a room go without storing anything more, because that failed."""
-        if self.rooms.get(room.name) is room:
+        if self.holds(room):
             del self.rooms[room.name]
 
     def unload(self, room: Room) -> None:
@@ -54,7 +56,7 @@ class Rooms:
         Raises:
             StoreError: its last changes could not be stored.
         """
-        if self.rooms.get(room.name) is room and not room.clients:
+        if self.holds(room) and not room.clients:
             del self.rooms[room.name]
             room.close()
 
@@ -69,13 +71,12 @@ class Rooms:
         if self._database is not None:
             self._database.close()
 
-    async def _load(self, name: str) -> Room:
+    async def _load(self, name: str) -> None:
         try:
             store = LevelYStore(name, database=self._database) if self._database is not None else MemoryYStore()
-            room = self.rooms[name] = await asyncio.to_thread(Room, name, store)
+            self.rooms[name] = await asyncio.to_thread(Room, name, store)
         except (StoreError, DamagedError) as error:
             log.error("a document could not be loaded", error=str(error))
             raise LoadError(str(error)) from error
         finally:
             del self._loading[name]
-        return room

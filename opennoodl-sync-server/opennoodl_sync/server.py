@@ -138,7 +138,7 @@ class Sync(Application):
 
     def _schedule(self, room: Room) -> None:
         """Flush at the end of this turn of the event loop, once for all that happens in it."""
-        if room.dirty and room not in self._scheduled:
+        if room.dirty and room not in self._scheduled and self.rooms.holds(room):
             self._scheduled.add(room)
             asyncio.get_running_loop().call_soon(self._flush, room)
 

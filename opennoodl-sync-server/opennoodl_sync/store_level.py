@@ -19,8 +19,9 @@ from typing import Any
 import plyvel
 
 from .edge.application import StartError
-from .protocol import read_bytes, write_bytes, write_varuint
+from .protocol import read_bytes, read_varuint, write_bytes, write_varuint
 from .store import DocumentStore, StoreError
+from .yjs import decode_state_vector
 
 LAST = 0xFFFFFFFF
 
@@ -53,6 +54,41 @@ class Database:
         for key in self._db.iterator(prefix=_key("v1_sv"), include_value=False):
             _, at = read_bytes(key, 1)
             yield read_bytes(key, at + 1)[0].decode()
+
+    def stored_names(self) -> Iterator[str]:
+        """Yield the names of all documents that have updates, listed or not."""
+        prefix = _key("v1")
+        at = prefix
+        while (key := next(self._db.iterator(start=at, include_value=False), b"")).startswith(prefix):
+            _, end = read_bytes(key, len(prefix) + 1)
+            name = key[len(prefix) : end]
+            if key.startswith(prefix + name + _key("update")):
+                yield read_bytes(key, len(prefix) + 1)[0].decode()
+            at = prefix + name + b"\xff"  # behind every record of this document
+
+    def delete(self, name: str) -> None:
+        """Delete everything that is stored under a name, others' metadata included.
+
+        Raises:
+            StoreError: the disk failed; everything is as before.
+        """
+        self.write([], [_key("v1_sv", name), *self._db.iterator(prefix=_key("v1", name), include_value=False)])
+
+    def shrink(self) -> None:
+        """Give the space of what was deleted back to the disk; it may take a while."""
+        self._db.compact_range()
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return one record, or None if it is not there.
+
+        Raises:
+            StoreError: the disk failed, or the data is damaged.
+        """
+        try:
+            value: bytes | None = self._db.get(key)
+        except (plyvel.Error, OSError) as error:
+            raise StoreError(str(error)) from error
+        return value
 
     def read(self, prefix: bytes) -> list[tuple[int, bytes]]:
         """Return number and content of every update below `prefix`, in order.
@@ -122,6 +158,20 @@ class LevelYStore(DocumentStore):
         puts.append(self._state_vector(self._next + len(updates) - 1, state_vector))
         self._database.write(puts, [self._prefix + _number(number) for number in numbers])
         self._next += len(updates)
+
+    def stale_state_vector(self, state_vector: bytes) -> bool:
+        """Return whether readers would trust a stored state vector that is not `state_vector`.
+
+        They do if its clock is the last update's; call it after `records`.
+        """
+        record = self._database.get(self._state_vector_key)
+        if record is None:
+            return False
+        clock, at = read_varuint(record, 0)
+        # The order of clients in a state vector is free.
+        return clock == self._next - 1 and decode_state_vector(read_bytes(record, at)[0]) != decode_state_vector(
+            state_vector
+        )
 
     def _numbered(self, updates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
         return [(self._prefix + _number(self._next + i), update) for i, update in enumerate(updates)]

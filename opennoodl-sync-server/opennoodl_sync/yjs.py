@@ -81,12 +81,21 @@ def waiting(updates: Iterable[bytes], doc: Doc[Any]) -> list[bytes]:
         DamagedError: one of them is not sound.
     """
     state_vector = doc.get_state()
-    known = dict(_pairs(state_vector, 0)[0])
+    known = decode_state_vector(state_vector)
     try:
         with _panics():
             return [update for update in updates if _is_waiting(update, state_vector, known)]
     except (ValueError, RuntimeError, MalformedError) as error:
         raise DamagedError(str(error)) from None
+
+
+def decode_state_vector(state_vector: bytes) -> dict[int, int]:
+    """Return for every client how much of it is known.
+
+    Raises:
+        MalformedError: this is not a state vector.
+    """
+    return dict(_pairs(state_vector, 0)[0])
 
 
 def _is_waiting(update: bytes, state_vector: bytes, known: dict[int, int]) -> bool:

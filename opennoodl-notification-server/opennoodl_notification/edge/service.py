@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -142,10 +143,17 @@ def main(kind: type[S], create: Callable[[S], Service]) -> None:
     try:
         settings: EdgeSettings = load(kind, os.environ)
         configure(settings.log_level, settings.log_format)
+        _allow_files()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run(create(settings)))  # type: ignore[arg-type]
     except (SettingError, StartError) as error:
         sys.exit(f"{kind.__module__.partition('.')[0]}: {error}")
+
+
+def _allow_files() -> None:
+    """Ask for as many open files as may be had: every connection is one, and the usual start is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

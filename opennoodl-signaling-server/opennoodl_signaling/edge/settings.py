@@ -6,7 +6,7 @@ these declarations by tests.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -128,8 +128,9 @@ def _accepted(kind: object) -> str:
     match info:
         case msgspec.inspect.BoolType():
             return "true or false"
-        case msgspec.inspect.LiteralType(values=values):
-            return " or ".join(str(value) for value in sorted(values, key=str))
+        case msgspec.inspect.LiteralType():
+            # In the order of their declaration, which msgspec does not keep.
+            return " or ".join(get_args(get_args(kind)[0]))
         case msgspec.inspect.IntType(ge=least, le=most):
             return f"a whole number from {least} {'up' if most is None else f'to {most}'}"
         case _:

@@ -1,0 +1,172 @@
+"""What an operator does with a data directory while no server holds it: look, copy, mend."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from pycrdt import Array, Doc, Map, Text, XmlFragment
+
+from .protocol import MalformedError
+from .store import StoreError
+from .store_level import Database, LevelYStore
+from .yjs import DamagedError, apply, build
+
+
+class CommandError(Exception):
+    """A command that could not be carried out; the text is one line that says why."""
+
+
+class Listed(NamedTuple):
+    """One document of a data directory."""
+
+    name: str
+    updates: int
+    size: int
+
+
+def list_documents(database: Database) -> Iterator[Listed]:
+    """Yield every document with the number and the bytes of its stored updates."""
+    for name in database.names():
+        records = LevelYStore(name, database=database).records()
+        yield Listed(name, len(records), sum(len(update) for _, update in records))
+
+
+def export_document(database: Database, name: str, form: str) -> bytes:
+    """Return a document as one Yjs update, or as JSON for people to read.
+
+    Args:
+        database: where it is.
+        name: of the document.
+        form: ``update`` or ``json``. Yjs does not store what type a root has; JSON shows it as what its
+            content suggests.
+
+    Raises:
+        CommandError: there is no such document, or it is damaged.
+    """
+    doc = _open(_store(database, name))
+    if form == "update":
+        return doc.get_update()
+    return msgspec.json.format(msgspec.json.encode({root: _plain(doc, root) for root in sorted(doc.keys())}))
+
+
+def import_document(database: Database, name: str, update: bytes) -> None:
+    """Merge a Yjs update into a document, which is made if it is not there.
+
+    Raises:
+        CommandError: it is not an update, or the document cannot take it.
+    """
+    store = LevelYStore(name, database=database)
+    doc = _open(store)
+    try:
+        apply(doc, update)
+    except (MalformedError, DamagedError) as error:
+        raise CommandError(f"this is not a sound Yjs update: {error}") from None
+    store.append([update], doc.get_state)
+
+
+def delete_document(database: Database, name: str) -> None:
+    """Delete a document with all that is stored under its name.
+
+    Raises:
+        CommandError: there is no such document.
+    """
+    _store(database, name)
+    database.delete(name)
+
+
+def compact_documents(database: Database) -> tuple[int, int]:
+    """Merge every document's updates into one; return the bytes of updates before and after.
+
+    A damaged document is left as it is, with a line on standard error.
+    """
+    before = after = 0
+    for listed in list(list_documents(database)):
+        store = LevelYStore(listed.name, database=database)
+        before += listed.size
+        try:
+            records = store.records()
+            store.compact(build(update for _, update in records), records)
+        except DamagedError as error:
+            print(f"{listed.name}: damaged, left as it is: {error}", file=sys.stderr)
+        after += sum(len(update) for _, update in store.records())
+    database.shrink()
+    return before, after
+
+
+def check_documents(database: Database) -> Iterator[str]:
+    """Yield one line for everything that is wrong with a data directory; none means that all is well."""
+    names = set(database.names())
+    stored = set(database.stored_names())
+    for name in sorted(stored - names):
+        yield f"{name}: has updates, but no state vector record: no tool will list it"
+    for name in sorted(names | stored):
+        store = LevelYStore(name, database=database)
+        try:
+            records = store.records()
+            doc = build(update for _, update in records)
+        except (StoreError, DamagedError) as error:
+            yield f"{name}: cannot be loaded: {error}"
+            continue
+        if not records:
+            yield f"{name}: is listed, but has no updates"
+        elif store.stale_state_vector(doc.get_state()):
+            yield f"{name}: its state vector record claims to be current and is not"
+
+
+def _store(database: Database, name: str) -> LevelYStore:
+    if name not in set(database.names()) | set(database.stored_names()):
+        raise CommandError(f"there is no document {name!r}; `list` shows those that are there")
+    return LevelYStore(name, database=database)
+
+
+def _open(store: LevelYStore) -> Doc[Any]:
+    try:
+        return build(update for _, update in store.records())
+    except DamagedError as error:
+        raise CommandError(f"the document is damaged: {error}") from None
+
+
+def _plain(doc: Doc[Any], root: str) -> object:
+    """Return a root as plain values: a map if it has entries, else a text, a list, or XML as text."""
+    entries = doc.get(root, type=Map).to_py()
+    if entries:
+        return entries
+    text = str(doc.get(root, type=Text))
+    if text:
+        return text
+    try:
+        return doc.get(root, type=Array).to_py()
+    except ValueError:  # its items have no plain value: they are XML
+        return str(doc.get(root, type=XmlFragment))
+
+
+def read_update(path: str) -> bytes:
+    """Return the bytes of a file, or of standard input for ``-``.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
+    try:
+        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def with_database(path: str, act: Callable[[Database], None]) -> None:
+    """Open the data directory, which must be there, for the time of `act`.
+
+    Raises:
+        StartError: a server holds it, or it is not one.
+        CommandError: it is not there, or `act` failed.
+    """
+    if not (Path(path) / "CURRENT").exists():
+        raise CommandError(f"PERSIST_DIR {path} holds no documents")
+    database = Database(path)
+    try:
+        act(database)
+    except StoreError as error:
+        raise CommandError(f"the disk failed: {error}") from None
+    finally:
+        database.close()
