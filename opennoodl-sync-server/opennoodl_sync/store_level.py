@@ -45,9 +45,10 @@ class Database:
             Path(path).mkdir(parents=True, exist_ok=True)
             self._db = plyvel.DB(path, create_if_missing=True)
         except (plyvel.Error, OSError) as error:
-            if "lock" in str(error):
+            why = _sentence(error)
+            if "lock " in why:  # "already held by process", or "Resource temporarily unavailable"
                 raise StartError(f"PERSIST_DIR {path} is in use by another process") from None
-            raise StartError(f"PERSIST_DIR {path} cannot be opened: {error}") from None
+            raise StartError(f"PERSIST_DIR {path} cannot be opened: {why}") from None
 
     def names(self) -> Iterator[str]:
         """Yield the names of all documents."""
@@ -87,7 +88,7 @@ class Database:
         try:
             value: bytes | None = self._db.get(key)
         except (plyvel.Error, OSError) as error:
-            raise StoreError(str(error)) from error
+            raise StoreError(_sentence(error)) from error
         return value
 
     def read(self, prefix: bytes) -> list[tuple[int, bytes]]:
@@ -100,7 +101,7 @@ class Database:
             with self._db.iterator(start=prefix + _number(0), stop=prefix + _number(LAST)) as records:
                 return [(int.from_bytes(key[-4:], "big"), update) for key, update in records]
         except (plyvel.Error, OSError) as error:
-            raise StoreError(str(error)) from error
+            raise StoreError(_sentence(error)) from error
 
     def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = ()) -> None:
         """Write and delete records in one batch: all of it or nothing.
@@ -116,7 +117,7 @@ class Database:
                     batch.delete(key)
         except (plyvel.Error, OSError) as error:
             self.failure = "Documents cannot be written to disk."
-            raise StoreError(str(error)) from error
+            raise StoreError(_sentence(error)) from error
         self.failure = None
 
     def close(self) -> None:
@@ -178,6 +179,12 @@ class LevelYStore(DocumentStore):
 
     def _state_vector(self, clock: int, state_vector: bytes) -> tuple[bytes, bytes]:
         return self._state_vector_key, write_varuint(clock) + write_bytes(state_vector)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what an error says; plyvel's errors say it in bytes."""
+    said = error.args[0] if error.args else error
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(error)
 
 
 def _key(*elements: str) -> bytes:

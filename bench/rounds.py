@@ -1,0 +1,76 @@
+"""Rounds: every server in turn under the same load on the same core, several times over."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from picows import WSError
+
+from .machine import Cores
+from .outcome import Outcome
+from .scenarios import Scenario
+from .servers import Peer, ServerError, running
+
+
+@dataclass
+class Results:
+    """The outcomes of all rounds.
+
+    Attributes:
+        outcomes: by scenario and server, one for each round.
+        seconds: that it took.
+    """
+
+    outcomes: dict[tuple[str, str], list[Outcome]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def of(self, scenario: Scenario, peer: Peer) -> list[Outcome]:
+        """Return what a server has shown in a scenario, one outcome for each round."""
+        return self.outcomes.get((scenario.name, peer.name), [])
+
+
+async def run(scenarios: Sequence[Scenario], peers: Sequence[Peer], rounds: int, cores: Cores) -> Results:
+    """Run every scenario on every server in every round, each on a server that was just started."""
+    os.sched_setaffinity(0, {cores.generator})
+    results = Results()
+    started = time.monotonic()
+    for number in range(rounds):
+        # Nobody is always the first one after a pause.
+        order = [*peers[number % len(peers) :], *peers[: number % len(peers)]]
+        for scenario in scenarios:
+            for peer in order:
+                if scenario.seed is not None and peer.seeds is None:
+                    continue
+                outcome = await once(scenario, peer, cores.server)
+                results.outcomes.setdefault((scenario.name, peer.name), []).append(outcome)
+                _tell(number, scenario, peer, outcome)
+    results.seconds = time.monotonic() - started
+    return results
+
+
+async def once(scenario: Scenario, peer: Peer, core: int | None) -> Outcome:
+    """Run one scenario on one server; what goes wrong with it is an outcome, too."""
+    try:
+        async with running(peer, core, scenario.seed) as server:
+            return await scenario.run(server)
+    except (ServerError, OSError, TimeoutError, ExceptionGroup) as error:
+        first: BaseException = error
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        if not isinstance(first, ServerError | OSError | TimeoutError | WSError):
+            raise
+        lines = str(first).splitlines() or [type(first).__name__]
+        print(*lines, sep="\n", file=sys.stderr)
+        return Outcome(notes=[f"FAILED: {lines[0]}"])
+
+
+def _tell(number: int, scenario: Scenario, peer: Peer, outcome: Outcome) -> None:
+    values = ", ".join(
+        f"{metric.title} {outcome.values[metric.name]:,.{metric.digits}f}"
+        for metric in scenario.metrics
+        if metric.name in outcome.values
+    )
+    notes = "; ".join(outcome.notes)
+    print(f"round {number + 1}  {scenario.name:<16}{peer.name:<20}{values}  {notes}", file=sys.stderr, flush=True)

@@ -1,0 +1,134 @@
+"""The scenarios of the sync server, in their full size and in a quick one that only shows that they work."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from . import opened, paced, saturated
+from .outcome import Metric, Outcome
+from .seeds import Seed
+from .servers import Server
+from .updates import Recording, document, recorded
+
+MIB = 2**20
+WARM = 0.1
+"""Share of the updates that are sent before, in rooms of their own, for servers that compile while they run."""
+
+Run = Callable[[Server], Awaitable[Outcome]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One load, and what is read from it.
+
+    Attributes:
+        name: for the command line.
+        title: for people.
+        group: scenarios with the same columns, shown in one table.
+        metrics: the columns.
+        run: carries it out.
+        seed: documents that are there before the server starts; servers that store nothing are left out.
+    """
+
+    name: str
+    title: str
+    group: str
+    metrics: Sequence[Metric]
+    run: Run
+    seed: Seed | None = None
+
+
+def sync(*, quick: bool) -> list[Scenario]:
+    """Return the scenarios of the sync server."""
+    return [*_saturated(quick), *_recordings(quick), *_paced(quick), *_opened(quick)]
+
+
+def _saturated(quick: bool) -> list[Scenario]:
+    divisor, limit = (20, 10.0) if quick else (1, 30.0)
+
+    def scenario(name: str, title: str, rooms: int, clients: int, writers: int, updates: int) -> Scenario:
+        updates //= divisor
+        load = {"rooms": rooms, "clients": clients, "writers": writers, "limit": limit}
+
+        async def run(server: Server) -> Outcome:
+            await saturated.fan_out(server, **load, updates=max(2, int(updates * WARM)), prefix="warm")  # type: ignore[arg-type]
+            return await saturated.fan_out(server, **load, updates=updates)  # type: ignore[arg-type]
+
+        return Scenario(
+            name, f"{title}, {updates:,} updates each", "Saturated fan-out", saturated.METRICS, run
+        )
+
+    return [
+        scenario("1x20", "1 room x 20 writers", 1, 20, 20, 1000),
+        scenario("50x4", "50 rooms x 4 writers", 50, 4, 4, 400),
+        scenario("1x200", "1 room x 200 clients, 5 of them writers", 1, 200, 5, 400),
+    ]
+
+
+def _recordings(quick: bool) -> list[Scenario]:
+    edits, limit = (3000, 10.0) if quick else (None, 30.0)
+
+    def scenario(name: str, title: str) -> Scenario:
+        async def run(server: Server) -> Outcome:
+            recording = recorded(name, edits)
+            if recording is None:
+                return Outcome(notes=["skipped: the recording is not in ../shared/data"])
+            return await saturated.replay(server, recording, limit)
+
+        return Scenario(name, title, "Recorded sessions, one sender and 3 readers", saturated.RECORDING_METRICS, run)
+
+    return [
+        scenario("friendsforever", "friendsforever, two authors' 26,078 edits" if not quick else "friendsforever"),
+        scenario("automerge-paper", "automerge-paper, 259,778 keystrokes" if not quick else "automerge-paper"),
+    ]
+
+
+def _paced(quick: bool) -> list[Scenario]:
+    warm, seconds, limit = (0.5, 1.0, 10.0) if quick else (2.0, 8.0, 20.0)
+
+    def scenario(name: str, title: str, rooms: int, rate: float, seconds: float) -> Scenario:
+        run = partial(
+            paced.open_loop, rooms=rooms, clients=10, rate=rate, warm=warm, seconds=seconds, limit=limit
+        )
+        return Scenario(name, title, "Open loop, rooms of 10 clients", paced.METRICS, run)
+
+    return [
+        scenario("10/s", "10 updates/s in 1 room", 1, 1, 3 * seconds),
+        scenario("2000/s", "2,000 updates/s in 10 rooms", 10, 20, seconds),
+        scenario("4000/s", "4,000 updates/s in 20 rooms", 20, 20, seconds),
+    ]
+
+
+def _opened(quick: bool) -> list[Scenario]:
+    size, records, rooms, connections = (MIB, 50, 100, 200) if quick else (10 * MIB, 400, 1000, 1000)
+    limit = 60.0
+    large = Seed(lambda: [("document", document(size, records))])
+    small = Seed(lambda: [(name, document(10_000, 20)) for name in opened.stored_rooms(rooms)])
+    return [
+        Scenario(
+            "document",
+            f"a document of {size // MIB} MiB in {records} records",
+            "A stored document and its first client",
+            opened.DOCUMENT_METRICS,
+            partial(opened.first_client, room="document", size=size, limit=limit),
+            large,
+        ),
+        Scenario(
+            "rooms",
+            f"{rooms:,} stored rooms opened at once",
+            "Cold rooms",
+            opened.ROOMS_METRICS,
+            partial(opened.many_rooms, rooms=rooms, limit=limit),
+            small,
+        ),
+        Scenario(
+            "idle",
+            f"{connections:,} idle connections in rooms of 10",
+            "Idle connections",
+            opened.IDLE_METRICS,
+            partial(opened.idle, connections=connections, clients=10),
+        ),
+    ]
+
+
+__all__ = ["Recording", "Scenario", "sync"]

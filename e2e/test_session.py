@@ -1,0 +1,147 @@
+"""The editor's session: its own messages to the signaling server, and what comes of them."""
+
+from __future__ import annotations
+
+from harness import Client, Event, Server, StartClient, StartServer
+
+
+async def joined(editor: Client, server: Server, name: str, room: str = "session") -> Event:
+    """Connect and join the way the editor does; return the server's `joined`."""
+    await editor.call("connect", url=server.url)
+    await editor.call("join", room=room, peerId=f"peer-{name}", userId=f"user-{name}", name=name)
+    return (await editor.event("joined"))["message"]  # type: ignore[no-any-return]
+
+
+async def message(editor: Client, kind: str) -> Event:
+    """Return the next message of this type from the server."""
+    return (await editor.event(kind))["message"]  # type: ignore[no-any-return]
+
+
+async def test_who_joins_learns_who_is_there(server: StartServer, client: StartClient) -> None:
+    """`joined` lists everybody who came before, with what they said of themselves, and not the joiner."""
+    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    first = await joined(ada, signaling, "ada")
+    assert (first["room"], first["peerId"], first["peers"]) == ("session", "peer-ada", [])
+    await joined(ben, signaling, "ben")
+    third = await joined(cleo, signaling, "cleo")
+    assert sorted(third["peers"], key=lambda peer: str(peer["peerId"])) == [
+        {"peerId": f"peer-{name}", "userId": f"user-{name}", "metadata": {"name": name, "color": "#4c9ffe"}}
+        for name in ("ada", "ben")
+    ]
+
+
+async def test_those_who_are_there_learn_who_joins(server: StartServer, client: StartClient) -> None:
+    """`peer-joined` tells everybody in the room, and nobody else, who has come."""
+    ada, ben, other, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    await joined(ada, signaling, "ada")
+    await joined(other, signaling, "other", room="another session")
+    await joined(ben, signaling, "ben")
+    assert await message(ada, "peer-joined") == {
+        "type": "peer-joined",
+        "peerId": "peer-ben",
+        "userId": "user-ben",
+        "metadata": {"name": "ben", "color": "#4c9ffe"},
+    }
+    await ben.call("invite", userId="user-other")
+    await message(other, "invite")  # whatever the server had for this one has come by now
+    assert other.pending("peer-joined") == []
+
+
+async def test_signals_lead_to_a_data_channel(server: StartServer, client: StartClient) -> None:
+    """Offers, answers and candidates pass both ways until simple-peer has a channel that carries a message."""
+    ada, ben, signaling = await client("session"), await client("session"), await server("signaling")
+    await joined(ada, signaling, "ada")
+    await joined(ben, signaling, "ben")
+    await ada.event("channel-open", 20, peerId="peer-ben")
+    await ben.event("channel-open", 20, peerId="peer-ada")
+    assert (await message(ada, "signal"))["from"] == "peer-ben"
+    assert (await message(ben, "signal"))["from"] == "peer-ada"
+    await ada.call("say", peerId="peer-ben", text="hello Ben")
+    await ben.event("channel-data", peerId="peer-ada", text="hello Ben")
+    await ben.call("say", peerId="peer-ada", text="hello Ada")
+    await ada.event("channel-data", peerId="peer-ben", text="hello Ada")
+
+
+async def test_four_editors_are_all_connected_to_each_other(server: StartServer, client: StartClient) -> None:
+    """Signals reach the one they are for, however many are in the room."""
+    names = ["ada", "ben", "cleo", "dan"]
+    editors = {name: await client("session") for name in names}
+    signaling = await server("signaling")
+    for name, editor in editors.items():
+        await joined(editor, signaling, name)
+    for name, editor in editors.items():
+        for other in names:
+            if other != name:
+                await editor.event("channel-open", 20, peerId=f"peer-{other}", userId=f"user-{other}")
+
+
+async def test_an_invitation_reaches_every_editor_of_the_user(server: StartServer, client: StartClient) -> None:
+    """Who is invited hears of it in all open editors, in a room or only registered, and the sender is told."""
+    host, there, elsewhere, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    await joined(host, signaling, "host")
+    await joined(there, signaling, "ben", room="another session")
+    await elsewhere.call("connect", url=signaling.url)
+    await elsewhere.call("register", userId="user-ben")
+    assert (await message(elsewhere, "registered"))["userId"] == "user-ben"
+    await host.call("invite", userId="user-ben")
+    for device in (there, elsewhere):
+        assert await message(device, "invite") == {
+            "type": "invite",
+            "from": "user-host",
+            "roomId": "session",
+            "sessionInfo": {"title": "Building a dashboard", "hostName": "user-host"},
+        }
+    assert await message(host, "invite-sent") == {"type": "invite-sent", "to": "user-ben", "delivered": True}
+
+
+async def test_an_invitation_to_somebody_who_is_away_says_so(server: StartServer, client: StartClient) -> None:
+    """The sender learns that the invitation reached nobody."""
+    host, signaling = await client("session"), await server("signaling")
+    await joined(host, signaling, "host")
+    await host.call("invite", userId="user-away")
+    sent = await message(host, "invite-sent")
+    assert sent == {"type": "invite-sent", "to": "user-away", "delivered": False, "reason": "User offline"}
+
+
+async def test_who_leaves_is_announced_and_can_come_back(server: StartServer, client: StartClient) -> None:
+    """`leave` ends the membership, not the connection."""
+    ada, ben, signaling = await client("session"), await client("session"), await server("signaling")
+    await joined(ada, signaling, "ada")
+    await joined(ben, signaling, "ben")
+    await message(ada, "peer-joined")
+    await ben.call("leave")
+    assert await message(ada, "peer-left") == {"type": "peer-left", "peerId": "peer-ben"}
+    await ben.call("join", room="session", peerId="peer-ben", userId="user-ben", name="ben")
+    assert [peer["peerId"] for peer in (await message(ben, "joined"))["peers"]] == ["peer-ada"]
+    assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
+    assert ben.pending("closed") == []
+
+
+async def test_a_killed_editor_has_left(server: StartServer, client: StartClient) -> None:
+    """An editor that dies without a word is announced as gone, and is not listed to the next who joins."""
+    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    await joined(ada, signaling, "ada")
+    await joined(ben, signaling, "ben")
+    await ada.event("channel-open", 20)
+    await ben.kill()
+    assert await message(ada, "peer-left") == {"type": "peer-left", "peerId": "peer-ben"}
+    assert [peer["peerId"] for peer in (await joined(cleo, signaling, "cleo"))["peers"]] == ["peer-ada"]
+
+
+async def test_both_dialects_share_one_server_and_not_one_room(server: StartServer, client: StartClient) -> None:
+    """An editor's session and its y-webrtc room of the same name use one URL and do not see each other's members."""
+    sessions = [await client("session"), await client("session")]
+    documents = [await client("webrtc"), await client("webrtc")]
+    signaling = await server("signaling")
+    for name, session, document in zip(("ada", "ben"), sessions, documents, strict=True):
+        listed = await joined(session, signaling, name)
+        await document.call("open", signaling=signaling.url, room="session")
+    assert [peer["peerId"] for peer in listed["peers"]] == ["peer-ada"]
+    assert (await message(sessions[0], "peer-joined"))["peerId"] == "peer-ben"
+    await sessions[0].event("channel-open", 20, peerId="peer-ben")
+    for document in documents:
+        await document.event("synced", 20, synced=True)
+    await documents[0].call("insert", text="both work")
+    await documents[1].call("untilText", text="both work")
+    assert sessions[0].pending("peer-joined") == []
+    assert sessions[0].pending("publish") == []

@@ -1,0 +1,104 @@
+"""Fixtures: services and devices that end with the test that started them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from opennoodl_notification import server
+from opennoodl_notification.edge.service import Service
+from opennoodl_notification.inbox import Changes
+from opennoodl_notification.settings import Settings
+from opennoodl_notification.store_json import JsonStore
+
+from .harness import TIMEOUT, Client, Clock, Gate
+
+Serve = Callable[..., Awaitable[Service]]
+OpenStore = Callable[[], JsonStore]
+Device = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return where the notifications are kept."""
+    return tmp_path / "notifications.json"
+
+
+@pytest.fixture
+def open_store(file: Path) -> Iterator[OpenStore]:
+    """Open the store; it is closed before it is opened again, and after the test."""
+    opened: list[JsonStore] = []
+
+    def open_again() -> JsonStore:
+        for store in opened:
+            store.close()
+        opened.append(JsonStore(str(file)))
+        return opened[-1]
+
+    yield open_again
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+async def serve(file: Path) -> AsyncIterator[Serve]:
+    """Start a server with the given settings; the file is the same each time."""
+    started: list[Service] = []
+
+    async def start(**values: object) -> Service:
+        settings: dict[str, object] = {"host": "127.0.0.1", "port": 0, "db_file": str(file), "rate_limit": 0, **values}
+        service = server.create(Settings(**settings))  # type: ignore[arg-type]
+        await service.start()
+        started.append(service)
+        return service
+
+    yield start
+    for service in started:
+        if not service.http.draining:
+            async with asyncio.timeout(TIMEOUT):
+                await service.stop()
+
+
+@pytest.fixture
+async def device(serve: Serve) -> AsyncIterator[Device]:
+    """Connect to a server, and authenticate if a user is given."""
+    clients: list[Client] = []
+
+    async def open_(service: Service, user: str | None = None) -> Client:
+        clients.append(await Client.connect(service.port))
+        if user is not None:
+            await clients[-1].authenticate(user)
+        return clients[-1]
+
+    yield open_
+    for client in clients:
+        await client.ws.close()
+
+
+@pytest.fixture
+def gate(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Put a gate before the disk."""
+    gate = Gate()
+
+    def commit(store: JsonStore, changes: Changes) -> None:
+        gate.commit(store, changes)
+
+    monkeypatch.setattr(JsonStore, "commit", commit)
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def busy_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server clean up all the time."""
+    monkeypatch.setattr(server, "CLEANUP_INTERVAL", 0.01)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the server a clock that stands still."""
+    clock = Clock()
+    monkeypatch.setattr(server, "time", clock)
+    return clock

@@ -1,0 +1,272 @@
+"""What the edge's tests share: the package under test, an application that echoes, and clients without manners."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import struct
+from collections.abc import Callable
+from email.message import Message
+from http.client import parse_headers
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGE = next(Path(__file__).parents[2].glob("opennoodl_*/edge")).parent.name
+"""The package beside `tests`; this folder runs in three of them, so it may not know the name."""
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{PACKAGE}.edge.{name}")
+
+
+application, connection, http, limits = map(_module, ("application", "connection", "http", "limits"))
+json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
+service, settings = map(_module, ("service", "settings"))
+Application: Any = application.Application
+
+TIMEOUT = 5.0
+"""Seconds after which a test that waits for something has failed."""
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+HANDSHAKE = (
+    "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+"""The headers of a valid handshake."""
+
+
+class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy cannot follow
+    """Sends every message back; some messages make it misbehave.
+
+    Attributes:
+        calls: what the edge has called, with the number of the connection: ``("open", 0)``, ...
+        got: every message received, in order.
+        open_waits: when set, `open` waits for it.
+        open_fails: when set, `open` raises it.
+        broken: what `failure` says.
+    """
+
+    title = "Echo"
+    about = "It echoes."
+
+    def __init__(self, *, max_message_size: int = 65_536, **values: object) -> None:
+        self.settings = settings.EdgeSettings(**{"host": "127.0.0.1", "rate_limit": 0, **values})
+        self.max_message_size = max_message_size
+        self.metrics = metrics.Metrics("1.2.3", list)
+        self.calls: list[tuple[str, int]] = []
+        self.got: list[bytes] = []
+        self.connections: dict[int, Any] = {}
+        self.open_waits: asyncio.Event | None = None
+        self.open_fails: Exception | None = None
+        self.broken: str | None = None
+        self._changed = asyncio.Event()
+
+    async def open(self, connection: Any) -> None:
+        """Number the connection."""
+        connection.client = number = sum(name == "open" for name, _ in self.calls)
+        self._note("open", number)
+        if self.open_waits is not None:
+            await self.open_waits.wait()
+        if self.open_fails is not None:
+            raise self.open_fails
+        self.connections[number] = connection
+
+    def receive(self, sender: Any, message: bytes, text: bool) -> None:
+        """Echo, send to all, or misbehave as the message says."""
+        self.got.append(message)
+        self._note("receive", sender.client)
+        if message.startswith(b"raise"):
+            raise RuntimeError("the application failed")
+        if message == b"refuse":
+            raise connection.CloseConnection(1008, "Refused.")
+        if message == b"end":
+            sender.end(1000, "The end.")
+            return
+        frame = connection.encode_frame(message, text=text)
+        for receiver in tuple(self.connections.values()) if message.startswith(b"all ") else (sender,):
+            receiver.write(frame)
+
+    def close(self, connection: Any) -> None:
+        """Forget the connection."""
+        self.connections.pop(connection.client, None)
+        self._note("close", connection.client)
+
+    async def stop(self) -> None:
+        """Note that the edge has called this, for connection -1."""
+        self._note("stop", -1)
+
+    def failure(self) -> str | None:
+        """Say what the test wants to be broken."""
+        return self.broken
+
+    def health(self) -> dict[str, Any]:
+        """Return a number."""
+        return {"answer": 42}
+
+    def history(self, number: int) -> list[str]:
+        """Return what was called for a connection."""
+        return [name for name, of in self.calls if of == number]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a call has made `condition` true."""
+        async with asyncio.timeout(TIMEOUT):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def closed(self, number: int) -> None:
+        """Wait until a connection has been closed."""
+        await self.until(lambda: ("close", number) in self.calls)
+
+    def _note(self, name: str, number: int) -> None:
+        self.calls.append((name, number))
+        self._changed.set()
+
+
+class Frame(NamedTuple):
+    """A frame that the server sent."""
+
+    opcode: int
+    payload: bytes
+
+    @property
+    def code(self) -> int:
+        """The code of a close frame."""
+        assert self.opcode == CLOSE, self
+        return int.from_bytes(self.payload[:2], "big")
+
+
+class Answer(NamedTuple):
+    """An HTTP answer."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+
+class Raw:
+    """A client without manners: it sends any bytes, reads only when asked, and answers nothing by itself."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._buffer = b""
+
+    @classmethod
+    async def connect(cls, port: int, receive_buffer: int = 0) -> Raw:
+        """Open a TCP connection."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        async with asyncio.timeout(TIMEOUT):
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        return cls(sock)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        async with asyncio.timeout(TIMEOUT):
+            await asyncio.get_running_loop().sock_sendall(self.sock, data)
+
+    async def send_frame(self, opcode: int, payload: bytes = b"", *, fin: bool = True) -> None:
+        """Send one frame."""
+        await self.send(masked(opcode, payload, fin=fin))
+
+    async def upgrade(self, path: str = "/") -> None:
+        """Do the handshake."""
+        await self.send(f"GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
+        answer = await self.head()
+        assert answer.status == 101, answer
+
+    async def head(self) -> Answer:
+        """Read an HTTP answer up to its body."""
+        while b"\r\n\r\n" not in self._buffer:
+            assert await self._more(), f"the answer ends after {self._buffer!r}"
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        return parse(head + b"\r\n\r\n")
+
+    async def frame(self) -> Frame | None:
+        """Read one frame; None where the connection has ended."""
+        header = await self._exactly(2)
+        if header is None:
+            return None
+        size = header[1]
+        if size >= 126:
+            extended = await self._exactly(2 if size == 126 else 8)
+            size = int.from_bytes(extended or b"", "big")
+        payload = await self._exactly(size)
+        return None if payload is None else Frame(header[0] & 0x0F, payload)
+
+    async def frame_of(self, opcode: int) -> Frame | None:
+        """Read frames up to the first with `opcode`; None where the connection has ended before one came."""
+        while (frame := await self.frame()) is not None and frame.opcode != opcode:
+            pass
+        return frame
+
+    async def some(self) -> bytes:
+        """Read what comes next; nothing where the connection has ended."""
+        if not self._buffer:
+            await self._more()
+        some, self._buffer = self._buffer, b""
+        return some
+
+    async def rest(self) -> bytes:
+        """Read until the server has ended the connection."""
+        while await self._more():
+            pass
+        rest, self._buffer = self._buffer, b""
+        return rest
+
+    def half_close(self) -> None:
+        """Send nothing more."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Vanish: the server gets a TCP reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    async def _more(self) -> bool:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                data = await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20)
+        except ConnectionError:
+            return False
+        self._buffer += data
+        return bool(data)
+
+    async def _exactly(self, size: int) -> bytes | None:
+        while len(self._buffer) < size:
+            if not await self._more():
+                return None
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+
+def masked(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
+    """Return a client's frame; its mask is zero, which is a legal one."""
+    size = len(payload)
+    if size < 126:
+        length = bytes((0x80 | size,))
+    elif size < 65_536:
+        length = b"\xfe" + size.to_bytes(2, "big")
+    else:
+        length = b"\xff" + size.to_bytes(8, "big")
+    return bytes(((0x80 if fin else 0) | opcode,)) + length + b"\0\0\0\0" + payload
+
+
+def parse(answer: bytes) -> Answer:
+    """Take an HTTP answer apart."""
+    file = io.BytesIO(answer)
+    status = int(file.readline().split()[1])
+    headers = parse_headers(file)
+    return Answer(status, headers, file.read())
+
+
+async def request(port: int, line: str, *headers: str, body: bytes = b"") -> Answer:
+    """Send ``METHOD path`` with `headers`, and return the answer when the server has ended the connection."""
+    head = "".join(f"{header}\r\n" for header in headers)
+    raw = await Raw.connect(port)
+    with raw.sock:
+        await raw.send(f"{line} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode() + body)
+        return parse(await raw.rest())

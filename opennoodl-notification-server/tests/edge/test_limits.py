@@ -1,0 +1,70 @@
+"""Limits count with a clock that the caller holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness import limits
+
+BURST = limits.BURST_SECONDS
+
+
+def test_burst() -> None:
+    """A quiet client has ten seconds' worth of tokens saved up, and no more."""
+    bucket = limits.TokenBucket(2, 0.0)
+    assert BURST == 10
+    assert [bucket.take(1000.0) for _ in range(20)] == [0.0] * 20
+    assert bucket.take(1000.0) > 0
+
+
+def test_wait() -> None:
+    """Without a token, the answer is how many seconds too early the caller is."""
+    bucket = limits.TokenBucket(2, 0.0)
+    for _ in range(20):
+        bucket.take(0.0)
+    assert bucket.take(0.0) == pytest.approx(0.5)
+    assert bucket.take(0.0) == pytest.approx(1.0)
+
+
+def test_refill() -> None:
+    """Tokens come back at the rate."""
+    bucket = limits.TokenBucket(2, 0.0)
+    for _ in range(20):
+        bucket.take(0.0)
+    assert bucket.take(0.5) == 0.0
+    assert bucket.take(0.5) > 0
+
+
+def test_debt_is_bounded() -> None:
+    """Whoever goes on regardless owes at most as much as can be saved."""
+    bucket = limits.TokenBucket(2, 0.0)
+    for _ in range(1000):
+        bucket.take(0.0)
+    assert bucket.take(BURST + 0.5) == 0.0
+
+
+def test_no_rate() -> None:
+    """A rate of 0 means that there is always a token."""
+    bucket = limits.TokenBucket(0, 0.0)
+    assert not any(bucket.take(0.0) for _ in range(1000))
+
+
+def test_quota() -> None:
+    """A key has its quota in a window, independently of other keys."""
+    quota = limits.Quota(2, 60)
+    assert [quota.allow("a", 1000.0) for _ in range(4)] == [True, True, False, False]
+    assert quota.allow("b", 1000.0)
+
+
+def test_quota_window() -> None:
+    """The next window starts afresh."""
+    quota = limits.Quota(1, 60)
+    assert quota.allow("a", 59.9)
+    assert not quota.allow("a", 59.9)
+    assert quota.allow("a", 60.0)
+
+
+def test_quota_none() -> None:
+    """A quota of 0 means any number."""
+    quota = limits.Quota(0, 60)
+    assert all(quota.allow("a", 0.0) for _ in range(1000))

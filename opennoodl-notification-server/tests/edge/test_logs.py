@@ -1,0 +1,122 @@
+"""Logs are lines for collectors or for people, and give no secret away."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+import structlog
+
+from .conftest import Configure, Connect, OpenRaw, Serve
+from .harness import HANDSHAKE, TEXT, request
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Return what was logged, from JSON."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_json(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """In JSON, every event is an object on a line of its own, with level, time and fields."""
+    configure("info", "json")
+    structlog.get_logger().info("hello", number=1, text="two\nlines")
+    (line,) = lines(capsys)
+    timestamp = line.pop("timestamp")
+    assert timestamp.endswith("Z")
+    assert line == {"event": "hello", "level": "info", "number": 1, "text": "two\nlines"}
+
+
+def test_standard_library(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """What libraries log through the standard library looks the same."""
+    configure("info", "json")
+    logging.getLogger("some.library").warning("count is %d", 3)
+    (line,) = lines(capsys)
+    assert (line["event"], line["level"]) == ("count is 3", "warning")
+    assert line["timestamp"].endswith("Z")
+
+
+def test_text(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """For people, an event is a line of text, without colors where nobody looks at a terminal."""
+    configure("info", "text")
+    structlog.get_logger().info("hello", number=1)
+    logging.getLogger("some.library").warning("count is %d", 3)
+    first, second = capsys.readouterr().out.splitlines()
+    assert "hello" in first
+    assert "number=1" in first
+    assert "count is 3" in second
+    assert "\x1b" not in first + second
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_level(configure: Configure, capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """What is below the level is not shown, whoever logs it."""
+    configure("warning", form)
+    structlog.get_logger().info("quiet")
+    logging.getLogger("some.library").info("quiet")
+    structlog.get_logger().warning("loud")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_configured_twice(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """Configuring again replaces what was configured: no line appears twice."""
+    configure("info", "text")
+    configure("info", "json")
+    logging.getLogger("some.library").warning("once")
+    assert len(lines(capsys)) == 1
+
+
+def test_exception(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """In JSON, an exception is in the object of its event, not on lines of its own."""
+    configure("info", "json")
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        logging.getLogger("some.library").exception("it failed")
+    (line,) = lines(capsys)
+    assert line["event"] == "it failed"
+    assert "ValueError" in json.dumps(line["exception"])
+
+
+async def test_no_paths(configure: Configure, serve: Serve, raw: OpenRaw, capsys: pytest.CaptureFixture[str]) -> None:
+    """No request line is logged even at debug: it holds room names and tokens."""
+    configure("debug", "json")
+    running = await serve()
+    client = await raw(running, handshake=False)
+    await client.upgrade("/?token=SECRET")
+    await client.send_frame(TEXT, b"SECRET")
+    await client.frame()
+    await request(running.port, "GET /SECRET?token=SECRET", "Authorization: SECRET")
+    await request(running.port, "GET /SECRET", *HANDSHAKE.split("\r\n")[1:-1])
+    client.sock.close()
+    await running.stop()
+    logged = capsys.readouterr().out
+    assert "listening" in logged
+    assert "SECRET" not in logged
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+async def test_failure_is_discreet(
+    configure: Configure, serve: Serve, raw: OpenRaw, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """The report of a message that could not be handled names the exception, and does not hold the message."""
+    configure("info", form)
+    client = await raw(await serve())
+    await client.send_frame(TEXT, b"raise for SECRET")
+    await client.frame()
+    logged = capsys.readouterr().out
+    assert "RuntimeError" in logged
+    assert "SECRET" not in logged
+
+
+async def test_life(configure: Configure, serve: Serve, client: Connect, capsys: pytest.CaptureFixture[str]) -> None:
+    """A service logs where it listens, that it drains and that it has stopped, and no line a connection."""
+    configure("info", "json")
+    running = await serve()
+    connected = await client(running)
+    await connected.close()
+    await running.stop()
+    logged = lines(capsys)
+    assert [line["event"] for line in logged] == ["listening", "draining", "stopped"]
+    assert logged[0]["port"] == running.port

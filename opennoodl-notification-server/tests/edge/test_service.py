@@ -1,0 +1,260 @@
+"""A service starts or says in one line why not, and drains when it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from .conftest import Connect, OpenRaw, Serve
+from .harness import CLOSE, HANDSHAKE, PACKAGE, PING, Echo, masked, request, service
+
+INHERITED = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+async def test_any_port(serve: Serve) -> None:
+    """Port 0 takes any free one, and the service knows which."""
+    running = await serve()
+    assert running.port > 0
+    assert (await request(running.port, "GET /health")).status == 200
+
+
+async def test_port_in_use() -> None:
+    """A port that is taken is a StartError of one line that names it, after what was opened is closed again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        starting = service.Service(Echo(), "1.2.3", port)
+        with pytest.raises(Exception, match="already in use") as info:
+            await starting.start()
+    assert type(info.value).__name__ == "StartError"
+    assert str(port) in str(info.value)
+    assert "\n" not in str(info.value)
+    assert starting.app.history(-1) == ["stop"]
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no such host"])
+async def test_bad_host(host: str) -> None:
+    """An address that cannot be listened on is a StartError of one line that names it and says why."""
+    with pytest.raises(Exception, match=host) as info:
+        await service.Service(Echo(host=host), "1.2.3", 0).start()
+    assert type(info.value).__name__ == "StartError"
+    assert "\n" not in str(info.value)
+    assert "Unknown error" not in str(info.value)
+
+
+async def test_stop_closes(serve: Serve, client: Connect) -> None:
+    """A service that stops closes everybody with 1001, and then flushes the application."""
+    running = await serve()
+    clients = [await client(running) for _ in range(3)]
+    await running.stop()
+    for connected in clients:
+        with pytest.raises(ConnectionClosed) as info:
+            await connected.recv()
+        assert info.value.rcvd is not None
+        assert info.value.rcvd.code == 1001
+    assert running.app.calls[-1] == ("stop", -1)
+    assert running.app.calls.count(("stop", -1)) == 1
+
+
+async def test_stop_without_clients(serve: Serve) -> None:
+    """With nobody connected, there is nothing to wait for."""
+    running = await serve()
+    async with asyncio.timeout(1):
+        await running.stop()
+
+
+async def test_stop_stops_listening(serve: Serve) -> None:
+    """When `stop` returns, nobody can connect any more."""
+    running = await serve()
+    await running.stop()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", running.port)).close()
+
+
+async def test_stop_is_bounded(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that do nothing, before or after their handshake, are cut after DRAIN_TIMEOUT."""
+    monkeypatch.setattr(service, "DRAIN_TIMEOUT", 0.1)
+    running = await serve()
+    clients = await raw(running), await raw(running, handshake=False)
+    await request(running.port, "GET /health")  # so that the service knows both
+    async with asyncio.timeout(1):
+        await running.stop()
+    assert running.app.history(0) == ["open", "close"]
+    for client in clients:
+        await client.rest()
+
+
+class Loading(Echo):
+    """An application that never finishes taking a connection."""
+
+    async def open(self, connection: Any) -> None:
+        """Wait for ever."""
+        self._note("open", 0)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._note("open ended", 0)
+
+
+async def test_stop_is_last(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application is stopped when nothing of a connection is under way any more."""
+    monkeypatch.setattr(service, "DRAIN_TIMEOUT", 0.1)
+    running = await serve(Loading)
+    await raw(running)
+    await running.app.until(lambda: bool(running.app.calls))
+    await running.stop()
+    assert [name for name, _ in running.app.calls] == ["open", "open ended", "stop"]
+
+
+# The process
+
+
+def wait_for_port(process: subprocess.Popen[str]) -> int:
+    """Return the port that a process listens on, once it does."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "listening":
+            return int(event["port"])
+    pytest.fail("the process has ended")
+
+
+def upgraded(port: int) -> socket.socket:
+    """Return a connection after its handshake; the path is one that the server serves."""
+    for path in ("/", "/room"):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(5)
+        sock.connect(("127.0.0.1", port))
+        sock.sendall(f"GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
+        if sock.recv(4096).startswith(b"HTTP/1.1 101"):
+            return sock
+        sock.close()
+    pytest.fail("no path is served")
+
+
+def not_reading(port: int) -> socket.socket:
+    """Connect, and leave as many pongs unread as the server lets wait."""
+    sock = upgraded(port)
+    sock.settimeout(0.2)
+    with contextlib.suppress(OSError):
+        for _ in range(200):
+            sock.sendall(masked(PING, bytes(125)) * 200)
+    return sock
+
+
+def half_done(port: int) -> socket.socket:
+    """Connect, and stop in the middle of the handshake."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.sendall(b"GET / HTTP/1.1\r\nHost:")
+    return sock
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the server as its own process, with the given variables and those that a test needs."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start_(**variables: str) -> subprocess.Popen[str]:
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        environment |= {"HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", **variables}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", PACKAGE],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return processes[-1]
+
+    yield start_
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_process_ends(start: Start, number: signal.Signals) -> None:
+    """A process that is told to end with clients connected tells them, and exits with 0 and a clean stderr."""
+    process = start()
+    port = wait_for_port(process)
+    with upgraded(port) as sock:
+        process.send_signal(number)
+        assert sock.recv(2)[0] == 0x80 | CLOSE
+        assert sock.recv(100)[:2] == (1001).to_bytes(2, "big")
+        sock.sendall(masked(CLOSE, b"\x03\xe9"))
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert errors == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "clients"),
+    [(signal.SIGTERM, (upgraded, not_reading, half_done)), (signal.SIGINT, (upgraded, not_reading))],
+)
+def test_process_ends_in_time(
+    start: Start, number: signal.Signals, clients: tuple[Callable[[int], socket.socket], ...]
+) -> None:
+    """Clients that do not answer, do not read, or have not finished their handshake do not keep it from ending."""
+    process = start()
+    port = wait_for_port(process)
+    with contextlib.ExitStack() as stack:
+        for connect in clients:
+            stack.enter_context(connect(port))
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert errors == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [("RATE_LIMIT", "fast", "a whole number"), ("PORT", "65536", "65535")],
+)
+def test_bad_setting(start: Start, name: str, value: str, accepted: str) -> None:
+    """A bad value is one line on stderr with variable, value and what is accepted, and exit code 1."""
+    process = start(**{name: value})
+    out, errors = process.communicate(timeout=10)
+    (line,) = errors.splitlines()
+    assert name in line
+    assert value in line
+    assert accepted in line
+    assert process.returncode == 1
+    assert out == ""
+
+
+def test_unsupported_setting(start: Start) -> None:
+    """A setting that this version cannot honor is one line on stderr, without a secret's value, and exit code 1."""
+    process = start(AUTH_SECRET="hush")
+    _, errors = process.communicate(timeout=10)
+    (line,) = errors.splitlines()
+    assert "AUTH_SECRET" in line
+    assert "hush" not in line
+    assert process.returncode == 1
+
+
+def test_process_port_in_use(start: Start) -> None:
+    """A port that is taken is one line on stderr that names it and what to set, and exit code 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(PORT=str(port))
+        _, errors = process.communicate(timeout=10)
+    (line,) = errors.splitlines()
+    assert str(port) in line
+    assert "PORT" in line
+    assert process.returncode == 1

@@ -1,0 +1,278 @@
+"""Every message is understood as the contract words it, and every answer worded so."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opennoodl_notification.edge.json_messages import BadMessage, Error
+from opennoodl_notification.messages import (
+    ERRORS,
+    AllRead,
+    Authenticate,
+    Authenticated,
+    Cleared,
+    ClientForm,
+    DeleteAll,
+    Deleted,
+    DeleteNotification,
+    GetNotifications,
+    MarkAllRead,
+    MarkRead,
+    Notifications,
+    Received,
+    SendNotification,
+    Sent,
+    Updated,
+    decode,
+)
+
+from .harness import TYPES, Json, record
+
+AUTHENTICATE = {"type": "authenticate", "userId": "u"}
+GET = {"type": "get-notifications"}
+SEND = {"type": "send-notification", "targetUserId": "t", "notificationType": "invite", "data": {}}
+MARK = {"type": "mark-read", "notificationId": "n"}
+DELETE = {"type": "delete-notification", "notificationId": "n"}
+FORMS = [{"type": kind, "targetUserId": "t", "data": {}} for kind in TYPES]
+"""What the editor's `sendNotification` sends, where its later `type` wins."""
+IDS = [
+    (AUTHENTICATE, "userId"),
+    (SEND, "targetUserId"),
+    (MARK, "notificationId"),
+    (DELETE, "notificationId"),
+    *((form, "targetUserId") for form in FORMS),
+]
+"""Messages, and the fields of theirs that are ids and needed."""
+KEYS = [(message, "idempotencyKey") for message in (SEND, *FORMS)]
+"""Messages, and the fields of theirs that are ids and may be left out."""
+EVERY = [AUTHENTICATE, GET, SEND, MARK, DELETE, *FORMS, {"type": "mark-all-read"}, {"type": "delete-all"}]
+
+
+def read(message: Json) -> Any:
+    """Decode a message."""
+    return decode(json.dumps(message, ensure_ascii=False).encode())
+
+
+def code(message: Json) -> str:
+    """Return the code by which a message is refused."""
+    with pytest.raises(BadMessage) as info:
+        read(message)
+    assert info.value.code in ERRORS
+    return info.value.code
+
+
+def test_authenticate() -> None:
+    """`authenticate` has a userId."""
+    assert read(AUTHENTICATE) == Authenticate("u")
+
+
+def test_get() -> None:
+    """`get-notifications` needs nothing; a page has 50 unless it says otherwise."""
+    assert read(GET) == GetNotifications(50, None, False)
+
+
+def test_get_with_all() -> None:
+    """`get-notifications` may say how many, before when, and whether only unread ones."""
+    before = "2023-11-14T22:13:20.000Z"
+    assert read({**GET, "limit": 7, "before": before, "unreadOnly": True}) == GetNotifications(7, before, True)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 50, 200])
+def test_limit(limit: int) -> None:
+    """A page has 1 to 200 notifications."""
+    assert read({**GET, "limit": limit}).limit == limit
+
+
+@pytest.mark.parametrize("limit", [0, -1, 201, 10**30, 1.5, "5", True, [], None])
+def test_bad_limit(limit: object) -> None:
+    """Any other limit is refused."""
+    assert code({**GET, "limit": limit}) == "invalid-field"
+
+
+@pytest.mark.parametrize("fields", [{"before": 5}, {"before": {}}, {"unreadOnly": "yes"}, {"unreadOnly": 1}])
+def test_bad_get(fields: Json) -> None:
+    """`before` is a text and `unreadOnly` true or false."""
+    assert code({**GET, **fields}) == "invalid-field"
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_send(kind: str) -> None:
+    """`send-notification` has a target, one of six types, and data."""
+    send = read({**SEND, "notificationType": kind, "data": {"a": 1}})
+    assert isinstance(send, SendNotification)
+    assert (send.target_user_id, send.notification_type, send.idempotency_key) == ("t", kind, None)
+    assert json.loads(bytes(send.data)) == {"a": 1}
+
+
+def test_send_with_key() -> None:
+    """`send-notification` may have an idempotencyKey."""
+    assert read({**SEND, "idempotencyKey": "k"}).idempotency_key == "k"
+
+
+@pytest.mark.parametrize("kind", ["party", "", "Invite", "authenticate", 1, None, ["invite"]])
+def test_bad_notification_type(kind: object) -> None:
+    """Any other type of notification is refused."""
+    assert code({**SEND, "notificationType": kind}) == "invalid-field"
+
+
+@pytest.mark.parametrize("form", FORMS, ids=TYPES)
+def test_client_form(form: Json) -> None:
+    """What the editor really sends is a send-notification of the type it names."""
+    message = read({**form, "data": {"a": 1}, "idempotencyKey": "k"})
+    assert isinstance(message, ClientForm)
+    assert decode.names[type(message)] == form["type"]
+    assert (message.target_user_id, message.idempotency_key) == ("t", "k")
+    assert json.loads(bytes(message.data)) == {"a": 1}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=TYPES)
+def test_client_form_without_target(form: Json) -> None:
+    """Without a targetUserId it is a message that lacks one."""
+    assert code({"type": form["type"], "data": {}}) == "missing-field"
+
+
+@pytest.mark.parametrize("message", [SEND, *FORMS], ids=["send", *TYPES])
+@pytest.mark.parametrize(
+    "data",
+    ['{"a" : 1.0, "b":"\\u00fc"}', '"ü ☃ 😀"', "[1,  2]", "1E+5", "-0.0", "123456789012345678901234567890", "null"],
+)
+def test_data_passes_through(message: Json, data: str) -> None:
+    """Data may be any JSON, and is kept as the bytes it came in."""
+    text = json.dumps(message).replace('"data": {}', f'"data": {data} ')
+    assert bytes(decode(text.encode()).data) == data.encode()
+
+
+@pytest.mark.parametrize(
+    "data", ["", "{", "[1,]", '"\\x"', '"\n"', "01", "1.", "NaN", "Infinity", "tru", "{'a': 1}", '{"a": 1,}']
+)
+def test_data_is_json(data: str) -> None:
+    """Data that is no JSON makes the message none, so no receiver is sent what it cannot read."""
+    text = json.dumps(SEND).replace('"data": {}', f'"data": {data}')
+    with pytest.raises(BadMessage) as info:
+        decode(text.encode())
+    assert info.value.code == "invalid-json"
+
+
+def test_mark_and_delete() -> None:
+    """`mark-read` and `delete-notification` name one notification, the others none."""
+    assert read(MARK) == MarkRead("n")
+    assert read(DELETE) == DeleteNotification("n")
+    assert read({"type": "mark-all-read"}) == MarkAllRead()
+    assert read({"type": "delete-all"}) == DeleteAll()
+
+
+@pytest.mark.parametrize(("message", "field"), IDS)
+def test_missing_id(message: Json, field: str) -> None:
+    """A needed id that is not there is missed."""
+    assert code({name: value for name, value in message.items() if name != field}) == "missing-field"
+
+
+def test_missing_notification_type() -> None:
+    """A notification without a type is refused."""
+    assert code({"type": "send-notification", "targetUserId": "t", "data": {}}) == "missing-field"
+
+
+@pytest.mark.parametrize(("message", "field"), [*IDS, *KEYS])
+@pytest.mark.parametrize("value", ["x", "x" * 256, "ü" * 256, "😀" * 256, " ", "__proto__"])
+def test_id(message: Json, field: str, value: str) -> None:
+    """An id is any text of 1 to 256 characters."""
+    read({**message, field: value})
+
+
+@pytest.mark.parametrize(("message", "field"), [*IDS, *KEYS])
+@pytest.mark.parametrize("value", ["", "x" * 257, "x" * 300, "ü" * 300, 5, True, [], {}])
+def test_bad_id(message: Json, field: str, value: object) -> None:
+    """An id that is empty, too long, or no text is refused."""
+    assert code({**message, field: value}) == "invalid-field"
+
+
+@pytest.mark.parametrize("message", EVERY)
+def test_unknown_fields(message: Json) -> None:
+    """Unknown fields are ignored."""
+    assert read({**message, "future": {"a": [1]}, "token": "t"}) == read(message)
+
+
+@pytest.mark.parametrize("text", ["", " ", "x", "{", '{"type":"mark-all-read"', "[]", '"a"', "5", "null", "true"])
+def test_no_object(text: str) -> None:
+    """What is no JSON object is refused as that."""
+    with pytest.raises(BadMessage) as info:
+        decode(text.encode())
+    assert info.value.code == "invalid-json"
+
+
+@pytest.mark.parametrize("kind", ["", "party", "notification", "MARK-READ", 5, None, [], {}])
+def test_unknown_type(kind: object) -> None:
+    """A type that is none of the contract's is refused, and the error says which there are."""
+    with pytest.raises(BadMessage) as info:
+        read({"type": kind})
+    assert info.value.code == "unknown-type"
+    assert "send-notification" in info.value.error
+
+
+def test_no_type() -> None:
+    """A message without a type is of none that is known."""
+    assert code({}) == "unknown-type"
+
+
+@pytest.mark.parametrize("request_id", ["r", 7, 0, None, False, {"a": [1]}, ""])
+@pytest.mark.parametrize("message", [{}, {"type": "party"}, {"type": "mark-read"}, {**MARK, "notificationId": 5}])
+def test_request_id(message: Json, request_id: object) -> None:
+    """An error carries the requestId of the message it is about, whatever that is."""
+    with pytest.raises(BadMessage) as info:
+        read({**message, "requestId": request_id})
+    error = msgspec.json.encode(Error(info.value.error, info.value.code, info.value.request_id))
+    assert json.loads(error)["requestId"] == request_id
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_any_bytes(message: bytes) -> None:
+    """Nothing that comes makes the decoder fail in any other way."""
+    with pytest.raises(BadMessage):
+        decode(message)
+
+
+values: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers(-9, 300) | st.floats() | st.text(max_size=5) | st.just([]) | st.just({})
+)
+fields = ["userId", "limit", "before", "unreadOnly", "targetUserId", "notificationType", "data", "notificationId"]
+names = st.sampled_from(["authenticate", "get-notifications", "send-notification", "mark-read", "delete-all", *TYPES])
+
+
+@given(names, st.dictionaries(st.sampled_from([*fields, "idempotencyKey", "requestId"]), values))
+def test_any_fields(name: str, fields: Json) -> None:
+    """A known type with whatever fields is either understood or refused with a code that is documented."""
+    with suppress(BadMessage):
+        read({"type": name, **fields})
+        return
+    code({"type": name, **fields})
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (Authenticated("u"), '{"type":"authenticated","userId":"u"}'),
+        (Notifications([], 0, False), '{"type":"notifications","notifications":[],"unreadCount":0,"hasMore":false}'),
+        (Sent("n"), '{"type":"notification-sent","notificationId":"n"}'),
+        (AllRead("t"), '{"type":"notifications-read","readAt":"t","unreadCount":0}'),
+        (Deleted("n"), '{"type":"notification-deleted","notificationId":"n"}'),
+        (Cleared(), '{"type":"notifications-cleared"}'),
+    ],
+)
+def test_answers(message: msgspec.Struct, text: str) -> None:
+    """Every answer has the contract's names."""
+    assert json.loads(msgspec.json.encode(message)) == json.loads(text)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Received, "notification"), (Updated, "notification-updated")])
+def test_events_with_notification(kind: type[Received | Updated], name: str) -> None:
+    """A notification is in the field of that name."""
+    shown = record("n", data=b'{"a" : 1}').shown()
+    text = msgspec.json.encode(kind(shown))
+    assert json.loads(text) == {"type": name, "notification": json.loads(msgspec.json.encode(shown))}
+    assert b'"data":{"a" : 1}' in text

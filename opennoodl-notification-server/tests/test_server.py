@@ -1,0 +1,376 @@
+"""The server over sockets: every row of the contract, for users with several devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .conftest import Device, Serve
+from .harness import DAY, NOW, TYPES, Clock, Json, health, http, ids
+
+EVERYTHING: list[Json] = [
+    {"type": "get-notifications"},
+    {"type": "send-notification", "targetUserId": "u", "notificationType": "invite", "data": {}},
+    *({"type": kind, "targetUserId": "u", "data": {}} for kind in TYPES),
+    {"type": "mark-read", "notificationId": "n"},
+    {"type": "mark-all-read"},
+    {"type": "delete-notification", "notificationId": "n"},
+    {"type": "delete-all"},
+]
+"""Every message but `authenticate`."""
+
+
+@pytest.mark.parametrize("message", EVERYTHING, ids=[message["type"] for message in EVERYTHING])
+async def test_unauthorized(serve: Serve, device: Device, message: Json) -> None:
+    """Before `authenticate`, everything else is refused and does nothing; after it, one may go on."""
+    service = await serve()
+    receiver, client = await device(service, "u"), await device(service)
+    error = await client.ask(**{"type_": message["type"], **message, "requestId": 7})
+    assert (error["code"], error["requestId"]) == ("unauthorized", 7)
+    assert (await receiver.inbox())["notifications"] == []
+    await client.authenticate("v")
+
+
+async def test_authenticate(serve: Serve, device: Device) -> None:
+    """Who authenticates is told so, and then gets the inbox without asking for it."""
+    client = await device(await serve())
+    assert await client.ask("authenticate", userId="ü", token="t") == {"type": "authenticated", "userId": "ü"}
+    empty = {"type": "notifications", "notifications": [], "unreadCount": 0, "hasMore": False}
+    assert await client.get() == empty
+
+
+async def test_offline_then_online(serve: Serve, device: Device) -> None:
+    """Who is offline finds what was sent, newest first, when coming online."""
+    service = await serve()
+    sender = await device(service, "s")
+    sent = [await sender.notify("u", data={"number": number}) for number in range(3)]
+    page = await (await device(service)).authenticate("u")
+    assert ids(page) == sent[::-1]
+    assert [one["data"] for one in page["notifications"]] == [{"number": 2}, {"number": 1}, {"number": 0}]
+    assert (page["unreadCount"], page["hasMore"]) == (3, False)
+
+
+async def test_first_page(serve: Serve, device: Device) -> None:
+    """A full inbox comes in pages: the first has 50 and says that there is more."""
+    service = await serve()
+    sender = await device(service, "s")
+    sent = [await sender.notify("u") for _ in range(51)]
+    page = await (await device(service)).authenticate("u")
+    assert ids(page) == sent[:0:-1]
+    assert (page["unreadCount"], page["hasMore"]) == (51, True)
+
+
+async def test_pages(serve: Serve, device: Device) -> None:
+    """`get-notifications` pages back by the time of the last one shown, and can leave out what was read."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service, "u")
+    sent = [await sender.notify("u") for _ in range(5)]
+    await client.waiting()
+    first = await client.inbox(limit=2)
+    second = await client.inbox(limit=2, before=first["notifications"][-1]["createdAt"])
+    third = await client.inbox(limit=2, before=second["notifications"][-1]["createdAt"])
+    assert [ids(page) for page in (first, second, third)] == [sent[:2:-1], sent[2:0:-1], sent[:1]]
+    assert [page["hasMore"] for page in (first, second, third)] == [True, True, False]
+    assert (await client.ask("mark-read", notificationId=sent[3]))["type"] == "notification-updated"
+    page = await client.inbox(unreadOnly=True, limit=3)
+    assert (ids(page), page["unreadCount"], page["hasMore"]) == ([sent[4], sent[2], sent[1]], 4, True)
+
+
+async def test_send(serve: Serve, device: Device) -> None:
+    """Every device of the target gets what is sent, as it is read later; the sending device alone an answer."""
+    service = await serve()
+    sender, other = await device(service, "s"), await device(service, "s")
+    devices = [await device(service, "u") for _ in range(2)]
+    id_ = await sender.notify("u", "mention", data={"a": [1]})
+    first, second = [await each.expect("notification") for each in devices]
+    assert first == second
+    shown = first["notification"]
+    assert shown == {
+        "id": id_,
+        "userId": "u",
+        "fromUserId": "s",
+        "type": "mention",
+        "data": {"a": [1]},
+        "read": False,
+        "createdAt": shown["createdAt"],
+        "expiresAt": shown["expiresAt"],
+    }
+    assert (await devices[0].inbox())["notifications"] == [shown]
+    assert await sender.waiting() == await other.waiting() == []
+
+
+@pytest.mark.parametrize("kind", TYPES)
+async def test_client_form(serve: Serve, device: Device, kind: str) -> None:
+    """What the editor's `sendNotification` really sends is a notification of the type it names."""
+    service = await serve()
+    sender, receiver = await device(service, "s"), await device(service, "u")
+    sent = await sender.ask(kind, targetUserId="u", data={"roomId": "r"})
+    shown = (await receiver.expect("notification"))["notification"]
+    assert sent == {"type": "notification-sent", "notificationId": shown["id"]}
+    assert (shown["type"], shown["data"], shown["fromUserId"]) == (kind, {"roomId": "r"}, "s")
+
+
+async def test_client_form_without_target(serve: Serve, device: Device) -> None:
+    """Without a target it is no sending, and the sender is told."""
+    sender = await device(await serve(), "s")
+    assert await sender.refused("invite", data={}) == "missing-field"
+
+
+async def test_send_to_oneself(serve: Serve, device: Device) -> None:
+    """Who sends to themselves gets both the notification and the answer, on other devices only the first."""
+    service = await serve()
+    sender, other = await device(service, "s"), await device(service, "s")
+    await sender.send("send-notification", targetUserId="s", notificationType="system", data={})
+    assert [(await sender.get())["type"] for _ in range(2)] == ["notification", "notification-sent"]
+    await other.expect("notification")
+    assert await other.waiting() == []
+
+
+async def test_data_is_untouched(serve: Serve, device: Device) -> None:
+    """Data arrives as the bytes in which it was sent, at once and later."""
+    service = await serve()
+    sender, receiver = await device(service, "s"), await device(service, "u")
+    data = '{"a" : 1.0, "b":"\\u00fc ☃", "c":1E+5, "d":123456789012345678901234567890}'
+    await sender.text('{"type":"invite", "targetUserId":"u", "data" : ' + data + "}")
+    await sender.expect("notification-sent")
+    await receiver.send("get-notifications")
+    for _ in range(2):
+        assert f'"data":{data}' in str(await receiver.ws.recv())
+
+
+CHANGES: list[tuple[str, bool, str]] = [
+    ("mark-read", True, "notification-updated"),
+    ("mark-all-read", False, "notifications-read"),
+    ("delete-notification", True, "notification-deleted"),
+    ("delete-all", False, "notifications-cleared"),
+]
+"""What changes an inbox, whether it names a notification, and what all devices get."""
+
+
+@pytest.mark.parametrize(("change", "names", "event"), CHANGES)
+async def test_devices_agree(serve: Serve, device: Device, change: str, names: bool, event: str) -> None:
+    """What one device does, all devices of the user are told once, and nobody else; then they read the same."""
+    service = await serve()
+    sender = await device(service, "s")
+    id_, _ = [await sender.notify("u") for _ in range(2)]
+    one, two = await device(service, "u"), await device(service, "u")
+    await one.send(change, **({"notificationId": id_} if names else {}))
+    told = await one.expect(event)
+    assert await two.expect(event) == told
+    assert await one.inbox() == await two.inbox()
+    assert await sender.waiting() == []
+
+
+async def test_mark_read(serve: Serve, device: Device) -> None:
+    """Devices get the notification as it is now; reading again changes nothing."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service, "u")
+    id_ = await sender.notify("u")
+    shown = (await client.expect("notification"))["notification"]
+    updated = await client.ask("mark-read", notificationId=id_)
+    read_at = updated["notification"]["readAt"]
+    assert updated == {"type": "notification-updated", "notification": {**shown, "read": True, "readAt": read_at}}
+    assert read_at >= shown["createdAt"]
+    assert await client.ask("mark-read", notificationId=id_) == updated
+    assert (await client.inbox())["unreadCount"] == 0
+
+
+async def test_mark_all_read(serve: Serve, device: Device) -> None:
+    """Devices get the time at which everything was read, and that nothing is unread."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service)
+    for _ in range(2):
+        await sender.notify("u")
+    await client.authenticate("u")
+    told = await client.ask("mark-all-read")
+    assert told == {"type": "notifications-read", "readAt": told["readAt"], "unreadCount": 0}
+    page = await client.inbox()
+    assert [one["readAt"] for one in page["notifications"]] == [told["readAt"]] * 2
+    assert page["unreadCount"] == 0
+
+
+async def test_delete(serve: Serve, device: Device) -> None:
+    """Devices get the id of what was deleted, or that everything was."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service)
+    kept, deleted = [await sender.notify("u") for _ in range(2)]
+    await client.authenticate("u")
+    told = await client.ask("delete-notification", notificationId=deleted)
+    assert told == {"type": "notification-deleted", "notificationId": deleted}
+    assert ids(await client.inbox()) == [kept]
+    assert await client.ask("delete-all") == {"type": "notifications-cleared"}
+    assert ids(await client.inbox()) == []
+
+
+@pytest.mark.parametrize("message", ["mark-read", "delete-notification"])
+async def test_not_found(serve: Serve, device: Device, message: str) -> None:
+    """Another's notification, a deleted one and none at all get one and the same answer."""
+    service = await serve()
+    sender, other = await device(service, "s"), await device(service, "other")
+    client = await device(service, "u")
+    deleted, others = await sender.notify("u"), await sender.notify("other")
+    await client.expect("notification")
+    await client.ask("delete-notification", notificationId=deleted)
+    errors = [await client.ask(message, notificationId=id_) for id_ in (deleted, others, "nothing")]
+    assert errors[0]["code"] == "not-found"
+    assert errors == [errors[0]] * 3
+    await other.expect("notification")
+    page = await other.inbox()
+    assert (ids(page), page["unreadCount"]) == ([others], 1)
+
+
+async def test_another_user(serve: Serve, device: Device) -> None:
+    """Who authenticates again as another user is a device of that one and no longer of the first."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service, "u")
+    await sender.notify("v")
+    page = await client.authenticate("v")
+    assert len(page["notifications"]) == 1
+    await sender.notify("u")
+    id_ = await sender.notify("v")
+    assert (await client.get())["notification"]["id"] == id_
+    assert await client.refused("mark-read", notificationId="nothing") == "not-found"
+    assert len(ids(await client.inbox())) == 2
+    assert (await health(service.port))[1]["connectedUsers"] == 2
+
+
+async def test_same_user_again(serve: Serve, device: Device) -> None:
+    """Who authenticates again as the same user gets everything once."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service, "u")
+    await client.authenticate("u")
+    await sender.notify("u")
+    assert len(await client.waiting()) == 1
+
+
+async def test_device_that_left(serve: Serve, device: Device) -> None:
+    """A device that left costs the others nothing; the last one takes its user with it."""
+    service = await serve()
+    sender, one, two = await device(service, "s"), await device(service, "u"), await device(service, "u")
+    await one.ws.close()
+    await sender.notify("u")
+    await two.expect("notification")
+    assert (await health(service.port))[1]["connectedUsers"] == 2
+    await two.ws.close()
+    assert (await health(service.port))[1]["connectedUsers"] == 1
+
+
+async def test_answer_order(serve: Serve, device: Device) -> None:
+    """Whoever does not wait for answers gets them in the order of the messages."""
+    service = await serve()
+    client = await device(service)
+    await client.send("authenticate", userId="a")
+    await client.send("get-notifications", limit=1)
+    await client.send("send-notification", targetUserId="a", notificationType="invite", data={})
+    await client.send("mark-read", notificationId="nothing", requestId=1)
+    await client.send("mark-all-read")
+    await client.send("invite", targetUserId="b", data={})
+    await client.send("get-notifications")
+    await client.send("authenticate", userId="b")
+    await client.send("delete-all")
+    order = [
+        *("authenticated", "notifications", "notifications", "notification", "notification-sent", "error"),
+        *("notifications-read", "notification-sent", "notifications", "authenticated", "notifications"),
+        "notifications-cleared",
+    ]
+    messages = [await client.expect(type_) for type_ in order]
+    assert messages[8]["unreadCount"] == 0
+    assert len(messages[8]["notifications"]) == len(messages[10]["notifications"]) == 1
+
+
+async def test_many_pages_in_order(serve: Serve, device: Device) -> None:
+    """What is read between sends has exactly what was sent before."""
+    client = await device(await serve(), "s")
+    for _ in range(20):
+        await client.send("invite", targetUserId="s", data={})
+        await client.send("get-notifications")
+    sent = []
+    for _ in range(20):
+        await client.expect("notification")
+        sent.append((await client.expect("notification-sent"))["notificationId"])
+        assert ids(await client.expect("notifications")) == sent[::-1]
+
+
+async def test_sends_per_hour(serve: Serve, device: Device, clock: Clock) -> None:
+    """A user may send so many an hour over all devices; then only that user has to wait."""
+    service = await serve(sends_per_hour=2)
+    one, two, other = await device(service, "s"), await device(service, "s"), await device(service, "other")
+    await one.notify("u")
+    await two.notify("u")
+    assert await one.refused("invite", targetUserId="u", data={}) == "rate-limited"
+    await other.notify("u")
+    clock.now += 3600
+    await one.notify("u")
+
+
+async def test_max_per_user(serve: Serve, device: Device) -> None:
+    """A full inbox loses the oldest read one, and every device is told before the new one comes."""
+    service = await serve(max_per_user=2)
+    sender, client = await device(service, "s"), await device(service, "u")
+    unread, read = [await sender.notify("u") for _ in range(2)]
+    await client.waiting()
+    await client.ask("mark-read", notificationId=read)
+    new = await sender.notify("u")
+    assert await client.get() == {"type": "notification-deleted", "notificationId": read}
+    await client.expect("notification")
+    assert ids(await client.inbox()) == [new, unread]
+
+
+async def test_idempotency(serve: Serve, device: Device) -> None:
+    """The same again under its key is answered the same and delivered once."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service, "u")
+    id_ = await sender.notify("u", idempotencyKey="k")
+    assert await (await device(service, "s")).notify("u", idempotencyKey="k") == id_
+    assert len(await client.waiting()) == 1
+    again: dict[str, Any] = {"targetUserId": "v", "data": {}, "idempotencyKey": "k"}
+    assert await sender.refused("invite", **again) == "idempotency-conflict"
+
+
+async def test_expired_is_not_shown(serve: Serve, device: Device, clock: Clock) -> None:
+    """What has expired is in no answer, and not found, before any cleanup has run."""
+    service = await serve(ttl_days=1)
+    client = await device(service, "u")
+    old = await (await device(service, "s")).notify("u")
+    shown = (await client.expect("notification"))["notification"]
+    assert (shown["createdAt"], shown["expiresAt"]) == ("2023-11-14T22:13:20.000Z", "2023-11-15T22:13:20.000Z")
+    clock.now = NOW + DAY - 0.001
+    assert ids(await client.inbox()) == [old]
+    clock.now = NOW + DAY
+    for change in ("mark-read", "delete-notification"):
+        assert await client.refused(change, notificationId=old) == "not-found"
+    assert await client.inbox() == await client.authenticate("u")
+    assert await client.inbox() == {"type": "notifications", "notifications": [], "unreadCount": 0, "hasMore": False}
+
+
+async def test_health(serve: Serve, device: Device) -> None:
+    """`/health` counts notifications and users, and names none of them."""
+    service = await serve()
+    sender = await device(service, "secret-sender")
+    for user in ("secret-a", "secret-b"):
+        await device(service, user)
+        await sender.notify(user)
+    await device(service, "secret-a")
+    status, content = await health(service.port)
+    assert (status, set(content)) == (
+        200,
+        {"status", "version", "uptime", "notificationCount", "connectedUsers"},
+    )
+    assert (content["status"], content["notificationCount"], content["connectedUsers"]) == ("healthy", 2, 3)
+    assert "secret" not in str(content)
+
+
+async def test_metrics(serve: Serve, device: Device) -> None:
+    """`/metrics` counts messages by type, what only this server has under a name of its own, and names nobody."""
+    service = await serve()
+    sender = await device(service, "secret-sender")
+    await sender.notify("secret-user")
+    await sender.ask("invite", targetUserId="secret-user", data={})
+    status, body = await http(service.port, "/metrics")
+    lines = body.decode().splitlines()
+    assert status == 200
+    assert 'opennoodl_messages_total{direction="in",type="invite"} 1.0' in lines
+    assert 'opennoodl_messages_total{direction="out",type="notification-sent"} 2.0' in lines
+    assert {"opennoodl_notification_stored 2.0", "opennoodl_notification_commits_total 2.0"} <= set(lines)
+    assert b"secret" not in body

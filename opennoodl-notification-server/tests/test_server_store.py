@@ -1,0 +1,368 @@
+"""The server and its store: what is answered or shown is on disk before, and found again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.store import StoreError
+from opennoodl_notification.store_json import JsonStore
+
+from .conftest import Device, Serve
+from .harness import DAY, NOW, TIMEOUT, Clock, Gate, content, health, http, ids, record, stored
+
+FULL = StoreError("No space left on device")
+
+
+async def commits(port: int) -> int:
+    """Return how many commits there were."""
+    name = b"opennoodl_notification_commits_total "
+    _, body = await http(port, "/metrics")
+    return next(int(float(line[len(name) :])) for line in body.splitlines() if line.startswith(name))
+
+
+def write(file: Path, *records: Any) -> None:
+    """Put notifications into the file."""
+    store = JsonStore(str(file))
+    store.commit({record.id: record for record in records})
+    store.close()
+
+
+# Restarts
+
+
+async def test_restart(serve: Serve, device: Device) -> None:
+    """A restart keeps everything: order, data, what was read and what was deleted."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service)
+    sent = [await sender.notify("u", kind, data={"ü": [number]}) for number, kind in enumerate(("invite", "system"))]
+    deleted, marked = await sender.notify("u"), await sender.notify("u", idempotencyKey="k")
+    await client.authenticate("u")
+    await client.ask("mark-read", notificationId=marked)
+    await client.ask("delete-notification", notificationId=deleted)
+    page = await client.inbox()
+    assert ids(page) == [marked, sent[1], sent[0]]
+    await service.stop()
+
+    again = await serve()
+    assert (await health(again.port))[1]["notificationCount"] == 3
+    assert await (await device(again)).authenticate("u") == page
+    assert await (await device(again, "s")).notify("u", idempotencyKey="k") == marked
+
+
+async def test_one_server_a_file(serve: Serve, device: Device) -> None:
+    """A second server on the same file does not start, and the first goes on."""
+    service = await serve()
+    with pytest.raises(StartError, match="in use"):
+        await serve()
+    await (await device(service, "s")).notify("u")
+
+
+async def test_damaged_file(serve: Serve, file: Path) -> None:
+    """A server does not start on a damaged file, and leaves it as it is."""
+    await asyncio.to_thread(file.write_bytes, b'{"notifications":')
+    with pytest.raises(StartError, match="damaged"):
+        await serve()
+    assert content(file) == b'{"notifications":'
+
+
+# First the disk, then the answer
+
+
+async def test_nothing_before_the_commit(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
+    """While the disk works, nothing is answered, delivered or read of what it works on."""
+    service = await serve()
+    sender, receiver, reader = await device(service, "s"), await device(service, "u"), await device(service, "u")
+    gate.shut()
+    await sender.send("invite", targetUserId="u", data={})
+    await gate.holds()
+    await reader.send("get-notifications")
+    late = await device(service)
+    await late.send("authenticate", userId="u")
+    for client in (sender, receiver, reader, late):
+        assert await client.waiting() == []
+    assert content(file) is None
+    assert (await health(service.port))[0] == 200
+
+    gate.open()
+    id_ = (await sender.expect("notification-sent"))["notificationId"]
+    assert id_.encode() in (content(file) or b"")
+    for client in (receiver, reader):
+        assert (await client.expect("notification"))["notification"]["id"] == id_
+    assert ids(await reader.expect("notifications")) == [id_]
+    await late.expect("authenticated")
+    assert ids(await late.expect("notifications")) == [id_]
+
+
+@pytest.mark.parametrize("change", ["mark-read", "mark-all-read", "delete-notification", "delete-all"])
+async def test_no_change_before_the_commit(serve: Serve, device: Device, gate: Gate, change: str) -> None:
+    """No device is told of a change, not even the one that asked for it, before it is on disk."""
+    service = await serve()
+    id_ = await (await device(service, "s")).notify("u")
+    one, two = await device(service, "u"), await device(service, "u")
+    gate.shut()
+    await one.send(change, notificationId=id_)
+    await gate.holds()
+    await two.send("get-notifications", limit=1)
+    assert await one.waiting() == await two.waiting() == []
+    gate.open()
+    assert await one.get() == await two.get()
+    page = await two.expect("notifications")
+    assert page["unreadCount"] == 0
+
+
+async def test_errors_wait_too(serve: Serve, device: Device, gate: Gate) -> None:
+    """Whether something is not found depends on what is being stored: that answer waits too."""
+    service = await serve()
+    id_ = await (await device(service, "s")).notify("u")
+    one, two = await device(service, "u"), await device(service, "u")
+    gate.shut()
+    await one.send("delete-notification", notificationId=id_)
+    await gate.holds()
+    await two.send("mark-read", notificationId=id_)
+    assert await two.waiting() == []
+    gate.open()
+    await two.expect("notification-deleted")
+    assert (await two.expect("error"))["code"] == "not-found"
+
+
+async def test_fewer_commits_than_sends(serve: Serve, device: Device) -> None:
+    """Many sends at once share commits, and all are stored and answered in order."""
+    service = await serve(max_per_user=0)
+    senders = [await device(service, f"s{number}") for number in range(5)]
+    for number in range(100):
+        for sender in senders:
+            await sender.send("invite", targetUserId="u", data=number)
+    for sender in senders:
+        for _ in range(100):
+            await sender.expect("notification-sent")
+    assert 0 < await commits(service.port) < 250
+    page = await (await device(service)).authenticate("u")
+    assert page["unreadCount"] == 500
+
+
+async def test_reads_cost_no_commit(serve: Serve, device: Device, gate: Gate) -> None:
+    """What changes nothing is not written: reading, marking what is read, deleting nothing."""
+    service = await serve()
+    client = await device(service, "u")
+    await client.inbox()
+    for change in ("mark-all-read", "delete-all"):
+        await client.ask(change)
+    assert gate.commits == await commits(service.port) == 0
+
+
+async def test_many_in_one_commit(serve: Serve, device: Device, gate: Gate) -> None:
+    """What is sent while the disk works becomes one commit."""
+    service = await serve()
+    first, sender = await device(service, "f"), await device(service, "s")
+    gate.shut()
+    await first.send("invite", targetUserId="u", data={})
+    await gate.holds()
+    for _ in range(50):
+        await sender.send("invite", targetUserId="u", data={})
+    assert await sender.waiting() == []
+    gate.open()
+    for _ in range(50):
+        await sender.expect("notification-sent")
+    assert gate.commits == 2
+
+
+# A disk that fails
+
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
+    ("send-notification", {"targetUserId": "u", "notificationType": "invite", "data": {}}),
+    ("invite", {"targetUserId": "u", "data": {}}),
+    ("mark-read", {}),
+    ("mark-all-read", {}),
+    ("delete-notification", {}),
+    ("delete-all", {}),
+]
+
+
+@pytest.mark.parametrize("asked", REQUESTS, ids=[name for name, _ in REQUESTS])
+async def test_failing_store(
+    serve: Serve, device: Device, gate: Gate, file: Path, asked: tuple[str, dict[str, Any]]
+) -> None:
+    """What cannot be stored is not done: its sender is told, nobody else, and reads show what is stored."""
+    service = await serve()
+    id_ = await (await device(service, "s")).notify("u")
+    client, other = await device(service, "u"), await device(service, "u")
+    before, on_disk = await client.inbox(), content(file)
+    gate.failure = FULL
+    request_, fields = asked
+    if request_ in ("mark-read", "delete-notification"):
+        fields = {"notificationId": id_}
+    error = await client.ask(request_, **fields, requestId=3)
+    assert (error["type"], error["code"], error["requestId"]) == ("error", "storage-unavailable", 3)
+    assert await client.inbox() == await other.inbox() == before
+    assert await (await device(service)).authenticate("u") == before
+    assert content(file) == on_disk
+    gate.failure = None
+    assert (await client.ask(request_, **fields))["type"] != "error"
+
+
+async def test_health_of_a_failing_store(serve: Serve, device: Device, gate: Gate) -> None:
+    """`/health` fails with the reason from the first commit that fails to the next that does not."""
+    service = await serve()
+    client = await device(service, "s")
+    gate.failure = FULL
+    for _ in range(2):
+        assert await client.refused("invite", targetUserId="u", data={}) == "storage-unavailable"
+        status, told = await health(service.port)
+        assert (status, told["status"]) == (503, "failing")
+        assert "disk" in told["reason"]
+        assert told["notificationCount"] == 0
+    assert ids(await client.inbox()) == []
+    assert (await health(service.port))[0] == 503
+    gate.failure = None
+    await client.notify("u")
+    status, told = await health(service.port)
+    assert (status, told["status"], "reason" in told) == (200, "healthy", False)
+
+
+async def test_unforeseen_failure(serve: Serve, device: Device, gate: Gate) -> None:
+    """A store that fails in a way nobody thought of is a store that fails: the server says so and goes on."""
+    service = await serve()
+    client = await device(service, "s")
+    gate.failure = RuntimeError("nobody thought of this")
+    assert await client.refused("invite", targetUserId="u", data={}) == "storage-unavailable"
+    assert (await health(service.port))[0] == 503
+    gate.failure = None
+    await client.notify("u")
+    assert (await health(service.port))[0] == 200
+
+
+async def test_failing_batch(serve: Serve, device: Device, gate: Gate) -> None:
+    """Of what shares a commit that fails, reads are answered from what is stored, in their place in the order."""
+    service = await serve()
+    id_ = await (await device(service, "s")).notify("u")
+    blocker, client, other = await device(service, "x"), await device(service, "u"), await device(service)
+    gate.shut()
+    await blocker.send("invite", targetUserId="y", data={})
+    await gate.holds()
+    await client.send("delete-all")
+    await client.send("get-notifications")
+    await client.send("invite", targetUserId="u", data={})
+    await client.send("get-notifications")
+    await other.send("authenticate", userId="u")
+    await other.send("mark-all-read")
+    assert await other.waiting() == await client.waiting() == []
+    gate.failure = FULL
+    gate.open()
+    for expected in (False, True, False, True):
+        message = await client.get()
+        assert ids(message) == [id_] if expected else message["code"] == "storage-unavailable"
+    await other.expect("authenticated")
+    assert ids(await other.expect("notifications")) == [id_]
+    assert (await other.expect("error"))["code"] == "storage-unavailable"
+    gate.failure = None
+    await client.ask("delete-all")
+    await other.expect("notifications-cleared")
+
+
+@pytest.mark.parametrize("user", ["a", None])
+async def test_who_asked_in_a_failing_batch(serve: Serve, device: Device, gate: Gate, user: str | None) -> None:
+    """Also where the commit fails, what was asked before `authenticate` is answered as who one was then."""
+    service = await serve()
+    sender = await device(service, "s")
+    sent = {to: await sender.notify(to) for to in ("a", "b")}
+    client = await device(service, user)
+    gate.shut()
+    await sender.send("invite", targetUserId="x", data={})
+    await gate.holds()
+    await client.send("get-notifications")
+    await client.send("authenticate", userId="b")
+    await client.send("invite", targetUserId="x", data={})
+    assert await client.waiting() == []
+    gate.failure = FULL
+    gate.open()
+    first = await client.get()
+    if user is None:
+        assert (first["type"], first.get("code")) == ("error", "unauthorized")
+    else:
+        assert ids(first) == [sent["a"]]
+    await client.expect("authenticated")
+    assert ids(await client.expect("notifications")) == [sent["b"]]
+    assert (await client.expect("error"))["code"] == "storage-unavailable"
+
+
+# Cleaning up
+
+
+async def test_cleanup_at_start(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
+    """At the start, what has expired goes from the file too."""
+    expired = [record(f"old {user}", user, created=NOW - 31 * DAY) for user in ("u", "v")]
+    write(file, *expired, record("new", created=NOW - DAY))
+    service = await serve()
+    client = await device(service)
+    assert ids(await client.authenticate("u")) == ["new"]
+    assert (await health(service.port))[1]["notificationCount"] == 1
+    await service.stop()
+    assert set(stored(file)) == {"new"}
+
+
+async def cleaned(port: int, count: int) -> None:
+    """Wait until the cleanup has left `count` notifications."""
+    async with asyncio.timeout(TIMEOUT):
+        while (await health(port))[1]["notificationCount"] != count:
+            pass
+
+
+@pytest.mark.usefixtures("busy_cleanup")
+async def test_cleanup_while_running(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
+    """What expires goes from the file without anybody asking."""
+    service = await serve(ttl_days=1)
+    client = await device(service, "s")
+    old = await client.notify("u")
+    clock.now += DAY - 1
+    new = await client.notify("v")
+    clock.now += 1
+    await cleaned(service.port, 1)
+    await client.inbox()
+    await service.stop()
+    assert set(stored(file)) == {new} != {old}
+
+
+@pytest.mark.usefixtures("busy_cleanup")
+async def test_cleanup_during_a_commit(serve: Serve, device: Device, gate: Gate, file: Path, clock: Clock) -> None:
+    """What the cleanup removes while the disk works goes from the file too."""
+    write(file, record("old", created=NOW - 30 * DAY + 1))
+    service = await serve()
+    client = await device(service, "s")
+    gate.shut()
+    await client.send("invite", targetUserId="v", data={})
+    await gate.holds()
+    clock.now += 1
+    for _ in range(20):  # each gives the cleanup its turn
+        await client.heard()
+    gate.open()
+    new = (await client.expect("notification-sent"))["notificationId"]
+    await cleaned(service.port, 1)
+    assert await client.inbox() == await client.inbox()
+    await service.stop()
+    assert set(stored(file)) == {new}
+
+
+# Leaving
+
+
+async def test_drain(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
+    """A server that is told to stop first stores what has been sent to it."""
+    service = await serve()
+    client, other = await device(service, "s"), await device(service, "t")
+    gate.shut()
+    await client.send("invite", targetUserId="u", data={})
+    await gate.holds()
+    for sender in (client, other):
+        for _ in range(10):
+            await sender.send("invite", targetUserId="u", data={})
+        assert await sender.waiting() == []
+    stopping = asyncio.create_task(service.stop())
+    assert await client.closed() == await other.closed() == 1001
+    gate.open()
+    async with asyncio.timeout(TIMEOUT):
+        await stopping
+    assert len(stored(file)) == 21

@@ -1,0 +1,259 @@
+"""A connection hands whole messages to the application, and one bad client costs one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from .conftest import Connect, OpenRaw, Serve
+from .harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Frame, connection, masked
+
+CONT = 0
+
+
+async def test_kinds(serve: Serve, client: Connect) -> None:
+    """Text and binary messages arrive as what they are."""
+    connected = await client(await serve())
+    for message in ("text", b"binary", "", b"", "ü€𝄞", "x" * 125, "x" * 126, "x" * 65_535, b"x" * 65_536):
+        await connected.send(message)
+        assert await connected.recv() == message
+
+
+async def test_order(serve: Serve, client: Connect) -> None:
+    """Messages sent at once are handled one by one and in order."""
+    connected = await client(await serve())
+    messages = [str(number) for number in range(500)]
+    for message in messages:
+        await connected.send(message)
+    assert [await connected.recv() for _ in messages] == messages
+
+
+async def test_fragments(serve: Serve, raw: OpenRaw) -> None:
+    """A fragmented message arrives whole, whatever control frames come between its parts."""
+    running = await serve()
+    client = await raw(running)
+    await client.send_frame(TEXT, b"he", fin=False)
+    await client.send_frame(PING, b"?")
+    await client.send_frame(CONT, b"ll", fin=False)
+    await client.send_frame(CONT, b"o")
+    assert await client.frame() == Frame(PONG, b"?")
+    assert await client.frame() == Frame(TEXT, b"hello")
+    assert running.app.got == [b"hello"]
+
+
+async def test_fragmented_character(serve: Serve, raw: OpenRaw) -> None:
+    """A fragment may end in the middle of a character."""
+    client = await raw(await serve())
+    await client.send_frame(TEXT, b"\xe2\x82", fin=False)
+    await client.send_frame(CONT, b"\xac")
+    assert await client.frame() == Frame(TEXT, "€".encode())
+
+
+async def test_bytewise(serve: Serve, raw: OpenRaw) -> None:
+    """A frame may come in any number of packets."""
+    client = await raw(await serve())
+    for byte in masked(TEXT, b"slow"):
+        await client.send(bytes((byte,)))
+    assert await client.frame() == Frame(TEXT, b"slow")
+
+
+@pytest.mark.parametrize("message", [b"\xff", b"ok \xe2\x82", b"\xed\xa0\x80"])
+async def test_invalid_utf8(serve: Serve, raw: OpenRaw, message: bytes) -> None:
+    """Text that is not UTF-8 closes with 1007, and the application never sees it."""
+    running = await serve()
+    client = await raw(running)
+    await client.send_frame(TEXT, message)
+    closed = await client.frame()
+    assert closed is not None
+    assert closed.code == 1007
+    assert running.app.got == []
+
+
+async def test_binary_is_not_utf8(serve: Serve, client: Connect) -> None:
+    """A binary message holds any bytes."""
+    connected = await client(await serve())
+    await connected.send(b"\xff\x00\xe2\x82")
+    assert await connected.recv() == b"\xff\x00\xe2\x82"
+
+
+async def test_too_big(serve: Serve, raw: OpenRaw, client: Connect) -> None:
+    """A message over the limit closes its sender with 1009; the others go on."""
+    running = await serve()
+    other = await client(running)
+    big = await raw(running)
+    await big.send_frame(BINARY, bytes(65_537))
+    closed = await big.frame()
+    assert closed is not None
+    assert closed.code == 1009
+    await other.send("still here")
+    assert await other.recv() == "still here"
+
+
+async def test_too_big_in_parts(serve: Serve, raw: OpenRaw) -> None:
+    """The limit holds for the whole message, not for its fragments."""
+    running = await serve()
+    client = await raw(running)
+    await client.send_frame(BINARY, bytes(40_000), fin=False)
+    await client.send_frame(CONT, bytes(40_000))
+    closed = await client.frame()
+    assert closed is not None
+    assert closed.code == 1009
+    assert running.app.got == []
+
+
+async def test_no_limit(serve: Serve, client: Connect) -> None:
+    """A limit of 0 means that there is none."""
+    running = await serve(max_message_size=0, slow_client_buffer=0)
+    connected = await client(running)
+    await connected.send(bytes(3_000_000))
+    assert await connected.recv() == bytes(3_000_000)
+
+
+async def test_failure(serve: Serve, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """A message that the application fails on closes its sender alone with 1011, and is logged."""
+    running = await serve()
+    sender, other = await client(running), await client(running)
+    await sender.send("raise")
+    with pytest.raises(ConnectionClosed) as info:
+        await sender.recv()
+    assert info.value.rcvd is not None
+    assert info.value.rcvd.code == 1011
+    assert "application failed" not in info.value.rcvd.reason
+    assert "RuntimeError: the application failed" in caplog.text
+    await other.send("still here")
+    assert await other.recv() == "still here"
+
+
+async def test_refusal(serve: Serve, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """The application closes with a code and a reason, and that is no failure to log."""
+    connected = await client(await serve())
+    await connected.send("refuse")
+    with pytest.raises(ConnectionClosed) as info:
+        await connected.recv()
+    assert info.value.rcvd is not None
+    assert (info.value.rcvd.code, info.value.rcvd.reason) == (1008, "Refused.")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_message_with_close(serve: Serve, raw: OpenRaw) -> None:
+    """A message in the same packet as the close frame after it is still handled."""
+    running = await serve()
+    client = await raw(running)
+    await client.send(masked(TEXT, b"last words") + masked(CLOSE, b"\x03\xe8"))
+    await client.rest()
+    await running.app.closed(0)
+    assert running.app.got == [b"last words"]
+
+
+async def test_message_after_end(serve: Serve, raw: OpenRaw) -> None:
+    """Nothing that comes after the application has ended the connection is handed to it."""
+    running = await serve()
+    client = await raw(running)
+    await client.send(masked(TEXT, b"end") + masked(TEXT, b"too late"))
+    closed = await client.frame()
+    assert closed is not None
+    await client.send(masked(TEXT, b"too late as well") + masked(CLOSE, closed.payload))
+    await client.rest()
+    assert running.app.got == [b"end"]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+async def test_pipelined(serve: Serve, raw: OpenRaw, opcode: int) -> None:
+    """A client that does not wait for the handshake's answer is cut, and leaves nothing behind."""
+    running = await serve()
+    client = await raw(running, handshake=False)
+    await client.send(f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode() + masked(opcode, b"early"))
+    assert await client.rest() == b""
+    await running.stop()
+    assert running.app.got == []
+    assert running.app.history(0) in ([], ["open", "close"])
+    assert running.app.metrics.open_connections == 0
+
+
+async def test_pipelined_ping(serve: Serve, raw: OpenRaw) -> None:
+    """A ping before the handshake's answer is not answered before the handshake."""
+    client = await raw(await serve(), handshake=False)
+    await client.send(f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode() + masked(PING, b"early"))
+    some = await client.some()
+    assert not some or some.startswith(b"HTTP/1.1 ")
+
+
+async def test_first_message(serve: Serve, raw: OpenRaw) -> None:
+    """A message that comes as soon as the handshake's answer has gone out is handled."""
+    running = await serve()
+    for number in range(20):
+        client = await raw(running)
+        await client.send_frame(TEXT, b"first")
+        assert await client.frame() == Frame(TEXT, b"first"), number
+
+
+async def test_messages_wait_for_open(serve: Serve, client: Connect) -> None:
+    """Messages wait until the application has taken the connection; none is lost."""
+    running = await serve()
+    running.app.open_waits = gate = asyncio.Event()
+    early = await client(running)
+    await early.send("early")
+    await running.app.until(lambda: running.app.calls == [("open", 0)])
+    running.app.open_waits = None
+    other = await client(running)
+    await other.send("marker")
+    assert await other.recv() == "marker"  # so the server has had the time to read what came before it
+    gate.set()
+    async with asyncio.timeout(1):
+        assert await early.recv() == "early"
+
+
+async def test_open_refuses(serve: Serve, client: Connect) -> None:
+    """The application may refuse a new connection with a code and a reason."""
+    running = await serve()
+    running.app.open_fails = connection.CloseConnection(1013, "Come back later.")
+    connected = await client(running)
+    with pytest.raises(ConnectionClosed) as info:
+        await connected.recv()
+    assert info.value.rcvd is not None
+    assert (info.value.rcvd.code, info.value.rcvd.reason) == (1013, "Come back later.")
+
+
+async def test_open_fails(serve: Serve, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that the application fails to take is closed with 1011, logged, and not kept."""
+    running = await serve()
+    running.app.open_fails = RuntimeError("cannot open")
+    connected = await client(running)
+    with pytest.raises(ConnectionClosed) as info:
+        await connected.recv()
+    assert info.value.rcvd is not None
+    assert info.value.rcvd.code == 1011
+    await connected.wait_closed()
+    await running.stop()
+    assert "RuntimeError: cannot open" in caplog.text
+    assert not running.connections
+
+
+async def test_answers(serve: Serve, raw: OpenRaw) -> None:
+    """A client that answers a ping in time is alive; one that does not is not."""
+    running = await serve()
+    client = await raw(running)
+    await client.send_frame(TEXT, b"here")
+    await client.frame()
+    asked = asyncio.create_task(running.app.connections[0].answers(5))
+    ping = await client.frame()
+    assert ping is not None
+    await client.send_frame(PONG, ping.payload)
+    assert await asked
+    assert not await running.app.connections[0].answers(0.01)
+
+
+async def test_lost_does_not_answer(serve: Serve, raw: OpenRaw) -> None:
+    """A client that vanishes while it is asked is not alive, and the asker need not wait."""
+    running = await serve()
+    client = await raw(running)
+    await client.send_frame(TEXT, b"here")
+    await client.frame()
+    asked = asyncio.create_task(running.app.connections[0].answers(60))
+    await client.frame()
+    client.reset()
+    async with asyncio.timeout(5):
+        assert not await asked

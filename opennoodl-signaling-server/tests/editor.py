@@ -1,0 +1,74 @@
+"""An editor's connection to the signaling server, as tests use it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from .edge.harness import TIMEOUT
+
+
+class Editor:
+    """Speaks both dialects, one message at a time."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        """Send a message; the field `from` would be a keyword, no message has it."""
+        await self.socket.send(json.dumps({"type": kind, **fields}))
+
+    async def receive(self) -> Any:
+        """Receive the next message."""
+        async with asyncio.timeout(TIMEOUT):
+            return json.loads(await self.socket.recv())
+
+    async def expect(self, kind: str) -> Any:
+        """Receive the next message, which is of this type; return it without the type."""
+        message = await self.receive()
+        assert message.pop("type") == kind, message
+        return message
+
+    async def ask(self, kind: str, **fields: Any) -> Any:
+        """Send a message; receive the next one."""
+        await self.send(kind, **fields)
+        return await self.receive()
+
+    async def refused(self, kind: str, **fields: Any) -> Any:
+        """Send a message that is answered with an error; return the code, and its requestId if it has one."""
+        answer = await self.ask(kind, **fields)
+        assert answer["type"] == "error", answer
+        assert answer["error"].endswith(".")
+        return (answer["code"], answer["requestId"]) if "requestId" in answer else answer["code"]
+
+    async def join(self, room: str, peer: str, user: str = "", **fields: Any) -> Any:
+        """Join a room; return the answer."""
+        await self.send("join", room=room, peerId=peer, userId=user or f"user of {peer}", **fields)
+        return await self.expect("joined")
+
+    async def subscribe(self, *topics: str) -> None:
+        """Subscribe to topics, and wait until that is done."""
+        await self.send("subscribe", topics=topics)
+        await self.quiet()
+
+    async def quiet(self) -> None:
+        """Find out that nothing has been sent to this client that it has not received yet."""
+        await self.send("ping")
+        assert await self.receive() == {"type": "pong"}
+
+    async def closed(self) -> int:
+        """Wait for the close frame, with nothing before it; return its code."""
+        with pytest.raises(ConnectionClosed) as info:
+            await self.receive()
+        assert info.value.rcvd is not None
+        return info.value.rcvd.code
+
+
+def news(peer: str, user: str = "", metadata: object = None) -> dict[str, Any]:
+    """Return what the others know about a peer."""
+    return {"peerId": peer, "userId": user or f"user of {peer}", "metadata": metadata or {}}

@@ -1,0 +1,195 @@
+"""Every message of both dialects is understood as the contract words it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opennoodl_signaling.edge.json_messages import BadMessage
+from opennoodl_signaling.messages import (
+    ERRORS,
+    Features,
+    Invite,
+    Join,
+    Leave,
+    Ping,
+    Publish,
+    Register,
+    Session,
+    SessionInfo,
+    Signal,
+    Subscribe,
+    Unsubscribe,
+    decode,
+)
+
+JOIN = {"type": "join", "room": "r", "peerId": "p", "userId": "u"}
+SIGNAL = {"type": "signal", "to": "p", "signal": {}}
+INVITE = {"type": "invite", "targetUserId": "u", "roomId": "r"}
+REGISTER = {"type": "register", "userId": "u"}
+IDS = [
+    *((JOIN, field) for field in ("room", "peerId", "userId")),
+    (SIGNAL, "to"),
+    *((INVITE, field) for field in ("targetUserId", "roomId")),
+    (REGISTER, "userId"),
+    ({"type": "publish", "topic": "t"}, "topic"),
+]
+"""Messages, and the fields of theirs that are ids."""
+
+
+def read(message: dict[str, Any]) -> Any:
+    """Decode a message."""
+    return decode(json.dumps(message, ensure_ascii=False).encode())
+
+
+def refusal(message: bytes) -> str | None:
+    """Return the code by which a message is refused, if it is."""
+    try:
+        decode(message)
+    except BadMessage as bad:
+        return bad.code
+    return None
+
+
+def code(message: dict[str, Any]) -> str:
+    """Return the code by which a message is refused."""
+    refused = refusal(json.dumps(message, ensure_ascii=False).encode())
+    assert refused in ERRORS
+    return refused
+
+
+def test_join() -> None:
+    """`join` has room, peerId and userId; metadata and session are optional."""
+    join = read(JOIN)
+    assert (join.room, join.peer_id, join.user_id, join.session) == ("r", "p", "u", None)
+    assert bytes(join.metadata) == b"{}"
+
+
+def test_join_with_session() -> None:
+    """The host may describe the session in `join`, in part or in full."""
+    session = {"title": "T", "description": "D", "maxParticipants": 3, "features": {"audioEnabled": True}}
+    join = read({**JOIN, "session": session})
+    assert join.session == SessionInfo("T", "D", 3, Features(audio_enabled=True))
+    assert read({**JOIN, "session": {}}).session == SessionInfo()
+
+
+def test_metadata_passes_through() -> None:
+    """Metadata is kept as the bytes it came in."""
+    join = decode(b'{"type":"join","room":"r","peerId":"p","userId":"u","metadata": {"a" : 1.0, "b":"\\u00fc"} }')
+    assert bytes(join.metadata) == b'{"a" : 1.0, "b":"\\u00fc"}'
+
+
+@pytest.mark.parametrize("fields", [{}, {"room": "r"}, {"room": "r", "peerId": "p"}, {"room": None}])
+def test_leave(fields: dict[str, Any]) -> None:
+    """`leave` may name the room and the peer, or neither."""
+    assert read({"type": "leave", **fields}) == Leave(fields.get("room"))
+
+
+@pytest.mark.parametrize("signal", [{"sdp": "x"}, [1], "text", 1, 1.50, None, True])
+def test_signal(signal: object) -> None:
+    """`signal` carries any JSON."""
+    read_signal = read({"type": "signal", "to": "p", "signal": signal})
+    assert read_signal.to == "p"
+    assert json.loads(bytes(read_signal.signal)) == signal
+
+
+def test_invite() -> None:
+    """`invite` names a user and a room; sessionInfo is optional."""
+    invite = read(INVITE)
+    assert (invite.target_user_id, invite.room_id) == ("u", "r")
+    assert bytes(read({**INVITE, "sessionInfo": {"title": "T"}}).session_info) == b'{"title": "T"}'
+
+
+def test_rest() -> None:
+    """The other messages of both dialects are known."""
+    assert read(REGISTER) == Register("u")
+    assert read({"type": "session", "title": "T"}).info() == SessionInfo("T")
+    assert read({"type": "subscribe", "topics": ["a", "b"]}) == Subscribe(["a", "b"])
+    assert read({"type": "unsubscribe", "topics": ["a"]}) == Unsubscribe(["a"])
+    assert read({"type": "publish", "topic": "t", "data": {"x": 1}}) == Publish("t")
+    assert read({"type": "ping"}) == Ping()
+
+
+def test_names() -> None:
+    """Metrics know every incoming type by its name."""
+    assert decode.names == {
+        **{Join: "join", Leave: "leave", Signal: "signal", Invite: "invite", Register: "register"},
+        **{Session: "session", Subscribe: "subscribe", Unsubscribe: "unsubscribe", Publish: "publish", Ping: "ping"},
+    }
+
+
+@pytest.mark.parametrize("message", [JOIN, SIGNAL, INVITE, REGISTER])
+def test_missing(message: dict[str, Any]) -> None:
+    """Without a field that is not optional, a message is refused as missing-field."""
+    for field in message.keys() - {"type"}:
+        assert code({name: value for name, value in message.items() if name != field}) == "missing-field"
+
+
+@pytest.mark.parametrize(("message", "field"), IDS)
+@pytest.mark.parametrize("value", ["", "x" * 257, "x" * 300, None, 1, ["x"], {"x": 1}, True])
+def test_bad_id(message: dict[str, Any], field: str, value: object) -> None:
+    """An id is a text of 1 to 256 characters, nothing else."""
+    assert code({**message, field: value}) == "invalid-field"
+
+
+@pytest.mark.parametrize(("message", "field"), IDS)
+@pytest.mark.parametrize("value", ["x", "x" * 256, "ü" * 256, "𝄞" * 256, " ", "a/b?c#d", "\x00", "__proto__"])
+def test_good_id(message: dict[str, Any], field: str, value: str) -> None:
+    """An id may hold any characters, 256 of them."""
+    read({**message, field: value})
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        {"title": "x" * 257},
+        {"description": "x" * 4097},
+        {"maxParticipants": 0},
+        {"maxParticipants": -1},
+        {"maxParticipants": "3"},
+        {"maxParticipants": 2.5},
+        {"features": {"audioEnabled": "yes"}},
+        {"features": []},
+        "title",
+    ],
+)
+def test_bad_session(session: object) -> None:
+    """A session is described within bounds, in `join` as in `session`."""
+    assert code({**JOIN, "session": session}) == "invalid-field"
+    if isinstance(session, dict):
+        assert code({"type": "session", **session}) == "invalid-field"
+
+
+@pytest.mark.parametrize("topics", ["t", [1], [""], ["x" * 300], None, {"t": 1}])
+def test_bad_topics(topics: object) -> None:
+    """Topics are a list of ids."""
+    assert code({"type": "subscribe", "topics": topics}) == "invalid-field"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(fields=st.dictionaries(st.text(), json_values, max_size=4))
+def test_unknown_fields(fields: dict[str, Any]) -> None:
+    """Fields that the contract does not have are ignored, whatever they hold."""
+    assert read({**fields, **REGISTER}) == Register("u")
+
+
+@given(message=st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_anything(message: bytes) -> None:
+    """Whatever comes is either understood or refused with a code of the list; nothing else is raised."""
+    assert refusal(message) in {None, *ERRORS}
+
+
+@given(value=json_values)
+def test_signal_passes_through(value: object) -> None:
+    """What a signal carries is the text it came in, also where it could be written otherwise."""
+    text = json.dumps(value, indent=1).encode()
+    assert bytes(decode(b'{"type": "signal", "to": "p", "signal": %b}' % text).signal) == text

@@ -1,0 +1,363 @@
+"""Rooms: who is told what when somebody comes, goes, signals or invites."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Raw
+from opennoodl_signaling.messages import Invite, Leave, Register, Session, SessionInfo, Signal
+from opennoodl_signaling.rooms import REPLACED, Client
+
+from .ward import Ward, came, joined, left, refused
+
+
+@pytest.fixture
+def ward() -> Ward:
+    """Return rooms without limits."""
+    return Ward()
+
+
+@pytest.fixture
+def clients() -> list[Client]:
+    """Return clients called a, b, c, d and e."""
+    return [Client(name) for name in "abcde"]
+
+
+# Coming and going
+
+
+def test_first(ward: Ward, clients: list[Client]) -> None:
+    """The first to join a room is alone in it."""
+    assert ward.join(clients[0]) == [joined("a")]
+
+
+def test_second(ward: Ward, clients: list[Client]) -> None:
+    """The joiner learns who is there, before the others learn that it has come; each once."""
+    a, b, c, *_ = clients
+    ward.join(a)
+    assert ward.join(b) == [joined("b", "r", "a"), came("a", "b")]
+    assert ward.join(c) == [joined("c", "r", "a", "b"), came("a", "c"), came("b", "c")]
+
+
+def test_metadata(ward: Ward, clients: list[Client]) -> None:
+    """A peer's metadata reaches those who are there and those who come later."""
+    a, b, *_ = clients
+    ward.join(a, metadata=Raw(b'{"name":"Ann"}'))
+    (_, answer), (_, news) = ward.join(b, metadata=Raw(b'{"name":"Ben"}'))
+    assert answer["peers"] == [{"peerId": "a", "userId": "A", "metadata": {"name": "Ann"}}]
+    assert news["metadata"] == {"name": "Ben"}
+
+
+def test_rooms_are_apart(ward: Ward, clients: list[Client]) -> None:
+    """Nothing of one room reaches another, even under one peer id."""
+    a, b, *_ = clients
+    ward.join(a, "r")
+    assert ward.join(b, "s", peer_id="a", user="A") == [("b", joined("a", "s")[1])]
+    assert ward.perform(ward.rooms.leave(b)) == []
+
+
+def test_leave(ward: Ward, clients: list[Client]) -> None:
+    """The others are told who has left; the leaver is not owed an answer."""
+    a, b, c, *_ = clients
+    for client in (a, b, c):
+        ward.join(client)
+    assert ward.perform(ward.rooms.leave(b, Leave())) == [left("a", "b"), left("c", "b")]
+    assert ward.perform(ward.rooms.leave(b, Leave())) == []
+
+
+def test_leave_by_name(ward: Ward, clients: list[Client]) -> None:
+    """A `leave` that names the room leaves it; one that names another has come too late."""
+    a, b, *_ = clients
+    ward.join(a)
+    ward.join(b)
+    assert ward.perform(ward.rooms.leave(b, Leave("s"))) == []
+    assert ward.peers() == ["a", "b"]
+    assert ward.perform(ward.rooms.leave(b, Leave("r"))) == [left("a", "b")]
+
+
+def test_lost(ward: Ward, clients: list[Client]) -> None:
+    """A lost connection is a leave."""
+    a, b, *_ = clients
+    ward.join(a)
+    ward.join(b)
+    assert ward.perform(ward.rooms.forget(b)) == [left("a", "b")]
+    assert ward.perform(ward.rooms.forget(b)) == []
+
+
+def test_empty_rooms_cost_nothing(ward: Ward, clients: list[Client]) -> None:
+    """A room that everybody has left is forgotten, and so is who could be invited."""
+    for client in clients:
+        ward.join(client)
+    for client in clients:
+        ward.rooms.forget(client)
+    assert ward.rooms.rooms == {}
+    assert ward.rooms.users == {}
+
+
+def test_refused_room_costs_nothing(ward: Ward, clients: list[Client]) -> None:
+    """Looking into rooms that do not exist, by leaving or signaling, makes none."""
+    ward.rooms.leave(clients[0], Leave("r"))
+    with refused("not-in-room"):
+        ward.rooms.signal(clients[0], Signal("x", Raw(b"1")))
+    assert ward.rooms.rooms == {}
+
+
+# Joining again
+
+
+def test_move(ward: Ward, clients: list[Client]) -> None:
+    """A connection that joins another room leaves its old one first."""
+    a, b, c, *_ = clients
+    ward.join(a, "r")
+    ward.join(b, "s")
+    ward.join(c, "r")
+    assert ward.join(c, "s") == [left("a", "c"), joined("c", "s", "b"), came("b", "c")]
+
+
+def test_join_again(ward: Ward, clients: list[Client]) -> None:
+    """Joining again under the same identity is answered, and no news for the others."""
+    a, b, *_ = clients
+    ward.join(a)
+    ward.join(b)
+    assert ward.join(a) == [joined("a", "r", "b")]
+    assert ward.peers() == ["a", "b"]
+
+
+def test_join_again_under_another_id(ward: Ward, clients: list[Client]) -> None:
+    """Who joins its room under another id has left and come for the others; itself, it gets `joined` alone."""
+    a, b, *_ = clients
+    ward.join(a)
+    ward.join(b)
+    told = ward.join(b, peer_id="x", user="X")
+    assert [message for name, message in told if name == "a"] == [left("a", "b")[1], came("a", "x")[1]]
+    assert [message["type"] for name, message in told if name == "b"] == ["joined"]
+
+
+def test_join_again_as_another_user(ward: Ward, clients: list[Client]) -> None:
+    """Who stays under its peer id as another user is another identity, and the others learn it."""
+    a, b, *_ = clients
+    ward.join(a)
+    ward.join(b)
+    told = [message for name, message in ward.join(b, user="X") if name == "a"]
+    assert {"type": "peer-joined", "peerId": "b", "userId": "X", "metadata": {}} in told
+
+
+def test_join_again_alone(ward: Ward, clients: list[Client]) -> None:
+    """Who is alone in a room may join it again under another id."""
+    a, *_ = clients
+    ward.join(a)
+    assert ward.join(a, peer_id="x") == [("a", joined("x")[1])]
+    assert ward.peers() == ["x"]
+
+
+# Full rooms
+
+
+def test_full(clients: list[Client]) -> None:
+    """A room holds as many as it may, and no more; the refused one stays where it was."""
+    a, b, c, d, _ = clients
+    ward = Ward(max_size=2)
+    for client, room in ((a, "r"), (b, "r"), (c, "s"), (d, "s")):
+        ward.join(client, room)
+    with refused("room-full"):
+        ward.join(c, "r")
+    assert ward.peers("r") == ["a", "b"]
+    assert ward.peers("s") == ["c", "d"]
+
+
+def test_full_for_others(clients: list[Client]) -> None:
+    """Who is in a full room may join it again, under the same or another id."""
+    a, b, *_ = clients
+    ward = Ward(max_size=2)
+    ward.join(a)
+    ward.join(b)
+    ward.join(b)
+    ward.join(b, peer_id="x")
+    assert ward.peers() == ["a", "x"]
+
+
+def test_full_again(clients: list[Client]) -> None:
+    """A place that was left is free."""
+    a, b, c, *_ = clients
+    ward = Ward(max_size=2)
+    ward.join(a)
+    ward.join(b)
+    ward.rooms.forget(a)
+    assert ward.join(c) == [joined("c", "r", "b"), came("b", "c")]
+
+
+def test_no_limit(ward: Ward) -> None:
+    """A limit of 0 means none."""
+    for number in range(100):
+        ward.join(Client(str(number)))
+    assert len(ward.peers()) == 100
+
+
+@pytest.mark.parametrize(("max_size", "wanted", "capacity"), [(3, 2, 2), (3, 5, 3), (0, 2, 2), (3, None, 3)])
+def test_max_participants(clients: list[Client], max_size: int, wanted: int | None, capacity: int) -> None:
+    """The host's maxParticipants lowers the limit and never raises it."""
+    ward = Ward(max_size)
+    ward.join(clients[0], session=SessionInfo(max_participants=wanted))
+    for client in clients[1:capacity]:
+        ward.join(client)
+    assert ward.rooms.capacity(ward.rooms.rooms["r"]) == capacity
+    with refused("room-full"):
+        ward.join(clients[capacity])
+
+
+def test_max_participants_later(ward: Ward, clients: list[Client]) -> None:
+    """A limit below the number of those who are there sends nobody away."""
+    a, b, c, d, _ = clients
+    for client in (a, b, c):
+        ward.join(client)
+    ward.rooms.present(a, Session(max_participants=1))
+    assert ward.peers() == ["a", "b", "c"]
+    with refused("room-full"):
+        ward.join(d)
+
+
+# Signals and invites
+
+
+def test_signal(ward: Ward, clients: list[Client]) -> None:
+    """A signal reaches the peer it is for, alone, with the sender's peer id."""
+    a, b, c, *_ = clients
+    for client in (a, b, c):
+        ward.join(client)
+    told = ward.perform(ward.rooms.signal(a, Signal("b", Raw(b'{"sdp":1}'))))
+    assert told == [("b", {"type": "signal", "from": "a", "signal": {"sdp": 1}})]
+
+
+def test_signal_elsewhere(ward: Ward, clients: list[Client]) -> None:
+    """Only peers of the sender's own room can be signaled."""
+    a, b, *_ = clients
+    ward.join(a, "r")
+    ward.join(b, "s")
+    for to in ("b", "nobody"):
+        with refused("peer-not-found"):
+            ward.rooms.signal(a, Signal(to, Raw(b"1")))
+
+
+def test_signal_outside(ward: Ward, clients: list[Client]) -> None:
+    """Who is in no room cannot signal."""
+    a, b, *_ = clients
+    ward.join(a)
+    with refused("not-in-room"):
+        ward.rooms.signal(b, Signal("a", Raw(b"1")))
+
+
+def test_invite(ward: Ward, clients: list[Client]) -> None:
+    """An invite reaches every connection of a user, joined or registered, and the sender learns that it did."""
+    a, b, c, *_ = clients
+    ward.join(a)
+    ward.join(b, "s", user="U")
+    ward.perform(ward.rooms.register(c, Register("U")))
+    told = ward.perform(ward.rooms.invite(a, Invite("U", "r", Raw(b'{"title":"T"}')), 0))
+    invite = {"type": "invite", "from": "A", "roomId": "r", "sessionInfo": {"title": "T"}}
+    assert sorted(told[:2], key=lambda one: one[0]) == [("b", invite), ("c", invite)]
+    assert told[2:] == [("a", {"type": "invite-sent", "to": "U", "delivered": True})]
+
+
+def test_invite_offline(ward: Ward, clients: list[Client]) -> None:
+    """The sender learns that the user is not there."""
+    a, b, *_ = clients
+    ward.join(a)
+    ward.join(b)
+    ward.rooms.forget(b)
+    answer = {"type": "invite-sent", "to": "B", "delivered": False, "reason": "User offline"}
+    assert ward.perform(ward.rooms.invite(a, Invite("B", "r"), 0)) == [("a", answer)]
+
+
+def test_invite_by_nobody(ward: Ward, clients: list[Client]) -> None:
+    """Who has neither joined nor registered cannot invite."""
+    with refused("not-registered"):
+        ward.rooms.invite(clients[0], Invite("B", "r"), 0)
+
+
+def test_invite_after_leaving(ward: Ward, clients: list[Client]) -> None:
+    """Who has left its room can still invite and be invited."""
+    a, b, *_ = clients
+    for client in (a, b):
+        ward.join(client)
+        ward.rooms.leave(client)
+    assert len(ward.perform(ward.rooms.invite(a, Invite("B", "r"), 0))) == 2
+
+
+def test_invites_per_hour(clients: list[Client]) -> None:
+    """The quota is the user's, not the connection's, and comes back after an hour."""
+    a, b, *_ = clients
+    ward = Ward(invites=2)
+    ward.join(a, user="U")
+    ward.join(b, user="U")
+    ward.rooms.invite(a, Invite("U", "r"), 0)
+    ward.rooms.invite(b, Invite("U", "r"), 0)
+    with refused("rate-limited"):
+        ward.rooms.invite(a, Invite("U", "r"), 3599)
+    ward.rooms.invite(a, Invite("U", "r"), 3600)
+
+
+def test_register(ward: Ward, clients: list[Client]) -> None:
+    """Registering is answered, and the last name counts."""
+    a, b, *_ = clients
+    assert ward.perform(ward.rooms.register(a, Register("U"))) == [("a", {"type": "registered", "userId": "U"})]
+    ward.rooms.register(a, Register("V"))
+    assert ward.rooms.users == {"V": {a}}
+    ward.rooms.register(b, Register("V"))
+    assert ward.rooms.users == {"V": {a, b}}
+
+
+def test_replaced_code() -> None:
+    """The contract's code for a newer connection with the same identity is 4409."""
+    assert REPLACED == 4409
+
+
+# Sessions
+
+
+def test_host(ward: Ward, clients: list[Client]) -> None:
+    """The host is the peer that has been there longest, so the session goes on when it leaves."""
+    a, b, c, *_ = clients
+    ward.join(a, session=SessionInfo("T"))
+    ward.join(b)
+    ward.join(c)
+    room = ward.rooms.rooms["r"]
+    assert room.host is a
+    ward.rooms.leave(a)
+    assert room.host is b
+    assert room.session == SessionInfo("T")
+
+
+def test_host_comes_back(ward: Ward, clients: list[Client]) -> None:
+    """A host that has left and comes back is the newest peer, and no longer host."""
+    a, b, *_ = clients
+    ward.join(a)
+    ward.join(b)
+    ward.rooms.leave(a)
+    ward.join(a)
+    assert ward.rooms.rooms["r"].host is b
+
+
+def test_present(ward: Ward, clients: list[Client]) -> None:
+    """The host describes the session; others may not, neither later nor by joining."""
+    a, b, *_ = clients
+    ward.join(a)
+    ward.join(b, session=SessionInfo("by a guest"))
+    assert ward.rooms.rooms["r"].session == SessionInfo()
+    assert ward.perform(ward.rooms.present(a, Session(title="by the host"))) == []
+    assert ward.rooms.rooms["r"].session == SessionInfo("by the host")
+    with refused("not-host"):
+        ward.rooms.present(b, Session(title="by a guest"))
+
+
+def test_present_outside(ward: Ward, clients: list[Client]) -> None:
+    """Who is in no room has nothing to describe."""
+    with refused("not-in-room"):
+        ward.rooms.present(clients[0], Session())
+
+
+def test_session_ends(ward: Ward, clients: list[Client]) -> None:
+    """A room that was empty in between knows nothing of its past."""
+    a, *_ = clients
+    ward.join(a, session=SessionInfo("T", max_participants=1))
+    ward.rooms.leave(a)
+    ward.join(a)
+    assert ward.rooms.rooms["r"].session == SessionInfo()

@@ -1,0 +1,139 @@
+"""y-webrtc's dialect, over sockets, and how the two dialects live side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from opennoodl_signaling.edge.service import Service
+
+from .conftest import Enter, StartServer
+from .editor import news
+
+
+async def test_ping(server: Service, enter: Enter) -> None:
+    """`ping` is answered with `pong` and nothing else."""
+    editor = await enter(server)
+    assert await editor.ask("ping", more=1) == {"type": "pong"}
+
+
+async def test_publish(server: Service, enter: Enter) -> None:
+    """What is published reaches every subscriber, the sender too, with `clients` added and the rest untouched."""
+    a, b, c = [await enter(server) for _ in range(3)]
+    await a.subscribe("t")
+    await b.subscribe("t", "u")
+    await c.subscribe("u")
+    fields = {"topic": "t", "data": "aGk=", "from": "x", "more": {"ü": [1.5, None, "clients"]}, "peerId": "y"}
+    await a.send("publish", **fields)
+    for editor in (a, b):
+        assert await editor.receive() == {"type": "publish", **fields, "clients": 2}
+    await c.quiet()
+
+
+async def test_publish_by_a_stranger(server: Service, enter: Enter) -> None:
+    """Who is not subscribed may publish, and gets nothing back."""
+    a, b = await enter(server), await enter(server)
+    await a.subscribe("t")
+    await b.send("publish", topic="t", data=1)
+    assert await a.receive() == {"type": "publish", "topic": "t", "data": 1, "clients": 1}
+    await b.quiet()
+
+
+async def test_publish_to_nobody(server: Service, enter: Enter) -> None:
+    """A topic without subscribers swallows what is published to it."""
+    a = await enter(server)
+    await a.send("publish", topic="t", data=1)
+    await a.quiet()
+
+
+async def test_publish_as_written(server: Service, enter: Enter) -> None:
+    """The text itself passes through: encrypted and signed payloads are not written anew."""
+    a = await enter(server)
+    await a.subscribe("t")
+    await a.socket.send('{ "type":"publish" , "topic":"t", "n":1.50e0, "s":"\\u00fc\\/" }')
+    text = str(await a.socket.recv())
+    assert '"n":1.50e0, "s":"\\u00fc\\/"' in text
+    assert json.loads(text)["clients"] == 1
+
+
+async def test_unsubscribe(server: Service, enter: Enter) -> None:
+    """Who has unsubscribed gets no more, and no longer counts."""
+    a, b = await enter(server), await enter(server)
+    await a.subscribe("t")
+    await b.subscribe("t")
+    await b.send("unsubscribe", topics=["t", "never subscribed"])
+    await b.quiet()
+    assert (await a.ask("publish", topic="t"))["clients"] == 1
+    await b.quiet()
+
+
+async def test_lost(server: Service, enter: Enter) -> None:
+    """A lost connection is in no topic any more."""
+    a, b = await enter(server), await enter(server)
+    await a.subscribe("t")
+    await b.subscribe("t")
+    await b.socket.close()
+    assert (await a.ask("publish", topic="t"))["clients"] == 1
+
+
+async def test_subscribe_twice(server: Service, enter: Enter) -> None:
+    """y-webrtc subscribes again on every reconnect of a room; nothing is delivered twice."""
+    a = await enter(server)
+    await a.subscribe("t", "t")
+    await a.subscribe("t")
+    assert (await a.ask("publish", topic="t"))["clients"] == 1
+    await a.quiet()
+
+
+async def test_full(start: StartServer, enter: Enter) -> None:
+    """MAX_ROOM_SIZE holds for topics too, exactly under concurrent subscriptions."""
+    server = await start(max_room_size=3)
+    editors = [await enter(server) for _ in range(8)]
+    for editor in editors:
+        await editor.send("subscribe", topics=["t"], requestId=1)
+        await editor.send("ping")
+    answers = await asyncio.gather(*(editor.receive() for editor in editors))
+    refused = [answer for answer in answers if answer["type"] == "error"]
+    assert len(refused) == 5
+    assert {(answer["code"], answer["requestId"]) for answer in refused} == {("room-full", 1)}
+
+
+async def test_too_many_topics(start: StartServer, enter: Enter) -> None:
+    """One connection cannot fill the server with topics."""
+    server = await start(max_topics=2)
+    a = await enter(server)
+    assert await a.refused("subscribe", topics=["1", "2", "3"]) == "too-many-topics"
+
+
+async def test_rooms_and_topics_are_apart(server: Service, enter: Enter) -> None:
+    """A room and a topic that bear one name are two things: nothing passes between them, and each has its size."""
+    peer, subscriber = await enter(server), await enter(server)
+    await peer.join("same", "a")
+    await subscriber.subscribe("same")
+    assert (await subscriber.ask("publish", topic="same"))["clients"] == 1
+    await peer.quiet()
+    other = await enter(server)
+    await other.join("same", "b")
+    assert await peer.expect("peer-joined") == news("b")
+    await subscriber.quiet()
+
+
+async def test_sizes_are_apart(start: StartServer, enter: Enter) -> None:
+    """A full room does not fill the topic of its name, nor the other way round."""
+    server = await start(max_room_size=1)
+    peer, subscriber = await enter(server), await enter(server)
+    await peer.join("same", "a")
+    await subscriber.subscribe("same")
+
+
+async def test_both_dialects(server: Service, enter: Enter) -> None:
+    """One connection may speak both dialects: leaving a room leaves no topic, and the other way round."""
+    both, other = await enter(server), await enter(server)
+    await both.join("same", "a")
+    await both.subscribe("same")
+    await both.send("leave", room="same")
+    assert (await both.ask("publish", topic="same"))["clients"] == 1
+    await both.join("same", "a")
+    await both.send("unsubscribe", topics=["same"])
+    assert (await other.join("same", "b"))["peers"] == [news("a")]
+    assert await both.expect("peer-joined") == news("b")

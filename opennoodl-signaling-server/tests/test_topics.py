@@ -1,0 +1,148 @@
+"""Topics: who is subscribed gets what is published, and the whole of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opennoodl_signaling.edge.json_messages import BadMessage
+from opennoodl_signaling.rooms import Client
+from opennoodl_signaling.topics import Topics
+
+A, B, C = (Client(name) for name in "abc")
+
+
+@pytest.fixture
+def topics() -> Topics:
+    """Return topics of at most 2 subscribers, 3 for each client."""
+    for client in (A, B, C):
+        client.topics.clear()
+    return Topics(2, 3)
+
+
+def receivers(topics: Topics, topic: str) -> set[Client]:
+    """Return who would get what is published."""
+    return set(topics.publish(topic, b'{"type":"publish"}')[0])
+
+
+def test_subscribe(topics: Topics) -> None:
+    """Subscribers get what is published to their topics, and nothing else."""
+    topics.subscribe(A, ["x", "y"])
+    topics.subscribe(B, ["y"])
+    assert receivers(topics, "x") == {A}
+    assert receivers(topics, "y") == {A, B}
+    assert receivers(topics, "z") == set()
+
+
+def test_subscribe_again(topics: Topics) -> None:
+    """Subscribing again changes nothing, also where the topic is full."""
+    topics.subscribe(A, ["x", "x"])
+    topics.subscribe(B, ["x"])
+    topics.subscribe(A, ["x"])
+    assert receivers(topics, "x") == {A, B}
+
+
+def test_full(topics: Topics) -> None:
+    """A topic has as many subscribers as a room has peers; one more is refused."""
+    topics.subscribe(A, ["x"])
+    topics.subscribe(B, ["x"])
+    with pytest.raises(BadMessage) as info:
+        topics.subscribe(C, ["x"])
+    assert info.value.code == "room-full"
+    assert receivers(topics, "x") == {A, B}
+    assert C.topics == set()
+
+
+def test_full_again(topics: Topics) -> None:
+    """A place that was left is free."""
+    topics.subscribe(A, ["x"])
+    topics.subscribe(B, ["x"])
+    topics.unsubscribe(A, ["x"])
+    topics.subscribe(C, ["x"])
+    assert receivers(topics, "x") == {B, C}
+
+
+def test_too_many(topics: Topics) -> None:
+    """A connection has a bounded number of topics."""
+    with pytest.raises(BadMessage) as info:
+        topics.subscribe(A, ["1", "2", "3", "4"])
+    assert info.value.code == "too-many-topics"
+    assert A.topics == {"1", "2", "3"}
+    assert set(topics.topics) == {"1", "2", "3"}
+
+
+def test_no_limits() -> None:
+    """Limits of 0 mean none."""
+    topics = Topics(0, 0)
+    clients = [Client(number) for number in range(100)]
+    for client in clients:
+        topics.subscribe(client, [str(number) for number in range(200)])
+    assert receivers(topics, "199") == set(clients)
+
+
+def test_unsubscribe(topics: Topics) -> None:
+    """Who has unsubscribed gets no more."""
+    topics.subscribe(A, ["x", "y"])
+    topics.unsubscribe(A, ["x", "never subscribed"])
+    assert receivers(topics, "x") == set()
+    assert receivers(topics, "y") == {A}
+
+
+def test_empty_topics_cost_nothing(topics: Topics) -> None:
+    """A topic without subscribers is forgotten, and publishing to it makes none."""
+    topics.subscribe(A, ["x"])
+    topics.unsubscribe(A, ["x"])
+    topics.publish("z", b'{"type":"publish"}')
+    assert topics.topics == {}
+
+
+def test_refused_topic_costs_nothing() -> None:
+    """A refused subscription leaves no topic behind."""
+    topics = Topics(1, 0)
+    topics.subscribe(A, ["x"])
+    with pytest.raises(BadMessage):
+        topics.subscribe(B, ["x"])
+    topics.forget(A)
+    assert topics.topics == {}
+
+
+def test_forget(topics: Topics) -> None:
+    """A client that is gone is in no topic."""
+    topics.subscribe(A, ["x", "y"])
+    topics.subscribe(B, ["y"])
+    topics.forget(A)
+    topics.forget(A)
+    assert topics.topics == {"y": {B}}
+    assert A.topics == set()
+
+
+@given(
+    message=st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=5),
+    indent=st.none() | st.integers(0, 2),
+    space=st.sampled_from(["", " ", "\n\t"]),
+)
+def test_publish(message: dict[str, object], indent: int | None, space: str) -> None:
+    """What is published goes on untouched, with the number of subscribers added."""
+    topics = Topics(0, 0)
+    for name in "ab":
+        topics.subscribe(Client(name), ["t"])
+    message = {**message, "type": "publish", "topic": "t"}
+    text = space + json.dumps(message, indent=indent) + space
+    _, published = topics.publish("t", text.encode())
+    assert json.loads(published) == {**message, "clients": 2}
+
+
+def test_publish_keeps_the_text(topics: Topics) -> None:
+    """Numbers and escapes stay as the publisher wrote them: payloads may be encrypted or signed."""
+    topics.subscribe(A, ["t"])
+    _, published = topics.publish("t", b'{"type":"publish", "topic":"t","n":1.50e0,"s":"\\u00fc\\/" }')
+    assert published.startswith(b'{"type":"publish", "topic":"t","n":1.50e0,"s":"\\u00fc\\/" ')
+
+
+def test_publish_with_clients(topics: Topics) -> None:
+    """A publisher cannot fake the number of subscribers."""
+    topics.subscribe(A, ["t"])
+    _, published = topics.publish("t", b'{"clients":99,"type":"publish","topic":"t"}')
+    assert json.loads(published)["clients"] == 1

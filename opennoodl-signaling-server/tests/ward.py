@@ -1,0 +1,73 @@
+"""What the tests of rooms share: rooms whose effects are performed as the server does, and what clients are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from opennoodl_signaling.edge.json_messages import BadMessage
+from opennoodl_signaling.messages import Join
+from opennoodl_signaling.rooms import Client, Close, Contest, Effect, Rooms, Send
+
+Told = list[tuple[str, Any]]
+
+
+class Ward:
+    """Rooms, and clients that note what they are told."""
+
+    def __init__(self, max_size: int = 0, invites: int = 0) -> None:
+        self.rooms = Rooms(max_size, invites)
+        self.told: Told = []
+        self.contests: list[Contest] = []
+
+    def perform(self, effects: Iterable[Effect]) -> Told:
+        """Do as the server does with effects; return what was told to whom, in order."""
+        self.told = []
+        for effect in effects:
+            match effect:
+                case Send(to=to, message=message):
+                    encoded = msgspec.json.decode(msgspec.json.encode(message))
+                    self.told += [(str(client.carrier), encoded) for client in tuple(to)]
+                case Close(client=client, code=code):
+                    self.told.append((str(client.carrier), code))
+                    assert self.rooms.forget(client) == []
+                case Contest():
+                    self.contests.append(effect)
+        return self.told
+
+    def join(self, client: Client, room: str = "r", user: str = "", **fields: Any) -> Told:
+        """Join under the client's own name."""
+        name = str(client.carrier)
+        fields = {"room": room, "peer_id": name, "user_id": user or name.upper(), **fields}
+        return self.perform(self.rooms.join(client, Join(**fields)))
+
+    def settle(self, alive: bool) -> Told:
+        """Settle the oldest contest."""
+        return self.perform(self.rooms.settle(self.contests.pop(0), alive))
+
+    def peers(self, room: str = "r") -> list[str]:
+        """Return who is in a room, in order of arrival."""
+        return list(self.rooms.rooms[room].peers) if room in self.rooms.rooms else []
+
+
+def joined(client: str, room: str = "r", *peers: str) -> tuple[str, Any]:
+    """Return what a client is told when it has joined a room with these peers in it."""
+    infos = [{"peerId": peer, "userId": peer.upper(), "metadata": {}} for peer in peers]
+    return client, {"type": "joined", "room": room, "peerId": client, "peers": infos}
+
+
+def came(client: str, peer: str) -> tuple[str, Any]:
+    """Return what a client is told when a peer has come."""
+    return client, {"type": "peer-joined", "peerId": peer, "userId": peer.upper(), "metadata": {}}
+
+
+def left(client: str, peer: str) -> tuple[str, Any]:
+    """Return what a client is told when a peer has left."""
+    return client, {"type": "peer-left", "peerId": peer}
+
+
+def refused(code: str) -> Any:
+    """Expect a refusal."""
+    return pytest.raises(BadMessage, check=lambda bad: bad.code == code)

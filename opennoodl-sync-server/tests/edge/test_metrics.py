@@ -1,0 +1,98 @@
+"""Metrics have the contract's names, and labels from closed sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+
+from .harness import metrics
+
+
+def samples(counted: Any) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Return the value of every sample by name and label values, as a Prometheus server reads it."""
+    families = text_string_to_metric_families(counted.text().decode())
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value for family in families for sample in family.samples
+    }
+
+
+@pytest.fixture
+def counted() -> Any:
+    """Return metrics without a server."""
+    return metrics.Metrics("1.2.3", list)
+
+
+def test_names(counted: Any) -> None:
+    """Every name and label of the contract is there."""
+    counted.handshakes["accepted"] += 1
+    counted.closed(1000)
+    counted.received["ping"] += 1
+    counted.rate_limited["messages"] += 1
+    families = text_string_to_metric_families(counted.text().decode())
+    labels = {sample.name: set(sample.labels) for family in families for sample in family.samples}
+    expected: dict[str, set[str]] = {
+        "opennoodl_build_info": {"version"},
+        "opennoodl_open_connections": set(),
+        "opennoodl_handshakes_total": {"outcome"},
+        "opennoodl_closes_total": {"code"},
+        "opennoodl_messages_total": {"direction", "type"},
+        "opennoodl_message_size_bytes_bucket": {"le"},
+        "opennoodl_handling_seconds_bucket": {"le"},
+        "opennoodl_rate_limited_total": {"limit"},
+    }
+    assert {name: labels[name] for name in expected} == expected
+
+
+def test_process(counted: Any) -> None:
+    """What prometheus-client knows about the process is there too."""
+    assert ("process_resident_memory_bytes", ()) in samples(counted)
+
+
+def test_counters(counted: Any) -> None:
+    """What was counted is what is scraped."""
+    counted.handshakes["refused"] += 3
+    counted.received["join"] += 2
+    counted.sent["joined"] += 1
+    scraped = samples(counted)
+    assert scraped["opennoodl_handshakes_total", ("refused",)] == 3
+    assert scraped["opennoodl_messages_total", ("in", "join")] == 2
+    assert scraped["opennoodl_messages_total", ("out", "joined")] == 1
+    assert scraped["opennoodl_build_info", ("1.2.3",)] == 1
+
+
+def test_histogram(counted: Any) -> None:
+    """A histogram's buckets are cumulative, and a value on a bound is in its bucket."""
+    for size in (1, 64, 65, 1 << 30):
+        counted.message_sizes.observe(size)
+    scraped = samples(counted)
+    name = "opennoodl_message_size_bytes"
+    assert [scraped[f"{name}_bucket", (bound,)] for bound in ("64", "256", "16777216", "+Inf")] == [2, 3, 3, 4]
+    assert scraped[f"{name}_count", ()] == 4
+    assert scraped[f"{name}_sum", ()] == 1 + 64 + 65 + (1 << 30)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1006, 1008, 1009, 1011, 1013, 4409])
+def test_close_code(counted: Any, code: int) -> None:
+    """A close code of the contract is counted under its number, and takes the connection off the gauge."""
+    counted.open_connections = 5
+    counted.closed(code)
+    assert samples(counted)["opennoodl_closes_total", (str(code),)] == 1
+    assert samples(counted)["opennoodl_open_connections", ()] == 4
+
+
+@pytest.mark.parametrize("code", [3000, 4000, 4999])
+def test_unknown_close_code(counted: Any, code: int) -> None:
+    """A code that a client made up is counted as other: clients must not be able to grow the set of labels."""
+    counted.closed(code)
+    assert samples(counted)["opennoodl_closes_total", ("other",)] == 1
+    assert ("opennoodl_closes_total", (str(code),)) not in samples(counted)
+
+
+def test_own() -> None:
+    """A server's own families are asked for at every scrape."""
+    values = iter((1.0, 2.0))
+    counted = metrics.Metrics("1.2.3", lambda: [GaugeMetricFamily("opennoodl_own", "Its own.", next(values))])
+    assert [samples(counted)["opennoodl_own", ()] for _ in range(2)] == [1, 2]

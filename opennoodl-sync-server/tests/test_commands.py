@@ -1,0 +1,172 @@
+"""The operator's commands, run as an operator runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import plyvel
+import pytest
+from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.yjs import build
+from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
+
+from .editor import BASE, UNSOUND, Editor
+
+STATE_VECTOR_KEY = bytes.fromhex("000576315f7376" + "0004726f6f6d")
+
+
+def run(directory: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run one command on a data directory."""
+    return subprocess.run(
+        [sys.executable, "-m", "opennoodl_sync", *arguments],
+        env={**os.environ, "PERSIST_DIR": str(directory)},
+        input=stdin,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def write(directory: Path, name: str, *updates: bytes) -> None:
+    """Store a document."""
+    database = Database(str(directory))
+    store = LevelYStore(name, database=database)
+    for update in updates:
+        store.append([update], build([update]).get_state)
+    database.close()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return a data directory with a document of three updates in `room`."""
+    editor = Editor(1)
+    write(tmp_path, "room", editor.write("hello"), editor.write(" world"), editor.delete(0, 1))
+    return tmp_path
+
+
+def test_list(directory: Path) -> None:
+    """`list` shows every document with its updates, and names as they stand in the path."""
+    write(directory, "caf%C3%A9 x", BASE)
+    lines = run(directory, "list").stdout.decode().splitlines()
+    assert [line.split()[0] for line in lines] == ["3", "1"]
+    assert [line.split("bytes  ")[1] for line in lines] == ["room", "caf%C3%A9 x"]
+
+
+def test_export_and_import(directory: Path, tmp_path: Path) -> None:
+    """What `export` writes, `import` merges into another document."""
+    exported = run(directory, "export", "room").stdout
+    assert run(directory, "import", "copy", "-", stdin=exported).returncode == 0
+    assert run(directory, "export", "copy").stdout == exported
+    file = tmp_path / "update"
+    file.write_bytes(Editor(2).write("abc"))
+    assert run(directory, "import", "room", str(file)).returncode == 0
+    assert "abc" in json.loads(run(directory, "export", "room", "--format", "json").stdout)["t"]
+
+
+def test_export_json(tmp_path: Path) -> None:
+    """JSON shows texts, maps, lists and XML as what they are."""
+    doc: Doc[Any] = Doc()
+    doc["text"] = Text("hi")
+    doc["map"] = Map({"a": [True, {"b": None}]})
+    doc["list"] = Array(["x", 1])
+    doc["xml"] = XmlFragment([XmlElement("p", {}, [XmlText("hey")])])
+    write(tmp_path, "room", doc.get_update())
+    assert json.loads(run(tmp_path, "export", "room", "--format", "json").stdout) == {
+        "text": "hi",
+        "map": {"a": [True, {"b": None}]},
+        "list": ["x", 1],
+        "xml": "<p>hey</p>",
+    }
+
+
+def test_delete(directory: Path) -> None:
+    """`delete` removes a document with everything below its name, and no other."""
+    write(directory, "room2", BASE)
+    assert run(directory, "delete", "room").returncode == 0
+    with plyvel.DB(str(directory)) as db:
+        assert [key for key in db.iterator(include_value=False) if b"\x04room" in key] == []
+    assert run(directory, "list").stdout.decode().endswith("room2\n")
+
+
+def test_compact(directory: Path) -> None:
+    """`compact` leaves one update of every document, which says the same."""
+    before = json.loads(run(directory, "export", "room", "--format", "json").stdout)
+    assert b"were compacted to" in run(directory, "compact").stdout
+    assert run(directory, "list").stdout.split()[0] == b"1"
+    assert json.loads(run(directory, "export", "room", "--format", "json").stdout) == before
+
+
+def test_check_of_sound_documents(directory: Path) -> None:
+    """`check` says that all is well, with exit code 0."""
+    checked = run(directory, "check")
+    assert (checked.returncode, checked.stdout) == (0, b"all documents are sound\n")
+
+
+@pytest.mark.parametrize("fault", ["unlisted", "empty", "stale", "damaged"])
+def test_check_of_faults(directory: Path, fault: str) -> None:
+    """`check` names the document and what is wrong with it, with exit code 1."""
+    with plyvel.DB(str(directory)) as db:
+        if fault == "unlisted":
+            db.delete(STATE_VECTOR_KEY)
+        elif fault == "stale":
+            db.put(STATE_VECTOR_KEY, b"\x02\x01\x00")
+        elif fault == "empty":
+            db.put(STATE_VECTOR_KEY.replace(b"room", b"void"), b"\x00\x01\x00")
+        else:
+            for key, _ in db.iterator(prefix=bytes.fromhex("00027631")):
+                db.put(key, b"nonsense")
+    expected = {
+        "unlisted": b"room: has updates, but no state vector record",
+        "empty": b"void: is listed, but has no updates",
+        "stale": b"room: its state vector record claims to be current and is not",
+        "damaged": b"room: cannot be loaded",
+    }
+    checked = run(directory, "check")
+    assert checked.returncode == 1
+    assert checked.stdout.startswith(expected[fault])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("export", "nowhere"), b"there is no document 'nowhere'"),
+        (("delete", "nowhere"), b"there is no document 'nowhere'"),
+        (("import", "room", "/nowhere/update"), b"/nowhere/update cannot be read"),
+        (("import", "room", "-"), b"this is not a sound Yjs update"),
+    ],
+)
+def test_refusals(directory: Path, arguments: tuple[str, ...], why: bytes) -> None:
+    """A command that cannot be carried out says why in one line, with exit code 1, and changes nothing."""
+    before = run(directory, "export", "room").stdout
+    refused = run(directory, *arguments, stdin=b"nonsense")
+    assert (refused.returncode, refused.stdout, refused.stderr.count(b"\n")) == (1, b"", 1)
+    assert refused.stderr.startswith(b"opennoodl_sync: " + why)
+    assert run(directory, "export", "room").stdout == before
+
+
+def test_unsound_import(tmp_path: Path) -> None:
+    """An update that would damage the document is not imported."""
+    write(tmp_path, "room", BASE)
+    assert run(tmp_path, "import", "room", "-", stdin=UNSOUND["panic"]).returncode == 1
+    assert run(tmp_path, "check").returncode == 0
+
+
+def test_running_server(directory: Path) -> None:
+    """While a server holds the directory, a command says so and changes nothing."""
+    database = Database(str(directory))
+    refused = run(directory, "compact")
+    database.close()
+    assert refused.returncode == 1
+    assert refused.stderr.decode() == f"opennoodl_sync: PERSIST_DIR {directory} is in use by another process\n"
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    """A directory without documents is not made into one."""
+    refused = run(tmp_path / "nowhere", "list")
+    assert refused.stderr.decode() == f"opennoodl_sync: PERSIST_DIR {tmp_path / 'nowhere'} holds no documents\n"
+    assert not (tmp_path / "nowhere").exists()

@@ -1,0 +1,299 @@
+"""The deploy files say what the platforms understand, and what the code does."""
+
+import json
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+HEALTH = "/health"
+
+
+class Server(NamedTuple):
+    """A server and the setting that says where its data is, if it has any."""
+
+    name: str
+    data: str | None
+
+    @property
+    def package(self) -> str:
+        """The package that is run."""
+        return f"opennoodl_{self.name}"
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this server is."""
+        return ROOT / f"opennoodl-{self.name}-server"
+
+    def default(self, setting: str) -> Any:
+        """Return the default of a setting."""
+        kind = import_module(f"{self.package}.settings").Settings
+        return next(field.default for field in msgspec.structs.fields(kind) if field.name == setting)
+
+    @property
+    def drain(self) -> float:
+        """Seconds that clients have to leave; the platform must give more."""
+        seconds: float = import_module(f"{self.package}.edge.service").DRAIN_TIMEOUT
+        return seconds
+
+
+SERVERS = [Server("signaling", None), Server("sync", "persist_dir"), Server("notification", "db_file")]
+WITH_DATA = [server for server in SERVERS if server.data]
+every_server = pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name)
+every_server_with_data = pytest.mark.parametrize("server", WITH_DATA, ids=lambda server: server.name)
+
+
+class Dockerfile:
+    """The instructions of a Dockerfile, each a keyword and the rest."""
+
+    def __init__(self, server: Server) -> None:
+        text = re.sub(r"^#.*\n", "", (server.folder / "Dockerfile").read_text(), flags=re.MULTILINE)
+        lines = re.sub(r"\s*\\\n\s*", " ", text).splitlines()
+        self.instructions = [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines if line]
+        last = max(i for i, (keyword, _) in enumerate(self.instructions) if keyword == "FROM")
+        self.build, self.image = self.instructions[:last], self.instructions[last:]
+
+    def __getitem__(self, keyword: str) -> str:
+        (only,) = (rest for found, rest in self.image if found == keyword)
+        return only
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the image sets."""
+        return dict(pair.split("=", 1) for pair in self["ENV"].split())
+
+
+def data_directory(server: Server) -> Path:
+    """Return where the image of a server keeps its data."""
+    assert server.data is not None
+    path = Path(Dockerfile(server).environment[server.data.upper()])
+    return path if server.data == "persist_dir" else path.parent
+
+
+@every_server
+def test_image_starts_server(server: Server) -> None:
+    """The image starts python itself, which therefore is what SIGTERM reaches."""
+    dockerfile = Dockerfile(server)
+    assert json.loads(dockerfile["CMD"]) == ["python", "-m", server.package]
+    assert dockerfile["STOPSIGNAL"] == "SIGTERM"
+
+
+@every_server
+def test_image_settings(server: Server) -> None:
+    """What the image sets is accepted by the server."""
+    module = import_module(f"{server.package}.settings")
+    environment = Dockerfile(server).environment
+    assert environment["LOG_FORMAT"] == "json"
+    settings = import_module(f"{server.package}.edge.settings").load(module.Settings, environment)
+    assert settings.log_format == "json"
+
+
+@every_server
+def test_image_port(server: Server) -> None:
+    """The image exposes the server's default port, and leaves PORT to the platform."""
+    dockerfile = Dockerfile(server)
+    assert dockerfile["EXPOSE"] == str(server.default("port"))
+    assert "PORT" not in dockerfile.environment
+
+
+@every_server
+def test_image_health(server: Server) -> None:
+    """The health check asks on PORT, or else on the default port, and needs no tool but python."""
+    options, command = Dockerfile(server)["HEALTHCHECK"].split(" CMD ")
+    python, _, code = json.loads(command)
+    assert python == "python"
+    assert f"os.environ.get('PORT') or {server.default('port')}" in code
+    assert f"'{HEALTH}'" in code
+    assert "--timeout=5s" in options
+    compile(code, "HEALTHCHECK", "exec")
+
+
+@every_server
+def test_image_user(server: Server) -> None:
+    """The image does not run as root, and says so in numbers."""
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", Dockerfile(server)["USER"])
+
+
+@every_server
+def test_image_layers(server: Server) -> None:
+    """A change of code does not install the dependencies again, and no compiler is in the image."""
+    dockerfile = Dockerfile(server)
+    steps = [f"{keyword} {rest}" for keyword, rest in dockerfile.build]
+    dependencies = next(i for i, step in enumerate(steps) if "--requirement" in step)
+    assert dependencies < steps.index("COPY . .")
+    assert not any("g++" in rest for _, rest in dockerfile.image)
+
+
+@every_server
+def test_image_declares_no_volume(server: Server) -> None:
+    """No image has a VOLUME instruction, with which Railway refuses to build it."""
+    assert "VOLUME" not in {keyword for keyword, _ in Dockerfile(server).instructions}
+
+
+@every_server_with_data
+def test_image_data(server: Server) -> None:
+    """The data directory belongs to the user that the server runs as."""
+    dockerfile = Dockerfile(server)
+    directory = data_directory(server)
+    assert ("RUN", f"mkdir {directory} && chown {dockerfile['USER']} {directory}") in dockerfile.image
+
+
+@every_server
+def test_build_context(server: Server) -> None:
+    """Nothing gets into an image that is not named."""
+    lines = (server.folder / ".dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    assert patterns[0] == "*"
+    assert {pattern for pattern in patterns if pattern.startswith("!")} == {
+        "!pyproject.toml",
+        "!README.md",
+        f"!{server.package}",
+    }
+
+
+def compose() -> dict[str, Any]:
+    """Return what docker-compose.yml says, anchors resolved."""
+    known: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return known
+
+
+def test_compose() -> None:
+    """docker-compose.yml has the three servers, and no key that one of its two generations refuses or warns of."""
+    known = compose()
+    assert {key for key in known if not key.startswith("x-")} == {"services", "volumes"}
+    assert set(known["services"]) == {server.name for server in SERVERS}
+
+
+@every_server
+def test_compose_service(server: Server) -> None:
+    """A container is built from its folder, published on its own port, started again, drained, and its log bounded."""
+    service = compose()["services"][server.name]
+    port = server.default("port")
+    assert (ROOT / service["build"]).resolve() == server.folder
+    assert service["ports"] == [f"{port}:{port}"]
+    assert service["restart"] == "unless-stopped"
+    assert float(service["stop_grace_period"].removesuffix("s")) > server.drain
+    assert service["logging"]["driver"] == "json-file"
+    assert {"max-size", "max-file"} == service["logging"]["options"].keys()
+
+
+@every_server
+def test_compose_volume(server: Server) -> None:
+    """What a server keeps is in a named volume; a server that keeps nothing has none."""
+    known = compose()
+    expected = [f"{server.name}:{data_directory(server)}"] if server.data else []
+    assert known["services"][server.name].get("volumes", []) == expected
+    assert (server.name in known["volumes"]) == bool(server.data)
+
+
+@every_server
+def test_railway(server: Server) -> None:
+    """railway.json builds the Dockerfile, asks for health, and lets the server drain."""
+    known = json.loads((server.folder / "railway.json").read_text())
+    assert known["$schema"] == "https://railway.com/railway.schema.json"
+    assert known["build"]["builder"] == "DOCKERFILE"
+    assert (server.folder / known["build"]["dockerfilePath"]).is_file()
+    deploy = known["deploy"]
+    assert deploy["healthcheckPath"] == HEALTH
+    assert deploy["restartPolicyType"] == "ON_FAILURE"
+    for key in ("healthcheckTimeout", "restartPolicyMaxRetries", "drainingSeconds"):
+        assert isinstance(deploy[key], int), f"Railway refuses {key} if it is not a number"
+    assert deploy["drainingSeconds"] > server.drain
+
+
+@every_server
+def test_render(server: Server) -> None:
+    """render.yaml builds the Dockerfile, asks for health, lets the server drain, and does not let it sleep."""
+    (service,) = yaml.safe_load((server.folder / "render.yaml").read_text())["services"]
+    assert (service["type"], service["runtime"], service["name"]) == ("web", "docker", server.folder.name)
+    assert ROOT / service["rootDir"] == server.folder
+    assert (server.folder / service["dockerfilePath"]).is_file()
+    assert (server.folder / service["dockerContext"]).resolve() == server.folder
+    assert service["healthCheckPath"] == HEALTH
+    assert service["plan"] != "free"
+    assert server.drain < service["maxShutdownDelaySeconds"] <= 300
+
+
+@every_server
+def test_render_disk(server: Server) -> None:
+    """On Render, what a server keeps is on a disk; a server that keeps nothing has none."""
+    (service,) = yaml.safe_load((server.folder / "render.yaml").read_text())["services"]
+    assert ("disk" in service) == bool(server.data)
+    if server.data:
+        assert service["disk"].keys() == {"name", "mountPath", "sizeGB"}
+        assert Path(service["disk"]["mountPath"]) == data_directory(server)
+
+
+def fly(server: Server) -> dict[str, Any]:
+    """Return what a server's fly.toml says."""
+    return tomllib.loads((server.folder / "fly.toml").read_text())
+
+
+@every_server
+def test_fly(server: Server) -> None:
+    """fly.toml names the port, keeps one machine awake, and lets the server drain on SIGTERM."""
+    known = fly(server)
+    assert known["app"] == server.folder.name
+    assert known["primary_region"]
+    assert known["kill_signal"] == "SIGTERM"
+    assert server.drain < known["kill_timeout"] <= 300
+    http = known["http_service"]
+    assert http["internal_port"] == server.default("port")
+    assert http["force_https"] is True
+    assert http["auto_stop_machines"] == "off"
+    assert http["auto_start_machines"] is False
+    assert http["min_machines_running"] == 1
+
+
+@every_server
+def test_fly_limits(server: Server) -> None:
+    """Fly counts connections, and lets as many in as the server does."""
+    limits = fly(server)["http_service"]["concurrency"]
+    assert limits["type"] == "connections"
+    assert limits["soft_limit"] < limits["hard_limit"] == server.default("max_connections")
+
+
+@every_server
+def test_fly_health(server: Server) -> None:
+    """Fly asks for health."""
+    (check,) = fly(server)["http_service"]["checks"]
+    assert check.keys() == {"grace_period", "interval", "method", "timeout", "path"}
+    assert (check["method"], check["path"]) == ("GET", HEALTH)
+
+
+@every_server
+def test_fly_mount(server: Server) -> None:
+    """On Fly, what a server keeps is on a volume; a server that keeps nothing has none."""
+    known = fly(server)
+    assert ("mounts" in known) == bool(server.data)
+    if server.data:
+        assert known["mounts"].keys() == {"source", "destination", "initial_size"}
+        assert Path(known["mounts"]["destination"]) == data_directory(server)
+
+
+@every_server
+def test_procfile(server: Server) -> None:
+    """`make up` starts every server on its default port, with its data below ./data."""
+    lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+    assert lines.keys() == {server.name for server in SERVERS}
+    environment, command = lines[server.name].split(" exec ")
+    assert command == f"python -m {server.package}"
+    variables = dict(pair.split("=", 1) for pair in environment.split())
+    assert variables.pop("PORT") == str(server.default("port"))
+    assert list(variables) == ([server.data.upper()] if server.data else [])
+    assert all(value.startswith("./data/") for value in variables.values())
+
+
+@every_server
+def test_compose_passes_settings_on(server: Server) -> None:
+    """What compose takes from the shell or from .env are settings of the server."""
+    environment = compose()["services"][server.name]["environment"]
+    kind = import_module(f"{server.package}.settings").Settings
+    assert {name.lower() for name in environment} <= set(kind.__struct_fields__)
+    assert set(environment.values()) == {None}
