@@ -13,8 +13,8 @@ from .servers import OURS, PEERS, ServerError, node
 
 RESULTS = Path(__file__).parent / "results"
 ABOUT = """\
-The same load on each server in turn, on one core; the generator has another one. Persistence is on wherever a server has it.
-How each number is measured, and what it does not say, is in [the README](../README.md)."""
+The same load on each server in turn, on one core; the generator has another one. Persistence is on wherever a
+server has it. How each number is measured, and what it does not say, is in [the README](../README.md)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         about += "\n\n**Server and generator shared one core: these numbers compare little.**"
     if chosen.quick:
         about += "\n\n**A quick run: these numbers show that the benchmark works, not more.**"
-    text = report.markdown(results, selected, peers, count, title, about)
+    text = report.markdown(results, selected, peers, rounds=count, title=title, about=about)
     print(text)
     if chosen.save or (chosen.save is None and not chosen.quick):
         RESULTS.mkdir(exist_ok=True)

@@ -30,7 +30,7 @@ def draw(path: Path, results: Results, scenarios: Sequence[Scenario], peers: Seq
     rows = -(-len(panels) // COLUMNS)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(6 * COLUMNS, 2.9 * rows + 1), squeeze=False)
     for axis, ((group, metric), members) in zip(axes.flat, panels.items(), strict=False):
-        _panel(axis, group, metric, members, results, peers)
+        _panel(axis, group, metric=metric, members=members, results=results, peers=peers)
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_axis_off()
     handles, labels = axes.flat[0].get_legend_handles_labels()
@@ -42,7 +42,7 @@ def draw(path: Path, results: Results, scenarios: Sequence[Scenario], peers: Seq
 
 
 def _panel(
-    axis: Any, group: str, metric: Metric, members: Sequence[Scenario], results: Results, peers: Sequence[Peer]
+    axis: Any, title: str, *, metric: Metric, members: Sequence[Scenario], results: Results, peers: Sequence[Peer]
 ) -> None:
     width = 0.8 / len(peers)
     for index, (peer, color) in enumerate(zip(peers, COLORS, strict=False)):
@@ -58,7 +58,7 @@ def _panel(
     axis.set_yscale("log")
     axis.margins(y=0.15)
     axis.set_xticks(range(len(members)), [scenario.name for scenario in members])
-    axis.set_title(f"{group}\n{metric.title} ({'more' if metric.more else 'less'} is better)", fontsize=10)
+    axis.set_title(f"{title}\n{metric.title} ({'more' if metric.more else 'less'} is better)", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
 
 

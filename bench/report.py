@@ -2,6 +2,7 @@
 
 import platform
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from .machine import shape
 from .outcome import Metric
 from .rounds import Results
 from .scenarios import Scenario
-from .servers import OURS, Peer
+from .servers import OURS, Peer, node
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def ratio(results: Results, scenario: Scenario, peers: Sequence[Peer], metric: M
 
 
 def markdown(
-    results: Results, scenarios: Sequence[Scenario], peers: Sequence[Peer], rounds: int, title: str, about: str
+    results: Results, scenarios: Sequence[Scenario], peers: Sequence[Peer], *, rounds: int, title: str, about: str
 ) -> str:
     """Return the whole report."""
     lines = [f"# {title}", "", *about.splitlines(), ""]
@@ -76,10 +77,6 @@ def markdown(
 
 
 def _versions(peers: Sequence[Peer]) -> str:
-    import subprocess
-
-    from .servers import node
-
     parts = [f"Python {platform.python_version()}"]
     parts += [f"{name} {version(name)}" for name in ("uvloop", "websockets", "pycrdt", "picows")]
     if any(peer.command[0] == "node" for peer in peers):

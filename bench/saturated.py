@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from pycrdt import Doc, Text
 
@@ -28,13 +28,21 @@ READERS = 3
 """Clients that read a replayed recording."""
 
 
-async def fan_out(
-    server: Server, *, rooms: int, clients: int, writers: int, updates: int, limit: float, prefix: str = "room"
-) -> Outcome:
-    """Let `writers` of the `clients` in each of `rooms` send `updates` each.
+class FanOut(NamedTuple):
+    """A load: in each of `rooms`, `writers` of the `clients` send `updates` each."""
 
-    A delivery is one update at one client that did not send it.
+    rooms: int
+    clients: int
+    writers: int
+    updates: int
+
+
+async def fan_out(server: Server, load: FanOut, limit: float, prefix: str = "room") -> Outcome:
+    """Let everybody send, and wait until everybody has everything, or for `limit` seconds.
+
+    A delivery is one update at one client that did not send it. The rooms' names begin with `prefix`.
     """
+    rooms, clients, writers, updates = load
     crowd = Crowd(server, ends=rooms * writers * (clients - 1))
     names = [f"{prefix}-{number:03}" for number in range(rooms)]
     await crowd.connect(names, clients)

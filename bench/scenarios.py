@@ -6,9 +6,10 @@ from functools import partial
 
 from . import opened, paced, saturated
 from .outcome import Metric, Outcome
+from .saturated import FanOut
 from .seeds import Seed
 from .servers import Server
-from .updates import Recording, document, recorded
+from .updates import document, recorded
 
 MIB = 2**20
 WARM = 0.1
@@ -44,24 +45,24 @@ def sync(*, quick: bool) -> list[Scenario]:
 
 
 def _saturated(quick: bool) -> list[Scenario]:
-    divisor, limit = (20, 10.0) if quick else (1, 30.0)
+    limit = 10.0 if quick else 30.0
 
-    def scenario(name: str, title: str, rooms: int, clients: int, writers: int, updates: int) -> Scenario:
-        updates //= divisor
-        load = {"rooms": rooms, "clients": clients, "writers": writers, "limit": limit}
+    def scenario(name: str, title: str, load: FanOut) -> Scenario:
+        if quick:
+            load = load._replace(updates=load.updates // 20)
+        warming = load._replace(updates=max(2, int(load.updates * WARM)))
 
         async def run(server: Server) -> Outcome:
-            await saturated.fan_out(server, **load, updates=max(2, int(updates * WARM)), prefix="warm")  # type: ignore[arg-type]
-            return await saturated.fan_out(server, **load, updates=updates)  # type: ignore[arg-type]
+            await saturated.fan_out(server, warming, limit, prefix="warm")
+            return await saturated.fan_out(server, load, limit)
 
-        return Scenario(
-            name, f"{title}, {updates:,} updates each", "Saturated fan-out", saturated.METRICS, run
-        )
+        title = f"{title}, {load.updates:,} updates each"
+        return Scenario(name, title, "Saturated fan-out", saturated.METRICS, run)
 
     return [
-        scenario("1x20", "1 room x 20 writers", 1, 20, 20, 1000),
-        scenario("50x4", "50 rooms x 4 writers", 50, 4, 4, 400),
-        scenario("1x200", "1 room x 200 clients, 5 of them writers", 1, 200, 5, 400),
+        scenario("1x20", "1 room x 20 writers", FanOut(1, 20, 20, 1000)),
+        scenario("50x4", "50 rooms x 4 writers", FanOut(50, 4, 4, 400)),
+        scenario("1x200", "1 room x 200 clients, 5 of them writers", FanOut(1, 200, 5, 400)),
     ]
 
 
@@ -87,9 +88,7 @@ def _paced(quick: bool) -> list[Scenario]:
     warm, seconds, limit = (0.5, 1.0, 10.0) if quick else (2.0, 8.0, 20.0)
 
     def scenario(name: str, title: str, rooms: int, rate: float, seconds: float) -> Scenario:
-        run = partial(
-            paced.open_loop, rooms=rooms, clients=10, rate=rate, warm=warm, seconds=seconds, limit=limit
-        )
+        run = partial(paced.open_loop, rooms=rooms, clients=10, rate=rate, warm=warm, seconds=seconds, limit=limit)
         return Scenario(name, title, "Open loop, rooms of 10 clients", paced.METRICS, run)
 
     return [
@@ -129,6 +128,3 @@ def _opened(quick: bool) -> list[Scenario]:
             partial(opened.idle, connections=connections, clients=10),
         ),
     ]
-
-
-__all__ = ["Recording", "Scenario", "sync"]

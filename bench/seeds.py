@@ -1,6 +1,8 @@
 """Seeds: data directories with documents in them, for servers that are to find some when they start."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -18,13 +20,14 @@ class Seed:
 
     def __init__(self, make: Callable[[], Iterable[tuple[str, Sequence[bytes]]]]) -> None:
         self._make = make
-        self._home: tempfile.TemporaryDirectory[str] | None = None
+        self._home: Path | None = None
 
     def directory(self, form: str) -> Path:
         """Return the directory, to be copied, that holds the documents as `form`: y-leveldb or states."""
         if self._home is None:
-            self._home = tempfile.TemporaryDirectory(prefix="bench-seed-")
-        path = Path(self._home.name, form)
+            self._home = Path(tempfile.mkdtemp(prefix="bench-seed-"))
+            weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
+        path = self._home / form
         if not path.exists():
             {"y-leveldb": _write_y_leveldb, "states": _write_states}[form](path, self._make())
         return path

@@ -71,7 +71,7 @@ PEERS = (
     ),
     Peer(
         "hocuspocus",
-        "@hocuspocus/server 4.7.0 with LevelDB: a document is stored when it has been quiet for 2 s, after at most 10 s",
+        "@hocuspocus/server 4.7.0 with LevelDB: a document is stored when it was quiet for 2 s, after 10 s at most",
         ("node", "peers/hocuspocus.mjs"),
         {"PORT": "{port}", "DATA": "{data}"},
         dialect=Named(),
@@ -134,10 +134,7 @@ async def running(peer: Peer, core: int | None, seed: Seed | None = None) -> Asy
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= {name: value.format(**fill) for name, value in peer.environment.items()}
         pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
-        with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: ASYNC220  # nothing else is going on
-                [*pin, *_found(peer.command)], cwd=HERE, env=environment, stdout=output, stderr=subprocess.STDOUT
-            )
+        process = _start([*pin, *_found(peer.command)], environment, log)
         try:
             await _listening(peer, port, process, log)
             yield Server(peer, port, process.pid)
@@ -145,6 +142,18 @@ async def running(peer: Peer, core: int | None, seed: Seed | None = None) -> Asy
                 raise ServerError(f"{peer.name} ended under load:\n{_tail(log)}")
         finally:
             await _end(process)
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a server that ends with this process, however that ends."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            cwd=HERE,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def _found(command: Sequence[str]) -> list[str]:

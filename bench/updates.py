@@ -23,6 +23,9 @@ ENDS = re.compile(rb"~end(\d\d);")
 TOKENS = re.compile(rb"w\d\dn\d{6}")
 MARK_EVERY = 1000
 """Updates of a recording between two marks."""
+HEADING = "heading;"
+LINE = 25
+"""Tokens in a line."""
 FIRST_CLIENT = 3_000_000_000
 """Client ids as large as most that Yjs draws."""
 
@@ -34,13 +37,21 @@ def token(writer: int, number: int) -> bytes:
 
 @cache
 def typed(writer: int, count: int) -> tuple[bytes, ...]:
-    """Return `count` updates of one writer, each of which appends a token to a text; the last one ends with `END`."""
+    """Return `count` updates of one writer, each of which types a token; the last one ends with `END`.
+
+    Every `LINE` tokens a new line begins above the last one, below the writer's own heading: nobody types
+    on and on at one place, and servers are slow with texts that were.
+    """
     doc: Doc[Any] = Doc(client_id=FIRST_CLIENT + writer)
     text = doc.get("text", type=Text)
     made = _collect(doc)
     at = 0
     for number in range(count):
         inserted = token(writer, number).decode() + ";"
+        if number == 0:
+            inserted = HEADING + inserted
+        elif number % LINE == 0:
+            at = len(HEADING)
         if number == count - 1:
             inserted += f"~end{writer:02};"
         text.insert(at, inserted)

@@ -44,7 +44,7 @@ async def main() -> None:
     async with WebsocketServer() as server:
 
         async def handle(connection: ServerConnection) -> None:
-            await server.serve(Channel(connection))  # type: ignore[arg-type]  # a Channel in all but its ancestors
+            await server.serve(Channel(connection))
 
         async with serve(handle, "127.0.0.1", int(os.environ["PORT"]), compression=None, max_size=None):
             await asyncio.Event().wait()

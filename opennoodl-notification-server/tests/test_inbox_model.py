@@ -115,12 +115,12 @@ class InboxMachine(RuleBasedStateMachine):
             assert outcome == Outcome(Sent(known["id"]))
             return
         items, id_ = self.model[user], outcome.reply.notification_id
+        created = max(self.now, self.created[items[-1]["id"]] + 1 if items else 0)
         gone = []
         if len(items) == ROOM:
             out = next((one for one in items if one["read"]), items[0])
             items.remove(out)
             gone.append((user, Deleted(out["id"])))
-        created = max(self.now, self.created[items[-1]["id"]] + 1 if items else 0)
         new = {"id": id_, "from": sender, "data": data, "read": None, "created": timestamp(created)}
         items.append(new)
         self.created[id_], self.expiry[id_] = created, created + TTL

@@ -113,6 +113,7 @@ ERRORS = {
     "unknown-type": "The message's `type` is missing or none that this server knows.",
     "missing-field": "A field that the message needs is not there.",
     "invalid-field": "A field has the wrong type, is empty, or is too long.",
+    "too-large": "A field has more bytes than it may.",
     "room-full": "The room or topic has as many members as it may have.",
     "too-many-topics": "The connection is subscribed to as many topics as it may be.",
     "not-in-room": "The message needs a room, and the sender is in none.",

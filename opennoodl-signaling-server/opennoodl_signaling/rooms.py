@@ -35,6 +35,10 @@ REPLACED = 4409
 """Close code for a connection whose place a newer one with the same identity took."""
 
 
+MAX_METADATA = 16_384
+"""Bytes of a peer's metadata."""
+
+
 class Client:
     """One connection as the domain sees it.
 
@@ -125,15 +129,17 @@ class Rooms:
             BadMessage: `room-full` or `peer-id-taken`; the client stays where it was.
         """
         client.contest = None
+        if len(join.metadata) > MAX_METADATA:
+            raise BadMessage("too-large", f"`metadata` may have {MAX_METADATA} bytes: everybody who joins is sent it.")
         room = self.rooms.get(join.room)
         holder = room.peers.get(join.peer_id) if room else None
-        if room is not None and holder is client:
+        if room is not None and holder is client and client.info.user_id == join.user_id:
             # Joining again under the same name is no news for the others.
             client.info = PeerInfo(join.peer_id, join.user_id, join.metadata)
             self._identify(client, join.user_id)
             self._present(room, client, join.session)
             return [Send((client,), self._joined(room, client))]
-        if holder is not None:
+        if holder is not None and holder is not client:
             if holder.info.user_id != join.user_id:
                 raise BadMessage("peer-id-taken", "Another user in this room has this peerId; choose another one.")
             client.contest = Contest(holder, client, join)
@@ -175,14 +181,17 @@ class Rooms:
         return effects
 
     def leave(self, client: Client, leave: Leave | None = None) -> list[Effect]:
-        """Leave the room, if the client is in one (and in the one that `leave` names)."""
+        """Leave the room, if the client is in one (and in the one that `leave` names), or stop waiting for it."""
+        named = None if leave is None else leave.room
+        if client.contest is not None and named in (None, client.contest.join.room):
+            client.contest = None
         room = client.room
-        if room is None or (leave is not None and leave.room not in (None, room.name)):
+        if room is None or named not in (None, room.name):
             return []
         del room.peers[client.info.peer_id]
         client.room = None
         if room.peers:
-            return [Send(room.peers.values(), PeerLeft(client.info.peer_id))]
+            return [Send(tuple(room.peers.values()), PeerLeft(client.info.peer_id))]
         del self.rooms[room.name]
         return []
 

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from . import __version__
 from .edge.connection import Connection, encode_frame
-from .edge.json_messages import BadMessage, JsonApplication, encode
+from .edge.json_messages import BadMessage, JsonApplication, encode, request_id
 from .edge.limits import Quota
 from .edge.metrics import Metrics
 from .edge.service import Service
@@ -110,7 +110,7 @@ class Signaling(JsonApplication[Incoming]):
             case Ping():
                 self.send((connection,), Pong())
             case Join():
-                self._perform(self.rooms.join(client, incoming))
+                self._perform(self.rooms.join(client, incoming), message)
             case Leave():
                 self._perform(self.rooms.leave(client, incoming))
             case Invite():
@@ -124,7 +124,7 @@ class Signaling(JsonApplication[Incoming]):
             case Unsubscribe(topics=names):
                 self.topics.unsubscribe(client, names)
 
-    def _perform(self, effects: Iterable[Effect]) -> None:
+    def _perform(self, effects: Iterable[Effect], cause: bytes = b"") -> None:
         for effect in effects:
             match effect:
                 case Send(to=to, message=message):
@@ -132,7 +132,7 @@ class Signaling(JsonApplication[Incoming]):
                 case Close(client=client, code=code, reason=reason):
                     _connection(client).end(code, reason)
                 case Contest():
-                    task = asyncio.get_running_loop().create_task(self._settle(effect))
+                    task = asyncio.get_running_loop().create_task(self._settle(effect, cause))
                     self._contests.add(task)
                     task.add_done_callback(self._contests.discard)
 
@@ -144,12 +144,13 @@ class Signaling(JsonApplication[Incoming]):
         for client in tuple(to):  # a write may close a slow client, which changes the room
             _connection(client).write(frame)
 
-    async def _settle(self, contest: Contest) -> None:
+    async def _settle(self, contest: Contest, cause: bytes) -> None:
         """Ping the holder of a contested peer id, and let the answer decide."""
         alive = await _connection(contest.holder).answers(CONTEST_TIMEOUT)
         try:
             self._perform(self.rooms.settle(contest, alive))
         except BadMessage as bad:
+            bad.request_id = request_id(cause)
             self.refuse(_connection(contest.newcomer), bad)
 
     def _preview(self, room: Room) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def _connection(client: Client) -> Connection:
 def _participant(peer: Client) -> dict[str, Any]:
     try:
         metadata = msgspec.json.decode(peer.info.metadata)
-    except RecursionError:  # valid JSON, but deeper than is worth showing
+    except (msgspec.DecodeError, RecursionError):  # valid JSON, but deeper or larger than can be shown
         metadata = UNSET
     known = metadata if isinstance(metadata, dict) else {}
     return {"userId": peer.info.user_id, "name": known.get("name"), "avatar": known.get("avatar")}

@@ -60,14 +60,11 @@ class Sync(Application):
         return f"The path names the room: one to {MAX_NAME} characters after the slash."
 
     async def open(self, connection: Connection) -> None:
-        """Load the room if need be, and let the client in; it is not read from before that."""
-        connection.transport.pause_reading()
+        """Load the room if need be, and let the client in."""
         try:
             room = await self.rooms.open(connection.path[1:])
         except LoadError:
             raise CloseConnection(1011, "This document could not be loaded.") from None
-        finally:
-            connection.transport.resume_reading()
         connection.client = room
         for message in room.join(connection):
             self._reply(connection, message)
@@ -92,7 +89,7 @@ class Sync(Application):
             self._reply(connection, reply)
         self._schedule(room)
 
-    def limited(self, connection: Connection, seconds: float) -> bool:
+    def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""
         self.metrics.rate_limited["messages"] += 1
         connection.transport.pause_reading()

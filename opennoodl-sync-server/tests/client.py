@@ -12,12 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
-
 from opennoodl_sync.edge.service import Service
 from opennoodl_sync.server import Sync, create
 from opennoodl_sync.settings import Settings
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from .editor import Editor
 from .wire import awareness_message, awareness_of, step_1, update_message
@@ -79,6 +78,18 @@ class Client(Editor):
     async def shows(self, text: str) -> None:
         """Wait until the text of the document ends with `text`."""
         await self.until(lambda: self.text.endswith(text))
+
+    async def has(self, words: int) -> None:
+        """Wait until the text of the document has so many words."""
+        await self.until(lambda: len(self.text.split()) == words)
+
+    async def knows(self, states: dict[int, tuple[int, object]]) -> None:
+        """Wait until these awareness states are known, and no others."""
+        await self.until(lambda: self.states == states)
+
+    async def hears(self, message: int) -> None:
+        """Wait until there are more messages than `message`."""
+        await self.until(lambda: len(self.messages) > message)
 
     async def agrees(self, other: Editor) -> None:
         """Wait until this document is the same as that of another editor."""

@@ -32,7 +32,7 @@ hypothesis.settings.load_profile("busy")
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run everything on the event loop that the server runs on, and slow clients, which loops treat differently, on both."""
+    """Run everything on the event loop of the server; slow clients, which loops treat differently, on both."""
     if item.path.name == "test_server_slow.py":
         return {**LOOPS, "asyncio": asyncio.new_event_loop}
     return LOOPS

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from opennoodl_sync.awareness import MAX_ENDED, MAX_STATE_SIZE, MAX_STATES, Awareness
 from opennoodl_sync.protocol import MalformedError
 
@@ -214,7 +213,7 @@ def test_many_that_have_ended_are_still_told_of() -> None:
     awareness = Awareness()
     owners = [object() for _ in range(MAX_ENDED // MAX_STATES + 1)]
     for number, owner in enumerate(owners):
-        entries = [(number * MAX_STATES + client, 3, {}) for client in range(MAX_STATES)]
+        entries: list[Entry] = [(number * MAX_STATES + client, 3, {}) for client in range(MAX_STATES)]
         awareness.apply(encode(*entries), owner)
     ended = [client for owner in owners for client in awareness.remove(owner)]
     assert {clock for _, clock, _ in decode(awareness.encode(ended))} == {3}
@@ -225,7 +224,7 @@ def test_what_is_remembered_of_the_ended_is_bounded() -> None:
     awareness = Awareness()
     for client in range(MAX_ENDED + 1):
         awareness.apply(encode((client, 5, {})), ANN)
-        awareness.remove(ANN)
+        awareness.encode(awareness.remove(ANN))
     assert awareness.apply(encode((MAX_ENDED, 5, {})), ANN) == []
     assert awareness.apply(encode((0, 5, {})), ANN) == [0]
 
@@ -252,7 +251,7 @@ class Model:
 
 entry = st.tuples(st.integers(0, 3), st.integers(0, 4), st.one_of(st.none(), st.integers(0, 9)))
 news = st.tuples(st.just("apply"), st.integers(0, 2), st.lists(entry, max_size=3))
-leaving = st.tuples(st.just("remove"), st.integers(0, 2), st.just([]))
+leaving: st.SearchStrategy[tuple[str, int, list[Entry]]] = st.tuples(st.just("remove"), st.integers(0, 2), st.just([]))
 
 
 @given(st.lists(st.one_of(news, leaving), max_size=12))

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from opennoodl_sync.protocol import (
     MAX_SAFE_INTEGER,
     Kind,
@@ -152,8 +151,7 @@ def test_any_bytes_are_read_or_refused(message: bytes) -> None:
     """Whatever arrives, it is a message or a MalformedError, and never anything else."""
     try:
         kind, content = parse(message)
-    except MalformedError as error:
-        assert str(error)
-    else:
-        assert kind in Kind
-        assert content in message
+    except MalformedError:
+        return
+    assert kind in Kind
+    assert content in message

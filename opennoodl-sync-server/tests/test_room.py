@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-
 from opennoodl_sync import room as module
 from opennoodl_sync.protocol import Kind, MalformedError
 from opennoodl_sync.room import Room
@@ -15,8 +14,8 @@ from opennoodl_sync.yjs import NOTHING
 from .editor import Editor, content
 from .wire import (
     QUERY,
-    awareness_of,
     awareness_message,
+    awareness_of,
     step_1,
     step_2,
     sync_content,
@@ -278,7 +277,9 @@ def test_who_was_behind_learns_who_has_left_meanwhile(room: Room) -> None:
     room.put_behind("bob")
     room.leave("ann")
     room.flush()
-    assert (1, 4, None) in [entry for message in room.catch_up("bob") if message[0] == 1 for entry in awareness_of(message)]
+    assert (1, 4, None) in [
+        entry for message in room.catch_up("bob") if message[0] == 1 for entry in awareness_of(message)
+    ]
 
 
 def test_who_was_behind_may_leave(room: Room) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from opennoodl_sync import room as module
 from opennoodl_sync.protocol import MalformedError
 from opennoodl_sync.room import Room
@@ -126,9 +125,7 @@ def test_what_waits_survives_on_disk(room: Room, disk: DocumentStore) -> None:
     assert content(Room("room", disk).doc)[0] == "e two"
 
 
-def test_what_waits_survives_many_compactions(
-    room: Room, disk: DocumentStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_waits_survives_many_compactions(room: Room, disk: DocumentStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting updates outlive compactions, and do not keep the records from being few."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 5)
     ann, bob = Editor(1), Editor(2)

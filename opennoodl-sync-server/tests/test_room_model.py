@@ -8,11 +8,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from pycrdt import Doc
-
 from opennoodl_sync import room as module
 from opennoodl_sync.room import Room
 from opennoodl_sync.store import MemoryYStore
+from pycrdt import Doc
 
 from .editor import Editor, content
 from .wire import step_1, update_message

@@ -17,7 +17,7 @@ async def write(client: Client) -> None:
         for number in range(1_000_000):
             heard = len(client.messages)
             await client.type(f"{client.number}:{number}a ", f"{client.number}:{number}b ")
-            await client.until(lambda heard=heard: len(client.messages) > heard)
+            await client.hears(heard)
     except (AssertionError, ConnectionClosed):
         return
 
@@ -74,13 +74,15 @@ async def test_a_busy_server_ends_in_order(tmp_path: Path) -> None:
     ("environment", "complaint"),
     [
         pytest.param({"PORT": "many"}, b"PORT is 'many'; accepted is a whole number from 0 to 65535", id="PORT"),
-        pytest.param({"ENABLE_PERSISTENCE": "maybe"}, b"ENABLE_PERSISTENCE is 'maybe'; accepted is true or false", id="b"),
+        pytest.param(
+            {"ENABLE_PERSISTENCE": "maybe"},
+            b"ENABLE_PERSISTENCE is 'maybe'; accepted is true or false",
+            id="ENABLE_PERSISTENCE",
+        ),
         pytest.param({"PERSIST_DIR": __file__}, b"PERSIST_DIR", id="a file for a directory"),
     ],
 )
-async def test_what_cannot_work_does_not_start(
-    tmp_path: Path, environment: dict[str, str], complaint: bytes
-) -> None:
+async def test_what_cannot_work_does_not_start(tmp_path: Path, environment: dict[str, str], complaint: bytes) -> None:
     """A setting that cannot be used stops the start with one line that names it."""
     process = await Process.spawn(tmp_path, **environment)
     output, _ = await process.child.communicate()

@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import connect
-
 from opennoodl_sync.edge.connection import Connection
+from websockets.asyncio.client import connect
 
 from .client import TIMEOUT, Client, Server, running
 from .wire import step_1, update_message
@@ -67,7 +66,7 @@ async def fill(writer: Client, slow: Reader, size: int = 10_000) -> int:
             heard = len(writer.messages)
             writer.put(f"piece {pieces % 3}", "x" * size)
             await writer.push_edits()
-            await writer.until(lambda heard=heard: len(writer.messages) > heard)
+            await writer.hears(heard)
             pieces += 1
             assert pieces < 2000
     return pieces
@@ -201,7 +200,7 @@ async def test_who_asks_while_it_is_slow_misses_nothing(tmp_path: Path) -> None:
 
 async def test_what_a_client_asks_for_and_does_not_read_is_bounded(tmp_path: Path) -> None:
     """A client that asks for the whole document again and again without reading does not fill the memory."""
-    async with two(tmp_path, 100_000) as (server, ann, bob):
+    async with two(tmp_path, 100_000) as (_, ann, bob):
         await ann.type("x" * 200_000, "y")
         await bob.shows("y")
         bob.pause()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import plyvel
 import pytest
-from pycrdt import get_state
-
 from opennoodl_sync.edge.application import StartError
 from opennoodl_sync.store import StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
 from opennoodl_sync.yjs import build
+from pycrdt import get_state
 
+from .conftest import Disk
 from .editor import Editor, content, merged
 
 # Written by y-leveldb 0.1.2.
@@ -219,7 +219,7 @@ def test_a_file_in_place_of_the_directory_stops_the_start(tmp_path: Path, name: 
     file = tmp_path / name
     file.write_text("mine")
     for path in (file, file / "below"):
-        with pytest.raises(StartError, match="PERSIST_DIR .* cannot be opened"):
+        with pytest.raises(StartError, match=r"PERSIST_DIR .* cannot be opened"):
             Database(str(path))
     assert file.read_text() == "mine"
 
@@ -254,36 +254,31 @@ def test_a_damaged_directory_stops_the_start(path: str, damage: Callable[[Path],
             store.append([text * 100], lambda: b"\x00")
     damage(Path(path))
     before = files(Path(path))
-    with pytest.raises(StartError, match="PERSIST_DIR .* cannot be opened"):
+    with pytest.raises(StartError, match=r"PERSIST_DIR .* cannot be opened"):
         Database(path)
     assert files(Path(path)) == before
 
 
-class FailingBatches:
-    """A LevelDB whose disk is full."""
-
-    def write_batch(self, **_: object) -> None:
-        """Fail as plyvel does."""
-        raise plyvel.IOError(b"IO error: data/000003.log: No space left on device")
-
-
-def test_a_write_that_fails_is_told_and_kept_in_mind(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_is_told_and_kept_in_mind(path: str, disk: Disk) -> None:
     """A failing disk is a StoreError, the database says so, and the next success ends that; nothing is half kept."""
-    with opened(path) as store:
-        database = store._database  # noqa: SLF001
-        store.append([b"before"], lambda: b"\x00")
-        with monkeypatch.context() as patch:
-            patch.setattr(database, "_db", FailingBatches())
-            with pytest.raises(StoreError, match="No space left"):
-                store.append([b"lost", b"too"], lambda: b"\x00")
-            assert database.failure
-            with pytest.raises(StoreError):
-                store.replace([0], [b"instead"], b"\x00")
-        assert database.failure
-        assert updates_of(store) == [b"before"]
-        store.append([b"after"], lambda: b"\x00")
-        assert database.failure is None
-        assert updates_of(store) == [b"before", b"after"]
+    database = Database(path)
+    store = LevelYStore("room", database=database)
+    store.records()
+    store.append([b"before"], lambda: b"\x00")
+    disk.full = True
+    with pytest.raises(StoreError, match="No space left"):
+        store.append([b"lost", b"too"], lambda: b"\x00")
+    assert database.failure
+    with pytest.raises(StoreError):
+        store.replace([0], [b"instead"], b"\x00")
+    assert database.failure
+    assert updates_of(store) == [b"before"]
+    disk.full = False
+    assert database.failure
+    store.append([b"after"], lambda: b"\x00")
+    assert database.failure is None
+    assert updates_of(store) == [b"before", b"after"]
+    database.close()
 
 
 FULL_DISK = """

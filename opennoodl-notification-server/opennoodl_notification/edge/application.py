@@ -58,8 +58,8 @@ class Application(ABC):
             CloseConnection: the message ends the connection.
         """
 
-    def limited(self, connection: Connection, seconds: float) -> bool:
-        """Decide about a message over ``RATE_LIMIT``, `seconds` before the next one is due.
+    def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
+        """Decide about a message over ``RATE_LIMIT``, which came `seconds` too early.
 
         Returns:
             whether the message is to be handled all the same.

@@ -41,7 +41,7 @@ class Http:
             response = connection.respond(HTTPStatus.NO_CONTENT, "")
             del response.headers["Content-Type"], response.headers["Content-Length"]
             return response
-        if request.headers.get_all("Upgrade"):
+        if any(value.strip().lower() == "websocket" for value in request.headers.get_all("Upgrade")):
             return self._handshake(connection, path)
         response = self._page(connection, path)
         if request.method == "HEAD":
@@ -49,12 +49,8 @@ class Http:
         return response
 
     def response(self, connection: ServerConnection, _request: Request, response: Response) -> None:
-        """Count the outcome of a handshake."""
-        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            self.app.metrics.handshakes["accepted"] += 1
-            self.app.metrics.open_connections += 1
-            self.app.metrics.total_connections += 1
-        elif connection.protocol.accept_called:
+        """Count a handshake that websockets refused."""
+        if connection.protocol.accept_called and response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self.app.metrics.handshakes["invalid"] += 1
 
     def _handshake(self, connection: Connection, path: str) -> Response | None:

@@ -73,6 +73,12 @@ class Metrics(Collector):
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
+    def opened(self) -> None:
+        """Count a connection whose handshake is done."""
+        self.handshakes["accepted"] += 1
+        self.open_connections += 1
+        self.total_connections += 1
+
     def closed(self, code: int) -> None:
         """Count the end of a connection by its close code (1006 where there was none)."""
         self.open_connections -= 1

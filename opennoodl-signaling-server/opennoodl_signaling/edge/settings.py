@@ -11,21 +11,21 @@ from typing import Annotated, Literal, NamedTuple, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-LATER = {
-    "ALLOWED_ORIGINS": "",
-    "REQUIRE_WSS": "false",
-    "TLS_CERT": "",
-    "TLS_KEY": "",
-    "TRUSTED_PROXIES": "",
-    "MAX_CONNECTIONS_PER_IP": "0",
-    "AUTH": "none",
-    "AUTH_SECRET": "",
-    "AUTH_PUBLIC_KEY": "",
-    "AUTH_JWKS_URL": "",
-    "REDIS_URL": "",
-    "DATABASE_URL": "",
-}
-"""Settings that this version does not have yet, each with the only value that is honest today.
+LATER = (
+    "ALLOWED_ORIGINS",
+    "REQUIRE_WSS",
+    "TLS_CERT",
+    "TLS_KEY",
+    "TRUSTED_PROXIES",
+    "MAX_CONNECTIONS_PER_IP",
+    "AUTH",
+    "AUTH_SECRET",
+    "AUTH_PUBLIC_KEY",
+    "AUTH_JWKS_URL",
+    "REDIS_URL",
+    "DATABASE_URL",
+)
+"""Settings that this version does not have yet.
 
 Whoever sets one of them relies on it; a server that started regardless would promise a protection it
 does not give.
@@ -92,9 +92,8 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
     Raises:
         SettingError: a value is not accepted, or names something that this version cannot do.
     """
-    for name, only in LATER.items():
-        value = environment.get(name, "")
-        if value.lower() not in ("", only):
+    for name in LATER:
+        if environment.get(name, "").lower() not in ("", "0", "false", "none"):
             raise SettingError(f"{name} is set, but this version does not support it; unset {name} to start")
     values = {}
     for field in msgspec.structs.fields(kind):
@@ -103,8 +102,9 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
         if not text:
             continue
         try:
-            values[field.name] = msgspec.convert(text, field.type, strict=False)
-        except msgspec.ValidationError:
+            choice = isinstance(msgspec.inspect.type_info(get_args(field.type)[0]), msgspec.inspect.LiteralType)
+            values[field.name] = msgspec.convert(text.lower() if choice else text, field.type, strict=False)
+        except (msgspec.ValidationError, UnicodeError):
             raise SettingError(f"{name} is {text!r}; accepted is {_accepted(field.type)}") from None
     return kind(**values)
 

@@ -9,12 +9,13 @@ in memory, so there is no queue to bound; what waits to be written is bounded he
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server, ServerConnection
-from websockets.exceptions import ConnectionClosed, InvalidMessage
+from websockets.exceptions import ConnectionClosed, InvalidMessage, ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import Event, State
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""
 
+MAX_FRAGMENTS = 4096
+"""Frames of one message; empty ones would cost memory that no size counts."""
+
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "*",
     "Access-Control-Max-Age": "86400",
 }
+METHODS = (b"GET", b"HEAD", b"OPTIONS")
 ALLOW = "GET, HEAD, OPTIONS"
 
 
@@ -67,7 +72,21 @@ def _is_utf8(message: bytes) -> bool:
 
 
 class EdgeProtocol(ServerProtocol):
-    """websockets' protocol, except that every HTTP answer has CORS headers and none is missing."""
+    """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
+
+    Attributes:
+        crowded: returns whether more waits for the client than it is reading.
+    """
+
+    crowded: Callable[[], bool]
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """Take bytes from the network, and remember the method of a request that turns out unreadable."""
+        if self.state is State.CONNECTING and not self._method:
+            self._method = bytes(data[:16]).partition(b" ")[0]
+        super().receive_data(data)
+
+    _method = b""
 
     def reject(self, status: StatusLike, text: str) -> Response:
         """Return a plain-text answer with CORS headers."""
@@ -78,14 +97,25 @@ class EdgeProtocol(ServerProtocol):
     def send_eof(self) -> None:
         """End the stream; a request that could not be parsed is told so first."""
         if self.state is State.CONNECTING and isinstance(self.handshake_exc, InvalidMessage):
+            cause = self.handshake_exc.__cause__
             # websockets reads no request bodies and would drop a POST without a word.
-            if "body" in str(self.handshake_exc.__cause__) or "transfer" in str(self.handshake_exc.__cause__):
+            has_body = isinstance(cause, NotImplementedError) or str(cause) == "unsupported request body"
+            if has_body and self._method not in METHODS:
                 response = self.reject(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
                 response.headers["Allow"] = ALLOW
             else:
-                response = self.reject(HTTPStatus.BAD_REQUEST, "This is not a valid HTTP/1.1 request.\n")
+                why = "This server reads no request bodies" if has_body else "This is not a valid HTTP/1.1 request"
+                response = self.reject(HTTPStatus.BAD_REQUEST, why + ".\n")
             self.writes.append(response.serialize())
         super().send_eof()
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame; not before the handshake is answered, and no ping of a client that does not read."""
+        if self.state is State.CONNECTING:
+            raise ProtocolError("a frame came before the handshake was answered")
+        if frame.opcode is Opcode.PING and self.crowded():
+            return
+        super().recv_frame(frame)
 
 
 class Connection(ServerConnection):
@@ -95,12 +125,16 @@ class Connection(ServerConnection):
         client: what the application knows about this client; its own to set.
         path: the request's path without the query, as it was sent (not percent-decoded).
         slow: whether more than ``SLOW_CLIENT_BUFFER`` waits for this client.
-        strikes: how many messages over the rate it has sent; the application's to count.
+        strikes: how many messages in a row were over the rate; the application's to count.
     """
 
-    def __init__(self, protocol: ServerProtocol, server: Server, app: Application, **kwargs: Any) -> None:
+    def __init__(
+        self, protocol: EdgeProtocol, server: Server, app: Application, everybody: set[Connection], **kwargs: Any
+    ) -> None:
         super().__init__(protocol, server, **kwargs)
+        protocol.crowded = lambda: self.paused
         self.app = app
+        self._everybody = everybody
         self.client: Any = None
         self.path = ""
         self.slow = False
@@ -122,14 +156,10 @@ class Connection(ServerConnection):
 
     def write(self, frame: bytes) -> None:
         """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, the application is asked what to do."""
-        if self.protocol.state is not State.OPEN:
-            return
-        self.transport.write(frame)
-        limit = self.app.settings.slow_client_buffer
-        if limit and not self._check_scheduled and self.transport.get_write_buffer_size() > limit:
-            # Event loops that gather writes have not tried to send yet: ask again in the next turn.
-            self._check_scheduled = True
-            self.loop.call_later(0.001, self._check_slow)
+        if self.protocol.state is State.OPEN:
+            self.transport.write(frame)
+            if self.paused:
+                self._schedule_check()
 
     def send_text(self, payload: bytes) -> None:
         """Send one text message that is already UTF-8."""
@@ -174,14 +204,31 @@ class Connection(ServerConnection):
         self.protocol.send_ping(b"")
         self.send_data()
 
+    @property
+    def close_code(self) -> int:
+        """The code that this side sent or was sent first; 1006 if the connection was just gone."""
+        sent = self.protocol.close_sent
+        return 1006 if sent is None else int(sent.code)
+
     # From websockets and the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; the transport tells when more than ``SLOW_CLIENT_BUFFER`` waits in it."""
+        super().connection_made(transport)
+        self._everybody.add(self)
+        if limit := self.app.settings.slow_client_buffer:
+            self.transport.set_write_buffer_limits(limit)
 
     def data_received(self, data: bytes) -> None:
         """Feed the protocol; a closing connection is forgotten at once, whatever its client does next."""
         self.quiet = False
         super().data_received(data)
-        if self.protocol.state in (State.CLOSING, State.CLOSED):
+        if self.protocol.state is State.OPEN:
+            return
+        if self.protocol.state is not State.CONNECTING:
             self._detach()
+        elif self.protocol.parser_exc is not None:
+            self.abort()
 
     def process_event(self, event: Event) -> None:
         """Pass whole messages on; leave everything else to websockets."""
@@ -197,11 +244,18 @@ class Connection(ServerConnection):
                 self._fragments_text = opcode is Opcode.TEXT
         elif opcode is Opcode.CONT and self._fragments is not None:
             self._fragments.append(bytes(event.data))
-            if event.fin:
+            if len(self._fragments) > MAX_FRAGMENTS:
+                self.end(1009, "Too many fragments.")
+            elif event.fin:
                 message, self._fragments = b"".join(self._fragments), None
                 self._receive(message, self._fragments_text)
         else:
             super().process_event(event)
+
+    def pause_writing(self) -> None:
+        """Ask for a decision about a client that does not read."""
+        super().pause_writing()
+        self._schedule_check()
 
     def resume_writing(self) -> None:
         """Tell the application when a slow client has caught up."""
@@ -212,22 +266,17 @@ class Connection(ServerConnection):
                 self.app.drained(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the client and count how the connection ended."""
-        opened = self.response is not None and self.response.status_code == 101
+        """Forget the client."""
         super().connection_lost(exc)
+        self._everybody.discard(self)
         self._detach()
         if self._abort_timer is not None:
             self._abort_timer.cancel()
-        if opened:
-            self.app.metrics.closed(self.protocol.close_code or 1006)
 
     # Inside
 
     def _receive(self, message: bytes, text: bool) -> None:
-        if not self._taken:
-            # Either the connection is closing, or the client did not wait for the handshake's answer.
-            if self.protocol.state is State.CONNECTING:
-                self.abort()
+        if not self._taken:  # the application has ended it
             return
         if text and not message.isascii() and not _is_utf8(message):
             self.end(1007, "A text message must be UTF-8.")
@@ -236,7 +285,9 @@ class Connection(ServerConnection):
         started = perf_counter()
         try:
             wait = self.bucket.take(self.loop.time())
-            if not wait or app.limited(self, wait):
+            if not wait:
+                self.strikes = 0
+            if not wait or app.limited(self, message, wait):
                 app.receive(self, message, text)
         except CloseConnection as close:
             self.end(close.code, close.reason)
@@ -246,9 +297,16 @@ class Connection(ServerConnection):
         app.metrics.message_sizes.observe(len(message))
         app.metrics.handling.observe(perf_counter() - started)
 
-    def _check_slow(self) -> None:
+    def _schedule_check(self) -> None:
+        limit = self.app.settings.slow_client_buffer
+        if limit and not self._check_scheduled:
+            # Event loops that gather writes have not tried to send yet: look again a little later.
+            self._check_scheduled = True
+            self.loop.call_later(0.001, self._check_slow, limit)
+
+    def _check_slow(self, limit: int) -> None:
         self._check_scheduled = False
-        if self._taken and self.transport.get_write_buffer_size() > self.app.settings.slow_client_buffer:
+        if self._taken and not self.slow and self.transport.get_write_buffer_size() > limit:
             self.slow = True
             self.app.slow(self)
 

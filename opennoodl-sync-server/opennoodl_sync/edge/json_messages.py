@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .application import Application
 from .connection import CloseConnection, Connection, encode_frame
@@ -27,7 +27,7 @@ class Error(Struct, tag="error", tag_field="type", frozen=True):
 
     error: str
     code: str
-    request_id: object | UnsetType = msgspec.field(default=UNSET, name="requestId")
+    request_id: Raw | UnsetType = msgspec.field(default=UNSET, name="requestId")
 
 
 class BadMessage(Exception):
@@ -39,7 +39,7 @@ class BadMessage(Exception):
         request_id: the message's ``requestId``, to be echoed.
     """
 
-    def __init__(self, code: str, error: str, request_id: object = UNSET) -> None:
+    def __init__(self, code: str, error: str, request_id: Raw | UnsetType = UNSET) -> None:
         super().__init__(code, error)
         self.code = code
         self.error = error
@@ -50,7 +50,7 @@ class _Envelope(Struct):
     """As much of a bad message as its answer needs."""
 
     type: object = UNSET
-    request_id: object = msgspec.field(default=UNSET, name="requestId")
+    request_id: Raw | UnsetType = msgspec.field(default=UNSET, name="requestId")
 
 
 M = TypeVar("M", bound=Message)
@@ -128,13 +128,14 @@ class JsonApplication(Application, Generic[M]):
             bad.request_id = request_id(message)
             self.refuse(connection, bad)
 
-    def limited(self, connection: Connection, seconds: float) -> bool:
+    def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
         """Answer a message over the rate with an error, and close a client that does not stop."""
         self.metrics.rate_limited["messages"] += 1
         connection.strikes += 1
         if connection.strikes > PATIENCE:
             raise CloseConnection(1008, "Too many messages.")
-        self.refuse(connection, BadMessage("rate-limited", f"Too many messages; wait {seconds:.3f} seconds."))
+        error = f"Too many messages; wait {seconds:.3f} seconds."
+        self.refuse(connection, BadMessage("rate-limited", error, request_id(message)))
         return False
 
     def refuse(self, connection: Connection, bad: BadMessage) -> None:
@@ -165,6 +166,11 @@ def replace_lone_surrogates(message: bytes) -> bytes:
     return _ESCAPE.sub(lambda match: b"\\ufffd" if match["lone"] else match[0], message)
 
 
-def request_id(message: bytes) -> object:
-    """Return the ``requestId`` of a message that was decoded, or UNSET."""
-    return msgspec.json.decode(message, type=_Envelope).request_id if b"requestId" in message else UNSET
+def request_id(message: bytes) -> Raw | UnsetType:
+    """Return the ``requestId`` of a message as the bytes it came in, or UNSET if it has none."""
+    if b"requestId" not in message:
+        return UNSET
+    try:
+        return msgspec.json.decode(message, type=_Envelope).request_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UNSET

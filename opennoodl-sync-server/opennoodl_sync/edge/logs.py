@@ -8,6 +8,9 @@ import sys
 
 import structlog
 
+# A traceback's local variables would hold messages and tokens.
+_traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
 
 def configure(level: str, form: str) -> None:
     """Send structlog's events and the standard library's records to standard output.
@@ -23,9 +26,13 @@ def configure(level: str, form: str) -> None:
     ]
     render: list[structlog.typing.Processor]
     if form == "json":
-        render = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        render = [structlog.processors.ExceptionRenderer(_traceback), structlog.processors.JSONRenderer()]
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)]
+        render = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -24,6 +25,8 @@ OPEN_TIMEOUT = 10.0
 """Seconds that a client has for its handshake."""
 DRAIN_TIMEOUT = 4.0
 """Seconds that clients have to leave; with the flush after it, under Fly's default of 5 to exit."""
+
+GOING_AWAY = "This server is going away. Connect again."
 
 log = structlog.get_logger()
 
@@ -72,7 +75,7 @@ class Service:
         except OSError as error:
             await self.app.stop()
             taken = error.errno == errno.EADDRINUSE
-            why = "it is already in use; set PORT to a free one" if taken else os.strerror(error.errno or 0)
+            why = "it is already in use; set PORT to a free one" if taken else error.strerror
             raise StartError(f"cannot listen on {settings.host} port {self.port}: {why}") from None
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         if settings.heartbeat_interval:
@@ -87,35 +90,53 @@ class Service:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         for connection in list(self.connections):
-            connection.end(1001, "This server is going away. Connect again.")
-        if self._server.handler_tasks:
-            await asyncio.wait(self._server.handler_tasks, timeout=DRAIN_TIMEOUT)
+            connection.end(1001, GOING_AWAY)
+        await self._finish(DRAIN_TIMEOUT)
         for connection in list(self.connections):
             connection.abort()
-        self._server.close()
         for task in list(self._server.handler_tasks):
             task.cancel()
+        await self._finish(1.0)
+        self._server.close()
+        await self._server.wait_closed()
         await self.app.stop()
         log.info("stopped")
 
+    async def _finish(self, seconds: float) -> None:
+        """Wait until nothing of a connection is under way any more, or for so long."""
+        assert self._server is not None
+        if self._server.handler_tasks:
+            await asyncio.wait(self._server.handler_tasks, timeout=seconds)
+
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection)
-        self.connections.add(connection)
+        self.app.metrics.opened()
         try:
-            await self.app.open(connection)
-            connection.take()
-            if self.http.draining:
-                connection.end(1001, "This server is going away. Connect again.")
-        except CloseConnection as close:
-            connection.end(close.code, close.reason)
-        try:
+            await self._open(connection)
             await connection.wait_closed()
         finally:
-            self.connections.discard(connection)
+            self.app.metrics.closed(connection.close_code)
+
+    async def _open(self, connection: Connection) -> None:
+        """Let the application take the connection, which is not read from before that."""
+        connection.transport.pause_reading()
+        try:
+            await self.app.open(connection)
+        except CloseConnection as close:
+            connection.end(close.code, close.reason)
+        except Exception:
+            connection.logger.exception("a connection could not be opened")
+            connection.end(1011, "The server failed on this connection.")
+        else:
+            connection.take()
+            if self.http.draining:
+                connection.end(1001, GOING_AWAY)
+        if not connection.transport.is_closing():
+            connection.transport.resume_reading()
 
     def _connection(self, _protocol: ServerProtocol, server: Server, **kwargs: Any) -> Connection:
         protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=server.logger)
-        return Connection(protocol, server, self.app, **kwargs)
+        return Connection(protocol, server, self.app, self.connections, **kwargs)
 
     async def _beat(self, interval: float) -> None:
         while True:
@@ -153,7 +174,8 @@ def main(kind: type[S], create: Callable[[S], Service]) -> None:
 def _allow_files() -> None:
     """Ask for as many open files as may be had: every connection is one, and the usual start is 1024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(ValueError, OSError):  # macOS names a limit that it does not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

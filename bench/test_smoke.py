@@ -1,0 +1,91 @@
+"""The benchmark works: one scenario of each kind, tiny, on our server alone. It asserts what arrived, never a time."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from . import opened, paced, saturated
+from .outcome import Outcome
+from .scenarios import Run, sync
+from .seeds import Seed
+from .servers import OURS, PEERS, Server, running
+from .updates import document, recorded
+
+HERE = Path(__file__).parent
+
+
+def once(scenario: Run, seed: Seed | None = None) -> Outcome:
+    """Run a scenario on our server, on whatever cores are free."""
+
+    async def main() -> Outcome:
+        async with running(OURS, None, seed) as server:
+            return await scenario(server)
+
+    return asyncio.run(main())
+
+
+def complete(outcome: Outcome) -> bool:
+    """Whether all updates came to all clients, with nothing to remark except that the machine is busy."""
+    busy = [note for note in outcome.notes if note.startswith("the generator")]
+    return outcome.values["arrived"] == 1 and outcome.notes == busy
+
+
+def test_saturated_fan_out_delivers_everything() -> None:
+    """Every token of every writer comes to the clients whose frames are kept."""
+
+    async def scenario(server: Server) -> Outcome:
+        return await saturated.fan_out(server, saturated.FanOut(rooms=2, clients=4, writers=3, updates=60), limit=30)
+
+    assert complete(once(scenario))
+
+
+def test_the_open_loop_delivers_everything() -> None:
+    """Every token that was due came to every client, and was timed."""
+
+    async def scenario(server: Server) -> Outcome:
+        return await paced.open_loop(server, rooms=2, clients=3, rate=20, warm=0.2, seconds=0.5, limit=30)
+
+    outcome = once(scenario)
+    assert complete(outcome)
+    assert 0 < outcome.values["p50"] <= outcome.values["p99"]
+
+
+def test_a_recording_ends_as_it_was_recorded() -> None:
+    """The text that a reader puts together from what came is the recorded one."""
+    recording = recorded("friendsforever", 500)
+    if recording is None:
+        pytest.skip("the recorded sessions are not in ../shared/data")
+
+    async def scenario(server: Server) -> Outcome:
+        return await saturated.replay(server, recording, 30)
+
+    assert complete(once(scenario))
+
+
+def test_stored_rooms_reach_their_first_clients() -> None:
+    """What was in the data directory before the server started comes whole, with a probe beside it."""
+    seed = Seed(lambda: [(name, document(10_000, 20)) for name in opened.stored_rooms(3)])
+
+    async def scenario(server: Server) -> Outcome:
+        return await opened.many_rooms(server, rooms=3, limit=30)
+
+    outcome = once(scenario, seed)
+    assert complete(outcome)
+    assert outcome.values["hold"] > 0
+
+
+def test_the_readme_names_every_scenario_and_peer() -> None:
+    """The README's tables are those of the code."""
+    readme = (HERE / "README.md").read_text()
+    for name in [*(scenario.name for scenario in sync(quick=True)), *(peer.name for peer in PEERS)]:
+        assert f"| `{name}` |" in readme, name
+
+
+def test_what_is_written_names_no_path_and_no_registry() -> None:
+    """Results and lock file can be read anywhere."""
+    written = [*HERE.glob("results/*.md"), HERE / "package-lock.json"]
+    for path in written:
+        text = path.read_text()
+        assert str(HERE.parent) not in text
+        assert '"resolved"' not in text
