@@ -1,6 +1,7 @@
 """The command line: ``python -m bench sync``."""
 
 import argparse
+import asyncio
 import datetime
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, and write them and a plot to ``bench/results``."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("what", choices=["sync"], help="the server to measure")
-    parser.add_argument("--rounds", type=int, help="how often everything is repeated (5, or 1 when quick)")
+    parser.add_argument("--rounds", type=int, help="how often everything is repeated (3, or 1 when quick)")
     parser.add_argument("--quick", action="store_true", help="small loads: shows that it works, measures little")
     parser.add_argument("--only", nargs="+", metavar="SCENARIO", help="only these scenarios")
     parser.add_argument("--peers", nargs="*", metavar="NAME", help="only these peers beside ours; none for ours alone")
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = {*(chosen.only or ()), *(chosen.peers or ())} - known
     if unknown or not selected:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
-    count = chosen.rounds or (1 if chosen.quick else 5)
+    count = chosen.rounds or (1 if chosen.quick else 3)
     cores = machine.cores()
     machine.raise_file_limit()
     try:
@@ -43,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             node()
     except ServerError as error:
         sys.exit(str(error))
-    results = uvloop.run(rounds.run(selected, peers, count, cores))
+    try:
+        results = uvloop.run(rounds.run(selected, peers, count, cores))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("stopped; nothing was written")
 
     today = datetime.datetime.now(tz=datetime.UTC).date()
     title = f"{chosen.what}: ours and its peers, {today}"

@@ -1,6 +1,8 @@
 """Rounds: every server in turn under the same load on the same core, several times over."""
 
+import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -34,6 +36,10 @@ class Results:
 async def run(scenarios: Sequence[Scenario], peers: Sequence[Peer], rounds: int, cores: Cores) -> Results:
     """Run every scenario on every server in every round, each on a server that was just started."""
     os.sched_setaffinity(0, {cores.generator})
+    task = asyncio.current_task()
+    assert task is not None
+    # Whoever stops it in the middle leaves no data behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     results = Results()
     started = time.monotonic()
     for number in range(rounds):

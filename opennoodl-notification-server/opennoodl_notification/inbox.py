@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from uuid import uuid4
 
-from msgspec import structs
+import msgspec
+from msgspec import Raw, structs
 
 from .edge.json_messages import BadMessage
 from .edge.limits import Quota
@@ -29,6 +30,8 @@ from .notification import Record, milliseconds, timestamp
 
 DAY = 86_400_000
 """Milliseconds."""
+SPARE_DEPTH = 64
+"""Levels of nesting that JSON from clients must leave free."""
 Changes = dict[str, Record | None]
 """What is to be stored: by id, the new state, or None for what is gone."""
 
@@ -62,7 +65,8 @@ class Inboxes:
         self._inboxes: dict[str, dict[str, Record]] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._users: dict[str, str] = {}  # whose inbox a notification is in
-        self._before: Changes = {}
+        self._before: Changes = {}  # how what has changed was before
+        self._counted: list[str] = []  # whose sends were counted since the last commit
         for record in sorted(records, key=lambda record: record.created_at):
             self._put(record)
         self._before.clear()
@@ -90,16 +94,22 @@ class Inboxes:
         """Put a notification into an inbox.
 
         Raises:
-            BadMessage: `rate-limited` or `idempotency-conflict`.
+            BadMessage: `rate-limited`, `invalid-field` or `idempotency-conflict`.
         """
         key = send.idempotency_key
         known = self._find(self._keys.get((sender, key))) if key is not None else None
+        if known is not None and known.expires_at <= timestamp(int(now * 1000)):
+            self._drop(known)
+            known = None
         if known is not None:
             if (known.user_id, known.type, known.data) != (send.target_user_id, send.notification_type, send.data):
                 raise BadMessage("idempotency-conflict", "This idempotencyKey was used for another notification.")
             return Outcome(Sent(known.id))
+        if not _can_be_stored(send.data):
+            raise BadMessage("invalid-field", "`data` is nested too deeply.")
         if not self._sends.allow(sender, now):
             raise BadMessage("rate-limited", "You have sent as many notifications as one user may in an hour.")
+        self._counted.append(sender)
         user = send.target_user_id
         self._expire(user, now)
         created = self._moment(user, now)
@@ -168,9 +178,13 @@ class Inboxes:
     def commit(self) -> None:
         """Keep the changes: they are stored."""
         self._before.clear()
+        self._counted.clear()
 
     def rollback(self) -> None:
         """Take the changes back: they could not be stored."""
+        for sender in self._counted:
+            self._sends.give_back(sender)
+        self._counted.clear()
         before, self._before = self._before, {}
         for id_ in before:
             current = self._find(id_)
@@ -230,3 +244,12 @@ class Inboxes:
             del self._inboxes[record.user_id]
         if isinstance(record.idempotency_key, str):
             self._keys.pop((record.from_user_id, record.idempotency_key), None)
+
+
+def _can_be_stored(data: Raw) -> bool:
+    """Return whether `data` can be read again from within a file, where it is nested some levels deeper."""
+    try:
+        msgspec.json.decode(b"[" * SPARE_DEPTH + data + b"]" * SPARE_DEPTH, type=Raw)
+    except RecursionError:
+        return False
+    return True

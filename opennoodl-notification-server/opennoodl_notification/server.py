@@ -69,6 +69,7 @@ class Notifying(JsonApplication[Any]):
         self._config = settings
         self._queue: list[Request] = []
         self._wake = asyncio.Event()
+        self._cleanup = False
         self._stopping = False
         self._failure: str | None = None
 
@@ -117,20 +118,25 @@ class Notifying(JsonApplication[Any]):
 
     async def _clean(self) -> None:
         while True:
-            self.inboxes.expire(time())
+            # By the one who also commits: what changes while a commit is under way would not be part of it.
+            self._cleanup = True
             self._wake.set()
             await asyncio.sleep(CLEANUP_INTERVAL)
 
     async def _handle_batch(self) -> None:
         batch, self._queue = self._queue, []
-        outcomes = [self._outcome(request) for request in batch]
+        if self._cleanup:
+            self._cleanup = False
+            self.inboxes.expire(time())
+        users = [self._user(request) for request in batch]
+        outcomes = [self._outcome(user, request) for user, request in zip(users, batch, strict=True)]
         if not await self._commit():
             # Reads can still be answered, from the state that is stored.
             outcomes = [
-                self._outcome(request)
-                if isinstance(request.incoming, Authenticate | GetNotifications)
+                self._outcome(user, request)
+                if user is None or isinstance(request.incoming, Authenticate | GetNotifications)
                 else BadMessage("storage-unavailable", "This could not be stored, and was not done; try again later.")
-                for request in batch
+                for user, request in zip(users, batch, strict=True)
             ]
             self.inboxes.rollback()
         for request, outcome in zip(batch, outcomes, strict=True):
@@ -142,8 +148,9 @@ class Notifying(JsonApplication[Any]):
             return True
         try:
             await asyncio.to_thread(self._store.commit, changes)
-        except StoreError as error:
-            log.error("notifications could not be stored", error=str(error), changes=len(changes))
+        except Exception as error:  # whatever it is, nothing was stored
+            unforeseen = None if isinstance(error, StoreError) else error
+            log.error("notifications could not be stored", error=str(error), exc_info=unforeseen, changes=len(changes))
             self._failure = "Notifications cannot be written to disk."
             self.inboxes.rollback()
             return False
@@ -152,24 +159,26 @@ class Notifying(JsonApplication[Any]):
         self.inboxes.commit()
         return True
 
-    def _outcome(self, request: Request) -> Outcome | BadMessage:
-        connection, incoming, _ = request
-        now = time()
-        if isinstance(incoming, Authenticate):
-            # From here on in the batch, the connection is this user.
-            connection.client = incoming.user_id
-            return self.inboxes.get(incoming.user_id, GetNotifications(), now)
-        user: str | None = connection.client
+    def _user(self, request: Request) -> str | None:
+        """Return who asks; from `authenticate` on, the connection is the user that it names."""
+        if isinstance(request.incoming, Authenticate):
+            request.connection.client = request.incoming.user_id
+        user: str | None = request.connection.client
+        return user
+
+    def _outcome(self, user: str | None, request: Request) -> Outcome | BadMessage:
         if user is None:
             return BadMessage("unauthorized", "Send `authenticate` with your userId first.")
         try:
-            return self._ask(user, incoming, now)
+            return self._ask(user, request.incoming, time())
         except BadMessage as bad:
             return bad
 
     def _ask(self, user: str, incoming: Incoming, now: float) -> Outcome:
         inboxes = self.inboxes
         match incoming:
+            case Authenticate():
+                return inboxes.get(user, GetNotifications(), now)
             case GetNotifications():
                 return inboxes.get(user, incoming, now)
             case SendNotification():

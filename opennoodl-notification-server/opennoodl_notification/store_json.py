@@ -8,6 +8,7 @@ file, makes the disk keep it, and puts it in the first one's place.
 import fcntl
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tinydb.table import Document
 
 from .edge.application import StartError
 from .inbox import Changes
-from .notification import Record
+from .notification import Record, milliseconds, timestamp
 from .store import Store, StoreError
 
 TABLE = "notifications"
@@ -36,6 +37,7 @@ class AtomicStorage(Storage):
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._temporary = self._path.with_name(self._path.name + ".new")
+        self._backup = self._path.with_name(self._path.name + ".bak")
 
     def read(self) -> Tables | None:
         """Return the tables, or None if there is no file yet or an empty one."""
@@ -46,16 +48,30 @@ class AtomicStorage(Storage):
         return msgspec.json.decode(content, type=dict[str, dict[str, dict[str, msgspec.Raw]]]) if content else None
 
     def write(self, data: Tables) -> None:
-        """Replace the file. OSError: it could not be; the old one is still there."""
+        """Replace the file, and keep the former one as a backup. OSError: it could not be; all is as before."""
         content = msgspec.json.encode(data)
         with self._temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        self._backup.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            self._backup.hardlink_to(self._path)
         self._temporary.replace(self._path)
+        try:
+            self._keep_names()
+        except OSError:
+            if self._backup.exists():
+                self._backup.replace(self._path)
+            else:
+                self._path.unlink()
+            raise
+
+    def _keep_names(self) -> None:
+        """Bring the directory to disk: a new name lasts only with it."""
         directory = os.open(self._path.parent, os.O_RDONLY)
         try:
-            os.fsync(directory)  # the new name lasts only with its directory
+            os.fsync(directory)
         finally:
             os.close(directory)
 
@@ -81,20 +97,22 @@ class JsonStore(Store):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._lock = file.with_name(file.name + ".lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StartError(f"DB_FILE {path} is in use by another process") from None
         except OSError as error:
             raise StartError(f"DB_FILE {path} cannot be used: {error.strerror}") from None
-        self._cache = _Cache(AtomicStorage)  # type: ignore[no-untyped-call]
-        self._db = TinyDB(path, storage=self._cache)
-        self._table = self._db.table(TABLE, cache_size=0)
-        self._numbers: dict[str, int] = {}
         try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._cache = _Cache(AtomicStorage)  # type: ignore[no-untyped-call]
+            self._table = TinyDB(path, storage=self._cache).table(TABLE, cache_size=0)
+            self._numbers: dict[str, int] = {}
             self._records = self._read()
+        except BlockingIOError:
+            self._lock.close()
+            raise StartError(f"DB_FILE {path} is in use by another process") from None
         except OSError as error:
+            self._lock.close()
             raise StartError(f"DB_FILE {path} cannot be read: {error.strerror}") from None
-        except (msgspec.DecodeError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
+            self._lock.close()
             raise StartError(f"DB_FILE {path} is damaged and was left as it is: {error}") from None
 
     def load(self) -> list[Record]:
@@ -144,4 +162,8 @@ def _fields(record: Record) -> dict[str, msgspec.Raw]:
 
 
 def _record(document: Document) -> Record:
-    return msgspec.json.decode(msgspec.json.encode(dict(document)), type=Record)
+    record = msgspec.json.decode(msgspec.json.encode(dict(document)), type=Record)
+    for moment in (record.created_at, record.expires_at, record.read_at):
+        if isinstance(moment, str) and timestamp(milliseconds(moment)) != moment:
+            raise ValueError(f"{moment!r} is not a time as this server writes it")
+    return record

@@ -61,6 +61,7 @@ def pages(inboxes: Inboxes, limit: int, **query: Any) -> list[str]:
     while True:
         page = get(inboxes, limit=limit, before=before, **query)
         found += [notification.id for notification in page.notifications]
+        assert len(found) <= len(inboxes), "a notification is on two pages"
         assert len(page.notifications) == limit or not page.has_more
         if not page.has_more:
             return found

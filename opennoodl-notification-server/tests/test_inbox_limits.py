@@ -306,7 +306,7 @@ def test_rollback(full: Inboxes, first: str, second: str | None) -> None:
 
 def test_rollback_of_a_key_used_again(full: Inboxes) -> None:
     """A key that was free again belongs to its former notification again."""
-    undo(full, ACTIONS["delete-all"], lambda inboxes: send(inboxes, "u", key="k0", data=b"other"))
+    undo(full, ACTIONS["delete-all"], lambda inboxes: send(inboxes, "u", key="k0", data=b'"other"'))
 
 
 def test_rollback_of_everything(full: Inboxes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from opennoodl_notification.edge.service import Service
+from opennoodl_notification.inbox import Inboxes
 
 from .conftest import Device, Serve
 from .harness import Client, Json, health, ids
@@ -204,6 +205,17 @@ async def test_half_an_emoji(scene: Scene) -> None:
     await scene.bad.expect("notification-sent")
     event = await scene.receiver.expect("notification")
     assert event["notification"]["data"] == {"a": "cut \ufffd", "b": "😀"}
+
+
+async def test_our_fault(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message on which the server fails closes its sender with 1011, and nobody else notices."""
+
+    def fail(*args: object) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(Inboxes, "mark_all_read", fail)
+    await scene.bad.send("mark-all-read")
+    assert await scene.bad.closed() == 1011
 
 
 async def test_rate(serve: Serve, device: Device) -> None:

@@ -120,6 +120,7 @@ async def test_kill(start: Start, file: Path) -> None:
     while page["hasMore"]:
         page = await client.inbox(limit=200, before=page["notifications"][-1]["createdAt"])
         found += ids(page)
+        assert len(found) <= len(records), "a notification is on two pages"
     await client.ws.close()
     assert len(found) == len(records)
     assert set(found) == set(records)

@@ -129,6 +129,24 @@ async def test_errors_wait_too(serve: Serve, device: Device, gate: Gate) -> None
     assert (await two.expect("error"))["code"] == "not-found"
 
 
+async def test_leaving_before_the_answer(serve: Serve, device: Device, gate: Gate) -> None:
+    """Who leaves while the disk works is no device of anybody, and what was asked is done all the same."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service)
+    gate.shut()
+    await sender.send("invite", targetUserId="u", data={})
+    await gate.holds()
+    await client.send("authenticate", userId="u")
+    await client.send("invite", targetUserId="v", data={})
+    await client.heard()
+    await client.ws.close()
+    gate.open()
+    await sender.expect("notification-sent")
+    assert ids(await sender.inbox()) == []
+    told = (await health(service.port))[1]
+    assert (told["notificationCount"], told["connectedUsers"]) == (2, 1)
+
+
 async def test_fewer_commits_than_sends(serve: Serve, device: Device) -> None:
     """Many sends at once share commits, and all are stored and answered in order."""
     service = await serve(max_per_user=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opennoodl_notification.edge.application import StartError
 from opennoodl_notification.notification import Record
 from opennoodl_notification.store import StoreError
 from opennoodl_notification.store_json import JsonStore
@@ -34,14 +35,20 @@ class Disk:
         self.steps: list[str] = []
         self.failing: str | None = None
         self.moved: list[tuple[Path, Path]] = []
-        self._fsync, self._replace = os.fsync, os.replace
+        self._fsync, self._link, self._replace = os.fsync, os.link, os.replace
         monkeypatch.setattr(os, "fsync", self.fsync)
+        monkeypatch.setattr(os, "link", self.link)
         monkeypatch.setattr(os, "replace", self.replace)
 
     def fsync(self, number: int) -> None:
         """Make it last."""
         self._step("fsync directory" if stat.S_ISDIR(os.fstat(number).st_mode) else "fsync file")
         self._fsync(number)
+
+    def link(self, source: Any, target: Any, **options: Any) -> None:
+        """Give a file another name."""
+        self._step("link")
+        self._link(source, target, **options)
 
     def replace(self, source: Any, target: Any) -> None:
         """Put a file in the place of another."""
@@ -64,7 +71,7 @@ def disk(store: JsonStore, monkeypatch: pytest.MonkeyPatch) -> Disk:
 def test_steps(disk: Disk, store: JsonStore) -> None:
     """A commit makes the new file last before it takes the place, and the place last after that, all once."""
     store.commit({"one": None, "two": None, "4": record("4"), "5": record("5")})
-    assert disk.steps == ["fsync file", "replace", "fsync directory"]
+    assert [step for step in disk.steps if step != "link"] == ["fsync file", "replace", "fsync directory"]
 
 
 def test_temporary_file(disk: Disk, file: Path, store: JsonStore) -> None:
@@ -84,6 +91,9 @@ CHANGES: dict[str, dict[str, Record | None]] = {
 }
 
 
+STEPS = ["fsync file", "replace", "fsync directory"]
+
+
 def fails(disk: Disk, store: JsonStore, step: str, name: str) -> None:
     """Commit something, which fails in a step."""
     disk.failing = step
@@ -93,7 +103,7 @@ def fails(disk: Disk, store: JsonStore, step: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("step", ["fsync file", "replace", "fsync directory"])
+@pytest.mark.parametrize("step", STEPS)
 class TestFailingStep:
     """Whatever step fails."""
 
@@ -118,12 +128,69 @@ class TestFailingStep:
         assert found(open_store()) == {id_: record for id_, record in expected.items() if record is not None}
 
 
-@pytest.mark.parametrize("step", ["fsync file", "replace"])
+@pytest.mark.parametrize("step", STEPS)
 def test_old_bytes(disk: Disk, file: Path, store: JsonStore, step: str) -> None:
-    """A commit that fails before the new file is in its place does not touch the old one."""
+    """A commit that fails leaves the very bytes of the old file."""
     before = file.read_bytes()
     fails(disk, store, step, "all")
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_first_commit(monkeypatch: pytest.MonkeyPatch, open_store: OpenStore, step: str) -> None:
+    """Where the very first commit fails, nothing is stored; the next one works."""
+    store = open_store()
+    disk = Disk(monkeypatch)
+    disk.failing = step
+    with pytest.raises(StoreError):
+        store.commit({"one": record("one")})
+    disk.failing = None
+    store = open_store()
+    assert store.load() == []
+    store.commit({"two": record("two")})
+    assert set(found(open_store())) == {"two"}
+
+
+def test_backup(file: Path, store: JsonStore) -> None:
+    """The former file stays beside the new one, as `.bak`, and can be put in its place."""
+    before = file.read_bytes()
+    store.commit({"one": None})
+    backup = file.with_name(file.name + ".bak")
+    assert backup.read_bytes() == before
+    store.close()
+    backup.replace(file)
+    assert stored(file) == OLD
+
+
+def test_no_links(disk: Disk, open_store: OpenStore, store: JsonStore) -> None:
+    """Where a file cannot have two names (FAT, many network file systems), commits work all the same."""
+    disk.failing = "link"
+    store.commit({"one": None})
+    assert set(found(open_store())) == {"two", "three"}
+
+
+def test_permissions(file: Path, store: JsonStore) -> None:
+    """The new file is for those eyes alone that the old one was for."""
+    file.chmod(0o600)
+    store.commit({"one": None})
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_symbolic_link(tmp_path: Path, file: Path) -> None:
+    """A file that is a link to another, on a volume perhaps, stays one: the data goes to where it leads."""
+    volume = tmp_path / "volume" / "notifications.json"
+    volume.parent.mkdir()
+    volume.touch()
+    file.symlink_to(volume)
+    store = JsonStore(str(file))
+    try:
+        store.commit(dict(OLD))
+        with pytest.raises(StartError):
+            stored(volume)  # it is held by that name too
+    finally:
+        store.close()
+    assert file.is_symlink()
+    assert stored(volume) == OLD
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

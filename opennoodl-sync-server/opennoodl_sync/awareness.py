@@ -37,14 +37,20 @@ class Awareness:
         Raises:
             MalformedError: it is not one, or brings too much; nothing was changed.
         """
+        entries = _parse(update)
+        self._forget_some()
+        brought = {client for client, _, state in entries if state != NULL and client not in self._states}
+        if len(brought | self._owned.get(owner, set())) > MAX_STATES:
+            raise MalformedError(f"a connection may bring {MAX_STATES} awareness states")
         changed = []
-        for client, clock, state in _parse(update):
+        for client, clock, state in entries:
             known = self._states.get(client)
             if known is None:
-                if state == NULL or clock <= self._ended.get(client, 0):
+                if clock <= self._ended.get(client, 0):
                     continue
-                if len(self._owned.get(owner, ())) >= MAX_STATES:
-                    raise MalformedError(f"a connection may bring {MAX_STATES} awareness states")
+                if state == NULL:
+                    self._ended[client] = clock
+                    continue
             elif clock < known[0] or (clock == known[0] and state != NULL):
                 continue
             if state == NULL:
@@ -61,6 +67,10 @@ class Awareness:
         for client in clients:
             self._end(client, self._states[client][0])
         return clients
+
+    def clients(self) -> frozenset[int]:
+        """Return the ids of everybody that is here."""
+        return frozenset(self._states)
 
     def encode(self, clients: Collection[int] | None = None) -> bytes:
         """Return the awareness update that tells of `clients`, or of everybody that is here."""
@@ -91,7 +101,10 @@ class Awareness:
         self._disown(client, self._owners.pop(client))
         self._ended.pop(client, None)
         self._ended[client] = clock
-        if len(self._ended) > MAX_ENDED:
+
+    def _forget_some(self) -> None:
+        # Not when they end: all that end in one turn are told of before.
+        while len(self._ended) > MAX_ENDED:
             del self._ended[next(iter(self._ended))]
 
 

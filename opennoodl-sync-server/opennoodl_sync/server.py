@@ -17,6 +17,7 @@ from .rooms import LoadError, Rooms
 from .settings import Settings
 from .store import StoreError
 from .store_level import Database
+from .yjs import DamagedError
 
 MAX_NAME = 256
 """Characters of a room's name, as it stands in the path."""
@@ -74,13 +75,14 @@ class Sync(Application):
         if text:
             raise CloseConnection(1003, "Messages are y-protocols in binary frames.")
         room: Room = connection.client
+        connection.overflow()  # what it asks for may be large, and it may ask again and again
         try:
             kind, reply = room.receive(connection, message)
         except MalformedError as error:
             self.metrics.received["invalid"] += 1
             log.debug("refused", error=str(error))
             raise CloseConnection(1003, f"Not a valid message: {error}"[:120]) from None
-        except StoreError as error:
+        except (StoreError, DamagedError) as error:
             self._fail(room, error)
             return
         self.metrics.received[_name(kind)] += 1
@@ -92,8 +94,7 @@ class Sync(Application):
     def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""
         self.metrics.rate_limited["messages"] += 1
-        connection.transport.pause_reading()
-        asyncio.get_running_loop().call_later(seconds, connection.transport.resume_reading)
+        connection.hold(seconds)
         return True
 
     def slow(self, connection: Connection) -> None:
@@ -108,7 +109,7 @@ class Sync(Application):
         try:
             for message in room.catch_up(connection):
                 self._reply(connection, message)
-        except StoreError as error:
+        except (StoreError, DamagedError) as error:
             self._fail(room, error)
 
     def close(self, connection: Connection) -> None:
@@ -143,36 +144,36 @@ class Sync(Application):
         self._scheduled.discard(room)
         try:
             update, awareness = room.flush()
-        except StoreError as error:
+        except (StoreError, DamagedError) as error:
             self._fail(room, error)
             return
         if update is not None:
             self._send(room.synced, update, "update")
         if awareness is not None:
-            self._send(room.clients, awareness, "awareness")
+            everybody = cast("set[Connection]", room.clients)
+            self._send({connection for connection in everybody if not connection.slow}, awareness, "awareness")
 
     def _send(self, to: set[Any], message: bytes, name: str) -> None:
         frame = encode_frame(message, text=False)
         self.metrics.sent[name] += len(to)
-        for connection in tuple(cast("set[Connection]", to)):
-            if not connection.slow:
-                connection.write(frame)
+        for connection in tuple(to):
+            connection.write(frame)
 
     def _reply(self, connection: Connection, message: bytes) -> None:
         self.metrics.sent["reply"] += 1
         connection.write(encode_frame(message, text=False))
 
-    def _fail(self, room: Room, error: StoreError) -> None:
+    def _fail(self, room: Room, error: Exception) -> None:
         """Drop a room that cannot be stored: its clients keep their work, come back, and bring it again."""
-        log.error("a document could not be stored", error=str(error), clients=len(room.clients))
+        log.error("a document could not be kept", error=str(error), clients=len(room.clients))
         self.rooms.discard(room)
         for connection in tuple(cast("set[Connection]", room.clients)):
-            connection.end(1011, "This document cannot be stored right now. Connect again.")
+            connection.end(1011, "This document cannot be kept right now. Connect again.")
 
     def _unload(self, room: Room) -> None:
         try:
             self.rooms.unload(room)
-        except StoreError as error:
+        except (StoreError, DamagedError) as error:
             self._fail(room, error)
 
     def _families(self) -> list[Metric]:

@@ -41,9 +41,12 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.failure: str | None = None
+        self._path = path
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
-            self._db = plyvel.DB(path, create_if_missing=True)
+            # LevelDB would make a new database over what is left of one that lost its CURRENT file.
+            remains = any(Path(path).glob("MANIFEST-*"))
+            self._db = plyvel.DB(path, create_if_missing=not remains)
         except (plyvel.Error, OSError) as error:
             why = _sentence(error)
             if "lock " in why:  # "already held by process", or "Resource temporarily unavailable"
@@ -100,8 +103,21 @@ class Database:
         try:
             with self._db.iterator(start=prefix + _number(0), stop=prefix + _number(LAST)) as records:
                 return [(int.from_bytes(key[-4:], "big"), update) for key, update in records]
-        except (plyvel.Error, OSError) as error:
+        except (plyvel.Error, OSError, RuntimeError) as error:
             raise StoreError(_sentence(error)) from error
+
+    def count(self, prefix: bytes) -> int:
+        """Return the number that comes after that of the last update below `prefix`.
+
+        Raises:
+            StoreError: the disk failed, or the data is damaged.
+        """
+        try:
+            with self._db.iterator(prefix=prefix, reverse=True, include_value=False) as keys:
+                last = next(keys, None)
+        except (plyvel.Error, OSError, RuntimeError) as error:
+            raise StoreError(_sentence(error)) from error
+        return 0 if last is None else int.from_bytes(last[-4:], "big") + 1
 
     def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = ()) -> None:
         """Write and delete records in one batch: all of it or nothing.
@@ -110,12 +126,16 @@ class Database:
             StoreError: the disk failed. `failure` says so until a write succeeds.
         """
         try:
+            if self.failure is not None:
+                # LevelDB goes on in a log that is torn where the write failed, and would not read on from there.
+                self._db.close()
+                self._db = plyvel.DB(self._path)
             with self._db.write_batch(transaction=True) as batch:
                 for key, value in puts:
                     batch.put(key, value)
                 for key in deletes:
                     batch.delete(key)
-        except (plyvel.Error, OSError) as error:
+        except (plyvel.Error, OSError, RuntimeError) as error:
             self.failure = "Documents cannot be written to disk."
             raise StoreError(_sentence(error)) from error
         self.failure = None
@@ -137,7 +157,7 @@ class LevelYStore(DocumentStore):
         self._database = database
         self._prefix = _key("v1", path, "update")
         self._state_vector_key = _key("v1_sv", path)
-        self._next = 0
+        self._next: int | None = None
 
     def records(self) -> list[tuple[int, bytes]]:
         """Return number and update of everything that is kept; what is appended later comes behind it."""
@@ -147,18 +167,20 @@ class LevelYStore(DocumentStore):
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes]) -> None:
         """Keep `updates` in one batch, with the state vector if they are the first."""
-        puts = self._numbered(updates)
-        if self._next == 0:
+        first = self._first()
+        puts = self._numbered(first, updates)
+        if first == 0:
             puts.append(self._state_vector(0, state_vector()))
         self._database.write(puts)
-        self._next += len(updates)
+        self._next = first + len(updates)
 
     def replace(self, numbers: Iterable[int], updates: Sequence[bytes], state_vector: bytes) -> None:
         """Keep `updates` in place of the records `numbers`, and the state vector with them, in one batch."""
-        puts = self._numbered(updates)
-        puts.append(self._state_vector(self._next + len(updates) - 1, state_vector))
+        first = self._first()
+        puts = self._numbered(first, updates)
+        puts.append(self._state_vector(first + len(updates) - 1, state_vector))
         self._database.write(puts, [self._prefix + _number(number) for number in numbers])
-        self._next += len(updates)
+        self._next = first + len(updates)
 
     def stale_state_vector(self, state_vector: bytes) -> bool:
         """Return whether readers would trust a stored state vector that is not `state_vector`.
@@ -170,12 +192,18 @@ class LevelYStore(DocumentStore):
             return False
         clock, at = read_varuint(record, 0)
         # The order of clients in a state vector is free.
-        return clock == self._next - 1 and decode_state_vector(read_bytes(record, at)[0]) != decode_state_vector(
+        return clock == self._first() - 1 and decode_state_vector(read_bytes(record, at)[0]) != decode_state_vector(
             state_vector
         )
 
-    def _numbered(self, updates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-        return [(self._prefix + _number(self._next + i), update) for i, update in enumerate(updates)]
+    def _first(self) -> int:
+        """Return the number for the next update."""
+        if self._next is None:
+            self._next = self._database.count(self._prefix)
+        return self._next
+
+    def _numbered(self, first: int, updates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        return [(self._prefix + _number(first + i), update) for i, update in enumerate(updates)]
 
     def _state_vector(self, clock: int, state_vector: bytes) -> tuple[bytes, bytes]:
         return self._state_vector_key, write_varuint(clock) + write_bytes(state_vector)

@@ -17,6 +17,9 @@ NOTHING = b"\x00\x00"
 """The update that changes nothing."""
 
 
+MERGE_AT_ONCE = 64
+
+
 class DamagedError(Exception):
     """A document that failed while it was changed; it must be built again from its updates."""
 
@@ -28,6 +31,10 @@ def apply(doc: Doc[Any], update: bytes) -> None:
         MalformedError: it is not a Yjs update; the document is as before.
         DamagedError: it failed on the way.
     """
+    clients, _ = read_varuint(update, 0)
+    if clients > len(update):
+        # yrs would make room for them before it finds that they are not there.
+        raise MalformedError("not a Yjs update: it ends before its content does")
     try:
         with _panics():
             doc.apply_update(update)
@@ -43,14 +50,46 @@ def build(updates: Iterable[bytes]) -> Doc[Any]:
     Raises:
         DamagedError: one of them is not sound.
     """
+    return load(updates)[0]
+
+
+def load(updates: Iterable[bytes]) -> tuple[Doc[Any], list[bytes]]:
+    """Return the document that is the merge of `updates`, and those of them that wait for others.
+
+    Each is a transaction of its own, as when it came: what is sound after a deletion need not be before it.
+
+    Raises:
+        DamagedError: one of them is not sound.
+    """
     doc: Doc[Any] = Doc()
+    updates = list(updates)
     try:
-        with doc.transaction():
-            for update in updates:
-                apply(doc, update)
+        for update in updates:
+            apply(doc, update)
+        held = waiting(updates, doc)
+        while held and apply_again(doc, held):
+            held = waiting(held, doc)
     except MalformedError as error:
         raise DamagedError(str(error)) from None
-    return doc
+    return doc, held
+
+
+def apply_again(doc: Doc[Any], held: Sequence[bytes]) -> bool:
+    """Give a document the updates `held` that it was given before; return whether that changed it.
+
+    When an update comes that others waited for, yrs 0.28 may integrate only some of those.
+
+    Raises:
+        DamagedError: one of them is not sound.
+    """
+    before = doc.get_state()
+    try:
+        with _panics():
+            merged = merge(held)
+        apply(doc, merged)
+    except (ValueError, RuntimeError, MalformedError) as error:
+        raise DamagedError(str(error)) from None
+    return doc.get_state() != before
 
 
 def difference(doc: Doc[Any], state_vector: bytes) -> bytes:
@@ -60,6 +99,9 @@ def difference(doc: Doc[Any], state_vector: bytes) -> bytes:
         MalformedError: this is not a state vector.
     """
     try:
+        clients, _ = read_varuint(state_vector, 0)
+        if clients > len(state_vector):
+            raise MalformedError("not a state vector: it ends before its content does")
         with _panics():
             return doc.get_update(state_vector)
     except (ValueError, RuntimeError) as error:
@@ -67,7 +109,9 @@ def difference(doc: Doc[Any], state_vector: bytes) -> bytes:
 
 
 def merge(updates: Sequence[bytes]) -> bytes:
-    """Return one update that does what `updates`, which a document has emitted, do together."""
+    """Return one update that does what `updates` do together."""
+    while len(updates) > MERGE_AT_ONCE:  # the time that one merge takes grows faster than their number
+        updates = [merge(updates[at : at + MERGE_AT_ONCE]) for at in range(0, len(updates), MERGE_AT_ONCE)]
     return updates[0] if len(updates) == 1 else pycrdt.merge_updates(*updates)
 
 

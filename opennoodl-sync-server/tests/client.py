@@ -10,8 +10,9 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from opennoodl_sync.edge.connection import Connection
 from opennoodl_sync.edge.service import Service
 from opennoodl_sync.server import Sync, create
 from opennoodl_sync.settings import Settings
@@ -162,6 +163,11 @@ class Server:
         client = await join(self.service.port, name, number, *known, sync=sync)
         self.clients.append(client)
         return client
+
+    def members(self, name: str) -> set[Connection]:
+        """Return the server's side of everybody who is in a room."""
+        room = self.app.rooms.rooms.get(name)
+        return {cast(Connection, client) for client in room.clients} if room is not None else set()
 
     async def health(self) -> tuple[int, dict[str, Any]]:
         """Return status and body of ``/health``."""

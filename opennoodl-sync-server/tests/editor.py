@@ -32,6 +32,21 @@ POISON = {
     ],
 }
 """Mutated Yjs updates that were integrated one by one and then failed when they were read from disk together."""
+CRASH = [
+    bytes.fromhex(update)
+    for update in (
+        "010101052801016d016b01760101787c3f80000000",
+        "01010110a80105017c404000000101010501",
+        "01010107840102047468696c00",
+        "01010206880205017c4080000000",
+        "000101010603",
+        "01010100040101740361626300",
+        "0101010a840102047461696c00",
+        "0102010607010161020400010602696e00",
+        "010302022701016d01710127000202017a0008000203027c3f8000007c4000000000",
+    )
+]
+"""Mutated Yjs updates that, in this order, end a process with yrs 0.28 in it by a segmentation fault."""
 
 
 class Editor:

@@ -108,6 +108,8 @@ def test_a_number_that_lib0_would_not_read_is_refused(prefix: bytes, number: str
     """Numbers above 2**53 - 1 or without end are refused, whatever they stand for."""
     with pytest.raises(MalformedError):
         parse(prefix + bytes.fromhex(number))
+    with pytest.raises(MalformedError):
+        read_varuint(bytes.fromhex(number), 0)
 
 
 @pytest.mark.parametrize(("number", "encoded"), NUMBERS.items())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from opennoodl_sync.store_level import Database, LevelYStore
 
 from .conftest import Disk
 from .editor import Editor, content
+from .loads import Loads
 from .wire import update_message
 
 UPDATE_KEY = bytes.fromhex("000276310004726f6f6d00067570646174650100000000")
@@ -34,22 +34,6 @@ def rooms(tmp_path: Path) -> Iterator[Rooms]:
 def write(room: Room, text: str, number: int = 1) -> None:
     """Write into a room as a client that has seen nothing of it."""
     room.receive("somebody", update_message(Editor(number).write(text)))
-
-
-class Loads:
-    """Counts loads, and holds them up."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        self.may_go_on = threading.Event()
-        real = LevelYStore.records
-
-        def records(store: LevelYStore) -> list[tuple[int, bytes]]:
-            self.count += 1
-            assert self.may_go_on.wait(10)
-            return real(store)
-
-        monkeypatch.setattr(LevelYStore, "records", records)
 
 
 async def test_a_room_is_loaded_once(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:

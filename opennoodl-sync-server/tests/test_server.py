@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from .client import TIMEOUT, Server, get, running
 from .editor import Editor, content
+from .loads import Loads
 from .wire import QUERY, awareness_of
 
 
@@ -60,6 +61,23 @@ async def test_nothing_is_missed_while_joining(server: Server) -> None:
     await typing
     for client in late:
         await client.agrees(ann)
+
+
+async def test_who_asks_while_the_document_is_loaded_is_answered(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client sends before its room is ready waits for it, however long that takes."""
+    ann = await server.join("room", 1)
+    await ann.type("before")
+    await (await server.join("room", 2)).shows("before")
+    loads = Loads(monkeypatch)
+    bob = await server.join("other", 3, Editor(11).write("bob's"), sync=False)
+    await bob.step_1()
+    await ann.type(" meanwhile")
+    assert bob.messages == []
+    loads.may_go_on.set()
+    await bob.until(lambda: bob.synced)
+    await (await server.join("other", 4)).shows("bob's")
 
 
 class Channel:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from opennoodl_sync import room
+from opennoodl_sync.yjs import DamagedError
 
-from .client import Client, Server, get, running
+from .client import TIMEOUT, Client, Server, get, running
 from .editor import BASE, POISON, UNSOUND, Editor
 from .wire import awareness_message, step_1, step_2, update_message
 
@@ -101,6 +104,31 @@ async def test_nobody_can_lock_a_room(tmp_path: Path, updates: list[bytes]) -> N
     async with running(tmp_path) as server:
         carol = await server.join("room", 7)
         await carol.until(lambda: "ann was here" in carol.text)
+
+
+async def test_a_document_that_cannot_be_built_again_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If repairing a document fails, its room does not go on deaf: what is written is shown, or its sender is told."""
+
+    def fail(_: object) -> None:
+        raise DamagedError("cannot be built")
+
+    ann, bob, eve = [await server.join("room", number) for number in (5, 6, 666)]
+    await eve.socket.send(update_message(BASE))
+    await bob.shows("abc")
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "build", fail)
+        await eve.socket.send(update_message(UNSOUND["error"]))
+        await eve.ended()
+    if ann.code is None:
+        await ann.type(" after")
+        outcomes = [asyncio.create_task(bob.shows(" after")), asyncio.create_task(ann.ended())]
+        await asyncio.wait(outcomes, return_when=asyncio.FIRST_COMPLETED, timeout=TIMEOUT)
+        told = [outcome.done() and outcome.exception() is None for outcome in outcomes]
+        for outcome in outcomes:
+            outcome.cancel()
+        assert any(told)
+    again = await server.join("room", 7, ann.doc.get_update())
+    await (await server.join("room", 8)).agrees(again)
 
 
 async def test_a_message_before_the_handshake_is_answered_hurts_nobody(server: Server) -> None:

@@ -9,6 +9,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from .client import Client, Process, join
+from .editor import CRASH
+from .wire import update_message
 
 
 async def write(client: Client) -> None:
@@ -68,6 +70,22 @@ async def test_a_busy_server_ends_in_order(tmp_path: Path) -> None:
         assert others <= words
     await reader.close()
     await process.kill()
+
+
+async def test_a_process_survives_mutated_updates(tmp_path: Path) -> None:
+    """Nobody can end the server for all by what they send to one room."""
+    process = await Process.start(tmp_path)
+    ann, bob = await join(process.port, "room", 1), await join(process.port, "room", 2)
+    eve = await join(process.port, "other", 666)
+    for update in CRASH:
+        if eve.code is None:
+            await eve.socket.send(update_message(update))
+    await eve.close()
+    await ann.type("still here")
+    await bob.shows("still here")
+    for client in (ann, bob):
+        await client.close()
+    assert await process.terminate() == 0
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,11 @@ async def reader(server: Server, name: str, number: int, *, sync: bool = True) -
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.service.port))
     url = server.url(name)
-    known = set(server.service.connections)
+    known = server.members(name)
     client = Reader(await connect(url, sock=sock, compression=None, max_size=None, ping_interval=None), number)
     server.clients.append(client)
     await client.until(lambda: client.messages)
-    (client.connection,) = set(server.service.connections) - known
+    (client.connection,) = server.members(name) - known
     # What the kernel holds is out of the server's sight: let it be little, and the same everywhere.
     client.connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
     if sync:
@@ -155,7 +155,7 @@ def has_drained(server: Server, client: Reader) -> None:
 async def test_what_comes_in_the_turn_in_which_a_client_becomes_slow_is_not_missed(tmp_path: Path) -> None:
     """An update that was received but not yet told when a client became slow reaches it."""
     async with two(tmp_path, 100_000) as (server, ann, bob):
-        (writer,) = set(server.service.connections) - {bob.connection}
+        (writer,) = server.members("room") - {bob.connection}
         server.app.receive(writer, update_message(ann.write("in between ")), text=False)
         becomes_slow(server, bob)
         ann.sent = len(ann.updates)

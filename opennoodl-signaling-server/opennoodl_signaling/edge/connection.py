@@ -145,6 +145,7 @@ class Connection(ServerConnection):
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
+        self._hold_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
 
     # From the application
@@ -164,6 +165,19 @@ class Connection(ServerConnection):
     def send_text(self, payload: bytes) -> None:
         """Send one text message that is already UTF-8."""
         self.write(encode_frame(payload, text=True))
+
+    def overflow(self) -> None:
+        """Ask the application at once what to do, if more than ``SLOW_CLIENT_BUFFER`` waits already."""
+        if self.paused and not self.slow and self.app.settings.slow_client_buffer:
+            self.slow = True
+            self.app.slow(self)
+
+    def hold(self, seconds: float) -> None:
+        """Read nothing more from this client for so long."""
+        self.transport.pause_reading()
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        self._hold_timer = self.loop.call_later(seconds, self._read_on)
 
     def end(self, code: int, reason: str) -> None:
         """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
@@ -270,8 +284,9 @@ class Connection(ServerConnection):
         super().connection_lost(exc)
         self._everybody.discard(self)
         self._detach()
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
+        for timer in (self._abort_timer, self._hold_timer):
+            if timer is not None:
+                timer.cancel()
 
     # Inside
 
@@ -296,6 +311,10 @@ class Connection(ServerConnection):
             self.end(1011, "The server failed on this message.")
         app.metrics.message_sizes.observe(len(message))
         app.metrics.handling.observe(perf_counter() - started)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _schedule_check(self) -> None:
         limit = self.app.settings.slow_client_buffer

@@ -68,3 +68,8 @@ class Quota:
             return False
         self._used[key] += 1
         return True
+
+    def give_back(self, key: str) -> None:
+        """Take back what was counted last for `key`: it was not done after all."""
+        if self._used[key] > 0:
+            self._used[key] -= 1

@@ -1,0 +1,29 @@
+"""Loads of documents that the tests can hold up."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from opennoodl_sync.store_level import LevelYStore
+
+
+class Loads:
+    """Counts loads from LevelDB, and holds them up.
+
+    Attributes:
+        count: how many there were.
+        may_go_on: what they wait for.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.may_go_on = threading.Event()
+        real = LevelYStore.records
+
+        def records(store: LevelYStore) -> list[tuple[int, bytes]]:
+            self.count += 1
+            assert self.may_go_on.wait(10)
+            return real(store)
+
+        monkeypatch.setattr(LevelYStore, "records", records)
