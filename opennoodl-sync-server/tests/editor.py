@@ -32,7 +32,7 @@ POISON = {
     ],
 }
 """Mutated Yjs updates that were integrated one by one and then failed when they were read from disk together."""
-CRASH = [
+MUTATED = [
     bytes.fromhex(update)
     for update in (
         "010101052801016d016b01760101787c3f80000000",
@@ -46,7 +46,7 @@ CRASH = [
         "010302022701016d01710127000202017a0008000203027c3f8000007c4000000000",
     )
 ]
-"""Mutated Yjs updates that, in this order, end a process with yrs 0.28 in it by a segmentation fault."""
+"""Mutated Yjs updates, each of which a document takes or refuses."""
 
 
 class Editor:
