@@ -1,5 +1,6 @@
-"""The plot: one panel for each thing that is compared, one bar for each server."""
+"""The plot: one panel for each thing that is compared, one point for each server."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -44,19 +45,24 @@ def draw(path: Path, results: Results, scenarios: Sequence[Scenario], peers: Seq
 def _panel(
     axis: Any, title: str, *, metric: Metric, members: Sequence[Scenario], results: Results, peers: Sequence[Peer]
 ) -> None:
-    width = 0.8 / len(peers)
+    ends: list[float] = []
     for index, (peer, color) in enumerate(zip(peers, COLORS, strict=False)):
-        found = [values(results, scenario, peer, metric) or [0.0] for scenario in members]
-        middles = [median(each) for each in found]
-        below = [middle - min(each) for middle, each in zip(middles, found, strict=True)]
-        above = [max(each) - middle for middle, each in zip(middles, found, strict=True)]
-        at = [place + (index - (len(peers) - 1) / 2) * width for place in range(len(members))]
-        axis.bar(at, middles, width * 0.9, yerr=[below, above], color=color, label=peer.name, error_kw={"lw": 1})
-        for x, middle in zip(at, middles, strict=True):
-            if middle:
-                axis.annotate(_short(middle), (x, middle), ha="center", va="bottom", fontsize=7)
+        found = {place: values(results, scenario, peer, metric) for place, scenario in enumerate(members)}
+        for place, each in found.items():
+            if not each or min(each) <= 0:
+                continue
+            x, middle = place + (index - (len(peers) - 1) / 2) * 0.2, median(each)
+            spread = [[middle - min(each)], [max(each) - middle]]
+            axis.errorbar(x, middle, yerr=spread, fmt="o", ms=7, color=color, capsize=3)
+            axis.annotate(_short(middle), (x, max(each)), (0, 6), textcoords="offset points", ha="center", fontsize=7)
+            ends += [min(each), max(each)]
+        axis.plot([], [], "o", color=color, label=peer.name)
     axis.set_yscale("log")
-    axis.margins(y=0.15)
+    if ends:
+        axis.set_ylim(10 ** math.floor(math.log10(min(ends))), 10 ** math.ceil(math.log10(max(ends) * 1.6)))
+    axis.yaxis.set_minor_formatter("")
+    axis.grid(axis="y", color="#dddddd")
+    axis.set_xlim(-0.5, len(members) - 0.5)
     axis.set_xticks(range(len(members)), [scenario.name for scenario in members])
     axis.set_title(f"{title}\n{metric.title} ({'more' if metric.more else 'less'} is better)", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)

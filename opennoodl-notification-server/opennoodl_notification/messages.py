@@ -9,6 +9,7 @@ from .edge.json_messages import Decoder, Message
 from .notification import Notification, Type
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 Limit = Annotated[int, Meta(ge=1, le=200)]
 
 
@@ -22,7 +23,7 @@ class GetNotifications(Message, tag="get-notifications", frozen=True, rename="ca
     """Read the inbox, the newest first; `before` is the `createdAt` of the oldest one known."""
 
     limit: Limit = 50
-    before: str | None = None
+    before: Moment | None = None
     unread_only: bool = False
 
 

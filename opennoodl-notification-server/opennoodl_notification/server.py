@@ -38,6 +38,9 @@ from .store_json import JsonStore
 CLEANUP_INTERVAL = 3600.0
 """Seconds between two searches for what has expired."""
 
+RETRY_INTERVAL = 5.0
+"""Seconds after which it is tried whether a store that failed works again."""
+
 log = structlog.get_logger()
 
 
@@ -144,7 +147,7 @@ class Notifying(JsonApplication[Any]):
 
     async def _commit(self) -> bool:
         changes = self.inboxes.changes()
-        if not changes:
+        if not changes and self._failure is None:
             return True
         try:
             await asyncio.to_thread(self._store.commit, changes)
@@ -153,6 +156,7 @@ class Notifying(JsonApplication[Any]):
             log.error("notifications could not be stored", error=str(error), exc_info=unforeseen, changes=len(changes))
             self._failure = "Notifications cannot be written to disk."
             self.inboxes.rollback()
+            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._wake.set)
             return False
         self._failure = None
         self.commits += 1
@@ -173,6 +177,11 @@ class Notifying(JsonApplication[Any]):
             return self._ask(user, request.incoming, time())
         except BadMessage as bad:
             return bad
+        except Exception:
+            # One message that this server fails on must not stop the queue for everybody.
+            log.exception("a message could not be handled")
+            request.connection.end(1011, "The server failed on this message.")
+            return Outcome()
 
     def _ask(self, user: str, incoming: Incoming, now: float) -> Outcome:
         inboxes = self.inboxes

@@ -7,6 +7,7 @@ file, makes the disk keep it, and puts it in the first one's place.
 
 import fcntl
 import os
+import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -50,12 +51,15 @@ class AtomicStorage(Storage):
     def write(self, data: Tables) -> None:
         """Replace the file, and keep the former one as a backup. OSError: it could not be; all is as before."""
         content = msgspec.json.encode(data)
+        mode = stat.S_IMODE(self._path.stat().st_mode) if self._path.exists() else None
         with self._temporary.open("wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         self._backup.unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # some file systems have no links; then there is no backup
             self._backup.hardlink_to(self._path)
         self._temporary.replace(self._path)
         try:
@@ -63,7 +67,7 @@ class AtomicStorage(Storage):
         except OSError:
             if self._backup.exists():
                 self._backup.replace(self._path)
-            else:
+            elif mode is None:
                 self._path.unlink()
             raise
 
@@ -93,7 +97,7 @@ class JsonStore(Store):
     """
 
     def __init__(self, path: str) -> None:
-        file = Path(path)
+        file = Path(path).resolve()  # what a link points to is what is locked and replaced
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._lock = file.with_name(file.name + ".lock").open("w")
@@ -102,7 +106,7 @@ class JsonStore(Store):
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._cache = _Cache(AtomicStorage)  # type: ignore[no-untyped-call]
-            self._table = TinyDB(path, storage=self._cache).table(TABLE, cache_size=0)
+            self._table = TinyDB(str(file), storage=self._cache).table(TABLE, cache_size=0)
             self._numbers: dict[str, int] = {}
             self._records = self._read()
         except BlockingIOError:
