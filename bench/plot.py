@@ -29,15 +29,18 @@ def draw(path: Path, results: Results, scenarios: Sequence[Scenario], peers: Seq
             if metric.more is not None:
                 panels.setdefault((scenario.group, metric), []).append(scenario)
     rows = -(-len(panels) // COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(6 * COLUMNS, 2.9 * rows + 1), squeeze=False)
+    height = 2.9 * rows + 1  # inches
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(6 * COLUMNS, height), squeeze=False)
     for axis, ((group, metric), members) in zip(axes.flat, panels.items(), strict=False):
         _panel(axis, group, metric=metric, members=members, results=results, peers=peers)
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_axis_off()
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncol=len(peers), bbox_to_anchor=(0.5, 0.975), frameon=False)
-    figure.suptitle(title, fontsize=14)
-    figure.tight_layout(rect=(0, 0, 1, 0.95))
+    figure.legend(
+        handles, labels, loc="upper center", ncol=len(peers), bbox_to_anchor=(0.5, 1 - 0.4 / height), frameon=False
+    )
+    figure.suptitle(title, fontsize=14, y=1 - 0.1 / height, va="top")
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.7 / height))
     figure.savefig(path, dpi=80)
     plt.close(figure)
 

@@ -29,7 +29,8 @@ class Ratio:
     ratios: Sequence[float]
 
     def __str__(self) -> str:
-        return "-".join(dict.fromkeys(_ratio(f(self.ratios)) for f in (min, median, max)))
+        parts = [_ratio(f(self.ratios)) for f in (min, median, max)]
+        return parts[0] if len(set(parts)) == 1 else "-".join(parts)
 
 
 def _ratio(value: float) -> str:

@@ -22,6 +22,9 @@ from .yjs import DamagedError
 MAX_NAME = 256
 """Characters of a room's name, as it stands in the path."""
 
+RETRY_INTERVAL = 5.0
+"""Seconds after which it is tried whether a disk that failed works again."""
+
 log = structlog.get_logger()
 
 
@@ -43,6 +46,7 @@ class Sync(Application):
         self._directory = settings.persist_dir if settings.enable_persistence else None
         self._database: Database | None = None
         self._scheduled: set[Room] = set()
+        self._retrying = False
 
     async def start(self) -> None:
         """Open the data directory."""
@@ -81,7 +85,7 @@ class Sync(Application):
         except MalformedError as error:
             self.metrics.received["invalid"] += 1
             log.debug("refused", error=str(error))
-            raise CloseConnection(1003, f"Not a valid message: {error}"[:120]) from None
+            raise CloseConnection(1003, f"Not a valid message: {error}") from None
         except (StoreError, DamagedError) as error:
             self._fail(room, error)
             return
@@ -142,6 +146,8 @@ class Sync(Application):
 
     def _flush(self, room: Room) -> None:
         self._scheduled.discard(room)
+        if not self.rooms.holds(room):
+            return
         try:
             update, awareness = room.flush()
         except (StoreError, DamagedError) as error:
@@ -169,6 +175,18 @@ class Sync(Application):
         self.rooms.discard(room)
         for connection in tuple(cast("set[Connection]", room.clients)):
             connection.end(1011, "This document cannot be kept right now. Connect again.")
+        if self._database is not None and self._database.failure and not self._retrying:
+            self._retrying = True
+            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, self._database)
+
+    def _retry(self, database: Database) -> None:
+        """Find out whether a disk that failed works again, also when nobody writes."""
+        self._retrying = False
+        try:
+            database.write(())
+        except StoreError:
+            self._retrying = True
+            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, database)
 
     def _unload(self, room: Room) -> None:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import plyvel
 import pytest
+from opennoodl_sync import server as module
 from opennoodl_sync.edge.application import StartError
 
 from .client import running
@@ -81,6 +82,23 @@ async def test_health_says_that_the_disk_is_full_until_it_is_not(tmp_path: Path,
         status, health = await server.health()
         assert (status, health["status"]) == (200, "healthy")
         assert "reason" not in health
+
+
+async def test_health_recovers_without_anybody_writing(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that has room again is noticed by itself, so that a host that waits for ``/health`` sends clients again."""
+    monkeypatch.setattr(module, "RETRY_INTERVAL", 0.01)
+    async with running(tmp_path) as server:
+        ann = await server.join("room", 1)
+        disk.full = True
+        await ann.type("hello")
+        await ann.ended()
+        assert (await server.health())[0] == 503
+        disk.full = False
+        async with asyncio.timeout(5):
+            while (await server.health())[0] != 200:
+                pass
 
 
 async def test_nothing_is_lost_when_the_disk_was_full(tmp_path: Path, disk: Disk) -> None:

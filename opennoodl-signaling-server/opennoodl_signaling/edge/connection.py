@@ -44,7 +44,7 @@ ALLOW = "GET, HEAD, OPTIONS"
 
 
 class CloseConnection(Exception):
-    """Ends a connection with `code` and a `reason` that its client may read (at most 123 bytes)."""
+    """Ends a connection with `code` and a `reason` that its client may read (its first 123 bytes)."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
@@ -162,10 +162,6 @@ class Connection(ServerConnection):
             if self.paused:
                 self._schedule_check()
 
-    def send_text(self, payload: bytes) -> None:
-        """Send one text message that is already UTF-8."""
-        self.write(encode_frame(payload, text=True))
-
     def overflow(self) -> None:
         """Ask the application at once what to do, if more than ``SLOW_CLIENT_BUFFER`` waits already."""
         if self.paused and not self.slow and self.app.settings.slow_client_buffer:
@@ -183,7 +179,8 @@ class Connection(ServerConnection):
         """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
         self._detach()
         if self.protocol.state is State.OPEN:
-            self.protocol.send_close(code, reason)
+            # A close frame has room for 123 bytes of reason.
+            self.protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
             self.send_data()
 
     async def answers(self, seconds: float) -> bool:
