@@ -87,7 +87,7 @@ async def test_health_says_that_the_disk_is_full_until_it_is_not(tmp_path: Path,
 async def test_health_recovers_without_anybody_writing(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that has room again is noticed by itself, so that a host that waits for ``/health`` sends clients again."""
+    """A disk that has room again is noticed by itself: a host that waits for `/health` sends nobody before."""
     monkeypatch.setattr(module, "RETRY_INTERVAL", 0.01)
     async with running(tmp_path) as server:
         ann = await server.join("room", 1)
