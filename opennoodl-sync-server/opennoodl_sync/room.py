@@ -78,6 +78,11 @@ class Room:
         """Whether `flush` has something to do."""
         return bool(self._fresh or self._unsent or self._moved)
 
+    @property
+    def unflushed(self) -> int:
+        """How many changes `flush` would store and tell."""
+        return len(self._fresh)
+
     def join(self, client: Hashable) -> list[bytes]:
         """Let a client in; return what it is greeted with: step 1, and who is here."""
         self.clients.add(client)

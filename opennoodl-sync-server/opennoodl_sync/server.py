@@ -22,6 +22,8 @@ from .yjs import DamagedError
 MAX_NAME = 256
 """Characters of a room's name, as it stands in the path."""
 
+MAX_TURN = 100
+"""Changes of one document that wait for the end of a turn: the others are not kept waiting for more."""
 RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
@@ -93,7 +95,10 @@ class Sync(Application):
         self.updates += kind in (Kind.STEP_2, Kind.UPDATE)
         if reply is not None:
             self._reply(connection, reply)
-        self._schedule(room)
+        if room.unflushed >= MAX_TURN:
+            self._flush(room)
+        else:
+            self._schedule(room)
 
     def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""

@@ -282,6 +282,18 @@ def test_who_was_behind_learns_who_has_left_meanwhile(room: Room) -> None:
     ]
 
 
+def test_who_is_behind_already_stays_where_it_was(room: Room) -> None:
+    """A client that is found slow twice misses nothing that came in between."""
+    ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
+    room.put_behind("bob")
+    send(room, "ann", ann.write("missed"))
+    room.flush()
+    room.put_behind("bob")
+    bob.hear(*room.catch_up("bob"))
+    assert bob.text == "missed"
+    assert "bob" in room.synced
+
+
 def test_who_was_behind_may_leave(room: Room) -> None:
     """A client that leaves while it is behind is forgotten."""
     joined(room, "ann", 1)
