@@ -24,6 +24,9 @@ class Kind(IntEnum):
     QUERY_AWARENESS = 0x30
 
 
+NAMES = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
+"""What documentation and metrics call a kind."""
+
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
 
 

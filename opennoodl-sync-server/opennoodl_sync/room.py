@@ -138,6 +138,8 @@ class Room:
 
     def put_behind(self, client: Hashable) -> None:
         """Send a client that does not read no more; call it when nothing waits for a flush."""
+        if client in self._behind:
+            return
         state_vector = self.doc.get_state() if client in self.synced else None
         self.synced.discard(client)
         self._behind[client] = Behind(state_vector, self.awareness.clients())

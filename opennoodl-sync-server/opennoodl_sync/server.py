@@ -11,7 +11,7 @@ from .edge.application import Application
 from .edge.connection import CloseConnection, Connection, encode_frame
 from .edge.metrics import Metrics
 from .edge.service import Service
-from .protocol import Kind, MalformedError
+from .protocol import NAMES, Kind, MalformedError
 from .room import Room
 from .rooms import LoadError, Rooms
 from .settings import Settings
@@ -91,7 +91,7 @@ class Sync(Application):
         except (StoreError, DamagedError) as error:
             self._fail(room, error)
             return
-        self.metrics.received[_name(kind)] += 1
+        self.metrics.received[NAMES[kind]] += 1
         self.updates += kind in (Kind.STEP_2, Kind.UPDATE)
         if reply is not None:
             self._reply(connection, reply)
@@ -209,7 +209,3 @@ class Sync(Application):
 def create(settings: Settings) -> Service:
     """Return the server, not started yet."""
     return Service(Sync(settings), __version__, settings.port)
-
-
-def _name(kind: Kind) -> str:
-    return kind.name.lower().replace("_", "-")

@@ -36,12 +36,13 @@ def apply(doc: Doc[Any], update: bytes) -> None:
         # yrs would make room for them before it finds that they are not there.
         raise MalformedError("not a Yjs update: it ends before its content does")
     try:
-        with _panics():
-            doc.apply_update(update)
+        doc.apply_update(update)
     except ValueError as error:
         raise MalformedError(f"not a Yjs update: {error}") from None
-    except RuntimeError as error:
-        raise DamagedError(str(error)) from None
+    except BaseException as error:
+        if isinstance(error, RuntimeError) or _is_panic(error):
+            raise DamagedError(str(error)) from None
+        raise
 
 
 def build(updates: Iterable[bytes]) -> Doc[Any]:
@@ -167,13 +168,18 @@ def _pairs(data: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
 
 @contextmanager
 def _panics() -> Iterator[None]:
-    """Turn a Rust panic into a RuntimeError; Python sees it as a BaseException without a public class."""
+    """Turn a Rust panic into a RuntimeError."""
     try:
         yield
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if not _is_panic(error):
             raise
         raise RuntimeError(f"panic: {error}") from None
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Return whether this is a Rust panic: for Python a BaseException, of a class that has no public name."""
+    return type(error).__name__ == "PanicException"
 
 
 Observer = Callable[[bytes], None]

@@ -26,6 +26,8 @@ OPEN_TIMEOUT = 10.0
 DRAIN_TIMEOUT = 4.0
 """Seconds that clients have to leave; with the flush after it, under Fly's default of 5 to exit."""
 
+BACKLOG = 4096
+"""Connections that may wait to be accepted: after a restart, everybody comes back within seconds."""
 GOING_AWAY = "This server is going away. Connect again."
 
 log = structlog.get_logger()
@@ -66,6 +68,7 @@ class Service:
                 process_response=self.http.response,
                 server_header=None,
                 compression=None,
+                backlog=BACKLOG,
                 open_timeout=OPEN_TIMEOUT,
                 ping_interval=None,
                 close_timeout=CLOSE_TIMEOUT,

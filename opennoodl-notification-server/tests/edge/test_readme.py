@@ -94,7 +94,8 @@ def taken_messages() -> set[str]:
     """Return the names of the messages that this package's server takes."""
     if (ROOT / PACKAGE / "messages.py").exists():
         return set(import_module(f"{PACKAGE}.messages").decode.names.values())
-    return {server._name(kind) for kind in import_module(f"{PACKAGE}.protocol").Kind if kind.name != "AUTH"}
+    names: dict[Any, str] = import_module(f"{PACKAGE}.protocol").NAMES
+    return set(names.values()) - {"auth"}
 
 
 def declared_errors() -> dict[str, str]:
@@ -114,4 +115,4 @@ def closing_codes() -> set[str]:
     text = "".join(path.read_text() for path in (ROOT / PACKAGE).rglob("*.py"))
     codes = set(re.findall(r"(?:CloseConnection|end|Close)\((?:client, |holder, )?(\d{4}),", text))
     theirs = set() if "JsonApplication" in (ROOT / PACKAGE / "server.py").read_text() else {"1008", "1013"}
-    return {"1009"} | codes - theirs | set(re.findall(r"^[A-Z]+ = (4\d{3})$", text, flags=re.MULTILINE))
+    return {"1009"} | codes - theirs | set(re.findall(r"^[A-Z]+ = (44\d\d)$", text, flags=re.MULTILINE))
