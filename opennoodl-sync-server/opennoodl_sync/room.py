@@ -1,7 +1,7 @@
 """A room: one live document, its clients, and what they are to be told. Knows no socket.
 
 Within one turn of the event loop everything that clients send is applied at once but told later: `flush`
-writes it to the store as one update and returns one message for all. Nobody is shown what is not stored.
+stores it in one batch and returns one message for all. Nobody is shown what is not stored.
 
 pycrdt-websocket's `YRoom` was the start of this class and is its reference in the tests. Of a subclass
 nothing of the parent was left: its five tasks and memory streams a room are what merging replaces, its
@@ -122,6 +122,7 @@ class Room:
 
         Raises:
             StoreError: it could not be stored; nobody may be told of it, and the room cannot go on.
+            DamagedError: it is not sound, and the room cannot go on either.
         """
         self._persist()
         self._compact()

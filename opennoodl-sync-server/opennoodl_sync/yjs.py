@@ -85,10 +85,8 @@ def apply_again(doc: Doc[Any], held: Sequence[bytes]) -> bool:
     """
     before = doc.get_state()
     try:
-        with _panics():
-            merged = merge(held)
-        apply(doc, merged)
-    except (ValueError, RuntimeError, MalformedError) as error:
+        apply(doc, merge(held))
+    except MalformedError as error:
         raise DamagedError(str(error)) from None
     return doc.get_state() != before
 
@@ -110,10 +108,20 @@ def difference(doc: Doc[Any], state_vector: bytes) -> bytes:
 
 
 def merge(updates: Sequence[bytes]) -> bytes:
-    """Return one update that does what `updates` do together."""
+    """Return one update that does what `updates` do together.
+
+    Raises:
+        DamagedError: one of them is not sound.
+    """
     while len(updates) > MERGE_AT_ONCE:  # the time that one merge takes grows faster than their number
         updates = [merge(updates[at : at + MERGE_AT_ONCE]) for at in range(0, len(updates), MERGE_AT_ONCE)]
-    return updates[0] if len(updates) == 1 else pycrdt.merge_updates(*updates)
+    if len(updates) == 1:
+        return updates[0]
+    try:
+        with _panics():
+            return pycrdt.merge_updates(*updates)
+    except (ValueError, RuntimeError) as error:
+        raise DamagedError(str(error)) from None
 
 
 def waiting(updates: Iterable[bytes], doc: Doc[Any]) -> list[bytes]:
