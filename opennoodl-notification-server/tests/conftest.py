@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from opennoodl_notification import server
 from opennoodl_notification.edge.service import Service
 from opennoodl_notification.inbox import Changes
@@ -14,6 +15,9 @@ from opennoodl_notification.settings import Settings
 from opennoodl_notification.store_json import JsonStore
 
 from .harness import TIMEOUT, Client, Clock, Gate
+
+settings.register_profile("steady", deadline=None)  # a busy machine is no defect
+settings.load_profile("steady")
 
 Serve = Callable[..., Awaitable[Service]]
 OpenStore = Callable[[], JsonStore]

