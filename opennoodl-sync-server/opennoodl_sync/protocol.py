@@ -20,14 +20,13 @@ class Kind(IntEnum):
     STEP_2 = 0x01
     UPDATE = 0x02
     AWARENESS = 0x10
-    AUTH = 0x20
     QUERY_AWARENESS = 0x30
 
 
 NAMES = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
 """What documentation and metrics call a kind."""
 
-SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
+SYNC, AWARENESS, QUERY_AWARENESS = 0, 1, 3  # 2 is the server's refusal, which no client sends
 
 
 def read_varuint(data: bytes, at: int) -> tuple[int, int]:

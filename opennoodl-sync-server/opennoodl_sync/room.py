@@ -160,6 +160,7 @@ class Room:
 
         Raises:
             StoreError: the disk failed.
+            DamagedError: what is not stored is not sound.
         """
         self._persist()
         self._unobserve()

@@ -55,6 +55,7 @@ class Rooms:
 
         Raises:
             StoreError: its last changes could not be stored.
+            DamagedError: they are not sound.
         """
         if self.holds(room) and not room.clients:
             del self.rooms[room.name]
@@ -65,7 +66,7 @@ class Rooms:
         for room in list(self.rooms.values()):
             try:
                 room.close()
-            except StoreError as error:
+            except (StoreError, DamagedError) as error:  # the others' changes are still to be stored
                 log.error("a document's last changes could not be stored", error=str(error))
         self.rooms.clear()
         if self._database is not None:

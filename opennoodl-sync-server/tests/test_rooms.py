@@ -13,6 +13,7 @@ from opennoodl_sync.room import Room
 from opennoodl_sync.rooms import LoadError, Rooms
 from opennoodl_sync.store import StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.yjs import DamagedError
 
 from .conftest import Disk
 from .editor import Editor, content
@@ -151,6 +152,22 @@ async def test_closing_goes_on_when_the_disk_fails(tmp_path: Path, disk: Disk) -
     disk.full = False
     rooms = Rooms(Database(str(tmp_path)))
     assert content((await rooms.open("a")).doc)[0] == ""
+    rooms.close()
+
+
+async def test_closing_goes_on_when_a_document_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document that cannot be repaired at the end costs the others nothing."""
+
+    def fail() -> None:
+        raise DamagedError("cannot be built")
+
+    rooms = Rooms(Database(str(tmp_path)))
+    for name in "ab":
+        write(await rooms.open(name), name)
+    monkeypatch.setattr(rooms.rooms["a"], "close", fail)
+    rooms.close()
+    rooms = Rooms(Database(str(tmp_path)))
+    assert content((await rooms.open("b")).doc)[0] == "b"
     rooms.close()
 
 

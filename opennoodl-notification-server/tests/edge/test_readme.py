@@ -95,7 +95,7 @@ def taken_messages() -> set[str]:
     if (ROOT / PACKAGE / "messages.py").exists():
         return set(import_module(f"{PACKAGE}.messages").decode.names.values())
     names: dict[Any, str] = import_module(f"{PACKAGE}.protocol").NAMES
-    return set(names.values()) - {"auth"}
+    return set(names.values())
 
 
 def declared_errors() -> dict[str, str]:
