@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import plyvel
+from opennoodl_sync.document import Document, Stored
+from opennoodl_sync.store import Batch
 from opennoodl_sync.store_level import Database, LevelYStore
-from opennoodl_sync.yjs import build
 
 
 class Seed:
@@ -39,7 +40,9 @@ def _write_y_leveldb(path: Path, documents: Iterable[tuple[str, Sequence[bytes]]
     try:
         for name, updates in documents:
             store = LevelYStore(name, database=database)
-            store.append(updates, build(updates).get_state)
+            batch = Batch()
+            store.append(updates, Document(lambda kept=updates: Stored(kept)).state_vector, batch)
+            store.commit(batch)
     finally:
         database.close()
 
@@ -49,4 +52,4 @@ def _write_states(path: Path, documents: Iterable[tuple[str, Sequence[bytes]]]) 
     path.mkdir(parents=True)
     with plyvel.DB(str(path), create_if_missing=True) as database:
         for name, updates in documents:
-            database.put(name.encode(), build(updates).get_update())
+            database.put(name.encode(), Document(lambda kept=updates: Stored(kept)).state())

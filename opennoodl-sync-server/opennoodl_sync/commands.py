@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import msgspec
 from pycrdt import Array, Doc, Map, Text, XmlFragment
 
+from .document import Document
 from .protocol import MalformedError
-from .store import StoreError
+from .store import Batch, StoreError, compact
 from .store_level import Database, LevelYStore
-from .yjs import DamagedError, apply, build
+from .yjs import DamagedError
 
 
 class CommandError(Exception):
@@ -45,9 +46,11 @@ def export_document(database: Database, name: str, form: str) -> bytes:
     Raises:
         CommandError: there is no such document, or it is damaged.
     """
-    doc = _open(_store(database, name))
+    state = _open(_store(database, name)).state()
     if form == "update":
-        return doc.get_update()
+        return state
+    doc: Doc[Any] = Doc()
+    doc.apply_update(state)
     return msgspec.json.format(msgspec.json.encode({root: _plain(doc, root) for root in sorted(doc.keys())}))
 
 
@@ -58,12 +61,15 @@ def import_document(database: Database, name: str, update: bytes) -> None:
         CommandError: it is not an update, or the document cannot take it.
     """
     store = LevelYStore(name, database=database)
-    doc = _open(store)
+    document = _open(store)
     try:
-        apply(doc, update)
+        document.integrate(update)
+        changes = document.commit()
     except (MalformedError, DamagedError) as error:
         raise CommandError(f"this is not a sound Yjs update: {error}") from None
-    store.append([update], doc.get_state)
+    batch = Batch()
+    store.append([*changes.updates, *changes.held], document.state_vector, batch)
+    database.write(batch, sync=True)
 
 
 def delete_document(database: Database, name: str) -> None:
@@ -86,8 +92,9 @@ def compact_documents(database: Database) -> tuple[int, int]:
         store = LevelYStore(listed.name, database=database)
         before += listed.size
         try:
-            records = store.records()
-            store.compact(build(update for _, update in records), records)
+            batch = Batch()
+            compact(Document(store.stored), store, batch)
+            database.write(batch, sync=True)
         except DamagedError as error:
             print(f"{listed.name}: damaged, left as it is: {error}", file=sys.stderr)
         after += sum(len(update) for _, update in store.records())
@@ -105,13 +112,13 @@ def check_documents(database: Database) -> Iterator[str]:
         store = LevelYStore(name, database=database)
         try:
             records = store.records()
-            doc = build(update for _, update in records)
+            document = Document(store.stored)
         except (StoreError, DamagedError) as error:
             yield f"{name}: cannot be loaded: {error}"
             continue
         if not records:
             yield f"{name}: is listed, but has no updates"
-        elif store.stale_state_vector(doc.get_state()):
+        elif store.stale_state_vector(document.state_vector()):
             yield f"{name}: its state vector record claims to be current and is not"
 
 
@@ -121,9 +128,9 @@ def _store(database: Database, name: str) -> LevelYStore:
     return LevelYStore(name, database=database)
 
 
-def _open(store: LevelYStore) -> Doc[Any]:
+def _open(store: LevelYStore) -> Document:
     try:
-        return build(update for _, update in store.records())
+        return Document(store.stored)
     except DamagedError as error:
         raise CommandError(f"the document is damaged: {error}") from None
 

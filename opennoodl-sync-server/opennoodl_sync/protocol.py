@@ -5,6 +5,9 @@ Source of the formats: y-protocols' ``PROTOCOL.md``, ``sync.js`` and ``awareness
 
 from enum import IntEnum
 
+ACKNOWLEDGEMENT = 100
+"""The number of this server's own message, sent to those that ask for it."""
+
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest number that lib0 reads."""
 
@@ -122,3 +125,8 @@ def update_message(update: bytes) -> bytes:
 def awareness_message(awareness_update: bytes) -> bytes:
     """Return the message that passes awareness states on."""
     return b"\x01" + write_bytes(awareness_update)
+
+
+def acknowledgement(count: int) -> bytes:
+    """Return the message that says: the first `count` sync messages with updates from you are stored."""
+    return write_varuint(ACKNOWLEDGEMENT) + write_varuint(count)

@@ -1,32 +1,41 @@
 """A room: one live document, its clients, and what they are to be told. Knows no socket.
 
-Within one turn of the event loop everything that clients send is applied at once but told later: `flush`
-stores it in one batch and returns one message for all. Nobody is shown what is not stored.
+Within one turn of the event loop everything that clients send is integrated at once but told later: `take` gives
+what is to be stored, and what is to be told when that is done. Nobody is shown what is not stored.
 
 pycrdt-websocket's `YRoom` was the start of this class and is its reference in the tests. Of a subclass
 nothing of the parent was left: its five tasks and memory streams a room are what merging replaces, its
 `serve` shows a joining client updates before step 2, and its awareness keeps a state of the server's own.
 """
 
-from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
-
-from pycrdt import Doc
+from collections.abc import Hashable
+from typing import NamedTuple
 
 from .awareness import Awareness
-from .protocol import Kind, MalformedError, awareness_message, parse, step_1, step_2, update_message
-from .store import DocumentStore
-from .yjs import NOTHING, DamagedError, apply, apply_again, build, difference, load, merge, observe, waiting
+from .document import Document, Stored
+from .protocol import (
+    Kind,
+    acknowledgement,
+    awareness_message,
+    parse,
+    step_1,
+    step_2,
+    update_message,
+)
+from .store import Batch, DocumentStore, compact
+from .update import NOTHING
+from .yjs import decode_state_vector
 
 COMPACT_AFTER = 500
 """Stored updates of a document before they are merged into one; y-leveldb's own number."""
+COMPACT_SIZE = 1_048_576
+"""Bytes of them before they are merged, however few they are."""
+REST_AFTER = 20
+"""Stored updates before they are merged when a room is left."""
 
-REVIEW_WAITING_AT = 64
-"""Updates that wait for others before it is looked whether they still do."""
-MAX_WAITING_SIZE = 4_194_304
-"""Bytes of updates that wait for others; a client that goes on sending more is refused."""
-MAX_UNSOUND = 10
-"""Updates that are found unsound one by one."""
+
+class FullError(Exception):
+    """What cannot be taken in for want of room; the text names the bound."""
 
 
 class Behind(NamedTuple):
@@ -36,14 +45,34 @@ class Behind(NamedTuple):
     seen: frozenset[int]
 
 
+class Flush(NamedTuple):
+    """What one turn gave, to be told when it is stored.
+
+    Attributes:
+        updates: the messages for everybody in `synced`.
+        synced: who was up to date before them.
+        awareness: the message for everybody in `present`, if there is one.
+        present: who reads.
+        replies: messages for one client each, after the others.
+    """
+
+    updates: list[bytes]
+    synced: list[Hashable]
+    awareness: bytes | None
+    present: list[Hashable]
+    replies: list[tuple[Hashable, bytes]]
+
+
 class Room:
     """One live document. Making it reads the whole document: do that off the event loop.
 
     Args:
         name: the room's name.
         store: where the document is kept.
+        max_size: bytes that the document may have; 0 means no limit.
 
     Attributes:
+        document: the document.
         clients: everybody in the room; any hashable objects.
         synced: those of them whose step 1 was answered: they are sent updates.
 
@@ -52,41 +81,46 @@ class Room:
         DamagedError: what is stored is not sound.
     """
 
-    def __init__(self, name: str, store: DocumentStore) -> None:
+    def __init__(self, name: str, store: DocumentStore, max_size: int = 0) -> None:
         self.name = name
         self.awareness = Awareness()
         self.clients: set[Hashable] = set()
         self.synced: set[Hashable] = set()
         self._store = store
+        self._max_size = max_size
+        self._storing: list[bytes] = []  # what a batch has that may not be written yet
         self._behind: dict[Hashable, Behind] = {}
-        self._fresh: list[bytes] = []  # what the document was given and the store was not yet, in its order
-        self._applied: list[bytes] = []  # the changes of the document among that
-        self._unsent: list[bytes] = []  # changes that are stored, and that clients were not sent yet
+        self._falling: set[Hashable] = set()  # those that are behind from the next flush on
+        self._asked: dict[Hashable, bytes] = {}  # state vectors to be answered
+        self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
+        self._acknowledge: set[Hashable] = set()
         self._moved: set[int] = set()  # awareness clients that changed since the last flush
-        records = store.records()
-        doc, held = load(update for _, update in records)
-        self._waiting = set(held)  # stored updates that wait for others
-        self._review_at = REVIEW_WAITING_AT
-        sizes = [len(update) for _, update in records]
-        self._base = max(sizes, default=0)  # bytes of the compacted document
-        self._since = [len(sizes), sum(sizes) - self._base]  # updates, and their bytes, since it was compacted
-        self._take(doc)
-        self._compact()
+        self._base = 0  # bytes of the compacted document
+        self._since = [0, 0]  # updates, and their bytes, since it was compacted
+        self._must_compact = False
+        self.document = Document(self._stored)
 
     @property
     def dirty(self) -> bool:
-        """Whether `flush` has something to do."""
-        return bool(self._fresh or self._unsent or self._moved)
+        """Whether `take` has something to give."""
+        return bool(self.document.changed or self._moved or self._asked or self._falling or self._acknowledge)
 
     @property
-    def unflushed(self) -> int:
-        """How many changes `flush` would store and tell."""
-        return len(self._fresh)
+    def storing(self) -> bool:
+        """Whether a batch has something of this room that is not written yet."""
+        return bool(self._storing)
 
-    def join(self, client: Hashable) -> list[bytes]:
-        """Let a client in; return what it is greeted with: step 1, and who is here."""
+    def join(self, client: Hashable, *, acknowledge: bool = False) -> list[bytes]:
+        """Let a client in; return what it is greeted with: step 1, and who is here.
+
+        Args:
+            client: who comes.
+            acknowledge: whether it wants to know which of its updates are stored.
+        """
         self.clients.add(client)
-        greeting = [step_1(self.doc.get_state())]
+        if acknowledge:
+            self._sent[client] = 0
+        greeting = [step_1(self.document.state_vector())]
         if len(self.awareness):
             greeting.append(awareness_message(self.awareness.encode()))
         return greeting
@@ -96,197 +130,152 @@ class Room:
         self.clients.discard(client)
         self.synced.discard(client)
         self._behind.pop(client, None)
+        self._falling.discard(client)
+        self._asked.pop(client, None)
+        self._sent.pop(client, None)
+        self._acknowledge.discard(client)
         self._moved.update(self.awareness.remove(client))
 
     def receive(self, client: Hashable, message: bytes) -> tuple[Kind, bytes | None]:
-        """Handle one message; return its kind and the reply for its sender, if it gets one.
+        """Handle one message; return its kind and the reply for its sender, if it gets one at once.
 
         Raises:
             MalformedError: the message is not one; the room goes on without it.
-            StoreError: what the reply would show could not be stored.
+            FullError: the document may not grow; the room goes on without the message.
+            StoreError, DamagedError: the room cannot go on.
         """
         kind, content = parse(message)
-        reply = None
         if kind is Kind.STEP_1:
-            reply = self._answer(client, content)
+            self._ask(client, content)
         elif kind is Kind.AWARENESS:
             self._moved.update(self.awareness.apply(content, client))
         elif kind is Kind.QUERY_AWARENESS:
-            reply = None if client in self._behind else awareness_message(self.awareness.encode())
-        elif content != NOTHING:
-            self._change(content)
-        return kind, reply
+            if client not in self._behind:
+                return kind, awareness_message(self.awareness.encode())
+        else:
+            if content != NOTHING:
+                self._make_room(content)
+                self.document.integrate(content)
+            if client in self._sent:
+                self._sent[client] += 1
+                self._acknowledge.add(client)
+        return kind, None
 
-    def flush(self) -> tuple[bytes | None, bytes | None]:
-        """Store what was applied; return the messages for `synced` and for all `clients`, if any.
+    def take(self, batch: Batch) -> Flush:
+        """End the turn: return what is to be told when `batch`, which is added to, is written.
+
+        Until `stored` says that it is, this must not be called again.
 
         Raises:
-            StoreError: it could not be stored; nobody may be told of it, and the room cannot go on.
-            DamagedError: it is not sound, and the room cannot go on either.
+            StoreError: the disk failed; nobody may be told, and the room cannot go on.
+            DamagedError: what is stored is not sound, and the room cannot go on either.
         """
-        self._persist()
-        self._compact()
-        update = awareness = None
-        if self._unsent:
-            update = update_message(merge(self._unsent))
-            self._unsent = []
+        changes = self.document.commit()
+        self._storing = [*changes.updates, *changes.held]
+        if self._storing:
+            self._store.append(self._storing, self.document.state_vector, batch)
+            self._since[0] += len(self._storing)
+            self._since[1] += sum(map(len, self._storing))
+            if self._is_compaction_due():
+                self._compact(batch)
+        replies = []
+        synced, present = list(self.synced), [client for client in self.clients if client not in self._behind]
+        for client, state_vector in self._asked.items():
+            self.synced.add(client)
+            replies.append((client, step_2(self.document.difference(state_vector))))
+        self._asked = {}
+        replies += [(client, acknowledgement(self._sent[client])) for client in self._acknowledge]
+        self._acknowledge = set()
+        for client in self._falling:
+            has = self.document.state_vector() if client in self.synced else None
+            self.synced.discard(client)
+            self._behind[client] = Behind(has, self.awareness.clients())
+        self._falling = set()
+        awareness = None
         if self._moved:
             # The sender too: y-websocket's client hangs up when it hears nothing for 30 seconds, and in a
             # room of its own the echo of its own awareness is all there is to hear.
             awareness = awareness_message(self.awareness.encode(self._moved))
             self._moved = set()
-        return update, awareness
+        return Flush([update_message(update) for update in changes.updates], synced, awareness, present, replies)
+
+    def stored(self) -> None:
+        """Go on after a flush: what `take` gave is written."""
+        self._storing = []
 
     def put_behind(self, client: Hashable) -> None:
-        """Send a client that does not read no more; call it when nothing waits for a flush."""
-        if client in self._behind:
-            return
-        state_vector = self.doc.get_state() if client in self.synced else None
-        self.synced.discard(client)
-        self._behind[client] = Behind(state_vector, self.awareness.clients())
+        """Send a client that does not read no more from the next flush on."""
+        if client not in self._behind:
+            self._falling.add(client)
 
-    def catch_up(self, client: Hashable) -> list[bytes]:
-        """Return what a client missed since `put_behind`, for now that it reads again."""
-        state_vector, seen = self._behind.pop(client, Behind(None, frozenset()))
-        messages = [awareness_message(self.awareness.encode(seen | self.awareness.clients()))]
-        if state_vector is not None:
-            self._persist()
-            self.synced.add(client)
-            messages.append(step_2(difference(self.doc, state_vector)))
-        return messages
+    def catch_up(self, client: Hashable) -> bytes | None:
+        """Let a client that reads again have what it missed, with the next flush; return who is here."""
+        self._falling.discard(client)
+        behind = self._behind.pop(client, None)
+        if behind is None:
+            return None
+        if behind.state_vector is not None:
+            self._asked[client] = behind.state_vector
+        return awareness_message(self.awareness.encode(behind.seen | self.awareness.clients()))
+
+    def rest(self, batch: Batch) -> None:
+        """Prepare to leave memory: have `batch` keep what is not stored yet, and few records of it.
+
+        Raises:
+            StoreError: the disk failed; nothing was added.
+            DamagedError: what is stored is not sound.
+        """
+        self.take(batch)
+        count, size = self._since
+        if count > COMPACT_AFTER or (count > REST_AFTER and size >= self._base // 4):
+            self._compact(batch)
 
     def close(self) -> None:
-        """Store what is not stored yet and let the document go.
+        """Let the document go."""
+        self.document.close()
 
-        Raises:
-            StoreError: the disk failed.
-            DamagedError: what is not stored is not sound.
-        """
-        self._persist()
-        self._unobserve()
+    def _stored(self) -> Stored:
+        """Return what is stored, and what a batch is about to store."""
+        updates, base = self._store.stored()
+        updates = [*updates, *self._storing]
+        sizes = [len(update) for update in updates]
+        self._base = max(sizes, default=0)
+        self._since = [len(sizes), sum(sizes) - self._base]
+        return Stored(updates, base)
 
-    def _answer(self, client: Hashable, state_vector: bytes) -> bytes | None:
+    def _ask(self, client: Hashable, state_vector: bytes) -> None:
+        decode_state_vector(state_vector)
         if client in self._behind:
             # It does not read what it asks for; it gets the latest answer when it does.
-            difference(self.doc, state_vector)
             self._behind[client] = Behind(state_vector, self._behind[client].seen)
-            return None
-        self._persist()
-        update = difference(self.doc, state_vector)
-        self.synced.add(client)
-        return step_2(update)
+        else:
+            self._asked[client] = state_vector
 
-    def _change(self, update: bytes) -> None:
-        fresh, applied = len(self._fresh), len(self._applied)
-        try:
-            apply(self.doc, update)
-        except DamagedError:
-            del self._fresh[fresh:], self._applied[applied:]
-            self._rebuild(update)
-            fresh, applied = len(self._fresh), len(self._applied)
-            apply(self.doc, update)
-        if self._applied[applied:] == [update]:
-            return
-        # Not what came in: it was known in part, or part of it waits for an update that is not here yet.
-        if update not in self._waiting and waiting([update], self.doc):
-            self._hold(update)
-
-    def _hold(self, update: bytes) -> None:
-        """Keep an update that waits: it is in no state, so nothing else would keep it."""
-        self._waiting.add(update)
-        self._fresh.append(update)
-        if len(self._waiting) < self._review_at and len(update) < MAX_WAITING_SIZE:
-            return
-        self._waiting = set(waiting(self._waiting, self.doc))
-        # At twice as many again, so that the work for each stays the same however many wait.
-        self._review_at = max(REVIEW_WAITING_AT, 2 * len(self._waiting))
-        if sum(map(len, self._waiting)) > MAX_WAITING_SIZE:
-            self._waiting.discard(update)
-            self._fresh.remove(update)
-            self._rebuild(None)  # without it
-            raise MalformedError("too much waits for updates that never came")
-
-    def _rebuild(self, update: bytes | None) -> None:
-        """Build the document again from its store, after `update` damaged it, and find out whose fault it was.
-
-        An update that waited may have been the unsound one, and this one only what it waited for; then that
-        one is dropped for good.
+    def _make_room(self, update: bytes) -> None:
+        """See whether the document may grow by `update`; one that only deletes is always welcome.
 
         Raises:
-            MalformedError: it is this one; the document is as it was before.
+            FullError: it may not.
         """
-        self._unobserve()
-        self._store_fresh(lambda: build(self._fresh).get_state())
-        records = self._store.records()
-        stored = [record for _, record in records]
-        given = [] if update is None else [update]
-        try:
-            doc = build([*stored, *given])
-        except DamagedError:
-            sound = [record for record in stored if record not in self._waiting]
-            try:
-                doc = build([*sound, *given])
-            except DamagedError as error:
-                self._take(build(stored))
-                raise MalformedError(f"not a sound Yjs update: {error}") from None
-            unsound = self._unsound(doc, [*sound, *given])
-            self._waiting -= unsound
-            self._store.replace([number for number, record in records if record in unsound], [], b"\x00")
-            stored = [record for record in stored if record not in unsound]
-        self._take(build(stored))
+        size = self._base + self._since[1] + self.document.pending_size + len(update)
+        if not self._max_size or size <= self._max_size or update[0] == 0:
+            return
+        if self._since[0] or self.document.changed:
+            size = len(self.document.state()) + len(update)
+            self._must_compact = True
+        if size > self._max_size:
+            raise FullError(f"This document is full: {self._max_size} bytes are allowed.")
 
-    def _unsound(self, doc: Doc[Any], sound: list[bytes]) -> set[bytes]:
-        """Return those of the waiting updates that damage `doc`, the merge of `sound`."""
-        unsound: set[bytes] = set()
-        for held in self._waiting:
-            try:
-                apply(doc, held)
-                sound.append(held)
-            except DamagedError:
-                unsound.add(held)
-                doc = build(sound)
-            if len(unsound) > MAX_UNSOUND:
-                return set(self._waiting)  # whoever sends so many is not to be given more time
-        return unsound
+    def _is_compaction_due(self) -> bool:
+        """Return whether there are many updates, and as much again as the compacted document.
 
-    def _take(self, doc: Doc[Any]) -> None:
-        self.doc = doc
-        self._unobserve = observe(doc, self._observed)
-
-    def _observed(self, update: bytes) -> None:
-        self._fresh.append(update)
-        self._applied.append(update)
-
-    def _persist(self) -> None:
-        """Store what is fresh; from then on it may be shown."""
-        if self._applied and self._waiting:
-            self._give_again()
-        if self._fresh:
-            self._store_fresh(self.doc.get_state)
-
-    def _give_again(self) -> None:
-        """Let the document integrate what it can of what waits, now that something came."""
-        try:
-            if apply_again(self.doc, list(self._waiting)):
-                self._waiting = set(waiting(self._waiting, self.doc))
-        except DamagedError:
-            self._rebuild(None)
-
-    def _store_fresh(self, state_vector: Callable[[], bytes]) -> None:
-        # One by one, in their order: merged, a deletion and what was sound after it could not be loaded again.
-        self._store.append(self._fresh, state_vector)
-        self._since[0] += len(self._fresh)
-        self._since[1] += sum(map(len, self._fresh))
-        self._unsent += self._applied
-        self._fresh.clear()
-        self._applied.clear()
-
-    def _compact(self) -> None:
-        """Merge what is stored, once it is many updates and as much again as the merged document."""
+        What is stored is then never more than twice the compacted document and one window.
+        """
         count, size = self._since
-        if count > COMPACT_AFTER and size >= self._base:
-            records = self._store.records()
-            state = self.doc.get_update()
-            self._store.replace([number for number, _ in records], [*self._waiting, state], self.doc.get_state())
-            self._base = len(state)
-            self._since = [0, 0]
+        return self._must_compact or ((count > COMPACT_AFTER or size > COMPACT_SIZE) and size >= self._base)
+
+    def _compact(self, batch: Batch) -> None:
+        """Merge what is stored."""
+        self._base = compact(self.document, self._store, batch)
+        self._since = [0, 0]
+        self._must_compact = False

@@ -1,13 +1,27 @@
 """Rooms: the documents in memory. Loads each once, however many ask, and lets idle ones go."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import structlog
 
-from .room import Room
-from .store import MemoryYStore, StoreError
+from .document import Document
+from .room import REST_AFTER, FullError, Room
+from .store import Batch, DocumentStore, MemoryYStore, StoreError, compact
 from .store_level import Database, LevelYStore
+from .writer import Writer
 from .yjs import DamagedError
+
+TIDY_AFTER = 60.0
+"""Seconds after the start until documents that nobody opens are compacted."""
+TIDY_INTERVAL = 86_400.0
+"""Seconds until that is done again."""
+TIDY_PAUSE = 0.01
+"""Seconds between two documents, for those that are open."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -21,63 +35,147 @@ class Rooms:
 
     Args:
         database: where documents are kept, or None to keep them in memory only.
+        writer: writes to it.
+        max_rooms: documents in memory at once; 0 means no limit.
+        max_size: bytes that one document may have; 0 means no limit.
     """
 
-    def __init__(self, database: Database | None) -> None:
+    def __init__(
+        self, database: Database | None, writer: Writer | None, *, max_rooms: int = 0, max_size: int = 0
+    ) -> None:
         self.rooms: dict[str, Room] = {}
         self._database = database
-        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._writer = writer
+        self._max_rooms = max_rooms
+        self._max_size = max_size
+        self._loading = 0
+        self._idle: dict[Room, None] = {}  # rooms without clients, the one that was left first at the front
+        self._busy: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written, not to be opened
+        # One thread: documents are read with Python's lock held, and more would only keep the event loop from it.
+        self._reader = ThreadPoolExecutor(1, "reader")
 
     async def open(self, name: str) -> Room:
         """Return the room; load its document first if it is not in memory.
 
         Raises:
             LoadError: the document could not be read.
+            FullError: as many documents are in memory as may be, and all of them are in use.
         """
         while name not in self.rooms:
-            if name not in self._loading:
-                self._loading[name] = asyncio.create_task(self._load(name))
+            if name not in self._busy:
+                self._make_space()
+                self._busy[name] = asyncio.create_task(self._load(name))
             # One who gives up waiting must not take the document from the others.
-            await asyncio.shield(self._loading[name])
-        return self.rooms[name]
+            await asyncio.shield(self._busy[name])
+        room = self.rooms[name]
+        self._idle.pop(room, None)
+        return room
 
     def holds(self, room: Room) -> bool:
         """Return whether the room is in memory still, and not one that was let go."""
         return self.rooms.get(room.name) is room
 
+    def leave(self, room: Room) -> None:
+        """Note that a room has no clients any more: it may go when another one needs its place."""
+        if self.holds(room):
+            self._idle[room] = None
+
     def discard(self, room: Room) -> None:
         """Let a room go without storing anything more, because that failed."""
         if self.holds(room):
             del self.rooms[room.name]
+            self._idle.pop(room, None)
 
     def unload(self, room: Room) -> None:
-        """Let an idle room leave memory.
+        """Let an idle room leave memory; who opens it again waits until all of it is stored."""
+        if not self.holds(room) or room.clients:
+            return
+        self.discard(room)
+        batch = Batch()
+        try:
+            room.rest(batch)
+        except (StoreError, DamagedError) as error:
+            log.error("a document's last changes could not be stored", error=str(error))
+            return
+        room.close()
+        self._write(room.name, batch)
 
-        Raises:
-            StoreError: its last changes could not be stored.
-            DamagedError: they are not sound.
-        """
-        if self.holds(room) and not room.clients:
-            del self.rooms[room.name]
-            room.close()
+    async def tidy(self) -> None:
+        """Compact documents that nobody opens, now and then, for ever."""
+        await asyncio.sleep(TIDY_AFTER)
+        while self._database is not None:
+            names = self._database.crowded_names(REST_AFTER)
+            async for name in self._read_each(names):
+                if name not in self.rooms and name not in self._busy:
+                    self._busy[name] = asyncio.create_task(self._tidy(name, self._database))
+                    await asyncio.wait([self._busy[name]])
+                await asyncio.sleep(TIDY_PAUSE)
+            await asyncio.sleep(TIDY_INTERVAL)
 
-    def close(self) -> None:
-        """Store what is not stored yet, and close the database."""
+    async def close(self) -> None:
+        """Store what is not stored yet."""
         for room in list(self.rooms.values()):
-            try:
-                room.close()
-            except (StoreError, DamagedError) as error:  # the others' changes are still to be stored
-                log.error("a document's last changes could not be stored", error=str(error))
-        self.rooms.clear()
-        if self._database is not None:
-            self._database.close()
+            room.clients.clear()
+            self.unload(room)
+        while self._busy:
+            await asyncio.wait(self._busy.values())
+            await asyncio.sleep(0)
+        self._reader.shutdown()
+
+    def _make_space(self) -> None:
+        if not self._max_rooms or len(self.rooms) + self._loading < self._max_rooms:
+            return
+        if not self._idle:
+            raise FullError(f"This server has {self._max_rooms} documents open, which is all it may.")
+        self.unload(next(iter(self._idle)))
 
     async def _load(self, name: str) -> None:
+        self._loading += 1
         try:
-            store = LevelYStore(name, database=self._database) if self._database is not None else MemoryYStore()
-            self.rooms[name] = await asyncio.to_thread(Room, name, store)
+            self.rooms[name] = await self._read(lambda: Room(name, self._store(name), self._max_size))
         except (StoreError, DamagedError) as error:
             log.error("a document could not be loaded", error=str(error))
             raise LoadError(str(error)) from error
         finally:
-            del self._loading[name]
+            self._loading -= 1
+            del self._busy[name]
+
+    async def _tidy(self, name: str, database: Database) -> None:
+        def read() -> Batch:
+            batch = Batch()
+            store = LevelYStore(name, database=database)
+            compact(Document(store.stored), store, batch)
+            return batch
+
+        try:
+            batch = await self._read(read)
+        except (StoreError, DamagedError) as error:
+            log.warning("a document could not be compacted", error=str(error))
+            return
+        finally:
+            del self._busy[name]
+        self._write(name, batch)
+
+    def _write(self, name: str, batch: Batch) -> None:
+        """Write the last of a document that is not in memory; until that is done, it is busy."""
+        if not batch or self._writer is None:
+            return
+        written = self._busy[name] = asyncio.get_running_loop().create_future()
+
+        def done(error: StoreError | None) -> None:
+            if error is not None:
+                log.error("a document's last changes could not be stored", error=str(error))
+            del self._busy[name]
+            written.set_result(None)
+
+        self._writer.write(batch, done)
+
+    def _store(self, name: str) -> DocumentStore:
+        return LevelYStore(name, database=self._database) if self._database is not None else MemoryYStore()
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, read)
+
+    async def _read_each(self, values: Iterator[str]) -> AsyncIterator[str]:
+        while (value := await self._read(lambda: next(values, None))) is not None:
+            yield value

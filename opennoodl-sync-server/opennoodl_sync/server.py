@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -11,12 +12,14 @@ from .edge.application import Application
 from .edge.connection import CloseConnection, Connection, encode_frame
 from .edge.metrics import Metrics
 from .edge.service import Service
+from .flusher import Flusher
 from .protocol import NAMES, Kind, MalformedError
-from .room import Room
+from .room import Flush, FullError, Room
 from .rooms import LoadError, Rooms
 from .settings import Settings
-from .store import StoreError
+from .store import Batch, StoreError
 from .store_level import Database
+from .writer import Writer
 from .yjs import DamagedError
 
 MAX_NAME = 256
@@ -24,6 +27,8 @@ MAX_NAME = 256
 
 MAX_TURN = 100
 """Changes of one document that wait for the end of a turn: the others are not kept waiting for more."""
+MAX_TURN_SIZE = 1_048_576
+"""Bytes of them; while the disk is at work on others, who sends more is not read from."""
 RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
@@ -39,6 +44,8 @@ class Sync(Application):
         "Connect y-websocket's WebsocketProvider to this address as ws:// or wss://; the path names the room."
     )
 
+    settings: Settings
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.max_message_size = settings.max_message_size
@@ -47,18 +54,32 @@ class Sync(Application):
         self._idle = settings.room_idle_timeout / 1000
         self._directory = settings.persist_dir if settings.enable_persistence else None
         self._database: Database | None = None
-        self._scheduled: set[Room] = set()
+        self._writer: Writer | None = None
+        self._held: set[Connection] = set()  # those that are not read from until the disk has done its work
         self._retrying = False
 
     async def start(self) -> None:
         """Open the data directory."""
         if self._directory is not None:
             self._database = Database(self._directory)
-        self.rooms = Rooms(self._database)
+            self._writer = Writer(self._database, sync=self.settings.fsync)
+        self._flusher = Flusher(self._writer, self._tell, self._fail, self._release)
+        self.rooms = Rooms(
+            self._database,
+            self._writer,
+            max_rooms=self.settings.max_rooms,
+            max_size=self.settings.max_document_size,
+        )
+        self._tidying = asyncio.create_task(self.rooms.tidy())
 
     async def stop(self) -> None:
         """Store what is not stored yet, and close the data directory."""
-        self.rooms.close()
+        self._tidying.cancel()
+        await self.rooms.close()
+        if self._writer is not None and self._database is not None:
+            await self._writer.drain()
+            self._writer.close()
+            self._database.close()
 
     def refusal(self, path: str) -> str | None:
         """Refuse what cannot be a room's name; it is taken from the path as it stands, not decoded."""
@@ -68,12 +89,21 @@ class Sync(Application):
 
     async def open(self, connection: Connection) -> None:
         """Load the room if need be, and let the client in."""
+        assert connection.request is not None
+        acknowledge = "true" in parse_qs(connection.request.path.partition("?")[2]).get("ack", ())
+        if acknowledge and self._writer is None:
+            raise CloseConnection(1008, "Nothing is stored here, so nothing can be acknowledged: leave out ack=true.")
         try:
             room = await self.rooms.open(connection.path[1:])
         except LoadError:
             raise CloseConnection(1011, "This document could not be loaded.") from None
+        except FullError as full:
+            raise CloseConnection(1013, str(full)) from None
+        most = self.settings.max_room_size
+        if most and len(room.clients) >= most:
+            raise CloseConnection(1013, f"This room is full: {most} clients are allowed.")
         connection.client = room
-        for message in room.join(connection):
+        for message in room.join(connection, acknowledge=acknowledge):
             self._reply(connection, message)
 
     def receive(self, connection: Connection, message: bytes, text: bool) -> None:
@@ -88,6 +118,8 @@ class Sync(Application):
             self.metrics.received["invalid"] += 1
             log.debug("refused", error=str(error))
             raise CloseConnection(1003, f"Not a valid message: {error}") from None
+        except FullError as full:
+            raise CloseConnection(1009, str(full)) from None
         except (StoreError, DamagedError) as error:
             self._fail(room, error)
             return
@@ -95,10 +127,13 @@ class Sync(Application):
         self.updates += kind in (Kind.STEP_2, Kind.UPDATE)
         if reply is not None:
             self._reply(connection, reply)
-        if room.unflushed >= MAX_TURN:
-            self._flush(room)
-        else:
-            self._schedule(room)
+        self._flusher.schedule(room)
+        document = room.document
+        if document.pending >= MAX_TURN or document.pending_size >= MAX_TURN_SIZE:
+            self._flusher.flush(room)
+            if document.pending_size >= MAX_TURN_SIZE:
+                self._held.add(connection)
+                connection.transport.pause_reading()
 
     def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""
@@ -109,25 +144,26 @@ class Sync(Application):
     def slow(self, connection: Connection) -> None:
         """Leave a client that does not read out of the updates, from a state on that is known."""
         room: Room = connection.client
-        self._flush(room)
         room.put_behind(connection)
+        self._flusher.flush(room)
 
     def drained(self, connection: Connection) -> None:
         """Bring a client that was left out up to date."""
         room: Room = connection.client
-        try:
-            for message in room.catch_up(connection):
-                self._reply(connection, message)
-        except (StoreError, DamagedError) as error:
-            self._fail(room, error)
+        present = room.catch_up(connection)
+        if present is not None:
+            self._reply(connection, present)
+        self._flusher.schedule(room)
 
     def close(self, connection: Connection) -> None:
         """Take the client out of its room; the others learn at once that it is gone."""
         room: Room = connection.client
         room.leave(connection)
-        self._schedule(room)
+        self._held.discard(connection)
+        self._flusher.schedule(room)
         if not room.clients:
-            asyncio.get_running_loop().call_later(self._idle, self._unload, room)
+            self.rooms.leave(room)
+            asyncio.get_running_loop().call_later(self._idle, self.rooms.unload, room)
 
     def failure(self) -> str | None:
         """Return why documents cannot be stored, if the last attempt failed."""
@@ -143,32 +179,27 @@ class Sync(Application):
             }
         }
 
-    def _schedule(self, room: Room) -> None:
-        """Flush at the end of this turn of the event loop, once for all that happens in it."""
-        if room.dirty and room not in self._scheduled and self.rooms.holds(room):
-            self._scheduled.add(room)
-            asyncio.get_running_loop().call_soon(self._flush, room)
+    def _tell(self, room: Room, flush: Flush) -> None:
+        """Send what a flush gave, now that it is stored."""
+        for update in flush.updates:
+            self._send(flush.synced, update, "update")
+        if flush.awareness is not None:
+            self._send(flush.present, flush.awareness, "awareness")
+        for connection, message in cast("list[tuple[Connection, bytes]]", flush.replies):
+            self._reply(connection, message)
 
-    def _flush(self, room: Room) -> None:
-        self._scheduled.discard(room)
-        if not self.rooms.holds(room):
-            return
-        try:
-            update, awareness = room.flush()
-        except (StoreError, DamagedError) as error:
-            self._fail(room, error)
-            return
-        if update is not None:
-            self._send(room.synced, update, "update")
-        if awareness is not None:
-            everybody = cast("set[Connection]", room.clients)
-            self._send({connection for connection in everybody if not connection.slow}, awareness, "awareness")
-
-    def _send(self, to: set[Any], message: bytes, name: str) -> None:
+    def _send(self, to: list[Any], message: bytes, name: str) -> None:
         frame = encode_frame(message, text=False)
         self.metrics.sent[name] += len(to)
-        for connection in tuple(to):
+        for connection in to:
             connection.write(frame)
+
+    def _release(self) -> None:
+        """Read on from those that were kept waiting for the disk."""
+        held, self._held = self._held, set()
+        for connection in held:
+            if not connection.transport.is_closing():
+                connection.transport.resume_reading()
 
     def _reply(self, connection: Connection, message: bytes) -> None:
         self.metrics.sent["reply"] += 1
@@ -178,26 +209,22 @@ class Sync(Application):
         """Drop a room that cannot be stored: its clients keep their work, come back, and bring it again."""
         log.error("a document could not be kept", error=str(error), clients=len(room.clients))
         self.rooms.discard(room)
+        self._flusher.discard(room)
         for connection in tuple(cast("set[Connection]", room.clients)):
             connection.end(1011, "This document cannot be kept right now. Connect again.")
-        if self._database is not None and self._database.failure and not self._retrying:
+        if self._writer is not None and self.failure() is not None and not self._retrying:
             self._retrying = True
-            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, self._database)
+            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, self._writer)
 
-    def _retry(self, database: Database) -> None:
+    def _retry(self, writer: Writer) -> None:
         """Find out whether a disk that failed works again, also when nobody writes."""
-        self._retrying = False
-        try:
-            database.write(())
-        except StoreError:
-            self._retrying = True
-            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, database)
 
-    def _unload(self, room: Room) -> None:
-        try:
-            self.rooms.unload(room)
-        except (StoreError, DamagedError) as error:
-            self._fail(room, error)
+        def done(error: StoreError | None) -> None:
+            self._retrying = error is not None
+            if error is not None:
+                asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, writer)
+
+        writer.write(Batch(), done)
 
     def _families(self) -> list[Metric]:
         return [

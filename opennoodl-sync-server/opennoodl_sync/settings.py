@@ -17,6 +17,31 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     enable_persistence: Annotated[
         bool, Meta(description="Whether documents are kept on disk; if not, a document that nobody opens is gone.")
     ] = True
+    fsync: Annotated[
+        bool,
+        Meta(
+            description="Whether a change is on the disk itself before it is shown and acknowledged, safe from power "
+            "cuts; if not, it is with the operating system, safe from the end of this process."
+        ),
+    ] = False
+    max_rooms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Documents in memory at once. Beyond them the one that was left first makes place; if all are "
+            "in use, one more is refused with 1013. 0 means no limit.",
+        ),
+    ] = 5_000
+    max_room_size: Annotated[
+        int, Meta(ge=0, description="Clients in one room; one more is refused with 1013. 0 means no limit.")
+    ] = 500
+    max_document_size: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes of a document; who makes it larger is closed with 1009. 0 means no limit.",
+        ),
+    ] = 67_108_864
     room_idle_timeout: Annotated[
         int, Meta(ge=0, description="Milliseconds that a room stays in memory after its last client has left.")
     ] = 30_000
@@ -40,3 +65,18 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             "to date with one message when it has read them. 0 means no limit.",
         ),
     ] = 1_048_576
+    webhook_url: Annotated[
+        str,
+        Meta(description="An http:// or https:// URL that is told which documents changed. Empty for none."),
+    ] = ""
+    webhook_secret: Annotated[
+        str, Meta(description="What signs these posts, in 16 characters or more; needed with `WEBHOOK_URL`.")
+    ] = ""
+    webhook_debounce: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Milliseconds that a document must be at rest before its change is posted; one under "
+            "constant change is posted at least every ten times that.",
+        ),
+    ] = 2_000

@@ -1,17 +1,39 @@
 """The store: where a document's updates are kept. Here, what every store does; and the one in memory."""
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
 
-from pycrdt import Doc
 from pycrdt.store import BaseYStore
 
-from .yjs import build, waiting
+from .document import Document, Stored
 
 
 class StoreError(Exception):
     """The disk did not do what it was asked; the text says what the store said."""
+
+
+class Batch:
+    """What is to be written in one step: all of it or nothing.
+
+    Attributes:
+        puts: keys and values to write.
+        deletes: keys to delete.
+    """
+
+    def __init__(self) -> None:
+        self.puts: list[tuple[bytes, bytes]] = []
+        self.deletes: list[bytes] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.puts or self.deletes)
+
+
+class Record(NamedTuple):
+    """One update that is kept, by its number."""
+
+    number: int
+    update: bytes
 
 
 class DocumentStore(BaseYStore):
@@ -24,28 +46,45 @@ class DocumentStore(BaseYStore):
     metadata_callback = None
 
     @abstractmethod
-    def records(self) -> list[tuple[int, bytes]]:
-        """Return number and update of everything that is kept.
+    def records(self) -> list[Record]:
+        """Return everything that is kept, in order.
 
         Raises:
             StoreError: the disk failed, or the data is damaged.
         """
 
     @abstractmethod
-    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes]) -> None:
-        """Keep `updates`, all or none; they survive the end of this process when it returns.
+    def stored(self) -> Stored:
+        """Return everything that is kept, as a `Document` is built from it.
+
+        Raises:
+            StoreError: the disk failed, or the data is damaged.
+        """
+
+    @abstractmethod
+    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
+        """Have `batch` keep `updates`; they survive the end of this process when it is written.
 
         Args:
             updates: in their order.
             state_vector: returns that of the document with them, should the store need it.
+            batch: is added to.
 
         Raises:
-            StoreError: the disk failed; nothing was kept.
+            StoreError: the disk failed; nothing was added.
         """
 
     @abstractmethod
-    def replace(self, numbers: Iterable[int], updates: Sequence[bytes], state_vector: bytes) -> None:
-        """Keep `updates` in place of the records `numbers`, in one step.
+    def replace(self, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
+        """Have `batch` keep `updates` in place of all that is kept; the last one is the whole document.
+
+        Raises:
+            StoreError: the disk failed; nothing was added.
+        """
+
+    @abstractmethod
+    def commit(self, batch: Batch) -> None:
+        """Write a batch.
 
         Raises:
             StoreError: the disk failed; everything is as before.
@@ -53,46 +92,55 @@ class DocumentStore(BaseYStore):
 
     async def write(self, data: bytes) -> None:
         """Append one update."""
-        self.append([data], build([data]).get_state)
+        batch = Batch()
+        self.append([data], Document(lambda: Stored([data])).state_vector, batch)
+        self.commit(batch)
 
     async def read(self) -> AsyncIterator[tuple[bytes, bytes, float]]:
         """Yield every update; neither metadata nor a time is kept, so they are empty and zero."""
-        for _, update in self.records():
-            yield update, b"", 0.0
+        for record in self.records():
+            yield record.update, b"", 0.0
 
-    def compact(self, doc: Doc[Any], records: Sequence[tuple[int, bytes]]) -> int:
-        """Replace `records`, of which `doc` is the merge, with its state and what still waits.
 
-        Returns:
-            how many records there are now.
+def compact(document: Document, store: DocumentStore, batch: Batch) -> int:
+    """Have `batch` keep a document's state and what still waits in place of all that is kept of it.
 
-        Raises:
-            StoreError: the disk failed; everything is as before.
-        """
-        kept = waiting((update for _, update in records), doc)
-        self.replace([number for number, _ in records], [*kept, doc.get_update()], doc.get_state())
-        return len(kept) + 1
+    Returns:
+        the bytes of the state.
+
+    Raises:
+        StoreError: the disk failed; nothing was added.
+    """
+    updates = document.whole()
+    store.replace(updates, document.state_vector(), batch)
+    return len(updates[-1])
 
 
 class MemoryYStore(DocumentStore):
-    """Keeps updates in memory, for servers without persistence."""
+    """Keeps updates in memory, for servers without persistence: what a batch is given is kept at once."""
 
     def __init__(self, path: str = "", metadata_callback: Any = None, log: Any = None) -> None:
         self._records: dict[int, bytes] = {}
         self._next = 0
 
-    def records(self) -> list[tuple[int, bytes]]:
-        """Return number and update of everything that is kept."""
-        return list(self._records.items())
+    def records(self) -> list[Record]:
+        """Return everything that is kept, in order."""
+        return [Record(*record) for record in self._records.items()]
 
-    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes]) -> None:
+    def stored(self) -> Stored:
+        """Return everything that is kept."""
+        return Stored(list(self._records.values()))
+
+    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
         """Keep `updates`."""
         for update in updates:
             self._records[self._next] = update
             self._next += 1
 
-    def replace(self, numbers: Iterable[int], updates: Sequence[bytes], state_vector: bytes) -> None:
-        """Keep `updates` in place of the records `numbers`."""
-        self.append(updates, lambda: state_vector)
-        for number in numbers:
-            del self._records[number]
+    def replace(self, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
+        """Keep `updates` in place of all that is kept."""
+        self._records.clear()
+        self.append(updates, lambda: state_vector, batch)
+
+    def commit(self, batch: Batch) -> None:
+        """Do nothing: it is kept already."""

@@ -12,15 +12,18 @@ Keys are concatenated elements: a string is ``00``, its byte length as a varuint
 Source of the format: y-leveldb 0.1.2, ``src/y-leveldb.js``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import plyvel
 
+from .document import Stored
 from .edge.application import StartError
-from .protocol import read_bytes, read_varuint, write_bytes, write_varuint
-from .store import DocumentStore, StoreError
+from .protocol import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
+from .store import Batch, DocumentStore, Record, StoreError
 from .yjs import decode_state_vector
 
 LAST = 0xFFFFFFFF
@@ -42,6 +45,7 @@ class Database:
     def __init__(self, path: str) -> None:
         self.failure: str | None = None
         self._path = path
+        self._lock = threading.Lock()  # is held while somebody reads: the database must not be closed then
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
             # LevelDB would make a new database over what is left of one that lost its CURRENT file.
@@ -63,12 +67,25 @@ class Database:
         """Yield the names of all documents that have updates, listed or not."""
         prefix = _key("v1")
         at = prefix
-        while (key := next(self._db.iterator(start=at, include_value=False), b"")).startswith(prefix):
+        while True:
+            with self._lock, self._db.iterator(start=at, include_value=False) as keys:
+                key = next(keys, b"")
+            if not key.startswith(prefix):
+                return
             _, end = read_bytes(key, len(prefix) + 1)
             name = key[len(prefix) : end]
             if key.startswith(prefix + name + _key("update")):
                 yield read_bytes(key, len(prefix) + 1)[0].decode()
             at = prefix + name + b"\xff"  # behind every record of this document
+
+    def crowded_names(self, records: int) -> Iterator[str]:
+        """Yield the names of all documents that have more than `records` updates."""
+        for name in self.stored_names():
+            prefix = _key("v1", name, "update")
+            with self._lock, self._db.iterator(prefix=prefix, include_value=False) as keys:
+                first = int.from_bytes(next(keys, _number(0))[-4:], "big")
+            if self.count(prefix) - first > records:
+                yield name
 
     def delete(self, name: str) -> None:
         """Delete everything that is stored under a name, others' metadata included.
@@ -76,7 +93,9 @@ class Database:
         Raises:
             StoreError: the disk failed; everything is as before.
         """
-        self.write([], [_key("v1_sv", name), *self._db.iterator(prefix=_key("v1", name), include_value=False)])
+        batch = Batch()
+        batch.deletes = [_key("v1_sv", name), *self._db.iterator(prefix=_key("v1", name), include_value=False)]
+        self.write(batch)
 
     def shrink(self) -> None:
         """Give the space of what was deleted back to the disk; it may take a while."""
@@ -89,20 +108,22 @@ class Database:
             StoreError: the disk failed, or the data is damaged.
         """
         try:
-            value: bytes | None = self._db.get(key)
+            with self._lock:
+                value: bytes | None = self._db.get(key)
         except (plyvel.Error, OSError) as error:
             raise StoreError(_sentence(error)) from error
         return value
 
-    def read(self, prefix: bytes) -> list[tuple[int, bytes]]:
-        """Return number and content of every update below `prefix`, in order.
+    def read(self, prefix: bytes) -> list[Record]:
+        """Return every update below `prefix`, in order.
 
         Raises:
             StoreError: the disk failed, or the data is damaged.
         """
         try:
-            with self._db.iterator(start=prefix + _number(0), stop=prefix + _number(LAST)) as records:
-                return [(int.from_bytes(key[-4:], "big"), update) for key, update in records]
+            start, stop = prefix + _number(0), prefix + _number(LAST)
+            with self._lock, self._db.iterator(start=start, stop=stop) as records:
+                return [Record(int.from_bytes(key[-4:], "big"), update) for key, update in records]
         except (plyvel.Error, OSError, RuntimeError) as error:
             raise StoreError(_sentence(error)) from error
 
@@ -113,32 +134,48 @@ class Database:
             StoreError: the disk failed, or the data is damaged.
         """
         try:
-            with self._db.iterator(prefix=prefix, reverse=True, include_value=False) as keys:
+            with self._lock, self._db.iterator(prefix=prefix, reverse=True, include_value=False) as keys:
                 last = next(keys, None)
         except (plyvel.Error, OSError, RuntimeError) as error:
             raise StoreError(_sentence(error)) from error
         return 0 if last is None else int.from_bytes(last[-4:], "big") + 1
 
-    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = ()) -> None:
+    def write(self, batch: Batch, *, sync: bool = False) -> None:
         """Write and delete records in one batch: all of it or nothing.
+
+        Args:
+            batch: what to write.
+            sync: whether it survives a power cut when this returns, and not only the end of this process.
 
         Raises:
             StoreError: the disk failed. `failure` says so until a write succeeds.
         """
         try:
             if self.failure is not None:
-                # LevelDB goes on in a log that is torn where the write failed, and would not read on from there.
-                self._db.close()
-                self._db = plyvel.DB(self._path)
-            with self._db.write_batch(transaction=True) as batch:
-                for key, value in puts:
-                    batch.put(key, value)
-                for key in deletes:
-                    batch.delete(key)
+                self._reopen()
+            with self._db.write_batch(transaction=True, sync=sync) as records:
+                for key, value in batch.puts:
+                    records.put(key, value)
+                for key in batch.deletes:
+                    records.delete(key)
         except (plyvel.Error, OSError, RuntimeError) as error:
             self.failure = "Documents cannot be written to disk."
             raise StoreError(_sentence(error)) from error
         self.failure = None
+
+    def _reopen(self) -> None:
+        """Open LevelDB anew: it goes on in a log that is torn where a write failed, and would not read on from there.
+
+        Raises:
+            plyvel.Error: that failed, or somebody is reading in another thread: the next write tries again.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise plyvel.Error("the disk had failed and is still being read")
+        try:
+            self._db.close()
+            self._db = plyvel.DB(self._path)
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Close the directory; another process may then hold it."""
@@ -158,43 +195,66 @@ class LevelYStore(DocumentStore):
         self._prefix = _key("v1", path, "update")
         self._state_vector_key = _key("v1_sv", path)
         self._next: int | None = None
+        self._numbers: set[int] = set()  # of the records that are there, or will be when a batch is written
 
-    def records(self) -> list[tuple[int, bytes]]:
-        """Return number and update of everything that is kept; what is appended later comes behind it."""
+    def records(self) -> list[Record]:
+        """Return everything that is kept; what is appended later comes behind it."""
         records = self._database.read(self._prefix)
-        self._next = records[-1][0] + 1 if records else 0
+        # A batch that is not written yet may have gone further.
+        self._next = max(self._next or 0, records[-1].number + 1 if records else 0)
+        self._numbers.update(record.number for record in records)
         return records
 
-    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes]) -> None:
-        """Keep `updates` in one batch, with the state vector if they are the first."""
-        first = self._first()
-        puts = self._numbered(first, updates)
-        if first == 0:
-            puts.append(self._state_vector(0, state_vector()))
-        self._database.write(puts)
-        self._next = first + len(updates)
+    def stored(self) -> Stored:
+        """Return everything that is kept, and which record the state vector is of."""
+        records = self.records()
+        clock, state_vector = self._state_vector() or (-1, b"")
+        at = bisect(records, clock, key=lambda record: record.number) - 1
+        base = (at, state_vector) if at >= 0 and records[at].number == clock else None
+        return Stored([update for _, update in records], base)
 
-    def replace(self, numbers: Iterable[int], updates: Sequence[bytes], state_vector: bytes) -> None:
-        """Keep `updates` in place of the records `numbers`, and the state vector with them, in one batch."""
+    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
+        """Have `batch` keep `updates`, and the state vector if they are the first."""
         first = self._first()
-        puts = self._numbered(first, updates)
-        puts.append(self._state_vector(first + len(updates) - 1, state_vector))
-        self._database.write(puts, [self._prefix + _number(number) for number in numbers])
-        self._next = first + len(updates)
+        batch.puts += self._numbered(first, updates)
+        if first == 0:
+            batch.puts.append(self._put_state_vector(0, state_vector()))
+
+    def replace(self, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
+        """Have `batch` keep `updates` in place of all that was read and appended, and the state vector with them."""
+        numbers, self._numbers = self._numbers, set()
+        batch.deletes += [self._prefix + _number(number) for number in numbers]
+        first = self._first()
+        batch.puts += self._numbered(first, updates)
+        batch.puts.append(self._put_state_vector(first + len(updates) - 1, state_vector))
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch."""
+        self._database.write(batch)
 
     def stale_state_vector(self, state_vector: bytes) -> bool:
         """Return whether readers would trust a stored state vector that is not `state_vector`.
 
         They do if its clock is the last update's; call it after `records`.
         """
+        record = self._state_vector()
+        # The order of clients in a state vector is free.
+        return (
+            record is not None
+            and record[0] == self._first() - 1
+            and decode_state_vector(record[1]) != decode_state_vector(state_vector)
+        )
+
+    def _state_vector(self) -> tuple[int, bytes] | None:
+        """Return the stored state vector and the number of the record it is of."""
         record = self._database.get(self._state_vector_key)
         if record is None:
-            return False
-        clock, at = read_varuint(record, 0)
-        # The order of clients in a state vector is free.
-        return clock == self._first() - 1 and decode_state_vector(read_bytes(record, at)[0]) != decode_state_vector(
-            state_vector
-        )
+            return None
+        try:
+            clock, at = read_varuint(record, 0)
+            return clock, read_bytes(record, at)[0]
+        except MalformedError as error:
+            raise StoreError(f"the state vector record is damaged: {error}") from None
 
     def _first(self) -> int:
         """Return the number for the next update."""
@@ -203,9 +263,11 @@ class LevelYStore(DocumentStore):
         return self._next
 
     def _numbered(self, first: int, updates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        self._next = first + len(updates)
+        self._numbers.update(range(first, self._next))
         return [(self._prefix + _number(first + i), update) for i, update in enumerate(updates)]
 
-    def _state_vector(self, clock: int, state_vector: bytes) -> tuple[bytes, bytes]:
+    def _put_state_vector(self, clock: int, state_vector: bytes) -> tuple[bytes, bytes]:
         return self._state_vector_key, write_varuint(clock) + write_bytes(state_vector)
 
 

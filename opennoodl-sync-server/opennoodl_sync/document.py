@@ -1,0 +1,279 @@
+"""A document: integrates what anybody sends, in any order, and says what changed. Knows no room and no disk.
+
+What comes between two commits is one transaction: yrs then integrates faster, and gives one update of all of it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import structlog
+from pycrdt import Doc, Transaction
+
+from .protocol import MalformedError
+from .update import split
+from .waiting import Waiting
+from .yjs import (
+    DamagedError,
+    apply,
+    begin,
+    commit,
+    decode_state_vector,
+    difference,
+    observe,
+    state_vector_of,
+)
+
+MAX_WAITING_SIZE = 4_194_304
+"""Bytes of updates that wait for others; a client that goes on sending more is refused."""
+
+MAX_UNSOUND = 10
+"""Updates that are found to be unsound one by one."""
+
+MARK = b"\x00waits"
+"""Ends an update that waits where it is stored. Yjs ignores what follows an update's end."""
+
+log = structlog.get_logger()
+
+
+class Stored(NamedTuple):
+    """What is kept of a document.
+
+    Attributes:
+        updates: in the order of their coming.
+        base: which of them is a whole document by itself, and that document's state vector, if there is one.
+    """
+
+    updates: Sequence[bytes]
+    base: tuple[int, bytes] | None = None
+
+
+class Changes(NamedTuple):
+    """What a commit gave.
+
+    Attributes:
+        updates: what changed the document.
+        held: updates that wait for others, marked as such: they are in no state, so nothing else would keep them.
+    """
+
+    updates: list[bytes]
+    held: list[bytes]
+
+
+class Document:
+    """One Yjs document.
+
+    Args:
+        stored: returns everything that this document gave and was given to keep; called now, and again
+            whenever the document has to be built anew.
+
+    Attributes:
+        waiting: updates of which a part waits for others.
+        pending_size: bytes of what was integrated and held since the last commit.
+
+    Raises:
+        DamagedError: what is stored is not sound.
+    """
+
+    def __init__(self, stored: Callable[[], Stored]) -> None:
+        self._stored = stored
+        self._transaction: Transaction | None = None
+        self._given: list[bytes] = []  # what was integrated since the last commit
+        self.pending_size = 0
+        self._updates: list[bytes] = []
+        self._held: list[bytes] = []
+        self._unsound: set[bytes] = set()  # updates that waited, and damage the document
+        self._clocks: dict[int, int]
+        self._load()
+
+    @property
+    def changed(self) -> bool:
+        """Whether `commit` has something to give."""
+        return bool(self._given or self._updates or self._held)
+
+    @property
+    def pending(self) -> int:
+        """How many updates wait for the commit."""
+        return len(self._given) + len(self._held)
+
+    def integrate(self, update: bytes) -> None:
+        """Integrate an update as far as it can be, and keep what has to wait for others.
+
+        Raises:
+            MalformedError: it is not sound; the document goes on without it.
+        """
+        self.pending_size += len(update)
+        clocks = self._take_in(update)
+        # What waited for this may be what more waits for.
+        while clocks and len(self.waiting):
+            arrived: dict[int, int] = {}
+            for held in self.waiting.take(clocks):
+                try:
+                    arrived |= self._take_in(held, known=True)
+                except MalformedError as error:
+                    log.warning("an update that had waited is not sound and was dropped", error=str(error))
+            clocks = arrived
+
+    def commit(self) -> Changes:
+        """Return what changed since the last time."""
+        self._end()
+        changes = Changes(self._updates, [held + MARK for held in self._held])
+        self._updates, self._held = [], []
+        self.pending_size = 0
+        return changes
+
+    def state_vector(self) -> bytes:
+        """Return how much of every client is known, encoded."""
+        self._end()
+        return self._doc.get_state()
+
+    def state(self) -> bytes:
+        """Return the document as one update; what waits is not in it."""
+        self._end()
+        return self._doc.get_update()
+
+    def difference(self, state_vector: bytes) -> bytes:
+        """Return the update that brings a document at `state_vector` to where this one is.
+
+        Raises:
+            MalformedError: this is not a state vector.
+        """
+        self._end()
+        return difference(self._doc, state_vector)
+
+    def whole(self) -> list[bytes]:
+        """Return updates that are all of this document: what waits, marked as such, and then its state."""
+        return [*(update + MARK for update in self.waiting), self.state()]
+
+    def close(self) -> None:
+        """Let the document go; what is not committed is lost."""
+        self._unobserve()
+        if self._transaction is not None:
+            transaction, self._transaction = self._transaction, None
+            commit(transaction)
+
+    def _take_in(self, update: bytes, *, known: bool = False) -> Mapping[int, int]:
+        """Integrate what can be and keep the rest; return the clocks of what was new.
+
+        Args:
+            update: from outside.
+            known: whether it is stored already.
+        """
+        ready, clocks, rest, needs = split(update, self._clocks)
+        if ready is not None:
+            if self._transaction is None:
+                self._transaction = begin(self._doc)
+            self._given.append(ready)
+            try:
+                apply(self._doc, ready)
+            except MalformedError:
+                self._given.pop()
+                raise
+            except DamagedError as error:
+                if ready in self._repair():
+                    raise MalformedError(f"not a sound Yjs update: {error}") from None
+            self._clocks.update(clocks)
+        if rest is not None and rest not in self.waiting:
+            if self.waiting.size + len(rest) > MAX_WAITING_SIZE:
+                raise MalformedError("too much waits for updates that never came")
+            self.waiting.add(rest, needs)
+            if not known:
+                self._held.append(rest)
+        return clocks
+
+    def _end(self) -> None:
+        """End the transaction, if there is one; its update is with `_updates` then."""
+        if self._transaction is None:
+            return
+        transaction, self._transaction = self._transaction, None
+        try:
+            commit(transaction)
+        except DamagedError as error:
+            log.warning("updates are not sound and were dropped", error=str(error), updates=len(self._repair()))
+        self._given = []
+
+    def _repair(self) -> list[bytes]:
+        """Build the document again after something damaged it; return what of `_given` that was.
+
+        Each is now a transaction of its own, so that one that is sound is not lost with another.
+        """
+        given, self._given = self._given, []
+        self._forget()
+        self._load()
+        unsound = []
+        for update in given:
+            try:
+                apply(self._doc, update)
+            except (DamagedError, MalformedError):
+                unsound.append(update)
+                self._forget()
+                self._load()
+        self._clocks = decode_state_vector(self._doc.get_state())
+        return unsound
+
+    def _forget(self) -> None:
+        """Let go of a damaged document; what its transaction says to that is of no use."""
+        self._unobserve()
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            try:
+                commit(transaction)
+            except DamagedError:
+                log.debug("a damaged document failed once more")
+
+    def _load(self) -> None:
+        """Build the document from everything that is stored, and what was committed since."""
+        updates, base = self._stored()
+        self._doc: Doc[Any] = Doc()
+        self._clocks = {}
+        self.waiting = Waiting()
+        try:
+            if base is not None and state_vector_of(updates[base[0]]) == decode_state_vector(base[1]):
+                # The server wrote it: to read it here once more would only take time.
+                number = base[0]
+                apply(self._doc, updates[number])
+                self._clocks = decode_state_vector(self._doc.get_state())
+                updates = [*updates[:number], *updates[number + 1 :]]
+            for update in [*updates, *self._updates]:
+                if not update.endswith(MARK):
+                    self._load_one(update)
+        except MalformedError as error:
+            raise DamagedError(str(error)) from None
+        if self._load_waiting(
+            [*(update.removesuffix(MARK) for update in updates if update.endswith(MARK)), *self._held]
+        ):
+            self._unobserve = observe(self._doc, self._observed)
+        else:
+            self._load()
+
+    def _load_one(self, update: bytes) -> None:
+        ready, clocks, rest, needs = split(update, self._clocks)
+        if ready is not None:
+            apply(self._doc, ready)
+            self._clocks.update(clocks)
+        if rest is not None:
+            self.waiting.add(rest, needs)
+
+    def _load_waiting(self, updates: Sequence[bytes]) -> bool:
+        """Integrate what waited and need not any more; return whether the document is still sound.
+
+        An update is kept when it comes, and only found to be unsound when what it waited for has come: nobody
+        ever saw it, and it must not cost the document.
+        """
+        updates = [*updates, *self.waiting.take(self._clocks)]
+        while updates:
+            for update in updates:
+                if update in self._unsound:
+                    continue
+                try:
+                    self._load_one(update)
+                except (DamagedError, MalformedError) as error:
+                    log.warning("an update that had waited is not sound and was left out", error=str(error))
+                    self._unsound.add(update)
+                    if len(self._unsound) > MAX_UNSOUND:  # whoever sends so many is not to be given more time
+                        self._unsound.update(updates, self.waiting)
+                    return False
+            updates = self.waiting.take(self._clocks)
+        return True
+
+    def _observed(self, update: bytes) -> None:
+        self._updates.append(update)
