@@ -10,7 +10,7 @@ import structlog
 from pycrdt import Doc, Transaction
 
 from .protocol import MalformedError
-from .update import split
+from .split import split
 from .waiting import Waiting
 from .yjs import (
     DamagedError,

@@ -29,6 +29,7 @@ class Kind(IntEnum):
 NAMES = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
 """What documentation and metrics call a kind."""
 
+STEPS = (Kind.STEP_1, Kind.STEP_2, Kind.UPDATE)
 SYNC, AWARENESS, QUERY_AWARENESS = 0, 1, 3  # 2 is the server's refusal, which no client sends
 
 
@@ -38,12 +39,22 @@ def read_varuint(data: bytes, at: int) -> tuple[int, int]:
     Raises:
         MalformedError: the data ends within it, or it is larger than lib0 reads.
     """
-    number = shift = 0
     try:
+        number = data[at]
+        at += 1
+        if number < 0x80:
+            return number, at
+        byte = data[at]
+        at += 1
+        number += (byte << 7) - 0x80
+        if byte < 0x80:
+            return number, at
+        number -= 0x80 << 7
+        shift = 14
         while True:
             byte = data[at]
             at += 1
-            number |= (byte & 0x7F) << shift
+            number += (byte & 0x7F) << shift
             if byte < 0x80:
                 break
             shift += 7
@@ -99,7 +110,7 @@ def parse(message: bytes) -> tuple[Kind, bytes]:
         step, at = read_varuint(message, at)
         if step > Kind.UPDATE:
             raise MalformedError(f"there is no sync message {step}; 0, 1 and 2 are known")
-        return Kind(step), read_bytes(message, at)[0]
+        return STEPS[step], read_bytes(message, at)[0]
     if kind == AWARENESS:
         return Kind.AWARENESS, read_bytes(message, at)[0]
     if kind == QUERY_AWARENESS:

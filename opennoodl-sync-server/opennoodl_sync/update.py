@@ -1,28 +1,28 @@
 """Yjs updates (format 1), read far enough to know what is sound and what it needs.
 
 A server integrates what strangers send. What reaches the document has passed this reader: it is complete,
-every string is UTF-8, no number is out of range, and everything that it builds upon is there already. Yjs
-allows an update to come before what it builds upon, and keeps it until that comes; here the room keeps it,
-because yrs 0.28 integrates only some of what waits in it, has no way to ask what that is, and fails on
-crafted updates that do.
+every string is UTF-8, and no number is out of range.
 
 Source of the format: yjs 13, ``src/utils/encoding.js``, ``src/structs/*.js`` and ``DeleteSet.js``; lib0,
 ``decoding.js``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from .protocol import MalformedError, read_bytes, read_varuint, write_varuint
+from .protocol import MalformedError, read_bytes, read_varuint
 
 NOTHING = b"\x00\x00"
 """The update that changes nothing."""
 
 MAX_CLOCK = 2**32 - 1
-MAX_DEPTH = 100
-"""Levels of plain values within each other; JSON in yrs ends at 128."""
+MAX_CLIENTS = 4096
+"""Clients that are remembered as they are written."""
+MAX_DEPTH = 500
+"""Levels of plain values within each other."""
 
 GC, DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, DOC, SKIP = range(11)
+NO_ITEM = frozenset((GC, SKIP))
 ORIGIN, RIGHT_ORIGIN, PARENT_KEY, CONTENT = 0x80, 0x40, 0x20, 0x1F
 XML_ELEMENT, XML_HOOK, LAST_TYPE = 3, 5, 6
 
@@ -62,219 +62,94 @@ class Update(NamedTuple):
     deletions: list[tuple[int, int, int]]
 
 
-class Split(NamedTuple):
-    """An update against a document.
-
-    Attributes:
-        ready: what the document can integrate now; None if that is nothing.
-        clocks: for every client of `ready`, the clock behind its last element then.
-        rest: what has to wait; None if that is nothing.
-        needs: elements that the rest waits for: when none of them has come, it need not be looked at again.
-    """
-
-    ready: bytes | None
-    clocks: dict[int, int]
-    rest: bytes | None
-    needs: tuple[Id, ...]
-
-
-def split(data: bytes, known: Mapping[int, int]) -> Split:
-    """Split an update into what a document can integrate now and what has to wait.
-
-    Args:
-        data: the update.
-        known: the document's state vector.
-
-    Raises:
-        MalformedError: this is not an update.
-    """
-    update = read(data)
-    clocks = _advance(update, known)
-    if clocks is not None:
-        return Split(data if clocks or update.deletions else None, clocks, None, ())
-    return _take_apart(update, known)
-
-
-def _advance(update: Update, known: Mapping[int, int]) -> dict[int, int] | None:
-    """Return the clocks that change if all of `update` can be integrated, section by section; else None."""
-    clocks: dict[int, int] = {}
-    for client, _, parts in update.sections:
-        if not parts:
-            return None  # yrs fails on such a section; it is left out of what is put together anew
-        clock = known.get(client, 0)
-        for first, end, needs, _ in parts:
-            if first > clock or needs is None:
-                return None
-            for other, needed in needs:
-                if needed >= (clock if other == client else clocks.get(other) or known.get(other, 0)):
-                    return None
-            if end > clock:
-                clocks[client] = clock = end
-    for client, _, end in update.deletions:
-        if end > (clocks.get(client) or known.get(client, 0)):
-            return None
-    return clocks
-
-
-def _take_apart(update: Update, known: Mapping[int, int]) -> Split:
-    """Integrate in thought what can be, in any order of clients, and cut the update where that ends."""
-    clocks: dict[int, int] = {}
-    positions = dict.fromkeys((section.client for section in update.sections), 0)
-    sections = {section.client: section for section in update.sections}
-    blocked: dict[int, list[tuple[int, int]]] = {}  # by client: the clock that is needed, and who needs it
-    needs: dict[int, Id] = {}
-    work = list(sections)
-    while work:
-        client = work.pop()
-        needs.pop(client, None)
-        parts = sections[client].parts
-        before = clock = clocks.get(client) or known.get(client, 0)
-        while positions[client] < len(parts):
-            missing = _missing(client, parts[positions[client]], clock, clocks, known)
-            if missing is not None:
-                needs[client] = missing
-                blocked.setdefault(missing[0], []).append((missing[1], client))
-                break
-            clock = max(clock, parts[positions[client]].end)
-            positions[client] += 1
-        if clock > before:
-            clocks[client] = clock
-            waiting = blocked.pop(client, [])
-            work += [other for needed, other in waiting if needed < clock]
-            blocked[client] = [entry for entry in waiting if entry[0] >= clock]
-    ready, rest = _Writer(update.data), _Writer(update.data)
-    for section in update.sections:
-        position = positions[section.client]
-        ready.add(section, 0, position)
-        rest.add(section, position, len(section.parts))
-    missing_deletions = []
-    for client, clock, end in update.deletions:
-        there = clocks.get(client) or known.get(client, 0)
-        ready.delete(client, clock, min(end, there))
-        rest.delete(client, max(clock, there), end)
-        if end > there:
-            missing_deletions.append((client, max(clock, there)))
-    return Split(ready.encode(), clocks, rest.encode(), (*needs.values(), *missing_deletions))
-
-
-def _missing(client: int, part: Part, clock: int, clocks: dict[int, int], known: Mapping[int, int]) -> Id | None:
-    """Return an element without which `part` cannot be integrated at `clock`, or None."""
-    if part.needs is None:
-        return (client, part.end - 1) if part.end > clock else None
-    if part.clock > clock:
-        return client, part.clock - 1
-    for other, needed in part.needs:
-        if needed >= (clock if other == client else clocks.get(other) or known.get(other, 0)):
-            return other, needed
-    return None
-
-
-class _Writer:
-    """Puts an update together from pieces of another one."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._sections: list[bytes] = []
-        self._deletions: dict[int, list[bytes]] = {}
-
-    def add(self, section: Section, first: int, end: int) -> None:
-        """Add the parts `first` to `end` of a section, without the gaps at its ends."""
-        parts = section.parts
-        while first < end and parts[first].needs is None:
-            first += 1
-        while first < end and parts[end - 1].needs is None:
-            end -= 1
-        if first == end:
-            return
-        start = parts[first - 1].at if first else section.at
-        head = (end - first, section.client, parts[first].clock)
-        self._sections.append(b"".join(map(write_varuint, head)) + self._data[start : parts[end - 1].at])
-
-    def delete(self, client: int, clock: int, end: int) -> None:
-        """Add a deletion, unless it is of nothing."""
-        if clock < end:
-            self._deletions.setdefault(client, []).append(write_varuint(clock) + write_varuint(end - clock))
-
-    def encode(self) -> bytes | None:
-        """Return the update, or None if it would change nothing."""
-        if not self._sections and not self._deletions:
-            return None
-        pieces = [write_varuint(len(self._sections)), *self._sections, write_varuint(len(self._deletions))]
-        for client, ranges in self._deletions.items():
-            pieces += [write_varuint(client), write_varuint(len(ranges)), *ranges]
-        return b"".join(pieces)
-
-
 def read(data: bytes) -> Update:
     """Read an update; what follows its end is ignored, as Yjs does.
 
     Raises:
-        MalformedError: this is not one.
+        MalformedError, UnicodeDecodeError, IndexError: this is not one.
     """
-    try:
-        sections: list[Section] = []
-        count, at = read_varuint(data, 0)
-        seen: set[int] = set()
-        for _ in range(count):
-            length, at = read_varuint(data, at)
-            client, at = read_varuint(data, at)
-            clock, at = read_varuint(data, at)
-            if client in seen:
-                raise MalformedError(f"client {client} comes twice")
-            seen.add(client)
-            section = Section(client, at, [])
-            for _ in range(length):
-                part = _read_part(data, at, clock)
-                section.parts.append(part)
-                clock, at = part.end, part.at
-            sections.append(section)
-        return Update(data, sections, list(_read_deletions(data, at)))
-    except IndexError:
-        raise MalformedError("not a Yjs update: it ends before its content does") from None
-    except (MalformedError, UnicodeDecodeError) as error:
-        raise MalformedError(f"not a Yjs update: {error}") from None
+    sections: list[Section] = []
+    count, at = read_varuint(data, 0)
+    seen: set[int] = set()
+    for _ in range(count):
+        parts, at = read_varuint(data, at)
+        client, at = read_client(data, at)
+        clock, at = read_varuint(data, at)
+        if client in seen:
+            raise MalformedError(f"client {client} comes twice")
+        seen.add(client)
+        section = Section(client, at, [])
+        for _ in range(parts):
+            length, needs, at = read_part(data, at)
+            section.parts.append(Part(clock, clock + length, needs, at))
+            clock += length
+        if clock > MAX_CLOCK:
+            raise MalformedError("a clock is too large")
+        sections.append(section)
+    return Update(data, sections, list(_read_deletions(data, at)))
 
 
-def _read_part(data: bytes, at: int, clock: int) -> Part:
+_clients: dict[bytes, int] = {}
+"""What was read lately by `read_client`."""
+
+
+def read_client(data: bytes, at: int) -> tuple[int, int]:
+    """Return the client at offset `at` and the offset behind it.
+
+    Yjs draws clients from 32 bits, of which nearly all take five bytes, and they come again in every update.
+    """
+    found = _clients.get(data[at : at + 5])
+    if found is not None:
+        return found, at + 5
+    client, end = read_varuint(data, at)
+    if end - at == 5:
+        if len(_clients) >= MAX_CLIENTS:
+            _clients.clear()
+        _clients[data[at:end]] = client
+    return client, end
+
+
+def read_part(data: bytes, at: int) -> tuple[int, tuple[Id, ...] | None, int]:
+    """Return the length of the struct at offset `at`, what it needs (None for a gap), and the offset behind it."""
     info = data[at]
     at += 1
     content = info & CONTENT
-    needs: tuple[Id, ...] = ()
-    if content in (GC, SKIP):
+    if content in NO_ITEM:
         length, at = read_varuint(data, at)
-    else:
-        if info & (ORIGIN | RIGHT_ORIGIN):
-            if info & ORIGIN:
-                client, at = read_varuint(data, at)
-                needed, at = read_varuint(data, at)
-                needs = ((client, needed),)
-            if info & RIGHT_ORIGIN:
-                client, at = read_varuint(data, at)
-                needed, at = read_varuint(data, at)
-                needs = (*needs, (client, needed))
+        return length, None if content == SKIP else (), at
+    needs: tuple[Id, ...] = ()
+    if info & ORIGIN:
+        client, at = read_client(data, at)
+        clock, at = read_varuint(data, at)
+        needs = ((client, clock),)
+    if info & RIGHT_ORIGIN:
+        client, at = read_client(data, at)
+        clock, at = read_varuint(data, at)
+        needs = (*needs, (client, clock))
+    if not info & (ORIGIN | RIGHT_ORIGIN):
+        named, at = read_varuint(data, at)
+        if named == 1:
+            at = _skip_string(data, at)
         else:
-            named, at = read_varuint(data, at)
-            if named == 1:
-                at = _skip_string(data, at)
-            else:
-                client, at = read_varuint(data, at)
-                needed, at = read_varuint(data, at)
-                needs = ((client, needed),)
-            if info & PARENT_KEY:
-                at = _skip_string(data, at)
-        length, at = _read_content(content, data, at)
-    end = clock + length
-    if end > MAX_CLOCK:
-        raise MalformedError("a clock is too large")
-    return Part(clock, end, None if content == SKIP else needs, at)
+            client, at = read_client(data, at)
+            clock, at = read_varuint(data, at)
+            needs = ((client, clock),)
+        if info & PARENT_KEY:
+            at = _skip_string(data, at)
+    if content == STRING:
+        length, at = read_varuint(data, at)
+        text = data[at : at + length]
+        at += length
+        if at > len(data):
+            raise MalformedError("it ends before its content does")
+        # JavaScript counts UTF-16.
+        return length if text.isascii() else len(text.decode().encode("utf-16-le")) // 2, needs, at
+    length, at = _read_content(content, data, at)
+    return length, needs, at
 
 
 def _read_content(kind: int, data: bytes, at: int) -> tuple[int, int]:
-    """Return how many elements a content is, and the offset behind it."""
-    if kind == STRING:
-        text, at = read_bytes(data, at)
-        # JavaScript counts UTF-16.
-        return len(text) if text.isascii() else len(text.decode().encode("utf-16-le")) // 2, at
+    """Return how many elements a content other than text is, and the offset behind it."""
     if kind == DELETED:
         return read_varuint(data, at)
     if kind in (JSON, ANY):
@@ -303,7 +178,7 @@ def _read_content(kind: int, data: bytes, at: int) -> tuple[int, int]:
 def _read_deletions(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
     clients, at = read_varuint(data, at)
     for _ in range(clients):
-        client, at = read_varuint(data, at)
+        client, at = read_client(data, at)
         ranges, at = read_varuint(data, at)
         for _ in range(ranges):
             clock, at = read_varuint(data, at)

@@ -4,8 +4,7 @@ pycrdt's core (yrs) refuses most bad updates cleanly. Some pass its decoder and 
 integrated, a few of these as a Rust panic; the document is then half changed and not to be trusted.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pycrdt
@@ -33,11 +32,12 @@ def apply(doc: Doc[Any], update: bytes) -> None:
         MalformedError: yrs says that it is not; the document is as before.
         DamagedError: it failed on the way.
     """
-    with _failures():
-        try:
-            doc.apply_update(update)
-        except ValueError as error:
-            raise MalformedError(f"not a Yjs update: {error}") from None
+    try:
+        doc.apply_update(update)
+    except ValueError as error:
+        raise MalformedError(f"not a Yjs update: {error}") from None
+    except BaseException as error:
+        raise _damage(error) from None
 
 
 def commit(transaction: Transaction) -> None:
@@ -46,14 +46,18 @@ def commit(transaction: Transaction) -> None:
     Raises:
         DamagedError: it failed on the way.
     """
-    with _failures():
+    try:
         transaction.__exit__(None, None, None)
+    except BaseException as error:
+        raise _damage(error) from None
 
 
 def state_vector_of(update: bytes) -> dict[int, int]:
     """Return for every client how much of it is known to who has `update` alone."""
-    with _failures():
+    try:
         return decode_state_vector(pycrdt.get_state(update))
+    except BaseException as error:
+        raise _damage(error) from None
 
 
 def difference(doc: Doc[Any], state_vector: bytes) -> bytes:
@@ -67,10 +71,11 @@ def difference(doc: Doc[Any], state_vector: bytes) -> bytes:
         # yrs would make room for them before it finds that they are not there.
         raise MalformedError("not a state vector: it ends before its content does")
     try:
-        with _failures():
-            return doc.get_update(state_vector)
-    except (ValueError, DamagedError) as error:
+        return doc.get_update(state_vector)
+    except ValueError as error:
         raise MalformedError(f"not a state vector: {error}") from None
+    except BaseException as error:
+        raise _damage(error) from None
 
 
 def decode_state_vector(state_vector: bytes) -> dict[int, int]:
@@ -89,17 +94,11 @@ def decode_state_vector(state_vector: bytes) -> dict[int, int]:
     return clocks
 
 
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turn what yrs fails with into a `DamagedError`; a Rust panic is a BaseException without a public name."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise DamagedError(str(error)) from None
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise DamagedError(str(error)) from None
+def _damage(error: BaseException) -> BaseException:
+    """Return what to raise for a failure of yrs; a Rust panic is a BaseException without a public name."""
+    if isinstance(error, RuntimeError) or type(error).__name__ == "PanicException":
+        return DamagedError(str(error))
+    return error
 
 
 Observer = Callable[[bytes], None]

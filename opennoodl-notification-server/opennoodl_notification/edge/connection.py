@@ -1,6 +1,7 @@
 """The connection: one WebSocket, its messages handed straight to the application.
 
-The websockets library does the protocol. Its receive queue and its coroutine a message are left out:
+The websockets library does the protocol, but for the plain case: a message that comes as one whole frame
+does not pass through its parser. Its receive queue and its coroutine a message are left out as well:
 a complete message goes to the application in the turn of the event loop that read it, and a prepared
 frame goes to the transport as it is. Reading and handling in one step also means that no message waits
 in memory, so there is no queue to bound; what waits to be written is bounded here.
@@ -18,10 +19,11 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidMessage, ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
-from websockets.protocol import Event, State
+from websockets.protocol import CONNECTING, OPEN, Event
 from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
 
+from .frames import message_at
 from .limits import TokenBucket
 
 if TYPE_CHECKING:
@@ -76,13 +78,17 @@ class EdgeProtocol(ServerProtocol):
 
     Attributes:
         crowded: returns whether more waits for the client than it is reading.
+        between_messages: whether nothing of an unfinished frame or message is in here; False where that is
+            not known, as before the first frame.
     """
 
     crowded: Callable[[], bool]
+    between_messages = False
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """Take bytes from the network, and remember the method of a request that turns out unreadable."""
-        if self.state is State.CONNECTING and not self._method:
+        self.between_messages = False
+        if self.state is CONNECTING and not self._method:
             self._method = bytes(data[:16]).partition(b" ")[0]
         super().receive_data(data)
 
@@ -96,7 +102,7 @@ class EdgeProtocol(ServerProtocol):
 
     def send_eof(self) -> None:
         """End the stream; a request that could not be parsed is told so first."""
-        if self.state is State.CONNECTING and isinstance(self.handshake_exc, InvalidMessage):
+        if self.state is CONNECTING and isinstance(self.handshake_exc, InvalidMessage):
             cause = self.handshake_exc.__cause__
             # websockets reads no request bodies and would drop a POST without a word.
             has_body = isinstance(cause, NotImplementedError) or str(cause) == "unsupported request body"
@@ -111,11 +117,12 @@ class EdgeProtocol(ServerProtocol):
 
     def recv_frame(self, frame: Frame) -> None:
         """Take a frame; not before the handshake is answered, and no ping of a client that does not read."""
-        if self.state is State.CONNECTING:
+        if self.state is CONNECTING:
             raise ProtocolError("a frame came before the handshake was answered")
-        if frame.opcode is Opcode.PING and self.crowded():
-            return
-        super().recv_frame(frame)
+        if frame.opcode is not Opcode.PING or not self.crowded():
+            super().recv_frame(frame)
+        # A frame is complete, and the parser takes up the next one only if there is more to read.
+        self.between_messages = not self.reader.buffer and self.current_size is None
 
 
 class Connection(ServerConnection):
@@ -132,6 +139,7 @@ class Connection(ServerConnection):
         self, protocol: EdgeProtocol, server: Server, app: Application, everybody: set[Connection], **kwargs: Any
     ) -> None:
         super().__init__(protocol, server, **kwargs)
+        self.protocol: EdgeProtocol = protocol
         protocol.crowded = lambda: self.paused
         self.app = app
         self._everybody = everybody
@@ -140,7 +148,7 @@ class Connection(ServerConnection):
         self.slow = False
         self.quiet = False  # nothing has been heard since the last ping
         self.strikes = 0  # messages over the rate
-        self.bucket = TokenBucket(app.settings.rate_limit, self.loop.time())
+        self.bucket = TokenBucket(app.settings.rate_limit, perf_counter())
         self._taken = False  # the application knows this connection
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
@@ -157,7 +165,7 @@ class Connection(ServerConnection):
 
     def write(self, frame: bytes) -> None:
         """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, the application is asked what to do."""
-        if self.protocol.state is State.OPEN:
+        if self.protocol.state is OPEN:
             self.transport.write(frame)
             if self.paused:
                 self._schedule_check()
@@ -178,7 +186,7 @@ class Connection(ServerConnection):
     def end(self, code: int, reason: str) -> None:
         """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
         self._detach()
-        if self.protocol.state is State.OPEN:
+        if self.protocol.state is OPEN:
             # A close frame has room for 123 bytes of reason.
             self.protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
             self.send_data()
@@ -201,12 +209,12 @@ class Connection(ServerConnection):
     def take(self) -> None:
         """Hand messages to the application from now on; a connection that ended meanwhile is closed."""
         self._taken = True
-        if self.protocol.state is not State.OPEN:
+        if self.protocol.state is not OPEN:
             self._detach()
 
     def heartbeat(self) -> None:
         """Ping; cut a client that has been silent since the last ping."""
-        if self.protocol.state is not State.OPEN:
+        if self.protocol.state is not OPEN:
             return
         if self.quiet:
             self.abort()
@@ -231,14 +239,28 @@ class Connection(ServerConnection):
             self.transport.set_write_buffer_limits(limit)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the protocol; a closing connection is forgotten at once, whatever its client does next."""
+        """Hand on whole messages, and from the first frame on that is none, feed the protocol.
+
+        A closing connection is forgotten at once, whatever its client does next.
+        """
         self.quiet = False
-        super().data_received(data)
-        if self.protocol.state is State.OPEN:
+        protocol = self.protocol
+        start = 0
+        if protocol.between_messages:
+            # Any message may have made the application end the connection.
+            while start < len(data) and protocol.state is OPEN:
+                found = message_at(data, start, protocol.max_message_size)
+                if found is None:
+                    break
+                message, text, start = found
+                self._receive(message, text)
+        if start < len(data):
+            super().data_received(data[start:])
+        if protocol.state is OPEN:
             return
-        if self.protocol.state is not State.CONNECTING:
+        if protocol.state is not CONNECTING:
             self._detach()
-        elif self.protocol.parser_exc is not None:
+        elif protocol.parser_exc is not None:
             self.abort()
 
     def process_event(self, event: Event) -> None:
@@ -296,7 +318,7 @@ class Connection(ServerConnection):
         app = self.app
         started = perf_counter()
         try:
-            wait = self.bucket.take(self.loop.time())
+            wait = self.bucket.take(started)
             if not wait:
                 self.strikes = 0
             if not wait or app.limited(self, message, wait):

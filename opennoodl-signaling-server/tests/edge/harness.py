@@ -21,7 +21,8 @@ def _module(name: str) -> Any:
     return import_module(f"{PACKAGE}.edge.{name}")
 
 
-application, connection, http, limits = map(_module, ("application", "connection", "http", "limits"))
+application, connection, frames = map(_module, ("application", "connection", "frames"))
+http, limits = map(_module, ("http", "limits"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
 service, settings = map(_module, ("service", "settings"))
 Application: Any = application.Application

@@ -1,0 +1,41 @@
+"""The frame that nearly every message is: a single one that has come whole.
+
+It is read here without a parser that could wait for more bytes. Everything else, and whatever is wrong, is
+left to the websockets library, so there is one source of errors and close codes.
+"""
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # as the library does where it was not compiled
+    from websockets.utils import apply_mask
+
+TEXT, BINARY = 0x81, 0x82
+"""How a frame that is a whole message begins (RFC 6455, 5.2): FIN, no reserved bit, the opcode."""
+
+
+def message_at(data: bytes, start: int, max_size: int | None) -> tuple[bytes, bool, int] | None:
+    """Return the message whose one masked frame begins at `start` and is all there.
+
+    Args:
+        data: what a client sent.
+        start: where in it a frame begins.
+        max_size: bytes of the largest message; None for any.
+
+    Returns:
+        the message, whether it is text, and where its frame ends; None if anything else is at `start`.
+    """
+    payload = start + 6  # after two bytes and the mask
+    if len(data) < payload:
+        return None
+    text = data[start] == TEXT
+    size = data[start + 1] - 0x80  # negative without the mask bit
+    if (not text and data[start] != BINARY) or size < 0:
+        return None
+    if size > 125:
+        extended = 2 if size == 126 else 8
+        payload += extended
+        size = int.from_bytes(data[start + 2 : start + 2 + extended], "big")
+    end = payload + size
+    if end > len(data) or (max_size is not None and size > max_size):
+        return None
+    return apply_mask(data[payload:end], data[payload - 4 : payload]), text, end
