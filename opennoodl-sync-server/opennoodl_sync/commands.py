@@ -93,7 +93,7 @@ def compact_documents(database: Database) -> tuple[int, int]:
         before += listed.size
         try:
             batch = Batch()
-            compact(Document(store.stored), store, batch)
+            compact(Document(store.updates), store, batch)
             database.write(batch, sync=True)
         except DamagedError as error:
             print(f"{listed.name}: damaged, left as it is: {error}", file=sys.stderr)
@@ -112,7 +112,7 @@ def check_documents(database: Database) -> Iterator[str]:
         store = LevelYStore(name, database=database)
         try:
             records = store.records()
-            document = Document(store.stored)
+            document = Document(store.updates)
         except (StoreError, DamagedError) as error:
             yield f"{name}: cannot be loaded: {error}"
             continue
@@ -130,7 +130,7 @@ def _store(database: Database, name: str) -> LevelYStore:
 
 def _open(store: LevelYStore) -> Document:
     try:
-        return Document(store.stored)
+        return Document(store.updates)
     except DamagedError as error:
         raise CommandError(f"the document is damaged: {error}") from None
 

@@ -17,10 +17,10 @@ from .yjs import (
     apply,
     begin,
     commit,
+    contains,
     decode_state_vector,
     difference,
     observe,
-    state_vector_of,
 )
 
 MAX_WAITING_SIZE = 4_194_304
@@ -33,18 +33,6 @@ MARK = b"\x00waits"
 """Ends an update that waits where it is stored. Yjs ignores what follows an update's end."""
 
 log = structlog.get_logger()
-
-
-class Stored(NamedTuple):
-    """What is kept of a document.
-
-    Attributes:
-        updates: in the order of their coming.
-        base: which of them is a whole document by itself, and that document's state vector, if there is one.
-    """
-
-    updates: Sequence[bytes]
-    base: tuple[int, bytes] | None = None
 
 
 class Changes(NamedTuple):
@@ -74,7 +62,7 @@ class Document:
         DamagedError: what is stored is not sound.
     """
 
-    def __init__(self, stored: Callable[[], Stored]) -> None:
+    def __init__(self, stored: Callable[[], Sequence[bytes]]) -> None:
         self._stored = stored
         self._transaction: Transaction | None = None
         self._given: list[bytes] = []  # what was integrated since the last commit
@@ -83,6 +71,7 @@ class Document:
         self._held: list[bytes] = []
         self._unsound: set[bytes] = set()  # updates that waited, and damage the document
         self._clocks: dict[int, int]
+        self._doc: Doc[Any]
         self._load()
 
     @property
@@ -222,28 +211,38 @@ class Document:
 
     def _load(self) -> None:
         """Build the document from everything that is stored, and what was committed since."""
-        updates, base = self._stored()
-        self._doc: Doc[Any] = Doc()
-        self._clocks = {}
+        stored = self._stored()
+        held = [update.removesuffix(MARK) for update in stored if update.endswith(MARK)]
+        updates = [*(update for update in stored if not update.endswith(MARK)), *self._updates]
         self.waiting = Waiting()
         try:
-            if base is not None and state_vector_of(updates[base[0]]) == decode_state_vector(base[1]):
-                # The server wrote it: to read it here once more would only take time.
-                number = base[0]
-                apply(self._doc, updates[number])
-                self._clocks = decode_state_vector(self._doc.get_state())
-                updates = [*updates[:number], *updates[number + 1 :]]
-            for update in [*updates, *self._updates]:
-                if not update.endswith(MARK):
+            if not self._load_fast(updates):
+                self._doc = Doc()
+                self._clocks = {}
+                for update in updates:
                     self._load_one(update)
         except MalformedError as error:
             raise DamagedError(str(error)) from None
-        if self._load_waiting(
-            [*(update.removesuffix(MARK) for update in updates if update.endswith(MARK)), *self._held]
-        ):
+        if self._load_waiting([*held, *self._held]):
             self._unobserve = observe(self._doc, self._observed)
         else:
             self._load()
+
+    def _load_fast(self, updates: Sequence[bytes]) -> bool:
+        """Integrate what this server has integrated before; return whether it could be.
+
+        If not, another server wrote some of it, and left in it what waits.
+        """
+        self._doc = Doc()
+        try:
+            for update in updates:
+                apply(self._doc, update)
+            if not contains(self._doc, updates):
+                return False
+        except (DamagedError, MalformedError):
+            return False
+        self._clocks = decode_state_vector(self._doc.get_state())
+        return True
 
     def _load_one(self, update: bytes) -> None:
         ready, clocks, rest, needs = split(update, self._clocks)

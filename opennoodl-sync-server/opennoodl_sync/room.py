@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from .awareness import Awareness
-from .document import Document, Stored
+from .document import Document
 from .protocol import (
     Kind,
     acknowledgement,
@@ -234,14 +234,13 @@ class Room:
         """Let the document go."""
         self.document.close()
 
-    def _stored(self) -> Stored:
+    def _stored(self) -> list[bytes]:
         """Return what is stored, and what a batch is about to store."""
-        updates, base = self._store.stored()
-        updates = [*updates, *self._storing]
+        updates = [*self._store.updates(), *self._storing]
         sizes = [len(update) for update in updates]
         self._base = max(sizes, default=0)
         self._since = [len(sizes), sum(sizes) - self._base]
-        return Stored(updates, base)
+        return updates
 
     def _ask(self, client: Hashable, state_vector: bytes) -> None:
         decode_state_vector(state_vector)

@@ -144,7 +144,7 @@ class Rooms:
         def read() -> Batch:
             batch = Batch()
             store = LevelYStore(name, database=database)
-            compact(Document(store.stored), store, batch)
+            compact(Document(store.updates), store, batch)
             return batch
 
         try:

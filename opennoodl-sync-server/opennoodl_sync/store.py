@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pycrdt.store import BaseYStore
 
-from .document import Document, Stored
+from .document import Document
 
 
 class StoreError(Exception):
@@ -54,14 +54,6 @@ class DocumentStore(BaseYStore):
         """
 
     @abstractmethod
-    def stored(self) -> Stored:
-        """Return everything that is kept, as a `Document` is built from it.
-
-        Raises:
-            StoreError: the disk failed, or the data is damaged.
-        """
-
-    @abstractmethod
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
         """Have `batch` keep `updates`; they survive the end of this process when it is written.
 
@@ -90,10 +82,18 @@ class DocumentStore(BaseYStore):
             StoreError: the disk failed; everything is as before.
         """
 
+    def updates(self) -> list[bytes]:
+        """Return the updates of all records.
+
+        Raises:
+            StoreError: the disk failed, or the data is damaged.
+        """
+        return [record.update for record in self.records()]
+
     async def write(self, data: bytes) -> None:
         """Append one update."""
         batch = Batch()
-        self.append([data], Document(lambda: Stored([data])).state_vector, batch)
+        self.append([data], Document(lambda: [data]).state_vector, batch)
         self.commit(batch)
 
     async def read(self) -> AsyncIterator[tuple[bytes, bytes, float]]:
@@ -126,10 +126,6 @@ class MemoryYStore(DocumentStore):
     def records(self) -> list[Record]:
         """Return everything that is kept, in order."""
         return [Record(*record) for record in self._records.items()]
-
-    def stored(self) -> Stored:
-        """Return everything that is kept."""
-        return Stored(list(self._records.values()))
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
         """Keep `updates`."""

@@ -13,14 +13,12 @@ Source of the format: y-leveldb 0.1.2, ``src/y-leveldb.js``.
 """
 
 import threading
-from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import plyvel
 
-from .document import Stored
 from .edge.application import StartError
 from .protocol import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
 from .store import Batch, DocumentStore, Record, StoreError
@@ -204,14 +202,6 @@ class LevelYStore(DocumentStore):
         self._next = max(self._next or 0, records[-1].number + 1 if records else 0)
         self._numbers.update(record.number for record in records)
         return records
-
-    def stored(self) -> Stored:
-        """Return everything that is kept, and which record the state vector is of."""
-        records = self.records()
-        clock, state_vector = self._state_vector() or (-1, b"")
-        at = bisect(records, clock, key=lambda record: record.number) - 1
-        base = (at, state_vector) if at >= 0 and records[at].number == clock else None
-        return Stored([update for _, update in records], base)
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
         """Have `batch` keep `updates`, and the state vector if they are the first."""

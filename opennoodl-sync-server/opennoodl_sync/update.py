@@ -86,7 +86,7 @@ def read(data: bytes) -> Update:
         if clock > MAX_CLOCK:
             raise MalformedError("a clock is too large")
         sections.append(section)
-    return Update(data, sections, list(_read_deletions(data, at)))
+    return Update(data, sections, list(read_deletions(data, at)))
 
 
 _clients: dict[bytes, int] = {}
@@ -175,7 +175,8 @@ def _read_content(kind: int, data: bytes, at: int) -> tuple[int, int]:
     raise MalformedError(f"there is no content {kind}")
 
 
-def _read_deletions(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+def read_deletions(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Yield what the delete set at offset `at` deletes: client, clock and end."""
     clients, at = read_varuint(data, at)
     for _ in range(clients):
         client, at = read_client(data, at)

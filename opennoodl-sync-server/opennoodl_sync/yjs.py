@@ -4,14 +4,14 @@ pycrdt's core (yrs) refuses most bad updates cleanly. Some pass its decoder and 
 integrated, a few of these as a Rust panic; the document is then half changed and not to be trusted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pycrdt
 from pycrdt import Doc, Transaction
 
 from .protocol import MalformedError, read_varuint
-from .update import MAX_CLOCK, NOTHING
+from .update import MAX_CLOCK, NOTHING, read_deletions
 
 
 class DamagedError(Exception):
@@ -52,12 +52,25 @@ def commit(transaction: Transaction) -> None:
         raise _damage(error) from None
 
 
-def state_vector_of(update: bytes) -> dict[int, int]:
-    """Return for every client how much of it is known to who has `update` alone."""
+def contains(doc: Doc[Any], updates: Iterable[bytes]) -> bool:
+    """Return whether `doc`, which was given `updates`, has all of them, and nothing of them waits in it.
+
+    Raises:
+        DamagedError: one of them is not sound.
+    """
+    state_vector = doc.get_state()
+    clocks = decode_state_vector(state_vector)
     try:
-        return decode_state_vector(pycrdt.get_state(update))
+        for update in updates:
+            # What is left without what the document has: structs, and all deletions.
+            rest = pycrdt.get_update(update, state_vector)
+            if rest[:1] != b"\x00" or any(end > clocks.get(client, 0) for client, _, end in read_deletions(rest, 1)):
+                return False
+    except (ValueError, MalformedError) as error:
+        raise DamagedError(str(error)) from None
     except BaseException as error:
         raise _damage(error) from None
+    return True
 
 
 def difference(doc: Doc[Any], state_vector: bytes) -> bytes:
