@@ -19,6 +19,7 @@ from .rooms import LoadError, Rooms
 from .settings import Settings
 from .store import Batch, StoreError
 from .store_level import Database
+from .webhook import Webhook
 from .writer import Writer
 from .yjs import DamagedError
 
@@ -57,6 +58,9 @@ class Sync(Application):
         self._writer: Writer | None = None
         self._held: set[Connection] = set()  # those that are not read from until the disk has done its work
         self._retrying = False
+        self._webhook: Webhook | None = None
+        if settings.webhook_url:
+            self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
 
     async def start(self) -> None:
         """Open the data directory."""
@@ -80,6 +84,8 @@ class Sync(Application):
             await self._writer.drain()
             self._writer.close()
             self._database.close()
+        if self._webhook is not None:
+            await self._webhook.close()
 
     def refusal(self, path: str) -> str | None:
         """Refuse what cannot be a room's name; it is taken from the path as it stands, not decoded."""
@@ -183,6 +189,8 @@ class Sync(Application):
         """Send what a flush gave, now that it is stored."""
         for update in flush.updates:
             self._send(flush.synced, update, "update")
+        if flush.updates and self._webhook is not None:
+            self._webhook.changed(room.name, room.document.state_vector)
         if flush.awareness is not None:
             self._send(flush.present, flush.awareness, "awareness")
         for connection, message in cast("list[tuple[Connection, bytes]]", flush.replies):
@@ -227,7 +235,11 @@ class Sync(Application):
         writer.write(Batch(), done)
 
     def _families(self) -> list[Metric]:
+        posts = CounterMetricFamily("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", labels=["outcome"])
+        for outcome, count in self._webhook.posts.items() if self._webhook is not None else ():
+            posts.add_metric([outcome], count)
         return [
+            posts,
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
         ]

@@ -112,7 +112,13 @@ def closing_codes() -> set[str]:
     The edge's own answers for servers of JSON (1008, and 1013 for a slow client) are not sync's: it reads a
     fast client more slowly, and sends a slow one less.
     """
-    text = "".join(path.read_text() for path in (ROOT / PACKAGE).rglob("*.py"))
-    codes = set(re.findall(r"(?:CloseConnection|end|Close)\((?:client, |holder, )?(\d{4}),", text))
-    theirs = set() if "JsonApplication" in (ROOT / PACKAGE / "server.py").read_text() else {"1008", "1013"}
-    return {"1009"} | codes - theirs | set(re.findall(r"^[A-Z]+ = (44\d\d)$", text, flags=re.MULTILINE))
+    edge, own = "", ""
+    for path in (ROOT / PACKAGE).rglob("*.py"):
+        if path.parent.name == "edge":
+            edge += path.read_text()
+        else:
+            own += path.read_text()
+    sends = re.compile(r"(?:CloseConnection|end|Close)\((?:client, |holder, )?(\d{4}),")
+    theirs = set() if "JsonApplication" in own else {"1008", "1013"}
+    named = re.findall(r"^[A-Z]+ = (44\d\d)$", own, flags=re.MULTILINE)
+    return {"1009", *(set(sends.findall(edge)) - theirs), *sends.findall(own), *named}

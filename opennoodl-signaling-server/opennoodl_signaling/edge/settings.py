@@ -133,5 +133,7 @@ def _accepted(kind: object) -> str:
             return " or ".join(get_args(get_args(kind)[0]))
         case msgspec.inspect.IntType(ge=least, le=most):
             return f"a whole number from {least} {'up' if most is None else f'to {most}'}"
+        case msgspec.inspect.StrType(min_length=None):
+            return "a text"
         case _:
             return "a text that is not empty"
