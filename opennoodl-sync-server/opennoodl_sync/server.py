@@ -1,6 +1,7 @@
 """The server: wires connections to rooms."""
 
 import asyncio
+from collections import Counter
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -10,7 +11,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from . import __version__
 from .edge.application import Application
 from .edge.connection import CloseConnection, Connection, encode_frame
-from .edge.metrics import Metrics
+from .edge.metrics import Metrics, counters
 from .edge.service import Service
 from .flusher import Flusher
 from .protocol import NAMES, Kind, MalformedError
@@ -30,7 +31,7 @@ MAX_TURN = 100
 """Changes of one document that wait for the end of a turn: the others are not kept waiting for more."""
 MAX_TURN_SIZE = 1_048_576
 """Bytes of them; while the disk is at work on others, who sends more is not read from."""
-RETRY_INTERVAL = 5.0
+RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
 log = structlog.get_logger()
@@ -190,11 +191,19 @@ class Sync(Application):
         for update in flush.updates:
             self._send(flush.synced, update, "update")
         if flush.updates and self._webhook is not None:
-            self._webhook.changed(room.name, room.document.state_vector)
+            self._webhook.changed(room.name, lambda: self._state_vector(room))
         if flush.awareness is not None:
             self._send(flush.present, flush.awareness, "awareness")
         for connection, message in cast("list[tuple[Connection, bytes]]", flush.replies):
             self._reply(connection, message)
+
+    def _state_vector(self, room: Room) -> bytes | None:
+        """Return what a webhook is told, or None for a room that fails just then."""
+        try:
+            return room.document.state_vector()
+        except (StoreError, DamagedError) as error:
+            self._fail(room, error)
+            return None
 
     def _send(self, to: list[Any], message: bytes, name: str) -> None:
         frame = encode_frame(message, text=False)
@@ -235,11 +244,9 @@ class Sync(Application):
         writer.write(Batch(), done)
 
     def _families(self) -> list[Metric]:
-        posts = CounterMetricFamily("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", labels=["outcome"])
-        for outcome, count in self._webhook.posts.items() if self._webhook is not None else ():
-            posts.add_metric([outcome], count)
+        posts = self._webhook.posts if self._webhook is not None else Counter[str]()
         return [
-            posts,
+            counters("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", "outcome", posts),
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
         ]

@@ -150,13 +150,6 @@ class Webhook:
         change.last = now
         change.state_vector = state_vector
 
-    def unloading(self, room: str) -> None:
-        """Fetch now what is still to be posted of a room, and let go of it: it is about to leave memory."""
-        change = self._changes.get(room)
-        if change is not None and change.state_vector is not None:
-            state_vector = change.state_vector()
-            change.state_vector = lambda: state_vector
-
     async def close(self) -> None:
         """Post once what is left, for a few seconds at most, and take no more."""
         self._closing = True

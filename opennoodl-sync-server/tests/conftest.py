@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import hypothesis
 import plyvel
 import pytest
+from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running
+from .receiver import SECRET, TIMEOUT, Make, Outcomes, Receiver
 
 try:
     import uvloop
@@ -36,6 +39,35 @@ def pytest_asyncio_loop_factories(
     if item.path.name == "test_server_slow.py":
         return {**LOOPS, "asyncio": asyncio.new_event_loop}
     return LOOPS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let those tests that search for failures search for longer, or again where one was found."""
+    parser.addoption("--crash-rounds", type=int, default=20, help="how often the server is killed")
+    parser.addoption("--mutations", type=int, default=500, help="how many mutated messages it is sent")
+    parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
+
+
+@pytest.fixture
+def crash_rounds(request: pytest.FixtureRequest) -> int:
+    """Return how often the server is to be killed."""
+    return int(request.config.getoption("--crash-rounds"))
+
+
+@pytest.fixture
+def mutations(request: pytest.FixtureRequest) -> int:
+    """Return how many mutated messages the server is to be sent."""
+    return int(request.config.getoption("--mutations"))
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """Return what tests decide with; the output of one that fails says how to begin it with the same seed."""
+    seed = request.config.getoption("--seed")
+    if seed is None:
+        seed = random.SystemRandom().getrandbits(32)
+    print(f"--seed {seed}")
+    return random.Random(seed)  # noqa: S311
 
 
 @pytest.fixture
@@ -75,3 +107,28 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
     monkeypatch.setattr(plyvel, "DB", FailingDB)
     return disk
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """Run a receiver of webhook posts."""
+    receiver = Receiver()
+    await receiver.start()
+    yield receiver
+    await receiver.stop()
+
+
+@pytest.fixture
+async def webhooks(receiver: Receiver) -> AsyncIterator[Make]:
+    """Make webhooks that post to the receiver at once, unless they are told otherwise."""
+    made: list[Webhook] = []
+
+    def make(debounce: float = 0.0, url: str = "", **times: Any) -> Webhook:
+        url = url or f"http://127.0.0.1:{receiver.port}/hook"
+        made.append(Webhook(url, SECRET, debounce, **{"delays": (0.0, 0.0), "close_timeout": TIMEOUT, **times}))
+        made[-1].posts = Outcomes(made[-1].posts)
+        return made[-1]
+
+    yield make
+    for webhook in made:
+        await webhook.close()

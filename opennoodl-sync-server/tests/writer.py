@@ -1,0 +1,252 @@
+"""Clients that keep their documents over many connections, and remember what they were shown and promised."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pycrdt
+from pycrdt import Decoder, Doc, TransactionEvent
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from .editor import Editor
+from .wire import step_1, sync_content, update_message
+
+ACK = 100
+"""The first number of an acknowledgement."""
+NOTHING = b"\x00\x00"
+"""The update that changes nothing."""
+PATIENCE = 20.0
+"""Seconds after which clients that do not agree never will; documents of many rounds are large."""
+LONG_TEXT = 500
+"""Characters of a text that is long enough to delete from."""
+
+
+class Writer(Editor):
+    """A client that edits, loses its connection, comes back with its document, and goes on.
+
+    Args:
+        room: the room.
+        client: its client number.
+        dice: what it decides with.
+        ack: whether it asks for acknowledgements.
+
+    Attributes:
+        shown: every update that the server sent since `forget`.
+        promised: every update that the server acknowledged since `forget`.
+        code: what the last connection was closed with; None while it is open.
+    """
+
+    def __init__(self, room: str, client: int, dice: random.Random, *, ack: bool = False) -> None:
+        super().__init__(client)
+        self.room = room
+        self.ack = ack
+        self.dice = dice
+        self.shown: list[bytes] = []
+        self.promised: list[bytes] = []
+        self.sent: list[bytes] = []  # on this connection
+        self.acknowledged = 0  # of them
+        self.synced = False
+        self._changed = asyncio.Event()
+        self._socket: ClientConnection | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def code(self) -> int | None:
+        """The code that the last connection was closed with."""
+        assert self._socket is not None
+        return self._socket.close_code
+
+    async def connect(self, port: int) -> None:
+        """Connect and ask for what is missing; what was edited meanwhile is the answer to the server's question."""
+        url = f"ws://127.0.0.1:{port}/{self.room}{'?ack=true' if self.ack else ''}"
+        socket = await connect(url, compression=None, max_size=None, ping_interval=None)
+        self.sent, self.acknowledged, self.synced = [], 0, False
+        self._socket = socket
+        self._reading = asyncio.create_task(self._read(socket))
+        with suppress(ConnectionClosed):  # the disk fails: that is what the reader finds out
+            await socket.send(step_1(self.doc.get_state()))
+        # Who edits on before the server was sent what it lacks, as y-websocket's client does, sends what waits for what
+        # was edited offline. That is stored and acknowledged, but nobody can see it until the rest has come, and if the
+        # server is killed first, nobody can check it. So who counts acknowledgements waits.
+        while self.ack and not self.sent and not self._reading.done():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def ended(self) -> int:
+        """Wait until the connection has ended, however; return its code."""
+        assert self._socket is not None
+        assert self._reading is not None
+        async with asyncio.timeout(PATIENCE):
+            await self._reading
+            await self._socket.wait_closed()
+        assert self.code is not None
+        return self.code
+
+    async def vanish(self) -> None:
+        """End the connection without a closing handshake."""
+        assert self._socket is not None
+        self._socket.transport.abort()
+        await self.ended()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until a message has made `condition` true."""
+        assert self._reading is not None
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                assert not self._reading.done(), f"the connection ended with {self.code}"
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def write_on(self, port: int) -> None:
+        """Edit as fast as the server takes it, now and then offline, until the server has ended the connection."""
+        try:
+            while True:
+                if self.dice.random() < 0.01:
+                    await self.vanish()
+                    for _ in range(self.dice.randint(5, 50)):
+                        self.edit()
+                    await self.connect(port)
+                for _ in range(self.dice.randint(1, 5)):
+                    await self.send(update_message(self.edit()))
+                await asyncio.sleep(0)
+        except (ConnectionClosed, WebSocketException, OSError):
+            await self.ended()
+
+    def edit(self) -> bytes:
+        """Change a little of the document and return the update of that."""
+        dice, length, many = self.dice, len(self._text), len(self._array)
+        what = dice.random()
+        if length > LONG_TEXT or (what < 0.15 and length > 20):
+            start = dice.randrange(length - 10)
+            return self.delete(start, min(length, start + dice.randint(1, 10 if length < LONG_TEXT else length)))
+        if what < 0.6:
+            return self.write(f"{self.doc.client_id}:{len(self.updates)} ", dice.randrange(length + 1))
+        if what < 0.8:
+            return self.put(f"key-{dice.randrange(20)}", {"by": self.doc.client_id, "list": [len(self.updates)]})
+        if many > 30:
+            del self._array[0 : dice.randint(1, many)]
+            return self.updates[-1]
+        return self.push(len(self.updates))
+
+    async def send(self, message: bytes) -> None:
+        """Send a message with an update."""
+        assert self._socket is not None
+        self.sent.append(message)  # no await before the bytes are written, so this is the order on the wire
+        await self._socket.send(message)
+
+    def lost(self, doc: Doc[Any]) -> str:
+        """Return what a document lacks that this client was shown or promised."""
+        known = state(doc)
+        for client, clock in state(self.doc).items():
+            if client != self.doc.client_id and clock > known.get(client, 0):
+                return f"{clock - known.get(client, 0)} changes of client {client} were shown to {self.doc.client_id}"
+        if changing := changes(doc, self.shown):
+            return f"{len(changing)} of {len(self.shown)} updates were shown to {self.doc.client_id}: {changing}"
+        if missing := lacks(doc, self.promised):
+            return (
+                f"{len(missing)} of {len(self.promised)} updates were acknowledged to {self.doc.client_id}: {missing}"
+            )
+        return ""
+
+    def forget(self) -> None:
+        """Forget what was shown and promised."""
+        self.shown.clear()
+        self.promised.clear()
+
+    def agrees(self, others: Iterable[Writer]) -> bool:
+        """Whether this document is the same as that of the others."""
+        mine, update = state(self.doc), None
+        for other in others:
+            if state(other.doc) != mine:
+                return False
+            update = update or self.doc.get_update()
+            if lacks(other.doc, [update]) or lacks(self.doc, [other.doc.get_update()]):
+                return False
+            assert self.same(other)
+        return True
+
+    async def _read(self, socket: ClientConnection) -> None:
+        try:
+            async for message in socket:
+                assert isinstance(message, bytes)
+                if message[0] == ACK:
+                    self._acknowledge(message)
+                elif message[0] == 0:
+                    for kind in (1, 2):
+                        if message[1] == kind:
+                            self.shown.append(sync_content(message, kind))
+                    for reply in self.hear(message):
+                        await self.send(reply)
+                    self.synced = self.synced or message[1] == 1
+                self._changed.set()
+        except ConnectionClosed:
+            pass
+        finally:
+            self._changed.set()
+
+    def _acknowledge(self, message: bytes) -> None:
+        assert self.ack, "an acknowledgement that was not asked for"
+        decoder = Decoder(message[1:])
+        number = decoder.read_var_uint()
+        assert decoder.length == 0
+        assert self.acknowledged < number <= len(self.sent)
+        self.promised += [sync_content(sent, sent[1]) for sent in self.sent[self.acknowledged : number]]
+        self.acknowledged = number
+
+
+async def converged(writers: Sequence[Writer]) -> None:
+    """Wait until all writers that share a room have the same document."""
+    rooms = {writer.room: [other for other in writers if other.room == writer.room] for writer in writers}
+    waits = [writer.until(lambda writer=writer: writer.agrees(rooms[writer.room])) for writer in writers]
+    await asyncio.gather(*waits)
+
+
+def lacks(doc: Doc[Any], updates: Sequence[bytes]) -> list[bytes]:
+    """Return those of `updates` of which a document has not everything."""
+    state_vector = doc.get_state()
+    # What waits for something that is missing too would change nothing, so that is looked for first.
+    return [update for update in updates if _ahead(update, state_vector)] or changes(doc, updates)
+
+
+def changes(doc: Doc[Any], updates: Sequence[bytes]) -> list[bytes]:
+    """Return those of `updates` that change a copy of a document to which they are all applied."""
+    copy: Doc[Any] = Doc()
+    copy.apply_update(doc.get_update())
+    changing: list[bytes] = []
+
+    def changed(event: TransactionEvent, update: bytes) -> None:
+        if event.update != NOTHING:
+            changing.append(update)
+
+    for update in updates:
+        subscription = copy.observe(lambda event, update=update: changed(event, update))
+        copy.apply_update(update)
+        copy.unobserve(subscription)
+    return changing
+
+
+def state(doc: Doc[Any]) -> dict[int, int]:
+    """Return for every client how much of it a document has."""
+    return dict(_pairs(Decoder(doc.get_state())))
+
+
+def _ahead(update: bytes, state_vector: bytes) -> bool:
+    """Whether an update has structs behind the state vector, or deletes some."""
+    rest = Decoder(pycrdt.get_update(update, state_vector))
+    if rest.read_var_uint() > 0:
+        return True
+    known = dict(_pairs(Decoder(state_vector)))
+    for _ in range(rest.read_var_uint()):
+        client = rest.read_var_uint()
+        if any(clock + length > known.get(client, 0) for clock, length in _pairs(rest)):
+            return True
+    return False
+
+
+def _pairs(decoder: Decoder) -> list[tuple[int, int]]:
+    return [(decoder.read_var_uint(), decoder.read_var_uint()) for _ in range(decoder.read_var_uint())]
