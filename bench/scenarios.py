@@ -62,7 +62,7 @@ def _saturated(quick: bool) -> list[Scenario]:
     return [
         scenario("1x20", "1 room x 20 writers", FanOut(1, 20, 20, 1000)),
         scenario("50x4", "50 rooms x 4 writers", FanOut(50, 4, 4, 400)),
-        scenario("1x200", "1 room x 200 clients, 5 of them writers", FanOut(1, 200, 5, 400)),
+        scenario("1x200", "1 room x 200 clients, 5 of them writers", FanOut(1, 200, 5, 1000)),
     ]
 
 

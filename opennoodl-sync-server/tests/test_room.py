@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
-from opennoodl_sync import room as module
 from opennoodl_sync.protocol import Kind, MalformedError
 from opennoodl_sync.room import Room
-from opennoodl_sync.store import MemoryYStore, StoreError
-from opennoodl_sync.yjs import NOTHING
+from opennoodl_sync.store import Batch, StoreError
+from opennoodl_sync.update import NOTHING
 
-from .editor import Editor, content
-from .wire import (
-    QUERY,
-    awareness_message,
-    awareness_of,
-    step_1,
-    step_2,
-    sync_content,
-    update_message,
-)
-
-
-class Disk(MemoryYStore):
-    """A store that can be made to fail."""
-
-    fails = False
-
-    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes]) -> None:
-        """Keep `updates`, or fail."""
-        if self.fails:
-            raise StoreError("the disk is full")
-        super().append(updates, state_vector)
+from .editor import Editor
+from .turns import Disk, answer, ask, flush, here, is_quiet, joined, kept, messages, send, shown, told
+from .wire import QUERY, awareness_message, awareness_of, step_1, step_2, sync_content, update_message
 
 
 @pytest.fixture
@@ -47,47 +27,11 @@ def room(disk: Disk) -> Room:
     return Room("room", disk)
 
 
-def send(room: Room, client: str, *updates: bytes) -> None:
-    """Let a client send updates."""
-    for update in updates:
-        assert room.receive(client, update_message(update)) == (Kind.UPDATE, None)
-
-
-def here(room: Room, client: str, *entries: tuple[int, int, object]) -> None:
-    """Let a client bring awareness states."""
-    message = awareness_message(*entries)
-    assert room.receive(client, message) == (Kind.AWARENESS, None)
-
-
-def ask(room: Room, client: str, editor: Editor | None = None) -> bytes:
-    """Let a client send step 1, and return the answer."""
-    state = editor.doc.get_state() if editor is not None else b"\x00"
-    kind, reply = room.receive(client, step_1(state))
-    assert kind is Kind.STEP_1
-    assert reply is not None
-    return reply
-
-
-def told(room: Room) -> bytes:
-    """Flush, and return the message for those that are synced."""
-    message, _ = room.flush()
-    assert message is not None
-    return message
-
-
-def joined(room: Room, name: str, number: int) -> Editor:
-    """Let an editor join and do its part of the handshake."""
-    editor = Editor(number)
-    for reply in editor.hear(*room.join(name), ask(room, name, editor)):
-        room.receive(name, reply)
-    return editor
-
-
 def test_greets_with_step_1(room: Room) -> None:
     """Who joins is asked for what the room lacks; where nobody is here, there is no more to say."""
     send(room, "ann", Editor(1).write("one"))
     (greeting,) = room.join("bob")
-    assert sync_content(greeting, 0) == room.doc.get_state()
+    assert sync_content(greeting, 0) == room.document.state_vector()
 
 
 def test_greets_with_who_is_here(room: Room) -> None:
@@ -104,10 +48,29 @@ def test_step_1_is_answered_with_what_is_missing(room: Room) -> None:
     send(room, "ann", ann.write("old words, "))
     bob = Editor(2, *ann.updates)
     send(room, "ann", ann.write("new"))
-    reply = ask(room, "bob", bob)
+    reply = answer(room, "bob", bob)
     bob.hear(reply)
     assert bob.text == "old words, new"
     assert b"old words" not in sync_content(reply, 1)
+
+
+def test_step_1_is_answered_with_the_flush(room: Room) -> None:
+    """An answer makes a room dirty, is given once, and to a client that asked twice once too."""
+    ask(room, "ann")
+    ask(room, "ann")
+    assert room.dirty
+    assert len(flush(room).replies) == 1
+    assert not room.dirty
+    assert is_quiet(flush(room))
+
+
+def test_who_asks_again_is_answered_again(room: Room) -> None:
+    """A client that is up to date may ask for everything once more."""
+    ann = joined(room, "ann", 1)
+    send(room, "ann", ann.write("one"))
+    flush(room)
+    assert Editor(2, sync_content(answer(room, "ann"), 1)).text == "one"
+    assert room.synced == {"ann"}
 
 
 def test_step_2_brings_what_a_client_has(room: Room) -> None:
@@ -120,46 +83,74 @@ def test_step_2_brings_what_a_client_has(room: Room) -> None:
 
 
 def test_a_query_is_answered_with_all_states(room: Room) -> None:
-    """Who asks for awareness gets every state, the empty answer too."""
+    """Who asks for awareness gets every state, the empty answer too, at once."""
     assert awareness_of(room.receive("ann", QUERY)[1]) == []
     here(room, "ann", (1, 1, {}), (2, 1, {}))
     assert awareness_of(room.receive("bob", QUERY)[1]) == [(1, 1, {}), (2, 1, {})]
 
 
 def test_what_comes_in_one_turn_is_one_message(room: Room, disk: Disk) -> None:
-    """Updates of several clients within a turn are stored in their order and told as one."""
+    """Updates of several clients within a turn are stored and told as one."""
     ann, bob = Editor(1), Editor(2)
     send(room, "ann", ann.write("one "), ann.write("two"))
     send(room, "bob", bob.put("k", 1))
     assert room.dirty
     update = sync_content(told(room), 2)
     assert not room.dirty
-    assert content(Editor(3, update).doc) == ("one two", {"k": 1.0}, [])
-    assert [stored for _, stored in disk.records()] == [*ann.updates, *bob.updates]
-    assert room.flush() == (None, None)
+    assert Editor(3, update).text == "one two"
+    assert disk.updates() == [update]
+    assert kept(disk) == ("one two", {"k": 1.0}, [])
+    assert is_quiet(flush(room))
 
 
 def test_what_is_known_already_is_not_told_again(room: Room, disk: Disk) -> None:
     """A repeated update, an empty one and an empty step 2 are no news, and cost no record."""
     first = Editor(1).write("one")
     send(room, "ann", first)
-    room.flush()
+    flush(room)
     send(room, "bob", first, NOTHING)
     room.receive("bob", step_2(NOTHING))
-    assert room.flush() == (None, None)
+    assert is_quiet(flush(room))
     assert len(disk.records()) == 1
+
+
+def test_what_waits_is_stored_and_not_told(room: Room, disk: Disk) -> None:
+    """An update that builds upon one that has not come is kept, and told with that."""
+    room.join("bob")
+    ask(room, "bob")
+    flush(room)
+    ann = Editor(1)
+    first, second = ann.write("one "), ann.write("two")
+    send(room, "ann", second)
+    assert room.dirty
+    assert is_quiet(flush(room))
+    assert len(disk.records()) == 1
+    send(room, "ann", first)
+    assert Editor(2, sync_content(told(room), 2)).text == "one two"
 
 
 def test_a_client_is_told_updates_from_its_step_1_on(room: Room) -> None:
     """Updates go to those whose step 1 was answered: an update before step 2 could not be integrated."""
     room.join("ann")
-    assert room.synced == set()
     ask(room, "ann")
+    assert room.synced == set()
+    flush(room)
     assert room.synced == {"ann"}
     assert room.clients == {"ann"}
     room.leave("ann")
     assert room.synced == set()
     assert room.clients == set()
+
+
+def test_who_is_answered_is_not_told_the_same_in_an_update(room: Room) -> None:
+    """Step 2 has what came in its turn; the message with that goes to the others."""
+    ann = joined(room, "ann", 1)
+    room.join("bob")
+    send(room, "ann", ann.write("one"))
+    ask(room, "bob")
+    given = flush(room)
+    assert [message[:2] for message in messages(given, "bob")] == [b"\x00\x01"]
+    assert [message[:2] for message in messages(given, "ann")] == [b"\x00\x02"]
 
 
 @pytest.mark.parametrize("step", range(4))
@@ -168,8 +159,8 @@ def test_a_client_misses_nothing_while_it_joins(room: Room, step: int) -> None:
     ann, bob = joined(room, "ann", 1), Editor(2)
     steps: list[Callable[[], object]] = [
         lambda: bob.hear(*room.join("bob")),
-        lambda: bob.hear(ask(room, "bob", bob)),
-        lambda: [bob.hear(message) for message in room.flush() if message is not None and "bob" in room.synced],
+        lambda: ask(room, "bob", bob),
+        lambda: bob.hear(*messages(flush(room), "bob")),
     ]
     for number, do in enumerate(steps):
         if number == step:
@@ -186,122 +177,93 @@ def test_awareness_is_told_to_the_sender_too(room: Room) -> None:
     room.join("ann")
     here(room, "ann", (1, 1, {"x": 1}))
     here(room, "ann", (1, 2, {"x": 2}), (5, 1, {}))
-    update, awareness = room.flush()
-    assert update is None
-    assert awareness_of(awareness) == [(1, 2, {"x": 2}), (5, 1, {})]
-    assert room.clients == {"ann"}
-    assert room.flush() == (None, None)
+    given = flush(room)
+    assert given.updates == []
+    assert awareness_of(given.awareness) == [(1, 2, {"x": 2}), (5, 1, {})]
+    assert given.present == ["ann"]
+    assert is_quiet(flush(room))
 
 
 def test_who_leaves_is_gone_with_the_next_flush(room: Room) -> None:
     """The end of a connection ends the states it brought, and the others are told so."""
     room.join("ann")
     here(room, "ann", (1, 4, {}))
-    room.flush()
+    flush(room)
     room.leave("ann")
     assert room.dirty
-    assert awareness_of(room.flush()[1]) == [(1, 4, None)]
+    assert awareness_of(flush(room).awareness) == [(1, 4, None)]
     assert len(room.join("bob")) == 1
+
+
+def test_who_leaves_gets_no_answer(room: Room) -> None:
+    """A client that asked and left before the flush is forgotten."""
+    room.join("ann", acknowledge=True)
+    ask(room, "ann")
+    send(room, "ann", Editor(1).write("one"))
+    room.leave("ann")
+    assert flush(room).replies == []
+    assert room.synced == set()
 
 
 def test_nothing_is_told_that_is_not_stored(room: Room, disk: Disk) -> None:
     """While the disk fails, no flush and no answer shows what could not be stored."""
     ann = joined(room, "ann", 1)
     send(room, "ann", ann.write("stored "))
-    room.flush()
+    flush(room)
     disk.fails = True
     send(room, "ann", ann.write("unstored"))
+    ask(room, "bob")
     with pytest.raises(StoreError):
-        room.flush()
-    with pytest.raises(StoreError):
-        ask(room, "bob")
+        flush(room)
     assert "bob" not in room.synced
-    with pytest.raises(StoreError):
-        room.close()
-    assert Editor(3, *(update for _, update in disk.records())).text == "stored "
+    assert kept(disk)[0] == "stored "
 
 
-def test_an_answer_shows_only_what_is_stored(room: Room, disk: Disk) -> None:
-    """What step 2 shows is on disk when it is sent, even before the turn's flush."""
+def test_says_whether_something_is_being_stored(room: Room) -> None:
+    """Between `take` and `stored` the room says that it has something to lose, and else that it has not."""
     send(room, "ann", Editor(1).write("one"))
-    bob = Editor(2)
-    bob.hear(ask(room, "bob", bob))
-    assert bob.text == "one"
-    assert Editor(3, *(update for _, update in disk.records())).text == "one"
-
-
-def test_closing_stores_what_is_not_stored_yet(room: Room, disk: Disk) -> None:
-    """A room that is closed before its flush loses nothing."""
-    send(room, "ann", Editor(1).write("one"))
-    room.close()
-    assert content(Room("room", disk).doc)[0] == "one"
-
-
-def test_who_was_behind_catches_up(room: Room) -> None:
-    """A client that did not read is left out, and gets in one message what it missed, and then everything."""
-    ann = joined(room, "ann", 1)
-    bob = joined(room, "bob", 2)
-    send(room, "ann", ann.write("before "))
-    bob.hear(told(room))
-    room.put_behind("bob")
-    for word in ("missed ", "too "):
-        send(room, "ann", ann.write(word))
-        room.flush()
-    assert room.synced == {"ann"}
+    assert not room.storing
+    room.take(Batch())
+    assert room.storing
+    room.stored()
+    assert not room.storing
     here(room, "ann", (1, 1, {}))
-    states, missed = room.catch_up("bob")
-    assert awareness_of(states) == [(1, 1, {})]
-    assert b"before" not in sync_content(missed, 1)
-    bob.hear(missed)
-    assert room.synced == {"ann", "bob"}
-    send(room, "ann", ann.write("after"))
-    bob.hear(told(room))
-    assert bob.text == "before missed too after"
+    ask(room, "ann")
+    room.take(Batch())
+    assert not room.storing
 
 
-def test_who_was_not_synced_is_not_behind(room: Room) -> None:
-    """A client that has not sent step 1 is brought up to date by step 2, not before."""
-    room.join("ann")
-    send(room, "bob", Editor(2).write("one"))
-    room.put_behind("ann")
-    assert [message[0] for message in room.catch_up("ann")] == [1]
-    assert room.synced == set()
+def test_what_waits_is_something_to_lose(room: Room) -> None:
+    """An update that waits is being stored too."""
+    ann = Editor(1)
+    ann.write("lost")
+    send(room, "ann", ann.write("waits"))
+    room.take(Batch())
+    assert room.storing
 
 
-def test_who_was_behind_learns_who_has_left_meanwhile(room: Room) -> None:
-    """A client that reads again sees no ghosts of those that left while it did not."""
-    for name in ("ann", "bob"):
-        joined(room, name, ord(name[0]))
-    here(room, "ann", (1, 4, {}))
-    room.flush()
-    room.put_behind("bob")
-    room.leave("ann")
-    room.flush()
-    assert (1, 4, None) in [
-        entry for message in room.catch_up("bob") if message[0] == 1 for entry in awareness_of(message)
-    ]
+def test_what_comes_while_a_batch_is_under_way_is_for_the_next_one(room: Room, disk: Disk) -> None:
+    """Between `take` and `stored` the room takes in what clients send."""
+    ann = Editor(1)
+    send(room, "ann", ann.write("one "))
+    first = room.take(Batch())
+    send(room, "ann", ann.write("two"))
+    ask(room, "bob")
+    room.stored()
+    assert Editor(2, sync_content(first.updates[0], 2)).text == "one "
+    bob = Editor(3)
+    bob.hear(*messages(flush(room), "bob"))
+    assert bob.text == "one two"
 
 
-def test_who_is_behind_already_stays_where_it_was(room: Room) -> None:
-    """A client that is found slow twice misses nothing that came in between."""
-    ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
-    room.put_behind("bob")
-    send(room, "ann", ann.write("missed"))
-    room.flush()
-    room.put_behind("bob")
-    bob.hear(*room.catch_up("bob"))
-    assert bob.text == "missed"
-    assert "bob" in room.synced
-
-
-def test_who_was_behind_may_leave(room: Room) -> None:
-    """A client that leaves while it is behind is forgotten."""
-    joined(room, "ann", 1)
-    room.put_behind("ann")
-    room.leave("ann")
-    send(room, "bob", Editor(2).write("one"))
-    room.flush()
-    assert room.synced == set()
+def test_resting_stores_what_is_not_stored_yet(room: Room, disk: Disk) -> None:
+    """A room that leaves memory before its flush loses nothing."""
+    send(room, "ann", Editor(1).write("one"))
+    batch = Batch()
+    room.rest(batch)
+    disk.commit(batch)
+    room.close()
+    assert shown(Room("room", disk).document)[0] == "one"
 
 
 @pytest.mark.parametrize(
@@ -309,6 +271,7 @@ def test_who_was_behind_may_leave(room: Room) -> None:
     [
         pytest.param(b"", id="nothing"),
         pytest.param(b"\x00\x00\x01\x05", id="not a state vector"),
+        pytest.param(step_1(b"\x01\x01"), id="a state vector that ends early"),
         pytest.param(update_message(b"junk"), id="not an update"),
         pytest.param(step_2(b""), id="an empty step 2"),
         pytest.param(awareness_message((9, 1, b"{")), id="not JSON"),
@@ -323,25 +286,5 @@ def test_what_is_malformed_changes_nothing(room: Room, disk: Disk, message: byte
         room.receive("eve", message)
     send(room, "ann", ann.write("two"))
     assert Editor(2, sync_content(told(room), 2)).text == "one two"
-    assert room.flush() == (None, None)
-    assert content(Room("room", disk).doc) == ("one two", {}, [])
-
-
-def test_many_records_become_one(room: Room, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A document is compacted while it is open, so that it can be opened quickly, and keeps its content."""
-    monkeypatch.setattr(module, "COMPACT_AFTER", 5)
-    ann = Editor(1)
-    for number in range(18):
-        send(room, "ann", ann.write(f"{number} "))
-        room.flush()
-        assert len(disk.records()) <= 7
-    assert content(Room("room", disk).doc) == content(ann.doc)
-
-
-def test_many_records_become_one_when_a_room_is_opened(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A document that others left with many records is compacted when it is opened."""
-    monkeypatch.setattr(module, "COMPACT_AFTER", 5)
-    ann = Editor(1)
-    disk.append([ann.write(f"{number} ") for number in range(20)], ann.doc.get_state)
-    assert content(Room("room", disk).doc) == content(ann.doc)
-    assert len(disk.records()) == 1
+    assert is_quiet(flush(room))
+    assert kept(disk) == ("one two", {}, [])

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opennoodl_sync.store import DocumentStore, MemoryYStore
+from opennoodl_sync.document import Document
+from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, compact
 from opennoodl_sync.store_level import Database, LevelYStore
-from opennoodl_sync.yjs import build
 from pycrdt import Doc
 
-from .editor import Editor, content, merged
+from .editor import Editor, content
+from .turns import compacted, keep, keep_together, kept
 
 
 @pytest.fixture(params=["memory", "level"])
@@ -28,27 +29,26 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DocumentSt
     database.close()
 
 
-def keep(store: DocumentStore, *updates: bytes) -> None:
-    """Append `updates` one by one."""
-    for update in updates:
-        store.append([update], lambda: b"\x00")
-
-
-def updates_of(store: DocumentStore) -> list[bytes]:
-    """Return what the store keeps."""
-    return [update for _, update in store.records()]
+def test_a_batch_is_true_if_there_is_something_to_write() -> None:
+    """Who has nothing to write need not write: puts and deletes both count."""
+    batch, puts, deletes = Batch(), Batch(), Batch()
+    puts.puts.append((b"key", b""))
+    deletes.deletes.append(b"key")
+    assert (bool(batch), bool(puts), bool(deletes)) == (False, True, True)
 
 
 def test_is_empty_at_first(store: DocumentStore) -> None:
     """A document that nobody has written has no records."""
     assert store.records() == []
+    assert store.updates() == []
 
 
 def test_keeps_updates_in_order(store: DocumentStore) -> None:
     """Updates come back in the order of their coming, byte for byte, the empty and the repeated ones too."""
     updates = [b"first", b"", b"\x00\xff" * 50_000, b"first"]
     keep(store, *updates)
-    assert updates_of(store) == updates
+    assert store.updates() == updates
+    assert store.updates() == updates
 
 
 def test_numbers_rise(store: DocumentStore) -> None:
@@ -62,15 +62,24 @@ def test_more_than_256_records_stay_in_order(store: DocumentStore) -> None:
     """Records are ordered as numbers are, not as their digits."""
     updates = [str(number).encode() for number in range(300)]
     keep(store, *updates)
-    assert updates_of(store) == updates
+    assert store.updates() == updates
 
 
 def test_keeps_several_at_once(store: DocumentStore) -> None:
     """Several updates are appended in one step, behind what is there."""
     keep(store, b"first")
-    store.append([b"second", b"third"], lambda: b"\x00")
+    keep_together(store, b"second", b"third")
     keep(store, b"fourth")
-    assert updates_of(store) == [b"first", b"second", b"third", b"fourth"]
+    assert store.updates() == [b"first", b"second", b"third", b"fourth"]
+
+
+def test_a_batch_takes_several_steps(store: DocumentStore) -> None:
+    """What is appended to a batch that is not written yet comes behind what the batch has already."""
+    batch = Batch()
+    for updates in ([b"first", b"second"], [b"third"]):
+        store.append(updates, lambda: b"\x00", batch)
+    store.commit(batch)
+    assert store.updates() == [b"first", b"second", b"third"]
 
 
 async def test_is_a_store_of_pycrdt_store(store: DocumentStore) -> None:
@@ -84,23 +93,37 @@ async def test_is_a_store_of_pycrdt_store(store: DocumentStore) -> None:
     assert content(doc)[0] == "one two"
 
 
+def replace(store: DocumentStore, *updates: bytes) -> None:
+    """Keep `updates` in place of everything."""
+    batch = Batch()
+    store.replace(updates, b"\x00", batch)
+    store.commit(batch)
+
+
 def test_replaces_records(store: DocumentStore) -> None:
-    """Some records are replaced, the others stay, and what is appended later comes behind."""
+    """All records are replaced, and what is appended later comes behind."""
     keep(store, b"a", b"b", b"c")
-    (first, _), (second, _), _ = store.records()
-    store.replace([first, second], [b"ab"], b"\x00")
+    replace(store, b"ab", b"c")
     keep(store, b"d")
-    assert sorted(updates_of(store)) == [b"ab", b"c", b"d"]
-    assert updates_of(store)[-1] == b"d"
+    assert store.updates() == [b"ab", b"c", b"d"]
 
 
-def test_replaces_records_with_nothing(store: DocumentStore) -> None:
-    """Replacing all records with none empties the store, which then goes on."""
-    keep(store, b"a", b"b")
-    store.replace([number for number, _ in store.records()], [], b"\x00")
-    assert store.records() == []
-    keep(store, b"c")
-    assert updates_of(store) == [b"c"]
+def test_replaces_what_came_with_the_same_batch(store: DocumentStore) -> None:
+    """Updates of a batch may be replaced within it: none of them is left when it is written."""
+    keep(store, b"a")
+    batch = Batch()
+    store.append([b"b"], lambda: b"\x00", batch)
+    store.replace([b"ab"], b"\x00", batch)
+    store.commit(batch)
+    assert store.updates() == [b"ab"]
+
+
+def test_replaces_again_and_again(store: DocumentStore) -> None:
+    """Nothing is left of what was replaced before."""
+    for number in range(5):
+        keep(store, b"more")
+        replace(store, b"%d" % number)
+        assert store.updates() == [b"%d" % number]
 
 
 def test_compaction_keeps_the_document(store: DocumentStore) -> None:
@@ -108,18 +131,28 @@ def test_compaction_keeps_the_document(store: DocumentStore) -> None:
     ann = Editor(1)
     for number in range(50):
         keep(store, ann.write(f"{number} "), ann.put(str(number % 3), number))
-    assert store.compact(merged(ann.updates), store.records()) == 1
-    assert content(build(updates_of(store))) == content(ann.doc)
-    assert len(store.records()) == 1
+    assert compacted(store) == 1
+    assert kept(store) == content(ann.doc)
+
+
+def test_compaction_says_how_large_the_document_is(store: DocumentStore) -> None:
+    """It returns the bytes of the state, without those of what waits."""
+    ann = Editor(1)
+    first = ann.write("first ")
+    ann.write("lost ")
+    keep(store, first, ann.write("waits " * 100))
+    size = compact(Document(store.updates), store, batch := Batch())
+    store.commit(batch)
+    assert size == len(store.updates()[-1]) < 100
 
 
 def test_compaction_lets_go_of_what_was_deleted(store: DocumentStore) -> None:
     """What was deleted is not on disk any more when a document has been compacted."""
     ann = Editor(1)
     keep(store, ann.write("keep SECRET this"), ann.delete(5, 12))
-    store.compact(merged(ann.updates), store.records())
-    assert b"SECRET" not in b"".join(updates_of(store))
-    assert content(build(updates_of(store)))[0] == "keep this"
+    compacted(store)
+    assert b"SECRET" not in b"".join(store.updates())
+    assert kept(store)[0] == "keep this"
 
 
 def test_compaction_keeps_what_waits(store: DocumentStore) -> None:
@@ -129,9 +162,9 @@ def test_compaction_keeps_what_waits(store: DocumentStore) -> None:
     bob = Editor(2, first, second)
     deletion, other = bob.delete(0, 2), Editor(3).put("k", 1)
     keep(store, second, deletion, other)
-    assert store.compact(merged([second, deletion, other]), store.records()) == 3
+    assert compacted(store) == 3
     keep(store, first)
-    assert content(build(updates_of(store))) == ("e two", {"k": 1.0}, [])
+    assert kept(store) == ("e two", {"k": 1.0}, [])
 
 
 def test_compacting_again_changes_nothing(store: DocumentStore) -> None:
@@ -139,21 +172,8 @@ def test_compacting_again_changes_nothing(store: DocumentStore) -> None:
     ann = Editor(1)
     ann.write("lost")
     keep(store, ann.write("waits"), Editor(2).put("k", 1))
-    counts = set()
-    for _ in range(4):
-        records = store.records()
-        counts.add(store.compact(merged(update for _, update in records), records))
-    assert counts == {2}
-    assert len(store.records()) == 2
-
-
-def test_what_compaction_was_not_given_stays(store: DocumentStore) -> None:
-    """A record that came after those that are compacted is left alone."""
-    ann = Editor(1)
-    keep(store, ann.write("one "))
-    records = store.records()
-    later = ann.write("two")
-    keep(store, later)
-    store.compact(merged(ann.updates[:1]), records)
-    assert later in updates_of(store)
-    assert content(build(updates_of(store)))[0] == "one two"
+    compacted(store)
+    before = store.updates()
+    for _ in range(3):
+        assert compacted(store) == 2
+    assert store.updates() == before

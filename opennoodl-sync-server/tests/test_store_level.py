@@ -11,13 +11,13 @@ from pathlib import Path
 import plyvel
 import pytest
 from opennoodl_sync.edge.application import StartError
-from opennoodl_sync.store import StoreError
+from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
-from opennoodl_sync.yjs import build
 from pycrdt import get_state
 
 from .conftest import Disk
-from .editor import Editor, content, merged
+from .editor import Editor, content
+from .turns import compacted, keep, keep_together, kept
 
 # Written by y-leveldb 0.1.2.
 UPDATE_KEYS = {
@@ -57,14 +57,16 @@ def raw(path: str) -> dict[bytes, bytes]:
         return dict(db)
 
 
+def replace(store: LevelYStore, *updates: bytes) -> None:
+    """Keep `updates` in place of everything."""
+    batch = Batch()
+    store.replace(updates, b"\x00", batch)
+    store.commit(batch)
+
+
 def files(path: Path) -> dict[str, bytes]:
     """Return the files that hold data; LevelDB's own log and lock are none."""
     return {file.name: file.read_bytes() for file in path.iterdir() if not file.name.startswith(("LOG", "LOCK"))}
-
-
-def updates_of(store: LevelYStore) -> list[bytes]:
-    """Return what the store keeps."""
-    return [update for _, update in store.records()]
 
 
 @pytest.mark.parametrize(("name", "number"), UPDATE_KEYS)
@@ -72,7 +74,7 @@ def test_update_keys_are_those_of_y_leveldb(path: str, name: str, number: int) -
     """An update is stored under the key that y-leveldb gives it."""
     key = bytes.fromhex(UPDATE_KEYS[name, number])
     with opened(path, name) as store:
-        store.append([b"update"] * (number + 1), lambda: b"\x00")
+        keep_together(store, *[b"update"] * (number + 1))
     assert raw(path)[key] == b"update"
 
 
@@ -80,7 +82,7 @@ def test_update_keys_are_those_of_y_leveldb(path: str, name: str, number: int) -
 def test_state_vector_keys_are_those_of_y_leveldb(path: str, name: str) -> None:
     """The state vector of a document is stored under the key that y-leveldb gives it."""
     with opened(path, name) as store:
-        store.append([b"update"], lambda: b"\x01\x02\x03")
+        keep(store, b"update", state_vector=lambda: b"\x01\x02\x03")
     assert raw(path)[bytes.fromhex(STATE_VECTOR_KEYS[name])] == b"\x00\x03\x01\x02\x03"
 
 
@@ -94,7 +96,7 @@ def test_reads_what_y_leveldb_wrote(path: str) -> None:
         db.put(bytes.fromhex(STATE_VECTOR_KEYS["room"]), b"\x00\x01\x00")
     with opened(path) as store:
         assert store.records() == [(0, first), (258, second)]
-        store.append([b"more"], lambda: b"")
+        keep(store, b"more")
         assert store.records()[-1] == (259, b"more")
 
 
@@ -102,9 +104,9 @@ def test_the_first_update_brings_the_state_vector(path: str) -> None:
     """Every document has a state vector from its first update on, so that it is listed; later updates leave it."""
     ann = Editor(1)
     with opened(path) as store:
-        store.append([ann.write("one ")], ann.doc.get_state)
+        keep(store, ann.write("one "), state_vector=ann.doc.get_state)
         before = ann.doc.get_state()
-        store.append([ann.write("two")], ann.doc.get_state)
+        keep(store, ann.write("two"), state_vector=ann.doc.get_state)
     stored = raw(path)[bytes.fromhex(STATE_VECTOR_KEYS["room"])]
     assert stored == b"\x00" + bytes((len(before),)) + before
 
@@ -114,8 +116,8 @@ def test_compaction_brings_the_state_vector_up_to_date(path: str) -> None:
     ann = Editor(1)
     with opened(path) as store:
         for _ in range(3):
-            store.append([ann.write("word ")], ann.doc.get_state)
-        store.compact(merged(ann.updates), store.records())
+            keep(store, ann.write("word "), state_vector=ann.doc.get_state)
+        compacted(store)
         ((number, update),) = store.records()
     stored = raw(path)[bytes.fromhex(STATE_VECTOR_KEYS["room"])]
     assert stored == bytes((number, len(get_state(update)))) + get_state(update)
@@ -128,8 +130,8 @@ def test_metadata_of_others_is_left_alone(path: str) -> None:
         db.put(META_KEY, b"theirs")
     with opened(path) as store:
         assert store.records() == []
-        store.append([ann.write("one")], ann.doc.get_state)
-        store.compact(ann.doc, store.records())
+        keep(store, ann.write("one"), state_vector=ann.doc.get_state)
+        compacted(store)
     assert raw(path)[META_KEY] == b"theirs"
 
 
@@ -139,20 +141,21 @@ def test_documents_do_not_touch(path: str) -> None:
     for name in names:
         with opened(path, name) as store:
             assert store.records() == []
-            store.append([name.encode()], lambda: b"\x00")
+            keep(store, name.encode())
     for name in names:
         with opened(path, name) as store:
-            assert updates_of(store) == [name.encode()]
-            store.replace([0], [], b"\x00")
-    with opened(path) as store:
-        assert store.records() == []
+            assert store.updates() == [name.encode()]
+            replace(store, b"its own")
+    for name in names:
+        with opened(path, name) as store:
+            assert store.updates() == [b"its own"]
 
 
 def test_documents_are_listed(path: str) -> None:
     """The names of all documents are found, as they were given."""
     for name in STATE_VECTOR_KEYS:
         with opened(path, name) as store:
-            store.append([b"update"], lambda: b"\x00")
+            keep(store, b"update")
     database = Database(path)
     assert sorted(database.names()) == sorted(STATE_VECTOR_KEYS)
     database.close()
@@ -163,23 +166,23 @@ def test_everything_is_there_after_reopening(path: str) -> None:
     ann = Editor(1)
     for number in range(3):
         with opened(path) as store:
-            assert content(build(updates_of(store))) == content(ann.doc)
-            store.append([ann.write(f"{number}a "), ann.write(f"{number}b ")], ann.doc.get_state)
-            store.compact(merged(ann.updates), store.records())
-            store.append([ann.write(f"{number}c ")], ann.doc.get_state)
+            assert kept(store) == content(ann.doc)
+            keep(store, ann.write(f"{number}a "), ann.write(f"{number}b "))
+            compacted(store)
+            keep(store, ann.write(f"{number}c "))
     with opened(path) as store:
-        assert content(build(updates_of(store))) == content(ann.doc)
+        assert kept(store) == content(ann.doc)
 
 
 async def test_writing_without_reading_first_overwrites_nothing(path: str) -> None:
     """A store that is only written, as pycrdt-store's interface allows, appends to what is on disk."""
     ann = Editor(1)
     with opened(path) as store:
-        store.append([ann.write("one ")], ann.doc.get_state)
+        keep(store, ann.write("one "), state_vector=ann.doc.get_state)
     database = Database(path)
     store = LevelYStore("room", database=database)
     await store.write(ann.write("two"))
-    assert updates_of(store) == ann.updates
+    assert store.updates() == ann.updates
     database.close()
 
 
@@ -187,11 +190,11 @@ def test_a_torn_write_loses_only_itself(path: str) -> None:
     """After a power cut in the middle of a write, everything before it is read."""
     with opened(path) as store:
         for update in (b"one", b"two", b"torn"):
-            store.append([update * 100], lambda: b"\x00")
+            keep(store, update * 100)
     (log,) = Path(path).glob("*.log")
     log.write_bytes(log.read_bytes()[:-50])
     with opened(path) as store:
-        assert updates_of(store) == [b"one" * 100, b"two" * 100]
+        assert store.updates() == [b"one" * 100, b"two" * 100]
 
 
 def test_a_directory_is_made(tmp_path: Path) -> None:
@@ -251,7 +254,7 @@ def test_a_damaged_directory_stops_the_start(path: str, damage: Callable[[Path],
     """A directory that LevelDB cannot make sense of is not opened, and nothing in it is changed or removed."""
     for text in (b"one", b"two"):  # the second opening moves what the first wrote into a table
         with opened(path) as store:
-            store.append([text * 100], lambda: b"\x00")
+            keep(store, text * 100)
     damage(Path(path))
     before = files(Path(path))
     with pytest.raises(StartError, match=r"PERSIST_DIR .* cannot be opened"):
@@ -264,26 +267,26 @@ def test_a_write_that_fails_is_told_and_kept_in_mind(path: str, disk: Disk) -> N
     database = Database(path)
     store = LevelYStore("room", database=database)
     store.records()
-    store.append([b"before"], lambda: b"\x00")
+    keep(store, b"before")
     disk.full = True
     with pytest.raises(StoreError, match="No space left"):
-        store.append([b"lost", b"too"], lambda: b"\x00")
+        keep_together(store, b"lost", b"too")
     assert database.failure
     with pytest.raises(StoreError):
-        store.replace([0], [b"instead"], b"\x00")
+        replace(store, b"instead")
     assert database.failure
-    assert updates_of(store) == [b"before"]
+    assert store.updates() == [b"before"]
     disk.full = False
     assert database.failure
-    store.append([b"after"], lambda: b"\x00")
+    keep(store, b"after")
     assert database.failure is None
-    assert updates_of(store) == [b"before", b"after"]
+    assert store.updates() == [b"before", b"after"]
     database.close()
 
 
 FULL_DISK = """
 import os, resource, signal, sys
-from opennoodl_sync.store import StoreError
+from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -298,7 +301,8 @@ for number in range(20):
     if number == 9:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     try:
-        store.append([bytes((number,)) * 1000], lambda: b"\\x00")
+        store.append([bytes((number,)) * 1000], lambda: b"\\x00", batch := Batch())
+        store.commit(batch)
     except StoreError:
         assert database.failure
     else:
@@ -316,4 +320,4 @@ def test_what_is_kept_after_the_disk_was_full_survives(path: str) -> None:
     assert set(range(5)) < set(kept) < set(range(20))
     assert set(kept) >= set(range(9, 20))
     with opened(path) as store:
-        assert [update[0] for update in updates_of(store)] == kept
+        assert [update[0] for update in store.updates()] == kept
