@@ -296,4 +296,17 @@ def test_compose_passes_settings_on(server: Server) -> None:
     environment = compose()["services"][server.name]["environment"]
     kind = import_module(f"{server.package}.settings").Settings
     assert {name.lower() for name in environment} <= set(kind.__struct_fields__)
-    assert set(environment.values()) == {None}
+    # A name that two servers have means another number in each.
+    prefixed = {name: f"${{{server.name.upper()}_{name}:-}}" for name in environment}
+    assert all(value in (None, prefixed[name]) for name, value in environment.items())
+
+
+def test_compose_gives_no_two_servers_the_same_number() -> None:
+    """A setting of two servers that is no setting of all three is set for each by itself."""
+    names = [
+        name
+        for service in compose()["services"].values()
+        for name, value in service["environment"].items()
+        if value is None
+    ]
+    assert {count for name in names if (count := names.count(name)) not in (1, 3)} == set()
