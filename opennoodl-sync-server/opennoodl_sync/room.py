@@ -184,8 +184,10 @@ class Room:
             self.synced.add(client)
             replies.append((client, step_2(self.document.difference(state_vector))))
         self._asked = {}
-        replies += [(client, acknowledgement(self._sent[client])) for client in self._acknowledge]
-        self._acknowledge = set()
+        # One that does not read would have them pile up.
+        told = self._acknowledge - self._behind.keys()
+        replies += [(client, acknowledgement(self._sent[client])) for client in told]
+        self._acknowledge -= told
         for client in self._falling:
             has = self.document.state_vector() if client in self.synced else None
             self.synced.discard(client)

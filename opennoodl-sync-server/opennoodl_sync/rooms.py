@@ -36,20 +36,30 @@ class Rooms:
     Args:
         database: where documents are kept, or None to keep them in memory only.
         writer: writes to it.
+        idle_timeout: seconds that a room stays in memory after its last client has left.
         max_rooms: documents in memory at once; 0 means no limit.
         max_size: bytes that one document may have; 0 means no limit.
     """
 
     def __init__(
-        self, database: Database | None, writer: Writer | None, *, max_rooms: int = 0, max_size: int = 0
+        self,
+        database: Database | None,
+        writer: Writer | None,
+        *,
+        idle_timeout: float,
+        max_rooms: int = 0,
+        max_size: int = 0,
     ) -> None:
         self.rooms: dict[str, Room] = {}
         self._database = database
         self._writer = writer
+        self._idle_timeout = idle_timeout
         self._max_rooms = max_rooms
         self._max_size = max_size
         self._loading = 0
-        self._idle: dict[Room, None] = {}  # rooms without clients, the one that was left first at the front
+        self._idle: dict[
+            Room, asyncio.TimerHandle
+        ] = {}  # rooms without clients, the one that was left first at the front
         self._busy: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written, not to be opened
         # One thread: documents are read with Python's lock held, and more would only keep the event loop from it.
         self._reader = ThreadPoolExecutor(1, "reader")
@@ -68,7 +78,7 @@ class Rooms:
             # One who gives up waiting must not take the document from the others.
             await asyncio.shield(self._busy[name])
         room = self.rooms[name]
-        self._idle.pop(room, None)
+        self._stay(room)
         return room
 
     def holds(self, room: Room) -> bool:
@@ -76,15 +86,14 @@ class Rooms:
         return self.rooms.get(room.name) is room
 
     def leave(self, room: Room) -> None:
-        """Note that a room has no clients any more: it may go when another one needs its place."""
-        if self.holds(room):
-            self._idle[room] = None
+        """Note that a room has no clients any more: it goes after a while, or when another one needs its place."""
+        self._idle[room] = asyncio.get_running_loop().call_later(self._idle_timeout, self.unload, room)
 
     def discard(self, room: Room) -> None:
         """Let a room go without storing anything more, because that failed."""
         if self.holds(room):
             del self.rooms[room.name]
-            self._idle.pop(room, None)
+            self._stay(room)
 
     def unload(self, room: Room) -> None:
         """Let an idle room leave memory; who opens it again waits until all of it is stored."""
@@ -113,14 +122,25 @@ class Rooms:
             await asyncio.sleep(TIDY_INTERVAL)
 
     async def close(self) -> None:
-        """Store what is not stored yet."""
+        """Store what is not stored yet, in one batch: there is little time when a server stops."""
+        batch = Batch()
         for room in list(self.rooms.values()):
-            room.clients.clear()
-            self.unload(room)
+            self.discard(room)
+            try:
+                room.take(batch)
+            except (StoreError, DamagedError) as error:  # the others' changes are still to be stored
+                log.error("a document's last changes could not be stored", error=str(error))
+            room.close()
+        self._write("", batch)  # no document has an empty name
         while self._busy:
             await asyncio.wait(self._busy.values())
             await asyncio.sleep(0)
         self._reader.shutdown()
+
+    def _stay(self, room: Room) -> None:
+        timer = self._idle.pop(room, None)
+        if timer is not None:
+            timer.cancel()
 
     def _make_space(self) -> None:
         if not self._max_rooms or len(self.rooms) + self._loading < self._max_rooms:

@@ -53,7 +53,6 @@ class Sync(Application):
         self.max_message_size = settings.max_message_size
         self.metrics = Metrics(__version__, self._families)
         self.updates = 0
-        self._idle = settings.room_idle_timeout / 1000
         self._directory = settings.persist_dir if settings.enable_persistence else None
         self._database: Database | None = None
         self._writer: Writer | None = None
@@ -72,6 +71,7 @@ class Sync(Application):
         self.rooms = Rooms(
             self._database,
             self._writer,
+            idle_timeout=self.settings.room_idle_timeout / 1000,
             max_rooms=self.settings.max_rooms,
             max_size=self.settings.max_document_size,
         )
@@ -167,10 +167,10 @@ class Sync(Application):
         room: Room = connection.client
         room.leave(connection)
         self._held.discard(connection)
-        self._flusher.schedule(room)
-        if not room.clients:
-            self.rooms.leave(room)
-            asyncio.get_running_loop().call_later(self._idle, self.rooms.unload, room)
+        if self.rooms.holds(room):
+            self._flusher.schedule(room)
+            if not room.clients:
+                self.rooms.leave(room)
 
     def failure(self) -> str | None:
         """Return why documents cannot be stored, if the last attempt failed."""

@@ -8,10 +8,11 @@ Source of the order in which structs are integrated: yjs 13, ``src/utils/encodin
 """
 
 from collections.abc import Mapping
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from .protocol import MalformedError, read_varuint, write_varuint
-from .update import MAX_CLOCK, Id, Part, Section, Update, read, read_client, read_part
+from .update import MAX_CLOCK, Id, Section, check_size, read, read_client, read_deletions, read_part
 
 
 class Split(NamedTuple):
@@ -21,7 +22,7 @@ class Split(NamedTuple):
         ready: what the document can integrate now; None if that is nothing.
         clocks: for every client of `ready`, the clock behind its last element then.
         rest: what has to wait; None if that is nothing.
-        needs: elements that the rest waits for: when none of them has come, it need not be looked at again.
+        needs: elements that the rest waits for: before one of them has come, it need not be looked at again.
     """
 
     ready: bytes | None
@@ -45,7 +46,7 @@ def split(data: bytes, known: Mapping[int, int]) -> Split:
         if whole is not None:
             news, clocks = whole
             return Split(data if news else None, clocks, None, ())
-        return _take_apart(read(data), known)
+        return _take_apart(data, known)
     except IndexError:
         raise MalformedError("not a Yjs update: it ends before its content does") from None
     except (MalformedError, UnicodeDecodeError) as error:
@@ -59,6 +60,7 @@ def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int]]
     Nearly all updates can, and each passes here: no more is made of them than has to be.
     """
     news = False
+    size = 0
     clocks: dict[int, int] = {}
     sections, at = read_varuint(data, 0)
     for _ in range(sections):
@@ -68,6 +70,8 @@ def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int]]
         clock = known.get(client, 0)
         if not parts or end > clock or client in clocks:
             return None
+        size += parts + 1
+        check_size(size)
         for _ in range(parts):
             length, needs, at = read_part(data, at)
             if needs is None:
@@ -86,6 +90,8 @@ def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int]]
     for _ in range(clients):
         client, at = read_client(data, at)
         ranges, at = read_varuint(data, at)
+        size += ranges
+        check_size(size)
         there = clocks.get(client) or known.get(client, 0)
         for _ in range(ranges):
             clock, at = read_varuint(data, at)
@@ -96,79 +102,55 @@ def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int]]
     return news, clocks
 
 
-def _take_apart(update: Update, known: Mapping[int, int]) -> Split:
+def _take_apart(data: bytes, known: Mapping[int, int]) -> Split:
     """Integrate in thought what can be, in any order of clients, and cut the update where that ends."""
+    sections, deletions = read(data)
     clocks: dict[int, int] = {}
-    positions = dict.fromkeys((section.client for section in update.sections), 0)
-    sections = {section.client: section for section in update.sections}
-    blocked: dict[int, list[tuple[int, int]]] = {}  # by client: the clock that is needed, and who needs it
-    needs: dict[int, Id] = {}
-    work = list(sections)
+    walks = {section.client: _Walk(data, section) for section in sections}
+    blocked: dict[int, list[Id]] = {}  # by client, a heap: the clock that is needed, and the client that needs it
+    work = list(walks)
     while work:
         client = work.pop()
-        needs.pop(client, None)
-        parts = sections[client].parts
-        before = clock = clocks.get(client) or known.get(client, 0)
-        while positions[client] < len(parts):
-            missing = _missing(client, parts[positions[client]], clock, clocks, known)
-            if missing is not None:
-                needs[client] = missing
-                blocked.setdefault(missing[0], []).append((missing[1], client))
-                break
-            clock = max(clock, parts[positions[client]].end)
-            positions[client] += 1
+        before = clocks.get(client) or known.get(client, 0)
+        clock = walks[client].go(before, clocks, known)
+        missing = walks[client].missing
+        if missing is not None:
+            heappush(blocked.setdefault(missing[0], []), (missing[1], client))
         if clock > before:
             clocks[client] = clock
-            waiting = blocked.pop(client, [])
-            work += [other for needed, other in waiting if needed < clock]
-            blocked[client] = [entry for entry in waiting if entry[0] >= clock]
-    ready, rest = _Writer(update.data), _Writer(update.data)
-    for section in update.sections:
-        position = positions[section.client]
-        ready.add(section, 0, position)
-        rest.add(section, position, len(section.parts))
-    missing_deletions = []
-    for client, clock, end in update.deletions:
+            waiting = blocked.get(client, [])
+            while waiting and waiting[0][0] < clock:
+                work.append(heappop(waiting)[1])
+    ready, rest = _Writer(), _Writer()
+    needs: dict[int, int] = {}
+    for walk in walks.values():
+        walk.write(ready, rest)
+        if walk.missing is not None:
+            _need(needs, *walk.missing)
+    for client, clock, end in read_deletions(data, deletions):
         there = clocks.get(client) or known.get(client, 0)
         ready.delete(client, clock, min(end, there))
         rest.delete(client, max(clock, there), end)
         if end > there:
-            missing_deletions.append((client, max(clock, there)))
-    return Split(ready.encode(), clocks, rest.encode(), (*needs.values(), *missing_deletions))
+            _need(needs, client, max(clock, there))
+    return Split(ready.encode(), clocks, rest.encode(), tuple(needs.items()))
 
 
-def _missing(client: int, part: Part, clock: int, clocks: dict[int, int], known: Mapping[int, int]) -> Id | None:
-    """Return an element without which `part` cannot be integrated at `clock`, or None."""
-    if part.needs is None:
-        return (client, part.end - 1) if part.end > clock else None
-    if part.clock > clock:
-        return client, part.clock - 1
-    for other, needed in part.needs:
-        if needed >= (clock if other == client else clocks.get(other) or known.get(other, 0)):
-            return other, needed
-    return None
+def _need(needs: dict[int, int], client: int, clock: int) -> None:
+    # A client's elements come one after the other, so the first that is missing is the first to come.
+    needs[client] = min(clock, needs.get(client, clock))
 
 
 class _Writer:
     """Puts an update together from pieces of another one."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self) -> None:
         self._sections: list[bytes] = []
         self._deletions: dict[int, list[bytes]] = {}
 
-    def add(self, section: Section, first: int, end: int) -> None:
-        """Add the parts `first` to `end` of a section, without the gaps at its ends."""
-        parts = section.parts
-        while first < end and parts[first].needs is None:
-            first += 1
-        while first < end and parts[end - 1].needs is None:
-            end -= 1
-        if first == end:
-            return
-        start = parts[first - 1].at if first else section.at
-        head = (end - first, section.client, parts[first].clock)
-        self._sections.append(b"".join(map(write_varuint, head)) + self._data[start : parts[end - 1].at])
+    def add(self, count: int, client: int, clock: int, structs: bytes) -> None:
+        """Add the structs of a client."""
+        self._sections.append(write_varuint(count) + write_varuint(client) + write_varuint(clock) + structs)
 
     def delete(self, client: int, clock: int, end: int) -> None:
         """Add a deletion, unless it is of nothing."""
@@ -183,3 +165,65 @@ class _Writer:
         for client, ranges in self._deletions.items():
             pieces += [write_varuint(client), write_varuint(len(ranges)), *ranges]
         return b"".join(pieces)
+
+
+class _Place(NamedTuple):
+    """A place in a section: the structs before it, and the clock and the offset of the next one."""
+
+    passed: int
+    clock: int
+    at: int
+
+
+class _Walk:
+    """Goes through a section as far as its structs can be integrated.
+
+    Attributes:
+        missing: the element that is needed to go on; None at the end.
+    """
+
+    def __init__(self, data: bytes, section: Section) -> None:
+        self.missing: Id | None = None
+        self._data = data
+        self._section = section
+        self._here = _Place(0, section.clock, section.at)
+        self._first: _Place | None = None  # of what can be integrated, without gaps at its ends
+        self._last = self._here
+
+    def go(self, clock: int, clocks: Mapping[int, int], known: Mapping[int, int]) -> int:
+        """Go on from where the client is at `clock`; return at which clock it is then."""
+        client = self._section.client
+        passed, start, at = self._here
+        self.missing = None
+        while passed < self._section.structs and self.missing is None:
+            length, needs, behind = read_part(self._data, at)
+            if needs is None:
+                self.missing = (client, start + length - 1) if start + length > clock else None
+            elif start > clock:
+                self.missing = (client, start - 1)
+            else:
+                for other, needed in needs:
+                    if needed >= (clock if other == client else clocks.get(other) or known.get(other, 0)):
+                        self.missing = (other, needed)
+            if self.missing is None:
+                if needs is not None:
+                    self._first = self._first or _Place(passed, start, at)
+                    self._last = _Place(passed + 1, start + length, behind)
+                passed, start, at = passed + 1, start + length, behind
+                clock = max(clock, start)
+        self._here = _Place(passed, start, at)
+        return clock
+
+    def write(self, ready: _Writer, rest: _Writer) -> None:
+        """Add what was passed to `ready`, and what was not to `rest`, both without gaps at the front."""
+        data, section = self._data, self._section
+        if self._first is not None:
+            count = self._last.passed - self._first.passed
+            ready.add(count, section.client, self._first.clock, data[self._first.at : self._last.at])
+        passed, clock, at = self._here
+        while passed < section.structs:
+            length, needs, behind = read_part(data, at)
+            if needs is not None:
+                rest.add(section.structs - passed, section.client, clock, data[at : section.end])
+                return
+            passed, clock, at = passed + 1, clock + length, behind

@@ -16,8 +16,10 @@ NOTHING = b"\x00\x00"
 """The update that changes nothing."""
 
 MAX_CLOCK = 2**32 - 1
-MAX_CLIENTS = 4096
+REMEMBERED_CLIENTS = 4096
 """Clients that are remembered as they are written."""
+MAX_PARTS = 2**20
+"""Structs, clients and deletions of one update: each takes time and memory, however few its bytes are."""
 MAX_DEPTH = 500
 """Levels of plain values within each other."""
 
@@ -30,63 +32,66 @@ Id = tuple[int, int]
 """A client, and the clock of one of its elements."""
 
 
-class Part(NamedTuple):
-    """One struct: an item, the trace of one, or a gap.
+class Section(NamedTuple):
+    """What an update has of one client: structs without a hole between them.
 
     Attributes:
-        clock: of its first element.
-        end: the clock behind its last one.
-        needs: the elements that it builds upon; None for a gap.
-        at: the offset behind its bytes.
+        client: whose elements they are.
+        clock: of the first element.
+        structs: how many there are.
+        at: the offset of the first one.
+        end: the offset behind the last one.
     """
 
-    clock: int
-    end: int
-    needs: tuple[Id, ...] | None
-    at: int
-
-
-class Section(NamedTuple):
-    """What an update has of one client: `parts` without a hole between them, from offset `at` on."""
-
     client: int
+    clock: int
+    structs: int
     at: int
-    parts: list[Part]
+    end: int
 
 
-class Update(NamedTuple):
-    """An update that was read: what it adds, and what it deletes as client, clock and end."""
-
-    data: bytes
-    sections: list[Section]
-    deletions: list[tuple[int, int, int]]
-
-
-def read(data: bytes) -> Update:
+def read(data: bytes) -> tuple[list[Section], int]:
     """Read an update; what follows its end is ignored, as Yjs does.
+
+    Returns:
+        what it adds, and the offset of what it deletes, for `read_deletions`.
 
     Raises:
         MalformedError, UnicodeDecodeError, IndexError: this is not one.
     """
-    sections: list[Section] = []
-    count, at = read_varuint(data, 0)
-    seen: set[int] = set()
-    for _ in range(count):
-        parts, at = read_varuint(data, at)
+    sections: dict[int, Section] = {}
+    total = 0
+    left, at = read_varuint(data, 0)
+    while left:
+        count, at = read_varuint(data, at)
         client, at = read_client(data, at)
         clock, at = read_varuint(data, at)
-        if client in seen:
+        if client in sections:
             raise MalformedError(f"client {client} comes twice")
-        seen.add(client)
-        section = Section(client, at, [])
-        for _ in range(parts):
-            length, needs, at = read_part(data, at)
-            section.parts.append(Part(clock, clock + length, needs, at))
+        total += count + 1
+        check_size(total)
+        first, start = clock, at
+        for _ in range(count):
+            length, _, at = read_part(data, at)
             clock += length
         if clock > MAX_CLOCK:
             raise MalformedError("a clock is too large")
-        sections.append(section)
-    return Update(data, sections, list(read_deletions(data, at)))
+        sections[client] = Section(client, first, count, start, at)
+        left -= 1
+    for _ in read_deletions(data, at):
+        total += 1
+        check_size(total)
+    return list(sections.values()), at
+
+
+def check_size(count: int) -> None:
+    """Refuse an update that has so many structs and deletions.
+
+    Raises:
+        MalformedError: they are too many.
+    """
+    if count > MAX_PARTS:
+        raise MalformedError(f"it has more than {MAX_PARTS} pieces")
 
 
 _clients: dict[bytes, int] = {}
@@ -103,7 +108,7 @@ def read_client(data: bytes, at: int) -> tuple[int, int]:
         return found, at + 5
     client, end = read_varuint(data, at)
     if end - at == 5:
-        if len(_clients) >= MAX_CLIENTS:
+        if len(_clients) >= REMEMBERED_CLIENTS:
             _clients.clear()
         _clients[data[at:end]] = client
     return client, end
