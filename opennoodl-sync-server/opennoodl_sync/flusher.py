@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
 from .room import Flush, Room
 from .store import Batch, StoreError
 from .writer import Writer
 from .yjs import DamagedError
+
+log = structlog.get_logger()
 
 Fail = Callable[[Room, Exception], None]
 Tell = Callable[[Room, Flush], None]
@@ -76,6 +80,9 @@ class Flusher:
             try:
                 flushes.append((room, room.take(batch)))
             except (StoreError, DamagedError) as error:
+                self._fail(room, error)
+            except Exception as error:  # a mistake of ours must not cost the other rooms what they were sent
+                log.exception("a document could not be flushed")
                 self._fail(room, error)
         if batch and self._writer is not None:
             self._writer.write(batch, lambda error: self._written(flushes, error))

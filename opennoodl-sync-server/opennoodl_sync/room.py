@@ -259,7 +259,7 @@ class Room:
             FullError: it may not.
         """
         size = self._base + self._since[1] + self.document.pending_size + len(update)
-        if not self._max_size or size <= self._max_size or update[0] == 0:
+        if not self._max_size or size <= self._max_size or update[:1] in (b"", b"\0"):
             return
         if self._since[0] or self.document.changed:
             size = len(self.document.state()) + len(update)

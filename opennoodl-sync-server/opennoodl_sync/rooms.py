@@ -74,6 +74,7 @@ class Rooms:
         while name not in self.rooms:
             if name not in self._busy:
                 self._make_space()
+                self._loading += 1
                 self._busy[name] = asyncio.create_task(self._load(name))
             # One who gives up waiting must not take the document from the others.
             await asyncio.shield(self._busy[name])
@@ -92,20 +93,19 @@ class Rooms:
     def discard(self, room: Room) -> None:
         """Let a room go without storing anything more, because that failed."""
         if self.holds(room):
-            del self.rooms[room.name]
-            self._stay(room)
+            self._remove(room)
+            self._write(room.name, Batch())
 
     def unload(self, room: Room) -> None:
         """Let an idle room leave memory; who opens it again waits until all of it is stored."""
         if not self.holds(room) or room.clients:
             return
-        self.discard(room)
+        self._remove(room)
         batch = Batch()
         try:
             room.rest(batch)
         except (StoreError, DamagedError) as error:
             log.error("a document's last changes could not be stored", error=str(error))
-            return
         room.close()
         self._write(room.name, batch)
 
@@ -113,19 +113,21 @@ class Rooms:
         """Compact documents that nobody opens, now and then, for ever."""
         await asyncio.sleep(TIDY_AFTER)
         while self._database is not None:
-            names = self._database.crowded_names(REST_AFTER)
-            async for name in self._read_each(names):
-                if name not in self.rooms and name not in self._busy:
-                    self._busy[name] = asyncio.create_task(self._tidy(name, self._database))
-                    await asyncio.wait([self._busy[name]])
-                await asyncio.sleep(TIDY_PAUSE)
+            try:
+                async for name in self._read_each(self._database.crowded_names(REST_AFTER)):
+                    if name not in self.rooms and name not in self._busy:
+                        self._busy[name] = asyncio.create_task(self._tidy(name, self._database))
+                        await asyncio.wait([self._busy[name]])
+                    await asyncio.sleep(TIDY_PAUSE)
+            except StoreError as error:
+                log.warning("documents that nobody opens could not be found", error=str(error))
             await asyncio.sleep(TIDY_INTERVAL)
 
     async def close(self) -> None:
         """Store what is not stored yet, in one batch: there is little time when a server stops."""
         batch = Batch()
         for room in list(self.rooms.values()):
-            self.discard(room)
+            self._remove(room)
             try:
                 room.take(batch)
             except (StoreError, DamagedError) as error:  # the others' changes are still to be stored
@@ -136,6 +138,10 @@ class Rooms:
             await asyncio.wait(self._busy.values())
             await asyncio.sleep(0)
         self._reader.shutdown()
+
+    def _remove(self, room: Room) -> None:
+        del self.rooms[room.name]
+        self._stay(room)
 
     def _stay(self, room: Room) -> None:
         timer = self._idle.pop(room, None)
@@ -150,7 +156,6 @@ class Rooms:
         self.unload(next(iter(self._idle)))
 
     async def _load(self, name: str) -> None:
-        self._loading += 1
         try:
             self.rooms[name] = await self._read(lambda: Room(name, self._store(name), self._max_size))
         except (StoreError, DamagedError) as error:
@@ -177,8 +182,8 @@ class Rooms:
         self._write(name, batch)
 
     def _write(self, name: str, batch: Batch) -> None:
-        """Write the last of a document that is not in memory; until that is done, it is busy."""
-        if not batch or self._writer is None:
+        """Write the last of a document that left memory; until that and what came before is done, it is busy."""
+        if self._writer is None or not (batch or self._writer.busy):
             return
         written = self._busy[name] = asyncio.get_running_loop().create_future()
 

@@ -62,14 +62,14 @@ class Database:
             yield read_bytes(key, at + 1)[0].decode()
 
     def stored_names(self) -> Iterator[str]:
-        """Yield the names of all documents that have updates, listed or not."""
+        """Yield the names of all documents that have updates, listed or not.
+
+        Raises:
+            StoreError: the disk failed, or the data is damaged.
+        """
         prefix = _key("v1")
         at = prefix
-        while True:
-            with self._lock, self._db.iterator(start=at, include_value=False) as keys:
-                key = next(keys, b"")
-            if not key.startswith(prefix):
-                return
+        while (key := self._first_key(at)).startswith(prefix):
             _, end = read_bytes(key, len(prefix) + 1)
             name = key[len(prefix) : end]
             if key.startswith(prefix + name + _key("update")):
@@ -77,13 +77,25 @@ class Database:
             at = prefix + name + b"\xff"  # behind every record of this document
 
     def crowded_names(self, records: int) -> Iterator[str]:
-        """Yield the names of all documents that have more than `records` updates."""
+        """Yield the names of all documents that have more than `records` updates.
+
+        Raises:
+            StoreError: the disk failed, or the data is damaged.
+        """
         for name in self.stored_names():
             prefix = _key("v1", name, "update")
-            with self._lock, self._db.iterator(prefix=prefix, include_value=False) as keys:
-                first = int.from_bytes(next(keys, _number(0))[-4:], "big")
+            first = int.from_bytes(self._first_key(prefix)[-4:], "big")
             if self.count(prefix) - first > records:
                 yield name
+
+    def _first_key(self, start: bytes) -> bytes:
+        """Return the first key from `start` on, or nothing if there is none."""
+        try:
+            with self._lock, self._db.iterator(start=start, include_value=False) as keys:
+                key: bytes = next(keys, b"")
+        except (plyvel.Error, OSError, RuntimeError) as error:
+            raise StoreError(_sentence(error)) from error
+        return key
 
     def delete(self, name: str) -> None:
         """Delete everything that is stored under a name, others' metadata included.

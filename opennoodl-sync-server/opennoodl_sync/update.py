@@ -10,6 +10,8 @@ Source of the format: yjs 13, ``src/utils/encoding.js``, ``src/structs/*.js`` an
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from .protocol import MalformedError, read_bytes, read_varuint
 
 NOTHING = b"\x00\x00"
@@ -162,14 +164,14 @@ def _read_content(kind: int, data: bytes, at: int) -> tuple[int, int]:
         if kind == ANY:
             return length, _skip_values(data, at, length)
         for _ in range(length):
-            at = _skip_string(data, at)
+            at = _skip_json(data, at)
         return length, at
     if kind == BINARY:
         return 1, read_bytes(data, at)[1]
     if kind == EMBED:
-        return 1, _skip_string(data, at)
+        return 1, _skip_json(data, at)
     if kind == FORMAT:
-        return 1, _skip_string(data, _skip_string(data, at))
+        return 1, _skip_json(data, _skip_string(data, at))
     if kind == TYPE:
         reference, at = read_varuint(data, at)
         if reference > LAST_TYPE or reference == XML_HOOK:  # yrs reads a hook without its name
@@ -198,6 +200,16 @@ def _skip_string(data: bytes, at: int) -> int:
     text, at = read_bytes(data, at)
     if not text.isascii():
         text.decode()
+    return at
+
+
+def _skip_json(data: bytes, at: int) -> int:
+    text, at = read_bytes(data, at)
+    if text != b"undefined":
+        try:
+            msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            raise MalformedError("this is not JSON") from None
     return at
 
 

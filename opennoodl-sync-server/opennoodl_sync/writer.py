@@ -39,22 +39,21 @@ class Writer:
     def write(self, batch: Batch, done: Done) -> None:
         """Write a batch, and call `done` with what failed or None: before this returns if the batch is small."""
         if not self._sync and not self.busy and sum(len(value) for _, value in batch.puts) < LARGE:
-            failure = None
             try:
                 self._database.write(batch)
-            except StoreError as error:
-                failure = error
-            done(failure)
+            except Exception as error:
+                _tell(done, error)
+            else:
+                done(None)
             return
 
         def finished(future: asyncio.Future[None]) -> None:
             self._under_way.discard(future)
-            error = future.exception()
-            done(StoreError(str(error)) if error is not None else None)
-            if not self.busy:
-                self.on_idle()
-            if error is not None and not isinstance(error, StoreError):
-                raise error  # not the disk's fault: the event loop logs it
+            try:
+                _tell(done, future.exception())
+            finally:
+                if not self.busy:
+                    self.on_idle()
 
         loop = asyncio.get_running_loop()
         write = loop.run_in_executor(self._thread, self._write, batch)
@@ -73,3 +72,10 @@ class Writer:
 
     def _write(self, batch: Batch) -> None:
         self._database.write(batch, sync=self._sync)
+
+
+def _tell(done: Done, error: BaseException | None) -> None:
+    """Say what a write ended with; what is not the disk's fault is raised as well, for the log."""
+    done(None if error is None else StoreError(str(error)))
+    if error is not None and not isinstance(error, StoreError):
+        raise error

@@ -102,6 +102,13 @@ class Writer(Editor):
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def changed(self) -> None:
+        """Wait until another message has come."""
+        assert self._reading is not None
+        assert not self._reading.done(), f"the connection ended with {self.code}"
+        self._changed.clear()
+        await self._changed.wait()
+
     async def write_on(self, port: int) -> None:
         """Edit as fast as the server takes it, now and then offline, until the server has ended the connection."""
         try:
@@ -202,8 +209,14 @@ class Writer(Editor):
 async def converged(writers: Sequence[Writer]) -> None:
     """Wait until all writers that share a room have the same document."""
     rooms = {writer.room: [other for other in writers if other.room == writer.room] for writer in writers}
-    waits = [writer.until(lambda writer=writer: writer.agrees(rooms[writer.room])) for writer in writers]
-    await asyncio.gather(*waits)
+    async with asyncio.timeout(PATIENCE):
+        while not all(writer.agrees(rooms[writer.room]) for writer in writers):
+            # A message to one of them may be what another one was waiting for.
+            waits = [asyncio.create_task(writer.changed()) for writer in writers]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
 
 def lacks(doc: Doc[Any], updates: Sequence[bytes]) -> list[bytes]:
