@@ -1,13 +1,14 @@
 // A data directory as y-websocket's own server keeps it, written and read with npm's y-leveldb.
 
-import { LeveldbPersistence } from 'y-leveldb'
+import { getLevelUpdates, LeveldbPersistence } from 'y-leveldb'
 import * as Y from 'yjs'
 import { textOf } from './documents.mjs'
 import { serve } from './lines.mjs'
 
 let store
 
-const base64 = bytes => Buffer.from(bytes).toString('base64')
+/** What a state vector says; the order of the clients in it is free. */
+const read = vector => [...Y.decodeStateVector(vector)].sort()
 
 serve({
   open: ({ directory }) => { store = new LeveldbPersistence(directory) },
@@ -28,9 +29,18 @@ serve({
   text: async ({ name }) => textOf(await store.getYDoc(name)).toString(),
   names: () => store.getAllDocNames(),
   vectors: async ({ name }) => ({
-    stored: base64(await store.getStateVector(name)),
-    actual: base64(Y.encodeStateVector(await store.getYDoc(name)))
+    stored: read(await store.getStateVector(name)),
+    actual: read(Y.encodeStateVector(await store.getYDoc(name)))
   }),
+
+  /** Merge a document's updates into one, as y-websocket's server does with many. */
+  flush: ({ name }) => store.flushDocument(name),
+  /** The numbers of a document's updates, and that of the one whose state vector is stored: y-leveldb's word for both is clock. */
+  clocks: async ({ name }) => ({
+    updates: (await store._transact(db => getLevelUpdates(db, name, { keys: true, values: false }))).map(key => key[3]),
+    vector: (await store.getAllDocStateVectors()).find(found => found.name === name).clock
+  }),
+  store: ({ name, update }) => store.storeUpdate(name, Buffer.from(update, 'base64')),
 
   close: () => store.destroy()
 })

@@ -21,6 +21,8 @@ from .yjs import (
     decode_state_vector,
     difference,
     observe,
+    state,
+    state_vector,
 )
 
 MAX_WAITING_SIZE = 4_194_304
@@ -113,21 +115,21 @@ class Document:
     def state_vector(self) -> bytes:
         """Return how much of every client is known, encoded."""
         self._end()
-        return self._doc.get_state()
+        return state_vector(self._doc)
 
     def state(self) -> bytes:
         """Return the document as one update; what waits is not in it."""
         self._end()
-        return self._doc.get_update()
+        return state(self._doc)
 
-    def difference(self, state_vector: bytes) -> bytes:
-        """Return the update that brings a document at `state_vector` to where this one is.
+    def difference(self, known: bytes) -> bytes:
+        """Return the update that brings a document at the state vector `known` to where this one is.
 
         Raises:
             MalformedError: this is not a state vector.
         """
         self._end()
-        return difference(self._doc, state_vector)
+        return difference(self._doc, known)
 
     def whole(self) -> list[bytes]:
         """Return updates that are all of this document: what waits, marked as such, and then its state."""
@@ -196,7 +198,7 @@ class Document:
                 unsound.append(update)
                 self._forget()
                 self._load()
-        self._clocks = decode_state_vector(self._doc.get_state())
+        self._clocks = decode_state_vector(state_vector(self._doc))
         return unsound
 
     def _forget(self) -> None:
@@ -241,7 +243,7 @@ class Document:
                 return False
         except (DamagedError, MalformedError):
             return False
-        self._clocks = decode_state_vector(self._doc.get_state())
+        self._clocks = decode_state_vector(state_vector(self._doc))
         return True
 
     def _load_one(self, update: bytes) -> None:

@@ -78,7 +78,8 @@ class Flusher:
         flushes = []
         for room in rooms:
             try:
-                flushes.append((room, room.take(batch)))
+                with batch.whole():
+                    flushes.append((room, room.take(batch)))
             except (StoreError, DamagedError) as error:
                 self._fail(room, error)
             except Exception as error:  # a mistake of ours must not cost the other rooms what they were sent

@@ -1,7 +1,8 @@
 """The store: where a document's updates are kept. Here, what every store does; and the one in memory."""
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from pycrdt.store import BaseYStore
@@ -27,6 +28,16 @@ class Batch:
 
     def __bool__(self) -> bool:
         return bool(self.puts or self.deletes)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Take back what is added meanwhile if that fails half way."""
+        puts, deletes = len(self.puts), len(self.deletes)
+        try:
+            yield
+        except BaseException:
+            del self.puts[puts:], self.deletes[deletes:]
+            raise
 
 
 class Record(NamedTuple):

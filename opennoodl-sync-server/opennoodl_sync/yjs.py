@@ -52,18 +52,42 @@ def commit(transaction: Transaction) -> None:
         raise _damage(error) from None
 
 
+def state_vector(doc: Doc[Any]) -> bytes:
+    """Return how much of every client `doc` has, encoded.
+
+    Raises:
+        DamagedError: it failed.
+    """
+    try:
+        return doc.get_state()
+    except BaseException as error:
+        raise _damage(error) from None
+
+
+def state(doc: Doc[Any]) -> bytes:
+    """Return all of `doc` as one update.
+
+    Raises:
+        DamagedError: it failed.
+    """
+    try:
+        return doc.get_update()
+    except BaseException as error:
+        raise _damage(error) from None
+
+
 def contains(doc: Doc[Any], updates: Iterable[bytes]) -> bool:
     """Return whether `doc`, which was given `updates`, has all of them, and nothing of them waits in it.
 
     Raises:
         DamagedError: one of them is not sound.
     """
-    state_vector = doc.get_state()
-    clocks = decode_state_vector(state_vector)
+    has = state_vector(doc)
+    clocks = decode_state_vector(has)
     try:
         for update in updates:
             # What is left without what the document has: structs, and all deletions.
-            rest = pycrdt.get_update(update, state_vector)
+            rest = pycrdt.get_update(update, has)
             if rest[:1] != b"\x00" or any(end > clocks.get(client, 0) for client, _, end in read_deletions(rest, 1)):
                 return False
     except (ValueError, MalformedError) as error:

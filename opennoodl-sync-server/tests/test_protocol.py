@@ -7,6 +7,7 @@ from opennoodl_sync.protocol import (
     MAX_SAFE_INTEGER,
     Kind,
     MalformedError,
+    acknowledgement,
     awareness_message,
     parse,
     read_bytes,
@@ -63,6 +64,12 @@ def test_writes_what_y_protocols_writes() -> None:
     assert awareness_message(AWARENESS) == AWARENESS_MESSAGE
 
 
+@pytest.mark.parametrize(("count", "message"), [(1, "6401"), (127, "647f"), (300, "64ac02")])
+def test_writes_acknowledgements(count: int, message: str) -> None:
+    """This server's own message is its number and the count, as lib0 writes numbers."""
+    assert acknowledgement(count).hex() == message
+
+
 @pytest.mark.parametrize("message", [STEP_1_MESSAGE, STEP_2_MESSAGE, UPDATE_MESSAGE, AWARENESS_MESSAGE, QUERY_MESSAGE])
 def test_a_message_that_ends_early_is_refused(message: bytes) -> None:
     """No part of a message passes for a message, wherever it was cut."""
@@ -84,6 +91,7 @@ def test_what_follows_a_message_is_ignored(message: bytes) -> None:
         pytest.param(bytes.fromhex("00ac0200"), id="sync message 300"),
         pytest.param(bytes.fromhex("02000466756c6c"), id="auth, which only servers send"),
         pytest.param(bytes.fromhex("0400"), id="message 4"),
+        pytest.param(bytes.fromhex("6401"), id="acknowledgement, which only servers send"),
         pytest.param(bytes.fromhex("8001"), id="message 128"),
         pytest.param(b"", id="nothing"),
         pytest.param(b'{"type":"join"}', id="JSON"),

@@ -19,6 +19,7 @@ from pycrdt.websocket import YRoom
 from websockets.asyncio.client import ClientConnection, connect
 
 from .editor import Editor
+from .turns import end_turn
 
 TIMEOUT = 5.0
 
@@ -93,17 +94,16 @@ async def test_stock_room_shows_updates_before_step_2() -> None:
 
 def test_our_room_shows_step_2_first() -> None:
     """In our room, the same client is sent nothing before step 2, which holds the update."""
-    room = Room("room", MemoryYStore())
+    store = MemoryYStore()
+    room = Room("room", store)
     room.join("writer")
     room.join("newcomer")
     room.receive("writer", update_message(Editor(1).write("a")))
-    room.flush()
-    assert "newcomer" not in room.synced
-    kind, reply = room.receive("newcomer", step_1(b"\x00"))
-    newcomer = Editor(2)
-    assert reply is not None
-    newcomer.take(parse(reply)[1])
-    assert (kind, newcomer.text) == (Kind.STEP_1, "a")
+    assert "newcomer" not in end_turn(room, store).synced
+    assert room.receive("newcomer", step_1(b"\x00")) == (Kind.STEP_1, None)
+    ((client, reply),) = end_turn(room, store).replies
+    kind, update = parse(reply)
+    assert (client, kind, Editor(2, update).text) == ("newcomer", Kind.STEP_2, "a")
 
 
 @pytest.fixture

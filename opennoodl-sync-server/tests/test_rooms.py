@@ -4,37 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import plyvel
 import pytest
 from opennoodl_sync.room import Room
 from opennoodl_sync.rooms import LoadError, Rooms
-from opennoodl_sync.store import StoreError
+from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.writer import Writer
 from opennoodl_sync.yjs import DamagedError
 
 from .conftest import Disk
-from .editor import Editor, content
+from .disks import Writes, until
+from .editor import Editor
 from .loads import Loads
+from .turns import shown
 from .wire import update_message
 
 UPDATE_KEY = bytes.fromhex("000276310004726f6f6d00067570646174650100000000")
 """The key of the first update of "room"."""
 
 
+@asynccontextmanager
+async def opened(path: Path, *, sync: bool = False, idle_timeout: float = 1000, **bounds: int) -> AsyncIterator[Rooms]:
+    """Open the rooms of a directory; close them as the server does."""
+    database = Database(str(path))
+    writer = Writer(database, sync=sync)
+    rooms = Rooms(database, writer, idle_timeout=idle_timeout, **bounds)
+    try:
+        yield rooms
+    finally:
+        await rooms.close()
+        await writer.drain()
+        writer.close()
+        database.close()
+
+
 @pytest.fixture
-def rooms(tmp_path: Path) -> Iterator[Rooms]:
-    """Return the rooms of an empty database, to be closed by the test or after it."""
-    rooms = Rooms(Database(str(tmp_path)))
-    yield rooms
-    rooms.close()
+async def rooms(tmp_path: Path) -> AsyncIterator[Rooms]:
+    """Return the rooms of an empty database."""
+    async with opened(tmp_path) as rooms:
+        yield rooms
 
 
 def write(room: Room, text: str, number: int = 1) -> None:
     """Write into a room as a client that has seen nothing of it."""
     room.receive("somebody", update_message(Editor(number).write(text)))
+
+
+def text_of(room: Room) -> str:
+    """Return the text of a room."""
+    return shown(room.document)[0]
 
 
 async def test_a_room_is_loaded_once(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,17 +89,15 @@ async def test_a_room_that_cannot_be_loaded_is_refused_to_all(tmp_path: Path) ->
     """A damaged document is refused to everybody who asks, is not changed, and is loaded once it is sound."""
     with plyvel.DB(str(tmp_path), create_if_missing=True) as db:
         db.put(UPDATE_KEY, b"junk")
-    rooms = Rooms(Database(str(tmp_path)))
-    answers = await asyncio.gather(*(rooms.open("room") for _ in range(3)), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [LoadError] * 3
-    assert rooms.rooms == {}
-    rooms.close()
+    async with opened(tmp_path) as rooms:
+        answers = await asyncio.gather(*(rooms.open("room") for _ in range(3)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [LoadError] * 3
+        assert rooms.rooms == {}
     with plyvel.DB(str(tmp_path)) as db:
         assert dict(db) == {UPDATE_KEY: b"junk"}
         db.put(UPDATE_KEY, Editor(1).write("repaired"))
-    rooms = Rooms(Database(str(tmp_path)))
-    assert content((await rooms.open("room")).doc)[0] == "repaired"
-    rooms.close()
+    async with opened(tmp_path) as rooms:
+        assert text_of(await rooms.open("room")) == "repaired"
 
 
 async def test_a_disk_that_cannot_be_read_is_asked_again(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +119,50 @@ async def test_an_idle_room_is_unloaded_and_opened_again(rooms: Rooms) -> None:
     write(room, "kept")
     rooms.unload(room)
     assert rooms.rooms == {}
+    assert not rooms.holds(room)
     again = await rooms.open("room")
     assert again is not room
-    assert content(again.doc)[0] == "kept"
+    assert text_of(again) == "kept"
+
+
+async def test_a_room_that_is_left_goes_after_a_while(tmp_path: Path) -> None:
+    """A room stays for the idle time after it was left, and is then gone with all that it had."""
+    async with opened(tmp_path, idle_timeout=0.001) as rooms:
+        room = await rooms.open("room")
+        write(room, "kept")
+        room.join("ann")
+        room.leave("ann")
+        rooms.leave(room)
+        assert rooms.holds(room)
+        await until(lambda: not rooms.holds(room))
+        assert text_of(await rooms.open("room")) == "kept"
+
+
+async def test_a_room_that_is_opened_in_time_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes back stops the clock, also when the room is left again: it begins anew then."""
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+    real = loop.call_later
+
+    def call_later(*args: Any) -> asyncio.TimerHandle:
+        timers.append(real(*args))
+        return timers[-1]
+
+    async with opened(tmp_path) as rooms:
+        room = await rooms.open("room")
+        with monkeypatch.context() as patch:
+            patch.setattr("opennoodl_sync.rooms.asyncio.get_running_loop", lambda: Loop(call_later))
+            rooms.leave(room)
+        await rooms.open("room")
+        rooms.leave(room)
+        assert [timer.cancelled() for timer in timers] == [True]
+
+
+class Loop:
+    """As much of an event loop as is needed to leave a room."""
+
+    def __init__(self, call_later: Any) -> None:
+        self.call_later = call_later
 
 
 async def test_a_room_with_clients_stays(rooms: Rooms) -> None:
@@ -121,6 +184,8 @@ async def test_a_room_that_was_let_go_does_not_take_its_successor_with_it(rooms:
     rooms.discard(old)
     rooms.unload(old)
     assert rooms.rooms == {"room": new}
+    assert rooms.holds(new)
+    assert not rooms.holds(old)
 
 
 async def test_a_discarded_room_stores_nothing(rooms: Rooms) -> None:
@@ -128,68 +193,112 @@ async def test_a_discarded_room_stores_nothing(rooms: Rooms) -> None:
     room = await rooms.open("room")
     write(room, "lost")
     rooms.discard(room)
-    assert content((await rooms.open("room")).doc)[0] == ""
+    assert text_of(await rooms.open("room")) == ""
 
 
 async def test_closing_stores_everything(tmp_path: Path) -> None:
     """When the server ends, what is not stored yet of any room is stored."""
-    rooms = Rooms(Database(str(tmp_path)))
-    for number, name in enumerate("abc"):
-        write(await rooms.open(name), name, number + 1)
-    rooms.close()
-    rooms = Rooms(Database(str(tmp_path)))
-    assert [content((await rooms.open(name)).doc)[0] for name in "abc"] == ["a", "b", "c"]
-    rooms.close()
+    async with opened(tmp_path) as rooms:
+        for number, name in enumerate("abc"):
+            room = await rooms.open(name)
+            room.join("ann")
+            write(room, name, number + 1)
+    async with opened(tmp_path) as rooms:
+        assert [text_of(await rooms.open(name)) for name in "abc"] == ["a", "b", "c"]
+
+
+async def test_closing_stores_everything_in_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is little time when a server ends: the disk is asked once."""
+    writes = Writes(monkeypatch)
+    async with opened(tmp_path, sync=True) as rooms:
+        for number, name in enumerate("abc"):
+            write(await rooms.open(name), name, number + 1)
+    assert len(writes.done) == 1
+
+
+async def test_closing_waits_for_what_is_being_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends while a document is loaded does not take the disk from under it."""
+    loads = Loads(monkeypatch)
+    async with opened(tmp_path) as rooms:
+        opening = asyncio.create_task(rooms.open("room"))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(loads.may_go_on.set)
+    assert (await opening).name == "room"
 
 
 async def test_closing_goes_on_when_the_disk_fails(tmp_path: Path, disk: Disk) -> None:
     """A disk that fails at the end does not keep the server from ending, and from letting the directory go."""
-    rooms = Rooms(Database(str(tmp_path)))
-    for name in "ab":
-        write(await rooms.open(name), name)
-    disk.full = True
-    rooms.close()
+    async with opened(tmp_path) as rooms:
+        for name in "ab":
+            write(await rooms.open(name), name)
+        disk.full = True
     disk.full = False
-    rooms = Rooms(Database(str(tmp_path)))
-    assert content((await rooms.open("a")).doc)[0] == ""
-    rooms.close()
+    async with opened(tmp_path) as rooms:
+        assert text_of(await rooms.open("a")) == ""
 
 
 async def test_closing_goes_on_when_a_document_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document that cannot be repaired at the end costs the others nothing."""
 
-    def fail() -> None:
+    def fail(_: Batch) -> None:
         raise DamagedError("cannot be built")
 
-    rooms = Rooms(Database(str(tmp_path)))
-    for name in "ab":
-        write(await rooms.open(name), name)
-    monkeypatch.setattr(rooms.rooms["a"], "close", fail)
-    rooms.close()
-    rooms = Rooms(Database(str(tmp_path)))
-    assert content((await rooms.open("b")).doc)[0] == "b"
-    rooms.close()
+    async with opened(tmp_path) as rooms:
+        for name in "ab":
+            write(await rooms.open(name), name)
+        monkeypatch.setattr(rooms.rooms["a"], "take", fail)
+    async with opened(tmp_path) as rooms:
+        assert text_of(await rooms.open("b")) == "b"
 
 
-async def test_unloading_tells_when_the_disk_fails(tmp_path: Path, disk: Disk) -> None:
-    """A room whose last changes cannot be stored is not unloaded silently."""
-    rooms = Rooms(Database(str(tmp_path)))
-    room = await rooms.open("room")
-    write(room, "last words")
-    disk.full = True
-    with pytest.raises(StoreError):
+@pytest.mark.parametrize("sync", [False, True])
+async def test_unloading_tells_when_the_disk_fails(
+    tmp_path: Path, disk: Disk, capsys: pytest.CaptureFixture[str], sync: bool
+) -> None:
+    """A room whose last changes cannot be stored is not unloaded silently; who opens it again may go on."""
+    async with opened(tmp_path, sync=sync) as rooms:
+        room = await rooms.open("room")
+        write(room, "last words")
+        disk.full = True
         rooms.unload(room)
-    disk.full = False
-    rooms.close()
+        again = await rooms.open("room")
+        assert text_of(again) == ""
+        assert "a document's last changes could not be stored" in capsys.readouterr().out
+        disk.full = False
+
+
+async def test_who_opens_a_room_again_waits_for_its_last_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document is not read while the last of it is on its way to the disk."""
+    writes = Writes(monkeypatch)
+    async with opened(tmp_path, sync=True) as rooms:
+        room = await rooms.open("room")
+        write(room, "last words")
+        writes.hold()
+        rooms.unload(room)
+        opening = [asyncio.create_task(rooms.open("room")) for _ in range(2)]
+        await writes.begun()
+        assert rooms.rooms == {}
+        writes.release()
+        first, second = [await task for task in opening]
+        assert first is second
+        assert text_of(first) == "last words"
 
 
 async def test_rooms_in_memory(tmp_path: Path) -> None:
     """Without a database rooms work in memory, and are empty when they are opened again."""
-    rooms = Rooms(None)
+    rooms = Rooms(None, None, idle_timeout=1000)
     room = await rooms.open("room")
     write(room, "hello")
-    assert (await rooms.open("room")).doc is room.doc
+    assert (await rooms.open("room")).document is room.document
     rooms.unload(room)
-    assert content((await rooms.open("room")).doc)[0] == ""
-    rooms.close()
+    assert text_of(await rooms.open("room")) == ""
+    await rooms.close()
     assert not os.listdir(tmp_path)
+
+
+async def test_documents_in_memory_are_not_tidied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is on disk there is nothing to compact."""
+    monkeypatch.setattr("opennoodl_sync.rooms.TIDY_AFTER", 0)
+    rooms: Any = Rooms(None, None, idle_timeout=1000)
+    await asyncio.wait_for(rooms.tidy(), 5)
+    await rooms.close()

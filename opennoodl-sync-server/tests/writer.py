@@ -102,12 +102,12 @@ class Writer(Editor):
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def changed(self) -> None:
-        """Wait until another message has come."""
+    def next_message(self) -> asyncio.Task[bool]:
+        """Return what is done when another message has come."""
         assert self._reading is not None
         assert not self._reading.done(), f"the connection ended with {self.code}"
-        self._changed.clear()
-        await self._changed.wait()
+        self._changed.clear()  # now, not when the task begins: a message may come before that
+        return asyncio.create_task(self._changed.wait())
 
     async def write_on(self, port: int) -> None:
         """Edit as fast as the server takes it, now and then offline, until the server has ended the connection."""
@@ -212,7 +212,7 @@ async def converged(writers: Sequence[Writer]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not all(writer.agrees(rooms[writer.room]) for writer in writers):
             # A message to one of them may be what another one was waiting for.
-            waits = [asyncio.create_task(writer.changed()) for writer in writers]
+            waits = [writer.next_message() for writer in writers]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()

@@ -1,0 +1,151 @@
+"""Disks that the tests hold up, look at, and let fail."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opennoodl_sync.store import Batch, Record, StoreError
+from opennoodl_sync.store_level import Database
+
+TIMEOUT = 5.0
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop turn until `condition` is true."""
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)
+
+
+class Writes:
+    """Writes to every `Database`, which wait until they may go on.
+
+    Attributes:
+        may_go_on: what they wait for; set at first.
+        failure: what the next write fails with, if anything.
+        done: the batches that were written, with whether they were to survive a power cut, and by which thread.
+        at_once: how many were under way at once at most.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.failure: BaseException | None = None
+        self.done: list[tuple[Batch, bool, threading.Thread]] = []
+        self.at_once = 0
+        self._under_way = 0
+        self._begun = threading.Semaphore(0)
+        real = Database.write
+
+        def write(database: Database, batch: Batch, *, sync: bool = False) -> None:
+            self._under_way += 1
+            self.at_once = max(self.at_once, self._under_way)
+            self._begun.release()
+            try:
+                assert self.may_go_on.wait(TIMEOUT), "nobody let the write go on"
+                if self.failure is not None:
+                    failure, self.failure = self.failure, None
+                    raise failure
+                real(database, batch, sync=sync)
+                self.done.append((batch, sync, threading.current_thread()))
+            finally:
+                self._under_way -= 1
+
+        monkeypatch.setattr(Database, "write", write)
+
+    def hold(self) -> None:
+        """Let writes wait from now on, and forget those that have begun."""
+        while self._begun.acquire(blocking=False):
+            pass
+        self.may_go_on.clear()
+
+    def release(self) -> None:
+        """Let writes go on."""
+        self.may_go_on.set()
+
+    async def begun(self) -> None:
+        """Wait until a write has begun."""
+        assert await asyncio.to_thread(self._begun.acquire, timeout=TIMEOUT), "nothing was written"
+
+
+class Records:
+    """A database that is nothing but its records, and remembers how they were after every batch.
+
+    Attributes:
+        now: the records.
+        before: the records as they were after each batch.
+    """
+
+    def __init__(self, records: dict[bytes, bytes] | None = None) -> None:
+        self.now: dict[bytes, bytes] = dict(records or {})
+        self.before: list[dict[bytes, bytes]] = []
+        self.failure: str | None = None
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return one record."""
+        return self.now.get(key)
+
+    def read(self, prefix: bytes) -> list[Record]:
+        """Return every update below `prefix`, in order."""
+        keys = sorted(key for key in self.now if key.startswith(prefix))
+        return [Record(int.from_bytes(key[-4:], "big"), self.now[key]) for key in keys]
+
+    def count(self, prefix: bytes) -> int:
+        """Return the number behind that of the last update."""
+        return self.read(prefix)[-1].number + 1 if self.read(prefix) else 0
+
+    def write(self, batch: Batch, *, sync: bool = False) -> None:
+        """Write a batch."""
+        if self.failure is not None:
+            raise StoreError(self.failure)
+        self.now.update(batch.puts)
+        for key in batch.deletes:
+            self.now.pop(key, None)
+        self.before.append(dict(self.now))
+
+
+class ByHand:
+    """A writer whose batches are under way until the test says that they are written.
+
+    Attributes:
+        slow: whether batches take their time.
+        batches: those that are under way, with who is to be told.
+        written: those that are written.
+        failure: what writing fails with.
+    """
+
+    def __init__(self, database: Any) -> None:
+        self.slow = True
+        self.batches: list[tuple[Batch, Any]] = []
+        self.written: list[Batch] = []
+        self.failure: StoreError | None = None
+        self.on_idle = lambda: None
+        self._database = database
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is under way."""
+        return bool(self.batches)
+
+    def write(self, batch: Batch, done: Any) -> None:
+        """Take a batch."""
+        self.batches.append((batch, done))
+        if not self.slow:
+            self.finish()
+
+    def finish(self, failure: StoreError | None = None) -> None:
+        """Say that the first batch is written, or failed."""
+        slow = self.slow
+        batch, done = self.batches.pop(0)
+        if failure is None:
+            self._database.write(batch)
+            self.written.append(batch)
+        done(failure)
+        if slow and not self.batches:
+            self.on_idle()

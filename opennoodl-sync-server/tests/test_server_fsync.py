@@ -1,0 +1,284 @@
+"""The server on a disk that takes its time: nothing is shown too early, read too late, or written over."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from opennoodl_sync import room as room_module
+from opennoodl_sync import server as server_module
+from opennoodl_sync.room import Room
+from opennoodl_sync.store import StoreError
+from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.yjs import DamagedError
+
+from .client import TIMEOUT, Client, Server, running
+from .disks import Writes, until
+from .editor import Editor
+from .turns import keep, kept
+from .wire import update_message
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
+    """Watch what is written, and hold it up."""
+    return Writes(monkeypatch)
+
+
+async def heard(*clients: Client) -> None:
+    """Wait until the server has heard everything that clients have sent, and they what it answered at once."""
+    async with asyncio.timeout(TIMEOUT):
+        for client in clients:
+            await (await client.socket.ping())
+
+
+async def gone(server: Server, client: Client) -> None:
+    """Let a client leave, and wait until the server knows; it is to close what it is told to."""
+    (connection,) = server.members("room")
+    await client.close()
+    async with asyncio.timeout(TIMEOUT):
+        await connection.wait_closed()
+
+
+async def settled(server: Server) -> None:
+    """Give a server that does not wait for the disk the time to be wrong."""
+    for _ in range(5):
+        await server.health()
+
+
+async def unloaded(server: Server) -> None:
+    """Wait until the room has left memory; that is due, and the disk has no part in it."""
+    await until(lambda: "room" not in server.app.rooms.rooms)
+
+
+def on_disk(path: Path) -> str:
+    """Return the text of a document whose server has ended."""
+    database = Database(str(path))
+    text = kept(LevelYStore("room", database=database))[0]
+    database.close()
+    return text
+
+
+async def test_nothing_is_shown_or_answered_before_it_is_written(tmp_path: Path, writes: Writes) -> None:
+    """While the disk is at work on an update, it is in nobody's update and in nobody's step 2."""
+    async with running(tmp_path, fsync=True) as server:
+        ann, bob = await server.join("room", 1), await server.join("room", 2)
+        writes.hold()
+        await ann.type("hello")
+        await writes.begun()
+        carol = await server.join("room", 3, sync=False)
+        await carol.step_1()
+        await heard(ann, bob, carol)
+        assert (bob.text, carol.text) == ("", "")
+        assert not carol.synced
+        writes.release()
+        await bob.shows("hello")
+        await carol.shows("hello")
+    assert {sync for _, sync, _ in writes.done} == {True}
+
+
+async def test_a_large_batch_is_not_shown_before_it_is_written_either(tmp_path: Path, writes: Writes) -> None:
+    """Without FSYNC as well: what is written by the thread is shown when it has been."""
+    async with running(tmp_path) as server:
+        ann, bob = await server.join("room", 1), await server.join("room", 2)
+        writes.hold()
+        await ann.type("x" * 500_000)
+        await writes.begun()
+        await heard(ann, bob)
+        assert bob.text == ""
+        writes.release()
+        await bob.shows("x")
+
+
+async def test_others_are_not_held_up_by_a_disk_at_work(tmp_path: Path, writes: Writes) -> None:
+    """The event loop goes on: a server whose disk takes its time answers what needs no disk."""
+    async with running(tmp_path, fsync=True) as server:
+        ann = await server.join("room", 1)
+        writes.hold()
+        await ann.type("hello")
+        await writes.begun()
+        status, _ = await server.health()
+        assert status == 200
+        assert (await server.join("other", 2, sync=False)).code is None
+        writes.release()
+
+
+async def test_what_gathers_while_the_disk_is_at_work_is_one_batch(tmp_path: Path, writes: Writes) -> None:
+    """However many write while a batch is under way, of whatever rooms, the next one takes it all."""
+    async with running(tmp_path, fsync=True) as server:
+        clients = [await server.join(str(number), number + 1) for number in range(5)]
+        writes.hold()
+        await clients[0].type("first ")
+        await writes.begun()
+        before = len(writes.done)
+        for client in clients:
+            await client.type("one ", "two")
+        await heard(*clients)
+        witnesses = [await server.join(str(number), number + 100, sync=False) for number in range(5)]
+        for witness in witnesses:
+            await witness.step_1()
+        writes.release()
+        for witness in witnesses:
+            await witness.shows("two")
+        assert len(writes.done) == before + 2
+
+
+@pytest.mark.parametrize("last", ["under way", "not begun"])
+async def test_who_opens_a_room_again_waits_for_its_last_write(tmp_path: Path, writes: Writes, last: str) -> None:
+    """A room that left memory while its last write is under way is not read before that is done, and shows it."""
+    async with running(tmp_path, fsync=True, room_idle_timeout=0) as server:
+        ann, other = await server.join("room", 1), await server.join("other", 2)
+        writes.hold()
+        if last == "not begun":  # another batch is under way, so that this one has to wait
+            await other.type("first")
+            await writes.begun()
+        await ann.type("last words")
+        if last == "under way":
+            await writes.begun()
+        await heard(ann)
+        await gone(server, ann)
+        await unloaded(server)
+        bob = await server.join("room", 3, sync=False)
+        await bob.step_1()
+        await settled(server)
+        assert not bob.synced
+        writes.release()
+        await bob.shows("last words")
+        await bob.type(", and more")
+        await (await server.join("room", 4)).shows(", and more")
+    assert on_disk(tmp_path) == "last words, and more"
+
+
+async def test_a_compaction_under_way_is_not_written_over(
+    tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens a room whose compaction is under way comes behind it: nothing of the document is lost."""
+    monkeypatch.setattr(room_module, "COMPACT_AFTER", 3)
+    async with running(tmp_path, fsync=True, room_idle_timeout=0) as server:
+        ann, bob = await server.join("room", 1), await server.join("room", 2)
+        for word in ("one ", "two ", "three "):
+            await ann.type(word)
+            await bob.shows(word)
+        await bob.close()
+        writes.hold()
+        await ann.type("four ")
+        await writes.begun()
+        await gone(server, ann)
+        await unloaded(server)
+        carol = await server.join("room", 3, sync=False)
+        await carol.step_1()
+        await settled(server)
+        writes.release()
+        await carol.until(lambda: carol.synced)
+        await carol.type("five")
+        await (await server.join("room", 4)).shows("five")
+    assert sorted(on_disk(tmp_path).split()) == ["five", "four", "one", "three", "two"]
+
+
+async def test_who_opens_a_room_that_failed_waits_for_its_write(
+    tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A room that cannot go on while a batch of it is under way is opened again when that is written."""
+    async with running(tmp_path, fsync=True) as server:
+        ann = await server.join("room", 1)
+        writes.hold()
+        await ann.type("written ")
+        await writes.begun()
+        with monkeypatch.context() as patch:
+            patch.setattr(Room, "receive", _fail)
+            await ann.type("too much")
+            assert await ann.ended() == 1011
+        bob = await server.join("room", 2, sync=False)
+        await bob.step_1()
+        await settled(server)
+        writes.release()
+        await bob.until(lambda: bob.synced)
+        await bob.type("and more")
+        await (await server.join("room", 3)).shows("and more")
+    assert on_disk(tmp_path) == "written and more"
+
+
+def _fail(*_: object) -> None:
+    raise DamagedError("cannot be built")
+
+
+async def test_a_room_that_failed_writes_nothing_more(tmp_path: Path, writes: Writes) -> None:
+    """What came while a write was under way that failed is lost with it: it builds upon what is not there."""
+    async with running(tmp_path, fsync=True) as server:
+        ann = await server.join("room", 1)
+        writes.hold()
+        writes.failure = StoreError("the disk is full")
+        await ann.type("failed ")
+        await writes.begun()
+        await ann.type("behind it")
+        await heard(ann)
+        writes.release()
+        assert await ann.ended() == 1011
+        again = await server.join("room", 2, ann.doc.get_update())
+        await (await server.join("room", 3)).agrees(again)
+        assert [len(batch.puts) for batch, _, _ in writes.done if batch] == [2]
+    assert on_disk(tmp_path) == "failed behind it"
+
+
+async def test_who_sends_too_much_while_the_disk_is_at_work_is_not_read_from(
+    tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read from again when the disk has done its work, and everything arrives; others are read from meanwhile."""
+    most = 50_000
+    monkeypatch.setattr(server_module, "MAX_TURN_SIZE", most)
+    async with running(tmp_path, fsync=True, rate_limit=0) as server:
+        ann = await server.join("room", 1)
+        (connection,) = server.members("room")
+        bob = await server.join("room", 2)
+        writes.hold()
+        await bob.type("first ")
+        await writes.begun()
+        document = server.app.rooms.rooms["room"].document
+        for number in range(400):
+            ann.put("k", str(number) * 8_000)
+        sending = asyncio.create_task(ann.push_edits())
+        await until(lambda: not connection.transport.is_reading())
+        size = document.pending_size
+        assert most <= size < most + 2**20
+        for _ in range(3):
+            await heard(bob)
+        assert document.pending_size == size
+        assert not connection.transport.is_reading()
+        assert not sending.done()
+        writes.release()
+        await sending
+        await bob.agrees(ann)
+
+
+async def test_a_server_that_stops_waits_for_the_disk(tmp_path: Path, writes: Writes) -> None:
+    """What is under way and what waits for it is written before the server has ended."""
+    async with running(tmp_path, fsync=True) as server:
+        ann = await server.join("room", 1)
+        writes.hold()
+        await ann.type("under way, ")
+        await writes.begun()
+        await ann.type("waiting")
+        await heard(ann)
+        stopping = asyncio.create_task(server.service.app.stop())
+        await asyncio.sleep(0)
+        assert not stopping.done()
+        writes.release()
+        await stopping
+    assert on_disk(tmp_path) == "under way, waiting"
+
+
+async def test_documents_of_many_records_are_opened(tmp_path: Path) -> None:
+    """A document that was left with many records is served."""
+    database = Database(str(tmp_path))
+    ann = Editor(1)
+    keep(LevelYStore("room", database=database), *(ann.write("word ") for _ in range(700)))
+    database.close()
+    async with running(tmp_path, fsync=True) as server:
+        bob = await server.join("room", 2)
+        assert bob.text == ann.text
+        await bob.socket.send(update_message(ann.write("last")))
+        await (await server.join("room", 3)).shows("last")
+    database = Database(str(tmp_path))
+    assert len(LevelYStore("room", database=database).records()) == 1
+    database.close()

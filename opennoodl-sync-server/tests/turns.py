@@ -1,0 +1,126 @@
+"""What the tests do to rooms and stores in place of the server: end turns, and look at what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from opennoodl_sync.document import Document
+from opennoodl_sync.protocol import Kind
+from opennoodl_sync.room import Flush, Room
+from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, StoreError, compact
+
+from .editor import Editor, content
+from .wire import awareness_message, step_1, update_message
+
+
+class Disk(MemoryYStore):
+    """A store that can be made to fail."""
+
+    fails = False
+
+    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
+        """Keep `updates`, or fail."""
+        if self.fails:
+            raise StoreError("the disk is full")
+        super().append(updates, state_vector, batch)
+
+
+def end_turn(room: Room, store: DocumentStore) -> Flush:
+    """Store what a room took in, and return what is to be told."""
+    batch = Batch()
+    flush = room.take(batch)
+    store.commit(batch)
+    room.stored()
+    return flush
+
+
+def keep(store: DocumentStore, *updates: bytes, state_vector: Callable[[], bytes] = lambda: b"\x00") -> None:
+    """Append updates, each with a batch of its own."""
+    for update in updates:
+        keep_together(store, update, state_vector=state_vector)
+
+
+def keep_together(store: DocumentStore, *updates: bytes, state_vector: Callable[[], bytes] = lambda: b"\x00") -> None:
+    """Append updates with one batch."""
+    batch = Batch()
+    store.append(updates, state_vector, batch)
+    store.commit(batch)
+
+
+def compacted(store: DocumentStore) -> int:
+    """Compact what is kept; return how many records that leaves."""
+    batch = Batch()
+    compact(Document(store.updates), store, batch)
+    store.commit(batch)
+    return len(store.records())
+
+
+def shown(document: Document) -> tuple[str, object, object]:
+    """Return everything that editors wrote into a document, as plain values."""
+    return content(Editor(999, document.state()).doc)
+
+
+def built(updates: Iterable[bytes]) -> tuple[str, object, object]:
+    """Return what a document shows that is built from these updates."""
+    return shown(Document(lambda: list(updates)))
+
+
+def kept(store: DocumentStore) -> tuple[str, object, object]:
+    """Return what a document shows that is built from a store."""
+    return shown(Document(store.updates))
+
+
+def send(room: Room, client: str, *updates: bytes) -> None:
+    """Let a client send updates."""
+    for update in updates:
+        assert room.receive(client, update_message(update)) == (Kind.UPDATE, None)
+
+
+def here(room: Room, client: str, *entries: tuple[int, int, object]) -> None:
+    """Let a client bring awareness states."""
+    message = awareness_message(*entries)
+    assert room.receive(client, message) == (Kind.AWARENESS, None)
+
+
+def ask(room: Room, client: str, editor: Editor | None = None) -> None:
+    """Let a client send step 1."""
+    state = editor.doc.get_state() if editor is not None else b"\x00"
+    assert room.receive(client, step_1(state)) == (Kind.STEP_1, None)
+
+
+def flush(room: Room) -> Flush:
+    """End the turn."""
+    return end_turn(room, MemoryYStore())
+
+
+def messages(flush: Flush, client: str) -> list[bytes]:
+    """Return what a client is sent of a flush, in order."""
+    awareness = [flush.awareness] if flush.awareness is not None and client in flush.present else []
+    replies = [message for to, message in flush.replies if to == client]
+    return [*(flush.updates if client in flush.synced else []), *awareness, *replies]
+
+
+def told(room: Room) -> bytes:
+    """Flush, and return the message for those that are synced."""
+    (message,) = flush(room).updates
+    return message
+
+
+def answer(room: Room, client: str, editor: Editor | None = None) -> bytes:
+    """Let a client send step 1, flush, and return the answer."""
+    ask(room, client, editor)
+    (reply,) = (message for to, message in flush(room).replies if to == client)
+    return reply
+
+
+def is_quiet(flush: Flush) -> bool:
+    """Return whether a flush tells nobody anything."""
+    return not (flush.updates or flush.awareness or flush.replies)
+
+
+def joined(room: Room, name: str, number: int) -> Editor:
+    """Let an editor join and do its part of the handshake."""
+    editor = Editor(number)
+    for reply in editor.hear(*room.join(name), answer(room, name, editor)):
+        room.receive(name, reply)
+    return editor
