@@ -10,7 +10,6 @@ in memory, so there is no queue to bound; what waits to be written is bounded he
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -77,12 +76,12 @@ class EdgeProtocol(ServerProtocol):
     """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
 
     Attributes:
-        crowded: returns whether more waits for the client than it is reading.
+        crowded: whether more waits for the client than it is reading.
         between_messages: whether nothing of an unfinished frame or message is in here; False where that is
             not known, as before the first frame.
     """
 
-    crowded: Callable[[], bool]
+    crowded = False
     between_messages = False
 
     def receive_data(self, data: bytes | bytearray) -> None:
@@ -119,10 +118,15 @@ class EdgeProtocol(ServerProtocol):
         """Take a frame; not before the handshake is answered, and no ping of a client that does not read."""
         if self.state is CONNECTING:
             raise ProtocolError("a frame came before the handshake was answered")
-        if frame.opcode is not Opcode.PING or not self.crowded():
+        if frame.opcode is not Opcode.PING or not self.crowded:
             super().recv_frame(frame)
         # A frame is complete, and the parser takes up the next one only if there is more to read.
         self.between_messages = not self.reader.buffer and self.current_size is None
+
+    def release(self) -> None:
+        """Let go of itself, after the end: only a full garbage collection, which holds everybody, would find it."""
+        self.parser.close()
+        self.parser_exc = self.handshake_exc = None  # their tracebacks lead here
 
 
 class Connection(ServerConnection):
@@ -135,12 +139,9 @@ class Connection(ServerConnection):
         strikes: how many messages in a row were over the rate; the application's to count.
     """
 
-    def __init__(
-        self, protocol: EdgeProtocol, server: Server, app: Application, everybody: set[Connection], **kwargs: Any
-    ) -> None:
-        super().__init__(protocol, server, **kwargs)
+    def __init__(self, protocol: EdgeProtocol, server: Server, app: Application, everybody: set[Connection]) -> None:
+        super().__init__(protocol, server, ping_interval=None, close_timeout=CLOSE_TIMEOUT)
         self.protocol: EdgeProtocol = protocol
-        protocol.crowded = lambda: self.paused
         self.app = app
         self._everybody = everybody
         self.client: Any = None
@@ -288,11 +289,13 @@ class Connection(ServerConnection):
     def pause_writing(self) -> None:
         """Ask for a decision about a client that does not read."""
         super().pause_writing()
+        self.protocol.crowded = True
         self._schedule_check()
 
     def resume_writing(self) -> None:
         """Tell the application when a slow client has caught up."""
         super().resume_writing()
+        self.protocol.crowded = False
         if self.slow:
             self.slow = False
             if self._taken:
@@ -306,6 +309,7 @@ class Connection(ServerConnection):
         for timer in (self._abort_timer, self._hold_timer):
             if timer is not None:
                 timer.cancel()
+        self.protocol.release()
 
     # Inside
 

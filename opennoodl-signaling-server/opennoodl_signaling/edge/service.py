@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import resource
@@ -9,20 +10,19 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.server import ServerProtocol
 
 from .application import Application, StartError
-from .connection import CLOSE_TIMEOUT, CloseConnection, Connection, EdgeProtocol
+from .arrivals import Arrivals
+from .connection import CloseConnection, Connection, EdgeProtocol
 from .http import Http
 from .logs import configure
 from .settings import EdgeSettings, S, SettingError, load
 
 OPEN_TIMEOUT = 10.0
-"""Seconds that a client has for its handshake."""
+"""Seconds that a client has for its first bytes after connecting, and for its handshake after them."""
 DRAIN_TIMEOUT = 4.0
 """Seconds that clients have to leave; with the flush after it, under Fly's default of 5 to exit."""
 
@@ -47,6 +47,7 @@ class Service:
         self.http = Http(app, version)
         self.port = port
         self.connections: set[Connection] = set()
+        self._arrivals = Arrivals(self._connection, OPEN_TIMEOUT)
         self._server: Server | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -58,23 +59,18 @@ class Service:
         """
         await self.app.start()
         settings = self.app.settings
+        self._server = serve(
+            self._handle,
+            process_request=self.http.request,
+            process_response=self.http.response,
+            server_header=None,
+            open_timeout=OPEN_TIMEOUT,
+            logger=logging.getLogger("websockets.server"),
+        )
+        # By itself, websockets would make a connection's objects as soon as it is accepted.
+        self._server.create_server = self._listen
         try:
-            self._server = await serve(
-                self._handle,
-                settings.host,
-                self.port,
-                create_connection=self._connection,  # type: ignore[arg-type]  # any factory will do
-                process_request=self.http.request,
-                process_response=self.http.response,
-                server_header=None,
-                compression=None,
-                backlog=BACKLOG,
-                open_timeout=OPEN_TIMEOUT,
-                ping_interval=None,
-                close_timeout=CLOSE_TIMEOUT,
-                max_size=self.app.max_message_size or None,
-                logger=logging.getLogger("websockets.server"),
-            )
+            await self._server
         except OSError as error:
             await self.app.stop()
             taken = error.errno == errno.EADDRINUSE
@@ -95,6 +91,7 @@ class Service:
         for connection in list(self.connections):
             connection.end(1001, GOING_AWAY)
         await self._finish(DRAIN_TIMEOUT)
+        self._arrivals.close()
         for connection in list(self.connections):
             connection.abort()
         for task in list(self._server.handler_tasks):
@@ -116,6 +113,10 @@ class Service:
         self.app.metrics.opened()
         try:
             await self._open(connection)
+            # Nobody asks for these any more, and every garbage collection would go through them.
+            for part in (connection.request, connection.response):
+                if part is not None:
+                    part.headers.clear()
             await connection.wait_closed()
         finally:
             self.app.metrics.closed(connection.close_code)
@@ -137,9 +138,14 @@ class Service:
         if not connection.transport.is_closing():
             connection.transport.resume_reading()
 
-    def _connection(self, _protocol: ServerProtocol, server: Server, **kwargs: Any) -> Connection:
-        protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=server.logger)
-        return Connection(protocol, server, self.app, self.connections, **kwargs)
+    async def _listen(self) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(self._arrivals.arrival, self.app.settings.host, self.port, backlog=BACKLOG)
+
+    def _connection(self) -> Connection:
+        assert self._server is not None
+        protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=self._server.logger)
+        return Connection(protocol, self._server, self.app, self.connections)
 
     async def _beat(self, interval: float) -> None:
         while True:
@@ -155,6 +161,7 @@ async def run(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await service.start()
+    gc.freeze()  # what is here stays: a garbage collection, which holds everybody, need not go through it
     await stop.wait()
     await service.stop()
 

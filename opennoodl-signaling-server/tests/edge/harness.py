@@ -21,7 +21,8 @@ def _module(name: str) -> Any:
     return import_module(f"{PACKAGE}.edge.{name}")
 
 
-application, connection, frames = map(_module, ("application", "connection", "frames"))
+application, arrivals = map(_module, ("application", "arrivals"))
+connection, frames = map(_module, ("connection", "frames"))
 http, limits = map(_module, ("http", "limits"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
 service, settings = map(_module, ("service", "settings"))

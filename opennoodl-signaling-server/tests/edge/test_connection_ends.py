@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
-from collections.abc import Awaitable, Callable
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Echo, Frame, Raw, connection, masked
+from .harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, TIMEOUT, Echo, Frame, Raw, connection, masked
 
 GOODBYE = b"\x03\xe8"
 
@@ -120,6 +122,14 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.02)
 
 
+@pytest.fixture
+def _uncollected() -> Iterator[None]:
+    """Leave garbage where it is."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.parametrize("way", [way for way, _ in WAYS])
 async def test_told_once(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]]) -> None:
@@ -139,6 +149,21 @@ async def test_nothing_stays(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw
     assert running.app.metrics.open_connections == 0
     assert running.app.metrics.total_connections == 1
     assert not running.connections
+
+
+@pytest.mark.usefixtures("_soon", "_uncollected")
+@pytest.mark.parametrize("way", [way for way, _ in WAYS if way is not failure])  # a log may keep what failed
+async def test_no_garbage(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]]) -> None:
+    """Whatever ends a connection, nothing of it is left for a full garbage collection, which would hold everybody."""
+    running = await serve()
+    client = await raw(running)
+    await running.app.until(lambda: bool(running.app.calls))
+    gone = asyncio.Event()
+    there = weakref.ref(next(iter(running.connections)).protocol, lambda _: gone.set())
+    await way(running, client)
+    async with asyncio.timeout(TIMEOUT):
+        await gone.wait()
+    assert there() is None
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
