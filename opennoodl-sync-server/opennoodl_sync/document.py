@@ -37,6 +37,10 @@ MARK = b"\x00waits"
 log = structlog.get_logger()
 
 
+def _nothing() -> None:
+    """Do nothing: nobody observes."""
+
+
 class Changes(NamedTuple):
     """What a commit gave.
 
@@ -74,6 +78,7 @@ class Document:
         self._unsound: set[bytes] = set()  # updates that waited, and damage the document
         self._clocks: dict[int, int]
         self._doc: Doc[Any]
+        self._unobserve: Callable[[], None] = _nothing
         self._load()
 
     @property
@@ -137,10 +142,7 @@ class Document:
 
     def close(self) -> None:
         """Let the document go; what is not committed is lost."""
-        self._unobserve()
-        if self._transaction is not None:
-            transaction, self._transaction = self._transaction, None
-            commit(transaction)
+        self._forget()
 
     def _take_in(self, update: bytes, *, known: bool = False) -> Mapping[int, int]:
         """Integrate what can be and keep the rest; return the clocks of what was new.
@@ -150,22 +152,24 @@ class Document:
             known: whether it is stored already.
         """
         ready, clocks, rest, needs = split(update, self._clocks)
+        new = rest is not None and rest not in self.waiting
+        if new and self.waiting.size + len(rest or b"") > MAX_WAITING_SIZE:
+            raise MalformedError("too much waits for updates that never came")
         if ready is not None:
             if self._transaction is None:
                 self._transaction = begin(self._doc)
-            self._given.append(ready)
+            self._given.append(update)
             try:
                 apply(self._doc, ready)
             except MalformedError:
                 self._given.pop()
                 raise
             except DamagedError as error:
-                if ready in self._repair():
+                if update in self._repair():
                     raise MalformedError(f"not a sound Yjs update: {error}") from None
+                return {}
             self._clocks.update(clocks)
-        if rest is not None and rest not in self.waiting:
-            if self.waiting.size + len(rest) > MAX_WAITING_SIZE:
-                raise MalformedError("too much waits for updates that never came")
+        if new and rest is not None:
             self.waiting.add(rest, needs)
             if not known:
                 self._held.append(rest)
@@ -193,23 +197,29 @@ class Document:
         unsound = []
         for update in given:
             try:
-                apply(self._doc, update)
+                rest = self._load_one(update)
             except (DamagedError, MalformedError):
                 unsound.append(update)
                 self._forget()
                 self._load()
-        self._clocks = decode_state_vector(state_vector(self._doc))
+                continue
+            if rest is not None:
+                self._held.append(rest)  # perhaps again, which does no harm
+            if not self._load_waiting(()):
+                self._forget()
+                self._load()
         return unsound
 
     def _forget(self) -> None:
-        """Let go of a damaged document; what its transaction says to that is of no use."""
+        """Let go of the document; what a transaction that is still open says to that is of no use."""
         self._unobserve()
+        self._unobserve = _nothing
         transaction, self._transaction = self._transaction, None
         if transaction is not None:
             try:
                 commit(transaction)
             except DamagedError:
-                log.debug("a damaged document failed once more")
+                log.debug("a document that was let go failed once more")
 
     def _load(self) -> None:
         """Build the document from everything that is stored, and what was committed since."""
@@ -233,26 +243,28 @@ class Document:
     def _load_fast(self, updates: Sequence[bytes]) -> bool:
         """Integrate what this server has integrated before; return whether it could be.
 
-        If not, another server wrote some of it, and left in it what waits.
+        If not, another server wrote some of it, and left in it what waits: yrs is to be given no more then.
         """
         self._doc = Doc()
         try:
             for update in updates:
                 apply(self._doc, update)
-            if not contains(self._doc, updates):
-                return False
+                if not contains(self._doc, update):
+                    return False
         except (DamagedError, MalformedError):
             return False
         self._clocks = decode_state_vector(state_vector(self._doc))
         return True
 
-    def _load_one(self, update: bytes) -> None:
+    def _load_one(self, update: bytes) -> bytes | None:
+        """Integrate what can be, in a transaction of its own; return what has to wait."""
         ready, clocks, rest, needs = split(update, self._clocks)
         if ready is not None:
             apply(self._doc, ready)
             self._clocks.update(clocks)
         if rest is not None:
             self.waiting.add(rest, needs)
+        return rest
 
     def _load_waiting(self, updates: Sequence[bytes]) -> bool:
         """Integrate what waited and need not any more; return whether the document is still sound.

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from .protocol import MalformedError, read_varuint, write_varuint
-from .update import MAX_CLOCK, Id, Section, check_size, read, read_client, read_deletions, read_part
+from .update import MAX_CLOCK, Id, Section, check_cut, check_size, read, read_client, read_deletions, read_part
 
 
 class Split(NamedTuple):
@@ -73,9 +73,12 @@ def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int]]
         size += parts + 1
         check_size(size)
         for _ in range(parts):
+            start = at
             length, needs, at = read_part(data, at)
             if needs is None:
                 return None
+            if end < clock < end + length:
+                check_cut(data, start, at, end + length - clock)
             for other, needed in needs:
                 if needed >= (clock if other == client else clocks.get(other) or known.get(other, 0)):
                     return None
@@ -202,6 +205,8 @@ class _Walk:
             elif start > clock:
                 self.missing = (client, start - 1)
             else:
+                if start < clock < start + length:
+                    check_cut(self._data, at, behind, start + length - clock)
                 for other, needed in needs:
                     if needed >= (clock if other == client else clocks.get(other) or known.get(other, 0)):
                         self.missing = (other, needed)

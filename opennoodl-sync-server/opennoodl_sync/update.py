@@ -155,6 +155,28 @@ def read_part(data: bytes, at: int) -> tuple[int, tuple[Id, ...] | None, int]:
     return length, needs, at
 
 
+def check_cut(data: bytes, at: int, end: int, new: int) -> None:
+    """Refuse a struct of which only a part is new, if that part begins in the middle of a character: yrs fails on it.
+
+    Args:
+        data: the update.
+        at: the offset of the struct.
+        end: the offset behind it.
+        new: how many elements of it are new.
+
+    Raises:
+        MalformedError: it is such a struct.
+    """
+    if data[at] & CONTENT != STRING:
+        return
+    while new > 0:
+        end -= 1
+        if data[end] & 0xC0 != 0x80:  # where a character begins
+            new -= 2 if data[end] >= 0xF0 else 1
+    if new:
+        raise MalformedError("half a character is new")
+
+
 def _read_length(data: bytes, at: int) -> tuple[int, int]:
     length, at = read_varuint(data, at)
     if not length:

@@ -4,7 +4,7 @@ pycrdt's core (yrs) refuses most bad updates cleanly. Some pass its decoder and 
 integrated, a few of these as a Rust panic; the document is then half changed and not to be trusted.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pycrdt
@@ -76,25 +76,24 @@ def state(doc: Doc[Any]) -> bytes:
         raise _damage(error) from None
 
 
-def contains(doc: Doc[Any], updates: Iterable[bytes]) -> bool:
-    """Return whether `doc`, which was given `updates`, has all of them, and nothing of them waits in it.
+def contains(doc: Doc[Any], update: bytes) -> bool:
+    """Return whether `doc`, which was given `update`, has all of it, and nothing of it waits in it.
 
     Raises:
-        DamagedError: one of them is not sound.
+        DamagedError: it is not sound.
     """
     has = state_vector(doc)
-    clocks = decode_state_vector(has)
     try:
-        for update in updates:
-            # What is left without what the document has: structs, and all deletions.
-            rest = pycrdt.get_update(update, has)
-            if rest[:1] != b"\x00" or any(end > clocks.get(client, 0) for client, _, end in read_deletions(rest, 1)):
-                return False
+        # What is left without what the document has: structs, and all deletions.
+        rest = pycrdt.get_update(update, has)
+        if rest[:1] != b"\x00":
+            return False
+        clocks = decode_state_vector(has)
+        return all(end <= clocks.get(client, 0) for client, _, end in read_deletions(rest, 1))
     except (ValueError, MalformedError) as error:
         raise DamagedError(str(error)) from None
     except BaseException as error:
         raise _damage(error) from None
-    return True
 
 
 def difference(doc: Doc[Any], state_vector: bytes) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from opennoodl_sync import room
+from opennoodl_sync.document import Document
 from opennoodl_sync.yjs import DamagedError
 
 from .client import TIMEOUT, Client, Server, get, running
@@ -109,15 +109,15 @@ async def test_nobody_can_lock_a_room(tmp_path: Path, updates: list[bytes]) -> N
 async def test_a_document_that_cannot_be_built_again_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """If repairing a document fails, its room does not go on deaf: what is written is shown, or its sender is told."""
 
-    def fail(_: object) -> None:
+    def fail(_: Document) -> None:
         raise DamagedError("cannot be built")
 
     ann, bob, eve = [await server.join("room", number) for number in (5, 6, 666)]
     await eve.socket.send(update_message(BASE))
     await bob.shows("abc")
     with monkeypatch.context() as patch:
-        patch.setattr(room, "build", fail)
-        await eve.socket.send(update_message(UNSOUND["error"]))
+        patch.setattr(Document, "_load", fail)
+        await eve.socket.send(update_message(UNSOUND["in a text"]))
         await eve.ended()
     if ann.code is None:
         await ann.type(" after")
