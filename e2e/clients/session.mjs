@@ -1,4 +1,5 @@
 // The editor's CollaborationManager: own messages to the signaling server, simple-peer between the editors.
+// It does not reconnect by itself; with `resume` this one does, and goes on where it was.
 
 import Peer from 'simple-peer'
 import WebSocket from 'ws'
@@ -6,10 +7,15 @@ import { emit, serve } from './lines.mjs'
 import { peerOptions } from './peers.mjs'
 
 const peers = new Map()
+const unsent = []
 let socket
 let me
+let resumeToken
 
-const send = message => socket.send(JSON.stringify(message))
+const send = message => {
+  if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message))
+  else if (resumeToken !== undefined) unsent.push(message)
+}
 
 const connectTo = ({ peerId, userId }, initiator) => {
   const peer = new Peer({ initiator, ...peerOptions() })
@@ -28,29 +34,42 @@ const disconnectFrom = peerId => {
 
 // The newcomer calls everybody who is there already; they wait to be called.
 const handlers = {
-  joined: message => message.peers.forEach(peer => connectTo(peer, true)),
+  joined: message => {
+    ;({ resumeToken } = message)
+    const there = new Set(message.peers.map(({ peerId }) => peerId))
+    ;[...peers.keys()].filter(peerId => !message.resumed || !there.has(peerId)).forEach(disconnectFrom)
+    if (!message.resumed) message.peers.forEach(peer => connectTo(peer, true))
+    unsent.splice(0).forEach(send)
+  },
   'peer-joined': message => connectTo(message, false),
   'peer-left': message => disconnectFrom(message.peerId),
   signal: message => peers.get(message.from)?.signal(message.signal)
 }
 
+const connect = url => new Promise((resolve, reject) => {
+  socket = new WebSocket(url)
+  socket.on('open', resolve)
+  socket.on('error', reject)
+  socket.on('close', code => {
+    emit('closed', { code })
+    if (resumeToken !== undefined) setTimeout(resume, 50, url)
+  })
+  socket.on('message', data => {
+    const message = JSON.parse(data.toString())
+    handlers[message.type]?.(message)
+    emit(message.type, { message })
+  })
+})
+
+const resume = url => connect(url).then(() => send({ type: 'join', ...me, resumeToken }), () => {})
+
 serve({
-  connect: ({ url }) => new Promise((resolve, reject) => {
-    socket = new WebSocket(url)
-    socket.on('open', resolve)
-    socket.on('error', reject)
-    socket.on('close', code => emit('closed', { code }))
-    socket.on('message', data => {
-      const message = JSON.parse(data.toString())
-      handlers[message.type]?.(message)
-      emit(message.type, { message })
-    })
-  }),
+  connect: ({ url }) => connect(url),
 
   /** `startSession` and `joinSession` alike. */
-  join: ({ room, peerId, userId, name }) => {
-    me = { room, peerId, userId }
-    send({ type: 'join', ...me, metadata: { name, color: '#4c9ffe' } })
+  join: ({ room, peerId, userId, name, resume }) => {
+    me = { room, peerId, userId, metadata: { name, color: '#4c9ffe' } }
+    send({ type: 'join', ...me, resume })
   },
 
   leave: () => {

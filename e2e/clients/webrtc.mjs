@@ -39,8 +39,8 @@ serve({
    * Share the document; with `fallbackAfter` (ms), go on through the sync server like the editor does when no
    * peer could be reached by then.
    */
-  open: ({ signaling, room, password = null, policy = 'all', fallbackAfter, sync }) => {
-    const options = { signaling: [signaling], password, awareness, peerOpts: peerOptions(policy) }
+  open: ({ signaling, room, password = null, policy = 'all', iceServers, fallbackAfter, sync }) => {
+    const options = { signaling: [signaling], password, awareness, peerOpts: peerOptions(policy, iceServers) }
     webrtc = new WebrtcProvider(room, doc, options)
     webrtc.on('peers', ({ added, removed }) => emit('peers', { added, removed }))
     webrtc.on('synced', ({ synced }) => emit('synced', { synced }))

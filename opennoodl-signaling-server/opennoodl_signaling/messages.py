@@ -5,16 +5,18 @@ Two dialects share one socket: the editor's own messages (`Join` to `Session`) a
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from .edge.json_messages import Decoder, Message
+from .edge.json_messages import Decoder, Error, Message
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Title = Annotated[str, Meta(max_length=256)]
 Description = Annotated[str, Meta(max_length=4096)]
+Token = Annotated[str, Meta(max_length=256)]
 
 
 class Features(Struct, frozen=True, rename="camel"):
@@ -42,6 +44,8 @@ class Join(Message, tag="join", frozen=True, rename="camel"):
     user_id: Id
     metadata: Raw = Raw(b"{}")
     session: SessionInfo | None = None
+    resume: bool = False
+    resume_token: Token | None = None
 
 
 class Leave(Message, tag="leave", frozen=True):
@@ -69,6 +73,10 @@ class Register(Message, tag="register", frozen=True, rename="camel"):
     """Be reachable for invites without being in a room."""
 
     user_id: Id
+
+
+class AskIceServers(Message, tag="ice-servers", frozen=True):
+    """Ask for the ICE servers, with fresh credentials."""
 
 
 class Session(Message, tag="session", frozen=True, rename="camel"):
@@ -106,7 +114,9 @@ class Ping(Message, tag="ping", frozen=True):
     """y-webrtc: ask for a pong."""
 
 
-Incoming = Join | Leave | Signal | Invite | Register | Session | Subscribe | Unsubscribe | Publish | Ping
+Incoming = (
+    Join | Leave | Signal | Invite | Register | AskIceServers | Session | Subscribe | Unsubscribe | Publish | Ping
+)
 
 ERRORS = {
     "invalid-json": "The message is not a JSON object.",
@@ -118,7 +128,7 @@ ERRORS = {
     "too-many-topics": "The connection is subscribed to as many topics as it may be.",
     "not-in-room": "The message needs a room, and the sender is in none.",
     "not-host": "Only the room's host may do this.",
-    "peer-not-found": "Nobody in the room has this peer id.",
+    "peer-not-found": "Nobody in the room has this peer id, or its connection is lost and too much waits for it.",
     "peer-id-taken": "Somebody in the room has this peer id, and is there.",
     "not-registered": "The message needs a user, and the sender is none yet: `join` or `register` first.",
     "rate-limited": "Too many messages; wait and send again.",
@@ -140,12 +150,23 @@ class PeerInfo(Struct, frozen=True, rename="camel"):
     metadata: Raw
 
 
+class IceServer(Struct, frozen=True):
+    """A server of the list that an `RTCPeerConnection` takes."""
+
+    urls: Sequence[str]
+    username: str | UnsetType = UNSET
+    credential: str | UnsetType = UNSET
+
+
 class Joined(Struct, tag="joined", tag_field="type", frozen=True, rename="camel"):
     """The answer to `join`."""
 
     room: str
     peer_id: str
     peers: Sequence[PeerInfo]
+    ice_servers: Sequence[IceServer] | UnsetType = UNSET
+    resume_token: str | UnsetType = UNSET
+    resumed: bool | UnsetType = UNSET
 
 
 class PeerJoined(Struct, tag="peer-joined", tag_field="type", frozen=True, rename="camel"):
@@ -191,8 +212,17 @@ class Registered(Struct, tag="registered", tag_field="type", frozen=True, rename
     user_id: str
 
 
+class IceServers(Struct, tag="ice-servers", tag_field="type", frozen=True, rename="camel"):
+    """The answer to `ice-servers`; what has no credentials does not expire."""
+
+    ice_servers: Sequence[IceServer]
+    expires_at: datetime | UnsetType = UNSET
+
+
 class Pong(Struct, tag="pong", tag_field="type", frozen=True):
     """The answer to `ping`."""
 
 
-Outgoing = Joined | PeerJoined | PeerLeft | SignalFrom | InviteFrom | InviteSent | Registered | Pong
+Outgoing = (
+    Joined | PeerJoined | PeerLeft | SignalFrom | InviteFrom | InviteSent | Registered | IceServers | Pong | Error
+)

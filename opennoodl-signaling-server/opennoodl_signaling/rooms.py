@@ -4,13 +4,14 @@ Every method takes what a client sent and returns the effects: what to send to w
 All of it happens in one step, so a room's size is exact and a peer is either in `joined` or announced.
 """
 
-from collections.abc import Collection
-from time import time
-from typing import NamedTuple
+from collections import Counter
+from hmac import compare_digest
+from secrets import token_urlsafe
 
-from msgspec import Raw
+from msgspec import UNSET
 
-from .edge.json_messages import BadMessage
+from .absence import Absence, Absences
+from .edge.json_messages import BadMessage, Error
 from .edge.limits import Quota
 from .messages import (
     Invite,
@@ -19,7 +20,6 @@ from .messages import (
     Join,
     Joined,
     Leave,
-    Outgoing,
     PeerInfo,
     PeerJoined,
     PeerLeft,
@@ -30,6 +30,7 @@ from .messages import (
     Signal,
     SignalFrom,
 )
+from .room import Away, Back, Client, Close, Contest, Effect, Room, Send
 
 REPLACED = 4409
 """Close code for a connection whose place a newer one with the same identity took."""
@@ -37,71 +38,7 @@ REPLACED = 4409
 
 MAX_METADATA = 16_384
 """Bytes of a peer's metadata."""
-
-
-class Client:
-    """One connection as the domain sees it.
-
-    Attributes:
-        carrier: whatever brings messages to it; never looked at here.
-        user_id: who it says it is, once it has joined or registered.
-        room: where it is, as `info`.
-        topics: what it is subscribed to; kept by `Topics`.
-        contest: the peer id it is waiting for, if another connection holds that.
-    """
-
-    __slots__ = ("carrier", "contest", "info", "room", "topics", "user_id")
-
-    def __init__(self, carrier: object) -> None:
-        self.carrier = carrier
-        self.user_id: str | None = None
-        self.room: Room | None = None
-        self.info = PeerInfo("", "", Raw(b"{}"))
-        self.topics: set[str] = set()
-        self.contest: Contest | None = None
-
-
-class Room:
-    """A room that somebody is in; `peers` keeps the order of arrival, so the first is the host."""
-
-    __slots__ = ("created", "name", "peers", "session")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.peers: dict[str, Client] = {}
-        self.session = SessionInfo()
-        self.created = time()
-
-    @property
-    def host(self) -> Client:
-        """The peer that has been here longest."""
-        return next(iter(self.peers.values()))
-
-
-class Send(NamedTuple):
-    """Send `message` to every one of `to`."""
-
-    to: Collection[Client]
-    message: Outgoing
-
-
-class Close(NamedTuple):
-    """Close the client's connection."""
-
-    client: Client
-    code: int
-    reason: str
-
-
-class Contest(NamedTuple):
-    """Two connections claim one peer id: find out whether the `holder` is alive, then call `settle`."""
-
-    holder: Client
-    newcomer: Client
-    join: Join
-
-
-Effect = Send | Close | Contest
+UNDELIVERED = "The peer came back without its state: what you have signaled to it meanwhile is lost."
 
 
 class Rooms:
@@ -110,11 +47,23 @@ class Rooms:
     Args:
         max_size: peers in a room; 0 means any number.
         invites_per_hour: of one user; 0 means any number.
+        max_absent: peers whose places are kept at once; 0 means any number, None that no place is ever kept.
+
+    Attributes:
+        rooms: those that somebody is in, by name.
+        users: the connections that a user can be invited through.
+        absences: those of all rooms.
+        joins: how many ended how.
+        invites: how many ended how.
     """
 
-    def __init__(self, max_size: int, invites_per_hour: int) -> None:
+    def __init__(self, max_size: int, invites_per_hour: int, max_absent: int | None = None) -> None:
         self.rooms: dict[str, Room] = {}
         self.users: dict[str, set[Client]] = {}
+        self.absences = Absences(max_absent or 0)
+        self.joins: Counter[str] = Counter()
+        self.invites: Counter[str] = Counter()
+        self._keeps_places = max_absent is not None
         self._max_size = max_size
         self._invites = Quota(invites_per_hour, 3600)
 
@@ -123,11 +72,18 @@ class Rooms:
 
         Returns:
             `joined` for the client and `peer-joined` for the others; or a `Contest`, if the same user
-            holds the peer id through another connection.
+            holds the peer id through another connection and does not show its token.
 
         Raises:
             BadMessage: `room-full` or `peer-id-taken`; the client stays where it was.
         """
+        try:
+            return self._join(client, join)
+        except BadMessage as bad:
+            self.joins[bad.code] += 1
+            raise
+
+    def _join(self, client: Client, join: Join) -> list[Effect]:
         client.contest = None
         if len(join.metadata) > MAX_METADATA:
             raise BadMessage("too-large", f"`metadata` may have {MAX_METADATA} bytes: everybody who joins is sent it.")
@@ -138,10 +94,15 @@ class Rooms:
             client.info = PeerInfo(join.peer_id, join.user_id, join.metadata)
             self._identify(client, join.user_id)
             self._present(room, client, join.session)
-            return [Send((client,), self._joined(room, client))]
+            self.joins["joined"] += 1
+            return [Send((client,), self._joined(room, client, join))]
         if holder is not None and holder is not client:
             if holder.info.user_id != join.user_id:
                 raise BadMessage("peer-id-taken", "Another user in this room has this peerId; choose another one.")
+            if _shows_token(join, holder):
+                return self._replace(holder, client, join, resumed=True)
+            if holder.absence is not None:
+                return self._replace(holder, client, join)
             client.contest = Contest(holder, client, join)
             return [client.contest]
         if room is not None and client.room is not room and self._full(room):
@@ -149,10 +110,10 @@ class Rooms:
         effects = self.leave(client)
         room = self.rooms.setdefault(join.room, room or Room(join.room))
         self._enter(room, client, join)
-        others = [peer for peer in room.peers.values() if peer is not client]
-        effects.append(Send((client,), self._joined(room, client)))
-        if others:
-            effects.append(Send(others, PeerJoined(join.peer_id, join.user_id, join.metadata)))
+        self.joins["joined"] += 1
+        effects.append(Send((client,), self._joined(room, client, join)))
+        if others := room.others(client):
+            effects.append(Send(others, _news(client)))
         return effects
 
     def settle(self, contest: Contest, alive: bool) -> list[Effect]:
@@ -166,19 +127,17 @@ class Rooms:
         """
         holder, newcomer, join = contest
         if newcomer.contest is not contest:
+            self.joins["abandoned"] += 1
             return []
         newcomer.contest = None
         room = holder.room
-        if room is None or room.name != join.room or room.peers.get(join.peer_id) is not holder:
+        contested = (join.room, join.peer_id, join.user_id)
+        if room is None or (room.name, holder.info.peer_id, holder.info.user_id) != contested:
             return self.join(newcomer, join)
-        if alive:
+        if alive and holder.absence is None:
+            self.joins["peer-id-taken"] += 1
             raise BadMessage("peer-id-taken", "You are in this room already, through another connection.")
-        effects = self.leave(newcomer)
-        holder.room = None
-        self._enter(room, newcomer, join)  # under the same key: the place in the order of arrival stays
-        effects.append(Close(holder, REPLACED, "A newer connection of yours took this peerId."))
-        effects.append(Send((newcomer,), self._joined(room, newcomer)))
-        return effects
+        return self._replace(holder, newcomer, join)
 
     def leave(self, client: Client, leave: Leave | None = None) -> list[Effect]:
         """Leave the room, if the client is in one (and in the one that `leave` names), or stop waiting for it."""
@@ -189,11 +148,28 @@ class Rooms:
         if room is None or named not in (None, room.name):
             return []
         del room.peers[client.info.peer_id]
-        client.room = None
-        if room.peers:
-            return [Send(tuple(room.peers.values()), PeerLeft(client.info.peer_id))]
-        del self.rooms[room.name]
-        return []
+        self._vacate(client, "gone")
+        if not room.peers:
+            del self.rooms[room.name]
+        for peer in room.peers.values():
+            if peer.absence is not None:
+                peer.absence.forget(client.info.peer_id)
+        others = room.others(client)
+        return [Send(others, PeerLeft(client.info.peer_id))] if others else []
+
+    def lose(self, client: Client) -> list[Effect]:
+        """Keep the place of a client whose connection was lost, if it has asked for that; else forget it."""
+        room = client.room
+        if room is None or client.token is None or self.absences.full:
+            return self.forget(client)
+        client.contest = None
+        client.absence = Absence(room.peers, self.absences)
+        self._identify(client, None)
+        return [Away(client)]
+
+    def give_up(self, client: Client) -> list[Effect]:
+        """Let a client go that is still absent."""
+        return self.leave(client) if client.absence is not None else []
 
     def signal(self, client: Client, signal: Signal) -> list[Effect]:
         """Pass signaling data on.
@@ -207,7 +183,12 @@ class Rooms:
         target = room.peers.get(signal.to)
         if target is None:
             raise BadMessage("peer-not-found", "Nobody in your room has the peerId in `to`.")
-        return [Send((target,), SignalFrom(from_=client.info.peer_id, signal=signal.signal))]
+        message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
+        if target.absence is None:
+            return [Send((target,), message)]
+        if not target.absence.hold(message):
+            raise BadMessage("peer-not-found", "That peer's connection is lost, and too much waits for it already.")
+        return []
 
     def invite(self, client: Client, invite: Invite, now: float) -> list[Effect]:
         """Pass an invite to every connection of a user, and tell the sender whether there was one.
@@ -219,9 +200,11 @@ class Rooms:
         if sender is None:
             raise BadMessage("not-registered", "Join a room or register before you invite.")
         if not self._invites.allow(sender, now):
+            self.invites["rate-limited"] += 1
             raise BadMessage("rate-limited", "You have sent as many invites as one user may in an hour.")
         target = invite.target_user_id
         devices = self.users.get(target)
+        self.invites["delivered" if devices else "offline"] += 1
         if not devices:
             return [Send((client,), InviteSent(target, False, "User offline"))]
         message = InviteFrom(from_=sender, room_id=invite.room_id, session_info=invite.session_info)
@@ -261,6 +244,39 @@ class Rooms:
         capacity = self.capacity(room)
         return bool(capacity) and len(room.peers) >= capacity
 
+    def _replace(self, holder: Client, newcomer: Client, join: Join, *, resumed: bool = False) -> list[Effect]:
+        """Give the holder's place to the newcomer; the others are told nothing."""
+        room = holder.room
+        assert room is not None
+        effects = self.leave(newcomer)
+        absence = holder.absence
+        self._vacate(holder, "resumed" if resumed else "replaced")
+        self._enter(room, newcomer, join)  # under the same key: the place in the order of arrival stays
+        self.joins["resumed" if resumed else "replaced"] += 1
+        if absence is None:
+            effects.append(Close(holder, REPLACED, "A newer connection of yours took this peerId."))
+        else:
+            effects.append(Back(holder))
+        kept = absence if resumed else None
+        effects.append(Send((newcomer,), self._joined(room, newcomer, join, resumed, kept)))
+        if kept is not None:
+            unknown = [peer for name, peer in room.peers.items() if name not in kept.known and peer is not newcomer]
+            effects += [Send((newcomer,), _news(peer)) for peer in unknown]
+            effects += [Send((newcomer,), signal) for signal in kept.signals]
+        elif absence is not None:
+            # Whoever has not shown the token gets nothing that was meant for the peer before it.
+            senders = {signal.from_ for signal in absence.signals}
+            told = [peer for peer in room.others(newcomer) if peer.info.peer_id in senders]
+            if told:
+                effects.append(Send(told, Error(UNDELIVERED, "peer-not-found")))
+        return effects
+
+    def _vacate(self, client: Client, how: str) -> None:
+        client.room = None
+        if client.absence is not None:
+            client.absence.end(how)
+            client.absence = None
+
     def _enter(self, room: Room, client: Client, join: Join) -> None:
         client.info = PeerInfo(join.peer_id, join.user_id, join.metadata)
         client.room = room
@@ -284,6 +300,25 @@ class Rooms:
         if user_id is not None:
             self.users.setdefault(user_id, set()).add(client)
 
-    def _joined(self, room: Room, client: Client) -> Joined:
-        others = [peer.info for peer in room.peers.values() if peer is not client]
-        return Joined(room.name, client.info.peer_id, others)
+    def _joined(
+        self, room: Room, client: Client, join: Join, resumed: bool = False, absence: Absence | None = None
+    ) -> Joined:
+        """Return the answer to a join; after an absence, without those who are announced afterwards."""
+        wanted = join.resume or join.resume_token is not None
+        client.token = token_urlsafe() if wanted and self._keeps_places else None
+        peers = [
+            peer.info
+            for name, peer in room.peers.items()
+            if peer is not client and (absence is None or name in absence.known)
+        ]
+        return Joined(room.name, join.peer_id, peers, resume_token=client.token or UNSET, resumed=resumed or UNSET)
+
+
+def _news(client: Client) -> PeerJoined:
+    info = client.info
+    return PeerJoined(info.peer_id, info.user_id, info.metadata)
+
+
+def _shows_token(join: Join, holder: Client) -> bool:
+    shown, token = join.resume_token, holder.token
+    return shown is not None and token is not None and compare_digest(shown.encode(), token.encode())

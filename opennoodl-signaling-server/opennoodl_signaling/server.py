@@ -1,27 +1,32 @@
 """The server: wires connections to rooms and topics."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from time import time
+from time import perf_counter, time
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 from msgspec import UNSET
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from websockets.protocol import CLOSED
 
 from . import __version__
 from .edge.connection import Connection, encode_frame
-from .edge.json_messages import BadMessage, JsonApplication, encode, request_id
+from .edge.json_messages import BadMessage, Error, JsonApplication, encode, request_id
 from .edge.limits import Quota
-from .edge.metrics import Metrics
+from .edge.metrics import Histogram, Metrics, counters
 from .edge.service import Service
+from .ice import Ice
 from .messages import (
+    AskIceServers,
     Incoming,
     Invite,
     Join,
+    Joined,
     Leave,
     Ping,
     Pong,
@@ -33,7 +38,8 @@ from .messages import (
     Unsubscribe,
     decode,
 )
-from .rooms import Client, Close, Contest, Effect, Room, Rooms, Send
+from .room import Away, Back, Client, Close, Contest, Effect, Room, Send
+from .rooms import Rooms
 from .settings import Settings
 from .topics import Topics
 
@@ -41,6 +47,8 @@ CONTEST_TIMEOUT = 2.0
 """Seconds that the holder of a contested peer id has to answer a ping."""
 LOOKS_PER_MINUTE = 60
 """Session previews that one address may ask for in a minute."""
+JOIN_SECONDS = (0.0001, 0.001, 0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
+"""Bounds of the times from `join` to `joined`; a contest takes up to `CONTEST_TIMEOUT`."""
 
 
 class Signaling(JsonApplication[Incoming]):
@@ -58,21 +66,35 @@ class Signaling(JsonApplication[Incoming]):
         self.settings = settings
         self.max_message_size = settings.max_message_size
         self.metrics = Metrics(__version__, self._families)
-        self.rooms = Rooms(settings.max_room_size, settings.invites_per_hour)
+        max_absent = settings.max_connections if settings.resume_grace else None
+        self.rooms = Rooms(settings.max_room_size, settings.invites_per_hour, max_absent)
         self.topics = Topics(settings.max_room_size, settings.max_topics)
+        self.ice = Ice(settings)
         self.relayed = 0
         self._looks = Quota(LOOKS_PER_MINUTE, 60)
         self._contests: set[asyncio.Task[None]] = set()
+        self._graces: dict[Client, asyncio.TimerHandle] = {}
+        self._grace = settings.resume_grace / 1000
+        self._join_seconds = Histogram(JOIN_SECONDS)
+        self._errors: Counter[str] = Counter()
+
+    async def stop(self) -> None:
+        """Let those go who are absent: nobody can come back to a server that stops."""
+        for client, timer in list(self._graces.items()):
+            timer.cancel()
+            self._give_up(client)
 
     async def open(self, connection: Connection) -> None:
         """Give the connection its place in the domain."""
         connection.client = Client(connection)
 
     def close(self, connection: Connection) -> None:
-        """Tell the others that the client is gone, and forget it."""
+        """Tell the others that the client is gone, and forget it; one that can resume is waited for if it was lost."""
         client: Client = connection.client
         self.topics.forget(client)
-        self._perform(self.rooms.forget(client))
+        self._perform(self.rooms.lose(client) if _lost(connection) else self.rooms.forget(client))
+        # The two know each other: only a full garbage collection, which holds everybody, would find them.
+        connection.client = None
 
     def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
         """Answer ``/session/<room>/info``: a look through the door for whoever knows the room's name."""
@@ -110,13 +132,16 @@ class Signaling(JsonApplication[Incoming]):
             case Ping():
                 self.send((connection,), Pong())
             case Join():
-                self._perform(self.rooms.join(client, incoming), message)
+                started = perf_counter()
+                self._perform(self.rooms.join(client, incoming), message, started)
             case Leave():
                 self._perform(self.rooms.leave(client, incoming))
             case Invite():
                 self._perform(self.rooms.invite(client, incoming, time()))
             case Register():
                 self._perform(self.rooms.register(client, incoming))
+            case AskIceServers():
+                self.send((connection,), self.ice.answer(client.user_id, time()))
             case Session():
                 self._perform(self.rooms.present(client, incoming))
             case Subscribe(topics=names):
@@ -124,17 +149,42 @@ class Signaling(JsonApplication[Incoming]):
             case Unsubscribe(topics=names):
                 self.topics.unsubscribe(client, names)
 
-    def _perform(self, effects: Iterable[Effect], cause: bytes = b"") -> None:
+    def refuse(self, connection: Connection, bad: BadMessage) -> None:
+        """Tell the sender of a bad message, and count it."""
+        self._errors[bad.code] += 1
+        super().refuse(connection, bad)
+
+    def _perform(self, effects: Iterable[Effect], cause: bytes = b"", started: float = 0.0) -> None:
+        """Do what the domain decided.
+
+        Args:
+            effects: what is to be done, in order.
+            cause: the `join` that caused it, if it was one.
+            started: when that came.
+        """
         for effect in effects:
             match effect:
                 case Send(to=to, message=message):
+                    if isinstance(message, Joined):
+                        (client,) = to
+                        message = self.ice.furnish(message, client.info.user_id, time())
                     self._relay(to, encode(message), str(message.__struct_config__.tag))
+                    if isinstance(message, Joined):
+                        self._join_seconds.observe(perf_counter() - started)
+                    elif isinstance(message, Error):
+                        self._errors[message.code] += len(to)
                 case Close(client=client, code=code, reason=reason):
                     _connection(client).end(code, reason)
                 case Contest():
-                    task = asyncio.get_running_loop().create_task(self._settle(effect, cause))
+                    task = asyncio.get_running_loop().create_task(self._settle(effect, cause, started))
                     self._contests.add(task)
                     task.add_done_callback(self._contests.discard)
+                case Away(client=client):
+                    client.carrier = None  # a dead connection need not be kept
+                    loop = asyncio.get_running_loop()
+                    self._graces[client] = loop.call_later(self._grace, self._give_up, client)
+                case Back(client=client):
+                    self._graces.pop(client).cancel()
 
     def _relay(self, to: Collection[Client], payload: bytes, name: str) -> None:
         frame = encode_frame(payload, text=True)
@@ -144,11 +194,16 @@ class Signaling(JsonApplication[Incoming]):
         for client in tuple(to):  # a write may close a slow client, which changes the room
             _connection(client).write(frame)
 
-    async def _settle(self, contest: Contest, cause: bytes) -> None:
+    def _give_up(self, client: Client) -> None:
+        del self._graces[client]
+        self._perform(self.rooms.give_up(client))
+
+    async def _settle(self, contest: Contest, cause: bytes, started: float) -> None:
         """Ping the holder of a contested peer id, and let the answer decide."""
-        alive = await _connection(contest.holder).answers(CONTEST_TIMEOUT)
+        holder = contest.holder.carrier
+        alive = isinstance(holder, Connection) and await holder.answers(CONTEST_TIMEOUT)
         try:
-            self._perform(self.rooms.settle(contest, alive))
+            self._perform(self.rooms.settle(contest, alive), cause, started)
         except BadMessage as bad:
             bad.request_id = request_id(cause)
             self.refuse(_connection(contest.newcomer), bad)
@@ -172,7 +227,15 @@ class Signaling(JsonApplication[Incoming]):
     def _families(self) -> Iterable[Metric]:
         peers = sum(len(room.peers) for room in self.rooms.rooms.values())
         yield GaugeMetricFamily("opennoodl_signaling_rooms", "Rooms of the editor now.", len(self.rooms.rooms))
-        yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now.", peers)
+        yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now, absent ones too.", peers)
+        absences = self.rooms.absences
+        yield GaugeMetricFamily("opennoodl_signaling_absent_peers", "Peers in rooms that are absent.", absences.count)
+        yield GaugeMetricFamily("opennoodl_signaling_waiting_bytes", "Bytes that wait for absent peers.", absences.size)
+        yield counters("opennoodl_signaling_absences", "Ended absences by how they ended.", "end", absences.ends)
+        yield counters("opennoodl_signaling_joins", "Answered joins by outcome.", "outcome", self.rooms.joins)
+        yield self._join_seconds.family("opennoodl_signaling_join_seconds", "Time from `join` to `joined`.")
+        yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self.rooms.invites)
+        yield counters("opennoodl_signaling_errors", "Errors that clients were sent, by code.", "code", self._errors)
         yield GaugeMetricFamily("opennoodl_signaling_topics", "y-webrtc topics now.", len(self.topics.topics))
         yield CounterMetricFamily("opennoodl_signaling_relayed", "Messages passed to clients.", self.relayed)
 
@@ -185,6 +248,11 @@ def create(settings: Settings) -> Service:
 def _connection(client: Client) -> Connection:
     assert isinstance(client.carrier, Connection)
     return client.carrier
+
+
+def _lost(connection: Connection) -> bool:
+    """Return whether a connection that ends was just gone: neither side has closed it."""
+    return connection.protocol.state is CLOSED
 
 
 def _participant(peer: Client) -> dict[str, Any]:

@@ -24,3 +24,23 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     invites_per_hour: Annotated[
         int, Meta(ge=0, description="Invites that one user may send in an hour. 0 means no limit.")
     ] = 50
+    resume_grace: Annotated[
+        int,
+        Meta(ge=0, description="Milliseconds for which a lost peer that can resume keeps its place. 0 means none."),
+    ] = 10_000
+    stun_urls: Annotated[
+        str, Meta(description="STUN servers for WebRTC, as stun: URLs separated by commas. Empty for none.")
+    ] = ""
+    turn_urls: Annotated[
+        str,
+        Meta(description="TURN servers that relay where WebRTC finds no way, as turn: or turns: URLs. Empty for none."),
+    ] = ""
+    turn_secret: Annotated[
+        str,
+        Meta(description="The TURN servers' `static-auth-secret`, in 16 characters or more; needed with `TURN_URLS`."),
+    ] = ""
+    turn_ttl: Annotated[
+        int,
+        # More than a year is no limit in time, and a year has its place in a date.
+        Meta(ge=60, le=31_536_000, description="Seconds for which TURN credentials are good to open a relay."),
+    ] = 43_200

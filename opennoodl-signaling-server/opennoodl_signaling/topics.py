@@ -7,7 +7,7 @@ Source of the dialect: y-webrtc 10.3, ``bin/server.js`` and ``src/y-webrtc.js``.
 from collections.abc import Collection
 
 from .edge.json_messages import BadMessage
-from .rooms import Client
+from .room import Client
 
 
 class Topics:

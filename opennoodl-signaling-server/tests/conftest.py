@@ -14,7 +14,7 @@ from opennoodl_signaling.server import create
 from opennoodl_signaling.settings import Settings
 from websockets.asyncio.client import connect
 
-from .edge.conftest import LOOPS
+from .edge.conftest import LOOPS, configure  # noqa: F401  # `configure` is a fixture
 from .edge.harness import TEXT, Raw
 from .editor import Editor
 
@@ -46,7 +46,8 @@ async def start() -> AsyncIterator[StartServer]:
 
     yield start_
     for service in services:
-        await service.stop()
+        if not service.http.draining:
+            await service.stop()
 
 
 @pytest.fixture

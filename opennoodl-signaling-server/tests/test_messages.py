@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from opennoodl_signaling.edge.json_messages import BadMessage
 from opennoodl_signaling.messages import (
     ERRORS,
+    AskIceServers,
     Features,
     Invite,
     Join,
@@ -113,11 +114,23 @@ def test_rest() -> None:
     assert read({"type": "ping"}) == Ping()
 
 
+def test_ice_servers() -> None:
+    """`ice-servers` has no fields; others are ignored."""
+    assert read({"type": "ice-servers", "room": "r"}) == AskIceServers()
+
+
 def test_names() -> None:
     """Metrics know every incoming type by its name."""
     assert decode.names == {
         **{Join: "join", Leave: "leave", Signal: "signal", Invite: "invite", Register: "register"},
-        **{Session: "session", Subscribe: "subscribe", Unsubscribe: "unsubscribe", Publish: "publish", Ping: "ping"},
+        **{
+            AskIceServers: "ice-servers",
+            Session: "session",
+            Subscribe: "subscribe",
+            Unsubscribe: "unsubscribe",
+            Publish: "publish",
+            Ping: "ping",
+        },
     }
 
 

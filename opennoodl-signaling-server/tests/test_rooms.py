@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 from opennoodl_signaling.messages import Invite, Leave, Register, Session, SessionInfo, Signal
-from opennoodl_signaling.rooms import REPLACED, Client
+from opennoodl_signaling.room import Client
+from opennoodl_signaling.rooms import REPLACED
 
 from .ward import Ward, came, joined, left, refused
 

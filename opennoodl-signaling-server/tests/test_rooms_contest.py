@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from opennoodl_signaling.messages import Leave, Session, SessionInfo
-from opennoodl_signaling.rooms import Client
+from opennoodl_signaling.room import Client
 
 from .ward import Ward, came, joined, left, refused
 
@@ -133,6 +133,14 @@ def test_holder_moved(ward: Ward, old: Client) -> None:
     ward.settle(alive=True)
     assert ward.peers("r") == ["other", "x"]
     assert ward.peers("s") == ["x"]
+
+
+def test_holder_is_another_user(ward: Ward, old: Client) -> None:
+    """If the holder is another user meanwhile, alive or not, the newcomer is refused as anybody is."""
+    ward.join(old, peer_id="x", user="Y")
+    with refused("peer-id-taken"):
+        ward.settle(alive=False)
+    assert ward.rooms.rooms["r"].peers["x"] is old
 
 
 def test_holder_left_and_room_full(ward: Ward, old: Client, new: Client) -> None:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import Raw
+from opennoodl_signaling import absence
 from opennoodl_signaling.edge.json_messages import BadMessage
-from opennoodl_signaling.messages import Join, Joined, Leave, Outgoing, PeerJoined, PeerLeft, Register
-from opennoodl_signaling.rooms import Client, Close, Contest, Effect, Rooms, Send
+from opennoodl_signaling.messages import (
+    Join,
+    Joined,
+    Leave,
+    Outgoing,
+    PeerJoined,
+    PeerLeft,
+    Register,
+    Signal,
+    SignalFrom,
+)
+from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Send
+from opennoodl_signaling.rooms import Rooms
 
 MAX_SIZE = 3
+MAX_ABSENT = 2
+MAX_SIGNALS = 2
 clients = st.integers(0, 5)
 rooms = st.sampled_from("rs")
 peers = st.sampled_from("xyzw")
 users = st.sampled_from("UV")
-
-
-class Place:
-    """Where the model has a client."""
-
-    def __init__(self, room: str, peer: str, user: str) -> None:
-        self.room = room
-        self.peer = peer
-        self.user = user
 
 
 class View:
@@ -33,14 +40,19 @@ class View:
     def __init__(self) -> None:
         self.room: str | None = None
         self.peers: set[str] = set()
+        self.signals: list[bytes] = []
+        self.token: str | None = None
 
     def tell(self, message: Outgoing) -> None:
         """Take in one message; a message that does not fit in is a failure."""
         match message:
-            case Joined(room=room, peers=infos):
-                self.room = room
-                self.peers = {info.peer_id for info in infos}
-                assert len(self.peers) == len(infos)
+            case Joined(room=room, peers=infos, resumed=resumed):
+                listed = {info.peer_id for info in infos}
+                assert len(listed) == len(infos)
+                if resumed is True:
+                    assert listed <= self.peers, "neither known nor announced"
+                self.room, self.peers = room, listed
+                self.token = message.resume_token if isinstance(message.resume_token, str) else None
             case PeerJoined(peer_id=peer):
                 assert self.room is not None
                 assert peer not in self.peers, "announced twice"
@@ -48,10 +60,27 @@ class View:
             case PeerLeft(peer_id=peer):
                 assert peer in self.peers, "left without having come"
                 self.peers.remove(peer)
+            case SignalFrom(from_=peer, signal=signal):
+                assert peer in self.peers, "a signal of nobody"
+                self.signals.append(bytes(signal))
 
-    def leave(self) -> None:
-        """Know of no room any more."""
-        self.room, self.peers = None, set()
+
+class Place:
+    """Where the model has a client, and what it has to know."""
+
+    def __init__(self, join: Join, view: View) -> None:
+        self.room = join.room
+        self.peer = join.peer_id
+        self.user = join.user_id
+        self.view = view
+        self.absent = False
+        self.signals: list[bytes] = []
+        self.waiting: list[tuple[str, bytes]] = []
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What a join names."""
+        return self.room, self.peer, self.user
 
 
 class Model(RuleBasedStateMachine):
@@ -59,71 +88,124 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rooms = Rooms(MAX_SIZE, 0)
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(absence, "MAX_SIGNALS", MAX_SIGNALS)
+        self.rooms = Rooms(MAX_SIZE, 0, MAX_ABSENT)
         self.clients = [Client(number) for number in range(6)]
-        self.views = [View() for _ in self.clients]
-        self.places: dict[int, Place] = {}
-        self.users: dict[int, str] = {}
+        self.places: dict[Client, Place] = {}
+        self.users: dict[Client, str] = {}
         self.contests: list[Contest] = []
-        self.waiting: dict[int, Contest] = {}
+        self.waiting: dict[Client, Contest] = {}
+        self.away: list[Client] = []
+        self.tokens: list[str] = []
+        self.replaced: Client | None = None
+        self.sent = 0
 
     # What can happen
 
-    @rule(client=clients, room=rooms, peer=peers, user=users)
-    def join(self, client: int, room: str, peer: str, user: str) -> None:
+    @rule(number=clients, room=rooms, peer=peers, user=users, resume=st.booleans())
+    def join(self, number: int, room: str, peer: str, user: str, resume: bool) -> None:
         """A client joins, from anywhere."""
-        message = Join(room=room, peer_id=peer, user_id=user)
-        self.waiting.pop(client, None)
-        expected = self.expect_join(client, message)
-        self.perform(expected, lambda: self.rooms.join(self.clients[client], message))
-        if expected is Contest:
-            self.waiting[client] = self.contests[-1]
+        self.do_join(self.clients[number], Join(room=room, peer_id=peer, user_id=user, resume=resume))
 
-    @rule(client=clients, room=st.none() | rooms)
-    def leave(self, client: int, room: str | None) -> None:
+    @precondition(lambda self: self.tokens)
+    @rule(number=clients, data=st.data())
+    def join_with_token(self, number: int, data: st.DataObject) -> None:
+        """A client shows a token, old or new, and mostly says who it was given to."""
+        token = data.draw(st.sampled_from(self.tokens))
+        named = [place.identity for place in self.places.values() if place.view.token == token]
+        strangers = st.tuples(rooms, peers, users)
+        room, peer, user = data.draw(st.sampled_from(named) | strangers if named else strangers)
+        join = Join(room=room, peer_id=peer, user_id=user, resume_token=token)
+        self.do_join(self.clients[number], join)
+
+    @rule(number=clients, room=st.none() | rooms)
+    def leave(self, number: int, room: str | None) -> None:
         """A client leaves, or means to leave a room that it is not in."""
+        client = self.clients[number]
         if client in self.places and room in (None, self.places[client].room):
-            del self.places[client]
-            self.views[client].leave()
+            self.vacate(client)
         contest = self.waiting.get(client)
         if contest is not None and room in (None, contest.join.room):
             del self.waiting[client]
-        self.perform(None, lambda: self.rooms.leave(self.clients[client], Leave(room)))
+        self.perform(None, lambda: self.rooms.leave(client, Leave(room)))
 
-    @rule(client=clients)
-    def forget(self, client: int) -> None:
-        """A connection is lost; a new one comes in its place."""
-        self.places.pop(client, None)
+    @rule(number=clients)
+    def forget(self, number: int) -> None:
+        """A connection is closed; a new one comes in its place."""
+        client = self.clients[number]
+        self.vacate(client)
         self.users.pop(client, None)
         self.waiting.pop(client, None)
-        self.views[client].leave()
-        self.perform(None, lambda: self.rooms.forget(self.clients[client]))
+        self.perform(None, lambda: self.rooms.forget(client))
 
-    @rule(client=clients, user=users)
-    def register(self, client: int, user: str) -> None:
+    @rule(number=clients)
+    def lose(self, number: int) -> None:
+        """A connection is lost; a new one comes in its place."""
+        client = self.clients[number]
+        place = self.places.get(client)
+        if place is None or place.view.token is None or len(self.away) >= MAX_ABSENT:
+            self.vacate(client)
+        else:
+            place.absent = True
+        self.users.pop(client, None)
+        self.waiting.pop(client, None)
+        self.perform(None, lambda: self.rooms.lose(client))
+        assert (client in self.away) == (client in self.places)
+        self.clients[number] = Client(number)
+
+    @precondition(lambda self: self.away)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        """The grace of an absent client is over."""
+        client = self.away.pop(data.draw(st.integers(0, len(self.away) - 1)))
+        self.vacate(client)
+        self.perform(None, lambda: self.rooms.give_up(client))
+
+    @rule(number=clients, user=users)
+    def register(self, number: int, user: str) -> None:
         """A client registers, in a room or not."""
-        self.users[client] = user
-        self.perform(None, lambda: self.rooms.register(self.clients[client], Register(user)))
+        self.users[self.clients[number]] = user
+        self.perform(None, lambda: self.rooms.register(self.clients[number], Register(user)))
+
+    @rule(number=clients, to=peers)
+    def signal(self, number: int, to: str) -> None:
+        """A client sends a signal, to somebody or nobody."""
+        client = self.clients[number]
+        place = self.places.get(client)
+        self.sent += 1
+        signal = b"%d" % self.sent
+        expected = None
+        if place is None:
+            expected = "not-in-room"
+        else:
+            target = next((one for one in self.places.values() if (one.room, one.peer) == (place.room, to)), None)
+            if target is None or len(target.waiting) == MAX_SIGNALS:
+                expected = "peer-not-found"
+            elif target.absent:
+                target.waiting.append((place.peer, signal))
+            elif target is not place:
+                target.signals.append(signal)
+            else:
+                return  # to itself, which nobody does
+        self.perform(expected, lambda: self.rooms.signal(client, Signal(to, Raw(signal))))
 
     @precondition(lambda self: self.contests)
     @rule(data=st.data(), alive=st.booleans())
     def settle(self, data: st.DataObject, alive: bool) -> None:
         """A holder was asked, and was alive or not; much may have happened meanwhile."""
         contest = self.contests.pop(data.draw(st.integers(0, len(self.contests) - 1)))
-        holder, newcomer = self.number(contest.holder), self.number(contest.newcomer)
+        holder, newcomer, join = contest
         expected: Any = None
         if self.waiting.get(newcomer) is contest:
             del self.waiting[newcomer]
             place = self.places.get(holder)
-            if place is None or (place.room, place.peer) != (contest.join.room, contest.join.peer_id):
-                expected = self.expect_join(newcomer, contest.join)
-            elif alive:
+            if place is None or place.identity != (join.room, join.peer_id, join.user_id):
+                expected = self.expect_join(newcomer, join)
+            elif alive and not place.absent:
                 expected = "peer-id-taken"
             else:
-                del self.places[holder]
-                self.users.pop(holder)
-                self.waiting.pop(holder, None)
-                self.enter(newcomer, contest.join)
+                self.replace(holder, newcomer, join)
         self.perform(expected, lambda: self.rooms.settle(contest, alive))
         if expected is Contest:
             self.waiting[newcomer] = self.contests[-1]
@@ -134,20 +216,20 @@ class Model(RuleBasedStateMachine):
     def places_agree(self) -> None:
         """Everybody is where the model has it."""
         real = {
-            self.number(client): (name, peer, client.info.user_id)
+            client: (name, peer, client.info.user_id)
             for name, room in self.rooms.rooms.items()
             for peer, client in room.peers.items()
         }
-        assert real == {number: (place.room, place.peer, place.user) for number, place in self.places.items()}
+        assert real == {client: place.identity for client, place in self.places.items()}
 
     @invariant()
     def views_agree(self) -> None:
-        """What a client was told adds up to the real members of its room, without itself."""
-        for number, view in enumerate(self.views):
-            place = self.places.get(number)
-            assert view.room == (place.room if place else None)
-            if place:
-                assert view.peers == set(self.rooms.rooms[place.room].peers) - {place.peer}
+        """What a client was told adds up to the real members of its room, without itself, and to its signals."""
+        for place in self.places.values():
+            if not place.absent:
+                assert place.view.room == place.room
+                assert place.view.peers == self.rooms.rooms[place.room].peers.keys() - {place.peer}
+                assert place.view.signals == place.signals
 
     @invariant()
     def sizes_hold(self) -> None:
@@ -155,9 +237,21 @@ class Model(RuleBasedStateMachine):
         assert all(0 < len(room.peers) <= MAX_SIZE for room in self.rooms.rooms.values())
 
     @invariant()
+    def absences_agree(self) -> None:
+        """As many are absent as there are, and what waits for them is what the model has."""
+        absent = {client: place for client, place in self.places.items() if place.absent}
+        assert absent.keys() == set(self.away)
+        for client, place in absent.items():
+            assert client.absence is not None
+            assert [(one.from_, bytes(one.signal)) for one in client.absence.signals] == place.waiting
+        waiting = [signal for place in absent.values() for _, signal in place.waiting]
+        assert self.rooms.absences.count == len(absent) <= MAX_ABSENT
+        assert self.rooms.absences.size == sum(len(signal) + absence.OVERHEAD for signal in waiting)
+
+    @invariant()
     def users_agree(self) -> None:
         """Users are reachable through exactly the connections that said who they are."""
-        real = {self.number(client): user for user, devices in self.rooms.users.items() for client in devices}
+        real = {client: user for user, devices in self.rooms.users.items() for client in devices}
         assert real == self.users
         assert all(self.rooms.users.values())
 
@@ -165,30 +259,69 @@ class Model(RuleBasedStateMachine):
         """When everybody is gone, nothing is left."""
         for client in self.clients:
             self.rooms.forget(client)
-        assert self.rooms.rooms == {}
-        assert self.rooms.users == {}
+        for client in self.away:
+            self.rooms.give_up(client)
+        assert self.rooms.rooms == self.rooms.users == {}
+        assert self.rooms.absences.count == self.rooms.absences.size == 0
+        self.patch.undo()
 
     # How it is done
 
-    def number(self, client: Client) -> int:
-        """Return a client's number."""
-        return self.clients.index(client)
+    def do_join(self, client: Client, join: Join) -> None:
+        """Join in both, and compare."""
+        self.waiting.pop(client, None)
+        expected = self.expect_join(client, join)
+        self.perform(expected, lambda: self.rooms.join(client, join))
+        if expected is Contest:
+            self.waiting[client] = self.contests[-1]
 
-    def expect_join(self, client: int, join: Join) -> Any:
+    def expect_join(self, client: Client, join: Join) -> Any:
         """Join in the model; return the expected refusal, or `Contest`, or None."""
-        members = {place.peer: number for number, place in self.places.items() if place.room == join.room}
+        members = {place.peer: one for one, place in self.places.items() if place.room == join.room}
         holder = members.get(join.peer_id)
-        if holder is not None and holder != client:
-            return "peer-id-taken" if self.places[holder].user != join.user_id else Contest
+        if holder is not None and holder is not client:
+            place = self.places[holder]
+            if place.user != join.user_id:
+                return "peer-id-taken"
+            resumed = join.resume_token is not None and join.resume_token == place.view.token
+            if not resumed and not place.absent:
+                return Contest
+            self.replace(holder, client, join, resumed)
+            return None
         if client not in members.values() and len(members) >= MAX_SIZE:
             return "room-full"
-        self.enter(client, join)
+        place = self.places.get(client)
+        if place is not None and place.identity == (join.room, join.peer_id, join.user_id):
+            self.users[client] = join.user_id
+        else:
+            self.enter(client, Place(join, View()))
         return None
 
-    def enter(self, client: int, join: Join) -> None:
+    def replace(self, holder: Client, newcomer: Client, join: Join, resumed: bool = False) -> None:
+        """Put a newcomer in the place of a holder, with all that this knew and missed if it resumes."""
+        self.vacate(newcomer)
+        old = self.places.pop(holder)
+        self.users.pop(holder, None)
+        self.waiting.pop(holder, None)
+        self.replaced = holder
+        place = Place(join, old.view if resumed else View())
+        if resumed:
+            place.signals = old.signals + [signal for _, signal in old.waiting]
+        self.enter(newcomer, place)
+
+    def enter(self, client: Client, place: Place) -> None:
         """Put a client in its place in the model."""
-        self.places[client] = Place(join.room, join.peer_id, join.user_id)
-        self.users[client] = join.user_id
+        self.vacate(client)
+        self.places[client] = place
+        self.users[client] = place.user
+
+    def vacate(self, client: Client) -> None:
+        """Take a client out of its place in the model, with what it sent to those who are absent."""
+        left = self.places.pop(client, None)
+        if left is not None:
+            for place in self.places.values():
+                if place.room == left.room:
+                    place.waiting = [one for one in place.waiting if one[0] != left.peer]
 
     def perform(self, expected: Any, act: Any) -> None:
         """Act on the real rooms, compare a refusal with the expected one, and deliver what is sent."""
@@ -202,13 +335,26 @@ class Model(RuleBasedStateMachine):
             match effect:
                 case Send(to=to, message=message):
                     for client in tuple(to):
-                        self.views[self.number(client)].tell(message)
+                        self.deliver(client, message)
                 case Close(client=client):
-                    self.views[self.number(client)].leave()
-                    assert self.rooms.forget(client) == []
+                    assert self.rooms.lose(client) == []
                 case Contest():
                     self.contests.append(effect)
+                case Away(client=client):
+                    self.away.append(client)
+                case Back(client=client):
+                    self.away.remove(client)
+        self.replaced = None
         assert expected == (Contest if len(self.contests) > before else None)
+
+    def deliver(self, client: Client, message: Outgoing) -> None:
+        """Tell a client; who is told of a room is in it and has a connection, or has just lost its place."""
+        if isinstance(message, Joined | PeerJoined | PeerLeft | SignalFrom) and client is not self.replaced:
+            assert client not in self.away
+            view = self.places[client].view
+            view.tell(message)
+            if view.token is not None and view.token not in self.tokens:
+                self.tokens.append(view.token)
 
 
 Model.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opennoodl_signaling.edge.json_messages import BadMessage
-from opennoodl_signaling.rooms import Client
+from opennoodl_signaling.room import Client
 from opennoodl_signaling.topics import Topics
 
 A, B, C = (Client(name) for name in "abc")

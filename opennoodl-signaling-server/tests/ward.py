@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Raw
 from opennoodl_signaling.edge.json_messages import BadMessage
-from opennoodl_signaling.messages import Join
-from opennoodl_signaling.rooms import Client, Close, Contest, Effect, Rooms, Send
+from opennoodl_signaling.messages import Join, Signal
+from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Send
+from opennoodl_signaling.rooms import Rooms
 
 Told = list[tuple[str, Any]]
 
@@ -17,10 +19,11 @@ Told = list[tuple[str, Any]]
 class Ward:
     """Rooms, and clients that note what they are told."""
 
-    def __init__(self, max_size: int = 0, invites: int = 0) -> None:
-        self.rooms = Rooms(max_size, invites)
+    def __init__(self, max_size: int = 0, invites: int = 0, max_absent: int | None = 0) -> None:
+        self.rooms = Rooms(max_size, invites, max_absent)
         self.told: Told = []
         self.contests: list[Contest] = []
+        self.away: list[Client] = []
 
     def perform(self, effects: Iterable[Effect]) -> Told:
         """Do as the server does with effects; return what was told to whom, in order."""
@@ -35,6 +38,10 @@ class Ward:
                     assert self.rooms.forget(client) == []
                 case Contest():
                     self.contests.append(effect)
+                case Away(client=client):
+                    self.away.append(client)
+                case Back(client=client):
+                    self.away.remove(client)
         return self.told
 
     def join(self, client: Client, room: str = "r", user: str = "", **fields: Any) -> Told:
@@ -42,6 +49,19 @@ class Ward:
         name = str(client.carrier)
         fields = {"room": room, "peer_id": name, "user_id": user or name.upper(), **fields}
         return self.perform(self.rooms.join(client, Join(**fields)))
+
+    def signal(self, client: Client, to: str, signal: str = "1") -> Told:
+        """Send a signal, which is JSON, to a peer."""
+        return self.perform(self.rooms.signal(client, Signal(to, Raw(signal.encode()))))
+
+    def lose(self, client: Client) -> Told:
+        """Lose a client's connection."""
+        return self.perform(self.rooms.lose(client))
+
+    def give_up(self, client: Client) -> Told:
+        """Let the grace of an absent client be over."""
+        self.away.remove(client)
+        return self.perform(self.rooms.give_up(client))
 
     def settle(self, alive: bool) -> Told:
         """Settle the oldest contest."""

@@ -1,0 +1,70 @@
+"""A network between clients and a server that can be cut and restored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Proxy:
+    """Passes TCP connections on to a port of this machine, while it is not cut.
+
+    Attributes:
+        port: where it listens.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+        self._passing: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """Where WebSocket clients find it."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    async def restore(self) -> None:
+        """Take connections, on the port that it had before if it had one."""
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Break all connections without a goodbye on either side, and take no more."""
+        assert self._server is not None
+        self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+        await asyncio.gather(*self._passing)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        self._open |= {writer, back}
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._copy(source, sink))
+            self._passing.add(task)
+            task.add_done_callback(self._passing.discard)
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                sink.write(data)
+                await sink.drain()
+        except ConnectionError:
+            pass
+        finally:
+            sink.close()
+            self._open.discard(sink)
+
+
+@asynccontextmanager
+async def network(target: int) -> AsyncIterator[Proxy]:
+    """Put a proxy before a port, for as long as the block runs."""
+    proxy = Proxy(target)
+    await proxy.restore()
+    try:
+        yield proxy
+    finally:
+        await proxy.cut()

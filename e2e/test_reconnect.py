@@ -1,0 +1,105 @@
+"""A network that is cut and comes back: who notices, and who does not."""
+
+from __future__ import annotations
+
+import asyncio
+
+from harness import Client, StartClient, StartServer
+from proxy import network
+from test_session import joined, message
+from test_webrtc import connect
+
+
+async def enter(editor: Client, url: str, name: str, *, resume: bool = False) -> None:
+    """Connect and join over a network, able to resume or not."""
+    await editor.call("connect", url=url)
+    await editor.call("join", room="session", peerId=f"peer-{name}", userId=f"user-{name}", name=name, resume=resume)
+    await editor.event("joined")
+
+
+async def talk(**editors: Client) -> None:
+    """Find out that the channels between editors, given by name, carry messages both ways."""
+    for name, editor in editors.items():
+        for other in editors.keys() - {name}:
+            await editor.call("say", peerId=f"peer-{other}", text=f"from {name}")
+            await editors[other].event("channel-data", peerId=f"peer-{name}", text=f"from {name}")
+
+
+async def test_an_editor_that_resumes_is_not_missed(server: StartServer, client: StartClient) -> None:
+    """The others see nothing of a cut, and keep their channels; who came meanwhile is connected afterwards."""
+    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    async with network(signaling.port) as cable:
+        await joined(ada, signaling, "ada")
+        await enter(ben, cable.url, "ben", resume=True)
+        await ada.event("channel-open", 20, peerId="peer-ben")
+        await ben.event("channel-open", 20, peerId="peer-ada")
+        await cable.cut()
+        await ben.event("closed", code=1006)
+        listed = await joined(cleo, signaling, "cleo")
+        assert [peer["peerId"] for peer in listed["peers"]] == ["peer-ada", "peer-ben"]
+        await cleo.event("channel-open", 20, peerId="peer-ada")
+        await cable.restore()
+        again = await message(ben, "joined")
+        assert again["resumed"] is True
+        assert [peer["peerId"] for peer in again["peers"]] == ["peer-ada"]
+        assert (await message(ben, "peer-joined"))["peerId"] == "peer-cleo"
+        for editor, other in ((ben, "cleo"), (cleo, "ben")):
+            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+        await talk(ada=ada, ben=ben, cleo=cleo)
+        for editor in (ada, ben, cleo):
+            assert editor.pending("peer-left") == editor.pending("channel-closed") == []
+        assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
+        assert (await message(ada, "peer-joined"))["peerId"] == "peer-cleo"
+        assert ada.pending("peer-joined") == []
+
+
+async def test_an_editor_that_stays_away_has_left(server: StartServer, client: StartClient) -> None:
+    """When the grace is over the others are told once; who comes back then joins and connects as any other."""
+    ada, ben, signaling = await client("session"), await client("session"), await server("signaling", RESUME_GRACE=200)
+    async with network(signaling.port) as cable:
+        await joined(ada, signaling, "ada")
+        await enter(ben, cable.url, "ben", resume=True)
+        await ada.event("channel-open", 20)
+        await cable.cut()
+        assert (await message(ada, "peer-left"))["peerId"] == "peer-ben"
+        await cable.restore()
+        assert "resumed" not in await message(ben, "joined")
+        await ada.event("channel-closed")
+        await ada.event("channel-open", 20, peerId="peer-ben")
+        assert ada.pending("peer-left") == []
+
+
+async def test_an_editor_that_does_not_resume_has_left(server: StartServer, client: StartClient) -> None:
+    """The editor as it is does not ask to resume: the others are told of a cut at once, and of its coming back."""
+    ada, ben, signaling = await client("session"), await client("session"), await server("signaling")
+    async with network(signaling.port) as cable:
+        await joined(ada, signaling, "ada")
+        await enter(ben, cable.url, "ben")
+        assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
+        await ada.event("channel-open", 20)
+        await cable.cut()
+        assert (await message(ada, "peer-left"))["peerId"] == "peer-ben"
+        await cable.restore()
+        await enter(ben, cable.url, "ben")
+        assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
+        await ada.event("channel-open", 20, peerId="peer-ben")
+
+
+async def test_documents_survive_a_cut(server: StartServer, client: StartClient) -> None:
+    """y-webrtc goes on while the signaling server is out of reach, and finds newcomers when that is back."""
+    ada, ben, cleo, signaling = *[await client("webrtc") for _ in range(3)], await server("signaling")
+    async with network(signaling.port) as cable:
+        options = {"signaling": cable.url, "room": "project"}
+        await connect(ada, ben, **options)
+        await cable.cut()
+        await asyncio.gather(*(editor.call("untilSignaling", connected=False) for editor in (ada, ben)))
+        await ada.call("insert", text="while it was cut, ")
+        await ben.call("untilText", text="while it was cut, ")
+        await cable.restore()
+        await asyncio.gather(*(editor.call("untilSignaling", connected=True) for editor in (ada, ben)))
+        await cleo.call("open", **options)
+        await cleo.event("synced", 20, synced=True)
+        await cleo.call("untilText", text="while it was cut, ")
+        await ben.call("insert", text="and after")
+        texts = [editor.call("untilText", text="while it was cut, and after") for editor in (ada, ben, cleo)]
+        await asyncio.gather(*texts)

@@ -1,0 +1,98 @@
+"""Absence: a peer whose connection was lost, and what waits for it until it comes back or its grace is over.
+
+What waits is bounded: for one peer in number and in bytes, and in bytes for all of them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from .messages import SignalFrom
+
+MAX_SIGNALS = 256
+"""Signals that may wait for one absent peer."""
+MAX_BYTES = 262_144
+"""Bytes of them; four signals of the default `MAX_MESSAGE_SIZE`."""
+MAX_BYTES_OF_ALL = 67_108_864
+"""Bytes of signals that may wait for all absent peers together."""
+OVERHEAD = 256
+"""Bytes that a waiting signal takes beside its text."""
+
+
+class Absences:
+    """All absences there are now.
+
+    Attributes:
+        count: how many peers are absent.
+        size: bytes of what waits for all of them.
+        ends: how many absences ended how: `resumed`, `replaced` by who did not show the token, or `gone`.
+
+    Args:
+        most: peers that may be absent at once; 0 means any number.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self.size = 0
+        self.ends: Counter[str] = Counter()
+        self._most = most
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody else may be absent."""
+        return bool(self._most) and self.count >= self._most
+
+
+class Absence:
+    """The absence of one peer; it counts until `end`.
+
+    Attributes:
+        known: the ids of the peers that the absent one knew and that have been there ever since.
+        signals: what waits for it, in order.
+
+    Args:
+        known: the ids of the peers that are there when it begins.
+        among: all absences.
+    """
+
+    __slots__ = ("_among", "_size", "known", "signals")
+
+    def __init__(self, known: Iterable[str], among: Absences) -> None:
+        self.known = set(known)
+        self.signals: list[SignalFrom] = []
+        self._size = 0
+        self._among = among
+        among.count += 1
+
+    def hold(self, signal: SignalFrom) -> bool:
+        """Keep a signal until the peer is back; return whether there was room for it."""
+        size = _size(signal)
+        if (
+            len(self.signals) >= MAX_SIGNALS
+            or self._size + size > MAX_BYTES
+            or self._among.size + size > MAX_BYTES_OF_ALL
+        ):
+            return False
+        # What was decoded would keep the whole message in memory, of which it may be a small part.
+        self.signals.append(SignalFrom(from_=signal.from_, signal=signal.signal.copy()))
+        self._grow(size)
+        return True
+
+    def forget(self, peer_id: str) -> None:
+        """Drop what waits from a peer that has left: who has its id from now on is another one."""
+        self.known.discard(peer_id)
+        self._grow(-sum(_size(signal) for signal in self.signals if signal.from_ == peer_id))
+        self.signals = [signal for signal in self.signals if signal.from_ != peer_id]
+
+    def end(self, how: str) -> None:
+        """Be over; count no more."""
+        self._among.ends[how] += 1
+        self._grow(-self._size)
+        self._among.count -= 1
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        self._among.size += size
+
+
+def _size(signal: SignalFrom) -> int:
+    return len(signal.signal) + OVERHEAD

@@ -1,0 +1,97 @@
+"""A room: who is in it, and what is to be done when somebody comes, goes or speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from time import time
+from typing import NamedTuple
+
+from msgspec import Raw
+
+from .absence import Absence
+from .messages import Join, Outgoing, PeerInfo, SessionInfo
+
+
+class Client:
+    """One connection as the domain sees it.
+
+    Attributes:
+        carrier: whatever brings messages to it, as long as something does; never looked at here.
+        user_id: who it says it is, once it has joined or registered.
+        room: where it is, as `info`.
+        topics: what it is subscribed to; kept by `Topics`.
+        contest: the peer id it is waiting for, if another connection holds that.
+        token: what a later connection shows to take its place in the room, if it has asked for that.
+        absence: what waits for it, if its connection was lost and its place is kept.
+    """
+
+    __slots__ = ("absence", "carrier", "contest", "info", "room", "token", "topics", "user_id")
+
+    def __init__(self, carrier: object) -> None:
+        self.carrier = carrier
+        self.user_id: str | None = None
+        self.room: Room | None = None
+        self.info = PeerInfo("", "", Raw(b"{}"))
+        self.topics: set[str] = set()
+        self.contest: Contest | None = None
+        self.token: str | None = None
+        self.absence: Absence | None = None
+
+
+class Room:
+    """A room that somebody is in; `peers` keeps the order of arrival, so the first is the host."""
+
+    __slots__ = ("created", "name", "peers", "session")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.peers: dict[str, Client] = {}
+        self.session = SessionInfo()
+        self.created = time()
+
+    @property
+    def host(self) -> Client:
+        """The peer that has been here longest."""
+        return next(iter(self.peers.values()))
+
+    def others(self, client: Client) -> list[Client]:
+        """Return who is to be told of `client`: the other peers, as far as they have a connection."""
+        return [peer for peer in self.peers.values() if peer is not client and peer.absence is None]
+
+
+class Send(NamedTuple):
+    """Send `message` to every one of `to`."""
+
+    to: Collection[Client]
+    message: Outgoing
+
+
+class Close(NamedTuple):
+    """Close the client's connection."""
+
+    client: Client
+    code: int
+    reason: str
+
+
+class Contest(NamedTuple):
+    """Two connections claim one peer id: find out whether the `holder` is alive, then call `settle`."""
+
+    holder: Client
+    newcomer: Client
+    join: Join
+
+
+class Away(NamedTuple):
+    """The client is absent: call `give_up` when its grace is over, unless it is `Back` before."""
+
+    client: Client
+
+
+class Back(NamedTuple):
+    """The client's place, kept while it was absent, is taken by a newer connection."""
+
+    client: Client
+
+
+Effect = Send | Close | Contest | Away | Back

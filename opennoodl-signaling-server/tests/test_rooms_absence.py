@@ -1,0 +1,198 @@
+"""Lost peers that can resume: their place is kept, the others see nothing, and signals wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opennoodl_signaling.messages import Invite, Session
+from opennoodl_signaling.room import Client
+
+from .ward import Told, Ward, came, left, refused
+
+
+@pytest.fixture
+def other() -> Client:
+    """Return a peer that looks on."""
+    return Client("other")
+
+
+@pytest.fixture
+def old() -> Client:
+    """Return the connection that is in the room as x."""
+    return Client("old")
+
+
+@pytest.fixture
+def new() -> Client:
+    """Return the connection that comes to be x."""
+    return Client("new")
+
+
+@pytest.fixture
+def ward(other: Client, old: Client) -> Ward:
+    """Return a room with x, which can resume, and another peer."""
+    ward = Ward()
+    ward.join(old, peer_id="x", user="X", resume=True)
+    ward.join(other)
+    return ward
+
+
+def token_of(told: Told) -> str:
+    """Return the token in the first thing that was told."""
+    token: str = told[0][1]["resumeToken"]
+    return token
+
+
+def back(ward: Ward, client: Client, token: str | None, **fields: Any) -> Told:
+    """Join as x with a token."""
+    return ward.join(client, **{"peer_id": "x", "user": "X", "resume_token": token, **fields})
+
+
+# Tokens
+
+
+@pytest.mark.parametrize(("fields", "given"), [({}, False), ({"resume": True}, True), ({"resume_token": "x"}, True)])
+def test_token(fields: dict[str, Any], given: bool) -> None:
+    """Who asks to resume gets a token, and nobody else does."""
+    (_, answer), *_ = Ward().join(Client("a"), **fields)
+    assert ("resumeToken" in answer) is given
+    assert "resumed" not in answer
+
+
+def test_token_is_its_own(ward: Ward, old: Client, new: Client) -> None:
+    """The token is told to nobody else, and no two are alike."""
+    told = ward.join(new, resume=True)
+    assert [name for name, message in told if "resumeToken" in str(message)] == ["new"]
+    assert old.token not in str(told)
+    assert token_of(told) not in {old.token, None}
+
+
+def test_no_grace(other: Client) -> None:
+    """Where no places are kept, nobody gets a token, and who is lost is gone."""
+    ward = Ward(max_absent=None)
+    ward.join(other)
+    assert "resumeToken" not in ward.join(Client("x"), resume=True)[0][1]
+    assert ward.lose(ward.rooms.rooms["r"].peers["x"]) == [left("other", "x")]
+
+
+def test_joined_again_without(ward: Ward, old: Client) -> None:
+    """Who joins again and does not ask to resume is gone when it is lost."""
+    ward.join(old, peer_id="x", user="X")
+    assert ward.lose(old) == [left("other", "x")]
+
+
+def test_token_of_another_room(ward: Ward, old: Client, new: Client) -> None:
+    """A token is good for one room alone."""
+    token = old.token
+    ward.lose(old)
+    assert "resumed" not in back(ward, new, token, room="s")[0][1]
+    assert ward.peers() == ["x", "other"]
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "ü", "x" * 256])
+def test_wrong_token(ward: Ward, old: Client, new: Client, token: str) -> None:
+    """A wrong token is none: who is there is asked whether it is."""
+    assert back(ward, new, token) == []
+    assert [contest[:2] for contest in ward.contests] == [(old, new)]
+
+
+def test_token_of_another_user(ward: Ward, old: Client, new: Client) -> None:
+    """The token resumes as the user that it was given to."""
+    ward.lose(old)
+    with refused("peer-id-taken"):
+        back(ward, new, old.token, user="Y")
+    assert ward.peers() == ["x", "other"]
+
+
+# Being away
+
+
+def test_lost(ward: Ward, old: Client) -> None:
+    """The others are told nothing when a peer that can resume is lost."""
+    assert ward.lose(old) == []
+    assert ward.away == [old]
+    assert ward.peers() == ["x", "other"]
+
+
+def test_lost_without_token(ward: Ward, other: Client) -> None:
+    """A client that did not ask is gone at once."""
+    ward.lose(other)
+    assert ward.away == []
+    assert ward.peers() == ["x"]
+
+
+def test_lost_outside(ward: Ward, old: Client) -> None:
+    """Who is in no room any more is forgotten."""
+    ward.perform(ward.rooms.leave(old))
+    assert ward.lose(old) == []
+    assert ward.away == []
+    assert "X" not in ward.rooms.users
+
+
+def test_given_up(ward: Ward, old: Client) -> None:
+    """When the grace is over, the others are told, once."""
+    ward.lose(old)
+    assert ward.give_up(old) == [left("other", "x")]
+    assert ward.perform(ward.rooms.give_up(old)) == []
+    assert ward.perform(ward.rooms.forget(old)) == []
+    assert ward.peers() == ["other"]
+
+
+def test_everybody_away(ward: Ward, old: Client, other: Client) -> None:
+    """A room of which all are absent is kept until the last is given up."""
+    ward.lose(old)
+    assert ward.perform(ward.rooms.forget(other)) == []
+    assert ward.peers() == ["x"]
+    assert ward.give_up(old) == []
+    assert ward.rooms.rooms == ward.rooms.users == {}
+
+
+def test_too_many_away(other: Client) -> None:
+    """When as many are absent as may be, the next one is gone at once; a place that is free again counts."""
+    ward = Ward(max_absent=1)
+    clients = [Client(name) for name in "abc"]
+    ward.join(other)
+    for client in clients:
+        ward.join(client, resume=True)
+    ward.lose(clients[0])
+    assert ward.lose(clients[1]) == [left("other", "b"), left("c", "b")]
+    ward.give_up(clients[0])
+    assert ward.lose(clients[2]) == []
+
+
+def test_counts(old: Client, other: Client) -> None:
+    """An absent peer has its place in a full room."""
+    ward = Ward(max_size=2)
+    ward.join(old, peer_id="x", user="X", resume=True)
+    ward.join(other)
+    ward.lose(old)
+    with refused("room-full"):
+        ward.join(Client("third"))
+
+
+def test_listed(ward: Ward, old: Client) -> None:
+    """Who joins meanwhile learns of the absent peer as of any other."""
+    ward.lose(old)
+    told = ward.join(Client("late"))
+    assert [peer["peerId"] for peer in told[0][1]["peers"]] == ["x", "other"]
+    assert told[1:] == [came("other", "late")]
+
+
+def test_host_away(ward: Ward, old: Client, other: Client) -> None:
+    """An absent host is host; when it is given up, the session goes on with the next."""
+    ward.rooms.present(old, Session("T"))
+    ward.lose(old)
+    with refused("not-host"):
+        ward.rooms.present(other, Session("U"))
+    ward.give_up(old)
+    ward.rooms.present(other, Session("U"))
+
+
+def test_not_invited(ward: Ward, old: Client, other: Client) -> None:
+    """Invites do not wait: a user that is only absent is offline, and one that is back is not."""
+    token = old.token
+    ward.lose(old)
+    assert ward.perform(ward.rooms.invite(other, Invite("X", "r"), 0))[0][1]["delivered"] is False
+    back(ward, Client("new"), token)
+    assert ward.perform(ward.rooms.invite(other, Invite("X", "r"), 0))[-1][1]["delivered"] is True

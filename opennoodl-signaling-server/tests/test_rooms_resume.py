@@ -1,0 +1,270 @@
+"""Peers that resume: they are where they were, learn what they have missed, and the others see nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opennoodl_signaling.absence import MAX_SIGNALS
+from opennoodl_signaling.messages import Session, SessionInfo
+from opennoodl_signaling.room import Client
+
+from .ward import Told, Ward, came, left, refused
+
+
+@pytest.fixture
+def other() -> Client:
+    """Return a peer that looks on."""
+    return Client("other")
+
+
+@pytest.fixture
+def old() -> Client:
+    """Return the connection that is in the room as x."""
+    return Client("old")
+
+
+@pytest.fixture
+def new() -> Client:
+    """Return the connection that comes to be x."""
+    return Client("new")
+
+
+@pytest.fixture
+def ward(other: Client, old: Client) -> Ward:
+    """Return a room with x, which can resume, and another peer."""
+    ward = Ward()
+    ward.join(old, peer_id="x", user="X", resume=True)
+    ward.join(other)
+    return ward
+
+
+def token_of(told: Told) -> str:
+    """Return the token in the first thing that was told."""
+    token: str = told[0][1]["resumeToken"]
+    return token
+
+
+def back(ward: Ward, client: Client, token: str | None, **fields: Any) -> Told:
+    """Join as x with a token."""
+    return ward.join(client, **{"peer_id": "x", "user": "X", "resume_token": token, **fields})
+
+
+def types(told: Told) -> list[str]:
+    """Return the types of what was told."""
+    return [message if isinstance(message, int) else message["type"] for _, message in told]
+
+
+# Coming back
+
+
+def test_resume(ward: Ward, old: Client, new: Client) -> None:
+    """Who shows the token takes the place; the others are told nothing, and a new token is given."""
+    token = old.token
+    ward.lose(old)
+    told = back(ward, new, token)
+    info = {"peerId": "other", "userId": "OTHER", "metadata": {}}
+    answer = {"type": "joined", "room": "r", "peerId": "x", "peers": [info], "resumed": True}
+    assert told == [("new", {**answer, "resumeToken": new.token})]
+    assert new.token not in {token, None}
+    assert ward.peers() == ["x", "other"]
+    assert ward.away == []
+    assert ward.rooms.users == {"X": {new}, "OTHER": {ward.rooms.rooms["r"].peers["other"]}}
+
+
+def test_resume_again(ward: Ward, old: Client, new: Client) -> None:
+    """A token is good for one time, the next one for the next time."""
+    first = old.token
+    ward.lose(old)
+    second = token_of(back(ward, new, first))
+    ward.lose(new)
+    third = Client("third")
+    assert "resumed" in back(ward, third, second)[0][1]
+    assert back(ward, Client("fourth"), first) == []
+    assert back(ward, Client("fifth"), second) == []
+
+
+def test_too_late(ward: Ward, old: Client, new: Client) -> None:
+    """After the grace, it is a join as any other."""
+    token = old.token
+    ward.lose(old)
+    ward.give_up(old)
+    (_, answer), *others = back(ward, new, token)
+    assert "resumed" not in answer
+    assert "resumeToken" in answer
+    assert [name for name, _ in others] == ["other"]
+    assert types(others) == ["peer-joined"]
+
+
+def test_half_open(ward: Ward, old: Client, new: Client) -> None:
+    """Who shows the token while the older connection seems open takes the place at once; that one is closed."""
+    told = back(ward, new, old.token)
+    assert types(told) == [4409, "joined"]
+    assert told[1][1]["resumed"] is True
+    assert ward.peers() == ["x", "other"]
+    assert ward.lose(old) == []
+
+
+def test_resume_host(ward: Ward, old: Client, new: Client) -> None:
+    """A host that resumes is still host, and its session goes on."""
+    ward.rooms.present(old, Session("T"))
+    token = old.token
+    ward.lose(old)
+    back(ward, new, token)
+    assert ward.rooms.rooms["r"].host is new
+    assert ward.rooms.rooms["r"].session == SessionInfo("T")
+
+
+def test_resume_from_another_room(ward: Ward, old: Client, new: Client) -> None:
+    """Who resumes leaves the room that it was in."""
+    guest = Client("guest")
+    ward.join(guest, "s")
+    ward.join(new, "s")
+    token = old.token
+    ward.lose(old)
+    told = back(ward, new, token)
+    assert told[0] == left("guest", "new")
+    assert types(told) == ["peer-left", "joined"]
+
+
+def test_resume_from_the_same_room(ward: Ward, old: Client, new: Client) -> None:
+    """Who resumes while it is in the room under another id leaves that, and is not told of itself."""
+    ward.join(new)
+    token = old.token
+    ward.lose(old)
+    told = back(ward, new, token)
+    assert told[0] == left("other", "new")
+    assert [peer["peerId"] for peer in told[1][1]["peers"]] == ["other"]
+    assert len(told) == 2
+
+
+def test_replaced(ward: Ward, old: Client, new: Client) -> None:
+    """Without the token, the same user takes the place of an absent peer as of any dead one, unasked."""
+    ward.lose(old)
+    told = back(ward, new, None)
+    assert types(told) == ["joined"]
+    assert "resumed" not in told[0][1]
+    assert ward.contests == []
+    assert ward.away == []
+    assert ward.peers() == ["x", "other"]
+
+
+def test_lost_while_asked(ward: Ward, old: Client, new: Client) -> None:
+    """A holder that is lost while it is asked is not there, whatever it has answered."""
+    back(ward, new, None)
+    ward.lose(old)
+    assert types(ward.settle(alive=True)) == ["joined"]
+    assert ward.away == []
+
+
+def test_lost_while_waiting(ward: Ward, new: Client) -> None:
+    """Who is lost while it waits for another id does not get that."""
+    ward.join(new, "s", resume=True)
+    ward.join(new, peer_id="x", user="X")
+    ward.lose(new)
+    assert ward.settle(alive=False) == []
+    assert ward.peers("s") == ["new"]
+
+
+# What was missed
+
+
+def test_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """Signals wait, and are sent in order after `joined`."""
+    token = old.token
+    ward.lose(old)
+    for number in "123":
+        assert ward.signal(other, "x", number) == []
+    told = back(ward, new, token)
+    assert types(told) == ["joined", "signal", "signal", "signal"]
+    assert told[1:] == [("new", {"type": "signal", "from": "other", "signal": number}) for number in (1, 2, 3)]
+    assert ward.signal(other, "x") == [("new", {"type": "signal", "from": "other", "signal": 1})]
+
+
+def test_too_many_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """The sender of a signal that cannot wait is told; the others wait on."""
+    token = old.token
+    ward.lose(old)
+    for _ in range(MAX_SIGNALS):
+        ward.signal(other, "x")
+    with refused("peer-not-found"):
+        ward.signal(other, "x")
+    assert types(back(ward, new, token)) == ["joined", *["signal"] * MAX_SIGNALS]
+
+
+def test_signals_without_token(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """Who takes the place without the token gets no signals; whoever sent some is told so, once."""
+    late, silent, absent = Client("late"), Client("silent"), Client("absent")
+    for client in (late, silent):
+        ward.join(client)
+    ward.join(absent, resume=True)
+    ward.lose(old)
+    for client in (other, late, other, absent):
+        ward.signal(client, "x")
+    ward.lose(absent)
+    told = back(ward, new, None)
+    assert types(told) == ["joined", "error", "error"]
+    assert [(name, message["code"]) for name, message in told[1:]] == [
+        ("other", "peer-not-found"),
+        ("late", "peer-not-found"),
+    ]
+
+
+def test_came_meanwhile(ward: Ward, old: Client, new: Client) -> None:
+    """Who has come meanwhile is announced, before its signals; it has been told of the peer and calls it."""
+    late, token = Client("late"), old.token
+    ward.lose(old)
+    ward.join(late)
+    ward.signal(late, "x")
+    told = back(ward, new, token)
+    assert [peer["peerId"] for peer in told[0][1]["peers"]] == ["other"]
+    assert told[1] == came("new", "late")
+    assert types(told) == ["joined", "peer-joined", "signal"]
+
+
+def test_left_meanwhile(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """Who has left meanwhile is not among the peers, and what it sent is dropped."""
+    token = old.token
+    ward.lose(old)
+    ward.signal(other, "x")
+    ward.perform(ward.rooms.leave(other))
+    told = back(ward, new, token)
+    assert types(told) == ["joined"]
+    assert told[0][1]["peers"] == []
+
+
+def test_left_and_came_meanwhile(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """Who has left and come again is another one: it is announced, and only what it sent since is."""
+    token = old.token
+    ward.lose(old)
+    ward.signal(other, "x", "1")
+    ward.perform(ward.rooms.leave(other))
+    ward.join(other)
+    ward.signal(other, "x", "2")
+    told = back(ward, new, token)
+    assert told[0][1]["peers"] == []
+    assert told[1:] == [came("new", "other"), ("new", {"type": "signal", "from": "other", "signal": 2})]
+
+
+def test_came_and_left_meanwhile(ward: Ward, old: Client, new: Client) -> None:
+    """Of whoever came and left meanwhile, nothing is told."""
+    late, token = Client("late"), old.token
+    ward.lose(old)
+    ward.join(late)
+    ward.signal(late, "x")
+    ward.perform(ward.rooms.forget(late))
+    assert types(back(ward, new, token)) == ["joined"]
+
+
+def test_both_away(ward: Ward, old: Client, new: Client) -> None:
+    """Of two absent peers, each finds the other where it was."""
+    second, third = Client("second"), Client("third")
+    ward.join(second, resume=True)
+    tokens = old.token, second.token
+    ward.lose(old)
+    ward.lose(second)
+    first = back(ward, new, tokens[0])
+    assert [peer["peerId"] for peer in first[0][1]["peers"]] == ["other", "second"]
+    told = back(ward, third, tokens[1], peer_id="second", user="SECOND")
+    assert [peer["peerId"] for peer in told[0][1]["peers"]] == ["x", "other"]
+    assert len(first) == len(told) == 1

@@ -1,0 +1,264 @@
+"""Every way out of a room: the others are told exactly once, and nothing of the peer is left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from opennoodl_signaling import server as module
+from opennoodl_signaling.edge.json_messages import PATIENCE
+from opennoodl_signaling.edge.service import Service
+
+from .conftest import Enter, EnterRaw, StartServer
+from .edge.harness import BINARY, CLOSE, TEXT, TIMEOUT, Raw
+from .editor import Editor
+
+JOIN = {"type": "join", "room": "r", "peerId": "x", "userId": "X"}
+RESUMABLE = {**JOIN, "resume": True}
+joins = pytest.mark.parametrize("join", [JOIN, RESUMABLE], ids=["plain", "resumable"])
+
+
+class Scene:
+    """A peer that looks on, and x, which is about to go."""
+
+    def __init__(self, server: Service, other: Editor, x: Raw) -> None:
+        self.server = server
+        self.other = other
+        self.x = x
+
+    async def send(self, **message: Any) -> None:
+        """Let x send a message."""
+        await self.x.send_frame(TEXT, json.dumps(message).encode())
+
+    async def code(self) -> int:
+        """Return the code that x is closed with."""
+        closed = await self.x.frame_of(CLOSE)
+        assert closed is not None
+        return closed.code
+
+    async def is_over(self) -> None:
+        """Find out that x has left once, and that nothing is left of it; then of anybody."""
+        assert await self.other.receive() == {"type": "peer-left", "peerId": "x"}
+        await self.forgotten()
+        self.x.sock.close()
+        await self.other.quiet()
+        await self.other.send("leave")
+        await self.other.quiet()
+        app: Any = self.server.app
+        assert app.rooms.rooms == {}
+
+    async def forgotten(self) -> None:
+        """Find out that no index has x."""
+        app: Any = self.server.app
+        assert [list(room.peers) for room in app.rooms.rooms.values()] == [["o"]]
+        assert list(app.rooms.users) == ["user of o"]
+        assert app._graces == app.topics.topics == {}
+        assert app.rooms.absences.count == app.rooms.absences.size == 0
+
+
+@pytest.fixture
+def set_up(start: StartServer, enter: Enter, enter_raw: EnterRaw) -> Any:
+    """Start a server with a peer that looks on and x."""
+
+    async def set_up_(join: dict[str, Any], **settings: Any) -> Scene:
+        server = await start(**settings)
+        other = await enter(server)
+        await other.join("r", "o")
+        x = await enter_raw(server, {"type": "subscribe", "topics": ["t"]}, join)
+        await other.expect("peer-joined")
+        return Scene(server, other, x)
+
+    return set_up_
+
+
+# The client's ways
+
+
+@joins
+async def test_leave(set_up: Any, join: dict[str, Any]) -> None:
+    """`leave` is one; the end of the connection after it is no other."""
+    scene = await set_up(join)
+    await scene.send(type="unsubscribe", topics=["t"])
+    await scene.send(type="leave")
+    await scene.other.expect("peer-left")
+    scene.x.reset()
+    await scene.other.quiet()
+
+
+@joins
+async def test_move(set_up: Any, join: dict[str, Any]) -> None:
+    """To join another room is one."""
+    scene = await set_up(join)
+    await scene.send(**{**join, "room": "s"})
+    assert await scene.other.receive() == {"type": "peer-left", "peerId": "x"}
+    await scene.other.quiet()
+
+
+@joins
+@pytest.mark.parametrize("payload", [b"\x03\xe8", b"\x03\xe9", b"", b"\x03\xf3", b"\x0f\xa0bye"])
+async def test_close(set_up: Any, join: dict[str, Any], payload: bytes) -> None:
+    """A close frame is one, whatever its code."""
+    scene = await set_up(join)
+    await scene.x.send_frame(CLOSE, payload)
+    await scene.is_over()
+
+
+@pytest.mark.parametrize("how", ["reset", "half_close"])
+@joins
+async def test_lost(set_up: Any, join: dict[str, Any], how: str) -> None:
+    """A connection that ends without a close frame is one, after the grace if there is one."""
+    scene = await set_up(join, resume_grace=50)
+    getattr(scene.x, how)()
+    await scene.is_over()
+
+
+@joins
+async def test_silence(set_up: Any, join: dict[str, Any]) -> None:
+    """Two heartbeats of silence are one, after the grace if there is one."""
+    scene = await set_up(join, resume_grace=50, heartbeat_interval=100)
+    await scene.is_over()
+
+
+@joins
+async def test_silence_is_a_loss(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
+    """Who was silent and can resume is waited for, and who cannot is gone."""
+    scene = await set_up(join, heartbeat_interval=100)
+    while await scene.x.some():
+        pass  # until it is cut
+    app: Any = scene.server.app
+    if join is JOIN:
+        await scene.is_over()
+    else:
+        assert app.rooms.absences.count == 1
+        await scene.other.quiet()
+
+
+# The server's ways
+
+
+@joins
+async def test_binary(set_up: Any, join: dict[str, Any]) -> None:
+    """To be closed for a binary frame is one."""
+    scene = await set_up(join)
+    await scene.x.send_frame(BINARY, b"binary")
+    assert await scene.code() == 1003
+    await scene.is_over()
+
+
+@joins
+async def test_not_utf8(set_up: Any, join: dict[str, Any]) -> None:
+    """To be closed for a text that is none is one."""
+    scene = await set_up(join)
+    await scene.x.send_frame(TEXT, b"\xff")
+    assert await scene.code() == 1007
+    await scene.is_over()
+
+
+@joins
+async def test_too_big(set_up: Any, join: dict[str, Any]) -> None:
+    """To be closed for a message that is too big is one."""
+    scene = await set_up(join, max_message_size=1000)
+    await scene.x.send_frame(TEXT, b" " * 1001)
+    assert await scene.code() == 1009
+    await scene.is_over()
+
+
+@joins
+async def test_no_frame(set_up: Any, join: dict[str, Any]) -> None:
+    """To be closed for bytes that are no frame is one."""
+    scene = await set_up(join)
+    await scene.x.send(b"\xff\xff\xff\xff\xff\xff")
+    assert await scene.code() == 1002
+    await scene.is_over()
+
+
+@joins
+async def test_rate(set_up: Any, join: dict[str, Any]) -> None:
+    """To be closed for not heeding RATE_LIMIT is one."""
+    scene = await set_up(join, rate_limit=1)
+    for _ in range(PATIENCE + 20):
+        await scene.x.send_frame(TEXT, b"{}")
+    assert await scene.code() == 1008
+    await scene.is_over()
+
+
+@joins
+async def test_slow(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
+    """To be closed for reading too slowly is one: what waited is lost, so there is nothing to go on with."""
+    scene = await set_up(join, slow_client_buffer=10_000, rate_limit=0)
+    sender = await enter(scene.server)
+    await sender.join("r", "s")
+    await scene.other.expect("peer-joined")
+    for _ in range(200):  # more than the kernel buffers
+        await sender.send("signal", to="x", signal="x" * 60_000)
+    assert await scene.other.receive() == {"type": "peer-left", "peerId": "x"}
+    await sender.socket.close()
+    await scene.other.expect("peer-left")
+    await scene.forgotten()
+    await scene.other.quiet()
+
+
+@joins
+async def test_failure(set_up: Any, join: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be closed for a message that the server failed on is one."""
+    scene = await set_up(join)
+    monkeypatch.setattr(scene.server.app.rooms, "invite", None)
+    await scene.send(type="invite", targetUserId="o", roomId="r")
+    assert await scene.code() == 1011
+    await scene.is_over()
+
+
+@joins
+async def test_stop(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
+    """A server that stops tells of nobody twice."""
+    scene = await set_up(join)
+    stopping = asyncio.create_task(scene.server.stop())
+    assert await scene.code() == 1001
+    scene.x.reset()
+    await stopping
+    app: Any = scene.server.app
+    told = []
+    while not told or told[-1] != 1001:
+        told.append(await _message_or_code(scene.other))
+    assert told in ([1001], [{"type": "peer-left", "peerId": "x"}, 1001])
+    assert app.rooms.rooms == app.rooms.users == app.topics.topics == app._graces == {}
+
+
+# Those that are none
+
+
+@joins
+async def test_replaced(set_up: Any, enter: Enter, monkeypatch: pytest.MonkeyPatch, join: dict[str, Any]) -> None:
+    """Who is replaced by a newer connection has not left; when that one leaves, it has, once."""
+    monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.05)
+    scene = await set_up(join)
+    newer = await enter(scene.server)
+    await newer.join("r", "x", "X")
+    assert await scene.code() == 4409
+    scene.x.reset()
+    await scene.other.quiet()
+    await newer.socket.close()
+    await scene.is_over()
+
+
+async def test_resumed(set_up: Any, enter: Enter) -> None:
+    """Who is replaced by itself has not left; when it leaves, it has, once."""
+    scene = await set_up(RESUMABLE)
+    newer = await enter(scene.server)
+    await newer.join("r", "x", "X", resumeToken=scene.server.app.rooms.rooms["r"].peers["x"].token)
+    assert await scene.code() == 4409
+    scene.x.reset()
+    await scene.other.quiet()
+    await newer.socket.close()
+    await scene.is_over()
+
+
+async def _message_or_code(editor: Editor) -> Any:
+    async with asyncio.timeout(TIMEOUT):
+        try:
+            return json.loads(await editor.socket.recv())
+        except Exception:
+            assert editor.socket.close_code is not None
+            return editor.socket.close_code

@@ -1,0 +1,127 @@
+"""What the metrics tell: how joins and invites end, how long joins take, and who is absent."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from opennoodl_signaling import server as module
+from opennoodl_signaling.edge.service import Service
+
+from .conftest import Enter, EnterRaw, StartServer
+from .edge.harness import request
+from .test_server_resume import X, both, cut
+
+
+async def read(server: Service, name: str) -> Any:
+    """Return a metric: its number, or its numbers by the value of its label."""
+    text = (await request(server.port, "GET /metrics")).body.decode()
+    found = re.findall(rf'^opennoodl_signaling_{name}(?:{{\w+="([^"]+)"}})? (\S+)$', text, flags=re.MULTILINE)
+    numbers = {label: float(number) for label, number in found}
+    return numbers.get("", numbers)
+
+
+async def test_joins(start: StartServer, enter: Enter) -> None:
+    """Joins are counted by how they ended."""
+    server = await start(max_room_size=2)
+    other, x, token = await both(server, enter)
+    third = await enter(server)
+    await third.refused("join", room="r", peerId="t", userId="T")
+    await third.refused("join", room="r", peerId="x", userId="T")
+    await third.refused("join", room="r", peerId="o", userId="user of o")
+    await third.refused("join", room="s", peerId="x", userId="T", metadata="x" * 20_000)
+    await cut(server, x)
+    x = await enter(server)
+    await x.join(**X, resumeToken=token)
+    await cut(server, x)
+    await (await enter(server)).join(**X)
+    await other.quiet()
+    assert await read(server, "joins_total") == {
+        "joined": 2,
+        "room-full": 1,
+        "peer-id-taken": 2,
+        "too-large": 1,
+        "resumed": 1,
+        "replaced": 1,
+    }
+    assert await read(server, "join_seconds_count") == 4
+
+
+async def test_abandoned(server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A join that was taken back while the holder of its peer id was asked is counted as such."""
+    monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.05)
+    await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
+    first, second = await enter(server), await enter(server)
+    await first.send("join", room="r", peerId="x", userId="X")
+    await first.send("leave")
+    await second.join(**X)
+    assert await read(server, "joins_total") == {"joined": 1, "abandoned": 1, "replaced": 1}
+
+
+async def test_join_seconds(
+    server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most joins take no time; one that has to wait for a ping takes that long."""
+    monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.3)
+    await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
+    await (await enter(server)).join(**X)
+    buckets = await read(server, "join_seconds_bucket")
+    assert (buckets["0.1"], buckets["0.25"], buckets["+Inf"]) == (1, 1, 2)
+    assert 0.3 <= await read(server, "join_seconds_sum") < 2
+
+
+async def test_invites(start: StartServer, enter: Enter) -> None:
+    """Invites are counted by whether anybody got them."""
+    server = await start(invites_per_hour=2)
+    a = await enter(server)
+    await a.ask("register", userId="A")
+    await a.send("invite", targetUserId="A", roomId="r")
+    await a.expect("invite")
+    await a.expect("invite-sent")
+    await a.ask("invite", targetUserId="B", roomId="r")
+    await a.refused("invite", targetUserId="B", roomId="r")
+    assert await read(server, "invites_total") == {"delivered": 1, "offline": 1, "rate-limited": 1}
+
+
+async def test_absences(start: StartServer, enter: Enter) -> None:
+    """Who is absent is shown, with what waits; then how the absence ended."""
+    server = await start(resume_grace=60_000)
+    other, x, token = await both(server, enter)
+    await cut(server, x)
+    await other.send("signal", to="x", signal="hello")
+    await other.quiet()
+    assert (await read(server, "peers"), await read(server, "absent_peers")) == (2, 1)
+    assert await read(server, "waiting_bytes") > len("hello")
+    await (await enter(server)).join(**X, resumeToken=token)
+    assert (await read(server, "peers"), await read(server, "absent_peers")) == (2, 0)
+    assert await read(server, "waiting_bytes") == 0
+    assert await read(server, "absences_total") == {"resumed": 1}
+
+
+async def test_errors(server: Service, enter: Enter) -> None:
+    """Errors are counted by code, also those that answer nothing."""
+    other, x, _ = await both(server, enter)
+    await x.refused("session")
+    await x.refused("nonsense")
+    await cut(server, x)
+    await other.send("signal", to="x", signal=1)
+    await other.quiet()
+    await (await enter(server)).join(**X)
+    await other.expect("error")
+    assert await read(server, "errors_total") == {"not-host": 1, "unknown-type": 1, "peer-not-found": 1}
+
+
+async def test_relayed(server: Service, enter: Enter) -> None:
+    """Signals, publishes and invites are counted when they are passed on; what waits is not yet."""
+    other, x, token = await both(server, enter)
+    await other.send("signal", to="x", signal=1)
+    await x.expect("signal")
+    await cut(server, x)
+    await other.send("signal", to="x", signal=2)
+    await other.quiet()
+    assert await read(server, "relayed_total") == 1
+    again = await enter(server)
+    await again.join(**X, resumeToken=token)
+    await again.expect("signal")
+    assert await read(server, "relayed_total") == 2

@@ -1,0 +1,224 @@
+"""Resuming, over sockets: a connection is cut, another takes its place, and the others see nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from opennoodl_signaling.edge.service import Service
+
+from .conftest import Enter, EnterRaw, StartServer
+from .edge.conftest import Configure
+from .edge.harness import CLOSE, TIMEOUT, request
+from .editor import Editor, news
+from .test_server_session import info
+
+X = {"room": "r", "peer": "x", "user": "X"}
+
+
+async def cut(server: Service, editor: Editor) -> None:
+    """Cut an editor's connection, and wait until the server has noticed."""
+    app: Any = server.app
+    noticed, close = asyncio.Event(), app.close
+
+    def close_(connection: Any) -> None:
+        close(connection)
+        noticed.set()
+
+    app.close = close_
+    editor.socket.transport.abort()
+    async with asyncio.timeout(TIMEOUT):
+        await noticed.wait()
+    app.close = close
+
+
+async def both(server: Service, enter: Enter) -> tuple[Editor, Editor, str]:
+    """Return a peer that looks on, and x, which can resume, with its token."""
+    other, x = await enter(server), await enter(server)
+    await other.join("r", "o")
+    token = (await x.join(**X, resume=True))["resumeToken"]
+    assert await other.expect("peer-joined") == news("x", "X")
+    return other, x, token
+
+
+async def test_resume(server: Service, enter: Enter) -> None:
+    """Who comes back with its token is where it was, and gets what was signaled to it meanwhile; nobody notices."""
+    other, x, token = await both(server, enter)
+    await cut(server, x)
+    for number in range(3):
+        await other.send("signal", to="x", signal=number)
+    await other.quiet()
+    again = await enter(server)
+    answer = await again.join(**X, resumeToken=token)
+    assert answer.pop("resumeToken") != token
+    assert answer == {"room": "r", "peerId": "x", "peers": [news("o")], "resumed": True}
+    for number in range(3):
+        assert await again.expect("signal") == {"from": "o", "signal": number}
+    await again.send("signal", to="o", signal="hello")
+    assert await other.expect("signal") == {"from": "x", "signal": "hello"}
+    await other.quiet()
+    await again.quiet()
+
+
+async def test_resume_again_and_again(server: Service, enter: Enter) -> None:
+    """A peer may lose its connection as often as it likes."""
+    other, x, token = await both(server, enter)
+    for _ in range(5):
+        await cut(server, x)
+        x = await enter(server)
+        answer = await x.join(**X, resumeToken=token)
+        assert answer["resumed"] is True
+        token = answer["resumeToken"]
+    await other.quiet()
+
+
+async def test_half_open(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+    """With its token, nobody waits for the ping of a connection that is dead and seems open; that gets 4409."""
+    other = await enter(server)
+    await other.join("r", "o")
+    dead = await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X", "resume": True})
+    await other.expect("peer-joined")
+    app: Any = server.app
+    token = app.rooms.rooms["r"].peers["x"].token
+    again = await enter(server)
+    async with asyncio.timeout(1):
+        assert (await again.join(**X, resumeToken=token))["resumed"] is True
+    closed = await dead.frame_of(CLOSE)
+    assert closed is not None
+    assert closed.code == 4409
+    dead.reset()
+    await other.quiet()
+
+
+async def test_lost_before_it_is_asked(server: Service, enter: Enter) -> None:
+    """Whose connection is found lost just when it is to be asked is not there."""
+    other, *_ = await both(server, enter)
+    app: Any = server.app
+    again = await enter(server)
+    join = app.rooms.join
+
+    def join_(*args: Any) -> Any:
+        effects = join(*args)
+        asyncio.get_running_loop().call_soon(app.rooms.rooms["r"].peers["x"].carrier.abort)
+        return effects
+
+    app.rooms.join = join_
+    async with asyncio.timeout(1):
+        await again.join(**X)
+    await other.quiet()
+
+
+async def test_grace(start: StartServer, enter: Enter) -> None:
+    """When the grace is over the others are told, once, and the token is worth nothing."""
+    server = await start(resume_grace=50)
+    other, x, token = await both(server, enter)
+    await cut(server, x)
+    assert await other.receive() == {"type": "peer-left", "peerId": "x"}
+    again = await enter(server)
+    assert "resumed" not in await again.join(**X, resumeToken=token)
+    assert await other.expect("peer-joined") == news("x", "X")
+    await other.quiet()
+
+
+async def test_grace_ends_with_the_absence(start: StartServer, enter: Enter) -> None:
+    """Who is back in time does not leave when the grace would have been over."""
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    server = await start(resume_grace=200)
+    other, x, token = await both(server, enter)
+    await cut(server, x)
+    again = await enter(server)
+    await again.join(**X, resumeToken=token)
+    late = await enter(server)
+    await late.join("r", "l", resume=True)
+    await cut(server, late)  # its grace ends after the one of x would have
+    assert await other.expect("peer-joined") == news("l")
+    assert await other.expect("peer-left") == {"peerId": "l"}
+    await other.quiet()
+    assert failures == []
+
+
+async def test_default_grace(server: Service) -> None:
+    """By default, a peer has 10 seconds to come back."""
+    app: Any = server.app
+    assert app.settings.resume_grace == 10_000
+
+
+async def test_no_grace(start: StartServer, enter: Enter) -> None:
+    """With RESUME_GRACE=0 nobody is waited for, and there are no tokens."""
+    server = await start(resume_grace=0)
+    other, x = await enter(server), await enter(server)
+    await other.join("r", "o")
+    assert "resumeToken" not in await x.join(**X, resume=True)
+    await other.expect("peer-joined")
+    x.socket.transport.abort()
+    assert await other.receive() == {"type": "peer-left", "peerId": "x"}
+
+
+async def test_without_token(server: Service, enter: Enter) -> None:
+    """Who comes back without its token has the place, and not the signals; their sender is told."""
+    other, x, _ = await both(server, enter)
+    await cut(server, x)
+    await other.send("signal", to="x", signal="for the one before")
+    await other.quiet()
+    again = await enter(server)
+    assert await again.join(**X) == {"room": "r", "peerId": "x", "peers": [news("o")]}
+    assert (await other.expect("error"))["code"] == "peer-not-found"
+    await other.quiet()
+    await again.quiet()
+
+
+async def test_preview(server: Service, enter: Enter) -> None:
+    """An absent host is still shown as host."""
+    x = await enter(server)
+    await x.join(**X, resume=True, session={"title": "T"})
+    await (await enter(server)).join("r", "o")
+    await x.expect("peer-joined")
+    await cut(server, x)
+    seen = await info(server, "r")
+    assert (seen["host"]["userId"], seen["participantCount"], seen["title"]) == ("X", 2, "T")
+
+
+async def test_stop(start: StartServer, enter: Enter) -> None:
+    """A server that stops waits for nobody, and leaves no timer behind."""
+    server = await start()
+    app: Any = server.app
+    other, x, _ = await both(server, enter)
+    await cut(server, x)
+    await server.stop()
+    assert await other.closed() == 1001
+    assert app.rooms.rooms == app.rooms.users == app._graces == {}
+
+
+async def test_bad_token(server: Service, enter: Enter) -> None:
+    """A token that is no text, or too long for one, is refused as any other bad field."""
+    x = await enter(server)
+    for token in (1, [], "x" * 257):
+        code = await x.refused("join", room="r", peerId="x", userId="X", resumeToken=token)
+        assert code == "invalid-field"
+    await x.join(**X, resumeToken=None)
+
+
+async def test_secret(
+    start: StartServer, enter: Enter, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No token is logged, and none is told to anybody but the peer itself."""
+    configure("debug", "text")
+    logging.getLogger("opennoodl").debug("this is logged")
+    server = await start()
+    other, x, token = await both(server, enter)
+    await cut(server, x)
+    again = await enter(server)
+    second = (await again.join(**X, resumeToken=token))["resumeToken"]
+    await again.refused("signal", to="nobody", signal=1)
+    late = await enter(server)
+    assert "resumeToken" not in str(await late.join("r", "l"))
+    assert await other.expect("peer-joined") == news("l")
+    pages = [(await request(server.port, f"GET {path}")).body for path in ("/health", "/metrics", "/session/r/info")]
+    said = capsys.readouterr()
+    written = said.out + said.err + str(pages)
+    assert "this is logged" in written
+    assert token not in written
+    assert second not in written
