@@ -10,12 +10,35 @@ from pycrdt import Array, Doc, Map, Text, handle_sync_message
 BASE = bytes.fromhex("01010100040101740361626300")
 """Client 1 writes "abc" into the text "t"."""
 UNSOUND = {
-    "error": bytes.fromhex("01010103130601010302585900"),
-    "error-2": bytes.fromhex("0102010607010161020400010102696e00"),
-    "panic": bytes.fromhex("010101e805010601ae4000000000"),
-    "panic-2": bytes.fromhex("01010109d89406017c4000000000"),
+    "in a text": bytes.fromhex("0101020004000100017800"),
+    "an entry of a text": bytes.fromhex("0101020028000100016b017e00"),
+    "behind what is in a text": bytes.fromhex("01020200040001000178840200017900"),
+    "an unknown content": bytes.fromhex("01010103130601010302585900"),
+    "another unknown content": bytes.fromhex("01010109d89406017c4000000000"),
 }
-"""Mutated Yjs updates that are read without complaint and fail while they are integrated into `BASE`."""
+"""Updates that are refused. The first three can be read, and fail while yrs integrates them into `BASE`."""
+DAMAGING = {name: update for name, update in UNSOUND.items() if "text" in name}
+"""Those of them that yrs fails on."""
+WAITING = {
+    "a type and a text": bytes.fromhex("0102010607010161020400010102696e00"),
+    "a reference to what comes later": bytes.fromhex("010101e805010601ae40010000"),
+    "after what is not there": bytes.fromhex("0101010a840102047461696c00"),
+    "a deletion": bytes.fromhex("000101010603"),
+}
+"""Mutated Yjs updates that build on what is not in `BASE`; the first one makes yrs fail when it waits in it."""
+CRASHING = [
+    BASE,
+    *map(
+        bytes.fromhex,
+        (
+            "0101010a840102047461696c00",
+            "000101010603",
+            "0102010607010161020400010602696e00",
+            "01010108840102047461696c00",
+        ),
+    ),
+]
+"""Mutated Yjs updates that end the process, with a memory fault, when one document of yrs is given all of them."""
 POISON = {
     "after a deletion": [BASE, *map(bytes.fromhex, ("000101010101", "0102010607010161020400010102696e00"))],
     "in the wrong order": [
@@ -31,7 +54,7 @@ POISON = {
         ),
     ],
 }
-"""Mutated Yjs updates that were integrated one by one and then failed when they were read from disk together."""
+"""Mutated Yjs updates that yrs integrates one by one, and then fails on when it reads them from disk together."""
 MUTATED = [
     bytes.fromhex(update)
     for update in (

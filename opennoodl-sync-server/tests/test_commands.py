@@ -190,7 +190,9 @@ def text_of(directory: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("update", "code"), [(UNSOUND["in a text"], 1), (WAITING["a reference to itself"], 0)], ids=["refused", "waits"]
+    ("update", "code"),
+    [(UNSOUND["in a text"], 1), (WAITING["a reference to what comes later"], 0)],
+    ids=["refused", "waits"],
 )
 def test_unsound_import(tmp_path: Path, update: bytes, code: int) -> None:
     """An update that would damage the document does not: it is refused, or waits for what it builds upon."""

@@ -1,17 +1,33 @@
 """Yjs through pycrdt: what comes from outside changes a document as Yjs would, or is refused."""
 
+from __future__ import annotations
+
 import resource
-from itertools import permutations
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opennoodl_sync import yjs as module
 from opennoodl_sync.protocol import MalformedError
-from opennoodl_sync.yjs import NOTHING, DamagedError, apply, build, difference, merge, observe, waiting
+from opennoodl_sync.update import NOTHING
+from opennoodl_sync.yjs import (
+    DamagedError,
+    apply,
+    begin,
+    commit,
+    contains,
+    decode_state_vector,
+    difference,
+    observe,
+)
 from pycrdt import Doc
+from pycrdt import write_var_uint as number
 
-from .editor import BASE, UNSOUND, Editor, content, merged
+from .editor import BASE, DAMAGING, Editor, content, merged
+from .edits import Step, edit, opened, steps
 
-unsound = pytest.mark.parametrize("update", UNSOUND.values(), ids=UNSOUND.keys())
 not_updates = pytest.mark.parametrize(
     "junk",
     [
@@ -21,6 +37,8 @@ not_updates = pytest.mark.parametrize(
         pytest.param(b"\x05" + BASE[1:], id="clients are missing"),
     ],
 )
+PANIC = bytes.fromhex("01010109d89406017c4000000000")
+"""An update that no document should be given: yrs panics."""
 
 
 def test_deleted_content_is_gone() -> None:
@@ -48,46 +66,47 @@ def test_what_is_no_update_is_malformed(junk: bytes) -> None:
     assert doc.get_update() == before
 
 
-@unsound
+@not_updates
+def test_what_is_no_update_leaves_its_transaction_sound(junk: bytes) -> None:
+    """What cannot be read does not take away what was applied in the same transaction, before and after it."""
+    ann = Editor(1)
+    doc: Doc[Any] = Doc()
+    transaction = begin(doc)
+    apply(doc, ann.write("one "))
+    with pytest.raises(MalformedError):
+        apply(doc, junk)
+    apply(doc, ann.write("two"))
+    commit(transaction)
+    assert content(doc) == content(ann.doc)
+
+
+@pytest.mark.parametrize("update", [*DAMAGING.values(), PANIC], ids=[*DAMAGING, "a panic"])
 def test_what_fails_on_the_way_is_damage(update: bytes) -> None:
     """An update that is read and then fails, be it with a panic, says that the document is not to be trusted."""
     with pytest.raises(DamagedError):
         apply(merged([BASE]), update)
 
 
-def test_builds_the_merge_of_updates() -> None:
-    """A document is the merge of its updates."""
-    ann = Editor(1)
-    updates = [ann.write("one "), ann.put("k", [1, {"x": None}]), ann.write("two"), ann.delete(0, 2)]
-    assert content(build(updates)) == ("e two", {"k": [1.0, {"x": None}]}, [])
+def test_what_fails_when_a_transaction_ends_is_damage() -> None:
+    """A transaction that cannot be ended says that the document is not to be trusted."""
+
+    class BrokenTransaction:
+        def __exit__(self, *_: object) -> None:
+            raise RuntimeError("broken")
+
+    with pytest.raises(DamagedError, match="broken"):
+        commit(BrokenTransaction())  # type: ignore[arg-type]
 
 
-# yrs 0.28 integrates only a part of what waits when what it waited for arrives, unless it is given it again.
-@pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
-def test_builds_the_same_document_in_any_order(order: tuple[int, ...]) -> None:
-    """The order in which updates are stored does not matter."""
-    ann = Editor(1)
-    updates = [ann.write("one "), ann.put("k", 1), ann.write("two"), ann.delete(0, 2)]
-    assert content(build(updates[number] for number in order)) == content(ann.doc)
+def test_other_failures_are_not_damage() -> None:
+    """What is no fault of yrs is passed on as it is."""
 
+    class BrokenDoc:
+        def apply_update(self, update: bytes) -> None:
+            raise KeyboardInterrupt
 
-def test_builds_nothing_of_nothing() -> None:
-    """No updates make an empty document."""
-    assert build([]).get_update() == NOTHING
-
-
-@not_updates
-def test_does_not_build_what_cannot_be_read(junk: bytes) -> None:
-    """An update that cannot be read is damage where a document is built."""
-    with pytest.raises(DamagedError):
-        build([BASE, junk])
-
-
-@unsound
-def test_does_not_build_what_fails_on_the_way(update: bytes) -> None:
-    """An update that fails while it is integrated is damage where a document is built."""
-    with pytest.raises(DamagedError):
-        build([BASE, update])
+    with pytest.raises(KeyboardInterrupt):
+        apply(BrokenDoc(), BASE)  # type: ignore[arg-type]
 
 
 def test_the_difference_brings_up_to_date() -> None:
@@ -103,84 +122,57 @@ def test_the_difference_brings_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"\x05", b"\x02\x01\x01", b"\xff" * 9], ids=bytes.hex)
-def test_what_is_no_state_vector_is_malformed(junk: bytes) -> None:
+@pytest.mark.parametrize("what", [lambda junk: difference(merged([BASE]), junk), decode_state_vector])
+def test_what_is_no_state_vector_is_malformed(what: Callable[[bytes], object], junk: bytes) -> None:
     """A state vector that cannot be read is refused."""
     with pytest.raises(MalformedError):
-        difference(merged([BASE]), junk)
+        what(junk)
+
+
+def test_a_difference_that_fails_is_damage() -> None:
+    """A document that cannot say what it has is not to be trusted, but the state vector was not to blame."""
+
+    class BrokenDoc:
+        def get_update(self, state_vector: bytes) -> bytes:
+            raise RuntimeError("broken")
+
+    with pytest.raises(DamagedError, match="broken"):
+        difference(BrokenDoc(), b"\x00")  # type: ignore[arg-type]
+
+
+def test_reads_state_vectors() -> None:
+    """A state vector says for every client how much of it is known."""
+    doc = opened(BASE)
+    doc.apply_update(bytes.fromhex("0101ffffffff0f0004010174026869" + "00"))
+    assert decode_state_vector(doc.get_state()) == {1: 3, 2**32 - 1: 2}
+    assert decode_state_vector(b"\x00") == {}
+
+
+def test_too_large_clocks_are_malformed() -> None:
+    """A clock that yrs could not count is refused; the largest one that it can is not."""
+    assert decode_state_vector(b"\x01\x05" + number(module.MAX_CLOCK)) == {5: module.MAX_CLOCK}
+    with pytest.raises(MalformedError):
+        decode_state_vector(b"\x01\x05" + number(module.MAX_CLOCK + 1))
+
+
+@given(steps, st.binary(max_size=12))
+def test_any_state_vector_that_is_read_is_answered(chosen: list[Step], junk: bytes) -> None:
+    """What passes as a state vector gives a difference, whatever the document."""
+    doc = opened(*edit(chosen))
+    try:
+        decode_state_vector(junk)
+    except MalformedError:
+        return
+    difference(doc, junk)
 
 
 # Nothing else in these tests needs as much memory as that, so the peak tells.
-@pytest.mark.parametrize("what", [apply, difference])
-def test_a_promise_of_clients_costs_no_memory(what: object) -> None:
+def test_a_promise_of_clients_costs_no_memory() -> None:
     """A few bytes that announce 268 million clients are refused without making room for them."""
-    assert callable(what)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(MalformedError):
-        what(Doc(), bytes.fromhex("ffffff7f") + bytes(20))
+        difference(Doc(), bytes.fromhex("ffffff7f") + bytes(20))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
-
-
-def test_one_update_is_its_own_merge() -> None:
-    """A single update is passed on as it is."""
-    assert merge([BASE]) == BASE
-
-
-def test_the_merge_does_what_all_of_them_do() -> None:
-    """Merged updates do together what they do one by one, deletions included."""
-    ann = Editor(1)
-    updates = [ann.write("one two"), ann.delete(0, 4), ann.put("k", 1), ann.push("x")]
-    assert content(merged([merge(updates)])) == content(ann.doc)
-
-
-def test_nothing_waits_where_everything_is_there() -> None:
-    """Updates that a document has taken in whole do not wait."""
-    ann = Editor(1)
-    updates = [ann.write("one two"), ann.delete(0, 4), ann.write("!")]
-    assert waiting(updates, merged(updates)) == []
-
-
-def test_content_without_what_came_before_waits() -> None:
-    """What depends on content that the document has not seen waits, and waits no more when that is there."""
-    ann = Editor(1)
-    first, second = ann.write("one "), ann.write("two")
-    doc = merged([second])
-    assert waiting([second], doc) == [second]
-    apply(doc, first)
-    assert waiting([first, second], doc) == []
-
-
-def test_a_deletion_of_what_is_not_there_waits() -> None:
-    """The deletion of content that the document has not seen waits, and waits no more when that is there."""
-    ann = Editor(1)
-    first = ann.write("one two")
-    bob = Editor(2, first)
-    deletion = bob.delete(0, 4)
-    doc = merged([deletion])
-    assert waiting([deletion], doc) == [deletion]
-    apply(doc, first)
-    assert waiting([first, deletion], doc) == []
-    assert content(doc)[0] == "two"
-
-
-def test_an_update_of_which_a_part_is_there_waits() -> None:
-    """An update that the document has taken in part waits with its rest."""
-    ann = Editor(1)
-    first = ann.write("one ")
-    bob = Editor(2, first)
-    bob.put("bob", "was here")
-    bob.write("two")
-    both = bob.doc.get_update(merged([first]).get_state())
-    doc = merged([both])
-    assert waiting([both], doc) == [both]
-    apply(doc, first)
-    assert waiting([both], doc) == []
-
-
-@not_updates
-def test_what_cannot_be_read_cannot_wait(junk: bytes) -> None:
-    """Where updates are sorted into those that wait, one that cannot be read is damage."""
-    with pytest.raises(DamagedError):
-        waiting([junk], merged([BASE]))
 
 
 def test_every_change_is_observed() -> None:
@@ -190,10 +182,58 @@ def test_every_change_is_observed() -> None:
     seen: list[bytes] = []
     doc: Doc[Any] = Doc()
     end = observe(doc, seen.append)
-    for update in (first, first, third, second, NOTHING):
+    for update in (first, first, second, third, NOTHING):
         apply(doc, update)
-    assert len(seen) == 2
+    assert len(seen) == 3
     assert content(merged(seen)) == content(ann.doc)
     end()
     apply(doc, ann.write("!"))
-    assert len(seen) == 2
+    assert len(seen) == 3
+
+
+def test_a_transaction_is_observed_as_one_update() -> None:
+    """What is applied between beginning and end is one update, and one without a change is none."""
+    ann = Editor(1)
+    updates = [ann.write("one "), ann.put("k", 1), ann.write("two"), ann.delete(0, 2)]
+    seen: list[bytes] = []
+    doc: Doc[Any] = Doc()
+    observe(doc, seen.append)
+    for _ in range(2):
+        transaction = begin(doc)
+        for update in updates:
+            apply(doc, update)
+        commit(transaction)
+    (only,) = seen
+    assert content(merged([only])) == content(ann.doc)
+
+
+def test_a_document_contains_what_it_was_given() -> None:
+    """When nothing of an update waits in the document, it has all of it, deletions included."""
+    ann = Editor(1)
+    updates = [ann.write("one two"), ann.delete(0, 4), ann.put("k", 1), NOTHING]
+    doc = merged(updates)
+    assert [contains(doc, update) for update in updates] == [True] * 4
+
+
+def test_a_document_does_not_contain_structs_that_wait() -> None:
+    """When an update builds on what is not there, the document does not have all of it."""
+    ann = Editor(1)
+    first, second = ann.write("one "), ann.write("two")
+    assert not contains(merged([second]), second)
+    assert contains(merged([first, second]), second)
+
+
+def test_a_document_does_not_contain_deletions_that_wait() -> None:
+    """When an update deletes what is not there, the document does not have all of it."""
+    ann = Editor(1)
+    first = ann.write("one ")
+    deletion = Editor(2, first).delete(0, 2)
+    assert not contains(merged([deletion]), deletion)
+    assert contains(merged([first, deletion]), deletion)
+
+
+@not_updates
+def test_what_is_no_update_is_not_contained(junk: bytes) -> None:
+    """Junk that is stored is damage."""
+    with pytest.raises(DamagedError):
+        contains(merged([BASE]), junk)
