@@ -41,7 +41,7 @@ def _write_y_leveldb(path: Path, documents: Iterable[tuple[str, Sequence[bytes]]
         for name, updates in documents:
             store = LevelYStore(name, database=database)
             batch = Batch()
-            store.append(updates, Document(lambda kept=updates: kept).state_vector, batch)
+            store.append(updates, _document(updates).state_vector, batch)
             store.commit(batch)
     finally:
         database.close()
@@ -52,4 +52,8 @@ def _write_states(path: Path, documents: Iterable[tuple[str, Sequence[bytes]]]) 
     path.mkdir(parents=True)
     with plyvel.DB(str(path), create_if_missing=True) as database:
         for name, updates in documents:
-            database.put(name.encode(), Document(lambda kept=updates: kept).state())
+            database.put(name.encode(), _document(updates).state())
+
+
+def _document(updates: Sequence[bytes]) -> Document:
+    return Document(lambda: updates)
