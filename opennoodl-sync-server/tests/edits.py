@@ -11,7 +11,7 @@ from opennoodl_sync.update import NOTHING
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
 EDITORS = 3
-VALUES = (None, True, 7, 2**40, 0.5, "é😀", b"\xff", [1, {"a": [None]}], {"b": {}})
+VALUES: tuple[Any, ...] = (None, True, 7, 2**40, 0.5, "é😀", b"\xff", [1, {"a": [None]}], {"b": {}})
 WORDS = ("a", "bc", "déf", "😀", "a😀中")
 ONE_UNIT_WORDS = ("a", "bc", "déf", "a中")
 """Words of which nobody can take half a character."""

@@ -7,6 +7,7 @@ from itertools import permutations
 
 import pytest
 from opennoodl_sync import document as module
+from opennoodl_sync import yjs
 from opennoodl_sync.document import MARK
 from opennoodl_sync.protocol import MalformedError
 from opennoodl_sync.update import NOTHING
@@ -228,7 +229,7 @@ def test_unsound_updates_by_the_dozen_are_dropped_together() -> None:
 
 def failing(monkeypatch: pytest.MonkeyPatch, *damaging: bytes) -> None:
     """Make the document fail whenever it is given one of these updates."""
-    real = module.apply
+    real = yjs.apply
 
     def apply(doc: object, data: bytes) -> None:
         if data in damaging:

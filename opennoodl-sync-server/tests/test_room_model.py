@@ -227,8 +227,11 @@ class Interleavings(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In the end all meet in a room that was just read from the disk."""
-        for end in (self.evict, lambda: self.crash(written=False)):
-            end()
+        for dies in (False, True):
+            if dies:
+                self.crash(written=False)
+            else:
+                self.evict()
             for name in NAMES:
                 self.join(name)
             self.settle()

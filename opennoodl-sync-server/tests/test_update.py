@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -91,8 +92,7 @@ def refuse(data: bytes) -> None:
 
 def structs(data: bytes) -> list[tuple[int, object]]:
     """Return the structs of an update of one client: how many elements each is, and what it needs."""
-    (section,), _ = read(data)
-    found = []
+    (section,), found = read(data)[0], list[tuple[int, object]]()
     at = section.at
     for _ in range(section.structs):
         length, needs, at = read_part(data, at)
@@ -117,7 +117,7 @@ def test_reads_every_content(content: bytes, length: int) -> None:
 @pytest.mark.parametrize(("content", "length"), CONTENTS.values(), ids=CONTENTS.keys())
 def test_yrs_counts_the_same(content: bytes, length: int) -> None:
     """The document is then as long as was read, and takes what follows."""
-    doc: Doc[object] = Doc()
+    doc: Doc[Any] = Doc()
     apply(doc, update(section(5, 0, item(content), item(text("next")))))
     assert doc.get_state() == number(1) + number(5) + number(length + 4)
 
@@ -181,14 +181,14 @@ def test_what_follows_the_end_is_ignored() -> None:
 
 def test_reads_what_pycrdt_writes() -> None:
     """All that a document can hold is read, and counted as its state vector counts it."""
-    doc: Doc[object] = Doc(client_id=2**32 - 1)
-    words, entries, array, markup = Text(), Map(), Array(), XmlFragment()
+    doc: Doc[Any] = Doc(client_id=2**32 - 1)
+    words, entries, array, markup = Text(), Map[Any](), Array[Any](), XmlFragment()
     doc["t"], doc["m"], doc["a"], doc["x"] = words, entries, array, markup
     words.insert(0, "a😀é")
     words.format(0, 5, {"bold": True, "size": 1.5})
     words.insert_embed(1, {"image": "ü"})
-    for key, value in enumerate([None, True, 1, 2**40, 0.1, "é", b"\xff", [1, {"a": [None]}], {"b": {}}, Doc()]):
-        entries[str(key)] = value
+    plain: list[Any] = [None, True, 1, 2**40, 0.1, "é", b"\xff", [1, {"a": [None]}], {"b": {}}, Doc()]
+    entries.update({str(key): value for key, value in enumerate(plain)})
     entries["1"] = Map({"deep": Array([Text("er")])})
     array.extend([1, "x", Map(), Array([2])])
     markup.children.append(XmlElement("p", {"class": "ü"}, [XmlText("z")]))
