@@ -3,20 +3,25 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from .edge.json_messages import Decoder, Message
 from .notification import Notification, Type
 
-Id = Annotated[str, Meta(min_length=1, max_length=256)]
+# NUL has no place in an id, and PostgreSQL has none for it in a text.
+Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
+Targets = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=100)]
+Ids = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=200)]
 Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 Limit = Annotated[int, Meta(ge=1, le=200)]
+SequenceNumber = Annotated[int, Meta(ge=0)]
 
 
 class Authenticate(Message, tag="authenticate", frozen=True, rename="camel"):
-    """Say who you are; everything else needs that."""
+    """Say who you are; everything else needs that. `since` is the last `sequence` known: resume after it."""
 
     user_id: Id
+    since: SequenceNumber | None = None
 
 
 class GetNotifications(Message, tag="get-notifications", frozen=True, rename="camel"):
@@ -25,15 +30,26 @@ class GetNotifications(Message, tag="get-notifications", frozen=True, rename="ca
     limit: Limit = 50
     before: Moment | None = None
     unread_only: bool = False
+    types: tuple[Type, ...] = ()
 
 
 class SendNotification(Message, tag="send-notification", frozen=True, rename="camel"):
-    """Put a notification into a user's inbox."""
+    """Put a notification into the inbox of a user, or of each of several."""
 
-    target_user_id: Id
     notification_type: Type
+    target_user_id: Id | None = None
+    target_user_ids: Targets | None = None
     data: Raw = Raw(b"{}")
     idempotency_key: Id | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what names nobody."""
+        _one_of("targetUserId", self.target_user_id, self.target_user_ids)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Who is to get it, each once."""
+        return _all_of(self.target_user_id, self.target_user_ids)
 
 
 class ClientForm(Message, frozen=True, rename="camel"):
@@ -71,24 +87,53 @@ class ClientSystem(ClientForm, tag="system", frozen=True, rename="camel"):
     """`send-notification` of a system message, as the editor sends it."""
 
 
-class MarkRead(Message, tag="mark-read", frozen=True, rename="camel"):
-    """Mark one notification as read."""
+class Named(Message, frozen=True, rename="camel"):
+    """A message about one notification, or about several."""
 
-    notification_id: Id
+    notification_id: Id | None = None
+    notification_ids: Ids | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what names nothing."""
+        _one_of("notificationId", self.notification_id, self.notification_ids)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What it is about, each once."""
+        return _all_of(self.notification_id, self.notification_ids)
+
+
+class MarkRead(Named, tag="mark-read", frozen=True):
+    """Mark notifications as read."""
+
+
+class MarkUnread(Named, tag="mark-unread", frozen=True):
+    """Mark notifications as unread again."""
 
 
 class MarkAllRead(Message, tag="mark-all-read", frozen=True):
     """Mark all of one's notifications as read."""
 
 
-class DeleteNotification(Message, tag="delete-notification", frozen=True, rename="camel"):
-    """Delete one notification."""
-
-    notification_id: Id
+class DeleteNotification(Named, tag="delete-notification", frozen=True):
+    """Delete notifications."""
 
 
 class DeleteAll(Message, tag="delete-all", frozen=True):
     """Delete all of one's notifications."""
+
+
+class RevokeNotification(Named, tag="revoke-notification", frozen=True):
+    """Take back notifications that one has sent."""
+
+
+def _one_of(name: str, one: str | None, several: tuple[str, ...] | None) -> None:
+    if one is None and several is None:
+        raise ValueError(f"Object missing required field `{name}` (or `{name}s`)")
+
+
+def _all_of(one: str | None, several: tuple[str, ...] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((() if one is None else (one,)) + (several or ())))
 
 
 Incoming = (
@@ -102,9 +147,11 @@ Incoming = (
     | ClientComponent
     | ClientSystem
     | MarkRead
+    | MarkUnread
     | MarkAllRead
     | DeleteNotification
     | DeleteAll
+    | RevokeNotification
 )
 
 decode: Decoder[Any] = Decoder(Incoming)
@@ -114,11 +161,13 @@ ERRORS = {
     "unknown-type": "The message's `type` is missing or none that this server knows.",
     "missing-field": "A field that the message needs is not there.",
     "invalid-field": "A field has the wrong type, is empty, or is too long.",
+    "data-too-large": "`data` has more than `MAX_DATA_SIZE` bytes.",
     "unauthorized": "The connection has not said who it is: `authenticate` first.",
-    "not-found": "You have no notification with this id.",
-    "idempotency-conflict": "You used this `idempotencyKey` for another notification.",
+    "too-many-connections": "The user has `MAX_CONNECTIONS_PER_USER` connections; close one and `authenticate` again.",
+    "not-found": "You have, or have sent, no notification with this id.",
+    "idempotency-conflict": "You used this `idempotencyKey` for another notification within the last 24 hours.",
     "rate-limited": "Too many messages, or too many notifications sent this hour; wait and send again.",
-    "storage-unavailable": "The change could not be stored, and was not made; send it again later.",
+    "storage-unavailable": "The change could not be stored; send it again later, best under an `idempotencyKey`.",
 }
 """Every error code, and when it is sent."""
 
@@ -127,9 +176,15 @@ ERRORS = {
 
 
 class Authenticated(Struct, tag="authenticated", tag_field="type", frozen=True, rename="camel"):
-    """The answer to `authenticate`; `notifications` follows it."""
+    """The answer to `authenticate`.
+
+    What the device missed follows it, if it gave `since` and `complete` is true; else `notifications` does.
+    """
 
     user_id: str
+    sequence: int
+    unread_count: int
+    complete: bool | UnsetType = UNSET
 
 
 class Notifications(Struct, tag="notifications", tag_field="type", frozen=True, rename="camel"):
@@ -138,41 +193,62 @@ class Notifications(Struct, tag="notifications", tag_field="type", frozen=True, 
     notifications: Sequence[Notification]
     unread_count: int
     has_more: bool
+    sequence: int
 
 
-class Received(Struct, tag="notification", tag_field="type", frozen=True):
-    """A new notification, to every device of its user."""
+class Event(Struct, tag_field="type", frozen=True, rename="camel", kw_only=True):
+    """A change of an inbox, to every device of its user.
+
+    Attributes:
+        sequence: its number in this inbox; a later change has a greater one.
+        unread_count: unread notifications in the inbox after it.
+        replayed: true in what a device is told after it was away.
+    """
+
+    sequence: int
+    unread_count: int
+    replayed: bool | UnsetType = UNSET
+
+
+class Received(Event, tag="notification", frozen=True, kw_only=True):
+    """A new notification."""
 
     notification: Notification
+
+
+class Updated(Event, tag="notification-updated", frozen=True, kw_only=True):
+    """A notification was marked as read or unread."""
+
+    notification: Notification
+
+
+class AllRead(Event, tag="notifications-read", frozen=True, kw_only=True):
+    """Everything was read."""
+
+    read_at: str
+
+
+class Deleted(Event, tag="notification-deleted", frozen=True, kw_only=True):
+    """A notification is gone: deleted, revoked, expired, or put out by newer ones."""
+
+    notification_id: str
+
+
+class Cleared(Event, tag="notifications-cleared", frozen=True, kw_only=True):
+    """Everything is gone."""
 
 
 class Sent(Struct, tag="notification-sent", tag_field="type", frozen=True, rename="camel"):
     """The answer to `send-notification`: it is stored for good."""
 
     notification_id: str
+    notification_ids: Sequence[str]
 
 
-class Updated(Struct, tag="notification-updated", tag_field="type", frozen=True):
-    """A notification was read, to every device of its user."""
+class Revoked(Struct, tag="notification-revoked", tag_field="type", frozen=True, rename="camel"):
+    """The answer to `revoke-notification`: nobody has it any more."""
 
-    notification: Notification
-
-
-class AllRead(Struct, tag="notifications-read", tag_field="type", frozen=True, rename="camel"):
-    """Everything was read, to every device of the user."""
-
-    read_at: str
-    unread_count: int = 0
+    notification_ids: Sequence[str]
 
 
-class Deleted(Struct, tag="notification-deleted", tag_field="type", frozen=True, rename="camel"):
-    """A notification is gone, to every device of its user."""
-
-    notification_id: str
-
-
-class Cleared(Struct, tag="notifications-cleared", tag_field="type", frozen=True):
-    """Everything is gone, to every device of the user."""
-
-
-Outgoing = Authenticated | Notifications | Received | Sent | Updated | AllRead | Deleted | Cleared
+Outgoing = Authenticated | Notifications | Event | Sent | Revoked

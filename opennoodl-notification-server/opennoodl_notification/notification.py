@@ -37,14 +37,50 @@ class Record(Notification, frozen=True, rename="camel", kw_only=True):
     """A notification as it is stored, with what its receiver is not shown.
 
     Attributes:
-        idempotency_key: what the sender called this sending, if anything.
+        born: the sequence number of its inbox when it came in.
+        sequence: the one when it changed last.
     """
 
-    idempotency_key: str | UnsetType = UNSET
+    born: int = 0
+    sequence: int = 0
 
     def shown(self) -> Notification:
         """Return what its receiver is shown."""
         return Notification(**{name: getattr(self, name) for name in Notification.__struct_fields__})
+
+
+class Deletion(Struct, frozen=True, rename="camel"):
+    """What is remembered of a notification that is gone, for devices that were away.
+
+    Attributes:
+        user_id: whose inbox it was in.
+        sequence: the sequence number of the inbox when it went.
+        id: of the notification.
+        born: the sequence number when it had come in; who was away for longer never knew it.
+    """
+
+    user_id: str
+    sequence: int
+    id: str
+    born: int
+
+
+class Sending(Struct, frozen=True, rename="camel"):
+    """What is remembered of a sending with an idempotency key.
+
+    Attributes:
+        sender: who sent it.
+        key: what the sender called it.
+        fingerprint: of what was sent, to whom.
+        ids: of the notifications that it led to.
+        expires_at: until when the key is remembered.
+    """
+
+    sender: str
+    key: str
+    fingerprint: str
+    ids: tuple[str, ...]
+    expires_at: str
 
 
 def timestamp(milliseconds: int) -> str:

@@ -2,7 +2,7 @@
 
 Every message waits its turn in one queue. What is queued is handled as a batch: the changes of all of it
 become one commit, and only when that is on disk are answers and events sent, in order. So an answer is a
-promise, no read shows what may yet be lost, and a busy server writes its file once for many messages.
+promise, no read shows what may yet be lost, and a busy server brings many messages to disk at once.
 """
 
 import asyncio
@@ -13,33 +13,31 @@ import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import __version__
+from .batch import Batch, Outcome
 from .edge.connection import Connection
 from .edge.json_messages import BadMessage, JsonApplication, request_id
+from .edge.limits import Quota
 from .edge.metrics import Metrics
 from .edge.service import Service
-from .inbox import Inboxes, Outcome
-from .messages import (
-    Authenticate,
-    Authenticated,
-    ClientForm,
-    DeleteAll,
-    DeleteNotification,
-    GetNotifications,
-    Incoming,
-    MarkAllRead,
-    MarkRead,
-    SendNotification,
-    decode,
-)
+from .inbox import Inbox
+from .messages import Authenticate, GetNotifications, Incoming, SendNotification, decode
+from .notification import timestamp
+from .requests import change, need, normal, read
 from .settings import Settings
-from .store import Store, StoreError
-from .store_json import JsonStore
+from .store import Needs, Store, StoreError
+from .stores import choose
 
-CLEANUP_INTERVAL = 3600.0
+CLEANUP_INTERVAL = 10.0
 """Seconds between two searches for what has expired."""
-
+CLEANUP_SIZE = 200
+"""Inboxes that are cleaned up at once."""
 RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
+BATCH = 200
+"""Messages that are handled at once, or notifications if they are for several users."""
+
+UNAUTHORIZED = BadMessage("unauthorized", "Send `authenticate` with your userId first.")
+UNAVAILABLE = BadMessage("storage-unavailable", "This could not be stored or read just now; try again later.")
 
 log = structlog.get_logger()
 
@@ -50,6 +48,23 @@ class Request(NamedTuple):
     connection: Connection
     incoming: Incoming
     message: bytes
+
+    @property
+    def reads(self) -> bool:
+        """Whether it only reads."""
+        return isinstance(self.incoming, Authenticate | GetNotifications)
+
+    @property
+    def user(self) -> str | None:
+        """Who asks, or claims to."""
+        if isinstance(self.incoming, Authenticate):
+            return self.incoming.user_id
+        user: str | None = self.connection.client
+        return user
+
+    def refuse(self, bad: BadMessage) -> BadMessage:
+        """Return an error as the answer to this message."""
+        return BadMessage(bad.code, bad.error, request_id(self.message))
 
 
 class Notifying(JsonApplication[Any]):
@@ -68,8 +83,10 @@ class Notifying(JsonApplication[Any]):
         self.metrics = Metrics(__version__, self._families)
         self.devices: dict[str, set[Connection]] = {}
         self.commits = 0
-        self._users: dict[Connection, str] = {}
+        self.stored = 0
         self._config = settings
+        self.store: Store = choose(settings.database_url or settings.db_file)
+        self._sends = Quota(settings.sends_per_hour, 3600)
         self._queue: list[Request] = []
         self._wake = asyncio.Event()
         self._cleanup = False
@@ -77,10 +94,9 @@ class Notifying(JsonApplication[Any]):
         self._failure: str | None = None
 
     async def start(self) -> None:
-        """Open the store, read everything, and begin to work."""
-        config = self._config
-        self._store: Store = JsonStore(config.db_file)
-        self.inboxes = Inboxes(self._store.load(), config.ttl_days, config.max_per_user, config.sends_per_hour)
+        """Open the store and begin to work."""
+        await self.store.open()
+        self.stored = (await self.store.counts()).notifications
         self._worker = asyncio.create_task(self._work())
         self._cleaner = asyncio.create_task(self._clean())
 
@@ -90,7 +106,7 @@ class Notifying(JsonApplication[Any]):
         self._wake.set()
         await self._worker
         self._cleaner.cancel()
-        self._store.close()
+        await self.store.close()
 
     async def open(self, connection: Connection) -> None:
         """A connection is nobody's until it authenticates."""
@@ -98,6 +114,11 @@ class Notifying(JsonApplication[Any]):
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         """Queue one message."""
+        incoming = normal(incoming)
+        if isinstance(incoming, SendNotification):
+            size, most = memoryview(incoming.data).nbytes, self._config.max_data_size
+            if most and size > most:
+                raise BadMessage("data-too-large", f"`data` has {size} bytes; at most {most} are accepted.")
         self._queue.append(Request(connection, incoming, message))
         self._wake.set()
 
@@ -111,70 +132,131 @@ class Notifying(JsonApplication[Any]):
 
     def health(self) -> dict[str, Any]:
         """Return the counts that monitors of the seed read."""
-        return {"notificationCount": len(self.inboxes), "connectedUsers": len(self.devices)}
+        return {"notificationCount": self.stored, "connectedUsers": len(self.devices)}
 
     async def _work(self) -> None:
         while not self._stopping or self._queue:
-            await self._wake.wait()
+            if not self._queue:
+                await self._wake.wait()
             self._wake.clear()
-            await self._handle_batch()
+            await self.step()
+
+    @property
+    def queued(self) -> int:
+        """How many messages have not been handled yet."""
+        return len(self._queue)
+
+    async def step(self) -> None:
+        """Handle one batch of what is queued, and clean up if it is time for that."""
+        due: list[str] = []
+        if self._cleanup:
+            self._cleanup = False
+            due = await self._due()
+        if self._queue or due:
+            await self._handle(self._take(), due)
+
+    def clean(self) -> None:
+        """Clean up with the next batch: nobody but the one who commits changes anything."""
+        self._cleanup = True
+        self._wake.set()
 
     async def _clean(self) -> None:
         while True:
-            # By the one who also commits: what changes while a commit is under way would not be part of it.
-            self._cleanup = True
-            self._wake.set()
-            await asyncio.sleep(CLEANUP_INTERVAL)
+            self.clean()
+            await asyncio.sleep(RETRY_INTERVAL if self._failure else CLEANUP_INTERVAL)
 
-    async def _handle_batch(self) -> None:
-        batch, self._queue = self._queue, []
-        if self._cleanup:
-            self._cleanup = False
-            self.inboxes.expire(time())
-        users = [self._user(request) for request in batch]
-        outcomes = [self._outcome(user, request) for user, request in zip(users, batch, strict=True)]
-        if not await self._commit():
-            # Reads can still be answered, from the state that is stored.
-            outcomes = [
-                self._outcome(user, request)
-                if user is None or isinstance(request.incoming, Authenticate | GetNotifications)
-                else BadMessage("storage-unavailable", "This could not be stored, and was not done; try again later.")
-                for user, request in zip(users, batch, strict=True)
-            ]
-            self.inboxes.rollback()
-        for request, outcome in zip(batch, outcomes, strict=True):
-            self._tell(request, outcome)
-
-    async def _commit(self) -> bool:
-        changes = self.inboxes.changes()
-        if not changes and self._failure is None:
-            return True
+    async def _due(self) -> list[str]:
+        """Return users in whose inboxes something has expired; find out whether a store that failed works again."""
+        now = timestamp(int(time() * 1000))
         try:
-            await asyncio.to_thread(self._store.commit, changes)
+            if self._failure is not None:
+                await self.store.recover()
+                log.info("notifications can be stored again")
+                self._failure = None
+            await self.store.clean(now)
+            due = await self.store.due(now, CLEANUP_SIZE)
+        except Exception as error:  # whatever it is, nothing was changed
+            self._failed(error)
+            return []
+        if len(due) == CLEANUP_SIZE:
+            self.clean()
+        return due
+
+    def _take(self) -> list[Request]:
+        """Take a batch from the queue: its changes will be made before its reads are answered.
+
+        What a connection changes after it has read something has to wait for the next batch.
+        """
+        batch: list[Request] = []
+        left: list[Request] = []
+        waiting: set[Connection] = set()
+        reading: set[Connection] = set()
+        size = 0
+        for position, request in enumerate(self._queue):
+            if size >= BATCH:
+                left += self._queue[position:]
+                break
+            connection = request.connection
+            if connection in waiting or (connection in reading and not request.reads):
+                waiting.add(connection)
+                left.append(request)
+                continue
+            if request.reads:
+                reading.add(connection)
+            size += len(request.incoming.targets) if isinstance(request.incoming, SendNotification) else 1
+            batch.append(request)
+        self._queue = left
+        return batch
+
+    async def _handle(self, requests: list[Request], due: list[str]) -> None:
+        """Change what is to be changed, in one commit, and tell; then answer what is to be read."""
+        now = int(time() * 1000)
+        needs = Needs(timestamp(now), self._config.max_per_user)
+        needs.users.update(dict.fromkeys(due, 0))
+        for request in requests:
+            if request.user is not None:
+                need(needs, request.user, request.incoming)
+        writing = [request for request in requests if not request.reads]
+        batch = await self._change(writing, needs, now)
+        try:
+            await self._answer([request for request in requests if request.reads], batch, timestamp(now))
+        except Exception as error:
+            self._failed(error)
+
+    async def _change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
+        """Do what changes inboxes, store it, and tell of it; return the batch, or None if it could not be stored."""
+        config, batch = self._config, None
+        try:
+            async with self.store.transaction(needs) as transaction:
+                batch = Batch(transaction.loaded, now, config.ttl_days, config.max_per_user, self._sends)
+                outcomes = [self._outcome(batch, request) for request in requests]
+                changes = batch.changes()
+                if changes:
+                    await transaction.commit(changes)
+                    self.commits += 1
+                    self._failure = None
         except Exception as error:  # whatever it is, nothing was stored
-            unforeseen = None if isinstance(error, StoreError) else error
-            log.error("notifications could not be stored", error=str(error), exc_info=unforeseen, changes=len(changes))
-            self._failure = "Notifications cannot be written to disk."
-            self.inboxes.rollback()
-            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._wake.set)
-            return False
-        self._failure = None
-        self.commits += 1
-        self.inboxes.commit()
-        return True
+            self._failed(error)
+            if batch is not None:
+                batch.drop()
+            for request in requests:
+                bad = UNAVAILABLE if request.user is not None else UNAUTHORIZED
+                self.refuse(request.connection, request.refuse(bad))
+            return None
+        self.stored += batch.growth
+        self._tell(Outcome(events=batch.expired))
+        for request, outcome in zip(requests, outcomes, strict=True):
+            if isinstance(outcome, BadMessage):
+                self.refuse(request.connection, request.refuse(outcome))
+            else:
+                self._tell(outcome, request.connection)
+        return batch
 
-    def _user(self, request: Request) -> str | None:
-        """Return who asks; from `authenticate` on, the connection is the user that it names."""
-        if isinstance(request.incoming, Authenticate):
-            request.connection.client = request.incoming.user_id
-        user: str | None = request.connection.client
-        return user
-
-    def _outcome(self, user: str | None, request: Request) -> Outcome | BadMessage:
-        if user is None:
-            return BadMessage("unauthorized", "Send `authenticate` with your userId first.")
+    def _outcome(self, batch: Batch, request: Request) -> Outcome | BadMessage:
+        if request.user is None:
+            return UNAUTHORIZED
         try:
-            return self._ask(user, request.incoming, time())
+            return change(batch, request.user, request.incoming)
         except BadMessage as bad:
             return bad
         except Exception:
@@ -183,56 +265,60 @@ class Notifying(JsonApplication[Any]):
             request.connection.end(1011, "The server failed on this message.")
             return Outcome()
 
-    def _ask(self, user: str, incoming: Incoming, now: float) -> Outcome:
-        inboxes = self.inboxes
-        match incoming:
-            case Authenticate():
-                return inboxes.get(user, GetNotifications(), now)
-            case GetNotifications():
-                return inboxes.get(user, incoming, now)
-            case SendNotification():
-                return inboxes.send(user, incoming, now)
-            case ClientForm(target_user_id=target, data=data, idempotency_key=key):
-                kind = decode.names[type(incoming)]
-                return inboxes.send(user, SendNotification(target, kind, data, key), now)  # type: ignore[arg-type]
-            case MarkRead(notification_id=id_):
-                return inboxes.mark_read(user, id_, now)
-            case MarkAllRead():
-                return inboxes.mark_all_read(user, now)
-            case DeleteNotification(notification_id=id_):
-                return inboxes.delete(user, id_, now)
-            case DeleteAll():
-                return inboxes.delete_all(user)
-        raise AssertionError(incoming)
+    async def _answer(self, requests: list[Request], batch: Batch | None, now: str) -> None:
+        for request in requests:
+            user, connection = request.user, request.connection
+            if user is None:
+                self.refuse(connection, request.refuse(UNAUTHORIZED))
+                continue
+            devices = self.devices.get(user, set())
+            most = self._config.max_connections_per_user
+            if most and len(devices) >= most and connection not in devices:
+                text = f"This user has {most} connections already; close one of them and authenticate again."
+                self.refuse(connection, request.refuse(BadMessage("too-many-connections", text)))
+                continue
+            try:
+                inbox = batch.inbox(user) if batch is not None else await self._inbox(user, now)
+                answers = await read(self.store, inbox, request.incoming, now)
+            except Exception as error:
+                self._failed(error)
+                self.refuse(connection, request.refuse(UNAVAILABLE))
+                continue
+            if isinstance(request.incoming, Authenticate) and connection.alive:
+                self._identify(connection, user)
+            for answer in answers:
+                self.send((connection,), answer)
 
-    def _tell(self, request: Request, outcome: Outcome | BadMessage) -> None:
-        connection = request.connection
-        if isinstance(outcome, BadMessage):
-            outcome.request_id = request_id(request.message)
-            self.refuse(connection, outcome)
-            return
-        if isinstance(request.incoming, Authenticate) and connection.alive:
-            self._identify(connection, request.incoming.user_id)
-            self.send((connection,), Authenticated(request.incoming.user_id))
+    async def _inbox(self, user: str, now: str) -> Inbox:
+        needs = Needs(now, 0)
+        needs.users[user] = 0
+        async with self.store.transaction(needs) as transaction:
+            return transaction.loaded.inboxes.get(user) or Inbox(user_id=user, sequence=0)
+
+    def _failed(self, error: Exception) -> None:
+        unforeseen = None if isinstance(error, StoreError) else error
+        log.error("the store failed", error=str(error), exc_info=unforeseen)
+        self._failure = "Notifications cannot be stored."
+
+    def _tell(self, outcome: Outcome, asking: Connection | None = None) -> None:
         for user, event in outcome.events:
             self.send(tuple(self.devices.get(user, ())), event)
-        if outcome.reply is not None:
-            self.send((connection,), outcome.reply)
+        if outcome.reply is not None and asking is not None:
+            self.send((asking,), outcome.reply)
 
     def _identify(self, connection: Connection, user: str | None) -> None:
         """Make the connection a device of `user`, and of nobody else."""
-        former = self._users.pop(connection, None)
+        former, connection.client = connection.client, user
         if former is not None:
             self.devices[former].discard(connection)
             if not self.devices[former]:
                 del self.devices[former]
         if user is not None:
-            self._users[connection] = user
             self.devices.setdefault(user, set()).add(connection)
 
     def _families(self) -> list[Metric]:
         return [
-            GaugeMetricFamily("opennoodl_notification_stored", "Notifications kept now.", len(self.inboxes)),
+            GaugeMetricFamily("opennoodl_notification_stored", "Notifications kept now.", self.stored),
             GaugeMetricFamily("opennoodl_notification_users", "Users with a device connected.", len(self.devices)),
             CounterMetricFamily("opennoodl_notification_commits", "Commits to the store.", self.commits),
         ]

@@ -14,6 +14,13 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     db_file: Annotated[str, Meta(min_length=1, description="File that keeps the notifications: TinyDB's JSON.")] = (
         "./notifications.json"
     )
+    database_url: Annotated[
+        str,
+        Meta(
+            description="Database to use in place of DB_FILE: `postgresql://user:password@host/name` or "
+            "`sqlite:////data/notifications.sqlite`. Needs the extra `sql`."
+        ),
+    ] = ""
     ttl_days: Annotated[int, Meta(ge=1, le=3650, description="Days after which a notification expires.")] = 30
     max_per_user: Annotated[
         int,
@@ -23,6 +30,12 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             "0 means no limit.",
         ),
     ] = 1000
+    max_data_size: Annotated[
+        int, Meta(ge=0, description="Bytes of a notification's `data`. 0 means no limit but MAX_MESSAGE_SIZE.")
+    ] = 16_384
+    max_connections_per_user: Annotated[
+        int, Meta(ge=0, description="Connections of one user at once. 0 means no limit.")
+    ] = 20
     sends_per_hour: Annotated[
         int, Meta(ge=0, description="Notifications that one user may send in an hour. 0 means no limit.")
     ] = 300

@@ -1,173 +1,219 @@
-"""The store in one JSON file, through TinyDB.
+"""The store in one JSON file, TinyDB's, with everything in memory and a journal beside the file.
 
-TinyDB's own storage overwrites its file in place: a process that ends between the write and the truncate
-leaves a file that nobody can read. The storage here, TinyDB's documented extension point, writes a second
-file, makes the disk keep it, and puts it in the first one's place.
+A commit is one line at the end of the journal. When the journal has outgrown the file, a next one is begun and the
+file is written anew, with all that is in the journals before it; its generation is the number of the
+journal that goes on from there. The former file stays as a backup, with the journals that follow *it*: whichever of
+the two files is there, nothing is missing.
 """
 
+import asyncio
 import fcntl
-import os
-import stat
-import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import msgspec
-from tinydb import TinyDB
-from tinydb.middlewares import CachingMiddleware
-from tinydb.storages import Storage
-from tinydb.table import Document
+import structlog
 
 from .edge.application import StartError
-from .inbox import Changes
-from .notification import Record, milliseconds, timestamp
-from .store import Store, StoreError
+from .journal import Journal, JournalError, line, read
+from .memory import Memory, Snapshot
+from .notification import Deletion, Record
+from .store import Changes, Counts, Needs, Query, Store, StoreError, Transaction
+from .tinydb_file import File, keep_names
 
-TABLE = "notifications"
-Tables = dict[str, dict[str, Any]]
+LEAST = 1 << 20
+"""Bytes of a journal that are never too many."""
+COMFORTABLE = 50_000
+"""Notifications that a file is good for."""
 
-
-class AtomicStorage(Storage):
-    """TinyDB's file, replaced as a whole or not at all, and on disk when `write` returns.
-
-    Args:
-        path: of the file; its directory must be there.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._temporary = self._path.with_name(self._path.name + ".new")
-        self._backup = self._path.with_name(self._path.name + ".bak")
-
-    def read(self) -> Tables | None:
-        """Return the tables, or None if there is no file yet or an empty one."""
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return None
-        return msgspec.json.decode(content, type=dict[str, dict[str, dict[str, msgspec.Raw]]]) if content else None
-
-    def write(self, data: Tables) -> None:
-        """Replace the file, and keep the former one as a backup. OSError: it could not be; all is as before."""
-        content = msgspec.json.encode(data)
-        mode = stat.S_IMODE(self._path.stat().st_mode) if self._path.exists() else None
-        with self._temporary.open("wb") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        self._backup.unlink(missing_ok=True)
-        with suppress(OSError):  # some file systems have no links; then there is no backup
-            self._backup.hardlink_to(self._path)
-        self._temporary.replace(self._path)
-        try:
-            self._keep_names()
-        except OSError:
-            if self._backup.exists():
-                self._backup.replace(self._path)
-            elif mode is None:
-                self._path.unlink()
-            raise
-
-    def _keep_names(self) -> None:
-        """Bring the directory to disk: a new name lasts only with it."""
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+log = structlog.get_logger()
 
 
-class _Cache(CachingMiddleware):
-    """TinyDB's cache, written by `flush` alone: one file a commit, not one a table operation."""
+class JsonTransaction(Transaction):
+    """A batch in memory."""
 
-    WRITE_CACHE_SIZE = sys.maxsize
+    def __init__(self, store: "JsonStore", needs: Needs) -> None:
+        self._store = store
+        self.loaded = store.memory.load(needs)
+
+    async def commit(self, changes: Changes) -> None:
+        """Bring the changes to disk, and then to memory."""
+        await self._store.commit(changes)
 
 
 class JsonStore(Store):
-    """Notifications in one JSON file, held by this process alone.
+    """All inboxes in memory, a file to start from and a journal.
 
     Args:
-        path: of the file; made with the first notification.
+        path: of the file; its directory is made if need be.
+        read_only: whether to look without a lock, at a file that a server may be using, and change nothing.
 
-    Raises:
-        StartError: the file cannot be used. It was not changed.
+    Attributes:
+        memory: what is stored.
     """
 
-    def __init__(self, path: str) -> None:
-        file = Path(path).resolve()  # what a link points to is what is locked and replaced
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        self.memory = Memory()
+        self._name = path
+        self._path = Path(path).resolve()  # what a link points to is what is locked and replaced
+        self._read_only = read_only
+        self._file = File(self._path)
+        self._generation = 0  # the number of the present journal
+        self._oldest = 0  # the first journal whose changes are not in the file
+        self._journal: Journal | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._warned = False
+
+    async def open(self) -> None:
+        """Lock and read the file and the journals, and begin a new journal."""
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = file.with_name(file.name + ".lock").open("w")
-        except OSError as error:
-            raise StartError(f"DB_FILE {path} cannot be used: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._cache = _Cache(AtomicStorage)  # type: ignore[no-untyped-call]
-            self._table = TinyDB(str(file), storage=self._cache).table(TABLE, cache_size=0)
-            self._numbers: dict[str, int] = {}
-            self._records = self._read()
+            if not self._read_only:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._lock = self._path.with_name(self._path.name + ".lock").open("w")
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            replayed = self._read()
+            if not self._read_only:
+                self._begin(self._generation)
         except BlockingIOError:
-            self._lock.close()
-            raise StartError(f"DB_FILE {path} is in use by another process") from None
+            raise StartError(f"DB_FILE {self._name} is in use by another process") from None
         except OSError as error:
-            self._lock.close()
-            raise StartError(f"DB_FILE {path} cannot be read: {error.strerror}") from None
+            raise StartError(f"DB_FILE {self._name} cannot be used: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
-            self._lock.close()
-            raise StartError(f"DB_FILE {path} is damaged and was left as it is: {error}") from None
+            way_out = f"; to go on from its backup, put {self._file.backup.name} in its place"
+            text = f"DB_FILE {self._name} is damaged and was left as it is: {error}"
+            raise StartError(text + way_out * self._file.backup.exists()) from None
+        if replayed and not self._read_only:
+            self._write_meanwhile()
 
-    def load(self) -> list[Record]:
-        """Return everything that was in the file when it was opened."""
-        records, self._records = self._records, []
-        return records
+    @asynccontextmanager
+    async def transaction(self, needs: Needs) -> AsyncIterator[Transaction]:
+        """Begin a batch."""
+        yield JsonTransaction(self, needs)
 
-    def commit(self, changes: Changes) -> None:
-        """Write the file anew with `changes`."""
-        former = self._apply(changes)
+    async def page(self, user: str, query: Query, now: str) -> list[Record]:
+        """Return notifications of an inbox."""
+        return self.memory.page(user, query, now)
+
+    async def changed(self, user: str, since: int) -> list[Record | Deletion]:
+        """Return what changed in an inbox."""
+        return self.memory.changed(user, since)
+
+    async def due(self, now: str, limit: int) -> list[str]:
+        """Return users in whose inboxes something is to be done."""
+        return [user for user, _ in zip(self.memory.due(now), range(limit), strict=False)]
+
+    async def clean(self, now: str) -> None:
+        """Forget sendings that have expired; the next file will be without them."""
+        self.memory.clean(now)
+
+    async def counts(self) -> Counts:
+        """Return how much there is."""
+        return self.memory.counts()
+
+    async def content(self, size: int) -> AsyncIterator[Changes]:
+        """Yield everything."""
+        for piece in self.memory.content(size):
+            yield piece
+
+    async def commit(self, changes: Changes) -> None:
+        """Write changes to the journal, and make them."""
+        if self._journal is None:
+            await self.recover()
+        assert self._journal is not None
         try:
-            self._cache.flush()  # type: ignore[no-untyped-call]
+            await asyncio.to_thread(self._journal.append, line(changes))
         except OSError as error:
-            self._apply(former)
+            self._journal.close()
+            self._journal = None
+            raise StoreError(error.strerror or str(error)) from error
+        self.memory.apply(changes)
+        if self._journal.size > max(LEAST, self._file.size) and (self._writing is None or self._writing.done()):
+            await self._rotate()
+
+    async def recover(self) -> None:
+        """Write everything to a new file, after the journal has failed: what that has on disk is not known."""
+        if self._journal is not None:
+            return
+        if self._writing is not None:
+            await self._writing
+        try:
+            await asyncio.to_thread(self._write, self.memory.snapshot(), self._generation + 1)
+            await asyncio.to_thread(self._begin, self._generation + 1)
+        except OSError as error:
             raise StoreError(error.strerror or str(error)) from error
 
-    def close(self) -> None:
-        """Let go of the file."""
-        # TinyDB's own close would write once more what a failed commit has taken back.
+    async def close(self) -> None:
+        """Write everything to the file, so that it is whole without a journal, and let go of it."""
+        if self._read_only:
+            return
+        if self._writing is not None:
+            await self._writing
+        if self._journal is not None:
+            self._journal.close()
+            if not self._journal.size:
+                self._journal_path(self._generation).unlink()
+            else:
+                with suppress(OSError):  # then the journal is read at the next start
+                    await asyncio.to_thread(self._write, self.memory.snapshot(), self._generation + 1)
         self._lock.close()
 
-    def _read(self) -> list[Record]:
-        records = []
-        for document in self._table.all():
-            record = _record(document)
-            self._numbers[record.id] = document.doc_id
-            records.append(record)
-        return records
+    def _read(self) -> bool:
+        """Read the file and the journals after it; return whether there was anything in these."""
+        self._generation = self._oldest = self._file.read(self.memory)
+        numbers = sorted(int(path.suffix[1:]) for path in self._journals())
+        numbers = [number for number in numbers if number >= self._generation]
+        if numbers and numbers != list(range(self._generation, self._generation + len(numbers))):
+            raise JournalError(f"it is of generation {self._generation}, but the journals go on from {numbers[0]}")
+        replayed = False
+        for number in numbers:
+            for changes in read(self._journal_path(number)):
+                self.memory.apply(changes)
+                replayed = True
+            self._generation = number + 1
+        return replayed
 
-    def _apply(self, changes: Changes) -> Changes:
-        """Change TinyDB's table in memory; return the changes that would take that back."""
-        former: Changes = {}
-        for id_ in changes:
-            document = self._table.get(doc_id=self._numbers[id_]) if id_ in self._numbers else None
-            former[id_] = _record(document) if isinstance(document, Document) else None
-        gone = [self._numbers.pop(id_) for id_ in changes if id_ in self._numbers]
-        if gone:
-            self._table.remove(doc_ids=gone)
-        records = [record for record in changes.values() if record is not None]
-        numbers = self._table.insert_multiple(_fields(record) for record in records)
-        self._numbers.update({record.id: number for record, number in zip(records, numbers, strict=True)})
-        return former
+    def _begin(self, generation: int) -> None:
+        journal = Journal(self._journal_path(generation))
+        keep_names(self._path.parent)
+        self._journal, self._generation = journal, generation
 
+    async def _rotate(self) -> None:
+        """Begin a next journal, and write what was before it to the file meanwhile."""
+        former = self._journal
+        try:
+            await asyncio.to_thread(self._begin, self._generation + 1)
+        except OSError as error:
+            log.error("a new journal could not be begun", error=error.strerror)
+            return
+        if former is not None:
+            former.close()
+        self._write_meanwhile()
 
-def _fields(record: Record) -> dict[str, msgspec.Raw]:
-    return msgspec.json.decode(msgspec.json.encode(record), type=dict[str, msgspec.Raw])
+    def _write_meanwhile(self) -> None:
+        if len(self.memory) > COMFORTABLE and not self._warned:
+            self._warned = True
+            log.warning("many notifications for a file; set DATABASE_URL and `migrate`", stored=len(self.memory))
+        snapshot, generation = self.memory.snapshot(), self._generation
 
+        async def write() -> None:
+            try:
+                await asyncio.to_thread(self._write, snapshot, generation)
+            except OSError as error:
+                # Nothing is lost: the journals hold it. It is tried again when the present one has grown.
+                log.error("the file could not be written", error=error.strerror)
 
-def _record(document: Document) -> Record:
-    record = msgspec.json.decode(msgspec.json.encode(dict(document)), type=Record)
-    for moment in (record.created_at, record.expires_at, record.read_at):
-        if isinstance(moment, str) and timestamp(milliseconds(moment)) != moment:
-            raise ValueError(f"{moment!r} is not a time as this server writes it")
-    return record
+        self._writing = asyncio.create_task(write())
+
+    def _write(self, snapshot: Snapshot, generation: int) -> None:
+        """Write the file, and delete the journals that neither it nor its backup needs."""
+        self._file.write(snapshot, generation)
+        for path in self._journals():
+            if int(path.suffix[1:]) < self._oldest:
+                path.unlink(missing_ok=True)
+        self._oldest = generation
+
+    def _journals(self) -> list[Path]:
+        return [path for path in self._path.parent.glob(f"{self._path.name}.journal.*") if path.suffix[1:].isdecimal()]
+
+    def _journal_path(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.journal.{number}")

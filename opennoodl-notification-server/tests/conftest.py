@@ -10,8 +10,8 @@ import pytest
 from hypothesis import settings
 from opennoodl_notification import server
 from opennoodl_notification.edge.service import Service
-from opennoodl_notification.inbox import Changes
 from opennoodl_notification.settings import Settings
+from opennoodl_notification.store import Changes
 from opennoodl_notification.store_json import JsonStore
 
 from .harness import TIMEOUT, Client, Clock, Gate

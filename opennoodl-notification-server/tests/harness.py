@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Raw
-from opennoodl_notification.inbox import Changes
 from opennoodl_notification.notification import Record, timestamp
+from opennoodl_notification.store import Changes
 from opennoodl_notification.store_json import JsonStore
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -99,8 +99,16 @@ class Client:
 
     async def authenticate(self, user: str) -> Json:
         """Become a device of `user`; return its inbox."""
-        assert await self.ask("authenticate", userId=user) == {"type": "authenticated", "userId": user}
-        return await self.expect("notifications")
+        answer, page = await self.ask("authenticate", userId=user), await self.expect("notifications")
+        numbers = {"sequence": page["sequence"], "unreadCount": page["unreadCount"]}
+        assert answer == {"type": "authenticated", "userId": user, **numbers}
+        return page
+
+    async def resume(self, user: str, since: int) -> Json:
+        """Become a device of `user` that was there before; return the answer, before what was missed."""
+        answer = await self.ask("authenticate", userId=user, since=since)
+        assert answer["type"] == "authenticated", answer
+        return answer
 
     async def notify(self, user: str, kind: str = "invite", **fields: Any) -> str:
         """Send a notification to another user; return its id."""

@@ -25,7 +25,7 @@ LATER = (
     "REDIS_URL",
     "DATABASE_URL",
 )
-"""Settings that this version does not have yet.
+"""Settings that this version, or this server, does not have yet.
 
 Whoever sets one of them relies on it; a server that started regardless would promise a protection it
 does not give.
@@ -93,7 +93,8 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
         SettingError: a value is not accepted, or names something that this version cannot do.
     """
     for name in LATER:
-        if environment.get(name, "").lower() not in ("", "0", "false", "none"):
+        own = name.lower() in kind.__struct_fields__
+        if not own and environment.get(name, "").lower() not in ("", "0", "false", "none"):
             raise SettingError(f"{name} is set, but this version does not support it; unset {name} to start")
     values = {}
     for field in msgspec.structs.fields(kind):

@@ -1,0 +1,339 @@
+"""A batch: what messages change in inboxes, and who is told. Knows no socket and no disk.
+
+A batch works on what the store has loaded for it, and ends as changes for the store. Until these are stored
+nobody may be told anything; when they cannot be, the batch is dropped and nothing has happened.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Raw, structs
+
+from .edge.json_messages import BadMessage
+from .edge.limits import Quota
+from .inbox import Inbox
+from .messages import (
+    AllRead,
+    Cleared,
+    Deleted,
+    Event,
+    Outgoing,
+    Received,
+    Revoked,
+    SendNotification,
+    Sent,
+    Updated,
+)
+from .notification import Deletion, Record, Sending, milliseconds, timestamp
+from .store import Changes, Loaded
+
+DAY = 86_400_000
+"""Milliseconds. Idempotency keys are remembered for so long."""
+SPARE_DEPTH = 64
+"""Levels of nesting that JSON from clients must leave free."""
+
+
+class Outcome(NamedTuple):
+    """What an operation leads to.
+
+    Attributes:
+        reply: for the connection that asked, if it gets one of its own.
+        events: for every device of a user.
+    """
+
+    reply: Outgoing | None = None
+    events: Sequence[tuple[str, Event]] = ()
+
+
+class Batch:
+    """Operations on inboxes, one after the other.
+
+    Args:
+        loaded: what the store has for the batch.
+        now: the time, in milliseconds.
+        ttl_days: after which a new notification expires.
+        room: notifications in one inbox; 0 means any number.
+        sends: how many notifications each user may send.
+
+    Attributes:
+        expired: what devices are told before anything else: what has expired in the inboxes.
+        growth: by how many notifications there are more.
+    """
+
+    def __init__(self, loaded: Loaded, now: int, ttl_days: int, room: int, sends: Quota) -> None:
+        self._inboxes = loaded.inboxes
+        self._records: dict[str, dict[str, Record]] = {user: {} for user in loaded.inboxes}
+        for record in loaded.records:
+            if record.user_id in self._records:
+                self._records[record.user_id][record.id] = record
+        self._oldest: dict[str, list[tuple[bool, str, str]]] = {}  # by user, a heap of what goes first
+        self._sendings = loaded.sendings
+        self._now = now
+        self._moment = timestamp(now)
+        self._ttl = ttl_days * DAY
+        self._room = room
+        self._sends = sends
+        self._counted: list[str] = []
+        self._changed: set[str] = set()  # users
+        self._cleared: set[str] = set()  # users
+        self._added: set[str] = set()
+        self._updated: set[str] = set()
+        self._removed: list[str] = []
+        self._deletions: list[Deletion] = []
+        self._new_sendings: list[Sending] = []
+        self.growth = 0
+        self.expired = self._expire(loaded.due)
+
+    def inbox(self, user: str) -> Inbox:
+        """Return the state of an inbox; one that is not there is empty."""
+        return self._inboxes.get(user) or Inbox(user_id=user, sequence=0)
+
+    def send(self, sender: str, send: SendNotification) -> Outcome:
+        """Put a notification into inboxes.
+
+        Raises:
+            BadMessage: `rate-limited`, `invalid-field` or `idempotency-conflict`.
+        """
+        key, targets, fingerprint = send.idempotency_key, send.targets, ""
+        if key is not None:
+            fingerprint = _fingerprint(send)
+            known = self._sendings.get((sender, key))
+            if known is not None and known.expires_at > self._moment:
+                if known.fingerprint != fingerprint:
+                    raise BadMessage("idempotency-conflict", "This idempotencyKey was used for another notification.")
+                return Outcome(Sent(known.ids[0], known.ids))
+        if not _can_be_stored(send.data):
+            raise BadMessage("invalid-field", "`data` is nested too deeply.")
+        self._count(sender, len(targets))
+        events: list[tuple[str, Event]] = []
+        ids = tuple(self._deliver(sender, user, send, events) for user in targets)
+        if key is not None:
+            sending = Sending(sender, key, fingerprint, ids, timestamp(self._now + DAY))
+            self._sendings[sender, key] = sending
+            self._new_sendings.append(sending)
+        return Outcome(Sent(ids[0], ids), events)
+
+    def mark(self, user: str, ids: Iterable[str], *, read: bool) -> Outcome:
+        """Mark notifications as read or unread; those that are gone are left out.
+
+        What is so already stays as it is, and only who asked is told.
+
+        Raises:
+            BadMessage: `not-found`, when all are gone.
+        """
+        inbox, reply = self.inbox(user), None
+        events: list[tuple[str, Event]] = []
+        for record in self._own(user, ids):
+            if record.read == read:
+                reply = Updated(notification=record.shown(), sequence=inbox.sequence, unread_count=inbox.unread)
+            else:
+                marked = self._mark(inbox, record, read=read)
+                shown = marked.shown()
+                event = Updated(notification=shown, sequence=inbox.sequence, unread_count=inbox.unread)
+                events.append((user, event))
+        return Outcome(None if events else reply, events)
+
+    def mark_all_read(self, user: str) -> Outcome:
+        """Mark everything as read. All unread notifications of the user must have been loaded."""
+        inbox = self.inbox(user)
+        unread = [record for record in self._records.get(user, {}).values() if not record.read]
+        for record in unread:
+            self._mark(inbox, record, read=True)
+        event = AllRead(read_at=self._moment, sequence=inbox.sequence, unread_count=inbox.unread)
+        return Outcome(events=[(user, event)]) if unread else Outcome(event)
+
+    def delete(self, user: str, ids: Iterable[str]) -> Outcome:
+        """Delete notifications; those that are gone already are left out.
+
+        Raises:
+            BadMessage: `not-found`, when all are gone.
+        """
+        return Outcome(events=[self._remove(record) for record in self._own(user, ids)])
+
+    def delete_all(self, user: str) -> Outcome:
+        """Delete everything."""
+        inbox = self.inbox(user)
+        if not inbox.total:
+            return Outcome(Cleared(sequence=inbox.sequence, unread_count=0))
+        self.growth -= inbox.total
+        inbox.sequence += 1
+        inbox.cleared = inbox.sequence
+        inbox.total = inbox.unread = 0
+        self._emptied(inbox)
+        self._cleared.add(user)
+        gone = self._records.pop(user)
+        self._records[user] = {}
+        self._added -= gone.keys()
+        self._updated -= gone.keys()
+        self._deletions = [deletion for deletion in self._deletions if deletion.user_id != user]
+        return Outcome(events=[(user, Cleared(sequence=inbox.sequence, unread_count=0))])
+
+    def revoke(self, sender: str, ids: Iterable[str]) -> Outcome:
+        """Take back what `sender` has sent; what is gone already is left out.
+
+        Raises:
+            BadMessage: `not-found`, when all are gone.
+        """
+        found = [records[id_] for id_ in ids for records in self._records.values() if id_ in records]
+        own = [record for record in found if record.from_user_id == sender]
+        if not own:
+            raise BadMessage("not-found", "You have sent no notification with this notificationId, or it is gone.")
+        events = [self._remove(record) for record in own]
+        return Outcome(Revoked([record.id for record in own]), events)
+
+    def changes(self) -> Changes:
+        """Return what is to be stored."""
+        records = [record for records in self._records.values() for record in records.values()]
+        inboxes = [self._inboxes[user] for user in self._changed]
+        idle = [inbox for inbox in self._inboxes.values() if not inbox.total and inbox.due <= self._moment]
+        return Changes(
+            cleared=list(self._cleared),
+            removed=self._removed,
+            updated=[record for record in records if record.id in self._updated],
+            added=[record for record in records if record.id in self._added],
+            deletions=self._deletions,
+            sendings=self._new_sendings,
+            inboxes=inboxes,
+            forgotten=[inbox.user_id for inbox in idle if inbox.user_id not in self._changed],
+        )
+
+    def drop(self) -> None:
+        """Forget that anybody has sent anything: it could not be stored."""
+        for sender in self._counted:
+            self._sends.give_back(sender)
+        self._counted.clear()
+
+    def _count(self, sender: str, number: int) -> None:
+        for counted in range(number):
+            if not self._sends.allow(sender, self._now / 1000):
+                for _ in range(counted):
+                    self._sends.give_back(sender)
+                raise BadMessage("rate-limited", "You have sent as many notifications as one user may in an hour.")
+        self._counted.extend([sender] * number)
+
+    def _deliver(self, sender: str, user: str, send: SendNotification, events: list[tuple[str, Event]]) -> str:
+        inbox = self._inboxes.get(user)
+        if inbox is None:
+            inbox = self._inboxes[user] = Inbox(user_id=user, sequence=self._now)
+            self._records[user] = {}
+        while self._room and inbox.total >= self._room:
+            events.append(self._remove(self._first_to_go(user)))
+        created = self._moment
+        if created <= inbox.newest:
+            created = timestamp(milliseconds(inbox.newest) + 1)
+        expires = timestamp(milliseconds(created) + self._ttl)
+        inbox.sequence += 1
+        record = Record(
+            id=str(uuid4()),
+            user_id=user,
+            from_user_id=sender,
+            type=send.notification_type,
+            data=send.data.copy(),  # not a view that keeps the whole message
+            read=False,
+            created_at=created,
+            expires_at=expires,
+            born=inbox.sequence,
+            sequence=inbox.sequence,
+        )
+        self._put(record)
+        self._added.add(record.id)
+        self._changed.add(user)
+        self.growth += 1
+        inbox.due = min(inbox.due, expires) if inbox.total else expires
+        inbox.total += 1
+        inbox.unread += 1
+        inbox.newest = created
+        event = Received(notification=record.shown(), sequence=inbox.sequence, unread_count=inbox.unread)
+        events.append((user, event))
+        return record.id
+
+    def _put(self, record: Record) -> None:
+        self._records[record.user_id][record.id] = record
+        if record.user_id in self._oldest:
+            heappush(self._oldest[record.user_id], _rank(record))
+
+    def _first_to_go(self, user: str) -> Record:
+        """Return what has to make room: the oldest one that was read, or else the oldest."""
+        records = self._records[user]
+        if user not in self._oldest:
+            self._oldest[user] = [_rank(record) for record in records.values()]
+            heapify(self._oldest[user])
+        while True:
+            rank = heappop(self._oldest[user])
+            record = records.get(rank[-1])
+            if record is not None and rank == _rank(record):  # else it is gone, or was marked since
+                return record
+
+    def _own(self, user: str, ids: Iterable[str]) -> list[Record]:
+        records = self._records.get(user, {})
+        own = [records[id_] for id_ in ids if id_ in records]
+        if not own:
+            raise BadMessage("not-found", "You have no notification with this notificationId.")
+        return own
+
+    def _mark(self, inbox: Inbox, record: Record, *, read: bool) -> Record:
+        inbox.sequence += 1
+        inbox.unread += -1 if read else 1
+        read_at = self._moment if read else UNSET
+        marked = structs.replace(record, read=read, read_at=read_at, sequence=inbox.sequence)
+        self._put(marked)
+        if record.id not in self._added:
+            self._updated.add(record.id)
+        self._changed.add(inbox.user_id)
+        return marked
+
+    def _remove(self, record: Record) -> tuple[str, Event]:
+        inbox = self._inboxes[record.user_id]
+        inbox.sequence += 1
+        inbox.total -= 1
+        inbox.unread -= not record.read
+        if not inbox.total:
+            self._emptied(inbox)
+        self._changed.add(inbox.user_id)
+        self.growth -= 1
+        del self._records[record.user_id][record.id]
+        self._updated.discard(record.id)
+        if record.id in self._added:
+            self._added.remove(record.id)
+        else:
+            self._removed.append(record.id)
+        self._deletions.append(Deletion(inbox.user_id, inbox.sequence, record.id, record.born))
+        event = Deleted(notification_id=record.id, sequence=inbox.sequence, unread_count=inbox.unread)
+        return inbox.user_id, event
+
+    def _emptied(self, inbox: Inbox) -> None:
+        # By then no device will remember a number of this inbox that could be taken for one of its next life.
+        inbox.due = timestamp(self._now + self._ttl)
+        self._changed.add(inbox.user_id)
+
+    def _expire(self, due: dict[str, str]) -> list[tuple[str, Event]]:
+        records = [record for records in self._records.values() for record in records.values()]
+        expired = [record for record in records if record.expires_at <= self._moment]
+        expired.sort(key=lambda record: record.created_at)
+        events = [self._remove(record) for record in expired]
+        for user, moment in due.items():
+            self._inboxes[user].due = moment
+            self._changed.add(user)
+        return events
+
+
+def _rank(record: Record) -> tuple[bool, str, str]:
+    return (not record.read, record.created_at, record.id)
+
+
+def _fingerprint(send: SendNotification) -> str:
+    content = (sorted(send.targets), send.notification_type, send.data)
+    return blake2b(msgspec.json.encode(content), digest_size=16).hexdigest()
+
+
+def _can_be_stored(data: Raw) -> bool:
+    """Return whether `data` can be read again from within a file, where it is nested some levels deeper."""
+    try:
+        msgspec.json.decode(b"[" * SPARE_DEPTH + data + b"]" * SPARE_DEPTH, type=Raw)
+    except RecursionError:
+        return False
+    return True

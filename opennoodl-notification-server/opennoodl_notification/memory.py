@@ -1,0 +1,173 @@
+"""The memory: everything that is stored, by user, for a store whose file is only there to start again."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from msgspec import structs
+
+from .inbox import HISTORY, Inbox
+from .notification import Deletion, Record, Sending
+from .store import Changes, Counts, Loaded, Needs, Query
+
+
+class Snapshot(NamedTuple):
+    """All of a memory's content at one moment."""
+
+    inboxes: list[Inbox]
+    records: list[Record]
+    deletions: list[Deletion]
+    sendings: list[Sending]
+
+
+class Memory:
+    """Inboxes with their notifications, the oldest first."""
+
+    def __init__(self) -> None:
+        self.inboxes: dict[str, Inbox] = {}
+        self.records: dict[str, dict[str, Record]] = {}
+        self.deletions: dict[str, list[Deletion]] = {}
+        self.sendings: dict[tuple[str, str], Sending] = {}
+        self._users: dict[str, str] = {}  # whose inbox a notification is in
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def apply(self, changes: Changes) -> None:
+        """Make changes."""
+        for user in changes.cleared:
+            self._clear(user)
+        for id_ in changes.removed:
+            user = self._users.pop(id_, "")
+            if user:
+                del self.records[user][id_]
+        for record in changes.updated:
+            self.records[record.user_id][record.id] = record
+        for record in changes.added:
+            self.put(record)
+        for deletion in changes.deletions:
+            self._remember(deletion)
+        for sending in changes.sendings:
+            # At the end, where what expires last is.
+            self.sendings.pop((sending.sender, sending.key), None)
+            self.sendings[sending.sender, sending.key] = sending
+        for inbox in changes.inboxes:
+            self.inboxes[inbox.user_id] = inbox
+        for user in changes.forgotten:
+            self._clear(user)
+            self.inboxes.pop(user, None)
+
+    def put(self, record: Record) -> None:
+        """Add a notification that is newer than all others in its inbox."""
+        self._users[record.id] = record.user_id
+        self.records.setdefault(record.user_id, {})[record.id] = record
+
+    def load(self, needs: Needs) -> Loaded:
+        """Return what a batch needs."""
+        users = set(needs.users)
+        users.update(self._users[id_] for id_ in needs.revoked if id_ in self._users)
+        loaded = Loaded()
+        for user in users & self.inboxes.keys():
+            inbox = loaded.inboxes[user] = structs.replace(self.inboxes[user])
+            self._load(inbox, needs, loaded)
+        for id_ in needs.ids | needs.revoked:
+            if id_ in self._users:
+                loaded.records.append(self.records[self._users[id_]][id_])
+        loaded.sendings = {key: self.sendings[key] for key in needs.sendings if key in self.sendings}
+        return loaded
+
+    def page(self, user: str, query: Query, now: str) -> list[Record]:
+        """Return notifications of an inbox that have not expired, the newest first."""
+        matching = (
+            record
+            for record in reversed(self.records.get(user, {}).values())
+            if (query.before is None or record.created_at < query.before)
+            and not (query.unread and record.read)
+            and (not query.types or record.type in query.types)
+            and record.expires_at > now
+        )
+        return list(islice(matching, query.limit))
+
+    def changed(self, user: str, since: int) -> list[Record | Deletion]:
+        """Return what came, changed or went in an inbox after number `since`, in order."""
+        changed: list[Record | Deletion] = []
+        changed += (record for record in self.records.get(user, {}).values() if record.sequence > since)
+        changed += (deletion for deletion in self.deletions.get(user, ()) if deletion.sequence > since)
+        return sorted(changed, key=lambda one: one.sequence)
+
+    def due(self, now: str) -> Iterator[str]:
+        """Yield users in whose inboxes something has expired, or whose inbox may be forgotten."""
+        return (user for user, inbox in self.inboxes.items() if inbox.due <= now)
+
+    def clean(self, now: str) -> None:
+        """Forget sendings that have expired."""
+        while self.sendings:
+            oldest = next(iter(self.sendings.values()))
+            if oldest.expires_at > now:
+                break
+            del self.sendings[oldest.sender, oldest.key]
+
+    def counts(self) -> Counts:
+        """Return how much there is."""
+        return Counts(
+            notifications=len(self),
+            unread=sum(inbox.unread for inbox in self.inboxes.values()),
+            inboxes=len(self.inboxes),
+            deletions=sum(map(len, self.deletions.values())),
+            sendings=len(self.sendings),
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Return everything as it is now, whatever changes later."""
+        return Snapshot(
+            list(self.inboxes.values()),
+            [record for records in self.records.values() for record in records.values()],
+            [deletion for deletions in self.deletions.values() for deletion in deletions],
+            list(self.sendings.values()),
+        )
+
+    def content(self, size: int) -> Iterator[Changes]:
+        """Yield everything in pieces of about `size` notifications, deletions and inboxes; change nothing meanwhile."""
+        piece = Changes()
+        for inbox in list(self.inboxes.values()):
+            piece.inboxes.append(inbox)
+            piece.added += self.records.get(inbox.user_id, {}).values()
+            piece.deletions += self.deletions.get(inbox.user_id, ())
+            if len(piece.added) + len(piece.deletions) + len(piece.inboxes) >= size:
+                yield piece
+                piece = Changes()
+        sendings = list(self.sendings.values())
+        for start in range(0, len(sendings), size):
+            piece.sendings = sendings[start : start + size]
+            yield piece
+            piece = Changes()
+        yield piece
+
+    def _load(self, inbox: Inbox, needs: Needs, loaded: Loaded) -> None:
+        user = inbox.user_id
+        records = self.records.get(user, {})
+        if inbox.due <= needs.now:
+            loaded.records += (record for record in records.values() if record.expires_at <= needs.now)
+            rest = [record.expires_at for record in records.values() if record.expires_at > needs.now]
+            if rest:
+                loaded.due[user] = min(rest)
+        if user in needs.unread:
+            loaded.records += (record for record in records.values() if not record.read)
+        too_many = inbox.total + needs.users[user] - needs.room
+        if needs.room and needs.users[user] and too_many > 0:
+            loaded.records += islice(records.values(), too_many)
+            loaded.records += islice((record for record in records.values() if record.read), too_many)
+
+    def _remember(self, deletion: Deletion) -> None:
+        deletions = self.deletions.setdefault(deletion.user_id, [])
+        if not deletions or deletion.sequence > deletions[-1].sequence:
+            deletions.append(deletion)
+            if deletions[0].sequence <= deletion.sequence - HISTORY:
+                kept = bisect_right(deletions, deletion.sequence - HISTORY, key=lambda one: one.sequence)
+                self.deletions[deletion.user_id] = deletions[kept:]
+
+    def _clear(self, user: str) -> None:
+        for id_ in self.records.pop(user, ()):
+            del self._users[id_]
+        self.deletions.pop(user, None)

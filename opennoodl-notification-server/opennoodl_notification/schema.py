@@ -1,0 +1,65 @@
+"""The schema of the database: its tables, and the version that says which ones they are."""
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table
+
+VERSION = 1
+"""Of the schema. Whoever changes a table raises it, and writes what leads from the former one to it."""
+
+# Texts are compared byte by byte, whatever language the database was set up for: that is fast, and sorts times.
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+metadata = MetaData()
+
+versions = Table("opennoodl_schema", metadata, Column("version", Integer, primary_key=True))
+
+inboxes = Table(
+    "inboxes",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("unread", Integer, nullable=False),
+    Column("newest", Text, nullable=False),
+    Column("due", Text, nullable=False),
+    Column("cleared", BigInteger, nullable=False),
+    Index("inboxes_due", "due"),
+)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("from_user_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("read", Boolean, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("expires_at", Text, nullable=False),
+    Column("read_at", Text),
+    Column("born", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Index("notifications_created", "user_id", "created_at"),
+    Index("notifications_sequence", "user_id", "sequence"),
+)
+
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("born", BigInteger, nullable=False),
+)
+
+sendings = Table(
+    "sendings",
+    metadata,
+    Column("sender", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("ids", Text, nullable=False),
+    Column("expires_at", Text, nullable=False),
+    Index("sendings_expires", "expires_at"),
+)

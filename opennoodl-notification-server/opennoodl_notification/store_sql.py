@@ -1,0 +1,346 @@
+"""The store in a database, through SQLAlchemy: SQLite or PostgreSQL.
+
+Nothing is kept in memory. A batch reads the states of its inboxes, the few notifications it is about, and ends with a
+handful of statements, so what a message costs does not depend on how much is stored.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, Raw, structs
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from .edge.application import StartError
+from .inbox import HISTORY, Inbox
+from .notification import Deletion, Record, Sending
+from .schema import VERSION, deletions, inboxes, metadata, notifications, sendings, versions
+from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction
+
+DRIVERS = {
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+}
+"""The driver for every kind of URL that is accepted."""
+TIMEOUT = 10
+"""Seconds after which a database that does not answer has failed."""
+
+Row = dict[str, Any]
+
+
+@asynccontextmanager
+async def _failing() -> AsyncIterator[None]:
+    """Turn whatever the database and the way to it may raise into `StoreError`."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        # Not the text of SQLAlchemy's errors: it has the statement and its values in it.
+        raise StoreError(_reason(error)) from error
+
+
+class SqlTransaction(Transaction):
+    """A batch in a transaction of the database."""
+
+    def __init__(self, connection: AsyncConnection, loaded: Loaded) -> None:
+        self._connection = connection
+        self.loaded = loaded
+
+    async def commit(self, changes: Changes) -> None:
+        """Make changes, and bring them to disk."""
+        async with _failing():
+            await _apply(self._connection, changes)
+            await self._connection.commit()
+
+
+class SqlStore(Store):
+    """Inboxes in a database.
+
+    Args:
+        url: of the database.
+
+    Raises:
+        StartError: there is no such kind of database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = _url(url)
+        self._name = self._url.render_as_string(hide_password=True)
+        self._engine = _engine(self._url)
+
+    async def open(self) -> None:
+        """Connect, and make the tables if there are none."""
+        try:
+            async with _failing(), self._engine.begin() as connection:
+                await connection.run_sync(metadata.create_all)
+                version = (await connection.execute(sa.select(versions.c.version))).scalar()
+                if version is None:
+                    await connection.execute(sa.insert(versions), [{"version": VERSION}])
+        except StoreError as error:
+            await self._engine.dispose()
+            raise StartError(f"the database {self._name} cannot be used: {error}") from None
+        if version not in (None, VERSION):
+            await self._engine.dispose()
+            raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}")
+
+    @asynccontextmanager
+    async def transaction(self, needs: Needs) -> AsyncIterator[Transaction]:
+        """Begin a batch."""
+        async with _failing():
+            connection = await self._engine.connect()
+        try:
+            async with _failing():
+                loaded = await _load(connection, needs)
+            yield SqlTransaction(connection, loaded)
+        finally:
+            await connection.close()
+
+    async def page(self, user: str, query: Query, now: str) -> list[Record]:
+        """Return notifications of an inbox."""
+        table = notifications.c
+        select = sa.select(notifications).where(table.user_id == user, table.expires_at > now)
+        if query.before is not None:
+            select = select.where(table.created_at < query.before)
+        if query.unread:
+            select = select.where(~table.read)
+        if query.types:
+            select = select.where(table.type.in_(query.types))
+        return [_record(row) for row in await self._rows(select.order_by(table.created_at.desc()).limit(query.limit))]
+
+    async def changed(self, user: str, since: int) -> list[Record | Deletion]:
+        """Return what changed in an inbox."""
+        select = sa.select(notifications).where(notifications.c.user_id == user, notifications.c.sequence > since)
+        changed: list[Record | Deletion] = [_record(row) for row in await self._rows(select)]
+        select = sa.select(deletions).where(deletions.c.user_id == user, deletions.c.sequence > since)
+        changed += [Deletion(**row) for row in await self._rows(select)]
+        return sorted(changed, key=lambda one: one.sequence)
+
+    async def due(self, now: str, limit: int) -> list[str]:
+        """Return users in whose inboxes something is to be done."""
+        rows = await self._rows(sa.select(inboxes.c.user_id).where(inboxes.c.due <= now).limit(limit))
+        return [row["user_id"] for row in rows]
+
+    async def clean(self, now: str) -> None:
+        """Forget sendings that have expired."""
+        async with _failing(), self._engine.begin() as connection:
+            await connection.execute(sa.delete(sendings).where(sendings.c.expires_at <= now))
+
+    async def recover(self) -> None:
+        """Return if the database answers."""
+        await self._rows(sa.select(versions))
+
+    async def counts(self) -> Counts:
+        """Count everything."""
+        unread = sa.select(sa.func.coalesce(sa.func.sum(inboxes.c.unread), 0)).scalar_subquery()
+        tables = (notifications, unread, inboxes, deletions, sendings)
+        columns = [
+            sa.select(sa.func.count()).select_from(table).scalar_subquery() if isinstance(table, sa.Table) else table
+            for table in tables
+        ]
+        names = Counts._fields
+        (row,) = await self._rows(sa.select(*(column.label(name) for column, name in zip(columns, names, strict=True))))
+        return Counts(**row)
+
+    async def content(self, size: int) -> AsyncIterator[Changes]:
+        """Yield everything, by user."""
+        last = ""
+        while users := [row["user_id"] for row in await self._rows(_users_after(last, size))]:
+            last = users[-1]
+            for some in _portions(await self._sizes(users), size):
+                piece = Changes()
+                piece.inboxes = [Inbox(**row) for row in await self._of(inboxes, some)]
+                records = [_record(row) for row in await self._of(notifications, some)]
+                piece.added = sorted(records, key=lambda record: record.created_at)
+                rows = await self._of(deletions, some)
+                piece.deletions = sorted((Deletion(**row) for row in rows), key=lambda deletion: deletion.sequence)
+                yield piece
+        last_key = ("", "")
+        keys = sa.tuple_(sendings.c.sender, sendings.c.key)
+        while rows := await self._rows(
+            sa.select(sendings).where(keys > last_key).order_by(sendings.c.sender, sendings.c.key).limit(size)
+        ):
+            last_key = (rows[-1]["sender"], rows[-1]["key"])
+            yield Changes(sendings=[_sending(row) for row in rows])
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._engine.dispose()
+
+    async def _rows(self, select: sa.Select[Any]) -> list[Row]:
+        async with _failing(), self._engine.connect() as connection:
+            return await _rows(connection, select)
+
+    async def _of(self, table: sa.Table, users: list[str]) -> list[Row]:
+        return await self._rows(sa.select(table).where(table.c.user_id.in_(users)))
+
+    async def _sizes(self, users: list[str]) -> list[tuple[str, int]]:
+        select = sa.select(inboxes.c.user_id, inboxes.c.total).where(inboxes.c.user_id.in_(users))
+        sizes = {row["user_id"]: row["total"] for row in await self._rows(select)}
+        return [(user, sizes[user]) for user in users]
+
+
+def _url(text: str) -> sa.URL:
+    try:
+        url = sa.make_url(text)
+    except (ArgumentError, ValueError):
+        raise StartError("DATABASE_URL cannot be read; accepted is postgresql://user:password@host/name") from None
+    driver = DRIVERS.get(url.drivername)
+    if driver is None:
+        raise StartError(f"DATABASE_URL names {url.drivername!r}; accepted are: {', '.join(DRIVERS)}")
+    url = url.set(drivername=driver)
+    if driver == "postgresql+asyncpg" and "sslmode" in url.query:  # libpq's name; hosts write their URLs for it
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
+    return url
+
+
+def _engine(url: sa.URL) -> AsyncEngine:
+    try:
+        if url.get_backend_name() == "postgresql":
+            arguments = {"timeout": TIMEOUT, "command_timeout": TIMEOUT}
+            return create_async_engine(url, pool_size=2, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
+        # One connection: it is the one writer, and one that waits for another's lock would hold up everybody.
+        engine = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": TIMEOUT})
+    except NoSuchModuleError as error:
+        raise StartError(f"DATABASE_URL cannot be used: {error}") from None
+    sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    sa.event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where SQLAlchemy says, not where the driver thinks
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
+    cursor.close()
+
+
+async def _rows(connection: AsyncConnection, select: sa.Select[Any]) -> list[Row]:
+    return [dict(row) for row in (await connection.execute(select)).mappings()]
+
+
+async def _load(connection: AsyncConnection, needs: Needs) -> Loaded:
+    users, table, loaded = set(needs.users), notifications.c, Loaded()
+    if needs.revoked:
+        rows = await _rows(connection, sa.select(table.user_id).where(table.id.in_(needs.revoked)))
+        users.update(row["user_id"] for row in rows)
+    if users:
+        # In one order, so that two servers on one database do not wait for each other.
+        select = sa.select(inboxes).where(inboxes.c.user_id.in_(sorted(users))).order_by(inboxes.c.user_id)
+        rows = await _rows(connection, select.with_for_update())
+        loaded.inboxes = {row["user_id"]: Inbox(**row) for row in rows}
+    selects: list[sa.Select[Any]] = []
+    if ids := needs.ids | needs.revoked:
+        selects.append(sa.select(notifications).where(table.id.in_(ids)))
+    if needs.unread:
+        selects.append(sa.select(notifications).where(table.user_id.in_(needs.unread), ~table.read))
+    for inbox in loaded.inboxes.values():
+        selects += _full(inbox, needs)
+    due = [inbox.user_id for inbox in loaded.inboxes.values() if inbox.due <= needs.now]
+    if due:
+        selects.append(sa.select(notifications).where(table.user_id.in_(due), table.expires_at <= needs.now))
+        later = sa.select(table.user_id, sa.func.min(table.expires_at).label("due"))
+        later = later.where(table.user_id.in_(due), table.expires_at > needs.now).group_by(table.user_id)
+        loaded.due = {row["user_id"]: row["due"] for row in await _rows(connection, later)}
+    for select in selects:
+        loaded.records += [_record(row) for row in await _rows(connection, select)]
+    if needs.sendings:
+        key = sa.tuple_(sendings.c.sender, sendings.c.key)
+        for row in await _rows(connection, sa.select(sendings).where(key.in_(list(needs.sendings)))):
+            loaded.sendings[row["sender"], row["key"]] = _sending(row)
+    return loaded
+
+
+def _full(inbox: Inbox, needs: Needs) -> Iterable[sa.Select[Any]]:
+    """Yield what finds the notifications that may have to make room for those that come."""
+    coming, table = needs.users[inbox.user_id], notifications.c
+    too_many = inbox.total + coming - needs.room
+    if needs.room and coming and too_many > 0:
+        oldest = sa.select(notifications).where(table.user_id == inbox.user_id).order_by(table.created_at)
+        yield oldest.limit(too_many)
+        yield oldest.where(table.read).limit(too_many)
+
+
+async def _apply(connection: AsyncConnection, changes: Changes) -> None:
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    table = notifications.c
+
+    def put(target: sa.Table) -> Any:
+        statement = insert(target)
+        keys = [column.name for column in target.primary_key]
+        others = {column.name: statement.excluded[column.name] for column in target.c if column.name not in keys}
+        return statement.on_conflict_do_update(index_elements=keys, set_=others)
+
+    if gone := [*changes.cleared, *changes.forgotten]:
+        await connection.execute(sa.delete(notifications).where(table.user_id.in_(gone)))
+        await connection.execute(sa.delete(deletions).where(deletions.c.user_id.in_(gone)))
+    if changes.removed:
+        await connection.execute(sa.delete(notifications).where(table.id.in_(changes.removed)))
+    if changes.updated:
+        update = sa.update(notifications).where(table.id == sa.bindparam("which"))
+        values = update.values({name: sa.bindparam(name) for name in ("read", "read_at", "sequence")})
+        rows = [_row(record) for record in changes.updated]
+        names = ("read", "read_at", "sequence")
+        await connection.execute(values, [{"which": row["id"], **{name: row[name] for name in names}} for row in rows])
+    if changes.added:
+        await connection.execute(sa.insert(notifications), [_row(record) for record in changes.added])
+    if changes.deletions:
+        await connection.execute(put(deletions), [structs.asdict(deletion) for deletion in changes.deletions])
+        old = sa.delete(deletions).where(
+            deletions.c.user_id == sa.bindparam("which"), deletions.c.sequence <= sa.bindparam("last")
+        )
+        last = {deletion.user_id: deletion.sequence - HISTORY for deletion in changes.deletions}
+        await connection.execute(old, [{"which": user, "last": sequence} for user, sequence in last.items()])
+    if changes.sendings:
+        rows = [structs.asdict(sending) for sending in changes.sendings]
+        rows = [{**row, "ids": msgspec.json.encode(row["ids"]).decode()} for row in rows]
+        await connection.execute(put(sendings), rows)
+    if changes.inboxes:
+        await connection.execute(put(inboxes), [structs.asdict(inbox) for inbox in changes.inboxes])
+    if changes.forgotten:
+        await connection.execute(sa.delete(inboxes).where(inboxes.c.user_id.in_(changes.forgotten)))
+
+
+def _row(record: Record) -> Row:
+    read_at = None if record.read_at is UNSET else record.read_at
+    return {**structs.asdict(record), "data": bytes(record.data).decode(), "read_at": read_at}
+
+
+def _record(row: Row) -> Record:
+    read_at = UNSET if row["read_at"] is None else row["read_at"]
+    return Record(**{**row, "data": Raw(row["data"].encode()), "read_at": read_at})
+
+
+def _sending(row: Row) -> Sending:
+    return Sending(**{**row, "ids": msgspec.json.decode(row["ids"], type=tuple[str, ...])})
+
+
+def _users_after(last: str, size: int) -> sa.Select[Any]:
+    return sa.select(inboxes.c.user_id).where(inboxes.c.user_id > last).order_by(inboxes.c.user_id).limit(size)
+
+
+def _portions(sizes: list[tuple[str, int]], size: int) -> Iterable[list[str]]:
+    """Yield users whose notifications are about `size` together."""
+    portion: list[str] = []
+    total = 0
+    for user, notifications_ in sizes:
+        portion.append(user)
+        total += notifications_ + 1
+        if total >= size:
+            yield portion
+            portion, total = [], 0
+    if portion:
+        yield portion
+
+
+def _reason(error: BaseException) -> str:
+    """Return why the database failed, without what was to be stored."""
+    cause = getattr(error, "orig", None) or error
+    text = str(cause) if isinstance(cause, OSError) else str(cause).partition("\n")[0]
+    return f"{type(cause).__name__}: {text}" if text else type(cause).__name__

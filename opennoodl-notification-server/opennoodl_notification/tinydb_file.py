@@ -1,0 +1,183 @@
+"""The file: a TinyDB database in JSON, replaced as a whole or not at all.
+
+TinyDB's own storage overwrites its file in place: a process that ends between the write and the truncate
+leaves a file that nobody can read. The storage here, TinyDB's documented extension point, writes a second
+file, makes the disk keep it, and puts it in the first one's place.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import time
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+from tinydb import TinyDB
+from tinydb.storages import Storage
+
+from .inbox import Inbox
+from .memory import Memory, Snapshot
+from .notification import Deletion, Record, Sending, milliseconds, timestamp
+
+CHUNK = 1 << 18
+"""Bytes that are handed to the system at once."""
+
+Tables = Mapping[str, Mapping[str, Mapping[str, Any] | Struct]]
+S = TypeVar("S", bound=Struct)
+_encode = msgspec.json.Encoder().encode
+
+
+class Head(Struct):
+    """What the file says of itself.
+
+    Attributes:
+        generation: the number of the first journal whose changes are not in the file.
+    """
+
+    generation: int
+
+
+class AtomicStorage(Storage):
+    """TinyDB's storage: on disk when `write` returns, with the former file as a backup beside it.
+
+    Args:
+        path: of the file; its directory must be there.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._temporary = self._path.with_name(self._path.name + ".new")
+        self._backup = self._path.with_name(self._path.name + ".bak")
+
+    def read(self) -> dict[str, dict[str, dict[str, msgspec.Raw]]] | None:
+        """Return the tables, or None if there is no file yet or an empty one."""
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return None
+        return msgspec.json.decode(content, type=dict[str, dict[str, dict[str, msgspec.Raw]]]) if content else None
+
+    def write(self, data: Tables) -> None:
+        """Replace the file, and keep the former one as a backup. OSError: it could not be; all is as before."""
+        there = self._path.exists()
+        mode = stat.S_IMODE(self._path.stat().st_mode) if there else 0o600
+        with self._temporary.open("wb", CHUNK) as file:
+            os.fchmod(file.fileno(), mode)
+            # Piece by piece: to encode all of it at once would hold up the other threads.
+            for table, documents in data.items():
+                file.write(b"{" if table == next(iter(data)) else b",")
+                file.write(_encode(table) + b":{")
+                comma = b"\n"
+                for key, document in documents.items():
+                    file.write(b"%s%s:%s" % (comma, _encode(key), _encode(document)))
+                    comma = b",\n"
+                file.write(b"}")
+            file.write(b"}\n" if data else b"{}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._backup.unlink(missing_ok=True)
+        with suppress(OSError):  # some file systems have no links; then there is no backup
+            self._backup.hardlink_to(self._path)
+        self._temporary.replace(self._path)
+        try:
+            keep_names(self._path.parent)
+        except OSError:
+            if self._backup.exists():
+                self._backup.replace(self._path)
+            elif not there:
+                self._path.unlink()
+            raise
+
+
+class File:
+    """All inboxes in a file.
+
+    Args:
+        path: of the file; its directory must be there.
+
+    Attributes:
+        backup: where the former file is.
+        size: bytes of the file as last read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.backup = path.with_name(path.name + ".bak")
+        self.size = 0
+        self._path = path
+
+    def read(self, memory: Memory) -> int:
+        """Fill an empty `memory`; return the file's generation, 0 if there is no file.
+
+        Raises:
+            ValueError: the file is damaged.
+            OSError: it cannot be read.
+        """
+        if not self._path.exists():
+            return 0
+        self.size = self._path.stat().st_size
+        database = TinyDB(str(self._path), storage=AtomicStorage)
+        for record in sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at):
+            memory.put(record)
+        for deletion in _rows(database, "deletions", Deletion):
+            memory.deletions.setdefault(deletion.user_id, []).append(deletion)
+        for sending in _rows(database, "sendings", Sending):
+            memory.sendings[sending.sender, sending.key] = sending
+        inboxes = {inbox.user_id: inbox for inbox in _rows(database, "inboxes", Inbox)}
+        for user in inboxes.keys() | memory.records.keys():
+            memory.inboxes[user] = _fitting(inboxes.get(user), user, list(memory.records.get(user, {}).values()))
+        return max((head.generation for head in _rows(database, "file", Head)), default=0)
+
+    def write(self, snapshot: Snapshot, generation: int) -> None:
+        """Replace the file.
+
+        Raises:
+            OSError: it could not be; all is as before.
+        """
+        storage = AtomicStorage(str(self._path))
+        storage.write(
+            {
+                "file": _table([Head(generation)]),
+                "notifications": _table(snapshot.records),
+                "inboxes": _table(snapshot.inboxes),
+                "deletions": _table(snapshot.deletions),
+                "sendings": _table(snapshot.sendings),
+            }
+        )
+        self.size = self._path.stat().st_size
+
+
+def keep_names(directory: Path) -> None:
+    """Bring a directory to disk: a new name in it lasts only with it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _table(rows: Iterable[Struct]) -> Mapping[str, Struct]:
+    return {str(number): row for number, row in enumerate(rows, 1)}
+
+
+def _rows(database: TinyDB, table: str, kind: type[S]) -> list[S]:
+    rows = [msgspec.json.decode(msgspec.json.encode(dict(row)), type=kind) for row in database.table(table).all()]
+    for row in rows:
+        for name in ("created_at", "expires_at", "read_at"):
+            moment = getattr(row, name, None)
+            if isinstance(moment, str) and timestamp(milliseconds(moment)) != moment:
+                raise ValueError(f"{moment!r} is not a time as this server writes it")
+    return rows
+
+
+def _fitting(inbox: Inbox | None, user: str, records: list[Record]) -> Inbox:
+    """Return the state of an inbox that fits what is in it: somebody may have edited the file."""
+    inbox = inbox or Inbox(user_id=user, sequence=int(time() * 1000), due=timestamp(0))
+    inbox.total = len(records)
+    inbox.unread = sum(not record.read for record in records)
+    if records:
+        inbox.newest = max(inbox.newest, records[-1].created_at)
+        inbox.due = min(record.expires_at for record in records)
+    return inbox

@@ -1,0 +1,136 @@
+"""A server without sockets: devices that are told what a real one would write to them, one batch at a time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+from opennoodl_notification import server
+from opennoodl_notification.edge.connection import Connection
+from opennoodl_notification.messages import decode
+from opennoodl_notification.server import Notifying
+from opennoodl_notification.settings import Settings
+
+from .harness import Json
+
+
+class Device:
+    """One device: what it has been told, and the inbox that this makes.
+
+    Attributes:
+        notifications: by id, as the device knows them.
+        unread: how many of them are, by the server's count.
+        sequence: the last number that it knows.
+        told: every message since it was last looked at.
+    """
+
+    def __init__(self) -> None:
+        self.client: str | None = None
+        self.alive = True
+        self.closed: int | None = None
+        self.notifications: dict[str, Json] = {}
+        self.unread = 0
+        self.sequence = 0
+        self.told: list[Json] = []
+
+    # What the server does with a connection
+
+    def write(self, frame: bytes) -> None:
+        """Take a frame."""
+        start = {126: 4, 127: 10}.get(frame[1], 2)
+        message = json.loads(frame[start:])
+        self.told.append(message)
+        if self.alive:
+            self.apply(message)
+
+    def end(self, code: int, _reason: str) -> None:
+        """Be closed."""
+        self.closed = code
+
+    # What a client does with its messages
+
+    def apply(self, message: Json) -> None:
+        """Change the inbox as a message says."""
+        kind = message["type"]
+        if kind == "notifications":
+            self.notifications = {one["id"]: one for one in message["notifications"]}
+        elif kind in ("notification", "notification-updated"):
+            self.notifications[message["notification"]["id"]] = message["notification"]
+        elif kind == "notification-deleted":
+            self.notifications.pop(message["notificationId"], None)
+        elif kind == "notifications-cleared":
+            self.notifications.clear()
+        elif kind == "notifications-read":
+            for one in self.notifications.values():
+                if not one["read"]:
+                    one |= {"read": True, "readAt": message["readAt"]}
+        else:
+            return
+        # An inbox that has been forgotten has no number, and one that is made anew has a greater one.
+        assert message["sequence"] >= self.sequence or not message["sequence"] or kind == "notifications"
+        self.unread, self.sequence = message["unreadCount"], message["sequence"]
+
+    def take(self) -> list[Json]:
+        """Return what came since the last time."""
+        told, self.told = self.told, []
+        return told
+
+    def inbox(self) -> list[Json]:
+        """Return the inbox as the device knows it, the newest first."""
+        return sorted(self.notifications.values(), key=lambda one: str(one["createdAt"]), reverse=True)
+
+
+class Desk:
+    """A server that handles what it was asked when it is told to.
+
+    Args:
+        at: where it stores.
+        settings: other than the defaults.
+
+    Attributes:
+        now: the time, in milliseconds, for as long as the clock is in its place.
+    """
+
+    def __init__(self, at: str, **settings: Any) -> None:
+        name = "database_url" if "://" in at else "db_file"
+        self._settings = Settings(**{name: at, **settings})
+        self.app = Notifying(self._settings)
+        self.now = 1_700_000_000_000
+
+    def clock(self, patch: pytest.MonkeyPatch) -> None:
+        """Put this desk's time in place of the server's."""
+        patch.setattr(server, "time", lambda: self.now / 1000)
+
+    async def open(self) -> None:
+        """Start as the server does, but let nothing happen by itself."""
+        await self.app.store.open()
+        self.app.stored = (await self.app.store.counts()).notifications
+
+    async def restart(self) -> None:
+        """Stop, and start again with what is stored; devices are gone."""
+        await self.app.store.close()
+        self.app = Notifying(self._settings)
+        await self.open()
+
+    def ask(self, device: Device, type_: str, **fields: Any) -> None:
+        """Let a device send a message."""
+        message = json.dumps({"type": type_, **fields}).encode()
+        self.app.dispatch(cast("Connection", device), decode(message), message)
+
+    async def work(self) -> None:
+        """Handle everything that was asked."""
+        while self.app.queued:
+            await self.app.step()
+
+    async def join(self, user: str, since: int | None = None, device: Device | None = None) -> Device:
+        """Return a device of `user` that has been answered."""
+        device = device or Device()
+        self.ask(device, "authenticate", userId=user, **({} if since is None else {"since": since}))
+        await self.work()
+        return device
+
+    def leave(self, device: Device) -> None:
+        """Let a device lose its connection."""
+        device.alive = False
+        self.app.close(cast("Connection", device))

@@ -1,0 +1,185 @@
+"""Every device agrees: what it was first shown and all it was told since is what a fresh look shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from opennoodl_notification.inbox import HISTORY
+
+from .desk import Desk, Device
+from .harness import Json
+from .places import place
+
+USERS = ("ann", "bob")
+ROOM = 5
+"""The most notifications in one inbox."""
+DAY = 86_400_000
+"""Milliseconds."""
+users = st.sampled_from(USERS)
+positions = st.integers(0, 30)
+
+
+class Agreement(RuleBasedStateMachine):
+    """Two users with two devices each do what users do, in any order; some of it is handled together."""
+
+    kind = "json"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.patch = pytest.MonkeyPatch()
+        self.directory = TemporaryDirectory()
+        self.desk = Desk(place(self.kind, Path(self.directory.name)), max_per_user=ROOM, ttl_days=1, sends_per_hour=0)
+        self.desk.clock(self.patch)
+        self.run(self.desk.open())
+        self.devices = {user: [self.run(self.desk.join(user)) for _ in range(2)] for user in USERS}
+        self.away: list[tuple[str, Device]] = []
+        self.known: list[str] = ["nothing"]
+
+    def run(self, what: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for something."""
+        return self.runner.run(what)
+
+    def teardown(self) -> None:
+        """End everything."""
+        self.run(self.desk.app.store.close())
+        self.runner.close()
+        self.patch.undo()
+        self.directory.cleanup()
+
+    def pick(self, position: int) -> str:
+        """Return the id of some notification there is or was."""
+        return self.known[-1 - position % len(self.known)]
+
+    def device(self, user: str, position: int) -> Device:
+        """Return a device that is there."""
+        devices = self.devices[user]
+        if not devices:
+            devices.append(self.run(self.desk.join(user)))
+        return devices[position % len(devices)]
+
+    @rule(sender=users, receivers=st.lists(users, min_size=1, max_size=2), key=st.none() | st.sampled_from("xyz"))
+    def send(self, sender: str, receivers: list[str], key: str | None) -> None:
+        """Send to one user or to both."""
+        fields: Json = {
+            "targetUserIds": receivers,
+            "notificationType": "invite",
+            "data": {"for": sorted(set(receivers))},
+        }
+        self.desk.ask(self.device(sender, 0), "send-notification", **fields, **({"idempotencyKey": key} if key else {}))
+
+    @rule(
+        user=users,
+        positions=st.lists(positions, min_size=1, max_size=3),
+        change=st.sampled_from(["mark-read", "mark-unread", "delete-notification", "revoke-notification"]),
+        which=positions,
+    )
+    def change(self, user: str, positions: list[int], change: str, which: int) -> None:
+        """Change or revoke notifications, of whoever they are."""
+        ids = [self.pick(position) for position in positions]
+        self.desk.ask(self.device(user, which), change, notificationIds=ids)
+
+    @rule(user=users, change=st.sampled_from(["mark-all-read", "delete-all", "get-notifications"]), which=positions)
+    def change_all(self, user: str, change: str, which: int) -> None:
+        """Change everything, or look at it."""
+        self.desk.ask(self.device(user, which), change, **({"limit": 200} if change == "get-notifications" else {}))
+
+    @rule(milliseconds=st.sampled_from([0, 1, 1000, DAY // 2, DAY - 1, DAY, 2 * DAY, -1, -5000]))
+    def pass_time(self, milliseconds: int) -> None:
+        """Let the clock go on, or back."""
+        self.handle()
+        self.desk.now += milliseconds
+
+    @rule()
+    def clean(self) -> None:
+        """Search for what has expired."""
+        self.desk.app.clean()
+        self.run(self.desk.app.step())
+
+    @rule(user=users, which=positions)
+    def leave(self, user: str, which: int) -> None:
+        """Lose a connection."""
+        if self.devices[user]:
+            device = self.devices[user].pop(which % len(self.devices[user]))
+            self.desk.leave(device)
+            self.away.append((user, device))
+
+    @rule(which=positions)
+    def return_(self, which: int) -> None:
+        """Come back, and be told what was missed, or everything."""
+        if self.away:
+            user, device = self.away.pop(which % len(self.away))
+            device.alive, device.client = True, None
+            device.take()
+            since = device.sequence
+            self.run(self.desk.join(user, since, device))
+            answer = next(message for message in device.take() if message["type"] == "authenticated")
+            if answer["complete"]:
+                assert answer["sequence"] - HISTORY <= since <= answer["sequence"]
+            else:
+                assert since != answer["sequence"]
+            self.devices[user].append(device)
+
+    @rule()
+    def handle(self) -> None:
+        """Handle what was asked."""
+        self.run(self.desk.work())
+        for devices in self.devices.values():
+            for device in devices:
+                for message in device.take():
+                    if message["type"] == "notification" and message["notification"]["id"] not in self.known:
+                        self.known.append(message["notification"]["id"])
+
+    @rule()
+    def restart(self) -> None:
+        """Stop the server and start it again."""
+        self.handle()
+        for user in USERS:
+            while self.devices[user]:
+                self.leave(user, 0)
+        self.run(self.desk.restart())
+
+    @invariant()
+    def agree(self) -> None:
+        """All devices of a user know what a fresh one is shown, once everything was handled."""
+        if not hasattr(self, "desk") or self.desk.app.queued:
+            return
+        self.handle()
+        for user in USERS:
+            self.desk.app.clean()
+            self.run(self.desk.app.step())
+            fresh = self.run(self.desk.join(user))
+            self.desk.leave(fresh)
+            assert fresh.unread == sum(not one["read"] for one in fresh.inbox())
+            for device in self.devices[user]:
+                assert device.inbox() == fresh.inbox()
+                assert device.unread == fresh.unread
+                assert device.sequence <= fresh.sequence or not fresh.sequence  # the inbox is forgotten
+
+
+class AgreementInSqlite(Agreement):
+    """The same, with SQLite."""
+
+    kind = "sqlite"
+
+
+class AgreementInPostgresql(Agreement):
+    """The same, with PostgreSQL."""
+
+    kind = "postgresql"
+
+
+TestJson = Agreement.TestCase
+TestSqlite = AgreementInSqlite.TestCase
+TestPostgresql = AgreementInPostgresql.TestCase
+TestJson.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSqlite.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+TestPostgresql.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
