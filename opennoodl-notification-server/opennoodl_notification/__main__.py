@@ -1,8 +1,88 @@
-"""Runs the notification server: ``python -m opennoodl_notification``."""
+"""The command line: ``python -m opennoodl_notification [command]``."""
 
-from .edge.service import main
+import argparse
+import os
+import sys
+from typing import Any, get_args
+
+from .commands import CommandError, inbox, migrate, send, stats
+from .edge.application import StartError
+from .edge.service import main as serve
+from .edge.settings import SettingError, load
+from .notification import Type
 from .server import create
 from .settings import Settings
+from .store import Query
+
+
+def arguments() -> argparse.Namespace:
+    """Return what was asked for; `serve` if nothing was."""
+    parser = argparse.ArgumentParser(
+        prog="python -m opennoodl_notification",
+        description="OpenNoodl's notification server. Settings come from the environment.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("serve", help="run the server (the default)")
+    send_ = commands.add_parser("send", help="send a notification through a running server")
+    send_.add_argument("--to", action="append", required=True, metavar="USER", help="may be given more than once")
+    send_.add_argument("--type", choices=get_args(Type), default="system")
+    send_.add_argument("--data", default="{}", metavar="JSON", help="what the notification says; - for standard input")
+    send_.add_argument("--from", dest="sender", default="service", metavar="USER")
+    send_.add_argument("--key", help="sent again under the same key within a day, it is not sent twice")
+    send_.add_argument("--url", help="of the server; ws://localhost:PORT if not given")
+    inbox_ = commands.add_parser("inbox", help="show a user's notifications")
+    inbox_.add_argument("user")
+    inbox_.add_argument("--limit", type=int, default=50, help="how many at most (50)")
+    inbox_.add_argument("--unread", action="store_true", help="only unread ones")
+    commands.add_parser("stats", help="show how much is stored")
+    migrate_ = commands.add_parser("migrate", help="bring everything from one store to another, with no server running")
+    migrate_.add_argument("--from", dest="source", required=True, metavar="FILE|URL")
+    migrate_.add_argument("--to", dest="target", required=True, metavar="FILE|URL")
+    return parser.parse_args()
+
+
+def act(asked: argparse.Namespace, settings: Settings) -> None:
+    """Carry out one command.
+
+    Raises:
+        CommandError: it could not be.
+        StartError: a store cannot be opened.
+    """
+    place = settings.database_url or settings.db_file
+    match asked.command:
+        case "send":
+            for id_ in send(asked.url or f"ws://localhost:{settings.port}", asked.sender, **_fields(asked)):
+                print(id_)
+        case "inbox":
+            for line in inbox(place, asked.user, Query(asked.limit, unread=asked.unread)):
+                print(line)
+        case "stats":
+            for name, number in stats(place)._asdict().items():
+                print(f"{number:10} {name}")
+        case "migrate":
+            moved = migrate(asked.source, asked.target)
+            print(f"all is there: {moved.notifications} notifications in {moved.inboxes} inboxes")
+
+
+def _fields(asked: argparse.Namespace) -> dict[str, Any]:
+    data = sys.stdin.read() if asked.data == "-" else asked.data
+    fields = {"targetUserIds": asked.to, "notificationType": asked.type, "data": data}
+    return {**fields, "idempotencyKey": asked.key} if asked.key else fields
+
+
+def main() -> None:
+    """Run the server or one command; what keeps it from that is one line on standard error and exit code 1."""
+    asked = arguments()
+    if asked.command in (None, "serve"):
+        serve(Settings, create)
+        return
+    try:
+        act(asked, load(Settings, os.environ))
+    except (SettingError, StartError, CommandError) as error:
+        sys.exit(f"opennoodl_notification: {error}")
+    except KeyboardInterrupt:
+        sys.exit("opennoodl_notification: broken off")
+
 
 if __name__ == "__main__":
-    main(Settings, create)
+    main()

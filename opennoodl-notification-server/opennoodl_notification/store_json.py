@@ -46,16 +46,18 @@ class JsonStore(Store):
 
     Args:
         path: of the file; its directory is made if need be.
+        create: whether there may be no file yet.
         read_only: whether to look without a lock, at a file that a server may be using, and change nothing.
 
     Attributes:
         memory: what is stored.
     """
 
-    def __init__(self, path: str, *, read_only: bool = False) -> None:
+    def __init__(self, path: str, *, create: bool = True, read_only: bool = False) -> None:
         self.memory = Memory()
         self._name = path
         self._path = Path(path).resolve()  # what a link points to is what is locked and replaced
+        self._create = create
         self._read_only = read_only
         self._file = File(self._path)
         self._generation = 0  # the number of the present journal
@@ -66,6 +68,8 @@ class JsonStore(Store):
 
     async def open(self) -> None:
         """Lock and read the file and the journals, and begin a new journal."""
+        if not self._create and not self._path.exists() and not self._journals():
+            raise StartError(f"{self._name} is not there")
         try:
             if not self._read_only:
                 self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -64,21 +64,24 @@ class SqlStore(Store):
 
     Args:
         url: of the database.
+        create: whether the tables are made if they are not there.
 
     Raises:
         StartError: there is no such kind of database.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = _url(url)
-        self._name = self._url.render_as_string(hide_password=True)
-        self._engine = _engine(self._url)
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        parsed = _url(url)
+        self._name = parsed.render_as_string(hide_password=True)
+        self._engine = _engine(parsed)
+        self._create = create
 
     async def open(self) -> None:
         """Connect, and make the tables if there are none."""
         try:
             async with _failing(), self._engine.begin() as connection:
-                await connection.run_sync(metadata.create_all)
+                if self._create:
+                    await connection.run_sync(metadata.create_all)
                 version = (await connection.execute(sa.select(versions.c.version))).scalar()
                 if version is None:
                     await connection.execute(sa.insert(versions), [{"version": VERSION}])

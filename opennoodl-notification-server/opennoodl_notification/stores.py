@@ -7,20 +7,21 @@ from .store_json import JsonStore
 MISSING = "a database needs the extra `sql`: pip install 'opennoodl-notification-server[sql]'"
 
 
-def choose(place: str, *, read_only: bool = False) -> Store:
+def choose(place: str, *, create: bool = True, read_only: bool = False) -> Store:
     """Return the store at `place`, not opened yet.
 
     Args:
         place: the URL of a database, or the path of a file.
+        create: whether it is made if it is not there.
         read_only: whether it is only looked into, maybe while a server uses it.
 
     Raises:
         StartError: the URL is wrong, or what it needs is not installed.
     """
     if "://" not in place:
-        return JsonStore(place, read_only=read_only)
+        return JsonStore(place, create=create, read_only=read_only)
     try:
         from .store_sql import SqlStore
     except ImportError as error:
         raise StartError(f"{MISSING} ({error.name} is missing)") from None
-    return SqlStore(place)
+    return SqlStore(place, create=create)

@@ -1,0 +1,137 @@
+"""What an operator does beside serving: send, look, move."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from time import time
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from tqdm import tqdm
+from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from .migrate import Migration, MigrationError
+from .notification import Record, timestamp
+from .store import Counts, Query, Store, StoreError
+from .stores import choose
+
+TIMEOUT = 10.0
+"""Seconds after which a server that does not answer is given up."""
+
+
+class CommandError(Exception):
+    """A command that could not be carried out; the text is one line that says why."""
+
+
+def send(url: str, sender: str, data: str, **fields: Any) -> list[str]:
+    """Send a notification through a running server; return the ids it got.
+
+    Args:
+        url: of the server, ``ws://`` or ``wss://``.
+        sender: who sends.
+        data: what the notification says, in JSON.
+        fields: the other ones of `send-notification`.
+
+    Raises:
+        CommandError: it was not sent.
+    """
+    try:
+        content = Raw(msgspec.json.encode(msgspec.json.decode(data, type=Raw)))
+    except msgspec.DecodeError as error:
+        raise CommandError(f"the data is not JSON: {error}") from None
+    try:
+        with connect(url, open_timeout=TIMEOUT, proxy=None) as server:
+            _ask(server, {"type": "authenticate", "userId": sender}, "authenticated")
+            sent = _ask(server, {"type": "send-notification", "data": content, **fields}, "notification-sent")
+    except TimeoutError:
+        raise CommandError(f"{url} does not answer") from None
+    except (InvalidURI, InvalidHandshake) as error:
+        raise CommandError(f"{url} is no notification server: {error}") from None
+    except (OSError, WebSocketException) as error:
+        raise CommandError(f"{url} cannot be reached: {error}") from None
+    return [str(id_) for id_ in sent["notificationIds"]]
+
+
+def _ask(server: ClientConnection, message: dict[str, Any], answer: str) -> dict[str, Any]:
+    server.send(msgspec.json.encode(message), text=True)
+    while True:
+        came: dict[str, Any] = json.loads(server.recv(timeout=TIMEOUT))
+        if came["type"] == "error":
+            raise CommandError(f"the server refuses: {came['error']} ({came['code']})")
+        if came["type"] == answer:
+            return came
+
+
+def inbox(place: str, user: str, query: Query) -> Iterable[str]:
+    """Return a line for each notification of a user, the newest first; a server may be running.
+
+    Raises:
+        CommandError: the store failed.
+        StartError: it cannot be opened.
+    """
+
+    async def read() -> list[Record]:
+        async with _opened(place, read_only=True) as store:
+            return await store.page(user, query, timestamp(int(time() * 1000)))
+
+    return [_line(record) for record in asyncio.run(read())]
+
+
+def stats(place: str) -> Counts:
+    """Return how much is stored; a server may be running.
+
+    Raises:
+        CommandError: the store failed.
+        StartError: it cannot be opened.
+    """
+
+    async def count() -> Counts:
+        async with _opened(place, read_only=True) as store:
+            return await store.counts()
+
+    return asyncio.run(count())
+
+
+def migrate(source: str, target: str) -> Counts:
+    """Bring everything from one store to another, and show how far it is; return how much there is.
+
+    Raises:
+        CommandError: it could not be finished; the same again goes on from there.
+        StartError: one of the stores cannot be opened.
+    """
+
+    async def move() -> Counts:
+        async with _opened(source) as from_, _opened(target, create=True) as to:
+            counts = await from_.counts()
+            migration = Migration(from_, to)
+            with tqdm(total=counts.notifications, unit=" notifications") as bar:
+                moving = asyncio.create_task(migration.run())
+                while not moving.done():
+                    await asyncio.wait([moving], timeout=0.2)
+                    bar.update(migration.done - bar.n)
+                await moving
+            return counts
+
+    return asyncio.run(move())
+
+
+@asynccontextmanager
+async def _opened(place: str, *, create: bool = False, read_only: bool = False) -> AsyncIterator[Store]:
+    store = choose(place, create=create, read_only=read_only)
+    await store.open()
+    try:
+        yield store
+    except (StoreError, MigrationError) as error:
+        raise CommandError(str(error)) from None
+    finally:
+        await store.close()
+
+
+def _line(record: Record) -> str:
+    """Return a notification as one line; what people wrote in it is JSON, so none of it can move the cursor."""
+    mark = "read  " if record.read else "unread"
+    sender = json.dumps(record.from_user_id)
+    return f"{record.created_at}  {mark}  {record.type:9}  from {sender}  {json.dumps(json.loads(bytes(record.data)))}"

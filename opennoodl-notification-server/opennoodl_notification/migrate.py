@@ -1,0 +1,64 @@
+"""The migration: everything that one store holds, into another.
+
+It goes inbox by inbox, each as a whole or not at all, so one that was broken off is taken up again by the same command.
+"""
+
+from .store import Changes, Counts, Needs, Store
+
+PIECE = 500
+"""Notifications that are brought over at once, or more where a single inbox has more."""
+
+
+class MigrationError(Exception):
+    """A migration that cannot go on; the text is one line that says why."""
+
+
+class Migration:
+    """A migration, piece by piece.
+
+    Args:
+        source: what is brought over; nobody else may change it meanwhile.
+        target: where it is brought; empty, or holding a part of the same.
+
+    Attributes:
+        done: notifications that are in the target by now.
+    """
+
+    def __init__(self, source: Store, target: Store) -> None:
+        self._source = source
+        self._target = target
+        self.done = 0
+
+    async def run(self) -> None:
+        """Bring everything over, and see that it is all there.
+
+        Raises:
+            MigrationError: the target holds something else; it was left alone from there on.
+            StoreError: one of the stores failed; the same again goes on from there.
+        """
+        async for piece in self._source.content(PIECE):
+            await self._bring(piece)
+        source, target = await self._source.counts(), await self._target.counts()
+        if source != target:
+            raise MigrationError(f"the counts differ: {_text(source)} in the source, {_text(target)} in the target")
+
+    async def _bring(self, piece: Changes) -> None:
+        needs = Needs("", 0)
+        needs.users.update(inbox.user_id for inbox in piece.inboxes)
+        async with self._target.transaction(needs) as transaction:
+            there = transaction.loaded.inboxes
+            for inbox in piece.inboxes:
+                if inbox.user_id in there and there[inbox.user_id] != inbox:
+                    raise MigrationError(f"the target already has another inbox of {inbox.user_id!r}")
+            piece.inboxes = [inbox for inbox in piece.inboxes if inbox.user_id not in there]
+            new = [record for record in piece.added if record.user_id not in there]
+            self.done += len(piece.added) - len(new)
+            piece.added = new
+            piece.deletions = [deletion for deletion in piece.deletions if deletion.user_id not in there]
+            if piece:
+                await transaction.commit(piece)
+        self.done += len(new)
+
+
+def _text(counts: Counts) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts._asdict().items())
