@@ -1,0 +1,165 @@
+"""The command line does what its help says, and says in one line why when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from opennoodl_notification.commands import CommandError, inbox, send, stats
+from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.store import Query
+
+from .conftest import Device, Serve
+from .harness import TIMEOUT
+
+
+async def command(*arguments: str, text: str = "", **environment: str) -> tuple[int, str, str]:
+    """Run a command; return its exit code, and what it wrote to standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "opennoodl_notification", *arguments),
+        env={"PATH": "", **environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(TIMEOUT):
+        output, error = await process.communicate(text.encode())
+    assert process.returncode is not None
+    return process.returncode, output.decode(), error.decode()
+
+
+async def test_send(serve: Serve, device: Device) -> None:
+    """`send` reaches the devices of every user it names, and prints the ids in their order."""
+    service = await serve()
+    ann, bob = await device(service, "ann"), await device(service, "bob")
+    data = '{"what": "a new component"}'
+    code, output, error = await command(
+        *("send", "--to", "ann", "--to", "bob", "--type", "component", "--data", "-"),
+        *("--from", "forum", "--url", f"ws://127.0.0.1:{service.port}"),
+        text=data,
+    )
+    assert (code, error) == (0, "")
+    for one, id_ in zip((ann, bob), output.split(), strict=True):
+        shown = (await one.expect("notification"))["notification"]
+        assert (shown["id"], shown["fromUserId"], shown["type"]) == (id_, "forum", "component")
+        assert shown["data"] == {"what": "a new component"}
+
+
+async def test_send_to_the_port_of_the_settings(serve: Serve) -> None:
+    """Without a URL it is the server on this machine, on the port that is set."""
+    service = await serve()
+    code, output, _ = await command("send", "--to", "ann", PORT=str(service.port))
+    assert (code, len(output.split())) == (0, 1)
+
+
+async def test_send_once(serve: Serve) -> None:
+    """Sent again under the same key, it is the same notification."""
+    service = await serve()
+    again = ["send", "--to", "ann", "--key", "weekly", "--url", f"ws://127.0.0.1:{service.port}"]
+    assert await command(*again) == await command(*again)
+
+
+async def test_refused(serve: Serve) -> None:
+    """What the server refuses, it is quoted on."""
+    service = await serve(max_data_size=10)
+    with pytest.raises(CommandError, match="data-too-large"):
+        await asyncio.to_thread(
+            send,
+            f"ws://127.0.0.1:{service.port}",
+            "forum",
+            '{"what": "a long text"}',
+            targetUserIds=["ann"],
+            notificationType="system",
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--url", "ws://127.0.0.1:1"], "cannot be reached"),
+        (["--url", "http://127.0.0.1:1"], "no notification server"),
+        (["--data", "{what"], "not JSON"),
+    ],
+)
+async def test_not_sent(arguments: list[str], why: str) -> None:
+    """What could not be sent is one line on standard error, and exit code 1."""
+    code, output, error = await command("send", "--to", "ann", *arguments)
+    assert (code, output) == (1, "")
+    assert why in error
+    assert error.count("\n") == 1
+
+
+async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
+    """`inbox` shows a user's notifications, the newest first, while the server runs."""
+    service = await serve()
+    sender, ann = await device(service, "sender\n"), await device(service, "ann")
+    first = await sender.notify("ann", data={"text": "\x1b[2J"})
+    await sender.notify("ann", kind="mention")
+    await ann.send("mark-read", notificationId=first)
+    await ann.waiting()
+    new, old = await asyncio.to_thread(inbox, str(file), "ann", Query(50))
+    assert "unread" in new
+    assert "mention" in new
+    assert " read " in old
+    assert '"\\u001b[2J"' in old
+    assert new.isprintable()
+    assert old.isprintable()
+    assert await asyncio.to_thread(inbox, str(file), "ann", Query(50, unread=True)) == [new]
+
+
+async def test_stats(serve: Serve, device: Device, file: Path) -> None:
+    """`stats` counts what is stored, while the server runs."""
+    service = await serve()
+    sender = await device(service, "sender")
+    for user in ("ann", "bob", "ann"):
+        await sender.notify(user)
+    code, output, _ = await command("stats", DB_FILE=str(file))
+    assert code == 0
+    assert {name: int(number) for number, name in map(str.split, output.splitlines())} == {
+        "notifications": 3,
+        "unread": 3,
+        "inboxes": 2,
+        "deletions": 0,
+        "sendings": 0,
+    }
+
+
+def test_nothing_there(file: Path) -> None:
+    """To look where nothing is says so, and makes nothing."""
+    with pytest.raises(StartError, match="is not there"):
+        stats(str(file))
+    assert list(file.parent.iterdir()) == []
+
+
+async def test_migrate(serve: Serve, device: Device, file: Path, tmp_path: Path) -> None:
+    """`migrate` brings a file into a database, from which the server goes on."""
+    service = await serve()
+    sender = await device(service, "sender")
+    id_ = await sender.notify("ann")
+    database = f"sqlite:///{tmp_path}/notifications.sqlite"
+    code, _, error = await command("migrate", "--from", str(file), "--to", database)
+    assert code == 1
+    assert "in use" in error
+    await service.stop()
+    code, output, _ = await command("migrate", "--from", str(file), "--to", database)
+    assert (code, output) == (0, "all is there: 1 notifications in 1 inboxes\n")
+    ann = await device(await serve(database_url=database))
+    assert [one["id"] for one in (await ann.authenticate("ann"))["notifications"]] == [id_]
+
+
+async def test_missing_extra(file: Path) -> None:
+    """A database without what it needs is refused in one line that names the extra."""
+    block = "import sys; sys.modules['sqlalchemy'] = None; import runpy; sys.argv[1:] = ['stats']; "
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", block + "runpy.run_module('opennoodl_notification', run_name='__main__')"),
+        env={"DATABASE_URL": "sqlite:///notifications.sqlite"},
+        cwd=file.parent,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(TIMEOUT):
+        _, error = await process.communicate()
+    assert process.returncode == 1
+    assert b"opennoodl-notification-server[sql]" in error
+    assert error.count(b"\n") == 1

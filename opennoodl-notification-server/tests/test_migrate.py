@@ -1,0 +1,179 @@
+"""A migration brings everything over, once, and says so only when it is true."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opennoodl_notification import migrate
+from opennoodl_notification.inbox import Inbox
+from opennoodl_notification.migrate import Migration, MigrationError
+from opennoodl_notification.notification import Deletion, Sending, timestamp
+from opennoodl_notification.store import Changes, Needs, Store, StoreError
+from opennoodl_notification.stores import choose
+
+from .harness import NOW, record
+from .places import KINDS, place
+
+USERS = 7
+EACH = 5
+
+
+def content() -> Changes:
+    """Return what the sources hold: users with notifications, one of them with none left."""
+    changes = Changes()
+    for number in range(USERS):
+        user = f"user {number}"
+        records = [
+            record(f"{number}.{one}", user, NOW + one, f'{{"number": {one}}}'.encode(), born=one, sequence=one)
+            for one in range(EACH)
+        ]
+        changes.added += records
+        changes.deletions.append(Deletion(user, 90, f"gone {number}", 3))
+        due, newest = records[0].expires_at, records[-1].created_at
+        changes.inboxes.append(
+            Inbox(user_id=user, sequence=99, total=EACH, unread=EACH, newest=newest, due=due, cleared=2)
+        )
+    changes.inboxes.append(Inbox(user_id="nobody", sequence=4, due=timestamp(NOW * 1000)))
+    changes.sendings = [Sending("s", key, "f", ("0.1", "1.1"), timestamp(NOW * 1000)) for key in "abc"]
+    return changes
+
+
+async def everything(store: Store) -> Changes:
+    """Return all that a store holds, in one order."""
+    all_ = Changes()
+    async for piece in store.content(3):
+        for name in ("added", "deletions", "sendings", "inboxes"):
+            getattr(all_, name).extend(getattr(piece, name))
+    for name in ("added", "deletions", "sendings", "inboxes"):
+        getattr(all_, name).sort(key=repr)
+    return all_
+
+
+@asynccontextmanager
+async def opened(at: str) -> AsyncIterator[Store]:
+    """Open a store for a while."""
+    store = choose(at)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def fill(at: str, changes: Changes) -> None:
+    """Put changes into an empty store."""
+    async with opened(at) as store, store.transaction(Needs("", 0)) as transaction:
+        await transaction.commit(changes)
+
+
+async def migrated(source: str, target: str) -> int:
+    """Migrate; return how many notifications were found done in the end."""
+    async with opened(source) as from_, opened(target) as to:
+        migration = Migration(from_, to)
+        await migration.run()
+        return migration.done
+
+
+async def kept(at: str) -> Changes:
+    """Return all that is at a place."""
+    async with opened(at) as store:
+        return await everything(store)
+
+
+def run(what: Coroutine[Any, Any, Any]) -> Any:
+    """Wait for something."""
+    return asyncio.run(what)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a migration take many steps."""
+    monkeypatch.setattr(migrate, "PIECE", 4)
+
+
+def two(tmp_path: Path, source: str, target: str) -> tuple[str, str]:
+    """Return an empty place of each kind."""
+    directories = tmp_path / "from", tmp_path / "to"
+    for directory in directories:
+        directory.mkdir()
+    return place(source, directories[0]), place(target, directories[1])
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("source", KINDS)
+@pytest.mark.parametrize("target", KINDS)
+def test_any_two(tmp_path: Path, source: str, target: str) -> None:
+    """Everything is the same in the target as in the source, whatever the two are."""
+    if source == target == "postgresql":
+        pytest.skip("the tests have one database")
+    at, to = two(tmp_path, source, target)
+    run(fill(at, content()))
+    before = run(kept(at))
+    assert run(migrated(at, to)) == USERS * EACH
+    assert run(kept(to)) == run(kept(at)) == before
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("steps", range(4))
+def test_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """A migration that was broken off goes on where it was."""
+    at, to = two(tmp_path, "json", "sqlite")
+    run(fill(at, content()))
+    bring = Migration._bring
+    left = steps
+
+    async def fail(migration: Migration, piece: Changes) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise StoreError("the cable was pulled")
+        await bring(migration, piece)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Migration, "_bring", fail)
+        with pytest.raises(StoreError):
+            run(migrated(at, to))
+    assert run(migrated(at, to)) == USERS * EACH
+    assert run(kept(to)) == run(kept(at))
+
+
+def test_again(tmp_path: Path) -> None:
+    """To migrate once more changes nothing."""
+    at, to = two(tmp_path, "json", "sqlite")
+    run(fill(at, content()))
+    run(migrated(at, to))
+    assert run(migrated(at, to)) == USERS * EACH
+    assert run(kept(to)) == run(kept(at))
+
+
+def test_nothing(tmp_path: Path) -> None:
+    """An empty store may be migrated."""
+    at, to = two(tmp_path, "json", "sqlite")
+    assert run(migrated(at, to)) == 0
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_another_inbox(tmp_path: Path, kind: str) -> None:
+    """An inbox of the target that is another than that of the source is left alone, and named."""
+    at, to = two(tmp_path, "json", kind)
+    run(fill(at, content()))
+    other = Changes(inboxes=[Inbox(user_id="user 3", sequence=1, due=timestamp(NOW * 1000))])
+    run(fill(to, other))
+    with pytest.raises(MigrationError, match="user 3"):
+        run(migrated(at, to))
+    there = run(kept(to))
+    assert other.inboxes[0] in there.inboxes
+
+
+def test_more_in_the_target(tmp_path: Path) -> None:
+    """A target that holds more than the source is found out by the counts."""
+    at, to = two(tmp_path, "json", "sqlite")
+    run(fill(at, content()))
+    run(fill(to, Changes(inboxes=[Inbox(user_id="stranger", sequence=1, due=timestamp(NOW * 1000))])))
+    with pytest.raises(MigrationError, match="counts differ"):
+        run(migrated(at, to))
