@@ -82,6 +82,7 @@ class Notifying(JsonApplication[Any]):
         self.max_message_size = settings.max_message_size
         self.metrics = Metrics(__version__, self._families)
         self.devices: dict[str, set[Connection]] = {}
+        self._users: dict[Connection, str] = {}
         self.commits = 0
         self.stored = 0
         self._config = settings
@@ -284,8 +285,11 @@ class Notifying(JsonApplication[Any]):
                 self._failed(error)
                 self.refuse(connection, request.refuse(UNAVAILABLE))
                 continue
-            if isinstance(request.incoming, Authenticate) and connection.alive:
-                self._identify(connection, user)
+            if isinstance(request.incoming, Authenticate):
+                # Also of a connection that has ended: what it has asked for after this is still done.
+                connection.client = user
+                if connection.alive:
+                    self._identify(connection, user)
             for answer in answers:
                 self.send((connection,), answer)
 
@@ -308,12 +312,13 @@ class Notifying(JsonApplication[Any]):
 
     def _identify(self, connection: Connection, user: str | None) -> None:
         """Make the connection a device of `user`, and of nobody else."""
-        former, connection.client = connection.client, user
+        former = self._users.pop(connection, None)
         if former is not None:
             self.devices[former].discard(connection)
             if not self.devices[former]:
                 del self.devices[former]
         if user is not None:
+            self._users[connection] = user
             self.devices.setdefault(user, set()).add(connection)
 
     def _families(self) -> list[Metric]:

@@ -71,13 +71,7 @@ class JsonStore(Store):
         if not self._create and not self._path.exists() and not self._journals():
             raise StartError(f"{self._name} is not there")
         try:
-            if not self._read_only:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock = self._path.with_name(self._path.name + ".lock").open("w")
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            replayed = self._read()
-            if not self._read_only:
-                self._begin(self._generation)
+            replayed = self._open()
         except BlockingIOError:
             raise StartError(f"DB_FILE {self._name} is in use by another process") from None
         except OSError as error:
@@ -160,6 +154,20 @@ class JsonStore(Store):
                 with suppress(OSError):  # then the journal is read at the next start
                     await asyncio.to_thread(self._write, self.memory.snapshot(), self._generation + 1)
         self._lock.close()
+
+    def _open(self) -> bool:
+        if self._read_only:
+            return self._read()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = self._path.with_name(self._path.name + ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            replayed = self._read()
+            self._begin(self._generation)
+        except BaseException:
+            self._lock.close()
+            raise
+        return replayed
 
     def _read(self) -> bool:
         """Read the file and the journals after it; return whether there was anything in these."""

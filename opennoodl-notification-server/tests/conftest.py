@@ -10,9 +10,8 @@ import pytest
 from hypothesis import settings
 from opennoodl_notification import server
 from opennoodl_notification.edge.service import Service
+from opennoodl_notification.journal import Journal
 from opennoodl_notification.settings import Settings
-from opennoodl_notification.store import Changes
-from opennoodl_notification.store_json import JsonStore
 
 from .harness import TIMEOUT, Client, Clock, Gate
 
@@ -20,7 +19,6 @@ settings.register_profile("steady", deadline=None)  # a busy machine is no defec
 settings.load_profile("steady")
 
 Serve = Callable[..., Awaitable[Service]]
-OpenStore = Callable[[], JsonStore]
 Device = Callable[..., Awaitable[Client]]
 
 
@@ -28,22 +26,6 @@ Device = Callable[..., Awaitable[Client]]
 def file(tmp_path: Path) -> Path:
     """Return where the notifications are kept."""
     return tmp_path / "notifications.json"
-
-
-@pytest.fixture
-def open_store(file: Path) -> Iterator[OpenStore]:
-    """Open the store; it is closed before it is opened again, and after the test."""
-    opened: list[JsonStore] = []
-
-    def open_again() -> JsonStore:
-        for store in opened:
-            store.close()
-        opened.append(JsonStore(str(file)))
-        return opened[-1]
-
-    yield open_again
-    for store in opened:
-        store.close()
 
 
 @pytest.fixture
@@ -86,10 +68,10 @@ def gate(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """Put a gate before the disk."""
     gate = Gate()
 
-    def commit(store: JsonStore, changes: Changes) -> None:
-        gate.commit(store, changes)
+    def append(journal: Journal, line: bytes) -> None:
+        gate.append(journal, line)
 
-    monkeypatch.setattr(JsonStore, "commit", commit)
+    monkeypatch.setattr(Journal, "append", append)
     yield gate
     gate.open()
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Raw
+from opennoodl_notification.journal import Journal
+from opennoodl_notification.memory import Snapshot
 from opennoodl_notification.notification import Record, timestamp
-from opennoodl_notification.store import Changes
 from opennoodl_notification.store_json import JsonStore
+from opennoodl_notification.tinydb_file import File
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -35,21 +37,20 @@ def record(id_: str, user: str = "u", created: int = NOW, data: bytes = b"{}", *
 
 def stored(path: Path) -> dict[str, Record]:
     """Return what is in the file, as the next start will find it."""
-    store = JsonStore(str(path))
-    try:
-        return found(store)
-    finally:
-        store.close()
-
-
-def found(store: JsonStore) -> dict[str, Record]:
-    """Return what a store has just been opened with."""
-    return {record.id: record for record in store.load()}
+    store = JsonStore(str(path), read_only=True)
+    store._read()
+    return {record.id: record for records in store.memory.records.values() for record in records.values()}
 
 
 def content(path: Path) -> bytes | None:
-    """Return the bytes of the file, if there is one; for tests that may not open it themselves."""
-    return path.read_bytes() if path.exists() else None
+    """Return the bytes of the file and its journals, if there are any."""
+    files = [path, *sorted(path.parent.glob(f"{path.name}.journal.*"))]
+    return b"".join(file.read_bytes() for file in files if file.exists()) or None
+
+
+def write(path: Path, *records: Record) -> None:
+    """Put notifications into a file, as somebody with TinyDB would."""
+    File(path).write(Snapshot([], list(records), [], []), 0)
 
 
 def ids(page: Json) -> list[str]:
@@ -155,9 +156,9 @@ class Client:
 
 
 class Gate:
-    """Takes the place of `JsonStore.commit`: it can hold commits up and let them fail."""
+    """Takes the place of `Journal.append`: it can hold commits up and let them fail."""
 
-    real = staticmethod(JsonStore.commit)
+    real = staticmethod(Journal.append)
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
@@ -179,13 +180,13 @@ class Gate:
         """Wait until a commit is held up."""
         assert await asyncio.to_thread(self._entered.wait, TIMEOUT)
 
-    def commit(self, store: JsonStore, changes: Changes) -> None:
+    def append(self, journal: Journal, line: bytes) -> None:
         """Commit, when that is allowed."""
         self._entered.set()
         assert self._open.wait(TIMEOUT)
         if self.failure is not None:
             raise self.failure
-        self.real(store, changes)
+        self.real(journal, line)
         self.commits += 1
 
 

@@ -24,8 +24,11 @@ from opennoodl_notification.messages import (
     GetNotifications,
     MarkAllRead,
     MarkRead,
+    MarkUnread,
     Notifications,
     Received,
+    Revoked,
+    RevokeNotification,
     SendNotification,
     Sent,
     Updated,
@@ -38,20 +41,32 @@ AUTHENTICATE = {"type": "authenticate", "userId": "u"}
 GET = {"type": "get-notifications"}
 SEND = {"type": "send-notification", "targetUserId": "t", "notificationType": "invite", "data": {}}
 MARK = {"type": "mark-read", "notificationId": "n"}
+UNMARK = {"type": "mark-unread", "notificationId": "n"}
 DELETE = {"type": "delete-notification", "notificationId": "n"}
+REVOKE = {"type": "revoke-notification", "notificationId": "n"}
 FORMS = [{"type": kind, "targetUserId": "t", "data": {}} for kind in TYPES]
 """What the editor's `sendNotification` sends, where its later `type` wins."""
 IDS = [
     (AUTHENTICATE, "userId"),
     (SEND, "targetUserId"),
-    (MARK, "notificationId"),
-    (DELETE, "notificationId"),
+    *((named, "notificationId") for named in (MARK, UNMARK, DELETE, REVOKE)),
     *((form, "targetUserId") for form in FORMS),
 ]
 """Messages, and the fields of theirs that are ids and needed."""
 KEYS = [(message, "idempotencyKey") for message in (SEND, *FORMS)]
 """Messages, and the fields of theirs that are ids and may be left out."""
-EVERY = [AUTHENTICATE, GET, SEND, MARK, DELETE, *FORMS, {"type": "mark-all-read"}, {"type": "delete-all"}]
+EVERY = [
+    AUTHENTICATE,
+    GET,
+    SEND,
+    MARK,
+    UNMARK,
+    DELETE,
+    REVOKE,
+    *FORMS,
+    {"type": "mark-all-read"},
+    {"type": "delete-all"},
+]
 
 
 def read(message: Json) -> Any:
@@ -78,9 +93,10 @@ def test_get() -> None:
 
 
 def test_get_with_all() -> None:
-    """`get-notifications` may say how many, before when, and whether only unread ones."""
+    """`get-notifications` may say how many, before when, whether only unread ones, and of which types."""
     before = "2023-11-14T22:13:20.000Z"
-    assert read({**GET, "limit": 7, "before": before, "unreadOnly": True}) == GetNotifications(7, before, True)
+    fields = {"limit": 7, "before": before, "unreadOnly": True, "types": ["invite", "system"]}
+    assert read({**GET, **fields}) == GetNotifications(7, before, True, ("invite", "system"))
 
 
 @pytest.mark.parametrize("limit", [1, 2, 50, 200])
@@ -95,9 +111,11 @@ def test_bad_limit(limit: object) -> None:
     assert code({**GET, "limit": limit}) == "invalid-field"
 
 
-@pytest.mark.parametrize("fields", [{"before": 5}, {"before": {}}, {"unreadOnly": "yes"}, {"unreadOnly": 1}])
+@pytest.mark.parametrize(
+    "fields", [{"before": 5}, {"before": {}}, {"unreadOnly": "yes"}, {"unreadOnly": 1}, {"types": ["x"]}]
+)
 def test_bad_get(fields: Json) -> None:
-    """`before` is a text and `unreadOnly` true or false."""
+    """`before` is a text and `unreadOnly` true or false, and `types` are types."""
     assert code({**GET, **fields}) == "invalid-field"
 
 
@@ -160,9 +178,11 @@ def test_data_is_json(data: str) -> None:
 
 
 def test_mark_and_delete() -> None:
-    """`mark-read` and `delete-notification` name one notification, the others none."""
+    """What is about single notifications names them, the others none."""
     assert read(MARK) == MarkRead("n")
+    assert read(UNMARK) == MarkUnread("n")
     assert read(DELETE) == DeleteNotification("n")
+    assert read(REVOKE) == RevokeNotification("n")
     assert read({"type": "mark-all-read"}) == MarkAllRead()
     assert read({"type": "delete-all"}) == DeleteAll()
 
@@ -171,6 +191,28 @@ def test_mark_and_delete() -> None:
 def test_missing_id(message: Json, field: str) -> None:
     """A needed id that is not there is missed."""
     assert code({name: value for name, value in message.items() if name != field}) == "missing-field"
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "most"),
+    [(SEND, "targetUserId", 100), *((named, "notificationId", 200) for named in (MARK, UNMARK, DELETE, REVOKE))],
+)
+def test_several(message: Json, field: str, most: int) -> None:
+    """In place of one id there may be several, or both; each counts once, up to so many."""
+    without = {name: value for name, value in message.items() if name != field}
+    name = "targets" if field == "targetUserId" else "ids"
+    assert getattr(read({**without, f"{field}s": ["b", "a", "b"]}), name) == ("b", "a")
+    assert getattr(read({**message, field: "c", f"{field}s": ["b", "c"]}), name) == ("c", "b")
+    read({**without, f"{field}s": [str(number) for number in range(most)]})
+    assert code({**without, f"{field}s": [str(number) for number in range(most + 1)]}) == "invalid-field"
+    assert code({**without, f"{field}s": []}) == "invalid-field"
+    assert code({**without, f"{field}s": ["a", ""]}) == "invalid-field"
+
+
+def test_since() -> None:
+    """A device may say the last number it knows, which is none below zero."""
+    assert read({**AUTHENTICATE, "since": 7}) == Authenticate("u", 7)
+    assert code({**AUTHENTICATE, "since": -1}) == code({**AUTHENTICATE, "since": "7"}) == "invalid-field"
 
 
 def test_missing_notification_type() -> None:
@@ -186,7 +228,7 @@ def test_id(message: Json, field: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(("message", "field"), [*IDS, *KEYS])
-@pytest.mark.parametrize("value", ["", "x" * 257, "x" * 300, "ü" * 300, 5, True, [], {}])
+@pytest.mark.parametrize("value", ["", "x" * 257, "x" * 300, "ü" * 300, 5, True, [], {}, "a\0b"])
 def test_bad_id(message: Json, field: str, value: object) -> None:
     """An id that is empty, too long, or no text is refused."""
     assert code({**message, field: value}) == "invalid-field"
@@ -240,8 +282,12 @@ def test_any_bytes(message: bytes) -> None:
 values: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | st.integers(-9, 300) | st.floats() | st.text(max_size=5) | st.just([]) | st.just({})
 )
-fields = ["userId", "limit", "before", "unreadOnly", "targetUserId", "notificationType", "data", "notificationId"]
-names = st.sampled_from(["authenticate", "get-notifications", "send-notification", "mark-read", "delete-all", *TYPES])
+fields = [
+    *("userId", "since", "limit", "before", "unreadOnly", "types", "targetUserId", "targetUserIds"),
+    *("notificationType", "data", "notificationId", "notificationIds"),
+]
+kinds = ["authenticate", "get-notifications", "send-notification", "mark-read", "delete-all", *TYPES]
+names = st.sampled_from([*kinds, "revoke-notification"])
 
 
 @given(names, st.dictionaries(st.sampled_from([*fields, "idempotencyKey", "requestId"]), values))
@@ -256,12 +302,29 @@ def test_any_fields(name: str, fields: Json) -> None:
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        (Authenticated("u"), '{"type":"authenticated","userId":"u"}'),
-        (Notifications([], 0, False), '{"type":"notifications","notifications":[],"unreadCount":0,"hasMore":false}'),
-        (Sent("n"), '{"type":"notification-sent","notificationId":"n"}'),
-        (AllRead("t"), '{"type":"notifications-read","readAt":"t","unreadCount":0}'),
-        (Deleted("n"), '{"type":"notification-deleted","notificationId":"n"}'),
-        (Cleared(), '{"type":"notifications-cleared"}'),
+        (Authenticated("u", 5, 2), '{"type":"authenticated","userId":"u","sequence":5,"unreadCount":2}'),
+        (
+            Authenticated("u", 5, 2, complete=False),
+            '{"type":"authenticated","userId":"u","sequence":5,"unreadCount":2,"complete":false}',
+        ),
+        (
+            Notifications([], 0, False, 5),
+            '{"type":"notifications","notifications":[],"unreadCount":0,"hasMore":false,"sequence":5}',
+        ),
+        (Sent("n", ["n", "m"]), '{"type":"notification-sent","notificationId":"n","notificationIds":["n","m"]}'),
+        (Revoked(["n"]), '{"type":"notification-revoked","notificationIds":["n"]}'),
+        (
+            AllRead(read_at="t", sequence=5, unread_count=0),
+            '{"type":"notifications-read","readAt":"t","sequence":5,"unreadCount":0}',
+        ),
+        (
+            Deleted(notification_id="n", sequence=5, unread_count=1, replayed=True),
+            '{"type":"notification-deleted","notificationId":"n","sequence":5,"unreadCount":1,"replayed":true}',
+        ),
+        (
+            Cleared(sequence=5, unread_count=0),
+            '{"type":"notifications-cleared","sequence":5,"unreadCount":0}',
+        ),
     ],
 )
 def test_answers(message: msgspec.Struct, text: str) -> None:
@@ -273,6 +336,7 @@ def test_answers(message: msgspec.Struct, text: str) -> None:
 def test_events_with_notification(kind: type[Received | Updated], name: str) -> None:
     """A notification is in the field of that name."""
     shown = record("n", data=b'{"a" : 1}').shown()
-    text = msgspec.json.encode(kind(shown))
-    assert json.loads(text) == {"type": name, "notification": json.loads(msgspec.json.encode(shown))}
+    text = msgspec.json.encode(kind(notification=shown, sequence=5, unread_count=1))
+    numbers = {"sequence": 5, "unreadCount": 1}
+    assert json.loads(text) == {"type": name, "notification": json.loads(msgspec.json.encode(shown)), **numbers}
     assert b'"data":{"a" : 1}' in text

@@ -6,8 +6,8 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from opennoodl_notification.batch import Batch
 from opennoodl_notification.edge.service import Service
-from opennoodl_notification.inbox import Inboxes
 
 from .conftest import Device, Serve
 from .harness import Client, Json, health, ids
@@ -41,7 +41,7 @@ class Scene:
 @pytest.fixture
 async def scene(serve: Serve, device: Device) -> AsyncIterator[Scene]:
     """Start a server with three users."""
-    service = await serve()
+    service = await serve(max_data_size=0)
     scene = Scene(service, *[await device(service, user) for user in ("bad", "sender", "receiver")])
     await scene.goes_on()
     yield scene
@@ -188,6 +188,15 @@ async def test_biggest(scene: Scene) -> None:
     await scene.bad.expect("notification-sent")
 
 
+async def test_data_too_large(serve: Serve, device: Device) -> None:
+    """Data over its own limit is refused with both numbers; just as much is stored."""
+    sender = await device(await serve(max_data_size=10), "sender")
+    error = await sender.ask("invite", targetUserId="u", data="123456789", requestId=4)
+    assert (error["code"], error["requestId"]) == ("data-too-large", 4)
+    assert "11 bytes; at most 10" in error["error"]
+    await sender.notify("u", data="12345678")
+
+
 async def test_fragments_over_the_limit(scene: Scene) -> None:
     """The limit is of the message, not of the frames it comes in."""
 
@@ -213,7 +222,7 @@ async def test_our_fault(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise RuntimeError("nobody thought of this")
 
-    monkeypatch.setattr(Inboxes, "mark_all_read", fail)
+    monkeypatch.setattr(Batch, "mark_all_read", fail)
     await scene.bad.send("mark-all-read")
     assert await scene.bad.closed() == 1011
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opennoodl_notification.edge.application import StartError
-from opennoodl_notification.store import StoreError
-from opennoodl_notification.store_json import JsonStore
 
 from .conftest import Device, Serve
-from .harness import DAY, NOW, TIMEOUT, Clock, Gate, content, health, http, ids, record, stored
+from .harness import DAY, NOW, TIMEOUT, Clock, Gate, content, health, http, ids, record, stored, write
 
-FULL = StoreError("No space left on device")
+FULL = OSError(ENOSPC, "No space left on device")
 
 
 async def commits(port: int) -> int:
@@ -22,13 +21,6 @@ async def commits(port: int) -> int:
     name = b"opennoodl_notification_commits_total "
     _, body = await http(port, "/metrics")
     return next(int(float(line[len(name) :])) for line in body.splitlines() if line.startswith(name))
-
-
-def write(file: Path, *records: Any) -> None:
-    """Put notifications into the file."""
-    store = JsonStore(str(file))
-    store.commit({record.id: record for record in records})
-    store.close()
 
 
 # Restarts
@@ -231,7 +223,7 @@ async def test_health_of_a_failing_store(serve: Serve, device: Device, gate: Gat
         assert await client.refused("invite", targetUserId="u", data={}) == "storage-unavailable"
         status, told = await health(service.port)
         assert (status, told["status"]) == (503, "failing")
-        assert "disk" in told["reason"]
+        assert "stored" in told["reason"]
         assert told["notificationCount"] == 0
     assert ids(await client.inbox()) == []
     assert (await health(service.port))[0] == 503
