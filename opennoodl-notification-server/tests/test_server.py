@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from .conftest import Device, Serve
-from .harness import DAY, NOW, TYPES, Clock, Json, health, http, ids
+from .harness import TYPES, Json, health, http, ids
 
 EVERYTHING: list[Json] = [
     {"type": "get-notifications"},
@@ -17,6 +15,8 @@ EVERYTHING: list[Json] = [
     {"type": "mark-all-read"},
     {"type": "delete-notification", "notificationId": "n"},
     {"type": "delete-all"},
+    {"type": "mark-unread", "notificationId": "n"},
+    {"type": "revoke-notification", "notificationId": "n"},
 ]
 """Every message but `authenticate`."""
 
@@ -35,9 +35,10 @@ async def test_unauthorized(serve: Serve, device: Device, message: Json) -> None
 async def test_authenticate(serve: Serve, device: Device) -> None:
     """Who authenticates is told so, and then gets the inbox without asking for it."""
     client = await device(await serve())
-    assert await client.ask("authenticate", userId="ü", token="t") == {"type": "authenticated", "userId": "ü"}
-    empty = {"type": "notifications", "notifications": [], "unreadCount": 0, "hasMore": False}
-    assert await client.get() == empty
+    numbers = {"unreadCount": 0, "sequence": 0}
+    answer = await client.ask("authenticate", userId="ü", token="t")
+    assert answer == {"type": "authenticated", "userId": "ü", **numbers}
+    assert await client.get() == {"type": "notifications", "notifications": [], "hasMore": False, **numbers}
 
 
 async def test_offline_then_online(serve: Serve, device: Device) -> None:
@@ -107,7 +108,11 @@ async def test_client_form(serve: Serve, device: Device, kind: str) -> None:
     sender, receiver = await device(service, "s"), await device(service, "u")
     sent = await sender.ask(kind, targetUserId="u", data={"roomId": "r"})
     shown = (await receiver.expect("notification"))["notification"]
-    assert sent == {"type": "notification-sent", "notificationId": shown["id"]}
+    assert sent == {
+        "type": "notification-sent",
+        "notificationId": shown["id"],
+        "notificationIds": [shown["id"]],
+    }
     assert (shown["type"], shown["data"], shown["fromUserId"]) == (kind, {"roomId": "r"}, "s")
 
 
@@ -141,6 +146,7 @@ async def test_data_is_untouched(serve: Serve, device: Device) -> None:
 
 CHANGES: list[tuple[str, bool, str]] = [
     ("mark-read", True, "notification-updated"),
+    ("mark-unread", True, "notification-updated"),
     ("mark-all-read", False, "notifications-read"),
     ("delete-notification", True, "notification-deleted"),
     ("delete-all", False, "notifications-cleared"),
@@ -154,11 +160,17 @@ async def test_devices_agree(serve: Serve, device: Device, change: str, names: b
     service = await serve()
     sender = await device(service, "s")
     id_, _ = [await sender.notify("u") for _ in range(2)]
-    one, two = await device(service, "u"), await device(service, "u")
+    one, two = await device(service, "u"), await device(service)
+    if change == "mark-unread":
+        await one.ask("mark-read", notificationId=id_)
+    before = await two.authenticate("u")
     await one.send(change, **({"notificationId": id_} if names else {}))
     told = await one.expect(event)
     assert await two.expect(event) == told
-    assert await one.inbox() == await two.inbox()
+    page = await one.inbox()
+    assert page == await two.inbox()
+    assert (told["unreadCount"], told["sequence"]) == (page["unreadCount"], page["sequence"])
+    assert told["sequence"] > before["sequence"]
     assert await sender.waiting() == []
 
 
@@ -170,10 +182,27 @@ async def test_mark_read(serve: Serve, device: Device) -> None:
     shown = (await client.expect("notification"))["notification"]
     updated = await client.ask("mark-read", notificationId=id_)
     read_at = updated["notification"]["readAt"]
-    assert updated == {"type": "notification-updated", "notification": {**shown, "read": True, "readAt": read_at}}
+    assert updated["notification"] == {**shown, "read": True, "readAt": read_at}
     assert read_at >= shown["createdAt"]
     assert await client.ask("mark-read", notificationId=id_) == updated
     assert (await client.inbox())["unreadCount"] == 0
+    updated = await client.ask("mark-unread", notificationId=id_)
+    assert (updated["notification"], updated["unreadCount"]) == (shown, 1)
+
+
+async def test_what_changes_nothing(serve: Serve, device: Device) -> None:
+    """Only who asked is answered where nothing changes."""
+    service = await serve()
+    id_ = await (await device(service, "s")).notify("u")
+    one, two = await device(service, "u"), await device(service, "u")
+    await one.ask("mark-read", notificationId=id_)
+    await two.expect("notification-updated")
+    assert (await one.ask("mark-read", notificationId=id_))["type"] == "notification-updated"
+    assert (await one.ask("mark-all-read"))["type"] == "notifications-read"
+    await one.ask("delete-all")
+    await two.expect("notifications-cleared")
+    assert (await one.ask("delete-all"))["type"] == "notifications-cleared"
+    assert await two.waiting() == []
 
 
 async def test_mark_all_read(serve: Serve, device: Device) -> None:
@@ -184,8 +213,9 @@ async def test_mark_all_read(serve: Serve, device: Device) -> None:
         await sender.notify("u")
     await client.authenticate("u")
     told = await client.ask("mark-all-read")
-    assert told == {"type": "notifications-read", "readAt": told["readAt"], "unreadCount": 0}
     page = await client.inbox()
+    numbers = {"unreadCount": 0, "sequence": page["sequence"]}
+    assert told == {"type": "notifications-read", "readAt": told["readAt"], **numbers}
     assert [one["readAt"] for one in page["notifications"]] == [told["readAt"]] * 2
     assert page["unreadCount"] == 0
 
@@ -197,13 +227,35 @@ async def test_delete(serve: Serve, device: Device) -> None:
     kept, deleted = [await sender.notify("u") for _ in range(2)]
     await client.authenticate("u")
     told = await client.ask("delete-notification", notificationId=deleted)
-    assert told == {"type": "notification-deleted", "notificationId": deleted}
-    assert ids(await client.inbox()) == [kept]
-    assert await client.ask("delete-all") == {"type": "notifications-cleared"}
-    assert ids(await client.inbox()) == []
+    page = await client.inbox()
+    numbers = {"unreadCount": 1, "sequence": page["sequence"]}
+    assert told == {"type": "notification-deleted", "notificationId": deleted, **numbers}
+    assert ids(page) == [kept]
+    told = await client.ask("delete-all")
+    page = await client.inbox()
+    assert told == {"type": "notifications-cleared", "unreadCount": 0, "sequence": page["sequence"]}
+    assert ids(page) == []
 
 
-@pytest.mark.parametrize("message", ["mark-read", "delete-notification"])
+@pytest.mark.parametrize("change", ["mark-read", "mark-unread", "delete-notification"])
+async def test_several(serve: Serve, device: Device, change: str) -> None:
+    """Of several, those that are there are changed, each with an event of its own; the others are left out."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service)
+    sent = [await sender.notify("u") for _ in range(3)]
+    await client.authenticate("u")
+    if change == "mark-unread":
+        await client.send("mark-all-read")
+        await client.expect("notifications-read")
+    await client.send(change, notificationIds=[sent[2], "nothing", sent[0]])
+    told = [await client.get() for _ in range(2)]
+    assert [one.get("notificationId") or one["notification"]["id"] for one in told] == [sent[2], sent[0]]
+    assert told[0]["sequence"] < told[1]["sequence"]
+    assert await client.refused(change, notificationIds=["nothing", "at all"]) == "not-found"
+    assert (await client.inbox())["unreadCount"] == told[1]["unreadCount"]
+
+
+@pytest.mark.parametrize("message", ["mark-read", "mark-unread", "delete-notification"])
 async def test_not_found(serve: Serve, device: Device, message: str) -> None:
     """Another's notification, a deleted one and none at all get one and the same answer."""
     service = await serve()
@@ -290,58 +342,6 @@ async def test_many_pages_in_order(serve: Serve, device: Device) -> None:
         await client.expect("notification")
         sent.append((await client.expect("notification-sent"))["notificationId"])
         assert ids(await client.expect("notifications")) == sent[::-1]
-
-
-async def test_sends_per_hour(serve: Serve, device: Device, clock: Clock) -> None:
-    """A user may send so many an hour over all devices; then only that user has to wait."""
-    service = await serve(sends_per_hour=2)
-    one, two, other = await device(service, "s"), await device(service, "s"), await device(service, "other")
-    await one.notify("u")
-    await two.notify("u")
-    assert await one.refused("invite", targetUserId="u", data={}) == "rate-limited"
-    await other.notify("u")
-    clock.now += 3600
-    await one.notify("u")
-
-
-async def test_max_per_user(serve: Serve, device: Device) -> None:
-    """A full inbox loses the oldest read one, and every device is told before the new one comes."""
-    service = await serve(max_per_user=2)
-    sender, client = await device(service, "s"), await device(service, "u")
-    unread, read = [await sender.notify("u") for _ in range(2)]
-    await client.waiting()
-    await client.ask("mark-read", notificationId=read)
-    new = await sender.notify("u")
-    assert await client.get() == {"type": "notification-deleted", "notificationId": read}
-    await client.expect("notification")
-    assert ids(await client.inbox()) == [new, unread]
-
-
-async def test_idempotency(serve: Serve, device: Device) -> None:
-    """The same again under its key is answered the same and delivered once."""
-    service = await serve()
-    sender, client = await device(service, "s"), await device(service, "u")
-    id_ = await sender.notify("u", idempotencyKey="k")
-    assert await (await device(service, "s")).notify("u", idempotencyKey="k") == id_
-    assert len(await client.waiting()) == 1
-    again: dict[str, Any] = {"targetUserId": "v", "data": {}, "idempotencyKey": "k"}
-    assert await sender.refused("invite", **again) == "idempotency-conflict"
-
-
-async def test_expired_is_not_shown(serve: Serve, device: Device, clock: Clock) -> None:
-    """What has expired is in no answer, and not found, before any cleanup has run."""
-    service = await serve(ttl_days=1)
-    client = await device(service, "u")
-    old = await (await device(service, "s")).notify("u")
-    shown = (await client.expect("notification"))["notification"]
-    assert (shown["createdAt"], shown["expiresAt"]) == ("2023-11-14T22:13:20.000Z", "2023-11-15T22:13:20.000Z")
-    clock.now = NOW + DAY - 0.001
-    assert ids(await client.inbox()) == [old]
-    clock.now = NOW + DAY
-    for change in ("mark-read", "delete-notification"):
-        assert await client.refused(change, notificationId=old) == "not-found"
-    assert await client.inbox() == await client.authenticate("u")
-    assert await client.inbox() == {"type": "notifications", "notifications": [], "unreadCount": 0, "hasMore": False}
 
 
 async def test_health(serve: Serve, device: Device) -> None:

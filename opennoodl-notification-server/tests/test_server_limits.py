@@ -1,0 +1,161 @@
+"""The server's bounds over sockets: what one user may have, and for how long."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from .conftest import Device, Serve
+from .harness import DAY, NOW, Clock, Json, health, ids
+
+
+async def test_sends_per_hour(serve: Serve, device: Device, clock: Clock) -> None:
+    """A user may send so many an hour over all devices; then only that user has to wait."""
+    service = await serve(sends_per_hour=2)
+    one, two, other = await device(service, "s"), await device(service, "s"), await device(service, "other")
+    await one.notify("u")
+    await two.notify("u")
+    assert await one.refused("invite", targetUserId="u", data={}) == "rate-limited"
+    await other.notify("u")
+    clock.now += 3600
+    await one.notify("u")
+
+
+async def test_max_per_user(serve: Serve, device: Device) -> None:
+    """A full inbox loses the oldest read one, and every device is told before the new one comes."""
+    service = await serve(max_per_user=2)
+    sender, client = await device(service, "s"), await device(service, "u")
+    unread, read = [await sender.notify("u") for _ in range(2)]
+    await client.waiting()
+    await client.ask("mark-read", notificationId=read)
+    new = await sender.notify("u")
+    assert (await client.expect("notification-deleted"))["notificationId"] == read
+    assert (await client.expect("notification"))["unreadCount"] == 2
+    assert ids(await client.inbox()) == [new, unread]
+
+
+async def test_idempotency(serve: Serve, device: Device) -> None:
+    """The same again under its key is answered the same and delivered once."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service, "u")
+    id_ = await sender.notify("u", idempotencyKey="k")
+    assert await (await device(service, "s")).notify("u", idempotencyKey="k") == id_
+    assert len(await client.waiting()) == 1
+    again: dict[str, Any] = {"targetUserId": "v", "data": {}, "idempotencyKey": "k"}
+    assert await sender.refused("invite", **again) == "idempotency-conflict"
+
+
+async def test_expired_is_not_shown(serve: Serve, device: Device, clock: Clock) -> None:
+    """What has expired is in no answer, and not found, before any cleanup has run."""
+    service = await serve(ttl_days=1)
+    client = await device(service, "u")
+    old = await (await device(service, "s")).notify("u")
+    shown = (await client.expect("notification"))["notification"]
+    assert (shown["createdAt"], shown["expiresAt"]) == ("2023-11-14T22:13:20.000Z", "2023-11-15T22:13:20.000Z")
+    clock.now = NOW + DAY - 0.001
+    assert ids(await client.inbox()) == [old]
+    clock.now = NOW + DAY
+    await client.send("mark-read", notificationId=old)
+    assert (await client.expect("notification-deleted"))["notificationId"] == old
+    assert (await client.expect("error"))["code"] == "not-found"
+    assert await client.inbox() == await client.authenticate("u")
+    page = await client.inbox()
+    assert (page["notifications"], page["unreadCount"], page["hasMore"]) == ([], 0, False)
+
+
+async def test_key_after_a_day(serve: Serve, device: Device, clock: Clock) -> None:
+    """A key is forgotten after 24 hours, also when its notification is still there, and not before."""
+    service = await serve()
+    sender = await device(service, "s")
+    first = await sender.notify("u", idempotencyKey="k")
+    clock.now += DAY - 1
+    assert await sender.notify("u", idempotencyKey="k") == first
+    clock.now += 1
+    assert await sender.notify("u", idempotencyKey="k") != first
+
+
+async def test_key_of_what_is_gone(serve: Serve, device: Device) -> None:
+    """What was read and deleted meanwhile does not come again when its sender repeats it."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service, "u")
+    id_ = await sender.notify("u", idempotencyKey="k")
+    await client.expect("notification")
+    await client.ask("delete-notification", notificationId=id_)
+    assert await sender.notify("u", idempotencyKey="k") == id_
+    assert await client.waiting() == []
+
+
+async def test_key_of_several(serve: Serve, device: Device) -> None:
+    """A sending to several is the same again whatever the order of its users, and another with another user."""
+    sender = await device(await serve(), "s")
+    fields: dict[str, Any] = {"notificationType": "thread", "data": {}, "idempotencyKey": "k"}
+    sent = await sender.ask("send-notification", targetUserIds=["a", "b"], **fields)
+    assert await sender.ask("send-notification", targetUserIds=["b", "a"], **fields) == sent
+    code = await sender.refused("send-notification", targetUserIds=["a", "b", "c"], **fields)
+    assert code == "idempotency-conflict"
+
+
+async def test_sends_to_several_count_each(serve: Serve, device: Device) -> None:
+    """A sending to more users than one may still send to is refused as a whole."""
+    service = await serve(sends_per_hour=3)
+    sender, client = await device(service, "s"), await device(service, "a")
+    fields: dict[str, Any] = {"notificationType": "thread", "data": {}}
+    await sender.ask("send-notification", targetUserIds=["a", "b"], **fields)
+    await client.expect("notification")
+    assert await sender.refused("send-notification", targetUserIds=["a", "b"], **fields) == "rate-limited"
+    assert await client.waiting() == []
+    await sender.notify("a")
+
+
+async def test_connections_of_a_user(serve: Serve, device: Device) -> None:
+    """One connection too many is told so and is nobody's; it may come again when another has gone."""
+    service = await serve(max_connections_per_user=2)
+    one, two, three = await device(service, "u"), await device(service, "u"), await device(service)
+    assert await three.refused("authenticate", userId="u") == "too-many-connections"
+    assert await three.refused("get-notifications") == "unauthorized"
+    await one.authenticate("u")
+    await (await device(service, "other")).notify("u")
+    await one.expect("notification")
+    await two.ws.close()
+    await three.authenticate("u")
+
+
+@pytest.mark.usefixtures("busy_cleanup")
+async def test_expiry_on_an_open_device(serve: Serve, device: Device, clock: Clock) -> None:
+    """What expires vanishes from open devices, too, without anybody asking."""
+    service = await serve(ttl_days=1)
+    client = await device(service, "u")
+    id_ = await (await device(service, "s")).notify("u")
+    await client.expect("notification")
+    clock.now += DAY
+    told = await client.expect("notification-deleted")
+    assert (told["notificationId"], told["unreadCount"]) == (id_, 0)
+
+
+async def test_slow_reader(serve: Serve, device: Device) -> None:
+    """A device that does not read is closed with 1013, others are not held up, and it resumes without a gap."""
+    service = await serve(slow_client_buffer=20_000, max_per_user=0, sends_per_hour=0)
+    sender, slow, other = await device(service, "s"), await device(service, "u"), await device(service, "v")
+    slow.ws.transport.pause_reading()
+    sent = []
+    while (await health(service.port))[1]["connectedUsers"] == 3:
+        sent.append(await sender.notify("u", data="x" * 16_000))
+        await sender.notify("v")
+        await other.expect("notification")
+    slow.ws.transport.resume_reading()
+    seen: list[Json] = []
+    with suppress(ConnectionClosed):
+        while True:
+            seen.append(await slow.expect("notification"))
+    assert slow.ws.close_code == 1013
+    again = await device(service)
+    since = max([one["sequence"] for one in seen], default=0)
+    if (await again.resume("u", since))["complete"]:
+        missed = [await again.expect("notification") for _ in range(len(sent) - len(seen))]
+        assert [one["notification"]["id"] for one in [*seen, *missed]] == sent
+    else:
+        page = ids(await again.expect("notifications"))
+        assert page == sent[: -len(page) - 1 : -1]

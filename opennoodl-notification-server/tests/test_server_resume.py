@@ -1,0 +1,202 @@
+"""Coming back over sockets: a device is told what it missed, and nothing between is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from opennoodl_notification import requests
+
+from .conftest import Device, Serve
+from .harness import TIMEOUT, Client, Json, ids
+
+
+async def missed(client: Client, user: str, since: int) -> tuple[Json, list[Json]]:
+    """Resume; return the answer and all that follows it."""
+    answer = await client.resume(user, since)
+    return answer, await client.waiting()
+
+
+async def test_nothing_missed(serve: Serve, device: Device) -> None:
+    """Who missed nothing is told that, and no list."""
+    service = await serve()
+    await (await device(service, "s")).notify("u")
+    page = await (await device(service)).authenticate("u")
+    answer, told = await missed(await device(service), "u", page["sequence"])
+    assert answer == {
+        "type": "authenticated",
+        "userId": "u",
+        "sequence": page["sequence"],
+        "unreadCount": 1,
+        "complete": True,
+    }
+    assert told == []
+
+
+async def test_each_change(serve: Serve, device: Device) -> None:
+    """What came, was marked and went is told in order, as it is now, with one count; what came and went is not."""
+    service = await serve()
+    sender, other = await device(service, "s"), await device(service)
+    read, gone, unread = [await sender.notify("u") for _ in range(3)]
+    page = await other.authenticate("u")
+    await other.send("mark-read", notificationIds=[read, unread])
+    await other.send("mark-unread", notificationId=unread)
+    await other.send("delete-notification", notificationId=gone)
+    brief = await sender.notify("u")
+    await other.send("delete-notification", notificationId=brief)
+    new = await sender.notify("u")
+    await other.waiting()
+    answer, told = await missed(await device(service), "u", page["sequence"])
+    assert [(one["type"], one.get("notificationId") or one["notification"]["id"]) for one in told] == [
+        ("notification-updated", read),
+        ("notification-updated", unread),
+        ("notification-deleted", gone),
+        ("notification", new),
+    ]
+    assert {one["replayed"] for one in told} == {True}
+    assert {one["unreadCount"] for one in told} == {answer["unreadCount"]} == {2}
+    assert [one["sequence"] for one in told] == sorted(one["sequence"] for one in told)
+    assert [one["notification"]["read"] for one in told if "notification" in one] == [True, False, False]
+
+
+async def test_all_read(serve: Serve, device: Device) -> None:
+    """After `mark-all-read` each that was unread is told as it is now."""
+    service = await serve()
+    sender, other = await device(service, "s"), await device(service)
+    sent = [await sender.notify("u") for _ in range(3)]
+    page = await other.authenticate("u")
+    read_at = (await other.ask("mark-all-read"))["readAt"]
+    _, told = await missed(await device(service), "u", page["sequence"])
+    assert [one["notification"]["id"] for one in told] == sent
+    assert {one["notification"]["readAt"] for one in told} == {read_at}
+
+
+async def test_cleared(serve: Serve, device: Device) -> None:
+    """After `delete-all`, that is told first, and then what came later."""
+    service = await serve()
+    sender, other = await device(service, "s"), await device(service)
+    for _ in range(3):
+        await sender.notify("u")
+    page = await other.authenticate("u")
+    await other.ask("delete-all")
+    new = await sender.notify("u")
+    _, told = await missed(await device(service), "u", page["sequence"])
+    assert [one["type"] for one in told] == ["notifications-cleared", "notification"]
+    assert told[1]["notification"]["id"] == new
+
+
+@pytest.mark.parametrize("since", [1, 2**53])
+async def test_unknown_number(serve: Serve, device: Device, since: int) -> None:
+    """A number too old, or one that was never told, is answered with the list."""
+    service = await serve()
+    id_ = await (await device(service, "s")).notify("u")
+    client = await device(service)
+    assert (await client.resume("u", since))["complete"] is False
+    assert ids(await client.expect("notifications")) == [id_]
+
+
+async def test_too_much(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is more than a client should be sent at once is answered with the list, which comes in pages."""
+    monkeypatch.setattr(requests, "PAGE_SIZE", 100)
+    service = await serve()
+    sender = await device(service, "s")
+    first = await sender.notify("u")
+    since = (await (await device(service)).authenticate("u"))["sequence"]
+    sent = [await sender.notify("u", data="x" * 60) for _ in range(3)]
+    client = await device(service)
+    assert (await client.resume("u", since))["complete"] is False
+    page = await client.expect("notifications")
+    assert (ids(page), page["hasMore"]) == ([sent[2], sent[1]], True)
+    page = await client.inbox(before=page["notifications"][-1]["createdAt"])
+    assert (ids(page), page["hasMore"]) == ([sent[0], first], False)
+
+
+async def test_empty_inbox(serve: Serve, device: Device) -> None:
+    """Who has never had a notification resumes from zero."""
+    service = await serve()
+    answer, told = await missed(await device(service), "u", 0)
+    assert (answer["sequence"], answer["complete"], told) == (0, True, [])
+
+
+async def test_after_a_restart(serve: Serve, device: Device) -> None:
+    """Numbers go on after a restart, and what went before it is still told."""
+    service = await serve()
+    sender, other = await device(service, "s"), await device(service)
+    gone = await sender.notify("u")
+    since = (await other.authenticate("u"))["sequence"]
+    await other.ask("delete-notification", notificationId=gone)
+    await service.stop()
+    service = await serve()
+    new = await (await device(service, "s")).notify("u")
+    _, told = await missed(await device(service), "u", since)
+    assert [one.get("notificationId") or one["notification"]["id"] for one in told] == [gone, new]
+
+
+async def test_in_the_middle_of_it(serve: Serve, device: Device) -> None:
+    """Who comes and goes while others send misses nothing and gets nothing twice."""
+    service = await serve(sends_per_hour=0)
+    sender = await device(service, "s")
+    since = (await (await device(service)).authenticate("u"))["sequence"]
+    sent: list[str] = []
+    done = asyncio.Event()
+
+    async def send() -> None:
+        while len(sent) < 300:
+            sent.append(await sender.notify("u"))
+        done.set()
+
+    sending = asyncio.create_task(send())
+    seen: list[str] = []
+    async with asyncio.timeout(TIMEOUT):
+        while not done.is_set() or len(seen) < len(sent):
+            client = await device(service)
+            answer = await client.resume("u", since)
+            assert answer["complete"] or not since
+            if not answer["complete"]:
+                page = await client.expect("notifications")
+                seen, since = ids(page)[::-1], page["sequence"]
+            for message in await client.waiting():
+                seen.append(message["notification"]["id"])
+                since = message["sequence"]
+            client.ws.transport.abort()
+    await sending
+    assert seen == sent
+
+
+async def test_revoke(serve: Serve, device: Device) -> None:
+    """What its sender revokes goes from the receivers' devices; another's cannot be revoked."""
+    service = await serve()
+    sender, other = await device(service, "s"), await device(service, "other")
+    fields: Json = {"notificationType": "invite", "targetUserIds": ["u", "v"], "data": {}}
+    sent = (await sender.ask("send-notification", **fields))["notificationIds"]
+    client = await device(service, "u")
+    assert await other.refused("revoke-notification", notificationId=sent[0]) == "not-found"
+    assert await client.refused("revoke-notification", notificationId=sent[0]) == "not-found"
+    answer = await sender.ask("revoke-notification", notificationIds=[*sent, "nothing"])
+    assert answer == {"type": "notification-revoked", "notificationIds": sent}
+    told = await client.expect("notification-deleted")
+    assert (told["notificationId"], told["unreadCount"]) == (sent[0], 0)
+    assert ids(await (await device(service)).authenticate("v")) == []
+    assert await sender.refused("revoke-notification", notificationId=sent[0]) == "not-found"
+
+
+async def test_several_users(serve: Serve, device: Device) -> None:
+    """One sending reaches each user that it names once, and is answered with an id for each in their order."""
+    service = await serve()
+    sender, ann, bob = await device(service, "s"), await device(service, "ann"), await device(service, "bob")
+    fields: Json = {"notificationType": "invite", "targetUserIds": ["bob", "ann", "bob"], "data": {}}
+    sent = await sender.ask("send-notification", **fields)
+    told = [(await client.expect("notification"))["notification"]["id"] for client in (bob, ann)]
+    assert sent["notificationIds"] == told
+    assert sent["notificationId"] == told[0]
+    assert await bob.waiting() == []
+
+
+async def test_types(serve: Serve, device: Device) -> None:
+    """A page may be of some types only; the count is of all."""
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service)
+    sent = {kind: await sender.notify("u", kind) for kind in ("invite", "mention", "thread")}
+    await client.authenticate("u")
+    page = await client.inbox(types=["invite", "thread"])
+    assert (ids(page), page["unreadCount"]) == ([sent["thread"], sent["invite"]], 3)
