@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 from tinydb import TinyDB
+from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import Storage
 
 from .inbox import Inbox
@@ -118,7 +119,9 @@ class File:
         if not self._path.exists():
             return 0
         self.size = self._path.stat().st_size
-        database = TinyDB(str(self._path), storage=AtomicStorage)
+        # Through the cache, all tables are read at once: a server may replace the file at any time.
+        cached = CachingMiddleware(AtomicStorage)  # type: ignore[no-untyped-call]
+        database = TinyDB(str(self._path), storage=cached)
         for record in sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at):
             memory.put(record)
         for deletion in _rows(database, "deletions", Deletion):

@@ -1,293 +1,309 @@
-"""The JSON file: what was committed is in it, whole, and still there when the next write fails."""
+"""A file and its journals hold what was confirmed, whatever the disk does and whenever the server ends."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from opennoodl_notification import store_json
 from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.inbox import Inbox
+from opennoodl_notification.notification import timestamp
+from opennoodl_notification.store import Changes, Needs, StoreError
 from opennoodl_notification.store_json import JsonStore
+from tinydb import Query as Where
 from tinydb import TinyDB
 
-from .conftest import OpenStore
-from .harness import NOW, TIMEOUT, found, record, stored
+from .harness import NOW, content, record, stored
 
-ODD = [
-    b'{"a" : 1.0, "b":"\\u00fc", "c":"\\/"}',
-    '{"ü":"☃ 😀 \u2028"}'.encode(),
-    b'"\\ud83d\\ude00"',
-    b"[1E+5,-0.0,0.1e-7,1e999]",
-    b"123456789012345678901234567890.5",
-    b"[ [ ],\n{ }\t]",
-    b'{"a":1,"a":2}',
-    b"null",
-    b'""',
-]
-"""JSON that would not survive being decoded and encoded."""
-OLD = {id_: record(id_, created=NOW + number) for number, id_ in enumerate(("one", "two", "three"))}
+FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.fixture
-def store(open_store: OpenStore) -> JsonStore:
-    """Return a store with three notifications."""
-    store = open_store()
-    store.commit(dict(OLD))
-    return store
+async def store(file: Path) -> AsyncIterator[JsonStore]:
+    """Open a store whose journal may be small only, so that the file is written all the time."""
+    store = JsonStore(str(file))
+    await store.open()
+    yield store
+    await store.close()
 
 
-# Committing
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every journal with a line be too large."""
+    monkeypatch.setattr(store_json, "LEAST", 1)
 
 
-def test_new(file: Path, open_store: OpenStore) -> None:
-    """Without a file there is nothing stored; it comes with the first notification."""
-    store = open_store()
-    assert store.load() == []
-    assert not file.exists()
-    store.commit({"1": record("1")})
-    assert file.exists()
+async def add(store: JsonStore, *ids: str) -> None:
+    """Commit notifications, one by one."""
+    for id_ in ids:
+        async with store.transaction(Needs("", 0)) as transaction:
+            await transaction.commit(Changes(added=[record(id_, created=NOW + len(store.memory))]))
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"notifications":{}}', b'{"notifications": {}}\n'])
-def test_empty(file: Path, open_store: OpenStore, content: bytes) -> None:
-    """An empty file, and one without notifications, is an empty store."""
-    file.write_bytes(content)
-    store = open_store()
-    assert store.load() == []
-    store.commit({"1": record("1")})
-    assert set(found(open_store())) == {"1"}
+async def written(store: JsonStore) -> None:
+    """Wait until the file is as new as it will be."""
+    if store._writing is not None:
+        await store._writing
 
 
-def test_directory_is_made(tmp_path: Path) -> None:
-    """The file's directory is made."""
-    path = tmp_path / "a" / "b" / "n.json"
-    store = JsonStore(str(path))
-    store.commit({"1": record("1")})
-    store.close()
-    assert set(stored(path)) == {"1"}
+async def keep(file: Path, *ids: str) -> None:
+    """Open a store, add notifications, close it."""
+    store = JsonStore(str(file))
+    await store.open()
+    await add(store, *ids)
+    await store.close()
 
 
-def test_round_trip(open_store: OpenStore, store: JsonStore) -> None:
-    """What was committed is there after a restart, with everything that was in it."""
-    full = record("4", "v", type="mention", read=True, read_at="2024-01-01T00:00:00.000Z", idempotency_key="k")
-    store.commit({"4": full})
-    assert found(open_store()) == {**OLD, "4": full}
+async def opened(file: Path) -> set[str]:
+    """Return the ids in a store, which is opened as a server does it."""
+    store = JsonStore(str(file))
+    await store.open()
+    ids = {id_ for records in store.memory.records.values() for id_ in records}
+    await store.close()
+    return ids
 
 
-def test_commit_of_several(open_store: OpenStore, store: JsonStore) -> None:
-    """New, changed and removed notifications are one commit; what it does not name stays."""
-    changed = record("one", created=NOW, read=True, read_at="2024-01-01T00:00:00.000Z")
-    store.commit({"one": changed, "two": None, "new": record("new"), "never": None})
-    assert found(open_store()) == {"one": changed, "three": OLD["three"], "new": record("new")}
+def numbers(count: int) -> list[str]:
+    """Return ids."""
+    return [str(number) for number in range(count)]
 
 
-def test_commits_one_after_the_other(open_store: OpenStore, store: JsonStore) -> None:
-    """A notification can change, go and come again in commits that follow each other, over restarts."""
-    for _ in range(3):
-        store.commit({"one": record("one", read=True, read_at="2024-01-01T00:00:00.000Z")})
-        store.commit({"one": None})
-        store.commit({"one": OLD["one"], "two": None})
-        store.commit({"two": OLD["two"]})
-        store = open_store()
-        assert found(store) == OLD
+@pytest.mark.usefixtures("small")
+async def test_crash_anywhere(file: Path, store: JsonStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the process ends, also in the middle of writing the file, all that was confirmed is found."""
+    confirmed: list[str] = []
+    copies: list[tuple[Path, set[str]]] = []
+    one_at_a_time = Lock()
+
+    def watched(name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def step(*arguments: Any, **options: Any) -> Any:
+            with one_at_a_time:
+                result = real(*arguments, **options)
+                copy = tmp_path / "copies" / str(len(copies))
+                copies.append((copy, set(confirmed)))
+                shutil.copytree(file.parent, copy, ignore=shutil.ignore_patterns("copies"))
+                return result
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "link", "unlink", "fsync", "fdatasync"):
+            patch.setattr(os, name, watched(name))
+        for id_ in numbers(12):
+            await add(store, id_)
+            confirmed.append(id_)
+            if len(confirmed) % 3 == 0:
+                await written(store)
+    assert len(copies) > 20
+    for copy, ids in copies:
+        found = await opened(copy / file.name)
+        assert ids <= found <= {*ids, str(len(ids))}
 
 
-@pytest.mark.parametrize("data", ODD)
-def test_data_is_kept(file: Path, open_store: OpenStore, data: bytes) -> None:
-    """Data is kept byte for byte, over restarts and commits of others."""
-    open_store().commit({"odd": record("odd", data=data)})
-    for number in range(2):
-        store = open_store()
-        assert bytes(found(store)["odd"].data) == data
-        store.commit({str(number): record(str(number))})
-    assert data in file.read_bytes()
+@pytest.mark.usefixtures("small")
+async def test_backup(file: Path, store: JsonStore) -> None:
+    """The backup in place of the file is followed by the journals to all that was confirmed."""
+    for id_ in numbers(6):
+        await add(store, id_)
+        await written(store)
+    await add(store, "last")
+    await written(store)
+    assert await asyncio.to_thread(set, stored(file)) == {*numbers(6), "last"}
+    await asyncio.to_thread(file.with_name(file.name + ".bak").replace, file)
+    assert set(stored(file)) == {*numbers(6), "last"}
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-jsons = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
+@pytest.mark.usefixtures("small")
+async def test_journals_end(file: Path, store: JsonStore) -> None:
+    """Journals that neither the file nor its backup needs are deleted."""
+    for id_ in numbers(10):
+        await add(store, id_)
+        await written(store)
+    assert len(store._journals()) <= 2
+
+
+async def test_whole_when_closed(file: Path) -> None:
+    """After a stop everything is in the file; a stop without a change leaves it alone."""
+    await keep(file, "a")
+    await keep(file, "b")
+    assert [row["id"] for row in rows(file)] == ["a", "b"]
+    before = changed(file)
+    await keep(file)
+    assert changed(file) == before
+
+
+def changed(file: Path) -> int:
+    """Return when a file was written."""
+    return file.stat().st_mtime_ns
+
+
+def mode(file: Path) -> int:
+    """Return who may read and write a file."""
+    return file.stat().st_mode & 0o777
+
+
+def rows(file: Path) -> list[Any]:
+    """Return the notifications in a file, as stock TinyDB reads them."""
+    with TinyDB(file) as database:
+        return list(database.table("notifications").all())
+
+
+async def test_edited_by_hand(file: Path) -> None:
+    """Who removes a notification with stock TinyDB finds the counts right at the next start."""
+    await keep(file, "a", "b", "c")
+    with TinyDB(file) as database:
+        database.table("notifications").remove(Where().id == "b")
+    store = JsonStore(str(file))
+    await store.open()
+    assert set(store.memory.records["u"]) == {"a", "c"}
+    assert (store.memory.inboxes["u"].total, store.memory.inboxes["u"].unread) == (2, 2)
+    await store.close()
+
+
+async def test_numbers_are_kept(file: Path) -> None:
+    """An inbox goes on with its number, whatever else is made to fit."""
+    store = JsonStore(str(file))
+    await store.open()
+    async with store.transaction(Needs("", 0)) as transaction:
+        state = Inbox(user_id="u", sequence=77, total=9, unread=9, due=timestamp(0), cleared=5)
+        await transaction.commit(Changes(inboxes=[state], added=[record("a")]))
+    await store.close()
+    store = JsonStore(str(file))
+    await store.open()
+    inbox = store.memory.inboxes["u"]
+    assert (inbox.sequence, inbox.cleared, inbox.total, inbox.unread) == (77, 5, 1, 1)
+    assert inbox.due == record("a").expires_at
+    await store.close()
+
+
+async def test_failing_journal(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk does not take is not stored; the next commit begins with a file of what was."""
+    await add(store, "a")
+    real = os.fdatasync
+
+    def fail(_number: int) -> None:
+        raise FULL
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="No space"):
+            await add(store, "b")
+    assert set(store.memory.records["u"]) == set(stored(file)) == {"a"}
+    monkeypatch.setattr(os, "fdatasync", real)
+    await store.recover()
+    await add(store, "c")
+    assert set(stored(file)) == {"a", "c"}
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+async def test_failing_file(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """While the file cannot be written, the journals go on; nothing is missing, then or later."""
+    monkeypatch.setattr(store_json, "LEAST", 1)
+
+    def fail(*_arguments: Any) -> None:
+        raise FULL
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        for id_ in numbers(4):
+            await add(store, id_)
+            await written(store)
+        assert set(stored(file)) == set(numbers(4))
+    await add(store, "last")
+    await written(store)
+    assert {row["id"] for row in rows(file)} == {*numbers(4), "last"}
+
+
+@pytest.mark.parametrize(
+    "damage", [b"{", b'{"notifications":{"1":{}}}', b'{"notifications":{"1":{"id":"x"}}}', b"[]", b"\xff"]
 )
+async def test_damaged_file(file: Path, damage: bytes) -> None:
+    """A damaged file stops the start, which names the backup and overwrites nothing."""
+    await keep(file, "a")
+    await keep(file, "b")
+    await asyncio.to_thread(file.write_bytes, damage)
+    before = content(file)
+    with pytest.raises(StartError, match=r"damaged and was left as it is.*notifications\.json\.bak"):
+        await JsonStore(str(file)).open()
+    assert content(file) == before
+    await asyncio.to_thread(file.with_name(file.name + ".bak").replace, file)
+    assert await opened(file) == {"a", "b"}
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(texts, st.tuples(texts, jsons, st.booleans()), min_size=1, max_size=4))
-def test_any_content(tmp_path: Path, content: dict[str, tuple[str, Any, bool]]) -> None:
-    """Whatever ids, users and data there are, they come back."""
-    path = tmp_path / "any.json"
-    path.unlink(missing_ok=True)
-    records = {
-        id_: record(id_, user, data=json.dumps(data, ensure_ascii=ascii_).encode())
-        for id_, (user, data, ascii_) in content.items()
-    }
-    store = JsonStore(str(path))
-    store.commit(dict(records))
-    store.close()
-    assert stored(path) == records
+async def test_missing_journal(file: Path, store: JsonStore) -> None:
+    """A file whose journals begin later than it ends is not taken for the whole."""
+    await add(store, "a")
+    copy = file.with_name("copy.json")
+    await asyncio.to_thread(shutil.copy, store._journal_path(0), copy.with_name("copy.json.journal.5"))
+    with pytest.raises(StartError, match=r"generation 0.*from 5"):
+        await JsonStore(str(copy)).open()
 
 
-def test_the_file_is_tinydbs(file: Path, store: JsonStore) -> None:
-    """TinyDB itself reads the file: a community can look into its data, or go away with it."""
-    store.close()
-    with TinyDB(file) as db:
-        documents = db.table("notifications").all()
-    assert [document["id"] for document in documents] == ["one", "two", "three"]
-    assert documents[0]["createdAt"] == "2023-11-14T22:13:20.000Z"
+async def test_in_use(file: Path, store: JsonStore) -> None:
+    """A file has one server; when that is gone it may have another."""
+    with pytest.raises(StartError, match="in use"):
+        await JsonStore(str(file)).open()
+    await add(store, "a")
+    await store.close()
+    assert await opened(file) == {"a"}
+    await store.open()
 
 
-def test_what_tinydb_wrote(file: Path, open_store: OpenStore, store: JsonStore) -> None:
-    """A file that TinyDB itself has written is read, and other tables in it stay."""
-    store.close()
-    with TinyDB(file, indent=2) as db:
-        db.table("others").insert({"a": [1.0]})
-        db.table("notifications").update({"read": True})
-    store = open_store()
-    assert all(record.read for record in found(store).values())
-    store.commit({"one": None})
-    store.close()
-    with TinyDB(file) as db:
-        assert db.table("others").all() == [{"a": [1.0]}]
+@pytest.mark.usefixtures("small")
+async def test_read_only(file: Path, store: JsonStore) -> None:
+    """Who only looks sees what was confirmed while the server goes on, and changes nothing."""
+    for id_ in numbers(8):
+        await add(store, id_)
+        before = await asyncio.to_thread(os.listdir, file.parent)
+        reader = JsonStore(str(file), create=False, read_only=True)
+        await reader.open()
+        assert reader.memory.counts().notifications == int(id_) + 1
+        await reader.close()
+        assert set(before) >= {name for name in os.listdir(file.parent) if "lock" in name}
 
 
-# Files that cannot be used
+async def test_symbolic_link(tmp_path: Path) -> None:
+    """What a link points to is what is written."""
+    real, link = tmp_path / "real.json", tmp_path / "link.json"
+    link.symlink_to(real)
+    await keep(link, "a")
+    assert link.is_symlink()
+    assert set(stored(real)) == {"a"}
 
 
-def refused(file: Path) -> str:
-    """Return the one line that says why a file cannot be used."""
-    with pytest.raises(StartError) as info:
-        JsonStore(str(file))
-    line = str(info.value)
-    assert str(file) in line
-    assert "\n" not in line
-    return line
+async def test_permissions(file: Path) -> None:
+    """A new file is its owner's alone; one that was opened to others stays so."""
+    await keep(file, "a")
+    assert mode(file) == 0o600
+    await asyncio.to_thread(file.chmod, 0o640)
+    await keep(file, "b")
+    assert mode(file) == 0o640
 
 
-def document(**fields: Any) -> bytes:
-    """Return a file with one notification, with other `fields` than it should have; None for none."""
-    good = {
-        "id": "1",
-        "userId": "u",
-        "fromUserId": "s",
-        "type": "invite",
-        "data": {},
-        "read": False,
-        "createdAt": "2023-11-14T22:13:20.000Z",
-        "expiresAt": "2023-12-14T22:13:20.000Z",
-    }
-    one = {name: value for name, value in {**good, **fields}.items() if value is not None}
-    return json.dumps({"notifications": {"1": one}}).encode()
+async def test_directory(tmp_path: Path) -> None:
+    """A directory that is missing is made; one in the file's place is named."""
+    await keep(tmp_path / "new" / "deep" / "notifications.json", "a")
+    with pytest.raises(StartError, match="cannot be used"):
+        await JsonStore(str(tmp_path)).open()
 
 
-DAMAGED: dict[str, bytes] = {
-    "no JSON": b"notifications",
-    "cut off": document()[:-1],
-    "half": document()[:100],
-    "more than one": document() + b"{}",
-    "zeros": bytes(1000),
-    "binary": bytes(range(256)),
-    "UTF-16": document().decode().encode("utf-16"),
-    "a list": b"[]",
-    "null": b"null",
-    "a number": b"5",
-    "tables in a list": b'{"notifications":[]}',
-    "no number": document().replace(b'{"1":', b'{"x":'),
-    "no notification": b'{"notifications":{"1":{}}}',
-    "a text for a notification": b'{"notifications":{"1":"x"}}',
-    "too deep": b'{"notifications":{"1":{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}}}",
-    "no id": document(id=None),
-    "no user": document(userId=None),
-    "no data": document(data=None),
-    "unknown type": document(type="party"),
-    "read is no truth value": document(read="yes"),
-    "no time": document(createdAt="yesterday"),
-    "no expiry": document(expiresAt="never"),
-    "time of reading is none": document(read=True, readAt="today"),
-    "time without a zone": document(createdAt="2023-11-14T22:13:20.000"),
-}
-
-
-def test_undamaged(file: Path, open_store: OpenStore) -> None:
-    """The file from which the damaged ones are made is a good one."""
-    file.write_bytes(document())
-    assert set(found(open_store())) == {"1"}
-
-
-@pytest.mark.parametrize("name", DAMAGED)
-def test_damaged(file: Path, name: str) -> None:
-    """A damaged file stops the start with one line that says so, and is left as it is."""
-    content = DAMAGED[name]
-    file.write_bytes(content)
-    assert "damaged" in refused(file)
-    assert file.read_bytes() == content
-
-
-def test_damaged_and_repaired(file: Path, open_store: OpenStore) -> None:
-    """A file that was refused can be used as soon as it is repaired."""
-    file.write_bytes(b"x")
-    refused(file)
-    file.write_bytes(document())
-    assert set(found(open_store())) == {"1"}
-
-
-def test_directory(file: Path) -> None:
-    """A directory in the file's place stops the start, and stays."""
-    file.mkdir()
-    (file / "inside").touch()
-    refused(file)
-    assert (file / "inside").exists()
-
-
-def test_no_directory(tmp_path: Path) -> None:
-    """A file where the directory should be stops the start, and stays."""
-    (tmp_path / "a").write_text("a")
-    refused(tmp_path / "a" / "notifications.json")
-    assert (tmp_path / "a").read_text() == "a"
-
-
-def test_in_use(file: Path, open_store: OpenStore) -> None:
-    """A file is held by one store at a time, and free again when that is closed."""
-    store = open_store()
-    store.commit({"1": record("1")})
-    before = file.read_bytes()
-    assert "in use" in refused(file)
-    assert file.read_bytes() == before
-    store.close()
-    assert set(stored(file)) == {"1"}
-
-
-def test_in_use_after_commits(file: Path, open_store: OpenStore) -> None:
-    """A file is held also after it was replaced."""
-    store = open_store()
-    for number in range(3):
-        store.commit({str(number): record(str(number))})
-    assert "in use" in refused(file)
-
-
-HOLD = """
-import sys
-from opennoodl_notification.store_json import JsonStore
-store = JsonStore(sys.argv[1])
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_in_use_by_another_process(file: Path) -> None:
-    """What another process holds cannot be used, until that process ends, in whatever way."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"held\n"
-            assert "in use" in refused(file)
-        finally:
-            process.kill()
-        process.wait(TIMEOUT)
-        assert stored(file) == {}
+async def test_what_to_do_beyond_the_comfortable_size(
+    file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When a file has become large, the log says once what to do."""
+    monkeypatch.setattr(store_json, "LEAST", 1)
+    monkeypatch.setattr(store_json, "COMFORTABLE", 3)
+    for id_ in numbers(9):
+        await add(store, id_)
+        await written(store)
+    assert capsys.readouterr().out.count("set DATABASE_URL") == 1

@@ -1,0 +1,133 @@
+"""A journal gives back what was confirmed, and nothing that was not."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opennoodl_notification.journal import Journal, JournalError, line, read
+from opennoodl_notification.store import Changes
+
+from .harness import record
+
+CHANGES = [
+    Changes(removed=["1"]),
+    Changes(added=[record("2", data=b'{"line":"\\n", "\xc3\xbc" : 1.0}')]),
+    Changes(cleared=["u"], forgotten=["v"]),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where a journal is made."""
+    return tmp_path / "journal.0"
+
+
+def written(path: Path) -> Journal:
+    """Return a journal with three lines."""
+    journal = Journal(path)
+    for changes in CHANGES:
+        journal.append(line(changes))
+    return journal
+
+
+def texts(path: Path) -> list[bytes]:
+    """Return what a journal gives back, as lines."""
+    return [line(changes) for changes in read(path)]
+
+
+LINES = [line(changes) for changes in CHANGES]
+
+
+def test_round_trip(path: Path) -> None:
+    """What was appended is read in its order; the size is that of the file."""
+    journal = written(path)
+    assert texts(path) == LINES
+    assert journal.size == path.stat().st_size
+    journal.close()
+
+
+def test_empty(path: Path) -> None:
+    """A new journal has nothing."""
+    Journal(path).close()
+    assert texts(path) == []
+
+
+def test_in_place_of_another(path: Path) -> None:
+    """A new journal has nothing, whatever was there."""
+    written(path).close()
+    Journal(path).close()
+    assert texts(path) == []
+
+
+def test_only_for_its_owner(path: Path) -> None:
+    """Nobody else on the machine can read a journal."""
+    Journal(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_cut_anywhere(path: Path) -> None:
+    """Cut off anywhere, a journal has the lines that are whole."""
+    written(path).close()
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        lengths = [len(b"".join(LINES[:number])) for number in range(4)]
+        assert texts(path) == LINES[: max(number for number in range(4) if lengths[number] <= size)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_damage(path: Path, data: st.DataObject) -> None:
+    """Whatever byte is changed, nothing comes out that did not go in; before the last line, it is found out."""
+    whole = bytearray(b"".join(LINES))
+    position = data.draw(st.integers(0, len(whole) - 1))
+    whole[position] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(whole)
+    if position < len(b"".join(LINES[:2])) - 1:  # with the end of the second line, the last two are one
+        with pytest.raises(JournalError, match=path.name):
+            texts(path)
+    else:
+        assert texts(path) in (LINES[:1], LINES[:2])
+
+
+def test_sound_line_of_nobody(path: Path) -> None:
+    """A line with the right sum that says nothing this server knows is named."""
+    content = b'{"added":[{"id":5}]}'
+    path.write_bytes(b"%08x %s\n" % (crc32(content), content))
+    with pytest.raises(JournalError, match="line 1"):
+        texts(path)
+
+
+@pytest.mark.parametrize("step", ["write", "fdatasync"])
+def test_failing_disk(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """A line that could not be brought to disk is not in the journal, not even a part of it."""
+    journal = written(path)
+    real = os.write
+
+    def fail(file: int, *content: memoryview) -> int:
+        if content:
+            real(file, content[0][:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="No space"):
+        journal.append(LINES[0])
+    assert journal.size == path.stat().st_size
+    assert texts(path) == LINES
+    journal.close()
+
+
+def test_written_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that takes a part at a time is asked again."""
+    journal = Journal(path)
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda file, content: real(file, content[:7]))
+    journal.append(LINES[1])
+    journal.close()
+    assert texts(path) == [LINES[1]]
