@@ -1,16 +1,18 @@
-"""The command line: ``python -m bench sync``."""
+"""The command line: ``python -m bench sync`` or ``python -m bench notification``."""
 
 import argparse
 import asyncio
 import datetime
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
-from . import machine, plot, report, rounds, scenarios
-from .servers import OURS, PEERS, ServerError, node
+from . import machine, notifications, plot, report, rounds, scenarios, servers
+from .scenarios import Scenario
+from .servers import Peer, ServerError, node
 
 RESULTS = Path(__file__).parent / "results"
 ABOUT = """\
@@ -18,10 +20,28 @@ The same load on each server in turn, on one core; the generator has another one
 server has it. How each number is measured, and what it does not say, is in [the README](../README.md)."""
 
 
+class Subject(NamedTuple):
+    """What can be measured.
+
+    Attributes:
+        peers: the servers; ours is the first one.
+        scenarios: returns the loads, quick ones or not.
+    """
+
+    peers: Sequence[Peer]
+    scenarios: Callable[..., list[Scenario]]
+
+
+SUBJECTS = {
+    "sync": Subject(servers.PEERS, scenarios.sync),
+    "notification": Subject(notifications.PEERS, notifications.scenarios),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, and write them and a plot to ``bench/results``."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["sync"], help="the server to measure")
+    parser.add_argument("what", choices=list(SUBJECTS), help="the server to measure")
     parser.add_argument("--rounds", type=int, help="how often everything is repeated (3, or 1 when quick)")
     parser.add_argument("--quick", action="store_true", help="small loads: shows that it works, measures little")
     parser.add_argument("--only", nargs="+", metavar="SCENARIO", help="only these scenarios")
@@ -29,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--save", action=argparse.BooleanOptionalAction, help="write results (default unless --quick)")
     chosen = parser.parse_args(arguments)
 
-    every = scenarios.sync(quick=chosen.quick)
+    subject = SUBJECTS[chosen.what]
+    every = subject.scenarios(quick=chosen.quick)
     selected = [one for one in every if chosen.only is None or one.name in chosen.only]
-    peers = [peer for peer in PEERS if peer is OURS or chosen.peers is None or peer.name in chosen.peers]
-    known = {one.name for one in every} | {peer.name for peer in PEERS}
+    ours = subject.peers[0]
+    peers = [peer for peer in subject.peers if peer is ours or chosen.peers is None or peer.name in chosen.peers]
+    known = {one.name for one in every} | {peer.name for peer in subject.peers}
     unknown = {*(chosen.only or ()), *(chosen.peers or ())} - known
     if unknown or not selected:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")

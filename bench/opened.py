@@ -33,10 +33,9 @@ class Hold:
 
 
 @asynccontextmanager
-async def probing(server: Server) -> AsyncIterator[Hold]:
-    """Let a probe ping in a room of its own while the block runs."""
-    room = "probe"
-    greeting = ",".join(message.hex() for message in server.dialect.greeting(room))
+async def probing(server: Server, room: str = "probe") -> AsyncIterator[Hold]:
+    """Let a probe ping in a room of its own while the block runs; in no room it says nothing first."""
+    greeting = ",".join(message.hex() for message in server.dialect.greeting(room)) if room else ""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.probe", str(server.port), room, greeting),
         cwd=Path(__file__).parents[1],

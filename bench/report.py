@@ -13,7 +13,7 @@ from .machine import shape
 from .outcome import Metric
 from .rounds import Results
 from .scenarios import Scenario
-from .servers import OURS, Peer, node
+from .servers import Peer, node
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,18 @@ def values(results: Results, scenario: Scenario, peer: Peer, metric: Metric) -> 
 
 
 def ratio(results: Results, scenario: Scenario, peers: Sequence[Peer], metric: Metric) -> Ratio | None:
-    """Return ours by the best peer's, or None if there is nothing to compare."""
+    """Return ours, the first one's, by the best peer's, or None if there is nothing to compare."""
+    first = peers[0]
     rivals = {
         peer.name: peer
         for peer in peers
-        if peer is not OURS and not peer.reference and values(results, scenario, peer, metric)
+        if peer is not first and not peer.reference and values(results, scenario, peer, metric)
     }
-    if metric.more is None or not rivals or not values(results, scenario, OURS, metric):
+    if metric.more is None or not rivals or not values(results, scenario, first, metric):
         return None
     choose = max if metric.more else min
     best = choose(rivals.values(), key=lambda peer: median(values(results, scenario, peer, metric)))
-    pairs = zip(results.of(scenario, OURS), results.of(scenario, best), strict=False)
+    pairs = zip(results.of(scenario, first), results.of(scenario, best), strict=False)
     ratios = [
         ours.values[metric.name] / theirs.values[metric.name]
         for ours, theirs in pairs
@@ -79,7 +80,7 @@ def markdown(
 
 def _versions(peers: Sequence[Peer]) -> str:
     parts = [f"Python {platform.python_version()}"]
-    parts += [f"{name} {version(name)}" for name in ("uvloop", "websockets", "pycrdt", "picows")]
+    parts += [f"{name} {version(name)}" for name in ("uvloop", "websockets", "pycrdt", "picows", "SQLAlchemy")]
     if any(peer.command[0] == "node" for peer in peers):
         said = subprocess.run([node(), "--version"], capture_output=True, text=True, check=True)
         parts.append(f"Node {said.stdout.strip().lstrip('v')}")

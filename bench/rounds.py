@@ -49,6 +49,8 @@ async def run(scenarios: Sequence[Scenario], peers: Sequence[Peer], rounds: int,
             for peer in order:
                 if scenario.seed is not None and peer.seeds is None:
                     continue
+                if scenario.peers is not None and peer.name not in scenario.peers:
+                    continue
                 outcome = await once(scenario, peer, cores.server)
                 results.outcomes.setdefault((scenario.name, peer.name), []).append(outcome)
                 _tell(number, scenario, peer, outcome)

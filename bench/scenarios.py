@@ -28,7 +28,8 @@ class Scenario:
         group: scenarios with the same columns, shown in one table.
         metrics: the columns.
         run: carries it out.
-        seed: documents that are there before the server starts; servers that store nothing are left out.
+        seed: what is there before the server starts; servers that store nothing are left out.
+        peers: the names of the servers that it is for; all if it does not say.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Scenario:
     metrics: Sequence[Metric]
     run: Run
     seed: Seed | None = None
+    peers: frozenset[str] | None = None
 
 
 def sync(*, quick: bool) -> list[Scenario]:

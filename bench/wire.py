@@ -42,15 +42,15 @@ def varbytes(content: bytes) -> bytes:
     return varuint(len(content)) + content
 
 
-def frame(payload: bytes) -> bytes:
-    """Return the whole binary frame, masked as a client's must be, that carries `payload`."""
-    size = len(payload)
+def frame(payload: bytes, *, binary: bool = True) -> bytes:
+    """Return the whole frame, masked as a client's must be, that carries `payload`."""
+    size, first = len(payload), 0x82 if binary else 0x81
     if size < 126:
-        head = bytes((0x82, 0x80 | size))
+        head = bytes((first, 0x80 | size))
     elif size < 65_536:
-        head = bytes((0x82, 0x80 | 126)) + size.to_bytes(2, "big")
+        head = bytes((first, 0x80 | 126)) + size.to_bytes(2, "big")
     else:
-        head = bytes((0x82, 0x80 | 127)) + size.to_bytes(8, "big")
+        head = bytes((first, 0x80 | 127)) + size.to_bytes(8, "big")
     key = secrets.token_bytes(4)
     pad = (key * (size // 4 + 1))[:size]
     masked = int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")
