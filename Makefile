@@ -21,8 +21,9 @@ test: lint e2e/node_modules/.package-lock.json ## Run every check and every test
 	pytest -q -W error -p no:asyncio bench
 	cd e2e && pytest -q
 
-bench: .venv/bench bench/node_modules/.package-lock.json ## Measure the sync server beside its peers
+bench: .venv/bench bench/node_modules/.package-lock.json ## Measure the servers beside their peers
 	python -m bench sync
+	python -m bench notification
 
 lint: .venv/test ## Check style and types
 	ruff check
@@ -30,7 +31,7 @@ lint: .venv/test ## Check style and types
 	set -e; for name in $(SERVERS); do mypy opennoodl-$$name-server/opennoodl_$$name; done
 	mypy tests
 	mypy e2e
-	MYPYPATH=opennoodl-sync-server mypy bench
+	MYPYPATH=opennoodl-sync-server:opennoodl-notification-server mypy bench
 
 copies: ## Copy what the three servers share from the signaling server to the other two
 	@set -e; for name in sync notification; do \

@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench sync`` or ``python -m bench notification``."""
+"""The command line: ``python -m bench sync``, ``signaling`` or ``notification``."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import uvloop
 
-from . import machine, notifications, plot, report, rounds, scenarios, servers
+from . import machine, notifications, plot, report, rounds, scenarios, servers, signaling
 from .scenarios import Scenario
 from .servers import Peer, ServerError, node
 
@@ -34,6 +34,7 @@ class Subject(NamedTuple):
 
 SUBJECTS = {
     "sync": Subject(servers.PEERS, scenarios.sync),
+    "signaling": Subject(signaling.PEERS, signaling.scenarios),
     "notification": Subject(notifications.PEERS, notifications.scenarios),
 }
 

@@ -11,9 +11,10 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,30 @@ class Server:
         started: the seconds from its start until it listened, to a twentieth.
     """
 
-    def __init__(self, peer: Peer, port: int, pid: int, started: float) -> None:
+    def __init__(self, peer: Peer, port: int, start: Callable[[], subprocess.Popen[bytes]], log: Path) -> None:
         self.peer = peer
         self.port = port
-        self.pid = pid
-        self.started = started
+        self.process: subprocess.Popen[bytes]
+        self.started = 0.0
+        self._start = start
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self.process.pid
+
+    async def start(self) -> None:
+        """Start it, and wait until it listens."""
+        began = time.perf_counter()
+        self.process = self._start()
+        await _listening(self.peer, self.port, self.process, self._log)
+        self.started = time.perf_counter() - began
+
+    async def restart(self) -> None:
+        """End it as an operator would, and start it again at the same place."""
+        await _end(self.process)
+        await self.start()
 
     @property
     def dialect(self) -> Dialect:
@@ -144,15 +164,14 @@ async def running(peer: Peer, core: int | None, seed: Seed | None = None) -> Asy
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= {name: value.format(**fill) for name, value in peer.environment.items()}
         pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
-        began = time.perf_counter()
-        process = _start([*pin, *_found(peer.command)], environment, log)
+        server = Server(peer, port, partial(_start, [*pin, *_found(peer.command)], environment, log), log)
         try:
-            await _listening(peer, port, process, log)
-            yield Server(peer, port, process.pid, time.perf_counter() - began)
-            if process.poll() is not None:
+            await server.start()
+            yield server
+            if server.process.poll() is not None:
                 raise ServerError(f"{peer.name} ended under load:\n{_tail(log)}")
         finally:
-            await _end(process)
+            await _end(server.process)
             if database is not None:
                 database.cleanup()
 

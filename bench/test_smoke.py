@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from . import opened, paced, saturated
+from . import inboxes, notifications, opened, paced, saturated
 from .outcome import Outcome
 from .scenarios import Run, sync
 from .seeds import Seed
-from .servers import OURS, PEERS, Server, running
+from .servers import OURS, PEERS, Peer, Server, running
 from .updates import document, recorded
 
 HERE = Path(__file__).parent
@@ -75,10 +75,35 @@ def test_stored_rooms_reach_their_first_clients() -> None:
     assert outcome.values["hold"] > 0
 
 
+@pytest.mark.parametrize("peer", notifications.PEERS[:2], ids=lambda peer: peer.name)
+def test_sends_are_found_again(peer: Peer) -> None:
+    """What was answered is in the inboxes, beside what was there before."""
+    seed = Seed(lambda: notifications.filled(300), notifications.WRITERS)
+
+    async def main() -> Outcome:
+        async with running(peer, None, seed) as server:
+            return await inboxes.saturated(server, users=notifications.users(300), seconds=0.3)
+
+    outcome = asyncio.run(main())
+    assert outcome.values["rate"] > 0
+    assert outcome.values["found"] == 1
+
+
+def test_every_send_comes_to_the_second_device() -> None:
+    """In the open loop every token comes to the receivers."""
+
+    async def main() -> Outcome:
+        async with running(notifications.PEERS[0], None) as server:
+            return await inboxes.delivery(server, rate=50, warm=0.2, seconds=0.5)
+
+    assert asyncio.run(main()).values["found"] == 1
+
+
 def test_the_readme_names_every_scenario_and_peer() -> None:
     """The README's tables are those of the code."""
     readme = (HERE / "README.md").read_text()
-    for name in [*(scenario.name for scenario in sync(quick=True)), *(peer.name for peer in PEERS)]:
+    scenarios = [*sync(quick=True), *notifications.scenarios(quick=False)]
+    for name in [*(scenario.name for scenario in scenarios), *(peer.name for peer in (*PEERS, *notifications.PEERS))]:
         assert f"| `{name}` |" in readme, name
 
 

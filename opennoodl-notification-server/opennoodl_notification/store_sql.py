@@ -221,6 +221,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
+    cursor.execute("PRAGMA cache_size = -65536")  # KiB; ids are random, so much of their index has to be at hand
     cursor.close()
 
 

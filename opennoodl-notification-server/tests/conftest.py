@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,27 @@ settings.load_profile("steady")
 
 Serve = Callable[..., Awaitable[Service]]
 Device = Callable[..., Awaitable[Client]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the test that kills the server do so more often, or again as it was."""
+    parser.addoption("--crash-rounds", type=int, default=20, help="how often the server is killed")
+    parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
+
+
+@pytest.fixture
+def crash_rounds(request: pytest.FixtureRequest) -> int:
+    """Return how often the server is to be killed."""
+    return int(request.config.getoption("--crash-rounds"))
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """Return what decides by chance."""
+    chosen = request.config.getoption("--seed")
+    seed = random.SystemRandom().getrandbits(32) if chosen is None else int(chosen)
+    print(f"--seed {seed}")
+    return random.Random(seed)  # noqa: S311
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""The server as a process of its own, to be ended by whatever ends servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+
+from .harness import TIMEOUT
+
+SMALL_JOURNAL = "from opennoodl_notification import store_json; store_json.LEAST = 2000; "
+RUN = "from opennoodl_notification.__main__ import main; main()"
+
+
+class Process:
+    """A server that listens.
+
+    Attributes:
+        child: the process.
+        port: where it listens.
+    """
+
+    def __init__(self, child: asyncio.subprocess.Process, port: int) -> None:
+        self.child = child
+        self.port = port
+
+    @classmethod
+    async def start(cls, at: str, *, small_journal: bool = False) -> Process:
+        """Start a server with its notifications in a file or a database, and wait until it listens."""
+        limits = dict.fromkeys(("RATE_LIMIT", "SENDS_PER_HOUR", "MAX_PER_USER"), "0")
+        place = {"DATABASE_URL": at} if "://" in at else {"DB_FILE": at}
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", SMALL_JOURNAL * small_journal + RUN),
+            env={**os.environ, **limits, **place, "HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json"},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        async with asyncio.timeout(TIMEOUT):
+            while line := await child.stdout.readline():
+                entry = json.loads(line)
+                if entry.get("event") == "listening":
+                    return cls(child, int(entry["port"]))
+        raise AssertionError(f"the server has not started, but ended with {await child.wait()}")
+
+    async def kill(self) -> str:
+        """End it at once, if it has not ended; return what it has logged."""
+        if self.child.returncode is None:
+            self.child.kill()
+        async with asyncio.timeout(TIMEOUT):
+            output, _ = await self.child.communicate()
+        return output.decode()

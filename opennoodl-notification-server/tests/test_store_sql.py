@@ -1,0 +1,152 @@
+"""What only databases have: URLs, schemas, connections that end, and errors that must not tell what was stored."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.inbox import Inbox
+from opennoodl_notification.notification import timestamp
+from opennoodl_notification.schema import VERSION, versions
+from opennoodl_notification.store import Changes, Needs, Query, StoreError
+from opennoodl_notification.store_sql import SqlStore, SqlTransaction
+from opennoodl_notification.stores import choose
+
+from .harness import NOW, record
+from .places import place
+
+EARLY = timestamp(NOW * 1000)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return where an empty database of each kind is."""
+    return place(request.param, tmp_path)
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path) -> str:
+    """Return where an empty PostgreSQL is."""
+    return place("postgresql", tmp_path)
+
+
+@pytest.fixture
+async def store(at: str) -> AsyncIterator[SqlStore]:
+    """Open an empty database."""
+    store = SqlStore(at)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def commit(store: SqlStore, changes: Changes) -> None:
+    """Store changes."""
+    async with store.transaction(Needs(EARLY, 0)) as transaction:
+        await transaction.commit(changes)
+
+
+async def test_all_or_nothing(store: SqlStore) -> None:
+    """Of a commit that fails in the middle nothing is kept; the error does not quote it, and the next one works."""
+    await commit(store, Changes(added=[record("there")]))
+    with pytest.raises(StoreError) as info:
+        await commit(
+            store,
+            Changes(removed=["there"], added=[record("new"), record("twice", data=b'"secret"'), record("twice")]),
+        )
+    assert "secret" not in str(info.value)
+    assert "\n" not in str(info.value)
+    assert [one.id for one in await store.page("u", Query(10), EARLY)] == ["there"]
+    await commit(store, Changes(added=[record("new")]))
+    assert (await store.counts()).notifications == 2
+
+
+async def test_nothing_without_a_commit(store: SqlStore) -> None:
+    """A batch that changes nothing, or fails before it is stored, leaves the database free for the next one."""
+    with pytest.raises(RuntimeError):
+        async with store.transaction(Needs(EARLY, 0)):
+            raise RuntimeError("nobody thought of this")
+    async with store.transaction(Needs(EARLY, 0)):
+        pass
+    await commit(store, Changes(inboxes=[Inbox(user_id="u", sequence=1)]))
+
+
+async def test_newer_schema(store: SqlStore, at: str) -> None:
+    """A database that a later version has made is left alone."""
+    async with store._engine.begin() as connection:
+        await connection.execute(sa.update(versions).values(version=VERSION + 1))
+    with pytest.raises(StartError, match=f"schema {VERSION + 1}; this version knows {VERSION}"):
+        await SqlStore(at).open()
+
+
+async def test_no_tables(at: str) -> None:
+    """A database without tables is not taken for an empty store by who only looks."""
+    with pytest.raises(StartError, match="cannot be used"):
+        await SqlStore(at, create=False).open()
+
+
+async def test_lasting(tmp_path: Path) -> None:
+    """SQLite brings each commit to disk."""
+    store = SqlStore(place("sqlite", tmp_path))
+    await store.open()
+    async with store._engine.connect() as connection:
+        synchronous = (await connection.exec_driver_sql("PRAGMA synchronous")).scalar()
+        mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar()
+    assert (synchronous, mode) == (2, "wal")
+    await store.close()
+
+
+async def test_connection_that_ends(postgresql: str) -> None:
+    """A connection that PostgreSQL ends costs the batch that was under way, and no later one."""
+    store = SqlStore(postgresql)
+    await store.open()
+    pid = sa.select(sa.func.pg_backend_pid())
+    async with store.transaction(Needs(EARLY, 0)) as transaction:
+        assert isinstance(transaction, SqlTransaction)
+        victim = (await transaction._connection.execute(pid)).scalar()
+        async with store._engine.connect() as other:
+            await other.execute(sa.select(sa.func.pg_terminate_backend(victim)))
+        with pytest.raises(StoreError):
+            await transaction.commit(Changes(added=[record("lost")]))
+    await store.recover()
+    await commit(store, Changes(added=[record("kept")]))
+    assert [one.id for one in await store.page("u", Query(10), EARLY)] == ["kept"]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "query"),
+    [
+        ("postgres://u:p@host:1/name", "postgresql+asyncpg", {}),
+        ("postgresql://u:p@host/name?sslmode=require", "postgresql+asyncpg", {"ssl": "require"}),
+        ("postgresql+asyncpg://host/name", "postgresql+asyncpg", {}),
+        ("sqlite:////data/file.sqlite", "sqlite+aiosqlite", {}),
+        ("sqlite+aiosqlite:///file.sqlite", "sqlite+aiosqlite", {}),
+    ],
+)
+def test_urls(url: str, driver: str, query: dict[str, str]) -> None:
+    """URLs are taken as hosts write them."""
+    parsed = SqlStore(url)._engine.url
+    assert (parsed.drivername, dict(parsed.query)) == (driver, query)
+
+
+@pytest.mark.parametrize("url", ["mysql://u:secret@host/name", "postgresql+psycopg2://u:secret@host/name", "://secret"])
+def test_other_urls(url: str) -> None:
+    """Another kind of database is refused in one line, without the password."""
+    with pytest.raises(StartError) as info:
+        choose(url)
+    assert "DATABASE_URL" in str(info.value)
+    assert "secret" not in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret@127.0.0.1:1/name", "sqlite:////nowhere/at/all.sqlite"])
+async def test_not_reached(url: str) -> None:
+    """A database that cannot be reached is named in one line, without the password."""
+    with pytest.raises(StartError) as info:
+        await SqlStore(url).open()
+    assert "cannot be used" in str(info.value)
+    assert "secret" not in str(info.value)
+    assert "\n" not in str(info.value)
