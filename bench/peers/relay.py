@@ -1,6 +1,5 @@
 """As little as a signaling server can be, on a WebSocket library written in C: the practical limit of Python."""
 
-import asyncio
 import os
 from typing import Any
 
@@ -90,7 +89,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        uvloop.run(main())
-    except asyncio.CancelledError:
-        pass
+    uvloop.run(main())
