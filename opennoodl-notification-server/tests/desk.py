@@ -36,7 +36,7 @@ class Device:
 
     # What the server does with a connection
 
-    def write(self, frame: bytes) -> None:
+    def write_soon(self, frame: bytes) -> None:
         """Take a frame."""
         start = {126: 4, 127: 10}.get(frame[1], 2)
         message = json.loads(frame[start:])

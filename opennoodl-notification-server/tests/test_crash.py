@@ -46,8 +46,7 @@ class Member:
         self._client = await Client.connect(port)
         answer = await self._client.resume(self.user, self.mirror.sequence)
         if answer["complete"]:
-            for message in await self._client.waiting():
-                self._take(message)
+            await self.settle()
         else:
             assert self.mirror.sequence == 0, "a number that was told is not known any more"
             await self._hear()
@@ -63,7 +62,8 @@ class Member:
     async def settle(self) -> None:
         """Hear what has come so far."""
         assert self._client is not None
-        for message in await self._client.waiting():
+        await self._client.send("get-notifications", limit=1)
+        while (message := await self._client.get())["type"] != "notifications":
             self._take(message)
 
     async def leave(self) -> None:

@@ -171,8 +171,10 @@ class Rooms:
         """Let a client go that is still absent."""
         return self.leave(client) if client.absence is not None else []
 
-    def signal(self, client: Client, signal: Signal) -> list[Effect]:
-        """Pass signaling data on.
+    def signal(self, client: Client, signal: Signal) -> tuple[Client | None, SignalFrom]:
+        """Return who gets signaling data now, or None for who will when they are back, and what they get.
+
+        No effect like the others: nothing else comes as often.
 
         Raises:
             BadMessage: `not-in-room` or `peer-not-found`.
@@ -185,10 +187,10 @@ class Rooms:
             raise BadMessage("peer-not-found", "Nobody in your room has the peerId in `to`.")
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
         if target.absence is None:
-            return [Send((target,), message)]
+            return target, message
         if not target.absence.hold(message):
             raise BadMessage("peer-not-found", "That peer's connection is lost, and too much waits for it already.")
-        return []
+        return None, message
 
     def invite(self, client: Client, invite: Invite, now: float) -> list[Effect]:
         """Pass an invite to every connection of a user, and tell the sender whether there was one.

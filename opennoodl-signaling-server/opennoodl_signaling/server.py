@@ -124,11 +124,13 @@ class Signaling(JsonApplication[Incoming]):
         """Hand one message to the part of the domain that it is for."""
         client: Client = connection.client
         match incoming:
+            case Signal():
+                target, signal = self.rooms.signal(client, incoming)
+                if target is not None:
+                    self._relay((target,), encode(signal), "signal")
             case Publish(topic=topic):
                 receivers, payload = self.topics.publish(topic, message)
                 self._relay(receivers, payload, "publish")
-            case Signal():
-                self._perform(self.rooms.signal(client, incoming))
             case Ping():
                 self.send((connection,), Pong())
             case Join():
@@ -191,8 +193,8 @@ class Signaling(JsonApplication[Incoming]):
         self.metrics.sent[name] += len(to)
         if name in ("publish", "signal", "invite"):
             self.relayed += len(to)
-        for client in tuple(to):  # a write may close a slow client, which changes the room
-            _connection(client).write(frame)
+        for client in to:
+            _connection(client).write_soon(frame)
 
     def _give_up(self, client: Client) -> None:
         del self._graces[client]

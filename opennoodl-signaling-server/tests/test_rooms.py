@@ -224,8 +224,7 @@ def test_signal(ward: Ward, clients: list[Client]) -> None:
     a, b, c, *_ = clients
     for client in (a, b, c):
         ward.join(client)
-    told = ward.perform(ward.rooms.signal(a, Signal("b", Raw(b'{"sdp":1}'))))
-    assert told == [("b", {"type": "signal", "from": "a", "signal": {"sdp": 1}})]
+    assert ward.signal(a, "b", '{"sdp":1}') == [("b", {"type": "signal", "from": "a", "signal": {"sdp": 1}})]
 
 
 def test_signal_elsewhere(ward: Ward, clients: list[Client]) -> None:

@@ -188,7 +188,12 @@ class Model(RuleBasedStateMachine):
                 target.signals.append(signal)
             else:
                 return  # to itself, which nobody does
-        self.perform(expected, lambda: self.rooms.signal(client, Signal(to, Raw(signal))))
+
+        def act() -> list[Effect]:
+            receiver, message = self.rooms.signal(client, Signal(to, Raw(signal)))
+            return [] if receiver is None else [Send((receiver,), message)]
+
+        self.perform(expected, act)
 
     @precondition(lambda self: self.contests)
     @rule(data=st.data(), alive=st.booleans())

@@ -52,7 +52,8 @@ class Ward:
 
     def signal(self, client: Client, to: str, signal: str = "1") -> Told:
         """Send a signal, which is JSON, to a peer."""
-        return self.perform(self.rooms.signal(client, Signal(to, Raw(signal.encode()))))
+        target, message = self.rooms.signal(client, Signal(to, Raw(signal.encode())))
+        return self.perform([] if target is None else [Send((target,), message)])
 
     def lose(self, client: Client) -> Told:
         """Lose a client's connection."""

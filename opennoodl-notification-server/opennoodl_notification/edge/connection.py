@@ -22,8 +22,9 @@ from websockets.protocol import CONNECTING, OPEN, Event
 from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
 
-from .frames import message_at
+from .frames import begins, message_at
 from .limits import TokenBucket
+from .outbox import Outbox
 
 if TYPE_CHECKING:
     from .application import Application
@@ -139,11 +140,15 @@ class Connection(ServerConnection):
         strikes: how many messages in a row were over the rate; the application's to count.
     """
 
-    def __init__(self, protocol: EdgeProtocol, server: Server, app: Application, everybody: set[Connection]) -> None:
+    def __init__(
+        self, protocol: EdgeProtocol, server: Server, app: Application, everybody: set[Connection], outbox: Outbox
+    ) -> None:
         super().__init__(protocol, server, ping_interval=None, close_timeout=CLOSE_TIMEOUT)
         self.protocol: EdgeProtocol = protocol
         self.app = app
         self._everybody = everybody
+        self._outbox = outbox
+        self._frames: list[bytes] = []  # for the end of this turn
         self.client: Any = None
         self.path = ""
         self.slow = False
@@ -151,6 +156,7 @@ class Connection(ServerConnection):
         self.strikes = 0  # messages over the rate
         self.bucket = TokenBucket(app.settings.rate_limit, perf_counter())
         self._taken = False  # the application knows this connection
+        self._part = b""  # of a frame whose rest has not come
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
@@ -171,6 +177,20 @@ class Connection(ServerConnection):
             if self.paused:
                 self._schedule_check()
 
+    def write_soon(self, frame: bytes) -> None:
+        """Send a prepared frame at the end of this turn of the event loop, with all others for this client."""
+        if self.protocol.state is OPEN:
+            if not self._frames:
+                self._outbox.add(self)
+            self._frames.append(frame)
+
+    def flush(self) -> None:
+        """Send what was to be sent soon."""
+        frames = self._frames
+        if frames:
+            self._frames = []
+            self.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
     def overflow(self) -> None:
         """Ask the application at once what to do, if more than ``SLOW_CLIENT_BUFFER`` waits already."""
         if self.paused and not self.slow and self.app.settings.slow_client_buffer:
@@ -187,6 +207,7 @@ class Connection(ServerConnection):
     def end(self, code: int, reason: str) -> None:
         """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
         self._detach()
+        self.flush()
         if self.protocol.state is OPEN:
             # A close frame has room for 123 bytes of reason.
             self.protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
@@ -248,14 +269,20 @@ class Connection(ServerConnection):
         protocol = self.protocol
         start = 0
         if protocol.between_messages:
+            if self._part:
+                data, self._part = self._part + data, b""
             # Any message may have made the application end the connection.
             while start < len(data) and protocol.state is OPEN:
                 found = message_at(data, start, protocol.max_message_size)
                 if found is None:
+                    if begins(data, start, protocol.max_message_size):
+                        self._part = data[start:]
+                        return
                     break
                 message, text, start = found
                 self._receive(message, text)
         if start < len(data):
+            self.flush()  # before anything that the protocol answers, such as a close
             super().data_received(data[start:])
         if protocol.state is OPEN:
             return

@@ -11,6 +11,8 @@ except ImportError:  # as the library does where it was not compiled
 
 TEXT, BINARY = 0x81, 0x82
 """How a frame that is a whole message begins (RFC 6455, 5.2): FIN, no reserved bit, the opcode."""
+LARGEST_PART = 65_536
+"""Bytes of the largest message whose frame may come in parts; to put together larger ones is left to the library."""
 
 
 def message_at(data: bytes, start: int, max_size: int | None) -> tuple[bytes, bool, int] | None:
@@ -39,3 +41,25 @@ def message_at(data: bytes, start: int, max_size: int | None) -> tuple[bytes, bo
     if end > len(data) or (max_size is not None and size > max_size):
         return None
     return apply_mask(data[payload:end], data[payload - 4 : payload]), text, end
+
+
+def begins(data: bytes, start: int, max_size: int | None) -> bool:
+    """Return whether what is at `start`, and is no message yet, may be one for `message_at` when more has come.
+
+    Args:
+        data: what a client sent.
+        start: where in it a frame begins; before its end.
+        max_size: bytes of the largest message; None for any.
+    """
+    left = len(data) - start
+    if data[start] not in (TEXT, BINARY):
+        return False
+    if left < 2:
+        return True
+    size = data[start + 1] - 0x80
+    if size > 125:
+        extended = 2 if size == 126 else 8
+        if left < 2 + extended:
+            return True
+        size = int.from_bytes(data[start + 2 : start + 2 + extended], "big")
+    return 0 <= size <= (LARGEST_PART if max_size is None else min(max_size, LARGEST_PART))

@@ -22,7 +22,7 @@ def _module(name: str) -> Any:
 
 
 application, arrivals = map(_module, ("application", "arrivals"))
-connection, frames = map(_module, ("connection", "frames"))
+connection, frames, outbox = map(_module, ("connection", "frames", "outbox"))
 http, limits = map(_module, ("http", "limits"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
 service, settings = map(_module, ("service", "settings"))

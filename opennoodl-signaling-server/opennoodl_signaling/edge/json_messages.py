@@ -148,7 +148,7 @@ class JsonApplication(Application, Generic[M]):
         frame = encode_frame(encode(message), text=True)
         self.metrics.sent[str(message.__struct_config__.tag)] += len(to)
         for connection in to:
-            connection.write(frame)
+            connection.write_soon(frame)
 
 
 # Every escape is matched from its backslash on, so that an escaped backslash is not taken for the start of one.

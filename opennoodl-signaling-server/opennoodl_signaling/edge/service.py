@@ -19,6 +19,7 @@ from .arrivals import Arrivals
 from .connection import CloseConnection, Connection, EdgeProtocol
 from .http import Http
 from .logs import configure
+from .outbox import Outbox
 from .settings import EdgeSettings, S, SettingError, load
 
 OPEN_TIMEOUT = 10.0
@@ -48,6 +49,7 @@ class Service:
         self.port = port
         self.connections: set[Connection] = set()
         self._arrivals = Arrivals(self._connection, OPEN_TIMEOUT)
+        self._outbox = Outbox()
         self._server: Server | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -145,7 +147,7 @@ class Service:
     def _connection(self) -> Connection:
         assert self._server is not None
         protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=self._server.logger)
-        return Connection(protocol, self._server, self.app, self.connections)
+        return Connection(protocol, self._server, self.app, self.connections, self._outbox)
 
     async def _beat(self, interval: float) -> None:
         while True:

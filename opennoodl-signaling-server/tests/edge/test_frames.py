@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Echo, connection, frames, masked
+from .harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Echo, connection, frames, masked, outbox
 
 CONT, FIN = 0, 0x80
 MAX_SIZE = 300
@@ -40,7 +40,7 @@ async def hear(chunks: Iterable[bytes], pipelined: bytes = b"") -> Any:
         pipelined: what comes with the request.
     """
     app = Listener(max_message_size=MAX_SIZE)
-    heard = connection.Connection(connection.EdgeProtocol(max_size=MAX_SIZE), None, app, set())
+    heard = connection.Connection(connection.EdgeProtocol(max_size=MAX_SIZE), None, app, set(), outbox.Outbox())
     heard.transport = Mock(asyncio.Transport)
     heard.data_received(REQUEST + pipelined)
     heard.protocol.send_response(heard.protocol.accept(heard.request))
@@ -101,6 +101,23 @@ def test_part(size: int) -> None:
         assert frames.message_at(data[:end], 0, None) is None
 
 
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_begins(size: int) -> None:
+    """Any part of a frame that will be read when it is whole is told from what is for the library."""
+    data = masked(BINARY, bytes(size))
+    for end in (*range(1, min(20, len(data))), len(data) - 1):
+        assert frames.begins(b"before" + data[:end], 6, None)
+        assert frames.begins(data[:end], 0, size)
+
+
+@pytest.mark.parametrize(("size", "most"), [(11, 10), (70_000, 69_999), (70_000, None)])
+def test_begins_too_big(size: int, most: int | None) -> None:
+    """Once its length is known, a frame that is too big is for the library, and so is one that is better left to it."""
+    data = masked(TEXT, bytes(size))
+    assert frames.begins(data[:1], 0, most)
+    assert not frames.begins(data[:10], 0, most)
+
+
 OTHER = {
     "fragment": frame(TEXT, b"x"),
     "continuation": frame(FIN | CONT, b"x"),
@@ -121,6 +138,12 @@ OTHER = {
 def test_other(name: str) -> None:
     """Whatever is no whole message is left to the library."""
     assert frames.message_at(OTHER[name], 0, MAX_SIZE) is None
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_other_does_not_begin(name: str) -> None:
+    """What is no whole message is not waited for either."""
+    assert not frames.begins(OTHER[name], 0, MAX_SIZE)
 
 
 # Many frames
