@@ -23,6 +23,7 @@ test: lint e2e/node_modules/.package-lock.json ## Run every check and every test
 
 bench: .venv/bench bench/node_modules/.package-lock.json ## Measure the servers beside their peers
 	python -m bench sync
+	python -m bench signaling
 	python -m bench notification
 
 lint: .venv/test ## Check style and types

@@ -53,14 +53,14 @@ class Caller(WSListener):
     Attributes:
         frames: what has come, if `keep` is set.
         ends: how many last messages have come.
-        answered: done with the first message.
+        answered: the first message, when it has come.
     """
 
     def __init__(self, crowd: "Crowd", keep: bool = False) -> None:
         self.keep = keep
         self.frames: list[bytes] = []
         self.ends = 0
-        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.writable = asyncio.Event()
         self.writable.set()
         self.transport: asyncio.Transport
@@ -80,7 +80,7 @@ class Caller(WSListener):
         if self.keep:
             self.frames.append(payload)
         if not self.answered.done():
-            self.answered.set_result(None)
+            self.answered.set_result(payload)
         if frame.msg_type == WSMsgType.CLOSE:
             transport.disconnect()
 
@@ -90,6 +90,10 @@ class Caller(WSListener):
         if not self.answered.done():
             self.answered.set_exception(ConnectionError("the server hung up"))
         self._crowd.hung_up()
+
+    def close(self) -> None:
+        """Say goodbye, as a browser does that leaves the page."""
+        self.transport.write(b"\x88\x82\x00\x00\x00\x00\x03\xe9")
 
     def pause_writing(self) -> None:
         """Stop to write."""
@@ -184,20 +188,21 @@ async def signal(server: Server, load: Load, limit: float, beside: int = 0) -> O
     """Let both peers of each room signal the other, with `beside` other rooms of two in which nothing happens."""
     crowd = Crowd(server)
     for number in range(2 * beside):
-        await crowd.enter(_join(f"beside-{number // 2}", f"{number}"))
+        await crowd.enter(join(f"beside-{number // 2}", f"{number}"))
     first = len(crowd.callers)
     loads: list[tuple[Caller, Sequence[bytes]]] = []
     for group in range(load.groups):
         for member in range(2):
-            join = _join(f"room-{group}", f"{group}.{member}")
-            caller = await crowd.enter(join, keep=len(crowd.callers) - first < SAMPLES)
+            greeting = join(f"room-{group}", f"{group}.{member}")
+            caller = await crowd.enter(greeting, keep=len(crowd.callers) - first < SAMPLES)
             loads.append((caller, [_signal(group, member, number, load) for number in range(load.messages)]))
     crowd.expect(load.groups * 2)
     expected = [{b"%d.%d" % (1 - sample % 2, number) for number in range(load.messages)} for sample in range(SAMPLES)]
     return await _relay(crowd, loads, expected, 1, limit)
 
 
-def _join(room: str, peer: str) -> dict[str, Any]:
+def join(room: str, peer: str) -> dict[str, Any]:
+    """Return the message with which a peer enters a room."""
     return {"type": "join", "room": room, "peerId": peer, "userId": f"user {peer}", "metadata": {"name": peer}}
 
 
@@ -307,7 +312,7 @@ async def _arrive(everybody: Crowd, connections: int, moments: Sequence[float]) 
         await asyncio.sleep(start + moments[number] - asyncio.get_running_loop().time())
         for attempt in range(ATTEMPTS):
             try:
-                await everybody.enter(_join(f"room-{number // 10}", str(number)))
+                await everybody.enter(join(f"room-{number // 10}", str(number)))
             except (OSError, WSError, TimeoutError):
                 refused += 1
                 await asyncio.sleep(0.1 * (attempt + 1))

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from . import inboxes, notifications, opened, paced, saturated
+from . import calls, inboxes, notifications, opened, paced, saturated, signaling
 from .outcome import Outcome
 from .scenarios import Run, sync
 from .seeds import Seed
 from .servers import OURS, PEERS, Peer, Server, running
+from .soak import soak
 from .updates import document, recorded
 
 HERE = Path(__file__).parent
@@ -99,11 +100,47 @@ def test_every_send_comes_to_the_second_device() -> None:
     assert asyncio.run(main()).values["found"] == 1
 
 
+@pytest.mark.parametrize("name", ["ours", "ws-minimal", "y-webrtc", "picows"])
+def test_relays_come_to_all(name: str) -> None:
+    """Every signal and every message for a topic comes to all whom it is for, with other rooms beside."""
+    peer = next(peer for peer in signaling.PEERS if peer.name == name)
+
+    async def main() -> list[Outcome]:
+        async with running(peer, None) as server:
+            load = calls.Load(2, 3, 20)
+            outcomes = []
+            if name in signaling.TOPICS:
+                outcomes.append(await calls.publish(server, load, 30))
+            if name in signaling.ROOMS:
+                outcomes.append(await calls.signal(server, load._replace(members=2), 30, beside=2))
+            return outcomes
+
+    assert [outcome.values["arrived"] for outcome in asyncio.run(main())] in ([1.0], [1.0, 1.0])
+
+
+def test_everybody_comes_back() -> None:
+    """After a restart all connections are there again."""
+
+    async def main() -> Outcome:
+        async with running(signaling.PEERS[0], None) as server:
+            return await calls.herd(server, connections=50, within=0.2)
+
+    assert asyncio.run(main()).values["arrived"] == 1
+
+
+def test_departures_are_told_once() -> None:
+    """In a short soak every departure is told exactly once."""
+    one = asyncio.run(soak(0.03, 60, 1, None))
+    assert one.faults == []
+    assert sum(one.ways.values()) > 10
+
+
 def test_the_readme_names_every_scenario_and_peer() -> None:
     """The README's tables are those of the code."""
     readme = (HERE / "README.md").read_text()
-    scenarios = [*sync(quick=True), *notifications.scenarios(quick=False)]
-    for name in [*(scenario.name for scenario in scenarios), *(peer.name for peer in (*PEERS, *notifications.PEERS))]:
+    scenarios = [*sync(quick=True), *signaling.scenarios(quick=False), *notifications.scenarios(quick=False)]
+    peers = [*PEERS, *signaling.PEERS, *notifications.PEERS]
+    for name in [*(scenario.name for scenario in scenarios), *(peer.name for peer in peers)]:
         assert f"| `{name}` |" in readme, name
 
 
