@@ -213,7 +213,7 @@ async def delivery(server: Server, *, rate: float, warm: float, seconds: float) 
         for number in range(count)
     ]
     pacer, outcome = Pacer(schedule), Outcome()
-    async with probing(server, room="") as hold:
+    async with probing(server, b'{"type":"authenticate","userId":"probe"}') as hold:
         with measured(server) as usage:
             await pacer.run()
             await _all_shown([second for _, second in devices], count)

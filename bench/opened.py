@@ -33,11 +33,13 @@ class Hold:
 
 
 @asynccontextmanager
-async def probing(server: Server, room: str = "probe") -> AsyncIterator[Hold]:
-    """Let a probe ping in a room of its own while the block runs; in no room it says nothing first."""
-    greeting = ",".join(message.hex() for message in server.dialect.greeting(room)) if room else ""
+async def probing(server: Server, greeting: bytes | None = None) -> AsyncIterator[Hold]:
+    """Let a probe ping in a room of its own while the block runs, or in none but after `greeting`, a text."""
+    room = "probe" if greeting is None else ""
+    messages = server.dialect.greeting(room) if greeting is None else [greeting]
+    said = ",".join(message.hex() for message in messages)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.probe", str(server.port), room, greeting),
+        *(sys.executable, "-m", "bench.probe", str(server.port), room, said),
         cwd=Path(__file__).parents[1],
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

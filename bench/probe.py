@@ -70,8 +70,8 @@ def main() -> None:
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)
     probe = Socket(int(port), room)
-    for message in filter(None, greeting.split(",")):
-        probe.write(frame(bytes.fromhex(message)))
+    for message in greeting.split(","):
+        probe.write(frame(bytes.fromhex(message), binary=bool(room)))
     longest = 0.0
     started = time.perf_counter()
     ready = False

@@ -62,7 +62,14 @@ OURS = Peer(
     "ours",
     "opennoodl-sync-server, stored in LevelDB before it is shown",
     (sys.executable, "-m", "opennoodl_sync"),
-    {"PORT": "{port}", "HOST": "127.0.0.1", "PERSIST_DIR": "{data}", "RATE_LIMIT": "0", "LOG_FORMAT": "json"},
+    {
+        "PORT": "{port}",
+        "HOST": "127.0.0.1",
+        "PERSIST_DIR": "{data}",
+        "RATE_LIMIT": "0",
+        "MAX_CONNECTIONS_PER_IP": "0",
+        "LOG_FORMAT": "json",
+    },
     seeds="y-leveldb",
 )
 PEERS = (

@@ -17,7 +17,7 @@ PEERS = (
             "PORT": "{port}",
             "HOST": "127.0.0.1",
             "LOG_FORMAT": "json",
-            **dict.fromkeys(("RATE_LIMIT", "MAX_CONNECTIONS", "SLOW_CLIENT_BUFFER"), "0"),
+            **dict.fromkeys(("RATE_LIMIT", "MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_IP", "SLOW_CLIENT_BUFFER"), "0"),
         },
     ),
     Peer(

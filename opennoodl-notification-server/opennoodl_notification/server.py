@@ -33,6 +33,8 @@ CLEANUP_SIZE = 200
 """Inboxes that are cleaned up at once."""
 RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
+AUTHENTICATION_TIMEOUT = 10.0
+"""Seconds that a connection has to say who it is."""
 BATCH = 200
 """Messages that are handled at once, or notifications if they are for several users."""
 
@@ -83,6 +85,7 @@ class Notifying(JsonApplication[Any]):
         self.metrics = Metrics(__version__, self._families)
         self.devices: dict[str, set[Connection]] = {}
         self._users: dict[Connection, str] = {}
+        self._strangers: dict[Connection, asyncio.TimerHandle] = {}
         self.commits = 0
         self.stored = 0
         self._config = settings
@@ -110,8 +113,11 @@ class Notifying(JsonApplication[Any]):
         await self.store.close()
 
     async def open(self, connection: Connection) -> None:
-        """A connection is nobody's until it authenticates."""
+        """A connection is nobody's until it authenticates, which it has to do soon."""
         connection.client = None
+        give_up = asyncio.get_running_loop().call_later
+        text = "Send `authenticate` within ten seconds of connecting."
+        self._strangers[connection] = give_up(AUTHENTICATION_TIMEOUT, connection.end, 1008, text)
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         """Queue one message."""
@@ -125,6 +131,7 @@ class Notifying(JsonApplication[Any]):
 
     def close(self, connection: Connection) -> None:
         """Forget a device."""
+        self._known(connection)
         self._identify(connection, None)
 
     def failure(self) -> str | None:
@@ -288,6 +295,7 @@ class Notifying(JsonApplication[Any]):
             if isinstance(request.incoming, Authenticate):
                 # Also of a connection that has ended: what it has asked for after this is still done.
                 connection.client = user
+                self._known(connection)
                 if connection.alive:
                     self._identify(connection, user)
             for answer in answers:
@@ -309,6 +317,12 @@ class Notifying(JsonApplication[Any]):
             self.send(tuple(self.devices.get(user, ())), event)
         if outcome.reply is not None and asking is not None:
             self.send((asking,), outcome.reply)
+
+    def _known(self, connection: Connection) -> None:
+        """Do not wait any more for a connection to say who it is."""
+        timer = self._strangers.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
 
     def _identify(self, connection: Connection, user: str | None) -> None:
         """Make the connection a device of `user`, and of nobody else."""

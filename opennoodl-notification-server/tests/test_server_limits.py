@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from opennoodl_notification import server
 from websockets.exceptions import ConnectionClosed
 
 from .conftest import Device, Serve
@@ -121,6 +122,16 @@ async def test_connections_of_a_user(serve: Serve, device: Device) -> None:
     await one.expect("notification")
     await two.ws.close()
     await three.authenticate("u")
+
+
+async def test_time_to_authenticate(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not say who it is in time is closed with 1008; who does may then be silent."""
+    monkeypatch.setattr(server, "AUTHENTICATION_TIMEOUT", 0.05)
+    service = await serve()
+    known, stranger = await device(service, "u"), await device(service)
+    assert await stranger.refused("get-notifications") == "unauthorized"
+    assert await stranger.closed() == 1008
+    assert ids(await known.inbox()) == []
 
 
 @pytest.mark.usefixtures("busy_cleanup")

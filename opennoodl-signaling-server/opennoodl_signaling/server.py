@@ -101,7 +101,7 @@ class Signaling(JsonApplication[Incoming]):
         parts = path.split("/")
         if len(parts) != 4 or parts[1] != "session" or parts[3] != "info":
             return None
-        if not self._looks.allow(str((connection.remote_address or ("",))[0]), time()):
+        if not self._looks.allow(connection.address, time()):
             self.metrics.rate_limited["session-info"] += 1
             return HTTPStatus.TOO_MANY_REQUESTS, {"error": "Too many looks; try again in a minute."}
         room = self.rooms.rooms.get(unquote(parts[2]))

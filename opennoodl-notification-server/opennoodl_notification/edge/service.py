@@ -147,6 +147,7 @@ class Service:
     def _connection(self) -> Connection:
         assert self._server is not None
         protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=self._server.logger)
+        protocol.cors = self.http.origins.headers(())
         return Connection(protocol, self._server, self.app, self.connections, self._outbox)
 
     async def _beat(self, interval: float) -> None:

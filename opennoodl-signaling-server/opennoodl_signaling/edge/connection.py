@@ -10,8 +10,10 @@ in memory, so there is no queue to bound; what waits to be written is bounded he
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -35,12 +37,6 @@ CLOSE_TIMEOUT = 2.0
 MAX_FRAGMENTS = 4096
 """Frames of one message; empty ones would cost memory that no size counts."""
 
-CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    "Access-Control-Allow-Headers": "*",
-    "Access-Control-Max-Age": "86400",
-}
 METHODS = (b"GET", b"HEAD", b"OPTIONS")
 ALLOW = "GET, HEAD, OPTIONS"
 
@@ -77,11 +73,13 @@ class EdgeProtocol(ServerProtocol):
     """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
 
     Attributes:
+        cors: the headers of answers that tell browsers which pages may read them.
         crowded: whether more waits for the client than it is reading.
         between_messages: whether nothing of an unfinished frame or message is in here; False where that is
             not known, as before the first frame.
     """
 
+    cors: Mapping[str, str] = MappingProxyType({})
     crowded = False
     between_messages = False
 
@@ -97,7 +95,7 @@ class EdgeProtocol(ServerProtocol):
     def reject(self, status: StatusLike, text: str) -> Response:
         """Return a plain-text answer with CORS headers."""
         response = super().reject(status, text)
-        response.headers.update(CORS)
+        response.headers.update(self.cors)
         return response
 
     def send_eof(self) -> None:
@@ -135,6 +133,8 @@ class Connection(ServerConnection):
 
     Attributes:
         client: what the application knows about this client; its own to set.
+        address: where the client is, as far as its proxies are trusted.
+        farewell: what is done when the TCP connection has ended, if anything.
         path: the request's path without the query, as it was sent (not percent-decoded).
         slow: whether more than ``SLOW_CLIENT_BUFFER`` waits for this client.
         strikes: how many messages in a row were over the rate; the application's to count.
@@ -150,6 +150,8 @@ class Connection(ServerConnection):
         self._outbox = outbox
         self._frames: list[bytes] = []  # for the end of this turn
         self.client: Any = None
+        self.address = ""
+        self.farewell: Callable[[], None] | None = None
         self.path = ""
         self.slow = False
         self.quiet = False  # nothing has been heard since the last ping
@@ -332,6 +334,8 @@ class Connection(ServerConnection):
         """Forget the client."""
         super().connection_lost(exc)
         self._everybody.discard(self)
+        if self.farewell is not None:
+            self.farewell()
         self._detach()
         for timer in (self._abort_timer, self._hold_timer):
             if timer is not None:

@@ -12,12 +12,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 LATER = (
-    "ALLOWED_ORIGINS",
     "REQUIRE_WSS",
     "TLS_CERT",
     "TLS_KEY",
-    "TRUSTED_PROXIES",
-    "MAX_CONNECTIONS_PER_IP",
     "AUTH",
     "AUTH_SECRET",
     "AUTH_PUBLIC_KEY",
@@ -43,6 +40,32 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
     max_connections: Annotated[
         int, Meta(ge=0, description="Connections at once; one more is answered 503. 0 means no limit.")
     ] = 10_000
+    max_connections_per_ip: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Connections from one address at once, or from one IPv6 network of 64 bits; one more is "
+            "answered 429. 0 means no limit.",
+        ),
+    ] = 1000
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Addresses and networks of proxies that are believed where a client is, separated by commas. "
+            "Empty for none."
+        ),
+    ] = ""
+    client_ip_header: Annotated[
+        str, Meta(min_length=1, description="The header in which trusted proxies say where a client is.")
+    ] = "X-Forwarded-For"
+    allowed_origins: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Web pages that browsers may come from: origins such as `https://noodl.example` or "
+            "`https://*.noodl.example`, separated by commas; `*` for any.",
+        ),
+    ] = "*"
     rate_limit: Annotated[
         int,
         Meta(

@@ -1,5 +1,7 @@
 """HTTP on the WebSocket's port: health, metrics, a word to people, and a clear no to the rest."""
 
+from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from time import monotonic
 
@@ -7,8 +9,10 @@ import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
+from .addresses import Addresses
 from .application import Application
 from .connection import ALLOW, Connection
+from .origins import Origins
 
 JSON = "application/json"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -20,12 +24,17 @@ class Http:
     Args:
         app: whose health, metrics and paths are answered.
         version: of the package, for ``/health``.
+
+    Raises:
+        SettingError: a setting of the door is wrong.
     """
 
     def __init__(self, app: Application, version: str) -> None:
         self.app = app
         self.version = version
         self.draining = False
+        self.origins = Origins(app.settings.allowed_origins)
+        self._addresses = Addresses(app.settings)
         self._started = monotonic()
 
     def request(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -33,6 +42,9 @@ class Http:
         assert isinstance(connection, Connection)
         path = request.path.partition("?")[0]
         connection.path = path
+        origins = request.headers.get_all("Origin")
+        connection.protocol.cors = self.origins.headers(origins)
+        connection.address = self._addresses.client((connection.remote_address or ("",))[0], request.headers)
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             response = connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
             response.headers["Allow"] = ALLOW
@@ -42,7 +54,7 @@ class Http:
             del response.headers["Content-Type"], response.headers["Content-Length"]
             return response
         if any(value.strip().lower() == "websocket" for value in request.headers.get_all("Upgrade")):
-            return self._handshake(connection, path)
+            return self._handshake(connection, path, origins)
         response = self._page(connection, path)
         if request.method == "HEAD":
             response.body = b""  # Content-Length keeps saying what GET would send
@@ -53,7 +65,7 @@ class Http:
         if connection.protocol.accept_called and response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self.app.metrics.handshakes["invalid"] += 1
 
-    def _handshake(self, connection: Connection, path: str) -> Response | None:
+    def _handshake(self, connection: Connection, path: str, origins: Sequence[str]) -> Response | None:
         metrics, limit = self.app.metrics, self.app.settings.max_connections
         if self.draining:
             metrics.handshakes["draining"] += 1
@@ -63,10 +75,19 @@ class Http:
             response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is full; try again later.\n")
             response.headers["Retry-After"] = "10"
             return response
+        if not self.origins.allow(origins):
+            metrics.handshakes["origin"] += 1
+            return connection.respond(HTTPStatus.FORBIDDEN, "This server is not for pages of this origin.\n")
         refusal = self.app.refusal(path)
         if refusal is not None:
             metrics.handshakes["refused"] += 1
             return connection.respond(HTTPStatus.NOT_FOUND, refusal + "\n")
+        if not self._addresses.enter(connection.address):
+            metrics.handshakes["address"] += 1
+            response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from your address.\n")
+            response.headers["Retry-After"] = "10"
+            return response
+        connection.farewell = partial(self._addresses.leave, connection.address)
         return None
 
     def _page(self, connection: Connection, path: str) -> Response:

@@ -24,6 +24,7 @@ def _module(name: str) -> Any:
 application, arrivals = map(_module, ("application", "arrivals"))
 connection, frames, outbox = map(_module, ("connection", "frames", "outbox"))
 http, limits = map(_module, ("http", "limits"))
+addresses, origins = map(_module, ("addresses", "origins"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
 service, settings = map(_module, ("service", "settings"))
 Application: Any = application.Application
@@ -36,6 +37,8 @@ HANDSHAKE = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
 """The headers of a valid handshake."""
+UPGRADE = HANDSHAKE.split("\r\n")[1:-1]
+"""The headers of a handshake, without Host."""
 
 
 class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy cannot follow

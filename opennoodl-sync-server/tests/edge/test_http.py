@@ -11,10 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import CLOSE, HANDSHAKE, Answer, Raw, parse, request
+from .harness import CLOSE, HANDSHAKE, UPGRADE, Answer, Raw, parse, request
 
-UPGRADE = HANDSHAKE.split("\r\n")[1:-1]
-"""The headers of a handshake, without Host."""
 BODY = ("Content-Type: text/plain", "Content-Length: 5")
 ALLOWED = {"GET", "HEAD", "OPTIONS"}
 

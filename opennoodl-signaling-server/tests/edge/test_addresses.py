@@ -1,0 +1,106 @@
+"""A client's address is what trusted proxies say, and nothing that anybody else does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.datastructures import Headers
+
+from .harness import addresses, settings
+
+PROXY, OTHER, CLIENT = "10.0.0.1", "10.0.0.2", "203.0.113.7"
+
+
+def made(**values: Any) -> Any:
+    """Return addresses with these settings."""
+    return addresses.Addresses(settings.EdgeSettings(**values))
+
+
+def forwarded(*values: str, name: str = "X-Forwarded-For") -> Headers:
+    """Return headers in which proxies say where a client is."""
+    return Headers([(name, value) for value in values])
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "expected"),
+    [
+        (CLIENT, ["1.2.3.4"], CLIENT),
+        (PROXY, [], PROXY),
+        (PROXY, [CLIENT], CLIENT),
+        (PROXY, [f"1.2.3.4, {CLIENT}"], CLIENT),
+        (PROXY, ["1.2.3.4", CLIENT], CLIENT),
+        (PROXY, [f"{CLIENT}, {OTHER}"], CLIENT),
+        (PROXY, [f" {CLIENT} ,{OTHER} "], CLIENT),
+        (PROXY, [f"{OTHER}"], OTHER),
+        (PROXY, ["unknown"], PROXY),
+        (PROXY, [f"{CLIENT}, nonsense, {OTHER}"], OTHER),
+        (PROXY, [""], PROXY),
+        (PROXY, ["2001:db8::1"], "2001:db8::1"),
+        (f"::ffff:{PROXY}", [CLIENT], CLIENT),
+        ("", [CLIENT], ""),
+    ],
+)
+def test_client(peer: str, said: list[str], expected: str) -> None:
+    """What is said is read from its end for as long as those who say it are trusted, and where it is an address."""
+    assert made(trusted_proxies="10.0.0.0/8").client(peer, forwarded(*said)) == expected
+
+
+def test_nobody_is_trusted() -> None:
+    """By default no header counts."""
+    assert made().client(PROXY, forwarded(CLIENT)) == PROXY
+
+
+def test_header() -> None:
+    """Another header may be the one that counts; the usual one does not then."""
+    found = made(trusted_proxies=f"{OTHER}, {PROXY}", client_ip_header="Fly-Client-IP")
+    assert found.client(PROXY, forwarded(CLIENT, name="fly-client-ip")) == CLIENT
+    assert found.client(PROXY, forwarded(CLIENT)) == PROXY
+
+
+@pytest.mark.parametrize("setting", ["localhost", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8; 1.2.3.4", "fd00::/8,x"])
+def test_bad_proxies(setting: str) -> None:
+    """What is no address is named."""
+    with pytest.raises(settings.SettingError, match="TRUSTED_PROXIES has"):
+        made(trusted_proxies=setting)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (CLIENT, CLIENT, True),
+        (CLIENT, "203.0.113.8", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("", "", True),
+    ],
+)
+def test_one_address(one: str, other: str, same: bool) -> None:
+    """An IPv6 network of 64 bits is one address, since one customer has it whole."""
+    counted = made(max_connections_per_ip=1)
+    assert counted.enter(one)
+    assert counted.enter(other) != same
+
+
+def test_no_limit() -> None:
+    """Without a limit all come in."""
+    counted = made(max_connections_per_ip=0)
+    assert all(counted.enter(CLIENT) for _ in range(2000))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))
+def test_counting(steps: list[tuple[str, bool]]) -> None:
+    """Whoever leaves makes room, and nothing is remembered of an address that nobody has."""
+    counted = made(max_connections_per_ip=2)
+    here: list[str] = []
+    for address, comes in steps:
+        if comes:
+            assert counted.enter(address) == (here.count(address) < 2)
+            if here.count(address) < 2:
+                here.append(address)
+        elif address in here:
+            counted.leave(address)
+            here.remove(address)
+    assert dict(counted._here) == {address: here.count(address) for address in here}
