@@ -245,7 +245,7 @@ def draw(path: Path, one: Soak, title: str) -> None:
         for name in names:
             axis.plot(seconds, [getattr(sample, name) for sample in one.samples], label=name)
         axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.15 * max(getattr(sample, name) for sample in one.samples for name in names))
         axis.grid(color="#dddddd")
         axis.legend(loc="lower right", frameon=False)
     axes[-1].set_xlabel("seconds")
