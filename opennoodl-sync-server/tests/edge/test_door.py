@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from .conftest import Connect, Serve
 from .harness import UPGRADE, http, request, settings
@@ -101,3 +102,10 @@ def test_bad_setting(values: dict[str, Any]) -> None:
 def settings_with(values: dict[str, Any]) -> Any:
     """Return settings with these values."""
     return settings.EdgeSettings(**values)
+
+
+async def test_no_compression(serve: Serve) -> None:
+    """An offer to compress is not taken up: it multiplies what a message costs to read."""
+    running = await serve()
+    async with connect(f"ws://127.0.0.1:{running.port}/", compression="deflate", proxy=None) as offering:
+        assert offering.protocol.extensions == []
