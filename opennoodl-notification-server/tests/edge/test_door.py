@@ -63,6 +63,17 @@ async def test_one_address(serve: Serve, client: Connect) -> None:
     await (await client(running)).send("here")
 
 
+async def test_handshakes_of_one_address(serve: Serve, client: Connect) -> None:
+    """One handshake too many in a minute is answered 429, whatever became of the others; who is here stays."""
+    running = await serve(handshakes_per_minute=2)
+    here = await client(running)
+    assert (await request(running.port, "GET /nowhere", *UPGRADE)).status == 404
+    assert (await request(running.port, "GET /", *UPGRADE)).status == 429
+    assert (await request(running.port, "GET /health")).status == 200
+    await here.send("still here")
+    assert await here.recv() == "still here"
+
+
 async def test_refused_handshakes_take_no_place(serve: Serve, client: Connect) -> None:
     """A handshake that fails later leaves no trace in what is counted."""
     running = await serve(max_connections_per_ip=1)
