@@ -182,7 +182,7 @@ async def test_many_in_one_commit(serve: Serve, device: Device, gate: Gate) -> N
 
 
 async def test_what_waits_is_bounded(serve: Serve, device: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the disk takes its time, more than may wait is refused at once; the rest is done, and then there is room."""
+    """While the disk takes its time, more than may wait is refused at once; the rest is done, then there is room."""
     service = await serve()
     first, sender = await device(service, "f"), await device(service, "s")
     gate.shut()
