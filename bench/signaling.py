@@ -8,6 +8,7 @@ from .calls import Load
 from .scenarios import Scenario
 from .servers import Peer
 
+UNLIMITED = ("RATE_LIMIT", "MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_IP", "HANDSHAKES_PER_MINUTE", "SLOW_CLIENT_BUFFER")
 PEERS = (
     Peer(
         "ours",
@@ -17,7 +18,7 @@ PEERS = (
             "PORT": "{port}",
             "HOST": "127.0.0.1",
             "LOG_FORMAT": "json",
-            **dict.fromkeys(("RATE_LIMIT", "MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_IP", "SLOW_CLIENT_BUFFER"), "0"),
+            **dict.fromkeys(UNLIMITED, "0"),
         },
     ),
     Peer(

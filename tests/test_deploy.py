@@ -301,6 +301,16 @@ def test_compose_passes_settings_on(server: Server) -> None:
     assert all(value in (None, prefixed[name]) for name, value in environment.items())
 
 
+@every_server
+def test_compose_confines(server: Server) -> None:
+    """Each container runs on a root that it cannot write to, without privileges and without a way to get any."""
+    service = compose()["services"][server.name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {volume.split(":")[1] for volume in service.get("volumes", ())} <= {"/data"}
+
+
 def test_compose_gives_no_two_servers_the_same_number() -> None:
     """A setting of two servers that is no setting of all three is set for each by itself."""
     names = [

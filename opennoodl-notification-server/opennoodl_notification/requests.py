@@ -54,8 +54,12 @@ def need(needs: Needs, user: str, incoming: Incoming) -> None:
                 needs.sendings.add((user, key))
         case RevokeNotification():
             needs.revoked.update(incoming.ids)
-        case MarkRead() | MarkUnread() | DeleteNotification():
+        case MarkRead() | DeleteNotification():
             needs.users[user] += 0
+            needs.ids.update(incoming.ids)
+        case MarkUnread():
+            # These may be the ones that would have made room: others that were read have to be there in their place.
+            needs.users[user] += len(incoming.ids)
             needs.ids.update(incoming.ids)
         case MarkAllRead():
             needs.users[user] += 0

@@ -35,6 +35,8 @@ RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
 AUTHENTICATION_TIMEOUT = 10.0
 """Seconds that a connection has to say who it is."""
+MAX_QUEUED = 67_108_864
+"""Bytes of messages that wait for the store; more are refused."""
 BATCH = 200
 """Messages that are handled at once, or notifications if they are for several users."""
 
@@ -92,6 +94,7 @@ class Notifying(JsonApplication[Any]):
         self.store: Store = choose(settings.database_url or settings.db_file)
         self._sends = Quota(settings.sends_per_hour, 3600)
         self._queue: list[Request] = []
+        self._queued = 0  # bytes
         self._wake = asyncio.Event()
         self._cleanup = False
         self._stopping = False
@@ -126,6 +129,9 @@ class Notifying(JsonApplication[Any]):
             size, most = memoryview(incoming.data).nbytes, self._config.max_data_size
             if most and size > most:
                 raise BadMessage("data-too-large", f"`data` has {size} bytes; at most {most} are accepted.")
+        if self._queued + len(message) > MAX_QUEUED:
+            raise BadMessage("storage-unavailable", "Too much waits to be stored; try again later.")
+        self._queued += len(message)
         self._queue.append(Request(connection, incoming, message))
         self._wake.set()
 
@@ -147,7 +153,10 @@ class Notifying(JsonApplication[Any]):
             if not self._queue:
                 await self._wake.wait()
             self._wake.clear()
-            await self.step()
+            try:
+                await self.step()
+            except Exception:  # a defect; it costs the answers of one batch, and not those of all that follow
+                log.exception("a batch could not be handled")
 
     @property
     def queued(self) -> int:
@@ -213,6 +222,7 @@ class Notifying(JsonApplication[Any]):
                 reading.add(connection)
             size += len(request.incoming.targets) if isinstance(request.incoming, SendNotification) else 1
             batch.append(request)
+            self._queued -= len(request.message)
         self._queue = left
         return batch
 

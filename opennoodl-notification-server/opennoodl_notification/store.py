@@ -25,7 +25,7 @@ class Needs(Struct):
     Attributes:
         now: the time.
         room: notifications that an inbox may hold; 0 means any number.
-        users: whose inboxes, and how many notifications each is about to get.
+        users: whose inboxes, and how many notifications each is about to get, those that become unread included.
         ids: notifications by their ids.
         revoked: ids of notifications, with the inboxes that they are in.
         unread: users all of whose unread notifications are needed.

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opennoodl_notification import server
 from opennoodl_notification.edge.application import StartError
 
 from .conftest import Device, Serve
-from .harness import DAY, NOW, TIMEOUT, Clock, Gate, content, health, http, ids, record, stored, write
+from .harness import TIMEOUT, Gate, content, health, http, ids, stored
 
 FULL = OSError(ENOSPC, "No space left on device")
 
@@ -180,6 +181,39 @@ async def test_many_in_one_commit(serve: Serve, device: Device, gate: Gate) -> N
     assert gate.commits == 2
 
 
+async def test_what_waits_is_bounded(serve: Serve, device: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk takes its time, more than may wait is refused at once; the rest is done, then there is room."""
+    service = await serve()
+    first, sender = await device(service, "f"), await device(service, "s")
+    gate.shut()
+    await first.send("invite", targetUserId="u", data={})
+    await gate.holds()
+    monkeypatch.setattr(server, "MAX_QUEUED", 2500)
+    for _ in range(3):
+        await sender.send("invite", targetUserId="u", data="x" * 1000)
+    assert (await sender.expect("error"))["code"] == "storage-unavailable"
+    assert await sender.waiting() == []
+    gate.open()
+    for _ in range(2):
+        await sender.expect("notification-sent")
+    await sender.notify("u", data="x" * 1000)
+
+
+async def test_a_defect_costs_one_batch(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a whole batch fails in a way nobody thought of, the next one is handled."""
+    service = await serve()
+    client = await device(service, "u")
+
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "need", fail)
+        await client.send("mark-all-read")
+        assert await client.waiting() == []
+    await client.inbox()
+
+
 # A disk that fails
 
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
@@ -297,63 +331,6 @@ async def test_who_asked_in_a_failing_batch(serve: Serve, device: Device, gate: 
     await client.expect("authenticated")
     assert ids(await client.expect("notifications")) == [sent["b"]]
     assert (await client.expect("error"))["code"] == "storage-unavailable"
-
-
-# Cleaning up
-
-
-async def test_cleanup_at_start(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
-    """At the start, what has expired goes from the file too."""
-    expired = [record(f"old {user}", user, created=NOW - 31 * DAY) for user in ("u", "v")]
-    write(file, *expired, record("new", created=NOW - DAY))
-    service = await serve()
-    client = await device(service)
-    assert ids(await client.authenticate("u")) == ["new"]
-    assert (await health(service.port))[1]["notificationCount"] == 1
-    await service.stop()
-    assert set(stored(file)) == {"new"}
-
-
-async def cleaned(port: int, count: int) -> None:
-    """Wait until the cleanup has left `count` notifications."""
-    async with asyncio.timeout(TIMEOUT):
-        while (await health(port))[1]["notificationCount"] != count:
-            pass
-
-
-@pytest.mark.usefixtures("busy_cleanup")
-async def test_cleanup_while_running(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
-    """What expires goes from the file without anybody asking."""
-    service = await serve(ttl_days=1)
-    client = await device(service, "s")
-    old = await client.notify("u")
-    clock.now += DAY - 1
-    new = await client.notify("v")
-    clock.now += 1
-    await cleaned(service.port, 1)
-    await client.inbox()
-    await service.stop()
-    assert set(stored(file)) == {new} != {old}
-
-
-@pytest.mark.usefixtures("busy_cleanup")
-async def test_cleanup_during_a_commit(serve: Serve, device: Device, gate: Gate, file: Path, clock: Clock) -> None:
-    """What the cleanup removes while the disk works goes from the file too."""
-    write(file, record("old", created=NOW - 30 * DAY + 1))
-    service = await serve()
-    client = await device(service, "s")
-    gate.shut()
-    await client.send("invite", targetUserId="v", data={})
-    await gate.holds()
-    clock.now += 1
-    for _ in range(20):  # each gives the cleanup its turn
-        await client.heard()
-    gate.open()
-    new = (await client.expect("notification-sent"))["notificationId"]
-    await cleaned(service.port, 1)
-    assert await client.inbox() == await client.inbox()
-    await service.stop()
-    assert set(stored(file)) == {new}
 
 
 # Leaving

@@ -48,6 +48,10 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
             "answered 429. 0 means no limit.",
         ),
     ] = 1000
+    handshakes_per_minute: Annotated[
+        int,
+        Meta(ge=0, description="Handshakes from one address in a minute; one more is answered 429. 0 means no limit."),
+    ] = 6000
     trusted_proxies: Annotated[
         str,
         Meta(

@@ -1,10 +1,11 @@
-"""The addresses: where a client is, behind proxies that are trusted to say so, and how often it may be here at once."""
+"""The addresses: where a client is, behind proxies that are trusted to say so, and how often it may come."""
 
 from collections import Counter
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from websockets.datastructures import Headers
 
+from .limits import Quota
 from .settings import EdgeSettings, SettingError
 
 IPV6_PREFIX = 64
@@ -15,7 +16,7 @@ class Addresses:
     """Finds out where clients are, and counts their connections.
 
     Args:
-        settings: which proxies are trusted, what they call the client, and how many connections one may have.
+        settings: which proxies are trusted, what they call the client, and how often it may come and be here.
 
     Raises:
         SettingError: a trusted proxy is no address.
@@ -25,6 +26,7 @@ class Addresses:
         self._trusted = _networks(settings.trusted_proxies)
         self._header = settings.client_ip_header
         self._most = settings.max_connections_per_ip
+        self._handshakes = Quota(settings.handshakes_per_minute, 60)
         self._here: Counter[str] = Counter()
 
     def client(self, peer: str, headers: Headers) -> str:
@@ -42,6 +44,10 @@ class Addresses:
                 break
             address = said
         return peer if address is None else str(address)
+
+    def knock(self, address: str, now: float) -> bool:
+        """Count a handshake from `address` at time `now`, in seconds; return whether it may be one."""
+        return self._handshakes.allow(_place(address), now)
 
     def enter(self, address: str) -> bool:
         """Count a connection from `address`; return whether it may come in. If so, `leave` has to follow."""

@@ -86,8 +86,16 @@ def test_one_address(one: str, other: str, same: bool) -> None:
 
 def test_no_limit() -> None:
     """Without a limit all come in."""
-    counted = made(max_connections_per_ip=0)
-    assert all(counted.enter(CLIENT) for _ in range(2000))
+    counted = made(max_connections_per_ip=0, handshakes_per_minute=0)
+    assert all(counted.enter(CLIENT) and counted.knock(CLIENT, 1) for _ in range(10_000))
+
+
+def test_handshakes() -> None:
+    """An address may shake hands so often a minute, others apart from it, and again in the next one."""
+    counted = made(handshakes_per_minute=2)
+    assert [counted.knock(CLIENT, 1) for _ in range(3)] == [True, True, False]
+    assert counted.knock(OTHER, 1)
+    assert counted.knock(CLIENT, 61)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from .conftest import Connect, Serve
 from .harness import UPGRADE, http, request, settings
@@ -62,6 +63,17 @@ async def test_one_address(serve: Serve, client: Connect) -> None:
     await (await client(running)).send("here")
 
 
+async def test_handshakes_of_one_address(serve: Serve, client: Connect) -> None:
+    """One handshake too many in a minute is answered 429, whatever became of the others; who is here stays."""
+    running = await serve(handshakes_per_minute=2)
+    here = await client(running)
+    assert (await request(running.port, "GET /nowhere", *UPGRADE)).status == 404
+    assert (await request(running.port, "GET /", *UPGRADE)).status == 429
+    assert (await request(running.port, "GET /health")).status == 200
+    await here.send("still here")
+    assert await here.recv() == "still here"
+
+
 async def test_refused_handshakes_take_no_place(serve: Serve, client: Connect) -> None:
     """A handshake that fails later leaves no trace in what is counted."""
     running = await serve(max_connections_per_ip=1)
@@ -101,3 +113,10 @@ def test_bad_setting(values: dict[str, Any]) -> None:
 def settings_with(values: dict[str, Any]) -> Any:
     """Return settings with these values."""
     return settings.EdgeSettings(**values)
+
+
+async def test_no_compression(serve: Serve) -> None:
+    """An offer to compress is not taken up: it multiplies what a message costs to read."""
+    running = await serve()
+    async with connect(f"ws://127.0.0.1:{running.port}/", compression="deflate", proxy=None) as offering:
+        assert offering.protocol.extensions == []

@@ -67,6 +67,8 @@ class Http:
 
     def _handshake(self, connection: Connection, path: str, origins: Sequence[str]) -> Response | None:
         metrics, limit = self.app.metrics, self.app.settings.max_connections
+        if not self._addresses.knock(connection.address, monotonic()):
+            return self._too_many(connection, "Too many handshakes from your address.")
         if self.draining:
             metrics.handshakes["draining"] += 1
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is shutting down.\n")
@@ -83,12 +85,15 @@ class Http:
             metrics.handshakes["refused"] += 1
             return connection.respond(HTTPStatus.NOT_FOUND, refusal + "\n")
         if not self._addresses.enter(connection.address):
-            metrics.handshakes["address"] += 1
-            response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from your address.\n")
-            response.headers["Retry-After"] = "10"
-            return response
+            return self._too_many(connection, "Too many connections from your address.")
         connection.farewell = partial(self._addresses.leave, connection.address)
         return None
+
+    def _too_many(self, connection: Connection, text: str) -> Response:
+        self.app.metrics.handshakes["address"] += 1
+        response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, text + "\n")
+        response.headers["Retry-After"] = "10"
+        return response
 
     def _page(self, connection: Connection, path: str) -> Response:
         if path == "/health":

@@ -1,0 +1,190 @@
+"""The requests: what a page holds, and what a device is told that was away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from opennoodl_notification import requests
+from opennoodl_notification.inbox import HISTORY, Inbox
+from opennoodl_notification.memory import Memory
+from opennoodl_notification.messages import (
+    Authenticate,
+    Authenticated,
+    Cleared,
+    Deleted,
+    GetNotifications,
+    Notifications,
+    Received,
+    Updated,
+)
+from opennoodl_notification.notification import Deletion, Record, timestamp
+from opennoodl_notification.requests import PAGE_SIZE, read
+from opennoodl_notification.store import Changes, Query, Store
+
+from .harness import DAY, NOW, record
+
+EARLY = timestamp(NOW * 1000)
+LATER = timestamp((NOW + 60 * DAY) * 1000)
+
+
+class Shelf:
+    """A store that only reads."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.memory = Memory()
+        self.memory.apply(Changes(**changes))
+
+    async def page(self, user: str, query: Query, now: str) -> list[Record]:
+        """Return notifications."""
+        return self.memory.page(user, query, now)
+
+    async def changed(self, user: str, since: int) -> list[Record | Deletion]:
+        """Return changes."""
+        return self.memory.changed(user, since)
+
+
+def answers(shelf: Shelf, inbox: Inbox, message: Authenticate | GetNotifications) -> list[Any]:
+    """Return what a message is answered."""
+    return asyncio.run(read(cast("Store", shelf), inbox, message, EARLY))
+
+
+def resumed(shelf: Shelf, since: int, sequence: int = 5000, **fields: Any) -> list[Any]:
+    """Return what a device is told that knows all up to `since`."""
+    inbox = Inbox(user_id="u", sequence=sequence, **fields)
+    return answers(shelf, inbox, Authenticate(user_id="u", since=since))
+
+
+def numbered(born: int, changed: int = 0, **fields: Any) -> Record:
+    """Return the notification that came as change `born` and was changed last as `changed`."""
+    return record(f"n{born}", "u", NOW + born, born=born, sequence=changed or born, **fields)
+
+
+def sized(*sizes: int) -> list[Record]:
+    """Return notifications with so many bytes of data each, the oldest first."""
+    return [numbered(number, data=(b'"%s"' % (b"x" * (size - 2)))) for number, size in enumerate(sizes, 1)]
+
+
+def paged(records: list[Record], **get: Any) -> Notifications:
+    """Return the first page of an inbox."""
+    shelf = Shelf(added=records)
+    (page,) = answers(shelf, Inbox(user_id="u", sequence=9, unread=len(records)), GetNotifications(**get))
+    assert isinstance(page, Notifications)
+    return page
+
+
+@pytest.mark.parametrize(("limit", "shown", "more"), [(1, 1, True), (2, 2, True), (3, 3, False), (4, 3, False)])
+def test_limit(limit: int, shown: int, more: bool) -> None:
+    """A page has at most `limit`, the newest first, and says exactly whether there is more."""
+    page = paged(sized(2, 2, 2), limit=limit)
+    assert [one.id for one in page.notifications] == ["n3", "n2", "n1"][:shown]
+    assert page.has_more is more
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [
+        ([10, PAGE_SIZE // 2, PAGE_SIZE // 2], 3),  # 10 bytes over, which only the last one brings
+        ([10, 10, PAGE_SIZE // 2, PAGE_SIZE // 2], 3),
+        ([10, 10, PAGE_SIZE], 2),
+        ([10, 10, PAGE_SIZE + 1], 1),
+        ([10, 3 * PAGE_SIZE], 1),
+    ],
+)
+def test_page_is_bounded(sizes: list[int], shown: int) -> None:
+    """A page ends with what passes its size, so there is always something on it, and says that there is more."""
+    page = paged(sized(*sizes))
+    assert len(page.notifications) == shown
+    assert page.has_more is (shown < len(sizes))
+
+
+def test_bounded_pages_miss_nothing() -> None:
+    """Pages that end by their size follow on each other."""
+    shelf = Shelf(added=sized(*[PAGE_SIZE // 3] * 10))
+    inbox, before, seen = Inbox(user_id="u", sequence=9), None, []
+    while True:
+        (page,) = answers(shelf, inbox, GetNotifications(before=before))
+        seen += [one.id for one in page.notifications]
+        if not page.has_more:
+            break
+        before = page.notifications[-1].created_at
+    assert seen == [f"n{number}" for number in range(10, 0, -1)]
+
+
+def test_first_time() -> None:
+    """Who does not resume is not told that anything is complete, and gets the list."""
+    shelf = Shelf(added=[numbered(5)])
+    answer, page = answers(shelf, Inbox(user_id="u", sequence=5, unread=1), Authenticate(user_id="u"))
+    assert answer == Authenticated("u", 5, 1)
+    assert [one.id for one in page.notifications] == ["n5"]
+
+
+def test_unknown_inbox() -> None:
+    """Who has no inbox has missed nothing since number 0."""
+    assert resumed(Shelf(), 0, sequence=0) == [Authenticated("u", 0, 0, complete=True)]
+
+
+@pytest.mark.parametrize("since", [0, 5000 - HISTORY - 1, 5001])
+def test_not_remembered(since: int) -> None:
+    """A number that is too old, or was never told, is answered with the list."""
+    answer, page = resumed(Shelf(added=[numbered(4999)]), since)
+    assert answer.complete is False
+    assert [one.id for one in page.notifications] == ["n4999"]
+
+
+@pytest.mark.parametrize("since", [5000 - HISTORY, 5000])
+def test_remembered(since: int) -> None:
+    """The last thousand changes are told one by one."""
+    assert resumed(Shelf(added=[numbered(10)]), since) == [Authenticated("u", 5000, 0, complete=True)]
+
+
+def test_order() -> None:
+    """What was missed is told in the order of its last change, numbered so, with the count of now."""
+    shelf = Shelf(
+        added=[numbered(4900, 4998), numbered(4991), numbered(4992, 4999)],
+        deletions=[Deletion("u", 4995, "gone", 4800)],
+    )
+    _, *told = resumed(shelf, 4990, unread=2)
+    assert [(type(one), one.sequence) for one in told] == [
+        (Received, 4991),
+        (Deleted, 4995),
+        (Updated, 4998),
+        (Received, 4999),
+    ]
+    assert {(one.unread_count, one.replayed) for one in told} == {(2, True)}
+
+
+@pytest.mark.parametrize(("born", "told"), [(4989, 1), (4990, 1), (4991, 0)])
+def test_came_and_went(born: int, told: int) -> None:
+    """What went is told to who may know it, not to who was away all its life."""
+    shelf = Shelf(deletions=[Deletion("u", 4995, "gone", born)])
+    assert len(resumed(shelf, 4990)) == 1 + told
+
+
+@pytest.mark.parametrize(("born", "kind"), [(4990, Updated), (4991, Received)])
+def test_new_or_changed(born: int, kind: type[Received | Updated]) -> None:
+    """What came and was marked while the device was away is new to it."""
+    _, told = resumed(Shelf(added=[numbered(born, 4995, read=True)]), 4990)
+    assert type(told) is kind
+    assert told.notification.read is True
+
+
+@pytest.mark.parametrize(("since", "told"), [(4990, [Cleared, Received]), (4995, [Received]), (4996, [])])
+def test_cleared(since: int, told: list[type]) -> None:
+    """That all was deleted is told once, before what came later."""
+    _, *events = resumed(Shelf(added=[numbered(4996)]), since, cleared=4995)
+    assert [type(event) for event in events] == told
+
+
+def test_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit a page is answered with the list."""
+    monkeypatch.setattr(requests, "PAGE_SIZE", 100)
+    big = b'"%s"' % (b"x" * 90)
+    fits, too_much = (
+        Shelf(added=[numbered(4991, data=big)]),
+        Shelf(added=[numbered(number, data=big) for number in (4991, 4992, 4993)]),
+    )
+    assert [type(one) for one in resumed(fits, 4990)] == [Authenticated, Received]
+    answer, page = resumed(too_much, 4990)
+    assert (answer.complete, page.has_more) == (False, True)
