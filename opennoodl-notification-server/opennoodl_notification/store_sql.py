@@ -6,6 +6,7 @@ handful of statements, so what a message costs does not depend on how much is st
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -73,11 +74,14 @@ class SqlStore(Store):
     def __init__(self, url: str, *, create: bool = True) -> None:
         parsed = _url(url)
         self._name = parsed.render_as_string(hide_password=True)
+        self._directory = Path(parsed.database).parent if _is_sqlite(parsed) and parsed.database else None
         self._engine = _engine(parsed)
         self._create = create
 
     async def open(self) -> None:
         """Connect, and make the tables if there are none."""
+        if self._directory is not None and not self._directory.is_dir():
+            raise StartError(f"the database {self._name} cannot be used: its directory is not there")
         try:
             async with _failing(), self._engine.begin() as connection:
                 if self._create:
@@ -203,9 +207,13 @@ def _url(text: str) -> sa.URL:
     return url
 
 
+def _is_sqlite(url: sa.URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
 def _engine(url: sa.URL) -> AsyncEngine:
     try:
-        if url.get_backend_name() == "postgresql":
+        if not _is_sqlite(url):
             arguments = {"timeout": TIMEOUT, "command_timeout": TIMEOUT}
             return create_async_engine(url, pool_size=2, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
         # One connection: it is the one writer, and one that waits for another's lock would hold up everybody.
