@@ -100,6 +100,7 @@ async def test_metrics(running: Any, client: Connect) -> None:
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
     assert families["opennoodl_open_connections"].samples[0].value == 1
+    assert families["opennoodl_tasks"].samples[0].value > 0
 
 
 async def test_handshakes(serve: Serve, client: Connect) -> None:

@@ -1,5 +1,6 @@
 """HTTP on the WebSocket's port: health, metrics, a word to people, and a clear no to the rest."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
@@ -108,6 +109,7 @@ class Http:
             status = HTTPStatus.OK if health["status"] == "healthy" else HTTPStatus.SERVICE_UNAVAILABLE
             return self._typed(connection, status, msgspec.json.encode(health), JSON)
         if path == "/metrics":
+            self.app.metrics.tasks = len(asyncio.all_tasks())
             return self._typed(connection, HTTPStatus.OK, self.app.metrics.text(), METRICS)
         answer = self.app.page(connection, path)
         if answer is not None:
