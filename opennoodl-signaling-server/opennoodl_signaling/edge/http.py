@@ -45,7 +45,7 @@ class Http:
         connection.path = path
         origins = request.headers.get_all("Origin")
         connection.protocol.cors = self.origins.headers(origins)
-        connection.address = self._addresses.client((connection.remote_address or ("",))[0], request.headers)
+        connection.address = self._addresses.client(connection.peer, request.headers)
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             response = connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
             response.headers["Allow"] = ALLOW

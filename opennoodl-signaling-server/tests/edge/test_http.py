@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -207,6 +209,17 @@ async def test_nothing_sent(running: Any, client: Connect, caplog: pytest.LogCap
     connected = await client(running)
     await connected.send("still here")
     assert await connected.recv() == "still here"
+    assert not caplog.records
+
+
+async def test_reset(running: Any, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever asks for a WebSocket and resets the connection leaves nothing in the log."""
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", running.port)) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall("\r\n".join(["GET / HTTP/1.1", "Host: localhost", *UPGRADE, "", ""]).encode())
+            await asyncio.sleep(0)
+    await client(running)
     assert not caplog.records
 
 
