@@ -11,10 +11,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from harness import HERE, Client, Server, StartClient, StartServer
+from harness import HERE, Client, Server, StartClient, StartServer, environment
 
-# What a server may take over from the environment of the tests; a stray PORT or AUTH must not decide what they say.
-INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the attacks that take long be done whole."""
+    parser.addoption("--whole", action="store_true", help="do every attack whole, and not as a small part of it")
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +50,7 @@ def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
     async def start(kind: str, /, **settings: object) -> Server:
         data = tmp_path / kind
         data.mkdir()
-        env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        env |= {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "LOG_LEVEL": "info"}
-        env |= {"PERSIST_DIR": str(data), "DB_FILE": str(data / "notifications.json")}
-        env |= {name: str(value) for name, value in settings.items()}
-        started = Server(f"opennoodl_{kind}", data, env)
+        started = Server(f"opennoodl_{kind}", data, environment(data, **settings))
         processes.append(started)
         await started.start()
         return started

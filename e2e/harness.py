@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,22 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 HERE = Path(__file__).parent
+# What a server may take over from the environment of the tests; a stray PORT or AUTH must not decide what they say.
+INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
 # Texts of whole documents travel in one line.
 LONGEST_LINE = 2**24
 
 Event = dict[str, Any]
 # What a command of a driver returns: no type here can tell.
 Value: TypeAlias = Any
+
+
+def environment(data: Path, **settings: object) -> dict[str, str]:
+    """Return the environment of a server with a data directory of its own."""
+    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    env |= {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "LOG_LEVEL": "info"}
+    env |= {"PERSIST_DIR": str(data), "DB_FILE": str(data / "notifications.json")}
+    return env | {name: str(value) for name, value in settings.items()}
 
 
 class Process:
@@ -33,6 +44,12 @@ class Process:
         self._events: list[Event] = []
         self.complaints: list[str] = []
         self.output: list[str] = []
+
+    @property
+    def pid(self) -> int:
+        """The number that the operating system knows it by."""
+        assert self._child is not None
+        return self._child.pid
 
     @property
     def running(self) -> bool:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
+from .vitals import metrics
+
 PATIENCE = 30.0
 """Seconds after which what did not come never will."""
 CUT = "cut"
@@ -68,10 +70,7 @@ class Raw:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-
-    def write(self, data: bytes) -> None:
-        """Send bytes, as soon as that may be."""
-        self._writer.write(data)
+        self._pings = 0
 
     async def send(self, data: bytes) -> None:
         """Send bytes and wait until few of them are left here; those that the server does not want are lost."""
@@ -87,6 +86,14 @@ class Raw:
         except (asyncio.IncompleteReadError, ConnectionError):
             return CUT
         return head.split()[1].decode()
+
+    async def rest(self) -> bytes:
+        """Read what comes until the connection ends."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._reader.read()
+        except ConnectionError:
+            return b""
 
     async def upgrade(self, path: bytes, *headers: str) -> str:
         """Ask for a WebSocket; return the status of the answer."""
@@ -115,6 +122,17 @@ class Raw:
                 if message["type"] in wanted:
                     return message
 
+    async def until(self, beginning: bytes) -> str:
+        """Read on until a binary message begins like this; return the close code if the connection ends before."""
+        while True:
+            came = await self.next()
+            if came is None:
+                return CUT
+            if came.opcode == CLOSE:
+                return str(int.from_bytes(came.payload[:2], "big"))
+            if came.opcode == BINARY and came.payload.startswith(beginning):
+                return IGNORED
+
     async def end(self) -> str:
         """Read on until the server ends the connection; return the close code, or that there was none."""
         while True:
@@ -125,20 +143,39 @@ class Raw:
                 return str(int.from_bytes(came.payload[:2], "big"))
 
     async def verdict(self) -> str:
-        """Return the code of the first error or the close that comes, or that a ping after all is answered."""
-        await self.send(frame(b"?", PING))
+        """Return the code of the first error or the close that comes, or that pings after all are answered.
+
+        A ping may be answered before what came with it, so there are two.
+        """
+        self._pings += 2
+        first, second = str(self._pings).encode(), str(self._pings + 1).encode()
+        await self.send(frame(first, PING))
         while True:
             came = await self.next()
             if came is None:
                 return CUT
             if came.opcode == CLOSE:
                 return str(int.from_bytes(came.payload[:2], "big"))
-            if came == (PONG, b"?"):
+            if came == (PONG, first):
+                await self.send(frame(second, PING))
+            if came == (PONG, second):
                 return IGNORED
             if came.opcode == TEXT:
                 message = json.loads(came.payload)
                 if message["type"] == "error":
                     return str(message["code"])
+
+    async def answer(self) -> str:
+        """Return the next message: its type, the code of an error, or the code of a close."""
+        while True:
+            came = await self.next()
+            if came is None:
+                return CUT
+            if came.opcode == CLOSE:
+                return str(int.from_bytes(came.payload[:2], "big"))
+            if came.opcode == TEXT:
+                message = json.loads(came.payload)
+                return str(message["code"] if message["type"] == "error" else message["type"])
 
     def leave(self) -> None:
         """Go without a word."""
@@ -164,6 +201,10 @@ class Target(NamedTuple):
     whole: bool = False
     secret: str = ""
 
+    async def metric(self, name: str) -> float:
+        """Return a sample of ``/metrics``; what has not been counted is zero."""
+        return (await metrics(self.port)).get(name, 0.0)
+
     @property
     def path(self) -> bytes:
         """Where this server takes WebSockets."""
@@ -185,6 +226,11 @@ class Target(NamedTuple):
             status = await raw.upgrade(path or self.path, *headers)
             assert status == "101", f"the handshake was answered with {status}"
             yield raw
+
+    @property
+    def handshake(self) -> bytes:
+        """The request for a WebSocket."""
+        return request(self.path, *UPGRADE)
 
     @property
     def message(self) -> bytes:

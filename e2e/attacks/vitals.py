@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
 PATIENCE = 10.0
 
 
 class Vitals(NamedTuple):
     """What a server uses at one moment."""
 
-    rss: float
-    """MiB of memory."""
+    memory: float
+    """MiB of its own, resident: not of files that a store reads through the memory."""
     files: int
+    """Open files and sockets, without those that a store opens as it grows."""
     connections: int
     tasks: int
 
@@ -37,6 +37,13 @@ async def vitals(pid: int, port: int) -> Vitals:
     """Measure a server."""
     found = await metrics(port)
     process = Path(f"/proc/{pid}")
-    rss = int((process / "statm").read_text().split()[1]) * PAGE / 2**20
-    files = len(list((process / "fd").iterdir()))
-    return Vitals(rss, files, int(found["opennoodl_open_connections"]), int(found["opennoodl_tasks"]))
+    memory = int(re.findall(r"RssAnon:\s+(\d+) kB", (process / "status").read_text())[0]) / 1024
+    files = sum(not _of_store(file) for file in (process / "fd").iterdir())
+    return Vitals(memory, files, int(found["opennoodl_open_connections"]), int(found["opennoodl_tasks"]))
+
+
+def _of_store(file: Path) -> bool:
+    try:
+        return file.readlink().suffix in (".ldb", ".log")
+    except FileNotFoundError:  # it was open a moment ago
+        return True
