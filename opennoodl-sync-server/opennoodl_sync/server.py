@@ -140,7 +140,7 @@ class Sync(Application):
             self._flusher.flush(room)
             if document.pending_size >= MAX_TURN_SIZE:
                 self._held.add(connection)
-                connection.transport.pause_reading()
+                connection.pause("disk")
 
     def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""
@@ -215,8 +215,7 @@ class Sync(Application):
         """Read on from those that were kept waiting for the disk."""
         held, self._held = self._held, set()
         for connection in held:
-            if not connection.transport.is_closing():
-                connection.transport.resume_reading()
+            connection.resume("disk")
 
     def _reply(self, connection: Connection, message: bytes) -> None:
         self.metrics.sent["reply"] += 1

@@ -11,8 +11,9 @@ from websockets.http11 import Request, Response
 
 from .addresses import Addresses
 from .application import Application
-from .connection import ALLOW, Connection
+from .connection import Connection
 from .origins import Origins
+from .protocol import ALLOW
 
 JSON = "application/json"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"

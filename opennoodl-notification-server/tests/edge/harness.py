@@ -23,7 +23,7 @@ def _module(name: str) -> Any:
 
 application, arrivals = map(_module, ("application", "arrivals"))
 connection, frames, outbox = map(_module, ("connection", "frames", "outbox"))
-http, limits = map(_module, ("http", "limits"))
+http, limits, protocol = map(_module, ("http", "limits", "protocol"))
 addresses, origins = map(_module, ("addresses", "origins"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
 service, settings = map(_module, ("service", "settings"))

@@ -10,23 +10,19 @@ in memory, so there is no queue to bound; what waits to be written is bounded he
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from http import HTTPStatus
+from collections.abc import Callable
 from time import perf_counter
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server, ServerConnection
-from websockets.exceptions import ConnectionClosed, InvalidMessage, ProtocolError
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
 from websockets.protocol import CONNECTING, OPEN, Event
-from websockets.server import ServerProtocol
-from websockets.typing import StatusLike
 
 from .frames import begins, message_at
 from .limits import TokenBucket
 from .outbox import Outbox
+from .protocol import EdgeProtocol
 
 if TYPE_CHECKING:
     from .application import Application
@@ -36,9 +32,6 @@ CLOSE_TIMEOUT = 2.0
 
 MAX_FRAGMENTS = 4096
 """Frames of one message; empty ones would cost memory that no size counts."""
-
-METHODS = (b"GET", b"HEAD", b"OPTIONS")
-ALLOW = "GET, HEAD, OPTIONS"
 
 
 class CloseConnection(Exception):
@@ -67,65 +60,6 @@ def _is_utf8(message: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-class EdgeProtocol(ServerProtocol):
-    """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
-
-    Attributes:
-        cors: the headers of answers that tell browsers which pages may read them.
-        crowded: whether more waits for the client than it is reading.
-        between_messages: whether nothing of an unfinished frame or message is in here; False where that is
-            not known, as before the first frame.
-    """
-
-    cors: Mapping[str, str] = MappingProxyType({})
-    crowded = False
-    between_messages = False
-
-    def receive_data(self, data: bytes | bytearray) -> None:
-        """Take bytes from the network, and remember the method of a request that turns out unreadable."""
-        self.between_messages = False
-        if self.state is CONNECTING and not self._method:
-            self._method = bytes(data[:16]).partition(b" ")[0]
-        super().receive_data(data)
-
-    _method = b""
-
-    def reject(self, status: StatusLike, text: str) -> Response:
-        """Return a plain-text answer with CORS headers."""
-        response = super().reject(status, text)
-        response.headers.update(self.cors)
-        return response
-
-    def send_eof(self) -> None:
-        """End the stream; a request that could not be parsed is told so first."""
-        if self.state is CONNECTING and isinstance(self.handshake_exc, InvalidMessage):
-            cause = self.handshake_exc.__cause__
-            # websockets reads no request bodies and would drop a POST without a word.
-            has_body = isinstance(cause, NotImplementedError) or str(cause) == "unsupported request body"
-            if has_body and self._method not in METHODS:
-                response = self.reject(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
-                response.headers["Allow"] = ALLOW
-            else:
-                why = "This server reads no request bodies" if has_body else "This is not a valid HTTP/1.1 request"
-                response = self.reject(HTTPStatus.BAD_REQUEST, why + ".\n")
-            self.writes.append(response.serialize())
-        super().send_eof()
-
-    def recv_frame(self, frame: Frame) -> None:
-        """Take a frame; not before the handshake is answered, and no ping of a client that does not read."""
-        if self.state is CONNECTING:
-            raise ProtocolError("a frame came before the handshake was answered")
-        if frame.opcode is not Opcode.PING or not self.crowded:
-            super().recv_frame(frame)
-        # A frame is complete, and the parser takes up the next one only if there is more to read.
-        self.between_messages = not self.reader.buffer and self.current_size is None
-
-    def release(self) -> None:
-        """Let go of itself, after the end: only a full garbage collection, which holds everybody, would find it."""
-        self.parser.close()
-        self.parser_exc = self.handshake_exc = None  # their tracebacks lead here
 
 
 class Connection(ServerConnection):
@@ -162,6 +96,7 @@ class Connection(ServerConnection):
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
+        self._waits: set[str] = set()  # why nothing is read
         self._hold_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
 
@@ -199,12 +134,24 @@ class Connection(ServerConnection):
             self.slow = True
             self.app.slow(self)
 
+    def pause(self, reason: str) -> None:
+        """Read nothing more from this client until every `reason` for that was given to `resume`."""
+        self._waits.add(reason)
+        self.transport.pause_reading()
+
+    def resume(self, reason: str) -> None:
+        """Read on, unless there is another reason not to."""
+        self._waits.discard(reason)
+        if not self._waits and not self.transport.is_closing():
+            self.quiet = False  # as far as anybody could hear
+            self.transport.resume_reading()
+
     def hold(self, seconds: float) -> None:
         """Read nothing more from this client for so long."""
-        self.transport.pause_reading()
+        self.pause("rate")
         if self._hold_timer is not None:
             self._hold_timer.cancel()
-        self._hold_timer = self.loop.call_later(seconds, self._read_on)
+        self._hold_timer = self.loop.call_later(seconds, self.resume, "rate")
 
     def end(self, code: int, reason: str) -> None:
         """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
@@ -237,10 +184,10 @@ class Connection(ServerConnection):
             self._detach()
 
     def heartbeat(self) -> None:
-        """Ping; cut a client that has been silent since the last ping."""
+        """Ping; cut a client that has been silent since the last ping, unless it is not read from."""
         if self.protocol.state is not OPEN:
             return
-        if self.quiet:
+        if self.quiet and not self._waits:
             self.abort()
             return
         self.quiet = True
@@ -365,10 +312,6 @@ class Connection(ServerConnection):
             self.end(1011, "The server failed on this message.")
         app.metrics.message_sizes.observe(len(message))
         app.metrics.handling.observe(perf_counter() - started)
-
-    def _read_on(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
 
     def _schedule_check(self) -> None:
         limit = self.app.settings.slow_client_buffer

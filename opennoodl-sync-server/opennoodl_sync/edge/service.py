@@ -16,10 +16,11 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from .application import Application, StartError
 from .arrivals import Arrivals
-from .connection import CloseConnection, Connection, EdgeProtocol
+from .connection import CloseConnection, Connection
 from .http import Http
 from .logs import configure
 from .outbox import Outbox
+from .protocol import EdgeProtocol
 from .settings import EdgeSettings, S, SettingError, load
 
 OPEN_TIMEOUT = 10.0
@@ -125,7 +126,7 @@ class Service:
 
     async def _open(self, connection: Connection) -> None:
         """Let the application take the connection, which is not read from before that."""
-        connection.transport.pause_reading()
+        connection.pause("open")
         try:
             await self.app.open(connection)
         except CloseConnection as close:
@@ -137,8 +138,7 @@ class Service:
             connection.take()
             if self.http.draining:
                 connection.end(1001, GOING_AWAY)
-        if not connection.transport.is_closing():
-            connection.transport.resume_reading()
+        connection.resume("open")
 
     async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
