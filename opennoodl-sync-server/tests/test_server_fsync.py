@@ -251,6 +251,26 @@ async def test_who_sends_too_much_while_the_disk_is_at_work_is_not_read_from(
         await bob.agrees(ann)
 
 
+async def test_the_rate_does_not_end_the_wait_for_the_disk(
+    tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is over the rate and waits for the disk as well is read from when both are over."""
+    monkeypatch.setattr(server_module, "MAX_TURN_SIZE", 50_000)
+    async with running(tmp_path, fsync=True, rate_limit=0) as server:
+        ann = await server.join("room", 1)
+        (connection,) = server.members("room")
+        writes.hold()
+        await ann.type("x" * 60_000)
+        await writes.begun()
+        await ann.type("y" * 60_000)
+        await until(lambda: not connection.transport.is_reading())
+        connection.hold(0)
+        await settled(server)
+        assert not connection.transport.is_reading()
+        writes.release()
+        await until(connection.transport.is_reading)
+
+
 async def test_a_server_that_stops_waits_for_the_disk(tmp_path: Path, writes: Writes) -> None:
     """What is under way and what waits for it is written before the server has ended."""
     async with running(tmp_path, fsync=True) as server:

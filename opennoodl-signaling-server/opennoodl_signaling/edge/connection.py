@@ -10,23 +10,20 @@ in memory, so there is no queue to bound; what waits to be written is bounded he
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from http import HTTPStatus
-from time import perf_counter
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server, ServerConnection
-from websockets.exceptions import ConnectionClosed, InvalidMessage, ProtocolError
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
 from websockets.protocol import CONNECTING, OPEN, Event
-from websockets.server import ServerProtocol
-from websockets.typing import StatusLike
 
 from .frames import begins, message_at
+from .identity import Identity
 from .limits import TokenBucket
 from .outbox import Outbox
+from .protocol import EdgeProtocol
 
 if TYPE_CHECKING:
     from .application import Application
@@ -34,11 +31,9 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""
 
+EXPIRED = "Your token has expired. Connect again with a new one."
 MAX_FRAGMENTS = 4096
 """Frames of one message; empty ones would cost memory that no size counts."""
-
-METHODS = (b"GET", b"HEAD", b"OPTIONS")
-ALLOW = "GET, HEAD, OPTIONS"
 
 
 class CloseConnection(Exception):
@@ -69,65 +64,6 @@ def _is_utf8(message: bytes) -> bool:
     return True
 
 
-class EdgeProtocol(ServerProtocol):
-    """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
-
-    Attributes:
-        cors: the headers of answers that tell browsers which pages may read them.
-        crowded: whether more waits for the client than it is reading.
-        between_messages: whether nothing of an unfinished frame or message is in here; False where that is
-            not known, as before the first frame.
-    """
-
-    cors: Mapping[str, str] = MappingProxyType({})
-    crowded = False
-    between_messages = False
-
-    def receive_data(self, data: bytes | bytearray) -> None:
-        """Take bytes from the network, and remember the method of a request that turns out unreadable."""
-        self.between_messages = False
-        if self.state is CONNECTING and not self._method:
-            self._method = bytes(data[:16]).partition(b" ")[0]
-        super().receive_data(data)
-
-    _method = b""
-
-    def reject(self, status: StatusLike, text: str) -> Response:
-        """Return a plain-text answer with CORS headers."""
-        response = super().reject(status, text)
-        response.headers.update(self.cors)
-        return response
-
-    def send_eof(self) -> None:
-        """End the stream; a request that could not be parsed is told so first."""
-        if self.state is CONNECTING and isinstance(self.handshake_exc, InvalidMessage):
-            cause = self.handshake_exc.__cause__
-            # websockets reads no request bodies and would drop a POST without a word.
-            has_body = isinstance(cause, NotImplementedError) or str(cause) == "unsupported request body"
-            if has_body and self._method not in METHODS:
-                response = self.reject(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
-                response.headers["Allow"] = ALLOW
-            else:
-                why = "This server reads no request bodies" if has_body else "This is not a valid HTTP/1.1 request"
-                response = self.reject(HTTPStatus.BAD_REQUEST, why + ".\n")
-            self.writes.append(response.serialize())
-        super().send_eof()
-
-    def recv_frame(self, frame: Frame) -> None:
-        """Take a frame; not before the handshake is answered, and no ping of a client that does not read."""
-        if self.state is CONNECTING:
-            raise ProtocolError("a frame came before the handshake was answered")
-        if frame.opcode is not Opcode.PING or not self.crowded:
-            super().recv_frame(frame)
-        # A frame is complete, and the parser takes up the next one only if there is more to read.
-        self.between_messages = not self.reader.buffer and self.current_size is None
-
-    def release(self) -> None:
-        """Let go of itself, after the end: only a full garbage collection, which holds everybody, would find it."""
-        self.parser.close()
-        self.parser_exc = self.handshake_exc = None  # their tracebacks lead here
-
-
 class Connection(ServerConnection):
     """One client.
 
@@ -135,6 +71,8 @@ class Connection(ServerConnection):
         client: what the application knows about this client; its own to set.
         peer: the other end of the TCP connection, empty if it was gone already.
         address: where the client is, as far as its proxies are trusted.
+        identity: whom the client has proven to be, if it has.
+        attempts: how many tokens it has shown that prove nothing; the application's to count.
         farewell: what is done when the TCP connection has ended, if anything.
         path: the request's path without the query, as it was sent (not percent-decoded).
         slow: whether more than ``SLOW_CLIENT_BUFFER`` waits for this client.
@@ -153,6 +91,8 @@ class Connection(ServerConnection):
         self.client: Any = None
         self.peer = ""
         self.address = ""
+        self.identity: Identity | None = None
+        self.attempts = 0
         self.farewell: Callable[[], None] | None = None
         self.path = ""
         self.slow = False
@@ -164,8 +104,12 @@ class Connection(ServerConnection):
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
+        self._waits: set[str] = set()  # why nothing is read
         self._hold_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[bytes, bool]] = []  # messages that came before it was done
 
     # From the application
 
@@ -201,12 +145,45 @@ class Connection(ServerConnection):
             self.slow = True
             self.app.slow(self)
 
+    def pause(self, reason: str) -> None:
+        """Read nothing more from this client until every `reason` for that was given to `resume`."""
+        self._waits.add(reason)
+        self.transport.pause_reading()
+
+    def resume(self, reason: str) -> None:
+        """Read on, unless there is another reason not to."""
+        self._waits.discard(reason)
+        if not self._waits and not self.transport.is_closing():
+            self.quiet = False  # as far as anybody could hear
+            self.transport.resume_reading()
+
     def hold(self, seconds: float) -> None:
         """Read nothing more from this client for so long."""
-        self.transport.pause_reading()
+        self.pause("rate")
         if self._hold_timer is not None:
             self._hold_timer.cancel()
-        self._hold_timer = self.loop.call_later(seconds, self._read_on)
+        self._hold_timer = self.loop.call_later(seconds, self.resume, "rate")
+
+    def work(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something that takes a while; messages that come meanwhile wait, and what is not here yet is not read.
+
+        It is cancelled when the connection ends. It may raise `CloseConnection`.
+        """
+        self.pause("work")
+        self._work = self.loop.create_task(self._do(work))
+
+    def admit(self, identity: Identity) -> None:
+        """Take the client to be this user from now on, until the proof of it ends."""
+        self.identity = identity
+        self.deadline(None if identity.expires is None else identity.expires - time(), EXPIRED)
+
+    def deadline(self, seconds: float | None, reason: str = "") -> None:
+        """Close with 1008 after so many seconds; a later call with other ones, or None, takes the place of this."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None:
+            self._deadline = self.loop.call_later(max(seconds, 0.0), self.end, 1008, reason)
 
     def end(self, code: int, reason: str) -> None:
         """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
@@ -239,10 +216,10 @@ class Connection(ServerConnection):
             self._detach()
 
     def heartbeat(self) -> None:
-        """Ping; cut a client that has been silent since the last ping."""
+        """Ping; cut a client that has been silent since the last ping, unless it is not read from."""
         if self.protocol.state is not OPEN:
             return
-        if self.quiet:
+        if self.quiet and not self._waits:
             self.abort()
             return
         self.quiet = True
@@ -340,7 +317,7 @@ class Connection(ServerConnection):
         if self.farewell is not None:
             self.farewell()
         self._detach()
-        for timer in (self._abort_timer, self._hold_timer):
+        for timer in (self._abort_timer, self._hold_timer, self._deadline):
             if timer is not None:
                 timer.cancel()
         self.protocol.release()
@@ -349,6 +326,9 @@ class Connection(ServerConnection):
 
     def _receive(self, message: bytes, text: bool) -> None:
         if not self._taken:  # the application has ended it
+            return
+        if self._work is not None:
+            self._waiting.append((message, text))
             return
         if text and not message.isascii() and not _is_utf8(message):
             self.end(1007, "A text message must be UTF-8.")
@@ -369,9 +349,22 @@ class Connection(ServerConnection):
         app.metrics.message_sizes.observe(len(message))
         app.metrics.handling.observe(perf_counter() - started)
 
-    def _read_on(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+    async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except CloseConnection as close:
+            self.end(close.code, close.reason)
+        except Exception:
+            self.logger.exception("a message could not be handled")
+            self.end(1011, "The server failed on this message.")
+        self._work = None
+        waiting, self._waiting = self._waiting, []
+        for position, (message, text) in enumerate(waiting, 1):
+            self._receive(message, text)
+            if self._work is not None:  # the rest waits for this one
+                self._waiting = waiting[position:]
+                return
+        self.resume("work")
 
     def _schedule_check(self) -> None:
         limit = self.app.settings.slow_client_buffer
@@ -389,6 +382,9 @@ class Connection(ServerConnection):
     def _detach(self) -> None:
         if self._abort_timer is None:
             self._abort_timer = self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+        if self._work is not None and self._work is not asyncio.current_task(self.loop):
+            self._work.cancel()
+            self.resume("work")
         if self._taken:
             self._taken = False
             self.app.close(self)

@@ -16,10 +16,12 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from .application import Application, StartError
 from .arrivals import Arrivals
-from .connection import CloseConnection, Connection, EdgeProtocol
+from .auth import OPEN
+from .connection import CloseConnection, Connection
 from .http import Http
 from .logs import configure
 from .outbox import Outbox
+from .protocol import EdgeProtocol
 from .settings import EdgeSettings, S, SettingError, load
 
 OPEN_TIMEOUT = 10.0
@@ -81,6 +83,8 @@ class Service:
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         if settings.heartbeat_interval:
             self._heartbeat = asyncio.create_task(self._beat(settings.heartbeat_interval / 1000))
+        if not self.app.auth.required:
+            log.warning(OPEN)
         log.info("listening", host=settings.host, port=self.port, version=self.http.version)
 
     async def stop(self) -> None:
@@ -102,6 +106,7 @@ class Service:
         self._server.close()
         await self._server.wait_closed()
         await self.app.stop()
+        await self.app.auth.close()
         log.info("stopped")
 
     async def _finish(self, seconds: float) -> None:
@@ -119,13 +124,15 @@ class Service:
             for part in (connection.request, connection.response):
                 if part is not None:
                     part.headers.clear()
+            if connection.request is not None:
+                connection.request.path = connection.path  # without the query, which may have a token
             await connection.wait_closed()
         finally:
             self.app.metrics.closed(connection.close_code)
 
     async def _open(self, connection: Connection) -> None:
         """Let the application take the connection, which is not read from before that."""
-        connection.transport.pause_reading()
+        connection.pause("open")
         try:
             await self.app.open(connection)
         except CloseConnection as close:
@@ -137,8 +144,7 @@ class Service:
             connection.take()
             if self.http.draining:
                 connection.end(1001, GOING_AWAY)
-        if not connection.transport.is_closing():
-            connection.transport.resume_reading()
+        connection.resume("open")
 
     async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()

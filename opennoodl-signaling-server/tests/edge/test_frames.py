@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Echo, connection, frames, masked, outbox
+from .harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Echo, connection, frames, masked, outbox, protocol
 
 CONT, FIN = 0, 0x80
 MAX_SIZE = 300
@@ -40,7 +40,7 @@ async def hear(chunks: Iterable[bytes], pipelined: bytes = b"") -> Any:
         pipelined: what comes with the request.
     """
     app = Listener(max_message_size=MAX_SIZE)
-    heard = connection.Connection(connection.EdgeProtocol(max_size=MAX_SIZE), None, app, set(), outbox.Outbox())
+    heard = connection.Connection(protocol.EdgeProtocol(max_size=MAX_SIZE), None, app, set(), outbox.Outbox())
     heard.transport = Mock(asyncio.Transport)
     heard.data_received(REQUEST + pipelined)
     heard.protocol.send_response(heard.protocol.accept(heard.request))

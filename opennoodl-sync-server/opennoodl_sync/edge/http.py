@@ -12,8 +12,10 @@ from websockets.http11 import Request, Response
 
 from .addresses import Addresses
 from .application import Application
-from .connection import ALLOW, Connection
+from .auth import OPEN
+from .connection import Connection
 from .origins import Origins
+from .protocol import ALLOW
 
 JSON = "application/json"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,7 +40,7 @@ class Http:
         self._addresses = Addresses(app.settings)
         self._started = monotonic()
 
-    def request(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the answer to `request`, or None when it is a handshake to go on with."""
         assert isinstance(connection, Connection)
         path = request.path.partition("?")[0]
@@ -56,7 +58,7 @@ class Http:
             return response
         if any(value.strip().lower() == "websocket" for value in request.headers.get_all("Upgrade")):
             return self._handshake(connection, path, origins)
-        response = self._page(connection, path)
+        response = await self._page(connection, path)
         if request.method == "HEAD":
             response.body = b""  # Content-Length keeps saying what GET would send
         return response
@@ -96,7 +98,7 @@ class Http:
         response.headers["Retry-After"] = "10"
         return response
 
-    def _page(self, connection: Connection, path: str) -> Response:
+    async def _page(self, connection: Connection, path: str) -> Response:
         if path == "/health":
             failure = self.app.failure()
             health = {
@@ -104,6 +106,7 @@ class Http:
                 "version": self.version,
                 "uptime": int(monotonic() - self._started),
                 **({"reason": failure} if failure else {}),
+                **({} if self.app.auth.required else {"warning": OPEN}),
                 **self.app.health(),
             }
             status = HTTPStatus.OK if health["status"] == "healthy" else HTTPStatus.SERVICE_UNAVAILABLE
@@ -111,7 +114,7 @@ class Http:
         if path == "/metrics":
             self.app.metrics.tasks = len(asyncio.all_tasks())
             return self._typed(connection, HTTPStatus.OK, self.app.metrics.text(), METRICS)
-        answer = self.app.page(connection, path)
+        answer = await self.app.page(connection, path)
         if answer is not None:
             return self._typed(connection, answer[0], msgspec.json.encode(answer[1]), JSON)
         if path == "/":

@@ -206,6 +206,40 @@ async def test_messages_wait_for_open(serve: Serve, client: Connect) -> None:
         assert await early.recv() == "early"
 
 
+async def test_pauses_add_up(serve: Serve, raw: OpenRaw) -> None:
+    """A client that is not read from for several reasons is read from again when the last of them is gone."""
+    running = await serve()
+    client = await raw(running)
+    await running.app.until(lambda: 0 in running.app.connections)
+    connected = running.app.connections[0]
+    connected.pause("disk")
+    connected.pause("disk")
+    connected.pause("token")
+    connected.resume("disk")
+    connected.resume("rate")
+    assert not connected.transport.is_reading()
+    await client.send_frame(TEXT, b"waits")
+    connected.resume("token")
+    assert await client.frame() == Frame(TEXT, b"waits")
+
+
+async def test_hold_is_one_reason(serve: Serve, raw: OpenRaw) -> None:
+    """When the time is over for which a client is not read from, it is not if there is another reason."""
+    running = await serve()
+    client = await raw(running)
+    await running.app.until(lambda: 0 in running.app.connections)
+    connected = running.app.connections[0]
+    connected.pause("disk")
+    connected.hold(0)
+    await client.send_frame(TEXT, b"waits")
+    other = await raw(running)
+    await other.send_frame(TEXT, b"meanwhile")
+    assert await other.frame() == Frame(TEXT, b"meanwhile")
+    assert not connected.transport.is_reading()
+    connected.resume("disk")
+    assert await client.frame() == Frame(TEXT, b"waits")
+
+
 async def test_open_refuses(serve: Serve, client: Connect) -> None:
     """The application may refuse a new connection with a code and a reason."""
     running = await serve()

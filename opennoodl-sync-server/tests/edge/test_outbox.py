@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from .harness import HANDSHAKE, Echo, connection, outbox
+from .harness import HANDSHAKE, Echo, connection, outbox, protocol
 
 ONE, TWO, THREE = (connection.encode_frame(text, text=True) for text in (b"one", b"two", b"three"))
 
@@ -17,7 +17,7 @@ ONE, TWO, THREE = (connection.encode_frame(text, text=True) for text in (b"one",
 async def client() -> Any:
     """Return a connection whose transport keeps what is written."""
     app = Echo()
-    client = connection.Connection(connection.EdgeProtocol(), None, app, set(), outbox.Outbox())
+    client = connection.Connection(protocol.EdgeProtocol(), None, app, set(), outbox.Outbox())
     client.transport = Mock(asyncio.Transport)
     client.data_received(f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
     client.protocol.send_response(client.protocol.accept(client.request))

@@ -1,0 +1,74 @@
+"""The protocol: what the websockets library does by itself, but for a few answers."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+
+from websockets.exceptions import InvalidMessage, ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import CONNECTING
+from websockets.server import ServerProtocol
+from websockets.typing import StatusLike
+
+METHODS = (b"GET", b"HEAD", b"OPTIONS")
+ALLOW = "GET, HEAD, OPTIONS"
+
+
+class EdgeProtocol(ServerProtocol):
+    """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
+
+    Attributes:
+        cors: the headers of answers that tell browsers which pages may read them.
+        crowded: whether more waits for the client than it is reading.
+        between_messages: whether nothing of an unfinished frame or message is in here; False where that is
+            not known, as before the first frame.
+    """
+
+    cors: Mapping[str, str] = MappingProxyType({})
+    crowded = False
+    between_messages = False
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """Take bytes from the network, and remember the method of a request that turns out unreadable."""
+        self.between_messages = False
+        if self.state is CONNECTING and not self._method:
+            self._method = bytes(data[:16]).partition(b" ")[0]
+        super().receive_data(data)
+
+    _method = b""
+
+    def reject(self, status: StatusLike, text: str) -> Response:
+        """Return a plain-text answer with CORS headers."""
+        response = super().reject(status, text)
+        response.headers.update(self.cors)
+        return response
+
+    def send_eof(self) -> None:
+        """End the stream; a request that could not be parsed is told so first."""
+        if self.state is CONNECTING and isinstance(self.handshake_exc, InvalidMessage):
+            cause = self.handshake_exc.__cause__
+            # websockets reads no request bodies and would drop a POST without a word.
+            has_body = isinstance(cause, NotImplementedError) or str(cause) == "unsupported request body"
+            if has_body and self._method not in METHODS:
+                response = self.reject(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
+                response.headers["Allow"] = ALLOW
+            else:
+                why = "This server reads no request bodies" if has_body else "This is not a valid HTTP/1.1 request"
+                response = self.reject(HTTPStatus.BAD_REQUEST, why + ".\n")
+            self.writes.append(response.serialize())
+        super().send_eof()
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame; not before the handshake is answered, and no ping of a client that does not read."""
+        if self.state is CONNECTING:
+            raise ProtocolError("a frame came before the handshake was answered")
+        if frame.opcode is not Opcode.PING or not self.crowded:
+            super().recv_frame(frame)
+        # A frame is complete, and the parser takes up the next one only if there is more to read.
+        self.between_messages = not self.reader.buffer and self.current_size is None
+
+    def release(self) -> None:
+        """Let go of itself, after the end: only a full garbage collection, which holds everybody, would find it."""
+        self.parser.close()
+        self.parser_exc = self.handshake_exc = None  # their tracebacks lead here
