@@ -61,7 +61,7 @@ async def ten_thousand_connections(target: Target) -> Collection[str]:
 
 @attack("101", "429")
 async def connections_that_come_and_go(target: Target) -> Collection[str]:
-    """Handshakes by one address as fast as they go (1,600: more than the server of the tests lets in within a minute)."""
+    """Handshakes by one address as fast as they go (1,600: more than it has in a minute there)."""
 
     async def come(count: int) -> set[str]:
         statuses = set()
