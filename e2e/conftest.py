@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from harness import HERE, Client, Server, StartClient, StartServer, environment
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the attacks that take long be done whole."""
     parser.addoption("--whole", action="store_true", help="do every attack whole, and not as a small part of it")
+    parser.addoption("--mutations", type=int, help="how many mutated messages each server is sent")
+    parser.addoption("--record", action="store_true", help="record anew what is mutated")
+    parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +64,23 @@ def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
 
 @pytest.fixture
 def client(processes: list[Server | Client], node: str) -> StartClient:
-    """Start JavaScript clients that end with the test."""
+    """Start clients that end with the test."""
 
     async def start(driver: str, /) -> Client:
-        started = Client(node, driver)
+        python = driver.endswith(".py")
+        started = Client(sys.executable if python else node, driver if python else f"clients/{driver}.mjs")
         processes.append(started)
         await started.start()
         return started
 
     return start
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """Return what tests decide with; the output of one that fails says how to begin it with the same seed."""
+    seed = request.config.getoption("--seed")
+    if seed is None:
+        seed = random.SystemRandom().getrandbits(32)
+    print(f"--seed {seed}")
+    return random.Random(seed)  # noqa: S311

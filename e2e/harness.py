@@ -200,10 +200,10 @@ class Server(Process):
 
 
 class Client(Process):
-    """A node process that drives JavaScript clients and carries out commands."""
+    """A process that drives clients and carries out commands: a node process, but for one in Python."""
 
-    def __init__(self, node: str, driver: str) -> None:
-        super().__init__(driver, [node, f"clients/{driver}.mjs"], HERE)
+    def __init__(self, interpreter: str, script: str) -> None:
+        super().__init__(script, [interpreter, script], HERE)
         self._last_id = 0
 
     async def start(self) -> None:
@@ -254,5 +254,5 @@ class StartClient(Protocol):
     """The fixture `client`."""
 
     async def __call__(self, driver: str, /) -> Client:
-        """Start JavaScript clients: `await client("websocket")` runs clients/websocket.mjs."""
+        """Start clients: `await client("websocket")` runs clients/websocket.mjs, and a name with .py a file here."""
         ...

@@ -64,6 +64,17 @@ def request(path: bytes, *headers: str, method: str = "GET") -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
+def _end(data: bytes, at: int) -> int:
+    """Return where a frame of the server's ends; a place beyond the data if its header is not there yet."""
+    if len(data) < at + 2:
+        return at + 2
+    size = data[at + 1]
+    if size < 126:
+        return at + 2 + size
+    payload = at + (4 if size == 126 else 10)
+    return payload + (int.from_bytes(data[at + 2 : payload], "big") if len(data) >= payload else 0)
+
+
 class Raw:
     """One TCP connection."""
 
@@ -164,6 +175,35 @@ class Raw:
                 message = json.loads(came.payload)
                 if message["type"] == "error":
                     return str(message["code"])
+
+    async def drained(self) -> bytes | None:
+        """Read what comes until a ping sent now is answered; return it, or None if the server has closed.
+
+        It must follow another one: only then is what came before the ping handled when that is answered.
+        """
+        self._pings += 1
+        pong = b"%08d" % self._pings
+        await self.send(frame(pong, PING))
+        came, at = b"", 0
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while data := await self._reader.read(100_000):
+                    came += data
+                    while (end := _end(came, at)) <= len(came):
+                        if came[at] == 0x80 | CLOSE:
+                            return None
+                        if came[at] == 0x80 | PONG and came[end - 8 : end] == pong:
+                            return came
+                        at = end
+        except ConnectionError:
+            pass
+        return None
+
+    async def finish(self) -> None:
+        """Send nothing more, and read on until the server ends the connection."""
+        with suppress(OSError):
+            self._writer.write_eof()
+        await self.rest()
 
     async def answer(self) -> str:
         """Return the next message: its type, the code of an error, or the code of a close."""
