@@ -24,6 +24,8 @@ UNBOUND = (
 EVES = 8
 ROOMS, SHARE, ROUNDS = 4, 50, 4
 """Rooms at once, messages for each in a round, and rounds until other rooms are taken."""
+PANIC = ("thread '", "note: run with `RUST_BACKTRACE", "called `", "assertion `", "  left:", " right:", "attempt to ")
+"""How the lines begin that Rust prints of a panic."""
 HELLO = {
     "signaling": [
         {"type": "join", "room": ROOM, "peerId": "listener", "userId": "listener"},
@@ -147,6 +149,13 @@ class Rooms:
                 await editors.call("forget", room=room)
 
 
+def unforeseen(server: Server) -> list[str]:
+    """Return the server's complaints, without those that yrs prints when it fails, which the server sees to."""
+    found = [line for line in server.complaints if line and not line.startswith(PANIC)]
+    server.complaints.clear()
+    return found
+
+
 async def test_sync(means: Means) -> None:
     """Editors with Yjs and with pycrdt can apply all that comes of it to the same document, which is the stored one."""
     started, recorded, count = await means.start("sync")
@@ -171,7 +180,7 @@ async def test_sync(means: Means) -> None:
         except AssertionError as error:
             told = [f"{name}: {[message.hex() for message in eve.last]}" for name, eve in zip(names, eves, strict=True)]
             raise AssertionError("\n".join([str(error), *told])) from error
-        assert not started.complaints
+        assert not unforeseen(started)
         sent += sum(eve.sent for eve in eves)
         closed += sum(eve.closed for eve in eves)
         generation += 1
@@ -181,4 +190,5 @@ async def test_sync(means: Means) -> None:
     assert closed
     await started.restart()
     await rooms.each(rooms.compare)
+    assert not unforeseen(started)
     print(sent, "messages,", closed, "connections were closed")
