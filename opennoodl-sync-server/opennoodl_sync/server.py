@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from . import __version__
 from .edge.application import Application
 from .edge.connection import CloseConnection, Connection, encode_frame
+from .edge.limits import Over
 from .edge.metrics import Metrics, counters
 from .edge.service import Service
 from .flusher import Flusher
@@ -142,10 +143,9 @@ class Sync(Application):
                 self._held.add(connection)
                 connection.pause("disk")
 
-    def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
+    def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""
-        self.metrics.rate_limited["messages"] += 1
-        connection.hold(seconds)
+        connection.hold(over.seconds)
         return True
 
     def slow(self, connection: Connection) -> None:

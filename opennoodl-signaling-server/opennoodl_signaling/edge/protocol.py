@@ -63,7 +63,9 @@ class EdgeProtocol(ServerProtocol):
         """Take a frame; not before the handshake is answered, and no ping of a client that does not read."""
         if self.state is CONNECTING:
             raise ProtocolError("a frame came before the handshake was answered")
-        if frame.opcode is not Opcode.PING or not self.crowded:
+        if frame.opcode is Opcode.PING and self.crowded:
+            self.events.append(frame)
+        else:
             super().recv_frame(frame)
         # A frame is complete, and the parser takes up the next one only if there is more to read.
         self.between_messages = not self.reader.buffer and self.current_size is None

@@ -78,6 +78,14 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
             "0 means no limit.",
         ),
     ] = 100
+    byte_rate_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes of messages a second that one connection may send, with ten seconds' worth saved up, "
+            "or one message of the largest size. 0 means no limit.",
+        ),
+    ] = 131_072
     slow_client_buffer: Annotated[
         int,
         Meta(

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from .connection import Connection
+from .limits import Over
 from .metrics import Metrics
 from .settings import EdgeSettings
 
@@ -58,8 +59,8 @@ class Application(ABC):
             CloseConnection: the message ends the connection.
         """
 
-    def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
-        """Decide about a message over ``RATE_LIMIT``, which came `seconds` too early.
+    def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
+        """Decide about a message over ``RATE_LIMIT`` or ``BYTE_RATE_LIMIT``.
 
         Returns:
             whether the message is to be handled all the same.

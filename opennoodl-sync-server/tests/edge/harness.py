@@ -31,7 +31,7 @@ Application: Any = application.Application
 
 TIMEOUT = 5.0
 """Seconds after which a test that waits for something has failed."""
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 HANDSHAKE = (
     "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -56,7 +56,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
     about = "It echoes."
 
     def __init__(self, *, max_message_size: int = 65_536, **values: object) -> None:
-        self.settings = settings.EdgeSettings(**{"host": "127.0.0.1", "rate_limit": 0, **values})
+        self.settings = settings.EdgeSettings(**{"host": "127.0.0.1", "rate_limit": 0, "byte_rate_limit": 0, **values})
         self.max_message_size = max_message_size
         self.metrics = metrics.Metrics("1.2.3", list)
         self.calls: list[tuple[str, int]] = []

@@ -43,10 +43,54 @@ def test_debt_is_bounded() -> None:
     assert bucket.take(BURST + 0.5) == 0.0
 
 
+def test_count() -> None:
+    """Several tokens may be taken at once; the wait is for all that are missing."""
+    bucket = limits.TokenBucket(100, 0.0)
+    assert bucket.take(0.0, 900) == 0.0
+    assert bucket.take(0.0, 300) == pytest.approx(2.0)
+
+
+def test_room() -> None:
+    """There is room for as many as is asked for, however slowly they come back."""
+    bucket = limits.TokenBucket(2, 0.0, room=1000)
+    assert bucket.take(0.0, 1000) == 0.0
+    assert bucket.take(0.0, 1) == pytest.approx(0.5)
+    assert bucket.take(500.5, 1000) == 0.0
+
+
 def test_no_rate() -> None:
     """A rate of 0 means that there is always a token."""
     bucket = limits.TokenBucket(0, 0.0)
     assert not any(bucket.take(0.0) for _ in range(1000))
+
+
+def test_pace_of_messages() -> None:
+    """A connection has as many messages as its rate allows, however small they are."""
+    pace = limits.Pace(1, 1000, 0, 0.0)
+    assert [pace.take(0.0, 0) for _ in range(10)] == [None] * 10
+    assert pace.take(0.0, 0) == ("messages", pytest.approx(1.0))
+
+
+def test_pace_of_bytes() -> None:
+    """A connection has as many bytes as its rate allows, in however few messages."""
+    pace = limits.Pace(1, 1000, 0, 0.0)
+    assert pace.take(0.0, 9000) is None
+    assert pace.take(0.0, 3000) == ("bytes", pytest.approx(2.0))
+
+
+def test_pace_names_the_longer_wait() -> None:
+    """Over both rates, it is the one that takes longer to wait for."""
+    pace = limits.Pace(1, 1000, 0, 0.0)
+    for _ in range(14):
+        pace.take(0.0, 1000)
+    assert pace.take(0.0, 0) == ("messages", pytest.approx(5.0))
+    assert pace.take(0.0, 3000) == ("bytes", pytest.approx(7.0))
+
+
+def test_pace_has_room_for_the_largest() -> None:
+    """A message of the largest size can be sent at any rate."""
+    pace = limits.Pace(0, 1, 1000, 0.0)
+    assert pace.take(0.0, 1000) is None
 
 
 def test_quota() -> None:
