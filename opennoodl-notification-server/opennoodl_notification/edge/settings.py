@@ -12,9 +12,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 LATER = (
-    "REQUIRE_WSS",
-    "TLS_CERT",
-    "TLS_KEY",
     "AUTH",
     "AUTH_SECRET",
     "AUTH_PUBLIC_KEY",
@@ -52,11 +49,26 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0, description="Handshakes from one address in a minute; one more is answered 429. 0 means no limit."),
     ] = 6000
+    tls_cert: Annotated[
+        str,
+        Meta(
+            description="PEM file of this server's certificate, with those that lead to its root. "
+            "Empty for no TLS here."
+        ),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of the certificate's private key; needed with `TLS_CERT`.")] = ""
+    require_wss: Annotated[
+        bool,
+        Meta(
+            description="Whether clients are refused that have not come over TLS, to this server or to a trusted proxy "
+            "that says so; `/health` and `/metrics` answer anybody."
+        ),
+    ] = False
     trusted_proxies: Annotated[
         str,
         Meta(
-            description="Addresses and networks of proxies that are believed where a client is, separated by commas. "
-            "Empty for none."
+            description="Addresses and networks of proxies that are believed where a client is and whether it came "
+            "over TLS, separated by commas. Empty for none."
         ),
     ] = ""
     client_ip_header: Annotated[

@@ -26,7 +26,7 @@ connection, frames, outbox = map(_module, ("connection", "frames", "outbox"))
 http, limits, protocol = map(_module, ("http", "limits", "protocol"))
 addresses, origins = map(_module, ("addresses", "origins"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
-service, settings = map(_module, ("service", "settings"))
+service, settings, tls = map(_module, ("service", "settings", "tls"))
 Application: Any = application.Application
 
 TIMEOUT = 5.0
@@ -160,13 +160,7 @@ class Raw:
     @classmethod
     async def connect(cls, port: int, receive_buffer: int = 0) -> Raw:
         """Open a TCP connection."""
-        sock = socket.socket()
-        sock.setblocking(False)
-        if receive_buffer:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        async with asyncio.timeout(TIMEOUT):
-            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-        return cls(sock)
+        return cls(await connected(port, receive_buffer))
 
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -246,6 +240,17 @@ class Raw:
                 return None
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
+
+
+async def connected(port: int, receive_buffer: int = 0) -> socket.socket:
+    """Return the socket of a new TCP connection."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    async with asyncio.timeout(TIMEOUT):
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    return sock
 
 
 def masked(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:

@@ -48,6 +48,35 @@ def test_client(peer: str, said: list[str], expected: str) -> None:
     assert made(trusted_proxies="10.0.0.0/8").client(peer, forwarded(*said)) == expected
 
 
+@pytest.mark.parametrize(
+    ("peer", "said", "expected"),
+    [
+        (PROXY, [("X-Forwarded-Proto", "https")], True),
+        (PROXY, [("X-Forwarded-Proto", "HTTPS")], True),
+        (PROXY, [("X-Forwarded-Proto", "wss")], True),  # Traefik says this of WebSockets
+        (PROXY, [("X-Forwarded-Proto", "https, https")], True),
+        (PROXY, [("Forwarded", "for=203.0.113.7;proto=https")], True),
+        (PROXY, [("Forwarded", 'for="[::1]"; Proto="https", for=10.0.0.2;proto=https')], True),
+        (PROXY, [], False),
+        (PROXY, [("X-Forwarded-Proto", "http")], False),
+        (PROXY, [("X-Forwarded-Proto", "")], False),
+        (PROXY, [("X-Forwarded-Proto", "https, http")], False),
+        (PROXY, [("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "http")], False),
+        (PROXY, [("X-Forwarded-Proto", "http"), ("Forwarded", "proto=https")], False),
+        (PROXY, [("X-Forwarded-Proto", "https"), ("Forwarded", "proto=http")], False),
+        (PROXY, [("Forwarded", "proto=https, proto=http")], False),
+        (PROXY, [("Forwarded", "for=203.0.113.7")], False),
+        (PROXY, [("Forwarded", "for=proto=https")], False),
+        (CLIENT, [("X-Forwarded-Proto", "https")], False),
+        (CLIENT, [("Forwarded", "proto=https")], False),
+        ("", [("X-Forwarded-Proto", "https")], False),
+    ],
+)
+def test_secure(peer: str, said: list[tuple[str, str]], expected: bool) -> None:
+    """A request has come over TLS if a trusted proxy says so, and nobody says otherwise."""
+    assert made(trusted_proxies="10.0.0.0/8").secure(peer, Headers(said)) is expected
+
+
 def test_nobody_is_trusted() -> None:
     """By default no header counts."""
     assert made().client(PROXY, forwarded(CLIENT)) == PROXY

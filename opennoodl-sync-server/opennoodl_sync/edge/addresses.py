@@ -1,5 +1,6 @@
 """The addresses: where a client is, behind proxies that are trusted to say so, and how often it may come."""
 
+import re
 from collections import Counter
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -8,6 +9,7 @@ from websockets.datastructures import Headers
 from .limits import Quota
 from .settings import EdgeSettings, SettingError
 
+_FORWARDED_PROTO = re.compile(r'(?:^|[;,])\s*proto="?([^";,\s]*)', re.IGNORECASE)  # RFC 7239
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that one customer of a network has; it may use any of the addresses behind them."""
 
@@ -40,10 +42,26 @@ class Addresses:
         address = _address(peer)
         for value in reversed(",".join(headers.get_all(self._header)).split(",")):
             said = _address(value.strip())
-            if said is None or address is None or not any(address in network for network in self._trusted):
+            if said is None or not self._trusts(address):
                 break
             address = said
         return peer if address is None else str(address)
+
+    def secure(self, peer: str, headers: Headers) -> bool:
+        """Return whether a request came over TLS to a trusted proxy.
+
+        Args:
+            peer: the address at the other end of its TCP connection.
+            headers: the request's. Whatever is said of the scheme in them has to be that of TLS, since some of it
+                may have been said by the client.
+        """
+        schemes = [scheme for value in headers.get_all("X-Forwarded-Proto") for scheme in value.split(",")]
+        schemes += _FORWARDED_PROTO.findall(",".join(headers.get_all("Forwarded")))
+        return (
+            self._trusts(_address(peer))
+            and bool(schemes)
+            and all(scheme.strip().lower() in ("https", "wss") for scheme in schemes)
+        )
 
     def knock(self, address: str, now: float) -> bool:
         """Count a handshake from `address` at time `now`, in seconds; return whether it may be one."""
@@ -63,6 +81,9 @@ class Addresses:
         self._here[place] -= 1
         if not self._here[place]:
             del self._here[place]
+
+    def _trusts(self, address: IPv4Address | IPv6Address | None) -> bool:
+        return address is not None and any(address in network for network in self._trusted)
 
 
 def _networks(setting: str) -> list[IPv4Network | IPv6Network]:
