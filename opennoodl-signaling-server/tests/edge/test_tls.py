@@ -169,7 +169,7 @@ async def test_silent_has_no_tls(serve: Serve, raw: OpenRaw) -> None:
     last = await raw(running)  # after which the first one has been accepted
     await last.send_frame(TEXT, b"x")
     await last.frame()
-    assert sum(isinstance(each, tls.Tls) for each in gc.get_objects()) == 1
+    assert sum(type(each) is tls.Tls for each in gc.get_objects()) == 1
 
 
 async def test_goodbye(serve: Serve, raw: OpenRaw) -> None:
