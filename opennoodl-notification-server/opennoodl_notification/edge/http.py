@@ -18,7 +18,7 @@ from .settings import SettingError
 
 JSON = "application/json"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
-OPEN = ("/health", "/metrics")
+WATCHED = ("/health", "/metrics")
 """Pages for those who watch this server from near by, and seldom over TLS."""
 # 403 and not 426, which would promise to go on with TLS in this very connection.
 TLS_ONLY = "This server is reached over TLS only: use wss:// or https://.\n"
@@ -69,7 +69,7 @@ class Http:
         plain = self._tls_only and not self._addresses.secure(peer, request.headers)
         if any(value.strip().lower() == "websocket" for value in request.headers.get_all("Upgrade")):
             return self._handshake(connection, path, origins, plain=plain)
-        if plain and path not in OPEN:
+        if plain and path not in WATCHED:
             response = connection.respond(HTTPStatus.FORBIDDEN, TLS_ONLY)
         else:
             response = self._page(connection, path)
