@@ -7,12 +7,17 @@ from typing import Any, get_args
 
 from .commands import CommandError, inbox, migrate, send, stats
 from .edge.application import StartError
+from .edge.minting import add_token_command, token
 from .edge.service import main as serve
 from .edge.settings import SettingError, load
+from .edge.tokens import mint
 from .notification import Type
 from .server import create
 from .settings import Settings
 from .store import Query
+
+SECONDS_TO_SEND = 60
+"""For which the token of one `send` is good."""
 
 
 def arguments() -> argparse.Namespace:
@@ -38,6 +43,7 @@ def arguments() -> argparse.Namespace:
     migrate_ = commands.add_parser("migrate", help="bring everything from one store to another, with no server running")
     migrate_.add_argument("--from", dest="source", required=True, metavar="FILE|URL")
     migrate_.add_argument("--to", dest="target", required=True, metavar="FILE|URL")
+    add_token_command(commands)
     return parser.parse_args()
 
 
@@ -51,8 +57,11 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
     place = settings.database_url or settings.db_file
     match asked.command:
         case "send":
-            for id_ in send(asked.url or f"ws://localhost:{settings.port}", asked.sender, **_fields(asked)):
+            url = asked.url or f"ws://localhost:{settings.port}"
+            for id_ in send(url, asked.sender, _token(settings, asked.sender), **_fields(asked)):
                 print(id_)
+        case "token":
+            print(token(settings, asked))
         case "inbox":
             for line in inbox(place, asked.user, Query(asked.limit, unread=asked.unread)):
                 print(line)
@@ -62,6 +71,13 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
         case "migrate":
             moved = migrate(asked.source, asked.target)
             print(f"all is there: {moved.notifications} notifications in {moved.inboxes} inboxes")
+
+
+def _token(settings: Settings, sender: str) -> str | None:
+    """Return what proves to a server that a service is at work: a given token, or one made here with its secret."""
+    if given := os.environ.get("TOKEN"):
+        return given
+    return mint(settings, {"sub": sender, "services": True}, SECONDS_TO_SEND) if settings.auth_secret else None
 
 
 def _fields(asked: argparse.Namespace) -> dict[str, Any]:

@@ -26,12 +26,13 @@ class CommandError(Exception):
     """A command that could not be carried out; the text is one line that says why."""
 
 
-def send(url: str, sender: str, data: str, **fields: Any) -> list[str]:
+def send(url: str, sender: str, token: str | None, data: str, **fields: Any) -> list[str]:
     """Send a notification through a running server; return the ids it got.
 
     Args:
         url: of the server, ``ws://`` or ``wss://``.
         sender: who sends.
+        token: what proves that, if anything does.
         data: what the notification says, in JSON.
         fields: the other ones of `send-notification`.
 
@@ -44,7 +45,7 @@ def send(url: str, sender: str, data: str, **fields: Any) -> list[str]:
         raise CommandError(f"the data is not JSON: {error}") from None
     try:
         with connect(url, open_timeout=TIMEOUT, proxy=None) as server:
-            _ask(server, {"type": "authenticate", "userId": sender}, "authenticated")
+            _ask(server, {"type": "authenticate", "userId": sender, "token": token}, "authenticated")
             sent = _ask(server, {"type": "send-notification", "data": content, **fields}, "notification-sent")
     except TimeoutError:
         raise CommandError(f"{url} does not answer") from None

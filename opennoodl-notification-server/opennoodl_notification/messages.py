@@ -22,6 +22,7 @@ class Authenticate(Message, tag="authenticate", frozen=True, rename="camel"):
 
     user_id: Id
     since: SequenceNumber | None = None
+    token: str | None = None
 
 
 class GetNotifications(Message, tag="get-notifications", frozen=True, rename="camel"):
@@ -162,7 +163,9 @@ ERRORS = {
     "missing-field": "A field that the message needs is not there.",
     "invalid-field": "A field has the wrong type, is empty, or is too long.",
     "data-too-large": "`data` has more than `MAX_DATA_SIZE` bytes.",
-    "unauthorized": "The connection has not said who it is: `authenticate` first.",
+    "unauthorized": "The connection has not said, or not proven, who it is: `authenticate` first, with `token`.",
+    "auth-unavailable": "Who has issued the token cannot be asked just now; try again later.",
+    "forbidden": "The sender's token is not for services, which alone may send `system` notifications.",
     "too-many-connections": "The user has `MAX_CONNECTIONS_PER_USER` connections; close one and `authenticate` again.",
     "not-found": "You have, or have sent, no notification with this id.",
     "idempotency-conflict": "You used this `idempotencyKey` for another notification within the last 24 hours.",

@@ -6,6 +6,7 @@ promise, no read shows what may yet be lost, and a busy server brings many messa
 """
 
 import asyncio
+from functools import partial
 from time import time
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from . import __version__
 from .batch import Batch, Outcome
+from .edge.auth import Auth
 from .edge.connection import Connection
-from .edge.json_messages import BadMessage, JsonApplication, request_id
+from .edge.identity import Identity
+from .edge.json_messages import AUTHENTICATION_TIMEOUT, BadMessage, JsonApplication, request_id
 from .edge.limits import Quota
 from .edge.metrics import Metrics
 from .edge.service import Service
@@ -33,8 +36,6 @@ CLEANUP_SIZE = 200
 """Inboxes that are cleaned up at once."""
 RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
-AUTHENTICATION_TIMEOUT = 10.0
-"""Seconds that a connection has to say who it is."""
 MAX_QUEUED = 67_108_864
 """Bytes of messages that wait for the store; more are refused."""
 BATCH = 200
@@ -85,9 +86,9 @@ class Notifying(JsonApplication[Any]):
         self.settings = settings
         self.max_message_size = settings.max_message_size
         self.metrics = Metrics(__version__, self._families)
+        self.auth = Auth(settings, self.metrics.tokens)
         self.devices: dict[str, set[Connection]] = {}
         self._users: dict[Connection, str] = {}
-        self._strangers: dict[Connection, asyncio.TimerHandle] = {}
         self.commits = 0
         self.stored = 0
         self._config = settings
@@ -118,13 +119,29 @@ class Notifying(JsonApplication[Any]):
     async def open(self, connection: Connection) -> None:
         """A connection is nobody's until it authenticates, which it has to do soon."""
         connection.client = None
-        give_up = asyncio.get_running_loop().call_later
-        text = "Send `authenticate` within ten seconds of connecting."
-        self._strangers[connection] = give_up(AUTHENTICATION_TIMEOUT, connection.end, 1008, text)
+        connection.deadline(AUTHENTICATION_TIMEOUT, "Send `authenticate` within ten seconds of connecting.")
+        await super().open(connection)
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        """Queue one message."""
+        """Queue one message, if its sender may send it."""
         incoming = normal(incoming)
+        if self.auth.required:
+            if isinstance(incoming, Authenticate):
+                connection.work(partial(self._prove, connection, incoming, message))
+                return
+            if isinstance(incoming, SendNotification) and incoming.notification_type == "system":
+                _permit_system(connection.identity)
+        self._enqueue(connection, incoming, message)
+
+    async def _prove(self, connection: Connection, incoming: Authenticate, message: bytes) -> None:
+        """Let a user in who has proven to be that user."""
+        try:
+            connection.admit(await self.prove(connection, incoming.token, incoming.user_id))
+            self._enqueue(connection, incoming, message)
+        except BadMessage as bad:
+            self.refuse(connection, Request(connection, incoming, message).refuse(bad))
+
+    def _enqueue(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         if isinstance(incoming, SendNotification):
             size, most = memoryview(incoming.data).nbytes, self._config.max_data_size
             if most and size > most:
@@ -137,7 +154,6 @@ class Notifying(JsonApplication[Any]):
 
     def close(self, connection: Connection) -> None:
         """Forget a device."""
-        self._known(connection)
         self._identify(connection, None)
 
     def failure(self) -> str | None:
@@ -305,7 +321,8 @@ class Notifying(JsonApplication[Any]):
             if isinstance(request.incoming, Authenticate):
                 # Also of a connection that has ended: what it has asked for after this is still done.
                 connection.client = user
-                self._known(connection)
+                if connection.identity is None:
+                    connection.deadline(None)
                 if connection.alive:
                     self._identify(connection, user)
             for answer in answers:
@@ -327,12 +344,6 @@ class Notifying(JsonApplication[Any]):
             self.send(tuple(self.devices.get(user, ())), event)
         if outcome.reply is not None and asking is not None:
             self.send((asking,), outcome.reply)
-
-    def _known(self, connection: Connection) -> None:
-        """Do not wait any more for a connection to say who it is."""
-        timer = self._strangers.pop(connection, None)
-        if timer is not None:
-            timer.cancel()
 
     def _identify(self, connection: Connection, user: str | None) -> None:
         """Make the connection a device of `user`, and of nobody else."""
@@ -356,3 +367,13 @@ class Notifying(JsonApplication[Any]):
 def create(settings: Settings) -> Service:
     """Return the server, not started yet."""
     return Service(Notifying(settings), __version__, settings.port)
+
+
+def _permit_system(identity: Identity | None) -> None:
+    """See whether somebody may speak for the community.
+
+    Raises:
+        BadMessage: they may not.
+    """
+    if identity is not None and not identity.services:
+        raise BadMessage("forbidden", "Only a token with the claim `services` may send `system` notifications.")

@@ -6,12 +6,14 @@ import asyncio
 import sys
 from pathlib import Path
 
+import jwt
 import pytest
 from opennoodl_notification.commands import CommandError, inbox, send, stats
 from opennoodl_notification.edge.application import StartError
 from opennoodl_notification.store import Query
 
 from .conftest import Device, Serve
+from .edge.issuer import SECRET, signed
 from .harness import TIMEOUT
 
 
@@ -54,6 +56,41 @@ async def test_send_to_the_port_of_the_settings(serve: Serve) -> None:
     assert (code, len(output.split())) == (0, 1)
 
 
+async def test_send_with_the_secret(serve: Serve) -> None:
+    """Where the secret is set, `send` proves by itself that it is a service."""
+    service = await serve(auth="jwt", auth_secret=SECRET)
+    url = f"ws://127.0.0.1:{service.port}"
+    code, output, _ = await command("send", "--to", "ann", "--url", url, AUTH="jwt", AUTH_SECRET=SECRET)
+    assert (code, len(output.split())) == (0, 1)
+
+
+async def test_send_with_a_token(serve: Serve) -> None:
+    """Elsewhere it proves it with the token that it is given, and says why without a right one."""
+    service = await serve(auth="jwt", auth_secret=SECRET)
+    words = ("send", "--to", "ann", "--from", "forum", "--type", "mention", "--url", f"ws://127.0.0.1:{service.port}")
+    code, output, _ = await command(*words, TOKEN=signed(sub="forum"))
+    assert (code, len(output.split())) == (0, 1)
+    for environment in ({}, {"TOKEN": signed(sub="ann")}):
+        code, output, error = await command(*words, **environment)
+        assert (code, output) == (1, "")
+        assert "the server refuses" in error
+        assert error.count("\n") == 1
+
+
+async def test_token() -> None:
+    """`token` prints a token that is good for what was asked for."""
+    code, output, _ = await command("token", "--user", "ann", "--services", AUTH_SECRET=SECRET)
+    claims = jwt.decode(output.strip(), SECRET, algorithms=["HS256"])
+    assert (code, claims["sub"], claims["services"]) == (0, "ann", True)
+
+
+async def test_token_without_secret() -> None:
+    """Without a secret there is no token, and one line says why."""
+    code, output, error = await command("token", "--user", "ann")
+    assert (code, output) == (1, "")
+    assert error == "opennoodl_notification: AUTH_SECRET is not set, and only tokens that it signs can be made here\n"
+
+
 async def test_send_once(serve: Serve) -> None:
     """Sent again under the same key, it is the same notification."""
     service = await serve()
@@ -69,6 +106,7 @@ async def test_refused(serve: Serve) -> None:
             send,
             f"ws://127.0.0.1:{service.port}",
             "forum",
+            None,
             '{"what": "a long text"}',
             targetUserIds=["ann"],
             notificationType="system",

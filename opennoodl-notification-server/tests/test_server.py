@@ -355,7 +355,7 @@ async def test_health(serve: Serve, device: Device) -> None:
     status, content = await health(service.port)
     assert (status, set(content)) == (
         200,
-        {"status", "version", "uptime", "notificationCount", "connectedUsers"},
+        {"status", "version", "uptime", "warning", "notificationCount", "connectedUsers"},
     )
     assert (content["status"], content["notificationCount"], content["connectedUsers"]) == ("healthy", 2, 3)
     assert "secret" not in str(content)

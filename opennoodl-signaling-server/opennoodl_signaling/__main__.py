@@ -1,8 +1,39 @@
-"""Runs the signaling server: ``python -m opennoodl_signaling``."""
+"""The command line: ``python -m opennoodl_signaling [command]``."""
 
-from .edge.service import main
+import argparse
+import os
+import sys
+
+from .edge.minting import add_token_command, token
+from .edge.service import main as serve
+from .edge.settings import SettingError, load
 from .server import create
 from .settings import Settings
 
+
+def arguments() -> argparse.Namespace:
+    """Return what was asked for; `serve` if nothing was."""
+    parser = argparse.ArgumentParser(
+        prog="python -m opennoodl_signaling",
+        description="OpenNoodl's signaling server. Settings come from the environment.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("serve", help="run the server (the default)")
+    add_token_command(commands)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the server or one command; what keeps it from that is one line on standard error and exit code 1."""
+    asked = arguments()
+    if asked.command in (None, "serve"):
+        serve(Settings, create)
+        return
+    try:
+        print(token(load(Settings, os.environ), asked))
+    except SettingError as error:
+        sys.exit(f"opennoodl_signaling: {error}")
+
+
 if __name__ == "__main__":
-    main(Settings, create)
+    main()

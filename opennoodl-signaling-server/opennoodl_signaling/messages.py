@@ -46,6 +46,7 @@ class Join(Message, tag="join", frozen=True, rename="camel"):
     session: SessionInfo | None = None
     resume: bool = False
     resume_token: Token | None = None
+    token: str | None = None
 
 
 class Leave(Message, tag="leave", frozen=True):
@@ -73,6 +74,7 @@ class Register(Message, tag="register", frozen=True, rename="camel"):
     """Be reachable for invites without being in a room."""
 
     user_id: Id
+    token: str | None = None
 
 
 class AskIceServers(Message, tag="ice-servers", frozen=True):
@@ -130,6 +132,9 @@ ERRORS = {
     "not-host": "Only the room's host may do this.",
     "peer-not-found": "Nobody in the room has this peer id, or its connection is lost and too much waits for it.",
     "peer-id-taken": "Somebody in the room has this peer id, and is there.",
+    "unauthorized": "The sender has not proven who it is: its token is missing, expired, another user's, or none.",
+    "auth-unavailable": "Who has issued the token cannot be asked just now; try again later.",
+    "forbidden": "The sender's token is not for this room or topic, or only for reading.",
     "not-registered": "The message needs a user, and the sender is none yet: `join` or `register` first.",
     "rate-limited": "Too many messages; wait and send again.",
 }

@@ -48,6 +48,7 @@ class Rooms:
         max_size: peers in a room; 0 means any number.
         invites_per_hour: of one user; 0 means any number.
         max_absent: peers whose places are kept at once; 0 means any number, None that no place is ever kept.
+        proven: whether a client is the user that it says it is, so that a peer id held by the same user is its own.
 
     Attributes:
         rooms: those that somebody is in, by name.
@@ -57,13 +58,16 @@ class Rooms:
         invites: how many ended how.
     """
 
-    def __init__(self, max_size: int, invites_per_hour: int, max_absent: int | None = None) -> None:
+    def __init__(
+        self, max_size: int, invites_per_hour: int, max_absent: int | None = None, *, proven: bool = False
+    ) -> None:
         self.rooms: dict[str, Room] = {}
         self.users: dict[str, set[Client]] = {}
         self.absences = Absences(max_absent or 0)
         self.joins: Counter[str] = Counter()
         self.invites: Counter[str] = Counter()
         self._keeps_places = max_absent is not None
+        self._proven = proven
         self._max_size = max_size
         self._invites = Quota(invites_per_hour, 3600)
 
@@ -71,8 +75,8 @@ class Rooms:
         """Enter a room, leaving the old one.
 
         Returns:
-            `joined` for the client and `peer-joined` for the others; or a `Contest`, if the same user
-            holds the peer id through another connection and does not show its token.
+            `joined` for the client and `peer-joined` for the others; or a `Contest`, if somebody who says they are
+            the same user holds the peer id through another connection, and it does not show that one's token.
 
         Raises:
             BadMessage: `room-full` or `peer-id-taken`; the client stays where it was.
@@ -101,7 +105,7 @@ class Rooms:
                 raise BadMessage("peer-id-taken", "Another user in this room has this peerId; choose another one.")
             if _shows_token(join, holder):
                 return self._replace(holder, client, join, resumed=True)
-            if holder.absence is not None:
+            if self._proven or holder.absence is not None:
                 return self._replace(holder, client, join)
             client.contest = Contest(holder, client, join)
             return [client.contest]

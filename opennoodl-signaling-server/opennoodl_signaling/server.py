@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter, time
 from typing import Any
@@ -15,7 +16,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from websockets.protocol import CLOSED
 
 from . import __version__
+from .edge.auth import Auth, credential
 from .edge.connection import Connection, encode_frame
+from .edge.identity import AuthError, Identity
 from .edge.json_messages import BadMessage, Error, JsonApplication, encode, request_id
 from .edge.limits import Quota
 from .edge.metrics import Histogram, Metrics, counters
@@ -66,8 +69,9 @@ class Signaling(JsonApplication[Incoming]):
         self.settings = settings
         self.max_message_size = settings.max_message_size
         self.metrics = Metrics(__version__, self._families)
+        self.auth = Auth(settings, self.metrics.tokens)
         max_absent = settings.max_connections if settings.resume_grace else None
-        self.rooms = Rooms(settings.max_room_size, settings.invites_per_hour, max_absent)
+        self.rooms = Rooms(settings.max_room_size, settings.invites_per_hour, max_absent, proven=self.auth.required)
         self.topics = Topics(settings.max_room_size, settings.max_topics)
         self.ice = Ice(settings)
         self.relayed = 0
@@ -87,6 +91,7 @@ class Signaling(JsonApplication[Incoming]):
     async def open(self, connection: Connection) -> None:
         """Give the connection its place in the domain."""
         connection.client = Client(connection)
+        await super().open(connection)
 
     def close(self, connection: Connection) -> None:
         """Tell the others that the client is gone, and forget it; one that can resume is waited for if it was lost."""
@@ -96,7 +101,7 @@ class Signaling(JsonApplication[Incoming]):
         # The two know each other: only a full garbage collection, which holds everybody, would find them.
         connection.client = None
 
-    def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
+    async def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
         """Answer ``/session/<room>/info``: a look through the door for whoever knows the room's name."""
         parts = path.split("/")
         if len(parts) != 4 or parts[1] != "session" or parts[3] != "info":
@@ -104,10 +109,26 @@ class Signaling(JsonApplication[Incoming]):
         if not self._looks.allow(connection.address, time()):
             self.metrics.rate_limited["session-info"] += 1
             return HTTPStatus.TOO_MANY_REQUESTS, {"error": "Too many looks; try again in a minute."}
-        room = self.rooms.rooms.get(unquote(parts[2]))
+        name = unquote(parts[2])
+        if self.auth.required and (closed := await self._locked(connection, name)):
+            return closed
+        room = self.rooms.rooms.get(name)
         if room is None:
             return HTTPStatus.NOT_FOUND, {"error": "Nobody is there."}
         return HTTPStatus.OK, self._preview(room)
+
+    async def _locked(self, connection: Connection, room: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
+        """Return what somebody is told who may not look into a room, or None."""
+        assert connection.request is not None
+        token = credential(connection.request)
+        if token is None:
+            return HTTPStatus.UNAUTHORIZED, {"error": "Bring a token, as a bearer token or as `token` in the query."}
+        try:
+            identity = await self.auth.identify(token, connection.address)
+        except AuthError as error:
+            down = error.code == "auth-unavailable"
+            return HTTPStatus.SERVICE_UNAVAILABLE if down else HTTPStatus.UNAUTHORIZED, {"error": str(error)}
+        return None if identity.allows(room) else (HTTPStatus.FORBIDDEN, {"error": "Your token is not for this room."})
 
     def health(self) -> dict[str, Any]:
         """Return the counts that monitors of the seed read."""
@@ -121,7 +142,35 @@ class Signaling(JsonApplication[Incoming]):
         }
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        """Hand one message to the part of the domain that it is for."""
+        """Hand one message to the part of the domain that it is for, if its sender may send it."""
+        if self.auth.required:
+            match incoming:
+                case Join() | Register():
+                    connection.work(partial(self._prove, connection, incoming, message))
+                    return
+                case Publish(topic=topic):
+                    if topic not in connection.client.topics:
+                        _permit(connection.identity, topic)
+                case Subscribe(topics=names):
+                    for name in names:
+                        _permit(connection.identity, name)
+        self._act(connection, incoming, message)
+
+    async def _prove(self, connection: Connection, incoming: Join | Register, message: bytes) -> None:
+        """Do what needs a proven user."""
+        client: Client = connection.client
+        try:
+            identity = await self.prove(connection, incoming.token, incoming.user_id)
+            # A new token may say less than the last one; so it must say all that the connection already makes use of.
+            for name in _entered(client, incoming):
+                _permit(identity, name)
+            connection.admit(identity)
+            self._act(connection, incoming, message)
+        except BadMessage as bad:
+            bad.request_id = request_id(message)
+            self.refuse(connection, bad)
+
+    def _act(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         client: Client = connection.client
         match incoming:
             case Signal():
@@ -250,6 +299,29 @@ def create(settings: Settings) -> Service:
 def _connection(client: Client) -> Connection:
     assert isinstance(client.carrier, Connection)
     return client.carrier
+
+
+def _permit(identity: Identity | None, name: str) -> None:
+    """See whether somebody may enter a room or topic; what they tell the others there cannot be taken back.
+
+    Raises:
+        BadMessage: they may not.
+    """
+    if identity is None:
+        raise BadMessage(
+            "unauthorized", "Prove who you are first: connect with `?token=`, or send `register` with `token`."
+        )
+    if not identity.allows(name):
+        raise BadMessage("forbidden", "Your token is not for this room.")
+    if identity.access != "write":
+        raise BadMessage("forbidden", "Your token is only for reading, which peers cannot see to: use the sync server.")
+
+
+def _entered(client: Client, incoming: Join | Register) -> set[str]:
+    """Return the rooms and topics in which a client is after `incoming`."""
+    if isinstance(incoming, Join):
+        return client.topics | {incoming.room}
+    return client.topics | ({client.room.name} if client.room is not None else set())
 
 
 def _lost(connection: Connection) -> bool:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from opennoodl_signaling import __version__
+from opennoodl_signaling.edge.auth import OPEN
 from opennoodl_signaling.edge.service import Service
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -217,6 +218,7 @@ async def test_health(server: Service, enter: Enter) -> None:
         "status": "healthy",
         "version": __version__,
         "uptime": 0,
+        "warning": OPEN,
         "metrics": {"activeConnections": 2, "totalConnections": 2, "activeRooms": 2, "messagesRelayed": 2},
     }
 

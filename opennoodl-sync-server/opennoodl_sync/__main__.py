@@ -16,6 +16,7 @@ from .commands import (
     with_database,
 )
 from .edge.application import StartError
+from .edge.minting import add_token_command, token
 from .edge.service import main as serve
 from .edge.settings import SettingError, load
 from .server import create
@@ -28,7 +29,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m opennoodl_sync",
         description="OpenNoodl's sync server. Settings come from the environment; the commands other than `serve` "
-        "work on PERSIST_DIR while no server runs on it.",
+        "and `token` work on PERSIST_DIR while no server runs on it.",
     )
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="run the server (the default)")
@@ -43,6 +44,7 @@ def arguments() -> argparse.Namespace:
     delete.add_argument("room")
     commands.add_parser("compact", help="merge every document's updates into one")
     commands.add_parser("check", help="say what is wrong with the data; exit code 1 if anything is")
+    add_token_command(commands)
     return parser.parse_args()
 
 
@@ -80,6 +82,9 @@ def main() -> None:
         return
     try:
         settings = load(Settings, os.environ)
+        if asked.command == "token":
+            print(token(settings, asked))
+            return
         with_database(settings.persist_dir, lambda database: act(asked, database))
     except (SettingError, StartError, CommandError) as error:
         sys.exit(f"opennoodl_sync: {error}")

@@ -31,8 +31,13 @@ class Awareness:
     def __len__(self) -> int:
         return len(self._states)
 
-    def apply(self, update: bytes, owner: object) -> list[int]:
+    def apply(self, update: bytes, owner: object, *, only_own: bool = False) -> list[int]:
         """Merge an awareness update that `owner` brought; return the ids of the clients that changed.
+
+        Args:
+            update: the awareness update.
+            owner: who brought it.
+            only_own: whether what it says of states that others brought is ignored.
 
         Raises:
             MalformedError: it is not one, or brings too much; nothing was changed.
@@ -45,6 +50,8 @@ class Awareness:
         changed = []
         for client, clock, state in entries:
             known = self._states.get(client)
+            if only_own and known is not None and self._owners[client] is not owner:
+                continue
             if known is None:
                 if clock <= self._ended.get(client, 0):
                     continue

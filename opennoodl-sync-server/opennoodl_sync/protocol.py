@@ -7,6 +7,10 @@ from enum import IntEnum
 
 ACKNOWLEDGEMENT = 100
 """The number of this server's own message, sent to those that ask for it."""
+TOKEN = 101
+"""The number of the message with which a client renews its token."""
+DENIED = 2
+"""The number of the message that refuses something; y-protocols' ``auth.js``."""
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest number that lib0 reads."""
@@ -24,13 +28,14 @@ class Kind(IntEnum):
     UPDATE = 0x02
     AWARENESS = 0x10
     QUERY_AWARENESS = 0x30
+    TOKEN = 0x65
 
 
 NAMES = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
 """What documentation and metrics call a kind."""
 
 STEPS = (Kind.STEP_1, Kind.STEP_2, Kind.UPDATE)
-SYNC, AWARENESS, QUERY_AWARENESS = 0, 1, 3  # 2 is the server's refusal, which no client sends
+SYNC, AWARENESS, QUERY_AWARENESS = 0, 1, 3
 
 
 def read_varuint(data: bytes, at: int) -> tuple[int, int]:
@@ -115,7 +120,11 @@ def parse(message: bytes) -> tuple[Kind, bytes]:
         return Kind.AWARENESS, read_bytes(message, at)[0]
     if kind == QUERY_AWARENESS:
         return Kind.QUERY_AWARENESS, b""
-    raise MalformedError(f"there is no message {kind} from clients; 0 (sync), 1 (awareness) and 3 (query) are known")
+    if kind == TOKEN:
+        return Kind.TOKEN, read_bytes(message, at)[0]
+    raise MalformedError(
+        f"there is no message {kind} from clients; 0 (sync), 1 (awareness), 3 (query) and {TOKEN} (token) are known"
+    )
 
 
 def step_1(state_vector: bytes) -> bytes:
@@ -141,3 +150,8 @@ def awareness_message(awareness_update: bytes) -> bytes:
 def acknowledgement(count: int) -> bytes:
     """Return the message that says: the first `count` sync messages with updates from you are stored."""
     return write_varuint(ACKNOWLEDGEMENT) + write_varuint(count)
+
+
+def denial(reason: str) -> bytes:
+    """Return the message that says why something is not permitted."""
+    return bytes((DENIED, 0)) + write_bytes(reason.encode())

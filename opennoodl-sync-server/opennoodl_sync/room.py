@@ -17,6 +17,7 @@ from .protocol import (
     Kind,
     acknowledgement,
     awareness_message,
+    denial,
     parse,
     step_1,
     step_2,
@@ -32,6 +33,7 @@ COMPACT_SIZE = 1_048_576
 """Bytes of them before they are merged, however few they are."""
 REST_AFTER = 20
 """Stored updates before they are merged when a room is left."""
+READING = "You may only read this document; your change is not kept, and nobody else will see it."
 
 
 class FullError(Exception):
@@ -89,6 +91,7 @@ class Room:
         self._store = store
         self._max_size = max_size
         self._storing: list[bytes] = []  # what a batch has that may not be written yet
+        self._readers: set[Hashable] = set()  # those that may not change the document
         self._behind: dict[Hashable, Behind] = {}
         self._falling: set[Hashable] = set()  # those that are behind from the next flush on
         self._asked: dict[Hashable, bytes] = {}  # state vectors to be answered
@@ -110,14 +113,16 @@ class Room:
         """Whether a batch has something of this room that is not written yet."""
         return bool(self._storing)
 
-    def join(self, client: Hashable, *, acknowledge: bool = False) -> list[bytes]:
+    def join(self, client: Hashable, *, acknowledge: bool = False, write: bool = True) -> list[bytes]:
         """Let a client in; return what it is greeted with: step 1, and who is here.
 
         Args:
             client: who comes.
             acknowledge: whether it wants to know which of its updates are stored.
+            write: whether it may change the document.
         """
         self.clients.add(client)
+        self.permit(client, write=write)
         if acknowledge:
             self._sent[client] = 0
         greeting = [step_1(self.document.state_vector())]
@@ -125,10 +130,18 @@ class Room:
             greeting.append(awareness_message(self.awareness.encode()))
         return greeting
 
+    def permit(self, client: Hashable, *, write: bool) -> None:
+        """Let a client change the document from now on, or only see it."""
+        if write:
+            self._readers.discard(client)
+        else:
+            self._readers.add(client)
+
     def leave(self, client: Hashable) -> None:
         """Let a client go; its awareness states end with the next flush."""
         self.clients.discard(client)
         self.synced.discard(client)
+        self._readers.discard(client)
         self._behind.pop(client, None)
         self._falling.discard(client)
         self._asked.pop(client, None)
@@ -148,10 +161,17 @@ class Room:
         if kind is Kind.STEP_1:
             self._ask(client, content)
         elif kind is Kind.AWARENESS:
-            self._moved.update(self.awareness.apply(content, client))
+            self._moved.update(self.awareness.apply(content, client, only_own=client in self._readers))
         elif kind is Kind.QUERY_AWARENESS:
             if client not in self._behind:
                 return kind, awareness_message(self.awareness.encode())
+        elif kind is Kind.TOKEN:
+            pass
+        elif client in self._readers:
+            # Every step 2 repeats all deletions, those of others too: there, only what is inserted is the client's.
+            changes = content[:1] not in (b"", b"\0") if kind is Kind.STEP_2 else content != NOTHING
+            if changes and client not in self._behind:
+                return kind, denial(READING)
         else:
             if content != NOTHING:
                 self._make_room(content)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -10,12 +11,14 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from . import __version__
 from .edge.application import Application
+from .edge.auth import Auth, credential
 from .edge.connection import CloseConnection, Connection, encode_frame
+from .edge.identity import AuthError, Identity
 from .edge.limits import Over
 from .edge.metrics import Metrics, counters
 from .edge.service import Service
 from .flusher import Flusher
-from .protocol import NAMES, Kind, MalformedError
+from .protocol import NAMES, Kind, MalformedError, denial, parse
 from .room import Flush, FullError, Room
 from .rooms import LoadError, Rooms
 from .settings import Settings
@@ -53,6 +56,7 @@ class Sync(Application):
         self.settings = settings
         self.max_message_size = settings.max_message_size
         self.metrics = Metrics(__version__, self._families)
+        self.auth = Auth(settings, self.metrics.tokens)
         self.updates = 0
         self._directory = settings.persist_dir if settings.enable_persistence else None
         self._database: Database | None = None
@@ -96,8 +100,10 @@ class Sync(Application):
         return f"The path names the room: one to {MAX_NAME} characters after the slash."
 
     async def open(self, connection: Connection) -> None:
-        """Load the room if need be, and let the client in."""
+        """Load the room if need be, and let the client in, if it may come in."""
         assert connection.request is not None
+        if self.auth.required:
+            await self._prove(connection, credential(connection.request))
         acknowledge = "true" in parse_qs(connection.request.path.partition("?")[2]).get("ack", ())
         if acknowledge and self._writer is None:
             raise CloseConnection(1008, "Nothing is stored here, so nothing can be acknowledged: leave out ack=true.")
@@ -111,7 +117,9 @@ class Sync(Application):
         if most and len(room.clients) >= most:
             raise CloseConnection(1013, f"This room is full: {most} clients are allowed.")
         connection.client = room
-        for message in room.join(connection, acknowledge=acknowledge):
+        identity = connection.identity
+        write = identity is None or identity.access == "write"
+        for message in room.join(connection, acknowledge=acknowledge, write=write):
             self._reply(connection, message)
 
     def receive(self, connection: Connection, message: bytes, text: bool) -> None:
@@ -132,7 +140,11 @@ class Sync(Application):
             self._fail(room, error)
             return
         self.metrics.received[NAMES[kind]] += 1
-        self.updates += kind in (Kind.STEP_2, Kind.UPDATE)
+        if kind is Kind.TOKEN:
+            if self.auth.required:
+                connection.work(partial(self._renew, connection, parse(message)[1]))
+            return
+        self.updates += kind in (Kind.STEP_2, Kind.UPDATE) and reply is None
         if reply is not None:
             self._reply(connection, reply)
         self._flusher.schedule(room)
@@ -142,6 +154,37 @@ class Sync(Application):
             if document.pending_size >= MAX_TURN_SIZE:
                 self._held.add(connection)
                 connection.pause("disk")
+
+    async def _prove(self, connection: Connection, token: str | None) -> None:
+        """Let in who may read the room's document.
+
+        Raises:
+            CloseConnection: the client may not; it was told so in the protocol's own way, too.
+        """
+        try:
+            if token is None:
+                raise AuthError(
+                    "This server lets in only who proves who they are: bring a token, as `token` in the query."
+                )
+            self._admit(connection, await self.identify(connection, token))
+        except AuthError as error:
+            self._reply(connection, denial(str(error)))
+            raise CloseConnection(1008 if error.code == "unauthorized" else 1013, str(error)) from None
+
+    def _admit(self, connection: Connection, identity: Identity) -> None:
+        if not identity.allows(connection.path[1:]):
+            raise AuthError("Your token is not for this room.")
+        connection.admit(identity)
+
+    async def _renew(self, connection: Connection, token: bytes) -> None:
+        """Let a client stay for as long as a new token says; with a wrong one nothing changes."""
+        room: Room = connection.client
+        try:
+            self._admit(connection, identity := await self.identify(connection, token.decode(errors="replace")))
+        except AuthError as error:
+            self._reply(connection, denial(str(error)))
+        else:
+            room.permit(connection, write=identity.access == "write")
 
     def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""

@@ -226,7 +226,7 @@ async def test_health_counts_and_names_nobody(server: Server) -> None:
     await (await server.join("other-room", 4)).shows("three")
     status, health = await server.health()
     assert status == 200
-    assert set(health) == {"status", "version", "uptime", "metrics"}
+    assert set(health) == {"status", "version", "uptime", "warning", "metrics"}
     metrics = health["metrics"]
     assert (metrics["activeConnections"], metrics["activeDocuments"]) == (4, 2)
     # Every client's answer to step 1 is an update too.

@@ -28,6 +28,12 @@ def update_message(update: bytes) -> bytes:
     return b"\x00\x02" + write_var_uint(len(update)) + update
 
 
+def token_message(token: str) -> bytes:
+    """Return the message with a token."""
+    raw = token.encode(errors="surrogatepass")
+    return write_var_uint(101) + write_var_uint(len(raw)) + raw
+
+
 def awareness_message(*entries: Entry) -> bytes:
     """Return the message with an awareness update of `entries`."""
     update = encode_awareness(*entries)

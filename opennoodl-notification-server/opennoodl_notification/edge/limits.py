@@ -88,17 +88,20 @@ class Quota:
         self._window = 0
         self._used: Counter[str] = Counter()
 
-    def allow(self, key: str, now: float) -> bool:
-        """Return whether `key` may have one more at time `now`, and count it if so."""
-        if not self._limit:
-            return True
+    def has(self, key: str, now: float) -> bool:
+        """Return whether `key` may have one more at time `now`."""
         window = int(now / self._seconds)
         if window != self._window:
             self._window = window
             self._used.clear()
-        if self._used[key] >= self._limit:
+        return not self._limit or self._used.get(key, 0) < self._limit
+
+    def allow(self, key: str, now: float) -> bool:
+        """Return whether `key` may have one more at time `now`, and count it if so."""
+        if not self.has(key, now):
             return False
-        self._used[key] += 1
+        if self._limit:
+            self._used[key] += 1
         return True
 
     def give_back(self, key: str) -> None:

@@ -10,8 +10,8 @@ in memory, so there is no queue to bound; what waits to be written is bounded he
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from time import perf_counter
+from collections.abc import Awaitable, Callable
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -20,6 +20,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import CONNECTING, OPEN, Event
 
 from .frames import begins, message_at
+from .identity import Identity
 from .limits import Pace
 from .outbox import Outbox
 from .protocol import EdgeProtocol
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""
 
+EXPIRED = "Your token has expired. Connect again with a new one."
 MAX_FRAGMENTS = 4096
 """Frames of one message; empty ones would cost memory that no size counts."""
 
@@ -68,6 +70,8 @@ class Connection(ServerConnection):
     Attributes:
         client: what the application knows about this client; its own to set.
         address: where the client is, as far as its proxies are trusted.
+        identity: whom the client has proven to be, if it has.
+        attempts: how many tokens it has shown that prove nothing; the application's to count.
         farewell: what is done when the TCP connection has ended, if anything.
         path: the request's path without the query, as it was sent (not percent-decoded).
         slow: whether more than ``SLOW_CLIENT_BUFFER`` waits for this client.
@@ -85,6 +89,8 @@ class Connection(ServerConnection):
         self._frames: list[bytes] = []  # for the end of this turn
         self.client: Any = None
         self.address = ""
+        self.identity: Identity | None = None
+        self.attempts = 0
         self.farewell: Callable[[], None] | None = None
         self.path = ""
         self.slow = False
@@ -100,6 +106,9 @@ class Connection(ServerConnection):
         self._waits: set[str] = set()  # why nothing is read
         self._hold_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[bytes, bool]] = []  # messages that came before it was done
 
     # From the application
 
@@ -154,6 +163,27 @@ class Connection(ServerConnection):
         if self._hold_timer is not None:
             self._hold_timer.cancel()
         self._hold_timer = self.loop.call_later(seconds, self.resume, "rate")
+
+    def work(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something that takes a while; messages that come meanwhile wait, and what is not here yet is not read.
+
+        It is cancelled when the connection ends. It may raise `CloseConnection`.
+        """
+        self.pause("work")
+        self._work = self.loop.create_task(self._do(work))
+
+    def admit(self, identity: Identity) -> None:
+        """Take the client to be this user from now on, until the proof of it ends."""
+        self.identity = identity
+        self.deadline(None if identity.expires is None else identity.expires - time(), EXPIRED)
+
+    def deadline(self, seconds: float | None, reason: str = "") -> None:
+        """Close with 1008 after so many seconds; a later call with other ones, or None, takes the place of this."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None:
+            self._deadline = self.loop.call_later(max(seconds, 0.0), self.end, 1008, reason)
 
     def end(self, code: int, reason: str) -> None:
         """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
@@ -292,7 +322,7 @@ class Connection(ServerConnection):
         if self.farewell is not None:
             self.farewell()
         self._detach()
-        for timer in (self._abort_timer, self._hold_timer):
+        for timer in (self._abort_timer, self._hold_timer, self._deadline):
             if timer is not None:
                 timer.cancel()
         self.protocol.release()
@@ -301,6 +331,9 @@ class Connection(ServerConnection):
 
     def _receive(self, message: bytes, text: bool) -> None:
         if not self._taken:  # the application has ended it
+            return
+        if self._work is not None:
+            self._waiting.append((message, text))
             return
         if text and not message.isascii() and not _is_utf8(message):
             self.end(1007, "A text message must be UTF-8.")
@@ -323,6 +356,23 @@ class Connection(ServerConnection):
         app.metrics.message_sizes.observe(len(message))
         app.metrics.handling.observe(perf_counter() - started)
 
+    async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except CloseConnection as close:
+            self.end(close.code, close.reason)
+        except Exception:
+            self.logger.exception("a message could not be handled")
+            self.end(1011, "The server failed on this message.")
+        self._work = None
+        waiting, self._waiting = self._waiting, []
+        for position, (message, text) in enumerate(waiting, 1):
+            self._receive(message, text)
+            if self._work is not None:  # the rest waits for this one
+                self._waiting = waiting[position:]
+                return
+        self.resume("work")
+
     def _schedule_check(self) -> None:
         limit = self.app.settings.slow_client_buffer
         if limit and not self._check_scheduled:
@@ -339,6 +389,9 @@ class Connection(ServerConnection):
     def _detach(self) -> None:
         if self._abort_timer is None:
             self._abort_timer = self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+        if self._work is not None and self._work is not asyncio.current_task(self.loop):
+            self._work.cancel()
+            self.resume("work")
         if self._taken:
             self._taken = False
             self.app.close(self)

@@ -11,6 +11,7 @@ from websockets.http11 import Request, Response
 
 from .addresses import Addresses
 from .application import Application
+from .auth import OPEN
 from .connection import Connection
 from .origins import Origins
 from .protocol import ALLOW
@@ -49,7 +50,7 @@ class Http:
             )
         self._started = monotonic()
 
-    def request(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the answer to `request`, or None when it is a handshake to go on with."""
         assert isinstance(connection, Connection)
         path = request.path.partition("?")[0]
@@ -72,7 +73,7 @@ class Http:
         if plain and path not in WATCHED:
             response = connection.respond(HTTPStatus.FORBIDDEN, TLS_ONLY)
         else:
-            response = self._page(connection, path)
+            response = await self._page(connection, path)
         if request.method == "HEAD":
             response.body = b""  # Content-Length keeps saying what GET would send
         return response
@@ -115,7 +116,7 @@ class Http:
         response.headers["Retry-After"] = "10"
         return response
 
-    def _page(self, connection: Connection, path: str) -> Response:
+    async def _page(self, connection: Connection, path: str) -> Response:
         if path == "/health":
             failure = self.app.failure()
             health = {
@@ -123,13 +124,14 @@ class Http:
                 "version": self.version,
                 "uptime": int(monotonic() - self._started),
                 **({"reason": failure} if failure else {}),
+                **({} if self.app.auth.required else {"warning": OPEN}),
                 **self.app.health(),
             }
             status = HTTPStatus.OK if health["status"] == "healthy" else HTTPStatus.SERVICE_UNAVAILABLE
             return self._typed(connection, status, msgspec.json.encode(health), JSON)
         if path == "/metrics":
             return self._typed(connection, HTTPStatus.OK, self.app.metrics.text(), METRICS)
-        answer = self.app.page(connection, path)
+        answer = await self.app.page(connection, path)
         if answer is not None:
             return self._typed(connection, answer[0], msgspec.json.encode(answer[1]), JSON)
         if path == "/":

@@ -9,11 +9,15 @@ import structlog
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .application import Application
+from .auth import credential
 from .connection import CloseConnection, Connection, encode_frame
+from .identity import AuthError, Identity
 from .limits import Over
 
 PATIENCE = 1000
 """Messages over the rate that are answered with an error before their sender is closed with 1008."""
+AUTHENTICATION_TIMEOUT = 10.0
+"""Seconds that a connection has to say, or prove, who it is."""
 
 log = structlog.get_logger()
 encode = msgspec.json.Encoder().encode
@@ -96,6 +100,41 @@ class JsonApplication(Application, Generic[M]):
     """An application whose clients send JSON objects in text frames."""
 
     decode: Decoder[M]
+
+    async def open(self, connection: Connection) -> None:
+        """Look at the token that came with the handshake, if one had to come sooner or later."""
+        if not self.auth.required:
+            return
+        connection.deadline(AUTHENTICATION_TIMEOUT, "Send your token within ten seconds of connecting.")
+        assert connection.request is not None
+        token = credential(connection.request)
+        if token is not None:
+            try:
+                connection.admit(await self.identify(connection, token))
+            except AuthError as error:
+                self.refuse(connection, BadMessage(error.code, str(error)))
+
+    async def prove(self, connection: Connection, token: str | None, user: str) -> Identity:
+        """Return the identity of a client that says it is `user`.
+
+        Args:
+            connection: the client's.
+            token: what the message brought; without it, the connection's identity has to do.
+            user: the `userId` that the message names.
+
+        Raises:
+            BadMessage: it is not, or cannot be, proven.
+            CloseConnection: it has tried that too often.
+        """
+        try:
+            identity = connection.identity if token is None else await self.identify(connection, token)
+        except AuthError as error:
+            raise BadMessage(error.code, str(error)) from None
+        if identity is None:
+            raise BadMessage("unauthorized", "This server lets in only who proves who they are: `token` is missing.")
+        if identity.user != user:
+            raise BadMessage("unauthorized", "The token is another user's than `userId` says.")
+        return identity
 
     @abstractmethod
     def dispatch(self, connection: Connection, incoming: M, message: bytes) -> None:

@@ -16,6 +16,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from .application import Application, StartError
 from .arrivals import Arrivals
+from .auth import OPEN
 from .connection import CloseConnection, Connection
 from .http import Http
 from .logs import configure
@@ -87,6 +88,8 @@ class Service:
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         if settings.heartbeat_interval:
             self._heartbeat = asyncio.create_task(self._beat(settings.heartbeat_interval / 1000))
+        if not self.app.auth.required:
+            log.warning(OPEN)
         log.info("listening", host=settings.host, port=self.port, version=self.http.version)
 
     async def stop(self) -> None:
@@ -108,6 +111,7 @@ class Service:
         self._server.close()
         await self._server.wait_closed()
         await self.app.stop()
+        await self.app.auth.close()
         log.info("stopped")
 
     def reload(self) -> None:
@@ -134,6 +138,8 @@ class Service:
             for part in (connection.request, connection.response):
                 if part is not None:
                     part.headers.clear()
+            if connection.request is not None:
+                connection.request.path = connection.path  # without the query, which may have a token
             await connection.wait_closed()
         finally:
             self.app.metrics.closed(connection.close_code)

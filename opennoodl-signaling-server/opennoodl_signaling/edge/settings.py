@@ -12,10 +12,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 LATER = (
-    "AUTH",
-    "AUTH_SECRET",
-    "AUTH_PUBLIC_KEY",
-    "AUTH_JWKS_URL",
     "REDIS_URL",
     "DATABASE_URL",
 )
@@ -82,6 +78,36 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
             "`https://*.noodl.example`, separated by commas; `*` for any.",
         ),
     ] = "*"
+    auth: Annotated[
+        Literal["none", "jwt", "github"],
+        Meta(
+            description="How users prove who they are: `jwt` with a token that a key of yours signed, `github` with "
+            "the token of their login at GitHub, `none` not at all."
+        ),
+    ] = "none"
+    auth_secret: Annotated[
+        str,
+        Meta(
+            description="The secret that signs tokens with HS256, in 32 characters or more. With `AUTH=github`, tokens "
+            "signed with it are accepted beside GitHub's."
+        ),
+    ] = ""
+    auth_public_key: Annotated[
+        str,
+        Meta(
+            description="In place of a secret, the public key of whoever signs tokens, in PEM with line ends or `\\n`: "
+            "RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)."
+        ),
+    ] = ""
+    auth_jwks_url: Annotated[
+        str,
+        Meta(description="In place of one key, the URL under which an issuer publishes its keys as a JWK Set."),
+    ] = ""
+    auth_issuer: Annotated[str, Meta(description="What a token's `iss` must be. Empty for anything.")] = ""
+    auth_audience: Annotated[str, Meta(description="What must be in a token's `aud`. Empty for anything.")] = ""
+    github_api_url: Annotated[
+        str, Meta(min_length=1, description="GitHub's API, for `AUTH=github`; set it for GitHub Enterprise.")
+    ] = "https://api.github.com"
     rate_limit: Annotated[
         int,
         Meta(

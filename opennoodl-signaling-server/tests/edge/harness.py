@@ -25,6 +25,8 @@ application, arrivals = map(_module, ("application", "arrivals"))
 connection, frames, outbox = map(_module, ("connection", "frames", "outbox"))
 http, limits, protocol = map(_module, ("http", "limits", "protocol"))
 addresses, origins = map(_module, ("addresses", "origins"))
+auth, github, identity = map(_module, ("auth", "github", "identity"))
+keys, minting, tokens = map(_module, ("keys", "minting", "tokens"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
 service, settings, tls = map(_module, ("service", "settings", "tls"))
 Application: Any = application.Application
@@ -59,6 +61,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         self.settings = settings.EdgeSettings(**{"host": "127.0.0.1", "rate_limit": 0, "byte_rate_limit": 0, **values})
         self.max_message_size = max_message_size
         self.metrics = metrics.Metrics("1.2.3", list)
+        self.auth = auth.Auth(self.settings, self.metrics.tokens)
         self.calls: list[tuple[str, int]] = []
         self.got: list[bytes] = []
         self.connections: dict[int, Any] = {}

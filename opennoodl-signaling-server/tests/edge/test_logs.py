@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from .conftest import Configure, Connect, OpenRaw, Serve
-from .harness import HANDSHAKE, TEXT, request
+from .harness import HANDSHAKE, TEXT, auth, request
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -118,5 +118,6 @@ async def test_life(configure: Configure, serve: Serve, client: Connect, capsys:
     await connected.close()
     await running.stop()
     logged = lines(capsys)
-    assert [line["event"] for line in logged] == ["listening", "draining", "stopped"]
-    assert logged[0]["port"] == running.port
+    assert [line["event"] for line in logged] == [auth.OPEN, "listening", "draining", "stopped"]
+    assert logged[0]["level"] == "warning"
+    assert logged[1]["port"] == running.port

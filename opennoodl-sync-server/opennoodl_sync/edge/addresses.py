@@ -65,22 +65,22 @@ class Addresses:
 
     def knock(self, address: str, now: float) -> bool:
         """Count a handshake from `address` at time `now`, in seconds; return whether it may be one."""
-        return self._handshakes.allow(_place(address), now)
+        return self._handshakes.allow(place(address), now)
 
     def enter(self, address: str) -> bool:
         """Count a connection from `address`; return whether it may come in. If so, `leave` has to follow."""
-        place = _place(address)
-        if self._most and self._here[place] >= self._most:
+        where = place(address)
+        if self._most and self._here[where] >= self._most:
             return False
-        self._here[place] += 1
+        self._here[where] += 1
         return True
 
     def leave(self, address: str) -> None:
         """Count a connection from `address` no more."""
-        place = _place(address)
-        self._here[place] -= 1
-        if not self._here[place]:
-            del self._here[place]
+        where = place(address)
+        self._here[where] -= 1
+        if not self._here[where]:
+            del self._here[where]
 
     def _trusts(self, address: IPv4Address | IPv6Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
@@ -107,8 +107,8 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _place(address: str) -> str:
-    """Return what is counted as one address."""
+def place(address: str) -> str:
+    """Return what is counted as one address: itself, or the IPv6 network of one customer."""
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, IPV6_PREFIX), strict=False))

@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from .connection import Connection
+from .auth import ATTEMPTS, Auth
+from .connection import CloseConnection, Connection
+from .identity import AuthError, Identity
 from .limits import Over
 from .metrics import Metrics
 from .settings import EdgeSettings
@@ -14,7 +16,8 @@ class Application(ABC):
     """The questions the edge asks of a server.
 
     For every connection `open`, any number of `receive` and exactly one `close` are called, in this
-    order and never at the same time. Only `start`, `open` and `stop` may wait.
+    order and never at the same time. Only `start`, `page`, `open` and `stop` may wait; what a message
+    has to wait for is done with `Connection.work`.
     """
 
     title: ClassVar[str]
@@ -24,6 +27,7 @@ class Application(ABC):
     max_message_size: int
     """Bytes of the largest message that is read; a larger one closes its sender with 1009."""
     settings: EdgeSettings
+    auth: Auth
     metrics: Metrics
 
     async def start(self) -> None:
@@ -40,7 +44,7 @@ class Application(ABC):
         """Return why a WebSocket handshake on `path` (without the query) is refused, or None."""
         return None if path == "/" else "WebSockets are served on / only."
 
-    def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
+    async def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
         """Return status and JSON body of a GET on a `path` that only this server has, or None."""
         return None
 
@@ -76,6 +80,24 @@ class Application(ABC):
 
     def close(self, connection: Connection) -> None:
         """Forget a connection, whatever ended it."""
+
+    async def identify(self, connection: Connection, token: str) -> Identity:
+        """Return whom a token proves that a client shows; a connection is one user's for good.
+
+        Raises:
+            AuthError: nobody, or not the user whose connection this is.
+            CloseConnection: nobody, too often.
+        """
+        try:
+            identity = await self.auth.identify(token, connection.address)
+        except AuthError as error:
+            connection.attempts += 1
+            if connection.attempts >= ATTEMPTS:
+                raise CloseConnection(1008, str(error)) from None
+            raise
+        if connection.identity is not None and identity.user != connection.identity.user:
+            raise AuthError("This connection is another user's; open one of your own.")
+        return identity
 
     def failure(self) -> str | None:
         """Return what keeps this server from its work, for ``/health`` to say with 503, or None."""

@@ -66,6 +66,7 @@ class Metrics(Collector):
         self.message_sizes = Histogram(SIZES)
         self.handling = Histogram(SECONDS)
         self.rate_limited: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
         self._own = own
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -104,6 +105,7 @@ class Metrics(Collector):
         yield self.message_sizes.family("opennoodl_message_size_bytes", "Sizes of received messages.")
         yield self.handling.family("opennoodl_handling_seconds", "Time spent on one received message.")
         yield counters("opennoodl_rate_limited", "Messages over a rate, by limit.", "limit", self.rate_limited)
+        yield counters("opennoodl_tokens", "Tokens that were shown, by what became of them.", "outcome", self.tokens)
         yield from self._own()
 
 

@@ -11,7 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import CLOSE, HANDSHAKE, UPGRADE, Answer, Raw, parse, request
+from .harness import CLOSE, HANDSHAKE, UPGRADE, Answer, Raw, auth, parse, request
+from .issuer import SECRET
 
 BODY = ("Content-Type: text/plain", "Content-Length: 5")
 ALLOWED = {"GET", "HEAD", "OPTIONS"}
@@ -57,7 +58,19 @@ async def test_health(running: Any) -> None:
     answer = await request(running.port, "GET /health")
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/json"
-    assert json.loads(answer.body) == {"status": "healthy", "version": "1.2.3", "uptime": 0, "answer": 42}
+    assert json.loads(answer.body) == {
+        "status": "healthy",
+        "version": "1.2.3",
+        "uptime": 0,
+        "warning": auth.OPEN,
+        "answer": 42,
+    }
+
+
+async def test_health_with_authentication(serve: Serve) -> None:
+    """/health warns of nothing where users have to prove who they are."""
+    running = await serve(auth="jwt", auth_secret=SECRET)
+    assert "warning" not in json.loads((await request(running.port, "GET /health")).body)
 
 
 async def test_health_is_not_cached(running: Any) -> None:

@@ -1,0 +1,46 @@
+"""The identity: who is at the other end of a connection, proven by a token, and what they may do."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Access = Literal["read", "write"]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Identity(Struct, frozen=True):
+    """A proven user.
+
+    Attributes:
+        user: the id under which they are known to everybody.
+        rooms: patterns of the rooms that they may enter: ``*`` is any text, ``?`` any character, ``[ab]`` one of these.
+        access: whether they may change what is in a room or only see it.
+        services: whether they speak for the community rather than for a person.
+        expires: seconds since 1970 at which the proof ends; None if it has no end.
+    """
+
+    user: str
+    rooms: tuple[str, ...] = ("*",)
+    access: Access = "write"
+    services: bool = False
+    expires: float | None = None
+
+    def allows(self, room: str) -> bool:
+        """Return whether they may enter a room."""
+        return any(pattern == "*" or fnmatchcase(room, pattern) for pattern in self.rooms)
+
+
+class AuthError(Exception):
+    """A token that proves nothing; the text says why, to whoever has shown it.
+
+    Args:
+        error: the sentence.
+        code: `unauthorized`, or `auth-unavailable` where it could not be found out.
+    """
+
+    def __init__(self, error: str, code: str = "unauthorized") -> None:
+        super().__init__(error)
+        self.code = code

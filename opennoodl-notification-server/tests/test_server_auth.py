@@ -1,0 +1,155 @@
+"""With authentication, a client is who its token says, and reads and changes nothing of anybody else's."""
+
+from __future__ import annotations
+
+import pytest
+from opennoodl_notification.edge import json_messages
+from opennoodl_notification.edge.service import Service
+from websockets.asyncio.client import connect
+
+from .conftest import Device, Serve
+from .edge.issuer import OTHER_SECRET, SECRET, signed
+from .harness import Client, ids
+
+
+@pytest.fixture
+async def service(serve: Serve) -> Service:
+    """Start a server that lets in who has a token."""
+    return await serve(auth="jwt", auth_secret=SECRET)
+
+
+async def proven(device: Device, service: Service, user: str, **claims: object) -> Client:
+    """Connect as a user."""
+    client = await device(service)
+    answer = await client.ask("authenticate", userId=user, token=signed(sub=user, **claims))
+    assert answer["type"] == "authenticated", answer
+    await client.expect("notifications")
+    return client
+
+
+async def test_token(service: Service, device: Device) -> None:
+    """Whoever shows a token is its user, on all devices."""
+    ann, bob, other = [await proven(device, service, user) for user in ("ann", "bob", "bob")]
+    sent = await ann.notify("bob")
+    for client in (bob, other):
+        shown = (await client.expect("notification"))["notification"]
+        assert (shown["id"], shown["fromUserId"]) == (sent, "ann")
+
+
+@pytest.mark.parametrize(
+    "token", [None, "", "x", signed(OTHER_SECRET), signed(exp=1), signed(sub="bob"), signed(sub="ANN"), 1, ["x"]]
+)
+async def test_no_proof(service: Service, device: Device, token: object) -> None:
+    """Without a token of the user that `userId` names, nobody is anybody."""
+    client = await device(service)
+    code = await client.refused("authenticate", userId="ann", token=token)
+    assert code == ("unauthorized" if token is None or isinstance(token, str) else "invalid-field")
+    assert await client.refused("get-notifications") == "unauthorized"
+
+
+async def test_no_token_at_all(service: Service, device: Device) -> None:
+    """What the editor sends without a token is refused with what is missing, and its requestId."""
+    client = await device(service)
+    error = await client.ask("authenticate", userId="ann", requestId=7)
+    assert (error["code"], error["requestId"]) == ("unauthorized", 7)
+    assert "`token` is missing" in error["error"]
+
+
+@pytest.mark.parametrize("with_header", [True, False])
+async def test_with_the_connection(service: Service, with_header: bool) -> None:
+    """A token that came with the connection proves its user, who authenticates all the same, and no other user."""
+    url = f"ws://127.0.0.1:{service.port}/"
+    headers = {"Authorization": f"Bearer {signed()}"} if with_header else {}
+    async with connect(url if with_header else f"{url}?token={signed()}", additional_headers=headers) as socket:
+        client = Client(socket)
+        assert await client.refused("get-notifications") == "unauthorized"
+        assert await client.refused("authenticate", userId="bob") == "unauthorized"
+        await client.authenticate("ann")
+        assert ids(await client.inbox()) == []
+
+
+async def test_order(service: Service, device: Device) -> None:
+    """What is sent right behind `authenticate` waits until that is answered."""
+    client = await device(service)
+    await client.send("authenticate", userId="ann", token=signed())
+    await client.send("send-notification", targetUserId="ann", notificationType="mention")
+    await client.send("get-notifications")
+    for kind in ("authenticated", "notifications", "notification", "notification-sent", "notifications"):
+        message = await client.expect(kind)
+    assert len(message["notifications"]) == 1
+
+
+@pytest.mark.parametrize("kind", ["mark-read", "mark-unread", "delete-notification", "revoke-notification"])
+async def test_of_others(service: Service, device: Device, kind: str) -> None:
+    """What another user has, and what nobody has, get the same answer."""
+    ann, bob, eve = [await proven(device, service, user) for user in ("ann", "bob", "eve")]
+    theirs = await ann.notify("bob")
+    for id_ in (theirs, "no-such-id"):
+        assert await eve.refused(kind, notificationId=id_) == "not-found"
+    await bob.expect("notification")
+    page = await bob.inbox()
+    assert (ids(page), page["unreadCount"]) == ([theirs], 1)
+
+
+async def test_one_user(service: Service, device: Device) -> None:
+    """A connection stays one user's, whatever tokens it shows."""
+    client = await proven(device, service, "ann")
+    assert await client.refused("authenticate", userId="bob", token=signed(sub="bob")) == "unauthorized"
+    await (await proven(device, service, "eve")).notify("ann")
+    await client.expect("notification")
+
+
+async def test_system(service: Service, device: Device) -> None:
+    """Only a token for services may send `system` notifications, in either form; the others may send the others."""
+    ann, forum = await proven(device, service, "ann"), await proven(device, service, "forum", services=True)
+    both = {"targetUserId": "ann", "data": {}}
+    assert await ann.refused("system", **both) == "forbidden"
+    assert await ann.refused("send-notification", notificationType="system", **both) == "forbidden"
+    assert ids(await ann.inbox()) == []
+    await forum.notify("ann", "system")
+    assert (await ann.expect("notification"))["notification"]["type"] == "system"
+    await ann.notify("forum", "mention")
+
+
+async def test_renewed(service: Service, device: Device) -> None:
+    """A newer token takes the place of one that expires; one that expires ends the connection."""
+    client = await proven(device, service, "ann")
+    (connection,) = service.connections
+    assert connection._deadline is not None
+    first = connection._deadline.when()
+    newer = signed(exp=4_000_000_000)
+    assert (await client.ask("authenticate", userId="ann", token=newer))["type"] == "authenticated"
+    await client.expect("notifications")
+    assert connection._deadline.when() > first + 1000
+    connection.deadline(0, "Your token has expired.")
+    assert await client.closed() == 1008
+
+
+async def test_in_time(service: Service, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who proves nothing in time is closed with 1008."""
+    from opennoodl_notification import server
+
+    monkeypatch.setattr(server, "AUTHENTICATION_TIMEOUT", 0.05)
+    monkeypatch.setattr(json_messages, "AUTHENTICATION_TIMEOUT", 0.05)
+    assert await (await device(service)).closed() == 1008
+
+
+async def test_five_tokens(service: Service, device: Device) -> None:
+    """Who shows five tokens that prove nothing is closed with 1008."""
+    client = await device(service)
+    for _ in range(4):
+        assert await client.refused("authenticate", userId="ann", token="x") == "unauthorized"
+    await client.send("authenticate", userId="ann", token="x")
+    assert await client.closed() == 1008
+
+
+async def test_nothing_in_the_log(service: Service, device: Device, capsys: pytest.CaptureFixture[str]) -> None:
+    """No log line has a token or a user's name."""
+    token = signed(sub="secret-user")
+    client = await device(service)
+    await client.ask("authenticate", userId="secret-user", token=token)
+    await client.expect("notifications")
+    await client.refused("authenticate", userId="secret-user", token=token + "x")
+    captured = capsys.readouterr()
+    assert token[:20] not in captured.out + captured.err
+    assert "secret-user" not in captured.out + captured.err

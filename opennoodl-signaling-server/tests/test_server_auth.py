@@ -1,0 +1,247 @@
+"""With authentication, a client is who its token says, and enters what its token allows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from time import time
+from typing import Any
+
+import pytest
+from opennoodl_signaling.edge import json_messages
+from opennoodl_signaling.edge.service import Service
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from .conftest import Enter, StartServer
+from .edge.harness import TIMEOUT, request
+from .edge.issuer import OTHER_SECRET, SECRET, signed
+from .editor import Editor
+
+Bring = Callable[..., Awaitable[Editor]]
+
+
+@pytest.fixture
+async def server(start: StartServer) -> Service:
+    """Start a server that lets in who has a token."""
+    return await start(auth="jwt", auth_secret=SECRET)
+
+
+@pytest.fixture
+async def bring(server: Service) -> AsyncIterator[Bring]:
+    """Connect with a token in the URL, as y-webrtc has to, or in a header."""
+    editors: list[Editor] = []
+
+    async def bring_(token: str, *, header: bool = False) -> Editor:
+        url = f"ws://127.0.0.1:{server.port}/"
+        if header:
+            socket = await connect(url, additional_headers={"Authorization": f"Bearer {token}"})
+        else:
+            socket = await connect(f"{url}?token={token}")
+        editors.append(Editor(socket))
+        return editors[-1]
+
+    yield bring_
+    for editor in editors:
+        await editor.socket.close()
+
+
+async def test_join(server: Service, enter: Enter) -> None:
+    """Whoever shows a token joins as its user; signals and invites need no other one."""
+    ann, bob = await enter(server), await enter(server)
+    await ann.join("r", "a", "ann", token=signed())
+    await bob.join("r", "b", "bob", token=signed(sub="bob"))
+    assert (await ann.expect("peer-joined"))["userId"] == "bob"
+    await bob.send("signal", to="a", signal=1)
+    assert await ann.expect("signal") == {"from": "b", "signal": 1}
+    await bob.send("invite", targetUserId="ann", roomId="s")
+    assert (await ann.expect("invite"))["from"] == "bob"
+
+
+@pytest.mark.parametrize("kind", ["join", "register"])
+@pytest.mark.parametrize(
+    "token", [None, "", "x", signed(OTHER_SECRET), signed(exp=1), signed(sub="bob"), signed(sub="ANN")]
+)
+async def test_no_proof(server: Service, enter: Enter, kind: str, token: str | None) -> None:
+    """Without a token of the user that `userId` names, nobody joins or registers."""
+    editor = await enter(server)
+    fields = {
+        "room": "r",
+        "peerId": "a",
+        "userId": "ann",
+        "requestId": 7,
+        **({"token": token} if token is not None else {}),
+    }
+    assert await editor.refused(kind, **fields) == ("unauthorized", 7)
+    assert not server.app.rooms.rooms  # type: ignore[attr-defined]
+    assert not server.app.rooms.users  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("header", [True, False])
+async def test_with_the_connection(bring: Bring, header: bool) -> None:
+    """A token that came with the connection proves its user in every message, and no other user."""
+    editor = await bring(signed(), header=header)
+    assert await editor.refused("join", room="r", peerId="a", userId="bob") == "unauthorized"
+    await editor.join("r", "a", "ann")
+    assert (await editor.ask("register", userId="ann"))["type"] == "registered"
+
+
+async def test_wrong_with_the_connection(bring: Bring) -> None:
+    """A wrong token that came with the connection is answered; a right one in a message is good all the same."""
+    editor = await bring(signed(OTHER_SECRET))
+    assert (await editor.expect("error"))["code"] == "unauthorized"
+    await editor.join("r", "a", "ann", token=signed())
+
+
+async def test_rooms(server: Service, enter: Enter) -> None:
+    """Only rooms that a token allows can be joined, and who may only read can join none."""
+    editor = await enter(server)
+    token = signed(rooms=["team-*"])
+    assert await editor.refused("join", room="r", peerId="a", userId="ann", token=token) == "forbidden"
+    reading = signed(access="read")
+    assert await editor.refused("join", room="team-1", peerId="a", userId="ann", token=reading) == "forbidden"
+    await editor.join("team-1", "a", "ann", token=token)
+
+
+async def test_topics(bring: Bring) -> None:
+    """y-webrtc's topics are rooms, too: what a token does not allow is neither subscribed nor published to."""
+    editor, other = await bring(signed(rooms=["team-*"])), await bring(signed(sub="bob"))
+    assert await editor.refused("subscribe", topics=["team-1", "r"]) == "forbidden"
+    assert await editor.refused("publish", topic="r", data=1) == "forbidden"
+    await editor.subscribe("team-1")
+    await other.send("publish", topic="team-1", data=1)
+    assert await editor.expect("publish") == {"topic": "team-1", "data": 1, "clients": 1}
+    await editor.send("publish", topic="team-1", data=2)
+    assert (await editor.expect("publish"))["data"] == 2
+
+
+async def test_reader_of_topics(bring: Bring) -> None:
+    """Who may only read subscribes to nothing: what peers tell each other, no server can hold to reading."""
+    editor = await bring(signed(access="read"))
+    assert await editor.refused("subscribe", topics=["r"]) == "forbidden"
+    assert await editor.refused("publish", topic="r") == "forbidden"
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "code"),
+    [
+        ("subscribe", {"topics": ["r"]}, "unauthorized"),
+        ("publish", {"topic": "r"}, "unauthorized"),
+        ("signal", {"to": "a", "signal": 1}, "not-in-room"),
+        ("invite", {"targetUserId": "ann", "roomId": "r"}, "not-registered"),
+        ("session", {"title": "t"}, "not-in-room"),
+        ("ice-servers", {}, "not-registered"),
+    ],
+)
+async def test_before(server: Service, enter: Enter, kind: str, fields: dict[str, Any], code: str) -> None:
+    """Before it has proven who it is, a client gets nothing and reaches nobody."""
+    ann, editor = await enter(server), await enter(server)
+    await ann.join("r", "a", "ann", token=signed())
+    assert await editor.refused(kind, **fields) == code
+    await ann.quiet()
+
+
+async def test_one_user(server: Service, enter: Enter) -> None:
+    """A connection stays one user's, whatever tokens it shows."""
+    editor = await enter(server)
+    await editor.ask("register", userId="ann", token=signed())
+    assert await editor.refused("register", userId="bob", token=signed(sub="bob")) == "unauthorized"
+
+
+async def test_renewed(server: Service, enter: Enter) -> None:
+    """A newer token takes the place of an older one; when one expires, the connection ends and the others are told."""
+    ann, bob = await enter(server), await enter(server)
+    await bob.join("r", "b", "bob", token=signed(sub="bob"))
+    ends = int(time()) - 30 + 2  # with the leeway
+    await ann.join("r", "a", "ann", token=signed(exp=ends))
+    await bob.expect("peer-joined")
+    (connection,) = (each for each in server.connections if each.identity and each.identity.user == "ann")
+    assert connection._deadline is not None
+    first = connection._deadline.when()
+    await ann.ask("register", userId="ann", token=signed())
+    assert connection._deadline.when() > first + 30
+    connection.deadline(0, "Your token has expired.")
+    assert await ann.closed() == 1008
+    assert await bob.expect("peer-left") == {"peerId": "a"}
+
+
+async def test_renewed_with_less(server: Service, enter: Enter) -> None:
+    """A newer token that does not allow what the connection is in changes nothing."""
+    editor = await enter(server)
+    await editor.join("r", "a", "ann", token=signed())
+    await editor.subscribe("t")
+    for rooms in (["t"], ["r"], []):
+        assert await editor.refused("register", userId="ann", token=signed(rooms=rooms)) == "forbidden"
+    assert await editor.refused("join", room="s", peerId="a", userId="ann", token=signed(rooms=["s"])) == "forbidden"
+    assert (await editor.ask("register", userId="ann", token=signed(rooms=["r", "t"])))["type"] == "registered"
+
+
+async def test_peer_id_of_the_same_user(server: Service, enter: Enter) -> None:
+    """The token proves the user, so a taken peer id of the same user is taken over without asking anybody."""
+    first, second, other = await enter(server), await enter(server), await enter(server)
+    await other.join("r", "o", "other", token=signed(sub="other"))
+    await first.join("r", "a", "ann", token=signed())
+    await other.expect("peer-joined")
+    await second.join("r", "a", "ann", token=signed())
+    assert await first.closed() == 4409
+    await other.quiet()
+    thief = await enter(server)
+    refused = await thief.refused("join", room="r", peerId="a", userId="bob", token=signed(sub="bob"))
+    assert refused == "peer-id-taken"
+
+
+async def test_five_tokens(server: Service, enter: Enter) -> None:
+    """Who shows five tokens that prove nothing is closed with 1008."""
+    editor = await enter(server)
+    for _ in range(4):
+        assert await editor.refused("register", userId="ann", token="x") == "unauthorized"
+    await editor.send("register", userId="ann", token="x")
+    assert await editor.closed() == 1008
+
+
+async def test_in_time(server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who proves nothing in time is closed with 1008, whatever it does meanwhile; who does stays."""
+    monkeypatch.setattr(json_messages, "AUTHENTICATION_TIMEOUT", 0.1)
+    idle, busy = await enter(server), await enter(server)
+    assert await idle.closed() == 1008
+    with suppress(ConnectionClosed):
+        async with asyncio.timeout(TIMEOUT):
+            while True:
+                await busy.quiet()
+    assert busy.socket.close_code == 1008
+    proven = await enter(server)
+    await proven.join("r", "a", "ann", token=signed())
+    (connection,) = (each for each in server.connections if each.identity is not None)
+    assert connection._deadline is not None
+    assert connection._deadline.when() > connection.loop.time() + 10
+
+
+async def test_session(server: Service, enter: Enter) -> None:
+    """A look through the door needs a token for the room; whether anybody is there is told to no one else."""
+    ann = await enter(server)
+    await ann.join("r", "a", "ann", token=signed())
+
+    async def look(room: str, *headers: str, query: str = "") -> int:
+        answer = await request(server.port, f"GET /session/{room}/info{query}", *headers)
+        assert json.loads(answer.body)
+        return answer.status
+
+    for room in ("r", "nobody"):
+        assert await look(room) == 401
+        assert await look(room, "Authorization: Bearer x") == 401
+        assert await look(room, query="?token=" + signed(rooms=["team-*"])) == 403
+    assert await look("r", f"Authorization: Bearer {signed(rooms=['r'])}") == 200
+    assert await look("r", query="?token=" + signed(access="read")) == 200
+    assert await look("nobody", query="?token=" + signed()) == 404
+
+
+async def test_metrics(server: Service, enter: Enter) -> None:
+    """Tokens are counted by what became of them."""
+    editor = await enter(server)
+    await editor.refused("register", userId="ann", token="x")
+    await editor.ask("register", userId="ann", token=signed())
+    text = (await request(server.port, "GET /metrics")).body.decode()
+    assert 'opennoodl_tokens_total{outcome="accepted"} 1.0' in text
+    assert 'opennoodl_tokens_total{outcome="refused"} 1.0' in text

@@ -1,0 +1,99 @@
+"""Authentication: who is let in as whom. ``AUTH`` says how that is proven."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from urllib.parse import parse_qs
+
+from websockets.http11 import Request
+
+from .addresses import place
+from .github import GitHub
+from .identity import AuthError, Identity
+from .settings import EdgeSettings, SettingError
+from .tokens import Tokens, choose_keys
+
+ATTEMPTS = 5
+"""Tokens that prove nothing which one connection may show before it is closed with 1008."""
+OPEN = (
+    "AUTH is none: whoever knows this server's address can use it, as whoever they say they are. "
+    "Set AUTH to jwt or github to have users prove who they are."
+)
+"""What a server without authentication says of itself."""
+
+# RFC 6750, 2.1, and no longer than a request's line may be.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8000}=*")
+
+
+class Auth:
+    """Finds out who shows a token.
+
+    Args:
+        settings: how.
+        outcomes: counts the tokens that were `accepted` or `refused`, or could not be checked (`unavailable`).
+
+    Attributes:
+        required: whether anybody has to prove anything.
+
+    Raises:
+        SettingError: the settings do not say, or contradict each other.
+    """
+
+    def __init__(self, settings: EdgeSettings, outcomes: Counter[str]) -> None:
+        self.required = settings.auth != "none"
+        self._outcomes = outcomes
+        self._tokens: Tokens | None = None
+        self._github: GitHub | None = None
+        keys = choose_keys(settings)
+        if keys is not None:
+            if not self.required:
+                raise SettingError(
+                    "AUTH is none, so the key that is set has no effect; set AUTH to jwt, or unset the key"
+                )
+            self._tokens = Tokens(keys, settings.auth_issuer, settings.auth_audience)
+        elif settings.auth == "jwt":
+            raise SettingError("AUTH is jwt, which needs AUTH_SECRET, AUTH_PUBLIC_KEY or AUTH_JWKS_URL")
+        if settings.auth == "github":
+            self._github = GitHub(settings.github_api_url)
+
+    async def close(self) -> None:
+        """Let go of what was opened to find out."""
+        if self._github is not None:
+            await self._github.close()
+
+    async def identify(self, token: str, address: str) -> Identity:
+        """Return whom a token proves.
+
+        Args:
+            token: what was shown.
+            address: where it comes from.
+
+        Raises:
+            AuthError: nobody; the text says why.
+        """
+        try:
+            identity = await self._identify(token, address)
+        except AuthError as error:
+            self._outcomes["refused" if error.code == "unauthorized" else "unavailable"] += 1
+            raise
+        self._outcomes["accepted"] += 1
+        return identity
+
+    async def _identify(self, token: str, address: str) -> Identity:
+        if not _TOKEN.fullmatch(token):
+            raise AuthError("The token is too long, or has characters that no token has.")
+        # GitHub's own tokens have no dots; those that a key here has signed have two.
+        if self._tokens is not None and (self._github is None or token.count(".") == 2):
+            return await self._tokens.identify(token)
+        assert self._github is not None
+        return await self._github.identify(token, place(address))
+
+
+def credential(request: Request) -> str | None:
+    """Return the token that a request brings: as a bearer token, or as ``token`` in its query, if it brings one."""
+    for value in request.headers.get_all("Authorization"):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() == "bearer":
+            return token.strip()
+    return parse_qs(request.path.partition("?")[2]).get("token", [None])[0]

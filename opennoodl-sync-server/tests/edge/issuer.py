@@ -1,0 +1,96 @@
+"""Those who say who somebody is: keys that sign, and an HTTP server that stands for GitHub or an issuer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from time import time
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+SECRET = "a secret of more than 32 characters, for tests"
+OTHER_SECRET = "another secret of more than 32 characters, too"
+
+# To make RSA keys takes a while.
+PRIVATE: dict[str, Any] = {
+    "RS256": rsa.generate_private_key(65537, 2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+
+
+def pem(private: Any) -> str:
+    """Return the public key of a private one."""
+    return str(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
+
+
+def signed(key: Any = SECRET, algorithm: str = "HS256", headers: dict[str, Any] | None = None, **claims: Any) -> str:
+    """Return a token of ann's that is good for a minute, unless `claims` say otherwise; None leaves a claim out."""
+    claims = {"sub": "ann", "exp": int(time()) + 60, **claims}
+    kept = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(kept, key, algorithm=algorithm, headers=headers)
+
+
+def published(**private: Any) -> dict[str, Any]:
+    """Return the JWK Set of private keys by their ids."""
+    keys = []
+    for key_id, key in private.items():
+        name = next(name for name, known in PRIVATE.items() if type(known) is type(key))
+        made: dict[str, Any] = jwt.get_algorithm_by_name(name).to_jwk(key.public_key(), as_dict=True)
+        keys.append({**made, "kid": key_id, "use": "sig"})
+    return {"keys": keys}
+
+
+class Loopback:
+    """An HTTP server.
+
+    Attributes:
+        answer: status and JSON of the next answers; a status of 0 hangs up.
+        asked: the requests that came, as they came.
+        goes_on: answers wait for it.
+    """
+
+    def __init__(self) -> None:
+        self.answer: tuple[int, Any] = (200, {})
+        self.asked: list[str] = []
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+        self._came = asyncio.Condition()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    async def stop(self) -> None:
+        """Hang up."""
+        self.goes_on.set()
+        if self._server is not None:
+            self._server.close()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def until_asked(self, times: int) -> None:
+        """Wait until so many requests have come."""
+        async with asyncio.timeout(5), self._came:
+            await self._came.wait_for(lambda: len(self.asked) >= times)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        async with self._came:
+            self.asked.append(request.decode())
+            self._came.notify_all()
+        await self.goes_on.wait()
+        status, content = self.answer
+        if status:
+            body = json.dumps(content).encode()
+            head = f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            writer.write(head.encode() + body)
+        writer.close()
