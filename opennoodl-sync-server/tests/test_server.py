@@ -317,8 +317,9 @@ async def test_who_writes_too_fast_is_read_more_slowly(tmp_path: Path) -> None:
 async def test_who_writes_too_much_is_read_more_slowly(tmp_path: Path) -> None:
     """A client over the rate in bytes loses nothing, but is not read from until its debt is paid."""
     async with running(tmp_path, byte_rate_limit=100_000, max_message_size=1000) as server:
-        ann, bob = await server.join("room", 1), await server.join("room", 2)
+        ann = await server.join("room", 1)
         reads = next(iter(server.members("room"))).transport.is_reading
+        bob = await server.join("room", 2)
         await ann.type(*("x" * 900 for _ in range(1200)), "!")
         await until(lambda: not reads())
         await bob.shows("!")
