@@ -64,8 +64,8 @@ def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
 def client(processes: list[Server | Client], node: str) -> StartClient:
     """Start JavaScript clients that end with the test."""
 
-    async def start(driver: str, /) -> Client:
-        started = Client(node, driver)
+    async def start(driver: str, /, **environment: str) -> Client:
+        started = Client(node, driver, environment)
         processes.append(started)
         await started.start()
         return started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -185,8 +186,9 @@ class Server(Process):
 class Client(Process):
     """A node process that drives JavaScript clients and carries out commands."""
 
-    def __init__(self, node: str, driver: str) -> None:
+    def __init__(self, node: str, driver: str, environment: Mapping[str, str]) -> None:
         super().__init__(driver, [node, f"clients/{driver}.mjs"], HERE)
+        self._environment = environment
         self._last_id = 0
 
     async def start(self) -> None:
@@ -194,7 +196,7 @@ class Client(Process):
 
         Tests start their clients before their servers, so that all come up at once.
         """
-        await self._start(stdin=asyncio.subprocess.PIPE)
+        await self._start(stdin=asyncio.subprocess.PIPE, env={**os.environ, **self._environment})
 
     async def send(self, command: str, **arguments: object) -> int:
         """Give a command and do not wait for its answer; returns the number the answer will have."""
@@ -236,6 +238,6 @@ class StartServer(Protocol):
 class StartClient(Protocol):
     """The fixture `client`."""
 
-    async def __call__(self, driver: str, /) -> Client:
-        """Start JavaScript clients: `await client("websocket")` runs clients/websocket.mjs."""
+    async def __call__(self, driver: str, /, **environment: str) -> Client:
+        """Start JavaScript clients: `await client("websocket")` runs clients/websocket.mjs, with more environment."""
         ...

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from websockets.datastructures import Headers
 
-from .limits import Quota
+from .limits import Rates
 from .settings import EdgeSettings, SettingError
 
 _FORWARDED_PROTO = re.compile(r'(?:^|[;,])\s*proto="?([^";,\s]*)', re.IGNORECASE)  # RFC 7239
@@ -28,7 +28,7 @@ class Addresses:
         self._trusted = _networks(settings.trusted_proxies)
         self._header = settings.client_ip_header
         self._most = settings.max_connections_per_ip
-        self._handshakes = Quota(settings.handshakes_per_minute, 60)
+        self._handshakes = Rates(settings.handshake_rate_limit)
         self._here: Counter[str] = Counter()
 
     def client(self, peer: str, headers: Headers) -> str:

@@ -20,6 +20,7 @@ from .auth import OPEN
 from .connection import CloseConnection, Connection
 from .http import Http
 from .logs import configure
+from .newcomers import Connections, Newcomers
 from .outbox import Outbox
 from .protocol import EdgeProtocol
 from .settings import EdgeSettings, S, SettingError, load
@@ -53,9 +54,10 @@ class Service:
         self.app = app
         self.http = Http(app, version)
         self.port = port
-        self.connections: set[Connection] = set()
         self._certificate = Certificate(app.settings)
-        self._arrivals = Arrivals(self._protocol, OPEN_TIMEOUT)
+        self._newcomers = Newcomers(app.settings.max_connections)
+        self.connections = Connections(self._newcomers)
+        self._arrivals = Arrivals(self._protocol, OPEN_TIMEOUT, self._newcomers)
         self._outbox = Outbox()
         self._server: Server | None = None
         self._heartbeat: asyncio.Task[None] | None = None
@@ -131,6 +133,7 @@ class Service:
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection)
+        self._newcomers.remove(connection)
         self.app.metrics.opened()
         try:
             await self._open(connection)
@@ -166,7 +169,7 @@ class Service:
 
     def _protocol(self) -> asyncio.Protocol:
         context = self._certificate.context
-        return self._connection() if context is None else Tls(context, self._connection, OPEN_TIMEOUT)
+        return self._connection() if context is None else Tls(context, self._connection, OPEN_TIMEOUT, self._newcomers)
 
     def _connection(self) -> Connection:
         assert self._server is not None

@@ -41,10 +41,14 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
             "answered 429. 0 means no limit.",
         ),
     ] = 1000
-    handshakes_per_minute: Annotated[
+    handshake_rate_limit: Annotated[
         int,
-        Meta(ge=0, description="Handshakes from one address in a minute; one more is answered 429. 0 means no limit."),
-    ] = 6000
+        Meta(
+            ge=0,
+            description="Handshakes a second from one address, with ten seconds' worth saved up; one more is answered "
+            "429. 0 means no limit.",
+        ),
+    ] = 100
     tls_cert: Annotated[
         str,
         Meta(

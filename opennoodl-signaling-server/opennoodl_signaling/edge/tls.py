@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
+from .newcomers import Newcomers
 from .settings import EdgeSettings, SettingError
 
 RECORD = 16_384
@@ -85,10 +86,14 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         context: with the certificate.
         create: makes the protocol above, when the TLS handshake is done.
         timeout: seconds that a client has for it.
+        newcomers: where it is counted until then.
     """
 
-    def __init__(self, context: ssl.SSLContext, create: Callable[[], asyncio.Protocol], timeout: float) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, create: Callable[[], asyncio.Protocol], timeout: float, newcomers: Newcomers
+    ) -> None:
         super().__init__()
+        self._newcomers = newcomers
         self._create = create
         self._timeout = timeout
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -103,6 +108,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._wire = cast(asyncio.Transport, transport)
+        self._newcomers.add(self)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._wire.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -138,6 +144,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass on that the client is gone, and let go of everything."""
         self._timer.cancel()
+        self._newcomers.remove(self)
         self._closing = True
         if self._above is not None:
             self._above.connection_lost(exc)
@@ -214,6 +221,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     def _established(self) -> None:
         self._timer.cancel()
+        self._newcomers.remove(self)
         self._flush()
         self._above = self._create()
         self._above.connection_made(self)

@@ -22,7 +22,8 @@ def _module(name: str) -> Any:
 
 
 application, arrivals = map(_module, ("application", "arrivals"))
-connection, frames, outbox = map(_module, ("connection", "frames", "outbox"))
+connection, frames = map(_module, ("connection", "frames"))
+newcomers, outbox = map(_module, ("newcomers", "outbox"))
 http, limits, protocol = map(_module, ("http", "limits", "protocol"))
 addresses, origins = map(_module, ("addresses", "origins"))
 auth, github, identity = map(_module, ("auth", "github", "identity"))

@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 
 from .certificates import Files
 from .conftest import Connect, OpenRaw, Serve
-from .harness import HANDSHAKE, UPGRADE, http, request, settings
+from .harness import HANDSHAKE, UPGRADE, http, limits, request, settings
 
 PAGE, OTHER = "https://noodl.example", "https://evil.example"
 
@@ -65,9 +65,11 @@ async def test_one_address(serve: Serve, client: Connect) -> None:
 
 
 async def test_handshakes_of_one_address(serve: Serve, client: Connect) -> None:
-    """One handshake too many in a minute is answered 429, whatever became of the others; who is here stays."""
-    running = await serve(handshakes_per_minute=2)
+    """One handshake too many at once is answered 429, whatever became of the others; who is here stays."""
+    running = await serve(handshake_rate_limit=1)
     here = await client(running)
+    for _ in range(limits.BURST_SECONDS - 2):
+        await (await client(running)).close()
     assert (await request(running.port, "GET /nowhere", *UPGRADE)).status == 404
     assert (await request(running.port, "GET /", *UPGRADE)).status == 429
     assert (await request(running.port, "GET /health")).status == 200

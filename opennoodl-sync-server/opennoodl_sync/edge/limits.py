@@ -71,6 +71,35 @@ class TokenBucket:
         return 0.0 if tokens >= 0 else -tokens / rate
 
 
+class Rates:
+    """How often each of many may come: `rate` times a second, with `BURST_SECONDS` of that saved up.
+
+    One that comes too early costs nothing, so that of a crowd which keeps trying as many get in as may. Who has
+    everything saved up is forgotten, so what is remembered is bounded by who came in the last seconds.
+
+    Args:
+        rate: times a second; 0 means any number.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._turn = 0.0  # when the older half is forgotten
+        self._paid: dict[str, float] = {}  # when everything that a key had will have been made up for
+        self._older: dict[str, float] = {}
+
+    def allow(self, key: str, now: float) -> bool:
+        """Return whether `key` may come at time `now`, in seconds of any steady clock, and count it if so."""
+        if not self._rate:
+            return True
+        if now >= self._turn:
+            self._older, self._paid, self._turn = self._paid, {}, now + BURST_SECONDS
+        paid = max(self._paid.get(key, self._older.get(key, now)), now) + 1 / self._rate
+        if paid > now + BURST_SECONDS + 1e-6:  # sums of fractions are not exact
+            return False
+        self._paid[key] = paid
+        return True
+
+
 class Quota:
     """At most `limit` of something for each key in every window of `seconds`.
 
