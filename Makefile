@@ -1,5 +1,8 @@
 SERVERS := signaling sync notification
 PYPROJECTS := $(SERVERS:%=opennoodl-%-server/pyproject.toml)
+LOCKS := requirements.lock $(SERVERS:%=opennoodl-%-server/requirements.lock)
+# For every platform and Python that the servers run on, with the hashes of all files of a release.
+COMPILE := uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 # plyvel has wheels for Python 3.11 and 3.12; on a newer one it has to be compiled.
 PYTHON ?= $(shell for p in python3.12 python3.11; do $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -42,6 +45,15 @@ copies: ## Copy what the three servers share from the signaling server to the ot
 	  tar -C opennoodl-signaling-server/tests --exclude=__pycache__ -cf - edge | tar -C opennoodl-$$name-server/tests -xf -; \
 	done
 
+lock: .venv/bin/pip ## Lock the newest versions of what is installed, with their hashes
+	pip install -q 'uv==0.13.*'
+	echo 'honcho==2.*' | $(COMPILE) - -o requirements.lock
+	@# setuptools builds the package itself, which then needs nothing that is not locked.
+	set -e; for name in $(SERVERS); do \
+	  (cd opennoodl-$$name-server; extras='--extra github'; [ $$name != notification ] || extras="$$extras --extra sql"; \
+	   echo 'setuptools>=77' | $(COMPILE) $$extras pyproject.toml - -o requirements.lock); \
+	done
+
 clean: ## Remove what the other commands made, except ./data
 	rm -rf .venv e2e/node_modules bench/node_modules .*_cache */.*_cache .hypothesis */.hypothesis */*.egg-info */build
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -49,8 +61,9 @@ clean: ## Remove what the other commands made, except ./data
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
-.venv/up: .venv/bin/pip $(PYPROJECTS)
-	pip install -q 'honcho==2.*' $(SERVERS:%=-e ./opennoodl-%-server)
+.venv/up: .venv/bin/pip $(PYPROJECTS) $(LOCKS)
+	pip install -q --require-hashes $(LOCKS:%=-r %)
+	pip install -q --no-deps --no-build-isolation $(SERVERS:%=-e ./opennoodl-%-server)
 	@touch $@
 
 # The minor versions are fixed since a later one may find fault with what is correct now.
@@ -71,4 +84,4 @@ e2e/node_modules/.package-lock.json: e2e/package-lock.json .venv/test
 	cd e2e && npm ci
 	@touch $@
 
-.PHONY: help up test bench lint copies clean
+.PHONY: help up test bench lint lock copies clean

@@ -30,6 +30,7 @@ SETTINGS = {
     "PORT": "{port}",
     "HOST": "127.0.0.1",
     "RATE_LIMIT": "0",
+    "BYTE_RATE_LIMIT": "0",
     "SENDS_PER_HOUR": "0",
     "MAX_PER_USER": "0",
     "LOG_FORMAT": "json",

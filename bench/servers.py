@@ -67,6 +67,7 @@ OURS = Peer(
         "HOST": "127.0.0.1",
         "PERSIST_DIR": "{data}",
         "RATE_LIMIT": "0",
+        "BYTE_RATE_LIMIT": "0",
         "MAX_CONNECTIONS_PER_IP": "0",
         "LOG_FORMAT": "json",
     },

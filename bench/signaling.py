@@ -8,7 +8,14 @@ from .calls import Load
 from .scenarios import Scenario
 from .servers import Peer
 
-UNLIMITED = ("RATE_LIMIT", "MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_IP", "HANDSHAKES_PER_MINUTE", "SLOW_CLIENT_BUFFER")
+UNLIMITED = (
+    "RATE_LIMIT",
+    "BYTE_RATE_LIMIT",
+    "MAX_CONNECTIONS",
+    "MAX_CONNECTIONS_PER_IP",
+    "HANDSHAKE_RATE_LIMIT",
+    "SLOW_CLIENT_BUFFER",
+)
 PEERS = (
     Peer(
         "ours",

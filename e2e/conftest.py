@@ -66,9 +66,9 @@ def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
 def client(processes: list[Server | Client], node: str) -> StartClient:
     """Start clients that end with the test."""
 
-    async def start(driver: str, /) -> Client:
+    async def start(driver: str, /, **environment: str) -> Client:
         python = driver.endswith(".py")
-        started = Client(sys.executable if python else node, driver if python else f"clients/{driver}.mjs")
+        started = Client(sys.executable if python else node, driver if python else f"clients/{driver}.mjs", environment)
         processes.append(started)
         await started.start()
         return started

@@ -202,8 +202,9 @@ class Server(Process):
 class Client(Process):
     """A process that drives clients and carries out commands: a node process, but for one in Python."""
 
-    def __init__(self, interpreter: str, script: str) -> None:
+    def __init__(self, interpreter: str, script: str, environment: Mapping[str, str]) -> None:
         super().__init__(script, [interpreter, script], HERE)
+        self._environment = environment
         self._last_id = 0
 
     async def start(self) -> None:
@@ -211,7 +212,7 @@ class Client(Process):
 
         Tests start their clients before their servers, so that all come up at once.
         """
-        await self._start(stdin=asyncio.subprocess.PIPE)
+        await self._start(stdin=asyncio.subprocess.PIPE, env={**os.environ, **self._environment})
 
     async def send(self, command: str, **arguments: object) -> int:
         """Give a command and do not wait for its answer; returns the number the answer will have."""
@@ -253,6 +254,6 @@ class StartServer(Protocol):
 class StartClient(Protocol):
     """The fixture `client`."""
 
-    async def __call__(self, driver: str, /) -> Client:
+    async def __call__(self, driver: str, /, **environment: str) -> Client:
         """Start clients: `await client("websocket")` runs clients/websocket.mjs, and a name with .py a file here."""
         ...

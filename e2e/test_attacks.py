@@ -21,12 +21,7 @@ TRIPS = 5
 SLACK = 48.0
 """MiB that a server may have more after an attack than before the first: its allocator keeps some for the next."""
 PATIENCE = 30.0
-SETTINGS = {
-    "HANDSHAKES_PER_MINUTE": 1500,
-    "MAX_ROOMS": 200,
-    "MAX_DOCUMENT_SIZE": 4_194_304,
-    "ROOM_IDLE_TIMEOUT": 100,
-}
+SETTINGS = {"MAX_ROOMS": 200, "MAX_DOCUMENT_SIZE": 4_194_304, "ROOM_IDLE_TIMEOUT": 100}
 """Bounds that an attack comes to sooner than to those that the servers have by themselves."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -18,7 +18,14 @@ from mutations.recording import BEN, RECORD, ROOM
 QUICK = {"signaling": 50_000, "notification": 50_000, "sync": 3000}
 """Messages, unless there are to be more; the sync server closes for nearly each, and a handshake costs more than it."""
 UNBOUND = (
-    *("RATE_LIMIT", "HANDSHAKES_PER_MINUTE", "MAX_CONNECTIONS_PER_IP", "INVITES_PER_HOUR", "SENDS_PER_HOUR"),
+    *(
+        "RATE_LIMIT",
+        "BYTE_RATE_LIMIT",
+        "HANDSHAKE_RATE_LIMIT",
+        "MAX_CONNECTIONS_PER_IP",
+        "INVITES_PER_HOUR",
+        "SENDS_PER_HOUR",
+    ),
     *("SLOW_CLIENT_BUFFER", "MAX_CONNECTIONS_PER_USER", "ROOM_IDLE_TIMEOUT"),
 )
 EVES = 8

@@ -153,6 +153,7 @@ def test_build_context(server: Server) -> None:
     assert {pattern for pattern in patterns if pattern.startswith("!")} == {
         "!pyproject.toml",
         "!README.md",
+        "!requirements.lock",
         f"!{server.package}",
     }
 

@@ -61,16 +61,16 @@ async def ten_thousand_connections(target: Target) -> Collection[str]:
 
 @attack("101", "429")
 async def connections_that_come_and_go(target: Target) -> Collection[str]:
-    """Handshakes by one address as fast as they go (1,600: more than it has in a minute there)."""
+    """Handshakes by one address as fast as they go, until they are too many."""
 
-    async def come(count: int) -> set[str]:
+    async def come() -> set[str]:
         statuses = set()
-        for _ in range(count):
+        while "429" not in statuses:
             async with target.tcp() as raw:
                 statuses.add(await raw.upgrade(target.path))
         return statuses
 
-    return set().union(*await asyncio.gather(*(come(160) for _ in range(10))))
+    return set().union(*await asyncio.gather(*(come() for _ in range(20))))
 
 
 @attack(CUT)

@@ -56,7 +56,8 @@ async def serve(file: Path) -> AsyncIterator[Serve]:
     started: list[Service] = []
 
     async def start(**values: object) -> Service:
-        settings: dict[str, object] = {"host": "127.0.0.1", "port": 0, "db_file": str(file), "rate_limit": 0, **values}
+        unlimited = {"rate_limit": 0, "byte_rate_limit": 0}
+        settings: dict[str, object] = {"host": "127.0.0.1", "port": 0, "db_file": str(file), **unlimited, **values}
         service = server.create(Settings(**settings))  # type: ignore[arg-type]
         await service.start()
         started.append(service)

@@ -27,6 +27,7 @@ class Device:
 
     def __init__(self) -> None:
         self.client: str | None = None
+        self.identity = None
         self.alive = True
         self.closed: int | None = None
         self.notifications: dict[str, Json] = {}
@@ -47,6 +48,9 @@ class Device:
     def end(self, code: int, _reason: str) -> None:
         """Be closed."""
         self.closed = code
+
+    def deadline(self, seconds: float | None, reason: str = "") -> None:
+        """Be let alone: nothing happens by itself here."""
 
     # What a client does with its messages
 

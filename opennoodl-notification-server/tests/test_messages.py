@@ -237,7 +237,7 @@ def test_bad_id(message: Json, field: str, value: object) -> None:
 @pytest.mark.parametrize("message", EVERY)
 def test_unknown_fields(message: Json) -> None:
     """Unknown fields are ignored."""
-    assert read({**message, "future": {"a": [1]}, "token": "t"}) == read(message)
+    assert read({**message, "future": {"a": [1]}, "tokens": "t"}) == read(message)
 
 
 @pytest.mark.parametrize("text", ["", " ", "x", "{", '{"type":"mark-all-read"', "[]", '"a"', "5", "null", "true"])

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from websockets.protocol import CLOSED
 
 from . import __version__
+from .edge.addresses import place
 from .edge.auth import Auth, credential
 from .edge.connection import Connection, encode_frame
 from .edge.identity import AuthError, Identity
@@ -106,7 +107,7 @@ class Signaling(JsonApplication[Incoming]):
         parts = path.split("/")
         if len(parts) != 4 or parts[1] != "session" or parts[3] != "info":
             return None
-        if not self._looks.allow(connection.address, time()):
+        if not self._looks.allow(place(connection.address), time()):
             self.metrics.rate_limited["session-info"] += 1
             return HTTPStatus.TOO_MANY_REQUESTS, {"error": "Too many looks; try again in a minute."}
         name = unquote(parts[2])

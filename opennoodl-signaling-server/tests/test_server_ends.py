@@ -187,7 +187,7 @@ async def test_rate(set_up: Any, join: dict[str, Any]) -> None:
 @joins
 async def test_slow(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
     """To be closed for reading too slowly is one: what waited is lost, so there is nothing to go on with."""
-    scene = await set_up(join, slow_client_buffer=10_000, rate_limit=0)
+    scene = await set_up(join, slow_client_buffer=10_000, rate_limit=0, byte_rate_limit=0)
     sender = await enter(scene.server)
     await sender.join("r", "s")
     await scene.other.expect("peer-joined")

@@ -14,6 +14,7 @@ from .edge.application import Application
 from .edge.auth import Auth, credential
 from .edge.connection import CloseConnection, Connection, encode_frame
 from .edge.identity import AuthError, Identity
+from .edge.limits import Over
 from .edge.metrics import Metrics, counters
 from .edge.service import Service
 from .flusher import Flusher
@@ -185,10 +186,9 @@ class Sync(Application):
         else:
             room.permit(connection, write=identity.access == "write")
 
-    def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
+    def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""
-        self.metrics.rate_limited["messages"] += 1
-        connection.hold(seconds)
+        connection.hold(over.seconds)
         return True
 
     def slow(self, connection: Connection) -> None:

@@ -57,6 +57,15 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             "beyond them it is read more slowly, and nothing is lost. 0 means no limit.",
         ),
     ] = 500
+    byte_rate_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes of messages a second that one connection may send, with ten seconds' worth saved up, "
+            "or one message of the largest size; beyond them it is read more slowly, and nothing is lost. 0 means no "
+            "limit.",
+        ),
+    ] = 2_097_152
     slow_client_buffer: Annotated[
         int,
         Meta(

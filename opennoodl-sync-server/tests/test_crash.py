@@ -94,7 +94,9 @@ class Crowd:
 @asynccontextmanager
 async def serving(path: Path, *, fsync: bool = False) -> AsyncIterator[Process]:
     """Run a server that takes as much as there is; in the end it is killed."""
-    process = await Process.start(path, RATE_LIMIT="0", FSYNC=str(fsync).lower(), PYTHONFAULTHANDLER="1")
+    process = await Process.start(
+        path, RATE_LIMIT="0", BYTE_RATE_LIMIT="0", FSYNC=str(fsync).lower(), PYTHONFAULTHANDLER="1"
+    )
     try:
         yield process
     finally:

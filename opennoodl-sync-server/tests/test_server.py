@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from .client import TIMEOUT, Server, get, running
+from .disks import until
 from .editor import Editor, content
 from .loads import Loads
 from .wire import QUERY, awareness_of
@@ -310,6 +311,19 @@ async def test_who_writes_too_fast_is_read_more_slowly(tmp_path: Path) -> None:
         await ann.type("marker")
         await bob.shows("marker")
         assert time.monotonic() - started > 0.8
+        assert bob.same(ann)
+
+
+async def test_who_writes_too_much_is_read_more_slowly(tmp_path: Path) -> None:
+    """A client over the rate in bytes loses nothing, but is not read from until its debt is paid."""
+    async with running(tmp_path, byte_rate_limit=100_000, max_message_size=1000) as server:
+        ann = await server.join("room", 1)
+        reads = next(iter(server.members("room"))).transport.is_reading
+        bob = await server.join("room", 2)
+        await ann.type(*("x" * 900 for _ in range(1200)), "!")
+        await until(lambda: not reads())
+        await bob.shows("!")
+        assert server.app.metrics.rate_limited["bytes"] > 0
         assert bob.same(ann)
 
 

@@ -16,9 +16,14 @@ from .auth import OPEN
 from .connection import Connection
 from .origins import Origins
 from .protocol import ALLOW
+from .settings import SettingError
 
 JSON = "application/json"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
+WATCHED = ("/health", "/metrics")
+"""Pages for those who watch this server from near by, and seldom over TLS."""
+# 403 and not 426, which would promise to go on with TLS in this very connection.
+TLS_ONLY = "This server is reached over TLS only: use wss:// or https://.\n"
 
 
 class Http:
@@ -37,7 +42,13 @@ class Http:
         self.version = version
         self.draining = False
         self.origins = Origins(app.settings.allowed_origins)
-        self._addresses = Addresses(app.settings)
+        settings = app.settings
+        self._addresses = Addresses(settings)
+        self._tls_only = settings.require_wss and not settings.tls_cert  # with a certificate, nothing else is heard
+        if self._tls_only and not settings.trusted_proxies:
+            raise SettingError(
+                "REQUIRE_WSS is true, which nobody can meet without TLS_CERT or TRUSTED_PROXIES; set one"
+            )
         self._started = monotonic()
 
     async def request(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -56,9 +67,13 @@ class Http:
             response = connection.respond(HTTPStatus.NO_CONTENT, "")
             del response.headers["Content-Type"], response.headers["Content-Length"]
             return response
+        plain = self._tls_only and not self._addresses.secure(connection.peer, request.headers)
         if any(value.strip().lower() == "websocket" for value in request.headers.get_all("Upgrade")):
-            return self._handshake(connection, path, origins)
-        response = await self._page(connection, path)
+            return self._handshake(connection, path, origins, plain=plain)
+        if plain and path not in WATCHED:
+            response = connection.respond(HTTPStatus.FORBIDDEN, TLS_ONLY)
+        else:
+            response = await self._page(connection, path)
         if request.method == "HEAD":
             response.body = b""  # Content-Length keeps saying what GET would send
         return response
@@ -68,10 +83,13 @@ class Http:
         if connection.protocol.accept_called and response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self.app.metrics.handshakes["invalid"] += 1
 
-    def _handshake(self, connection: Connection, path: str, origins: Sequence[str]) -> Response | None:
+    def _handshake(self, connection: Connection, path: str, origins: Sequence[str], *, plain: bool) -> Response | None:
         metrics, limit = self.app.metrics, self.app.settings.max_connections
         if not self._addresses.knock(connection.address, monotonic()):
             return self._too_many(connection, "Too many handshakes from your address.")
+        if plain:
+            metrics.handshakes["insecure"] += 1
+            return connection.respond(HTTPStatus.FORBIDDEN, TLS_ONLY)
         if self.draining:
             metrics.handshakes["draining"] += 1
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is shutting down.\n")

@@ -12,9 +12,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 LATER = (
-    "REQUIRE_WSS",
-    "TLS_CERT",
-    "TLS_KEY",
     "REDIS_URL",
     "DATABASE_URL",
 )
@@ -44,15 +41,34 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
             "answered 429. 0 means no limit.",
         ),
     ] = 1000
-    handshakes_per_minute: Annotated[
+    handshake_rate_limit: Annotated[
         int,
-        Meta(ge=0, description="Handshakes from one address in a minute; one more is answered 429. 0 means no limit."),
-    ] = 6000
+        Meta(
+            ge=0,
+            description="Handshakes a second from one address, with ten seconds' worth saved up; one more is answered "
+            "429. 0 means no limit.",
+        ),
+    ] = 100
+    tls_cert: Annotated[
+        str,
+        Meta(
+            description="PEM file of this server's certificate, with those that lead to its root. "
+            "Empty for no TLS here."
+        ),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of the certificate's private key; needed with `TLS_CERT`.")] = ""
+    require_wss: Annotated[
+        bool,
+        Meta(
+            description="Whether clients are refused that have not come over TLS, to this server or to a trusted proxy "
+            "that says so; `/health` and `/metrics` answer anybody."
+        ),
+    ] = False
     trusted_proxies: Annotated[
         str,
         Meta(
-            description="Addresses and networks of proxies that are believed where a client is, separated by commas. "
-            "Empty for none."
+            description="Addresses and networks of proxies that are believed where a client is and whether it came "
+            "over TLS, separated by commas. Empty for none."
         ),
     ] = ""
     client_ip_header: Annotated[
@@ -104,6 +120,14 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
             "0 means no limit.",
         ),
     ] = 100
+    byte_rate_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes of messages a second that one connection may send, with ten seconds' worth saved up, "
+            "or one message of the largest size. 0 means no limit.",
+        ),
+    ] = 131_072
     slow_client_buffer: Annotated[
         int,
         Meta(

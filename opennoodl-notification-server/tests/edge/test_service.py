@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from .certificates import Files, certify
 from .conftest import Connect, OpenRaw, Serve
 from .harness import CLOSE, HANDSHAKE, PACKAGE, PING, Echo, masked, request, service
 
@@ -203,6 +205,49 @@ def test_process_ends(start: Start, number: signal.Signals) -> None:
     assert errors == ""
 
 
+def over_tls(port: int, files: Files) -> ssl.SSLSocket:
+    """Return a TLS connection whose client trusts one certificate."""
+    return files.client.wrap_socket(
+        socket.create_connection(("127.0.0.1", port), timeout=5), server_hostname="localhost"
+    )
+
+
+def logged(process: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """Return what a process says of an event, once it does."""
+    assert process.stdout is not None
+    return next(said for line in process.stdout if (said := json.loads(line))["event"] == event)
+
+
+def answers(sock: socket.socket) -> bool:
+    """Return whether a server answers a request for a page on this connection, which ends with it."""
+    sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return sock.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_process_reloads(start: Start, tmp_path: Path) -> None:
+    """On SIGHUP a process loads its certificate again, and keeps the one that it has if the new one is bad."""
+    old = certify(tmp_path / "tls")
+    process = start(TLS_CERT=str(old.certificate), TLS_KEY=str(old.key))
+    port = wait_for_port(process)
+    with over_tls(port, old) as before:
+        new = certify(tmp_path / "tls")
+        process.send_signal(signal.SIGHUP)
+        logged(process, "the certificate was loaded again")
+        with over_tls(port, new) as after:
+            assert answers(after)
+        assert answers(before)
+    new.certificate.rename(tmp_path / "away.pem")
+    process.send_signal(signal.SIGHUP)
+    failed = logged(process, "the certificate was not loaded again")
+    assert failed["level"] == "error"
+    assert failed["error"].startswith("TLS_CERT")
+    with over_tls(port, new._replace(certificate=tmp_path / "away.pem")) as still:
+        assert answers(still)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("number", "clients"),
     [(signal.SIGTERM, (upgraded, not_reading, half_done)), (signal.SIGINT, (upgraded, not_reading))],
@@ -224,7 +269,7 @@ def test_process_ends_in_time(
 
 @pytest.mark.parametrize(
     ("name", "value", "accepted"),
-    [("RATE_LIMIT", "fast", "a whole number"), ("PORT", "65536", "65535")],
+    [("RATE_LIMIT", "fast", "a whole number"), ("PORT", "65536", "65535"), ("REQUIRE_WSS", "true", "TRUSTED_PROXIES")],
 )
 def test_bad_setting(start: Start, name: str, value: str, accepted: str) -> None:
     """A bad value is one line on stderr with variable, value and what is accepted, and exit code 1."""

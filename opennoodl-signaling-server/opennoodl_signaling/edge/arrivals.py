@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from .newcomers import Newcomers
+
 PER_TURN = 16
 """Clients that are admitted in one turn of the event loop."""
 MAX_UNREAD = 65_536
@@ -25,11 +27,13 @@ class Arrivals:
     Args:
         create: makes the protocol that takes over from an arrival.
         timeout: seconds that a client has for its first bytes; `create` sees to the time after them.
+        newcomers: where they are counted until they are admitted.
     """
 
-    def __init__(self, create: Callable[[], asyncio.Protocol], timeout: float) -> None:
+    def __init__(self, create: Callable[[], asyncio.Protocol], timeout: float, newcomers: Newcomers) -> None:
         self._create = create
         self._timeout = timeout
+        self._newcomers = newcomers
         self._silent: dict[Arrival, asyncio.TimerHandle] = {}
         self._waiting: deque[Arrival] = deque()  # some may have left
         self._admitted = 0  # in this turn
@@ -53,29 +57,35 @@ class Arrivals:
         if self._closed:
             arrival.transport.abort()
         else:
+            self._newcomers.add(arrival)
             loop = asyncio.get_running_loop()
             self._silent[arrival] = loop.call_later(self._timeout, arrival.transport.abort)
 
     def spoke(self, arrival: Arrival) -> None:
         """Admit it: at once, unless enough were admitted in this turn."""
-        self.forget(arrival)
+        self._hear(arrival)
         if self._admitted < PER_TURN:
             self._admit(arrival)
         else:
             self._waiting.append(arrival)
 
-    def forget(self, arrival: Arrival) -> None:
-        """Do not wait for its first bytes any more."""
+    def left(self, arrival: Arrival) -> None:
+        """Forget it."""
+        self._hear(arrival)
+        self._newcomers.remove(arrival)
+
+    # Inside
+
+    def _hear(self, arrival: Arrival) -> None:
         timer = self._silent.pop(arrival, None)
         if timer is not None:
             timer.cancel()
-
-    # Inside
 
     def _admit(self, arrival: Arrival) -> None:
         if not self._admitted:  # before anything can fail: the others may not be left waiting
             asyncio.get_running_loop().call_soon(self._next_turn)
         self._admitted += 1
+        self._newcomers.remove(arrival)
         transport, protocol = arrival.transport, self._create()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
@@ -122,4 +132,8 @@ class Arrival(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; one that waits to be admitted is left out."""
-        self._arrivals.forget(self)
+        self._arrivals.left(self)
+
+    def abort(self) -> None:
+        """Cut it."""
+        self.transport.abort()

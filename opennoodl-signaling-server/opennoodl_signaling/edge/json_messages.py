@@ -12,6 +12,7 @@ from .application import Application
 from .auth import credential
 from .connection import CloseConnection, Connection, encode_frame
 from .identity import AuthError, Identity
+from .limits import Over
 
 PATIENCE = 1000
 """Messages over the rate that are answered with an error before their sender is closed with 1008."""
@@ -167,13 +168,12 @@ class JsonApplication(Application, Generic[M]):
             bad.request_id = request_id(message)
             self.refuse(connection, bad)
 
-    def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
+    def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Answer a message over the rate with an error, and close a client that does not stop."""
-        self.metrics.rate_limited["messages"] += 1
         connection.strikes += 1
         if connection.strikes > PATIENCE:
-            raise CloseConnection(1008, "Too many messages.")
-        error = f"Too many messages; wait {seconds:.3f} seconds."
+            raise CloseConnection(1008, f"Too many {over.limit}.")
+        error = f"Too many {over.limit}; wait {over.seconds:.3f} seconds."
         self.refuse(connection, BadMessage("rate-limited", error, request_id(message)))
         return False
 

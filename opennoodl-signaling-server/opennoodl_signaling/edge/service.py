@@ -20,9 +20,11 @@ from .auth import OPEN
 from .connection import CloseConnection, Connection
 from .http import Http
 from .logs import configure
+from .newcomers import Connections, Newcomers
 from .outbox import Outbox
 from .protocol import EdgeProtocol
 from .settings import EdgeSettings, S, SettingError, load
+from .tls import Certificate, Tls
 
 OPEN_TIMEOUT = 10.0
 """Seconds that a client has for its first bytes after connecting, and for its handshake after them."""
@@ -43,14 +45,19 @@ class Service:
         app: what is served.
         version: of the package.
         port: to listen on; 0 takes any free one.
+
+    Raises:
+        SettingError: a setting of the door is wrong.
     """
 
     def __init__(self, app: Application, version: str, port: int) -> None:
         self.app = app
         self.http = Http(app, version)
         self.port = port
-        self.connections: set[Connection] = set()
-        self._arrivals = Arrivals(self._connection, OPEN_TIMEOUT)
+        self._certificate = Certificate(app.settings)
+        self._newcomers = Newcomers(app.settings.max_connections)
+        self.connections = Connections(self._newcomers)
+        self._arrivals = Arrivals(self._protocol, OPEN_TIMEOUT, self._newcomers)
         self._outbox = Outbox()
         self._server: Server | None = None
         self._heartbeat: asyncio.Task[None] | None = None
@@ -109,6 +116,15 @@ class Service:
         await self.app.auth.close()
         log.info("stopped")
 
+    def reload(self) -> None:
+        """Load the certificate again, for those who come from now on; if it cannot be used, the old one stays."""
+        try:
+            self._certificate.load()
+        except SettingError as error:
+            log.error("the certificate was not loaded again", error=str(error))
+        else:
+            log.info("the certificate was loaded again")
+
     async def _finish(self, seconds: float) -> None:
         """Wait until nothing of a connection is under way any more, or for so long."""
         assert self._server is not None
@@ -117,6 +133,7 @@ class Service:
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection)
+        self._newcomers.remove(connection)
         self.app.metrics.opened()
         try:
             await self._open(connection)
@@ -150,6 +167,10 @@ class Service:
         loop = asyncio.get_running_loop()
         return await loop.create_server(self._arrivals.arrival, self.app.settings.host, self.port, backlog=BACKLOG)
 
+    def _protocol(self) -> asyncio.Protocol:
+        context = self._certificate.context
+        return self._connection() if context is None else Tls(context, self._connection, OPEN_TIMEOUT, self._newcomers)
+
     def _connection(self) -> Connection:
         assert self._server is not None
         protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=self._server.logger)
@@ -164,11 +185,13 @@ class Service:
 
 
 async def run(service: Service) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+    """Serve until SIGTERM or SIGINT, then drain; on SIGHUP, load the certificate again."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if service.app.settings.tls_cert:
+        loop.add_signal_handler(signal.SIGHUP, service.reload)
     await service.start()
     gc.freeze()  # what is here stays: a garbage collection, which holds everybody, need not go through it
     await stop.wait()

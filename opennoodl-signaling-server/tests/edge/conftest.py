@@ -11,7 +11,8 @@ import pytest
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
 
-from .harness import Echo, Raw, logs, service
+from .certificates import Files, RawTls, certify
+from .harness import Echo, Raw, connected, logs, service
 
 try:
     import uvloop
@@ -33,12 +34,34 @@ def pytest_asyncio_loop_factories(
     return LOOPS
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is about connections on TCP alone, and with TLS on it."""
+    if (
+        metafunc.module.__name__.endswith(("test_connection", "test_connection_ends"))
+        and "wire" in metafunc.fixturenames
+    ):
+        metafunc.parametrize("wire", ["tcp", "tls"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Return a certificate for all who need just one."""
+    return certify(tmp_path_factory.mktemp("certificate"))
+
+
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+def wire(request: pytest.FixtureRequest, files: Files) -> Files | None:
+    """Return the certificate that services and clients use, if this test is one on TLS."""
+    return files if getattr(request, "param", "tcp") == "tls" else None
+
+
+@pytest.fixture
+async def serve(wire: Files | None) -> AsyncIterator[Serve]:
     """Start a service of an `Echo` with the given settings."""
     started: list[Any] = []
 
     async def start(kind: type[Echo] = Echo, **values: Any) -> Any:
+        values = {**(wire.settings if wire else {}), **values}
         started.append(service.Service(kind(**values), "1.2.3", 0))
         await started[-1].start()
         return started[-1]
@@ -50,12 +73,13 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def raw(serve: Serve) -> AsyncIterator[OpenRaw]:
+async def raw(serve: Serve, wire: Files | None) -> AsyncIterator[OpenRaw]:
     """Open a `Raw` client on a service: ready for frames, or before its handshake."""
     clients: list[Raw] = []
 
     async def open_(running: Any, *, handshake: bool = True, receive_buffer: int = 0) -> Raw:
-        clients.append(await Raw.connect(running.port, receive_buffer))
+        sock = await connected(running.port, receive_buffer)
+        clients.append(RawTls(sock, wire.client) if wire else Raw(sock))
         if handshake:
             await clients[-1].upgrade()
         return clients[-1]
@@ -66,13 +90,14 @@ async def raw(serve: Serve) -> AsyncIterator[OpenRaw]:
 
 
 @pytest.fixture
-async def client(serve: Serve) -> AsyncIterator[Connect]:
+async def client(serve: Serve, wire: Files | None) -> AsyncIterator[Connect]:
     """Connect a well-behaved client to a service."""
     clients: list[ClientConnection] = []
 
     async def open_(running: Any) -> ClientConnection:
-        url = f"ws://127.0.0.1:{running.port}/"
-        clients.append(await connect(url, compression=None, max_size=None, max_queue=None))
+        url = f"{'wss' if wire else 'ws'}://127.0.0.1:{running.port}/"
+        context = wire.client if wire else None
+        clients.append(await connect(url, ssl=context, compression=None, max_size=None, max_queue=None, proxy=None))
         return clients[-1]
 
     yield open_

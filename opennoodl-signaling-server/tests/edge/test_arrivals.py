@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from .conftest import OpenRaw, Serve
-from .harness import HANDSHAKE, TEXT, TIMEOUT, arrivals, service
+from .harness import HANDSHAKE, TEXT, TIMEOUT, arrivals, newcomers, service
 
 A_TURN: int = arrivals.PER_TURN
 
@@ -62,7 +62,7 @@ class Gate:
         self.admitted: list[bytes] = []
         self.made = 0
         self.failing = False
-        self.arrivals = arrivals.Arrivals(self.create, 60)
+        self.arrivals = arrivals.Arrivals(self.create, 60, newcomers.Newcomers(0))
 
     def create(self) -> Taken:
         self.made += 1

@@ -275,22 +275,6 @@ async def test_pong_keeps(serve: Serve, raw: OpenRaw) -> None:
     assert (await client.frame_of(TEXT)) == Frame(TEXT, b"still here")
 
 
-async def test_paused_is_not_silent(serve: Serve, raw: OpenRaw) -> None:
-    """A client that is not read from cannot be heard: it stays, and has a whole interval to answer afterwards."""
-    running = await serve(heartbeat_interval=0)
-    await raw(running)
-    await running.app.until(lambda: 0 in running.app.connections)
-    connected = running.app.connections[0]
-    connected.pause("test")
-    for _ in range(3):
-        connected.heartbeat()
-    connected.resume("test")
-    connected.heartbeat()
-    assert not connected.transport.is_closing()
-    connected.heartbeat()
-    assert connected.transport.is_closing()
-
-
 async def test_silent_alone(serve: Serve, raw: OpenRaw, client: Connect) -> None:
     """A client that answers pings stays while a silent one is cut."""
     running = await serve(heartbeat_interval=200)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from .conftest import Connect, Serve
-from .harness import UPGRADE, http, request, settings
+from .certificates import Files
+from .conftest import Connect, OpenRaw, Serve
+from .harness import HANDSHAKE, UPGRADE, http, limits, request, settings
 
 PAGE, OTHER = "https://noodl.example", "https://evil.example"
 
@@ -64,9 +65,11 @@ async def test_one_address(serve: Serve, client: Connect) -> None:
 
 
 async def test_handshakes_of_one_address(serve: Serve, client: Connect) -> None:
-    """One handshake too many in a minute is answered 429, whatever became of the others; who is here stays."""
-    running = await serve(handshakes_per_minute=2)
+    """One handshake too many at once is answered 429, whatever became of the others; who is here stays."""
+    running = await serve(handshake_rate_limit=1)
     here = await client(running)
+    for _ in range(limits.BURST_SECONDS - 2):
+        await (await client(running)).close()
     assert (await request(running.port, "GET /nowhere", *UPGRADE)).status == 404
     assert (await request(running.port, "GET /", *UPGRADE)).status == 429
     assert (await request(running.port, "GET /health")).status == 200
@@ -99,7 +102,55 @@ async def test_header_of_anybody(serve: Serve, client: Connect) -> None:
     assert (await request(running.port, "GET /", *UPGRADE, "X-Forwarded-For: 203.0.113.7")).status == 429
 
 
-@pytest.mark.parametrize("values", [{"allowed_origins": "here"}, {"trusted_proxies": "there"}])
+HTTPS = "X-Forwarded-Proto: https"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "headers"),
+    [("127.0.0.1", ()), ("127.0.0.1", ("X-Forwarded-Proto: http",)), ("192.0.2.1", (HTTPS,))],
+    ids=["not said", "said not to be", "said by anybody"],
+)
+async def test_not_over_tls(serve: Serve, trusted: str, headers: tuple[str, ...]) -> None:
+    """Who has not come over TLS to a trusted proxy is refused with a sentence and counted, and its page is as well."""
+    running = await serve(require_wss=True, trusted_proxies=trusted)
+    for answer in (
+        await request(running.port, "GET /", *UPGRADE, *headers),
+        await request(running.port, "GET /health", *UPGRADE, *headers),  # as a room's name
+        await request(running.port, "GET /", *headers),
+        await request(running.port, "GET /nowhere", *headers),
+    ):
+        assert answer.status == 403
+        assert b"wss://" in answer.body
+    assert running.app.metrics.handshakes == {"insecure": 2}
+
+
+async def test_over_tls(serve: Serve, raw: OpenRaw) -> None:
+    """Who has come over TLS to a trusted proxy is let in."""
+    running = await serve(require_wss=True, trusted_proxies="127.0.0.1")
+    client = await raw(running, handshake=False)
+    await client.send(f"GET / HTTP/1.1\r\n{HANDSHAKE}{HTTPS}\r\n\r\n".encode())
+    assert (await client.head()).status == 101
+    assert (await request(running.port, "GET /", HTTPS)).status == 200
+
+
+async def test_over_own_tls(serve: Serve, files: Files) -> None:
+    """Who has come over this server's own TLS is let in."""
+    running = await serve(require_wss=True, **files.settings)
+    async with connect(f"wss://localhost:{running.port}/", ssl=files.client, proxy=None) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+async def test_health_without_tls(serve: Serve, path: str) -> None:
+    """Who watches the server is answered without TLS, whatever name they use for it."""
+    running = await serve(require_wss=True, trusted_proxies="192.0.2.1")
+    assert (await request(running.port, f"GET {path}", "Host: healthcheck.railway.app")).status == 200
+
+
+@pytest.mark.parametrize(
+    "values", [{"allowed_origins": "here"}, {"trusted_proxies": "there"}, {"require_wss": True}], ids=str
+)
 def test_bad_setting(values: dict[str, Any]) -> None:
     """A bad setting of the door stops the start."""
 

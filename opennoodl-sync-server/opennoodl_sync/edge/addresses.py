@@ -1,13 +1,15 @@
 """The addresses: where a client is, behind proxies that are trusted to say so, and how often it may come."""
 
+import re
 from collections import Counter
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from websockets.datastructures import Headers
 
-from .limits import Quota
+from .limits import Rates
 from .settings import EdgeSettings, SettingError
 
+_FORWARDED_PROTO = re.compile(r'(?:^|[;,])\s*proto="?([^";,\s]*)', re.IGNORECASE)  # RFC 7239
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that one customer of a network has; it may use any of the addresses behind them."""
 
@@ -26,7 +28,7 @@ class Addresses:
         self._trusted = _networks(settings.trusted_proxies)
         self._header = settings.client_ip_header
         self._most = settings.max_connections_per_ip
-        self._handshakes = Quota(settings.handshakes_per_minute, 60)
+        self._handshakes = Rates(settings.handshake_rate_limit)
         self._here: Counter[str] = Counter()
 
     def client(self, peer: str, headers: Headers) -> str:
@@ -40,10 +42,26 @@ class Addresses:
         address = _address(peer)
         for value in reversed(",".join(headers.get_all(self._header)).split(",")):
             said = _address(value.strip())
-            if said is None or address is None or not any(address in network for network in self._trusted):
+            if said is None or not self._trusts(address):
                 break
             address = said
         return peer if address is None else str(address)
+
+    def secure(self, peer: str, headers: Headers) -> bool:
+        """Return whether a request came over TLS to a trusted proxy.
+
+        Args:
+            peer: the address at the other end of its TCP connection.
+            headers: the request's. Whatever is said of the scheme in them has to be that of TLS, since some of it
+                may have been said by the client.
+        """
+        schemes = [scheme for value in headers.get_all("X-Forwarded-Proto") for scheme in value.split(",")]
+        schemes += _FORWARDED_PROTO.findall(",".join(headers.get_all("Forwarded")))
+        return (
+            self._trusts(_address(peer))
+            and bool(schemes)
+            and all(scheme.strip().lower() in ("https", "wss") for scheme in schemes)
+        )
 
     def knock(self, address: str, now: float) -> bool:
         """Count a handshake from `address` at time `now`, in seconds; return whether it may be one."""
@@ -63,6 +81,9 @@ class Addresses:
         self._here[where] -= 1
         if not self._here[where]:
             del self._here[where]
+
+    def _trusts(self, address: IPv4Address | IPv6Address | None) -> bool:
+        return address is not None and any(address in network for network in self._trusted)
 
 
 def _networks(setting: str) -> list[IPv4Network | IPv6Network]:

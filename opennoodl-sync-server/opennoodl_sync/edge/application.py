@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from .auth import ATTEMPTS, Auth
 from .connection import CloseConnection, Connection
 from .identity import AuthError, Identity
+from .limits import Over
 from .metrics import Metrics
 from .settings import EdgeSettings
 
@@ -62,8 +63,8 @@ class Application(ABC):
             CloseConnection: the message ends the connection.
         """
 
-    def limited(self, connection: Connection, message: bytes, seconds: float) -> bool:
-        """Decide about a message over ``RATE_LIMIT``, which came `seconds` too early.
+    def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
+        """Decide about a message over ``RATE_LIMIT`` or ``BYTE_RATE_LIMIT``.
 
         Returns:
             whether the message is to be handled all the same.

@@ -21,7 +21,7 @@ from websockets.protocol import CONNECTING, OPEN, Event
 
 from .frames import begins, message_at
 from .identity import Identity
-from .limits import TokenBucket
+from .limits import Pace
 from .outbox import Outbox
 from .protocol import EdgeProtocol
 
@@ -98,7 +98,8 @@ class Connection(ServerConnection):
         self.slow = False
         self.quiet = False  # nothing has been heard since the last ping
         self.strikes = 0  # messages over the rate
-        self.bucket = TokenBucket(app.settings.rate_limit, perf_counter())
+        settings = app.settings
+        self.pace = Pace(settings.rate_limit, settings.byte_rate_limit, app.max_message_size, perf_counter())
         self._taken = False  # the application knows this connection
         self._part = b""  # of a frame whose rest has not come
         self._fragments: list[bytes] | None = None
@@ -148,7 +149,8 @@ class Connection(ServerConnection):
     def pause(self, reason: str) -> None:
         """Read nothing more from this client until every `reason` for that was given to `resume`."""
         self._waits.add(reason)
-        self.transport.pause_reading()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def resume(self, reason: str) -> None:
         """Read on, unless there is another reason not to."""
@@ -279,12 +281,18 @@ class Connection(ServerConnection):
             super().process_event(event)
             return
         opcode = event.opcode
-        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
-            if event.fin:
-                self._receive(bytes(event.data), opcode is Opcode.TEXT)
-            else:
-                self._fragments = [bytes(event.data)]
-                self._fragments_text = opcode is Opcode.TEXT
+        data = opcode is Opcode.TEXT or opcode is Opcode.BINARY
+        if data and event.fin:
+            self._receive(bytes(event.data), opcode is Opcode.TEXT)
+            return
+        # Pings and parts of messages cost as much as messages, and there is nobody to be told.
+        over = self.pace.take(perf_counter(), 0)
+        if over is not None and self.protocol.state is OPEN:
+            self.app.metrics.rate_limited[over.limit] += 1
+            self.hold(over.seconds)
+        if data:
+            self._fragments = [bytes(event.data)]
+            self._fragments_text = opcode is Opcode.TEXT
         elif opcode is Opcode.CONT and self._fragments is not None:
             self._fragments.append(bytes(event.data))
             if len(self._fragments) > MAX_FRAGMENTS:
@@ -336,10 +344,12 @@ class Connection(ServerConnection):
         app = self.app
         started = perf_counter()
         try:
-            wait = self.bucket.take(started)
-            if not wait:
+            over = self.pace.take(started, len(message))
+            if over is None:
                 self.strikes = 0
-            if not wait or app.limited(self, message, wait):
+            else:
+                app.metrics.rate_limited[over.limit] += 1
+            if over is None or app.limited(self, message, over):
                 app.receive(self, message, text)
         except CloseConnection as close:
             self.end(close.code, close.reason)

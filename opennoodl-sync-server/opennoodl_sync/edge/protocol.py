@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 
-from websockets.exceptions import InvalidMessage, ProtocolError
+from websockets.exceptions import InvalidMessage, ProtocolError, TooManyHeaders
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import CONNECTING
@@ -12,6 +12,8 @@ from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
 
 METHODS = (b"GET", b"HEAD", b"OPTIONS")
+HEAD_SIZE = 16_384
+"""Bytes of a request's line and headers, as in Node."""
 ALLOW = "GET, HEAD, OPTIONS"
 
 
@@ -32,11 +34,25 @@ class EdgeProtocol(ServerProtocol):
     def receive_data(self, data: bytes | bytearray) -> None:
         """Take bytes from the network, and remember the method of a request that turns out unreadable."""
         self.between_messages = False
-        if self.state is CONNECTING and not self._method:
+        if self.state is not CONNECTING:
+            super().receive_data(data)
+            return
+        if not self._method:
             self._method = bytes(data[:16]).partition(b" ")[0]
-        super().receive_data(data)
+        self._head += len(data)
+        if self._head <= HEAD_SIZE or self.handshake_exc is not None:
+            super().receive_data(data)
+            self._asked = self._asked or bool(self.events)
+        elif self._asked:  # it is being answered
+            self.parser_exc = ProtocolError("much came before the handshake was answered")
+        else:
+            self.handshake_exc = TooManyHeaders(f"expected no more than {HEAD_SIZE} bytes")
+            text = f"The head of a request may have {HEAD_SIZE} bytes.\n"
+            self.send_response(self.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text))
 
     _method = b""
+    _head = 0  # bytes of the request
+    _asked = False  # the request has come whole
 
     def reject(self, status: StatusLike, text: str) -> Response:
         """Return a plain-text answer with CORS headers."""
@@ -63,7 +79,9 @@ class EdgeProtocol(ServerProtocol):
         """Take a frame; not before the handshake is answered, and no ping of a client that does not read."""
         if self.state is CONNECTING:
             raise ProtocolError("a frame came before the handshake was answered")
-        if frame.opcode is not Opcode.PING or not self.crowded:
+        if frame.opcode is Opcode.PING and self.crowded:
+            self.events.append(frame)
+        else:
             super().recv_frame(frame)
         # A frame is complete, and the parser takes up the next one only if there is more to read.
         self.between_messages = not self.reader.buffer and self.current_size is None

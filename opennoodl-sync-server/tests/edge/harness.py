@@ -22,18 +22,19 @@ def _module(name: str) -> Any:
 
 
 application, arrivals = map(_module, ("application", "arrivals"))
-connection, frames, outbox = map(_module, ("connection", "frames", "outbox"))
+connection, frames = map(_module, ("connection", "frames"))
+newcomers, outbox = map(_module, ("newcomers", "outbox"))
 http, limits, protocol = map(_module, ("http", "limits", "protocol"))
 addresses, origins = map(_module, ("addresses", "origins"))
 auth, github, identity = map(_module, ("auth", "github", "identity"))
 keys, minting, tokens = map(_module, ("keys", "minting", "tokens"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
-service, settings = map(_module, ("service", "settings"))
+service, settings, tls = map(_module, ("service", "settings", "tls"))
 Application: Any = application.Application
 
 TIMEOUT = 5.0
 """Seconds after which a test that waits for something has failed."""
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 HANDSHAKE = (
     "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -58,7 +59,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
     about = "It echoes."
 
     def __init__(self, *, max_message_size: int = 65_536, **values: object) -> None:
-        self.settings = settings.EdgeSettings(**{"host": "127.0.0.1", "rate_limit": 0, **values})
+        self.settings = settings.EdgeSettings(**{"host": "127.0.0.1", "rate_limit": 0, "byte_rate_limit": 0, **values})
         self.max_message_size = max_message_size
         self.metrics = metrics.Metrics("1.2.3", list)
         self.auth = auth.Auth(self.settings, self.metrics.tokens)
@@ -163,13 +164,7 @@ class Raw:
     @classmethod
     async def connect(cls, port: int, receive_buffer: int = 0) -> Raw:
         """Open a TCP connection."""
-        sock = socket.socket()
-        sock.setblocking(False)
-        if receive_buffer:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        async with asyncio.timeout(TIMEOUT):
-            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-        return cls(sock)
+        return cls(await connected(port, receive_buffer))
 
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -249,6 +244,17 @@ class Raw:
                 return None
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
+
+
+async def connected(port: int, receive_buffer: int = 0) -> socket.socket:
+    """Return the socket of a new TCP connection."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    async with asyncio.timeout(TIMEOUT):
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    return sock
 
 
 def masked(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:

@@ -9,9 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Frame, connection, masked
-
-CONT = 0
+from .harness import BINARY, CLOSE, CONT, HANDSHAKE, PING, PONG, TEXT, Frame, connection, masked
 
 
 async def test_kinds(serve: Serve, client: Connect) -> None:
@@ -238,6 +236,43 @@ async def test_hold_is_one_reason(serve: Serve, raw: OpenRaw) -> None:
     assert not connected.transport.is_reading()
     connected.resume("disk")
     assert await client.frame() == Frame(TEXT, b"waits")
+
+
+@pytest.mark.parametrize("frame", [masked(PING, b"x"), masked(TEXT, b"x", fin=False) + masked(CONT)])
+async def test_control_frames_have_a_rate(serve: Serve, raw: OpenRaw, client: Connect, frame: bytes) -> None:
+    """Pings, and frames that are parts of messages, count as messages; over the rate, no more is read for a while."""
+    running = await serve(rate_limit=3)
+    flood = await raw(running)
+    await running.app.until(lambda: 0 in running.app.connections)
+    reads = running.app.connections[0].transport.is_reading
+    await flood.send(frame * 10)
+    for _ in range(10):
+        assert await flood.frame() is not None
+    assert reads()
+    await flood.send(frame * 21)
+    for _ in range(21):
+        assert await flood.frame() is not None
+    assert not reads()
+    assert running.app.metrics.rate_limited["messages"] > 0
+    other = await client(running)
+    await other.send("as before")
+    assert await other.recv() == "as before"
+
+
+async def test_paused_is_not_silent(serve: Serve, raw: OpenRaw) -> None:
+    """A client that is not read from cannot be heard: it stays, and has a whole interval to answer afterwards."""
+    running = await serve(heartbeat_interval=0)
+    await raw(running)
+    await running.app.until(lambda: 0 in running.app.connections)
+    connected = running.app.connections[0]
+    connected.pause("test")
+    for _ in range(3):
+        connected.heartbeat()
+    connected.resume("test")
+    connected.heartbeat()
+    assert not connected.transport.is_closing()
+    connected.heartbeat()
+    assert connected.transport.is_closing()
 
 
 async def test_open_refuses(serve: Serve, client: Connect) -> None:

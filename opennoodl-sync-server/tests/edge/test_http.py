@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -13,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import CLOSE, HANDSHAKE, UPGRADE, Answer, Raw, auth, parse, request
+from .harness import BINARY, CLOSE, HANDSHAKE, UPGRADE, Answer, Raw, auth, masked, parse, request
 from .issuer import SECRET
 
 BODY = ("Content-Type: text/plain", "Content-Length: 5")
@@ -249,6 +250,8 @@ REQUESTS = {
     "long line": (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
     "long header": (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
     "many headers": (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 200 + b"\r\n", 431),
+    "large head": (b"GET / HTTP/1.1\r\n" + b"X: %b\r\n" % (b"x" * 4000) * 5 + b"\r\n", 431),
+    "endless head": (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 100_000, 431),
     "handshake elsewhere": (f"GET /nowhere HTTP/1.1\r\n{HANDSHAKE}\r\n".encode(), 404),
     "handshake without key": (f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".replace("-Key", "-X").encode(), 400),
     "handshake of old": (f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".replace(": 13", ": 8").encode(), 400),
@@ -316,3 +319,24 @@ async def test_path(running: Any, raw: OpenRaw) -> None:
     await client.upgrade("/a%2Fb?token=x")
     await running.app.until(lambda: 0 in running.app.connections)
     assert running.app.connections[0].path == "/a%2Fb"
+
+
+async def test_much_before_the_answer(running: Any, raw: OpenRaw, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that goes on sending while its request is being answered is cut before that takes much memory."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def page(*_: object) -> None:
+        asked.set()
+        await answer.wait()
+
+    running.app.page = page
+    client = await raw(running, handshake=False)
+    await client.send(b"GET /slow HTTP/1.1\r\n\r\n")
+    await asked.wait()
+    with contextlib.suppress(ConnectionError):
+        await client.send(masked(BINARY, bytes(60_000))[:5000])
+        await client.send(bytes(50_000))
+    assert await client.rest() == b""
+    answer.set()
+    assert (await request(running.port, "GET /health")).status == 200
+    assert caplog.records == []

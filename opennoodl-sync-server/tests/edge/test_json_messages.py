@@ -223,6 +223,21 @@ async def test_patience(serve: Serve, client: Connect, monkeypatch: pytest.Monke
     assert (await ask(other, '{"type": "say", "text": "hi"}'))["type"] == "say"
 
 
+async def test_byte_rate(serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the rate in bytes, messages are answered with an error as well, and then with 1008."""
+    monkeypatch.setattr(json_messages, "PATIENCE", 2)
+    running = await serve(Parrot, byte_rate_limit=1, max_message_size=1000)
+    connected = await client(running)
+    say = json.dumps({"type": "say", "text": "hi", "unknown": "x" * 400})
+    for _ in range(5):
+        await connected.send(say)
+    answers = [json.loads(answer) async for answer in until_closed(connected)]
+    assert [answer.get("code") for answer in answers] == [None, None, "rate-limited", "rate-limited"]
+    assert answers[-1]["error"].startswith("Too many bytes; wait ")
+    assert (connected.close_code, connected.close_reason) == (1008, "Too many bytes.")
+    assert running.app.metrics.rate_limited == {"bytes": 3}
+
+
 async def test_counted(serve: Serve, client: Connect) -> None:
     """Messages are counted by type; the types that clients make up are all counted as one."""
     running = await serve(Parrot)

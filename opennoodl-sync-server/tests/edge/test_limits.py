@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from .harness import limits
@@ -43,10 +45,102 @@ def test_debt_is_bounded() -> None:
     assert bucket.take(BURST + 0.5) == 0.0
 
 
+def test_count() -> None:
+    """Several tokens may be taken at once; the wait is for all that are missing."""
+    bucket = limits.TokenBucket(100, 0.0)
+    assert bucket.take(0.0, 900) == 0.0
+    assert bucket.take(0.0, 300) == pytest.approx(2.0)
+
+
+def test_room() -> None:
+    """There is room for as many as is asked for, however slowly they come back."""
+    bucket = limits.TokenBucket(2, 0.0, room=1000)
+    assert bucket.take(0.0, 1000) == 0.0
+    assert bucket.take(0.0, 1) == pytest.approx(0.5)
+    assert bucket.take(500.5, 1000) == 0.0
+
+
 def test_no_rate() -> None:
     """A rate of 0 means that there is always a token."""
     bucket = limits.TokenBucket(0, 0.0)
     assert not any(bucket.take(0.0) for _ in range(1000))
+
+
+def test_pace_of_messages() -> None:
+    """A connection has as many messages as its rate allows, however small they are."""
+    pace = limits.Pace(1, 1000, 0, 0.0)
+    assert [pace.take(0.0, 0) for _ in range(10)] == [None] * 10
+    assert pace.take(0.0, 0) == ("messages", pytest.approx(1.0))
+
+
+def test_pace_of_bytes() -> None:
+    """A connection has as many bytes as its rate allows, in however few messages."""
+    pace = limits.Pace(1, 1000, 0, 0.0)
+    assert pace.take(0.0, 9000) is None
+    assert pace.take(0.0, 3000) == ("bytes", pytest.approx(2.0))
+
+
+def test_pace_names_the_longer_wait() -> None:
+    """Over both rates, it is the one that takes longer to wait for."""
+    pace = limits.Pace(1, 1000, 0, 0.0)
+    for _ in range(14):
+        pace.take(0.0, 1000)
+    assert pace.take(0.0, 0) == ("messages", pytest.approx(5.0))
+    assert pace.take(0.0, 3000) == ("bytes", pytest.approx(7.0))
+
+
+def test_pace_has_room_for_the_largest() -> None:
+    """A message of the largest size can be sent at any rate."""
+    pace = limits.Pace(0, 1, 1000, 0.0)
+    assert pace.take(0.0, 1000) is None
+
+
+def test_rates_burst() -> None:
+    """A key that was quiet may come ten seconds' worth of times at once, independently of other keys."""
+    rates = limits.Rates(3)
+    assert [rates.allow("a", 1000.0) for _ in range(31)] == [True] * 30 + [False]
+    assert rates.allow("b", 1000.0)
+
+
+def test_rates_refill() -> None:
+    """A key that keeps trying gets in as often as the rate says: what is refused costs nothing."""
+    rates = limits.Rates(2)
+    for _ in range(20):
+        rates.allow("a", 0.0)
+    assert sum(rates.allow("a", 0.1 * turn) for turn in range(1, 101)) == 20
+
+
+def test_rates_are_remembered_for_long_enough() -> None:
+    """A key is not forgotten before everything that it had is made up for."""
+    rates = limits.Rates(1)
+    rates.allow("other", 0.0)
+    assert [rates.allow("a", 9.9) for _ in range(11)] == [True] * 10 + [False]
+    rates.allow("other", 10.0)
+    assert not rates.allow("a", 10.0)
+    assert [rates.allow("a", 19.0) for _ in range(10)] == [True] * 9 + [False]
+
+
+def test_rates_are_forgotten() -> None:
+    """Of keys that have not come for a while, nothing is kept."""
+    rates = limits.Rates(1)
+    there = [Key(str(number)) for number in range(3)]
+    gone = [weakref.ref(key) for key in there]
+    for key in there:
+        rates.allow(key, 0.0)
+    del there, key
+    for now in (10.0, 20.0):
+        rates.allow("other", now)
+    assert [reference() for reference in gone] == [None] * 3
+
+
+class Key(str):
+    """A key whose end can be seen."""
+
+
+def test_no_rates() -> None:
+    """A rate of 0 means any number."""
+    rates = limits.Rates(0)
+    assert all(rates.allow("a", 0.0) for _ in range(1000))
 
 
 def test_quota() -> None:

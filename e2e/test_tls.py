@@ -1,0 +1,99 @@
+"""The real clients over TLS that a server ends itself, and the images' health checks on it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from harness import HERE, Server, StartClient, StartServer
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """Make a certificate for localhost and return the settings that name it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    settings = {"TLS_CERT": str(tmp_path / "certificate.pem"), "TLS_KEY": str(tmp_path / "key.pem")}
+    Path(settings["TLS_CERT"]).write_bytes(certificate.public_bytes(Encoding.PEM))
+    Path(settings["TLS_KEY"]).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return settings
+
+
+def url(server: Server) -> str:
+    """Return where clients find a server that speaks TLS."""
+    return f"wss://localhost:{server.port}"
+
+
+async def test_y_websocket(server: StartServer, client: StartClient, files: dict[str, str]) -> None:
+    """What is typed at one y-websocket client appears at the other, and a document of megabytes comes whole."""
+    driver = await client("websocket", NODE_EXTRA_CA_CERTS=files["TLS_CERT"])
+    sync = await server("sync", REQUIRE_WSS=True, **files)
+    for name in ("ada", "ben"):
+        await driver.call("open", name=name, url=url(sync), room="project", version="3")
+    await driver.call("insert", name="ada", text="x" * 3_000_000)
+    await driver.call("finish", name="ada", who="ada")
+    await driver.call("untilFinished", 20, name="ben", all=["ada"])
+    await driver.call("open", name="carl", url=url(sync), room="project", version="1.5")
+    await driver.call("insert", name="carl", text="the end", at=0)
+    await driver.call("untilText", name="ada", text="the end" + "x" * 3_000_000)
+
+
+async def test_y_webrtc(server: StartServer, client: StartClient, files: dict[str, str]) -> None:
+    """Two editors find each other over signaling in TLS."""
+    ada, ben = [await client("webrtc", NODE_EXTRA_CA_CERTS=files["TLS_CERT"]) for _ in range(2)]
+    signaling = await server("signaling", REQUIRE_WSS=True, **files)
+    await ada.call("open", signaling=url(signaling), room="project")
+    await ada.event("published")
+    await ben.call("open", signaling=url(signaling), room="project")
+    for editor in (ada, ben):
+        await editor.event("synced", 20, synced=True)
+
+
+@pytest.mark.parametrize("kind", ["signaling", "sync", "notification"])
+@pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
+async def test_health_check(server: StartServer, files: dict[str, str], kind: str, tls: bool) -> None:
+    """What an image asks its server succeeds while it runs, with TLS and without, and fails when it does not."""
+    settings = files if tls else {}
+    running = await server(kind, **settings)
+    dockerfile = (HERE.parent / f"opennoodl-{kind}-server" / "Dockerfile").read_text()
+    asked = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", dockerfile, flags=re.MULTILINE)
+    assert asked is not None
+    code = json.loads(asked[1])[2]
+
+    async def check() -> int:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            code,
+            env={"PATH": os.environ["PATH"], "PORT": str(running.port), **settings},
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        return await child.wait()
+
+    assert await check() == 0
+    await running.stop()
+    assert await check() != 0
