@@ -58,7 +58,7 @@ async def ten_thousand_invites(target: Target) -> Collection[str]:
     return await _answers(
         target,
         lambda number: {"type": "invite", "targetUserId": f"user-{number}", "roomId": "a"},
-        {"type": "register", "userId": "greedy"},
+        {"type": "register", "userId": f"greedy-{next(NUMBERS)}"},
     )
 
 
