@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CONNECTING, OPEN, Event
 
-from .frames import begins, message_at
+from .frames import begins, is_utf8, message_at
 from .identity import Identity
 from .limits import Pace
 from .outbox import Outbox
@@ -28,9 +28,12 @@ from .protocol import EdgeProtocol
 if TYPE_CHECKING:
     from .application import Application
 
+PIECE = 4096
+"""Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
+LEAST_HOLD = 0.05
+"""Seconds for which nothing is read from a client that is too fast; every time has its price."""
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""
-
 EXPIRED = "Your token has expired. Connect again with a new one."
 MAX_FRAGMENTS = 4096
 """Frames of one message; empty ones would cost memory that no size counts."""
@@ -41,8 +44,7 @@ class CloseConnection(Exception):
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
+        self.code, self.reason = code, reason
 
 
 def encode_frame(payload: bytes, *, text: bool) -> bytes:
@@ -54,14 +56,6 @@ def encode_frame(payload: bytes, *, text: bool) -> bytes:
     if size < 65_536:
         return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
     return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload
-
-
-def _is_utf8(message: bytes) -> bool:
-    try:
-        message.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class Connection(ServerConnection):
@@ -102,6 +96,7 @@ class Connection(ServerConnection):
         self.pace = Pace(settings.rate_limit, settings.byte_rate_limit, app.max_message_size, perf_counter())
         self._taken = False  # the application knows this connection
         self._part = b""  # of a frame whose rest has not come
+        self._unread = b""  # what came before it was found to be too fast
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
@@ -158,13 +153,15 @@ class Connection(ServerConnection):
         if not self._waits and not self.transport.is_closing():
             self.quiet = False  # as far as anybody could hear
             self.transport.resume_reading()
+            unread, self._unread = self._unread, b""
+            self.data_received(unread)
 
     def hold(self, seconds: float) -> None:
         """Read nothing more from this client for so long."""
         self.pause("rate")
         if self._hold_timer is not None:
             self._hold_timer.cancel()
-        self._hold_timer = self.loop.call_later(seconds, self.resume, "rate")
+        self._hold_timer = self.loop.call_later(max(seconds, LEAST_HOLD), self.resume, "rate")
 
     def work(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something that takes a while; messages that come meanwhile wait, and what is not here yet is not read.
@@ -255,8 +252,8 @@ class Connection(ServerConnection):
         if protocol.between_messages:
             if self._part:
                 data, self._part = self._part + data, b""
-            # Any message may have made the application end the connection.
-            while start < len(data) and protocol.state is OPEN:
+            # Any message may have made the application end the connection, or have been too fast.
+            while start < len(data) and protocol.state is OPEN and "rate" not in self._waits:
                 found = message_at(data, start, protocol.max_message_size)
                 if found is None:
                     if begins(data, start, protocol.max_message_size):
@@ -265,9 +262,13 @@ class Connection(ServerConnection):
                     break
                 message, text, start = found
                 self._receive(message, text)
-        if start < len(data):
+        while start < len(data):
+            if "rate" in self._waits and protocol.state is OPEN:
+                self._unread += data[start:]
+                return
             self.flush()  # before anything that the protocol answers, such as a close
-            super().data_received(data[start:])
+            super().data_received(data[start : start + PIECE])
+            start += PIECE
         if protocol.state is OPEN:
             return
         if protocol.state is not CONNECTING:
@@ -291,8 +292,7 @@ class Connection(ServerConnection):
             self.app.metrics.rate_limited[over.limit] += 1
             self.hold(over.seconds)
         if data:
-            self._fragments = [bytes(event.data)]
-            self._fragments_text = opcode is Opcode.TEXT
+            self._fragments, self._fragments_text = [bytes(event.data)], opcode is Opcode.TEXT
         elif opcode is Opcode.CONT and self._fragments is not None:
             self._fragments.append(bytes(event.data))
             if len(self._fragments) > MAX_FRAGMENTS:
@@ -338,7 +338,7 @@ class Connection(ServerConnection):
         if self._work is not None:
             self._waiting.append((message, text))
             return
-        if text and not message.isascii() and not _is_utf8(message):
+        if text and not message.isascii() and not is_utf8(message):
             self.end(1007, "A text message must be UTF-8.")
             return
         app = self.app
