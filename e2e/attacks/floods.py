@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
+from itertools import count
 
 from .attack import JSON, attack
 from .documents import sync_frame, written
@@ -18,6 +19,7 @@ BURST = 5000
 MEMORY = "process_resident_memory_bytes"
 TOO_SLOW = 'opennoodl_closes_total{code="1013"}'
 OVER = 'opennoodl_rate_limited_total{limit="messages"}'
+TOPICS = count()
 KEPT = 48 * 2**20
 """Bytes that a server may use more while somebody does not read."""
 
@@ -129,11 +131,16 @@ async def _closed(target: Target, before: float) -> str:
 
 @attack("1013", servers=["signaling"])
 async def messages_without_reading(target: Target) -> Collection[str]:
-    """Large messages for a topic that the sender is subscribed to and does not read."""
+    """A topic that somebody is subscribed to and does not read, and others who publish large messages to it."""
     before = await target.metric(TOO_SLOW)
-    async with target.websocket() as raw:
-        await raw.send(text({"type": "subscribe", "topics": ["unread"]}))
-        await _unread(target, raw, [text({"type": "publish", "topic": "unread", "data": "a" * 60_000})] * 500)
+    topic = f"unread-{next(TOPICS)}"
+    async with AsyncExitStack() as stack:
+        raw = await stack.enter_async_context(target.websocket())
+        await raw.send(text({"type": "subscribe", "topics": [topic]}))
+        large = text({"type": "publish", "topic": topic, "data": "a" * 60_000})
+        for _ in range(10):
+            other = await stack.enter_async_context(target.websocket())
+            await _unread(target, other, [large] * 30)
         return {await _closed(target, before)}
 
 

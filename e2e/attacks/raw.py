@@ -89,9 +89,10 @@ class Raw:
 
     async def send(self, data: bytes) -> None:
         """Send bytes and wait until few of them are left here; those that the server does not want are lost."""
-        with suppress(ConnectionError):
-            self._writer.write(data)
-            await self._writer.drain()
+        if not self._writer.transport.is_closing():
+            with suppress(ConnectionError):
+                self._writer.write(data)
+                await self._writer.drain()
 
     async def status(self) -> str:
         """Read an HTTP answer's status; whoever gets none is cut."""
