@@ -128,32 +128,15 @@ async def many_tokens(target: Target) -> Collection[str]:
         return {await raw.end()}
 
 
-@attack(
-    auth=True,
-    sync=["1008", "404"],
-    signaling=["forbidden", "unauthorized", "403", "401", "404"],
-    servers=["signaling", "sync"],
-)
+@attack("1008", "404", "forbidden", "unauthorized", "401", "403", servers=["signaling", "sync"], auth=True)
 async def tokens_for_other_rooms(target: Target) -> Collection[str]:
     """A token for one room, and another room by every spelling and every way in."""
     token = signed(MALLORY, rooms=["mine", "team-*"])
-    rooms = [
-        "guarded",
-        "Mine",
-        "mine ",
-        "mine/",
-        "mine%00",
-        "%6Dine",
-        "mine/../guarded",
-        "*",
-        "tea-m",
-        "[m]ine",
-        "mine\n",
-    ]
+    rooms = ["guarded", "Mine", "mine ", "mine/", "mine%00", "%6Dine", "mine/../guarded", "*", "tea-m", "mine\n"]
     answers = set()
     if target.kind == "sync":
         for room in rooms:
-            path = b"/" + room.replace(" ", "%20").encode() + b"?token=" + token.encode()
+            path = b"/" + room.replace(" ", "%20").replace("\n", "%0A").encode() + b"?token=" + token.encode()
             async with target.tcp() as raw:
                 status = await raw.upgrade(path)
                 answers.add(await raw.end() if status == "101" else status)
@@ -167,7 +150,7 @@ async def tokens_for_other_rooms(target: Target) -> Collection[str]:
             answers.add(await raw.answer())
             await raw.send(text({"type": "publish", "topic": room}))
             answers.add(await raw.answer())
-        path = b"/session/" + room.replace(" ", "%20").encode() + b"/info"
+        path = b"/session/" + room.replace(" ", "%20").replace("\n", "%0A").encode() + b"/info"
         for headers in ([f"Authorization: Bearer {token}"], []):
             async with target.tcp() as raw:
                 await raw.send(request(path, "Host: localhost", *headers))
