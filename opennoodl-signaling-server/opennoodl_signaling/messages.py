@@ -46,6 +46,7 @@ class Join(Message, tag="join", frozen=True, rename="camel"):
     session: SessionInfo | None = None
     resume: bool = False
     resume_token: Token | None = None
+    received: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Leave(Message, tag="leave", frozen=True):

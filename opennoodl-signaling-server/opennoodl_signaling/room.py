@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from .absence import Absence
 from .messages import Join, Outgoing, PeerInfo, SessionInfo
+from .trail import Trail
 
 
 class Client:
@@ -23,9 +24,10 @@ class Client:
         contest: the peer id it is waiting for, if another connection holds that.
         token: what a later connection shows to take its place in the room, if it has asked for that.
         absence: what waits for it, if its connection was lost and its place is kept.
+        trail: what it was told and may not have received, if it counts that.
     """
 
-    __slots__ = ("absence", "carrier", "contest", "info", "room", "token", "topics", "user_id")
+    __slots__ = ("absence", "carrier", "contest", "info", "room", "token", "topics", "trail", "user_id")
 
     def __init__(self, carrier: object) -> None:
         self.carrier = carrier
@@ -36,6 +38,7 @@ class Client:
         self.contest: Contest | None = None
         self.token: str | None = None
         self.absence: Absence | None = None
+        self.trail: Trail | None = None
 
 
 class Room:
