@@ -18,6 +18,7 @@ class Client:
 
     Attributes:
         carrier: whatever brings messages to it, as long as something does; never looked at here.
+        address: where it is, as what is limited for each address counts that.
         user_id: who it says it is, once it has joined or registered.
         room: where it is, as `info`.
         topics: what it is subscribed to; kept by `Topics`.
@@ -27,10 +28,11 @@ class Client:
         trail: what it was told and may not have received, if it counts that.
     """
 
-    __slots__ = ("absence", "carrier", "contest", "info", "room", "token", "topics", "trail", "user_id")
+    __slots__ = ("absence", "address", "carrier", "contest", "info", "room", "token", "topics", "trail", "user_id")
 
-    def __init__(self, carrier: object) -> None:
+    def __init__(self, carrier: object, address: str = "") -> None:
         self.carrier = carrier
+        self.address = address
         self.user_id: str | None = None
         self.room: Room | None = None
         self.info = PeerInfo("", "", Raw(b"{}"))

@@ -40,6 +40,8 @@ REPLACED = 4409
 
 MAX_METADATA = 16_384
 """Bytes of a peer's metadata."""
+USERS_OF_AN_ADDRESS = 10
+"""How many users' invites may come from one address: people can call themselves anything, but not be anywhere."""
 UNDELIVERED = "The peer came back without its state: what you have signaled to it meanwhile is lost."
 
 
@@ -48,7 +50,7 @@ class Rooms:
 
     Args:
         max_size: peers in a room; 0 means any number.
-        invites_per_hour: of one user; 0 means any number.
+        invites_per_hour: of one user, and a tenth of what may come from one address; 0 means any number.
         max_absent: peers whose places are kept at once; 0 means any number, None that no place is ever kept.
 
     Attributes:
@@ -70,6 +72,7 @@ class Rooms:
         self._keeps_places = max_absent is not None
         self._max_size = max_size
         self._invites = Quota(invites_per_hour, 3600)
+        self._invites_from = Quota(USERS_OF_AN_ADDRESS * invites_per_hour, 3600)
 
     def join(self, client: Client, join: Join) -> list[Effect]:
         """Enter a room, leaving the old one.
@@ -95,7 +98,7 @@ class Rooms:
         holder = room.peers.get(join.peer_id) if room else None
         if room is not None and holder is client and client.info.user_id == join.user_id:
             # Joining again under the same name is no news for the others.
-            client.info = PeerInfo(join.peer_id, join.user_id, join.metadata)
+            client.info = _info(join)
             self._identify(client, join.user_id)
             self._present(room, client, join.session)
             self.joins["joined"] += 1
@@ -212,9 +215,12 @@ class Rooms:
         sender = client.user_id
         if sender is None:
             raise BadMessage("not-registered", "Join a room or register before you invite.")
-        if not self._invites.allow(sender, now):
+        # The address comes first: it bounds how many users there are to be remembered.
+        if not (self._invites_from.allow(client.address, now) and self._invites.allow(sender, now)):
             self.invites["rate-limited"] += 1
-            raise BadMessage("rate-limited", "You have sent as many invites as one user may in an hour.")
+            raise BadMessage(
+                "rate-limited", "You, or all at your address, have sent as many invites as may be in an hour."
+            )
         target = invite.target_user_id
         devices = self.users.get(target)
         self.invites["delivered" if devices else "offline"] += 1
@@ -298,7 +304,7 @@ class Rooms:
         self._count(client, None)
 
     def _enter(self, room: Room, client: Client, join: Join) -> None:
-        client.info = PeerInfo(join.peer_id, join.user_id, join.metadata)
+        client.info = _info(join)
         client.room = room
         room.peers[join.peer_id] = client
         self._identify(client, join.user_id)
@@ -337,6 +343,11 @@ class Rooms:
         counts = client.token is not None and join.received is not None
         self._count(client, Trail((peer.peer_id for peer in peers), self.trails) if counts else None)
         return Joined(room.name, join.peer_id, peers, resume_token=client.token or UNSET, resumed=resumed or UNSET)
+
+
+def _info(join: Join) -> PeerInfo:
+    # What was decoded would keep the whole message in memory, of which it may be a small part.
+    return PeerInfo(join.peer_id, join.user_id, join.metadata.copy())
 
 
 def _news(client: Client) -> PeerJoined:

@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from websockets.protocol import CLOSED
 
 from . import __version__
+from .edge.addresses import place
 from .edge.connection import Connection, encode_frame
 from .edge.json_messages import BadMessage, Error, JsonApplication, encode, request_id
 from .edge.limits import Quota
@@ -86,7 +87,7 @@ class Signaling(JsonApplication[Incoming]):
 
     async def open(self, connection: Connection) -> None:
         """Give the connection its place in the domain."""
-        connection.client = Client(connection)
+        connection.client = Client(connection, place(connection.address))
 
     def close(self, connection: Connection) -> None:
         """Tell the others that the client is gone, and forget it; one that can resume is waited for if it was lost."""
@@ -112,7 +113,7 @@ class Signaling(JsonApplication[Incoming]):
         parts = path.split("/")
         if len(parts) != 4 or parts[1] != "session" or parts[3] != "info":
             return None
-        if not self._looks.allow(connection.address, time()):
+        if not self._looks.allow(place(connection.address), time()):
             self.metrics.rate_limited["session-info"] += 1
             return HTTPStatus.TOO_MANY_REQUESTS, {"error": "Too many looks; try again in a minute."}
         room = self.rooms.rooms.get(unquote(parts[2]))

@@ -47,22 +47,22 @@ class Addresses:
 
     def knock(self, address: str, now: float) -> bool:
         """Count a handshake from `address` at time `now`, in seconds; return whether it may be one."""
-        return self._handshakes.allow(_place(address), now)
+        return self._handshakes.allow(place(address), now)
 
     def enter(self, address: str) -> bool:
         """Count a connection from `address`; return whether it may come in. If so, `leave` has to follow."""
-        place = _place(address)
-        if self._most and self._here[place] >= self._most:
+        here = place(address)
+        if self._most and self._here[here] >= self._most:
             return False
-        self._here[place] += 1
+        self._here[here] += 1
         return True
 
     def leave(self, address: str) -> None:
         """Count a connection from `address` no more."""
-        place = _place(address)
-        self._here[place] -= 1
-        if not self._here[place]:
-            del self._here[place]
+        here = place(address)
+        self._here[here] -= 1
+        if not self._here[here]:
+            del self._here[here]
 
 
 def _networks(setting: str) -> list[IPv4Network | IPv6Network]:
@@ -86,7 +86,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _place(address: str) -> str:
+def place(address: str) -> str:
     """Return what is counted as one address."""
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
