@@ -141,7 +141,7 @@ class Signaling(JsonApplication[Incoming]):
                 if target is not None:
                     self._relay((target,), encode(signal), "signal")
             case Publish(topic=topic):
-                receivers, payload = self.topics.publish(topic, message)
+                receivers, payload = self.topics.publish(client, topic, message)
                 self._relay(receivers, payload, "publish")
             case Ping():
                 self.send((connection,), Pong())
