@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec import Raw
-from opennoodl_signaling.messages import Invite, Leave, Register, Session, SessionInfo, Signal
+from opennoodl_signaling.messages import Invite, Leave, Register, Session, SessionInfo, Signal, decode
 from opennoodl_signaling.room import Client
 from opennoodl_signaling.rooms import REPLACED
 
@@ -237,6 +237,13 @@ def test_signal_elsewhere(ward: Ward, clients: list[Client]) -> None:
             ward.rooms.signal(a, Signal(to, Raw(b"1")))
 
 
+def test_copy(ward: Ward, clients: list[Client]) -> None:
+    """What a peer says of itself does not keep the message alive that it came in."""
+    text = b'{"type":"join","room":"r","peerId":"a","userId":"A","metadata":1,"more":"%b"}' % (b"x" * 60_000)
+    ward.rooms.join(clients[0], decode(text))
+    assert len(memoryview(clients[0].info.metadata).obj) < 100
+
+
 def test_signal_outside(ward: Ward, clients: list[Client]) -> None:
     """Who is in no room cannot signal."""
     a, b, *_ = clients
@@ -292,6 +299,23 @@ def test_invites_per_hour(clients: list[Client]) -> None:
     ward.rooms.invite(b, Invite("U", "r"), 0)
     with refused("rate-limited"):
         ward.rooms.invite(a, Invite("U", "r"), 3599)
+    ward.rooms.invite(a, Invite("U", "r"), 3600)
+
+
+def test_invites_of_many_names(clients: list[Client]) -> None:
+    """Who changes its name has as many invites as ten users, on all connections; other addresses have theirs."""
+    a, b, *_ = clients
+    ward = Ward(invites=2)
+    for number in range(10):
+        for client in (a, b):
+            ward.rooms.register(client, Register(f"{client.carrier}{number}"))
+            ward.rooms.invite(client, Invite("U", "r"), 0)
+    ward.rooms.register(a, Register("another"))
+    with refused("rate-limited"):
+        ward.rooms.invite(a, Invite("U", "r"), 3599)
+    elsewhere = Client("e", "2001:db8::/64")
+    ward.rooms.register(elsewhere, Register("E"))
+    ward.rooms.invite(elsewhere, Invite("U", "r"), 3599)
     ward.rooms.invite(a, Invite("U", "r"), 3600)
 
 

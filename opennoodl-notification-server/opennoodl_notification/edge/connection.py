@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CONNECTING, OPEN, Event
 
-from .frames import begins, message_at
+from .frames import begins, is_utf8, message_at
 from .identity import Identity
 from .limits import Pace
 from .outbox import Outbox
@@ -54,14 +54,6 @@ def encode_frame(payload: bytes, *, text: bool) -> bytes:
     if size < 65_536:
         return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
     return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload
-
-
-def _is_utf8(message: bytes) -> bool:
-    try:
-        message.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class Connection(ServerConnection):
@@ -223,7 +215,8 @@ class Connection(ServerConnection):
             self.abort()
             return
         self.quiet = True
-        self.protocol.send_ping(b"")
+        self.flush()  # a pong says that everything before its ping has arrived
+        self.protocol.send_ping(self.app.heartbeat(self))
         self.send_data()
 
     @property
@@ -300,6 +293,12 @@ class Connection(ServerConnection):
         else:
             super().process_event(event)
 
+    def acknowledge_pings(self, data: bytes) -> None:
+        """Pass a pong on."""
+        super().acknowledge_pings(data)
+        if self._taken:
+            self.app.pong(self, data)
+
     def pause_writing(self) -> None:
         """Ask for a decision about a client that does not read."""
         super().pause_writing()
@@ -335,7 +334,7 @@ class Connection(ServerConnection):
         if self._work is not None:
             self._waiting.append((message, text))
             return
-        if text and not message.isascii() and not _is_utf8(message):
+        if text and not message.isascii() and not is_utf8(message):
             self.end(1007, "A text message must be UTF-8.")
             return
         app = self.app

@@ -63,3 +63,12 @@ def begins(data: bytes, start: int, max_size: int | None) -> bool:
             return True
         size = int.from_bytes(data[start + 2 : start + 2 + extended], "big")
     return 0 <= size <= (LARGEST_PART if max_size is None else min(max_size, LARGEST_PART))
+
+
+def is_utf8(message: bytes) -> bool:
+    """Return whether a message may be text."""
+    try:
+        message.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
