@@ -89,8 +89,21 @@ def scenarios(*, quick: bool) -> list[Scenario]:
         )
         for name, number in sizes.items()
     ]
+    rewritten = [
+        Scenario(
+            f"rewrite-{name}",
+            f"{rate:,} sends/s with {number:,} stored, while the file is written anew",
+            "Open loop, from when a send was due to the receiver's second device",
+            inboxes.DELIVERY_METRICS,
+            partial(inboxes.rewriting, rate=rate, seconds=seconds),
+            Seed(partial(filled, number), WRITERS),
+            frozenset({"ours-json"}),
+        )
+        for name, number, rate, seconds in (("10k", 10_000, 500, 20.0), ("50k", 50_000, 1000, 40.0))
+        if not quick
+    ]
     rates = (100,) if quick else (100, 500, 1000)
-    return stored + [
+    delivered = [
         Scenario(
             f"delivery-{rate}",
             f"{rate:,} sends/s with 10,000 stored",
@@ -101,6 +114,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
         )
         for rate in rates
     ]
+    return [*stored, *delivered, *rewritten]
 
 
 def users(number: int) -> list[str]:
