@@ -151,6 +151,7 @@ class JsonStore(Store):
                 with suppress(OSError):  # then the journal is read at the next start
                     await asyncio.to_thread(self._renew)
             self._journal.close()
+            self._journal = None
         self._lock.close()
 
     def _open(self) -> bool:
