@@ -109,6 +109,14 @@ async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
     assert await asyncio.to_thread(inbox, str(file), "ann", Query(50, unread=True)) == [new]
 
 
+@pytest.mark.parametrize("limit", ["0", "-1", "many"])
+async def test_bad_limit(limit: str) -> None:
+    """How many notifications are to be shown is a number from 1 up."""
+    code, output, error = await command("inbox", "ann", "--limit", limit)
+    assert (code, output) == (2, "")
+    assert f"invalid number value: '{limit}'" in error
+
+
 async def test_stats(serve: Serve, device: Device, file: Path) -> None:
     """`stats` counts what is stored, while the server runs."""
     service = await serve()
