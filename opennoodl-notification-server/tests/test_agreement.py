@@ -104,20 +104,32 @@ class Agreement(RuleBasedStateMachine):
         self.desk.app.clean()
         self.run(self.desk.app.step())
 
-    @rule(user=users, which=positions)
-    def leave(self, user: str, which: int) -> None:
-        """Lose a connection."""
+    @rule(user=users, which=positions, hears=st.none() | st.integers(0, 3))
+    def leave(self, user: str, which: int, hears: int | None = None) -> None:
+        """Lose a connection, at once or in the middle of what comes next."""
         if self.devices[user]:
             device = self.devices[user].pop(which % len(self.devices[user]))
+            if hears is not None:
+                device.hears = hears
+                self.handle()
             self.desk.leave(device)
             self.away.append((user, device))
+
+    @rule()
+    def fail(self) -> None:
+        """Let the store fail for what was asked and for what is due: nobody is told of what is not stored."""
+        self.desk.failing = True
+        self.desk.app.clean()
+        self.run(self.desk.app.step())
+        self.handle()
+        self.desk.failing = False
 
     @rule(which=positions)
     def return_(self, which: int) -> None:
         """Come back, and be told what was missed, or everything."""
         if self.away:
             user, device = self.away.pop(which % len(self.away))
-            device.alive, device.client = True, None
+            device.alive, device.client, device.hears = True, None, None
             device.take()
             since = device.sequence
             self.run(self.desk.join(user, since, device))
