@@ -13,6 +13,7 @@ from opennoodl_notification.store import Query
 
 from .conftest import Device, Serve
 from .harness import TIMEOUT
+from .places import place
 
 
 async def command(*arguments: str, text: str = "", **environment: str) -> tuple[int, str, str]:
@@ -132,6 +133,22 @@ async def test_stats(serve: Serve, device: Device, file: Path) -> None:
         "deletions": 0,
         "sendings": 0,
     }
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return where an empty database of each kind is."""
+    return place(request.param, tmp_path)
+
+
+async def test_looking_into_a_database(serve: Serve, device: Device, database: str) -> None:
+    """`inbox` and `stats` look into a database, too, while the server uses it."""
+    service = await serve(database_url=database)
+    await (await device(service, "sender")).notify("ann", kind="mention")
+    code, output, error = await command("inbox", "ann", DATABASE_URL=database)
+    assert (code, error) == (0, "")
+    assert "mention" in output
+    assert "1 notifications" in (await command("stats", DATABASE_URL=database))[1]
 
 
 def test_nothing_there(file: Path) -> None:
