@@ -99,7 +99,8 @@ async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
     first = await sender.notify("ann", data={"text": "\x1b[2J"})
     await sender.notify("ann", kind="mention")
     await ann.send("mark-read", notificationId=first)
-    await ann.waiting()
+    while (await ann.get())["type"] != "notification-updated":
+        pass
     new, old = await asyncio.to_thread(inbox, str(file), "ann", Query(50))
     assert "unread" in new
     assert "mention" in new
