@@ -133,6 +133,11 @@ class Server:
         await self.start()
 
     @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self._log.with_name("data")
+
+    @property
     def dialect(self) -> Dialect:
         """How it is spoken to."""
         return self.peer.dialect
