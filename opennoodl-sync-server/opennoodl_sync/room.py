@@ -28,8 +28,12 @@ from .yjs import decode_state_vector
 
 COMPACT_AFTER = 500
 """Stored updates of a document before they are merged into one; y-leveldb's own number."""
+COMPACT_ANYWAY = 10_000
+"""Stored updates before they are merged, however large the document was last: much of it may be deleted."""
 COMPACT_SIZE = 1_048_576
 """Bytes of them before they are merged, however few they are."""
+LARGE = 262_144
+"""Bytes of a stored document that is encoded for its first client as soon as it is read."""
 REST_AFTER = 20
 """Stored updates before they are merged when a room is left."""
 
@@ -104,6 +108,8 @@ class Room:
         self._since = [0, 0]  # updates, and their bytes, since it was compacted
         self._must_compact = False
         self.document = Document(self._stored)
+        if self._base + self._since[1] >= LARGE:
+            self.document.prepare()
 
     @property
     def dirty(self) -> bool:
@@ -279,10 +285,12 @@ class Room:
     def _is_compaction_due(self) -> bool:
         """Return whether there are many updates, and as much again as the compacted document.
 
-        What is stored is then never more than twice the compacted document and one window.
+        What is stored is then never more than twice the document when it was last compacted, and one window.
         """
         count, size = self._since
-        return self._must_compact or ((count > COMPACT_AFTER or size > COMPACT_SIZE) and size >= self._base)
+        if self._must_compact or count > COMPACT_ANYWAY:
+            return True
+        return (count > COMPACT_AFTER or size > COMPACT_SIZE) and size >= self._base
 
     def _compact(self, batch: Batch) -> None:
         """Merge what is stored."""

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 from opennoodl_sync.protocol import Kind, MalformedError
-from opennoodl_sync.room import Room
+from opennoodl_sync.room import LARGE, Room
 from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.update import NOTHING
 
 from .editor import Editor
-from .turns import Disk, answer, ask, flush, here, is_quiet, joined, kept, messages, send, shown, told
+from .turns import Disk, answer, ask, flush, here, is_quiet, joined, keep, kept, messages, send, shown, told
 from .wire import QUERY, awareness_message, awareness_of, step_1, step_2, sync_content, update_message
 
 
@@ -140,6 +140,16 @@ def test_a_client_is_told_updates_from_its_step_1_on(room: Room) -> None:
     room.leave("ann")
     assert room.synced == set()
     assert room.clients == set()
+
+
+def test_a_large_document_is_there_for_all(disk: Disk) -> None:
+    """Who opens a large document gets all of it, as does the next one, with what has come in between."""
+    ann = Editor(1)
+    keep(disk, ann.write("x" * LARGE))
+    room = Room("room", disk)
+    assert len(str(joined(room, "bob", 2).text)) == LARGE
+    send(room, "ann", ann.write("and on"))
+    assert str(joined(room, "carol", 3).text) == str(ann.text)
 
 
 def test_who_is_answered_is_not_told_the_same_in_an_update(room: Room) -> None:
