@@ -97,6 +97,13 @@ PEERS = (
         {"PORT": "{port}"},
         reference=True,
     ),
+    Peer(
+        "fan-out",
+        "passes on what it gets on picows, and neither reads, merges nor stores it: for reference",
+        (sys.executable, "peers/fanout.py"),
+        {"PORT": "{port}"},
+        reference=True,
+    ),
 )
 
 

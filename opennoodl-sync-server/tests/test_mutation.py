@@ -58,7 +58,14 @@ async def honest() -> AsyncIterator[Honesty]:
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[Process]:
     """Run a server; stop it, which has to be in order, when nothing failed. Its last words are for the report."""
-    process = await Process.start(path, RATE_LIMIT="0", BYTE_RATE_LIMIT="0", PYTHONFAULTHANDLER="1", RUST_BACKTRACE="0")
+    process = await Process.start(
+        path,
+        RATE_LIMIT="0",
+        BYTE_RATE_LIMIT="0",
+        HANDSHAKES_PER_SECOND="0",
+        PYTHONFAULTHANDLER="1",
+        RUST_BACKTRACE="0",
+    )
     words: deque[bytes] = deque(maxlen=60)
 
     async def listen() -> None:
