@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from harness import HERE, Client, Server, StartClient, StartServer
+from harness import HERE, Client, Server, StartClient, StartServer, environment
 
-# What a server may take over from the environment of the tests; a stray PORT or AUTH must not decide what they say.
-INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the attacks that take long be done whole."""
+    parser.addoption("--whole", action="store_true", help="do every attack whole, and not as a small part of it")
+    parser.addoption("--mutations", type=int, help="how many mutated messages each server is sent")
+    parser.addoption("--record", action="store_true", help="record anew what is mutated")
+    parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +54,7 @@ def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
     async def start(kind: str, /, **settings: object) -> Server:
         data = tmp_path / kind
         data.mkdir()
-        env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        env |= {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "LOG_LEVEL": "info"}
-        env |= {"PERSIST_DIR": str(data), "DB_FILE": str(data / "notifications.json")}
-        env |= {name: str(value) for name, value in settings.items()}
-        started = Server(f"opennoodl_{kind}", data, env)
+        started = Server(f"opennoodl_{kind}", data, environment(data, **settings))
         processes.append(started)
         await started.start()
         return started
@@ -62,12 +64,23 @@ def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
 
 @pytest.fixture
 def client(processes: list[Server | Client], node: str) -> StartClient:
-    """Start JavaScript clients that end with the test."""
+    """Start clients that end with the test."""
 
     async def start(driver: str, /, **environment: str) -> Client:
-        started = Client(node, driver, environment)
+        python = driver.endswith(".py")
+        started = Client(sys.executable if python else node, driver if python else f"clients/{driver}.mjs", environment)
         processes.append(started)
         await started.start()
         return started
 
     return start
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """Return what tests decide with; the output of one that fails says how to begin it with the same seed."""
+    seed = request.config.getoption("--seed")
+    if seed is None:
+        seed = random.SystemRandom().getrandbits(32)
+    print(f"--seed {seed}")
+    return random.Random(seed)  # noqa: S311

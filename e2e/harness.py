@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 HERE = Path(__file__).parent
+# What a server may take over from the environment of the tests; a stray PORT or AUTH must not decide what they say.
+INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
 # Texts of whole documents travel in one line.
 LONGEST_LINE = 2**24
 
 Event = dict[str, Any]
 # What a command of a driver returns: no type here can tell.
 Value: TypeAlias = Any
+
+
+def environment(data: Path, **settings: object) -> dict[str, str]:
+    """Return the environment of a server with a data directory of its own."""
+    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    env |= {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "LOG_LEVEL": "info"}
+    env |= {"PERSIST_DIR": str(data), "DB_FILE": str(data / "notifications.json")}
+    return env | {name: str(value) for name, value in settings.items()}
 
 
 class Process:
@@ -34,6 +44,12 @@ class Process:
         self._events: list[Event] = []
         self.complaints: list[str] = []
         self.output: list[str] = []
+
+    @property
+    def pid(self) -> int:
+        """The number that the operating system knows it by."""
+        assert self._child is not None
+        return self._child.pid
 
     @property
     def running(self) -> bool:
@@ -184,10 +200,10 @@ class Server(Process):
 
 
 class Client(Process):
-    """A node process that drives JavaScript clients and carries out commands."""
+    """A process that drives clients and carries out commands: a node process, but for one in Python."""
 
-    def __init__(self, node: str, driver: str, environment: Mapping[str, str]) -> None:
-        super().__init__(driver, [node, f"clients/{driver}.mjs"], HERE)
+    def __init__(self, interpreter: str, script: str, environment: Mapping[str, str]) -> None:
+        super().__init__(script, [interpreter, script], HERE)
         self._environment = environment
         self._last_id = 0
 
@@ -239,5 +255,5 @@ class StartClient(Protocol):
     """The fixture `client`."""
 
     async def __call__(self, driver: str, /, **environment: str) -> Client:
-        """Start JavaScript clients: `await client("websocket")` runs clients/websocket.mjs, with more environment."""
+        """Start clients: `await client("websocket")` runs clients/websocket.mjs, and a name with .py a file here."""
         ...

@@ -22,8 +22,9 @@ const synced = provider => until(provider, 'sync', () => provider.synced)
 serve({
   ...documentCommands(find),
 
-  open: async ({ name, url, room, version, state }) => {
+  open: async ({ name, url, room, version, state, clientId }) => {
     const doc = new Y.Doc()
+    if (clientId !== undefined) doc.clientID = clientId
     // Clients of one process would otherwise talk past the server, over the BroadcastChannel.
     const provider = new providers[version](url, room, doc, { WebSocketPolyfill: WebSocket, disableBc: true })
     clients.set(name, { doc, provider, awareness: provider.awareness })
@@ -34,6 +35,32 @@ serve({
   },
 
   untilSynced: args => synced(find(args).provider),
+
+  /** Write one of each thing that Yjs knows, into each other, and take some of it back. */
+  everything: args => {
+    const { doc } = find(args)
+    const [map, array, xml] = [doc.getMap('map'), doc.getArray('array'), doc.getXmlFragment('xml')]
+    const values = [1, -1, 2 ** 40, 0.1, 1e300, 'text', '\u00e9', new Uint8Array([1, 2]), null, true, undefined, [1, { a: [null] }]]
+    values.forEach((value, index) => map.set(`key ${index % 5}`, value))
+    array.push([new Y.Map([['inner', new Y.Array()]]), new Y.Text('deep'), ...values.filter(value => value !== undefined)])
+    array.get(0).get('inner').insert(0, [new Y.Map([['deeper', 1]])])
+    array.delete(1, 3)
+    map.set('document', new Y.Doc())
+    const text = textOf(doc)
+    text.insert(0, `written by ${args.name} \u00e9`)
+    text.format(0, 7, { bold: true })
+    text.format(3, 2, { bold: null })
+    text.insertEmbed(1, { image: 'x' })
+    const paragraph = new Y.XmlElement('p')
+    paragraph.setAttribute('class', 'c')
+    xml.insert(0, [paragraph, new Y.XmlText('some')])
+    paragraph.insert(0, [new Y.XmlElement('b')])
+    const undo = new Y.UndoManager(text)
+    text.insert(2, 'undone')
+    undo.undo()
+    undo.redo()
+    doc.transact(() => { map.delete('key 1'); xml.delete(1) })
+  },
 
   /** Leave like a closing editor: awareness first, then the socket. */
   close: args => find(args).provider.destroy(),

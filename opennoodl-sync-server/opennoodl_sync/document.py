@@ -152,8 +152,11 @@ class Document:
         return [*(update + MARK for update in self.waiting), self.state()]
 
     def close(self) -> None:
-        """Let the document go; what is not committed is lost."""
+        """Let the document go; what is not committed is lost, and nothing more can be integrated."""
         self._forget()
+        # This leads to the room, which has the document: only a full garbage collection, which may not come for
+        # hours, would find them.
+        del self._stored
 
     def _take_in(self, update: bytes, *, known: bool = False) -> Mapping[int, int]:
         """Integrate what can be and keep the rest; return the clocks of what was new.

@@ -94,6 +94,7 @@ class Rooms:
         """Let a room go without storing anything more, because that failed."""
         if self.holds(room):
             self._remove(room)
+            room.close()
             self._write(room.name, Batch())
 
     def unload(self, room: Room) -> None:

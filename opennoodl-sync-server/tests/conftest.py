@@ -44,7 +44,6 @@ def pytest_asyncio_loop_factories(
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let those tests that search for failures search for longer, or again where one was found."""
     parser.addoption("--crash-rounds", type=int, default=20, help="how often the server is killed")
-    parser.addoption("--mutations", type=int, default=500, help="how many mutated messages it is sent")
     parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
 
 
@@ -52,12 +51,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def crash_rounds(request: pytest.FixtureRequest) -> int:
     """Return how often the server is to be killed."""
     return int(request.config.getoption("--crash-rounds"))
-
-
-@pytest.fixture
-def mutations(request: pytest.FixtureRequest) -> int:
-    """Return how many mutated messages the server is to be sent."""
-    return int(request.config.getoption("--mutations"))
 
 
 @pytest.fixture

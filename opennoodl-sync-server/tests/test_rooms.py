@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -123,6 +125,22 @@ async def test_an_idle_room_is_unloaded_and_opened_again(rooms: Rooms) -> None:
     again = await rooms.open("room")
     assert again is not room
     assert text_of(again) == "kept"
+
+
+@pytest.mark.parametrize("end", ["unload", "discard"])
+async def test_a_room_that_goes_takes_its_document_along(rooms: Rooms, end: str) -> None:
+    """What leaves memory is gone at once, and not only when the garbage collector comes by."""
+    room = await rooms.open("room")
+    write(room, "large")
+    document = weakref.ref(room.document)
+    gc.disable()
+    try:
+        getattr(rooms, end)(room)
+        del room
+        await rooms.open("other")  # what was under way is done
+        assert document() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_room_that_is_left_goes_after_a_while(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_names(counted: Any) -> None:
     expected: dict[str, set[str]] = {
         "opennoodl_build_info": {"version"},
         "opennoodl_open_connections": set(),
+        "opennoodl_tasks": set(),
         "opennoodl_handshakes_total": {"outcome"},
         "opennoodl_closes_total": {"code"},
         "opennoodl_messages_total": {"direction", "type"},

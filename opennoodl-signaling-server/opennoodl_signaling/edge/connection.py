@@ -61,6 +61,7 @@ class Connection(ServerConnection):
 
     Attributes:
         client: what the application knows about this client; its own to set.
+        peer: the other end of the TCP connection, empty if it was gone already.
         address: where the client is, as far as its proxies are trusted.
         identity: whom the client has proven to be, if it has.
         attempts: how many tokens it has shown that prove nothing; the application's to count.
@@ -80,6 +81,7 @@ class Connection(ServerConnection):
         self._outbox = outbox
         self._frames: list[bytes] = []  # for the end of this turn
         self.client: Any = None
+        self.peer = ""
         self.address = ""
         self.identity: Identity | None = None
         self.attempts = 0
@@ -230,6 +232,7 @@ class Connection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; the transport tells when more than ``SLOW_CLIENT_BUFFER`` waits in it."""
         super().connection_made(transport)
+        self.peer = (transport.get_extra_info("peername") or ("",))[0]  # event loops fail at this after the end
         self._everybody.add(self)
         if limit := self.app.settings.slow_client_buffer:
             self.transport.set_write_buffer_limits(limit)

@@ -1,5 +1,6 @@
 """HTTP on the WebSocket's port: health, metrics, a word to people, and a clear no to the rest."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
@@ -57,8 +58,7 @@ class Http:
         connection.path = path
         origins = request.headers.get_all("Origin")
         connection.protocol.cors = self.origins.headers(origins)
-        peer = (connection.remote_address or ("",))[0]
-        connection.address = self._addresses.client(peer, request.headers)
+        connection.address = self._addresses.client(connection.peer, request.headers)
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             response = connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
             response.headers["Allow"] = ALLOW
@@ -67,7 +67,7 @@ class Http:
             response = connection.respond(HTTPStatus.NO_CONTENT, "")
             del response.headers["Content-Type"], response.headers["Content-Length"]
             return response
-        plain = self._tls_only and not self._addresses.secure(peer, request.headers)
+        plain = self._tls_only and not self._addresses.secure(connection.peer, request.headers)
         if any(value.strip().lower() == "websocket" for value in request.headers.get_all("Upgrade")):
             return self._handshake(connection, path, origins, plain=plain)
         if plain and path not in WATCHED:
@@ -130,6 +130,7 @@ class Http:
             status = HTTPStatus.OK if health["status"] == "healthy" else HTTPStatus.SERVICE_UNAVAILABLE
             return self._typed(connection, status, msgspec.json.encode(health), JSON)
         if path == "/metrics":
+            self.app.metrics.tasks = len(asyncio.all_tasks())
             return self._typed(connection, HTTPStatus.OK, self.app.metrics.text(), METRICS)
         answer = await self.app.page(connection, path)
         if answer is not None:

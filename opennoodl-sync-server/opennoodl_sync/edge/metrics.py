@@ -53,11 +53,15 @@ class Metrics(Collector):
     Args:
         version: the version of the package.
         own: called at every scrape for the metrics that only this server has.
+
+    Attributes:
+        tasks: those of the event loop; to be counted by whoever scrapes.
     """
 
     def __init__(self, version: str, own: Callable[[], Iterable[Metric]]) -> None:
         self.version = version
         self.open_connections = 0
+        self.tasks = 0
         self.total_connections = 0
         self.handshakes: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
@@ -93,6 +97,7 @@ class Metrics(Collector):
         """Yield the families; called by prometheus-client at each scrape."""
         yield InfoMetricFamily("opennoodl_build", "The running version.", {"version": self.version})
         yield GaugeMetricFamily("opennoodl_open_connections", "WebSocket connections open now.", self.open_connections)
+        yield GaugeMetricFamily("opennoodl_tasks", "Tasks of the event loop now.", self.tasks)
         yield counters("opennoodl_handshakes", "WebSocket handshakes by outcome.", "outcome", self.handshakes)
         yield counters("opennoodl_closes", "Ended connections by close code.", "code", self.closes)
         messages = CounterMetricFamily(

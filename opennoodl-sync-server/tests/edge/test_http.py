@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -114,6 +116,7 @@ async def test_metrics(running: Any, client: Connect) -> None:
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
     assert families["opennoodl_open_connections"].samples[0].value == 1
+    assert families["opennoodl_tasks"].samples[0].value > 0
 
 
 async def test_handshakes(serve: Serve, client: Connect) -> None:
@@ -220,6 +223,17 @@ async def test_nothing_sent(running: Any, client: Connect, caplog: pytest.LogCap
     connected = await client(running)
     await connected.send("still here")
     assert await connected.recv() == "still here"
+    assert not caplog.records
+
+
+async def test_reset(running: Any, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever asks for a WebSocket and resets the connection leaves nothing in the log."""
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", running.port)) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall("\r\n".join(["GET / HTTP/1.1", "Host: localhost", *UPGRADE, "", ""]).encode())
+            await asyncio.sleep(0)
+    await client(running)
     assert not caplog.records
 
 

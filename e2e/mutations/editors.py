@@ -1,11 +1,12 @@
-"""Honest clients in a process of their own, since what a server passes on may bring down who applies it.
+"""Honest editors in a process of their own, since what a server passes on may bring down who applies it.
 
-Takes commands as lines of JSON and answers each with one: what is wrong, by room.
+Takes commands and answers as the JavaScript clients do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import sys
 from collections.abc import Callable
@@ -43,10 +44,9 @@ class Honest:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def join(cls, port: int, room: str) -> Honest:
+    async def join(cls, url: str, room: str) -> Honest:
         """Connect, and wait until the document is up to date."""
-        url = f"ws://127.0.0.1:{port}/{room}"
-        client = cls(await connect(url, compression=None, max_size=None, ping_interval=None))
+        client = cls(await connect(f"{url}/{room}", compression=None, max_size=None, ping_interval=None))
         await client._socket.send(create_sync_message(client.doc))
         await client.until(lambda: client.synced, "step 2 did not come")
         return client
@@ -74,7 +74,7 @@ class Honest:
         updates: list[bytes] = []
         subscription = self.doc.observe(lambda event: updates.append(event.update))
         self.doc.get("honest", type=Map)[str(number)] = number
-        self.doc.get("t", type=Text).insert(0, f"honest {number} ")
+        self.doc.get("text", type=Text).insert(0, f"honest {number} ")
         self.doc.unobserve(subscription)
         for update in updates:
             await self._socket.send(create_update_message(update))
@@ -89,17 +89,6 @@ class Honest:
         """Close the connection."""
         await self._socket.close()
         await self._reading
-
-    def difference(self, other: Honest) -> str:
-        """Return in what two documents differ, or nothing."""
-        mine, others = state(self.doc), state(other.doc)
-        if mine != others:
-            return f"{mine} is known of the one and {others} of the other"
-        if adds(self.doc, other.doc):
-            return "less is deleted in the other"
-        if adds(other.doc, self.doc):
-            return "more is deleted in the other"
-        return ""
 
     async def _read(self) -> None:
         try:
@@ -156,6 +145,18 @@ def adds(doc: Doc[Any], other: Doc[Any]) -> bool:
     return any(update != NOTHING for update in updates)
 
 
+def different(doc: Doc[Any], other: Doc[Any]) -> str:
+    """Return in what two documents differ, or nothing."""
+    mine, others = state(doc), state(other)
+    if mine != others:
+        return f"{mine} is known of the one and {others} of the other"
+    if adds(doc, other):
+        return "less is deleted in the other"
+    if adds(other, doc):
+        return "more is deleted in the other"
+    return ""
+
+
 class Honesty:
     """All honest clients: one in each room that stays, and those who come to edit."""
 
@@ -163,52 +164,72 @@ class Honesty:
         self.bystanders: dict[str, Honest] = {}
         self._edits = 0
 
-    async def join(self, port: int, room: str) -> None:
+    async def join(self, url: str, room: str) -> None:
         """Put a bystander into a room."""
-        self.bystanders[room] = await Honest.join(port, room)
+        self.bystanders[room] = await Honest.join(url, room)
 
-    async def edit(self, port: int, room: str) -> None:
+    async def edit(self, url: str, room: str) -> None:
         """Let somebody new edit, and wait until the bystander has that."""
         self._edits += 1
         number = self._edits
-        writer = await Honest.join(port, room)
+        writer = await Honest.join(url, room)
         await writer.edit(number)
         bystander = self.bystanders[room]
         try:
             await bystander.until(lambda: bystander.knows(writer, number), "an honest edit did not arrive")
         except FaultError as error:
-            raise FaultError(f"{error}; {writer.difference(bystander)}") from None
+            raise FaultError(f"{error}; {different(writer.doc, bystander.doc)}") from None
         writer.check()
         await writer.leave()
 
-    async def open(self, port: int, room: str) -> None:
+    async def check(self, room: str) -> None:
         """Find out whether a bystander is well."""
         self.bystanders[room].check()
 
-    async def compare(self, port: int, room: str) -> None:
-        """Compare what somebody new is sent with what the bystander has; the bystander may be gone."""
-        fresh = await Honest.join(port, room)
+    async def agree(self, room: str, update: str, text: str) -> None:
+        """Find out whether a bystander has the document that somebody else has, and sees the same text."""
+        other: Doc[Any] = Doc()
+        other.apply_update(base64.b64decode(update))
+        bystander = self.bystanders[room]
+        if difference := different(bystander.doc, other):
+            raise FaultError(f"what pycrdt has is not what Yjs has: {difference}")
+        if (seen := str(bystander.doc.get("text", type=Text))) != text:
+            raise FaultError(f"pycrdt shows {seen!r} and Yjs {text!r}")
+
+    async def leave(self, room: str) -> None:
+        """Let a bystander go, and keep what it has."""
+        await self.bystanders[room].leave()
+
+    async def compare(self, url: str, room: str) -> None:
+        """Compare what somebody new is sent with what the bystander had."""
+        fresh = await Honest.join(url, room)
         await fresh.leave()
-        if difference := fresh.difference(self.bystanders[room]):
+        if difference := different(fresh.doc, self.bystanders[room].doc):
             raise FaultError(f"what was loaded is not what the bystander has: {difference}")
+
+    async def forget(self, room: str) -> None:
+        """Forget what a bystander had."""
+        del self.bystanders[room]
 
 
 async def main() -> None:
-    """Do what the lines of standard input say until it ends."""
+    """Carry out commands, as the JavaScript clients do."""
     honesty = Honesty()
     loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[None]] = set()
+
+    async def run(id: int, command: str, **arguments: Any) -> None:  # noqa: A002
+        answer: dict[str, Any] = {"event": "answer", "id": id}
+        try:
+            await getattr(honesty, command)(**arguments)
+        except BaseException as error:  # a panic of yrs is not even an Exception
+            answer = {"event": "failed", "id": id, "error": repr(error)}
+        print(json.dumps(answer), flush=True)
+
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        command = json.loads(line)
-
-        async def run(room: str, command: dict[str, Any] = command) -> str | None:
-            try:
-                await getattr(honesty, command["do"])(command["port"], room)
-            except BaseException as error:  # a panic of yrs is not even an Exception
-                return f"{command['do']}: {error!r}"
-            return None
-
-        faults = dict(zip(command["rooms"], await asyncio.gather(*map(run, command["rooms"])), strict=True))
-        print(json.dumps({room: fault for room, fault in faults.items() if fault}), flush=True)
+        task = asyncio.create_task(run(**json.loads(line)))
+        running.add(task)
+        task.add_done_callback(running.discard)
 
 
 if __name__ == "__main__":

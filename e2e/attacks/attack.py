@@ -1,0 +1,59 @@
+"""The attacks: each has a name, and says what whoever does it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import NamedTuple, TypeAlias
+
+from .raw import Target
+
+KINDS = ("signaling", "sync", "notification")
+JSON = ("signaling", "notification")
+
+Act: TypeAlias = Callable[[Target], Awaitable[Collection[str]]]
+
+
+class Attack(NamedTuple):
+    """One attack.
+
+    Attributes:
+        name: what it is called.
+        gets: by server, all that its connections and messages may be answered with, and each of them is met: HTTP
+            statuses, close codes, codes of errors, ``cut`` and ``ignored``.
+        slow: whether it waits until the server's patience ends.
+        act: does it, and returns what it was answered with.
+    """
+
+    name: str
+    gets: Mapping[str, frozenset[str]]
+    slow: bool
+    act: Act
+
+    @property
+    def about(self) -> str:
+        """What is done."""
+        assert self.act.__doc__ is not None
+        return self.act.__doc__.strip()
+
+
+ATTACKS: list[Attack] = []
+
+
+def attack(
+    *gets: str, servers: Collection[str] = KINDS, slow: bool = False, **others: Collection[str]
+) -> Callable[[Act], Act]:
+    """Add what a function does to the attacks, under the function's name.
+
+    Args:
+        gets: what the attacker gets.
+        servers: those that it is meant for.
+        slow: whether it waits until the server's patience ends.
+        others: what the attacker gets from a server that answers otherwise.
+    """
+
+    def add(act: Act) -> Act:
+        answers = {kind: frozenset(others.get(kind, gets)) for kind in servers}
+        ATTACKS.append(Attack(act.__name__.replace("_", "-"), answers, slow, act))
+        return act
+
+    return add

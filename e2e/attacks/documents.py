@@ -1,0 +1,34 @@
+"""What an attacker of the sync server writes by hand: y-protocols' messages, and updates of Yjs's first version."""
+
+from __future__ import annotations
+
+from pycrdt import write_var_uint
+
+from .raw import BINARY, frame
+
+
+def sized(content: bytes) -> bytes:
+    """Return content behind its length."""
+    return write_var_uint(len(content)) + content
+
+
+def sync_frame(step: int, content: bytes) -> bytes:
+    """Return the frame of a sync message: step 1 (0), step 2 (1), or an update (2)."""
+    return frame(bytes((0, step)) + sized(content), BINARY)
+
+
+def awareness_frame(*entries: tuple[int, int, bytes]) -> bytes:
+    """Return the frame of awareness states: client, clock, and JSON."""
+    states = b"".join(write_var_uint(client) + write_var_uint(clock) + sized(state) for client, clock, state in entries)
+    return frame(b"\x01" + sized(write_var_uint(len(entries)) + states), BINARY)
+
+
+def struct(client: int, clock: int, reference: int, content: bytes, key: str = "key") -> bytes:
+    """Return an update with one item of the map `m`, whose content is of a kind of Yjs's."""
+    item = bytes((0x20 | reference,)) + b"\x01" + sized(b"m") + sized(key.encode()) + content
+    return b"\x01\x01" + write_var_uint(client) + write_var_uint(clock) + item + b"\x00"
+
+
+def written(client: int, text: str, key: str = "key") -> bytes:
+    """Return the first update of a client: a text in the map `m`."""
+    return struct(client, 0, 4, sized(text.encode()), key)

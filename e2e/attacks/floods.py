@@ -1,0 +1,144 @@
+"""Attacks with more of everything: messages, connections, answers that nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from contextlib import AsyncExitStack
+
+from .attack import JSON, attack
+from .documents import sync_frame, written
+from .raw import CUT, IGNORED, PATIENCE, PING, Raw, Target, frame, text
+
+MILLION = 1_000_000
+PATIENT = 2100
+"""Messages after which a server of JSON has closed a connection: ten seconds' worth, and as many errors as it sends."""
+BURST = 5000
+"""Messages that the sync server takes from one connection before it reads more slowly."""
+MEMORY = "process_resident_memory_bytes"
+TOO_SLOW = 'opennoodl_closes_total{code="1013"}'
+KEPT = 48 * 2**20
+"""Bytes that a server may use more while somebody does not read."""
+
+
+@attack("1008", servers=JSON)
+async def a_million_small_messages(target: Target) -> Collection[str]:
+    """Small messages as fast as they go, from connections that come back (10,000 of them; a million when whole)."""
+    ends = set()
+    for _ in range((MILLION if target.whole else 10_000) // PATIENT):
+        async with target.websocket() as raw:
+            await raw.send(target.message * PATIENT)
+            ends.add(await raw.end())
+    return ends
+
+
+@attack("slowed", servers=["sync"])
+async def a_million_small_messages_of_sync(target: Target) -> Collection[str]:
+    """The same to the server that may not drop a message (12,000; a million when whole): it reads on more slowly."""
+    ends = set()
+    for _ in range((MILLION if target.whole else 12_000) // (BURST + 1000)):
+        async with target.websocket() as raw:
+            await raw.send(target.message * (BURST + 1000))
+            for _ in range(BURST):
+                answer = await raw.next()
+                assert answer is not None
+            slowed = await target.metric('opennoodl_rate_limited_total{limit="messages"}')
+            ends.add("slowed" if slowed else "served")
+    return ends
+
+
+@attack("101", "429")
+async def ten_thousand_connections(target: Target) -> Collection[str]:
+    """Connections from one address, kept open (1,100; ten thousand when whole)."""
+    count = 10_000 if target.whole else 1100
+    statuses = set()
+    async with AsyncExitStack() as stack:
+        for _ in range(count // 50):
+            several = [await stack.enter_async_context(target.tcp()) for _ in range(50)]
+            statuses |= set(await asyncio.gather(*(raw.upgrade(target.path) for raw in several)))
+    return statuses
+
+
+@attack("101", "429")
+async def connections_that_come_and_go(target: Target) -> Collection[str]:
+    """Handshakes by one address as fast as they go, until they are too many."""
+
+    async def come() -> set[str]:
+        statuses = set()
+        while "429" not in statuses:
+            async with target.tcp() as raw:
+                statuses.add(await raw.upgrade(target.path))
+        return statuses
+
+    return set().union(*await asyncio.gather(*(come() for _ in range(20))))
+
+
+@attack(CUT)
+async def connections_that_are_reset(target: Target) -> Collection[str]:
+    """Connections that are reset within the handshake, or after it with a message half sent."""
+    for _ in range(100):
+        async with target.tcp() as raw:
+            await raw.send(target.handshake)
+        async with target.websocket() as raw:
+            await raw.send(target.message[:-1])
+    return {CUT}
+
+
+@attack(IGNORED)
+async def pings_without_reading(target: Target) -> Collection[str]:
+    """Pings by somebody who does not read: when the buffers are full, they are not answered."""
+    async with target.websocket() as raw:
+        for _ in range(100):
+            await raw.send(frame(b"a" * 125, PING) * 300)
+        return {await raw.verdict()}
+
+
+async def _unread(target: Target, raw: Raw, requests: Iterable[bytes]) -> None:
+    """Ask for much and read nothing; the server may not keep it all."""
+    began = await target.metric(MEMORY)
+    for number, data in enumerate(requests):
+        await raw.send(data)
+        if number % 20 == 0:
+            assert await target.metric(MEMORY) < began + KEPT
+
+
+async def _closed(target: Target, before: float) -> str:
+    """Wait until a connection more than before has been closed as too slow, and return the code of that."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if await target.metric(TOO_SLOW) > before:
+                return "1013"
+            await asyncio.sleep(0.05)
+
+
+@attack("1013", servers=["signaling"])
+async def messages_without_reading(target: Target) -> Collection[str]:
+    """Large messages for a topic that the sender is subscribed to and does not read."""
+    before = await target.metric(TOO_SLOW)
+    async with target.websocket() as raw:
+        await raw.send(text({"type": "subscribe", "topics": ["unread"]}))
+        await _unread(target, raw, [text({"type": "publish", "topic": "unread", "data": "a" * 60_000})] * 500)
+        return {await _closed(target, before)}
+
+
+@attack("1013", servers=["notification"])
+async def inboxes_without_reading(target: Target) -> Collection[str]:
+    """An inbox of large notifications that is asked for again and again by somebody who does not read."""
+    before = await target.metric(TOO_SLOW)
+    async with target.websocket() as raw:
+        await raw.send(text({"type": "authenticate", "userId": "unread"}))
+        large = {"type": "send-notification", "targetUserId": "unread", "notificationType": "mention"}
+        for number in range(50):
+            await raw.send(text({**large, "data": {"text": "a" * 16_000}, "idempotencyKey": str(number)}))
+            await raw.message("notification-sent")
+        await _unread(target, raw, [text({"type": "get-notifications", "limit": 200})] * 500)
+        return {await _closed(target, before)}
+
+
+@attack(IGNORED, servers=["sync"])
+async def documents_without_reading(target: Target) -> Collection[str]:
+    """A large document that is asked for again and again by somebody who does not read."""
+    async with target.websocket(b"/unread") as raw:
+        await raw.send(sync_frame(2, written(1, "a" * 1_000_000)))
+        await _unread(target, raw, [sync_frame(0, b"\x00")] * 300)
+        return {await raw.until(b"\x00\x01")}

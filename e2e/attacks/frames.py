@@ -1,0 +1,152 @@
+"""Attacks on the WebSocket protocol: frames that are too large, in pieces, or that may not be."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterable
+
+from .attack import JSON, attack
+from .raw import BINARY, CLOSE, CUT, IGNORED, MASK, PING, PONG, TEXT, Target, frame, header, masked
+
+CONT = 0x0
+LARGER = {"signaling": 65_537, "notification": 65_537, "sync": 16_777_217}
+"""Bytes of a message that is one too large."""
+
+
+async def _verdicts(target: Target, attempts: Iterable[bytes]) -> Collection[str]:
+    """Send each on a WebSocket of its own; return the verdicts."""
+    verdicts = set()
+    for data in attempts:
+        async with target.websocket() as raw:
+            await raw.send(data)
+            verdicts.add(await raw.verdict())
+    return verdicts
+
+
+@attack("1009")
+async def oversized_message(target: Target) -> Collection[str]:
+    """A message one byte too large, in one frame and in many; and frames that claim to be as large as there is."""
+    size = LARGER[target.kind]
+    piece = 60_000
+    parts = frame(b"a" * piece, TEXT, first=TEXT) + frame(b"a" * piece, first=CONT) * (size // piece)
+    claims = [header(0x80 | TEXT, claimed) + MASK for claimed in (size, 2**31, 2**53, 2**64 - 1)]
+    return await _verdicts(target, [frame(b"a" * size), parts, *claims])
+
+
+@attack("1009")
+async def message_in_empty_pieces(target: Target) -> Collection[str]:
+    """A message of ten thousand frames with nothing in them."""
+    return await _verdicts(target, [frame(b"", first=TEXT) + frame(b"", first=CONT) * 10_000])
+
+
+@attack("1002")
+async def wrong_pieces(target: Target) -> Collection[str]:
+    """A new message within an unfinished one; a continuation of nothing; a control frame in pieces or too long."""
+    return await _verdicts(
+        target,
+        [
+            frame(b"a", first=TEXT) + frame(b"b", TEXT),
+            frame(b"a", first=CONT),
+            frame(b"a", first=0x80 | CONT),
+            frame(b"", first=PING),
+            frame(b"a" * 126, PING),
+            frame(b"a" * 126, CLOSE),
+        ],
+    )
+
+
+@attack(sync=["1003"], signaling=["invalid-json"], notification=["invalid-json"])
+async def control_frames_between_pieces(target: Target) -> Collection[str]:
+    """A message in pieces with pings and pongs in between: it is put together all the same."""
+    pieces = frame(b"{", first=TEXT) + (frame(b"a", PING) + frame(b"b", first=CONT) + frame(b"c", PONG)) * 1000
+    return await _verdicts(target, [pieces + frame(b"", first=0x80 | CONT)])
+
+
+@attack("1002")
+async def reserved_bits_and_opcodes(target: Target) -> Collection[str]:
+    """Frames with each reserved bit and of each reserved kind."""
+    bits = [frame(b"a", first=0x81 | bit) for bit in (0x40, 0x20, 0x10)]
+    return await _verdicts(target, bits + [frame(b"a", opcode) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)])
+
+
+@attack("1002")
+async def unmasked_frames(target: Target) -> Collection[str]:
+    """Frames without a mask."""
+    return await _verdicts(target, [header(0x81, 1, mask=0) + b"a", header(0x89, 0, mask=0)])
+
+
+@attack("1002", "1007", "1000")
+async def strange_closes(target: Target) -> Collection[str]:
+    """Close frames with codes that may not be sent, half a code, a reason that is no text, and more after a close."""
+    codes = (0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65_535)
+    return await _verdicts(
+        target,
+        [
+            *(frame(code.to_bytes(2, "big"), CLOSE) for code in codes),
+            frame(b"\x03", CLOSE),
+            frame(b"\x03\xe8\xff", CLOSE),
+            frame(b"\x03\xe8", CLOSE) + target.message * 1000,
+        ],
+    )
+
+
+@attack("1003")
+async def wrong_kind_of_message(target: Target) -> Collection[str]:
+    """Binary where there is JSON, and text where there is not."""
+    return await _verdicts(target, [frame(b"{}", TEXT if target.kind == "sync" else BINARY)])
+
+
+@attack("1007", servers=JSON)
+async def text_that_is_none(target: Target) -> Collection[str]:
+    """Text that is not UTF-8: stray bytes, surrogates, more than Unicode has."""
+    broken = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf"]
+    return await _verdicts(target, [frame(b'{"type":"' + text + b'"}') for text in broken])
+
+
+@attack("1002")
+async def compression(target: Target) -> Collection[str]:
+    """An offer to compress, which is not taken up, and then a bomb of compressed data all the same."""
+    packed = zlib.compressobj(9, wbits=-15)
+    bomb = packed.compress(b"a" * 10_000_000) + packed.flush()
+    offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+    async with target.websocket(b"", offer) as raw:
+        await raw.send(frame(bomb, first=0xC1))
+        return {await raw.verdict()}
+
+
+@attack(CUT)
+async def frames_before_the_handshake(target: Target) -> Collection[str]:
+    """Frames that do not wait for the answer to the handshake."""
+    async with target.tcp() as raw:
+        await raw.send(target.handshake + target.message * 100)
+        return {await raw.status()}
+
+
+@attack(IGNORED)
+async def pings(target: Target) -> Collection[str]:
+    """Twenty thousand pings (a million when whole): each is answered while the answers are read."""
+    count = 1_000_000 if target.whole else 20_000
+    async with target.websocket() as raw:
+        verdict = ""
+        for _ in range(count // 1000):
+            await raw.send(frame(b"", PING) * 1000)
+            verdict = await raw.verdict()
+        return {verdict}
+
+
+@attack(IGNORED)
+async def pongs(target: Target) -> Collection[str]:
+    """Twenty thousand pongs that nobody has asked for (a million when whole)."""
+    count = 1_000_000 if target.whole else 20_000
+    async with target.websocket() as raw:
+        await raw.send(frame(b"a" * 10, PONG) * count)
+        return {await raw.verdict()}
+
+
+@attack(IGNORED)
+async def frames_in_single_bytes(target: Target) -> Collection[str]:
+    """Frames a byte at a time, each in a packet of its own."""
+    async with target.websocket() as raw:
+        for byte in frame(b"", PING) + header(0x80 | PONG, 20) + MASK + masked(b"a" * 20):
+            await raw.send(bytes((byte,)))
+        return {await raw.verdict()}

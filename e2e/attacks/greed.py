@@ -1,0 +1,149 @@
+"""Attacks with many names: one client that opens rooms, topics, inboxes or documents without an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
+from itertools import count
+
+from .attack import attack
+from .documents import awareness_frame, struct, sync_frame, written
+from .raw import IGNORED, Target, text
+
+MANY = 10_000
+AN_HOUR = 320
+"""Notifications that are more than a user may send in an hour."""
+NUMBERS = count()
+DOCUMENTS = 250
+"""Documents that are open at once: more than the server of the tests may have."""
+
+
+async def _answers(target: Target, make: Callable[[int], object], first: object = None) -> Collection[str]:
+    """Send as many messages as they are taken; return everything that they are answered with."""
+    answers = set()
+    async with target.websocket() as raw:
+        if first is not None:
+            await raw.send(text(first))
+        await raw.send(b"".join(text(make(number)) for number in range(MANY)))
+        while True:
+            answers.add(answer := await raw.answer())
+            if answer == "1008":
+                return answers
+
+
+@attack("joined", "rate-limited", "1008", servers=["signaling"])
+async def ten_thousand_rooms(target: Target) -> Collection[str]:
+    """One client that joins 10,000 rooms: it is in one at a time."""
+    return await _answers(
+        target, lambda number: {"type": "join", "room": f"room-{number}", "peerId": "a", "userId": "greedy"}
+    )
+
+
+@attack("registered", "rate-limited", "1008", servers=["signaling"])
+async def ten_thousand_users(target: Target) -> Collection[str]:
+    """One client that registers as 10,000 users: it is one at a time."""
+    return await _answers(target, lambda number: {"type": "register", "userId": f"greedy-{number}"})
+
+
+@attack("too-many-topics", "rate-limited", "1008", servers=["signaling"])
+async def ten_thousand_topics(target: Target) -> Collection[str]:
+    """One client that subscribes to 10,000 topics."""
+    return await _answers(target, lambda number: {"type": "subscribe", "topics": [f"topic-{number}"]})
+
+
+@attack("registered", "invite-sent", "rate-limited", "1008", servers=["signaling"])
+async def ten_thousand_invites(target: Target) -> Collection[str]:
+    """One user who invites 10,000 others."""
+    return await _answers(
+        target,
+        lambda number: {"type": "invite", "targetUserId": f"user-{number}", "roomId": "a"},
+        {"type": "register", "userId": "greedy"},
+    )
+
+
+@attack("joined", servers=["signaling"])
+async def peers_that_vanish(target: Target) -> Collection[str]:
+    """Peers that ask for their places to be kept, and vanish with all the metadata that there may be."""
+
+    async def come(number: int) -> str:
+        async with target.websocket() as raw:
+            join = {"type": "join", "room": f"empty-{number}", "peerId": "a", "userId": "a", "resume": True}
+            await raw.send(text({**join, "metadata": {"a": "a" * 16_000}}))
+            return await raw.answer()
+
+    return set(await asyncio.gather(*map(come, range(100))))
+
+
+@attack("authenticated", "notifications", "rate-limited", "1008", servers=["notification"])
+async def ten_thousand_inboxes(target: Target) -> Collection[str]:
+    """One client that is 10,000 users in a row."""
+    return await _answers(target, lambda number: {"type": "authenticate", "userId": f"greedy-{number}"})
+
+
+@attack("notification-sent", "rate-limited", "1008", servers=["notification"])
+async def ten_thousand_notifications(target: Target) -> Collection[str]:
+    """One user who sends 10,000 notifications."""
+    answers = set()
+    user = f"greedy-{next(NUMBERS)}"
+    send = text({"type": "mention", "targetUserId": "victim", "data": {"text": "a" * 100}})
+    async with target.websocket() as raw:
+        await raw.send(text({"type": "authenticate", "userId": user}))
+        for _ in range(AN_HOUR):
+            await raw.send(send)
+            answer = await raw.message("notification-sent", "error")
+            answers.add(answer.get("code", "notification-sent"))
+        await raw.send(send * (MANY - AN_HOUR))
+        answers.add(await raw.end())
+    return answers
+
+
+@attack("authenticated", "too-many-connections", servers=["notification"])
+async def many_devices(target: Target) -> Collection[str]:
+    """One user with more devices than there may be."""
+    answers = set()
+    async with AsyncExitStack() as stack:
+        for _ in range(25):
+            raw = await stack.enter_async_context(target.websocket())
+            await raw.send(text({"type": "authenticate", "userId": "greedy"}))
+            answers.add(await raw.answer())
+    return answers
+
+
+@attack("1013", IGNORED, servers=["sync"])
+async def many_documents(target: Target) -> Collection[str]:
+    """More documents open at once than there may be, each with something in it that goes to disk."""
+    answers = set()
+    async with AsyncExitStack() as stack:
+        for number in range(DOCUMENTS):
+            raw = await stack.enter_async_context(target.websocket(f"/greedy-{number}".encode()))
+            await raw.send(sync_frame(2, written(number, "a" * 1000)) + sync_frame(0, b"\x00"))
+            answers.add(await raw.until(b"\x00\x01"))
+    return answers
+
+
+@attack("1009", servers=["sync"])
+async def document_without_an_end(target: Target) -> Collection[str]:
+    """A document that is written to until it is too large."""
+    async with target.websocket(b"/endless") as raw:
+        for number in range(100):
+            await raw.send(sync_frame(2, written(1000 + number, "a" * 1_000_000, f"key-{number}")))
+        return {await raw.end()}
+
+
+@attack("1003", servers=["sync"])
+async def updates_that_wait(target: Target) -> Collection[str]:
+    """Updates that build on what never comes, until too much waits."""
+    async with target.websocket(b"/waiting") as raw:
+        for number in range(100):
+            await raw.send(sync_frame(2, struct(1 + number, 10, 4, b"\xc0\x84\x3d" + b"a" * 1_000_000)))
+        return {await raw.end()}
+
+
+@attack("1003", servers=["sync"])
+async def many_clients_in_one(target: Target) -> Collection[str]:
+    """One connection with the awareness states of 10,000 clients."""
+    async with target.websocket() as raw:
+        for number in range(MANY):
+            await raw.send(awareness_frame((number, 1, b"{}")))
+        return {await raw.end()}

@@ -1,0 +1,201 @@
+"""Honest clients: two that work together, and time it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from abc import ABC, abstractmethod
+from time import perf_counter
+from typing import Any, ClassVar, Self
+
+from pycrdt import Doc, Map, create_sync_message, create_update_message, handle_sync_message
+from websockets.asyncio.client import ClientConnection, connect
+
+PATIENCE = 30.0
+"""Seconds after which what did not come never will."""
+PAUSE = 0.005
+"""Seconds between two round trips: honest clients are not the load."""
+
+
+class Pair(ABC):
+    """Two clients, the second of which answers the first: a round trip is complete when the first has the answer.
+
+    Attributes:
+        times: the seconds of every round trip so far, with the time at which it began.
+    """
+
+    first: ClientConnection
+    second: ClientConnection
+    numbers: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        self.times: list[tuple[float, float]] = []
+        self._working: asyncio.Task[None] | None = None
+        self._news = asyncio.Condition()
+        Pair.numbers += 1
+        self.number = Pair.numbers
+
+    @classmethod
+    async def open(cls, port: int) -> Self:
+        """Connect both."""
+        pair = cls()
+        url = f"ws://127.0.0.1:{port}{pair.path}"
+        pair.first, pair.second = [await connect(url, compression=None, max_size=None) for _ in range(2)]
+        async with asyncio.timeout(PATIENCE):
+            await pair.introduce()
+        return pair
+
+    @property
+    def path(self) -> str:
+        """Where they meet."""
+        return "/"
+
+    @abstractmethod
+    async def introduce(self) -> None:
+        """Do what comes before the first round trip."""
+
+    @abstractmethod
+    async def exchange(self, number: int) -> None:
+        """Make a round trip; whatever comes must be that of this number."""
+
+    async def trip(self) -> None:
+        """Make a round trip, and time it."""
+        began = perf_counter()
+        async with asyncio.timeout(PATIENCE):
+            await self.exchange(len(self.times))
+        self.times.append((began, perf_counter() - began))
+
+    def work(self) -> None:
+        """Make round trips from now on, one after the other."""
+        self._working = asyncio.create_task(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                await self.trip()
+                async with self._news:
+                    self._news.notify_all()
+                await asyncio.sleep(PAUSE)
+        finally:
+            async with self._news:
+                self._news.notify_all()
+
+    async def more(self, trips: int) -> None:
+        """Wait until so many more round trips are complete; raise what kept them from that."""
+        assert self._working is not None
+        aim = len(self.times) + trips
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.times) >= aim or self._working_ended())
+
+    def _working_ended(self) -> bool:
+        assert self._working is not None
+        if self._working.done():
+            self._working.result()
+        return False
+
+    async def close(self) -> None:
+        """Leave; raise what went wrong with the round trips."""
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working])
+            if not self._working.cancelled():
+                self._working.result()
+        for socket in (self.first, self.second):
+            await socket.close()
+
+
+async def _take(socket: ClientConnection, kind: str) -> dict[str, Any]:
+    """Return the next message, which has to be of this kind."""
+    message: dict[str, Any] = json.loads(await socket.recv())
+    assert message["type"] == kind, f"{message} came in place of {kind}"
+    return message
+
+
+async def _say(socket: ClientConnection, **message: object) -> None:
+    await socket.send(json.dumps(message))
+
+
+class Signalers(Pair):
+    """Two peers of a room, each of which signals the other."""
+
+    async def introduce(self) -> None:
+        """Meet."""
+        room = f"honest-{self.number}"
+        for socket, name in ((self.first, "first"), (self.second, "second")):
+            await _say(socket, type="join", room=room, peerId=name, userId=f"{name}-{self.number}")
+            await _take(socket, "joined")
+        await _take(self.first, "peer-joined")
+
+    async def exchange(self, number: int) -> None:
+        """Signal and be signalled."""
+        for sender, receiver, to in ((self.first, self.second, "second"), (self.second, self.first, "first")):
+            await _say(sender, type="signal", to=to, signal={"number": number})
+            assert (await _take(receiver, "signal"))["signal"] == {"number": number}
+
+
+class Editors(Pair):
+    """Two editors of a document, each of which has what the other writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._docs: tuple[Doc[Any], Doc[Any]] = (Doc(), Doc())
+
+    @property
+    def path(self) -> str:
+        """Their room."""
+        return f"/honest-{self.number}"
+
+    async def introduce(self) -> None:
+        """Bring both up to date."""
+        for socket, doc in zip((self.first, self.second), self._docs, strict=True):
+            await socket.send(create_sync_message(doc))
+            while await self._hear(socket, doc) != 1:
+                pass
+
+    async def exchange(self, number: int) -> None:
+        """Write something, have it on the other side, and the same back."""
+        for writer, reader in ((0, 1), (1, 0)):
+            sockets, entries = (self.first, self.second), self._docs[reader].get("entries", type=Map)
+            before = self._docs[writer].get_state()
+            self._docs[writer].get("entries", type=Map)[str(writer)] = number
+            await sockets[writer].send(create_update_message(self._docs[writer].get_update(before)))
+            while entries.get(str(writer)) != number:
+                assert entries.get(str(writer), -1) <= number
+                await self._hear(sockets[reader], self._docs[reader])
+
+    async def _hear(self, socket: ClientConnection, doc: Doc[Any]) -> int:
+        """Take the next message, and return which sync message it is."""
+        message = await socket.recv()
+        assert isinstance(message, bytes)
+        assert message[0] == 0, f"{message!r} is no sync message"
+        reply = handle_sync_message(message[1:], doc)
+        if reply is not None:
+            await socket.send(reply)
+        return message[1]
+
+
+class Devices(Pair):
+    """Two devices of a user: what is read on the one is so on the other."""
+
+    async def introduce(self) -> None:
+        """Authenticate both and send oneself a notification."""
+        for socket in (self.first, self.second):
+            await _say(socket, type="authenticate", userId=f"honest-{self.number}")
+            await _take(socket, "authenticated")
+            await _take(socket, "notifications")
+        await _say(
+            self.first, type="send-notification", targetUserId=f"honest-{self.number}", notificationType="mention"
+        )
+        self._id = (await _take(self.first, "notification"))["notification"]["id"]
+        await _take(self.first, "notification-sent")
+        await _take(self.second, "notification")
+
+    async def exchange(self, number: int) -> None:
+        """Mark it as read on one device, see that on the other, and take it back there."""
+        for sender, kind, read in ((self.first, "mark-read", True), (self.second, "mark-unread", False)):
+            await _say(sender, type=kind, notificationId=self._id)
+            for device in (self.first, self.second):
+                assert (await _take(device, "notification-updated"))["notification"]["read"] is read
+
+
+PAIRS: dict[str, type[Pair]] = {"signaling": Signalers, "sync": Editors, "notification": Devices}

@@ -1,0 +1,134 @@
+"""Attacks on HTTP: requests that are too large, that mean something else than they seem to, or that are none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable
+
+from .attack import attack
+from .raw import CUT, UPGRADE, Target, request
+
+MEGABYTE = 2**20
+SEED = 6
+HOST = "Host: localhost"
+
+
+async def _statuses(target: Target, requests: Iterable[bytes]) -> Collection[str]:
+    """Send each request on a connection of its own; return the statuses of the answers."""
+    statuses = set()
+    for data in requests:
+        async with target.tcp() as raw:
+            await raw.send(data)
+            statuses.add(await raw.status())
+    return statuses
+
+
+@attack("431")
+async def one_header_of_a_megabyte(target: Target) -> Collection[str]:
+    """A request with a header of 1 MB."""
+    return await _statuses(target, [request(b"/", HOST, "X-Large: " + "a" * MEGABYTE)] * 10)
+
+
+@attack("431")
+async def a_megabyte_of_headers(target: Target) -> Collection[str]:
+    """A request with 1 MB of small headers."""
+    return await _statuses(target, [request(b"/", HOST, *["X-Small: a"] * (MEGABYTE // 12))] * 10)
+
+
+@attack("431")
+async def line_without_an_end(target: Target) -> Collection[str]:
+    """1 MB of a header whose line does not end."""
+    return await _statuses(target, [b"GET / HTTP/1.1\r\nX: " + b"a" * MEGABYTE] * 10)
+
+
+@attack("414")
+async def path_of_a_megabyte(target: Target) -> Collection[str]:
+    """A request with a path of 1 MB."""
+    return await _statuses(target, [request(b"/" + b"a" * MEGABYTE, HOST)] * 10)
+
+
+@attack("400", "404")
+async def other_paths(target: Target) -> Collection[str]:
+    """Requests for paths that lead elsewhere in other servers: `..`, `%2e%2e`, `//`, `%00`, a URL of another host."""
+    paths = [
+        b"/../../etc/passwd",
+        b"/%2e%2e/%2e%2e/etc/passwd",
+        b"/..%5c..%5cwindows",
+        b"//etc/passwd",
+        b"//localhost/health",
+        b"/health/",
+        b"/health%00",
+        b"/%68ealth",
+        b"/metrics;a=b",
+        b"/Health",
+        b"http://localhost/health",
+        b"http://elsewhere.example/metrics",
+        b"*",
+        b"/\xc3\xa9",
+        b"/\xff\xfe",
+        b"/%",
+        b"/%zz",
+    ]
+    return await _statuses(target, (request(path, HOST) for path in paths))
+
+
+@attack("405", "400")
+async def requests_with_bodies(target: Target) -> Collection[str]:
+    """Other methods, requests with bodies, and two lengths in one, as a proxy may be led to pass on."""
+    body = "0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: localhost"
+    return await _statuses(
+        target,
+        [
+            request(b"/", HOST, "Content-Length: 5", method="POST") + b"hello",
+            request(b"/", HOST, f"Content-Length: {len(body)}", "Transfer-Encoding: chunked", method="POST"),
+            request(b"/health", HOST, "Content-Length: 44", "Content-Length: 0") + body.encode(),
+            request(b"/health", HOST, "Transfer-Encoding: chunked") + body.encode(),
+            request(b"/", HOST, method="DELETE"),
+            request(b"localhost:22", HOST, method="CONNECT"),
+        ],
+    )
+
+
+@attack("400", "101")
+async def forged_headers(target: Target) -> Collection[str]:
+    """Handshakes with headers that would forge log lines, answers or addresses."""
+    forged = ["X-Forwarded-For: 127.0.0.1", "X-Real-IP: ::1", "User-Agent: a\x1b[2J\x00", "Origin: null\nlevel=error"]
+    return await _statuses(target, (request(target.path, *UPGRADE, header) for header in forged))
+
+
+@attack(CUT)
+async def requests_in_a_row(target: Target) -> Collection[str]:
+    """Ten requests in one go, as a proxy may be led to send them: none is answered."""
+    return await _statuses(target, [request(b"/health", HOST) * 10])
+
+
+@attack("400", "414")
+async def binary_garbage(target: Target) -> Collection[str]:
+    """Bytes that are no HTTP: chance, a TLS hello, SSH, a request of another protocol's, NULs."""
+    dice = random.Random(SEED)  # noqa: S311
+    return await _statuses(
+        target,
+        [
+            *(dice.randbytes(2 ** dice.randrange(1, 16)) + b"\r\n\r\n" for _ in range(50)),
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + dice.randbytes(500) + b"\n",
+            b"SSH-2.0-OpenSSH_9.6\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"\x00" * 100_000,
+            b"\r\n" * 10_000,
+            b"*1\r\n$4\r\nPING\r\n",
+        ],
+    )
+
+
+@attack("101", "400")
+async def handshakes_that_lack_something(target: Target) -> Collection[str]:
+    """Handshakes without a key, with two keys or a short one, of another version, or with an extension."""
+    others = [
+        [header for header in UPGRADE if "Key" not in header],
+        [*UPGRADE, "Sec-WebSocket-Key: BBBBBBBBBBBBBBBBBBBBBB=="],
+        [header.replace("AAAA", "A") for header in UPGRADE],
+        [header.replace("13", "8") for header in UPGRADE],
+        [*UPGRADE, "Sec-WebSocket-Extensions: x-unknown; a=b"],
+        [*UPGRADE, "Sec-WebSocket-Protocol: a, b"],
+    ]
+    return await _statuses(target, (request(target.path, *headers) for headers in others))

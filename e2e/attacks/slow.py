@@ -1,0 +1,77 @@
+"""Attacks on the server's patience: clients that take their time, and connections that they hold meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import AsyncExitStack
+
+from .attack import attack
+from .raw import BINARY, CUT, TEXT, Raw, Target, frame
+
+CROWD = 50
+"""Clients that do it at once."""
+DRIP = 0.5
+"""Seconds between two bytes."""
+DRIPS = 22
+"""Bytes of one who never ends; with `DRIP`, longer than a server waits for a handshake."""
+
+
+async def _drip(raw: Raw, data: bytes) -> None:
+    """Send a byte at a time, to whoever still reads."""
+    for byte in data:
+        await raw.send(bytes((byte,)))
+        await asyncio.sleep(DRIP)
+
+
+async def _crowd(target: Target, begin: bytes, drip: bytes = b"") -> Collection[str]:
+    """Let a crowd send how something begins and then a byte at a time, or nothing more, until it is cut."""
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        crowd = [await stack.enter_async_context(target.tcp()) for _ in range(CROWD)]
+        for raw in crowd:
+            await raw.send(begin)
+        drips = [group.create_task(_drip(raw, drip)) for raw in crowd]
+        ends = set(await asyncio.gather(*(raw.status() for raw in crowd)))
+        for task in drips:
+            task.cancel()
+        return ends
+
+
+@attack(CUT, slow=True)
+async def silent_connections(target: Target) -> Collection[str]:
+    """Connections on which nothing is sent."""
+    return await _crowd(target, b"")
+
+
+@attack(CUT, slow=True)
+async def headers_byte_by_byte(target: Target) -> Collection[str]:
+    """Requests of which a byte comes now and then: slowloris."""
+    return await _crowd(target, b"GET / HTTP/1.1\r\n", b"X-Slow: " + b"a" * 1000)
+
+
+@attack(CUT, slow=True)
+async def endless_handshake(target: Target) -> Collection[str]:
+    """Handshakes that lack the empty line at their end."""
+    return await _crowd(target, target.handshake[:-2])
+
+
+async def _frames(target: Target, data: bytes, drips: int) -> Collection[str]:
+    """Let a crowd with WebSockets send something, the end of it in so many single bytes; return their ends."""
+    async with AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(target.websocket()) for _ in range(CROWD)]
+        for raw in crowd:
+            await raw.send(data[: len(data) - drips])
+        await asyncio.gather(*(_drip(raw, data[len(data) - drips :]) for raw in crowd))
+        return set(await asyncio.gather(*(raw.verdict() if drips else raw.end() for raw in crowd)))
+
+
+@attack(CUT, slow=True)
+async def half_a_frame(target: Target) -> Collection[str]:
+    """Half a frame after the handshake, and then silence."""
+    return await _frames(target, frame(b"a" * 100, BINARY)[:50], 0)
+
+
+@attack(signaling=["1003"], sync=["1003"], notification=["1008"], slow=True)
+async def frame_byte_by_byte(target: Target) -> Collection[str]:
+    """A frame of which a byte comes now and then, for longer than a server waits for anything."""
+    return await _frames(target, frame(b"a" * 100, TEXT if target.kind == "sync" else BINARY), DRIPS)

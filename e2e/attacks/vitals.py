@@ -1,0 +1,49 @@
+"""What a server uses, as its operating system and its own metrics say."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+PATIENCE = 10.0
+
+
+class Vitals(NamedTuple):
+    """What a server uses at one moment."""
+
+    memory: float
+    """MiB of its own, resident: not of files that a store reads through the memory."""
+    files: int
+    """Open files and sockets, without those that a store opens as it grows."""
+    connections: int
+    tasks: int
+
+
+async def metrics(port: int) -> dict[str, float]:
+    """Return every sample of ``/metrics``, by its name and labels."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(PATIENCE):
+        answer = await reader.read()
+    writer.close()
+    lines = answer.partition(b"\r\n\r\n")[2].decode().splitlines()
+    parts = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, value in parts}
+
+
+async def vitals(pid: int, port: int) -> Vitals:
+    """Measure a server."""
+    found = await metrics(port)
+    process = Path(f"/proc/{pid}")
+    memory = int(re.findall(r"RssAnon:\s+(\d+) kB", (process / "status").read_text())[0]) / 1024
+    files = sum(not _of_store(file) for file in (process / "fd").iterdir())
+    return Vitals(memory, files, int(found["opennoodl_open_connections"]), int(found["opennoodl_tasks"]))
+
+
+def _of_store(file: Path) -> bool:
+    try:
+        return file.readlink().suffix in (".ldb", ".log")
+    except FileNotFoundError:  # it was open a moment ago
+        return True

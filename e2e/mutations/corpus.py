@@ -1,0 +1,76 @@
+"""The corpus: what the JavaScript clients send, a message a line; recorded by ``pytest test_mutations.py --record``."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+HERE = Path(__file__).parent / "corpus"
+LONGEST = 4096
+"""Bytes of a message that is kept."""
+MOST = 160
+"""Messages that are kept of one server."""
+ADDRESS = re.compile(rb"(?<![\d.])(?!127\.|0\.)\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
+
+
+def read(kind: str) -> list[bytes]:
+    """Return the messages to a server, in their order."""
+    lines = (HERE / f"{kind}.txt").read_text().splitlines()
+    return [bytes.fromhex(line) for line in lines] if kind == "sync" else [line.encode() for line in lines]
+
+
+def write(kind: str, messages: list[bytes]) -> None:
+    """Keep messages; where the recording machine is does not belong into them."""
+    kept = [ADDRESS.sub(b"192.0.2.1", message) if kind != "sync" else message for message in messages]
+    kept = [message for message in dict.fromkeys(kept) if len(message) <= LONGEST][:MOST]
+    lines = [message.hex() if kind == "sync" else message.decode() for message in kept]
+    (HERE / f"{kind}.txt").write_text("\n".join(lines) + "\n")
+
+
+class Recorder:
+    """Passes WebSocket messages on, and keeps those of the clients.
+
+    Attributes:
+        url: where clients find it.
+        messages: what they sent.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.url = ""
+        self.messages: list[bytes] = []
+        self._target = target
+
+    async def relay(self, client: ServerConnection) -> None:
+        """Pass on what a client sends, and what it is answered."""
+        assert client.request is not None
+        async with connect(self._target + client.request.path, compression=None, max_size=None) as server:
+
+            async def back() -> None:
+                async for message in server:
+                    await client.send(message)
+
+            answering = asyncio.create_task(back())
+            try:
+                async for message in client:
+                    self.messages.append(message.encode() if isinstance(message, str) else message)
+                    await server.send(message)
+            except ConnectionClosed:
+                pass
+            finally:
+                answering.cancel()
+
+
+@asynccontextmanager
+async def recorder(target: str) -> AsyncIterator[Recorder]:
+    """Put a recorder before a server, for as long as the block runs."""
+    one = Recorder(target)
+    async with serve(one.relay, "127.0.0.1", 0, compression=None, max_size=None) as server:
+        one.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        yield one

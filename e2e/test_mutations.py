@@ -1,0 +1,201 @@
+"""Messages of real clients, changed at random: the servers run on, and nobody is sent what they cannot read."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+from attacks.honest import PAIRS
+from attacks.raw import Target
+from harness import Client, Server, StartClient, StartServer
+from mutations import corpus
+from mutations.eve import Eve
+from mutations.recording import BEN, RECORD, ROOM
+
+QUICK = {"signaling": 50_000, "notification": 50_000, "sync": 3000}
+"""Messages, unless there are to be more; the sync server closes for nearly each, and a handshake costs more than it."""
+UNBOUND = (
+    *(
+        "RATE_LIMIT",
+        "BYTE_RATE_LIMIT",
+        "HANDSHAKE_RATE_LIMIT",
+        "MAX_CONNECTIONS_PER_IP",
+        "INVITES_PER_HOUR",
+        "SENDS_PER_HOUR",
+    ),
+    *("SLOW_CLIENT_BUFFER", "MAX_CONNECTIONS_PER_USER", "ROOM_IDLE_TIMEOUT"),
+)
+EVES = 8
+ROOMS, SHARE, ROUNDS = 4, 50, 4
+"""Rooms at once, messages for each in a round, and rounds until other rooms are taken."""
+PANIC = ("thread '", "note: run with `RUST_BACKTRACE", "called `", "assertion `", "  left:", " right:", "attempt to ")
+"""How the lines begin that Rust prints of a panic."""
+HELLO = {
+    "signaling": [
+        {"type": "join", "room": ROOM, "peerId": "listener", "userId": "listener"},
+        {"type": "subscribe", "topics": [ROOM]},
+    ],
+    "notification": [{"type": "authenticate", "userId": BEN}],
+}
+"""What somebody says who is sent all that the recorded clients send each other."""
+
+
+@dataclass
+class Means:
+    """What a test is given.
+
+    Attributes:
+        server: starts servers.
+        client: starts clients.
+        dice: what is decided with.
+        asked: how many messages are to be sent, if not as many as are quick.
+        record: whether is recorded anew what is changed.
+    """
+
+    server: StartServer
+    client: StartClient
+    dice: random.Random
+    asked: int | None
+    record: bool
+
+    async def start(self, kind: str) -> tuple[Server, list[bytes], int]:
+        """Start a server without bounds; return it, what its clients send, and how many messages it is to be sent."""
+        server = await self.server(kind, **dict.fromkeys(UNBOUND, 0))
+        if self.record:
+            async with corpus.recorder(server.url) as recorder:
+                await RECORD[kind](self.client, recorder.url)
+            corpus.write(kind, recorder.messages)
+        return server, corpus.read(kind), self.asked or QUICK[kind]
+
+
+@pytest.fixture
+def means(request: pytest.FixtureRequest, server: StartServer, client: StartClient, dice: random.Random) -> Means:
+    """Return what a test of mutations needs."""
+    return Means(
+        server, client, dice, request.config.getoption("--mutations"), bool(request.config.getoption("--record"))
+    )
+
+
+@pytest.mark.parametrize("kind", list(HELLO))
+async def test_json(kind: str, means: Means) -> None:
+    """Honest clients go on working; a JavaScript client can read all that comes of it, also after a restart."""
+    started, recorded, count = await means.start(kind)
+    pair = await PAIRS[kind].open(started.port)
+    pair.work()
+    listener = await means.client("listener")
+    await listener.call("open", name="before", url=started.url, hello=HELLO[kind])
+    target = Target(kind, started.port, "127.0.0.66")
+    eves = [Eve(target, "", means.dice, recorded) for _ in range(EVES)]
+    await asyncio.gather(*(eve.attack(count // EVES) for eve in eves))
+    await pair.more(3)
+    await pair.close()
+    heard = await listener.call("heard", name="before")
+    assert heard["count"] > 100
+    assert (heard["fault"], heard["closed"]) == (None, None)
+    assert not started.complaints
+    for eve in eves:
+        await eve.leave()
+    await listener.call("close", name="before")
+    await started.restart()
+    await listener.call("open", name="after", url=started.url, hello=HELLO[kind])
+    pair = await PAIRS[kind].open(started.port)
+    await pair.trip()
+    await pair.close()
+    heard = await listener.call("heard", name="after")
+    assert heard["count"] > 0
+    assert (heard["fault"], heard["closed"]) == (None, None)
+    print(sum(eve.sent for eve in eves), "messages,", sum(eve.closed for eve in eves), "connections were closed")
+
+
+class Rooms:
+    """Rooms of the sync server, in each of which an editor with Yjs and one with pycrdt see what comes."""
+
+    def __init__(self, server: Server, yjs: Client, pycrdt: Client, names: list[str]) -> None:
+        self._url = server.url
+        self._yjs = yjs
+        self._pycrdt = pycrdt
+        self._names = names
+
+    async def each(self, act: Callable[[str], Awaitable[object]]) -> None:
+        """Do something in all rooms at once."""
+        await asyncio.gather(*(act(name) for name in self._names))
+
+    async def join(self, room: str) -> None:
+        """Let the editors in."""
+        await self._yjs.call("join", url=self._url, room=room)
+        await self._pycrdt.call("join", url=self._url, room=room)
+
+    async def edit(self, room: str) -> None:
+        """Let somebody else edit; both editors have that, and have nothing to complain about."""
+        await self._pycrdt.call("edit", 30, url=self._url, room=room)
+        assert await self._yjs.call("fault", room=room) is None
+
+    async def agree(self, room: str) -> None:
+        """Compare the documents of both."""
+        state = await self._yjs.call("state", room=room)
+        await self._pycrdt.call("agree", room=room, update=state["update"], text=state["seen"]["text"])
+
+    async def end(self, room: str) -> None:
+        """Let both go: the room leaves memory; who comes then has what they had."""
+        for editors in (self._yjs, self._pycrdt):
+            await editors.call("leave", room=room)
+        await self.compare(room)
+
+    async def compare(self, room: str) -> None:
+        """Compare what somebody has who comes now with what those had who left."""
+        assert await self._yjs.call("compare", url=self._url, room=room) is None
+        await self._pycrdt.call("compare", url=self._url, room=room)
+
+    async def forget(self) -> None:
+        """Forget what those had who left."""
+        for room in self._names:
+            for editors in (self._yjs, self._pycrdt):
+                await editors.call("forget", room=room)
+
+
+def unforeseen(server: Server) -> list[str]:
+    """Return the server's complaints, without those that yrs prints when it fails, which the server sees to."""
+    found = [line for line in server.complaints if line and not line.startswith(PANIC)]
+    server.complaints.clear()
+    return found
+
+
+async def test_sync(means: Means) -> None:
+    """Editors with Yjs and with pycrdt can apply all that comes of it to the same document, which is the stored one."""
+    started, recorded, count = await means.start("sync")
+    yjs, pycrdt = await means.client("witness"), await means.client("mutations/editors.py")
+    target = Target("sync", started.port, "127.0.0.66")
+    sent = closed = generation = 0
+    former: list[str] = []
+    while sent < count:
+        names = [f"room-{generation}-{number}" for number in range(ROOMS)]
+        rooms = Rooms(started, yjs, pycrdt, names)
+        eves = [Eve(target, name, means.dice, recorded) for name in names]
+        try:
+            await rooms.each(rooms.join)
+            # Half of what was recorded first, so that what is changed meets what it was made for.
+            await asyncio.gather(*(eve.send(recorded[: len(recorded) // 2]) for eve in eves))
+            for _ in range(ROUNDS):
+                await asyncio.gather(*(eve.attack(SHARE) for eve in eves))
+                await rooms.each(rooms.edit)
+            await rooms.each(rooms.agree)
+            await asyncio.gather(*(eve.leave() for eve in eves))
+            await rooms.each(rooms.end)
+        except AssertionError as error:
+            told = [f"{name}: {[message.hex() for message in eve.last]}" for name, eve in zip(names, eves, strict=True)]
+            raise AssertionError("\n".join([str(error), *told])) from error
+        assert not unforeseen(started)
+        sent += sum(eve.sent for eve in eves)
+        closed += sum(eve.closed for eve in eves)
+        generation += 1
+        if generation > 1:
+            await Rooms(started, yjs, pycrdt, former).forget()
+        former = names
+    assert closed
+    await started.restart()
+    await rooms.each(rooms.compare)
+    assert not unforeseen(started)
+    print(sent, "messages,", closed, "connections were closed")
