@@ -18,8 +18,8 @@ class Attack(NamedTuple):
 
     Attributes:
         name: what it is called.
-        gets: by server, all that its connections and messages may be answered with, and each of them is met: HTTP
-            statuses, close codes, codes of errors, ``cut`` and ``ignored``.
+        gets: by server, all that its connections and messages may be answered with: HTTP statuses, close codes, types
+            of messages, codes of errors, ``cut`` (without a word), ``slowed`` and ``ignored``.
         slow: whether it waits until the server's patience ends.
         act: does it, and returns what it was answered with.
     """

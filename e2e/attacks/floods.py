@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
+from itertools import count
 
 from .attack import JSON, attack
 from .documents import sync_frame, written
-from .raw import CUT, IGNORED, PATIENCE, PING, Raw, Target, frame, text
+from .raw import CUT, IGNORED, PATIENCE, PING, PONG, Raw, Target, frame, text
 
 MILLION = 1_000_000
 PATIENT = 2100
@@ -17,6 +18,8 @@ BURST = 5000
 """Messages that the sync server takes from one connection before it reads more slowly."""
 MEMORY = "process_resident_memory_bytes"
 TOO_SLOW = 'opennoodl_closes_total{code="1013"}'
+OVER = 'opennoodl_rate_limited_total{limit="messages"}'
+TOPICS = count()
 KEPT = 48 * 2**20
 """Bytes that a server may use more while somebody does not read."""
 
@@ -42,7 +45,7 @@ async def a_million_small_messages_of_sync(target: Target) -> Collection[str]:
             for _ in range(BURST):
                 answer = await raw.next()
                 assert answer is not None
-            slowed = await target.metric('opennoodl_rate_limited_total{limit="messages"}')
+            slowed = await target.metric(OVER)
             ends.add("slowed" if slowed else "served")
     return ends
 
@@ -84,13 +87,28 @@ async def connections_that_are_reset(target: Target) -> Collection[str]:
     return {CUT}
 
 
-@attack(IGNORED)
-async def pings_without_reading(target: Target) -> Collection[str]:
-    """Pings by somebody who does not read: when the buffers are full, they are not answered."""
+async def _slowed(target: Target, data: bytes) -> Collection[str]:
+    """Send something small without an end, and see that the server reads it more slowly."""
+    before = await target.metric(OVER)
     async with target.websocket() as raw:
-        for _ in range(100):
-            await raw.send(frame(b"a" * 125, PING) * 300)
-        return {await raw.verdict()}
+        raw.write(data * ((MILLION if target.whole else 20_000) // 100))
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if await target.metric(OVER) > before:
+                    return {"slowed"}
+                await asyncio.sleep(0.02)
+
+
+@attack("slowed")
+async def pings(target: Target) -> Collection[str]:
+    """Pings as fast as they go, with their answers unread (20,000; a million when whole)."""
+    return await _slowed(target, frame(b"a" * 125, PING) * 100)
+
+
+@attack("slowed")
+async def pongs(target: Target) -> Collection[str]:
+    """Pongs that nobody has asked for (20,000; a million when whole)."""
+    return await _slowed(target, frame(b"", PONG) * 100)
 
 
 async def _unread(target: Target, raw: Raw, requests: Iterable[bytes]) -> None:
@@ -113,11 +131,16 @@ async def _closed(target: Target, before: float) -> str:
 
 @attack("1013", servers=["signaling"])
 async def messages_without_reading(target: Target) -> Collection[str]:
-    """Large messages for a topic that the sender is subscribed to and does not read."""
+    """A topic that somebody is subscribed to and does not read, and others who publish large messages to it."""
     before = await target.metric(TOO_SLOW)
-    async with target.websocket() as raw:
-        await raw.send(text({"type": "subscribe", "topics": ["unread"]}))
-        await _unread(target, raw, [text({"type": "publish", "topic": "unread", "data": "a" * 60_000})] * 500)
+    topic = f"unread-{next(TOPICS)}"
+    async with AsyncExitStack() as stack:
+        raw = await stack.enter_async_context(target.websocket())
+        await raw.send(text({"type": "subscribe", "topics": [topic]}))
+        large = text({"type": "publish", "topic": topic, "data": "a" * 60_000})
+        for _ in range(10):
+            other = await stack.enter_async_context(target.websocket())
+            await _unread(target, other, [large] * 30)
         return {await _closed(target, before)}
 
 

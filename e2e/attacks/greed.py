@@ -9,7 +9,7 @@ from itertools import count
 
 from .attack import attack
 from .documents import awareness_frame, struct, sync_frame, written
-from .raw import IGNORED, Target, text
+from .raw import CUT, IGNORED, Target, text
 
 MANY = 10_000
 AN_HOUR = 320
@@ -58,7 +58,7 @@ async def ten_thousand_invites(target: Target) -> Collection[str]:
     return await _answers(
         target,
         lambda number: {"type": "invite", "targetUserId": f"user-{number}", "roomId": "a"},
-        {"type": "register", "userId": "greedy"},
+        {"type": "register", "userId": f"greedy-{next(NUMBERS)}"},
     )
 
 
@@ -122,7 +122,7 @@ async def many_documents(target: Target) -> Collection[str]:
     return answers
 
 
-@attack("1009", servers=["sync"])
+@attack("1009", CUT, servers=["sync"])
 async def document_without_an_end(target: Target) -> Collection[str]:
     """A document that is written to until it is too large."""
     async with target.websocket(b"/endless") as raw:

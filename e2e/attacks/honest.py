@@ -13,8 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 PATIENCE = 30.0
 """Seconds after which what did not come never will."""
-PAUSE = 0.005
-"""Seconds between two round trips: honest clients are not the load."""
+PAUSE = 0.02
+"""Seconds between two round trips: honest clients are not the load, and stay within their rate."""
 
 
 class Pair(ABC):

@@ -83,11 +83,16 @@ class Raw:
         self._writer = writer
         self._pings = 0
 
+    def write(self, data: bytes) -> None:
+        """Send bytes whenever the server reads them."""
+        self._writer.write(data)
+
     async def send(self, data: bytes) -> None:
         """Send bytes and wait until few of them are left here; those that the server does not want are lost."""
-        with suppress(ConnectionError):
-            self._writer.write(data)
-            await self._writer.drain()
+        if not self._writer.transport.is_closing():
+            with suppress(ConnectionError):
+                self._writer.write(data)
+                await self._writer.drain()
 
     async def status(self) -> str:
         """Read an HTTP answer's status; whoever gets none is cut."""
@@ -220,7 +225,9 @@ class Raw:
     def leave(self) -> None:
         """Go without a word."""
         # A reset, so that thousands of connections leave no ports behind.
-        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock = None if self._writer.transport.is_closing() else self._writer.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
 

@@ -41,7 +41,7 @@ async def line_without_an_end(target: Target) -> Collection[str]:
     return await _statuses(target, [b"GET / HTTP/1.1\r\nX: " + b"a" * MEGABYTE] * 10)
 
 
-@attack("414")
+@attack("414", "431")
 async def path_of_a_megabyte(target: Target) -> Collection[str]:
     """A request with a path of 1 MB."""
     return await _statuses(target, [request(b"/" + b"a" * MEGABYTE, HOST)] * 10)
@@ -102,7 +102,7 @@ async def requests_in_a_row(target: Target) -> Collection[str]:
     return await _statuses(target, [request(b"/health", HOST) * 10])
 
 
-@attack("400", "414")
+@attack("400", "414", "431")
 async def binary_garbage(target: Target) -> Collection[str]:
     """Bytes that are no HTTP: chance, a TLS hello, SSH, a request of another protocol's, NULs."""
     dice = random.Random(SEED)  # noqa: S311

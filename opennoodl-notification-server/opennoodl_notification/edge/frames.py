@@ -66,7 +66,7 @@ def begins(data: bytes, start: int, max_size: int | None) -> bool:
 
 
 def is_utf8(message: bytes) -> bool:
-    """Return whether a message may be text."""
+    """Return whether a message is text."""
     try:
         message.decode()
     except UnicodeDecodeError:

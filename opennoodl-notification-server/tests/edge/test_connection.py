@@ -259,6 +259,28 @@ async def test_control_frames_have_a_rate(serve: Serve, raw: OpenRaw, client: Co
     assert await other.recv() == "as before"
 
 
+@pytest.mark.parametrize("frame", [masked(PONG), masked(TEXT, b"x", fin=False) + masked(CONT)])
+async def test_many_in_one_read(serve: Serve, raw: OpenRaw, client: Connect, frame: bytes) -> None:
+    """Of small frames that come in one read, those over the rate wait, so that nobody else has to."""
+    running = await serve(rate_limit=1)
+    flood = await raw(running)
+    await flood.send(frame * 20_000)
+    other = await client(running)
+    await other.send("at once")
+    assert await other.recv() == "at once"
+    assert 0 < running.app.metrics.rate_limited["messages"] < 2000
+
+
+async def test_what_waited_is_read(serve: Serve, raw: OpenRaw) -> None:
+    """What came too fast is handled in its order, later."""
+    running = await serve(rate_limit=1000)
+    flood = await raw(running)
+    parts = b"".join(masked(TEXT, b"x", fin=False) + masked(CONT, b"%d" % number) for number in range(3500))
+    await flood.send(parts)
+    for number in range(3500):
+        assert await flood.frame() == Frame(TEXT, b"x%d" % number)
+
+
 async def test_paused_is_not_silent(serve: Serve, raw: OpenRaw) -> None:
     """A client that is not read from cannot be heard: it stays, and has a whole interval to answer afterwards."""
     running = await serve(heartbeat_interval=0)

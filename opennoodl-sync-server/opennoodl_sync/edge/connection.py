@@ -28,9 +28,12 @@ from .protocol import EdgeProtocol
 if TYPE_CHECKING:
     from .application import Application
 
+PIECE = 4096
+"""Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
+LEAST_HOLD = 0.05
+"""Seconds for which nothing is read from a client that is too fast; every time has its price."""
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""
-
 EXPIRED = "Your token has expired. Connect again with a new one."
 MAX_FRAGMENTS = 4096
 """Frames of one message; empty ones would cost memory that no size counts."""
@@ -41,8 +44,7 @@ class CloseConnection(Exception):
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
+        self.code, self.reason = code, reason
 
 
 def encode_frame(payload: bytes, *, text: bool) -> bytes:
@@ -94,6 +96,7 @@ class Connection(ServerConnection):
         self.pace = Pace(settings.rate_limit, settings.byte_rate_limit, app.max_message_size, perf_counter())
         self._taken = False  # the application knows this connection
         self._part = b""  # of a frame whose rest has not come
+        self._unread = b""  # what came before it was found to be too fast
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
@@ -150,13 +153,15 @@ class Connection(ServerConnection):
         if not self._waits and not self.transport.is_closing():
             self.quiet = False  # as far as anybody could hear
             self.transport.resume_reading()
+            unread, self._unread = self._unread, b""
+            self.data_received(unread)
 
     def hold(self, seconds: float) -> None:
         """Read nothing more from this client for so long."""
         self.pause("rate")
         if self._hold_timer is not None:
             self._hold_timer.cancel()
-        self._hold_timer = self.loop.call_later(seconds, self.resume, "rate")
+        self._hold_timer = self.loop.call_later(max(seconds, LEAST_HOLD), self.resume, "rate")
 
     def work(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something that takes a while; messages that come meanwhile wait, and what is not here yet is not read.
@@ -248,8 +253,8 @@ class Connection(ServerConnection):
         if protocol.between_messages:
             if self._part:
                 data, self._part = self._part + data, b""
-            # Any message may have made the application end the connection.
-            while start < len(data) and protocol.state is OPEN:
+            # Any message may have made the application end the connection, or have been too fast.
+            while start < len(data) and protocol.state is OPEN and "rate" not in self._waits:
                 found = message_at(data, start, protocol.max_message_size)
                 if found is None:
                     if begins(data, start, protocol.max_message_size):
@@ -258,9 +263,13 @@ class Connection(ServerConnection):
                     break
                 message, text, start = found
                 self._receive(message, text)
-        if start < len(data):
+        while start < len(data):
+            if "rate" in self._waits and protocol.state is OPEN:
+                self._unread += data[start:]
+                return
             self.flush()  # before anything that the protocol answers, such as a close
-            super().data_received(data[start:])
+            super().data_received(data[start : start + PIECE])
+            start += PIECE
         if protocol.state is OPEN:
             return
         if protocol.state is not CONNECTING:
@@ -284,8 +293,7 @@ class Connection(ServerConnection):
             self.app.metrics.rate_limited[over.limit] += 1
             self.hold(over.seconds)
         if data:
-            self._fragments = [bytes(event.data)]
-            self._fragments_text = opcode is Opcode.TEXT
+            self._fragments, self._fragments_text = [bytes(event.data)], opcode is Opcode.TEXT
         elif opcode is Opcode.CONT and self._fragments is not None:
             self._fragments.append(bytes(event.data))
             if len(self._fragments) > MAX_FRAGMENTS:

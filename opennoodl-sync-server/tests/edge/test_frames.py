@@ -267,3 +267,10 @@ def test_as_the_library(sent: list[bytes]) -> None:
     alone = asyncio.run(hear(bytes((byte,)) for byte in b"".join(sent)))
     assert heard.app.got == alone.app.got
     assert heard.close_code == alone.close_code
+
+
+def test_is_utf8() -> None:
+    """Text is UTF-8, without halves of surrogate pairs."""
+    assert frames.is_utf8("\u00e9\U0001f600".encode())
+    assert not frames.is_utf8(b"\xff")
+    assert not frames.is_utf8(b"\xed\xa0\x80")
