@@ -302,6 +302,19 @@ def test_invites_per_hour(clients: list[Client]) -> None:
     ward.rooms.invite(a, Invite("U", "r"), 3600)
 
 
+def test_refused_invites_are_nobodys(clients: list[Client]) -> None:
+    """What a user is refused takes nothing from the others at its address."""
+    a, b, *_ = clients
+    ward = Ward(invites=1)
+    ward.rooms.register(a, Register("A"))
+    ward.rooms.register(b, Register("B"))
+    ward.rooms.invite(a, Invite("U", "r"), 0)
+    for _ in range(20):
+        with refused("rate-limited"):
+            ward.rooms.invite(a, Invite("U", "r"), 0)
+    ward.rooms.invite(b, Invite("U", "r"), 0)
+
+
 def test_invites_of_many_names(clients: list[Client]) -> None:
     """Who changes its name has as many invites as ten users, on all connections; other addresses have theirs."""
     a, b, *_ = clients
