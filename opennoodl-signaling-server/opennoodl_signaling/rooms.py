@@ -220,7 +220,11 @@ class Rooms:
         if sender is None:
             raise BadMessage("not-registered", "Join a room or register before you invite.")
         # The address comes first: it bounds how many users there are to be remembered.
-        if not (self._invites_from.allow(client.address, now) and self._invites.allow(sender, now)):
+        allowed = self._invites_from.allow(client.address, now)
+        if allowed and not self._invites.allow(sender, now):
+            self._invites_from.give_back(client.address)
+            allowed = False
+        if not allowed:
             self.invites["rate-limited"] += 1
             raise BadMessage(
                 "rate-limited", "You, or all at your address, have sent as many invites as may be in an hour."
