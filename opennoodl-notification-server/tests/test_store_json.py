@@ -202,6 +202,21 @@ async def test_damaged_file(file: Path, damage: bytes) -> None:
     assert await opened(file) == {"a", "b"}
 
 
+async def test_damaged_journal(file: Path, store: JsonStore) -> None:
+    """A journal that is damaged before its end stops the start, which names the line and overwrites nothing."""
+    await add(store, *numbers(3))
+    copy = file.with_name("copy.json")
+    journal = copy.with_name("copy.json.journal.0")
+    lines = (await asyncio.to_thread(store._journal_path(0).read_bytes)).splitlines(keepends=True)
+    damaged = lines[0] + lines[1].replace(b"invite", b"invent") + lines[2]
+    await asyncio.to_thread(journal.write_bytes, damaged)
+    with pytest.raises(StartError, match=r"line 2 of copy\.json\.journal\.0 is damaged; what comes before"):
+        await JsonStore(str(copy)).open()
+    assert content(copy) == damaged
+    await asyncio.to_thread(journal.write_bytes, lines[0])
+    assert await opened(copy) == {"0"}
+
+
 async def test_missing_journal(file: Path, store: JsonStore) -> None:
     """A file whose journals begin later than it ends is not taken for the whole."""
     await add(store, "a")
