@@ -104,10 +104,14 @@ async def test_crash_anywhere(file: Path, store: JsonStore, tmp_path: Path, monk
             confirmed.append(id_)
             if len(confirmed) % 3 == 0:
                 await written(store)
+        await add(store, "last")
+        confirmed.append("last")
+        await store.close()
     assert len(copies) > 20
     for copy, ids in copies:
         found = await opened(copy / file.name)
-        assert ids <= found <= {*ids, str(len(ids))}
+        assert ids <= found <= {*ids, str(len(ids)), "last"}
+        assert "last" not in found or len(found) == 13
 
 
 @pytest.mark.usefixtures("small")
