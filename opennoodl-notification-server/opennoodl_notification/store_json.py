@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from .edge.application import StartError
-from .journal import Journal, line, read
+from .journal import Journal, JournalError, line, read
 from .memory import Memory, Snapshot
 from .notification import Deletion, Record
 from .store import Changes, Counts, Needs, Query, Store, StoreError, Transaction
@@ -77,9 +77,12 @@ class JsonStore(Store):
         except OSError as error:
             raise StartError(f"DB_FILE {self._name} cannot be used: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
-            way_out = f"; to go on from its backup, put {self._file.backup.name} in its place"
-            text = f"DB_FILE {self._name} is damaged and was left as it is: {error}"
-            raise StartError(text + way_out * self._file.backup.exists()) from None
+            if isinstance(error, JournalError):
+                way_out = "; what comes before that line is sound"
+            else:
+                way_out = f"; to go on from its backup, put {self._file.backup.name} in its place"
+                way_out *= self._file.backup.exists()
+            raise StartError(f"DB_FILE {self._name} is damaged and was left as it is: {error}{way_out}") from None
         if replayed and not self._read_only:
             self._write_meanwhile()
 

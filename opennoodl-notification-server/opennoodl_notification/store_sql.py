@@ -75,7 +75,8 @@ class SqlStore(Store):
     def __init__(self, url: str, *, create: bool = True) -> None:
         parsed = _url(url)
         self._name = parsed.render_as_string(hide_password=True)
-        self._file = Path(parsed.database) if _is_sqlite(parsed) and parsed.database else None
+        in_file = _is_sqlite(parsed) and parsed.database not in (None, "", ":memory:")
+        self._file = Path(str(parsed.database)) if in_file else None
         self._engine = _engine(parsed)
         self._create = create
 
