@@ -9,6 +9,7 @@ nothing of the parent was left: its five tasks and memory streams a room are wha
 """
 
 from collections.abc import Hashable
+from time import monotonic
 from typing import NamedTuple
 
 from .awareness import Awareness
@@ -38,8 +39,8 @@ LARGE = 262_144
 REST_AFTER = 20
 """Stored updates before they are merged when a room is left."""
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
-
-
+ECHO_INTERVAL = 10.0
+"""Seconds after which a client is sent its own update again, so that it hears something."""
 NOBODY = (None, b"")
 """Who sent the last update, and the update, while there is none."""
 
@@ -60,7 +61,7 @@ class Flush(NamedTuple):
 
     Attributes:
         updates: the messages for everybody in `synced`.
-        synced: who was up to date before them, but for a client that sent just this itself.
+        synced: who was up to date before them, as a rule but for a client that sent just this itself.
         awareness: the message for everybody in `present`, if there is one.
         present: who reads.
         replies: messages for one client each, after the others.
@@ -106,6 +107,7 @@ class Room:
         self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
         self._acknowledge: set[Hashable] = set()
         self._last: tuple[Hashable, bytes] = NOBODY  # the update that came last, and who sent it
+        self._echoed: dict[Hashable, float] = {}  # when a client was last sent what it sent
         self._moved: set[int] = set()  # awareness clients that changed since the last flush
         self._base = 0  # bytes of the compacted document
         self._since = [0, 0]  # updates, and their bytes, since it was compacted
@@ -158,6 +160,7 @@ class Room:
         self._asked.pop(client, None)
         self._sent.pop(client, None)
         self._acknowledge.discard(client)
+        self._echoed.pop(client, None)
         self._moved.update(self.awareness.remove(client))
 
     def receive(self, client: Hashable, message: bytes) -> tuple[Kind, bytes | None]:
@@ -211,9 +214,10 @@ class Room:
             if self._is_compaction_due():
                 self._compact(batch)
         replies = []
+        synced = list(self.synced)
         (author, sent), self._last = self._last, NOBODY
-        # It has what it sent, and a write costs more than all else that is done for a small update.
-        synced = [client for client in self.synced if client is not author or changes.updates != [sent]]
+        if author in self.synced and changes.updates == [sent] and self._can_spare(author):
+            synced.remove(author)
         for client, state_vector in self._asked.items():
             self.synced.add(client)
             replies.append((client, step_2(self.document.difference(state_vector))))
@@ -270,6 +274,17 @@ class Room:
     def close(self) -> None:
         """Let the document go."""
         self.document.close()
+
+    def _can_spare(self, author: Hashable) -> bool:
+        """Return whether a client need not be sent what it sent: a write costs more than all else for a small update.
+
+        It has it; but y-websocket's client hangs up when it hears nothing for 30 seconds.
+        """
+        now, last = monotonic(), self._echoed.get(author)
+        if last is not None and now < last + ECHO_INTERVAL:
+            return True
+        self._echoed[author] = now
+        return False
 
     def _stored(self) -> list[bytes]:
         """Return what is stored, and what a batch is about to store."""
