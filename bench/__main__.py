@@ -11,6 +11,7 @@ from typing import NamedTuple
 import uvloop
 
 from . import machine, notifications, plot, report, rounds, scenarios, servers, signaling
+from .rounds import Results
 from .scenarios import Scenario
 from .servers import Peer, ServerError, node
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small loads: shows that it works, measures little")
     parser.add_argument("--only", nargs="+", metavar="SCENARIO", help="only these scenarios")
     parser.add_argument("--peers", nargs="*", metavar="NAME", help="only these peers beside ours; none for ours alone")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="go on with the rounds in FILE, and keep all there")
     parser.add_argument("--save", action=argparse.BooleanOptionalAction, help="write results (default unless --quick)")
     chosen = parser.parse_args(arguments)
 
@@ -67,19 +69,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             node()
     except ServerError as error:
         sys.exit(str(error))
+    results = Results.kept(chosen.keep)
     try:
-        results = uvloop.run(rounds.run(selected, peers, count, cores))
+        uvloop.run(rounds.run(selected, peers, count, cores, results))
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit("stopped; nothing was written")
+    results.keep(chosen.keep)
+    selected = [one for one in every if any(scenario == one.name for scenario, _ in results.outcomes)]
 
     today = datetime.datetime.now(tz=datetime.UTC).date()
     title = f"{chosen.what}: ours and its peers, {today}"
     about = ABOUT
-    if cores.server == cores.generator:
-        about += "\n\n**Server and generator shared one core: these numbers compare little.**"
-    if chosen.quick:
-        about += "\n\n**A quick run: these numbers show that the benchmark works, not more.**"
-    text = report.markdown(results, selected, peers, rounds=count, title=title, about=about)
+    about += "\n\n**Server and generator shared one core: these numbers compare little.**" * cores.shared
+    about += "\n\n**A quick run: these numbers show that the benchmark works, not more.**" * chosen.quick
+    text = report.markdown(results, selected, peers, title=title, about=about)
     print(text)
     if chosen.save or (chosen.save is None and not chosen.quick):
         RESULTS.mkdir(exist_ok=True)

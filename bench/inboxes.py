@@ -192,6 +192,16 @@ async def _all_shown(devices: Sequence[Device], count: int) -> None:
         await asyncio.sleep(0.01)  # an event for each message would disturb what is measured
 
 
+async def rewriting(server: Server, *, rate: float, seconds: float) -> Outcome:
+    """Do the same as `delivery`, for so long that the server with a file has to write it anew."""
+    file = server.data / "notifications.json"
+    former = file.stat().st_ino
+    outcome = await delivery(server, rate=rate, warm=2.0, seconds=seconds)
+    if file.stat().st_ino == former:
+        outcome.notes.append("the file was NOT written anew meanwhile")
+    return outcome
+
+
 async def delivery(server: Server, *, rate: float, warm: float, seconds: float) -> Outcome:
     """Send when it is due, whether or not the server keeps up; wait for the receivers' second devices.
 

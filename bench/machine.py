@@ -36,6 +36,11 @@ class Cores(NamedTuple):
     server: int
     generator: int
 
+    @property
+    def shared(self) -> bool:
+        """Whether the machine has no other one for the load."""
+        return self.server == self.generator
+
 
 def cores() -> Cores:
     """Choose one core for the server and another one for the load, if there is another one."""

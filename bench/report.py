@@ -34,6 +34,8 @@ class Ratio:
 
 
 def _ratio(value: float) -> str:
+    if value < 0.01:
+        return f"{value:.1g}" if value >= 0.0001 else f"{value:.5f}"
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
@@ -64,12 +66,12 @@ def ratio(results: Results, scenario: Scenario, peers: Sequence[Peer], metric: M
     return Ratio(best, ratios) if ratios else None
 
 
-def markdown(
-    results: Results, scenarios: Sequence[Scenario], peers: Sequence[Peer], *, rounds: int, title: str, about: str
-) -> str:
+def markdown(results: Results, scenarios: Sequence[Scenario], peers: Sequence[Peer], *, title: str, about: str) -> str:
     """Return the whole report."""
     lines = [f"# {title}", "", *about.splitlines(), ""]
     lines += [f"* Machine: {shape()}.", f"* {_versions(peers)}"]
+    least, most = results.rounds
+    rounds = f"{most}" if least == most else f"{least} to {most}"
     lines += [f"* Rounds: {rounds}, in {results.seconds / 60:.0f} minutes. Cells: median (least-most) of the rounds."]
     lines += [f"* {peer.name}: {peer.about}." for peer in peers]
     lines += ["", "## Ratios", "", *_ratios(results, scenarios, peers)]

@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import msgspec
 from picows import WSError
 
 from .machine import Cores
@@ -28,25 +30,46 @@ class Results:
     outcomes: dict[tuple[str, str], list[Outcome]] = field(default_factory=dict)
     seconds: float = 0.0
 
+    @classmethod
+    def kept(cls, path: Path | None) -> "Results":
+        """Return what earlier runs kept in a file, nothing if there is none."""
+        if path is None or not path.exists():
+            return cls()
+        seconds, rows = msgspec.json.decode(path.read_bytes(), type=tuple[float, list[tuple[str, str, list[Outcome]]]])
+        return cls({(scenario, peer): outcomes for scenario, peer, outcomes in rows}, seconds)
+
+    def keep(self, path: Path | None) -> None:
+        """Put everything into a file, if there is to be one, for a later run to go on with."""
+        if path is None:
+            return
+        path.write_bytes(msgspec.json.encode((self.seconds, [(*key, one) for key, one in self.outcomes.items()])))
+
+    @property
+    def rounds(self) -> tuple[int, int]:
+        """How many rounds there were, at least and at most: not every scenario may have been in each."""
+        counts = [len(outcomes) for outcomes in self.outcomes.values()] or [0]
+        return min(counts), max(counts)
+
     def of(self, scenario: Scenario, peer: Peer) -> list[Outcome]:
         """Return what a server has shown in a scenario, one outcome for each round."""
         return self.outcomes.get((scenario.name, peer.name), [])
 
 
-async def run(scenarios: Sequence[Scenario], peers: Sequence[Peer], rounds: int, cores: Cores) -> Results:
-    """Run every scenario on every server in every round, each on a server that was just started."""
+async def run(
+    scenarios: Sequence[Scenario], peers: Sequence[Peer], rounds: int, cores: Cores, results: Results
+) -> None:
+    """Run every scenario on every server in every round, each on a server that was just started; add to `results`."""
     os.sched_setaffinity(0, {cores.generator})
     task = asyncio.current_task()
     assert task is not None
     # Whoever stops it in the middle leaves no data behind.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    results = Results()
     started = time.monotonic()
-    for number in range(rounds):
-        # Nobody is always the first one after a pause.
-        order = [*peers[number % len(peers) :], *peers[: number % len(peers)]]
+    for _ in range(rounds):
         for scenario in scenarios:
-            for peer in order:
+            number = len(results.of(scenario, peers[0]))
+            # Nobody is always the first one after a pause.
+            for peer in [*peers[number % len(peers) :], *peers[: number % len(peers)]]:
                 if scenario.seed is not None and peer.seeds is None:
                     continue
                 if scenario.peers is not None and peer.name not in scenario.peers:
@@ -54,8 +77,7 @@ async def run(scenarios: Sequence[Scenario], peers: Sequence[Peer], rounds: int,
                 outcome = await once(scenario, peer, cores.server)
                 results.outcomes.setdefault((scenario.name, peer.name), []).append(outcome)
                 _tell(number, scenario, peer, outcome)
-    results.seconds = time.monotonic() - started
-    return results
+    results.seconds += time.monotonic() - started
 
 
 async def once(scenario: Scenario, peer: Peer, core: int | None) -> Outcome:

@@ -97,6 +97,13 @@ PEERS = (
         {"PORT": "{port}"},
         reference=True,
     ),
+    Peer(
+        "fan-out",
+        "passes on what it gets on picows, and neither reads, merges nor stores it: for reference",
+        (sys.executable, "peers/fanout.py"),
+        {"PORT": "{port}"},
+        reference=True,
+    ),
 )
 
 
@@ -131,6 +138,11 @@ class Server:
         """End it as an operator would, and start it again at the same place."""
         await _end(self.process)
         await self.start()
+
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self._log.with_name("data")
 
     @property
     def dialect(self) -> Dialect:

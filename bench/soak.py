@@ -36,12 +36,15 @@ SIGNALS = 400
 TICK = 0.05
 GRACE = 3.0
 """Seconds after which every departure has been told."""
+COUNTED = (b'{"type":"peer-joined"', b'{"type":"peer-left"', b'{"type":"signal"')
+"""What a peer that counts counts."""
 WAYS = ("leave", "close", "abort", "resume")
 GAUGES = {
     "connections": "opennoodl_open_connections",
     "rooms": "opennoodl_signaling_rooms",
     "peers": "opennoodl_signaling_peers",
     "absent": "opennoodl_signaling_absent_peers",
+    "unconfirmed": "opennoodl_signaling_unconfirmed_bytes",
 }
 """What is sampled, by its metric."""
 
@@ -56,6 +59,7 @@ class Sample(NamedTuple):
     rooms: int
     peers: int
     absent: int
+    unconfirmed: int
 
 
 class Member:
@@ -67,6 +71,7 @@ class Member:
         self.lives = 0
         self.caller: Caller | None = None
         self.token: str | None = None
+        self.counts = False
 
     @property
     def peer(self) -> str:
@@ -123,7 +128,8 @@ class Soak:
     async def _enter(self, member: Member, **fields: Any) -> None:
         watching = self._watchers.get(member.room) is member
         message = {**join(member.room, member.peer), **fields}
-        member.caller = await self._crowd.enter(message, keep=watching)
+        member.counts = "received" in fields
+        member.caller = await self._crowd.enter(message, keep=watching or member.counts)
         answer = json.loads(member.caller.answered.result())
         if answer["type"] != "joined":
             raise ConnectionError(f"the server answers {answer}")
@@ -140,16 +146,21 @@ class Soak:
             if member.token is None:
                 member.caller = caller
                 await self._leave(member, caller, "leave")
-                await self._enter(member, resume=True)
+                await self._enter(member, **self._resuming())
                 return
             self._cut(caller)
             await asyncio.sleep(self._dice.uniform(0, 2))
-            await self._enter(member, resume=True, resumeToken=member.token)
+            received = {"received": sum(one.startswith(COUNTED) for one in caller.frames)} if member.counts else {}
+            await self._enter(member, resume=True, resumeToken=member.token, **received)
             return
         if way == "abort" and member.token is not None:
             way = "leave"  # it would be waited for, and its place is taken by another id meanwhile
         await self._leave(member, caller, way)
-        await self._enter(member, resume=self._dice.random() < 0.3)
+        await self._enter(member, **(self._resuming() if self._dice.random() < 0.3 else {}))
+
+    def _resuming(self) -> dict[str, Any]:
+        """Return how a peer asks to resume; every other one counts."""
+        return {"resume": True, **({"received": 0} if self._dice.random() < 0.5 else {})}
 
     async def _leave(self, member: Member, caller: Caller, way: str) -> None:
         if member.room in self._watchers:
@@ -222,7 +233,7 @@ def report(one: Soak, connections: int, title: str) -> str:
         values = [getattr(sample, name) for sample in one.samples]
         parts = [values[:third], values[third : 2 * third] or values, values[2 * third :] or values]
         cells = " | ".join(f"{sum(part) / len(part):,.1f} (at most {max(part):,.1f})" for part in parts)
-        unit = {"rss": "RSS MiB", "files": "open files"}.get(name, name)
+        unit = {"rss": "RSS MiB", "files": "open files", "unconfirmed": "unconfirmed bytes"}.get(name, name)
         lines.append(f"| {unit} | {cells} |")
     return "\n".join([*lines, *(f"* {fault}" for fault in one.faults[:20])]) + "\n"
 

@@ -7,6 +7,7 @@ import pytest
 
 from . import calls, inboxes, notifications, opened, paced, saturated, signaling
 from .outcome import Outcome
+from .rounds import Results
 from .scenarios import Run, sync
 from .seeds import Seed
 from .servers import OURS, PEERS, Peer, Server, running
@@ -133,6 +134,17 @@ def test_departures_are_told_once() -> None:
     one = asyncio.run(soak(0.03, 60, 1, None))
     assert one.faults == []
     assert sum(one.ways.values()) > 10
+
+
+def test_rounds_are_kept(tmp_path: Path) -> None:
+    """What was kept of earlier rounds is what a later run goes on with."""
+    file = tmp_path / "rounds.json"
+    results = Results.kept(file)
+    results.outcomes["a load", "ours"] = [Outcome({"rate": 2.5}, ["LOST 1"]), Outcome()]
+    results.seconds = 1.5
+    results.keep(file)
+    assert Results.kept(file) == results
+    assert results.rounds == (2, 2)
 
 
 def test_the_readme_names_every_scenario_and_peer() -> None:

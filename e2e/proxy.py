@@ -1,4 +1,4 @@
-"""A network between clients and a server that can be cut and restored."""
+"""A network between clients and a server that can be cut and restored, or lose everything and seem to work."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.port = 0
         self._target = target
+        self._lost = 0  # how often everything was lost
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._passing: set[asyncio.Task[None]] = set()
@@ -39,24 +40,30 @@ class Proxy:
             writer.transport.abort()
         await asyncio.gather(*self._passing)
 
+    def lose(self) -> None:
+        """Let nothing more through on all connections that are open, nor tell one side when the other has gone."""
+        self._lost += 1
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         self._open |= {writer, back}
         for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._copy(source, sink))
+            task = asyncio.create_task(self._copy(source, sink, self._lost))
             self._passing.add(task)
             task.add_done_callback(self._passing.discard)
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, lost: int) -> None:
         try:
             while data := await source.read(65_536):
-                sink.write(data)
-                await sink.drain()
+                if lost == self._lost:
+                    sink.write(data)
+                    await sink.drain()
         except ConnectionError:
             pass
         finally:
-            sink.close()
-            self._open.discard(sink)
+            if lost == self._lost:
+                sink.close()
+                self._open.discard(sink)
 
 
 @asynccontextmanager

@@ -10,10 +10,10 @@ from test_session import joined, message
 from test_webrtc import connect
 
 
-async def enter(editor: Client, url: str, name: str, *, resume: bool = False) -> None:
+async def enter(editor: Client, url: str, name: str, **options: bool) -> None:
     """Connect and join over a network, able to resume or not."""
     await editor.call("connect", url=url)
-    await editor.call("join", room="session", peerId=f"peer-{name}", userId=f"user-{name}", name=name, resume=resume)
+    await editor.call("join", room="session", peerId=f"peer-{name}", userId=f"user-{name}", name=name, **options)
     await editor.event("joined")
 
 
@@ -51,6 +51,29 @@ async def test_an_editor_that_resumes_is_not_missed(server: StartServer, client:
         assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
         assert (await message(ada, "peer-joined"))["peerId"] == "peer-cleo"
         assert ada.pending("peer-joined") == []
+
+
+async def test_an_editor_that_counts_misses_nothing(server: StartServer, client: StartClient) -> None:
+    """What the server wrote to a connection that only seemed open is told again: who came then is connected."""
+    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    async with network(signaling.port) as cable:
+        await joined(ada, signaling, "ada")
+        await enter(ben, cable.url, "ben", resume=True, count=True)
+        for editor, other in ((ada, "ben"), (ben, "ada")):
+            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+        cable.lose()
+        await joined(cleo, signaling, "cleo")
+        await cleo.event("channel-open", 20, peerId="peer-ada")  # by now, it has called ben as well
+        await ben.call("drop")
+        again = await message(ben, "joined")
+        assert again["resumed"] is True
+        assert [peer["peerId"] for peer in again["peers"]] == ["peer-ada"]
+        assert (await message(ben, "peer-joined"))["peerId"] == "peer-cleo"
+        for editor, other in ((ben, "cleo"), (cleo, "ben")):
+            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+        await talk(ada=ada, ben=ben, cleo=cleo)
+        for editor in (ada, ben, cleo):
+            assert editor.pending("peer-left") == editor.pending("channel-closed") == []
 
 
 async def test_an_editor_that_stays_away_has_left(server: StartServer, client: StartClient) -> None:
@@ -103,3 +126,5 @@ async def test_documents_survive_a_cut(server: StartServer, client: StartClient)
         await ben.call("insert", text="and after")
         texts = [editor.call("untilText", text="while it was cut, and after") for editor in (ada, ben, cleo)]
         await asyncio.gather(*texts)
+        for editor in (ada, ben, cleo):
+            assert [event for event in editor.pending("peers") if event["removed"]] == []

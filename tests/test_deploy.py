@@ -268,6 +268,15 @@ def test_fly_health(server: Server) -> None:
     assert (check["method"], check["path"]) == ("GET", HEALTH)
 
 
+def test_deployed_inboxes_have_owners() -> None:
+    """Whoever presses a deploy button has users prove who they are before they read an inbox."""
+    server = SERVERS[-1]
+    (service,) = yaml.safe_load((server.folder / "render.yaml").read_text())["services"]
+    for environment in (fly(server)["env"], {pair["key"]: pair["value"] for pair in service["envVars"]}):
+        load = import_module(f"{server.package}.edge.settings").load
+        assert load(import_module(f"{server.package}.settings").Settings, environment).auth == "github"
+
+
 @every_server
 def test_fly_mount(server: Server) -> None:
     """On Fly, what a server keeps is on a volume; a server that keeps nothing has none."""

@@ -1,5 +1,6 @@
 // The editor's CollaborationManager: own messages to the signaling server, simple-peer between the editors.
-// It does not reconnect by itself; with `resume` this one does, and goes on where it was.
+// It does not reconnect by itself; with `resume` this one does, and goes on where it was. With `count` it says how
+// much of what it was told of its room it has received.
 
 import Peer from 'simple-peer'
 import WebSocket from 'ws'
@@ -11,6 +12,8 @@ const unsent = []
 let socket
 let me
 let resumeToken
+let counts
+let received
 
 const send = message => {
   if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message))
@@ -36,6 +39,7 @@ const disconnectFrom = peerId => {
 const handlers = {
   joined: message => {
     ;({ resumeToken } = message)
+    received = 0
     const there = new Set(message.peers.map(({ peerId }) => peerId))
     ;[...peers.keys()].filter(peerId => !message.resumed || !there.has(peerId)).forEach(disconnectFrom)
     if (!message.resumed) message.peers.forEach(peer => connectTo(peer, true))
@@ -56,21 +60,28 @@ const connect = url => new Promise((resolve, reject) => {
   })
   socket.on('message', data => {
     const message = JSON.parse(data.toString())
+    if (['peer-joined', 'peer-left', 'signal'].includes(message.type)) received++
     handlers[message.type]?.(message)
     emit(message.type, { message })
   })
 })
 
-const resume = url => connect(url).then(() => send({ type: 'join', ...me, resumeToken }), () => {})
+const resume = url => connect(url).then(() => {
+  send({ type: 'join', ...me, resumeToken, received: counts ? received : undefined })
+}, () => {})
 
 serve({
   connect: ({ url }) => connect(url),
 
   /** `startSession` and `joinSession` alike. */
-  join: ({ room, peerId, userId, name, resume }) => {
+  join: ({ room, peerId, userId, name, resume, count }) => {
+    counts = count
     me = { room, peerId, userId, metadata: { name, color: '#4c9ffe' } }
-    send({ type: 'join', ...me, resume })
+    send({ type: 'join', ...me, resume, received: counts ? 0 : undefined })
   },
+
+  /** Give the connection up, as when the network has changed. */
+  drop: () => socket.terminate(),
 
   leave: () => {
     send({ type: 'leave', room: me.room, peerId: me.peerId })

@@ -32,21 +32,30 @@ const fallBack = (url, room) => {
   new WebsocketProvider(url, room, doc, options).on('sync', synced => synced && emit('fallback'))
 }
 
+const listen = () => {
+  const signaling = webrtc.signalingConns.at(-1)
+  signaling.on('connect', () => emit('signaling', { connected: true }))
+  signaling.on('disconnect', () => emit('signaling', { connected: false }))
+  signaling.on('message', ({ type, clients, code }) => {
+    if (type === 'publish') emit('published', { clients })
+    if (type === 'error') emit('refused', { code })
+  })
+}
+
 serve({
   ...documentCommands(() => ({ doc, awareness })),
 
   /**
    * Share the document; with `fallbackAfter` (ms), go on through the sync server like the editor does when no
-   * peer could be reached by then.
+   * peer could be reached by then. `others` are rooms beside it, over the same connection.
    */
-  open: ({ signaling, room, password = null, policy = 'all', iceServers, fallbackAfter, sync }) => {
+  open: ({ signaling, room, password = null, policy = 'all', iceServers, fallbackAfter, sync, others = [] }) => {
     const options = { signaling: [signaling], password, awareness, peerOpts: peerOptions(policy, iceServers) }
     webrtc = new WebrtcProvider(room, doc, options)
     webrtc.on('peers', ({ added, removed }) => emit('peers', { added, removed }))
     webrtc.on('synced', ({ synced }) => emit('synced', { synced }))
-    webrtc.signalingConns[0].on('message', ({ type, clients }) => {
-      if (type === 'publish') emit('published', { clients })
-    })
+    listen()
+    others.forEach(name => new WebrtcProvider(name, new Y.Doc(), { signaling: [signaling] }))
     if (fallbackAfter !== undefined) setTimeout(fallbackAfter).then(() => fallBack(sync, room))
   },
 
@@ -65,6 +74,30 @@ serve({
 
   /** Peers that are reached otherwise than over WebRTC. */
   otherwise: () => [...webrtc.room.bcConns],
+
+  /** Publish through the provider's own connection: so many messages at once, each with so many characters. */
+  publish: ({ number, size = 0 }) => {
+    const message = { type: 'publish', topic: webrtc.roomName, data: { type: 'other', text: 'x'.repeat(size) } }
+    for (let i = 0; i < number; i++) webrtc.signalingConns.at(-1).send(message)
+  },
+
+  /** Publish now and then until the server passes it on. */
+  untilPublished: () => {
+    const signaling = webrtc.signalingConns.at(-1)
+    let published = false
+    signaling.on('message', ({ type, data }) => { published ||= type === 'publish' && data?.type === 'probe' })
+    const probe = setInterval(() => {
+      signaling.send({ type: 'publish', topic: webrtc.roomName, data: { type: 'probe' } })
+    }, 200)
+    return until(signaling, 'message', () => published).finally(() => clearInterval(probe))
+  },
+
+  peerId: () => webrtc.room.peerId,
+  disconnect: () => webrtc.disconnect(),
+  reconnect: () => {
+    webrtc.connect()
+    listen()
+  },
 
   untilSignaling: ({ connected }) => {
     const [signaling] = webrtc.signalingConns

@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     send_.add_argument("--url", help="of the server; ws://localhost:PORT if not given")
     inbox_ = commands.add_parser("inbox", help="show a user's notifications")
     inbox_.add_argument("user")
-    inbox_.add_argument("--limit", type=int, default=50, help="how many at most (50)")
+    inbox_.add_argument("--limit", type=number, default=50, help="how many at most (50)")
     inbox_.add_argument("--unread", action="store_true", help="only unread ones")
     commands.add_parser("stats", help="show how much is stored")
     migrate_ = commands.add_parser("migrate", help="bring everything from one store to another, with no server running")
@@ -45,6 +45,13 @@ def arguments() -> argparse.Namespace:
     migrate_.add_argument("--to", dest="target", required=True, metavar="FILE|URL")
     add_token_command(commands)
     return parser.parse_args()
+
+
+def number(text: str) -> int:
+    """Return a number from 1 up. ValueError: it is none."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
 
 
 def act(asked: argparse.Namespace, settings: Settings) -> None:

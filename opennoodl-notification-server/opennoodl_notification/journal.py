@@ -10,19 +10,25 @@ from pathlib import Path
 from zlib import crc32
 
 import msgspec
+import structlog
 
 from .store import Changes
 
+PROBE = 1 << 16
+"""Bytes that a disk has to take before it is said to work again."""
+
 _decode = msgspec.json.Decoder(Changes).decode
+
+log = structlog.get_logger()
 
 
 class JournalError(ValueError):
     """A journal that is damaged."""
 
 
-def line(changes: Changes) -> bytes:
-    """Return the line for `changes`."""
-    content = msgspec.json.encode(changes)
+def line(changes: Changes, size: int = 0) -> bytes:
+    """Return the line for `changes`, with at least `size` bytes of content."""
+    content = msgspec.json.encode(changes).ljust(size)
     return b"%08x %s\n" % (crc32(content), content)
 
 
@@ -46,6 +52,8 @@ def read(path: Path) -> Iterator[Changes]:
                 yield _decode(content)
             except msgspec.DecodeError as error:
                 raise JournalError(f"line {number} of {path.name} is none of this server's: {error}") from None
+    if damaged:
+        log.warning("a journal ends in a line that is not whole; it was left out", journal=path.name, line=damaged)
 
 
 class Journal:
@@ -56,6 +64,7 @@ class Journal:
 
     Attributes:
         size: bytes of confirmed lines.
+        sound: whether it holds these and nothing else, and may be used.
 
     Raises:
         OSError: it cannot be made.
@@ -63,24 +72,40 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.size = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self.sound = True
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def append(self, line: bytes) -> None:
         """Bring a line to disk.
 
         Raises:
-            OSError: it is not there; this journal must not be used any more.
+            OSError: it is not there. A full disk leaves the journal as it was; after any other failure it is not sound.
         """
+        self.sound = False
         try:
             left = memoryview(line)
             while left:
                 left = left[os.write(self._file, left) :]
+        except OSError:
+            os.ftruncate(self._file, self.size)
+            self.sound = True
+            raise
+        try:
             os.fdatasync(self._file)
         except OSError:
             # A line that is there all the same would come back after a restart though its sender was refused.
             os.ftruncate(self._file, self.size)
             raise
         self.size += len(line)
+        self.sound = True
+
+    def probe(self) -> None:
+        """Return if there is room for some more lines, by means of one that says nothing.
+
+        Raises:
+            OSError: there is none.
+        """
+        self.append(line(Changes(), PROBE))
 
     def close(self) -> None:
         """Let go of the file."""

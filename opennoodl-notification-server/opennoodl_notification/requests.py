@@ -104,7 +104,7 @@ async def read(store: Store, inbox: Inbox, incoming: Incoming, now: str) -> list
     answer = Authenticated(inbox.user_id, inbox.sequence, inbox.unread)
     if incoming.since is None:
         return [answer, await _page(store, inbox, GetNotifications(), now)]
-    missed = await _missed(store, inbox, incoming.since)
+    missed = await _missed(store, inbox, incoming.since, now)
     if missed is None:
         return [structs.replace(answer, complete=False), await _page(store, inbox, GetNotifications(), now)]
     return [structs.replace(answer, complete=True), *missed]
@@ -128,7 +128,7 @@ def _fitting(records: list[Record]) -> int:
     return len(records)
 
 
-async def _missed(store: Store, inbox: Inbox, since: int) -> list[Event] | None:
+async def _missed(store: Store, inbox: Inbox, since: int, now: str) -> list[Event] | None:
     """Return what changed after number `since`, or None if that is not known any more, or is too much."""
     if not inbox.remembers(since):
         return None
@@ -144,7 +144,7 @@ async def _missed(store: Store, inbox: Inbox, since: int) -> list[Event] | None:
                 events.append(
                     Deleted(notification_id=one.id, sequence=one.sequence, unread_count=inbox.unread, replayed=True)
                 )
-        else:
+        elif one.expires_at > now:  # else its deletion will be told; a store that fails can be read, and not cleaned up
             kind = Received if one.born > since else Updated
             events.append(
                 kind(notification=one.shown(), sequence=one.sequence, unread_count=inbox.unread, replayed=True)

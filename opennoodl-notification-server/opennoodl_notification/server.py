@@ -8,7 +8,7 @@ promise, no read shows what may yet be lost, and a busy server brings many messa
 import asyncio
 from functools import partial
 from time import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,13 +18,14 @@ from .batch import Batch, Outcome
 from .edge.auth import Auth
 from .edge.connection import Connection
 from .edge.identity import Identity
-from .edge.json_messages import AUTHENTICATION_TIMEOUT, BadMessage, JsonApplication, request_id
+from .edge.json_messages import AUTHENTICATION_TIMEOUT, BadMessage, JsonApplication
 from .edge.limits import Quota
 from .edge.metrics import Metrics
 from .edge.service import Service
 from .inbox import Inbox
-from .messages import Authenticate, GetNotifications, Incoming, SendNotification, decode
+from .messages import Authenticate, Incoming, SendNotification, decode
 from .notification import timestamp
+from .queue import Queue, Request
 from .requests import change, need, normal, read
 from .settings import Settings
 from .store import Needs, Store, StoreError
@@ -38,38 +39,11 @@ RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
 MAX_QUEUED = 67_108_864
 """Bytes of messages that wait for the store; more are refused."""
-BATCH = 200
-"""Messages that are handled at once, or notifications if they are for several users."""
 
 UNAUTHORIZED = BadMessage("unauthorized", "Send `authenticate` with your userId first.")
 UNAVAILABLE = BadMessage("storage-unavailable", "This could not be stored or read just now; try again later.")
 
 log = structlog.get_logger()
-
-
-class Request(NamedTuple):
-    """One message in the queue."""
-
-    connection: Connection
-    incoming: Incoming
-    message: bytes
-
-    @property
-    def reads(self) -> bool:
-        """Whether it only reads."""
-        return isinstance(self.incoming, Authenticate | GetNotifications)
-
-    @property
-    def user(self) -> str | None:
-        """Who asks, or claims to."""
-        if isinstance(self.incoming, Authenticate):
-            return self.incoming.user_id
-        user: str | None = self.connection.client
-        return user
-
-    def refuse(self, bad: BadMessage) -> BadMessage:
-        """Return an error as the answer to this message."""
-        return BadMessage(bad.code, bad.error, request_id(self.message))
 
 
 class Notifying(JsonApplication[Any]):
@@ -94,8 +68,7 @@ class Notifying(JsonApplication[Any]):
         self._config = settings
         self.store: Store = choose(settings.database_url or settings.db_file)
         self._sends = Quota(settings.sends_per_hour, 3600)
-        self._queue: list[Request] = []
-        self._queued = 0  # bytes
+        self._queue = Queue()
         self._wake = asyncio.Event()
         self._cleanup = False
         self._stopping = False
@@ -146,10 +119,9 @@ class Notifying(JsonApplication[Any]):
             size, most = memoryview(incoming.data).nbytes, self._config.max_data_size
             if most and size > most:
                 raise BadMessage("data-too-large", f"`data` has {size} bytes; at most {most} are accepted.")
-        if self._queued + len(message) > MAX_QUEUED:
+        if self._queue.bytes + len(message) > MAX_QUEUED:
             raise BadMessage("storage-unavailable", "Too much waits to be stored; try again later.")
-        self._queued += len(message)
-        self._queue.append(Request(connection, incoming, message))
+        self._queue.add(Request(connection, incoming, message))
         self._wake.set()
 
     def close(self, connection: Connection) -> None:
@@ -158,14 +130,15 @@ class Notifying(JsonApplication[Any]):
 
     def failure(self) -> str | None:
         """Return why changes cannot be stored, if the last attempt failed."""
-        return self._failure
+        return None if self._failure is None else "Notifications cannot be stored."
 
     def health(self) -> dict[str, Any]:
         """Return the counts that monitors of the seed read."""
         return {"notificationCount": self.stored, "connectedUsers": len(self.devices)}
 
     async def _work(self) -> None:
-        while not self._stopping or self._queue:
+        # When the store fails, who waited for an answer has gone by now, and the process must go, too.
+        while not self._stopping or (self._queue and self._failure is None):
             if not self._queue:
                 await self._wake.wait()
             self._wake.clear()
@@ -186,7 +159,7 @@ class Notifying(JsonApplication[Any]):
             self._cleanup = False
             due = await self._due()
         if self._queue or due:
-            await self._handle(self._take(), due)
+            await self._handle(self._queue.take(), due)
 
     def clean(self) -> None:
         """Clean up with the next batch: nobody but the one who commits changes anything."""
@@ -204,8 +177,7 @@ class Notifying(JsonApplication[Any]):
         try:
             if self._failure is not None:
                 await self.store.recover()
-                log.info("notifications can be stored again")
-                self._failure = None
+                self._works()
             await self.store.clean(now)
             due = await self.store.due(now, CLEANUP_SIZE)
         except Exception as error:  # whatever it is, nothing was changed
@@ -214,33 +186,6 @@ class Notifying(JsonApplication[Any]):
         if len(due) == CLEANUP_SIZE:
             self.clean()
         return due
-
-    def _take(self) -> list[Request]:
-        """Take a batch from the queue: its changes will be made before its reads are answered.
-
-        What a connection changes after it has read something has to wait for the next batch.
-        """
-        batch: list[Request] = []
-        left: list[Request] = []
-        waiting: set[Connection] = set()
-        reading: set[Connection] = set()
-        size = 0
-        for position, request in enumerate(self._queue):
-            if size >= BATCH:
-                left += self._queue[position:]
-                break
-            connection = request.connection
-            if connection in waiting or (connection in reading and not request.reads):
-                waiting.add(connection)
-                left.append(request)
-                continue
-            if request.reads:
-                reading.add(connection)
-            size += len(request.incoming.targets) if isinstance(request.incoming, SendNotification) else 1
-            batch.append(request)
-            self._queued -= len(request.message)
-        self._queue = left
-        return batch
 
     async def _handle(self, requests: list[Request], due: list[str]) -> None:
         """Change what is to be changed, in one commit, and tell; then answer what is to be read."""
@@ -268,7 +213,7 @@ class Notifying(JsonApplication[Any]):
                 if changes:
                     await transaction.commit(changes)
                     self.commits += 1
-                    self._failure = None
+                    self._works()
         except Exception as error:  # whatever it is, nothing was stored
             self._failed(error)
             if batch is not None:
@@ -335,9 +280,15 @@ class Notifying(JsonApplication[Any]):
             return transaction.loaded.inboxes.get(user) or Inbox(user_id=user, sequence=0)
 
     def _failed(self, error: Exception) -> None:
-        unforeseen = None if isinstance(error, StoreError) else error
-        log.error("the store failed", error=str(error), exc_info=unforeseen)
-        self._failure = "Notifications cannot be stored."
+        if self._failure != str(error):  # else it was said, and would be for every batch until the store works again
+            unforeseen = None if isinstance(error, StoreError) else error
+            log.error("the store failed", error=str(error), exc_info=unforeseen)
+        self._failure = str(error)
+
+    def _works(self) -> None:
+        if self._failure is not None:
+            log.info("notifications can be stored again")
+            self._failure = None
 
     def _tell(self, outcome: Outcome, asking: Connection | None = None) -> None:
         for user, event in outcome.events:

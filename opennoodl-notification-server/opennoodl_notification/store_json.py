@@ -19,7 +19,7 @@ from .journal import Journal, JournalError, line, read
 from .memory import Memory, Snapshot
 from .notification import Deletion, Record
 from .store import Changes, Counts, Needs, Query, Store, StoreError, Transaction
-from .tinydb_file import File, keep_names
+from .tinydb_file import File, keep_directory, keep_names
 
 LEAST = 1 << 20
 """Bytes of a journal that are never too many."""
@@ -77,9 +77,12 @@ class JsonStore(Store):
         except OSError as error:
             raise StartError(f"DB_FILE {self._name} cannot be used: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
-            way_out = f"; to go on from its backup, put {self._file.backup.name} in its place"
-            text = f"DB_FILE {self._name} is damaged and was left as it is: {error}"
-            raise StartError(text + way_out * self._file.backup.exists()) from None
+            if isinstance(error, JournalError):
+                way_out = "; what comes before that line is sound"
+            else:
+                way_out = f"; to go on from its backup, put {self._file.backup.name} in its place"
+                way_out *= self._file.backup.exists()
+            raise StartError(f"DB_FILE {self._name} is damaged and was left as it is: {error}{way_out}") from None
         if replayed and not self._read_only:
             self._write_meanwhile()
 
@@ -116,49 +119,48 @@ class JsonStore(Store):
     async def commit(self, changes: Changes) -> None:
         """Write changes to the journal, and make them."""
         if self._journal is None:
-            await self.recover()
-        assert self._journal is not None
+            raise StoreError("it is not known what the journal has on disk")
         try:
             await asyncio.to_thread(self._journal.append, line(changes))
         except OSError as error:
-            self._journal.close()
-            self._journal = None
-            raise StoreError(error.strerror or str(error)) from error
+            raise self._failed(error) from error
         self.memory.apply(changes)
         if self._journal.size > max(LEAST, self._file.size) and (self._writing is None or self._writing.done()):
             await self._rotate()
+        if len(self.memory) > COMFORTABLE and not self._warned:
+            self._warned = True
+            log.warning("many notifications for a file; set DATABASE_URL and `migrate`", stored=len(self.memory))
 
     async def recover(self) -> None:
-        """Write everything to a new file, after the journal has failed: what that has on disk is not known."""
-        if self._journal is not None:
-            return
+        """See that the disk has room; after it has failed in another way, write everything to a new file."""
         if self._writing is not None:
             await self._writing
         try:
-            await asyncio.to_thread(self._write, self.memory.snapshot(), self._generation + 1)
-            await asyncio.to_thread(self._begin, self._generation + 1)
+            if self._journal is not None:
+                await asyncio.to_thread(self._journal.probe)
+            else:
+                await asyncio.to_thread(self._renew)
         except OSError as error:
-            raise StoreError(error.strerror or str(error)) from error
+            raise self._failed(error) from error
 
     async def close(self) -> None:
-        """Write everything to the file, so that it is whole without a journal, and let go of it."""
+        """Write everything to the file, so that nothing is in the journal that goes on from it, and let go of it."""
         if self._read_only:
             return
         if self._writing is not None:
             await self._writing
         if self._journal is not None:
-            self._journal.close()
-            if not self._journal.size:
-                self._journal_path(self._generation).unlink()
-            else:
+            if self._journal.size:
                 with suppress(OSError):  # then the journal is read at the next start
-                    await asyncio.to_thread(self._write, self.memory.snapshot(), self._generation + 1)
+                    await asyncio.to_thread(self._renew)
+            self._journal.close()
+            self._journal = None
         self._lock.close()
 
     def _open(self) -> bool:
         if self._read_only:
             return self._read()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        keep_directory(self._path.parent)
         self._lock = self._path.with_name(self._path.name + ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,37 +176,56 @@ class JsonStore(Store):
         self._generation = self._oldest = self._file.read(self.memory)
         numbers = sorted(int(path.suffix[1:]) for path in self._journals())
         numbers = [number for number in numbers if number >= self._generation]
-        if numbers and numbers != list(range(self._generation, self._generation + len(numbers))):
-            raise JournalError(f"it is of generation {self._generation}, but the journals go on from {numbers[0]}")
+        for number in range(self._generation, numbers[-1] if numbers else self._generation + bool(self._generation)):
+            if number not in numbers:
+                name = self._journal_path(number).name
+                way_out = "to go on without what it held, make an empty file of this name"
+                raise StartError(f"DB_FILE {self._name} goes on in {name}, which is missing; {way_out}")
         replayed = False
         for number in numbers:
-            for changes in read(self._journal_path(number)):
+            path = self._journal_path(number)
+            for changes in read(path):
                 self.memory.apply(changes)
-                replayed = True
-            self._generation = number + 1
+            used = path.stat().st_size > 0
+            self._generation = number + used
+            replayed |= used
         return replayed
 
-    def _begin(self, generation: int) -> None:
+    def _new(self, generation: int) -> Journal:
         journal = Journal(self._journal_path(generation))
         keep_names(self._path.parent)
+        return journal
+
+    def _begin(self, generation: int) -> None:
+        """Go on in a new journal."""
+        journal = self._new(generation)
+        if self._journal is not None:
+            self._journal.close()
+        self._journal, self._generation = journal, generation
+
+    def _renew(self) -> None:
+        """Write everything to the file, which goes on in a new journal: that is there first, so it is never missing."""
+        generation = self._generation + 1
+        journal = self._new(generation)
+        try:
+            self._write(self.memory.snapshot(), generation)
+        except OSError:
+            journal.close()
+            raise
+        if self._journal is not None:
+            self._journal.close()
         self._journal, self._generation = journal, generation
 
     async def _rotate(self) -> None:
         """Begin a next journal, and write what was before it to the file meanwhile."""
-        former = self._journal
         try:
             await asyncio.to_thread(self._begin, self._generation + 1)
         except OSError as error:
             log.error("a new journal could not be begun", error=error.strerror)
             return
-        if former is not None:
-            former.close()
         self._write_meanwhile()
 
     def _write_meanwhile(self) -> None:
-        if len(self.memory) > COMFORTABLE and not self._warned:
-            self._warned = True
-            log.warning("many notifications for a file; set DATABASE_URL and `migrate`", stored=len(self.memory))
         snapshot, generation = self.memory.snapshot(), self._generation
 
         async def write() -> None:
@@ -223,6 +244,13 @@ class JsonStore(Store):
             if int(path.suffix[1:]) < self._oldest:
                 path.unlink(missing_ok=True)
         self._oldest = generation
+
+    def _failed(self, error: OSError) -> StoreError:
+        """Do without a journal that is not known any more; return what to raise."""
+        if self._journal is not None and not self._journal.sound:
+            self._journal.close()
+            self._journal = None
+        return StoreError(error.strerror or str(error))
 
     def _journals(self) -> list[Path]:
         return [path for path in self._path.parent.glob(f"{self._path.name}.journal.*") if path.suffix[1:].isdecimal()]

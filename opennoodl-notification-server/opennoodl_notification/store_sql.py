@@ -4,6 +4,7 @@ Nothing is kept in memory. A batch reads the states of its inboxes, the few noti
 handful of statements, so what a message costs does not depend on how much is stored.
 """
 
+import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ DRIVERS = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
 """The driver for every kind of URL that is accepted."""
-TIMEOUT = 10
+TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
 
 Row = dict[str, Any]
@@ -74,18 +75,20 @@ class SqlStore(Store):
     def __init__(self, url: str, *, create: bool = True) -> None:
         parsed = _url(url)
         self._name = parsed.render_as_string(hide_password=True)
-        self._directory = Path(parsed.database).parent if _is_sqlite(parsed) and parsed.database else None
+        in_file = _is_sqlite(parsed) and parsed.database not in (None, "", ":memory:")
+        self._file = Path(str(parsed.database)) if in_file else None
         self._engine = _engine(parsed)
         self._create = create
 
     async def open(self) -> None:
         """Connect, and make the tables if there are none."""
-        if self._directory is not None and not self._directory.is_dir():
-            raise StartError(f"the database {self._name} cannot be used: its directory is not there")
+        if self._file is not None:
+            self._find(self._file)
         try:
             async with _failing(), self._engine.begin() as connection:
-                if self._create:
-                    await connection.run_sync(metadata.create_all)
+                strange = await connection.run_sync(_make_tables if self._create else _look_for_tables)
+                if strange is not None:
+                    raise StoreError(strange)
                 version = (await connection.execute(sa.select(versions.c.version))).scalar()
                 if version is None:
                     await connection.execute(sa.insert(versions), [{"version": VERSION}])
@@ -95,6 +98,15 @@ class SqlStore(Store):
         if version not in (None, VERSION):
             await self._engine.dispose()
             raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}")
+
+    def _find(self, file: Path) -> None:
+        """Make SQLite's file if it may be made; like the other files, it is its owner's alone."""
+        if not self._create and not file.exists():
+            raise StartError(f"{file} is not there")
+        try:
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StartError(f"the database {self._name} cannot be used: {error.strerror}") from None
 
     @asynccontextmanager
     async def transaction(self, needs: Needs) -> AsyncIterator[Transaction]:
@@ -191,6 +203,20 @@ class SqlStore(Store):
         select = sa.select(inboxes.c.user_id, inboxes.c.total).where(inboxes.c.user_id.in_(users))
         sizes = {row["user_id"]: row["total"] for row in await self._rows(select)}
         return [(user, sizes[user]) for user in users]
+
+
+def _look_for_tables(connection: sa.Connection) -> str | None:
+    """Return why these are not this server's tables, if they are not."""
+    return None if sa.inspect(connection).has_table(versions.name) else "it has no table of this server"
+
+
+def _make_tables(connection: sa.Connection) -> str | None:
+    """Make the tables, if there are none; return why they cannot be made, if they cannot."""
+    there = set(sa.inspect(connection).get_table_names())
+    if versions.name not in there and (others := sorted(there & metadata.tables.keys())):
+        return f"it has a table `{others[0]}` that is not this server's; use a database of its own"
+    metadata.create_all(connection)
+    return None
 
 
 def _url(text: str) -> sa.URL:

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from time import time
 from typing import Any, TypeVar
 
 import msgspec
@@ -64,7 +63,26 @@ class AtomicStorage(Storage):
     def write(self, data: Tables) -> None:
         """Replace the file, and keep the former one as a backup. OSError: it could not be; all is as before."""
         there = self._path.exists()
-        mode = stat.S_IMODE(self._path.stat().st_mode) if there else 0o600
+        try:
+            self._prepare(data, stat.S_IMODE(self._path.stat().st_mode) if there else 0o600)
+            self._backup.unlink(missing_ok=True)
+            with suppress(OSError):  # some file systems have no links; then there is no backup
+                self._backup.hardlink_to(self._path)
+            self._temporary.replace(self._path)
+        except OSError:
+            with suppress(OSError):  # what fills a disk must not stay there
+                self._temporary.unlink()
+            raise
+        try:
+            keep_names(self._path.parent)
+        except OSError:
+            if self._backup.exists():
+                self._backup.replace(self._path)
+            elif not there:
+                self._path.unlink()
+            raise
+
+    def _prepare(self, data: Tables, mode: int) -> None:
         with self._temporary.open("wb", CHUNK) as file:
             os.fchmod(file.fileno(), mode)
             # Piece by piece: to encode all of it at once would hold up the other threads.
@@ -79,18 +97,6 @@ class AtomicStorage(Storage):
             file.write(b"}\n" if data else b"{}\n")
             file.flush()
             os.fsync(file.fileno())
-        self._backup.unlink(missing_ok=True)
-        with suppress(OSError):  # some file systems have no links; then there is no backup
-            self._backup.hardlink_to(self._path)
-        self._temporary.replace(self._path)
-        try:
-            keep_names(self._path.parent)
-        except OSError:
-            if self._backup.exists():
-                self._backup.replace(self._path)
-            elif not there:
-                self._path.unlink()
-            raise
 
 
 class File:
@@ -129,8 +135,11 @@ class File:
         for sending in _rows(database, "sendings", Sending):
             memory.sendings[sending.sender, sending.key] = sending
         inboxes = {inbox.user_id: inbox for inbox in _rows(database, "inboxes", Inbox)}
+        # Somebody may have edited the file. What they left out is made from what stands in it, the same each time.
+        written = int(self._path.stat().st_mtime * 1000)
         for user in inboxes.keys() | memory.records.keys():
-            memory.inboxes[user] = _fitting(inboxes.get(user), user, list(memory.records.get(user, {}).values()))
+            inbox = inboxes.get(user) or Inbox(user_id=user, sequence=written, due=timestamp(0))
+            memory.inboxes[user] = _fitting(inbox, list(memory.records.get(user, {}).values()))
         return max((head.generation for head in _rows(database, "file", Head)), default=0)
 
     def write(self, snapshot: Snapshot, generation: int) -> None:
@@ -150,6 +159,14 @@ class File:
             }
         )
         self.size = self._path.stat().st_size
+
+
+def keep_directory(directory: Path) -> None:
+    """Make a directory if it is not there, with those above it, such that they last."""
+    new = [one for one in (directory, *directory.parents) if not one.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for one in new:
+        keep_names(one.parent)
 
 
 def keep_names(directory: Path) -> None:
@@ -175,9 +192,8 @@ def _rows(database: TinyDB, table: str, kind: type[S]) -> list[S]:
     return rows
 
 
-def _fitting(inbox: Inbox | None, user: str, records: list[Record]) -> Inbox:
-    """Return the state of an inbox that fits what is in it: somebody may have edited the file."""
-    inbox = inbox or Inbox(user_id=user, sequence=int(time() * 1000), due=timestamp(0))
+def _fitting(inbox: Inbox, records: list[Record]) -> Inbox:
+    """Return the state of an inbox, such that it fits what is in it."""
     inbox.total = len(records)
     inbox.unread = sum(not record.read for record in records)
     if records:

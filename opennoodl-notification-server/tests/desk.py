@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -11,6 +13,7 @@ from opennoodl_notification.edge.connection import Connection
 from opennoodl_notification.messages import decode
 from opennoodl_notification.server import Notifying
 from opennoodl_notification.settings import Settings
+from opennoodl_notification.store import Changes, Needs, StoreError, Transaction
 
 from .harness import Json
 
@@ -23,6 +26,7 @@ class Device:
         unread: how many of them are, by the server's count.
         sequence: the last number that it knows.
         told: every message since it was last looked at.
+        hears: how many messages more come through before its connection is cut, if it is.
     """
 
     def __init__(self) -> None:
@@ -34,6 +38,7 @@ class Device:
         self.unread = 0
         self.sequence = 0
         self.told: list[Json] = []
+        self.hears: int | None = None
 
     # What the server does with a connection
 
@@ -41,6 +46,10 @@ class Device:
         """Take a frame."""
         start = {126: 4, 127: 10}.get(frame[1], 2)
         message = json.loads(frame[start:])
+        if self.hears is not None:
+            if not self.hears:
+                return
+            self.hears -= 1
         self.told.append(message)
         if self.alive:
             self.apply(message)
@@ -85,6 +94,17 @@ class Device:
         return sorted(self.notifications.values(), key=lambda one: str(one["createdAt"]), reverse=True)
 
 
+class Unlucky(Transaction):
+    """A batch that sees all there is and cannot be stored."""
+
+    def __init__(self, one: Transaction) -> None:
+        self.loaded = one.loaded
+
+    async def commit(self, changes: Changes) -> None:
+        """Fail."""
+        raise StoreError("the disk is full")
+
+
 class Desk:
     """A server that handles what it was asked when it is told to.
 
@@ -94,6 +114,7 @@ class Desk:
 
     Attributes:
         now: the time, in milliseconds, for as long as the clock is in its place.
+        failing: whether the store takes nothing.
     """
 
     def __init__(self, at: str, **settings: Any) -> None:
@@ -101,6 +122,7 @@ class Desk:
         self._settings = Settings(**{name: at, **settings})
         self.app = Notifying(self._settings)
         self.now = 1_700_000_000_000
+        self.failing = False
 
     def clock(self, patch: pytest.MonkeyPatch) -> None:
         """Put this desk's time in place of the server's."""
@@ -108,7 +130,16 @@ class Desk:
 
     async def open(self) -> None:
         """Start as the server does, but let nothing happen by itself."""
-        await self.app.store.open()
+        store = self.app.store
+        real = store.transaction
+
+        @asynccontextmanager
+        async def transaction(needs: Needs) -> AsyncIterator[Transaction]:
+            async with real(needs) as one:
+                yield Unlucky(one) if self.failing else one
+
+        setattr(store, "transaction", transaction)  # noqa: B010
+        await store.open()
         self.app.stored = (await self.app.store.counts()).notifications
 
     async def restart(self) -> None:

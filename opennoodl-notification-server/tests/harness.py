@@ -162,6 +162,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.asked = 0
         self.commits = 0
         self._open = threading.Event()
         self._entered = threading.Event()
@@ -182,6 +183,7 @@ class Gate:
 
     def append(self, journal: Journal, line: bytes) -> None:
         """Commit, when that is allowed."""
+        self.asked += 1
         self._entered.set()
         assert self._open.wait(TIMEOUT)
         if self.failure is not None:

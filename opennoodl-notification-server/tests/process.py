@@ -9,6 +9,8 @@ import sys
 
 from .harness import TIMEOUT
 
+START = 60.0
+"""Seconds after which a server that does not listen has failed: it may have much to read, on a busy machine."""
 SMALL_JOURNAL = "from opennoodl_notification import store_json; store_json.LEAST = 2000; "
 RUN = "from opennoodl_notification.__main__ import main; main()"
 
@@ -36,7 +38,7 @@ class Process:
             stdout=asyncio.subprocess.PIPE,
         )
         assert child.stdout is not None
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(START):
             while line := await child.stdout.readline():
                 entry = json.loads(line)
                 if entry.get("event") == "listening":

@@ -104,20 +104,32 @@ class Agreement(RuleBasedStateMachine):
         self.desk.app.clean()
         self.run(self.desk.app.step())
 
-    @rule(user=users, which=positions)
-    def leave(self, user: str, which: int) -> None:
-        """Lose a connection."""
+    @rule(user=users, which=positions, hears=st.none() | st.integers(0, 3))
+    def leave(self, user: str, which: int, hears: int | None = None) -> None:
+        """Lose a connection, at once or in the middle of what comes next."""
         if self.devices[user]:
             device = self.devices[user].pop(which % len(self.devices[user]))
+            if hears is not None:
+                device.hears = hears
+                self.handle()
             self.desk.leave(device)
             self.away.append((user, device))
+
+    @rule()
+    def fail(self) -> None:
+        """Let the store fail for what was asked and for what is due: nobody is told of what is not stored."""
+        self.desk.failing = True
+        self.desk.app.clean()
+        self.run(self.desk.app.step())
+        self.handle()
+        self.desk.failing = False
 
     @rule(which=positions)
     def return_(self, which: int) -> None:
         """Come back, and be told what was missed, or everything."""
         if self.away:
             user, device = self.away.pop(which % len(self.away))
-            device.alive, device.client = True, None
+            device.alive, device.client, device.hears = True, None, None
             device.take()
             since = device.sequence
             self.run(self.desk.join(user, since, device))
@@ -183,3 +195,35 @@ TestPostgresql = AgreementInPostgresql.TestCase
 TestJson.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestSqlite.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
 TestPostgresql.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("hears", range(5))
+@pytest.mark.parametrize("change", ["mark-read", "mark-unread", "delete-notification", "revoke-notification", "send"])
+async def test_cut_between_any_two_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, hears: int
+) -> None:
+    """A device whose connection is cut anywhere in what one message leads to is told the rest when it comes back."""
+    desk = Desk(place("json", tmp_path), max_per_user=3)
+    desk.clock(monkeypatch)
+    await desk.open()
+    sender, device = await desk.join("sender"), await desk.join("u")
+    for _ in range(3):
+        desk.ask(sender, "invite", targetUserId="u", data={})
+    await desk.work()
+    ids = list(device.notifications)
+    if change == "mark-unread":
+        desk.ask(device, "mark-all-read")
+        await desk.work()
+    device.hears = hears
+    if change == "send":
+        desk.ask(sender, "invite", targetUserId="u", data={})
+    else:
+        asking = sender if change == "revoke-notification" else device
+        desk.ask(asking, change, notificationIds=ids)
+    await desk.work()
+    desk.leave(device)
+    device.alive, device.client, device.hears = True, None, None
+    await desk.join("u", device.sequence, device)
+    fresh = await desk.join("u")
+    assert (device.inbox(), device.unread) == (fresh.inbox(), fresh.unread)
+    await desk.app.store.close()

@@ -15,6 +15,7 @@ from opennoodl_notification.store import Query
 from .conftest import Device, Serve
 from .edge.issuer import SECRET, signed
 from .harness import TIMEOUT
+from .places import place
 
 
 async def command(*arguments: str, text: str = "", **environment: str) -> tuple[int, str, str]:
@@ -136,7 +137,8 @@ async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
     first = await sender.notify("ann", data={"text": "\x1b[2J"})
     await sender.notify("ann", kind="mention")
     await ann.send("mark-read", notificationId=first)
-    await ann.waiting()
+    while (await ann.get())["type"] != "notification-updated":
+        pass
     new, old = await asyncio.to_thread(inbox, str(file), "ann", Query(50))
     assert "unread" in new
     assert "mention" in new
@@ -145,6 +147,14 @@ async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
     assert new.isprintable()
     assert old.isprintable()
     assert await asyncio.to_thread(inbox, str(file), "ann", Query(50, unread=True)) == [new]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many"])
+async def test_bad_limit(limit: str) -> None:
+    """How many notifications are to be shown is a number from 1 up."""
+    code, output, error = await command("inbox", "ann", "--limit", limit)
+    assert (code, output) == (2, "")
+    assert f"invalid number value: '{limit}'" in error
 
 
 async def test_stats(serve: Serve, device: Device, file: Path) -> None:
@@ -162,6 +172,22 @@ async def test_stats(serve: Serve, device: Device, file: Path) -> None:
         "deletions": 0,
         "sendings": 0,
     }
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return where an empty database of each kind is."""
+    return place(request.param, tmp_path)
+
+
+async def test_looking_into_a_database(serve: Serve, device: Device, database: str) -> None:
+    """`inbox` and `stats` look into a database, too, while the server uses it."""
+    service = await serve(database_url=database)
+    await (await device(service, "sender")).notify("ann", kind="mention")
+    code, output, error = await command("inbox", "ann", DATABASE_URL=database)
+    assert (code, error) == (0, "")
+    assert "mention" in output
+    assert "1 notifications" in (await command("stats", DATABASE_URL=database))[1]
 
 
 def test_nothing_there(file: Path) -> None:

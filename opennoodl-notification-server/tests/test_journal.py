@@ -10,7 +10,7 @@ from zlib import crc32
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from opennoodl_notification.journal import Journal, JournalError, line, read
+from opennoodl_notification.journal import PROBE, Journal, JournalError, line, read
 from opennoodl_notification.store import Changes
 
 from .harness import record
@@ -105,9 +105,9 @@ def test_sound_line_of_nobody(path: Path) -> None:
         texts(path)
 
 
-@pytest.mark.parametrize("step", ["write", "fdatasync"])
-def test_failing_disk(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """A line that could not be brought to disk is not in the journal, not even a part of it."""
+@pytest.mark.parametrize(("step", "sound"), [("write", True), ("fdatasync", False)])
+def test_failing_disk(path: Path, monkeypatch: pytest.MonkeyPatch, step: str, sound: bool) -> None:
+    """A line that could not be brought to disk is not in the journal, not even a part; a full disk does no harm."""
     journal = written(path)
     real = os.write
 
@@ -116,12 +116,40 @@ def test_failing_disk(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) ->
             real(file, content[0][:5])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises(OSError, match="No space"):
-        journal.append(LINES[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(OSError, match="No space"):
+            journal.append(LINES[0])
     assert journal.size == path.stat().st_size
     assert texts(path) == LINES
+    assert journal.sound is sound
+    if sound:
+        journal.append(LINES[1])
+        assert texts(path) == [*LINES, LINES[1]]
     journal.close()
+
+
+def test_probe(path: Path) -> None:
+    """A probe takes as much room as a large message, and says nothing."""
+    journal = written(path)
+    before = journal.size
+    journal.probe()
+    journal.append(LINES[0])
+    assert journal.size == path.stat().st_size > before + PROBE
+    assert [text for text in texts(path) if text != line(Changes())] == [*LINES, LINES[0]]
+    journal.close()
+
+
+def test_torn_line_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log says that a line was left out, and nothing of it."""
+    written(path).close()
+    texts(path)
+    assert capsys.readouterr().out == ""
+    path.write_bytes(path.read_bytes()[:-1])
+    texts(path)
+    told = capsys.readouterr().out
+    assert "not whole" in told
+    assert "line=3" in told
 
 
 def test_written_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from opennoodl_notification import migrate
 from opennoodl_notification.inbox import Inbox
@@ -15,6 +17,7 @@ from opennoodl_notification.migrate import Migration, MigrationError
 from opennoodl_notification.notification import Deletion, Sending, timestamp
 from opennoodl_notification.store import Changes, Needs, Store, StoreError
 from opennoodl_notification.stores import choose
+from tinydb import TinyDB
 
 from .harness import NOW, record
 from .places import KINDS, place
@@ -118,14 +121,9 @@ def test_any_two(tmp_path: Path, source: str, target: str) -> None:
     assert run(kept(to)) == run(kept(at)) == before
 
 
-@pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("steps", range(4))
-def test_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """A migration that was broken off goes on where it was."""
-    at, to = two(tmp_path, "json", "sqlite")
-    run(fill(at, content()))
-    bring = Migration._bring
-    left = steps
+def interrupted(steps: int) -> Callable[[Migration, Changes], Coroutine[Any, Any, None]]:
+    """Return what takes the place of `Migration._bring`, and brings so many pieces and no more."""
+    bring, left = Migration._bring, steps
 
     async def fail(migration: Migration, piece: Changes) -> None:
         nonlocal left
@@ -134,12 +132,35 @@ def test_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int)
             raise StoreError("the cable was pulled")
         await bring(migration, piece)
 
+    return fail
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("steps", range(4))
+def test_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """A migration that was broken off goes on where it was."""
+    at, to = two(tmp_path, "json", "sqlite")
+    run(fill(at, content()))
     with monkeypatch.context() as patch:
-        patch.setattr(Migration, "_bring", fail)
+        patch.setattr(Migration, "_bring", interrupted(steps))
         with pytest.raises(StoreError):
             run(migrated(at, to))
     assert run(migrated(at, to)) == USERS * EACH
     assert run(kept(to)) == run(kept(at))
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_broken_off_with_a_file_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that has notifications and nothing else, as others write it, is the same source each time."""
+    at, to = two(tmp_path, "json", "sqlite")
+    with TinyDB(at) as database:
+        for one in content().added:
+            database.table("notifications").insert(json.loads(msgspec.json.encode(one)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Migration, "_bring", interrupted(2))
+        with pytest.raises(StoreError):
+            run(migrated(at, to))
+    assert run(migrated(at, to)) == USERS * EACH
 
 
 def test_again(tmp_path: Path) -> None:

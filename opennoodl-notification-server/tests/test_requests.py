@@ -188,3 +188,10 @@ def test_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [type(one) for one in resumed(fits, 4990)] == [Authenticated, Received]
     answer, page = resumed(too_much, 4990)
     assert (answer.complete, page.has_more) == (False, True)
+
+
+def test_expired_is_not_told() -> None:
+    """What has expired is not shown to who comes back either, though a store that fails could not be cleaned up."""
+    shelf = Shelf(added=[numbered(4901, expires_at=EARLY), numbered(4902)])
+    _, *told = resumed(shelf, 4900)
+    assert [one.notification.id for one in told] == ["n4902"]

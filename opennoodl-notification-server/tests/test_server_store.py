@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from errno import ENOSPC
+from errno import EIO, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from opennoodl_notification import server
 from opennoodl_notification.edge.application import StartError
 
 from .conftest import Device, Serve
-from .harness import TIMEOUT, Gate, content, health, http, ids, stored
+from .harness import Gate, content, health, http, ids
 
 FULL = OSError(ENOSPC, "No space left on device")
 
@@ -199,6 +199,28 @@ async def test_what_waits_is_bounded(serve: Serve, device: Device, gate: Gate, m
     await sender.notify("u", data="x" * 1000)
 
 
+async def test_turns(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
+    """Who sends very much waits for themselves: another's message is in the next batch."""
+    service = await serve(sends_per_hour=0, max_per_user=0)
+    first, flood, other = await device(service, "f"), await device(service, "flood"), await device(service, "o")
+    gate.shut()
+    await first.send("invite", targetUserId="u", data={})
+    await gate.holds()
+    users = [f"user {number}" for number in range(60)]
+    for _ in range(20):
+        await flood.send("send-notification", targetUserIds=users, notificationType="invite", data={})
+    assert await flood.waiting() == []
+    await other.send("invite", targetUserId="u", data={})
+    assert await other.waiting() == []
+    gate.open()
+    id_ = (await other.expect("notification-sent"))["notificationId"]
+    for _ in range(20):
+        await flood.expect("notification-sent")
+    commits = (content(file) or b"").splitlines()
+    assert [id_.encode() in line for line in commits].index(True) == 1
+    assert len(commits) > 5
+
+
 async def test_a_defect_costs_one_batch(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a whole batch fails in a way nobody thought of, the next one is handled."""
     service = await serve()
@@ -267,6 +289,19 @@ async def test_health_of_a_failing_store(serve: Serve, device: Device, gate: Gat
     assert (status, told["status"], "reason" in told) == (200, "healthy", False)
 
 
+async def test_failure_is_logged_once(
+    serve: Serve, device: Device, gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store that fails is in the log when it begins, with each new reason, and when it works again."""
+    service = await serve()
+    client = await device(service, "s")
+    for failure in (FULL, FULL, OSError(EIO, "Input/output error"), None):
+        gate.failure = failure
+        await client.ask("invite", targetUserId="u", data={})
+    told = capsys.readouterr().out
+    assert [told.count(text) for text in ("No space", "Input/output", "can be stored again")] == [1, 1, 1]
+
+
 async def test_unforeseen_failure(serve: Serve, device: Device, gate: Gate) -> None:
     """A store that fails in a way nobody thought of is a store that fails: the server says so and goes on."""
     service = await serve()
@@ -331,25 +366,3 @@ async def test_who_asked_in_a_failing_batch(serve: Serve, device: Device, gate: 
     await client.expect("authenticated")
     assert ids(await client.expect("notifications")) == [sent["b"]]
     assert (await client.expect("error"))["code"] == "storage-unavailable"
-
-
-# Leaving
-
-
-async def test_drain(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
-    """A server that is told to stop first stores what has been sent to it."""
-    service = await serve()
-    client, other = await device(service, "s"), await device(service, "t")
-    gate.shut()
-    await client.send("invite", targetUserId="u", data={})
-    await gate.holds()
-    for sender in (client, other):
-        for _ in range(10):
-            await sender.send("invite", targetUserId="u", data={})
-        assert await sender.waiting() == []
-    stopping = asyncio.create_task(service.stop())
-    assert await client.closed() == await other.closed() == 1001
-    gate.open()
-    async with asyncio.timeout(TIMEOUT):
-        await stopping
-    assert len(stored(file)) == 21

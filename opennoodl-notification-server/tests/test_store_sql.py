@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -81,10 +82,42 @@ async def test_newer_schema(store: SqlStore, at: str) -> None:
         await SqlStore(at).open()
 
 
-async def test_no_tables(at: str) -> None:
+async def test_no_tables(postgresql: str) -> None:
     """A database without tables is not taken for an empty store by who only looks."""
-    with pytest.raises(StartError, match="cannot be used"):
-        await SqlStore(at, create=False).open()
+    with pytest.raises(StartError, match="it has no table of this server"):
+        await SqlStore(postgresql, create=False).open()
+
+
+async def test_somebody_elses_table(at: str) -> None:
+    """A database in which a table has a name of ours and is not is left alone."""
+    store = SqlStore(at)
+    theirs = sa.Table("notifications", sa.MetaData(), sa.Column("text", sa.Text))
+    async with store._engine.begin() as connection:
+        await connection.run_sync(theirs.create)
+    with pytest.raises(StartError, match="a table `notifications` that is not this server's"):
+        await store.open()
+    store = SqlStore(at)
+    async with store._engine.begin() as connection:
+        assert await connection.run_sync(lambda one: sa.inspect(one).get_table_names()) == ["notifications"]
+        await connection.run_sync(theirs.drop)
+    await store.close()
+
+
+async def test_file(tmp_path: Path) -> None:
+    """SQLite's file is its owner's alone, with what stands beside it; who only looks makes none."""
+    with pytest.raises(StartError, match="is not there"):
+        await SqlStore(place("sqlite", tmp_path), create=False).open()
+    assert os.listdir(tmp_path) == []
+    store = SqlStore(place("sqlite", tmp_path))
+    await store.open()
+    await commit(store, Changes(added=[record("n")]))
+    assert {mode(tmp_path / name) for name in os.listdir(tmp_path)} == {0o600}
+    await store.close()
+
+
+def mode(file: Path) -> int:
+    """Return who may read and write a file."""
+    return file.stat().st_mode & 0o777
 
 
 async def test_lasting(tmp_path: Path) -> None:

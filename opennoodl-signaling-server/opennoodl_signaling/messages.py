@@ -47,6 +47,7 @@ class Join(Message, tag="join", frozen=True, rename="camel"):
     resume: bool = False
     resume_token: Token | None = None
     token: str | None = None
+    received: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Leave(Message, tag="leave", frozen=True):

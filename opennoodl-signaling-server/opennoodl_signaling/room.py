@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from .absence import Absence
 from .messages import Join, Outgoing, PeerInfo, SessionInfo
+from .trail import Trail
 
 
 class Client:
@@ -17,18 +18,21 @@ class Client:
 
     Attributes:
         carrier: whatever brings messages to it, as long as something does; never looked at here.
+        address: where it is, as what is limited for each address counts that.
         user_id: who it says it is, once it has joined or registered.
         room: where it is, as `info`.
         topics: what it is subscribed to; kept by `Topics`.
         contest: the peer id it is waiting for, if another connection holds that.
         token: what a later connection shows to take its place in the room, if it has asked for that.
         absence: what waits for it, if its connection was lost and its place is kept.
+        trail: what it was told and may not have received, if it counts that.
     """
 
-    __slots__ = ("absence", "carrier", "contest", "info", "room", "token", "topics", "user_id")
+    __slots__ = ("absence", "address", "carrier", "contest", "info", "room", "token", "topics", "trail", "user_id")
 
-    def __init__(self, carrier: object) -> None:
+    def __init__(self, carrier: object, address: str = "") -> None:
         self.carrier = carrier
+        self.address = address
         self.user_id: str | None = None
         self.room: Room | None = None
         self.info = PeerInfo("", "", Raw(b"{}"))
@@ -36,6 +40,7 @@ class Client:
         self.contest: Contest | None = None
         self.token: str | None = None
         self.absence: Absence | None = None
+        self.trail: Trail | None = None
 
 
 class Room:

@@ -5,6 +5,7 @@ All of it happens in one step, so a room's size is exact and a peer is either in
 """
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from hmac import compare_digest
 from secrets import token_urlsafe
 
@@ -31,6 +32,7 @@ from .messages import (
     SignalFrom,
 )
 from .room import Away, Back, Client, Close, Contest, Effect, Room, Send
+from .trail import Came, Left, Trail, Trails
 
 REPLACED = 4409
 """Close code for a connection whose place a newer one with the same identity took."""
@@ -38,6 +40,8 @@ REPLACED = 4409
 
 MAX_METADATA = 16_384
 """Bytes of a peer's metadata."""
+USERS_OF_AN_ADDRESS = 10
+"""How many users' invites may come from one address: people can call themselves anything, but not be anywhere."""
 UNDELIVERED = "The peer came back without its state: what you have signaled to it meanwhile is lost."
 
 
@@ -46,7 +50,7 @@ class Rooms:
 
     Args:
         max_size: peers in a room; 0 means any number.
-        invites_per_hour: of one user; 0 means any number.
+        invites_per_hour: of one user, and a tenth of what may come from one address; 0 means any number.
         max_absent: peers whose places are kept at once; 0 means any number, None that no place is ever kept.
         proven: whether a client is the user that it says it is, so that a peer id held by the same user is its own.
 
@@ -54,6 +58,7 @@ class Rooms:
         rooms: those that somebody is in, by name.
         users: the connections that a user can be invited through.
         absences: those of all rooms.
+        trails: those of all peers that count.
         joins: how many ended how.
         invites: how many ended how.
     """
@@ -64,12 +69,14 @@ class Rooms:
         self.rooms: dict[str, Room] = {}
         self.users: dict[str, set[Client]] = {}
         self.absences = Absences(max_absent or 0)
+        self.trails = Trails()
         self.joins: Counter[str] = Counter()
         self.invites: Counter[str] = Counter()
         self._keeps_places = max_absent is not None
         self._proven = proven
         self._max_size = max_size
         self._invites = Quota(invites_per_hour, 3600)
+        self._invites_from = Quota(USERS_OF_AN_ADDRESS * invites_per_hour, 3600)
 
     def join(self, client: Client, join: Join) -> list[Effect]:
         """Enter a room, leaving the old one.
@@ -95,7 +102,7 @@ class Rooms:
         holder = room.peers.get(join.peer_id) if room else None
         if room is not None and holder is client and client.info.user_id == join.user_id:
             # Joining again under the same name is no news for the others.
-            client.info = PeerInfo(join.peer_id, join.user_id, join.metadata)
+            client.info = _info(join)
             self._identify(client, join.user_id)
             self._present(room, client, join.session)
             self.joins["joined"] += 1
@@ -118,6 +125,9 @@ class Rooms:
         effects.append(Send((client,), self._joined(room, client, join)))
         if others := room.others(client):
             effects.append(Send(others, _news(client)))
+        for peer in others:
+            if peer.trail is not None:
+                peer.trail.add(Came(join.peer_id))
         return effects
 
     def settle(self, contest: Contest, alive: bool) -> list[Effect]:
@@ -158,6 +168,8 @@ class Rooms:
         for peer in room.peers.values():
             if peer.absence is not None:
                 peer.absence.forget(client.info.peer_id)
+            if peer.trail is not None:
+                peer.trail.add(Left(client.info.peer_id))
         others = room.others(client)
         return [Send(others, PeerLeft(client.info.peer_id))] if others else []
 
@@ -191,6 +203,8 @@ class Rooms:
             raise BadMessage("peer-not-found", "Nobody in your room has the peerId in `to`.")
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
         if target.absence is None:
+            if target.trail is not None:
+                target.trail.add(message)
             return target, message
         if not target.absence.hold(message):
             raise BadMessage("peer-not-found", "That peer's connection is lost, and too much waits for it already.")
@@ -205,9 +219,16 @@ class Rooms:
         sender = client.user_id
         if sender is None:
             raise BadMessage("not-registered", "Join a room or register before you invite.")
-        if not self._invites.allow(sender, now):
+        # The address comes first: it bounds how many users there are to be remembered.
+        allowed = self._invites_from.allow(client.address, now)
+        if allowed and not self._invites.allow(sender, now):
+            self._invites_from.give_back(client.address)
+            allowed = False
+        if not allowed:
             self.invites["rate-limited"] += 1
-            raise BadMessage("rate-limited", "You have sent as many invites as one user may in an hour.")
+            raise BadMessage(
+                "rate-limited", "You, or all at your address, have sent as many invites as may be in an hour."
+            )
         target = invite.target_user_id
         devices = self.users.get(target)
         self.invites["delivered" if devices else "offline"] += 1
@@ -256,6 +277,7 @@ class Rooms:
         assert room is not None
         effects = self.leave(newcomer)
         absence = holder.absence
+        missed = _missed(holder, join) if resumed else None
         self._vacate(holder, "resumed" if resumed else "replaced")
         self._enter(room, newcomer, join)  # under the same key: the place in the order of arrival stays
         self.joins["resumed" if resumed else "replaced"] += 1
@@ -263,12 +285,17 @@ class Rooms:
             effects.append(Close(holder, REPLACED, "A newer connection of yours took this peerId."))
         else:
             effects.append(Back(holder))
-        kept = absence if resumed else None
-        effects.append(Send((newcomer,), self._joined(room, newcomer, join, resumed, kept)))
-        if kept is not None:
-            unknown = [peer for name, peer in room.peers.items() if name not in kept.known and peer is not newcomer]
+        known, signals = missed or (None, [])
+        effects.append(Send((newcomer,), self._joined(room, newcomer, join, resumed, known)))
+        if known is not None:
+            unknown = [peer for name, peer in room.peers.items() if name not in known and peer is not newcomer]
             effects += [Send((newcomer,), _news(peer)) for peer in unknown]
-            effects += [Send((newcomer,), signal) for signal in kept.signals]
+            effects += [Send((newcomer,), signal) for signal in signals]
+            if newcomer.trail is not None:
+                for peer in unknown:
+                    newcomer.trail.add(Came(peer.info.peer_id))
+                for signal in signals:
+                    newcomer.trail.add(signal)
         elif absence is not None:
             # Whoever has not shown the token gets nothing that was meant for the peer before it.
             senders = {signal.from_ for signal in absence.signals}
@@ -282,9 +309,10 @@ class Rooms:
         if client.absence is not None:
             client.absence.end(how)
             client.absence = None
+        self._count(client, None)
 
     def _enter(self, room: Room, client: Client, join: Join) -> None:
-        client.info = PeerInfo(join.peer_id, join.user_id, join.metadata)
+        client.info = _info(join)
         client.room = room
         room.peers[join.peer_id] = client
         self._identify(client, join.user_id)
@@ -306,23 +334,43 @@ class Rooms:
         if user_id is not None:
             self.users.setdefault(user_id, set()).add(client)
 
+    def _count(self, client: Client, trail: Trail | None) -> None:
+        if client.trail is not None:
+            client.trail.end()
+        client.trail = trail
+
     def _joined(
-        self, room: Room, client: Client, join: Join, resumed: bool = False, absence: Absence | None = None
+        self, room: Room, client: Client, join: Join, resumed: bool = False, known: Collection[str] | None = None
     ) -> Joined:
-        """Return the answer to a join; after an absence, without those who are announced afterwards."""
+        """Return the answer to a join; to who resumes, with those alone whom it knows, if that is known."""
         wanted = join.resume or join.resume_token is not None
         client.token = token_urlsafe() if wanted and self._keeps_places else None
         peers = [
-            peer.info
-            for name, peer in room.peers.items()
-            if peer is not client and (absence is None or name in absence.known)
+            peer.info for name, peer in room.peers.items() if peer is not client and (known is None or name in known)
         ]
+        counts = client.token is not None and join.received is not None
+        self._count(client, Trail((peer.peer_id for peer in peers), self.trails) if counts else None)
         return Joined(room.name, join.peer_id, peers, resume_token=client.token or UNSET, resumed=resumed or UNSET)
+
+
+def _info(join: Join) -> PeerInfo:
+    # What was decoded would keep the whole message in memory, of which it may be a small part.
+    return PeerInfo(join.peer_id, join.user_id, join.metadata.copy())
 
 
 def _news(client: Client) -> PeerJoined:
     info = client.info
     return PeerJoined(info.peer_id, info.user_id, info.metadata)
+
+
+def _missed(holder: Client, join: Join) -> tuple[Collection[str], Sequence[SignalFrom]] | None:
+    """Return whom a peer that resumes knows and what it has missed; None if nobody can tell."""
+    trail, absence = holder.trail, holder.absence
+    if trail is None or join.received is None:
+        return None if absence is None else (absence.known, absence.signals)
+    trail.arrived(join.received)
+    known, signals = trail.missed()
+    return known, signals if absence is None else signals + absence.signals
 
 
 def _shows_token(join: Join, holder: Client) -> bool:

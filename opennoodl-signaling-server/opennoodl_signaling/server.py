@@ -91,7 +91,7 @@ class Signaling(JsonApplication[Incoming]):
 
     async def open(self, connection: Connection) -> None:
         """Give the connection its place in the domain."""
-        connection.client = Client(connection)
+        connection.client = Client(connection, place(connection.address))
         await super().open(connection)
 
     def close(self, connection: Connection) -> None:
@@ -101,6 +101,17 @@ class Signaling(JsonApplication[Incoming]):
         self._perform(self.rooms.lose(client) if _lost(connection) else self.rooms.forget(client))
         # The two know each other: only a full garbage collection, which holds everybody, would find them.
         connection.client = None
+
+    def heartbeat(self, connection: Connection) -> bytes:
+        """Return where the trail of a peer that counts ends."""
+        client: Client | None = connection.client
+        return client.trail.mark() if client is not None and client.trail is not None else b""
+
+    def pong(self, connection: Connection, payload: bytes) -> None:
+        """Forget what a peer that counts has received by now."""
+        client: Client = connection.client
+        if client.trail is not None:
+            client.trail.reached(payload)
 
     async def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
         """Answer ``/session/<room>/info``: a look through the door for whoever knows the room's name."""
@@ -179,7 +190,7 @@ class Signaling(JsonApplication[Incoming]):
                 if target is not None:
                     self._relay((target,), encode(signal), "signal")
             case Publish(topic=topic):
-                receivers, payload = self.topics.publish(topic, message)
+                receivers, payload = self.topics.publish(client, topic, message)
                 self._relay(receivers, payload, "publish")
             case Ping():
                 self.send((connection,), Pong())
@@ -283,6 +294,8 @@ class Signaling(JsonApplication[Incoming]):
         absences = self.rooms.absences
         yield GaugeMetricFamily("opennoodl_signaling_absent_peers", "Peers in rooms that are absent.", absences.count)
         yield GaugeMetricFamily("opennoodl_signaling_waiting_bytes", "Bytes that wait for absent peers.", absences.size)
+        size = self.rooms.trails.size
+        yield GaugeMetricFamily("opennoodl_signaling_unconfirmed_bytes", "Bytes kept for peers that count.", size)
         yield counters("opennoodl_signaling_absences", "Ended absences by how they ended.", "end", absences.ends)
         yield counters("opennoodl_signaling_joins", "Answered joins by outcome.", "outcome", self.rooms.joins)
         yield self._join_seconds.family("opennoodl_signaling_join_seconds", "Time from `join` to `joined`.")

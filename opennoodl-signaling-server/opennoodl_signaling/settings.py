@@ -22,7 +22,12 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         Meta(ge=0, description="Bytes of the largest message; a larger one closes with 1009. 0 means no limit."),
     ] = 65_536
     invites_per_hour: Annotated[
-        int, Meta(ge=0, description="Invites that one user may send in an hour. 0 means no limit.")
+        int,
+        Meta(
+            ge=0,
+            description="Invites that one user may send in an hour; ten times as many may come from one address. "
+            "0 means no limit.",
+        ),
     ] = 50
     resume_grace: Annotated[
         int,

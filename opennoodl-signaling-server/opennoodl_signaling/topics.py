@@ -36,7 +36,7 @@ class Topics:
                 raise BadMessage("too-many-topics", f"A connection may subscribe to {self._max_topics} topics.")
             subscribers = self.topics.get(name, set())
             if self._max_size and len(subscribers) >= self._max_size:
-                raise BadMessage("room-full", f"The topic is full: it may have {self._max_size} subscribers.")
+                raise self._full()
             self.topics.setdefault(name, subscribers).add(client)
             client.topics.add(name)
 
@@ -50,19 +50,29 @@ class Topics:
                 if not subscribers:
                     del self.topics[name]
 
-    def publish(self, topic: str, message: bytes) -> tuple[Collection[Client], bytes]:
+    def publish(self, client: Client, topic: str, message: bytes) -> tuple[Collection[Client], bytes]:
         """Return the topic's subscribers, the publisher included if it is one, and what they get.
 
         Args:
+            client: the publisher.
             topic: its name.
             message: the whole `publish`, as it came; it has passed a JSON decoder.
 
         Returns:
             the receivers, and the message with ``clients``, their number, added. The text is spliced, not
             encoded again: of two equal keys JSON readers keep the last.
+
+        Raises:
+            BadMessage: `room-full`: who found no place calls nobody. What is answered would not reach it, and
+                y-webrtc waits for ever for whom it has once answered.
         """
         subscribers = self.topics.get(topic, ())
+        if self._max_size and len(subscribers) >= self._max_size and client not in subscribers:
+            raise self._full()
         return subscribers, b'%b,"clients":%d}' % (message.rstrip()[:-1], len(subscribers))
+
+    def _full(self) -> BadMessage:
+        return BadMessage("room-full", f"The topic is full: it may have {self._max_size} subscribers.")
 
     def forget(self, client: Client) -> None:
         """Unsubscribe from everything."""

@@ -25,6 +25,8 @@ from opennoodl_signaling.messages import (
 from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Send
 from opennoodl_signaling.rooms import Rooms
 
+from .view import Place, View
+
 MAX_SIZE = 3
 MAX_ABSENT = 2
 MAX_SIGNALS = 2
@@ -32,55 +34,6 @@ clients = st.integers(0, 5)
 rooms = st.sampled_from("rs")
 peers = st.sampled_from("xyzw")
 users = st.sampled_from("UV")
-
-
-class View:
-    """What a client knows about its room from what it was told, and nothing else."""
-
-    def __init__(self) -> None:
-        self.room: str | None = None
-        self.peers: set[str] = set()
-        self.signals: list[bytes] = []
-        self.token: str | None = None
-
-    def tell(self, message: Outgoing) -> None:
-        """Take in one message; a message that does not fit in is a failure."""
-        match message:
-            case Joined(room=room, peers=infos, resumed=resumed):
-                listed = {info.peer_id for info in infos}
-                assert len(listed) == len(infos)
-                if resumed is True:
-                    assert listed <= self.peers, "neither known nor announced"
-                self.room, self.peers = room, listed
-                self.token = message.resume_token if isinstance(message.resume_token, str) else None
-            case PeerJoined(peer_id=peer):
-                assert self.room is not None
-                assert peer not in self.peers, "announced twice"
-                self.peers.add(peer)
-            case PeerLeft(peer_id=peer):
-                assert peer in self.peers, "left without having come"
-                self.peers.remove(peer)
-            case SignalFrom(from_=peer, signal=signal):
-                assert peer in self.peers, "a signal of nobody"
-                self.signals.append(bytes(signal))
-
-
-class Place:
-    """Where the model has a client, and what it has to know."""
-
-    def __init__(self, join: Join, view: View) -> None:
-        self.room = join.room
-        self.peer = join.peer_id
-        self.user = join.user_id
-        self.view = view
-        self.absent = False
-        self.signals: list[bytes] = []
-        self.waiting: list[tuple[str, bytes]] = []
-
-    @property
-    def identity(self) -> tuple[str, str, str]:
-        """What a join names."""
-        return self.room, self.peer, self.user
 
 
 class Model(RuleBasedStateMachine):
@@ -98,25 +51,39 @@ class Model(RuleBasedStateMachine):
         self.waiting: dict[Client, Contest] = {}
         self.away: list[Client] = []
         self.tokens: list[str] = []
+        self.pings: list[tuple[Client, bytes]] = []
         self.replaced: Client | None = None
         self.sent = 0
 
     # What can happen
 
-    @rule(number=clients, room=rooms, peer=peers, user=users, resume=st.booleans())
-    def join(self, number: int, room: str, peer: str, user: str, resume: bool) -> None:
-        """A client joins, from anywhere."""
-        self.do_join(self.clients[number], Join(room=room, peer_id=peer, user_id=user, resume=resume))
+    @rule(number=clients, room=rooms, peer=peers, user=users, how=st.sampled_from(["", "resume", "count"]))
+    def join(self, number: int, room: str, peer: str, user: str, how: str) -> None:
+        """A client joins, from anywhere, and asks to resume or not, and to have its messages counted or not."""
+        received = 0 if how == "count" else None
+        join = Join(room=room, peer_id=peer, user_id=user, resume=how != "", received=received)
+        self.do_join(self.clients[number], join)
 
     @precondition(lambda self: self.tokens)
     @rule(number=clients, data=st.data())
     def join_with_token(self, number: int, data: st.DataObject) -> None:
         """A client shows a token, old or new, and mostly says who it was given to."""
         token = data.draw(st.sampled_from(self.tokens))
-        named = [place.identity for place in self.places.values() if place.view.token == token]
-        strangers = st.tuples(rooms, peers, users)
-        room, peer, user = data.draw(st.sampled_from(named) | strangers if named else strangers)
-        join = Join(room=room, peer_id=peer, user_id=user, resume_token=token)
+        named = [(*place.identity, place.count) for place in self.places.values() if place.view.token == token]
+        strangers = st.tuples(rooms, peers, users, st.none() | st.integers(0, 2))
+        known = st.sampled_from(named)
+        identity = data.draw((known | strangers if named else strangers).filter(lambda one: self.may_say(token, one)))
+        room, peer, user, received = identity
+        join = Join(room=room, peer_id=peer, user_id=user, resume_token=token, received=received)
+        self.do_join(self.clients[number], join)
+
+    @precondition(lambda self: any(place.view.token for place in self.places.values()))
+    @rule(number=clients, data=st.data())
+    def resume(self, number: int, data: st.DataObject) -> None:
+        """A peer that can resume does."""
+        place = data.draw(st.sampled_from([place for place in self.places.values() if place.view.token]))
+        room, peer, user = place.identity
+        join = Join(room=room, peer_id=peer, user_id=user, resume_token=place.view.token, received=place.count)
         self.do_join(self.clients[number], join)
 
     @rule(number=clients, room=st.none() | rooms)
@@ -154,6 +121,28 @@ class Model(RuleBasedStateMachine):
         assert (client in self.away) == (client in self.places)
         self.clients[number] = Client(number)
 
+    @precondition(lambda self: self.counting())
+    @rule(data=st.data())
+    def go_dark(self, data: st.DataObject) -> None:
+        """Nothing reaches a client any more that counts, which nobody has noticed yet."""
+        self.places[data.draw(st.sampled_from(self.counting()))].dark = True
+
+    @precondition(lambda self: self.counting())
+    @rule(data=st.data())
+    def ping(self, data: st.DataObject) -> None:
+        """A client that counts is sent a ping, and it arrives."""
+        client = data.draw(st.sampled_from(self.counting()))
+        assert client.trail is not None
+        self.pings.append((client, client.trail.mark()))
+
+    @precondition(lambda self: self.pings)
+    @rule()
+    def pong(self) -> None:
+        """The oldest ping is answered; much may have happened meanwhile."""
+        client, mark = self.pings.pop(0)
+        if client.trail is not None:
+            client.trail.reached(mark)
+
     @precondition(lambda self: self.away)
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
@@ -171,29 +160,15 @@ class Model(RuleBasedStateMachine):
     @rule(number=clients, to=peers)
     def signal(self, number: int, to: str) -> None:
         """A client sends a signal, to somebody or nobody."""
-        client = self.clients[number]
-        place = self.places.get(client)
-        self.sent += 1
-        signal = b"%d" % self.sent
-        expected = None
-        if place is None:
-            expected = "not-in-room"
-        else:
-            target = next((one for one in self.places.values() if (one.room, one.peer) == (place.room, to)), None)
-            if target is None or len(target.waiting) == MAX_SIGNALS:
-                expected = "peer-not-found"
-            elif target.absent:
-                target.waiting.append((place.peer, signal))
-            elif target is not place:
-                target.signals.append(signal)
-            else:
-                return  # to itself, which nobody does
+        self.do_signal(self.clients[number], to)
 
-        def act() -> list[Effect]:
-            receiver, message = self.rooms.signal(client, Signal(to, Raw(signal)))
-            return [] if receiver is None else [Send((receiver,), message)]
-
-        self.perform(expected, act)
+    @rule()
+    def signal_everybody(self) -> None:
+        """Everybody who is there sends everybody in its room a signal."""
+        for client, place in list(self.places.items()):
+            for other in list(self.places.values()):
+                if other is not place and other.room == place.room and not place.absent:
+                    self.do_signal(client, other.peer)
 
     @precondition(lambda self: self.contests)
     @rule(data=st.data(), alive=st.booleans())
@@ -231,7 +206,7 @@ class Model(RuleBasedStateMachine):
     def views_agree(self) -> None:
         """What a client was told adds up to the real members of its room, without itself, and to its signals."""
         for place in self.places.values():
-            if not place.absent:
+            if not place.absent and not place.dark:
                 assert place.view.room == place.room
                 assert place.view.peers == self.rooms.rooms[place.room].peers.keys() - {place.peer}
                 assert place.view.signals == place.signals
@@ -267,10 +242,27 @@ class Model(RuleBasedStateMachine):
         for client in self.away:
             self.rooms.give_up(client)
         assert self.rooms.rooms == self.rooms.users == {}
-        assert self.rooms.absences.count == self.rooms.absences.size == 0
+        assert self.rooms.absences.count == self.rooms.absences.size == self.rooms.trails.size == 0
         self.patch.undo()
 
     # How it is done
+
+    def counting(self) -> list[Client]:
+        """Return who can resume and counts, and has a connection that works."""
+        return [
+            client
+            for client, place in self.places.items()
+            if place.counts and place.view.token is not None and not place.dark and not place.absent
+        ]
+
+    def may_say(self, token: str, identity: tuple[str, str, str, int | None]) -> bool:
+        """Return whether who resumes counts right, if it counts; the others may say what they like."""
+        *who, received = identity
+        return all(
+            received == place.count
+            for place in self.places.values()
+            if place.view.token == token and place.identity == tuple(who)
+        )
 
     def do_join(self, client: Client, join: Join) -> None:
         """Join in both, and compare."""
@@ -279,6 +271,33 @@ class Model(RuleBasedStateMachine):
         self.perform(expected, lambda: self.rooms.join(client, join))
         if expected is Contest:
             self.waiting[client] = self.contests[-1]
+
+    def do_signal(self, client: Client, to: str) -> None:
+        """Send a signal in both, and compare."""
+        place = self.places.get(client)
+        self.sent += 1
+        signal = b"%d" % self.sent
+        expected = None
+        if place is None:
+            expected = "not-in-room"
+        else:
+            target = next((one for one in self.places.values() if (one.room, one.peer) == (place.room, to)), None)
+            if target is None or len(target.waiting) == MAX_SIGNALS:
+                expected = "peer-not-found"
+            elif target.absent:
+                target.waiting.append((place.peer, signal))
+            elif target.dark and target is not place:
+                target.under_way.append((place.peer, signal))
+            elif target is not place:
+                target.signals.append(signal)
+            else:
+                return  # to itself, which nobody does
+
+        def act() -> list[Effect]:
+            receiver, message = self.rooms.signal(client, Signal(to, Raw(signal)))
+            return [] if receiver is None else [Send((receiver,), message)]
+
+        self.perform(expected, act)
 
     def expect_join(self, client: Client, join: Join) -> Any:
         """Join in the model; return the expected refusal, or `Contest`, or None."""
@@ -298,6 +317,7 @@ class Model(RuleBasedStateMachine):
         place = self.places.get(client)
         if place is not None and place.identity == (join.room, join.peer_id, join.user_id):
             self.users[client] = join.user_id
+            place.counts, place.dark, place.under_way = join.received is not None, False, []  # it begins anew
         else:
             self.enter(client, Place(join, View()))
         return None
@@ -311,7 +331,7 @@ class Model(RuleBasedStateMachine):
         self.replaced = holder
         place = Place(join, old.view if resumed else View())
         if resumed:
-            place.signals = old.signals + [signal for _, signal in old.waiting]
+            place.signals = old.signals + [signal for _, signal in old.under_way + old.waiting]
         self.enter(newcomer, place)
 
     def enter(self, client: Client, place: Place) -> None:
@@ -327,6 +347,7 @@ class Model(RuleBasedStateMachine):
             for place in self.places.values():
                 if place.room == left.room:
                     place.waiting = [one for one in place.waiting if one[0] != left.peer]
+                    place.under_way = [one for one in place.under_way if one[0] != left.peer]
 
     def perform(self, expected: Any, act: Any) -> None:
         """Act on the real rooms, compare a refusal with the expected one, and deliver what is sent."""
@@ -356,7 +377,10 @@ class Model(RuleBasedStateMachine):
         """Tell a client; who is told of a room is in it and has a connection, or has just lost its place."""
         if isinstance(message, Joined | PeerJoined | PeerLeft | SignalFrom) and client is not self.replaced:
             assert client not in self.away
-            view = self.places[client].view
+            place = self.places[client]
+            view = place.view
+            if place.dark:
+                return
             view.tell(message)
             if view.token is not None and view.token not in self.tokens:
                 self.tokens.append(view.token)

@@ -17,7 +17,8 @@ from .editor import Editor
 
 JOIN = {"type": "join", "room": "r", "peerId": "x", "userId": "X"}
 RESUMABLE = {**JOIN, "resume": True}
-joins = pytest.mark.parametrize("join", [JOIN, RESUMABLE], ids=["plain", "resumable"])
+COUNTING = {**RESUMABLE, "received": 0}
+joins = pytest.mark.parametrize("join", [JOIN, RESUMABLE, COUNTING], ids=["plain", "resumable", "counting"])
 
 
 class Scene:
@@ -55,7 +56,7 @@ class Scene:
         assert [list(room.peers) for room in app.rooms.rooms.values()] == [["o"]]
         assert list(app.rooms.users) == ["user of o"]
         assert app._graces == app.topics.topics == {}
-        assert app.rooms.absences.count == app.rooms.absences.size == 0
+        assert app.rooms.absences.count == app.rooms.absences.size == app.rooms.trails.size == 0
 
 
 @pytest.fixture
@@ -80,20 +81,24 @@ def set_up(start: StartServer, enter: Enter, enter_raw: EnterRaw) -> Any:
 async def test_leave(set_up: Any, join: dict[str, Any]) -> None:
     """`leave` is one; the end of the connection after it is no other."""
     scene = await set_up(join)
-    await scene.send(type="unsubscribe", topics=["t"])
     await scene.send(type="leave")
-    await scene.other.expect("peer-left")
-    scene.x.reset()
+    assert await scene.other.receive() == {"type": "peer-left", "peerId": "x"}
+    await scene.x.send_frame(CLOSE, b"\x03\xe8")
+    await scene.code()
     await scene.other.quiet()
+    await scene.forgotten()
 
 
 @joins
 async def test_move(set_up: Any, join: dict[str, Any]) -> None:
-    """To join another room is one."""
+    """To join another room is one; the end of the connection after it is no other."""
     scene = await set_up(join)
     await scene.send(**{**join, "room": "s"})
     assert await scene.other.receive() == {"type": "peer-left", "peerId": "x"}
+    await scene.x.send_frame(CLOSE, b"\x03\xe8")
+    await scene.code()
     await scene.other.quiet()
+    await scene.forgotten()
 
 
 @joins

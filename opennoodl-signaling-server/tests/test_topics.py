@@ -24,7 +24,8 @@ def topics() -> Topics:
 
 def receivers(topics: Topics, topic: str) -> set[Client]:
     """Return who would get what is published."""
-    return set(topics.publish(topic, b'{"type":"publish"}')[0])
+    publisher = next(iter(topics.topics.get(topic, ())), A)
+    return set(topics.publish(publisher, topic, b'{"type":"publish"}')[0])
 
 
 def test_subscribe(topics: Topics) -> None:
@@ -94,7 +95,7 @@ def test_empty_topics_cost_nothing(topics: Topics) -> None:
     """A topic without subscribers is forgotten, and publishing to it makes none."""
     topics.subscribe(A, ["x"])
     topics.unsubscribe(A, ["x"])
-    topics.publish("z", b'{"type":"publish"}')
+    topics.publish(A, "z", b'{"type":"publish"}')
     assert topics.topics == {}
 
 
@@ -118,6 +119,17 @@ def test_forget(topics: Topics) -> None:
     assert A.topics == set()
 
 
+def test_publish_to_a_full_topic() -> None:
+    """Who is not in a full topic calls nobody in it; with a place free, anybody does."""
+    topics = Topics(2, 0)
+    topics.subscribe(A, ["x"])
+    assert topics.publish(C, "x", b"{}")[0] == {A}
+    topics.subscribe(B, ["x"])
+    with pytest.raises(BadMessage, check=lambda bad: bad.code == "room-full"):
+        topics.publish(C, "x", b"{}")
+    assert topics.publish(A, "x", b"{}")[0] == {A, B}
+
+
 @given(
     message=st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=5),
     indent=st.none() | st.integers(0, 2),
@@ -130,19 +142,19 @@ def test_publish(message: dict[str, object], indent: int | None, space: str) -> 
         topics.subscribe(Client(name), ["t"])
     message = {**message, "type": "publish", "topic": "t"}
     text = space + json.dumps(message, indent=indent) + space
-    _, published = topics.publish("t", text.encode())
+    _, published = topics.publish(A, "t", text.encode())
     assert json.loads(published) == {**message, "clients": 2}
 
 
 def test_publish_keeps_the_text(topics: Topics) -> None:
     """Numbers and escapes stay as the publisher wrote them: payloads may be encrypted or signed."""
     topics.subscribe(A, ["t"])
-    _, published = topics.publish("t", b'{"type":"publish", "topic":"t","n":1.50e0,"s":"\\u00fc\\/" }')
+    _, published = topics.publish(A, "t", b'{"type":"publish", "topic":"t","n":1.50e0,"s":"\\u00fc\\/" }')
     assert published.startswith(b'{"type":"publish", "topic":"t","n":1.50e0,"s":"\\u00fc\\/" ')
 
 
 def test_publish_with_clients(topics: Topics) -> None:
     """A publisher cannot fake the number of subscribers."""
     topics.subscribe(A, ["t"])
-    _, published = topics.publish("t", b'{"clients":99,"type":"publish","topic":"t"}')
+    _, published = topics.publish(A, "t", b'{"clients":99,"type":"publish","topic":"t"}')
     assert json.loads(published)["clients"] == 1

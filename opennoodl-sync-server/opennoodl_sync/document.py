@@ -31,6 +31,9 @@ MAX_WAITING_SIZE = 4_194_304
 MAX_UNSOUND = 10
 """Updates that are found to be unsound one by one."""
 
+EMPTY = b"\x00"
+"""The state vector of a document in which nothing is."""
+
 MARK = b"\x00waits"
 """Ends an update that waits where it is stored. Yjs ignores what follows an update's end."""
 
@@ -75,6 +78,7 @@ class Document:
         self.pending_size = 0
         self._updates: list[bytes] = []
         self._held: list[bytes] = []
+        self._prepared: bytes | None = None  # the state, until it changes
         self._unsound: set[bytes] = set()  # updates that waited, and damage the document
         self._clocks: dict[int, int]
         self._doc: Doc[Any]
@@ -133,8 +137,15 @@ class Document:
         Raises:
             MalformedError: this is not a state vector.
         """
+        prepared, self._prepared = self._prepared, None  # it is as large as the document
+        if prepared is not None and known == EMPTY:
+            return prepared
         self._end()
         return difference(self._doc, known)
+
+    def prepare(self) -> None:
+        """Encode the state ahead, for the first one that asks for a difference, if that one has nothing yet."""
+        self._prepared = self.state()
 
     def whole(self) -> list[bytes]:
         """Return updates that are all of this document: what waits, marked as such, and then its state."""
@@ -161,6 +172,7 @@ class Document:
         if ready is not None:
             if self._transaction is None:
                 self._transaction = begin(self._doc)
+                self._prepared = None
             self._given.append(update)
             try:
                 apply(self._doc, ready)
@@ -215,6 +227,7 @@ class Document:
 
     def _forget(self) -> None:
         """Let go of the document; what a transaction that is still open says to that is of no use."""
+        self._prepared = None
         self._unobserve()
         self._unobserve = _nothing
         transaction, self._transaction = self._transaction, None

@@ -134,7 +134,7 @@ def step_1(state_vector: bytes) -> bytes:
 
 def step_2(update: bytes) -> bytes:
     """Return the message that answers step 1."""
-    return b"\x00\x01" + write_bytes(update)
+    return b"".join((b"\x00\x01", write_varuint(len(update)), update))  # it may be large: one copy
 
 
 def update_message(update: bytes) -> bytes:

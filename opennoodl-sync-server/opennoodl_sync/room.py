@@ -9,6 +9,7 @@ nothing of the parent was left: its five tasks and memory streams a room are wha
 """
 
 from collections.abc import Hashable
+from time import monotonic
 from typing import NamedTuple
 
 from .awareness import Awareness
@@ -29,11 +30,19 @@ from .yjs import decode_state_vector
 
 COMPACT_AFTER = 500
 """Stored updates of a document before they are merged into one; y-leveldb's own number."""
+COMPACT_ANYWAY = 10_000
+"""Stored updates before they are merged, however large the document was last: much of it may be deleted."""
 COMPACT_SIZE = 1_048_576
 """Bytes of them before they are merged, however few they are."""
+LARGE = 262_144
+"""Bytes of a stored document that is encoded for its first client as soon as it is read."""
 REST_AFTER = 20
 """Stored updates before they are merged when a room is left."""
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
+ECHO_INTERVAL = 10.0
+"""Seconds after which a client is sent its own update again, so that it hears something."""
+NOBODY = (None, b"")
+"""Who sent the last update, and the update, while there is none."""
 
 
 class FullError(Exception):
@@ -52,7 +61,7 @@ class Flush(NamedTuple):
 
     Attributes:
         updates: the messages for everybody in `synced`.
-        synced: who was up to date before them.
+        synced: who was up to date before them, as a rule but for a client that sent just this itself.
         awareness: the message for everybody in `present`, if there is one.
         present: who reads.
         replies: messages for one client each, after the others.
@@ -97,11 +106,15 @@ class Room:
         self._asked: dict[Hashable, bytes] = {}  # state vectors to be answered
         self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
         self._acknowledge: set[Hashable] = set()
+        self._last: tuple[Hashable, bytes] = NOBODY  # the update that came last, and who sent it
+        self._echoed: dict[Hashable, float] = {}  # when a client was last sent what it sent
         self._moved: set[int] = set()  # awareness clients that changed since the last flush
         self._base = 0  # bytes of the compacted document
         self._since = [0, 0]  # updates, and their bytes, since it was compacted
         self._must_compact = False
         self.document = Document(self._stored)
+        if self._base + self._since[1] >= LARGE:
+            self.document.prepare()
 
     @property
     def dirty(self) -> bool:
@@ -147,6 +160,7 @@ class Room:
         self._asked.pop(client, None)
         self._sent.pop(client, None)
         self._acknowledge.discard(client)
+        self._echoed.pop(client, None)
         self._moved.update(self.awareness.remove(client))
 
     def receive(self, client: Hashable, message: bytes) -> tuple[Kind, bytes | None]:
@@ -176,6 +190,7 @@ class Room:
             if content != NOTHING:
                 self._make_room(content)
                 self.document.integrate(content)
+                self._last = client, content
             if client in self._sent:
                 self._sent[client] += 1
                 self._acknowledge.add(client)
@@ -199,7 +214,10 @@ class Room:
             if self._is_compaction_due():
                 self._compact(batch)
         replies = []
-        synced, present = list(self.synced), [client for client in self.clients if client not in self._behind]
+        synced = list(self.synced)
+        (author, sent), self._last = self._last, NOBODY
+        if author in self.synced and changes.updates == [sent] and self._can_spare(author):
+            synced.remove(author)
         for client, state_vector in self._asked.items():
             self.synced.add(client)
             replies.append((client, step_2(self.document.difference(state_vector))))
@@ -208,17 +226,18 @@ class Room:
         told = self._acknowledge - self._behind.keys()
         replies += [(client, acknowledgement(self._sent[client])) for client in told]
         self._acknowledge -= told
+        awareness, present = None, []
+        if self._moved:
+            present = [client for client in self.clients if client not in self._behind]
+            # The sender too: y-websocket's client hangs up when it hears nothing for 30 seconds, and in a
+            # room of its own the echo of its own awareness is all there is to hear.
+            awareness = awareness_message(self.awareness.encode(self._moved))
+            self._moved = set()
         for client in self._falling:
             has = self.document.state_vector() if client in self.synced else None
             self.synced.discard(client)
             self._behind[client] = Behind(has, self.awareness.clients())
         self._falling = set()
-        awareness = None
-        if self._moved:
-            # The sender too: y-websocket's client hangs up when it hears nothing for 30 seconds, and in a
-            # room of its own the echo of its own awareness is all there is to hear.
-            awareness = awareness_message(self.awareness.encode(self._moved))
-            self._moved = set()
         return Flush([update_message(update) for update in changes.updates], synced, awareness, present, replies)
 
     def stored(self) -> None:
@@ -256,6 +275,17 @@ class Room:
         """Let the document go."""
         self.document.close()
 
+    def _can_spare(self, author: Hashable) -> bool:
+        """Return whether a client need not be sent what it sent: a write costs more than all else for a small update.
+
+        It has it; but y-websocket's client hangs up when it hears nothing for 30 seconds.
+        """
+        now, last = monotonic(), self._echoed.get(author)
+        if last is not None and now < last + ECHO_INTERVAL:
+            return True
+        self._echoed[author] = now
+        return False
+
     def _stored(self) -> list[bytes]:
         """Return what is stored, and what a batch is about to store."""
         updates = [*self._store.updates(), *self._storing]
@@ -290,10 +320,12 @@ class Room:
     def _is_compaction_due(self) -> bool:
         """Return whether there are many updates, and as much again as the compacted document.
 
-        What is stored is then never more than twice the compacted document and one window.
+        What is stored is then never more than twice the document when it was last compacted, and one window.
         """
         count, size = self._since
-        return self._must_compact or ((count > COMPACT_AFTER or size > COMPACT_SIZE) and size >= self._base)
+        if self._must_compact or count > COMPACT_ANYWAY:
+            return True
+        return (count > COMPACT_AFTER or size > COMPACT_SIZE) and size >= self._base
 
     def _compact(self, batch: Batch) -> None:
         """Merge what is stored."""

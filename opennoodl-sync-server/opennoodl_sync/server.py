@@ -1,6 +1,7 @@
 """The server: wires connections to rooms."""
 
 import asyncio
+import sys
 from collections import Counter
 from functools import partial
 from typing import Any, cast
@@ -33,8 +34,12 @@ MAX_NAME = 256
 
 MAX_TURN = 100
 """Changes of one document that wait for the end of a turn: the others are not kept waiting for more."""
+MORE_TURN = 4
+"""Changes more for each client: a turn's end is a write to each, and must not cost more time than the changes."""
 MAX_TURN_SIZE = 1_048_576
 """Bytes of them; while the disk is at work on others, who sends more is not read from."""
+SWITCH_INTERVAL = 0.0005
+"""Seconds that the reading of documents keeps Python's lock from the event loop, which takes it for every callback."""
 RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
@@ -69,6 +74,7 @@ class Sync(Application):
 
     async def start(self) -> None:
         """Open the data directory."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
         if self._directory is not None:
             self._database = Database(self._directory)
             self._writer = Writer(self._database, sync=self.settings.fsync)
@@ -149,7 +155,7 @@ class Sync(Application):
             self._reply(connection, reply)
         self._flusher.schedule(room)
         document = room.document
-        if document.pending >= MAX_TURN or document.pending_size >= MAX_TURN_SIZE:
+        if document.pending >= MAX_TURN + MORE_TURN * len(room.clients) or document.pending_size >= MAX_TURN_SIZE:
             self._flusher.flush(room)
             if document.pending_size >= MAX_TURN_SIZE:
                 self._held.add(connection)

@@ -9,8 +9,9 @@ from itertools import permutations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opennoodl_sync.document import MARK
+from opennoodl_sync.document import EMPTY, MARK
 from opennoodl_sync.protocol import MalformedError
+from opennoodl_sync.update import NOTHING
 from opennoodl_sync.yjs import DamagedError, decode_state_vector
 
 from .editor import BASE, CRASHING, DAMAGING, Editor, content
@@ -54,6 +55,20 @@ def test_a_document_is_what_it_says_of_itself() -> None:
     kept = Kept()
     kept.send(first, third, Editor(2, first).delete(0, 2), update(deletes={7: [(0, 1)]}))
     assert look(Kept(*kept.document.whole()).document) == look(kept.document)
+
+
+def test_a_prepared_document_answers_the_same() -> None:
+    """Whether its state was encoded ahead or not, and whatever changes after that, a document gives what it has."""
+    first, second = typed("one ", "two")
+    document = Kept(first).document
+    document.prepare()
+    assert document.difference(EMPTY) == first
+    document.prepare()
+    assert document.difference(document.state_vector()) == NOTHING
+    document.prepare()
+    document.integrate(second)
+    assert content(opened(document.difference(EMPTY)))[0] == "one two"
+    assert content(opened(document.difference(EMPTY)))[0] == "one two"
 
 
 def test_a_closed_document_gives_nothing() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from opennoodl_sync import room as module
 from opennoodl_sync.protocol import Kind, MalformedError
-from opennoodl_sync.room import Room
+from opennoodl_sync.room import LARGE, Room
 from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.update import NOTHING
 
 from .editor import Editor
-from .turns import Disk, answer, ask, flush, here, is_quiet, joined, kept, messages, send, shown, told
+from .turns import Disk, answer, ask, flush, here, is_quiet, joined, keep, kept, messages, send, shown, told
 from .wire import QUERY, awareness_message, awareness_of, step_1, step_2, sync_content, update_message
 
 
@@ -142,15 +143,82 @@ def test_a_client_is_told_updates_from_its_step_1_on(room: Room) -> None:
     assert room.clients == set()
 
 
+def test_a_large_document_is_there_for_all(disk: Disk) -> None:
+    """Who opens a large document gets all of it, as does the next one, with what has come in between."""
+    ann = Editor(1)
+    keep(disk, ann.write("x" * LARGE))
+    room = Room("room", disk)
+    assert len(str(joined(room, "bob", 2).text)) == LARGE
+    send(room, "ann", ann.write("and on"))
+    assert str(joined(room, "carol", 3).text) == str(ann.text)
+
+
 def test_who_is_answered_is_not_told_the_same_in_an_update(room: Room) -> None:
     """Step 2 has what came in its turn; the message with that goes to the others."""
     ann = joined(room, "ann", 1)
+    joined(room, "carol", 3)
     room.join("bob")
     send(room, "ann", ann.write("one"))
     ask(room, "bob")
     given = flush(room)
     assert [message[:2] for message in messages(given, "bob")] == [b"\x00\x01"]
-    assert [message[:2] for message in messages(given, "ann")] == [b"\x00\x02"]
+    assert [message[:2] for message in messages(given, "carol")] == [b"\x00\x02"]
+
+
+def test_a_client_is_not_sent_what_it_sent(room: Room) -> None:
+    """An update that is alone in its turn goes to all but its sender, who has it and hears of the next one."""
+    ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
+    for editor, name in ((ann, "ann"), (bob, "bob")):
+        send(room, name, editor.write("first"))
+        given = flush(room)
+        ann.hear(*messages(given, "ann"))
+        bob.hear(*messages(given, "bob"))
+    send(room, "ann", ann.write("one"))
+    given = flush(room)
+    assert not messages(given, "ann")
+    bob.hear(*messages(given, "bob"))
+    send(room, "bob", bob.write("two"))
+    given = flush(room)
+    assert not messages(given, "bob")
+    ann.hear(*messages(given, "ann"))
+    assert str(ann.text) == str(bob.text)
+
+
+def test_a_client_is_sent_what_it_sent_now_and_then(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes alone hears something, its first update and one after a while, or it would hang up."""
+    ann = joined(room, "ann", 1)
+    heard = []
+    for interval in (10.0, 10.0, 0.0, 10.0):
+        monkeypatch.setattr(module, "ECHO_INTERVAL", interval)
+        send(room, "ann", ann.write("word "))
+        heard.append(len(messages(flush(room), "ann")))
+    assert heard == [1, 0, 1, 0]
+
+
+def test_a_client_is_sent_what_came_with_its_own(room: Room) -> None:
+    """The merged update of a turn goes to everybody who wrote in it, whoever was the last one."""
+    ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
+    send(room, "ann", ann.write("one"))
+    send(room, "bob", bob.write("two"))
+    given = flush(room)
+    ann.hear(*messages(given, "ann"))
+    bob.hear(*messages(given, "bob"))
+    assert str(ann.text) == str(bob.text)
+    assert len(str(ann.text)) == 6
+
+
+def test_a_client_is_sent_what_its_update_released(room: Room) -> None:
+    """What had waited for an update comes to its sender, who may have none of it."""
+    ann, bob, carol = joined(room, "ann", 1), joined(room, "bob", 2), joined(room, "carol", 3)
+    first = ann.write("one")
+    bob.hear(update_message(first))
+    send(room, "bob", bob.write("two"))
+    assert not flush(room).updates
+    send(room, "ann", first)
+    given = flush(room)
+    ann.hear(*messages(given, "ann"))
+    carol.hear(*messages(given, "carol"))
+    assert str(ann.text) == str(bob.text) == str(carol.text)
 
 
 @pytest.mark.parametrize("step", range(4))

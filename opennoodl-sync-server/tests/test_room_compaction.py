@@ -77,6 +77,17 @@ def test_a_large_document_is_not_merged_for_a_little(
     assert len(disk.records()) == 1
 
 
+def test_a_document_that_was_large_is_merged_in_the_end(disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was deleted gives its space back, though as many bytes as it had never come."""
+    monkeypatch.setattr(module, "COMPACT_ANYWAY", 20)
+    ann = Editor(1)
+    keep(disk, ann.write("x" * 10_000))
+    room = Room("room", disk)
+    edit(room, ann.delete(0, 10_000), *(ann.write("y") for _ in range(20)))
+    assert sum(map(len, disk.updates())) < 200
+    assert kept(disk) == content(ann.doc)
+
+
 def test_what_others_left_is_merged_with_the_next_change(disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document with many records is opened as it is, and compacted when it changes."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 5)

@@ -66,6 +66,7 @@ async def fill(writer: Client, slow: Reader, size: int = 10_000) -> int:
             heard = len(writer.messages)
             writer.put(f"piece {pieces % 3}", "x" * size)
             await writer.push_edits()
+            await writer.step_1()  # the answer comes when the piece was shown
             await writer.hears(heard)
             pieces += 1
             assert pieces < 2000

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from websockets.datastructures import Headers
@@ -99,6 +100,7 @@ def _networks(setting: str) -> list[IPv4Network | IPv6Network]:
     return networks
 
 
+@lru_cache(1024)  # each is read five times while its client connects
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text)

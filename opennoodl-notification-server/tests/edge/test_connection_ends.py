@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, TIMEOUT, Echo, Frame, Raw, connection, masked
+from .harness import BINARY, CLOSE, HANDSHAKE, PING, TEXT, TIMEOUT, Echo, Frame, Raw, connection, masked
 
 GOODBYE = b"\x03\xe8"
 
@@ -249,40 +249,6 @@ async def test_lost_during_handshake(serve: Serve, raw: OpenRaw, leave: Callable
     assert running.app.metrics.open_connections == 0
     calls = [name for name, _ in running.app.calls]
     assert calls.count("open") == calls.count("close")
-
-
-# Heartbeats
-
-
-async def test_silent(serve: Serve, raw: OpenRaw) -> None:
-    """A silent client is pinged once, and gone when the next ping would be due: after two intervals at most."""
-    running = await serve(heartbeat_interval=50)
-    client = await raw(running)
-    assert await client.frame() == Frame(PING, b"")
-    assert await client.frame() is None
-    await running.app.closed(0)
-    await running.stop()
-    assert running.app.history(0) == ["open", "close"]
-
-
-async def test_pong_keeps(serve: Serve, raw: OpenRaw) -> None:
-    """A client that answers the pings stays."""
-    client = await raw(await serve(heartbeat_interval=200))
-    for _ in range(3):
-        assert await client.frame() == Frame(PING, b"")
-        await client.send_frame(PONG)
-    await client.send_frame(TEXT, b"still here")
-    assert (await client.frame_of(TEXT)) == Frame(TEXT, b"still here")
-
-
-async def test_silent_alone(serve: Serve, raw: OpenRaw, client: Connect) -> None:
-    """A client that answers pings stays while a silent one is cut."""
-    running = await serve(heartbeat_interval=200)
-    await raw(running)
-    polite = await client(running)
-    await running.app.closed(0)
-    await polite.send("still here")
-    assert await polite.recv() == "still here"
 
 
 # Clients that do not read

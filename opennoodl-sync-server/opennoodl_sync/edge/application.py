@@ -99,6 +99,13 @@ class Application(ABC):
             raise AuthError("This connection is another user's; open one of your own.")
         return identity
 
+    def heartbeat(self, connection: Connection) -> bytes:
+        """Return what a heartbeat's ping carries, in up to 125 bytes, for `pong` to be given when it was answered."""
+        return b""
+
+    def pong(self, connection: Connection, payload: bytes) -> None:
+        """Take note of a pong: if it answers a heartbeat, its client has all that was written before that."""
+
     def failure(self) -> str | None:
         """Return what keeps this server from its work, for ``/health`` to say with 503, or None."""
         return None

@@ -222,7 +222,8 @@ class Connection(ServerConnection):
             self.abort()
             return
         self.quiet = True
-        self.protocol.send_ping(b"")
+        self.flush()  # a pong says that everything before its ping has arrived
+        self.protocol.send_ping(self.app.heartbeat(self))
         self.send_data()
 
     @property
@@ -302,6 +303,12 @@ class Connection(ServerConnection):
                 self._receive(message, self._fragments_text)
         else:
             super().process_event(event)
+
+    def acknowledge_pings(self, data: bytes) -> None:
+        """Pass a pong on."""
+        super().acknowledge_pings(data)
+        if self._taken:
+            self.app.pong(self, data)
 
     def pause_writing(self) -> None:
         """Ask for a decision about a client that does not read."""

@@ -1,6 +1,7 @@
 """Limits: how fast one connection may speak, and how much one user may ask for."""
 
 from collections import Counter
+from math import inf
 from typing import NamedTuple
 
 BURST_SECONDS = 10
@@ -20,6 +21,8 @@ class Over(NamedTuple):
 class Pace:
     """How fast one connection may speak, in messages and in bytes.
 
+    Whoever goes on regardless runs up a debt, of at most as much as can be saved up.
+
     Args:
         messages: a second; 0 for any number.
         size: bytes a second; 0 for any number.
@@ -27,48 +30,30 @@ class Pace:
         now: the current time, in seconds of any steady clock.
     """
 
-    __slots__ = ("_bytes", "_messages")
+    __slots__ = ("_byte_rate", "_bytes", "_message_rate", "_messages", "_most_bytes", "_most_messages", "_updated")
 
     def __init__(self, messages: int, size: int, largest: int, now: float) -> None:
-        self._messages = TokenBucket(messages, now)
-        self._bytes = TokenBucket(size, now, largest)
+        self._message_rate, self._byte_rate = messages, size
+        self._most_messages: float = messages * BURST_SECONDS if messages else inf
+        self._most_bytes: float = max(size * BURST_SECONDS, largest) if size else inf
+        self._messages, self._bytes = self._most_messages, self._most_bytes
+        self._updated = now
 
     def take(self, now: float, size: int) -> Over | None:
-        """Count a message of `size` bytes at time `now`; return None, or what it is over."""
-        wait, wait_for_bytes = self._messages.take(now), self._bytes.take(now, size)
-        if wait_for_bytes > wait:
-            return Over("bytes", wait_for_bytes)
-        return Over("messages", wait) if wait else None
-
-
-class TokenBucket:
-    """Tokens that refill at `rate` a second up to `BURST_SECONDS` of them.
-
-    Args:
-        rate: tokens a second; 0 means that there are always enough.
-        now: the current time, in seconds of any steady clock.
-        room: how many fit in at least.
-    """
-
-    __slots__ = ("_most", "_rate", "_tokens", "_updated")
-
-    def __init__(self, rate: float, now: float, room: int = 0) -> None:
-        self._rate = rate
-        self._most = self._tokens = max(rate * BURST_SECONDS, room)
-        self._updated = now
-
-    def take(self, now: float, count: int = 1) -> float:
-        """Take `count` tokens at time `now`; return 0.0, or by how many seconds that came too early.
-
-        Whoever goes on regardless runs up a debt, of at most as many tokens as can be saved.
-        """
-        rate = self._rate
-        if not rate:
-            return 0.0
-        tokens = min(self._tokens + (now - self._updated) * rate, self._most) - count
-        self._updated = now
-        self._tokens = max(tokens, -self._most)
-        return 0.0 if tokens >= 0 else -tokens / rate
+        """Count a message of `size` bytes at time `now`; return None, or which limit it is over for longer."""
+        passed = now - self._updated
+        messages = self._messages + passed * self._message_rate
+        left = self._bytes + passed * self._byte_rate
+        # This is done for every message; min() takes longer than all the rest.
+        messages = (messages if messages < self._most_messages else self._most_messages) - 1
+        left = (left if left < self._most_bytes else self._most_bytes) - size
+        self._messages, self._bytes, self._updated = messages, left, now
+        if messages >= 0 and left >= 0:
+            return None
+        self._messages, self._bytes = max(messages, -self._most_messages), max(left, -self._most_bytes)
+        wait = -messages / self._message_rate if messages < 0 else 0.0
+        wait_for_bytes = -left / self._byte_rate if left < 0 else 0.0
+        return Over("messages", wait) if wait >= wait_for_bytes else Over("bytes", wait_for_bytes)
 
 
 class Rates:

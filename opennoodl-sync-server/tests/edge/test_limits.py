@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 import pytest
 
@@ -11,59 +12,50 @@ from .harness import limits
 BURST = limits.BURST_SECONDS
 
 
+def waits(pace: Any, now: float, size: int = 0) -> float:
+    """Take one message, and return how much too early it is."""
+    over = pace.take(now, size)
+    return 0.0 if over is None else float(over.seconds)
+
+
 def test_burst() -> None:
-    """A quiet client has ten seconds' worth of tokens saved up, and no more."""
-    bucket = limits.TokenBucket(2, 0.0)
+    """A quiet client has ten seconds' worth of messages saved up, and no more."""
+    pace = limits.Pace(2, 0, 0, 0.0)
     assert BURST == 10
-    assert [bucket.take(1000.0) for _ in range(20)] == [0.0] * 20
-    assert bucket.take(1000.0) > 0
+    assert [waits(pace, 1000.0) for _ in range(20)] == [0.0] * 20
+    assert waits(pace, 1000.0) > 0
 
 
 def test_wait() -> None:
-    """Without a token, the answer is how many seconds too early the caller is."""
-    bucket = limits.TokenBucket(2, 0.0)
+    """Over the rate, the answer is how many seconds too early the message is."""
+    pace = limits.Pace(2, 0, 0, 0.0)
     for _ in range(20):
-        bucket.take(0.0)
-    assert bucket.take(0.0) == pytest.approx(0.5)
-    assert bucket.take(0.0) == pytest.approx(1.0)
+        pace.take(0.0, 0)
+    assert waits(pace, 0.0) == pytest.approx(0.5)
+    assert waits(pace, 0.0) == pytest.approx(1.0)
 
 
 def test_refill() -> None:
-    """Tokens come back at the rate."""
-    bucket = limits.TokenBucket(2, 0.0)
+    """What was taken comes back at the rate."""
+    pace = limits.Pace(2, 0, 0, 0.0)
     for _ in range(20):
-        bucket.take(0.0)
-    assert bucket.take(0.5) == 0.0
-    assert bucket.take(0.5) > 0
+        pace.take(0.0, 0)
+    assert waits(pace, 0.5) == 0.0
+    assert waits(pace, 0.5) > 0
 
 
 def test_debt_is_bounded() -> None:
-    """Whoever goes on regardless owes at most as much as can be saved."""
-    bucket = limits.TokenBucket(2, 0.0)
+    """Whoever goes on regardless owes at most as much as can be saved up."""
+    pace = limits.Pace(2, 100, 0, 0.0)
     for _ in range(1000):
-        bucket.take(0.0)
-    assert bucket.take(BURST + 0.5) == 0.0
-
-
-def test_count() -> None:
-    """Several tokens may be taken at once; the wait is for all that are missing."""
-    bucket = limits.TokenBucket(100, 0.0)
-    assert bucket.take(0.0, 900) == 0.0
-    assert bucket.take(0.0, 300) == pytest.approx(2.0)
-
-
-def test_room() -> None:
-    """There is room for as many as is asked for, however slowly they come back."""
-    bucket = limits.TokenBucket(2, 0.0, room=1000)
-    assert bucket.take(0.0, 1000) == 0.0
-    assert bucket.take(0.0, 1) == pytest.approx(0.5)
-    assert bucket.take(500.5, 1000) == 0.0
+        pace.take(0.0, 100)
+    assert waits(pace, BURST + 0.5, 50) == 0.0
 
 
 def test_no_rate() -> None:
-    """A rate of 0 means that there is always a token."""
-    bucket = limits.TokenBucket(0, 0.0)
-    assert not any(bucket.take(0.0) for _ in range(1000))
+    """A rate of 0 means that any number is in time."""
+    pace = limits.Pace(0, 0, 0, 0.0)
+    assert not any(waits(pace, 0.0, 1_000_000) for _ in range(1000))
 
 
 def test_pace_of_messages() -> None:

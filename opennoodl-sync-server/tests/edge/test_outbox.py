@@ -63,6 +63,13 @@ async def test_before_an_answer_of_the_protocol(client: Any) -> None:
     assert (first, second[:1]) == (ONE, b"\x88")
 
 
+async def test_before_a_heartbeat(client: Any) -> None:
+    """A pong says that everything has arrived that was sent before its ping: what was to be sent soon is."""
+    client.write_soon(ONE)
+    client.heartbeat()
+    assert written(client) == [ONE, b"\x89\x00"]
+
+
 async def test_gone_meanwhile(client: Any) -> None:
     """Nothing is written to a connection that ended before the turn did."""
     client.write_soon(ONE)

@@ -1,0 +1,77 @@
+"""Limits as y-webrtc meets them: its own client trips over each, goes on, and connects to others afterwards."""
+
+from __future__ import annotations
+
+from harness import Client, StartClient, StartServer
+from test_webrtc import connect
+
+
+async def share(*editors: Client, text: str) -> None:
+    """Find out that what the first editor writes reaches all of them."""
+    await editors[0].call("insert", text=text, at=0)
+    expected = await editors[0].call("text")
+    for editor in editors:
+        await editor.call("untilText", 20, text=expected)
+
+
+async def test_too_many_messages(server: StartServer, client: StartClient) -> None:
+    """Over RATE_LIMIT the client is told and keeps its connection; when it has waited, newcomers find it."""
+    ada, ben, cleo = [await client("webrtc") for _ in range(3)]
+    signaling = await server("signaling", RATE_LIMIT=20)
+    options = {"signaling": signaling.url, "room": "project"}
+    await connect(ada, ben, **options)
+    await ada.call("publish", number=250)
+    await ada.event("refused", code="rate-limited")
+    await share(ada, ben, text="while refused; ")
+    await ada.call("untilPublished", 20)
+    assert ada.pending("signaling") == [{"event": "signaling", "connected": True}]
+    await cleo.call("open", **options)
+    await ada.event("peers", added=[await cleo.call("peerId")])
+    await cleo.event("synced", 20, synced=True)
+    await share(cleo, ada, ben, text="afterwards; ")
+
+
+async def test_too_large_a_message(server: StartServer, client: StartClient) -> None:
+    """Over MAX_MESSAGE_SIZE the client loses its connection; it comes back by itself, and newcomers find it."""
+    ada, ben, cleo = [await client("webrtc") for _ in range(3)]
+    signaling = await server("signaling")
+    options = {"signaling": signaling.url, "room": "project"}
+    await connect(ada, ben, **options)
+    await ada.event("signaling", connected=True)
+    await ada.call("publish", number=1, size=100_000)
+    await ada.event("signaling", connected=False)
+    await ada.event("signaling", connected=True)
+    await share(ada, ben, text="still connected; ")
+    await cleo.call("open", **options)
+    await ada.event("peers", added=[await cleo.call("peerId")])
+    await cleo.event("synced", 20, synced=True)
+    await share(cleo, ada, ben, text="afterwards; ")
+
+
+async def test_too_many_editors(server: StartServer, client: StartClient) -> None:
+    """Who finds the room full is told and disturbs nobody; when there is a place, it comes in."""
+    ada, ben, cleo = [await client("webrtc") for _ in range(3)]
+    signaling = await server("signaling", MAX_ROOM_SIZE=2)
+    options = {"signaling": signaling.url, "room": "project"}
+    await connect(ada, ben, **options)
+    await cleo.call("open", **options)
+    await cleo.event("refused", code="room-full")
+    await share(ada, ben, text="without cleo; ")
+    await ben.call("disconnect")
+    await cleo.call("disconnect")
+    while (await signaling.health())["metrics"]["activeConnections"] > 1:
+        pass  # until the server has seen both go
+    await cleo.call("reconnect")
+    await cleo.event("synced", 20, synced=True)
+    await share(cleo, ada, text="with cleo; ")
+
+
+async def test_too_many_topics(server: StartServer, client: StartClient) -> None:
+    """Who has as many topics as it may is told, and its first ones go on."""
+    ada, ben, signaling = await client("webrtc"), await client("webrtc"), await server("signaling", MAX_TOPICS=1)
+    await ada.call("open", signaling=signaling.url, room="project", others=["another"])
+    await ada.event("refused", code="too-many-topics")
+    await ada.event("published")
+    await ben.call("open", signaling=signaling.url, room="project")
+    await ben.event("synced", 20, synced=True)
+    await share(ada, ben, text="in the first one; ")

@@ -1,0 +1,97 @@
+"""The queue: what connections have asked for and is not handled yet.
+
+It is taken in batches, and in turns, so that whoever asks for much waits for themselves and not the others for them.
+"""
+
+from collections import Counter, deque
+from typing import NamedTuple
+
+from .edge.connection import Connection
+from .edge.json_messages import BadMessage, request_id
+from .messages import Authenticate, GetNotifications, Incoming, SendNotification
+
+BATCH = 200
+"""Messages that are handled at once, or notifications if they are for several users."""
+SHARE = 100
+"""How many of these may be one user's."""
+
+
+class Request(NamedTuple):
+    """One message in the queue."""
+
+    connection: Connection
+    incoming: Incoming
+    message: bytes
+
+    @property
+    def reads(self) -> bool:
+        """Whether it only reads."""
+        return isinstance(self.incoming, Authenticate | GetNotifications)
+
+    @property
+    def user(self) -> str | None:
+        """Who asks, or claims to."""
+        if isinstance(self.incoming, Authenticate):
+            return self.incoming.user_id
+        user: str | None = self.connection.client
+        return user
+
+    @property
+    def size(self) -> int:
+        """How much of a batch it takes."""
+        return len(self.incoming.targets) if isinstance(self.incoming, SendNotification) else 1
+
+    def refuse(self, bad: BadMessage) -> BadMessage:
+        """Return an error as the answer to this message."""
+        return BadMessage(bad.code, bad.error, request_id(self.message))
+
+
+class Queue:
+    """The requests of each connection, in their order.
+
+    Attributes:
+        bytes: of all messages in it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Connection, deque[Request]] = {}  # whose turn is next comes first
+        self._number = 0
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return self._number
+
+    def add(self, request: Request) -> None:
+        """Put a request behind the others of its connection."""
+        self._waiting.setdefault(request.connection, deque()).append(request)
+        self._number += 1
+        self.bytes += len(request.message)
+
+    def take(self) -> list[Request]:
+        """Take a batch: its changes will be made before its reads are answered.
+
+        What a connection changes after it has read something has to wait for the next batch. So has what is more
+        than a user's share, and the next batch begins with those whom this one did not reach.
+        """
+        batch: list[Request] = []
+        shares: Counter[object] = Counter()
+        for connection in list(self._waiting):
+            if shares.total() >= BATCH:
+                break
+            requests = self._waiting.pop(connection)
+            self._take(requests, connection.client or connection, batch, shares)
+            if requests:
+                self._waiting[connection] = requests
+        self._number -= len(batch)
+        self.bytes -= sum(len(request.message) for request in batch)
+        return batch
+
+    def _take(self, requests: deque[Request], who: object, batch: list[Request], shares: Counter[object]) -> None:
+        reading = False
+        left = min(SHARE - shares[who], BATCH - shares.total())
+        while requests and left > 0 and (requests[0].reads or not reading):
+            request = requests.popleft()
+            reading = request.reads
+            batch.append(request)
+            left -= request.size
+            shares[who] += request.size

@@ -1,0 +1,122 @@
+"""The queue: batches in which everybody has a turn, and each connection's requests keep their order."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from opennoodl_notification.edge.connection import Connection
+from opennoodl_notification.messages import Authenticate, GetNotifications, MarkAllRead, SendNotification
+from opennoodl_notification.queue import BATCH, SHARE, Queue, Request
+
+from .desk import Device
+
+READ, WRITE = GetNotifications(), MarkAllRead()
+
+
+def device(user: str | None) -> Device:
+    """Return a device of a user."""
+    device = Device()
+    device.client = user
+    return device
+
+
+def to(number: int) -> SendNotification:
+    """Return a sending to so many users."""
+    return SendNotification("invite", target_user_ids=tuple(str(user) for user in range(number)))
+
+
+def put(queue: Queue, device: Device, *messages: Any, size: int = 10) -> None:
+    """Let a device ask."""
+    for message in messages:
+        queue.add(Request(cast("Connection", device), message, b"x" * size))
+
+
+def taken(queue: Queue, device: Device) -> list[Any]:
+    """Return what the next batch has of a device."""
+    return [request.incoming for request in queue.take() if cast("Any", request.connection) is device]
+
+
+def test_order() -> None:
+    """What a connection asks for is handled in its order, with others between."""
+    queue, one, two = Queue(), device("u"), device("v")
+    asked = [MarkAllRead() for _ in range(4)]
+    for message in asked:
+        put(queue, one, message)
+        put(queue, two, WRITE)
+    batch = queue.take()
+    of_one = [request.incoming for request in batch if cast("Any", request.connection) is one]
+    assert all(mine is message for mine, message in zip(of_one, asked, strict=True))
+    assert len(batch) == 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"),
+    [
+        ([WRITE, WRITE, READ, READ], 4),
+        ([READ, WRITE], 1),
+        ([WRITE, READ, READ, WRITE, READ], 3),
+        ([Authenticate(user_id="u"), READ, WRITE], 2),
+    ],
+)
+def test_changes_after_reading(asked: list[Any], first: int) -> None:
+    """What a connection changes after it has read waits for the next batch, with all that follows."""
+    queue, one, other = Queue(), device("u"), device("v")
+    put(queue, one, *asked)
+    put(queue, other, WRITE)
+    assert taken(queue, one) == asked[:first]
+    assert taken(queue, one) == asked[first:]
+
+
+def test_share() -> None:
+    """One who asks for very much has a share of each batch, and others are in the same one."""
+    queue, flood, other = Queue(), device("flood"), device("u")
+    put(queue, flood, *[WRITE] * 1000)
+    put(queue, other, WRITE)
+    batch = queue.take()
+    assert len(batch) == SHARE + 1
+    assert cast("Any", batch[-1].connection) is other
+
+
+def test_share_of_a_user() -> None:
+    """A user's connections have one share together; strangers have one each."""
+    queue, several, strangers = Queue(), [device("u") for _ in range(3)], [device(None) for _ in range(2)]
+    for one in several:
+        put(queue, one, *[WRITE] * SHARE)
+    assert len(queue.take()) == SHARE
+    for one in strangers:
+        put(queue, one, *[READ] * SHARE)
+    assert len(queue.take()) == BATCH
+
+
+def test_sendings_to_many() -> None:
+    """A sending takes as much of a batch as it has users."""
+    queue, flood, other = Queue(), device("flood"), device("u")
+    put(queue, flood, *[to(60)] * 10)
+    put(queue, other, WRITE)
+    batch = queue.take()
+    assert [len(request.incoming.targets) for request in batch if isinstance(request.incoming, SendNotification)] == [
+        60,
+        60,
+    ]
+    assert cast("Any", batch[-1].connection) is other
+
+
+def test_turns() -> None:
+    """Whom a full batch did not reach, the next one begins with."""
+    queue, floods, late = Queue(), [device(str(number)) for number in range(3)], device("late")
+    for one in (*floods, late):
+        put(queue, one, *[WRITE] * 1000)
+    assert {cast("Any", request.connection) for request in queue.take()} == set(floods[:2])
+    assert {cast("Any", request.connection) for request in queue.take()} == {floods[2], late}
+
+
+def test_counts() -> None:
+    """The queue knows how many requests it has, and how many bytes."""
+    queue, one = Queue(), device("u")
+    put(queue, one, READ, WRITE, size=7)
+    assert (len(queue), queue.bytes) == (2, 14)
+    queue.take()
+    assert (len(queue), queue.bytes) == (1, 7)
+    queue.take()
+    assert (len(queue), queue.bytes, queue.take()) == (0, 0, [])

@@ -1,0 +1,129 @@
+"""Trail: what a peer that counts was told of its room, until that is known to have arrived.
+
+A connection that breaks takes along what was written to it and not read yet. How much that was, only the peer
+knows: back on another connection, it says how many messages it has had, and is told the rest.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import count
+from typing import NamedTuple
+
+from .absence import OVERHEAD
+from .messages import SignalFrom
+
+MAX_MESSAGES = 256
+"""Messages of one trail."""
+MAX_BYTES = 262_144
+"""Bytes of them; four signals of the default `MAX_MESSAGE_SIZE`."""
+MAX_BYTES_OF_ALL = 33_554_432
+"""Bytes of all trails together."""
+
+_names = count()
+
+
+class Came(NamedTuple):
+    """The peer was told that another one has come."""
+
+    peer_id: str
+
+
+class Left(NamedTuple):
+    """The peer was told that another one has left."""
+
+    peer_id: str
+
+
+Told = Came | Left | SignalFrom
+
+
+class Trails:
+    """All trails there are now.
+
+    Attributes:
+        size: bytes of them.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
+class Trail:
+    """What one peer was told since its last `joined`; it counts until `end`.
+
+    Where there is no room for another message, the oldest ones are taken to have arrived.
+
+    Args:
+        known: the ids of the peers in that `joined`.
+        among: all trails.
+    """
+
+    __slots__ = ("_among", "_arrived", "_known", "_messages", "_name", "_size")
+
+    def __init__(self, known: Iterable[str], among: Trails) -> None:
+        self._known = set(known)
+        self._messages: deque[Told] = deque()
+        self._arrived = 0
+        self._size = 0
+        self._among = among
+        self._name = b"%d" % next(_names)
+
+    def add(self, message: Told) -> None:
+        """Note what the peer is being told."""
+        if isinstance(message, SignalFrom):
+            # What was decoded would keep the whole message in memory, of which it may be a small part.
+            message = SignalFrom(from_=message.from_, signal=message.signal.copy())
+        self._messages.append(message)
+        self._grow(_size(message))
+        while len(self._messages) > MAX_MESSAGES or self._size > MAX_BYTES:
+            self.arrived(self._arrived + 1)
+        while self._among.size > MAX_BYTES_OF_ALL and self._messages:
+            self.arrived(self._arrived + 1)
+
+    def arrived(self, number: int) -> None:
+        """Forget what has arrived: so many messages of all that the peer was told."""
+        while self._arrived < number and self._messages:
+            message = self._messages.popleft()
+            self._arrived += 1
+            self._grow(-_size(message))
+            if isinstance(message, Came):
+                self._known.add(message.peer_id)
+            elif isinstance(message, Left):
+                self._known.discard(message.peer_id)
+
+    def mark(self) -> bytes:
+        """Return what says where the trail ends now: a ping that is sent now brings it back when all has arrived."""
+        return b"%b %d" % (self._name, self._arrived + len(self._messages))
+
+    def reached(self, mark: bytes) -> None:
+        """Take a mark back; one of another trail, and what is none, says nothing."""
+        name, _, number = mark.partition(b" ")
+        if name == self._name and number.isdigit():
+            self.arrived(int(number))
+
+    def missed(self) -> tuple[set[str], list[SignalFrom]]:
+        """Return the ids of the peers that the peer knows and that are still there, and the signals that it has missed.
+
+        What a peer sent that has left since is not among them.
+        """
+        known, signals = set(self._known), list[SignalFrom]()
+        for message in self._messages:
+            if isinstance(message, SignalFrom):
+                signals.append(message)
+            elif isinstance(message, Left):
+                known.discard(message.peer_id)
+                signals = [signal for signal in signals if signal.from_ != message.peer_id]
+        return known, signals
+
+    def end(self) -> None:
+        """Be over; count no more."""
+        self._messages.clear()
+        self._grow(-self._size)
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        self._among.size += size
+
+
+def _size(message: Told) -> int:
+    return OVERHEAD + (len(message.signal) if isinstance(message, SignalFrom) else 0)

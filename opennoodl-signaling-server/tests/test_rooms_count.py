@@ -1,0 +1,194 @@
+"""Peers that count what they receive: whatever was on the way when their connection broke, they are told again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opennoodl_signaling.room import Client
+
+from .ward import Told, Ward, came
+
+
+@pytest.fixture
+def other() -> Client:
+    """Return a peer that looks on."""
+    return Client("other")
+
+
+@pytest.fixture
+def old() -> Client:
+    """Return the connection that is in the room as x."""
+    return Client("old")
+
+
+@pytest.fixture
+def new() -> Client:
+    """Return the connection that comes to be x."""
+    return Client("new")
+
+
+@pytest.fixture
+def ward(other: Client, old: Client) -> Ward:
+    """Return a room with another peer and x, which can resume and counts."""
+    ward = Ward()
+    ward.join(other)
+    ward.join(old, peer_id="x", user="X", resume=True, received=0)
+    return ward
+
+
+def back(ward: Ward, client: Client, received: int | None, holder: Client) -> Told:
+    """Join as x with the token of the connection that holds the place."""
+    fields: dict[str, Any] = {"resume_token": holder.token, "received": received}
+    return ward.join(client, peer_id="x", user="X", **fields)
+
+
+def heard(told: Told) -> list[Any]:
+    """Return what the newcomer was told, in short: who it knows, who is new, and signals."""
+    short: list[Any] = []
+    for name, message in told:
+        if name == "new" and not isinstance(message, int):
+            peers = [peer["peerId"] for peer in message.get("peers", [])]
+            short.append(message.get("signal") or message.get("peerId") if message["type"] != "joined" else peers)
+    return short
+
+
+@pytest.fixture(params=["lost", "half-open"])
+def breaks(request: pytest.FixtureRequest, ward: Ward, old: Client) -> Any:
+    """Break x's connection, in a way that the server has noticed or not."""
+    return (lambda: ward.lose(old)) if request.param == "lost" else lambda: None
+
+
+@pytest.mark.parametrize("case", [(0, [1, 2, 3]), (2, [3]), (3, []), (99, []), (None, [])])
+def test_signals(ward: Ward, old: Client, other: Client, breaks: Any, case: tuple[int | None, list[int]]) -> None:
+    """Signals that have not arrived are sent again, and no others; without a count, none is."""
+    for signal in "123":
+        ward.signal(other, "x", signal)
+    breaks()
+    received, again = case
+    assert heard(back(ward, Client("new"), received, old)) == [["other"], *again]
+
+
+def test_in_order(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """What did not arrive comes before what has waited since."""
+    ward.signal(other, "x", "1")
+    ward.signal(other, "x", "2")
+    ward.lose(old)
+    ward.signal(other, "x", "3")
+    assert heard(back(ward, new, 1, old)) == [["other"], 2, 3]
+
+
+@pytest.mark.parametrize(("received", "told"), [(0, [["other"], "late", 1]), (1, [["other", "late"], 1])])
+def test_came(ward: Ward, old: Client, breaks: Any, received: int, told: list[Any]) -> None:
+    """Whose coming has not arrived is announced, before its signals."""
+    late = Client("late")
+    ward.join(late)
+    ward.signal(late, "x", "1")
+    breaks()
+    assert heard(back(ward, Client("new"), received, old)) == told
+
+
+@pytest.mark.parametrize("received", [0, 1, 2])
+def test_left(ward: Ward, old: Client, other: Client, breaks: Any, received: int) -> None:
+    """Whose leaving has not arrived is not among the peers, and what it sent is dropped."""
+    ward.signal(other, "x", "1")
+    ward.perform(ward.rooms.leave(other))
+    breaks()
+    assert heard(back(ward, Client("new"), received, old)) == [[]]
+
+
+def test_left_while_away(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """What had not arrived from a peer that has left since is dropped, also if another comes under its id."""
+    ward.signal(other, "x", "1")
+    ward.lose(old)
+    ward.perform(ward.rooms.leave(other))
+    ward.join(other)
+    ward.signal(other, "x", "2")
+    assert heard(back(ward, new, 0, old)) == [[], "other", 2]
+
+
+def test_came_while_away(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """Who has come since is announced."""
+    ward.signal(other, "x", "1")
+    ward.lose(old)
+    ward.join(Client("late"))
+    assert heard(back(ward, new, 0, old)) == [["other"], "late", 1]
+
+
+def test_lost_again(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """What was sent again counts from the new `joined` on, and is sent again if it is lost again."""
+    late = Client("late")
+    ward.join(late)
+    ward.signal(other, "x", "1")
+    ward.lose(old)
+    ward.signal(late, "x", "2")
+    assert heard(back(ward, new, 0, old)) == [["other"], "late", 1, 2]
+    ward.lose(new)
+    third = Client("new")
+    assert heard(back(ward, third, 2, new)) == [["other", "late"], 2]
+
+
+def test_confirmed(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """What is known to have arrived is not kept."""
+    assert old.trail is not None
+    ward.signal(other, "x", "1")
+    old.trail.reached(old.trail.mark())
+    assert ward.rooms.trails.size == 0
+    ward.signal(other, "x", "2")
+    assert heard(back(ward, new, 1, old)) == [["other"], 2]
+
+
+def test_joined_again(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """The count begins anew with every `joined`."""
+    ward.signal(other, "x", "1")
+    ward.join(old, peer_id="x", user="X", resume=True, received=0)
+    ward.signal(other, "x", "2")
+    assert heard(back(ward, new, 0, old)) == [["other"], 2]
+
+
+@pytest.mark.parametrize("fields", [{}, {"resume": True}, {"received": 0}])
+def test_not_asked(ward: Ward, fields: dict[str, Any]) -> None:
+    """Nothing is kept for who has not asked for both, to resume and to count."""
+    plain = Client("plain")
+    ward.join(plain, **fields)
+    assert plain.trail is None
+
+
+def test_no_grace() -> None:
+    """Where no places are kept, nothing else is."""
+    ward, client = Ward(max_absent=None), Client("x")
+    ward.join(client, resume=True, received=0)
+    assert client.trail is None
+
+
+def test_without_token(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """Who takes the place without the token gets nothing that was sent to the peer before it."""
+    ward.signal(other, "x", "1")
+    ward.lose(old)
+    assert heard(ward.join(new, peer_id="x", user="X", received=0)) == [["other"]]
+    assert ward.rooms.trails.size == 0
+
+
+@pytest.mark.parametrize("how", ["leave", "forget", "give_up", "move", "resume"])
+def test_forgotten(ward: Ward, old: Client, new: Client, other: Client, how: str) -> None:
+    """Nothing is left of a trail whose peer has left or is another connection's."""
+    ward.signal(other, "x", "1")
+    if how == "give_up":
+        ward.lose(old)
+        ward.give_up(old)
+    elif how == "move":
+        ward.join(old, "s", resume=True)
+    elif how == "resume":
+        back(ward, new, 1, old)
+    else:
+        ward.perform(getattr(ward.rooms, how)(old))
+    assert old.trail is None
+    assert ward.rooms.trails.size == 0
+
+
+def test_others_are_told_nothing(ward: Ward, old: Client, new: Client, other: Client) -> None:
+    """The others see nothing of it."""
+    ward.signal(other, "x", "1")
+    ward.lose(old)
+    assert {name for name, _ in back(ward, new, 0, old)} == {"new"}
+    assert ward.join(Client("late"))[1:] == [came("other", "late"), came("new", "late")]

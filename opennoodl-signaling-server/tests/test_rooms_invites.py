@@ -1,0 +1,102 @@
+"""Invites: who gets them, and how many there may be."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Raw
+from opennoodl_signaling.messages import Invite, Register
+from opennoodl_signaling.room import Client
+
+from .ward import Ward, refused
+
+
+@pytest.fixture
+def ward() -> Ward:
+    """Return rooms without limits."""
+    return Ward()
+
+
+@pytest.fixture
+def clients() -> list[Client]:
+    """Return clients called a, b, c, d and e."""
+    return [Client(name) for name in "abcde"]
+
+
+def test_invite(ward: Ward, clients: list[Client]) -> None:
+    """An invite reaches every connection of a user, joined or registered, and the sender learns that it did."""
+    a, b, c, *_ = clients
+    ward.join(a)
+    ward.join(b, "s", user="U")
+    ward.perform(ward.rooms.register(c, Register("U")))
+    told = ward.perform(ward.rooms.invite(a, Invite("U", "r", Raw(b'{"title":"T"}')), 0))
+    invite = {"type": "invite", "from": "A", "roomId": "r", "sessionInfo": {"title": "T"}}
+    assert sorted(told[:2], key=lambda one: one[0]) == [("b", invite), ("c", invite)]
+    assert told[2:] == [("a", {"type": "invite-sent", "to": "U", "delivered": True})]
+
+
+def test_invite_offline(ward: Ward, clients: list[Client]) -> None:
+    """The sender learns that the user is not there."""
+    a, b, *_ = clients
+    ward.join(a)
+    ward.join(b)
+    ward.rooms.forget(b)
+    answer = {"type": "invite-sent", "to": "B", "delivered": False, "reason": "User offline"}
+    assert ward.perform(ward.rooms.invite(a, Invite("B", "r"), 0)) == [("a", answer)]
+
+
+def test_invite_by_nobody(ward: Ward, clients: list[Client]) -> None:
+    """Who has neither joined nor registered cannot invite."""
+    with refused("not-registered"):
+        ward.rooms.invite(clients[0], Invite("B", "r"), 0)
+
+
+def test_invite_after_leaving(ward: Ward, clients: list[Client]) -> None:
+    """Who has left its room can still invite and be invited."""
+    a, b, *_ = clients
+    for client in (a, b):
+        ward.join(client)
+        ward.rooms.leave(client)
+    assert len(ward.perform(ward.rooms.invite(a, Invite("B", "r"), 0))) == 2
+
+
+def test_invites_per_hour(clients: list[Client]) -> None:
+    """The quota is the user's, not the connection's, and comes back after an hour."""
+    a, b, *_ = clients
+    ward = Ward(invites=2)
+    ward.join(a, user="U")
+    ward.join(b, user="U")
+    ward.rooms.invite(a, Invite("U", "r"), 0)
+    ward.rooms.invite(b, Invite("U", "r"), 0)
+    with refused("rate-limited"):
+        ward.rooms.invite(a, Invite("U", "r"), 3599)
+    ward.rooms.invite(a, Invite("U", "r"), 3600)
+
+
+def test_refused_invites_are_nobodys(clients: list[Client]) -> None:
+    """What a user is refused takes nothing from the others at its address."""
+    a, b, *_ = clients
+    ward = Ward(invites=1)
+    ward.rooms.register(a, Register("A"))
+    ward.rooms.register(b, Register("B"))
+    ward.rooms.invite(a, Invite("U", "r"), 0)
+    for _ in range(20):
+        with refused("rate-limited"):
+            ward.rooms.invite(a, Invite("U", "r"), 0)
+    ward.rooms.invite(b, Invite("U", "r"), 0)
+
+
+def test_invites_of_many_names(clients: list[Client]) -> None:
+    """Who changes its name has as many invites as ten users, on all connections; other addresses have theirs."""
+    a, b, *_ = clients
+    ward = Ward(invites=2)
+    for number in range(10):
+        for client in (a, b):
+            ward.rooms.register(client, Register(f"{client.carrier}{number}"))
+            ward.rooms.invite(client, Invite("U", "r"), 0)
+    ward.rooms.register(a, Register("another"))
+    with refused("rate-limited"):
+        ward.rooms.invite(a, Invite("U", "r"), 3599)
+    elsewhere = Client("e", "2001:db8::/64")
+    ward.rooms.register(elsewhere, Register("E"))
+    ward.rooms.invite(elsewhere, Invite("U", "r"), 3599)
+    ward.rooms.invite(a, Invite("U", "r"), 3600)

@@ -1,0 +1,129 @@
+"""Peers that count, over sockets: what was written to a connection that was dead and seemed open is not lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from opennoodl_signaling.edge.service import Service
+
+from .conftest import Enter, EnterRaw, StartServer
+from .edge.harness import TEXT, TIMEOUT
+from .editor import news
+from .test_server_metrics import read
+from .test_server_resume import X, cut
+
+JOIN = {"type": "join", "room": "r", "peerId": "x", "userId": "X", "resume": True, "received": 0}
+
+
+async def test_half_open(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+    """Who says how much it has received is told the rest, in order; the others see nothing."""
+    other, late = await enter(server), await enter(server)
+    await other.join("r", "o")
+    dead = await enter_raw(server, JOIN)
+    await other.expect("peer-joined")
+    joined = await dead.frame_of(TEXT)
+    assert joined is not None
+    token = json.loads(joined.payload)["resumeToken"]
+    for number in range(2):
+        await other.send("signal", to="x", signal=number)
+    assert await dead.frame_of(TEXT)  # the first signal is the last thing that is read
+    await late.join("r", "l")
+    await late.send("signal", to="x", signal="an offer")
+    await late.quiet()
+    again = await enter(server)
+    answer = await again.join(**X, resumeToken=token, received=1)
+    assert (answer["peers"], answer["resumed"]) == ([news("o")], True)
+    assert await again.expect("peer-joined") == news("l")
+    assert await again.expect("signal") == {"from": "o", "signal": 1}
+    assert await again.expect("signal") == {"from": "l", "signal": "an offer"}
+    await again.quiet()
+    assert await other.expect("peer-joined") == news("l")
+    await other.quiet()
+
+
+async def test_heartbeat(start: StartServer, enter: Enter) -> None:
+    """What was sent before a heartbeat that is answered is kept no longer."""
+    server = await start(heartbeat_interval=200)
+    x, other = await enter(server), await enter(server)
+    await x.join(**X, resume=True, received=0)
+    await other.join("r", "o")
+    await other.send("signal", to="x", signal="hello")
+    await other.quiet()
+    assert await read(server, "unconfirmed_bytes") > 0
+    await _until_nothing_is_kept(server)
+    token = _token(server)
+    await cut(server, x)
+    again = await enter(server)
+    assert (await again.join(**X, resumeToken=token, received=2))["peers"] == [news("o")]
+    await again.quiet()
+
+
+async def test_not_asked(server: Service, enter: Enter) -> None:
+    """For who does not count nothing is kept."""
+    x, other = await enter(server), await enter(server)
+    await x.join(**X, resume=True)
+    await other.join("r", "o")
+    await other.send("signal", to="x", signal="hello")
+    await other.quiet()
+    assert await read(server, "unconfirmed_bytes") == 0
+
+
+@pytest.mark.parametrize("received", [-1, "1", 1.5, True, []])
+async def test_no_count(server: Service, enter: Enter, received: object) -> None:
+    """A count that is none is refused."""
+    x = await enter(server)
+    assert await x.refused("join", room="r", peerId="x", userId="X", received=received) == "invalid-field"
+
+
+async def test_joins_while_a_ping_is_under_way(start: StartServer, enter: Enter, enter_raw: EnterRaw) -> None:
+    """A pong that was on its way when a peer joined again says nothing about what came after that."""
+    server = await start(heartbeat_interval=0)
+    other = await enter(server)
+    await other.join("r", "o")
+    x = await enter_raw(server, JOIN)
+    await other.expect("peer-joined")
+    await other.send("signal", to="x", signal=1)
+    await other.quiet()
+    mark = _trail(server).mark()
+    await x.send_frame(TEXT, json.dumps(JOIN).encode())
+    await x.send_frame(TEXT, b'{"type":"signal","to":"o","signal":"joined again"}')
+    await other.expect("signal")
+    await other.send("signal", to="x", signal=2)
+    await other.quiet()
+    token = _token(server)
+    await x.send_frame(10, mark)
+    await x.send_frame(TEXT, b'{"type":"signal","to":"o","signal":"pong sent"}')
+    await other.expect("signal")
+    again = await enter(server)
+    await again.join(**X, resumeToken=token, received=0)
+    assert await again.expect("signal") == {"from": "o", "signal": 2}
+    await again.quiet()
+
+
+def _trail(server: Service) -> Any:
+    app: Any = server.app
+    return app.rooms.rooms["r"].peers["x"].trail
+
+
+def _token(server: Service) -> str:
+    app: Any = server.app
+    token: str = app.rooms.rooms["r"].peers["x"].token
+    return token
+
+
+async def _until_nothing_is_kept(server: Service) -> None:
+    """Wait for the pong after which no trail has anything."""
+    app: Any = server.app
+    nothing, pong = asyncio.Event(), app.pong
+
+    def pong_(connection: Any, payload: bytes) -> None:
+        pong(connection, payload)
+        if not app.rooms.trails.size:
+            nothing.set()
+
+    app.pong = pong_
+    async with asyncio.timeout(TIMEOUT):
+        await nothing.wait()
