@@ -144,3 +144,11 @@ async def test_slow_attack(slow_ends: dict[tuple[str, str], set[str]], attack: A
     """The attacker gets what the attack says; honest clients worked meanwhile, and nothing was left of it."""
     assert slow_ends[kind, attack.name]
     assert slow_ends[kind, attack.name] <= attack.gets[kind]
+
+
+async def test_security() -> None:
+    """SECURITY.md has the row of every attack, and no others."""
+    text = (Path(__file__).parents[1] / "SECURITY.md").read_text()
+    section = text.split("## What was tried\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    assert rows == [attack.row for attack in ATTACKS]

@@ -37,6 +37,17 @@ class Attack(NamedTuple):
         assert self.act.__doc__ is not None
         return self.act.__doc__.strip()
 
+    @property
+    def row(self) -> str:
+        """The attack's row in SECURITY.md."""
+        by_answers: dict[str, list[str]] = {}
+        for kind, answers in self.gets.items():
+            by_answers.setdefault(", ".join(sorted(answers)), []).append(kind)
+        several = len(by_answers) > 1
+        gets = "; ".join(f"{', '.join(kinds)}: {each}" if several else each for each, kinds in by_answers.items())
+        where = "all" if len(self.gets) == len(KINDS) else ", ".join(self.gets)
+        return f"| {self.name} | {where} | {self.about} | {gets} |"
+
 
 ATTACKS: list[Attack] = []
 
