@@ -9,7 +9,7 @@ from itertools import count
 
 from .attack import JSON, attack
 from .documents import sync_frame, written
-from .raw import CUT, IGNORED, PATIENCE, PING, PONG, Raw, Target, frame, text
+from .raw import CUT, IGNORED, PATIENCE, PING, PONG, TEXT, Raw, Target, frame, text
 
 MILLION = 1_000_000
 PATIENT = 2100
@@ -17,6 +17,7 @@ PATIENT = 2100
 BURST = 5000
 """Messages that the sync server takes from one connection before it reads more slowly."""
 MEMORY = "process_resident_memory_bytes"
+TOO_MANY = 'opennoodl_closes_total{code="1008"}'
 TOO_SLOW = 'opennoodl_closes_total{code="1013"}'
 OVER = 'opennoodl_rate_limited_total{limit="messages"}'
 TOPICS = count()
@@ -87,28 +88,30 @@ async def connections_that_are_reset(target: Target) -> Collection[str]:
     return {CUT}
 
 
-async def _slowed(target: Target, data: bytes) -> Collection[str]:
-    """Send something small without an end, and see that the server reads it more slowly."""
-    before = await target.metric(OVER)
+async def _endless(target: Target, first: bytes, more: bytes) -> Collection[str]:
+    """Send something small without an end, and wait until the server has closed for it."""
+    before = await target.metric(TOO_MANY)
     async with target.websocket() as raw:
-        raw.write(data * ((MILLION if target.whole else 20_000) // 100))
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                if await target.metric(OVER) > before:
-                    return {"slowed"}
-                await asyncio.sleep(0.02)
+        raw.write(first + more * (MILLION if target.whole else 20_000))
+        return {await _closed(target, TOO_MANY, before)}
 
 
-@attack("slowed")
+@attack("1008")
 async def pings(target: Target) -> Collection[str]:
     """Pings as fast as they go, with their answers unread (20,000; a million when whole)."""
-    return await _slowed(target, frame(b"a" * 125, PING) * 100)
+    return await _endless(target, b"", frame(b"a" * 125, PING))
 
 
-@attack("slowed")
+@attack("1008")
 async def pongs(target: Target) -> Collection[str]:
     """Pongs that nobody has asked for (20,000; a million when whole)."""
-    return await _slowed(target, frame(b"", PONG) * 100)
+    return await _endless(target, b"", frame(b"", PONG))
+
+
+@attack("1008")
+async def empty_pieces(target: Target) -> Collection[str]:
+    """A message of pieces with nothing in them (20,000; a million when whole)."""
+    return await _endless(target, frame(b"", first=TEXT), frame(b"", first=0))
 
 
 async def _unread(target: Target, raw: Raw, requests: Iterable[bytes]) -> None:
@@ -120,12 +123,12 @@ async def _unread(target: Target, raw: Raw, requests: Iterable[bytes]) -> None:
             assert await target.metric(MEMORY) < began + KEPT
 
 
-async def _closed(target: Target, before: float) -> str:
-    """Wait until a connection more than before has been closed as too slow, and return the code of that."""
+async def _closed(target: Target, closes: str, before: float) -> str:
+    """Wait until a connection more than before has been closed with a code, and return that."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            if await target.metric(TOO_SLOW) > before:
-                return "1013"
+            if await target.metric(closes) > before:
+                return closes.split('"')[1]
             await asyncio.sleep(0.05)
 
 
@@ -141,7 +144,7 @@ async def messages_without_reading(target: Target) -> Collection[str]:
         for _ in range(10):
             other = await stack.enter_async_context(target.websocket())
             await _unread(target, other, [large] * 30)
-        return {await _closed(target, before)}
+        return {await _closed(target, TOO_SLOW, before)}
 
 
 @attack("1013", servers=["notification"])
@@ -155,7 +158,7 @@ async def inboxes_without_reading(target: Target) -> Collection[str]:
             await raw.send(text({**large, "data": {"text": "a" * 16_000}, "idempotencyKey": str(number)}))
             await raw.message("notification-sent")
         await _unread(target, raw, [text({"type": "get-notifications", "limit": 200})] * 500)
-        return {await _closed(target, before)}
+        return {await _closed(target, TOO_SLOW, before)}
 
 
 @attack(IGNORED, servers=["sync"])

@@ -33,12 +33,6 @@ async def oversized_message(target: Target) -> Collection[str]:
     return await _verdicts(target, [frame(b"a" * size), parts, *claims])
 
 
-@attack("1009")
-async def message_in_empty_pieces(target: Target) -> Collection[str]:
-    """A message of ten thousand frames with nothing in them."""
-    return await _verdicts(target, [frame(b"", first=TEXT) + frame(b"", first=CONT) * 10_000])
-
-
 @attack("1002")
 async def wrong_pieces(target: Target) -> Collection[str]:
     """A new message within an unfinished one; a continuation of nothing; a control frame in pieces or too long."""

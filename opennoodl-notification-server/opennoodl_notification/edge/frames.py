@@ -1,4 +1,4 @@
-"""The frame that nearly every message is: a single one that has come whole.
+"""The frame that nearly every message is: a single one that has come whole, or goes out to many.
 
 It is read here without a parser that could wait for more bytes. Everything else, and whatever is wrong, is
 left to the websockets library, so there is one source of errors and close codes.
@@ -72,3 +72,14 @@ def is_utf8(message: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def encode_frame(payload: bytes, *, text: bool) -> bytes:
+    """Return the one unmasked frame (RFC 6455, 5.2) that carries `payload` to any number of clients."""
+    opcode = 0x81 if text else 0x82
+    size = len(payload)
+    if size < 126:
+        return bytes((opcode, size)) + payload
+    if size < 65_536:
+        return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload

@@ -271,6 +271,19 @@ async def test_many_in_one_read(serve: Serve, raw: OpenRaw, client: Connect, fra
     assert 0 < running.app.metrics.rate_limited["messages"] < 2000
 
 
+@pytest.mark.parametrize("frame", [masked(PING), masked(TEXT, b"x", fin=False) + masked(CONT)])
+async def test_frames_without_an_end(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch, frame: bytes) -> None:
+    """Whoever goes on with pings or parts of messages over the rate is closed with 1008."""
+    monkeypatch.setattr(connection, "PATIENCE", 5)
+    running = await serve(rate_limit=1)
+    flood = await raw(running)
+    await flood.send(frame * 100)
+    while (came := await flood.frame()) is not None and came.opcode != CLOSE:
+        pass
+    assert came is not None
+    assert came.code == 1008
+
+
 async def test_what_waited_is_read(serve: Serve, raw: OpenRaw) -> None:
     """What came too fast is handled in its order, later."""
     running = await serve(rate_limit=1000)

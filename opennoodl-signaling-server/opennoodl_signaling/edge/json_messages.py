@@ -10,12 +10,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .application import Application
 from .auth import credential
-from .connection import CloseConnection, Connection, encode_frame
+from .connection import CloseConnection, Connection
+from .frames import encode_frame
 from .identity import AuthError, Identity
-from .limits import Over
+from .limits import PATIENCE, Over
 
-PATIENCE = 1000
-"""Messages over the rate that are answered with an error before their sender is closed with 1008."""
 AUTHENTICATION_TIMEOUT = 10.0
 """Seconds that a connection has to say, or prove, who it is."""
 

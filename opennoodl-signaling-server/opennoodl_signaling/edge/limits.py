@@ -11,6 +11,10 @@ A first sync, a large paste or ten trickled ICE candidates come at once; the rat
 """
 
 
+PATIENCE = 1000
+"""Messages over the rate that are answered with an error, or frames over it that wait, until 1008 ends it."""
+
+
 class Over(NamedTuple):
     """That something came too early: which limit it is over, and by how many seconds."""
 

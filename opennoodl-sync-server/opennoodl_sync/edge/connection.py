@@ -21,7 +21,7 @@ from websockets.protocol import CONNECTING, OPEN, Event
 
 from .frames import begins, is_utf8, message_at
 from .identity import Identity
-from .limits import Pace
+from .limits import PATIENCE, Pace
 from .outbox import Outbox
 from .protocol import EdgeProtocol
 
@@ -45,17 +45,6 @@ class CloseConnection(Exception):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
         self.code, self.reason = code, reason
-
-
-def encode_frame(payload: bytes, *, text: bool) -> bytes:
-    """Return the one unmasked frame (RFC 6455, 5.2) that carries `payload` to any number of clients."""
-    opcode = 0x81 if text else 0x82
-    size = len(payload)
-    if size < 126:
-        return bytes((opcode, size)) + payload
-    if size < 65_536:
-        return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload
 
 
 class Connection(ServerConnection):
@@ -269,7 +258,8 @@ class Connection(ServerConnection):
                 return
             self.flush()  # before anything that the protocol answers, such as a close
             super().data_received(data[start : start + PIECE])
-            start += PIECE
+            # Of one that is closed, all that counts is that it says so, too.
+            start = start + PIECE if protocol.state in (OPEN, CONNECTING) else len(data)
         if protocol.state is OPEN:
             return
         if protocol.state is not CONNECTING:
@@ -292,6 +282,9 @@ class Connection(ServerConnection):
         if over is not None and self.protocol.state is OPEN:
             self.app.metrics.rate_limited[over.limit] += 1
             self.hold(over.seconds)
+            self.strikes += 1
+            if self.strikes > PATIENCE:
+                self.end(1008, "Too many frames.")
         if data:
             self._fragments, self._fragments_text = [bytes(event.data)], opcode is Opcode.TEXT
         elif opcode is Opcode.CONT and self._fragments is not None:
