@@ -139,7 +139,10 @@ class Siege:
 
     async def _watch(self) -> None:
         for second in count(1):
-            self.moments.append(Moment(self._now(), await vitals(self._pid, self._port)))
+            try:
+                self.moments.append(Moment(self._now(), await vitals(self._pid, self._port)))
+            except (OSError, TimeoutError) as error:  # it is a fault, and what comes after is still to be seen
+                self.faults[f"measuring: {error!r}"] += 1
             await asyncio.sleep(max(0.0, second - self._now()))
 
     async def _end(self, pair: Pair) -> None:
