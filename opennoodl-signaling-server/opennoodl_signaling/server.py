@@ -18,7 +18,8 @@ from websockets.protocol import CLOSED
 from . import __version__
 from .edge.addresses import place
 from .edge.auth import Auth, credential
-from .edge.connection import Connection, encode_frame
+from .edge.connection import Connection
+from .edge.frames import encode_frame
 from .edge.identity import AuthError, Identity
 from .edge.json_messages import BadMessage, Error, JsonApplication, encode, request_id
 from .edge.limits import Quota

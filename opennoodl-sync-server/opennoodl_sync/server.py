@@ -13,7 +13,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from . import __version__
 from .edge.application import Application
 from .edge.auth import Auth, credential
-from .edge.connection import CloseConnection, Connection, encode_frame
+from .edge.connection import CloseConnection, Connection
+from .edge.frames import encode_frame
 from .edge.identity import AuthError, Identity
 from .edge.limits import Over
 from .edge.metrics import Metrics, counters

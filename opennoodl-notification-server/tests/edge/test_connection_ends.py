@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import BINARY, CLOSE, HANDSHAKE, PING, TEXT, TIMEOUT, Echo, Frame, Raw, connection, masked
+from .harness import BINARY, CLOSE, HANDSHAKE, PING, TEXT, TIMEOUT, Echo, Frame, Raw, connection, frames, masked
 
 GOODBYE = b"\x03\xe8"
 
@@ -323,12 +323,12 @@ async def test_drained(serve: Serve, raw: OpenRaw, client: Connect, limit: int) 
     waiting = running.app.connections[0]
     waiting.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     while waiting.transport.get_write_buffer_size() <= limit:
-        waiting.write(connection.encode_frame(bytes(2000), text=False))
+        waiting.write(frames.encode_frame(bytes(2000), text=False))
         await marker.send("a turn of the event loop")
         await marker.recv()
     await running.app.until(lambda: ("slow", 0) in running.app.calls)
     assert ("drained", 0) not in running.app.calls
-    waiting.write(connection.encode_frame(b"the last", text=True))
+    waiting.write(frames.encode_frame(b"the last", text=True))
     assert await slow.frame_of(TEXT) == Frame(TEXT, b"the last")
     await running.app.until(lambda: ("drained", 0) in running.app.calls)
 

@@ -8,9 +8,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from .harness import HANDSHAKE, Echo, connection, outbox, protocol
+from .harness import HANDSHAKE, Echo, connection, frames, outbox, protocol
 
-ONE, TWO, THREE = (connection.encode_frame(text, text=True) for text in (b"one", b"two", b"three"))
+ONE, TWO, THREE = (frames.encode_frame(text, text=True) for text in (b"one", b"two", b"three"))
 
 
 @pytest.fixture

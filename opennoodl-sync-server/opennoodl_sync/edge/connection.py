@@ -47,17 +47,6 @@ class CloseConnection(Exception):
         self.code, self.reason = code, reason
 
 
-def encode_frame(payload: bytes, *, text: bool) -> bytes:
-    """Return the one unmasked frame (RFC 6455, 5.2) that carries `payload` to any number of clients."""
-    opcode = 0x81 if text else 0x82
-    size = len(payload)
-    if size < 126:
-        return bytes((opcode, size)) + payload
-    if size < 65_536:
-        return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload
-
-
 class Connection(ServerConnection):
     """One client.
 

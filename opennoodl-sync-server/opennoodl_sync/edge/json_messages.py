@@ -10,7 +10,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .application import Application
 from .auth import credential
-from .connection import CloseConnection, Connection, encode_frame
+from .connection import CloseConnection, Connection
+from .frames import encode_frame
 from .identity import AuthError, Identity
 from .limits import Over
 

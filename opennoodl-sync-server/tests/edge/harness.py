@@ -92,7 +92,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         if message == b"end":
             sender.end(1000, "The end.")
             return
-        frame = connection.encode_frame(message, text=text)
+        frame = frames.encode_frame(message, text=text)
         for receiver in tuple(self.connections.values()) if message.startswith(b"all ") else (sender,):
             receiver.write(frame)
 
