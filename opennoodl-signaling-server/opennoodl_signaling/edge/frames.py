@@ -1,7 +1,8 @@
 """The frame that nearly every message is: a single one that is there whole.
 
-It is made here once for all its receivers, and read without a parser that could wait for more bytes. Everything else, and whatever is wrong, is
-left to the websockets library, so there is one source of errors and close codes.
+It is made here, once for all its receivers, and read here without a parser that could wait for more bytes.
+Everything else, and whatever is wrong, is left to the websockets library, so there is one source of errors
+and close codes.
 """
 
 try:
