@@ -114,7 +114,7 @@ class Siege:
         return perf_counter() - self._began
 
     def _attacks(self, *, slow: bool) -> list[Attack]:
-        return [attack for attack in ATTACKS if self.kind in attack.gets and attack.slow is slow]
+        return [one for one in ATTACKS if self.kind in one.gets and one.slow is slow and not one.auth]
 
     async def _rest(self, seconds: float) -> None:
         began = self._now()

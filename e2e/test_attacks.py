@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
-from attacks import ATTACKS, KINDS, Attack
+from attacks import ATTACKS, KINDS, Attack, issuer
 from attacks.honest import PAIRS, Pair
 from attacks.raw import Target
 from attacks.vitals import Vitals, vitals
@@ -31,6 +31,7 @@ class Place(NamedTuple):
     """A server, honest clients on it, and what it uses with them alone."""
 
     kind: str
+    guarded: bool
     server: Server
     pair: Pair
     rest: Vitals
@@ -40,10 +41,11 @@ class Place(NamedTuple):
         """Start a server and let honest clients work on it."""
         server = Server(f"opennoodl_{kind}", data, environment(data, **settings))
         await server.start()
-        pair = await PAIRS[kind].open(server.port)
+        guarded = "AUTH" in settings
+        pair = await PAIRS[kind].open(server.port, proven=guarded)
         await pair.trip()
         pair.work()
-        return cls(kind, server, pair, await vitals(server.pid, server.port))
+        return cls(kind, guarded, server, pair, await vitals(server.pid, server.port))
 
     async def withstand(self, attack: Attack, target: Target) -> set[str]:
         """Attack until honest clients have done enough meanwhile, and others could come; return what it got."""
@@ -52,7 +54,7 @@ class Place(NamedTuple):
         while len(self.pair.times) - begun < TRIPS:
             given, _ = await asyncio.gather(attack.act(target), self.pair.more(1))
             got.update(given)
-        newcomers = await PAIRS[self.kind].open(self.server.port)
+        newcomers = await PAIRS[self.kind].open(self.server.port, proven=self.guarded)
         await newcomers.trip()
         await newcomers.close()
         return got
@@ -78,10 +80,12 @@ class Place(NamedTuple):
             await self.server.close()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
-    """Run one server for all its quick attacks."""
-    place = await Place.prepare(request.param, tmp_path_factory.mktemp("attacks"), **SETTINGS)
+    """Run one server for all its quick attacks, or for those on its authentication."""
+    kind, guarded = request.param
+    settings = SETTINGS | (issuer.SETTINGS if guarded else {})
+    place = await Place.prepare(kind, tmp_path_factory.mktemp("attacks"), **settings)
     yield place
     await place.close()
 
@@ -92,11 +96,19 @@ def target(place: Place, attack: Attack, *, whole: bool) -> Target:
     return Target(place.kind, place.server.port, f"127.0.1.{number}", whole)
 
 
-@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if not attack.slow], ids=lambda attack: attack.name)
+@pytest.mark.parametrize(
+    ("place", "attack"),
+    [
+        pytest.param((kind, guarded), attack, id=f"{kind}-{attack.name}")
+        for kind in KINDS
+        for guarded in (False, True)
+        for attack in ATTACKS
+        if kind in attack.gets and attack.auth is guarded and not attack.slow
+    ],
+    indirect=["place"],
+)
 async def test_attack(place: Place, attack: Attack, request: pytest.FixtureRequest) -> None:
     """The attacker gets what the attack says, honest clients work meanwhile, and nothing is left of it."""
-    if place.kind not in attack.gets:
-        pytest.skip("this is for other servers")
     got = await place.withstand(attack, target(place, attack, whole=request.config.getoption("--whole")))
     assert got
     assert got <= attack.gets[place.kind]
@@ -132,3 +144,11 @@ async def test_slow_attack(slow_ends: dict[tuple[str, str], set[str]], attack: A
     """The attacker gets what the attack says; honest clients worked meanwhile, and nothing was left of it."""
     assert slow_ends[kind, attack.name]
     assert slow_ends[kind, attack.name] <= attack.gets[kind]
+
+
+async def test_security() -> None:
+    """SECURITY.md has the row of every attack, and no others."""
+    text = (Path(__file__).parents[1] / "SECURITY.md").read_text()
+    section = text.split("## What was tried\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    assert rows == [attack.row for attack in ATTACKS]

@@ -1,6 +1,8 @@
 """What somebody does who wants to get in or to take a server down, by name, and what that gives them."""
 
-from . import binary_bombs, floods, frames, greed, json_bombs, requests, slow
+from . import binary_bombs, floods, frames, greed, intrusion, issuer, json_bombs, requests, slow, tokens
 from .attack import ATTACKS, KINDS, Attack
 
-__all__ = ["ATTACKS", "KINDS", "Attack", "binary_bombs", "floods", "frames", "greed", "json_bombs", "requests", "slow"]
+FAMILIES = (slow, requests, frames, floods, json_bombs, binary_bombs, greed, tokens, intrusion)
+
+__all__ = ["ATTACKS", "FAMILIES", "KINDS", "Attack", "issuer"]

@@ -21,12 +21,14 @@ class Attack(NamedTuple):
         gets: by server, all that its connections and messages may be answered with: HTTP statuses, close codes, types
             of messages, codes of errors, ``cut`` (without a word), ``slowed`` and ``ignored``.
         slow: whether it waits until the server's patience ends.
+        auth: whether it is meant for servers that believe `issuer`, and nobody else.
         act: does it, and returns what it was answered with.
     """
 
     name: str
     gets: Mapping[str, frozenset[str]]
     slow: bool
+    auth: bool
     act: Act
 
     @property
@@ -35,12 +37,23 @@ class Attack(NamedTuple):
         assert self.act.__doc__ is not None
         return self.act.__doc__.strip()
 
+    @property
+    def row(self) -> str:
+        """The attack's row in SECURITY.md."""
+        by_answers: dict[str, list[str]] = {}
+        for kind, answers in self.gets.items():
+            by_answers.setdefault(", ".join(sorted(answers)), []).append(kind)
+        several = len(by_answers) > 1
+        gets = "; ".join(f"{', '.join(kinds)}: {each}" if several else each for each, kinds in by_answers.items())
+        where = "all" if len(self.gets) == len(KINDS) else ", ".join(self.gets)
+        return f"| {self.name} | {where} | {self.about} | {gets} |"
+
 
 ATTACKS: list[Attack] = []
 
 
 def attack(
-    *gets: str, servers: Collection[str] = KINDS, slow: bool = False, **others: Collection[str]
+    *gets: str, servers: Collection[str] = KINDS, slow: bool = False, auth: bool = False, **others: Collection[str]
 ) -> Callable[[Act], Act]:
     """Add what a function does to the attacks, under the function's name.
 
@@ -48,12 +61,13 @@ def attack(
         gets: what the attacker gets.
         servers: those that it is meant for.
         slow: whether it waits until the server's patience ends.
+        auth: whether it is meant for servers with authentication.
         others: what the attacker gets from a server that answers otherwise.
     """
 
     def add(act: Act) -> Act:
         answers = {kind: frozenset(others.get(kind, gets)) for kind in servers}
-        ATTACKS.append(Attack(act.__name__.replace("_", "-"), answers, slow, act))
+        ATTACKS.append(Attack(act.__name__.replace("_", "-"), answers, slow, auth, act))
         return act
 
     return add

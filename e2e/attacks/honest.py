@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Self
 from pycrdt import Doc, Map, create_sync_message, create_update_message, handle_sync_message
 from websockets.asyncio.client import ClientConnection, connect
 
+from .issuer import signed
+
 PATIENCE = 30.0
 """Seconds after which what did not come never will."""
 PAUSE = 0.02
@@ -27,6 +29,7 @@ class Pair(ABC):
     first: ClientConnection
     second: ClientConnection
     numbers: ClassVar[int] = 0
+    proven = False
 
     def __init__(self) -> None:
         self.times: list[tuple[float, float]] = []
@@ -36,9 +39,10 @@ class Pair(ABC):
         self.number = Pair.numbers
 
     @classmethod
-    async def open(cls, port: int) -> Self:
-        """Connect both."""
+    async def open(cls, port: int, *, proven: bool = False) -> Self:
+        """Connect both, to a server that wants users to be proven or not."""
         pair = cls()
+        pair.proven = proven
         url = f"ws://127.0.0.1:{port}{pair.path}"
         pair.first, pair.second = [await connect(url, compression=None, max_size=None) for _ in range(2)]
         async with asyncio.timeout(PATIENCE):
@@ -49,6 +53,10 @@ class Pair(ABC):
     def path(self) -> str:
         """Where they meet."""
         return "/"
+
+    def token(self, user: str) -> str | None:
+        """Return what proves a user, where that is wanted."""
+        return signed(user) if self.proven else None
 
     @abstractmethod
     async def introduce(self) -> None:
@@ -122,7 +130,8 @@ class Signalers(Pair):
         """Meet."""
         room = f"honest-{self.number}"
         for socket, name in ((self.first, "first"), (self.second, "second")):
-            await _say(socket, type="join", room=room, peerId=name, userId=f"{name}-{self.number}")
+            user = f"{name}-{self.number}"
+            await _say(socket, type="join", room=room, peerId=name, userId=user, token=self.token(user))
             await _take(socket, "joined")
         await _take(self.first, "peer-joined")
 
@@ -143,7 +152,8 @@ class Editors(Pair):
     @property
     def path(self) -> str:
         """Their room."""
-        return f"/honest-{self.number}"
+        token = self.token("editor")
+        return f"/honest-{self.number}" + (f"?token={token}" if token else "")
 
     async def introduce(self) -> None:
         """Bring both up to date."""
@@ -179,13 +189,12 @@ class Devices(Pair):
 
     async def introduce(self) -> None:
         """Authenticate both and send oneself a notification."""
+        user = f"honest-{self.number}"
         for socket in (self.first, self.second):
-            await _say(socket, type="authenticate", userId=f"honest-{self.number}")
+            await _say(socket, type="authenticate", userId=user, token=self.token(user))
             await _take(socket, "authenticated")
             await _take(socket, "notifications")
-        await _say(
-            self.first, type="send-notification", targetUserId=f"honest-{self.number}", notificationType="mention"
-        )
+        await _say(self.first, type="send-notification", targetUserId=user, notificationType="mention")
         self._id = (await _take(self.first, "notification"))["notification"]["id"]
         await _take(self.first, "notification-sent")
         await _take(self.second, "notification")

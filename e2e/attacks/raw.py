@@ -138,6 +138,18 @@ class Raw:
                 if message["type"] in wanted:
                     return message
 
+    async def meets(self, beginning: bytes) -> bool:
+        """Return whether a binary message that begins like this comes before two pings are answered."""
+        met = False
+        for _ in range(2):
+            self._pings += 1
+            ping = str(self._pings).encode()
+            await self.send(frame(ping, PING))
+            while (came := await self.next()) != (PONG, ping):
+                assert came is not None, "the connection ended"
+                met = met or (came.opcode == BINARY and came.payload.startswith(beginning))
+        return met
+
     async def until(self, beginning: bytes) -> str:
         """Read on until a binary message begins like this; return the close code if the connection ends before."""
         while True:
@@ -239,14 +251,12 @@ class Target(NamedTuple):
         port: where it listens.
         address: where the attacker is.
         whole: whether an attack that takes long is done whole, and not as a small part of it.
-        secret: what the server knows tokens by, if it asks for them.
     """
 
     kind: str
     port: int
     address: str
     whole: bool = False
-    secret: str = ""
 
     async def metric(self, name: str) -> float:
         """Return a sample of ``/metrics``; what has not been counted is zero."""

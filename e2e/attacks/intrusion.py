@@ -1,0 +1,131 @@
+"""Attacks by somebody who was let in: on what is another's, and on what may only be read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import count
+
+from .attack import attack
+from .documents import awareness_frame, sized, sync_frame, written
+from .issuer import signed
+from .raw import BINARY, CLOSE, IGNORED, Raw, Target, frame, text
+
+MALLORY, VICTIM, SENDER = "mallory", "victim", "sender"
+ROOMS = count()
+OWN = 7
+"""The client whose awareness state belongs to a writer."""
+
+
+async def _authenticated(raw: Raw, user: str) -> None:
+    await raw.send(text({"type": "authenticate", "userId": user, "token": signed(user)}))
+    await raw.message("notifications")
+
+
+@attack("not-found", "unauthorized", servers=["notification"], auth=True)
+async def inboxes_of_others(target: Target) -> Collection[str]:
+    """Another user's notifications by every message, before and after authenticating as oneself."""
+    async with target.websocket() as victim, target.websocket() as sender, target.websocket() as raw:
+        await _authenticated(victim, VICTIM)
+        await _authenticated(sender, SENDER)
+        await sender.send(text({"type": "mention", "targetUserId": VICTIM, "data": {"secret": "s3cret"}}))
+        known = (await victim.message("notification"))["notification"]["id"]
+        one = {"notificationId": known}
+        attempts = [
+            {"type": "get-notifications", "userId": VICTIM},
+            *({"type": kind, **one} for kind in ("mark-read", "mark-unread", "delete-notification")),
+            {"type": "revoke-notification", **one},
+            {"type": "mark-read", "notificationIds": [known]},
+            {"type": "authenticate", "userId": VICTIM},
+            {"type": "authenticate", "userId": VICTIM, "token": signed(MALLORY)},
+            {"type": "authenticate", "userId": VICTIM, "since": 0},
+        ]
+        answers = set()
+        for attempt in attempts[:6]:
+            await raw.send(text(attempt))
+            answers.add(await raw.answer())
+        await _authenticated(raw, MALLORY)
+        for attempt in attempts[1:]:
+            await raw.send(text(attempt))
+            answers.add(await raw.answer())
+        await raw.send(text({"type": "get-notifications", "userId": VICTIM, "limit": 200}))
+        page = await raw.message("notifications")
+        assert page["notifications"] == [], "another's notifications were shown"
+        await raw.send(
+            text({"type": "mark-all-read", "userId": VICTIM}) + text({"type": "delete-all", "userId": VICTIM})
+        )
+        await victim.send(text({"type": "get-notifications", "limit": 200}))
+        kept = (await victim.message("notifications"))["notifications"]
+        assert [each["read"] for each in kept if each["id"] == known] == [False], "another's notification was changed"
+        await victim.send(text({"type": "delete-all"}))
+        await victim.message("notifications-cleared")
+        return answers
+
+
+@attack("forbidden", servers=["notification"], auth=True)
+async def system_notifications(target: Target) -> Collection[str]:
+    """`system` notifications of somebody who is no service, in both forms."""
+    async with target.websocket() as raw:
+        await _authenticated(raw, MALLORY)
+        answers = set()
+        for form in ({"type": "system"}, {"type": "send-notification", "notificationType": "system"}):
+            await raw.send(text({**form, "targetUserId": VICTIM, "data": {}}))
+            answers.add(await raw.answer())
+        return answers
+
+
+@attack("forbidden", servers=["signaling"], auth=True)
+async def peers_that_may_only_read(target: Target) -> Collection[str]:
+    """A token for reading, where peers could not see to it."""
+    token = signed(MALLORY, access="read")
+    answers = set()
+    async with target.websocket(b"/?token=" + token.encode()) as raw:
+        for attempt in (
+            {"type": "join", "room": "guarded", "peerId": "a", "userId": MALLORY, "token": token},
+            {"type": "subscribe", "topics": ["guarded"]},
+            {"type": "publish", "topic": "guarded"},
+        ):
+            await raw.send(text(attempt))
+            answers.add(await raw.answer())
+    return answers
+
+
+@attack("denied", IGNORED, servers=["sync"], auth=True)
+async def readers_that_write(target: Target) -> Collection[str]:
+    """Step 2, updates, and awareness of others, by somebody who may only read: nobody sees any of it."""
+    reading, writing = signed(MALLORY, access="read"), signed(VICTIM)
+    path = b"/read-only-%d?token=" % next(ROOMS)
+    async with target.websocket(path + writing.encode()) as writer, target.websocket(path + reading.encode()) as raw:
+        await writer.send(sync_frame(2, written(OWN, "as it was")) + awareness_frame((OWN, 1, b'{"user":"victim"}')))
+        await writer.send(sync_frame(0, b"\x00"))
+        await writer.until(b"\x00\x01")
+        await writer.verdict()
+        attempts = [
+            sync_frame(1, written(8, "by step 2", "other")),
+            sync_frame(2, written(8, "by an update", "other")),
+            sync_frame(2, b"\x00\x01\x07\x01\x00\x01"),  # deletes what the writer wrote
+            sync_frame(1, b"\x00\x01\x07\x01\x00\x01"),
+            awareness_frame((OWN, 9, b'{"user":"mallory"}')),
+            awareness_frame((OWN, 9, b"null")),
+            frame(b"\x65" + sized(b"no token"), BINARY),
+            frame(b"\x65" + sized(signed(VICTIM, rooms=["another"]).encode()), BINARY),
+        ]
+        answers = set()
+        for attempt in attempts:
+            await raw.send(attempt)
+            answers.add("denied" if await raw.meets(b"\x02\x00") else IGNORED)
+        await writer.send(sync_frame(0, b"\x00") + frame(b"\x03", BINARY))
+        document, present = b"", b""
+        while not document or not present:
+            came = await writer.next()
+            assert came is not None
+            assert came.opcode != CLOSE
+            if came.payload[:2] == b"\x00\x01":
+                document = came.payload
+            elif came.payload[:1] == b"\x01":
+                present = came.payload
+        assert b"as it was" in document, "what was written is gone"
+        assert b"by step 2" not in document, "a reader has written"
+        assert b"by an update" not in document, "a reader has written"
+        assert b'"victim"' in present, "a reader has moved another's cursor"
+        assert b"mallory" not in present, "a reader has moved another's cursor"
+        return answers

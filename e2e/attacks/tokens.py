@@ -1,0 +1,171 @@
+"""Attacks on authentication: tokens that prove nothing, and what a token that does is not good for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Collection, Iterable
+from time import time
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from .attack import attack
+from .issuer import KEY, PUBLIC, claims, signed
+from .raw import CUT, Target, request, text
+
+OTHER = Ed25519PrivateKey.generate()
+MALLORY, VICTIM = "mallory", "victim"
+SHUT: dict[str, Any] = {"sync": ["1008"], "signaling": ["unauthorized"], "notification": ["unauthorized"]}
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def by_hand(header: dict[str, Any], secret: bytes, **more: Any) -> str:
+    """Return a token with any header, with an HMAC for its signature, or none if there is no secret."""
+    head = _base64(json.dumps(header).encode()) + "." + _base64(json.dumps(claims(VICTIM, **more)).encode())
+    return head + "." + (_base64(hmac.digest(secret, head.encode(), hashlib.sha256)) if secret else "")
+
+
+def show(target: Target, token: str, user: str = VICTIM) -> bytes:
+    """Return the message that shows a token."""
+    if target.kind == "signaling":
+        return text({"type": "join", "room": "guarded", "peerId": "a", "userId": user, "token": token})
+    return text({"type": "authenticate", "userId": user, "token": token})
+
+
+async def _answers(target: Target, tokens: Iterable[str], user: str = VICTIM) -> Collection[str]:
+    """Show each token on a connection of its own; return what that is answered with."""
+    answers = set()
+    for token in tokens:
+        if target.kind == "sync":
+            async with target.websocket(b"/guarded?token=" + token.encode()) as raw:
+                answers.add(await raw.end())
+        else:
+            async with target.websocket() as raw:
+                await raw.send(show(target, token, user))
+                answers.add(await raw.answer())
+    return answers
+
+
+@attack(auth=True, **SHUT)
+async def forged_tokens(target: Target) -> Collection[str]:
+    """No token, no JSON in it, one that somebody else has signed, one whose claims or signature were changed."""
+    head, body, signature = signed(VICTIM).split(".")
+    other = _base64(json.dumps(claims("admin")).encode())
+    deep = _base64(b'{"alg":"EdDSA","a":' + b"[" * 4000 + b"]" * 4000 + b"}")
+    return await _answers(
+        target,
+        [
+            *("", ".", "..", "a.b.c", "null", head + "." + body, f"{head}.{body}.", f"{head}.{body}.{signature[:-4]}"),
+            *(f"{head}.{other}.{signature}", f"{deep[:7000]}.{body}.{signature}", "a" * 7000),
+            jwt.encode(claims(VICTIM), OTHER, algorithm="EdDSA"),
+        ],
+    )
+
+
+@attack(auth=True, **SHUT)
+async def expired_tokens(target: Target) -> Collection[str]:
+    """Tokens that were good, that are not good yet, that do not end, or end when there are no years any more."""
+    now = time()
+    times: list[dict[str, Any]] = [
+        *({"exp": now - 60}, {"exp": 0}, {"exp": -1}, {"exp": None}, {"exp": "never"}, {"exp": 1e300}),
+        *({"nbf": now + 3600}, {"exp": True}, {"exp": [now + 60]}, {"exp": str(int(now + 60))}),
+    ]
+    return await _answers(target, (signed(VICTIM, **each) for each in times))
+
+
+@attack(auth=True, **SHUT)
+async def swapped_algorithms(target: Target) -> Collection[str]:
+    """Tokens without a signature, signed with the public key as a secret, or that bring their own key along."""
+    public = PUBLIC.encode()
+    curve, large = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)
+    jwk = jwt.get_algorithm_by_name("EdDSA").to_jwk(OTHER.public_key(), as_dict=True)
+    headers: list[dict[str, Any]] = [{"jwk": jwk}, {"jku": "http://127.0.0.1:9/keys"}, {"kid": "../../dev/null"}]
+    return await _answers(
+        target,
+        [
+            *(by_hand({"alg": name, "typ": "JWT"}, b"") for name in ("none", "None", "NONE", "", "EdDSA")),
+            *(by_hand({"alg": "HS256", "typ": "JWT"}, secret) for secret in (public, public.strip(), b"secret")),
+            jwt.encode(claims(VICTIM), curve, algorithm="ES256"),
+            jwt.encode(claims(VICTIM), large, algorithm="RS256"),
+            *(jwt.encode(claims(VICTIM), OTHER, algorithm="EdDSA", headers=header) for header in headers),
+            jwt.encode(claims(VICTIM), KEY, algorithm="EdDSA", headers={"crit": ["unknown"], "unknown": 1}),
+        ],
+    )
+
+
+@attack(auth=True, **SHUT)
+async def swapped_tokens(target: Target) -> Collection[str]:
+    """Good tokens of another issuer or for another audience; without a user, or with one that is no id."""
+    others: list[dict[str, Any]] = [
+        *({"iss": "https://evil.example"}, {"iss": None}, {"aud": "another"}, {"aud": None}, {"aud": []}),
+        *({"sub": None}, {"sub": ""}, {"sub": "a" * 257}, {"sub": 5}, {"rooms": "*"}, {"access": "admin"}),
+    ]
+    return await _answers(target, (signed(**{"sub": VICTIM, **each}) for each in others))
+
+
+@attack("unauthorized", "invalid-field", servers=["signaling", "notification"], auth=True)
+async def tokens_of_others(target: Target) -> Collection[str]:
+    """A good token, and a user that it does not prove: another's, or another spelling of one's own."""
+    users = [VICTIM, "Mallory", "mallory ", "mallory\x00", "m\u0430llory", "*"]
+    return set().union(*[await _answers(target, [signed(MALLORY)], user) for user in users])
+
+
+@attack(auth=True, sync=["1008"], signaling=["1008"], notification=["1008"])
+async def many_tokens(target: Target) -> Collection[str]:
+    """One token after the other, to find one that is good."""
+    if target.kind == "sync":
+        return await _answers(target, (f"guess-{number}" for number in range(50)))
+    async with target.websocket() as raw:
+        await raw.send(b"".join(show(target, f"guess-{number}") for number in range(50)))
+        return {await raw.end()}
+
+
+@attack("1008", "404", "forbidden", "unauthorized", "401", "403", servers=["signaling", "sync"], auth=True)
+async def tokens_for_other_rooms(target: Target) -> Collection[str]:
+    """A token for one room, and another room by every spelling and every way in."""
+    token = signed(MALLORY, rooms=["mine", "team-*"])
+    rooms = ["guarded", "Mine", "mine ", "mine/", "mine%00", "%6Dine", "mine/../guarded", "*", "tea-m", "mine\n"]
+    answers = set()
+    if target.kind == "sync":
+        for room in rooms:
+            path = b"/" + room.replace(" ", "%20").replace("\n", "%0A").encode() + b"?token=" + token.encode()
+            async with target.tcp() as raw:
+                status = await raw.upgrade(path)
+                answers.add(await raw.end() if status == "101" else status)
+        return answers
+    for room in rooms:
+        async with target.websocket() as raw:
+            await raw.send(text({"type": "join", "room": room, "peerId": "a", "userId": MALLORY, "token": token}))
+            answers.add(await raw.answer())
+        async with target.websocket(b"/?token=" + token.encode()) as raw:
+            await raw.send(text({"type": "subscribe", "topics": ["mine", room]}))
+            answers.add(await raw.answer())
+            await raw.send(text({"type": "publish", "topic": room}))
+            answers.add(await raw.answer())
+        path = b"/session/" + room.replace(" ", "%20").replace("\n", "%0A").encode() + b"/info"
+        for headers in ([f"Authorization: Bearer {token}"], []):
+            async with target.tcp() as raw:
+                await raw.send(request(path, "Host: localhost", *headers))
+                answers.add(await raw.status())
+    return answers
+
+
+@attack("431", CUT, "1009", auth=True)
+async def endless_tokens(target: Target) -> Collection[str]:
+    """Tokens of a megabyte, in the query, in a header, and in a message."""
+    token = "a" * 1_000_000
+    async with target.tcp() as raw:
+        first = await raw.upgrade(target.path, f"Authorization: Bearer {token}")
+    if target.kind == "sync":
+        return {first}
+    async with target.websocket() as raw:
+        await raw.send(show(target, token))
+        return {first, await raw.end()}
