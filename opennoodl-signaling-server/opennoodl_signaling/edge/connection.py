@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PIECE = 4096
 """Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
+IN_A_READ = frozenset({"rate", "work"})
+"""Reasons to read nothing more that hold for what has been read already, too."""
 LEAST_HOLD = 0.05
 """Seconds for which nothing is read from a client that is too fast; every time has its price."""
 CLOSE_TIMEOUT = 2.0
@@ -85,7 +87,7 @@ class Connection(ServerConnection):
         self.pace = Pace(settings.rate_limit, settings.byte_rate_limit, app.max_message_size, perf_counter())
         self._taken = False  # the application knows this connection
         self._part = b""  # of a frame whose rest has not come
-        self._unread = b""  # what came before it was found to be too fast
+        self._unread = b""  # what came with a message that is too fast, or that the others have to wait for
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
@@ -94,7 +96,7 @@ class Connection(ServerConnection):
         self._abort_timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
-        self._waiting: list[tuple[bytes, bool]] = []  # messages that came before it was done
+        self._waiting: list[tuple[bytes, bool]] = []  # messages of the same piece
 
     # From the application
 
@@ -242,8 +244,8 @@ class Connection(ServerConnection):
         if protocol.between_messages:
             if self._part:
                 data, self._part = self._part + data, b""
-            # Any message may have made the application end the connection, or have been too fast.
-            while start < len(data) and protocol.state is OPEN and "rate" not in self._waits:
+            # Any message may have made the application end the connection or wait, or have been too fast.
+            while start < len(data) and protocol.state is OPEN and self._waits.isdisjoint(IN_A_READ):
                 found = message_at(data, start, protocol.max_message_size)
                 if found is None:
                     if begins(data, start, protocol.max_message_size):
@@ -253,7 +255,7 @@ class Connection(ServerConnection):
                 message, text, start = found
                 self._receive(message, text)
         while start < len(data):
-            if "rate" in self._waits and protocol.state is OPEN:
+            if protocol.state is OPEN and not self._waits.isdisjoint(IN_A_READ):
                 self._unread += data[start:]
                 return
             self.flush()  # before anything that the protocol answers, such as a close
