@@ -163,3 +163,26 @@ async def test_edits_made_while_the_server_was_away_arrive(server: StartServer, 
     await sync.restart()
     text = await settled_text(driver, ["ada", "ben"], ["ada", "ben"])
     assert sorted(text.split(", ")) == ["", "ada offline", "ben offline"]
+
+
+@pytest.mark.parametrize("how", ["insert", "format", "first", "second"])
+async def test_an_edit_within_a_character(server: StartServer, client: StartClient, how: str) -> None:
+    """Who edits between the halves of an emoji, who sees it, and who comes later or after a restart, have one text."""
+    driver, sync = await client("websocket"), await server("sync")
+    await open_all(driver, sync, ["ada", "ben"])
+    await driver.call("insert", name="ada", text="a\U0001f600b\U0001f680")
+    await driver.call("untilText", name="ben", text="a\U0001f600b\U0001f680")
+    await driver.call("cut", name="ben", how=how)
+    await driver.call("insert", name="ben", text=", and on")
+    text = await driver.call("text", name="ben")
+    await driver.call("untilText", name="ada", text=text)
+    await open_all(driver, sync, ["cleo"])
+    await driver.call("untilText", name="cleo", text=text)
+    await driver.call("insert", name="cleo", text="!")
+    for name in ("ada", "ben"):
+        await driver.call("untilText", name=name, text=text + "!")
+        await driver.call("close", name=name)
+    await driver.call("close", name="cleo")
+    await sync.restart()
+    await open_all(driver, sync, ["dan"])
+    await driver.call("untilText", name="dan", text=text + "!")

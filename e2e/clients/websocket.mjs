@@ -47,6 +47,15 @@ serve({
 
   untilSynced: args => synced(find(args).provider),
 
+  /** Edit between the two halves of a character, as a text field does that puts one emoji in place of another. */
+  cut: ({ name, how }) => {
+    const text = textOf(find({ name }).doc)
+    const at = text.toString().search(/[\uD800-\uDBFF]/) + 1
+    if (how === 'insert') text.insert(at, 'x')
+    else if (how === 'format') text.format(0, at, { bold: true })
+    else text.delete(how === 'first' ? at - 1 : at, 1)
+  },
+
   /** Write one of each thing that Yjs knows, into each other, and take some of it back. */
   everything: args => {
     const { doc } = find(args)

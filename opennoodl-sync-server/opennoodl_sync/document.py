@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import structlog
 from pycrdt import Doc, Transaction
 
+from .halves import Halves, cuts, has_large, replace
 from .protocol import MalformedError
 from .split import split
+from .update import Id
 from .waiting import Waiting
 from .yjs import (
     DamagedError,
@@ -80,6 +82,8 @@ class Document:
         self._held: list[bytes] = []
         self._prepared: bytes | None = None  # the state, until it changes
         self._unsound: set[bytes] = set()  # updates that waited, and damage the document
+        self._halves = Halves()
+        self._cut: set[Id] = set()  # second halves of characters that were replaced
         self._clocks: dict[int, int]
         self._doc: Doc[Any]
         self._unobserve: Callable[[], None] = _nothing
@@ -166,6 +170,8 @@ class Document:
             known: whether it is stored already.
         """
         ready, clocks, rest, needs = split(update, self._clocks)
+        if (self._halves or has_large(update)) and self._cuts(update):
+            return self._take_in(replace(update, self._cut), known=known)
         new = rest is not None and rest not in self.waiting
         if new and self.waiting.size + len(rest or b"") > MAX_WAITING_SIZE:
             raise MalformedError("too much waits for updates that never came")
@@ -189,6 +195,25 @@ class Document:
             if not known:
                 self._held.append(rest)
         return clocks
+
+    def _cuts(self, update: bytes) -> bool:
+        """Return whether an update cuts characters; those that are in the document already are replaced there.
+
+        Where one is replaced that has been sent already, clients that count UTF-16 do that themselves.
+        """
+        halves = Halves()
+        halves.add(update)
+        cut = cuts(update, halves, self._halves)
+        if not cut:
+            self._halves.add(update)
+            return False
+        here = any(element in self._halves for element in cut)
+        self._cut |= cut
+        if here:
+            self._end()
+            self._forget()
+            self._load()
+        return True
 
     def _end(self) -> None:
         """End the transaction, if there is one; its update is with `_updates` then."""
@@ -242,6 +267,7 @@ class Document:
         stored = self._stored()
         held = [update.removesuffix(MARK) for update in stored if update.endswith(MARK)]
         updates = [*(update for update in stored if not update.endswith(MARK)), *self._updates]
+        updates, held = self._replaced(updates, [*held, *self._held])
         self.waiting = Waiting()
         try:
             if not self._load_fast(updates):
@@ -251,10 +277,32 @@ class Document:
                     self._load_one(update)
         except MalformedError as error:
             raise DamagedError(str(error)) from None
-        if self._load_waiting([*held, *self._held]):
+        if self._load_waiting(held):
             self._unobserve = observe(self._doc, self._observed)
         else:
             self._load()
+
+    def _replaced(self, updates: list[bytes], held: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Return updates that make a document, and those that wait, with the characters replaced that any cuts."""
+        self._halves = Halves()
+        large = [update for update in (*updates, *held) if has_large(update)]
+        if not large:
+            return updates, held
+        try:
+            for update in large:
+                self._halves.add(update)
+            for update in (*updates, *held):
+                self._cut |= cuts(update, self._halves)
+            if self._cut:
+                updates = [replace(update, self._cut) for update in updates]
+                held = [replace(update, self._cut) for update in held]
+                self._halves = Halves()
+                for update in (*updates, *held):
+                    self._halves.add(update)
+        except (MalformedError, UnicodeDecodeError, IndexError) as error:
+            # Another server may have stored what we would not take; yrs is to say whether it can be read.
+            log.debug("a document was not looked through for halves of characters", error=str(error))
+        return updates, held
 
     def _load_fast(self, updates: Sequence[bytes]) -> bool:
         """Integrate what this server has integrated before; return whether it could be.
