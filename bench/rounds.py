@@ -67,7 +67,7 @@ async def run(
     started = time.monotonic()
     for _ in range(rounds):
         for scenario in scenarios:
-            number = len(results.of(scenario, peers[0]))
+            number = max(len(results.of(scenario, peer)) for peer in peers)
             # Nobody is always the first one after a pause.
             for peer in [*peers[number % len(peers) :], *peers[: number % len(peers)]]:
                 if scenario.seed is not None and peer.seeds is None:

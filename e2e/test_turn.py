@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 README = HERE.parent / "opennoodl-signaling-server" / "README.md"
-SECRET = "no-secret-but-a-test's"  # noqa: S105
+SECRET = "no-secret-but-a-test's"
 # What differs from a server on the internet: it is reached on this machine alone, and relays to peers on it.
 LOCAL = ("listening-ip=127.0.0.1", "relay-ip=127.0.0.1", "allow-loopback-peers", "no-tls", "no-dtls")
 

@@ -21,10 +21,10 @@ const handlers = {
 
 serve({
   /** Connect; the server sends the list unasked. */
-  initialize: ({ url, userId }) => new Promise((resolve, reject) => {
+  initialize: ({ url, userId, token }) => new Promise((resolve, reject) => {
     socket = new WebSocket(url)
     socket.on('open', () => {
-      send({ type: 'authenticate', userId })
+      send({ type: 'authenticate', userId, token })
       resolve()
     })
     socket.on('error', reject)

@@ -74,9 +74,9 @@ serve({
   connect: ({ url }) => connect(url),
 
   /** `startSession` and `joinSession` alike. */
-  join: ({ room, peerId, userId, name, resume, count }) => {
+  join: ({ room, peerId, userId, name, resume, count, token }) => {
     counts = count
-    me = { room, peerId, userId, metadata: { name, color: '#4c9ffe' } }
+    me = { room, peerId, userId, token, metadata: { name, color: '#4c9ffe' } }
     send({ type: 'join', ...me, resume, received: counts ? 0 : undefined })
   },
 

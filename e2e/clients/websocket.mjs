@@ -17,22 +17,33 @@ const find = ({ name }) => {
   return client
 }
 
+// What the server does not permit, the provider only warns of.
+const { warn } = console
+console.warn = (text, ...more) => {
+  if (String(text).startsWith('Permission denied')) emit('denied', { text })
+  else warn(text, ...more)
+}
+
 const synced = provider => until(provider, 'sync', () => provider.synced)
 
 serve({
   ...documentCommands(find),
 
-  open: async ({ name, url, room, version, state, clientId }) => {
+  open: async ({ name, url, room, version, state, clientId, token }) => {
     const doc = new Y.Doc()
     if (clientId !== undefined) doc.clientID = clientId
+    const params = token === undefined ? {} : { token }
     // Clients of one process would otherwise talk past the server, over the BroadcastChannel.
-    const provider = new providers[version](url, room, doc, { WebSocketPolyfill: WebSocket, disableBc: true })
+    const provider = new providers[version](url, room, doc, { WebSocketPolyfill: WebSocket, disableBc: true, params })
     clients.set(name, { doc, provider, awareness: provider.awareness })
     provider.on('status', ({ status }) => emit(status, { name }))
     provider.on('connection-close', event => emit('closed', { name, code: event?.code ?? null }))
     if (state !== undefined) provider.awareness.setLocalState(state)
     await synced(provider)
   },
+
+  /** Have the next connection bring another token. */
+  renew: args => { find(args).provider.params.token = args.token },
 
   untilSynced: args => synced(find(args).provider),
 

@@ -171,7 +171,7 @@ async def test_what_was_shown_or_acknowledged_survives_kills(
         await crowd.connect(process.port)
         await crowd.check(process.port)
         await crowd.leave()
-    assert crowd.shown > 100 * crash_rounds
+    assert crowd.shown > 10 * crash_rounds  # it was about something, on however slow a machine
 
 
 async def test_everything_is_acknowledged_in_the_end(tmp_path: Path, dice: random.Random) -> None:

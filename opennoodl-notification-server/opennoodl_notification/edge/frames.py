@@ -1,7 +1,8 @@
-"""The frame that nearly every message is: a single one that has come whole, or goes out to many.
+"""The frame that nearly every message is: a single one that is there whole.
 
-It is read here without a parser that could wait for more bytes. Everything else, and whatever is wrong, is
-left to the websockets library, so there is one source of errors and close codes.
+It is made here, once for all its receivers, and read here without a parser that could wait for more bytes.
+Everything else, and whatever is wrong, is left to the websockets library, so there is one source of errors
+and close codes.
 """
 
 try:
@@ -13,6 +14,17 @@ TEXT, BINARY = 0x81, 0x82
 """How a frame that is a whole message begins (RFC 6455, 5.2): FIN, no reserved bit, the opcode."""
 LARGEST_PART = 65_536
 """Bytes of the largest message whose frame may come in parts; to put together larger ones is left to the library."""
+
+
+def encode_frame(payload: bytes, *, text: bool) -> bytes:
+    """Return the one unmasked frame (RFC 6455, 5.2) that carries `payload` to any number of clients."""
+    opcode = 0x81 if text else 0x82
+    size = len(payload)
+    if size < 126:
+        return bytes((opcode, size)) + payload
+    if size < 65_536:
+        return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload
 
 
 def message_at(data: bytes, start: int, max_size: int | None) -> tuple[bytes, bool, int] | None:
@@ -72,14 +84,3 @@ def is_utf8(message: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def encode_frame(payload: bytes, *, text: bool) -> bytes:
-    """Return the one unmasked frame (RFC 6455, 5.2) that carries `payload` to any number of clients."""
-    opcode = 0x81 if text else 0x82
-    size = len(payload)
-    if size < 126:
-        return bytes((opcode, size)) + payload
-    if size < 65_536:
-        return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload

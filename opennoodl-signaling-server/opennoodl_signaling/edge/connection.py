@@ -21,7 +21,7 @@ from websockets.protocol import CONNECTING, OPEN, Event
 
 from .frames import begins, is_utf8, message_at
 from .identity import Identity
-from .limits import PATIENCE, Pace
+from .limits import LEAST_HOLD, PATIENCE, Pace
 from .outbox import Outbox
 from .protocol import EdgeProtocol
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 PIECE = 4096
 """Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
-LEAST_HOLD = 0.05
-"""Seconds for which nothing is read from a client that is too fast; every time has its price."""
+IN_A_READ = frozenset({"rate", "work"})
+"""Reasons to read nothing more that hold for what has been read already, too."""
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""
 EXPIRED = "Your token has expired. Connect again with a new one."
@@ -81,11 +81,11 @@ class Connection(ServerConnection):
         self.slow = False
         self.quiet = False  # nothing has been heard since the last ping
         self.strikes = 0  # messages over the rate
-        settings = app.settings
-        self.pace = Pace(settings.rate_limit, settings.byte_rate_limit, app.max_message_size, perf_counter())
+        rates = app.settings.rate_limit, app.settings.byte_rate_limit
+        self.pace = Pace(*rates, app.max_message_size, perf_counter())
         self._taken = False  # the application knows this connection
         self._part = b""  # of a frame whose rest has not come
-        self._unread = b""  # what came before it was found to be too fast
+        self._unread = b""  # what came with a message that is too fast, or that the others have to wait for
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
@@ -94,7 +94,7 @@ class Connection(ServerConnection):
         self._abort_timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
-        self._waiting: list[tuple[bytes, bool]] = []  # messages that came before it was done
+        self._waiting: list[tuple[bytes, bool]] = []  # messages of the same piece
 
     # From the application
 
@@ -242,8 +242,8 @@ class Connection(ServerConnection):
         if protocol.between_messages:
             if self._part:
                 data, self._part = self._part + data, b""
-            # Any message may have made the application end the connection, or have been too fast.
-            while start < len(data) and protocol.state is OPEN and "rate" not in self._waits:
+            # Any message may have made the application end the connection or wait, or have been too fast.
+            while start < len(data) and protocol.state is OPEN and self._waits.isdisjoint(IN_A_READ):
                 found = message_at(data, start, protocol.max_message_size)
                 if found is None:
                     if begins(data, start, protocol.max_message_size):
@@ -253,13 +253,12 @@ class Connection(ServerConnection):
                 message, text, start = found
                 self._receive(message, text)
         while start < len(data):
-            if "rate" in self._waits and protocol.state is OPEN:
+            if protocol.state is OPEN and not self._waits.isdisjoint(IN_A_READ):
                 self._unread += data[start:]
                 return
             self.flush()  # before anything that the protocol answers, such as a close
             super().data_received(data[start : start + PIECE])
-            # Of one that is closed, all that counts is that it says so, too.
-            start = start + PIECE if protocol.state in (OPEN, CONNECTING) else len(data)
+            start = start + PIECE if protocol.state in (OPEN, CONNECTING) else len(data)  # the rest is nothing to us
         if protocol.state is OPEN:
             return
         if protocol.state is not CONNECTING:
@@ -281,8 +280,8 @@ class Connection(ServerConnection):
         over = self.pace.take(perf_counter(), 0)
         if over is not None and self.protocol.state is OPEN:
             self.app.metrics.rate_limited[over.limit] += 1
-            self.hold(over.seconds)
             self.strikes += 1
+            self.hold(over.seconds)
             if self.strikes > PATIENCE:
                 self.end(1008, "Too many frames.")
         if data:

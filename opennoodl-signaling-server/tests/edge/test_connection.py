@@ -310,6 +310,20 @@ async def test_paused_is_not_silent(serve: Serve, raw: OpenRaw) -> None:
     assert connected.transport.is_closing()
 
 
+async def test_unanswered_pings_have_a_rate(serve: Serve, raw: OpenRaw) -> None:
+    """Pings count also while they are not answered, as those of a client that does not read."""
+    running = await serve(rate_limit=1)
+    flood = await raw(running)
+    await running.app.until(lambda: 0 in running.app.connections)
+    connected = running.app.connections[0]
+    connected.protocol.crowded = True
+    await flood.send(masked(PING) * 11)
+    other = await raw(running)  # so the server has had the time to read what came before it
+    await other.send_frame(TEXT, b"x")
+    await other.frame()
+    assert not connected.transport.is_reading()
+
+
 async def test_open_refuses(serve: Serve, client: Connect) -> None:
     """The application may refuse a new connection with a code and a reason."""
     running = await serve()

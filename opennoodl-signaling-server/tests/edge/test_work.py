@@ -77,6 +77,17 @@ async def test_nothing_is_read(running: Any, raw: OpenRaw) -> None:
     assert [(await client.frame()).payload for _ in range(1001)] == [b"a", *([b"b"] * 1000)]
 
 
+async def test_little_is_kept(running: Any, raw: OpenRaw) -> None:
+    """What came in the same read stays the bytes it came in: as messages, tiny ones would take twenty times as much."""
+    client = await raw(running)
+    await client.send(masked(TEXT, b"wait a") + masked(TEXT, b"b") * 5000)
+    await running.app.until(lambda: running.app.works == 1)
+    kept = running.app.connections[0]
+    assert len(kept._waiting) * len(masked(TEXT, b"b")) <= connection.PIECE
+    running.app.goes_on.set()
+    assert [(await client.frame()).payload for _ in range(5001)] == [b"a", *([b"b"] * 5000)]
+
+
 async def test_others_go_on(running: Any, raw: OpenRaw) -> None:
     """Nobody else waits."""
     client, other = await raw(running), await raw(running)

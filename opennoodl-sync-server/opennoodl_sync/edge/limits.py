@@ -10,7 +10,8 @@ BURST_SECONDS = 10
 A first sync, a large paste or ten trickled ICE candidates come at once; the rate is an average.
 """
 
-
+LEAST_HOLD = 0.05
+"""Seconds for which nothing is read from a client that is too fast; every time has its price."""
 PATIENCE = 1000
 """Messages over the rate that are answered with an error, or frames over it that wait, until 1008 ends it."""
 

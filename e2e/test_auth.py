@@ -1,0 +1,116 @@
+"""The real clients where users prove who they are: with tokens of the community's own, or of GitHub's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import jwt
+import pytest
+from harness import StartClient, StartServer
+
+SECRET = "a secret of more than 32 characters, for tests"
+JWT = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
+
+
+def token(user: str, **claims: object) -> str:
+    """Return a token of a user, as whoever logs users in makes it."""
+    return jwt.encode({"sub": user, "exp": int(time.time()) + 600, **claims}, SECRET, algorithm="HS256")
+
+
+@asynccontextmanager
+async def github(logins: dict[str, str]) -> AsyncIterator[str]:
+    """Run what stands for GitHub's API; yield where it is.
+
+    Args:
+        logins: whose the tokens are that it knows.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        shown = re.search(r"(?i)^authorization: bearer (\S+)\r$", request, flags=re.MULTILINE)
+        login = logins.get(shown[1]) if shown is not None and request.startswith("GET /user ") else None
+        body = json.dumps({"login": login} if login else {"message": "Bad credentials"}).encode()
+        head = f"HTTP/1.1 {200 if login else 401} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("version", ["1.5", "3"])
+async def test_a_document_is_shared_with_tokens(server: StartServer, client: StartClient, version: str) -> None:
+    """Who has a token edits; who may only read sees that, and nobody sees what that one types."""
+    driver, sync = await client("websocket"), await server("sync", **JWT)
+    room = {"url": sync.url, "room": "team-1", "version": version}
+    await driver.call("open", name="ada", token=token("ada"), **room)
+    await driver.call("insert", name="ada", text="from Ada, ")
+    await driver.call("open", name="guest", token=token("guest", access="read"), **room)
+    await driver.call("untilText", name="guest", text="from Ada, ")
+    await driver.call("insert", name="guest", text="from a guest, ")
+    assert "only read" in (await driver.event("denied"))["text"]
+    await driver.call("open", name="ben", token=token("ben", rooms=["team-*"]), **room)
+    await driver.call("untilText", name="ben", text="from Ada, ")
+    await driver.call("insert", name="ben", text="from Ben")
+    await driver.call("untilText", name="ada", text="from Ada, from Ben")
+
+
+async def test_a_document_is_closed_to_others(server: StartServer, client: StartClient) -> None:
+    """Who has no token for a room is told why, goes on asking, and gets in with the first good one."""
+    driver, sync = await client("websocket"), await server("sync", **JWT)
+    room = {"url": sync.url, "room": "team-1", "version": "3"}
+    await driver.send("open", name="ada", token=token("ada", rooms=["team-2"]), **room)
+    await driver.event("closed", name="ada", code=1008)
+    assert "not for this room" in (await driver.event("denied"))["text"]
+    await driver.call("renew", name="ada", token=token("ada"))
+    await driver.call("untilSynced", name="ada")
+
+
+async def test_editors_find_each_other_with_tokens(server: StartServer, client: StartClient) -> None:
+    """y-webrtc brings its token in the signaling server's address; who has none is refused and meets nobody."""
+    ada, ben, eve = [await client("webrtc") for _ in range(3)]
+    signaling = await server("signaling", **JWT)
+    await ada.call("open", signaling=f"{signaling.url}/?token={token('ada')}", room="project")
+    await ada.event("published")
+    await eve.call("open", signaling=f"{signaling.url}/?token=x", room="project")
+    await eve.event("refused", code="unauthorized")
+    await ben.call("open", signaling=f"{signaling.url}/?token={token('ben', rooms=['project'])}", room="project")
+    for editor in (ada, ben):
+        await editor.event("synced", 20, synced=True)
+    await ada.call("insert", text="hello")
+    await ben.call("untilText", text="hello")
+    assert await eve.call("connections") == []
+
+
+async def test_a_session_with_tokens(server: StartServer, client: StartClient) -> None:
+    """The editor's session joins with tokens; an editor that claims another's name is refused."""
+    ada, ben, eve, signaling = *[await client("session") for _ in range(3)], await server("signaling", **JWT)
+    for editor, name in ((ada, "ada"), (ben, "ben"), (eve, "ben")):
+        await editor.call("connect", url=signaling.url)
+        shown = token("eve") if editor is eve else token(name)
+        await editor.call("join", room="session", peerId=name, userId=name, name=name, token=shown)
+        await editor.event("error" if editor is eve else "joined")
+    await ada.event("channel-open", 20, peerId="ben")
+    assert ben.pending("closed") == []
+
+
+async def test_inboxes_of_githubs_users(server: StartServer, client: StartClient) -> None:
+    """With GitHub's tokens, users are their logins on every device, and cannot be anybody else."""
+    async with github({"gho_ada": "ada", "gho_ben": "ben"}) as api:
+        ada, desk, couch, eve = [await client("notifications") for _ in range(4)]
+        notification = await server("notification", AUTH="github", GITHUB_API_URL=api)
+        for device, name in ((ada, "ada"), (desk, "ben"), (couch, "ben")):
+            await device.call("initialize", url=notification.url, userId=name, token=f"gho_{name}")
+            await device.event("notifications")
+        await eve.call("initialize", url=notification.url, userId="ben", token="gho_ada")
+        assert (await eve.event("error"))["message"]["code"] == "unauthorized"
+        await ada.call("sendAsMeant", userId="ben", type="mention", data={})
+        for device in (desk, couch):
+            assert (await device.event("notification"))["message"]["notification"]["fromUserId"] == "ada"
+        assert eve.pending("notification") == []
