@@ -18,6 +18,7 @@ BURST = 5000
 """Messages that the sync server takes from one connection before it reads more slowly."""
 MEMORY = "process_resident_memory_bytes"
 TOO_MANY = 'opennoodl_closes_total{code="1008"}'
+TOO_LARGE = 'opennoodl_closes_total{code="1009"}'
 TOO_SLOW = 'opennoodl_closes_total{code="1013"}'
 OVER = 'opennoodl_rate_limited_total{limit="messages"}'
 TOPICS = count()
@@ -88,12 +89,12 @@ async def connections_that_are_reset(target: Target) -> Collection[str]:
     return {CUT}
 
 
-async def _endless(target: Target, first: bytes, more: bytes) -> Collection[str]:
+async def _endless(target: Target, first: bytes, more: bytes, closes: str = TOO_MANY) -> Collection[str]:
     """Send something small without an end, and wait until the server has closed for it."""
-    before = await target.metric(TOO_MANY)
+    before = await target.metric(closes)
     async with target.websocket() as raw:
         raw.write(first + more * (MILLION if target.whole else 20_000))
-        return {await _closed(target, TOO_MANY, before)}
+        return {await _closed(target, closes, before)}
 
 
 @attack("1008")
@@ -108,10 +109,11 @@ async def pongs(target: Target) -> Collection[str]:
     return await _endless(target, b"", frame(b"", PONG))
 
 
-@attack("1008")
+@attack("1008", sync=["1009"])
 async def empty_pieces(target: Target) -> Collection[str]:
     """A message of pieces with nothing in them (20,000; a million when whole)."""
-    return await _endless(target, frame(b"", first=TEXT), frame(b"", first=0))
+    closes = TOO_LARGE if target.kind == "sync" else TOO_MANY
+    return await _endless(target, frame(b"", first=TEXT), frame(b"", first=0), closes)
 
 
 async def _unread(target: Target, raw: Raw, requests: Iterable[bytes]) -> None:
