@@ -100,6 +100,7 @@ async def readers_that_write(target: Target) -> Collection[str]:
         await writer.until(b"\x00\x01")
         await writer.verdict()
         attempts = [
+            awareness_frame((OWN + 1, 2**53 - 1, b"null")),
             sync_frame(1, written(8, "by step 2", "other")),
             sync_frame(2, written(8, "by an update", "other")),
             sync_frame(2, b"\x00\x01\x07\x01\x00\x01"),  # deletes what the writer wrote

@@ -56,7 +56,8 @@ class Awareness:
                 if clock <= self._ended.get(client, 0):
                     continue
                 if state == NULL:
-                    self._ended[client] = clock
+                    if not only_own:  # it could keep somebody who is yet to come from being shown
+                        self._ended[client] = clock
                     continue
             elif clock < known[0] or (clock == known[0] and state != NULL):
                 continue

@@ -219,6 +219,14 @@ def test_many_that_have_ended_are_still_told_of() -> None:
     assert {clock for _, clock, _ in decode(awareness.encode(ended))} == {3}
 
 
+def test_a_reader_ends_nobody_before_they_come() -> None:
+    """Who may only change states of their own cannot say that others have gone, not even ahead."""
+    awareness = Awareness()
+    assert awareness.apply(encode((1, 2**53 - 1, None)), "reader", only_own=True) == []
+    assert awareness.apply(encode((1, 1, {})), "writer") == [1]
+    assert awareness.apply(encode((1, 2, None)), "reader", only_own=True) == []
+
+
 def test_what_is_remembered_of_the_ended_is_bounded() -> None:
     """Clients that come and go without end do not fill the memory: the oldest are forgotten."""
     awareness = Awareness()
