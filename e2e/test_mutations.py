@@ -15,7 +15,7 @@ from mutations import corpus
 from mutations.eve import Eve
 from mutations.recording import BEN, RECORD, ROOM
 
-QUICK = {"signaling": 50_000, "notification": 50_000, "sync": 3000}
+QUICK = {"signaling": 30_000, "notification": 30_000, "sync": 3000}
 """Messages, unless there are to be more; the sync server closes for nearly each, and a handshake costs more than it."""
 UNBOUND = (
     *(

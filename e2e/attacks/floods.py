@@ -97,19 +97,19 @@ async def _endless(target: Target, first: bytes, more: bytes, closes: str = TOO_
         return {await _closed(target, closes, before)}
 
 
-@attack("1008")
+@attack("1008", slow=True)
 async def pings(target: Target) -> Collection[str]:
     """Pings as fast as they go, with their answers unread (20,000; a million when whole)."""
     return await _endless(target, b"", frame(b"a" * 125, PING))
 
 
-@attack("1008")
+@attack("1008", slow=True)
 async def pongs(target: Target) -> Collection[str]:
     """Pongs that nobody has asked for (20,000; a million when whole)."""
     return await _endless(target, b"", frame(b"", PONG))
 
 
-@attack("1008", sync=["1009"])
+@attack("1008", sync=["1009"], slow=True)
 async def empty_pieces(target: Target) -> Collection[str]:
     """A message of pieces with nothing in them (20,000; a million when whole)."""
     closes = TOO_LARGE if target.kind == "sync" else TOO_MANY

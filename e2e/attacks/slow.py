@@ -65,7 +65,7 @@ async def _frames(target: Target, data: bytes, drips: int) -> Collection[str]:
         return set(await asyncio.gather(*(raw.verdict() if drips else raw.end() for raw in crowd)))
 
 
-@attack(CUT, slow=True)
+@attack(CUT, notification=[CUT, "1008"], slow=True)
 async def half_a_frame(target: Target) -> Collection[str]:
     """Half a frame after the handshake, and then silence."""
     return await _frames(target, frame(b"a" * 100, BINARY)[:50], 0)
