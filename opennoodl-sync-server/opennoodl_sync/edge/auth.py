@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from websockets.http11 import Request
 
 from .addresses import place
-from .github import GitHub
 from .identity import AuthError, Identity
 from .settings import EdgeSettings, SettingError
-from .tokens import Tokens, choose_keys
+
+if TYPE_CHECKING:
+    from .github import GitHub
+    from .tokens import Tokens
 
 ATTEMPTS = 5
 """Tokens that prove nothing which one connection may show before it is closed with 1008."""
@@ -45,16 +48,19 @@ class Auth:
         self._outcomes = outcomes
         self._tokens: Tokens | None = None
         self._github: GitHub | None = None
-        keys = choose_keys(settings)
-        if keys is not None:
-            if not self.required:
-                raise SettingError(
-                    "AUTH is none, so the key that is set has no effect; set AUTH to jwt, or unset the key"
-                )
-            self._tokens = Tokens(keys, settings.auth_issuer, settings.auth_audience)
-        elif settings.auth == "jwt":
+        has_key = settings.auth_secret or settings.auth_public_key or settings.auth_jwks_url
+        if settings.auth == "none" and has_key:
+            raise SettingError("AUTH is none, so the key that is set has no effect; set AUTH to jwt, or unset the key")
+        if settings.auth == "jwt" and not has_key:
             raise SettingError("AUTH is jwt, which needs AUTH_SECRET, AUTH_PUBLIC_KEY or AUTH_JWKS_URL")
+        # What these need takes 9 MB, which is a quarter of a server that does without.
+        if has_key:
+            from .tokens import Tokens, choose_keys
+
+            self._tokens = Tokens(choose_keys(settings), settings.auth_issuer, settings.auth_audience)
         if settings.auth == "github":
+            from .github import GitHub
+
             self._github = GitHub(settings.github_api_url)
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ in memory, so there is no queue to bound; what waits to be written is bounded he
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PIECE = 4096
 """Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
+NOTHING: frozenset[str] = frozenset()
 IN_A_READ = frozenset({"rate", "work"})
 """Reasons to read nothing more that hold for what has been read already, too."""
 CLOSE_TIMEOUT = 2.0
@@ -89,12 +90,12 @@ class Connection(ServerConnection):
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
-        self._waits: set[str] = set()  # why nothing is read
+        self._waits = NOTHING  # why nothing is read
         self._hold_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
-        self._waiting: list[tuple[bytes, bool]] = []  # messages of the same piece
+        self._waiting: Sequence[tuple[bytes, bool]] = ()  # messages of the same piece
 
     # From the application
 
@@ -132,13 +133,13 @@ class Connection(ServerConnection):
 
     def pause(self, reason: str) -> None:
         """Read nothing more from this client until every `reason` for that was given to `resume`."""
-        self._waits.add(reason)
+        self._waits |= {reason}
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
     def resume(self, reason: str) -> None:
         """Read on, unless there is another reason not to."""
-        self._waits.discard(reason)
+        self._waits = self._waits - {reason} or NOTHING
         if not self._waits and not self.transport.is_closing():
             self.quiet = False  # as far as anybody could hear
             self.transport.resume_reading()
@@ -335,7 +336,7 @@ class Connection(ServerConnection):
         if not self._taken:  # the application has ended it
             return
         if self._work is not None:
-            self._waiting.append((message, text))
+            self._waiting = [*self._waiting, (message, text)]
             return
         if text and not message.isascii() and not is_utf8(message):
             self.end(1007, "A text message must be UTF-8.")
@@ -367,7 +368,7 @@ class Connection(ServerConnection):
             self.logger.exception("a message could not be handled")
             self.end(1011, "The server failed on this message.")
         self._work = None
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, ()
         for position, (message, text) in enumerate(waiting, 1):
             self._receive(message, text)
             if self._work is not None:  # the rest waits for this one

@@ -114,8 +114,8 @@ def mint(settings: EdgeSettings, claims: dict[str, Any], seconds: float) -> str:
     return jwt.encode(claims, _secret(settings.auth_secret).material, algorithm="HS256")
 
 
-def choose_keys(settings: EdgeSettings) -> Keys | None:
-    """Return the keys that the settings name, if they do.
+def choose_keys(settings: EdgeSettings) -> Keys:
+    """Return the keys that the settings name.
 
     Raises:
         SettingError: they name no usable ones, or more than one source.
@@ -132,9 +132,7 @@ def choose_keys(settings: EdgeSettings) -> Keys | None:
         return _secret(settings.auth_secret)
     if settings.auth_public_key:
         return _public_key(settings.auth_public_key)
-    if settings.auth_jwks_url:
-        return JwksKeys(settings.auth_jwks_url)
-    return None
+    return JwksKeys(settings.auth_jwks_url)
 
 
 def _secret(secret: str) -> FixedKey:
