@@ -71,7 +71,7 @@ async def half_a_frame(target: Target) -> Collection[str]:
     return await _frames(target, frame(b"a" * 100, BINARY)[:50], 0)
 
 
-@attack(signaling=["1003"], sync=["1003"], notification=["1008"], slow=True)
+@attack("1003", notification=["1008", CUT], slow=True)
 async def frame_byte_by_byte(target: Target) -> Collection[str]:
     """A frame of which a byte comes now and then, for longer than a server waits for anything."""
     return await _frames(target, frame(b"a" * 100, TEXT if target.kind == "sync" else BINARY), DRIPS)
