@@ -108,9 +108,9 @@ async def test_close_while_asking(api: Loopback) -> None:
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"auth": "jwt"}, "AUTH is jwt, which needs AUTH_SECRET, AUTH_PUBLIC_KEY or AUTH_JWKS_URL"),
-        ({"auth_secret": SECRET}, "AUTH is none, so the key that is set has no effect"),
-        ({"auth_jwks_url": "https://a.example"}, "AUTH is none, so the key that is set has no effect"),
+        ({"auth": "jwt"}, "AUTH is jwt, which needs one of AUTH_SECRET, AUTH_PUBLIC_KEY, AUTH_JWKS_URL"),
+        ({"auth_secret": SECRET}, "AUTH_SECRET is set, but AUTH is none;"),
+        ({"auth_jwks_url": "https://a.example"}, "AUTH_JWKS_URL is set, but AUTH is none;"),
     ],
 )
 def test_contradictions(values: dict[str, str], line: str) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .github import GitHub
     from .tokens import Tokens
 
+KEYS = ("AUTH_SECRET", "AUTH_PUBLIC_KEY", "AUTH_JWKS_URL")
+"""The settings of which one says whose tokens are believed."""
 ATTEMPTS = 5
 """Tokens that prove nothing which one connection may show before it is closed with 1008."""
 OPEN = (
@@ -48,13 +50,13 @@ class Auth:
         self._outcomes = outcomes
         self._tokens: Tokens | None = None
         self._github: GitHub | None = None
-        has_key = settings.auth_secret or settings.auth_public_key or settings.auth_jwks_url
-        if settings.auth == "none" and has_key:
-            raise SettingError("AUTH is none, so the key that is set has no effect; set AUTH to jwt, or unset the key")
-        if settings.auth == "jwt" and not has_key:
-            raise SettingError("AUTH is jwt, which needs AUTH_SECRET, AUTH_PUBLIC_KEY or AUTH_JWKS_URL")
+        keys = [name for name in KEYS if getattr(settings, name.lower())]
+        if settings.auth == "none" and keys:
+            raise SettingError(f"{keys[0]} is set, but AUTH is none; set AUTH to jwt or github, or unset {keys[0]}")
+        if settings.auth == "jwt" and not keys:
+            raise SettingError(f"AUTH is jwt, which needs one of {', '.join(KEYS)}")
         # What these need takes 9 MB, which is a quarter of a server that does without.
-        if has_key:
+        if keys:
             from .tokens import Tokens, choose_keys
 
             self._tokens = Tokens(choose_keys(settings), settings.auth_issuer, settings.auth_audience)
