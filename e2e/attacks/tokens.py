@@ -128,7 +128,7 @@ async def many_tokens(target: Target) -> Collection[str]:
         return {await raw.end()}
 
 
-@attack("1008", "404", "forbidden", "unauthorized", "401", "403", servers=["signaling", "sync"], auth=True)
+@attack("1008", "404", "429", "forbidden", "unauthorized", "401", "403", servers=["signaling", "sync"], auth=True)
 async def tokens_for_other_rooms(target: Target) -> Collection[str]:
     """A token for one room, and another room by every spelling and every way in."""
     token = signed(MALLORY, rooms=["mine", "team-*"])
