@@ -73,12 +73,10 @@ class Connection(ServerConnection):
         self._outbox = outbox
         self._frames: list[bytes] = []  # for the end of this turn
         self.client: Any = None
-        self.peer = ""
-        self.address = ""
+        self.peer = self.address = self.path = ""
         self.identity: Identity | None = None
         self.attempts = 0
         self.farewell: Callable[[], None] | None = None
-        self.path = ""
         self.slow = False
         self.quiet = False  # nothing has been heard since the last ping
         self.strikes = 0  # messages over the rate
@@ -392,9 +390,11 @@ class Connection(ServerConnection):
     def _detach(self) -> None:
         if self._abort_timer is None:
             self._abort_timer = self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
-        if self._work is not None and self._work is not asyncio.current_task(self.loop):
-            self._work.cancel()
-            self.resume("work")
         if self._taken:
             self._taken = False
             self.app.close(self)
+        work = self._work
+        if work is not None and work is not asyncio.current_task(self.loop):
+            self._work = None
+            work.cancel()
+            self.resume("work")  # for what the protocol has to read yet

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import TEXT, Echo, connection, identity, masked
+from .harness import CLOSE, TEXT, Echo, connection, identity, masked
 
 
 class Worker(Echo):
@@ -119,6 +119,29 @@ async def test_cancelled(running: Any, raw: OpenRaw) -> None:
     await running.app.until(lambda: running.app.cancelled == 1)
     assert running.app.got == []
     assert (await client.frame()).code == 1000
+
+
+async def test_goodbye_while_waiting(running: Any, raw: OpenRaw, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that says goodbye in the same breath is answered, and what it asked for is not done."""
+    client = await raw(running)
+    await client.send(masked(TEXT, b"wait a") + masked(TEXT, b"b") * 2000 + masked(CLOSE, b"\x03\xe8"))
+    await running.app.until(lambda: running.app.works == 1)
+    running.app.connections[0].end(1008, "Too late.")
+    assert (await client.frame_of(CLOSE)).code == 1000
+    await running.app.closed(0)
+    assert running.app.got == []
+    assert not caplog.records
+
+
+async def test_goodbye_in_one_piece(running: Any, raw: OpenRaw, caplog: pytest.LogCaptureFixture) -> None:
+    """So is one whose goodbye comes in the same packet, before it can be seen that there is something to wait for."""
+    client = await raw(running)
+    await client.send(masked(TEXT, b"wai", fin=False) + masked(0, b"t a") + masked(CLOSE, b"\x03\xe8"))
+    assert (await client.frame_of(CLOSE)).code == 1000
+    await running.app.closed(0)
+    assert running.app.cancelled <= 1
+    assert running.app.got == []
+    assert not caplog.records
 
 
 async def test_cancelled_before_it_began(running: Any, client: Connect) -> None:
