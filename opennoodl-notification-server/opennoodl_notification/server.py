@@ -23,7 +23,7 @@ from .edge.limits import Quota
 from .edge.metrics import Metrics
 from .edge.service import Service
 from .inbox import Inbox
-from .messages import Authenticate, Incoming, SendNotification, decode
+from .messages import Authenticate, GetNotifications, Incoming, SendNotification, decode
 from .notification import timestamp
 from .queue import Queue, Request
 from .requests import change, need, normal, read
@@ -250,6 +250,8 @@ class Notifying(JsonApplication[Any]):
             if user is None:
                 self.refuse(connection, request.refuse(UNAUTHORIZED))
                 continue
+            if not connection.alive and isinstance(request.incoming, GetNotifications):
+                continue
             devices = self.devices.get(user, set())
             most = self._config.max_connections_per_user
             if most and len(devices) >= most and connection not in devices:
@@ -272,6 +274,8 @@ class Notifying(JsonApplication[Any]):
                     self._identify(connection, user)
             for answer in answers:
                 self.send((connection,), answer)
+            # An answer may have half a megabyte: who asks for many and does not read is noticed before the next one.
+            await asyncio.sleep(0)
 
     async def _inbox(self, user: str, now: str) -> Inbox:
         needs = Needs(now, 0)

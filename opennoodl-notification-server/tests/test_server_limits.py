@@ -147,6 +147,27 @@ async def test_expiry_on_an_open_device(serve: Serve, device: Device, clock: Clo
     assert (told["notificationId"], told["unreadCount"]) == (id_, 0)
 
 
+async def test_pages_without_reading(serve: Serve, device: Device) -> None:
+    """Of a device that asks for page after page and reads none, few are made before it is closed with 1013."""
+    service = await serve(max_per_user=0, sends_per_hour=0, slow_client_buffer=100_000)
+    sender, slow = await device(service, "s"), await device(service, "u")
+    for _ in range(40):
+        await sender.notify("u", data="x" * 16_000)
+        await slow.expect("notification")
+    slow.ws.transport.pause_reading()
+    before = service.app.metrics.sent["notifications"]
+    for _ in range(100):
+        await slow.send("get-notifications", limit=200)
+    while (await health(service.port))[1]["connectedUsers"] == 2:
+        await sender.inbox()
+    assert service.app.metrics.sent["notifications"] - before < 50
+    slow.ws.transport.resume_reading()
+    with suppress(ConnectionClosed):
+        while True:
+            await slow.get()
+    assert slow.ws.close_code == 1013
+
+
 async def test_slow_reader(serve: Serve, device: Device) -> None:
     """A device that does not read is closed with 1013, others are not held up, and it resumes without a gap."""
     service = await serve(slow_client_buffer=20_000, max_per_user=0, sends_per_hour=0)
