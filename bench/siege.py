@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import uvloop
+from websockets.asyncio.client import ClientConnection, connect
 
 from e2e.attacks import ATTACKS, KINDS, Attack
 from e2e.attacks.honest import PAIRS, Pair
@@ -84,6 +85,9 @@ class Siege:
     async def run(self, seconds: float) -> None:
         """Let honest clients work for so long, and attack in between."""
         pairs = [await PAIRS[self.kind].open(self._port) for _ in range(HONEST)]
+        # What is attacked stays open, so that it can be got into while there are as many documents as there may be.
+        room = await connect(f"ws://127.0.0.1:{self._port}{Target(self.kind, self._port, '').path.decode()}")
+        staying = asyncio.create_task(_stay(room))
         self._began = perf_counter()
         for pair in pairs:
             pair.work()
@@ -99,6 +103,8 @@ class Siege:
         await asyncio.gather(*slow)
         await self._rest(seconds * REST)
         watching.cancel()
+        await room.close()
+        await staying
         for pair in pairs:
             await self._end(pair)
 
@@ -114,7 +120,7 @@ class Siege:
         return perf_counter() - self._began
 
     def _attacks(self, *, slow: bool) -> list[Attack]:
-        return [one for one in ATTACKS if self.kind in one.gets and one.slow is slow and not one.auth]
+        return [one for one in ATTACKS if self.kind in one.gets and one.slow is slow and "open" in one.doors]
 
     async def _rest(self, seconds: float) -> None:
         began = self._now()
@@ -151,6 +157,12 @@ class Siege:
             await pair.close()
         except Exception as error:  # whatever kept honest clients from working is what is looked for
             self.faults[f"honest clients: {error!r}"] += 1
+
+
+async def _stay(room: ClientConnection) -> None:
+    """Be there, and take no notice."""
+    async for _ in room:
+        pass
 
 
 async def siege(kind: str, minutes: float, seed: int, cores: machine.Cores | None) -> Siege:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
-from attacks import ATTACKS, KINDS, Attack, issuer
+from attacks import ATTACKS, KINDS, Attack
+from attacks.doors import Door, stand
 from attacks.honest import PAIRS, Pair
 from attacks.raw import Target
 from attacks.vitals import Vitals, vitals
@@ -21,6 +22,7 @@ TRIPS = 5
 SLACK = 80.0
 """MiB that a server may have more after an attack than before the first: its allocator keeps some for the next."""
 PATIENCE = 30.0
+DOORS = ("open", "tls", "jwt", "github")
 SETTINGS = {"MAX_ROOMS": 200, "MAX_DOCUMENT_SIZE": 4_194_304, "ROOM_IDLE_TIMEOUT": 100}
 """Bounds that an attack comes to sooner than to those that the servers have by themselves."""
 
@@ -31,21 +33,20 @@ class Place(NamedTuple):
     """A server, honest clients on it, and what it uses with them alone."""
 
     kind: str
-    guarded: bool
+    door: Door
     server: Server
     pair: Pair
     rest: Vitals
 
     @classmethod
-    async def prepare(cls, kind: str, data: Path, **settings: object) -> Place:
+    async def prepare(cls, kind: str, door: Door, data: Path, **settings: object) -> Place:
         """Start a server and let honest clients work on it."""
-        server = Server(f"opennoodl_{kind}", data, environment(data, **settings))
+        server = Server(f"opennoodl_{kind}", data, environment(data, **door.settings, **settings))
         await server.start()
-        guarded = "AUTH" in settings
-        pair = await PAIRS[kind].open(server.port, proven=guarded)
+        pair = await PAIRS[kind].open(server.port, door)
         await pair.trip()
         pair.work()
-        return cls(kind, guarded, server, pair, await vitals(server.pid, server.port))
+        return cls(kind, door, server, pair, await vitals(server.pid, server.port, door.tls))
 
     async def withstand(self, attack: Attack, target: Target) -> set[str]:
         """Attack until honest clients have done enough meanwhile, and others could come; return what it got."""
@@ -54,7 +55,7 @@ class Place(NamedTuple):
         while len(self.pair.times) - begun < TRIPS:
             given, _ = await asyncio.gather(attack.act(target), self.pair.more(1))
             got.update(given)
-        newcomers = await PAIRS[self.kind].open(self.server.port, proven=self.guarded)
+        newcomers = await PAIRS[self.kind].open(self.server.port, self.door)
         await newcomers.trip()
         await newcomers.close()
         return got
@@ -64,7 +65,7 @@ class Place(NamedTuple):
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
-                    now = await vitals(self.server.pid, self.server.port)
+                    now = await vitals(self.server.pid, self.server.port, self.door.tls)
                     if now[1:] == self.rest[1:]:
                         break
                     await asyncio.sleep(0.02)
@@ -82,31 +83,37 @@ class Place(NamedTuple):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
-    """Run one server for all its quick attacks, or for those on its authentication."""
-    kind, guarded = request.param
-    settings = SETTINGS | (issuer.SETTINGS if guarded else {})
-    place = await Place.prepare(kind, tmp_path_factory.mktemp("attacks"), **settings)
-    yield place
-    await place.close()
+    """Run one server for all its quick attacks through one door."""
+    kind, name = request.param
+    folder = tmp_path_factory.mktemp("attacks")
+    async with stand(name, folder) as door:
+        place = await Place.prepare(kind, door, folder, **SETTINGS)
+        yield place
+        await place.close()
 
 
 def target(place: Place, attack: Attack, *, whole: bool) -> Target:
     """Return what is attacked, from an address of the attack's own."""
     number = ATTACKS.index(attack)
-    return Target(place.kind, place.server.port, f"127.0.1.{number}", whole)
+    return Target(place.kind, place.server.port, f"127.0.1.{number}", whole, place.door.tls)
 
 
-@pytest.mark.parametrize(
-    ("place", "attack"),
-    [
-        pytest.param((kind, guarded), attack, id=f"{kind}-{attack.name}")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Do quick attacks through the doors that they are meant for; whole, all that need no token over TLS as well."""
+    if metafunc.function is not test_attack:
+        return
+    whole = metafunc.config.getoption("--whole")
+    cases = [
+        pytest.param((kind, door), attack, id=f"{door}-{kind}-{attack.name}")
+        for door in DOORS
         for kind in KINDS
-        for guarded in (False, True)
         for attack in ATTACKS
-        if kind in attack.gets and attack.auth is guarded and not attack.slow
-    ],
-    indirect=["place"],
-)
+        if kind in attack.gets and not attack.slow
+        if door in attack.doors or (whole and door == "tls" and "open" in attack.doors)
+    ]
+    metafunc.parametrize(("place", "attack"), cases, indirect=["place"])
+
+
 async def test_attack(place: Place, attack: Attack, request: pytest.FixtureRequest) -> None:
     """The attacker gets what the attack says, honest clients work meanwhile, and nothing is left of it."""
     got = await place.withstand(attack, target(place, attack, whole=request.config.getoption("--whole")))
@@ -116,34 +123,48 @@ async def test_attack(place: Place, attack: Attack, request: pytest.FixtureReque
     assert not place.server.complaints
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[tuple[str, str], set[str]]]:
-    """Do all slow attacks on all servers at once, since each waits; return what they were met with."""
-    ends: dict[tuple[str, str], set[str]] = {}
-    async with AsyncExitStack() as stack:
-        places = [await Place.prepare(kind, tmp_path_factory.mktemp(kind), HEARTBEAT_INTERVAL=3000) for kind in KINDS]
-        for place in places:
-            stack.push_async_callback(place.close)
+SLOW = [
+    (door, kind, attack)
+    for door in DOORS
+    for kind in KINDS
+    for attack in ATTACKS
+    if kind in attack.gets and door in attack.doors and attack.slow
+]
 
-        async def withstand(place: Place, attack: Attack) -> None:
-            ends[place.kind, attack.name] = await place.withstand(attack, target(place, attack, whole=False))
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[tuple[str, str, str], set[str]]]:
+    """Do all slow attacks on all servers at once, since each waits; return what they were met with."""
+    ends: dict[tuple[str, str, str], set[str]] = {}
+    async with AsyncExitStack() as stack:
+        places: dict[tuple[str, str], Place] = {}
+        for name in DOORS:
+            folder = tmp_path_factory.mktemp(name)
+            door = await stack.enter_async_context(stand(name, folder))
+            for kind in sorted({kind for where, kind, _ in SLOW if where == name}):
+                data = tmp_path_factory.mktemp(kind)
+                places[name, kind] = await Place.prepare(kind, door, data, HEARTBEAT_INTERVAL=3000)
+                stack.push_async_callback(places[name, kind].close)
+
+        async def withstand(door: str, kind: str, attack: Attack) -> None:
+            place = places[door, kind]
+            ends[door, kind, attack.name] = await place.withstand(attack, target(place, attack, whole=False))
 
         async with asyncio.TaskGroup() as group:
-            for place in places:
-                for attack in ATTACKS:
-                    if attack.slow and place.kind in attack.gets:
-                        group.create_task(withstand(place, attack))
-        for place in places:
+            for each in SLOW:
+                group.create_task(withstand(*each))
+        for place in places.values():
             await place.recover()
         yield ends
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if attack.slow], ids=lambda attack: attack.name)
-async def test_slow_attack(slow_ends: dict[tuple[str, str], set[str]], attack: Attack, kind: str) -> None:
+@pytest.mark.parametrize(("door", "kind", "attack"), SLOW, ids=lambda each: getattr(each, "name", each))
+async def test_slow_attack(
+    slow_ends: dict[tuple[str, str, str], set[str]], door: str, kind: str, attack: Attack
+) -> None:
     """The attacker gets what the attack says; honest clients worked meanwhile, and nothing was left of it."""
-    assert slow_ends[kind, attack.name]
-    assert slow_ends[kind, attack.name] <= attack.gets[kind]
+    assert slow_ends[door, kind, attack.name]
+    assert slow_ends[door, kind, attack.name] <= attack.gets[kind]
 
 
 async def test_security() -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import jwt
 import pytest
+from attacks import hub
 from harness import StartClient, StartServer
 
 SECRET = "a secret of more than 32 characters, for tests"
@@ -20,28 +16,6 @@ JWT = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
 def token(user: str, **claims: object) -> str:
     """Return a token of a user, as whoever logs users in makes it."""
     return jwt.encode({"sub": user, "exp": int(time.time()) + 600, **claims}, SECRET, algorithm="HS256")
-
-
-@asynccontextmanager
-async def github(logins: dict[str, str]) -> AsyncIterator[str]:
-    """Run what stands for GitHub's API; yield where it is.
-
-    Args:
-        logins: whose the tokens are that it knows.
-    """
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = (await reader.readuntil(b"\r\n\r\n")).decode()
-        shown = re.search(r"(?i)^authorization: bearer (\S+)\r$", request, flags=re.MULTILINE)
-        login = logins.get(shown[1]) if shown is not None and request.startswith("GET /user ") else None
-        body = json.dumps({"login": login} if login else {"message": "Bad credentials"}).encode()
-        head = f"HTTP/1.1 {200 if login else 401} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode() + body)
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @pytest.mark.parametrize("version", ["1.5", "3"])
@@ -102,13 +76,13 @@ async def test_a_session_with_tokens(server: StartServer, client: StartClient) -
 
 async def test_inboxes_of_githubs_users(server: StartServer, client: StartClient) -> None:
     """With GitHub's tokens, users are their logins on every device, and cannot be anybody else."""
-    async with github({"gho_ada": "ada", "gho_ben": "ben"}) as api:
+    async with hub.hub() as api:
         ada, desk, couch, eve = [await client("notifications") for _ in range(4)]
         notification = await server("notification", AUTH="github", GITHUB_API_URL=api)
         for device, name in ((ada, "ada"), (desk, "ben"), (couch, "ben")):
-            await device.call("initialize", url=notification.url, userId=name, token=f"gho_{name}")
+            await device.call("initialize", url=notification.url, userId=name, token=hub.token(name))
             await device.event("notifications")
-        await eve.call("initialize", url=notification.url, userId="ben", token="gho_ada")
+        await eve.call("initialize", url=notification.url, userId="ben", token=hub.token("ada"))
         assert (await eve.event("error"))["message"]["code"] == "unauthorized"
         await ada.call("sendAsMeant", userId="ben", type="mention", data={})
         for device in (desk, couch):

@@ -1,8 +1,20 @@
 """What somebody does who wants to get in or to take a server down, by name, and what that gives them."""
 
-from . import binary_bombs, floods, frames, greed, intrusion, issuer, json_bombs, requests, slow, tokens
+from . import (
+    binary_bombs,
+    encryption,
+    floods,
+    frames,
+    greed,
+    intrusion,
+    json_bombs,
+    logins,
+    requests,
+    slow,
+    tokens,
+)
 from .attack import ATTACKS, KINDS, Attack
 
-FAMILIES = (slow, requests, frames, floods, json_bombs, binary_bombs, greed, tokens, intrusion)
+FAMILIES = (slow, requests, frames, floods, json_bombs, binary_bombs, greed, tokens, intrusion, logins, encryption)
 
-__all__ = ["ATTACKS", "FAMILIES", "KINDS", "Attack", "issuer"]
+__all__ = ["ATTACKS", "FAMILIES", "KINDS", "Attack"]

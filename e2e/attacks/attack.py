@@ -9,6 +9,8 @@ from .raw import Target
 
 KINDS = ("signaling", "sync", "notification")
 JSON = ("signaling", "notification")
+BOTH = ("open", "tls")
+"""Doors of what is otherwise where there is TLS between."""
 
 Act: TypeAlias = Callable[[Target], Awaitable[Collection[str]]]
 
@@ -21,14 +23,14 @@ class Attack(NamedTuple):
         gets: by server, all that its connections and messages may be answered with: HTTP statuses, close codes, types
             of messages, codes of errors, ``cut`` (without a word), ``slowed`` and ``ignored``.
         slow: whether it waits until the server's patience ends.
-        auth: whether it is meant for servers that believe `issuer`, and nobody else.
+        doors: how the servers are set up that it is meant for; see `doors`.
         act: does it, and returns what it was answered with.
     """
 
     name: str
     gets: Mapping[str, frozenset[str]]
     slow: bool
-    auth: bool
+    doors: Collection[str]
     act: Act
 
     @property
@@ -46,14 +48,19 @@ class Attack(NamedTuple):
         several = len(by_answers) > 1
         gets = "; ".join(f"{', '.join(kinds)}: {each}" if several else each for each, kinds in by_answers.items())
         where = "all" if len(self.gets) == len(KINDS) else ", ".join(self.gets)
-        return f"| {self.name} | {where} | {self.about} | {gets} |"
+        setup = "" if "open" in self.doors else f" ({', '.join(self.doors)})"
+        return f"| {self.name} | {where}{setup} | {self.about} | {gets} |"
 
 
 ATTACKS: list[Attack] = []
 
 
 def attack(
-    *gets: str, servers: Collection[str] = KINDS, slow: bool = False, auth: bool = False, **others: Collection[str]
+    *gets: str,
+    servers: Collection[str] = KINDS,
+    slow: bool = False,
+    doors: Collection[str] = ("open",),
+    **others: Collection[str],
 ) -> Callable[[Act], Act]:
     """Add what a function does to the attacks, under the function's name.
 
@@ -61,13 +68,13 @@ def attack(
         gets: what the attacker gets.
         servers: those that it is meant for.
         slow: whether it waits until the server's patience ends.
-        auth: whether it is meant for servers with authentication.
+        doors: how the servers are set up that it is meant for.
         others: what the attacker gets from a server that answers otherwise.
     """
 
     def add(act: Act) -> Act:
         answers = {kind: frozenset(others.get(kind, gets)) for kind in servers}
-        ATTACKS.append(Attack(act.__name__.replace("_", "-"), answers, slow, auth, act))
+        ATTACKS.append(Attack(act.__name__.replace("_", "-"), answers, slow, doors, act))
         return act
 
     return add

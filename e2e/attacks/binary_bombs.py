@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import count
 
 from pycrdt import write_var_uint
 
 from .attack import attack
-from .documents import awareness_frame, sized, struct, sync_frame
+from .documents import awareness_frame, deletions, sized, struct, structs, sync_frame, text, written
 from .raw import BINARY, IGNORED, Target, frame
 
 ONLY = ("sync",)
+PIECES = 500_000
+"""Pieces of an update: each takes time, and they are few bytes."""
+SMILES = 200_000
+CUTS = 20
+ROOMS = count()
 HUGE = write_var_uint(2**53 - 1)
 
 
@@ -76,3 +82,52 @@ async def strange_states(target: Target) -> Collection[str]:
     """Awareness states that are JSON all the same: a key twice, lone surrogates, a number beyond all."""
     states = [b'{"a":1,"a":2}', b'{"a":"\\ud800"}', b"1e999", b'{"__proto__":{"a":1}}']
     return await _verdicts(target, (awareness_frame((1, 1, state)) for state in states))
+
+
+async def _outcome(target: Target, *updates: bytes) -> str:
+    """Send updates to a room of their own; return the verdict on the last one."""
+    async with target.websocket(b"/bomb-%d" % next(ROOMS)) as raw:
+        for update in updates:
+            await raw.send(sync_frame(2, update))
+        return await raw.verdict()
+
+
+@attack(IGNORED, servers=ONLY)
+async def many_pieces(target: Target) -> Collection[str]:
+    """Updates of 500,000 pieces: of nothing, of deletions, and of two clients that need each other."""
+    ladder = [
+        [
+            bytes((0x44,)) + write_var_uint(other) + write_var_uint(clock - behind) + b"\x01a"
+            for clock in range(1, PIECES // 5)
+        ]
+        for other, behind in ((2, 1), (1, 0))
+    ]
+    first, second = text("a"), b"\x44\x01\x00\x01a"
+    return {
+        await _outcome(target, structs((1, [b"\x00\x01"] * PIECES))),
+        await _outcome(target, structs((1, [text("a" * 1_000_000)])), deletions(1, range(0, 2 * PIECES, 2))),
+        await _outcome(target, structs((1, [first, *ladder[0]]), (2, [second, *ladder[1]]))),
+    }
+
+
+@attack(IGNORED, servers=ONLY)
+async def characters_cut_in_two(target: Target) -> Collection[str]:
+    """Emojis of which halves are deleted, one after the other, in a text of 200,000 of them."""
+    cuts = (deletions(1, [2 * number]) for number in range(CUTS))
+    return {await _outcome(target, structs((1, [text("\U0001f600" * SMILES)])), *cuts)}
+
+
+@attack("1003", servers=ONLY)
+async def damage(target: Target) -> Collection[str]:
+    """Updates that can be read, and at which Yjs in Rust fails, in a document that is large and has to be repaired."""
+    room = b"/damaged-%d" % next(ROOMS)
+    verdicts = set()
+    async with target.websocket(room) as writer:
+        await writer.send(sync_frame(2, structs((1, [text("abc")]))) + sync_frame(2, written(3, "a" * 1_000_000)))
+        await writer.verdict()
+        for number in range(10):
+            async with target.websocket(room) as raw:
+                # In a text by its id, as if that were a type.
+                await raw.send(sync_frame(2, structs((10 + number, [b"\x04\x00\x01\x00\x01x"]))))
+                verdicts.add(await raw.verdict())
+    return verdicts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pycrdt import write_var_uint
 
 from .raw import BINARY, frame
@@ -32,3 +34,22 @@ def struct(client: int, clock: int, reference: int, content: bytes, key: str = "
 def written(client: int, text: str, key: str = "key") -> bytes:
     """Return the first update of a client: a text in the map `m`."""
     return struct(client, 0, 4, sized(text.encode()), key)
+
+
+def text(content: str) -> bytes:
+    """Return a struct: the first piece of the text `t`."""
+    return b"\x04\x01" + sized(b"t") + sized(content.encode())
+
+
+def structs(*sections: tuple[int, Sequence[bytes]]) -> bytes:
+    """Return an update: clients, and the first structs of each."""
+    update = [write_var_uint(len(sections))]
+    for client, parts in sections:
+        update += [write_var_uint(len(parts)), write_var_uint(client), b"\x00", *parts]
+    return b"".join([*update, b"\x00"])
+
+
+def deletions(client: int, clocks: Sequence[int]) -> bytes:
+    """Return an update that deletes single elements of a client."""
+    ranges = [write_var_uint(clock) + b"\x01" for clock in clocks]
+    return b"\x00\x01" + write_var_uint(client) + write_var_uint(len(ranges)) + b"".join(ranges)

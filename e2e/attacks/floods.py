@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
 from itertools import count
 
-from .attack import JSON, attack
+from .attack import BOTH, JSON, attack
 from .documents import sync_frame, written
 from .raw import CUT, IGNORED, PATIENCE, PING, PONG, TEXT, Raw, Target, frame, text
 
@@ -78,7 +78,7 @@ async def connections_that_come_and_go(target: Target) -> Collection[str]:
     return set().union(*await asyncio.gather(*(come() for _ in range(20))))
 
 
-@attack(CUT)
+@attack(CUT, doors=BOTH)
 async def connections_that_are_reset(target: Target) -> Collection[str]:
     """Connections that are reset within the handshake, or after it with a message half sent."""
     for _ in range(100):
@@ -134,7 +134,7 @@ async def _closed(target: Target, closes: str, before: float) -> str:
             await asyncio.sleep(0.05)
 
 
-@attack("1013", servers=["signaling"])
+@attack("1013", servers=["signaling"], doors=BOTH)
 async def messages_without_reading(target: Target) -> Collection[str]:
     """A topic that somebody is subscribed to and does not read, and others who publish large messages to it."""
     before = await target.metric(TOO_SLOW)
@@ -149,7 +149,7 @@ async def messages_without_reading(target: Target) -> Collection[str]:
         return {await _closed(target, TOO_SLOW, before)}
 
 
-@attack("1013", servers=["notification"])
+@attack("1013", servers=["notification"], doors=BOTH)
 async def inboxes_without_reading(target: Target) -> Collection[str]:
     """An inbox of large notifications that is asked for again and again by somebody who does not read."""
     before = await target.metric(TOO_SLOW)
@@ -163,7 +163,7 @@ async def inboxes_without_reading(target: Target) -> Collection[str]:
         return {await _closed(target, TOO_SLOW, before)}
 
 
-@attack(IGNORED, servers=["sync"])
+@attack(IGNORED, servers=["sync"], doors=BOTH)
 async def documents_without_reading(target: Target) -> Collection[str]:
     """A large document that is asked for again and again by somebody who does not read."""
     async with target.websocket(b"/unread") as raw:

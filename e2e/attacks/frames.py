@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterable
 
-from .attack import JSON, attack
+from .attack import BOTH, JSON, attack
 from .raw import BINARY, CLOSE, CUT, IGNORED, MASK, PING, PONG, TEXT, Target, frame, header, masked
 
 CONT = 0x0
@@ -23,7 +23,7 @@ async def _verdicts(target: Target, attempts: Iterable[bytes]) -> Collection[str
     return verdicts
 
 
-@attack("1009")
+@attack("1009", doors=BOTH)
 async def oversized_message(target: Target) -> Collection[str]:
     """A message one byte too large, in one frame and in many; and frames that claim to be as large as there is."""
     size = LARGER[target.kind]
@@ -69,7 +69,7 @@ async def unmasked_frames(target: Target) -> Collection[str]:
     return await _verdicts(target, [header(0x81, 1, mask=0) + b"a", header(0x89, 0, mask=0)])
 
 
-@attack("1002", "1007", "1000")
+@attack("1002", "1007", "1000", doors=BOTH)
 async def strange_closes(target: Target) -> Collection[str]:
     """Close frames with codes that may not be sent, half a code, a reason that is no text, and more after a close."""
     codes = (0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65_535)
@@ -116,7 +116,7 @@ async def frames_before_the_handshake(target: Target) -> Collection[str]:
         return {await raw.status()}
 
 
-@attack(IGNORED)
+@attack(IGNORED, doors=BOTH)
 async def frames_in_single_bytes(target: Target) -> Collection[str]:
     """Frames a byte at a time, each in a packet of its own."""
     async with target.websocket() as raw:

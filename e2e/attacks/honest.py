@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from pycrdt import Doc, Map, create_sync_message, create_update_message, handle_sync_message
 from websockets.asyncio.client import ClientConnection, connect
 
-from .issuer import signed
+from .doors import OPEN, Door
 
 PATIENCE = 30.0
 """Seconds after which what did not come never will."""
@@ -29,7 +29,7 @@ class Pair(ABC):
     first: ClientConnection
     second: ClientConnection
     numbers: ClassVar[int] = 0
-    proven = False
+    door = OPEN
 
     def __init__(self) -> None:
         self.times: list[tuple[float, float]] = []
@@ -39,12 +39,13 @@ class Pair(ABC):
         self.number = Pair.numbers
 
     @classmethod
-    async def open(cls, port: int, *, proven: bool = False) -> Self:
-        """Connect both, to a server that wants users to be proven or not."""
+    async def open(cls, port: int, door: Door = OPEN) -> Self:
+        """Connect both, through a door."""
         pair = cls()
-        pair.proven = proven
-        url = f"ws://127.0.0.1:{port}{pair.path}"
-        pair.first, pair.second = [await connect(url, compression=None, max_size=None) for _ in range(2)]
+        pair.door = door
+        url = f"{'wss' if door.tls else 'ws'}://localhost:{port}{pair.path}"
+        options: dict[str, Any] = {"host": "127.0.0.1", "ssl": door.tls, "compression": None, "max_size": None}
+        pair.first, pair.second = [await connect(url, **options) for _ in range(2)]
         async with asyncio.timeout(PATIENCE):
             await pair.introduce()
         return pair
@@ -56,7 +57,7 @@ class Pair(ABC):
 
     def token(self, user: str) -> str | None:
         """Return what proves a user, where that is wanted."""
-        return signed(user) if self.proven else None
+        return self.door.token(user) if self.door.token else None
 
     @abstractmethod
     async def introduce(self) -> None:

@@ -21,7 +21,7 @@ async def _authenticated(raw: Raw, user: str) -> None:
     await raw.message("notifications")
 
 
-@attack("not-found", "unauthorized", servers=["notification"], auth=True)
+@attack("not-found", "unauthorized", servers=["notification"], doors=["jwt"])
 async def inboxes_of_others(target: Target) -> Collection[str]:
     """Another user's notifications by every message, before and after authenticating as oneself."""
     async with target.websocket() as victim, target.websocket() as sender, target.websocket() as raw:
@@ -61,7 +61,7 @@ async def inboxes_of_others(target: Target) -> Collection[str]:
         return answers
 
 
-@attack("forbidden", servers=["notification"], auth=True)
+@attack("forbidden", servers=["notification"], doors=["jwt"])
 async def system_notifications(target: Target) -> Collection[str]:
     """`system` notifications of somebody who is no service, in both forms."""
     async with target.websocket() as raw:
@@ -73,7 +73,7 @@ async def system_notifications(target: Target) -> Collection[str]:
         return answers
 
 
-@attack("forbidden", servers=["signaling"], auth=True)
+@attack("forbidden", servers=["signaling"], doors=["jwt"])
 async def peers_that_may_only_read(target: Target) -> Collection[str]:
     """A token for reading, where peers could not see to it."""
     token = signed(MALLORY, access="read")
@@ -89,7 +89,7 @@ async def peers_that_may_only_read(target: Target) -> Collection[str]:
     return answers
 
 
-@attack("denied", IGNORED, servers=["sync"], auth=True)
+@attack("denied", IGNORED, servers=["sync"], doors=["jwt"])
 async def readers_that_write(target: Target) -> Collection[str]:
     """Step 2, updates, and awareness of others, by somebody who may only read: nobody sees any of it."""
     reading, writing = signed(MALLORY, access="read"), signed(VICTIM)

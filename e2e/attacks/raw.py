@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
-from .vitals import metrics
+from .vitals import connected, metrics
 
 PATIENCE = 30.0
 """Seconds after which what did not come never will."""
@@ -102,6 +103,14 @@ class Raw:
         except (asyncio.IncompleteReadError, ConnectionError):
             return CUT
         return head.split()[1].decode()
+
+    async def some(self) -> bytes:
+        """Read what comes next; nothing when the connection has ended."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._reader.read(100_000)
+        except ConnectionError:
+            return b""
 
     async def rest(self) -> bytes:
         """Read what comes until the connection ends."""
@@ -251,26 +260,35 @@ class Target(NamedTuple):
         port: where it listens.
         address: where the attacker is.
         whole: whether an attack that takes long is done whole, and not as a small part of it.
+        tls: what a client has to know to speak TLS; None where nobody does.
     """
 
     kind: str
     port: int
     address: str
     whole: bool = False
+    tls: ssl.SSLContext | None = None
 
     async def metric(self, name: str) -> float:
         """Return a sample of ``/metrics``; what has not been counted is zero."""
-        return (await metrics(self.port)).get(name, 0.0)
+        return (await metrics(self.port, self.tls)).get(name, 0.0)
 
     @property
     def path(self) -> bytes:
         """Where this server takes WebSockets."""
         return b"/attacked" if self.kind == "sync" else b"/"
 
+    def tcp(self) -> AbstractAsyncContextManager[Raw]:
+        """Connect, over TLS where that is spoken, and leave at the end of the block."""
+        return self._connected(self.tls)
+
+    def wire(self) -> AbstractAsyncContextManager[Raw]:
+        """Connect over TCP alone, and leave at the end of the block."""
+        return self._connected(None)
+
     @asynccontextmanager
-    async def tcp(self) -> AsyncIterator[Raw]:
-        """Connect, and leave at the end of the block."""
-        raw = Raw(*await asyncio.open_connection("127.0.0.1", self.port, local_addr=(self.address, 0)))
+    async def _connected(self, tls: ssl.SSLContext | None) -> AsyncIterator[Raw]:
+        raw = Raw(*await connected(self.port, tls, self.address))
         try:
             yield raw
         finally:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from .attack import attack
 from .raw import BINARY, CUT, TEXT, Raw, Target, frame
@@ -24,14 +24,16 @@ async def _drip(raw: Raw, data: bytes) -> None:
         await asyncio.sleep(DRIP)
 
 
-async def _crowd(target: Target, begin: bytes, drip: bytes = b"") -> Collection[str]:
+async def crowd(
+    connect: Callable[[], AbstractAsyncContextManager[Raw]], begin: bytes, drip: bytes = b""
+) -> Collection[str]:
     """Let a crowd send how something begins and then a byte at a time, or nothing more, until it is cut."""
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        crowd = [await stack.enter_async_context(target.tcp()) for _ in range(CROWD)]
-        for raw in crowd:
+        raws = [await stack.enter_async_context(connect()) for _ in range(CROWD)]
+        for raw in raws:
             await raw.send(begin)
-        drips = [group.create_task(_drip(raw, drip)) for raw in crowd]
-        ends = set(await asyncio.gather(*(raw.status() for raw in crowd)))
+        drips = [group.create_task(_drip(raw, drip)) for raw in raws]
+        ends = set(await asyncio.gather(*(raw.status() for raw in raws)))
         for task in drips:
             task.cancel()
         return ends
@@ -40,29 +42,29 @@ async def _crowd(target: Target, begin: bytes, drip: bytes = b"") -> Collection[
 @attack(CUT, slow=True)
 async def silent_connections(target: Target) -> Collection[str]:
     """Connections on which nothing is sent."""
-    return await _crowd(target, b"")
+    return await crowd(target.tcp, b"")
 
 
 @attack(CUT, slow=True)
 async def headers_byte_by_byte(target: Target) -> Collection[str]:
     """Requests of which a byte comes now and then: slowloris."""
-    return await _crowd(target, b"GET / HTTP/1.1\r\n", b"X-Slow: " + b"a" * 1000)
+    return await crowd(target.tcp, b"GET / HTTP/1.1\r\n", b"X-Slow: " + b"a" * 1000)
 
 
 @attack(CUT, slow=True)
 async def endless_handshake(target: Target) -> Collection[str]:
     """Handshakes that lack the empty line at their end."""
-    return await _crowd(target, target.handshake[:-2])
+    return await crowd(target.tcp, target.handshake[:-2])
 
 
 async def _frames(target: Target, data: bytes, drips: int) -> Collection[str]:
     """Let a crowd with WebSockets send something, the end of it in so many single bytes; return their ends."""
     async with AsyncExitStack() as stack:
-        crowd = [await stack.enter_async_context(target.websocket()) for _ in range(CROWD)]
-        for raw in crowd:
+        raws = [await stack.enter_async_context(target.websocket()) for _ in range(CROWD)]
+        for raw in raws:
             await raw.send(data[: len(data) - drips])
-        await asyncio.gather(*(_drip(raw, data[len(data) - drips :]) for raw in crowd))
-        return set(await asyncio.gather(*(raw.verdict() if drips else raw.end() for raw in crowd)))
+        await asyncio.gather(*(_drip(raw, data[len(data) - drips :]) for raw in raws))
+        return set(await asyncio.gather(*(raw.verdict() if drips else raw.end() for raw in raws)))
 
 
 @attack(CUT, notification=[CUT, "1008"], slow=True)

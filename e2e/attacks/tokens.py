@@ -40,27 +40,27 @@ def show(target: Target, token: str, user: str = VICTIM) -> bytes:
     return text({"type": "authenticate", "userId": user, "token": token})
 
 
-async def _answers(target: Target, tokens: Iterable[str], user: str = VICTIM) -> Collection[str]:
+async def answers(target: Target, tokens: Iterable[str], user: str = VICTIM) -> Collection[str]:
     """Show each token on a connection of its own; return what that is answered with."""
-    answers = set()
+    given = set()
     for token in tokens:
         if target.kind == "sync":
             async with target.websocket(b"/guarded?token=" + token.encode()) as raw:
-                answers.add(await raw.end())
+                given.add(await raw.end())
         else:
             async with target.websocket() as raw:
                 await raw.send(show(target, token, user))
-                answers.add(await raw.answer())
-    return answers
+                given.add(await raw.answer())
+    return given
 
 
-@attack(auth=True, **SHUT)
+@attack(doors=["jwt"], **SHUT)
 async def forged_tokens(target: Target) -> Collection[str]:
     """No token, no JSON in it, one that somebody else has signed, one whose claims or signature were changed."""
     head, body, signature = signed(VICTIM).split(".")
     other = _base64(json.dumps(claims("admin")).encode())
     deep = _base64(b'{"alg":"EdDSA","a":' + b"[" * 4000 + b"]" * 4000 + b"}")
-    return await _answers(
+    return await answers(
         target,
         [
             *("", ".", "..", "a.b.c", "null", head + "." + body, f"{head}.{body}.", f"{head}.{body}.{signature[:-4]}"),
@@ -70,7 +70,7 @@ async def forged_tokens(target: Target) -> Collection[str]:
     )
 
 
-@attack(auth=True, **SHUT)
+@attack(doors=["jwt"], **SHUT)
 async def expired_tokens(target: Target) -> Collection[str]:
     """Tokens that were good, that are not good yet, that do not end, or end when there are no years any more."""
     now = time()
@@ -78,17 +78,17 @@ async def expired_tokens(target: Target) -> Collection[str]:
         *({"exp": now - 60}, {"exp": 0}, {"exp": -1}, {"exp": None}, {"exp": "never"}, {"exp": 1e300}),
         *({"nbf": now + 3600}, {"exp": True}, {"exp": [now + 60]}, {"exp": str(int(now + 60))}),
     ]
-    return await _answers(target, (signed(VICTIM, **each) for each in times))
+    return await answers(target, (signed(VICTIM, **each) for each in times))
 
 
-@attack(auth=True, **SHUT)
+@attack(doors=["jwt"], **SHUT)
 async def swapped_algorithms(target: Target) -> Collection[str]:
     """Tokens without a signature, signed with the public key as a secret, or that bring their own key along."""
     public = PUBLIC.encode()
     curve, large = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)
     jwk = jwt.get_algorithm_by_name("EdDSA").to_jwk(OTHER.public_key(), as_dict=True)
     headers: list[dict[str, Any]] = [{"jwk": jwk}, {"jku": "http://127.0.0.1:9/keys"}, {"kid": "../../dev/null"}]
-    return await _answers(
+    return await answers(
         target,
         [
             *(by_hand({"alg": name, "typ": "JWT"}, b"") for name in ("none", "None", "NONE", "", "EdDSA")),
@@ -101,34 +101,34 @@ async def swapped_algorithms(target: Target) -> Collection[str]:
     )
 
 
-@attack(auth=True, **SHUT)
+@attack(doors=["jwt"], **SHUT)
 async def swapped_tokens(target: Target) -> Collection[str]:
     """Good tokens of another issuer or for another audience; without a user, or with one that is no id."""
     others: list[dict[str, Any]] = [
         *({"iss": "https://evil.example"}, {"iss": None}, {"aud": "another"}, {"aud": None}, {"aud": []}),
         *({"sub": None}, {"sub": ""}, {"sub": "a" * 257}, {"sub": 5}, {"rooms": "*"}, {"access": "admin"}),
     ]
-    return await _answers(target, (signed(**{"sub": VICTIM, **each}) for each in others))
+    return await answers(target, (signed(**{"sub": VICTIM, **each}) for each in others))
 
 
-@attack("unauthorized", "invalid-field", servers=["signaling", "notification"], auth=True)
+@attack("unauthorized", "invalid-field", servers=["signaling", "notification"], doors=["jwt"])
 async def tokens_of_others(target: Target) -> Collection[str]:
     """A good token, and a user that it does not prove: another's, or another spelling of one's own."""
     users = [VICTIM, "Mallory", "mallory ", "mallory\x00", "m\u0430llory", "*"]
-    return set().union(*[await _answers(target, [signed(MALLORY)], user) for user in users])
+    return set().union(*[await answers(target, [signed(MALLORY)], user) for user in users])
 
 
-@attack(auth=True, sync=["1008"], signaling=["1008"], notification=["1008"])
+@attack(doors=["jwt"], sync=["1008"], signaling=["1008"], notification=["1008"])
 async def many_tokens(target: Target) -> Collection[str]:
     """One token after the other, to find one that is good."""
     if target.kind == "sync":
-        return await _answers(target, (f"guess-{number}" for number in range(50)))
+        return await answers(target, (f"guess-{number}" for number in range(50)))
     async with target.websocket() as raw:
         await raw.send(b"".join(show(target, f"guess-{number}") for number in range(50)))
         return {await raw.end()}
 
 
-@attack("1008", "404", "429", "forbidden", "unauthorized", "401", "403", servers=["signaling", "sync"], auth=True)
+@attack("1008", "404", "429", "forbidden", "unauthorized", "401", "403", servers=["signaling", "sync"], doors=["jwt"])
 async def tokens_for_other_rooms(target: Target) -> Collection[str]:
     """A token for one room, and another room by every spelling and every way in."""
     token = signed(MALLORY, rooms=["mine", "team-*"])
@@ -158,7 +158,7 @@ async def tokens_for_other_rooms(target: Target) -> Collection[str]:
     return answers
 
 
-@attack("431", CUT, "1009", auth=True)
+@attack("431", CUT, "1009", doors=["jwt"])
 async def endless_tokens(target: Target) -> Collection[str]:
     """Tokens of a megabyte, in the query, in a header, and in a message."""
     token = "a" * 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +22,18 @@ class Vitals(NamedTuple):
     tasks: int
 
 
-async def metrics(port: int) -> dict[str, float]:
+async def connected(
+    port: int, tls: ssl.SSLContext | None, address: str = ""
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a server over TCP, and over TLS if that is given, from one of this machine's addresses."""
+    name = None if tls is None else "localhost"
+    local = (address, 0) if address else None
+    return await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name, local_addr=local)
+
+
+async def metrics(port: int, tls: ssl.SSLContext | None = None) -> dict[str, float]:
     """Return every sample of ``/metrics``, by its name and labels."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await connected(port, tls)
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
     async with asyncio.timeout(PATIENCE):
         answer = await reader.read()
@@ -33,9 +43,9 @@ async def metrics(port: int) -> dict[str, float]:
     return {name: float(value) for name, value in parts}
 
 
-async def vitals(pid: int, port: int) -> Vitals:
+async def vitals(pid: int, port: int, tls: ssl.SSLContext | None = None) -> Vitals:
     """Measure a server."""
-    found = await metrics(port)
+    found = await metrics(port, tls)
     process = Path(f"/proc/{pid}")
     memory = int(re.findall(r"RssAnon:\s+(\d+) kB", (process / "status").read_text())[0]) / 1024
     files = sum(not _of_store(file) for file in (process / "fd").iterdir())

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from .commands import CommandError, inbox, migrate, send, stats
 from .edge.application import StartError
 from .edge.minting import add_token_command, token
+from .edge.output import output
 from .edge.service import main as serve
 from .edge.settings import SettingError, load
 from .notification import Type
@@ -103,7 +104,8 @@ def main() -> None:
         serve(Settings, create)
         return
     try:
-        act(asked, load(Settings, os.environ))
+        with output():
+            act(asked, load(Settings, os.environ))
     except (SettingError, StartError, CommandError) as error:
         sys.exit(f"opennoodl_notification: {error}")
     except KeyboardInterrupt:

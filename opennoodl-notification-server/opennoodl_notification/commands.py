@@ -45,7 +45,8 @@ def send(url: str, sender: str, token: str | None, data: str, **fields: Any) -> 
         raise CommandError(f"the data is not JSON: {error}") from None
     try:
         with connect(url, open_timeout=TIMEOUT, proxy=None) as server:
-            _ask(server, {"type": "authenticate", "userId": sender, "token": token}, "authenticated")
+            hello = {"type": "authenticate", "userId": sender, "token": token}
+            _ask(server, hello, "authenticated", "" if token else "; set TOKEN, or AUTH_SECRET as the server has it")
             sent = _ask(server, {"type": "send-notification", "data": content, **fields}, "notification-sent")
     except TimeoutError:
         raise CommandError(f"{url} does not answer") from None
@@ -56,12 +57,12 @@ def send(url: str, sender: str, token: str | None, data: str, **fields: Any) -> 
     return [str(id_) for id_ in sent["notificationIds"]]
 
 
-def _ask(server: ClientConnection, message: dict[str, Any], answer: str) -> dict[str, Any]:
+def _ask(server: ClientConnection, message: dict[str, Any], answer: str, hint: str = "") -> dict[str, Any]:
     server.send(msgspec.json.encode(message), text=True)
     while True:
         came: dict[str, Any] = json.loads(server.recv(timeout=TIMEOUT))
         if came["type"] == "error":
-            raise CommandError(f"the server refuses: {came['error']} ({came['code']})")
+            raise CommandError(f"the server refuses: {came['error']} ({came['code']}){hint}")
         if came["type"] == answer:
             return came
 

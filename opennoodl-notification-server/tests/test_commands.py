@@ -75,6 +75,7 @@ async def test_send_with_a_token(serve: Serve) -> None:
         code, output, error = await command(*words, **environment)
         assert (code, output) == (1, "")
         assert "the server refuses" in error
+        assert ("AUTH_SECRET" in error) is (not environment)  # which it could have had
         assert error.count("\n") == 1
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 
 from .edge.minting import add_token_command, token
+from .edge.output import output
 from .edge.service import main as serve
 from .edge.settings import SettingError, load
 from .server import create
@@ -30,7 +31,8 @@ def main() -> None:
         serve(Settings, create)
         return
     try:
-        print(token(load(Settings, os.environ), asked))
+        with output():
+            print(token(load(Settings, os.environ), asked))
     except SettingError as error:
         sys.exit(f"opennoodl_signaling: {error}")
 

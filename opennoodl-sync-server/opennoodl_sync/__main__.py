@@ -17,6 +17,7 @@ from .commands import (
 )
 from .edge.application import StartError
 from .edge.minting import add_token_command, token
+from .edge.output import output
 from .edge.service import main as serve
 from .edge.settings import SettingError, load
 from .server import create
@@ -82,10 +83,11 @@ def main() -> None:
         return
     try:
         settings = load(Settings, os.environ)
-        if asked.command == "token":
-            print(token(settings, asked))
-            return
-        with_database(settings.persist_dir, lambda database: act(asked, database))
+        with output():
+            if asked.command == "token":
+                print(token(settings, asked))
+            else:
+                with_database(settings.persist_dir, lambda database: act(asked, database))
     except (SettingError, StartError, CommandError) as error:
         sys.exit(f"opennoodl_sync: {error}")
 

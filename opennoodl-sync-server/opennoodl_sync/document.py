@@ -9,29 +9,24 @@ from typing import Any, NamedTuple
 import structlog
 from pycrdt import Doc, Transaction
 
-from .halves import Halves, cuts, has_large, replace
+from .halves import Halves, cuts, has_large, replace, replace_all
+from .portions import Portions, TakesLongError, TooSlowError
 from .protocol import MalformedError
 from .split import split
-from .update import Id
+from .update import Id, read
 from .waiting import Waiting
-from .yjs import (
-    DamagedError,
-    apply,
-    begin,
-    commit,
-    contains,
-    decode_state_vector,
-    difference,
-    observe,
-    state,
-    state_vector,
-)
+from .yjs import DamagedError, begin, commit, contains, decode_state_vector, difference, observe, state, state_vector
 
 MAX_WAITING_SIZE = 4_194_304
 """Bytes of updates that wait for others; a client that goes on sending more is refused."""
 
 MAX_UNSOUND = 10
 """Updates that are found to be unsound one by one."""
+
+LITTLE = 1024
+"""Bytes that wait for which nobody has to wait when they are integrated."""
+LARGE = 32_768
+"""Bytes of an update, or of a document that is built anew, for which nobody else should have to wait."""
 
 EMPTY = b"\x00"
 """The state vector of a document in which nothing is."""
@@ -82,6 +77,11 @@ class Document:
         self._held: list[bytes] = []
         self._prepared: bytes | None = None  # the state, until it changes
         self._unsound: set[bytes] = set()  # updates that waited, and damage the document
+        self._size = 0  # bytes of everything that would have to be integrated to build the document anew
+        self._patient = True
+        self._broken = False  # what was integrated last has damaged the document, which is not repaired yet
+        self._refused: list[bytes] = []  # what was to blame for that when it was repaired
+        self._portions = Portions()
         self._halves = Halves()
         self._cut: set[Id] = set()  # second halves of characters that were replaced
         self._clocks: dict[int, int]
@@ -99,14 +99,27 @@ class Document:
         """How many updates wait for the commit."""
         return len(self._given) + len(self._held)
 
-    def integrate(self, update: bytes) -> None:
+    def integrate(self, update: bytes, *, patient: bool = True) -> None:
         """Integrate an update as far as it can be, and keep what has to wait for others.
+
+        Args:
+            update: from outside.
+            patient: whether it may take long.
 
         Raises:
             MalformedError: it is not sound; the document goes on without it.
+            TakesLongError: it may take long; until it was integrated with patience, nothing else may be done.
         """
-        self.pending_size += len(update)
+        if not patient and (self._broken or self._takes_long(update)):
+            raise TakesLongError
+        self.mend()
+        if update in self._refused:
+            self._refused = []
+            raise MalformedError("not a sound Yjs update")
+        self._patient = patient
         clocks = self._take_in(update)
+        self.pending_size += len(update)
+        self._size += len(update)
         # What waited for this may be what more waits for.
         while clocks and len(self.waiting):
             arrived: dict[int, int] = {}
@@ -116,6 +129,11 @@ class Document:
                 except MalformedError as error:
                     log.warning("an update that had waited is not sound and was dropped", error=str(error))
             clocks = arrived
+
+    def mend(self) -> None:
+        """Repair the document if what was integrated last has damaged it, and there was no patience for that."""
+        if self._broken:
+            self._refused = self._repair()
 
     def commit(self) -> Changes:
         """Return what changed since the last time."""
@@ -169,7 +187,7 @@ class Document:
             update: from outside.
             known: whether it is stored already.
         """
-        ready, clocks, rest, needs = split(update, self._clocks)
+        ready, clocks, rest, needs, parts = split(update, self._clocks)
         if (self._halves or has_large(update)) and self._cuts(update):
             return self._take_in(replace(update, self._cut), known=known)
         new = rest is not None and rest not in self.waiting
@@ -181,11 +199,19 @@ class Document:
                 self._prepared = None
             self._given.append(update)
             try:
-                apply(self._doc, ready)
-            except MalformedError:
+                # What has waited was taken from there, so it may not be left half done.
+                self._portions.give(self._doc, ready, self._clocks, parts, patient=self._patient or known)
+            except (MalformedError, TakesLongError):
                 self._given.pop()
                 raise
+            except TooSlowError:
+                self._given.pop()
+                self._repair()
+                raise MalformedError("it takes too long to integrate this") from None
             except DamagedError as error:
+                self._broken = True
+                if not self._patient and self._size >= LARGE:
+                    raise TakesLongError from None
                 if update in self._repair():
                     raise MalformedError(f"not a sound Yjs update: {error}") from None
                 return {}
@@ -195,6 +221,22 @@ class Document:
             if not known:
                 self._held.append(rest)
         return clocks
+
+    def _takes_long(self, update: bytes) -> bool:
+        """Return whether it may take long to integrate an update, as far as can be told before."""
+        if len(update) >= LARGE or self._portions.slow:
+            return True
+        large = self._size >= LARGE
+        may_cut = large and (self._halves or has_large(update))
+        may_release = len(self.waiting) and (large or self.waiting.size > LITTLE)
+        if not may_cut and not may_release:
+            return False
+        try:
+            if may_release and self.waiting.awaits(section.client for section in read(update)[0]):
+                return True
+            return bool(may_cut and cuts(update, self._halves))
+        except (MalformedError, UnicodeDecodeError, IndexError):
+            return False  # it is refused in no time
 
     def _cuts(self, update: bytes) -> bool:
         """Return whether an update cuts characters; those that are in the document already are replaced there.
@@ -217,6 +259,7 @@ class Document:
 
     def _end(self) -> None:
         """End the transaction, if there is one; its update is with `_updates` then."""
+        self.mend()
         if self._transaction is None:
             return
         transaction, self._transaction = self._transaction, None
@@ -231,6 +274,7 @@ class Document:
 
         Each is now a transaction of its own, so that one that is sound is not lost with another.
         """
+        self._broken = False
         given, self._given = self._given, []
         self._forget()
         self._load()
@@ -267,7 +311,14 @@ class Document:
         stored = self._stored()
         held = [update.removesuffix(MARK) for update in stored if update.endswith(MARK)]
         updates = [*(update for update in stored if not update.endswith(MARK)), *self._updates]
-        updates, held = self._replaced(updates, [*held, *self._held])
+        held += self._held
+        self._halves = Halves()
+        try:
+            updates, held = replace_all(updates, held, self._cut, self._halves)
+        except (MalformedError, UnicodeDecodeError, IndexError) as error:
+            # Another server may have stored what we would not take; yrs is to say whether it can be read.
+            log.debug("a document was not looked through for halves of characters", error=str(error))
+        self._size = sum(map(len, updates)) + sum(map(len, held))
         self.waiting = Waiting()
         try:
             if not self._load_fast(updates):
@@ -282,28 +333,6 @@ class Document:
         else:
             self._load()
 
-    def _replaced(self, updates: list[bytes], held: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-        """Return updates that make a document, and those that wait, with the characters replaced that any cuts."""
-        self._halves = Halves()
-        large = [update for update in (*updates, *held) if has_large(update)]
-        if not large:
-            return updates, held
-        try:
-            for update in large:
-                self._halves.add(update)
-            for update in (*updates, *held):
-                self._cut |= cuts(update, self._halves)
-            if self._cut:
-                updates = [replace(update, self._cut) for update in updates]
-                held = [replace(update, self._cut) for update in held]
-                self._halves = Halves()
-                for update in (*updates, *held):
-                    self._halves.add(update)
-        except (MalformedError, UnicodeDecodeError, IndexError) as error:
-            # Another server may have stored what we would not take; yrs is to say whether it can be read.
-            log.debug("a document was not looked through for halves of characters", error=str(error))
-        return updates, held
-
     def _load_fast(self, updates: Sequence[bytes]) -> bool:
         """Integrate what this server has integrated before; return whether it could be.
 
@@ -312,7 +341,8 @@ class Document:
         self._doc = Doc()
         try:
             for update in updates:
-                apply(self._doc, update)
+                much = len(update) if len(update) >= LARGE or self._portions.slow else 0
+                self._give(update, decode_state_vector(state_vector(self._doc)) if much else {}, much)
                 if not contains(self._doc, update):
                     return False
         except (DamagedError, MalformedError):
@@ -322,13 +352,20 @@ class Document:
 
     def _load_one(self, update: bytes) -> bytes | None:
         """Integrate what can be, in a transaction of its own; return what has to wait."""
-        ready, clocks, rest, needs = split(update, self._clocks)
+        ready, clocks, rest, needs, parts = split(update, self._clocks)
         if ready is not None:
-            apply(self._doc, ready)
+            self._give(ready, self._clocks, parts)
             self._clocks.update(clocks)
         if rest is not None:
             self.waiting.add(rest, needs)
         return rest
+
+    def _give(self, update: bytes, known: Mapping[int, int], parts: int) -> None:
+        """Integrate what is stored, or was at least integrated before."""
+        try:
+            self._portions.give(self._doc, update, known, parts, patient=True)
+        except TooSlowError as error:
+            raise DamagedError(str(error)) from None
 
     def _load_waiting(self, updates: Sequence[bytes]) -> bool:
         """Integrate what waited and need not any more; return whether the document is still sound.

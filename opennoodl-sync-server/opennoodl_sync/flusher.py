@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
+from .loans import Loans
 from .room import Flush, Room
 from .store import Batch, StoreError
 from .writer import Writer
@@ -21,13 +23,15 @@ class Flusher:
 
     Args:
         writer: stores, or None if nothing is.
+        loans: the rooms that have to be waited for.
         tell: is called with what a room's clients are to be told, when it is stored.
         fail: is called for a room that could not be stored and cannot go on.
         go_on: is called when a batch that took its time is written: who was kept waiting may go on.
     """
 
-    def __init__(self, writer: Writer | None, tell: Tell, fail: Fail, go_on: Callable[[], None]) -> None:
+    def __init__(self, writer: Writer | None, loans: Loans, tell: Tell, fail: Fail, go_on: Callable[[], None]) -> None:
         self._writer = writer
+        self._loans = loans
         self._tell = tell
         self._fail = fail
         self._go_on = go_on
@@ -42,7 +46,7 @@ class Flusher:
         return self._writer is not None and self._writer.busy
 
     def schedule(self, room: Room) -> None:
-        """Flush a room at the end of this turn, with all others that changed in it."""
+        """Flush a room at the end of this turn, with all others that changed in it; not one that is lent then."""
         if room.dirty:
             self._rooms[room] = None
             self._schedule()
@@ -52,6 +56,11 @@ class Flusher:
         self._rooms[room] = None
         if not self.busy:
             self._flush()
+
+    def _flush_late(self, room: Room) -> None:
+        """Flush a room that was lent when its turn ended."""
+        if room.dirty:
+            self.flush(room)
 
     def discard(self, room: Room) -> None:
         """Forget a room that is not to be stored any more."""
@@ -77,6 +86,9 @@ class Flusher:
         batch = Batch()
         flushes = []
         for room in rooms:
+            if room.lent:
+                self._loans.when_back(room, partial(self._flush_late, room))
+                continue
             try:
                 with batch.whole():
                     flushes.append((room, room.take(batch)))
@@ -92,8 +104,12 @@ class Flusher:
 
     def _written(self, flushes: list[tuple[Room, Flush]], error: StoreError | None) -> None:
         for room, flush in flushes:
-            if error is not None and room.storing:
-                self._fail(room, error)
-            else:
-                room.stored()
-                self._tell(room, flush)
+            # Before anything that may flush the room again.
+            self._loans.when_back(room, partial(self._end, room, flush, error), first=True)
+
+    def _end(self, room: Room, flush: Flush, error: StoreError | None) -> None:
+        if error is not None and room.storing:
+            self._fail(room, error)
+        else:
+            room.stored()
+            self._tell(room, flush)

@@ -50,6 +50,38 @@ class Halves:
                         clocks.insert(place, clock + before)
 
 
+def replace_all(
+    updates: list[bytes], held: list[bytes], cut: set[Id], halves: Halves
+) -> tuple[list[bytes], list[bytes]]:
+    """Replace the characters that any of the updates of a document cuts.
+
+    Args:
+        updates: those that make the document.
+        held: those that wait.
+        cut: second halves of characters that are known to be cut; more are added.
+        halves: is added to: what can still be cut.
+
+    Returns:
+        both without these characters.
+
+    Raises:
+        MalformedError, UnicodeDecodeError, IndexError: one of them cannot be read.
+    """
+    every = Halves()
+    for update in (*updates, *held):
+        if has_large(update):
+            every.add(update)
+    if not every:
+        return updates, held
+    for update in (*updates, *held):
+        cut |= cuts(update, every)
+    if cut:
+        updates, held = [[replace(update, cut) for update in some] for some in (updates, held)]
+    for update in (*updates, *held):
+        halves.add(update)
+    return updates, held
+
+
 def cuts(update: bytes, *known: Halves) -> set[Id]:
     """Return those of the known halves before which something of an update begins or ends."""
     return {edge for edge in _edges(update) if any(edge in halves for halves in known)}

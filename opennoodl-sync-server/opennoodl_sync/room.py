@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from .awareness import Awareness
 from .document import Document
+from .portions import TakesLongError
 from .protocol import (
     Kind,
     acknowledgement,
@@ -36,6 +37,8 @@ COMPACT_SIZE = 1_048_576
 """Bytes of them before they are merged, however few they are."""
 LARGE = 262_144
 """Bytes of a stored document that is encoded for its first client as soon as it is read."""
+MEASURE_PAUSE = 20
+"""Times as long as it takes to measure a document, for which it is not measured again."""
 REST_AFTER = 20
 """Stored updates before they are merged when a room is left."""
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
@@ -86,6 +89,7 @@ class Room:
         document: the document.
         clients: everybody in the room; any hashable objects.
         synced: those of them whose step 1 was answered: they are sent updates.
+        lent: whether a thread has this room, and nobody else may touch it; see `Loans`.
 
     Raises:
         StoreError: the disk failed.
@@ -97,6 +101,7 @@ class Room:
         self.awareness = Awareness()
         self.clients: set[Hashable] = set()
         self.synced: set[Hashable] = set()
+        self.lent = False
         self._store = store
         self._max_size = max_size
         self._storing: list[bytes] = []  # what a batch has that may not be written yet
@@ -112,6 +117,8 @@ class Room:
         self._base = 0  # bytes of the compacted document
         self._since = [0, 0]  # updates, and their bytes, since it was compacted
         self._must_compact = False
+        self._excess = 0  # bytes that it was found to be smaller than that
+        self._measure_again = 0.0  # when it may be seen again how large the document really is
         self.document = Document(self._stored)
         if self._base + self._since[1] >= LARGE:
             self.document.prepare()
@@ -163,10 +170,16 @@ class Room:
         self._echoed.pop(client, None)
         self._moved.update(self.awareness.remove(client))
 
-    def receive(self, client: Hashable, message: bytes) -> tuple[Kind, bytes | None]:
+    def receive(self, client: Hashable, message: bytes, *, patient: bool = True) -> tuple[Kind, bytes | None]:
         """Handle one message; return its kind and the reply for its sender, if it gets one at once.
 
+        Args:
+            client: who sends it.
+            message: what it sends.
+            patient: whether that may take long.
+
         Raises:
+            TakesLongError: it may; before anything else, it has to be handled again, with patience.
             MalformedError: the message is not one; the room goes on without it.
             FullError: the document may not grow; the room goes on without the message.
             StoreError, DamagedError: the room cannot go on.
@@ -188,8 +201,10 @@ class Room:
                 return kind, denial(READING)
         else:
             if content != NOTHING:
-                self._make_room(content)
-                self.document.integrate(content)
+                if patient:
+                    self.document.mend()
+                self._make_room(content, patient=patient)
+                self.document.integrate(content, patient=patient)
                 self._last = client, content
             if client in self._sent:
                 self._sent[client] += 1
@@ -291,7 +306,7 @@ class Room:
         updates = [*self._store.updates(), *self._storing]
         sizes = [len(update) for update in updates]
         self._base = max(sizes, default=0)
-        self._since = [len(sizes), sum(sizes) - self._base]
+        self._since, self._excess = [len(sizes), sum(sizes) - self._base], 0
         return updates
 
     def _ask(self, client: Hashable, state_vector: bytes) -> None:
@@ -302,18 +317,27 @@ class Room:
         else:
             self._asked[client] = state_vector
 
-    def _make_room(self, update: bytes) -> None:
+    def _make_room(self, update: bytes, *, patient: bool) -> None:
         """See whether the document may grow by `update`; one that only deletes is always welcome.
 
         Raises:
             FullError: it may not.
+            TakesLongError: it takes long to say.
         """
-        size = self._base + self._since[1] + self.document.pending_size + len(update)
+        here = self._base + self._since[1] + self.document.pending_size
+        size = here - self._excess + len(update)
         if not self._max_size or size <= self._max_size or update[:1] in (b"", b"\0"):
             return
         if self._since[0] or self.document.changed:
-            size = len(self.document.state()) + len(update)
-            self._must_compact = True
+            if not patient and size >= LARGE:
+                raise TakesLongError
+            began = monotonic()
+            if began >= self._measure_again:
+                measured = len(self.document.state())
+                self._excess, self._must_compact = here - measured, True
+                size = measured + len(update)
+                if size >= COMPACT_SIZE:  # whoever stays at the brink is not to be given all the time there is
+                    self._measure_again = began + MEASURE_PAUSE * (monotonic() - began)
         if size > self._max_size:
             raise FullError(f"This document is full: {self._max_size} bytes are allowed.")
 
@@ -330,5 +354,5 @@ class Room:
     def _compact(self, batch: Batch) -> None:
         """Merge what is stored."""
         self._base = compact(self.document, self._store, batch)
-        self._since = [0, 0]
+        self._since, self._excess = [0, 0], 0
         self._must_compact = False

@@ -8,6 +8,7 @@ from typing import TypeVar
 import structlog
 
 from .document import Document
+from .loans import Loans
 from .room import REST_AFTER, FullError, Room
 from .store import Batch, DocumentStore, MemoryYStore, StoreError, compact
 from .store_level import Database, LevelYStore
@@ -39,6 +40,10 @@ class Rooms:
         idle_timeout: seconds that a room stays in memory after its last client has left.
         max_rooms: documents in memory at once; 0 means no limit.
         max_size: bytes that one document may have; 0 means no limit.
+
+    Attributes:
+        rooms: those in memory, by name.
+        loans: those of them that are lent to a thread.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Rooms:
         max_size: int = 0,
     ) -> None:
         self.rooms: dict[str, Room] = {}
+        self.loans = Loans()
         self._database = database
         self._writer = writer
         self._idle_timeout = idle_timeout
@@ -65,20 +71,22 @@ class Rooms:
         self._reader = ThreadPoolExecutor(1, "reader")
 
     async def open(self, name: str) -> Room:
-        """Return the room; load its document first if it is not in memory.
+        """Return the room, when it is not lent; load its document first if it is not in memory.
 
         Raises:
             LoadError: the document could not be read.
             FullError: as many documents are in memory as may be, and all of them are in use.
         """
-        while name not in self.rooms:
+        while (room := self.rooms.get(name)) is None or room.lent:
+            if room is not None:
+                await self.loans.back(room)
+                continue
             if name not in self._busy:
                 self._make_space()
                 self._loading += 1
                 self._busy[name] = asyncio.create_task(self._load(name))
             # One who gives up waiting must not take the document from the others.
             await asyncio.shield(self._busy[name])
-        room = self.rooms[name]
         self._stay(room)
         return room
 
@@ -126,6 +134,7 @@ class Rooms:
 
     async def close(self) -> None:
         """Store what is not stored yet, in one batch: there is little time when a server stops."""
+        await self.loans.close()
         batch = Batch()
         for room in list(self.rooms.values()):
             self._remove(room)

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -20,6 +21,7 @@ from .edge.limits import Over
 from .edge.metrics import Metrics, counters
 from .edge.service import Service
 from .flusher import Flusher
+from .portions import TakesLongError
 from .protocol import NAMES, Kind, MalformedError, denial, parse
 from .room import Flush, FullError, Room
 from .rooms import LoadError, Rooms
@@ -79,7 +81,6 @@ class Sync(Application):
         if self._directory is not None:
             self._database = Database(self._directory)
             self._writer = Writer(self._database, sync=self.settings.fsync)
-        self._flusher = Flusher(self._writer, self._tell, self._fail, self._release)
         self.rooms = Rooms(
             self._database,
             self._writer,
@@ -87,6 +88,7 @@ class Sync(Application):
             max_rooms=self.settings.max_rooms,
             max_size=self.settings.max_document_size,
         )
+        self._flusher = Flusher(self._writer, self.rooms.loans, self._tell, self._fail, self._release)
         self._tidying = asyncio.create_task(self.rooms.tidy())
 
     async def stop(self) -> None:
@@ -135,8 +137,42 @@ class Sync(Application):
             raise CloseConnection(1003, "Messages are y-protocols in binary frames.")
         room: Room = connection.client
         connection.overflow()  # what it asks for may be large, and it may ask again and again
+        if room.lent:
+            connection.pause("room")
+            self.rooms.loans.when_back(room, partial(self._receive_late, connection, message))
+        else:
+            self._handle(connection, message, partial(room.receive, connection, message, patient=False))
+
+    def _receive_late(self, connection: Connection, message: bytes) -> None:
+        """Handle a message that came while the room was lent, also if its sender has left since."""
+        room: Room = connection.client
+        if self.rooms.holds(room) and connection in room.clients:  # and was not refused meanwhile
+            receive = partial(room.receive, connection, message, patient=False)
+            _try(connection, partial(self._handle, connection, message, receive))
+        if not room.lent:
+            self._go_on(connection)
+
+    def _receive_long(
+        self, connection: Connection, message: bytes, handled: asyncio.Future[tuple[Kind, bytes | None]]
+    ) -> None:
+        """Go on with a message for which the room was lent."""
+        _try(connection, partial(self._handle, connection, message, handled.result))
+        self._go_on(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        """Read on from a client, when what has waited is done and this turn has been told."""
+        asyncio.get_running_loop().call_soon(connection.resume, "room")
+
+    def _handle(self, connection: Connection, message: bytes, receive: Callable[[], tuple[Kind, bytes | None]]) -> None:
+        """Have the room handle a message, and see to what follows."""
+        room: Room = connection.client
         try:
-            kind, reply = room.receive(connection, message)
+            kind, reply = receive()
+        except TakesLongError:
+            connection.pause("room")
+            work = partial(room.receive, connection, message)
+            self.rooms.loans.lend(room, work, partial(self._receive_long, connection, message))
+            return
         except MalformedError as error:
             self.metrics.received["invalid"] += 1
             log.debug("refused", error=str(error))
@@ -148,12 +184,14 @@ class Sync(Application):
             return
         self.metrics.received[NAMES[kind]] += 1
         if kind is Kind.TOKEN:
-            if self.auth.required:
+            if self.auth.required and connection.alive:
                 connection.work(partial(self._renew, connection, parse(message)[1]))
             return
         self.updates += kind in (Kind.STEP_2, Kind.UPDATE) and reply is None
         if reply is not None:
             self._reply(connection, reply)
+        if not self.rooms.holds(room):
+            return
         self._flusher.schedule(room)
         document = room.document
         if document.pending >= MAX_TURN + MORE_TURN * len(room.clients) or document.pending_size >= MAX_TURN_SIZE:
@@ -191,7 +229,13 @@ class Sync(Application):
         except AuthError as error:
             self._reply(connection, denial(str(error)))
         else:
-            room.permit(connection, write=identity.access == "write")
+            write = identity.access == "write"
+            self.rooms.loans.when_back(room, partial(self._permit, connection, write=write))
+
+    def _permit(self, connection: Connection, *, write: bool) -> None:
+        room: Room = connection.client
+        if connection in room.clients:
+            room.permit(connection, write=write)
 
     def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""
@@ -201,19 +245,31 @@ class Sync(Application):
     def slow(self, connection: Connection) -> None:
         """Leave a client that does not read out of the updates, from a state on that is known."""
         room: Room = connection.client
-        room.put_behind(connection)
-        self._flusher.flush(room)
+        self.rooms.loans.when_back(room, partial(self._put_behind, connection))
+
+    def _put_behind(self, connection: Connection) -> None:
+        room: Room = connection.client
+        if connection.alive:
+            room.put_behind(connection)
+            self._flusher.flush(room)
 
     def drained(self, connection: Connection) -> None:
         """Bring a client that was left out up to date."""
+        self.rooms.loans.when_back(connection.client, partial(self._catch_up, connection))
+
+    def _catch_up(self, connection: Connection) -> None:
         room: Room = connection.client
-        present = room.catch_up(connection)
-        if present is not None:
-            self._reply(connection, present)
-        self._flusher.schedule(room)
+        if connection.alive:
+            present = room.catch_up(connection)
+            if present is not None:
+                self._reply(connection, present)
+            self._flusher.schedule(room)
 
     def close(self, connection: Connection) -> None:
         """Take the client out of its room; the others learn at once that it is gone."""
+        self.rooms.loans.when_back(connection.client, partial(self._leave, connection))
+
+    def _leave(self, connection: Connection) -> None:
         room: Room = connection.client
         room.leave(connection)
         self._held.discard(connection)
@@ -240,15 +296,22 @@ class Sync(Application):
         """Send what a flush gave, now that it is stored."""
         for update in flush.updates:
             self._send(flush.synced, update, "update")
-        if flush.updates and self._webhook is not None:
-            self._webhook.changed(room.name, lambda: self._state_vector(room))
+        if flush.updates:
+            self._changed(room)
         if flush.awareness is not None:
             self._send(flush.present, flush.awareness, "awareness")
         for connection, message in cast("list[tuple[Connection, bytes]]", flush.replies):
             self._reply(connection, message)
 
+    def _changed(self, room: Room) -> None:
+        if self._webhook is not None:
+            self._webhook.changed(room.name, lambda: self._state_vector(room))
+
     def _state_vector(self, room: Room) -> bytes | None:
-        """Return what a webhook is told, or None for a room that fails just then."""
+        """Return what a webhook is told, or None for a room that fails just then, or is to be asked later."""
+        if room.lent:
+            self.rooms.loans.when_back(room, partial(self._changed, room))
+            return None
         try:
             return room.document.state_vector()
         except (StoreError, DamagedError) as error:
@@ -299,6 +362,17 @@ class Sync(Application):
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
         ]
+
+
+def _try(connection: Connection, act: Callable[[], None]) -> None:
+    """Do something for a client later than when it asked; what it fails with ends the connection."""
+    try:
+        act()
+    except CloseConnection as close:
+        connection.end(close.code, close.reason)
+    except Exception:
+        log.exception("a message could not be handled")
+        connection.end(1011, "The server failed on this message.")
 
 
 def create(settings: Settings) -> Service:

@@ -7,12 +7,25 @@ that wait.
 Source of the order in which structs are integrated: yjs 13, ``src/utils/encoding.js``, ``integrateStructs``.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 from .protocol import MalformedError, read_varuint, write_varuint
-from .update import MAX_CLOCK, Id, Section, check_cut, check_size, read, read_client, read_deletions, read_part
+from .update import (
+    MAX_CLOCK,
+    MAX_PARTS,
+    Id,
+    Section,
+    check_cut,
+    check_size,
+    read,
+    read_client,
+    read_deletions,
+    read_part,
+)
 
 
 class Split(NamedTuple):
@@ -23,12 +36,14 @@ class Split(NamedTuple):
         clocks: for every client of `ready`, the clock behind its last element then.
         rest: what has to wait; None if that is nothing.
         needs: elements that the rest waits for: before one of them has come, it need not be looked at again.
+        parts: how many structs and deletions the update has.
     """
 
     ready: bytes | None
     clocks: dict[int, int]
     rest: bytes | None
     needs: tuple[Id, ...]
+    parts: int
 
 
 def split(data: bytes, known: Mapping[int, int]) -> Split:
@@ -44,8 +59,8 @@ def split(data: bytes, known: Mapping[int, int]) -> Split:
     try:
         whole = _whole(data, known)
         if whole is not None:
-            news, clocks = whole
-            return Split(data if news else None, clocks, None, ())
+            news, clocks, parts = whole
+            return Split(data if news else None, clocks, None, (), parts)
         return _take_apart(data, known)
     except IndexError:
         raise MalformedError("not a Yjs update: it ends before its content does") from None
@@ -53,10 +68,10 @@ def split(data: bytes, known: Mapping[int, int]) -> Split:
         raise MalformedError(f"not a Yjs update: {error}") from None
 
 
-def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int]] | None:
+def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int], int] | None:
     """Read an update that can be integrated section by section; return None if it has to be looked at closer.
 
-    Otherwise whether it may change anything, and the clocks behind it.
+    Otherwise whether it may change anything, the clocks behind it, and how many parts it has.
     Nearly all updates can, and each passes here: no more is made of them than has to be.
     """
     news = False
@@ -102,7 +117,7 @@ def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int]]
             if clock + length > there:
                 return None
             news = True
-    return news, clocks
+    return news, clocks, size - sections
 
 
 def _take_apart(data: bytes, known: Mapping[int, int]) -> Split:
@@ -110,33 +125,90 @@ def _take_apart(data: bytes, known: Mapping[int, int]) -> Split:
     sections, deletions = read(data)
     clocks: dict[int, int] = {}
     walks = {section.client: _Walk(data, section) for section in sections}
-    blocked: dict[int, list[Id]] = {}  # by client, a heap: the clock that is needed, and the client that needs it
-    work = list(walks)
-    while work:
-        client = work.pop()
-        before = clocks.get(client) or known.get(client, 0)
-        clock = walks[client].go(before, clocks, known)
-        missing = walks[client].missing
-        if missing is not None:
-            heappush(blocked.setdefault(missing[0], []), (missing[1], client))
-        if clock > before:
-            clocks[client] = clock
-            waiting = blocked.get(client, [])
-            while waiting and waiting[0][0] < clock:
-                work.append(heappop(waiting)[1])
+    for _ in _walk(walks, clocks, known, lambda: MAX_PARTS):
+        pass
     ready, rest = _Writer(), _Writer()
     needs: dict[int, int] = {}
+    parts = sum(section.structs for section in sections)
     for walk in walks.values():
         walk.write(ready, rest)
         if walk.missing is not None:
             _need(needs, *walk.missing)
     for client, clock, end in read_deletions(data, deletions):
+        parts += 1
         there = clocks.get(client) or known.get(client, 0)
         ready.delete(client, clock, min(end, there))
         rest.delete(client, max(clock, there), end)
         if end > there:
             _need(needs, client, max(clock, there))
-    return Split(ready.encode(), clocks, rest.encode(), tuple(needs.items()))
+    return Split(ready.encode(), clocks, rest.encode(), tuple(needs.items()), parts)
+
+
+def pieces(data: bytes, known: Mapping[int, int], most: Callable[[], int]) -> Iterator[bytes]:
+    """Cut an update into small ones, each of which can be integrated after those before it.
+
+    Args:
+        data: the update; what of it cannot be integrated is left out.
+        known: the document's state vector.
+        most: is asked for each piece how many structs and deletions it may have.
+
+    Raises:
+        MalformedError, UnicodeDecodeError, IndexError: this is not one.
+    """
+    sections, deletions = read(data)
+    clocks: dict[int, int] = {}
+    walks = {section.client: _Walk(data, section) for section in sections}
+    for walked in _walk(walks, clocks, known, most):
+        piece = _Writer()
+        for client in walked:
+            walks[client].take(piece)
+        if (update := piece.encode()) is not None:
+            yield update
+    size, piece = 0, _Writer()
+    for client, clock, end in read_deletions(data, deletions):
+        piece.delete(client, clock, min(end, clocks.get(client) or known.get(client, 0)))
+        size += 1
+        if size >= most() and (update := piece.encode()) is not None:
+            yield update
+            size, piece = 0, _Writer()
+    if (update := piece.encode()) is not None:
+        yield update
+
+
+def _walk(
+    walks: Mapping[int, _Walk], clocks: dict[int, int], known: Mapping[int, int], most: Callable[[], int]
+) -> Iterator[Iterable[int]]:
+    """Go through sections as far as they can be integrated, and in that order.
+
+    Args:
+        walks: the sections, by client.
+        clocks: is told, for every client, the clock behind what can be.
+        known: the document's state vector.
+        most: is asked after how many structs it is to be said of which clients they were.
+    """
+    blocked: dict[int, list[Id]] = {}  # by client, a heap: the clock that is needed, and the client that needs it
+    work = list(walks)
+    walked: dict[int, None] = {}
+    size, limit = 0, most()
+    while work:
+        client = work.pop()
+        walk, before = walks[client], clocks.get(client) or known.get(client, 0)
+        passed = walk.passed
+        clock = walk.go(before, clocks, known, limit - size)
+        walked[client] = None
+        size += walk.passed - passed
+        if walk.missing is not None:
+            heappush(blocked.setdefault(walk.missing[0], []), (walk.missing[1], client))
+        elif not walk.ended:
+            work.append(client)
+        if clock > before:
+            clocks[client] = clock
+            waiting = blocked.get(client, [])
+            while waiting and waiting[0][0] < clock:
+                work.append(heappop(waiting)[1])
+        if size >= limit or not work:
+            yield walked
+            walked, size, limit = {}, 0, most()
 
 
 def _need(needs: dict[int, int], client: int, clock: int) -> None:
@@ -193,12 +265,30 @@ class _Walk:
         self._first: _Place | None = None  # of what can be integrated, without gaps at its ends
         self._last = self._here
 
-    def go(self, clock: int, clocks: Mapping[int, int], known: Mapping[int, int]) -> int:
-        """Go on from where the client is at `clock`; return at which clock it is then."""
+    @property
+    def passed(self) -> int:
+        """How many structs were passed."""
+        return self._here.passed
+
+    @property
+    def ended(self) -> bool:
+        """Whether the section's end was reached."""
+        return self._here.passed == self._section.structs
+
+    def take(self, ready: _Writer) -> None:
+        """Add what was passed since the last time to `ready`."""
+        if self._first is not None:
+            count = self._last.passed - self._first.passed
+            ready.add(count, self._section.client, self._first.clock, self._data[self._first.at : self._last.at])
+        self._first = None
+
+    def go(self, clock: int, clocks: Mapping[int, int], known: Mapping[int, int], most: int = MAX_PARTS) -> int:
+        """Go on from where the client is at `clock`, for so many structs at most; return at which clock it is then."""
         client = self._section.client
         passed, start, at = self._here
+        last = min(passed + most, self._section.structs)
         self.missing = None
-        while passed < self._section.structs and self.missing is None:
+        while passed < last and self.missing is None:
             length, needs, behind = read_part(self._data, at)
             if needs is None:
                 self.missing = (client, start + length - 1) if start + length > clock else None
@@ -222,9 +312,7 @@ class _Walk:
     def write(self, ready: _Writer, rest: _Writer) -> None:
         """Add what was passed to `ready`, and what was not to `rest`, both without gaps at the front."""
         data, section = self._data, self._section
-        if self._first is not None:
-            count = self._last.passed - self._first.passed
-            ready.add(count, section.client, self._first.clock, data[self._first.at : self._last.at])
+        self.take(ready)
         passed, clock, at = self._here
         while passed < section.structs:
             length, needs, behind = read_part(data, at)

@@ -27,6 +27,10 @@ class Waiting:
     def __contains__(self, update: bytes) -> bool:
         return update in self._updates
 
+    def awaits(self, clients: Iterable[int]) -> bool:
+        """Return whether anything waits for an element of one of these clients."""
+        return any(client in self._needed for client in clients)
+
     def add(self, update: bytes, needs: Iterable[Id]) -> None:
         """Keep an update until one of the elements that it `needs` has come."""
         if update not in self._updates:

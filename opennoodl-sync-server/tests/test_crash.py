@@ -18,6 +18,8 @@ from .wire import update_message
 from .writer import PATIENCE, Writer, converged, lacks
 
 ROOMS = ("letters", "numbers")
+LIFETIME = 50
+"""Kills after which others come with other documents: those that are there grow, and take longer each time."""
 FAILURES = 20
 ABNORMAL, CANNOT_KEEP = 1006, 1011
 
@@ -29,12 +31,14 @@ class Crowd:
 
     Attributes:
         writers: the clients.
+        shown, promised: how many updates they were shown, and how many of theirs acknowledged.
     """
 
-    def __init__(self, dice: random.Random, size: int = 5) -> None:
+    def __init__(self, dice: random.Random, size: int = 5, generation: int = 0) -> None:
         self._dice = dice
-        self.writers = [self._writer(number, ROOMS[number % 2], ack=number % 4 < 2) for number in range(size)]
-        self._floor: dict[str, list[bytes]] = {room: [] for room in ROOMS}
+        self._rooms = [f"{room}-{generation}" for room in ROOMS]
+        self.writers = [self._writer(number, self._rooms[number % 2], ack=number % 4 < 2) for number in range(size)]
+        self._floor: dict[str, list[bytes]] = {room: [] for room in self._rooms}
         self._tasks: dict[Writer, asyncio.Task[None]] = {}
         self._fresh = 1000
         self.shown = self.promised = 0
@@ -49,7 +53,7 @@ class Crowd:
 
     async def check(self, port: int) -> None:
         """Compare what somebody who is new is sent with what the others were shown and promised, now or ever."""
-        for room in ROOMS:
+        for room in self._rooms:
             self._fresh += 1
             fresh = self._writer(self._fresh, room)
             await fresh.connect(port)
@@ -155,9 +159,14 @@ async def test_what_was_shown_or_acknowledged_survives_kills(
     tmp_path: Path, dice: random.Random, crash_rounds: int
 ) -> None:
     """Whenever the server is killed, what it has shown or acknowledged is there when it starts again."""
-    crowd = Crowd(dice)
+    crowds: list[Crowd] = []
     for number in range(crash_rounds):
         async with serving(tmp_path, fsync=number % 2 == 1) as process:
+            if number % LIFETIME == 0:
+                for crowd in crowds[-1:]:
+                    await crowd.check(process.port)
+                crowds.append(Crowd(dice, generation=len(crowds)))
+            crowd = crowds[-1]
             await crowd.check(process.port)
             await crowd.connect(process.port)
             crowd.write(process.port)
@@ -167,11 +176,14 @@ async def test_what_was_shown_or_acknowledged_survives_kills(
             await crowd.until_all_are_closed()
             assert {writer.code for writer in crowd.writers} == {ABNORMAL}
     async with serving(tmp_path) as process:
-        await crowd.check(process.port)
+        for crowd in crowds:
+            await crowd.check(process.port)
         await crowd.connect(process.port)
         await crowd.check(process.port)
         await crowd.leave()
-    assert crowd.shown > 10 * crash_rounds  # it was about something, on however slow a machine
+    shown, promised = (sum(getattr(crowd, name) for crowd in crowds) for name in ("shown", "promised"))
+    print(shown, "updates were shown and", promised, "acknowledged before a kill")
+    assert shown > 10 * crash_rounds  # it was about something, on however slow a machine
 
 
 async def test_everything_is_acknowledged_in_the_end(tmp_path: Path, dice: random.Random) -> None:

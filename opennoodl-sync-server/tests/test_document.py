@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 from opennoodl_sync import document as module
-from opennoodl_sync import yjs
+from opennoodl_sync import portions, yjs
 from opennoodl_sync.document import MARK
 from opennoodl_sync.protocol import MalformedError
 from opennoodl_sync.update import NOTHING
@@ -236,7 +236,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *damaging: bytes) -> None:
             raise DamagedError("failed on the way")
         real(doc, data)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "apply", apply)
+    monkeypatch.setattr(portions, "apply", apply)
 
 
 def test_what_waited_is_not_forgotten_in_a_repair(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any, cast
 
 import pytest
 from opennoodl_sync.flusher import Flusher
+from opennoodl_sync.loans import Loans
 from opennoodl_sync.room import Flush, Room
 from opennoodl_sync.store import Batch, MemoryYStore, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
@@ -33,7 +35,8 @@ class Turns:
         self.went_on = 0
         self.records = Records()
         self.writer = ByHand(self.records)
-        self.flusher = Flusher(cast("Any", self.writer), self._tell, self._fail, self._go_on)
+        self.loans = Loans()
+        self.flusher = Flusher(cast("Any", self.writer), self.loans, self._tell, self._fail, self._go_on)
 
     def room(self, name: str) -> Room:
         """Return a room with a client of the same name."""
@@ -122,7 +125,7 @@ async def test_a_turn_without_anything_to_store_is_told_at_once(turns: Turns) ->
 async def test_without_a_writer_turns_are_told_when_they_end() -> None:
     """Documents in memory are told like those on disk, once a turn."""
     told: list[Flush] = []
-    flusher = Flusher(None, lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
+    flusher = Flusher(None, Loans(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
     room = Room("room", MemoryYStore())
     ann = Editor(1)
     for word in ("one ", "two"):
@@ -280,3 +283,35 @@ async def test_a_room_that_is_discarded_is_not_stored(turns: Turns) -> None:
     assert turns.names == ["b"]
     assert kept(turns.store("a"))[0] == ""
     turns.flusher.discard(a)
+
+
+async def test_a_room_that_is_lent_is_left_out(turns: Turns) -> None:
+    """The others of its turn are stored without it; it follows when it is back."""
+    ann, bob = turns.room("ann"), turns.room("bob")
+    ends, may_end = asyncio.Event(), threading.Event()
+    turns.writes(ann, bob)
+    turns.loans.lend(ann, lambda: may_end.wait(5), lambda _: ends.set())
+    await turn()
+    turns.writer.finish()
+    assert turns.names == ["bob"]
+    may_end.set()
+    await asyncio.wait_for(ends.wait(), 5)
+    turns.writer.finish()
+    assert turns.names == ["bob", "ann"]
+
+
+async def test_a_room_that_is_lent_when_it_was_written_is_told_when_it_is_back(turns: Turns) -> None:
+    """Until then it holds on to what was written; and that is over before anything else happens to it."""
+    ann = turns.room("ann")
+    turns.writes(ann)
+    await turn()
+    ends, seen = asyncio.Event(), []
+    may_end = threading.Event()
+    turns.loans.lend(ann, lambda: may_end.wait(5), lambda _: ends.set())
+    turns.loans.when_back(ann, lambda: seen.append((ann.storing, turns.names)))
+    turns.writer.finish()
+    assert ann.storing
+    assert turns.names == []
+    may_end.set()
+    await asyncio.wait_for(ends.wait(), 5)
+    assert seen == [(False, ["ann"])]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import count
 
 import pytest
+from opennoodl_sync import room as module
 from opennoodl_sync.protocol import MalformedError
 from opennoodl_sync.room import FullError, Room
 from opennoodl_sync.store import MemoryYStore
@@ -190,3 +192,33 @@ def test_what_is_malformed_and_too_large_is_refused(room: Room) -> None:
         room.receive("eve", update_message(b"\x01" * 200))
     send(room, "ann", ann.delete(0, 1))
     assert len(sync_content(told(room), 2)) < 20
+
+
+def test_a_document_at_the_brink_is_not_measured_all_the_time(
+    disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To measure a large document takes long: for a while after it, what might be too much is taken to be so."""
+    most = 2_000_000
+    clock = count(0, 0.5)
+    monkeypatch.setattr(module, "monotonic", lambda: next(clock))
+    room, ann = Room("room", disk, most), Editor(1)
+    send(room, "ann", ann.write("x" * (most - 100)))
+    flush(room)
+
+    def until_full() -> int:
+        for number in range(100):
+            try:
+                send(room, "ann", ann.write("y"))
+            except FullError:
+                ann.delete(len(ann.text) - 1, len(ann.text))
+                return number
+            flush(room)
+        raise AssertionError("it never was")
+
+    first = until_full()
+    assert first > 0
+    assert len(room.document.state()) < most - 50
+    assert until_full() == 0
+    for _ in range(2 * module.MEASURE_PAUSE):
+        next(clock)
+    assert until_full() > 0

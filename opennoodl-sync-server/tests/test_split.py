@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opennoodl_sync.split import Split, split
+from opennoodl_sync.split import pieces, split
 from opennoodl_sync.update import NOTHING
 from opennoodl_sync.yjs import apply, decode_state_vector
 from pycrdt import Doc, Text
@@ -30,40 +30,40 @@ def behind(client: int, clock: int) -> bytes:
 def test_a_complete_update_is_ready_as_it_is() -> None:
     """What the document can integrate is not touched."""
     data = update(section(1, 0, item(text("abc")), behind(1, 2)), section(2, 0, behind(1, 3)), deletes={1: [(0, 2)]})
-    assert split(data, {}) == Split(data, {1: 4, 2: 1}, None, ())
+    assert split(data, {})[:4] == (data, {1: 4, 2: 1}, None, ())
 
 
 def test_what_follows_on_what_is_known_is_ready() -> None:
     """An update goes on where the document is."""
     data = update(section(1, 5, behind(1, 4)))
-    assert split(data, {1: 5}) == Split(data, {1: 6}, None, ())
+    assert split(data, {1: 5})[:4] == (data, {1: 6}, None, ())
 
 
 def test_what_is_known_is_not_given_again() -> None:
     """An update of which all is there gives the document nothing to do."""
     data = update(section(1, 0, item(text("abc"))))
-    assert split(data, {1: 3}) == Split(None, {1: 3}, None, ())
-    assert split(NOTHING, {1: 3}) == Split(None, {}, None, ())
+    assert split(data, {1: 3})[:4] == (None, {1: 3}, None, ())
+    assert split(NOTHING, {1: 3})[:4] == (None, {}, None, ())
 
 
 def test_what_is_known_in_part_is_ready() -> None:
     """The document takes of a struct what is new."""
     data = update(section(1, 0, item(text("abc")), behind(1, 2)))
     for known in range(4):
-        assert split(data, {1: known}) == Split(data, {1: 4}, None, ())
+        assert split(data, {1: known})[:4] == (data, {1: 4}, None, ())
 
 
 def test_deletions_are_ready() -> None:
     """Whether something is deleted already is not known here, so the document is asked."""
     data = update(deletes={1: [(0, 1), (2, 1)], 2: [(5, 5)]})
-    assert split(data, {1: 3, 2: 10}) == Split(data, {}, None, ())
+    assert split(data, {1: 3, 2: 10})[:4] == (data, {}, None, ())
 
 
 @pytest.mark.parametrize("known", [0, 1, 3])
 def test_what_follows_on_what_is_missing_waits(known: int) -> None:
     """The elements of a client come one after the other; the one before the first is needed."""
     data = update(section(1, 4, letter(), letter()))
-    assert split(data, {1: known}) == Split(None, {}, data, ((1, 3),))
+    assert split(data, {1: known})[:4] == (None, {}, data, ((1, 3),))
 
 
 NEEDING = {
@@ -78,8 +78,8 @@ NEEDING = {
 def test_what_builds_on_what_is_missing_waits(struct: bytes) -> None:
     """An item waits for its neighbours and for what it is in."""
     data = update(section(1, 0, struct))
-    assert split(data, {7: 8}) == Split(None, {}, data, ((7, 8),))
-    assert split(data, {7: 9}) == Split(data, {1: 1}, None, ())
+    assert split(data, {7: 8})[:4] == (None, {}, data, ((7, 8),))
+    assert split(data, {7: 9})[:4] == (data, {1: 1}, None, ())
 
 
 def test_needs_one_neighbour_after_the_other() -> None:
@@ -134,7 +134,7 @@ def test_the_order_of_clients_does_not_matter(order: tuple[int, ...]) -> None:
     """An update may build on itself in any order; the document can take it as it is written."""
     data = update(*(CHAIN[client] for client in order))
     found = split(data, {})
-    assert found[1:] == ({1: 3, 2: 2, 3: 2}, None, ())
+    assert found[1:4] == ({1: 3, 2: 2, 3: 2}, None, ())
     doc: Doc[Any] = Doc()
     apply(doc, found.ready or NOTHING)
     assert decode_state_vector(doc.get_state()) == found.clocks
@@ -148,7 +148,7 @@ def test_what_waits_keeps_those_that_build_on_it(order: tuple[int, ...]) -> None
     assert found.clocks == {1: 2, 2: 2, 3: 1}
     assert (9, 4) in found.needs
     assert found.rest is not None
-    assert split(found.rest, {**found.clocks, 9: 5})[1:] == ({1: 3, 3: 2}, None, ())
+    assert split(found.rest, {**found.clocks, 9: 5})[1:4] == ({1: 3, 3: 2}, None, ())
 
 
 def test_a_circle_waits() -> None:
@@ -161,7 +161,7 @@ def test_a_gap_that_is_filled_is_passed() -> None:
     """What the document has need not be in the update; yrs goes on behind the gap."""
     data = update(section(1, 0, letter(0), skip(2), letter(3)))
     found = split(data, {1: 3})
-    assert found[1:] == ({1: 4}, None, ())
+    assert found[1:4] == ({1: 4}, None, ())
     doc = opened(update(section(1, 0, letter(0), letter(1), letter(2))))
     apply(doc, found.ready or NOTHING)
     assert decode_state_vector(doc.get_state()) == {1: 4}
@@ -261,3 +261,38 @@ def test_what_was_lost_may_come_later(data: st.DataObject) -> None:
     doc, waiting = held_back([*arrived, *lost])
     assert waiting == []
     assert snapshot(doc) == snapshot(opened(*updates))
+
+
+def test_parts_are_counted() -> None:
+    """Structs and deletions are, whether the update is taken apart or not."""
+    data = update(
+        section(1, 0, item(text("abc")), behind(1, 2)), section(2, 0, letter()), deletes={1: [(0, 2), (3, 1)]}
+    )
+    assert split(data, {}).parts == 5
+    assert split(update(section(1, 0, behind(2, 0)), section(2, 0, letter())), {}).parts == 2
+
+
+@given(st.data(), st.integers(1, 5))
+def test_pieces(data: st.DataObject, most: int) -> None:
+    """Pieces are as small as is asked, each is integrated whole after those before it, and they are all there is."""
+    updates = edit(data.draw(steps))
+    known = data.draw(st.integers(0, len(updates)))
+    doc = opened(*updates[:known])
+    clocks = {client: clock for client, clock in decode_state_vector(doc.get_state()).items() if clock}
+    for piece in pieces(opened(*updates).get_update(), dict(clocks), lambda: most):
+        found = split(piece, clocks)
+        assert found.parts <= most
+        assert found.rest is None
+        apply(doc, piece)
+        clocks |= found.clocks
+        assert decode_state_vector(doc.get_state()) == clocks
+    assert snapshot(doc) == snapshot(opened(*updates))
+
+
+def test_pieces_without_what_has_to_wait() -> None:
+    """What cannot be integrated is in none of them."""
+    data = update(section(1, 0, letter(), behind(9, 7), letter()), section(2, 0, behind(1, 0)), deletes={1: [(0, 3)]})
+    assert list(pieces(data, {}, lambda: 10)) == [
+        update(section(2, 0, behind(1, 0)), section(1, 0, letter())),
+        update(deletes={1: [(0, 1)]}),
+    ]

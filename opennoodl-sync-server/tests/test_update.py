@@ -162,7 +162,7 @@ def test_reads_more_clients_than_it_remembers() -> None:
 def test_reads_nothing() -> None:
     """An update may say nothing."""
     assert read(NOTHING) == ([], 1)
-    assert split(NOTHING, {}) == (None, {}, None, ())
+    assert split(NOTHING, {}) == (None, {}, None, (), 0)
 
 
 def test_says_where_everything_is() -> None:

@@ -169,7 +169,9 @@ class Service:
 
     def _protocol(self) -> asyncio.Protocol:
         context = self._certificate.context
-        return self._connection() if context is None else Tls(context, self._connection, OPEN_TIMEOUT, self._newcomers)
+        if context is None:
+            return self._connection()
+        return Tls(context, self._connection, OPEN_TIMEOUT, self._newcomers, self.http.addresses)
 
     def _connection(self) -> Connection:
         assert self._server is not None

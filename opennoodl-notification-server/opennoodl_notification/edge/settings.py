@@ -46,7 +46,8 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             description="Handshakes a second from one address, with ten seconds' worth saved up; one more is answered "
-            "429. 0 means no limit.",
+            "429. As many requests for pages other than `/health`, which has no limit, and as many TLS "
+            "handshakes, of which one more is cut. 0 means no limit.",
         ),
     ] = 100
     tls_cert: Annotated[

@@ -29,7 +29,8 @@ class Addresses:
         self._trusted = _networks(settings.trusted_proxies)
         self._header = settings.client_ip_header
         self._most = settings.max_connections_per_ip
-        self._handshakes = Rates(settings.handshake_rate_limit)
+        # Apart from each other, so that a crowd that comes back does not keep a page from being seen.
+        self._hellos, self._handshakes, self._pages = (Rates(settings.handshake_rate_limit) for _ in range(3))
         self._here: Counter[str] = Counter()
 
     def client(self, peer: str, headers: Headers) -> str:
@@ -67,6 +68,14 @@ class Addresses:
     def knock(self, address: str, now: float) -> bool:
         """Count a handshake from `address` at time `now`, in seconds; return whether it may be one."""
         return self._handshakes.allow(place(address), now)
+
+    def greet(self, peer: str, now: float) -> bool:
+        """Count a TLS handshake of a `peer` at time `now`; return whether it may be one. Trusted proxies bring many."""
+        return self._trusts(_address(peer)) or self._hellos.allow(place(peer), now)
+
+    def ask(self, address: str, now: float) -> bool:
+        """Count a request for a page from `address` at time `now`; return whether it may be one."""
+        return self._pages.allow(place(address), now)
 
     def enter(self, address: str) -> bool:
         """Count a connection from `address`; return whether it may come in. If so, `leave` has to follow."""

@@ -33,6 +33,9 @@ class Http:
         app: whose health, metrics and paths are answered.
         version: of the package, for ``/health``.
 
+    Attributes:
+        addresses: how often and how many may come from where.
+
     Raises:
         SettingError: a setting of the door is wrong.
     """
@@ -43,7 +46,7 @@ class Http:
         self.draining = False
         self.origins = Origins(app.settings.allowed_origins)
         settings = app.settings
-        self._addresses = Addresses(settings)
+        self.addresses = Addresses(settings)
         self._tls_only = settings.require_wss and not settings.tls_cert  # with a certificate, nothing else is heard
         if self._tls_only and not settings.trusted_proxies:
             raise SettingError(
@@ -58,7 +61,7 @@ class Http:
         connection.path = path
         origins = request.headers.get_all("Origin")
         connection.protocol.cors = self.origins.headers(origins)
-        connection.address = self._addresses.client(connection.peer, request.headers)
+        connection.address = self.addresses.client(connection.peer, request.headers)
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             response = connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
             response.headers["Allow"] = ALLOW
@@ -67,10 +70,13 @@ class Http:
             response = connection.respond(HTTPStatus.NO_CONTENT, "")
             del response.headers["Content-Type"], response.headers["Content-Length"]
             return response
-        plain = self._tls_only and not self._addresses.secure(connection.peer, request.headers)
+        plain = self._tls_only and not self.addresses.secure(connection.peer, request.headers)
         if any(value.strip().lower() == "websocket" for value in request.headers.get_all("Upgrade")):
             return self._handshake(connection, path, origins, plain=plain)
-        if plain and path not in WATCHED:
+        # Platforms end a server whose health they cannot see.
+        if path != "/health" and not self.addresses.ask(connection.address, monotonic()):
+            response = self._too_many(connection, "Too many requests from your address.")
+        elif plain and path not in WATCHED:
             response = connection.respond(HTTPStatus.FORBIDDEN, TLS_ONLY)
         else:
             response = await self._page(connection, path)
@@ -85,7 +91,8 @@ class Http:
 
     def _handshake(self, connection: Connection, path: str, origins: Sequence[str], *, plain: bool) -> Response | None:
         metrics, limit = self.app.metrics, self.app.settings.max_connections
-        if not self._addresses.knock(connection.address, monotonic()):
+        if not self.addresses.knock(connection.address, monotonic()):
+            metrics.handshakes["address"] += 1
             return self._too_many(connection, "Too many handshakes from your address.")
         if plain:
             metrics.handshakes["insecure"] += 1
@@ -105,13 +112,13 @@ class Http:
         if refusal is not None:
             metrics.handshakes["refused"] += 1
             return connection.respond(HTTPStatus.NOT_FOUND, refusal + "\n")
-        if not self._addresses.enter(connection.address):
+        if not self.addresses.enter(connection.address):
+            metrics.handshakes["address"] += 1
             return self._too_many(connection, "Too many connections from your address.")
-        connection.farewell = partial(self._addresses.leave, connection.address)
+        connection.farewell = partial(self.addresses.leave, connection.address)
         return None
 
     def _too_many(self, connection: Connection, text: str) -> Response:
-        self.app.metrics.handshakes["address"] += 1
         response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, text + "\n")
         response.headers["Retry-After"] = "10"
         return response

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 
 from .certificates import Files, RawTls, certify
 from .conftest import OpenRaw, Serve
-from .harness import PING, TEXT, Frame, Raw, connected, masked, service, settings, tls
+from .harness import PING, TEXT, Frame, Raw, connected, limits, masked, service, settings, tls
 
 GARBAGE = [
     b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -160,6 +160,23 @@ async def test_unfinished_is_cut(
     while await client.feed():
         pass
     assert running.app.calls == []
+
+
+@pytest.mark.parametrize("proxies", ["", "127.0.0.0/8"], ids=["a client", "a proxy"])
+async def test_handshakes_of_one_address(serve: Serve, raw: OpenRaw, proxies: str) -> None:
+    """One TLS handshake too many is cut before it begins, unless it is one of a trusted proxy; who is here stays."""
+    running = await serve(handshake_rate_limit=1, trusted_proxies=proxies)
+    here = await raw(running)
+    for number in range(1, limits.BURST_SECONDS + 1):
+        client = await raw(running, handshake=False)
+        assert isinstance(client, RawTls)
+        if number == limits.BURST_SECONDS and not proxies:
+            await client.send_plain(client.hello())
+            assert not await client.feed()
+        else:
+            await client.shake()
+    await here.send_frame(TEXT, b"still here")
+    assert await here.frame() == Frame(TEXT, b"still here")
 
 
 async def test_silent_has_no_tls(serve: Serve, raw: OpenRaw) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PIECE = 4096
 """Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
 NOTHING: frozenset[str] = frozenset()
-IN_A_READ = frozenset({"rate", "work"})
+IN_A_READ = frozenset({"rate", "work", "room"})
 """Reasons to read nothing more that hold for what has been read already, too."""
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""

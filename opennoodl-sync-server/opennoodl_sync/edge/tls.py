@@ -11,8 +11,10 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any, cast
 
+from .addresses import Addresses
 from .newcomers import Newcomers
 from .settings import EdgeSettings, SettingError
 
@@ -87,13 +89,20 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         create: makes the protocol above, when the TLS handshake is done.
         timeout: seconds that a client has for it.
         newcomers: where it is counted until then.
+        addresses: which decide whether it may begin with that, which is what costs most of all.
     """
 
     def __init__(
-        self, context: ssl.SSLContext, create: Callable[[], asyncio.Protocol], timeout: float, newcomers: Newcomers
+        self,
+        context: ssl.SSLContext,
+        create: Callable[[], asyncio.Protocol],
+        timeout: float,
+        newcomers: Newcomers,
+        addresses: Addresses,
     ) -> None:
         super().__init__()
         self._newcomers = newcomers
+        self._addresses = addresses
         self._create = create
         self._timeout = timeout
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -110,6 +119,9 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._wire = cast(asyncio.Transport, transport)
         self._newcomers.add(self)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._wire.abort)
+        peer = (transport.get_extra_info("peername") or ("",))[0]  # event loops fail at this after the end
+        if not self._addresses.greet(peer, monotonic()):
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Hand on what is in it, or go on with the handshake."""

@@ -77,6 +77,19 @@ async def test_handshakes_of_one_address(serve: Serve, client: Connect) -> None:
     assert await here.recv() == "still here"
 
 
+async def test_pages_of_one_address(serve: Serve, client: Connect) -> None:
+    """One request too many for a page is answered 429; health is shown all the same, and handshakes go on."""
+    running = await serve(handshake_rate_limit=1)
+    for path in ["/metrics", "/", "/nowhere"] * 3 + ["/metrics"]:
+        assert (await request(running.port, f"GET {path}")).status != 429
+    for path in ("/metrics", "/", "/nowhere"):
+        answer = await request(running.port, f"GET {path}")
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "10")
+    assert (await request(running.port, "GET /health")).status == 200
+    assert running.app.metrics.handshakes == {}
+    await (await client(running)).send("here")
+
+
 async def test_refused_handshakes_take_no_place(serve: Serve, client: Connect) -> None:
     """A handshake that fails later leaves no trace in what is counted."""
     running = await serve(max_connections_per_ip=1)

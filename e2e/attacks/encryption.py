@@ -1,0 +1,154 @@
+"""Attacks on TLS, where a server speaks it itself."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import warnings
+from collections.abc import Collection
+from contextlib import AsyncExitStack
+
+from .attack import attack
+from .raw import CUT, Raw, Target
+from .slow import crowd
+
+ALERT = "alert"
+"""The outcome for somebody who is told in TLS's own terms that it will not do."""
+HELLOS = 1200
+"""TLS handshakes that are begun: more than one address may begin at once."""
+VERSIONS = [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1]
+GARBAGE = [
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"\x16\x03\x01\x00\x05hello",
+    b"\x16\x03\x01\xff\xff" + bytes(70_000),
+    b"\x80\x2e\x01\x00\x02" + bytes(50),  # SSL 2.0
+    bytes(100_000),
+]
+
+
+class Handshake:
+    """A client's side of TLS on a connection, done by hand so that it can be left undone."""
+
+    def __init__(self, raw: Raw, context: ssl.SSLContext) -> None:
+        self._raw = raw
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+
+    def hello(self) -> bytes:
+        """Return what a client says first."""
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return self._outgoing.read()
+        raise AssertionError("nobody has answered")
+
+    async def finish(self) -> str:
+        """Do it whole; return the outcome if that is not possible, or an empty one."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._raw.send(self._outgoing.read())
+                if not (came := await self._raw.some()):
+                    return CUT
+                self._incoming.write(came)
+            except ssl.SSLError as error:
+                return ALERT if "ALERT" in (error.reason or "") else str(error)
+            else:
+                await self._raw.send(self._outgoing.read())
+                return ""
+
+
+def _context(target: Target) -> ssl.SSLContext:
+    assert target.tls is not None
+    return target.tls
+
+
+@attack(CUT, doors=["tls"])
+async def no_tls(target: Target) -> Collection[str]:
+    """What is no TLS: HTTP, SSL 2.0, records of nonsense and of more than there may be."""
+    ends = set()
+    for data in GARBAGE:
+        async with target.wire() as raw:
+            await raw.send(data)
+            ends.add(await raw.status())
+    return ends
+
+
+@attack(ALERT, doors=["tls"])
+async def old_tls(target: Target) -> Collection[str]:
+    """TLS 1.0 and 1.1, and ciphers without a key or a certificate."""
+    ends = set()
+    for version, ciphers in [*((version, "ALL") for version in VERSIONS), *((None, c) for c in ("aNULL", "eNULL"))]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(
+            cadata="".join(map(ssl.DER_cert_to_PEM_cert, _context(target).get_ca_certs(True)))
+        )
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # so that it is not the client who refuses
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            context.minimum_version = version or ssl.TLSVersion.TLSv1_2
+            context.maximum_version = version or ssl.TLSVersion.TLSv1_2
+        async with target.wire() as raw:
+            ends.add(await Handshake(raw, context).finish())
+    return ends
+
+
+@attack(CUT, doors=["tls"])
+async def broken_records(target: Target) -> Collection[str]:
+    """Records that were not encrypted, or changed on the way, in a connection that was good so far."""
+    ends = set()
+    for record in (b"\x17\x03\x03\x00\x20" + bytes(32), b"\x15\x03\x03\x00\x02\x01\x00", b"\x14\x03\x03\x00\x01\x02"):
+        async with target.wire() as raw:
+            assert not await Handshake(raw, _context(target)).finish()
+            await raw.send(record)
+            ends.add(await raw.status())
+    return ends
+
+
+@attack(CUT, doors=["tls"])
+async def many_hellos(target: Target) -> Collection[str]:
+    """TLS handshakes that are begun and left, by one address as fast as they go, until they are not answered."""
+
+    async def begin(count: int) -> set[str]:
+        ends = set()
+        for _ in range(count):
+            async with target.wire() as raw:
+                await raw.send(Handshake(raw, _context(target)).hello())
+                if not await raw.some():
+                    ends.add(CUT)
+        return ends
+
+    return set().union(*await asyncio.gather(*(begin(HELLOS // 20) for _ in range(20))))
+
+
+@attack(CUT, doors=["tls"], slow=True)
+async def half_a_hello(target: Target) -> Collection[str]:
+    """Half of what a client says first in TLS, and then silence."""
+    return await _crowd(target, 0.5, b"")
+
+
+@attack(CUT, doors=["tls"], slow=True)
+async def hello_byte_by_byte(target: Target) -> Collection[str]:
+    """A TLS handshake of which a byte comes now and then."""
+    return await _crowd(target, 0.2, b"a" * 1000)
+
+
+@attack(CUT, doors=["tls"], slow=True)
+async def endless_tls_handshake(target: Target) -> Collection[str]:
+    """TLS handshakes that are begun and not finished."""
+    return await _crowd(target, 1.0, b"")
+
+
+@attack(CUT, doors=["tls"], slow=True)
+async def silence_in_tls(target: Target) -> Collection[str]:
+    """TLS handshakes after which nothing is sent."""
+    async with AsyncExitStack() as stack:
+        return set(await asyncio.gather(*[(await stack.enter_async_context(target.tcp())).status() for _ in range(50)]))
+
+
+async def _crowd(target: Target, share: float, drip: bytes) -> Collection[str]:
+    """Let a crowd say a share of a hello and then a byte at a time, or nothing more, until it is cut."""
+    async with target.wire() as raw:
+        hello = Handshake(raw, _context(target)).hello()
+    end = int(len(hello) * share)
+    return await crowd(target.wire, hello[:end], drip and hello[end:])

@@ -1,0 +1,63 @@
+"""What stands for GitHub's API: it knows every token ``gho_<login>``, and at some it hangs or fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+STRANGE = ("hang", "endless", "fail", "nonsense", "elsewhere", "other")
+"""How tokens begin for which it answers as GitHub should not."""
+
+
+def token(login: str) -> str:
+    """Return the token of a user."""
+    return f"gho_{login}"
+
+
+def _response(status: int, body: str, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} -", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
+def _answer(kind: str, rest: str) -> bytes:
+    match kind:
+        case "gho":
+            return _response(200, json.dumps({"login": rest}))
+        case "fail":
+            return _response(500, "")
+        case "nonsense":
+            return _response(200, "<html>")
+        case "other":
+            return _response(200, '{"login": 5}')
+        case "elsewhere":
+            return _response(302, "", "Location: /user?again")
+    return _response(401, '{"message": "Bad credentials"}')
+
+
+async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError, asyncio.IncompleteReadError):
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        shown = re.search(r"(?i)^authorization: bearer (\S+)\r$", request, flags=re.MULTILINE)
+        kind, _, rest = (shown[1] if shown is not None and request.startswith("GET /user ") else "").partition("_")
+        if kind == "hang":
+            await reader.read()  # until whoever asked gives up
+        elif kind == "endless":
+            writer.write(b"HTTP/1.1 200 -\r\nContent-Length: 1000000000\r\n\r\n")
+            while True:
+                writer.write(b" " * 10_000)
+                await writer.drain()
+        else:
+            writer.write(_answer(kind, rest))
+            await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def hub() -> AsyncIterator[str]:
+    """Run it; yield its URL."""
+    server = await asyncio.start_server(_serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

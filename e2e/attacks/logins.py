@@ -1,0 +1,46 @@
+"""Attacks on logins with GitHub: on what GitHub is asked, and on those who wait for its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from .attack import JSON, attack
+from .hub import STRANGE, token
+from .raw import CLOSE, Target, frame
+from .tokens import MALLORY, VICTIM, answers, show
+
+CROWD = 60
+"""Clients that wait for GitHub at once."""
+UNKNOWN = 40
+"""Tokens that GitHub does not know: more than it is asked about in a minute."""
+
+
+@attack("unauthorized", "auth-unavailable", sync=["1008", "1013"], doors=["github"])
+async def made_up_logins(target: Target) -> Collection[str]:
+    """Tokens that GitHub does not know, until it is not asked about any more."""
+    return await answers(target, (f"made-up-{number}" for number in range(UNKNOWN)))
+
+
+@attack("unauthorized", "invalid-field", servers=JSON, doors=["github"])
+async def logins_of_others(target: Target) -> Collection[str]:
+    """One's own token, and a user that it does not prove: another's, or another spelling of one's own."""
+    users = [VICTIM, "Mallory", "mallory ", "m\u0430llory", "*"]
+    return set().union(*[await answers(target, [token(MALLORY)], user) for user in users])
+
+
+@attack("auth-unavailable", "1000", sync=["1013", "1000"], doors=["github"], slow=True)
+async def logins_that_hang(target: Target) -> Collection[str]:
+    """Tokens at which GitHub hangs, fails, or talks nonsense, shown by a crowd; half of it says goodbye meanwhile."""
+
+    async def leave(shown: str) -> str:
+        path = b"/guarded?token=" + shown.encode()
+        async with target.websocket(path if target.kind == "sync" else b"") as raw:
+            asks = b"" if target.kind == "sync" else show(target, shown)
+            await raw.send(asks + target.message * 5 + frame(b"\x03\xe8", CLOSE))
+            return await raw.end()
+
+    tokens = [f"{STRANGE[number % len(STRANGE)]}_{number}" for number in range(2 * CROWD)]
+    left = await asyncio.gather(*map(leave, tokens[:CROWD]))
+    waited = await asyncio.gather(*(answers(target, [shown]) for shown in tokens[CROWD:]))
+    return set(left).union(*waited)

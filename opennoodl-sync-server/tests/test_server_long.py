@@ -1,0 +1,346 @@
+"""While something takes long in a room, the others go on, and what is done in the room meanwhile is not lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opennoodl_sync.document import LARGE, Document
+from opennoodl_sync.loans import Loans
+from opennoodl_sync.portions import TakesLongError
+from opennoodl_sync.room import Room
+
+from .client import Client, Server, running
+from .edge.harness import BINARY, PING, masked
+from .wire import QUERY, awareness_message, step_1, update_message
+
+PASTE = "x" * LARGE
+
+
+TOUCH = ("join", "permit", "leave", "receive", "take", "stored", "put_behind", "catch_up", "rest", "close")
+"""What is done to rooms."""
+
+
+class Gate:
+    """Keeps what takes long from being done."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Semaphore(0)
+        self._passing = threading.Semaphore(0)
+        self._open = False
+
+    def wait(self) -> None:
+        """Wait, in another thread, until one may pass."""
+        if not self._open:
+            self._reached.release()
+            assert self._passing.acquire(timeout=5)
+
+    def open(self) -> None:
+        """Let everything pass from now on."""
+        self._open = True
+        self._passing.release()
+
+    async def keeps(self, *, after_one: bool = False) -> None:
+        """Wait until something more is kept, if that is asked for after letting one pass."""
+        if after_one:
+            self._passing.release()
+        assert await asyncio.to_thread(self._reached.acquire, timeout=5)
+
+
+@pytest.fixture(autouse=True)
+def touched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """See to it that nobody but its thread touches a room that is lent."""
+    touched: list[str] = []
+
+    def watch(name: str) -> Callable[..., Any]:
+        real = getattr(Room, name)
+
+        def touch(self: Room, *args: Any, **options: Any) -> Any:
+            if self.lent and threading.current_thread() is threading.main_thread():
+                touched.append(name)
+            return real(self, *args, **options)
+
+        return touch
+
+    for name in TOUCH:
+        monkeypatch.setattr(Room, name, watch(name))
+    yield touched
+    assert touched == []
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Keep what takes long in all documents until the gate is opened."""
+    gate = Gate()
+    integrate = Document.integrate
+
+    def integrate_later(self: Document, update: bytes, *, patient: bool = True) -> None:
+        if patient:
+            gate.wait()
+        integrate(self, update, patient=patient)
+
+    monkeypatch.setattr(Document, "integrate", integrate_later)
+    yield gate
+    gate.open()
+
+
+async def paste(client: Client, gate: Gate) -> None:
+    """Send something that takes long, and wait until it is begun."""
+    await client.type(PASTE)
+    await gate.keeps()
+
+
+async def heard(client: Client) -> None:
+    """Wait until the server has read everything that a client has sent so far."""
+    await (await client.socket.ping())
+
+
+async def passed(server: Server) -> None:
+    """Wait until the server has done all that it can do while a room is lent."""
+    await (await server.join("another", 99)).close()
+
+
+@pytest.fixture
+def long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everything take long that says so."""
+    monkeypatch.setattr(Document, "_takes_long", lambda _, update: b"long" in update)
+
+
+def piece(*messages: bytes) -> bytes:
+    """Return messages in frames that the server reads at once, of which it can hand on none before all are read."""
+    return masked(PING) + b"".join(masked(BINARY, message) for message in messages)
+
+
+@pytest.mark.usefixtures("long")
+async def test_the_order_of_one_client(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one client sends is handled in its order, however it was read, and however often it takes long."""
+    handled: list[bytes] = []
+    integrate = Document.integrate
+
+    def note(self: Document, update: bytes, *, patient: bool = True) -> None:
+        integrate(self, update, patient=patient)
+        handled.append(update)
+
+    monkeypatch.setattr(Document, "integrate", note)
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    for number in range(400):
+        ann.write(f"{'long' if number % 50 == 1 else 'word'} {number} ")
+    ann.socket.transport.write(piece(*map(update_message, ann.updates)))
+    await bob.until(lambda: bob.text == ann.text)
+    assert handled == ann.updates
+
+
+@pytest.mark.usefixtures("long")
+async def test_who_was_refused_meanwhile(server: Server, gate: Gate) -> None:
+    """What comes after a refused message is not handled, although it was read before that was refused."""
+    ann, eve = await server.join("room", 1), await server.join("room", 3)
+    messages = [update_message(eve.write("long")), b"\x07", awareness_message((7, 1, {})), step_1(b"\x00")]
+    eve.socket.transport.write(piece(*messages, update_message(eve.write("too long"))))
+    await gate.keeps()
+    gate.open()
+    assert await eve.ended() == 1003
+    await ann.shows("long")
+    await ann.type(" and more")
+    room = server.app.rooms.rooms["room"]
+    assert (len(room.clients), len(room.synced), len(room.awareness)) == (1, 1, 0)
+    assert ann.text == "long and more"
+
+
+@pytest.mark.usefixtures("long")
+async def test_others_have_their_turn(server: Server, gate: Gate) -> None:
+    """Between two things that take long, what others did is shown, and newcomers come in."""
+    ann, bob, eve = [await server.join("room", number) for number in (1, 2, 3)]
+    await eve.type("long ")
+    await gate.keeps()
+    await ann.type("hello ")
+    await eve.type(*["long "] * 5)
+    carol = asyncio.create_task(server.join("room", 4))
+    await passed(server)
+    await gate.keeps(after_one=True)
+    await bob.until(lambda: "hello" in bob.text)
+    await gate.keeps(after_one=True)
+    await gate.keeps(after_one=True)
+    assert "hello" in (await asyncio.wait_for(carol, 5)).text
+    gate.open()
+    await bob.has(7)
+
+
+async def test_a_paste(server: Server) -> None:
+    """A large paste arrives at the others, and so does what is typed after it."""
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    await ann.type(PASTE, "and", PASTE, "more")
+    await bob.shows("and" + PASTE + "more")
+    await bob.type("!")
+    await ann.shows("more!")
+
+
+async def test_others_go_on(server: Server, gate: Gate) -> None:
+    """In other rooms nobody notices."""
+    ann = await server.join("room", 1)
+    carol, dave = await server.join("other", 3), await server.join("other", 4)
+    await paste(ann, gate)
+    await carol.type("hello")
+    await dave.shows("hello")
+    assert server.app.rooms.rooms["room"].lent
+
+
+async def test_members_wait(server: Server, gate: Gate) -> None:
+    """What others do in the room is done afterwards, in their order: edits, cursors, questions."""
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    await paste(ann, gate)
+    messages = len(bob.messages)
+    await bob.type("one ", "two ")
+    await bob.point(1, {"name": "bob"})
+    await bob.socket.send(QUERY)
+    carol = await server.join("room", 3, sync=False)
+    await passed(server)
+    assert len(bob.messages) == messages
+    assert carol.messages == []
+    gate.open()
+    await ann.knows({2: (1, {"name": "bob"})})
+    await ann.agrees(bob)
+    assert ann.text.replace(PASTE, "") == "one two "
+    await carol.step_1()
+    await carol.agrees(ann)
+
+
+def reading(server: Server, name: str) -> int:
+    """Return how many members of a room are read from."""
+    return sum(member.transport.is_reading() for member in server.members(name))
+
+
+async def test_members_are_not_read_from(server: Server, gate: Gate) -> None:
+    """What waits is bounded: who has sent something meanwhile is not read from, as long as the room is lent again."""
+    ann, bob, _ = [await server.join("room", number) for number in (1, 2, 3)]
+    await paste(ann, gate)
+    assert reading(server, "room") == 2
+    await bob.type(PASTE)
+    await passed(server)
+    assert reading(server, "room") == 1
+    await gate.keeps(after_one=True)
+    await passed(server)
+    assert reading(server, "room") == 1  # the room had not been Ann's for her to go on
+    gate.open()
+    await ann.until(lambda: len(ann.text) == 2 * LARGE)
+    await bob.agrees(ann)
+    assert reading(server, "room") == 3
+
+
+async def test_who_leaves_at_once(server: Server, gate: Gate) -> None:
+    """What somebody sent before leaving is not lost, be it what takes long or what waits for that."""
+    ann, bob, carol = [await server.join("room", number) for number in (1, 2, 3)]
+    await paste(ann, gate)
+    await bob.type("said in a hurry")
+    for client in (ann, bob):
+        client.socket.transport.write_eof()
+    gate.open()
+    await carol.until(lambda: len(carol.text) == LARGE + len("said in a hurry"))
+    await carol.until(lambda: len(server.members("room")) == 1)
+
+
+async def test_a_refused_one(server: Server, gate: Gate) -> None:
+    """Who sends much that is wrong is closed for it; what the others did meanwhile is done."""
+    ann, bob, eve = [await server.join("room", number) for number in (1, 2, 3)]
+    await eve.socket.send(update_message(b"\x01\x01\x03\x00\x04\x01\x01t\xff\xff\x03" + b"\xff" * LARGE))
+    await gate.keeps()
+    await ann.type("hello")
+    gate.open()
+    await bob.shows("hello")
+    assert await eve.ended() == 1003
+
+
+async def test_in_one_turn_with_a_refused_one(server: Server) -> None:
+    """What somebody else did in the same turn, right before, is shown all the same."""
+    ann, bob, eve = [await server.join("room", number) for number in (1, 2, 3)]
+    writer, attacker = [
+        next(member for member in server.members("room") if member.transport.get_extra_info("peername") == port)
+        for port in (ann.socket.local_address, eve.socket.local_address)
+    ]
+    server.app.receive(writer, update_message(ann.write("hello")), text=False)
+    server.app.receive(attacker, update_message(b"\x01\x01\x03\x00" + b"\xff" * LARGE), text=False)
+    await bob.shows("hello")
+    assert await eve.ended() == 1003
+
+
+async def test_a_failure_of_ours(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails on a message that takes long ends its connection, and the room goes on."""
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+
+    def fail(self: Document, update: bytes, *, patient: bool = True) -> None:
+        raise RuntimeError("a mistake") if patient else TakesLongError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Document, "integrate", fail)
+        await ann.type("hello")
+        assert await ann.ended() == 1011
+    await bob.type("on")
+    assert bob.code is None
+    await (await server.join("room", 3)).agrees(bob)
+
+
+async def test_the_only_one(server: Server, gate: Gate) -> None:
+    """Who sends much, leaves, and comes back finds it."""
+    ann = await server.join("room", 1)
+    await paste(ann, gate)
+    closing = asyncio.create_task(ann.close())
+    again = asyncio.create_task(server.join("room", 2))
+    await asyncio.sleep(0)
+    gate.open()
+    assert (await again).text == PASTE
+    await closing
+
+
+async def test_a_server_that_stops(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was begun is ended and stored."""
+    real = Loans.close
+
+    async def close(self: Loans) -> None:
+        gate.open()
+        await real(self)
+
+    monkeypatch.setattr(Loans, "close", close)
+    async with running(tmp_path) as server:
+        ann = await server.join("room", 1)
+        await paste(ann, gate)
+    async with running(tmp_path) as server:
+        assert (await server.join("room", 2)).text == PASTE
+
+
+@pytest.mark.parametrize("settings", [{}, {"fsync": True}, {"enable_persistence": False}], ids=str)
+async def test_wherever_it_is_kept(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Several that send much at once, into rooms that are being stored, have it all in the end."""
+    async with running(tmp_path, **settings) as server:
+        clients = [await server.join("room", number) for number in range(1, 5)]
+        for word in ("one ", "two ", PASTE * 10, "three "):
+            await asyncio.gather(*(client.type(word) for client in clients))
+        for client in clients:
+            await client.until(lambda client=client: len(client.text) == 4 * len("one two three " + PASTE * 10))
+            await client.agrees(clients[0])
+        assert len((await server.join("room", 9)).text) == len(clients[0].text)
+
+
+async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was being stored when the room was lent is shown when it is back, and is no less stored for that."""
+    async with running(tmp_path, fsync=True) as server:
+        ann, bob = await server.join("room", 1), await server.join("room", 2)
+        assert server.app._writer is not None
+        real, writing = server.app._writer._write, threading.Event()
+
+        def write(batch: Any) -> None:
+            assert writing.wait(5)
+            real(batch)
+
+        monkeypatch.setattr(server.app._writer, "_write", write)
+        await bob.type("hello")
+        await heard(bob)
+        await paste(ann, gate)
+        writing.set()
+        await server.app._writer.drain()
+        assert server.app.rooms.rooms["room"].storing
+        gate.open()
+        await ann.agrees(bob)
+        assert len(ann.text) == LARGE + len("hello")
