@@ -12,10 +12,10 @@ from .documents import awareness_frame, deletions, sized, struct, structs, sync_
 from .raw import BINARY, IGNORED, Target, frame
 
 ONLY = ("sync",)
-PIECES = 500_000
+PIECES = 200_000
 """Pieces of an update: each takes time, and they are few bytes."""
-SMILES = 200_000
-CUTS = 20
+SMILES = 100_000
+CUTS = 5
 ROOMS = count()
 HUGE = write_var_uint(2**53 - 1)
 
@@ -94,7 +94,7 @@ async def _outcome(target: Target, *updates: bytes) -> str:
 
 @attack(IGNORED, servers=ONLY)
 async def many_pieces(target: Target) -> Collection[str]:
-    """Updates of 500,000 pieces: of nothing, of deletions, and of two clients that need each other."""
+    """Updates of 200,000 pieces: of nothing, of deletions, and of two clients that need each other."""
     ladder = [
         [
             bytes((0x44,)) + write_var_uint(other) + write_var_uint(clock - behind) + b"\x01a"
@@ -105,14 +105,14 @@ async def many_pieces(target: Target) -> Collection[str]:
     first, second = text("a"), b"\x44\x01\x00\x01a"
     return {
         await _outcome(target, structs((1, [b"\x00\x01"] * PIECES))),
-        await _outcome(target, structs((1, [text("a" * 1_000_000)])), deletions(1, range(0, 2 * PIECES, 2))),
+        await _outcome(target, structs((1, [text("a" * 2 * PIECES)])), deletions(1, range(0, 2 * PIECES, 2))),
         await _outcome(target, structs((1, [first, *ladder[0]]), (2, [second, *ladder[1]]))),
     }
 
 
 @attack(IGNORED, servers=ONLY)
 async def characters_cut_in_two(target: Target) -> Collection[str]:
-    """Emojis of which halves are deleted, one after the other, in a text of 200,000 of them."""
+    """Emojis of which halves are deleted, one after the other, in a text of 100,000 of them."""
     cuts = (deletions(1, [2 * number]) for number in range(CUTS))
     return {await _outcome(target, structs((1, [text("\U0001f600" * SMILES)])), *cuts)}
 

@@ -63,6 +63,7 @@ class Document:
     Attributes:
         waiting: updates of which a part waits for others.
         pending_size: bytes of what was integrated and held since the last commit.
+        size: bytes of all that would have to be integrated to build the document anew.
 
     Raises:
         DamagedError: what is stored is not sound.
@@ -77,7 +78,7 @@ class Document:
         self._held: list[bytes] = []
         self._prepared: bytes | None = None  # the state, until it changes
         self._unsound: set[bytes] = set()  # updates that waited, and damage the document
-        self._size = 0  # bytes of everything that would have to be integrated to build the document anew
+        self.size = 0
         self._patient = True
         self._broken = False  # what was integrated last has damaged the document, which is not repaired yet
         self._refused: list[bytes] = []  # what was to blame for that when it was repaired
@@ -119,7 +120,7 @@ class Document:
         self._patient = patient
         clocks = self._take_in(update)
         self.pending_size += len(update)
-        self._size += len(update)
+        self.size += len(update)
         # What waited for this may be what more waits for.
         while clocks and len(self.waiting):
             arrived: dict[int, int] = {}
@@ -210,7 +211,7 @@ class Document:
                 raise MalformedError("it takes too long to integrate this") from None
             except DamagedError as error:
                 self._broken = True
-                if not self._patient and self._size >= LARGE:
+                if not self._patient and self.size >= LARGE:
                     raise TakesLongError from None
                 if update in self._repair():
                     raise MalformedError(f"not a sound Yjs update: {error}") from None
@@ -226,7 +227,7 @@ class Document:
         """Return whether it may take long to integrate an update, as far as can be told before."""
         if len(update) >= LARGE or self._portions.slow:
             return True
-        large = self._size >= LARGE
+        large = self.size >= LARGE
         may_cut = large and (self._halves or has_large(update))
         may_release = len(self.waiting) and (large or self.waiting.size > LITTLE)
         if not may_cut and not may_release:
@@ -318,7 +319,7 @@ class Document:
         except (MalformedError, UnicodeDecodeError, IndexError) as error:
             # Another server may have stored what we would not take; yrs is to say whether it can be read.
             log.debug("a document was not looked through for halves of characters", error=str(error))
-        self._size = sum(map(len, updates)) + sum(map(len, held))
+        self.size = sum(map(len, updates)) + sum(map(len, held))
         self.waiting = Waiting()
         try:
             if not self._load_fast(updates):

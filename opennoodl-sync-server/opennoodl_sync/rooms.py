@@ -9,6 +9,7 @@ import structlog
 
 from .document import Document
 from .loans import Loans
+from .memory import give_back
 from .room import REST_AFTER, FullError, Room
 from .store import Batch, DocumentStore, MemoryYStore, StoreError, compact
 from .store_level import Database, LevelYStore
@@ -21,6 +22,11 @@ TIDY_INTERVAL = 86_400.0
 """Seconds until that is done again."""
 TIDY_PAUSE = 0.01
 """Seconds between two documents, for those that are open."""
+
+LARGE = 1_048_576
+"""Bytes of a document after which memory is given back."""
+GIVE_BACK_AFTER = 0.5
+"""Seconds until that is done, for all that leave meanwhile."""
 
 T = TypeVar("T")
 
@@ -67,6 +73,7 @@ class Rooms:
             Room, asyncio.TimerHandle
         ] = {}  # rooms without clients, the one that was left first at the front
         self._busy: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written, not to be opened
+        self._giving_back: asyncio.TimerHandle | None = None
         # One thread: documents are read with Python's lock held, and more would only keep the event loop from it.
         self._reader = ThreadPoolExecutor(1, "reader")
 
@@ -102,7 +109,7 @@ class Rooms:
         """Let a room go without storing anything more, because that failed."""
         if self.holds(room):
             self._remove(room)
-            room.close()
+            self._let_go(room)
             self._write(room.name, Batch())
 
     def unload(self, room: Room) -> None:
@@ -115,7 +122,7 @@ class Rooms:
             room.rest(batch)
         except (StoreError, DamagedError) as error:
             log.error("a document's last changes could not be stored", error=str(error))
-        room.close()
+        self._let_go(room)
         self._write(room.name, batch)
 
     async def tidy(self) -> None:
@@ -135,6 +142,8 @@ class Rooms:
     async def close(self) -> None:
         """Store what is not stored yet, in one batch: there is little time when a server stops."""
         await self.loans.close()
+        if self._giving_back is not None:
+            self._giving_back.cancel()
         batch = Batch()
         for room in list(self.rooms.values()):
             self._remove(room)
@@ -148,6 +157,16 @@ class Rooms:
             await asyncio.wait(self._busy.values())
             await asyncio.sleep(0)
         self._reader.shutdown()
+
+    def _let_go(self, room: Room) -> None:
+        large = room.document.size >= LARGE
+        room.close()
+        if large and self._giving_back is None:
+            self._giving_back = asyncio.get_running_loop().call_later(GIVE_BACK_AFTER, self._give_back)
+
+    def _give_back(self) -> None:
+        self._giving_back = None
+        asyncio.get_running_loop().run_in_executor(self._reader, give_back)
 
     def _remove(self, room: Room) -> None:
         del self.rooms[room.name]

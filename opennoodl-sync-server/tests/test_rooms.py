@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import plyvel
 import pytest
+from opennoodl_sync import rooms as module
 from opennoodl_sync.room import Room
 from opennoodl_sync.rooms import LoadError, Rooms
 from opennoodl_sync.store import Batch, StoreError
@@ -320,3 +322,22 @@ async def test_documents_in_memory_are_not_tidied(monkeypatch: pytest.MonkeyPatc
     rooms: Any = Rooms(None, None, idle_timeout=1000)
     await asyncio.wait_for(rooms.tidy(), 5)
     await rooms.close()
+
+
+@pytest.mark.parametrize(("size", "given_back"), [(module.LARGE, True), (1000, False)], ids=["large", "small"])
+async def test_memory_of_large_documents_is_given_back(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch, size: int, given_back: bool
+) -> None:
+    """When large documents have left, once for all of them; what small ones leave is used for others."""
+    calls = threading.Semaphore(0)
+    monkeypatch.setattr(module, "GIVE_BACK_AFTER", 0.01)
+    monkeypatch.setattr(module, "give_back", calls.release)
+    for name in ("a", "b"):
+        room = await rooms.open(name)
+        write(room, "x" * size)
+        rooms.unload(room)
+    if given_back:
+        assert await asyncio.to_thread(calls.acquire, timeout=5)
+    assert rooms._giving_back is None
+    await rooms.open("a")  # which the same thread does
+    assert not calls.acquire(blocking=False)
