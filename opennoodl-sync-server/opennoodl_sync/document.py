@@ -113,8 +113,9 @@ class Document:
         """
         if not patient and (self._broken or self._takes_long(update)):
             raise TakesLongError
-        self.mend()
-        if update in self._refused:
+        if self._broken:
+            self.mend()
+        if self._refused and update in self._refused:
             self._refused = []
             raise MalformedError("not a sound Yjs update")
         self._patient = patient
@@ -227,9 +228,11 @@ class Document:
         """Return whether it may take long to integrate an update, as far as can be told before."""
         if len(update) >= LARGE or self._portions.slow:
             return True
-        large = self.size >= LARGE
+        large, waiting = self.size >= LARGE, self.waiting.size
+        if not large and waiting <= LITTLE:
+            return False
         may_cut = large and (self._halves or has_large(update))
-        may_release = len(self.waiting) and (large or self.waiting.size > LITTLE)
+        may_release = waiting and (large or waiting > LITTLE)
         if not may_cut and not may_release:
             return False
         try:

@@ -5,6 +5,7 @@ million of them, each takes as long as a thousand others.
 """
 
 from collections.abc import Mapping
+from math import inf
 from time import perf_counter, thread_time
 from typing import Any
 
@@ -22,8 +23,10 @@ AT_ONCE = 0.01
 """Seconds that a portion should not take longer, nor an update for which others may be waiting."""
 LONGEST = 20.0
 """Seconds that an update may take at all."""
+SOON = 10.0
+"""Seconds within which a few structs take longer than `AT_ONCE` twice, if a document is slow."""
 SLOW_UPDATES = 10_000
-"""Updates for which a document is taken to be slow after a single struct took longer than `AT_ONCE`."""
+"""Updates for which it is taken to be slow then."""
 
 
 class TakesLongError(Exception):
@@ -44,6 +47,7 @@ class Portions:
     def __init__(self) -> None:
         self.slow = 0
         self._size = FEW
+        self._late = -inf  # when little took long
 
     def give(self, doc: Doc[Any], update: bytes, known: Mapping[int, int], parts: int, *, patient: bool) -> None:
         """Integrate an update, all of which can be.
@@ -61,8 +65,11 @@ class Portions:
             TakesLongError: it takes long, and a part of it may be in the document.
             TooSlowError: it takes too long.
         """
-        if not self.slow and parts <= min(FEW, self._size):
-            self._apply(doc, update, parts)
+        if parts <= FEW and not self.slow:
+            began = perf_counter()
+            apply(doc, update)
+            if perf_counter() - began > AT_ONCE:
+                self._adapt(parts, began)
             return
         self.slow = max(self.slow - 1, 0)
         ends = thread_time() + (LONGEST if patient else AT_ONCE)
@@ -70,20 +77,23 @@ class Portions:
         for number, piece in enumerate(pieces(update, known, lambda: min(self._size, most))):
             if number and thread_time() > ends:
                 raise TooSlowError if patient else TakesLongError
+            began = perf_counter()
             try:
-                self._apply(doc, piece, min(self._size, most))
+                apply(doc, piece)
             except MalformedError as error:
                 if not number:
                     raise
                 raise DamagedError(str(error)) from None
+            self._adapt(min(self._size, most), began)
 
-    def _apply(self, doc: Doc[Any], update: bytes, parts: int) -> None:
-        began = perf_counter()
-        apply(doc, update)
+    def _adapt(self, parts: int, began: float) -> None:
+        """Give more or less at once, after what so many parts have taken."""
         took = perf_counter() - began
         if took > AT_ONCE:
-            if parts == 1:
-                self.slow = SLOW_UPDATES
+            if parts <= FEW:
+                if began < self._late + SOON:  # once, it may have been the machine
+                    self.slow = SLOW_UPDATES
+                self._late = began
             self._size = max(parts // 4, 1)
         elif took < AT_ONCE / 4 and self._size < MANY:
             self._size = min(self._size * 2, MANY)

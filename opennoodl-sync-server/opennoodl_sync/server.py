@@ -1,11 +1,13 @@
 """The server: wires connections to rooms."""
 
+from __future__ import annotations
+
 import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qs
 
 import structlog
@@ -45,6 +47,8 @@ SWITCH_INTERVAL = 0.0005
 """Seconds that the reading of documents keeps Python's lock from the event loop, which takes it for every callback."""
 RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again."""
+
+Handled: TypeAlias = asyncio.Future[tuple[Kind, bytes | None]]
 
 log = structlog.get_logger()
 
@@ -131,8 +135,15 @@ class Sync(Application):
         for message in room.join(connection, acknowledge=acknowledge, write=write):
             self._reply(connection, message)
 
-    def receive(self, connection: Connection, message: bytes, text: bool) -> None:
-        """Handle one message of y-websocket's protocol."""
+    def receive(self, connection: Connection, message: bytes, text: bool, handled: Handled | None = None) -> None:
+        """Handle one message of y-websocket's protocol.
+
+        Args:
+            connection: who sends it.
+            message: what.
+            text: whether it came as text.
+            handled: what the room made of it, if a thread had it for that.
+        """
         if text:
             raise CloseConnection(1003, "Messages are y-protocols in binary frames.")
         room: Room = connection.client
@@ -140,34 +151,14 @@ class Sync(Application):
         if room.lent:
             connection.pause("room")
             self.rooms.loans.when_back(room, partial(self._receive_late, connection, message))
-        else:
-            self._handle(connection, message, partial(room.receive, connection, message, patient=False))
-
-    def _receive_late(self, connection: Connection, message: bytes) -> None:
-        """Handle a message that came while the room was lent, also if its sender has left since."""
-        room: Room = connection.client
-        if self.rooms.holds(room) and connection in room.clients:  # and was not refused meanwhile
-            receive = partial(room.receive, connection, message, patient=False)
-            _try(connection, partial(self._handle, connection, message, receive))
-        if not room.lent:
-            self._go_on(connection)
-
-    def _receive_long(
-        self, connection: Connection, message: bytes, handled: asyncio.Future[tuple[Kind, bytes | None]]
-    ) -> None:
-        """Go on with a message for which the room was lent."""
-        _try(connection, partial(self._handle, connection, message, handled.result))
-        self._go_on(connection)
-
-    def _go_on(self, connection: Connection) -> None:
-        """Read on from a client, when what has waited is done and this turn has been told."""
-        asyncio.get_running_loop().call_soon(connection.resume, "room")
-
-    def _handle(self, connection: Connection, message: bytes, receive: Callable[[], tuple[Kind, bytes | None]]) -> None:
-        """Have the room handle a message, and see to what follows."""
-        room: Room = connection.client
+            return
         try:
-            kind, reply = receive()
+            if handled is None:
+                kind, reply = room.receive(connection, message, patient=False)
+            else:
+                kind, reply = handled.result()
+                if not self.rooms.holds(room):
+                    return
         except TakesLongError:
             connection.pause("room")
             work = partial(room.receive, connection, message)
@@ -190,8 +181,6 @@ class Sync(Application):
         self.updates += kind in (Kind.STEP_2, Kind.UPDATE) and reply is None
         if reply is not None:
             self._reply(connection, reply)
-        if not self.rooms.holds(room):
-            return
         self._flusher.schedule(room)
         document = room.document
         if document.pending >= MAX_TURN + MORE_TURN * len(room.clients) or document.pending_size >= MAX_TURN_SIZE:
@@ -199,6 +188,23 @@ class Sync(Application):
             if document.pending_size >= MAX_TURN_SIZE:
                 self._held.add(connection)
                 connection.pause("disk")
+
+    def _receive_late(self, connection: Connection, message: bytes) -> None:
+        """Handle a message that came while the room was lent, also if its sender has left since."""
+        room: Room = connection.client
+        if self.rooms.holds(room) and connection in room.clients:  # and was not refused meanwhile
+            _try(connection, partial(self.receive, connection, message, text=False))
+        if not room.lent:
+            self._go_on(connection)
+
+    def _receive_long(self, connection: Connection, message: bytes, handled: Handled) -> None:
+        """Go on with a message for which the room was lent."""
+        _try(connection, partial(self.receive, connection, message, text=False, handled=handled))
+        self._go_on(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        """Read on from a client, when what has waited is done and this turn has been told."""
+        asyncio.get_running_loop().call_soon(connection.resume, "room")
 
     async def _prove(self, connection: Connection, token: str | None) -> None:
         """Let in who may read the room's document.
