@@ -9,9 +9,11 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
+from opennoodl_sync import loans as module
 from opennoodl_sync.loans import Loans
 from opennoodl_sync.room import Room
 from opennoodl_sync.store import MemoryYStore
+from structlog.testing import capture_logs
 
 
 class Work:
@@ -107,6 +109,17 @@ async def test_failure(work: Work) -> None:
     assert not work.room.lent
 
 
+async def test_a_failure_in_what_has_waited(work: Work) -> None:
+    """It is logged, and keeps nothing else from being done."""
+    work.lend()
+    work.loans.when_back(work.room, lambda: work.done.append(1 // 0))
+    work.wait("two")
+    with capture_logs() as logged:
+        await work.end()
+    assert work.done == ["two", ("answer", True)]
+    assert [entry["log_level"] for entry in logged] == ["error"]
+
+
 async def test_lent_again(work: Work) -> None:
     """When something that has waited lends the room again, the rest waits on, before what comes later."""
     again = asyncio.Event()
@@ -151,3 +164,25 @@ async def test_close(work: Work) -> None:
     await work.end()
     await asyncio.wait_for(closing, 5)
     assert not work.room.lent
+
+
+async def test_the_thread_rests(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After something, it leaves Python's lock to others for as long as that took, and never for very long."""
+    now, rests = 0.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        rests.append(seconds)
+        now += seconds
+
+    def take(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "sleep", sleep)
+    for seconds in (0.25, 100.0, 0.0, 0.0):
+        done = asyncio.Event()
+        work.loans.lend(work.room, partial(take, seconds), lambda _, done=done: done.set())
+        await asyncio.wait_for(done.wait(), 5)
+    assert rests == [0.0, 0.25, module.LONGEST_REST, 0.0]
