@@ -17,11 +17,28 @@ const seen = doc => {
   return { text: copy.getText('text').toString(), map: copy.getMap('finished').toJSON() }
 }
 
+/**
+ * Whether something is put between an element that is and one that is gone with all that it was in, which no editor
+ * does. To Yjs it is gone as well; yrs puts it beside the element that is.
+ */
+const between = (doc, update) => {
+  const { structs } = Y.decodeUpdate(update)
+  const gone = id => {
+    const found = structs.find(({ id: { client, clock }, length }) => client === id.client && clock <= id.clock && id.clock < clock + length)
+    return (found ?? Y.getItem(doc.store, id)) instanceof Y.GC
+  }
+  return structs.some(({ origin, rightOrigin }) => origin && rightOrigin && gone(origin) !== gone(rightOrigin))
+}
+
 const take = (witness, data) => {
   const decoder = decoding.createDecoder(new Uint8Array(data))
   const encoder = encoding.createEncoder()
   const kind = decoding.readVarUint(decoder)
   if (kind === 0) {
+    if (data[1] !== syncProtocol.messageYjsSyncStep1) {
+      const update = decoding.readVarUint8Array(decoding.createDecoder(new Uint8Array(data).subarray(2)))
+      witness.disputed ||= between(witness.doc, update)
+    }
     encoding.writeVarUint(encoder, 0)
     const step = syncProtocol.readSyncMessage(decoder, encoder, witness.doc, 'server')
     if (step === syncProtocol.messageYjsSyncStep2) witness.synced()
@@ -43,7 +60,7 @@ console.error = (...words) => { complaint = words.map(word => word?.stack ?? Str
 const open = (url, room) => new Promise((resolve, reject) => {
   const doc = new Y.Doc()
   const socket = new WebSocket(`${url}/${room}`)
-  const witness = { doc, socket, awareness: new awarenessProtocol.Awareness(doc), fault: null, synced: () => resolve(witness) }
+  const witness = { doc, socket, awareness: new awarenessProtocol.Awareness(doc), fault: null, disputed: false, synced: () => resolve(witness) }
   socket.binaryType = 'arraybuffer'
   socket.on('error', reject)
   socket.on('close', code => { witness.closed = code })
@@ -80,6 +97,9 @@ serve({
     const { fault, closed } = rooms.get(room)
     return fault ?? (closed === undefined ? null : `an editor with Yjs was closed with ${closed}`)
   },
+
+  /** Whether something came of which Yjs and yrs are known to make different things. */
+  disputed: ({ room }) => rooms.get(room).disputed,
 
   clock: ({ room, client }) => Y.getState(rooms.get(room).doc.store, client),
 
