@@ -30,13 +30,14 @@ const between = (doc, update) => {
   return structs.some(({ origin, rightOrigin }) => origin && rightOrigin && gone(origin) !== gone(rightOrigin))
 }
 
-const take = (witness, data) => {
-  const decoder = decoding.createDecoder(new Uint8Array(data))
+const take = (witness, message) => {
+  const data = new Uint8Array(message)
+  const decoder = decoding.createDecoder(data)
   const encoder = encoding.createEncoder()
   const kind = decoding.readVarUint(decoder)
   if (kind === 0) {
     if (data[1] !== syncProtocol.messageYjsSyncStep1) {
-      const update = decoding.readVarUint8Array(decoding.createDecoder(new Uint8Array(data).subarray(2)))
+      const update = decoding.readVarUint8Array(decoding.createDecoder(data.subarray(2)))
       witness.disputed ||= between(witness.doc, update)
     }
     encoding.writeVarUint(encoder, 0)
