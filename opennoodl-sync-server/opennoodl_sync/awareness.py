@@ -11,8 +11,12 @@ from .protocol import MalformedError, read_bytes, read_varuint, write_bytes, wri
 
 MAX_STATES = 64
 """States that one connection may bring: its own, and those of other tabs that it speaks for."""
-MAX_STATE_SIZE = 65_536
-"""Bytes of one state."""
+MAX_SIZE = 65_536
+"""Bytes of all of them."""
+MAX_ENTRIES = 2048
+"""Entries of one awareness update; a client passes on what it hears, so they may be more than it brings."""
+MAX_STEP = 2**24
+"""By how much a clock may be ahead of what is known of it. Clients count in ones, also while they are away."""
 MAX_ENDED = 1024
 """Clocks of ended states that are remembered, so that a late echo does not bring a ghost back."""
 
@@ -39,18 +43,20 @@ class Awareness:
             owner: who brought it.
             only_own: whether what it says of states that others brought is ignored.
 
+        A clock that is far ahead is ignored: its client would take it up, and count on beyond what can be sent.
+
         Raises:
             MalformedError: it is not one, or brings too much; nothing was changed.
         """
         entries = _parse(update)
         self._forget_some()
-        brought = {client for client, _, state in entries if state != NULL and client not in self._states}
-        if len(brought | self._owned.get(owner, set())) > MAX_STATES:
-            raise MalformedError(f"a connection may bring {MAX_STATES} awareness states")
+        self._see_what_it_brings(entries, owner)
         changed = []
         for client, clock, state in entries:
             known = self._states.get(client)
             if only_own and known is not None and self._owners[client] is not owner:
+                continue
+            if clock > (self._ended.get(client, 0) if known is None else known[0]) + MAX_STEP:
                 continue
             if known is None:
                 if clock <= self._ended.get(client, 0):
@@ -83,12 +89,26 @@ class Awareness:
     def encode(self, clients: Collection[int] | None = None) -> bytes:
         """Return the awareness update that tells of `clients`, or of everybody that is here."""
         clients = self._states if clients is None else clients
-        return write_varuint(len(clients)) + b"".join(self._entries(clients))
+        update = write_varuint(len(clients)) + b"".join(self._entries(clients))
+        self._forget_some()
+        return update
 
     def _entries(self, clients: Iterable[int]) -> Iterable[bytes]:
         for client in clients:
             clock, state = self._states.get(client) or (self._ended.get(client, 0), NULL)
             yield write_varuint(client) + write_varuint(clock) + write_bytes(state)
+
+    def _see_what_it_brings(self, entries: list[tuple[int, int, bytes]], owner: object) -> None:
+        """Refuse more states, or larger ones, than a connection may bring."""
+        brings = {client: len(self._states[client][1]) for client in self._owned.get(owner, ())}
+        for client, clock, state in entries:
+            known = self._states.get(client)
+            if state != NULL and (known is None or clock > known[0]):
+                brings[client] = len(state)
+        if len(brings) > MAX_STATES:
+            raise MalformedError(f"a connection may bring {MAX_STATES} awareness states")
+        if sum(brings.values()) > MAX_SIZE:
+            raise MalformedError(f"the awareness states that a connection brings may have {MAX_SIZE} bytes together")
 
     def _own(self, client: int, owner: object) -> None:
         former = self._owners.get(client)
@@ -123,17 +143,18 @@ def _refuse(constant: str) -> None:
 
 def _parse(update: bytes) -> list[tuple[int, int, bytes]]:
     count, at = read_varuint(update, 0)
+    if count > MAX_ENTRIES:
+        raise MalformedError(f"an awareness update may have {MAX_ENTRIES} entries")
     entries = []
     for _ in range(count):
         client, at = read_varuint(update, at)
         clock, at = read_varuint(update, at)
         state, at = read_bytes(update, at)
-        if len(state) > MAX_STATE_SIZE:
-            raise MalformedError(f"an awareness state may have {MAX_STATE_SIZE} bytes")
-        try:
-            # Whatever is not JSON would be thrown at every client of the room.
-            json.loads(state.decode(), parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            raise MalformedError("an awareness state is not JSON") from None
+        if state != NULL:
+            try:
+                # Whatever is not JSON would be thrown at every client of the room.
+                json.loads(state.decode(), parse_constant=_refuse)
+            except (ValueError, RecursionError):
+                raise MalformedError("an awareness state is not JSON") from None
         entries.append((client, clock, state))
     return entries

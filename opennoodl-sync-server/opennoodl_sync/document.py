@@ -3,6 +3,7 @@
 What comes between two commits is one transaction: yrs then integrates faster, and gives one update of all of it.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from .halves import Halves, cuts, has_large, replace, replace_all
 from .portions import Portions, TakesLongError, TooSlowError
 from .protocol import MalformedError
 from .split import split
-from .update import Id, read
+from .update import MAX_PARTS, Id, read
 from .waiting import Waiting
 from .yjs import DamagedError, begin, commit, contains, decode_state_vector, difference, observe, state, state_vector
 
@@ -189,7 +190,7 @@ class Document:
             update: from outside.
             known: whether it is stored already.
         """
-        ready, clocks, rest, needs, parts = split(update, self._clocks)
+        ready, clocks, rest, needs, parts = split(update, self._clocks, sys.maxsize if known else MAX_PARTS)
         if (self._halves or has_large(update)) and self._cuts(update):
             return self._take_in(replace(update, self._cut), known=known)
         new = rest is not None and rest not in self.waiting

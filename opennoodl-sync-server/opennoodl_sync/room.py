@@ -17,6 +17,7 @@ from .document import Document
 from .portions import TakesLongError
 from .protocol import (
     Kind,
+    MalformedError,
     acknowledgement,
     awareness_message,
     denial,
@@ -37,6 +38,10 @@ COMPACT_SIZE = 1_048_576
 """Bytes of them before they are merged, however few they are."""
 LARGE = 262_144
 """Bytes of a stored document that is encoded for its first client as soon as it is read."""
+LARGE_VECTOR = 16_384
+"""Bytes of a state vector that takes long to read."""
+MAX_VECTOR = 1_048_576
+"""Bytes of a state vector, which has an entry for each client that ever wrote."""
 MEASURE_PAUSE = 20
 """Times as long as it takes to measure a document, for which it is not measured again."""
 REST_AFTER = 20
@@ -186,6 +191,8 @@ class Room:
         """
         kind, content = parse(message)
         if kind is Kind.STEP_1:
+            if not patient and len(content) > LARGE_VECTOR:
+                raise TakesLongError
             self._ask(client, content)
         elif kind is Kind.AWARENESS:
             self._moved.update(self.awareness.apply(content, client, only_own=client in self._readers))
@@ -310,6 +317,8 @@ class Room:
         return updates
 
     def _ask(self, client: Hashable, state_vector: bytes) -> None:
+        if len(state_vector) > MAX_VECTOR:
+            raise MalformedError(f"a state vector may have {MAX_VECTOR} bytes")
         decode_state_vector(state_vector)
         if client in self._behind:
             # It does not read what it asks for; it gets the latest answer when it does.

@@ -91,7 +91,8 @@ class Rooms:
             if name not in self._busy:
                 self._make_space()
                 self._loading += 1
-                self._busy[name] = asyncio.create_task(self._load(name))
+                loading = self._busy[name] = asyncio.create_task(self._load(name))
+                loading.add_done_callback(_heard)
             # One who gives up waiting must not take the document from the others.
             await asyncio.shield(self._busy[name])
         self._stay(room)
@@ -233,3 +234,9 @@ class Rooms:
     async def _read_each(self, values: Iterator[str]) -> AsyncIterator[str]:
         while (value := await self._read(lambda: next(values, None))) is not None:
             yield value
+
+
+def _heard(loading: asyncio.Task[None]) -> None:
+    """Take note of what a load failed with: whoever asked for it may have left."""
+    if not loading.cancelled():
+        loading.exception()

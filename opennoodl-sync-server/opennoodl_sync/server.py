@@ -45,6 +45,14 @@ MAX_TURN_SIZE = 1_048_576
 """Bytes of them; while the disk is at work on others, who sends more is not read from."""
 SWITCH_INTERVAL = 0.0005
 """Seconds that the reading of documents keeps Python's lock from the event loop, which takes it for every callback."""
+FEW_STATES = 4096
+"""Bytes of an awareness message, after a larger one of which its client is not read from for a while."""
+STATES_RATE = 262_144
+"""Bytes of these a second: each entry takes longer than other bytes."""
+LARGE_ANSWER = 65_536
+"""Bytes of an answer after which whoever asked is not read from for a while."""
+ANSWER_RATE = 33_554_432
+"""Bytes of these a second."""
 RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
@@ -180,7 +188,9 @@ class Sync(Application):
             return
         self.updates += kind in (Kind.STEP_2, Kind.UPDATE) and reply is None
         if reply is not None:
-            self._reply(connection, reply)
+            self._answer(connection, reply)
+        if kind is Kind.AWARENESS and len(message) > FEW_STATES:
+            connection.hold(len(message) / STATES_RATE)
         self._flusher.schedule(room)
         document = room.document
         if document.pending >= MAX_TURN + MORE_TURN * len(room.clients) or document.pending_size >= MAX_TURN_SIZE:
@@ -307,7 +317,7 @@ class Sync(Application):
         if flush.awareness is not None:
             self._send(flush.present, flush.awareness, "awareness")
         for connection, message in cast("list[tuple[Connection, bytes]]", flush.replies):
-            self._reply(connection, message)
+            self._answer(connection, message)
 
     def _changed(self, room: Room) -> None:
         if self._webhook is not None:
@@ -335,6 +345,12 @@ class Sync(Application):
         held, self._held = self._held, set()
         for connection in held:
             connection.resume("disk")
+
+    def _answer(self, connection: Connection, message: bytes) -> None:
+        """Give a client what it asked for; a few bytes can ask for megabytes, so it may not ask again at once."""
+        self._reply(connection, message)
+        if len(message) > LARGE_ANSWER:
+            connection.hold(len(message) / ANSWER_RATE)
 
     def _reply(self, connection: Connection, message: bytes) -> None:
         self.metrics.sent["reply"] += 1

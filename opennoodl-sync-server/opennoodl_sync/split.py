@@ -9,6 +9,7 @@ Source of the order in which structs are integrated: yjs 13, ``src/utils/encodin
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -16,7 +17,6 @@ from typing import NamedTuple
 from .protocol import MalformedError, read_varuint, write_varuint
 from .update import (
     MAX_CLOCK,
-    MAX_PARTS,
     Id,
     Section,
     check_cut,
@@ -46,29 +46,30 @@ class Split(NamedTuple):
     parts: int
 
 
-def split(data: bytes, known: Mapping[int, int]) -> Split:
+def split(data: bytes, known: Mapping[int, int], most: int = sys.maxsize) -> Split:
     """Split an update into what a document can integrate now and what has to wait.
 
     Args:
         data: the update.
         known: the document's state vector.
+        most: structs, clients and deletions that the update may have.
 
     Raises:
         MalformedError: this is not an update.
     """
     try:
-        whole = _whole(data, known)
+        whole = _whole(data, known, most)
         if whole is not None:
             news, clocks, parts = whole
             return Split(data if news else None, clocks, None, (), parts)
-        return _take_apart(data, known)
+        return _take_apart(data, known, most)
     except IndexError:
         raise MalformedError("not a Yjs update: it ends before its content does") from None
     except (MalformedError, UnicodeDecodeError) as error:
         raise MalformedError(f"not a Yjs update: {error}") from None
 
 
-def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int], int] | None:
+def _whole(data: bytes, known: Mapping[int, int], most: int) -> tuple[bool, dict[int, int], int] | None:
     """Read an update that can be integrated section by section; return None if it has to be looked at closer.
 
     Otherwise whether it may change anything, the clocks behind it, and how many parts it has.
@@ -86,7 +87,7 @@ def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int],
         if not parts or end > clock or client in clocks:
             return None
         size += parts + 1
-        check_size(size)
+        check_size(size, most)
         for _ in range(parts):
             start = at
             length, needs, at = read_part(data, at)
@@ -109,7 +110,7 @@ def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int],
         client, at = read_client(data, at)
         ranges, at = read_varuint(data, at)
         size += ranges
-        check_size(size)
+        check_size(size, most)
         there = clocks.get(client) or known.get(client, 0)
         for _ in range(ranges):
             clock, at = read_varuint(data, at)
@@ -120,12 +121,12 @@ def _whole(data: bytes, known: Mapping[int, int]) -> tuple[bool, dict[int, int],
     return news, clocks, size - sections
 
 
-def _take_apart(data: bytes, known: Mapping[int, int]) -> Split:
+def _take_apart(data: bytes, known: Mapping[int, int], most: int) -> Split:
     """Integrate in thought what can be, in any order of clients, and cut the update where that ends."""
-    sections, deletions = read(data)
+    sections, deletions = read(data, most)
     clocks: dict[int, int] = {}
     walks = {section.client: _Walk(data, section) for section in sections}
-    for _ in _walk(walks, clocks, known, lambda: MAX_PARTS):
+    for _ in _walk(walks, clocks, known, lambda: sys.maxsize):
         pass
     ready, rest = _Writer(), _Writer()
     needs: dict[int, int] = {}
@@ -282,7 +283,7 @@ class _Walk:
             ready.add(count, self._section.client, self._first.clock, self._data[self._first.at : self._last.at])
         self._first = None
 
-    def go(self, clock: int, clocks: Mapping[int, int], known: Mapping[int, int], most: int = MAX_PARTS) -> int:
+    def go(self, clock: int, clocks: Mapping[int, int], known: Mapping[int, int], most: int) -> int:
         """Go on from where the client is at `clock`, for so many structs at most; return at which clock it is then."""
         client = self._section.client
         passed, start, at = self._here

@@ -7,6 +7,7 @@ Source of the format: yjs 13, ``src/utils/encoding.js``, ``src/structs/*.js`` an
 ``decoding.js``.
 """
 
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ MAX_CLOCK = 2**32 - 1
 REMEMBERED_CLIENTS = 4096
 """Clients that are remembered as they are written."""
 MAX_PARTS = 2**20
-"""Structs, clients and deletions of one update: each takes time and memory, however few its bytes are."""
+"""Structs, clients and deletions of an update from outside: each takes time and memory, however few its bytes are."""
 MAX_DEPTH = 500
 """Levels of plain values within each other."""
 
@@ -52,8 +53,12 @@ class Section(NamedTuple):
     end: int
 
 
-def read(data: bytes) -> tuple[list[Section], int]:
+def read(data: bytes, most: int = sys.maxsize) -> tuple[list[Section], int]:
     """Read an update; what follows its end is ignored, as Yjs does.
+
+    Args:
+        data: the update.
+        most: structs, clients and deletions that it may have.
 
     Returns:
         what it adds, and the offset of what it deletes, for `read_deletions`.
@@ -71,7 +76,7 @@ def read(data: bytes) -> tuple[list[Section], int]:
         if client in sections:
             raise MalformedError(f"client {client} comes twice")
         total += count + 1
-        check_size(total)
+        check_size(total, most)
         first, start = clock, at
         for _ in range(count):
             length, _, at = read_part(data, at)
@@ -82,18 +87,18 @@ def read(data: bytes) -> tuple[list[Section], int]:
         left -= 1
     for _ in read_deletions(data, at):
         total += 1
-        check_size(total)
+        check_size(total, most)
     return list(sections.values()), at
 
 
-def check_size(count: int) -> None:
-    """Refuse an update that has so many structs and deletions.
+def check_size(count: int, most: int) -> None:
+    """Refuse an update that has more structs and deletions than it may have.
 
     Raises:
-        MalformedError: they are too many.
+        MalformedError: it has.
     """
-    if count > MAX_PARTS:
-        raise MalformedError(f"it has more than {MAX_PARTS} pieces")
+    if count > most:
+        raise MalformedError(f"it has more than {most} pieces")
 
 
 _clients: dict[bytes, int] = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opennoodl_sync.awareness import MAX_ENDED, MAX_STATE_SIZE, MAX_STATES, Awareness
+from opennoodl_sync.awareness import MAX_ENDED, MAX_ENTRIES, MAX_SIZE, MAX_STATES, MAX_STEP, Awareness
 from opennoodl_sync.protocol import MalformedError
 
 from .wire import Entry
@@ -139,8 +139,8 @@ def test_the_end_of_somebody_unknown_is_no_news() -> None:
 
 
 def test_a_state_as_large_as_allowed_is_taken() -> None:
-    """The largest state is taken."""
-    raw = b'"' + b"x" * (MAX_STATE_SIZE - 2) + b'"'
+    """The largest state is taken, and larger ones by others beside it."""
+    raw = b'"' + b"x" * (MAX_SIZE - 2) + b'"'
     assert with_states((7, 1, raw)).encode() == encode((7, 1, raw))
 
 
@@ -168,7 +168,10 @@ TOO_MUCH: dict[str, Iterable[Entry]] = {
     "not UTF-8": [(7, 1, b'"\xff"')],
     "half a surrogate pair in UTF-8": [(7, 1, b'"\xed\xa0\x80"')],
     "nested without end": [(7, 1, b"[" * 30_000)],
-    "too large": [(7, 1, b'"' + b"x" * MAX_STATE_SIZE + b'"')],
+    "too large": [(7, 1, b'"' + b"x" * MAX_SIZE + b'"')],
+    "too large together": [(client, 1, "x" * 30_000) for client in (7, 8, 9)],
+    "too large in place of another": [(1, 3, "x" * MAX_SIZE)],
+    "too many entries": [(client, 1, None) for client in range(MAX_ENTRIES)],
     "too many": [(client, 1, {}) for client in range(100, 101 + MAX_STATES)],
 }
 
@@ -235,6 +238,36 @@ def test_what_is_remembered_of_the_ended_is_bounded() -> None:
         awareness.encode(awareness.remove(ANN))
     assert awareness.apply(encode((MAX_ENDED, 5, {})), ANN) == []
     assert awareness.apply(encode((0, 5, {})), ANN) == [0]
+
+
+def test_what_one_passes_on_of_others_is_not_counted() -> None:
+    """y-websocket's client says again what it has heard, which may be more than it brings."""
+    awareness = Awareness()
+    entries: list[Entry] = [(owner * 10 + number, 1, "x" * 9000) for owner in range(9) for number in range(7)]
+    for owner in range(9):
+        awareness.apply(encode(*entries[owner * 7 : owner * 7 + 7]), owner)
+    assert awareness.apply(encode(*entries, (1000, 1, {})), ANN) == [1000]
+
+
+def test_memory_of_the_ended_is_bounded_without_more_news() -> None:
+    """As soon as they were told of, no more are remembered than may be."""
+    awareness = Awareness()
+    for number in range(40):
+        awareness.apply(encode(*((number * 60 + client, 1, {}) for client in range(60))), number)
+    awareness.encode([client for number in range(40) for client in awareness.remove(number)])
+    assert len(awareness._ended) == MAX_ENDED
+
+
+@pytest.mark.parametrize("state", [None, {"eve": 1}], ids=["its end", "a state"])
+@pytest.mark.parametrize("before", ["here", "ended", "unknown"])
+def test_a_clock_that_is_far_ahead_is_ignored(before: str, state: object) -> None:
+    """A client takes up the clock that others say it has, and would count on beyond what anybody can send."""
+    awareness = Awareness() if before == "unknown" else with_states((7, 5, {"name": "ann"}))
+    if before == "ended":
+        awareness.remove(ANN)
+    assert awareness.apply(encode((8, 1, {}), (7, MAX_STEP + 6, state)), BOB) == [8]
+    assert awareness.apply(encode((7, 6, {"name": "ann"})), ANN) == [7]
+    assert awareness.apply(encode((7, MAX_STEP, {"name": "ann, who was away for long"})), ANN) == [7]
 
 
 class Model:

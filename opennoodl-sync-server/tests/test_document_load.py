@@ -9,6 +9,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opennoodl_sync import document as module
 from opennoodl_sync.document import EMPTY, MARK
 from opennoodl_sync.protocol import MalformedError
 from opennoodl_sync.update import NOTHING
@@ -27,6 +28,19 @@ def test_what_is_stored_must_be_sound(junk: bytes) -> None:
     """A stored update that is not sound is damage, and not to be passed over in silence."""
     with pytest.raises(DamagedError):
         Kept(BASE, junk)
+
+
+def test_a_bound_for_strangers_is_none_for_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small updates make a document of more pieces than one update may have; in one record, too, it is loaded."""
+    monkeypatch.setattr(module, "MAX_PARTS", 100)
+    kept, ann = Kept(), Editor(1)
+    for number in range(200):
+        kept.turn(ann.put(str(number), number))
+    whole = kept.document.state()
+    for document in (kept.again(), Kept(whole).document):
+        assert content(opened(document.state())) == content(ann.doc)
+    with pytest.raises(MalformedError, match="more than 100 pieces"):
+        Kept().turn(whole)
 
 
 def test_what_another_server_left_waiting_is_sorted_out() -> None:

@@ -332,9 +332,10 @@ async def test_memory_of_large_documents_is_given_back(
     calls = threading.Semaphore(0)
     monkeypatch.setattr(module, "GIVE_BACK_AFTER", 0.01)
     monkeypatch.setattr(module, "give_back", calls.release)
-    for name in ("a", "b"):
-        room = await rooms.open(name)
+    large = [await rooms.open(name) for name in ("a", "b")]
+    for room in large:
         write(room, "x" * size)
+    for room in large:
         rooms.unload(room)
     if given_back:
         assert await asyncio.to_thread(calls.acquire, timeout=5)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opennoodl_sync import update as module
 from opennoodl_sync.protocol import MalformedError
 from opennoodl_sync.split import split
 from opennoodl_sync.update import (
@@ -366,13 +365,13 @@ def test_a_promise_costs_nothing(data: bytes) -> None:
     ],
     ids=["structs", "clients", "deletions", "clients of deletions"],
 )
-def test_pieces_are_bounded(monkeypatch: pytest.MonkeyPatch, allowed: bytes, refused: bytes, waits: int) -> None:
+def test_pieces_are_bounded(allowed: bytes, refused: bytes, waits: int) -> None:
     """Many small pieces cost more than their bytes, so there may only be so many in one update."""
-    monkeypatch.setattr(module, "MAX_PARTS", 10)
     known = {} if waits else dict.fromkeys(range(11), 1)
-    split(allowed, known)
-    with pytest.raises(MalformedError, match="pieces"):
-        split(refused, known)
+    split(allowed, known, 10)
+    with pytest.raises(MalformedError, match="more than 10 pieces"):
+        split(refused, known, 10)
+    split(refused, known)
 
 
 @given(st.binary(max_size=60))

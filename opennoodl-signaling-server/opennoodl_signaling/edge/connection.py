@@ -1,10 +1,9 @@
 """The connection: one WebSocket, its messages handed straight to the application.
 
-The websockets library does the protocol, but for the plain case: a message that comes as one whole frame
-does not pass through its parser. Its receive queue and its coroutine a message are left out as well:
-a complete message goes to the application in the turn of the event loop that read it, and a prepared
-frame goes to the transport as it is. Reading and handling in one step also means that no message waits
-in memory, so there is no queue to bound; what waits to be written is bounded here.
+The websockets library does the protocol, but a message that comes as one whole frame does not pass through its
+parser, and there is no receive queue and no coroutine a message: a complete message goes to the application in the
+turn of the event loop that read it, and a prepared frame to the transport as it is. So no message waits in memory
+and there is no queue to bound; what waits to be written is bounded here.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from .protocol import EdgeProtocol
 
 if TYPE_CHECKING:
     from .application import Application
+    from .newcomers import Connections
 
 PIECE = 4096
 """Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
@@ -64,7 +64,7 @@ class Connection(ServerConnection):
     """
 
     def __init__(
-        self, protocol: EdgeProtocol, server: Server, app: Application, everybody: set[Connection], outbox: Outbox
+        self, protocol: EdgeProtocol, server: Server, app: Application, everybody: Connections, outbox: Outbox
     ) -> None:
         super().__init__(protocol, server, ping_interval=None, close_timeout=CLOSE_TIMEOUT)
         self.protocol: EdgeProtocol = protocol
@@ -128,6 +128,7 @@ class Connection(ServerConnection):
         if self.paused and not self.slow and self.app.settings.slow_client_buffer:
             self.slow = True
             self.app.slow(self)
+            self._everybody.relieve()
 
     def pause(self, reason: str) -> None:
         """Read nothing more from this client until every `reason` for that was given to `resume`."""
@@ -383,9 +384,8 @@ class Connection(ServerConnection):
 
     def _check_slow(self, limit: int) -> None:
         self._check_scheduled = False
-        if self._taken and not self.slow and self.transport.get_write_buffer_size() > limit:
-            self.slow = True
-            self.app.slow(self)
+        if self._taken and self.transport.get_write_buffer_size() > limit:
+            self.overflow()
 
     def _detach(self) -> None:
         if self._abort_timer is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Newcomers:
         self._here.pop(newcomer, None)
 
 
+MAX_UNREAD = 536_870_912
+"""Bytes that may wait for all who do not read, together."""
+
+
 class Connections(set["Connection"]):
     """Every connection there is; until somebody removes it there, each is a newcomer as well."""
 
@@ -57,3 +62,13 @@ class Connections(set["Connection"]):
         """Count one no more."""
         super().discard(connection)
         self._newcomers.remove(connection)
+
+    def relieve(self) -> None:
+        """Cut those for whom most waits, if too much does for all who are slow."""
+        unread = {connection: connection.transport.get_write_buffer_size() for connection in self if connection.slow}
+        total = sum(unread.values())
+        for connection, size in sorted(unread.items(), key=itemgetter(1), reverse=True):
+            if total <= MAX_UNREAD:
+                break
+            connection.abort()
+            total -= size

@@ -49,6 +49,32 @@ def test_no_bound() -> None:
     assert not any(client.cut for client in clients)
 
 
+class Reader(Client):
+    """A client for whom some bytes wait."""
+
+    def __init__(self, unread: int, *, slow: bool = True) -> None:
+        self.slow = slow
+        self.transport = self
+        self._unread = unread
+
+    def get_write_buffer_size(self) -> int:
+        return self._unread
+
+
+def test_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When too much waits for all who are slow, those go for whom most does; who is not slow is not asked."""
+    monkeypatch.setattr(newcomers, "MAX_UNREAD", 100)
+    everybody = newcomers.Connections(newcomers.Newcomers(0))
+    readers = [Reader(60), Reader(10), Reader(30), Reader(1000, slow=False)]
+    for reader in readers:
+        everybody.add(reader)
+    everybody.relieve()
+    assert not any(reader.cut for reader in readers)
+    everybody.add(late := Reader(70))
+    everybody.relieve()
+    assert [reader.cut for reader in (*readers, late)] == [False, False, False, False, True]
+
+
 async def silent(_: Any) -> None:
     """Say nothing."""
 

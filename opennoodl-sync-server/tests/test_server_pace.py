@@ -1,0 +1,73 @@
+"""Whoever asks for much, or says what takes long to read, is read from more slowly, and the others are not."""
+
+from __future__ import annotations
+
+import pytest
+from opennoodl_sync import room as room_module
+from opennoodl_sync.edge.connection import Connection
+from opennoodl_sync.server import ANSWER_RATE, FEW_STATES, LARGE_ANSWER, STATES_RATE
+from pycrdt import write_var_uint
+
+from .client import Server
+from .wire import QUERY, awareness_message, step_1
+
+
+@pytest.fixture
+def holds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return for how many seconds anybody was not read from, in order; here nobody waits for them to pass."""
+    holds: list[float] = []
+    monkeypatch.setattr(Connection, "hold", lambda _, seconds: holds.append(seconds))
+    return holds
+
+
+async def test_large_awareness(server: Server, holds: list[float]) -> None:
+    """A message with many or large states is followed by a pause, in proportion; those of everyday are not."""
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    await ann.point(1, "x" * (FEW_STATES - 100))
+    await bob.until(lambda: 1 in bob.states)
+    assert holds == []
+    message = awareness_message((1, 2, "x" * 50_000))
+    await ann.socket.send(message)
+    await bob.until(lambda: bob.states[1][0] == 2)
+    assert holds == [len(message) / STATES_RATE]
+
+
+async def test_large_answers(server: Server, holds: list[float]) -> None:
+    """So is a large answer, be it of the document or of who is here."""
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    await ann.type("x" * 2 * LARGE_ANSWER)
+    await bob.shows("x")
+    assert holds == []
+    before = len(bob.messages)
+    await bob.socket.send(step_1(b"\x00"))
+    await bob.hears(before)
+    assert holds == [pytest.approx(2 * LARGE_ANSWER / ANSWER_RATE, rel=0.01)]
+    for client in (ann, bob):
+        await client.point(1, "x" * 40_000)
+    await ann.until(lambda: len(ann.states) == 2)
+    holds.clear()
+    before = len(bob.messages)
+    await bob.socket.send(QUERY)
+    await bob.hears(before)
+    assert holds == [len(bob.messages[-1]) / ANSWER_RATE]
+
+
+async def test_a_large_state_vector(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes long to read is read in a thread and answered; one that is larger than may be is refused."""
+    monkeypatch.setattr(room_module, "MAX_VECTOR", 100_000)
+    ann, eve = await server.join("room", 1), await server.join("room", 2)
+    await ann.type("hello")
+    await eve.shows("hello")
+    entries = b"".join(write_var_uint(client) + b"\x01" for client in range(100, 20_000))
+    lent: list[str] = []
+    lend = server.app.rooms.loans.lend
+    monkeypatch.setattr(server.app.rooms.loans, "lend", lambda *args: (lent.append(args[0].name), lend(*args)))
+    await eve.socket.send(step_1(write_var_uint(19_900) + entries))
+    before = len(eve.messages)
+    await eve.hears(before)
+    assert lent == ["room"]
+    assert eve.messages[-1][:2] == b"\x00\x01"
+    await eve.socket.send(step_1(write_var_uint(60_000) + entries * 2))
+    assert await eve.ended() == 1003
+    await ann.type(" again")
+    assert ann.code is None
