@@ -12,6 +12,7 @@ from .documents import awareness_frame, deletions, sized, struct, structs, sync_
 from .raw import BINARY, IGNORED, Target, frame
 
 ONLY = ("sync",)
+MANY = 1_000_000
 PIECES = 200_000
 """Pieces of an update: each takes time, and they are few bytes."""
 SMILES = 100_000
@@ -82,6 +83,41 @@ async def strange_states(target: Target) -> Collection[str]:
     """Awareness states that are JSON all the same: a key twice, lone surrogates, a number beyond all."""
     states = [b'{"a":1,"a":2}', b'{"a":"\\ud800"}', b"1e999", b'{"__proto__":{"a":1}}']
     return await _verdicts(target, (awareness_frame((1, 1, state)) for state in states))
+
+
+@attack("1003", servers=ONLY)
+async def clients_without_an_end(target: Target) -> Collection[str]:
+    """A million entries in one awareness message or state vector, of nobody or of one client again and again."""
+    nobody = b"".join(write_var_uint(client) + b"\x01\x04null" for client in range(MANY))
+    one = b"".join(b"\x07" + write_var_uint(clock) + b"\x02{}" for clock in range(MANY))
+    return await _verdicts(
+        target,
+        [
+            *(frame(b"\x01" + sized(write_var_uint(MANY) + entries), BINARY) for entries in (nobody, one)),
+            sync_frame(0, write_var_uint(MANY) + b"".join(write_var_uint(client) + b"\x01" for client in range(MANY))),
+            sync_frame(0, write_var_uint(MANY) + b"\x07\x01" * MANY),
+        ],
+    )
+
+
+@attack(IGNORED, servers=ONLY)
+async def clocks_without_an_end(target: Target) -> Collection[str]:
+    """Awareness of others with the highest clock there is, from which they would have to count on."""
+    room = b"/clocks-%d" % next(ROOMS)
+    async with target.websocket(room) as victim, target.websocket(room) as raw:
+        await victim.send(awareness_frame((7, 1, b'{"user":"victim"}')))
+        await victim.verdict()
+        for state in (b"null", b'{"user":"eve"}'):
+            await raw.send(awareness_frame((7, 2**53 - 1, state)))
+        verdict = await raw.verdict()
+        await victim.send(awareness_frame((7, 2, b'{"user":"still here"}')) + frame(b"\x03", BINARY))
+        present = b""
+        while b"still here" not in present:
+            came = await victim.next()
+            assert came is not None
+            assert b"eve" not in came.payload, "somebody was made to be somebody else"
+            present = came.payload
+    return {verdict}
 
 
 async def _outcome(target: Target, *updates: bytes) -> str:
