@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from .edge.connection import Connection
 from .edge.json_messages import BadMessage, request_id
-from .messages import Authenticate, GetNotifications, Incoming, SendNotification
+from .messages import Authenticate, GetNotifications, Incoming, Named, SendNotification
 
 BATCH = 200
-"""Messages that are handled at once, or notifications if they are for several users."""
+"""Messages that are handled at once, or notifications where they are for several users or name several."""
 SHARE = 100
 """How many of these may be one user's."""
 
@@ -38,8 +38,11 @@ class Request(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How much of a batch it takes."""
-        return len(self.incoming.targets) if isinstance(self.incoming, SendNotification) else 1
+        """How much of a batch it takes: one for each user it is for, or each notification it names."""
+        match self.incoming:
+            case SendNotification(targets=several) | Named(ids=several):
+                return len(several)
+        return 1
 
     def refuse(self, bad: BadMessage) -> BadMessage:
         """Return an error as the answer to this message."""
@@ -93,5 +96,6 @@ class Queue:
             request = requests.popleft()
             reading = request.reads
             batch.append(request)
-            left -= request.size
-            shares[who] += request.size
+            size = request.size
+            left -= size
+            shares[who] += size

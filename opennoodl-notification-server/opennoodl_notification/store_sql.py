@@ -31,6 +31,7 @@ DRIVERS = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
 """The driver for every kind of URL that is accepted."""
+ACCEPTED = "accepted are postgresql://user:password@host/name and sqlite:////data/notifications.sqlite"
 TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
 
@@ -69,14 +70,13 @@ class SqlStore(Store):
         create: whether the tables are made if they are not there.
 
     Raises:
-        StartError: there is no such kind of database.
+        StartError: the URL is wrong, or names no such kind of database.
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         parsed = _url(url)
         self._name = parsed.render_as_string(hide_password=True)
-        in_file = _is_sqlite(parsed) and parsed.database not in (None, "", ":memory:")
-        self._file = Path(str(parsed.database)) if in_file else None
+        self._file = Path(str(parsed.database)) if _is_sqlite(parsed) else None
         self._engine = _engine(parsed)
         self._create = create
 
@@ -95,6 +95,9 @@ class SqlStore(Store):
         except StoreError as error:
             await self._engine.dispose()
             raise StartError(f"the database {self._name} cannot be used: {error}") from None
+        except (TypeError, ValueError) as error:  # PostgreSQL's driver is given the URL's options as they are
+            await self._engine.dispose()
+            raise StartError(f"the database {self._name} cannot be used: {_reason(error)}; {ACCEPTED}") from None
         if version not in (None, VERSION):
             await self._engine.dispose()
             raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}")
@@ -223,11 +226,15 @@ def _url(text: str) -> sa.URL:
     try:
         url = sa.make_url(text)
     except (ArgumentError, ValueError):
-        raise StartError("DATABASE_URL cannot be read; accepted is postgresql://user:password@host/name") from None
+        raise StartError(f"DATABASE_URL cannot be read; {ACCEPTED}") from None
     driver = DRIVERS.get(url.drivername)
     if driver is None:
         raise StartError(f"DATABASE_URL names {url.drivername!r}; accepted are: {', '.join(DRIVERS)}")
     url = url.set(drivername=driver)
+    # A database in memory would be lost with its connection, and what begins with `file:` may be one.
+    unnamed = (url.database or ":memory:").startswith((":memory:", "file:")) or url.query.get("mode") == "memory"
+    if _is_sqlite(url) and unnamed:
+        raise StartError(f"DATABASE_URL names no file in which SQLite could keep anything; {ACCEPTED}")
     if driver == "postgresql+asyncpg" and "sslmode" in url.query:  # libpq's name; hosts write their URLs for it
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
     return url
@@ -246,6 +253,8 @@ def _engine(url: sa.URL) -> AsyncEngine:
         engine = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": TIMEOUT})
     except NoSuchModuleError as error:
         raise StartError(f"DATABASE_URL cannot be used: {error}") from None
+    except (ArgumentError, TypeError, ValueError):  # their text may have the URL in it, and several lines
+        raise StartError(f"DATABASE_URL has a host or options that its driver refuses; {ACCEPTED}") from None
     sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     sa.event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine

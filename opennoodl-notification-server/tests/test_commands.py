@@ -214,6 +214,16 @@ async def test_migrate(serve: Serve, device: Device, file: Path, tmp_path: Path)
     assert [one["id"] for one in (await ann.authenticate("ann"))["notifications"]] == [id_]
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/name"])
+async def test_migrate_to_nowhere(serve: Serve, file: Path, url: str) -> None:
+    """`migrate` into what keeps nothing, or is not known, is refused in one line that says what is accepted."""
+    await (await serve()).stop()
+    code, output, error = await command("migrate", "--from", str(file), "--to", url)
+    assert (code, output, error.count("\n")) == (1, "", 1)
+    assert error.startswith("opennoodl_notification: DATABASE_URL names ")
+    assert "accepted are" in error
+
+
 async def test_missing_extra(file: Path) -> None:
     """A database without what it needs is refused in one line that names the extra."""
     block = "import sys; sys.modules['sqlalchemy'] = None; import runpy; sys.argv[1:] = ['stats']; "

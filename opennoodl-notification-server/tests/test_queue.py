@@ -6,7 +6,16 @@ from typing import Any, cast
 
 import pytest
 from opennoodl_notification.edge.connection import Connection
-from opennoodl_notification.messages import Authenticate, GetNotifications, MarkAllRead, SendNotification
+from opennoodl_notification.messages import (
+    Authenticate,
+    DeleteNotification,
+    GetNotifications,
+    MarkAllRead,
+    MarkRead,
+    MarkUnread,
+    RevokeNotification,
+    SendNotification,
+)
 from opennoodl_notification.queue import BATCH, SHARE, Queue, Request
 
 from .desk import Device
@@ -100,6 +109,17 @@ def test_sendings_to_many() -> None:
         60,
     ]
     assert cast("Any", batch[-1].connection) is other
+
+
+@pytest.mark.parametrize("kind", [MarkRead, MarkUnread, DeleteNotification, RevokeNotification])
+def test_many_ids(kind: Any) -> None:
+    """A message takes as much of a batch as it names notifications, each once."""
+    queue, flood, other = Queue(), device("flood"), device("u")
+    ids = tuple(str(number) for number in range(60))
+    put(queue, flood, *[kind(notification_id="0", notification_ids=ids)] * 10)
+    put(queue, other, *[kind(notification_id="0")] * SHARE)
+    batch = queue.take()
+    assert [cast("Any", request.connection) for request in batch] == [flood] * 2 + [other] * 80
 
 
 def test_turns() -> None:

@@ -175,6 +175,29 @@ def test_other_urls(url: str) -> None:
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("sqlite://", "sqlite:///", "sqlite+aiosqlite:///:memory:", "sqlite:///:memory:?cache=shared"),
+        *("sqlite:///file::memory:?uri=true", "sqlite:///file:a?mode=memory&uri=true", "sqlite:///a?mode=memory"),
+        *("sqlite://u:secret@host/name", "sqlite:////nowhere/name?timeout=secret"),
+    ],
+)
+def test_no_file(url: str) -> None:
+    """SQLite without a file, or with what its driver refuses, is refused in one line that says what is accepted."""
+    with pytest.raises(StartError, match=r"DATABASE_URL .* accepted are .*sqlite:////") as info:
+        choose(url)
+    assert "secret" not in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+async def test_options_that_are_refused(postgresql: str) -> None:
+    """An option that PostgreSQL's driver does not know is named in one line that says what is accepted."""
+    with pytest.raises(StartError, match=r"cannot be used: .*'nonsense'; accepted are postgresql://") as info:
+        await SqlStore(f"{postgresql}{'&' if '?' in postgresql else '?'}nonsense=1").open()
+    assert "\n" not in str(info.value)
+
+
 @pytest.mark.parametrize("url", ["postgresql://u:secret@127.0.0.1:1/name", "sqlite:////nowhere/at/all.sqlite"])
 async def test_not_reached(url: str) -> None:
     """A database that cannot be reached is named in one line, without the password."""

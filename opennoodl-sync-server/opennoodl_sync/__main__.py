@@ -13,6 +13,7 @@ from .commands import (
     import_document,
     list_documents,
     read_update,
+    shown,
     with_database,
 )
 from .edge.application import StartError
@@ -58,7 +59,7 @@ def act(asked: argparse.Namespace, database: Database) -> None:
     match asked.command:
         case "list":
             for listed in list_documents(database):
-                print(f"{listed.updates:8} updates {listed.size:12} bytes  {listed.name}")
+                print(f"{listed.updates:8} updates {listed.size:12} bytes  {shown(listed.name)}")
         case "export":
             sys.stdout.buffer.write(export_document(database, asked.room, asked.format))
         case "import":

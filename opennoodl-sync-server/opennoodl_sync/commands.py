@@ -9,7 +9,7 @@ import msgspec
 from pycrdt import Array, Doc, Map, Text, XmlFragment
 
 from .document import Document
-from .protocol import MalformedError
+from .protocol import MAX_NAME, MalformedError, is_name
 from .store import Batch, StoreError, compact
 from .store_level import Database, LevelYStore
 from .yjs import DamagedError
@@ -25,6 +25,11 @@ class Listed(NamedTuple):
     name: str
     updates: int
     size: int
+
+
+def shown(name: str) -> str:
+    """Return a name with what is not printable escaped: strangers choose names, and none may move the cursor."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
 def list_documents(database: Database) -> Iterator[Listed]:
@@ -58,8 +63,10 @@ def import_document(database: Database, name: str, update: bytes) -> None:
     """Merge a Yjs update into a document, which is made if it is not there.
 
     Raises:
-        CommandError: it is not an update, or the document cannot take it.
+        CommandError: it is not an update, the document cannot take it, or no client could open a room of this name.
     """
+    if not is_name(name):
+        raise CommandError(f"no client could open this room: a name has one to {MAX_NAME} printable characters")
     store = LevelYStore(name, database=database)
     document = _open(store)
     try:
@@ -96,7 +103,7 @@ def compact_documents(database: Database) -> tuple[int, int]:
             compact(Document(store.updates), store, batch)
             database.write(batch, sync=True)
         except DamagedError as error:
-            print(f"{listed.name}: damaged, left as it is: {error}", file=sys.stderr)
+            print(f"{shown(listed.name)}: damaged, left as it is: {error}", file=sys.stderr)
         after += sum(len(update) for _, update in store.records())
     database.shrink()
     return before, after
@@ -107,19 +114,19 @@ def check_documents(database: Database) -> Iterator[str]:
     names = set(database.names())
     stored = set(database.stored_names())
     for name in sorted(stored - names):
-        yield f"{name}: has updates, but no state vector record: no tool will list it"
+        yield f"{shown(name)}: has updates, but no state vector record: no tool will list it"
     for name in sorted(names | stored):
         store = LevelYStore(name, database=database)
         try:
             records = store.records()
             document = Document(store.updates)
         except (StoreError, DamagedError) as error:
-            yield f"{name}: cannot be loaded: {error}"
+            yield f"{shown(name)}: cannot be loaded: {error}"
             continue
         if not records:
-            yield f"{name}: is listed, but has no updates"
+            yield f"{shown(name)}: is listed, but has no updates"
         elif store.stale_state_vector(document.state_vector()):
-            yield f"{name}: its state vector record claims to be current and is not"
+            yield f"{shown(name)}: its state vector record claims to be current and is not"
 
 
 def _store(database: Database, name: str) -> LevelYStore:

@@ -12,6 +12,8 @@ TOKEN = 101
 DENIED = 2
 """The number of the message that refuses something; y-protocols' ``auth.js``."""
 
+MAX_NAME = 256
+"""Characters of a room's name, as it stands in the path."""
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest number that lib0 reads."""
 
@@ -36,6 +38,11 @@ NAMES = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
 
 STEPS = (Kind.STEP_1, Kind.STEP_2, Kind.UPDATE)
 SYNC, AWARENESS, QUERY_AWARENESS = 0, 1, 3
+
+
+def is_name(text: str) -> bool:
+    """Return whether a room may have this name; strangers choose it, and an operator's terminal shows it."""
+    return 0 < len(text) <= MAX_NAME and text.isprintable()
 
 
 def read_varuint(data: bytes, at: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from .edge.metrics import Metrics, counters
 from .edge.service import Service
 from .flusher import Flusher
 from .portions import TakesLongError
-from .protocol import NAMES, Kind, MalformedError, denial, parse
+from .protocol import MAX_NAME, NAMES, Kind, MalformedError, denial, is_name, parse
 from .room import Flush, FullError, Room
 from .rooms import LoadError, Rooms
 from .settings import Settings
@@ -33,9 +33,6 @@ from .store_level import Database
 from .webhook import Webhook
 from .writer import Writer
 from .yjs import DamagedError
-
-MAX_NAME = 256
-"""Characters of a room's name, as it stands in the path."""
 
 MAX_TURN = 100
 """Changes of one document that wait for the end of a turn: the others are not kept waiting for more."""
@@ -116,9 +113,9 @@ class Sync(Application):
 
     def refusal(self, path: str) -> str | None:
         """Refuse what cannot be a room's name; it is taken from the path as it stands, not decoded."""
-        if 1 < len(path) <= MAX_NAME + 1:
+        if is_name(path[1:]):
             return None
-        return f"The path names the room: one to {MAX_NAME} characters after the slash."
+        return f"The path names the room: one to {MAX_NAME} printable characters after the slash."
 
     async def open(self, connection: Connection) -> None:
         """Load the room if need be, and let the client in, if it may come in."""

@@ -181,6 +181,41 @@ def test_refusals(directory: Path, arguments: tuple[str, ...], why: bytes) -> No
     assert run(directory, "export", "room").stdout == before
 
 
+STRANGE = "a\x1b[2J\n\u202e\x9bä 猫"
+STRANGE_SHOWN = r"a\x1b[2J\n\u202e\x9bä 猫"
+
+
+def test_list_of_strange_names(directory: Path) -> None:
+    """`list` escapes what is not printable in a name, and only that."""
+    write(directory, STRANGE, BASE)
+    lines = run(directory, "list").stdout.decode().split("\n")
+    assert [line.partition("bytes  ")[2] for line in lines] == ["room", STRANGE_SHOWN, ""]
+
+
+@pytest.mark.parametrize("command", ["check", "compact"])
+def test_faults_of_strange_names(tmp_path: Path, command: str) -> None:
+    """What is wrong with a document is said without what is not printable in its name."""
+    write(tmp_path, STRANGE, BASE)
+    with plyvel.DB(str(tmp_path)) as db:
+        for key, _ in db.iterator(prefix=bytes.fromhex("00027631")):
+            db.put(key, b"nonsense")
+    ended = run(tmp_path, command)
+    said = (ended.stdout if command == "check" else ended.stderr).decode()
+    assert said.startswith(f"{STRANGE_SHOWN}: ")
+    assert said[:-1].isprintable()
+
+
+@pytest.mark.parametrize("name", ["", "x" * 257, "a\x1bb", "a\nb", "\udcff"])
+def test_import_under_no_name(directory: Path, name: str) -> None:
+    """`import` makes no document that no client could open, and says so in one line."""
+    refused = run(directory, "import", name, "-", stdin=BASE)
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert refused.stderr.decode() == (
+        "opennoodl_sync: no client could open this room: a name has one to 256 printable characters\n"
+    )
+    assert run(directory, "list").stdout.count(b"\n") == 1
+
+
 def text_of(directory: Path, name: str) -> str:
     """Return the text of a document."""
     database = Database(str(directory))

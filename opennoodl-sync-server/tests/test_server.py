@@ -199,12 +199,17 @@ async def test_the_query_is_not_part_of_the_name(server: Server) -> None:
     assert set(server.app.rooms.rooms) == {"room"}
 
 
-@pytest.mark.parametrize("name", ["", "?room", "x" * 257, "x" * 300], ids=["empty", "query only", "257", "300"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "?room", "x" * 257, "x" * 300, "a\x1b[2Jb", "a\x7f"],
+    ids=["empty", "query only", "257", "300", "escape", "delete"],
+)
 async def test_what_cannot_be_a_name_is_refused(server: Server, name: str) -> None:
-    """A name that is empty or longer than 256 characters gets no WebSocket."""
+    """A name that is empty, longer than 256 characters or not printable gets no WebSocket, and is told why."""
     with pytest.raises(InvalidStatus) as refused:
         await connect(server.url(name))
     assert refused.value.response.status_code == 404
+    assert refused.value.response.body == b"The path names the room: one to 256 printable characters after the slash.\n"
     assert server.app.rooms.rooms == {}
 
 

@@ -16,7 +16,7 @@ class Identity(Struct, frozen=True):
 
     Attributes:
         user: the id under which they are known to everybody.
-        rooms: patterns of the rooms that they may enter: ``*`` is any text, ``?`` any character, ``[ab]`` one of these.
+        rooms: patterns of the rooms that they may enter: ``*`` is any text, ``?`` any character.
         access: whether they may change what is in a room or only see it.
         services: whether they speak for the community rather than for a person.
         expires: seconds since 1970 at which the proof ends; None if it has no end.
@@ -30,7 +30,8 @@ class Identity(Struct, frozen=True):
 
     def allows(self, room: str) -> bool:
         """Return whether they may enter a room."""
-        return any(pattern == "*" or fnmatchcase(room, pattern) for pattern in self.rooms)
+        # To fnmatch a bracket begins a set of characters; to who writes a pattern it is a character.
+        return any(pattern == "*" or fnmatchcase(room, pattern.replace("[", "[[]")) for pattern in self.rooms)
 
 
 class AuthError(Exception):

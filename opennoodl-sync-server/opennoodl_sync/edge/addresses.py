@@ -11,6 +11,8 @@ from .limits import Rates
 from .settings import EdgeSettings, SettingError
 
 _FORWARDED_PROTO = re.compile(r'(?:^|[;,])\s*proto="?([^";,\s]*)', re.IGNORECASE)  # RFC 7239
+_PORT = re.compile(r"\[([^]:]*:[^]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+"""An IPv6 address in brackets, or an IPv4 address, with its port: some proxies write them so."""
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that one customer of a network has; it may use any of the addresses behind them."""
 
@@ -39,11 +41,11 @@ class Addresses:
         Args:
             peer: the address at the other end of its TCP connection.
             headers: the request's. Every proxy adds the address it was connected from at the end, so they are
-                read from there, as far as those are trusted who say so.
+                read from there, as far as those are trusted who say so. Their ports do not count.
         """
         address = _address(peer)
         for value in reversed(",".join(headers.get_all(self._header)).split(",")):
-            said = _address(value.strip())
+            said = _said(value.strip())
             if said is None or not self._trusts(address):
                 break
             address = said
@@ -107,6 +109,11 @@ def _networks(setting: str) -> list[IPv4Network | IPv6Network]:
                 "separated by commas"
             ) from None
     return networks
+
+
+def _said(text: str) -> IPv4Address | IPv6Address | None:
+    with_port = _PORT.fullmatch(text)
+    return _address(text if with_port is None else with_port[1] or with_port[2])
 
 
 @lru_cache(1024)  # each is read five times while its client connects

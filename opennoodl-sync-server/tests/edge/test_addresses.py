@@ -49,6 +49,33 @@ def test_client(peer: str, said: list[str], expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("1.2.3.4:567", "1.2.3.4"),
+        (f"1.2.3.4:567, {OTHER}:80", "1.2.3.4"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("[::ffff:1.2.3.4]:567", "1.2.3.4"),
+        ("2001:db8::1:443", "2001:db8::1:443"),
+        ("1.2.3.4:", PROXY),
+        ("1.2.3.4:http", PROXY),
+        ("1.2.3:567", PROXY),
+        ("[1.2.3.4]:567", PROXY),
+        ("[2001:db8::1", PROXY),
+        ("[2001:db8::1]443", PROXY),
+        ("[2001:db8::1]:", PROXY),
+        ("[2001:db8:]:443", PROXY),
+        ("[unknown]:443", PROXY),
+        ("localhost:443", PROXY),
+        (":443", PROXY),
+    ],
+)
+def test_ports(said: str, expected: str) -> None:
+    """An address counts without the port that a proxy writes behind it; what is no address does not with one either."""
+    assert made(trusted_proxies="10.0.0.0/8").client(PROXY, forwarded(said)) == expected
+
+
+@pytest.mark.parametrize(
     ("peer", "said", "expected"),
     [
         (PROXY, [("X-Forwarded-Proto", "https")], True),
