@@ -222,3 +222,17 @@ def test_a_document_at_the_brink_is_not_measured_all_the_time(
     for _ in range(2 * module.MEASURE_PAUSE):
         next(clock)
     assert until_full() > 0
+
+
+def test_a_document_that_was_measured_is_known_to_be_smaller(disk: MemoryYStore) -> None:
+    """What was found to be there, and not what came in, is what the next change is added to, also in the same turn."""
+    most = 2_400_000
+    room, ann = Room("room", disk, most), Editor(1)
+    send(room, "ann", ann.write("x" * 1_500_000))
+    flush(room)
+    send(room, "ann", ann.delete(0, 1_500_000))
+    flush(room)
+    send(room, "ann", ann.write("y" * 1_200_000))
+    for word in ("one ", "two ", "three"):
+        send(room, "ann", ann.write(word))
+    assert shown(room.document)[0] == "y" * 1_200_000 + "one two three"
