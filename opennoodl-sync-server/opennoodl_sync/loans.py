@@ -29,7 +29,7 @@ log = structlog.get_logger()
 class Loans:
     """Lends rooms to a thread, one at a time.
 
-    The thread has Python's lock, some of the time without a break, so it leaves the event loop at least half of it.
+    The thread has Python's lock, some of the time without a break, so it rests after each.
     """
 
     def __init__(self) -> None:

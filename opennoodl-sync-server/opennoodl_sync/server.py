@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qs
@@ -200,14 +199,20 @@ class Sync(Application):
         """Handle a message that came while the room was lent, also if its sender has left since."""
         room: Room = connection.client
         if self.rooms.holds(room) and connection in room.clients:  # and was not refused meanwhile
-            _try(connection, partial(self.receive, connection, message, text=False))
+            self._receive_again(connection, message)
         if not room.lent:
             self._go_on(connection)
 
     def _receive_long(self, connection: Connection, message: bytes, handled: Handled) -> None:
         """Go on with a message for which the room was lent."""
-        _try(connection, partial(self.receive, connection, message, text=False, handled=handled))
+        self._receive_again(connection, message, handled)
         self._go_on(connection)
+
+    def _receive_again(self, connection: Connection, message: bytes, handled: Handled | None = None) -> None:
+        try:
+            self.receive(connection, message, text=False, handled=handled)
+        except Exception as error:
+            connection.fail(error)
 
     def _go_on(self, connection: Connection) -> None:
         """Read on from a client, when what has waited is done and this turn has been told."""
@@ -381,17 +386,6 @@ class Sync(Application):
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
         ]
-
-
-def _try(connection: Connection, act: Callable[[], None]) -> None:
-    """Do something for a client later than when it asked; what it fails with ends the connection."""
-    try:
-        act()
-    except CloseConnection as close:
-        connection.end(close.code, close.reason)
-    except Exception:
-        log.exception("a message could not be handled")
-        connection.end(1011, "The server failed on this message.")
 
 
 def create(settings: Settings) -> Service:

@@ -1,9 +1,8 @@
 """The connection: one WebSocket, its messages handed straight to the application.
 
-The websockets library does the protocol, but a message that comes as one whole frame does not pass through its
-parser, and there is no receive queue and no coroutine a message: a complete message goes to the application in the
-turn of the event loop that read it, and a prepared frame to the transport as it is. So no message waits in memory
-and there is no queue to bound; what waits to be written is bounded here.
+The websockets library does the protocol, but a message that is one whole frame does not pass through its parser,
+and there is no receive queue: it goes to the application in the turn of the event loop that read it, and a prepared
+frame to the transport as it is. So no message waits; what waits to be written is bounded here.
 """
 
 from __future__ import annotations
@@ -182,6 +181,13 @@ class Connection(ServerConnection):
             self.protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
             self.send_data()
 
+    def fail(self, error: Exception) -> None:
+        """Close for what a message has led to; what is no `CloseConnection` is logged. Call it while handling that."""
+        if not isinstance(error, CloseConnection):
+            self.logger.exception("a message could not be handled")
+            error = CloseConnection(1011, "The server failed on this message.")
+        self.end(error.code, error.reason)
+
     async def answers(self, seconds: float) -> bool:
         """Ping the client; return whether it answers within `seconds`."""
         try:
@@ -350,22 +356,16 @@ class Connection(ServerConnection):
                 app.metrics.rate_limited[over.limit] += 1
             if over is None or app.limited(self, message, over):
                 app.receive(self, message, text)
-        except CloseConnection as close:
-            self.end(close.code, close.reason)
-        except Exception:
-            self.logger.exception("a message could not be handled")
-            self.end(1011, "The server failed on this message.")
+        except Exception as error:
+            self.fail(error)
         app.metrics.message_sizes.observe(len(message))
         app.metrics.handling.observe(perf_counter() - started)
 
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except CloseConnection as close:
-            self.end(close.code, close.reason)
-        except Exception:
-            self.logger.exception("a message could not be handled")
-            self.end(1011, "The server failed on this message.")
+        except Exception as error:
+            self.fail(error)
         self._work = None
         waiting, self._waiting = self._waiting, ()
         for position, (message, text) in enumerate(waiting, 1):
