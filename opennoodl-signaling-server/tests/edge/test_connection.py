@@ -77,12 +77,13 @@ async def test_binary_is_not_utf8(serve: Serve, client: Connect) -> None:
     assert await connected.recv() == b"\xff\x00\xe2\x82"
 
 
-async def test_too_big(serve: Serve, raw: OpenRaw, client: Connect) -> None:
-    """A message over the limit closes its sender with 1009; the others go on."""
+@pytest.mark.parametrize("size", [65_537, 16_000_000], ids=["a little", "far more than is under way at a time"])
+async def test_too_big(serve: Serve, raw: OpenRaw, client: Connect, size: int) -> None:
+    """A message over the limit closes its sender with 1009, who hears so when it has sent it all; the others go on."""
     running = await serve()
     other = await client(running)
     big = await raw(running)
-    await big.send_frame(BINARY, bytes(65_537))
+    await big.send_frame(BINARY, bytes(size))
     closed = await big.frame()
     assert closed is not None
     assert closed.code == 1009

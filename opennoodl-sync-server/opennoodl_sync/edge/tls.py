@@ -110,6 +110,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._wire: asyncio.Transport
         self._timer: asyncio.TimerHandle
         self._above: asyncio.Protocol | None = None
+        self._ended = False  # this side has said goodbye
         self._closing = False
 
     # As a protocol
@@ -124,8 +125,8 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what is in it, or go on with the handshake."""
-        if self.is_closing():
+        """Hand on what is in it, or go on with the handshake; after a goodbye, read what comes and drop it."""
+        if self._ended or self.is_closing():
             return
         self._incoming.write(data)
         try:
@@ -176,7 +177,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send; nothing is kept here, so what waits is what waits in the TCP connection."""
-        if self.is_closing():
+        if self._ended or self.is_closing():
             return
         left = memoryview(data)
         while left:
@@ -184,16 +185,23 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._flush()
 
     def can_write_eof(self) -> bool:
-        """Return False: TLS ends in both directions at once."""
-        return False
+        """Return True: there is a goodbye (RFC 8446, 6.1), and TCP has one."""
+        return True
+
+    def write_eof(self) -> None:
+        """Say goodbye, and leave it to the client to close.
+
+        A TCP connection that is closed while something comes is reset, and what the client has not read yet, such as
+        why its message was refused, is lost.
+        """
+        self._goodbye()
+        self._wire.write_eof()
 
     def close(self) -> None:
         """Say goodbye, and close when everything is written."""
         if not self.is_closing():
+            self._goodbye()
             self._closing = True
-            with suppress(ssl.SSLError):  # it wants to read the client's goodbye, which nobody waits for
-                self._ssl.unwrap()
-            self._flush()
             self._wire.close()
 
     def abort(self) -> None:
@@ -248,6 +256,13 @@ class Tls(asyncio.Transport, asyncio.Protocol):
                     return b"".join(parts), True
                 parts.append(part)
         return b"".join(parts), False
+
+    def _goodbye(self) -> None:
+        if not self._ended:
+            self._ended = True
+            with suppress(ssl.SSLError):  # it wants to read the client's goodbye, which nobody waits for
+                self._ssl.unwrap()
+            self._flush()
 
     def _flush(self) -> None:
         data = self._outgoing.read()
