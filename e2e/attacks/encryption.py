@@ -7,9 +7,12 @@ import ssl
 import warnings
 from collections.abc import Collection
 from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from .attack import attack
 from .raw import CUT, Raw, Target
+from .rekeying import Keys
 from .slow import crowd
 
 ALERT = "alert"
@@ -17,6 +20,8 @@ ALERT = "alert"
 HELLOS = 1200
 """TLS handshakes that are begun: more than one address may begin at once."""
 VERSIONS = [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1]
+RENEWALS = 20_000
+"""Times that a client takes new keys, which a server needs 35 microseconds for each time."""
 GARBAGE = [
     b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"\x16\x03\x01\x00\x05hello",
@@ -75,15 +80,19 @@ async def no_tls(target: Target) -> Collection[str]:
     return ends
 
 
+def _own(target: Target) -> ssl.SSLContext:
+    """Return a context that may be changed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata="".join(map(ssl.DER_cert_to_PEM_cert, _context(target).get_ca_certs(True))))
+    return context
+
+
 @attack(ALERT, doors=["tls"])
 async def old_tls(target: Target) -> Collection[str]:
     """TLS 1.0 and 1.1, and ciphers without a key or a certificate."""
     ends = set()
     for version, ciphers in [*((version, "ALL") for version in VERSIONS), *((None, c) for c in ("aNULL", "eNULL"))]:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(
-            cadata="".join(map(ssl.DER_cert_to_PEM_cert, _context(target).get_ca_certs(True)))
-        )
+        context = _own(target)
         context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # so that it is not the client who refuses
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             context.minimum_version = version or ssl.TLSVersion.TLSv1_2
@@ -103,6 +112,19 @@ async def broken_records(target: Target) -> Collection[str]:
             await raw.send(record)
             ends.add(await raw.status())
     return ends
+
+
+@attack(CUT, doors=["tls"])
+async def new_keys_without_end(target: Target) -> Collection[str]:
+    """New keys again and again, as TLS 1.3 allows at any time, in records that bring no data which a rate could count."""
+    context = _own(target)
+    with TemporaryDirectory() as folder:
+        context.keylog_filename = f"{folder}/secrets"
+        async with target.wire() as raw:
+            assert not await Handshake(raw, context).finish()
+            keys = Keys(Path(context.keylog_filename))
+            await raw.send(b"".join(keys.renew() for _ in range(RENEWALS)))
+            return {await raw.status()}
 
 
 @attack(CUT, doors=["tls"])

@@ -19,7 +19,17 @@ from .newcomers import Newcomers
 from .settings import EdgeSettings, SettingError
 
 RECORD = 16_384
-"""Bytes of the largest record (RFC 8446, 5.1), which is what ssl reads at once."""
+"""Bytes that a record may bring (RFC 8446, 5.1)."""
+HEADER = 5
+"""Bytes before a record that say what it is and how long (RFC 8446, 5.1)."""
+OVERHEAD = 2048
+"""Bytes that a record may be longer than what it brings, in TLS 1.2 (RFC 5246, 6.2.3); in TLS 1.3 they are fewer."""
+KINDS = (b"\x14", b"\x15", b"\x16", b"\x17")
+"""The first bytes that records may have (RFC 8446, appendix B.1)."""
+VERSION = b"\x03"
+"""Their second byte, in all versions of TLS."""
+MAX_EMPTY = 256
+"""Records of one connection that bring no data: those of its handshake, and new keys, which cost more than a message."""
 
 
 class Certificate:
@@ -110,6 +120,8 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._wire: asyncio.Transport
         self._timer: asyncio.TimerHandle
         self._above: asyncio.Protocol | None = None
+        self._part = b""  # of a record whose rest has not come
+        self._empty = 0  # records that have brought nothing
         self._ended = False  # this side has said goodbye
         self._closing = False
 
@@ -128,24 +140,30 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         """Hand on what is in it, or go on with the handshake; after a goodbye, read what comes and drop it."""
         if self._ended or self.is_closing():
             return
-        self._incoming.write(data)
+        data, start, parts = self._part + data, 0, []
         try:
-            if self._above is None:
-                self._ssl.do_handshake()
-                self._established()
-            plain, ended = self._read()
-        except ssl.SSLWantReadError:
-            self._flush()
-            return
+            # One record at a time, or thousands that bring nothing would be taken in before they are counted.
+            while start < (end := _end(data, start)) <= len(data) and self._empty <= MAX_EMPTY:
+                self._incoming.write(data[start:end])
+                start = end
+                parts.append(self._take())
+        except ssl.SSLZeroReturnError:
+            start, ended = len(data), True
         except ssl.SSLError:
             self._flush()  # what TLS has to say about it
             self._closing = True
             self._wire.close()
             return
+        else:
+            ended = False
+        self._part = data[start:]
         self._flush()
+        plain = b"".join(parts)
         if plain and self._above is not None:
             self._above.data_received(plain)
-        if ended:
+        if self._empty > MAX_EMPTY:
+            self.abort()
+        elif ended:
             self.eof_received()
             self.close()
 
@@ -246,16 +264,25 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._above = self._create()
         self._above.connection_made(self)
 
-    def _read(self) -> tuple[bytes, bool]:
-        """Return what has come, and whether that was the end."""
-        parts: list[bytes] = []
-        with suppress(ssl.SSLWantReadError):
-            while self._incoming.pending or self._ssl.pending():
-                part = self._ssl.read(RECORD)
-                if not part:
-                    return b"".join(parts), True
-                parts.append(part)
-        return b"".join(parts), False
+    def _take(self) -> bytes:
+        """Take one record in; return what it has brought.
+
+        Raises:
+            ssl.SSLZeroReturnError: a goodbye.
+            ssl.SSLError: it is not right.
+        """
+        try:
+            if self._above is None:
+                self._ssl.do_handshake()
+                self._established()
+                return b""
+            part = self._ssl.read(RECORD)
+        except ssl.SSLWantReadError:
+            self._empty += 1
+            return b""
+        if not part:
+            raise ssl.SSLZeroReturnError
+        return part
 
     def _goodbye(self) -> None:
         if not self._ended:
@@ -268,3 +295,17 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         data = self._outgoing.read()
         if data:
             self._wire.write(data)
+
+
+def _end(data: bytes, start: int) -> int:
+    """Return where the record ends that starts there, which may be beyond the data.
+
+    What is no record ends with the data: it is refused as soon as it is seen.
+    """
+    header = data[start : start + HEADER]
+    if header[:1] not in KINDS or header[1:2] not in (b"", VERSION):
+        return len(data)
+    if len(header) < HEADER:
+        return start + HEADER
+    size = int.from_bytes(header[3:], "big")
+    return start + HEADER + size if size <= RECORD + OVERHEAD else len(data)

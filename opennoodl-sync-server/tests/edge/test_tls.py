@@ -7,7 +7,7 @@ import gc
 import http.client
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,15 @@ from websockets.asyncio.client import connect
 
 from .certificates import Files, RawTls, certify
 from .conftest import OpenRaw, Serve
-from .harness import PING, TEXT, Frame, Raw, connected, limits, masked, service, settings, tls
+from .harness import HANDSHAKE, PING, TEXT, Frame, Raw, connected, limits, masked, service, settings, tls
+from .rekeying import CIPHER, Keys
 
 GARBAGE = [
     b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"\x16\x03\x01\x00\x05hello",
     b"\x16\x03\x01\xff\xff" + bytes(70_000),
     b"\0" * 100,
-    bytes(range(256)) * 1000,
+    bytes(range(tls.MAX_EMPTY)) * 1000,
 ]
 """What is no TLS: HTTP, broken records, nothing that anybody would send."""
 
@@ -222,6 +223,37 @@ async def test_pauses(serve: Serve, raw: OpenRaw) -> None:
         assert frame is not None
         assert int(frame.payload[:5]) == number
     await sending
+
+
+@pytest.fixture
+async def keys(serve: Serve, files: Files, tmp_path: Path) -> AsyncIterator[tuple[RawTls, Keys]]:
+    """Give a client after the TLS handshake, and its keys."""
+    context = files.client
+    context.keylog_filename = str(tmp_path / "secrets")
+    client = RawTls(await connected((await serve()).port), context)
+    with client.sock:
+        await client.shake()
+        assert client.tls.cipher() == (CIPHER, "TLSv1.3", 256)
+        yield client, Keys(tmp_path / "secrets")
+
+
+async def test_new_keys(keys: tuple[RawTls, Keys]) -> None:
+    """A client may take new keys, as after some millions of records."""
+    client, own = keys
+    request = f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode()
+    await client.send_plain(own.renew() + own.record(request) + own.renew())
+    assert (await client.head()).status == 101
+    await client.send_plain(own.renew() + own.record(masked(TEXT, b"x")))
+    assert await client.frame() == Frame(TEXT, b"x")
+
+
+@pytest.mark.parametrize(("count", "served"), [(tls.MAX_EMPTY - 10, True), (tls.MAX_EMPTY, False)], ids=["many", "more"])
+async def test_new_keys_without_end(keys: tuple[RawTls, Keys], count: int, served: bool) -> None:
+    """A client that takes new keys again and again is cut, with whatever follows."""
+    client, own = keys
+    renewals = b"".join(own.renew() for _ in range(count))
+    await client.send_plain(renewals + own.record(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    assert bool(await client.rest()) is served
 
 
 # Certificates
