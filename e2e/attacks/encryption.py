@@ -116,7 +116,7 @@ async def broken_records(target: Target) -> Collection[str]:
 
 @attack(CUT, doors=["tls"])
 async def new_keys_without_end(target: Target) -> Collection[str]:
-    """New keys again and again, as TLS 1.3 allows at any time, in records that bring no data which a rate could count."""
+    """New keys again and again, as TLS 1.3 allows at any time: records without data, of which no rate hears."""
     context = _own(target)
     with TemporaryDirectory() as folder:
         context.keylog_filename = f"{folder}/secrets"

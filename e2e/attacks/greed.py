@@ -9,9 +9,11 @@ from itertools import count
 
 from .attack import attack
 from .documents import awareness_frame, struct, sync_frame, written
-from .raw import CUT, IGNORED, Target, text
+from .raw import CUT, IGNORED, PING, PONG, Raw, Target, frame, text
 
 MANY = 10_000
+CLAIMS = 900
+"""Claims of one connection: as many as it may make at once."""
 AN_HOUR = 320
 """Notifications that are more than a user may send in an hour."""
 NUMBERS = count()
@@ -73,6 +75,35 @@ async def peers_that_vanish(target: Target) -> Collection[str]:
             return await raw.answer()
 
     return set(await asyncio.gather(*map(come, range(100))))
+
+
+@attack("peer-id-taken", servers=["signaling"])
+async def a_thousand_claims(target: Target) -> Collection[str]:
+    """Thousands of claims on the place of a peer that is there, each of which it would have to be asked about."""
+    claim = text({"type": "join", "room": "claimed", "peerId": "a", "userId": "a"})
+    asked = 0
+
+    async def live(holder: Raw) -> None:
+        nonlocal asked
+        while (came := await holder.next()) is not None:
+            if came.opcode == PING:
+                asked += 1
+                await holder.send(frame(came.payload, PONG))
+
+    async def claims(raw: Raw) -> set[str]:
+        await raw.send(claim * CLAIMS)
+        return {await raw.answer()}  # a claim takes the place of the one before
+
+    async with AsyncExitStack() as stack:
+        holder, *others = [await stack.enter_async_context(target.websocket()) for _ in range(5)]
+        await holder.send(claim)
+        assert await holder.answer() == "joined"
+        living = asyncio.create_task(live(holder))
+        answers = set[str]().union(*await asyncio.gather(*map(claims, others)))
+        assert not living.done(), "the peer has lost its place"
+        living.cancel()
+        assert 0 < asked < CLAIMS
+        return answers
 
 
 @attack("authenticated", "notifications", "rate-limited", "1008", servers=["notification"])

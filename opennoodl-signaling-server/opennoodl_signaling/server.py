@@ -167,6 +167,13 @@ class Signaling(JsonApplication[Incoming]):
                 case Subscribe(topics=names):
                     for name in names:
                         _permit(connection.identity, name)
+                case Invite(room_id=room):
+                    if connection.identity is not None and not connection.identity.allows(room):
+                        raise BadMessage("forbidden", "Your token is not for this room, so you cannot invite into it.")
+                case AskIceServers():
+                    identity = connection.identity
+                    if identity is not None and (identity.access != "write" or not identity.rooms):
+                        raise BadMessage("forbidden", "Your token is for no room here, so there is nobody to reach.")
         self._act(connection, incoming, message)
 
     async def _prove(self, connection: Connection, incoming: Join | Register, message: bytes) -> None:
@@ -174,11 +181,15 @@ class Signaling(JsonApplication[Incoming]):
         client: Client = connection.client
         try:
             identity = await self.prove(connection, incoming.token, incoming.user_id)
-            # A new token may say less than the last one; so it must say all that the connection already makes use of.
+            # A new token may say less than the last one; so it must say all that the connection makes use of.
             for name in _entered(client, incoming):
                 _permit(identity, name)
-            connection.admit(identity)
-            self._act(connection, incoming, message)
+            try:
+                self._act(connection, incoming, message)
+            finally:
+                # Whoever is not let into another room stays in its own, for which this one may not be good.
+                if all(map(identity.allows, _entered(client))):
+                    connection.admit(identity)
         except BadMessage as bad:
             bad.request_id = request_id(message)
             self.refuse(connection, bad)
@@ -332,8 +343,8 @@ def _permit(identity: Identity | None, name: str) -> None:
         raise BadMessage("forbidden", "Your token is only for reading, which peers cannot see to: use the sync server.")
 
 
-def _entered(client: Client, incoming: Join | Register) -> set[str]:
-    """Return the rooms and topics in which a client is after `incoming`."""
+def _entered(client: Client, incoming: Join | Register | None = None) -> set[str]:
+    """Return the rooms and topics in which a client is, after `incoming` if that is done."""
     if isinstance(incoming, Join):
         return client.topics | {incoming.room}
     return client.topics | ({client.room.name} if client.room is not None else set())

@@ -178,6 +178,38 @@ async def test_renewed_with_less(server: Service, enter: Enter) -> None:
     assert (await editor.ask("register", userId="ann", token=signed(rooms=["r", "t"])))["type"] == "registered"
 
 
+async def test_refused_with_another(server: Service, enter: Enter) -> None:
+    """Who is refused in another room stays where it is, by the token for that; who is in none goes by the new one."""
+    editor, new = await enter(server), await enter(server)
+    here, there = signed(rooms=["r"]), signed(rooms=["s"])
+    await editor.join("r", "a", "ann", token=here)
+    join = {"room": "s", "peerId": "a", "userId": "ann", "metadata": {"a": "a" * 20_000}}
+    assert await editor.refused("join", **join, token=there) == "too-large"
+    assert await editor.refused("subscribe", topics=["s"]) == "forbidden"
+    assert await new.refused("join", **join, token=there) == "too-large"
+    await new.subscribe("s")
+    await editor.join("s", "a", "ann", token=there)
+    assert await editor.refused("subscribe", topics=["r"]) == "forbidden"
+
+
+async def test_invites_into_rooms_of_others(server: Service, enter: Enter) -> None:
+    """Nobody invites into a room that their token is not for."""
+    editor, other = await enter(server), await enter(server)
+    await other.ask("register", userId="bob", token=signed(sub="bob"))
+    await editor.ask("register", userId="ann", token=signed(rooms=["r"]))
+    assert await editor.refused("invite", targetUserId="bob", roomId="s") == "forbidden"
+    await editor.send("invite", targetUserId="bob", roomId="r")
+    assert (await other.expect("invite"))["roomId"] == "r"
+
+
+@pytest.mark.parametrize("claims", [{"rooms": []}, {"access": "read"}], ids=str)
+async def test_nobody_to_reach(server: Service, enter: Enter, claims: dict[str, Any]) -> None:
+    """Whose token is for no room here is reachable for invites, but is given no credentials of a relay."""
+    editor = await enter(server)
+    assert (await editor.ask("register", userId="ann", token=signed(**claims)))["type"] == "registered"
+    assert await editor.refused("ice-servers") == "forbidden"
+
+
 async def test_peer_id_of_the_same_user(server: Service, enter: Enter) -> None:
     """The token proves the user, so a taken peer id of the same user is taken over without asking anybody."""
     first, second, other = await enter(server), await enter(server), await enter(server)

@@ -29,7 +29,7 @@ KINDS = (b"\x14", b"\x15", b"\x16", b"\x17")
 VERSION = b"\x03"
 """Their second byte, in all versions of TLS."""
 MAX_EMPTY = 256
-"""Records of one connection that bring no data: those of its handshake, and new keys, which cost more than a message."""
+"""Records of one connection that bring no data: those of its handshake, and new keys, which cost more than messages."""
 
 
 class Certificate:

@@ -247,7 +247,9 @@ async def test_new_keys(keys: tuple[RawTls, Keys]) -> None:
     assert await client.frame() == Frame(TEXT, b"x")
 
 
-@pytest.mark.parametrize(("count", "served"), [(tls.MAX_EMPTY - 10, True), (tls.MAX_EMPTY, False)], ids=["many", "more"])
+@pytest.mark.parametrize(
+    ("count", "served"), [(tls.MAX_EMPTY - 10, True), (tls.MAX_EMPTY, False)], ids=["many", "more"]
+)
 async def test_new_keys_without_end(keys: tuple[RawTls, Keys], count: int, served: bool) -> None:
     """A client that takes new keys again and again is cut, with whatever follows."""
     client, own = keys

@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import BINARY, CLOSE, CONT, HANDSHAKE, PING, PONG, TEXT, Frame, connection, masked
+from .harness import BINARY, CLOSE, CONT, HANDSHAKE, PING, PONG, TEXT, Frame, connection, limits, masked
 
 
 async def test_kinds(serve: Serve, client: Connect) -> None:
@@ -363,6 +363,25 @@ async def test_answers(serve: Serve, raw: OpenRaw) -> None:
     await client.send_frame(PONG, ping.payload)
     assert await asked
     assert not await running.app.connections[0].answers(0.01)
+
+
+async def test_answers_all(serve: Serve, raw: OpenRaw) -> None:
+    """However many ask, a client has one ping to answer; to answer costs it nothing of its rate, as other pongs do."""
+    running = await serve(rate_limit=10)
+    client = await raw(running)
+    await running.app.until(lambda: 0 in running.app.connections)
+    here = running.app.connections[0]
+    saved_up = 10 * limits.BURST_SECONDS
+    for _ in range(saved_up + 1):
+        asked = [asyncio.create_task(here.answers(5)) for _ in range(3)]
+        ping = await client.frame()
+        assert ping is not None
+        await client.send_frame(PONG, ping.payload)
+        assert await asyncio.gather(*asked) == [True] * 3
+    assert running.app.metrics.rate_limited == {}
+    await client.send(masked(PONG, ping.payload) * (saved_up + 1) + masked(TEXT, b"x"))
+    assert await client.frame() == Frame(TEXT, b"x")
+    assert running.app.metrics.rate_limited["messages"] > 0
 
 
 async def test_lost_does_not_answer(serve: Serve, raw: OpenRaw) -> None:

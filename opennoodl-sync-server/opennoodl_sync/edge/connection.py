@@ -13,7 +13,6 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server, ServerConnection
-from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CONNECTING, OPEN, Event
 
@@ -21,6 +20,7 @@ from .frames import begins, is_utf8, message_at
 from .identity import Identity
 from .limits import LEAST_HOLD, PATIENCE, Pace
 from .outbox import Outbox
+from .presence import ARE_YOU_THERE, Presence
 from .protocol import EdgeProtocol
 
 if TYPE_CHECKING:
@@ -76,17 +76,16 @@ class Connection(ServerConnection):
         self.identity: Identity | None = None
         self.attempts = 0
         self.farewell: Callable[[], None] | None = None
-        self.slow = False
-        self.quiet = False  # nothing has been heard since the last ping
+        self.slow = self.quiet = False  # nothing has been heard since the last ping
         self.strikes = 0  # messages over the rate
         rates = app.settings.rate_limit, app.settings.byte_rate_limit
         self.pace = Pace(*rates, app.max_message_size, perf_counter())
         self._taken = False  # the application knows this connection
-        self._part = b""  # of a frame whose rest has not come
-        self._unread = b""  # what came with a message that is too fast, or that the others have to wait for
+        self._part = self._unread = b""  # of a frame; what came with a message that others, or it, have to wait for
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._check_scheduled = False
+        self._presence = Presence()
         self._waits = NOTHING  # why nothing is read
         self._hold_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
@@ -189,13 +188,11 @@ class Connection(ServerConnection):
         self.end(error.code, error.reason)
 
     async def answers(self, seconds: float) -> bool:
-        """Ping the client; return whether it answers within `seconds`."""
-        try:
-            async with asyncio.timeout(seconds):
-                await (await self.ping())
-        except (TimeoutError, ConnectionClosed):
-            return False
-        return True
+        """Return whether the client answers a ping within `seconds`; if it has one to answer already, that one."""
+        if self.protocol.state is OPEN and self._presence.ask():
+            self.protocol.send_ping(ARE_YOU_THERE)
+            self.send_data()
+        return await self._presence.answer(seconds)
 
     def abort(self) -> None:
         """Cut the TCP connection without a closing handshake."""
@@ -283,7 +280,8 @@ class Connection(ServerConnection):
             self._receive(bytes(event.data), opcode is Opcode.TEXT)
             return
         # Pings and parts of messages cost as much as messages, and there is nobody to be told.
-        over = self.pace.take(perf_counter(), 0)
+        asked = opcode is Opcode.PONG and self._presence.expects(bytes(event.data))
+        over = None if asked else self.pace.take(perf_counter(), 0)
         if over is not None and self.protocol.state is OPEN:
             self.app.metrics.rate_limited[over.limit] += 1
             self.strikes += 1
@@ -305,6 +303,7 @@ class Connection(ServerConnection):
     def acknowledge_pings(self, data: bytes) -> None:
         """Pass a pong on."""
         super().acknowledge_pings(data)
+        self._presence.show(data)
         if self._taken:
             self.app.pong(self, data)
 
@@ -327,6 +326,7 @@ class Connection(ServerConnection):
         """Forget the client."""
         super().connection_lost(exc)
         self._everybody.discard(self)
+        self._presence.end()
         if self.farewell is not None:
             self.farewell()
         self._detach()
