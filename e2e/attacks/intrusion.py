@@ -14,6 +14,8 @@ MALLORY, VICTIM, SENDER = "mallory", "victim", "sender"
 ROOMS = count()
 OWN = 7
 """The client whose awareness state belongs to a writer."""
+GONE = 6
+"""The client of a writer who has left."""
 
 
 async def _authenticated(raw: Raw, user: str) -> None:
@@ -99,8 +101,12 @@ async def readers_that_write(target: Target) -> Collection[str]:
         await writer.send(sync_frame(0, b"\x00"))
         await writer.until(b"\x00\x01")
         await writer.verdict()
+        async with target.websocket(path + writing.encode()) as gone:
+            await gone.send(awareness_frame((GONE, 1, b"{}")))
+            await gone.verdict()
         attempts = [
             awareness_frame((OWN + 1, 2**53 - 1, b"null")),
+            awareness_frame((GONE, 9, b'{"user":"mallory"}')),
             sync_frame(1, written(8, "by step 2", "other")),
             sync_frame(2, written(8, "by an update", "other")),
             sync_frame(2, b"\x00\x01\x07\x01\x00\x01"),  # deletes what the writer wrote

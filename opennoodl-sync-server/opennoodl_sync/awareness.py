@@ -5,7 +5,7 @@ a higher clock replaces one with a lower, and ``null`` ends it.
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 
 from .protocol import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
 
@@ -31,17 +31,21 @@ class Awareness:
         self._owners: dict[int, object] = {}
         self._owned: dict[object, set[int]] = {}
         self._ended: dict[int, int] = {}
+        self._readers: dict[int, str] = {}  # of whom readers brought, the users that those are
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def apply(self, update: bytes, owner: object, *, only_own: bool = False) -> list[int]:
+    def apply(
+        self, update: bytes, owner: object, *, reader: str | None = None, writers: Container[int] = ()
+    ) -> list[int]:
         """Merge an awareness update that `owner` brought; return the ids of the clients that changed.
 
         Args:
             update: the awareness update.
             owner: who brought it.
-            only_own: whether what it says of states that others brought is ignored.
+            reader: the user that it is, if what it says of others is ignored.
+            writers: clients who are somebody else than a reader.
 
         A clock that is far ahead is ignored: its client would take it up, and count on beyond what can be sent.
 
@@ -54,7 +58,7 @@ class Awareness:
         changed = []
         for client, clock, state in entries:
             known = self._states.get(client)
-            if only_own and known is not None and self._owners[client] is not owner:
+            if reader is not None and (client in writers or self._is_anothers(client, owner, reader)):
                 continue
             if clock > (self._ended.get(client, 0) if known is None else known[0]) + MAX_STEP:
                 continue
@@ -62,7 +66,7 @@ class Awareness:
                 if clock <= self._ended.get(client, 0):
                     continue
                 if state == NULL:
-                    if not only_own:  # it could keep somebody who is yet to come from being shown
+                    if reader is None:  # it could keep somebody who is yet to come from being shown
                         self._ended[client] = clock
                     continue
             elif clock < known[0] or (clock == known[0] and state != NULL):
@@ -72,6 +76,10 @@ class Awareness:
             else:
                 self._states[client] = (clock, state)
                 self._own(client, owner)
+                if reader is not None:
+                    self._readers[client] = reader
+                else:
+                    self._readers.pop(client, None)
             changed.append(client)
         return changed
 
@@ -110,6 +118,12 @@ class Awareness:
         if sum(brings.values()) > MAX_SIZE:
             raise MalformedError(f"the awareness states that a connection brings may have {MAX_SIZE} bytes together")
 
+    def _is_anothers(self, client: int, owner: object, reader: str) -> bool:
+        """Return whether a client is, or was when it left, somebody else than a reader."""
+        if client in self._states:
+            return self._owners[client] is not owner
+        return client in self._ended and self._readers.get(client) != reader
+
     def _own(self, client: int, owner: object) -> None:
         former = self._owners.get(client)
         if former is not owner:
@@ -133,7 +147,9 @@ class Awareness:
     def _forget_some(self) -> None:
         # Not when they end: all that end in one turn are told of before.
         while len(self._ended) > MAX_ENDED:
-            del self._ended[next(iter(self._ended))]
+            client = next(iter(self._ended))
+            del self._ended[client]
+            self._readers.pop(client, None)
 
 
 def _refuse(constant: str) -> None:

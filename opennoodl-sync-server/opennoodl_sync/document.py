@@ -62,6 +62,7 @@ class Document:
             whenever the document has to be built anew.
 
     Attributes:
+        clocks: how much is known of every client that ever wrote.
         waiting: updates of which a part waits for others.
         pending_size: bytes of what was integrated and held since the last commit.
         size: bytes of all that would have to be integrated to build the document anew.
@@ -86,7 +87,7 @@ class Document:
         self._portions = Portions()
         self._halves = Halves()
         self._cut: set[Id] = set()  # second halves of characters that were replaced
-        self._clocks: dict[int, int]
+        self.clocks: dict[int, int]
         self._doc: Doc[Any]
         self._unobserve: Callable[[], None] = _nothing
         self._load()
@@ -190,7 +191,7 @@ class Document:
             update: from outside.
             known: whether it is stored already.
         """
-        ready, clocks, rest, needs, parts = split(update, self._clocks, sys.maxsize if known else MAX_PARTS)
+        ready, clocks, rest, needs, parts = split(update, self.clocks, sys.maxsize if known else MAX_PARTS)
         if (self._halves or has_large(update)) and self._cuts(update):
             return self._take_in(replace(update, self._cut), known=known)
         new = rest is not None and rest not in self.waiting
@@ -203,7 +204,7 @@ class Document:
             self._given.append(update)
             try:
                 # What has waited was taken from there, so it may not be left half done.
-                self._portions.give(self._doc, ready, self._clocks, parts, patient=self._patient or known)
+                self._portions.give(self._doc, ready, self.clocks, parts, patient=self._patient or known)
             except (MalformedError, TakesLongError):
                 self._given.pop()
                 raise
@@ -218,7 +219,7 @@ class Document:
                 if update in self._repair():
                     raise MalformedError(f"not a sound Yjs update: {error}") from None
                 return {}
-            self._clocks.update(clocks)
+            self.clocks.update(clocks)
         if new and rest is not None:
             self.waiting.add(rest, needs)
             if not known:
@@ -328,7 +329,7 @@ class Document:
         try:
             if not self._load_fast(updates):
                 self._doc = Doc()
-                self._clocks = {}
+                self.clocks = {}
                 for update in updates:
                     self._load_one(update)
         except MalformedError as error:
@@ -352,15 +353,15 @@ class Document:
                     return False
         except (DamagedError, MalformedError):
             return False
-        self._clocks = decode_state_vector(state_vector(self._doc))
+        self.clocks = decode_state_vector(state_vector(self._doc))
         return True
 
     def _load_one(self, update: bytes) -> bytes | None:
         """Integrate what can be, in a transaction of its own; return what has to wait."""
-        ready, clocks, rest, needs, parts = split(update, self._clocks)
+        ready, clocks, rest, needs, parts = split(update, self.clocks)
         if ready is not None:
-            self._give(ready, self._clocks, parts)
-            self._clocks.update(clocks)
+            self._give(ready, self.clocks, parts)
+            self.clocks.update(clocks)
         if rest is not None:
             self.waiting.add(rest, needs)
         return rest
@@ -378,7 +379,7 @@ class Document:
         An update is kept when it comes, and only found to be unsound when what it waited for has come: nobody
         ever saw it, and it must not cost the document.
         """
-        updates = [*updates, *self.waiting.take(self._clocks)]
+        updates = [*updates, *self.waiting.take(self.clocks)]
         while updates:
             for update in updates:
                 if update in self._unsound:
@@ -391,7 +392,7 @@ class Document:
                     if len(self._unsound) > MAX_UNSOUND:  # whoever sends so many is not to be given more time
                         self._unsound.update(updates, self.waiting)
                     return False
-            updates = self.waiting.take(self._clocks)
+            updates = self.waiting.take(self.clocks)
         return True
 
     def _observed(self, update: bytes) -> None:

@@ -110,7 +110,7 @@ class Room:
         self._store = store
         self._max_size = max_size
         self._storing: list[bytes] = []  # what a batch has that may not be written yet
-        self._readers: set[Hashable] = set()  # those that may not change the document
+        self._readers: dict[Hashable, str] = {}  # those that may not change the document, and their users
         self._behind: dict[Hashable, Behind] = {}
         self._falling: set[Hashable] = set()  # those that are behind from the next flush on
         self._asked: dict[Hashable, bytes] = {}  # state vectors to be answered
@@ -138,16 +138,16 @@ class Room:
         """Whether a batch has something of this room that is not written yet."""
         return bool(self._storing)
 
-    def join(self, client: Hashable, *, acknowledge: bool = False, write: bool = True) -> list[bytes]:
+    def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
         """Let a client in; return what it is greeted with: step 1, and who is here.
 
         Args:
             client: who comes.
             acknowledge: whether it wants to know which of its updates are stored.
-            write: whether it may change the document.
+            reader: the user that it is, if it may only see the document.
         """
         self.clients.add(client)
-        self.permit(client, write=write)
+        self.permit(client, reader=reader)
         if acknowledge:
             self._sent[client] = 0
         greeting = [step_1(self.document.state_vector())]
@@ -155,18 +155,17 @@ class Room:
             greeting.append(awareness_message(self.awareness.encode()))
         return greeting
 
-    def permit(self, client: Hashable, *, write: bool) -> None:
-        """Let a client change the document from now on, or only see it."""
-        if write:
-            self._readers.discard(client)
-        else:
-            self._readers.add(client)
+    def permit(self, client: Hashable, *, reader: str | None) -> None:
+        """Let a client change the document from now on, or only see it as the user `reader`."""
+        self._readers.pop(client, None)
+        if reader is not None:
+            self._readers[client] = reader
 
     def leave(self, client: Hashable) -> None:
         """Let a client go; its awareness states end with the next flush."""
         self.clients.discard(client)
         self.synced.discard(client)
-        self._readers.discard(client)
+        self._readers.pop(client, None)
         self._behind.pop(client, None)
         self._falling.discard(client)
         self._asked.pop(client, None)
@@ -195,7 +194,8 @@ class Room:
                 raise TakesLongError
             self._ask(client, content)
         elif kind is Kind.AWARENESS:
-            self._moved.update(self.awareness.apply(content, client, only_own=client in self._readers))
+            reader, writers = self._readers.get(client), self.document.clocks
+            self._moved.update(self.awareness.apply(content, client, reader=reader, writers=writers))
         elif kind is Kind.QUERY_AWARENESS:
             if client not in self._behind:
                 return kind, awareness_message(self.awareness.encode())

@@ -28,6 +28,9 @@ LARGE = 1_048_576
 GIVE_BACK_AFTER = 0.5
 """Seconds until that is done, for all that leave meanwhile."""
 
+MAX_FAILING = 1000
+"""Documents of which is known that the log says already that they could not be loaded."""
+
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -72,6 +75,7 @@ class Rooms:
         self._idle: dict[
             Room, asyncio.TimerHandle
         ] = {}  # rooms without clients, the one that was left first at the front
+        self._failing: dict[str, None] = {}  # documents that could not be loaded, which the log says already
         self._busy: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written, not to be opened
         self._giving_back: asyncio.TimerHandle | None = None
         # One thread: documents are read with Python's lock held, and more would only keep the event loop from it.
@@ -189,8 +193,14 @@ class Rooms:
         try:
             self.rooms[name] = await self._read(lambda: Room(name, self._store(name), self._max_size))
         except (StoreError, DamagedError) as error:
-            log.error("a document could not be loaded", error=str(error))
+            if name not in self._failing:  # a line for each who comes would be many
+                log.error("a document could not be loaded", error=str(error))
+            self._failing[name] = None
+            if len(self._failing) > MAX_FAILING:
+                del self._failing[next(iter(self._failing))]
             raise LoadError(str(error)) from error
+        else:
+            self._failing.pop(name, None)
         finally:
             self._loading -= 1
             del self._busy[name]

@@ -134,9 +134,7 @@ class Sync(Application):
         if most and len(room.clients) >= most:
             raise CloseConnection(1013, f"This room is full: {most} clients are allowed.")
         connection.client = room
-        identity = connection.identity
-        write = identity is None or identity.access == "write"
-        for message in room.join(connection, acknowledge=acknowledge, write=write):
+        for message in room.join(connection, acknowledge=acknowledge, reader=_reader(connection.identity)):
             self._reply(connection, message)
 
     def receive(self, connection: Connection, message: bytes, text: bool, handled: Handled | None = None) -> None:
@@ -247,13 +245,12 @@ class Sync(Application):
         except AuthError as error:
             self._reply(connection, denial(str(error)))
         else:
-            write = identity.access == "write"
-            self.rooms.loans.when_back(room, partial(self._permit, connection, write=write))
+            self.rooms.loans.when_back(room, partial(self._permit, connection, reader=_reader(identity)))
 
-    def _permit(self, connection: Connection, *, write: bool) -> None:
+    def _permit(self, connection: Connection, *, reader: str | None) -> None:
         room: Room = connection.client
         if connection in room.clients:
-            room.permit(connection, write=write)
+            room.permit(connection, reader=reader)
 
     def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""
@@ -386,6 +383,11 @@ class Sync(Application):
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
         ]
+
+
+def _reader(identity: Identity | None) -> str | None:
+    """Return the user that somebody is who may only read."""
+    return identity.user if identity is not None and identity.access == "read" else None
 
 
 def create(settings: Settings) -> Service:

@@ -45,7 +45,7 @@ class Database:
         self._path = path
         self._lock = threading.Lock()  # is held while somebody reads: the database must not be closed then
         try:
-            Path(path).mkdir(parents=True, exist_ok=True)
+            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)  # the documents are nobody else's
             # LevelDB would make a new database over what is left of one that lost its CURRENT file.
             remains = any(Path(path).glob("MANIFEST-*"))
             self._db = plyvel.DB(path, create_if_missing=not remains)

@@ -225,9 +225,33 @@ def test_many_that_have_ended_are_still_told_of() -> None:
 def test_a_reader_ends_nobody_before_they_come() -> None:
     """Who may only change states of their own cannot say that others have gone, not even ahead."""
     awareness = Awareness()
-    assert awareness.apply(encode((1, 2**53 - 1, None)), "reader", only_own=True) == []
+    assert awareness.apply(encode((1, 2**53 - 1, None)), "reader", reader="bob") == []
     assert awareness.apply(encode((1, 1, {})), "writer") == [1]
-    assert awareness.apply(encode((1, 2, None)), "reader", only_own=True) == []
+    assert awareness.apply(encode((1, 2, None)), "reader", reader="bob") == []
+
+
+@pytest.mark.parametrize("former", [None, "ann"])
+def test_a_reader_is_nobody_who_has_left(former: str | None) -> None:
+    """Who may only change states of their own cannot bring one of somebody else who is away, and will come back."""
+    awareness = Awareness()
+    awareness.apply(encode((1, 1, {})), ANN, reader=former)
+    awareness.remove(ANN)
+    assert awareness.apply(encode((1, 9, {})), BOB, reader="bob") == []
+    assert awareness.apply(encode((1, 2, {})), "ann again", reader=former) == [1]
+
+
+def test_a_reader_comes_back() -> None:
+    """Who may only change states of their own brings theirs again on another connection."""
+    awareness = Awareness()
+    awareness.apply(encode((1, 1, {})), BOB, reader="bob")
+    awareness.remove(BOB)
+    assert awareness.apply(encode((1, 2, {})), "bob again", reader="bob") == [1]
+
+
+def test_a_reader_is_nobody_who_wrote() -> None:
+    """Who may only change states of their own brings none of a client that is known to be somebody else."""
+    awareness = Awareness()
+    assert awareness.apply(encode((1, 1, {}), (2, 1, {})), BOB, reader="bob", writers={1: 5}) == [2]
 
 
 def test_what_is_remembered_of_the_ended_is_bounded() -> None:

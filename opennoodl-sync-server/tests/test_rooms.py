@@ -117,6 +117,35 @@ async def test_a_disk_that_cannot_be_read_is_asked_again(rooms: Rooms, monkeypat
     assert (await rooms.open("room")).name == "room"
 
 
+async def test_what_cannot_be_loaded_is_logged_once(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often somebody asks for a document that cannot be loaded, the log says so once, until it can."""
+    broken = True
+    records = LevelYStore.records
+
+    def fail(store: LevelYStore) -> object:
+        if broken:
+            raise StoreError("cannot read")
+        return records(store)
+
+    async def try_often(name: str) -> int:
+        for _ in range(3):
+            with pytest.raises(LoadError):
+                await rooms.open(name)
+        return capsys.readouterr().out.count("could not be loaded")
+
+    monkeypatch.setattr(LevelYStore, "records", fail)
+    monkeypatch.setattr(module, "MAX_FAILING", 1)
+    assert await try_often("a") == 1
+    assert await try_often("b") == 1
+    assert await try_often("a") == 1  # forgotten meanwhile: what is remembered is bounded
+    broken = False
+    rooms.discard(await rooms.open("a"))
+    broken = True
+    assert await try_often("a") == 1
+
+
 async def test_an_idle_room_is_unloaded_and_opened_again(rooms: Rooms) -> None:
     """A room that nobody is in leaves memory; what was not stored yet is stored then, and is there later."""
     room = await rooms.open("room")

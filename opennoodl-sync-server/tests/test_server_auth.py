@@ -138,6 +138,20 @@ async def test_reader_and_the_cursors_of_others(server: Server) -> None:
     await ann.knows({1: (1, {"name": "ann"}), 2: (1, {"name": "bob"})})
 
 
+async def test_reader_and_the_cursors_of_the_absent(server: Server) -> None:
+    """Who may only read cannot show a cursor in the name of who has left, or has only written so far."""
+    ann, carol = await enter(server, "r", 1, signed()), await enter(server, "r", 3, signed())
+    await ann.point(1, {"name": "ann"})
+    await carol.type("hers ")
+    reader = await enter(server, "r", 2, signed(sub="bob", access="read"))
+    await reader.knows({1: (1, {"name": "ann"})})
+    await ann.socket.close()
+    await reader.knows({1: (1, None)})
+    fool = {"name": "fool"}
+    await reader.socket.send(awareness_message((1, 9, fool), (3, 9, fool), (2, 1, {"name": "bob"})))
+    await carol.knows({1: (1, None), 2: (1, {"name": "bob"})})
+
+
 async def test_reader_gets_no_acknowledgement(server: Server) -> None:
     """What is dropped is not acknowledged."""
     reader = await enter(server, "r", 2, signed(access="read"), ack="true")

@@ -198,9 +198,10 @@ def test_a_torn_write_loses_only_itself(path: str) -> None:
 
 
 def test_a_directory_is_made(tmp_path: Path) -> None:
-    """A data directory that is not there is made, with those above it."""
+    """A data directory that is not there is made, with those above it; others cannot look into it."""
     with opened(str(tmp_path / "some" / "where")) as store:
         assert store.records() == []
+    assert (tmp_path / "some" / "where").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_directory_in_use_stops_the_start(path: str) -> None:
