@@ -10,7 +10,8 @@ import pytest
 import structlog
 
 from .conftest import Configure, Connect, OpenRaw, Serve
-from .harness import HANDSHAKE, TEXT, auth, request
+from .harness import HANDSHAKE, TEXT, auth, github, request
+from .issuer import Loopback
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -94,6 +95,19 @@ async def test_no_paths(configure: Configure, serve: Serve, raw: OpenRaw, capsys
     logged = capsys.readouterr().out
     assert "listening" in logged
     assert "SECRET" not in logged
+
+
+async def test_no_questions(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """No question to GitHub is logged even at debug: there is one for each user."""
+    configure("debug", "json")
+    api = Loopback()
+    await api.start()
+    api.answer = (200, {"login": "ann"})
+    hub = github.GitHub(api.url)
+    await hub.identify("SECRET", "192.0.2.1")
+    await hub.close()
+    await api.stop()
+    assert lines(capsys) == []
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
