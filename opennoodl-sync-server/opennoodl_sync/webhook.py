@@ -114,7 +114,7 @@ class Webhook:
             raise StartError(
                 f"WEBHOOK_SECRET is too short for WEBHOOK_URL; accepted are {MIN_SECRET} characters or more"
             )
-        self._secret = secret.encode(errors="surrogateescape")  # as it stands in the environment, text or not
+        self._secret = secret.encode()
         self._debounce = debounce
         self._delays = delays
         self._attempt_timeout = attempt_timeout
