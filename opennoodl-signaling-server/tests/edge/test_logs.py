@@ -135,3 +135,10 @@ async def test_life(configure: Configure, serve: Serve, client: Connect, capsys:
     assert [line["event"] for line in logged] == [auth.OPEN, "listening", "draining", "stopped"]
     assert logged[0]["level"] == "warning"
     assert logged[1]["port"] == running.port
+
+
+async def test_any_audience(configure: Configure, serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    """A service that accepts an issuer's tokens for other applications too warns of it at its start, once."""
+    configure("warning", "json")
+    await serve(auth="jwt", auth_jwks_url="https://issuer.example/jwks")
+    assert [line["event"] for line in lines(capsys)] == [auth.ANY_AUDIENCE]
