@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-STRANGE = ("hang", "endless", "fail", "nonsense", "elsewhere", "other")
+STRANGE = ("hang", "endless", "fail", "limit", "nonsense", "elsewhere", "other")
 """How tokens begin for which it answers as GitHub should not."""
 
 
@@ -28,6 +28,8 @@ def _answer(kind: str, rest: str) -> bytes:
             return _response(200, json.dumps({"login": rest}))
         case "fail":
             return _response(500, "")
+        case "limit":
+            return _response(429, "", "Retry-After: 3600")
         case "nonsense":
             return _response(200, "<html>")
         case "other":

@@ -7,7 +7,6 @@ never moved: when it goes off, it is looked whether the document is at rest. So 
 import asyncio
 import base64
 import hmac
-import logging
 import random
 import ssl
 from collections import Counter
@@ -115,7 +114,7 @@ class Webhook:
             raise StartError(
                 f"WEBHOOK_SECRET is too short for WEBHOOK_URL; accepted are {MIN_SECRET} characters or more"
             )
-        self._secret = secret.encode(errors="surrogateescape")  # as it stands in the environment, text or not
+        self._secret = secret.encode()
         self._debounce = debounce
         self._delays = delays
         self._attempt_timeout = attempt_timeout
@@ -127,8 +126,6 @@ class Webhook:
         # A proxy or a file that the environment names would be a setting that no table shows. Certificates are
         # checked against the system's, so that an organisation's own authority can be among them.
         self._client = httpx.AsyncClient(timeout=None, trust_env=False, verify=ssl.create_default_context())  # noqa: S113
-        for name in ("httpx", "httpcore"):  # below this they log URLs, with the query
-            logging.getLogger(name).setLevel(logging.WARNING)
 
     def changed(self, room: str, state_vector: StateVector) -> None:
         """Note that a document changed; it is posted when it rests.

@@ -51,4 +51,6 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level.upper())
     # Below its errors, the websockets library logs request lines, which hold room names and tokens.
     logging.getLogger("websockets").setLevel(logging.ERROR)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # Below its warnings, httpx logs the URL of every question, with the query.
+    for name in ("asyncio", "httpcore", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)

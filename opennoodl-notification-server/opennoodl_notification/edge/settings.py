@@ -180,10 +180,12 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
         text = environment.get(name, "")
         if not text:
             continue
+        if not _is_text(text):  # and is not shown, since it may be a secret
+            raise SettingError(f"{name} is no valid UTF-8; accepted is {_accepted(field.type)}")
         try:
             choice = isinstance(msgspec.inspect.type_info(get_args(field.type)[0]), msgspec.inspect.LiteralType)
             values[field.name] = msgspec.convert(text.lower() if choice else text, field.type, strict=False)
-        except (msgspec.ValidationError, UnicodeError):
+        except msgspec.ValidationError:
             raise SettingError(f"{name} is {text!r}; accepted is {_accepted(field.type)}") from None
     return kind(**values)
 
@@ -198,6 +200,15 @@ def describe(kind: type[EdgeSettings]) -> Iterator[Setting]:
         info = msgspec.inspect.type_info(field.type)
         schema = (info.extra_json_schema or {}) if isinstance(info, msgspec.inspect.Metadata) else {}
         yield Setting(name.upper(), str(default), _accepted(field.type), schema.get("description", ""))
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a variable is text: in place of bytes that are none, Python has halves of surrogate pairs."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _accepted(kind: object) -> str:

@@ -10,9 +10,6 @@ from typing import Annotated, Any
 
 import jwt
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.exceptions import (
     ExpiredSignatureError,
@@ -24,14 +21,13 @@ from jwt.exceptions import (
 from msgspec import Meta, Struct
 
 from .identity import Access, AuthError, Identity, Name
-from .keys import FixedKey, JwksKeys, Keys
+from .keys import ACCEPTED, FixedKey, JwksKeys, Keys, algorithm_of
 from .settings import EdgeSettings, SettingError
 
 LEEWAY = 30
 """Seconds by which the clocks of those who sign and of this server may differ."""
 MIN_SECRET = 32
 """Characters of a secret; RFC 7518, 3.2 asks for as many bytes as the hash has."""
-MIN_RSA_BITS = 2048
 LAST_SECOND = 253_402_300_799
 """The end of the year 9999; who counts in milliseconds by mistake is told so."""
 
@@ -147,14 +143,7 @@ def _public_key(pem: str) -> FixedKey:
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
     except Exception:  # cryptography raises several kinds, and none may show what was in the setting
         key = None
-    match key:
-        case RSAPublicKey(key_size=bits) if bits >= MIN_RSA_BITS:
-            return FixedKey(key, "RS256")
-        case EllipticCurvePublicKey(curve=SECP256R1()):
-            return FixedKey(key, "ES256")
-        case Ed25519PublicKey():
-            return FixedKey(key, "EdDSA")
-    raise SettingError(
-        f"AUTH_PUBLIC_KEY is no such key; accepted is a public key in PEM: RSA with {MIN_RSA_BITS} bits or more, "
-        "P-256, or Ed25519"
-    )
+    algorithm = algorithm_of(key)
+    if algorithm is None:
+        raise SettingError(f"AUTH_PUBLIC_KEY is no such key; accepted is a public key in PEM: {ACCEPTED}")
+    return FixedKey(key, algorithm)

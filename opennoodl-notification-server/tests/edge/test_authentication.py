@@ -149,7 +149,7 @@ async def test_unavailable(serve: Serve, come: Come) -> None:
     client = await come(running)
     assert await ask(client, "claim", user="ann", token="gho_abc") == "auth-unavailable"
     api.answer = (200, {"login": "ann"})
-    assert await ask(client, "claim", user="ann", token="gho_abc") == "ann"
+    assert await ask(client, "claim", user="ann", token="gho_def") == "ann"
     await api.stop()
 
 

@@ -108,6 +108,14 @@ def test_one_line(name: str, text: str) -> None:
     assert refusal(**{name: text}).encode().decode().isprintable()
 
 
+@pytest.mark.parametrize("name", [name.upper() for name in Settings.__struct_fields__])
+def test_no_text(name: str) -> None:
+    """Bytes that are no UTF-8 are refused in every setting, and not shown."""
+    line = refusal(**{name: "hush" * 8 + "\udcff"})
+    assert line.startswith(f"{name} is no valid UTF-8; accepted is ")
+    assert "hush" not in line
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

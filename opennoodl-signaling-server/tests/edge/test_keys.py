@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 
-from .harness import identity, keys, tokens
+from .conftest import Configure
+from .harness import TIMEOUT, identity, keys, tokens
 from .issuer import PRIVATE, Loopback, pem, published, signed
 
 
@@ -146,6 +151,124 @@ async def test_no_answer(issuer: Loopback, clock: Clock, answer: tuple[int, Any]
     assert (await check.identify(token("one"))).user == "ann"
     clock.now += 2
     assert (await refusal(check, token("one")))[0] == "auth-unavailable"
+
+
+@pytest.mark.parametrize("answer", [b"[" * 1_000_000, b'{"keys":' + b"[" * 1_000_000, b"\xff", b"9" * 100_000])
+async def test_no_json(
+    issuer: Loopback, configure: Configure, capsys: pytest.CaptureFixture[str], answer: bytes
+) -> None:
+    """What cannot be read, also since it is too deep, is no answer, and one line in the log."""
+    configure("info", "json")
+    issuer.answer = (200, answer)
+    assert (await refusal(checker(issuer), token("one")))[0] == "auth-unavailable"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "the keys of AUTH_JWKS_URL could not be read" in line
+
+
+async def test_too_large(issuer: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer may have so many bytes and not one more."""
+    issuer.answer = (200, published(one=PRIVATE["ES256"]))
+    size = len(json.dumps(issuer.answer[1]))
+    monkeypatch.setattr(keys, "MAX_ANSWER", size)
+    assert (await checker(issuer).identify(token("one"))).user == "ann"
+    monkeypatch.setattr(keys, "MAX_ANSWER", size - 1)
+    assert (await refusal(checker(issuer), token("one")))[0] == "auth-unavailable"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"HTTP/1.1 ", id="in its first line"),
+        pytest.param(b"HTTP/1.1 200 -\r\nA: ", id="in a header"),
+        pytest.param(b"HTTP/1.1 200 -\r\nContent-Length: 100000\r\n\r\n", id="in a body"),
+        pytest.param(b"HTTP/1.1 200 -\r\n\r\n", id="in a body without an end"),
+    ],
+)
+async def test_byte_by_byte(issuer: Loopback, clock: Clock, monkeypatch: pytest.MonkeyPatch, start: bytes) -> None:
+    """An answer that comes byte by byte is given up: whose key is there goes in, and everybody else is told."""
+    issuer.answer = (200, published(one=PRIVATE["ES256"]))
+    check = checker(issuer)
+    await check.identify(token("one"))
+    clock.now += keys.LIFESPAN + 1
+    monkeypatch.setattr(keys, "TIMEOUT", 0.1)
+    issuer.trickles = start
+    async with asyncio.timeout(TIMEOUT):
+        assert (await check.identify(token("one"))).user == "ann"
+        assert (await refusal(checker(issuer), token("one")))[0] == "auth-unavailable"
+        await issuer.until_left()
+
+
+async def test_nobody_waits_longer(issuer: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever keeps a question from its end, as a name server may, nobody waits longer than an answer may take."""
+    goes_on = threading.Event()
+
+    def fetch(*_: object) -> bytes:
+        goes_on.wait(TIMEOUT)
+        return json.dumps(published(one=PRIVATE["ES256"])).encode()
+
+    monkeypatch.setattr(keys, "fetch", fetch)
+    monkeypatch.setattr(keys, "TIMEOUT", 0.01)
+    check = checker(issuer)
+    assert (await refusal(check, token("one")))[0] == "auth-unavailable"
+    goes_on.set()
+    await check._keys._question
+    assert (await check.identify(token("one"))).user == "ann"
+
+
+async def test_first_leaves(issuer: Loopback) -> None:
+    """The answer is everybody's, also when the one leaves for whom the issuer was asked."""
+    issuer.answer = (200, published(one=PRIVATE["ES256"]))
+    issuer.goes_on.clear()
+    check = checker(issuer)
+    first = asyncio.create_task(check.identify(token("one")))
+    await issuer.until_asked(1)
+    first.cancel()
+    issuer.goes_on.set()
+    assert (await check.identify(token("one"))).user == "ann"
+    assert len(issuer.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "weak"),
+    [
+        pytest.param("RS256", rsa.generate_private_key(65537, 1024), id="RSA with 1024 bits"),  # noqa: S505
+        pytest.param("ES256", ec.generate_private_key(ec.SECP384R1()), id="P-384"),
+        pytest.param("EdDSA", ed448.Ed448PrivateKey.generate(), id="Ed448"),
+    ],
+)
+async def test_not_accepted(issuer: Loopback, algorithm: str, weak: Any) -> None:
+    """A published key that AUTH_PUBLIC_KEY could not be is left out, and those beside it are not."""
+    made = jwt.get_algorithm_by_name(algorithm).to_jwk(weak.public_key(), as_dict=True)
+    issuer.answer = (200, {"keys": [{**made, "kid": "weak"}, *published(one=PRIVATE["EdDSA"])["keys"]]})
+    check = checker(issuer)
+    text = "The token is signed with a key that is not known here."
+    assert await refusal(check, token("weak", algorithm)) == ("unauthorized", text)
+    assert (await check.identify(token("one", "EdDSA"))).user == "ann"
+
+
+async def test_strange_keys(issuer: Loopback) -> None:
+    """What is no key, or one that nothing can be done with, is left out, and those beside it are not."""
+    good = published(one=PRIVATE["ES256"])["keys"][0]
+    strange = [5, None, [], {}, {"kty": "RSA"}, *({**good, name: value} for name in good for value in (5, [5], {}))]
+    issuer.answer = (200, {"keys": [*strange, {**good, "kid": ""}, {**good, "alg": ["ES256"]}, good]})
+    check = checker(issuer)
+    assert (await check.identify(token("one"))).user == "ann"
+    assert set(check._keys._keys) == {"one"}
+
+
+async def test_private(issuer: Loopback) -> None:
+    """A key that is published with its private part is left out: anybody can sign with it."""
+    made = jwt.get_algorithm_by_name("ES256").to_jwk(PRIVATE["ES256"], as_dict=True)
+    issuer.answer = (200, {"keys": [{**made, "kid": "private"}, *published(one=PRIVATE["EdDSA"])["keys"]]})
+    assert (await refusal(checker(issuer), token("private")))[0] == "unauthorized"
+
+
+async def test_redirect(issuer: Loopback) -> None:
+    """A redirect is not followed: who is asked is who was set."""
+    issuer.answer = (302, {})
+    issuer.headers = [f"Location: {issuer.url}/elsewhere"]
+    assert (await refusal(checker(issuer), token("one")))[0] == "auth-unavailable"
+    assert len(issuer.asked) == 1
 
 
 async def test_no_secrets(issuer: Loopback) -> None:

@@ -10,7 +10,8 @@ import pytest
 import structlog
 
 from .conftest import Configure, Connect, OpenRaw, Serve
-from .harness import HANDSHAKE, TEXT, auth, request
+from .harness import HANDSHAKE, TEXT, auth, github, request
+from .issuer import Loopback
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -96,6 +97,19 @@ async def test_no_paths(configure: Configure, serve: Serve, raw: OpenRaw, capsys
     assert "SECRET" not in logged
 
 
+async def test_no_questions(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """No question to GitHub is logged even at debug: there is one for each user."""
+    configure("debug", "json")
+    api = Loopback()
+    await api.start()
+    api.answer = (200, {"login": "ann"})
+    hub = github.GitHub(api.url)
+    await hub.identify("SECRET", "192.0.2.1")
+    await hub.close()
+    await api.stop()
+    assert lines(capsys) == []
+
+
 @pytest.mark.parametrize("form", ["json", "text"])
 async def test_failure_is_discreet(
     configure: Configure, serve: Serve, raw: OpenRaw, capsys: pytest.CaptureFixture[str], form: str
@@ -121,3 +135,10 @@ async def test_life(configure: Configure, serve: Serve, client: Connect, capsys:
     assert [line["event"] for line in logged] == [auth.OPEN, "listening", "draining", "stopped"]
     assert logged[0]["level"] == "warning"
     assert logged[1]["port"] == running.port
+
+
+async def test_any_audience(configure: Configure, serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    """A service that accepts an issuer's tokens for other applications too warns of it at its start, once."""
+    configure("warning", "json")
+    await serve(auth="jwt", auth_jwks_url="https://issuer.example/jwks")
+    assert [line["event"] for line in lines(capsys)] == [auth.ANY_AUDIENCE]

@@ -26,6 +26,11 @@ OPEN = (
     "Set AUTH to jwt or github to have users prove who they are."
 )
 """What a server without authentication says of itself."""
+ANY_AUDIENCE = (
+    "AUTH_AUDIENCE is not set: a token that the issuer of AUTH_JWKS_URL made for another application is accepted too. "
+    "Set AUTH_AUDIENCE to what is in the `aud` of those that are for this server."
+)
+"""What one says of itself that cannot tell whom a token was made for (RFC 8725, 3.9)."""
 
 # RFC 6750, 2.1, and no longer than a request's line may be.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8000}=*")
@@ -40,6 +45,7 @@ class Auth:
 
     Attributes:
         required: whether anybody has to prove anything.
+        warnings: what who runs this server should know of the settings.
 
     Raises:
         SettingError: the settings do not say, or contradict each other.
@@ -47,6 +53,9 @@ class Auth:
 
     def __init__(self, settings: EdgeSettings, outcomes: Counter[str]) -> None:
         self.required = settings.auth != "none"
+        self.warnings = [] if self.required else [OPEN]
+        if settings.auth_jwks_url and not settings.auth_audience:
+            self.warnings.append(ANY_AUDIENCE)
         self._outcomes = outcomes
         self._tokens: Tokens | None = None
         self._github: GitHub | None = None

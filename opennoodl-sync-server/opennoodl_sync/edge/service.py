@@ -16,7 +16,6 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from .application import Application, StartError
 from .arrivals import Arrivals
-from .auth import OPEN
 from .connection import CloseConnection, Connection
 from .http import Http
 from .logs import configure
@@ -90,8 +89,8 @@ class Service:
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         if settings.heartbeat_interval:
             self._heartbeat = asyncio.create_task(self._beat(settings.heartbeat_interval / 1000))
-        if not self.app.auth.required:
-            log.warning(OPEN)
+        for warning in self.app.auth.warnings:
+            log.warning(warning)
         log.info("listening", host=settings.host, port=self.port, version=self.http.version)
 
     async def stop(self) -> None:

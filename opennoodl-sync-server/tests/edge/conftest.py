@@ -108,7 +108,7 @@ async def client(serve: Serve, wire: Files | None) -> AsyncIterator[Connect]:
 @pytest.fixture
 def configure(capsys: pytest.CaptureFixture[str]) -> Iterator[Configure]:
     """Configure the logs, for the duration of one test."""
-    names = ("", "websockets", "asyncio")
+    names = ("", "websockets", "asyncio", "httpcore", "httpx")
     root = logging.getLogger()
     handlers, levels = root.handlers[:], [logging.getLogger(name).level for name in names]
     yield logs.configure

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from contextlib import suppress
 from time import time
 from typing import Any
 
@@ -48,22 +50,29 @@ class Loopback:
     """An HTTP server.
 
     Attributes:
-        answer: status and JSON of the next answers; a status of 0 hangs up.
+        answer: status and JSON of the next answers, or bytes as they are; a status of 0 hangs up.
+        headers: lines that the next answers have.
+        trickles: how the next answers begin instead, if anything; the rest comes in single bytes, without an end.
         asked: the requests that came, as they came.
         goes_on: answers wait for it.
     """
 
     def __init__(self) -> None:
         self.answer: tuple[int, Any] = (200, {})
+        self.headers: list[str] = []
+        self.trickles = b""
         self.asked: list[str] = []
         self.goes_on = asyncio.Event()
         self.goes_on.set()
         self._came = asyncio.Condition()
+        self._trickling = 0
+        self._scheme = ""
         self._server: asyncio.Server | None = None
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._scheme = "https" if tls else "http"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
 
     async def stop(self) -> None:
         """Hang up."""
@@ -75,12 +84,17 @@ class Loopback:
     def url(self) -> str:
         """Where it is."""
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def until_asked(self, times: int) -> None:
         """Wait until so many requests have come."""
         async with asyncio.timeout(5), self._came:
             await self._came.wait_for(lambda: len(self.asked) >= times)
+
+    async def until_left(self) -> None:
+        """Wait until nobody reads any more what trickles."""
+        async with asyncio.timeout(5), self._came:
+            await self._came.wait_for(lambda: not self._trickling)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
@@ -89,8 +103,22 @@ class Loopback:
             self._came.notify_all()
         await self.goes_on.wait()
         status, content = self.answer
-        if status:
-            body = json.dumps(content).encode()
-            head = f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-            writer.write(head.encode() + body)
+        if self.trickles:
+            await self._trickle(writer)
+        elif status:
+            body = content if isinstance(content, bytes) else json.dumps(content).encode()
+            lines = [f"HTTP/1.1 {status} -", f"Content-Length: {len(body)}", "Connection: close", *self.headers]
+            writer.write("\r\n".join([*lines, "\r\n"]).encode() + body)
         writer.close()
+
+    async def _trickle(self, writer: asyncio.StreamWriter) -> None:
+        self._trickling += 1
+        writer.write(self.trickles)
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                await asyncio.sleep(0.01)
+                writer.write(b" ")
+                await writer.drain()
+        async with self._came:
+            self._trickling -= 1
+            self._came.notify_all()

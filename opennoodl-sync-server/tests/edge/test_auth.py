@@ -48,6 +48,24 @@ def test_none() -> None:
     assert not made().required
 
 
+URL = "https://issuer.example/jwks"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, [auth.OPEN]),
+        ({"auth": "jwt", "auth_secret": SECRET}, []),
+        ({"auth": "jwt", "auth_jwks_url": URL}, [auth.ANY_AUDIENCE]),
+        ({"auth": "jwt", "auth_jwks_url": URL, "auth_issuer": "https://issuer.example"}, [auth.ANY_AUDIENCE]),
+        ({"auth": "jwt", "auth_jwks_url": URL, "auth_audience": "editors"}, []),
+    ],
+)
+def test_warnings(values: dict[str, str], expected: list[str]) -> None:
+    """A warning says that nobody proves anything, or that tokens for other applications do."""
+    assert made(**values).warnings == expected
+
+
 async def test_jwt() -> None:
     """A signed token proves its user."""
     proving = jwt()

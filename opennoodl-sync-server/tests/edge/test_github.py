@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from .issuer import Loopback
 ANN = (200, {"login": "ann", "id": 1})
 TOKEN = "gho_16C7e42F292c6912E7710c838347Ae178B4a"
 HERE = "192.0.2.1"
-Refusal = Callable[[str], Awaitable[str]]
+Refusal = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
@@ -35,13 +37,32 @@ async def hub(api: Loopback) -> AsyncIterator[Any]:
     await hub.close()
 
 
+class Clock:
+    """The time that is told."""
+
+    def __init__(self) -> None:
+        self.now = 600.0
+
+    def __call__(self) -> float:
+        """Return it."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let the test say what time it is."""
+    clock = Clock()
+    monkeypatch.setattr(github, "monotonic", clock)
+    return clock
+
+
 @pytest.fixture
 def refusal(hub: Any) -> Refusal:
     """Return the code of what the one who shows a token is told."""
 
-    async def refuse(token: str) -> str:
+    async def refuse(token: str, place: str = HERE) -> str:
         with pytest.raises(identity.AuthError) as info:
-            await hub.identify(token, HERE)
+            await hub.identify(token, place)
         assert token not in str(info.value)
         return str(info.value.code)
 
@@ -68,13 +89,97 @@ async def test_unknown(api: Loopback, hub: Any, refusal: Refusal) -> None:
     "answer",
     [
         *((status, {}) for status in (500, 403, 429, 404, 302, 200, 0)),
-        *((200, content) for content in ([], {"login": ""}, {"login": 1}, "x" * 70_000)),
+        *((200, content) for content in ([], {"login": ""}, {"login": 1}, "x" * 70_000, b"[" * 60_000)),
     ],
 )
-async def test_no_answer(api: Loopback, hub: Any, refusal: Refusal, answer: tuple[int, Any]) -> None:
-    """Without a proper answer nobody is let in or refused for good: it is asked again."""
+async def test_no_answer(api: Loopback, hub: Any, refusal: Refusal, clock: Clock, answer: tuple[int, Any]) -> None:
+    """Without a proper answer nobody is let in or refused for good: it is asked again, after a while."""
     api.answer = answer
+    assert [await refusal(TOKEN), await refusal(TOKEN)] == ["auth-unavailable"] * 2
+    assert len(api.asked) == 1
+    api.answer = ANN
+    clock.now += github.MAX_PAUSE if answer[0] in (403, 429) else github.PAUSE
+    assert (await hub.identify(TOKEN, HERE)).user == "ann"
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        ("20", 20),
+        ("0", github.PAUSE),
+        ("9" * 5000, github.MAX_PAUSE),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", github.MAX_PAUSE),
+    ],
+)
+async def test_retry_after(api: Loopback, hub: Any, refusal: Refusal, clock: Clock, waits: tuple[str, float]) -> None:
+    """How long that is, GitHub may say, within bounds."""
+    asks, pause = waits
+    api.answer = (429, {})
+    api.headers = [f"Retry-After: {asks}"]
     assert await refusal(TOKEN) == "auth-unavailable"
+    api.answer = ANN
+    clock.now += pause - 1
+    assert await refusal(TOKEN) == "auth-unavailable"
+    clock.now += 1
+    assert (await hub.identify(TOKEN, HERE)).user == "ann"
+
+
+async def test_pause(api: Loopback, hub: Any, refusal: Refusal, clock: Clock) -> None:
+    """If nobody anywhere gets a proper answer, GitHub is not asked for a while; who is known goes in meanwhile."""
+    assert (await hub.identify(TOKEN, HERE)).user == "ann"
+    api.answer = (429, {})
+    api.headers = ["Retry-After: 20"]
+    for number in range(github.FAILURES + 5):
+        assert await refusal(f"gho_{number}", f"192.0.2.{number}") == "auth-unavailable"
+    assert len(api.asked) == 1 + github.FAILURES
+    assert (await hub.identify(TOKEN, HERE)).user == "ann"
+    api.answer = ANN
+    clock.now += 19
+    assert await refusal("gho_other") == "auth-unavailable"
+    clock.now += 1
+    assert (await hub.identify("gho_other", HERE)).user == "ann"
+
+
+async def test_pause_of_those_who_wait(api: Loopback, hub: Any, clock: Clock) -> None:
+    """Questions that wait for their turn when that begins are not asked."""
+    api.answer = (503, {})
+    api.goes_on.clear()
+    asking = [asyncio.create_task(hub.identify(f"gho_{number}", f"192.0.2.{number}")) for number in range(50)]
+    await api.until_asked(github.CONNECTIONS)
+    api.goes_on.set()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert {getattr(answer, "code", answer) for answer in answers} == {"auth-unavailable"}
+    assert len(api.asked) < github.FAILURES + github.CONNECTIONS
+    api.answer = ANN
+    clock.now += github.PAUSE
+    assert (await hub.identify("gho_49", HERE)).user == "ann"
+
+
+@pytest.mark.parametrize("status", [403, 429, 500])
+async def test_odd_tokens(api: Loopback, hub: Any, refusal: Refusal, clock: Clock, status: int) -> None:
+    """Who has tokens at which GitHub gives no proper answer keeps nobody out but their own address, for a minute."""
+    api.answer = (status, {})
+    for number in range(github.UNPROVEN_PER_MINUTE * 2):
+        assert await refusal(f"odd-{number}") == "auth-unavailable"
+    assert len(api.asked) == github.UNPROVEN_PER_MINUTE
+    api.answer = ANN
+    assert (await hub.identify("gho_other", "192.0.2.2")).user == "ann"
+    clock.now += 60
+    assert (await hub.identify("gho_another", HERE)).user == "ann"
+
+
+@pytest.mark.parametrize("proper", [ANN, (401, {})])
+async def test_odd_tokens_of_several(
+    api: Loopback, hub: Any, refusal: Refusal, clock: Clock, proper: tuple[int, Any]
+) -> None:
+    """As long as GitHub answers somebody, those from several addresses keep nobody out either."""
+    for number in range(github.FAILURES * 3):
+        api.answer = (403, {})
+        assert await refusal(f"odd-{number}", f"192.0.2.{number}") == "auth-unavailable"
+        if number % (github.FAILURES - 1) == 0:
+            api.answer = proper
+            with suppress(identity.AuthError):
+                await hub.identify(f"gho_{number}", HERE)
     api.answer = ANN
     assert (await hub.identify(TOKEN, HERE)).user == "ann"
 
@@ -95,7 +200,10 @@ async def test_slow(api: Loopback, hub: Any, refusal: Refusal, monkeypatch: pyte
 async def test_many(api: Loopback, hub: Any, refusal: Refusal) -> None:
     """While GitHub is slow, so many questions wait and not one more."""
     api.goes_on.clear()
-    waiting = [asyncio.create_task(hub.identify(f"{TOKEN}{n}", HERE)) for n in range(github.MAX_QUESTIONS)]
+    waiting = [
+        asyncio.create_task(hub.identify(f"{TOKEN}{number}", f"192.0.2.{number}"))
+        for number in range(github.MAX_QUESTIONS)
+    ]
     await api.until_asked(github.CONNECTIONS)
     assert await refusal(TOKEN) == "auth-unavailable"
     assert len(api.asked) == github.CONNECTIONS
@@ -124,43 +232,59 @@ async def test_everybody_left(api: Loopback, hub: Any) -> None:
     (question,) = hub._questions.values()
     asking.cancel()
     api.goes_on.set()
-    await asyncio.wait([question])
-    assert question.exception() is not None
+    assert not (await question.task).proper
     assert not hub._questions
 
 
-async def test_lifespan(api: Loopback, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lifespan(api: Loopback, hub: Any, refusal: Refusal, clock: Clock) -> None:
     """Minutes later GitHub is asked again, so that a token taken back is good no longer; a refusal ends earlier."""
-    now = 1000.0
-    monkeypatch.setattr(github, "monotonic", lambda: now)
     await hub.identify(TOKEN, HERE)
-    now += github.LIFESPAN + 1
+    clock.now += github.LIFESPAN + 1
     api.answer = (401, {})
-    with pytest.raises(identity.AuthError):
-        await hub.identify(TOKEN, HERE)
+    assert await refusal(TOKEN) == "unauthorized"
     api.answer = ANN
-    now += github.LIFESPAN_OF_REFUSAL + 1
+    clock.now += github.LIFESPAN_OF_REFUSAL + 1
     assert (await hub.identify(TOKEN, HERE)).user == "ann"
 
 
-async def test_made_up(api: Loopback, hub: Any, refusal: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_made_up(api: Loopback, hub: Any, refusal: Refusal, clock: Clock) -> None:
     """With made-up tokens one address can have GitHub asked so often in a minute; others are not kept waiting.
 
     A client that comes again and again with a token that has ended, as y-websocket does, locks nobody out.
     """
-    now = 600.0
-    monkeypatch.setattr(github, "monotonic", lambda: now)
     api.answer = (401, {})
-    for _ in range(github.UNKNOWN_PER_MINUTE * 2):
+    for _ in range(github.UNPROVEN_PER_MINUTE * 2):
         assert await refusal(TOKEN) == "unauthorized"
-    for number in range(github.UNKNOWN_PER_MINUTE - 1):
+    for number in range(github.UNPROVEN_PER_MINUTE - 1):
         assert await refusal(f"{TOKEN}{number}") == "unauthorized"
     assert await refusal(f"{TOKEN}-one-more") == "auth-unavailable"
-    assert len(api.asked) == github.UNKNOWN_PER_MINUTE
+    assert len(api.asked) == github.UNPROVEN_PER_MINUTE
     api.answer = ANN
     assert (await hub.identify("gho_other", "192.0.2.2")).user == "ann"
-    now += 60
+    clock.now += 60
     assert (await hub.identify("gho_another", HERE)).user == "ann"
+
+
+async def test_made_up_at_once(api: Loopback, hub: Any, clock: Clock) -> None:
+    """Nor can it with many of them at once."""
+    api.answer = (401, {})
+    api.goes_on.clear()
+    asking = [asyncio.create_task(hub.identify(f"{TOKEN}{number}", HERE)) for number in range(90)]
+    await api.until_asked(github.CONNECTIONS)
+    api.goes_on.set()
+    answers = Counter(getattr(answer, "code", "") for answer in await asyncio.gather(*asking, return_exceptions=True))
+    assert answers == {"unauthorized": github.UNPROVEN_PER_MINUTE, "auth-unavailable": 90 - github.UNPROVEN_PER_MINUTE}
+    assert len(api.asked) == github.UNPROVEN_PER_MINUTE
+
+
+async def test_school(api: Loopback, hub: Any, clock: Clock) -> None:
+    """Everybody of a large house may come at once: who is somebody counts only for as long as that is not known."""
+    api.goes_on.clear()
+    asking = [asyncio.create_task(hub.identify(f"{TOKEN}{number}", HERE)) for number in range(90)]
+    await api.until_asked(github.CONNECTIONS)
+    api.goes_on.set()
+    assert {found.user for found in await asyncio.gather(*asking)} == {"ann"}
+    assert (await hub.identify(TOKEN, HERE)).user == "ann"
 
 
 async def test_remembered(api: Loopback, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
