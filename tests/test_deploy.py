@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import yaml
+from websockets.datastructures import Headers
 
 ROOT = Path(__file__).parent.parent
 HEALTH = "/health"
@@ -268,13 +269,28 @@ def test_fly_health(server: Server) -> None:
     assert (check["method"], check["path"]) == ("GET", HEALTH)
 
 
+def deployed(server: Server) -> list[Any]:
+    """Return the settings that a server has on Fly and on Render."""
+    (service,) = yaml.safe_load((server.folder / "render.yaml").read_text())["services"]
+    settings = import_module(f"{server.package}.settings")
+    load = import_module(f"{server.package}.edge.settings").load
+    environments = (fly(server)["env"], {pair["key"]: pair["value"] for pair in service["envVars"]})
+    return [load(settings.Settings, environment) for environment in environments]
+
+
+@every_server
+def test_deployed_behind_a_proxy(server: Server) -> None:
+    """On hosts that put a proxy before the server, what is bounded for each address is not bounded for all as one."""
+    module = import_module(f"{server.package}.edge.addresses")
+    for settings in deployed(server):
+        for peer, client in (("172.16.3.4", "192.0.2.1"), ("fdaa::3", "2001:db8::1")):
+            said = Headers({settings.client_ip_header: client})
+            assert module.Addresses(settings).client(peer, said) == client
+
+
 def test_deployed_inboxes_have_owners() -> None:
     """Whoever presses a deploy button has users prove who they are before they read an inbox."""
-    server = SERVERS[-1]
-    (service,) = yaml.safe_load((server.folder / "render.yaml").read_text())["services"]
-    for environment in (fly(server)["env"], {pair["key"]: pair["value"] for pair in service["envVars"]}):
-        load = import_module(f"{server.package}.edge.settings").load
-        assert load(import_module(f"{server.package}.settings").Settings, environment).auth == "github"
+    assert [settings.auth for settings in deployed(SERVERS[-1])] == ["github", "github"]
 
 
 @every_server
@@ -302,10 +318,10 @@ def test_procfile(server: Server) -> None:
 
 @every_server
 def test_compose_passes_settings_on(server: Server) -> None:
-    """What compose takes from the shell or from .env are settings of the server."""
+    """Compose takes all settings of the server from the shell or from .env, but for where it is and keeps its data."""
     environment = compose()["services"][server.name]["environment"]
     kind = import_module(f"{server.package}.settings").Settings
-    assert {name.lower() for name in environment} <= set(kind.__struct_fields__)
+    assert {name.lower() for name in environment} == set(kind.__struct_fields__) - {"host", "port", server.data}
     # A name that two servers have means another number in each.
     prefixed = {name: f"${{{server.name.upper()}_{name}:-}}" for name in environment}
     assert all(value in (None, prefixed[name]) for name, value in environment.items())
