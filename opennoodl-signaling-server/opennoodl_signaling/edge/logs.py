@@ -4,12 +4,22 @@ No token, query string, message body or room name belongs in a line above debug.
 """
 
 import logging
+import re
 import sys
 
 import structlog
 
 # A traceback's local variables would hold messages and tokens.
 _traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape what would end the line or speak to the terminal; structlog does that with all but the event itself."""
+    event["event"] = _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(event["event"]))
+    return event
 
 
 def configure(level: str, form: str) -> None:
@@ -29,9 +39,10 @@ def configure(level: str, form: str) -> None:
         render = [structlog.processors.ExceptionRenderer(_traceback), structlog.processors.JSONRenderer()]
     else:
         render = [
+            _on_one_line,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stdout.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
-            )
+            ),
         ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -51,6 +51,17 @@ def test_text(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
+def test_no_forged_line(configure: Configure, capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """Whatever is in an event, ours or another library's, it is one line, which does not speak to the terminal."""
+    configure("info", form)
+    structlog.get_logger().info("a\nb", text="c\n\x1b[31md")
+    logging.getLogger("library").error("a\r\n%s", "b\x1b]0;c\x07\u2028d")
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 2
+    assert not set(out) & set("\r\x1b\x07")
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
 def test_level(configure: Configure, capsys: pytest.CaptureFixture[str], form: str) -> None:
     """What is below the level is not shown, whoever logs it."""
     configure("warning", form)
