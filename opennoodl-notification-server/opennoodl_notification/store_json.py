@@ -189,6 +189,7 @@ class JsonStore(Store):
             used = path.stat().st_size > 0
             self._generation = number + used
             replayed |= used
+        self.memory.fit()
         return replayed
 
     def _new(self, generation: int) -> Journal:

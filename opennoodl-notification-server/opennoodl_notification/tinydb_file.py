@@ -138,8 +138,7 @@ class File:
         # Somebody may have edited the file. What they left out is made from what stands in it, the same each time.
         written = int(self._path.stat().st_mtime * 1000)
         for user in inboxes.keys() | memory.records.keys():
-            inbox = inboxes.get(user) or Inbox(user_id=user, sequence=written, due=timestamp(0))
-            memory.inboxes[user] = _fitting(inbox, list(memory.records.get(user, {}).values()))
+            memory.inboxes[user] = inboxes.get(user) or Inbox(user_id=user, sequence=written)
         return max((head.generation for head in _rows(database, "file", Head)), default=0)
 
     def write(self, snapshot: Snapshot, generation: int) -> None:
@@ -190,13 +189,3 @@ def _rows(database: TinyDB, table: str, kind: type[S]) -> list[S]:
             if isinstance(moment, str) and timestamp(milliseconds(moment)) != moment:
                 raise ValueError(f"{moment!r} is not a time as this server writes it")
     return rows
-
-
-def _fitting(inbox: Inbox, records: list[Record]) -> Inbox:
-    """Return the state of an inbox, such that it fits what is in it."""
-    inbox.total = len(records)
-    inbox.unread = sum(not record.read for record in records)
-    if records:
-        inbox.newest = max(inbox.newest, records[-1].created_at)
-        inbox.due = min(record.expires_at for record in records)
-    return inbox
