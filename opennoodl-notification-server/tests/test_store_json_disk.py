@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opennoodl_notification import store_json
@@ -14,9 +13,7 @@ from opennoodl_notification.store import StoreError
 from opennoodl_notification.store_json import JsonStore
 
 from .harness import stored
-from .test_store_json import add, numbers, rows, written
-
-FULL = OSError(errno.ENOSPC, "No space left on device")
+from .test_store_json import add, fail, numbers, rows, written
 
 
 @pytest.fixture
@@ -26,11 +23,6 @@ async def store(file: Path) -> AsyncIterator[JsonStore]:
     await store.open()
     yield store
     await store.close()
-
-
-def fail(*_arguments: Any) -> None:
-    """Fail as a full disk does."""
-    raise FULL
 
 
 async def test_full_disk(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +39,7 @@ async def test_full_disk(file: Path, store: JsonStore, monkeypatch: pytest.Monke
     await add(store, "c")
     await store.recover()
     assert set(stored(file)) == {"a", "c"}
-    assert [path.name for path in store._journals()] == ["notifications.json.journal.0"]
+    assert store._numbers() == [0]
 
 
 async def test_failing_journal(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,3 +77,53 @@ async def test_failing_file(file: Path, store: JsonStore, monkeypatch: pytest.Mo
     await add(store, "last")
     await written(store)
     assert {row["id"] for row in rows(file)} == {*numbers(4), "last"}
+
+
+async def test_refused_line_and_backup(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was refused, and could not be taken back at once, does not come back with the backup either."""
+    for id_ in numbers(2):
+        await add(store, id_)
+        await asyncio.to_thread(store._renew)
+    await add(store, "a")
+    with monkeypatch.context() as patch:
+        for step in ("fdatasync", "ftruncate"):
+            patch.setattr(os, step, fail)
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"No space|not known"):
+                await add(store, "refused")
+            with pytest.raises(StoreError, match="No space"):
+                await store.recover()
+    await store.recover()
+    await add(store, "b")
+    assert set(stored(file)) == {*numbers(2), "a", "b"}
+    await asyncio.to_thread(file.with_name("notifications.json.bak").replace, file)
+    assert set(stored(file)) == {*numbers(2), "a", "b"}
+
+
+async def test_failure_of_a_stop(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal that is not known any more is none that a stop relies on: everything is in the file after it."""
+    await add(store, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(StoreError, match="No space"):
+            await add(store, "b")
+    await store.close()
+    assert {row["id"] for row in rows(file)} == set(stored(file)) == {"a"}
+
+
+async def test_no_next_journal(
+    store: JsonStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While no next journal can be begun, the present one goes on, and the log says so once each time it begins."""
+    monkeypatch.setattr(store_json, "LEAST", 1)
+    for round_, lines in enumerate((5, 20)):
+        with monkeypatch.context() as patch:
+            patch.setattr(store_json, "keep_names", fail)
+            descriptors = len(await asyncio.to_thread(os.listdir, "/proc/self/fd"))
+            await add(store, *numbers(lines))
+            assert len(await asyncio.to_thread(os.listdir, "/proc/self/fd")) == descriptors
+        assert capsys.readouterr().out.count("a new journal could not be begun") == 1
+        assert store._generation == round_
+        await add(store, "more")
+        await written(store)
+        assert store._generation == round_ + 1
