@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from opennoodl_notification import store_json
+from opennoodl_notification.memory import Snapshot
 from opennoodl_notification.store import StoreError
 from opennoodl_notification.store_json import JsonStore
+from opennoodl_notification.tinydb_file import File
 
-from .harness import stored
+from .harness import record, stored
 from .test_store_json import add, fail, numbers, rows, written
 
 
@@ -127,3 +130,51 @@ async def test_no_next_journal(
         await add(store, "more")
         await written(store)
         assert store._generation == round_ + 1
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str | set[str]]:
+    """Return what is done to the disk: files that are brought to it, those that get a name, and directories' names."""
+    steps: list[str | set[str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        steps.append(set(os.listdir(path)) if stat.S_ISDIR(os.fstat(descriptor).st_mode) else Path(path).name)
+
+    def replaced(source: Path, target: Path) -> None:
+        replace(source, target)
+        steps.append(f"{source.name} is {target.name}")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    return steps
+
+
+def test_file_lasts(file: Path, steps: list[str | set[str]]) -> None:
+    """What a file says is on disk before it has its name, and its name is when it counts as written."""
+    File(file).write(Snapshot([], [record("a")], [], []), 0)
+    names = {"notifications.json"}
+    assert steps == ["notifications.json.new", "notifications.json.new is notifications.json", names]
+    steps.clear()
+    File(file).write(Snapshot([], [record("b")], [], []), 0)
+    names.add("notifications.json.bak")
+    assert steps == ["notifications.json.new", "notifications.json.new is notifications.json", names]
+
+
+async def test_journal_lasts(file: Path, steps: list[str | set[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a journal is on disk before anything is confirmed that stands in it."""
+    monkeypatch.setattr(store_json, "LEAST", 1)
+    store = JsonStore(str(file))
+    await store.open()
+    assert "notifications.json.journal.0" in steps[-1]
+    await add(store, "a")
+    assert any("notifications.json.journal.1" in names for names in steps if isinstance(names, set))
+    await written(store)
+    steps.clear()
+    await asyncio.to_thread(store._renew)
+    names = next(names for names in steps if isinstance(names, set))
+    assert "notifications.json.journal.2" in names
+    assert steps.index(names) < steps.index("notifications.json.new is notifications.json")
+    await store.close()
