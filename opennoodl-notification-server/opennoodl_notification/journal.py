@@ -1,17 +1,21 @@
 """The journal: changes since the file was last written, one line each, on disk before anybody is told.
 
 A line is the CRC-32 of its content in eight hexadecimal digits, a space, and the changes as JSON. A line that is not
-whole is one whose commit was never confirmed, so it may only be the last.
+whole is one whose commit was never confirmed, so it may only be the last of the last journal: it is cut off before
+another journal follows.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from errno import EEXIST
 from pathlib import Path
 from zlib import crc32
 
 import msgspec
 import structlog
+from msgspec import structs
 
+from .notification import Record
 from .store import Changes
 
 PROBE = 1 << 16
@@ -27,53 +31,72 @@ class JournalError(ValueError):
 
 
 def line(changes: Changes, size: int = 0) -> bytes:
-    """Return the line for `changes`, with at least `size` bytes of content."""
-    content = msgspec.json.encode(changes).ljust(size)
+    """Return the line for `changes`, with at least `size` bytes of content.
+
+    A line break in the senders' JSON, which can only be between its parts, becomes a space.
+    """
+    content = msgspec.json.encode(changes).replace(b"\n", b" ").ljust(size)
     return b"%08x %s\n" % (crc32(content), content)
 
 
-def read(path: Path) -> Iterator[Changes]:
+def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Changes]:
     """Yield the changes of a journal that were confirmed.
 
+    Args:
+        path: where it is.
+        last: whether no other journal follows; only then it may end in a line that is not whole.
+        mend: whether such a line is cut off, so that another journal may follow.
+
     Raises:
-        JournalError: a line before the last one is damaged.
-        OSError: the file cannot be read.
+        JournalError: another line is damaged.
+        OSError: the file cannot be read, or not be mended.
     """
-    damaged = 0
+    whole = 0  # bytes of lines that are
+    first, parts, check = 1, list[bytes](), 0
     with path.open("rb") as file:
         for number, text in enumerate(file, 1):
-            if damaged:
-                raise JournalError(f"line {damaged} of {path.name} is damaged")
-            content = text[9:-1]
-            if not text.endswith(b"\n") or text[:9] != b"%08x " % crc32(content):
-                damaged = number
+            check = crc32(text[:-1] if parts else text[9:-1], check)
+            parts.append(text)
+            if not text.endswith(b"\n") or parts[0][:9] != b"%08x " % check:
+                # Former versions left line breaks in the senders' JSON: such a line ends where its sum is right.
+                check = crc32(b"\n", check)
                 continue
+            content = b"".join(parts)
             try:
-                yield _decode(content)
+                yield _own(_decode(content[9:-1]))
             except msgspec.DecodeError as error:
-                raise JournalError(f"line {number} of {path.name} is none of this server's: {error}") from None
-    if damaged:
-        log.warning("a journal ends in a line that is not whole; it was left out", journal=path.name, line=damaged)
+                raise JournalError(f"line {first} of {path.name} is none of this server's: {error}") from None
+            whole += len(content)
+            first, parts, check = number + 1, [], 0
+    if parts:
+        if not last or len(parts) > 1:
+            raise JournalError(f"line {first} of {path.name} is damaged")
+        log.warning("a journal ends in a line that is not whole; it was left out", journal=path.name, line=first)
+        if mend:
+            _cut(path, whole)
 
 
 class Journal:
     """A new journal.
 
     Args:
-        path: where it is made, in place of what is there.
+        path: where it is made; one that is there must be empty.
 
     Attributes:
         size: bytes of confirmed lines.
         sound: whether it holds these and nothing else, and may be used.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be made, or has something in it already.
     """
 
     def __init__(self, path: Path) -> None:
         self.size = 0
         self.sound = True
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.fstat(self._file).st_size:
+            os.close(self._file)
+            raise FileExistsError(EEXIST, f"{path.name} is not empty")
 
     def append(self, line: bytes) -> None:
         """Bring a line to disk.
@@ -107,6 +130,30 @@ class Journal:
         """
         self.append(line(Changes(), PROBE))
 
+    def mend(self) -> None:
+        """Leave what was confirmed and nothing else, so that another journal may follow. OSError: it cannot be."""
+        os.ftruncate(self._file, self.size)
+        os.fsync(self._file)
+
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._file)
+
+
+def _own(changes: Changes) -> Changes:
+    """Return changes whose records have `data` of their own, in place of views that keep the whole line."""
+    changes.added, changes.updated = _copies(changes.added), _copies(changes.updated)
+    return changes
+
+
+def _copies(records: Iterable[Record]) -> list[Record]:
+    return [structs.replace(record, data=record.data.copy()) for record in records]
+
+
+def _cut(path: Path, size: int) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.ftruncate(file, size)
+        os.fsync(file)
+    finally:
+        os.close(file)

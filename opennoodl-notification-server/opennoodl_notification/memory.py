@@ -43,7 +43,8 @@ class Memory:
             if user:
                 del self.records[user][id_]
         for record in changes.updated:
-            self.records[record.user_id][record.id] = record
+            if record.id in self._users:  # else it came with a journal that was lost
+                self.records[record.user_id][record.id] = record
         for record in changes.added:
             self.put(record)
         for deletion in changes.deletions:
@@ -62,6 +63,20 @@ class Memory:
         """Add a notification that is newer than all others in its inbox."""
         self._users[record.id] = record.user_id
         self.records.setdefault(record.user_id, {})[record.id] = record
+
+    def fit(self) -> None:
+        """Make the states of the inboxes fit what is in them, should the file have been edited or a journal be lost.
+
+        When the next one expires is corrected only if it were too late: it may be too early in any store.
+        """
+        for user, inbox in self.inboxes.items():
+            records = list(self.records.get(user, {}).values())
+            inbox.total = len(records)
+            inbox.unread = sum(not record.read for record in records)
+            if records:
+                first = min(record.expires_at for record in records)
+                inbox.due = min(inbox.due or first, first)
+                inbox.newest = max(inbox.newest, records[-1].created_at)
 
     def load(self, needs: Needs) -> Loaded:
         """Return what a batch needs."""

@@ -16,7 +16,7 @@ class Notification(Struct, frozen=True, rename="camel", kw_only=True):
         user_id: whose inbox it is in.
         from_user_id: who sent it.
         type: what it is about.
-        data: the sender's JSON, untouched.
+        data: the sender's JSON, untouched but for line breaks between its parts, which may have become spaces.
         created_at: when it was sent; unique in its inbox and later than all before it.
         read_at: when it was read, if it was.
         expires_at: from when on it is not shown any more.

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 import structlog
@@ -65,10 +66,11 @@ class JsonStore(Store):
         self._journal: Journal | None = None
         self._writing: asyncio.Task[None] | None = None
         self._warned = False
+        self._stuck = False  # whether the last attempt to begin a next journal failed
 
     async def open(self) -> None:
         """Lock and read the file and the journals, and begin a new journal."""
-        if not self._create and not self._path.exists() and not self._journals():
+        if not self._create and not (self._path.exists() or self._numbers() or self._file.backup.exists()):
             raise StartError(f"{self._name} is not there")
         try:
             replayed = self._open()
@@ -77,11 +79,7 @@ class JsonStore(Store):
         except OSError as error:
             raise StartError(f"DB_FILE {self._name} cannot be used: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
-            if isinstance(error, JournalError):
-                way_out = "; what comes before that line is sound"
-            else:
-                way_out = f"; to go on from its backup, put {self._file.backup.name} in its place"
-                way_out *= self._file.backup.exists()
+            way_out = "; what comes before that line is sound" if isinstance(error, JournalError) else self._way_out()
             raise StartError(f"DB_FILE {self._name} is damaged and was left as it is: {error}{way_out}") from None
         if replayed and not self._read_only:
             self._write_meanwhile()
@@ -118,12 +116,12 @@ class JsonStore(Store):
 
     async def commit(self, changes: Changes) -> None:
         """Write changes to the journal, and make them."""
-        if self._journal is None:
+        if self._journal is None or not self._journal.sound:
             raise StoreError("it is not known what the journal has on disk")
         try:
             await asyncio.to_thread(self._journal.append, line(changes))
         except OSError as error:
-            raise self._failed(error) from error
+            raise _failed(error) from error
         self.memory.apply(changes)
         if self._journal.size > max(LEAST, self._file.size) and (self._writing is None or self._writing.done()):
             await self._rotate()
@@ -136,12 +134,12 @@ class JsonStore(Store):
         if self._writing is not None:
             await self._writing
         try:
-            if self._journal is not None:
+            if self._journal is not None and self._journal.sound:
                 await asyncio.to_thread(self._journal.probe)
             else:
                 await asyncio.to_thread(self._renew)
         except OSError as error:
-            raise self._failed(error) from error
+            raise _failed(error) from error
 
     async def close(self) -> None:
         """Write everything to the file, so that nothing is in the journal that goes on from it, and let go of it."""
@@ -173,9 +171,12 @@ class JsonStore(Store):
 
     def _read(self) -> bool:
         """Read the file and the journals after it; return whether there was anything in these."""
+        there = self._path.exists()
         self._generation = self._oldest = self._file.read(self.memory)
-        numbers = sorted(int(path.suffix[1:]) for path in self._journals())
-        numbers = [number for number in numbers if number >= self._generation]
+        if not there and (traces := self._traces()):
+            missing = f"DB_FILE {self._name} is missing, but {traces[0]} is there; bring it back"
+            raise StartError(missing + self._way_out())
+        numbers = [number for number in self._numbers() if number >= self._generation]
         for number in range(self._generation, numbers[-1] if numbers else self._generation + bool(self._generation)):
             if number not in numbers:
                 name = self._journal_path(number).name
@@ -184,16 +185,32 @@ class JsonStore(Store):
         replayed = False
         for number in numbers:
             path = self._journal_path(number)
-            for changes in read(path):
+            for changes in read(path, last=number == numbers[-1], mend=not self._read_only):
                 self.memory.apply(changes)
             used = path.stat().st_size > 0
             self._generation = number + used
             replayed |= used
+        self.memory.fit()
         return replayed
+
+    def _traces(self) -> list[str]:
+        """Return names of what is there only if there was a file: a backup, or journals without the very first."""
+        numbers = self._numbers()
+        backup = [self._file.backup.name] * self._file.backup.exists()
+        return backup if 0 in numbers else [*backup, *(self._journal_path(number).name for number in numbers)]
+
+    def _way_out(self) -> str:
+        """Return what can be done without the file, if anything can."""
+        backup = self._file.backup
+        return f"; to go on from its backup, put {backup.name} in its place" if backup.exists() else ""
 
     def _new(self, generation: int) -> Journal:
         journal = Journal(self._journal_path(generation))
-        keep_names(self._path.parent)
+        try:
+            keep_names(self._path.parent)
+        except OSError:
+            journal.close()
+            raise
         return journal
 
     def _begin(self, generation: int) -> None:
@@ -205,6 +222,8 @@ class JsonStore(Store):
 
     def _renew(self) -> None:
         """Write everything to the file, which goes on in a new journal: that is there first, so it is never missing."""
+        if self._journal is not None:
+            self._journal.mend()
         generation = self._generation + 1
         journal = self._new(generation)
         try:
@@ -221,8 +240,11 @@ class JsonStore(Store):
         try:
             await asyncio.to_thread(self._begin, self._generation + 1)
         except OSError as error:
-            log.error("a new journal could not be begun", error=error.strerror)
+            if not self._stuck:  # else it was said, and would be at every commit until it works again
+                log.error("a new journal could not be begun", error=error.strerror)
+            self._stuck = True
             return
+        self._stuck = False
         self._write_meanwhile()
 
     def _write_meanwhile(self) -> None:
@@ -239,21 +261,20 @@ class JsonStore(Store):
 
     def _write(self, snapshot: Snapshot, generation: int) -> None:
         """Write the file, and delete the journals that neither it nor its backup needs."""
-        self._file.write(snapshot, generation)
-        for path in self._journals():
-            if int(path.suffix[1:]) < self._oldest:
-                path.unlink(missing_ok=True)
+        if self._file.write(snapshot, generation):  # else the backup is older, and needs its journals
+            for number in self._numbers():
+                if number < self._oldest:
+                    self._journal_path(number).unlink(missing_ok=True)
         self._oldest = generation
 
-    def _failed(self, error: OSError) -> StoreError:
-        """Do without a journal that is not known any more; return what to raise."""
-        if self._journal is not None and not self._journal.sound:
-            self._journal.close()
-            self._journal = None
-        return StoreError(error.strerror or str(error))
-
-    def _journals(self) -> list[Path]:
-        return [path for path in self._path.parent.glob(f"{self._path.name}.journal.*") if path.suffix[1:].isdecimal()]
+    def _numbers(self) -> list[int]:
+        """Return the numbers of the journals that are there."""
+        paths = self._path.parent.glob(f"{escape(self._path.name)}.journal.*")
+        return sorted(int(path.suffix[1:]) for path in paths if path.suffix[1:].isdecimal())
 
     def _journal_path(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.journal.{number}")
+
+
+def _failed(error: OSError) -> StoreError:
+    return StoreError(error.strerror or str(error))

@@ -53,21 +53,24 @@ class AtomicStorage(Storage):
         self._backup = self._path.with_name(self._path.name + ".bak")
 
     def read(self) -> dict[str, dict[str, dict[str, msgspec.Raw]]] | None:
-        """Return the tables, or None if there is no file yet or an empty one."""
+        """Return the tables, or None if there is no file yet. ValueError: they are damaged, or the file is empty."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
             return None
-        return msgspec.json.decode(content, type=dict[str, dict[str, dict[str, msgspec.Raw]]]) if content else None
+        if not content:
+            raise ValueError("it is empty")
+        return msgspec.json.decode(content, type=dict[str, dict[str, dict[str, msgspec.Raw]]])
 
     def write(self, data: Tables) -> None:
         """Replace the file, and keep the former one as a backup. OSError: it could not be; all is as before."""
-        there = self._path.exists()
+        there, good = self._path.exists(), has_content(self._path)
         try:
             self._prepare(data, stat.S_IMODE(self._path.stat().st_mode) if there else 0o600)
-            self._backup.unlink(missing_ok=True)
-            with suppress(OSError):  # some file systems have no links; then there is no backup
-                self._backup.hardlink_to(self._path)
+            if good:  # else the backup is all that is left of the former file
+                self._backup.unlink(missing_ok=True)
+                with suppress(OSError):  # some file systems have no links; then there is no backup
+                    self._backup.hardlink_to(self._path)
             self._temporary.replace(self._path)
         except OSError:
             with suppress(OSError):  # what fills a disk must not stay there
@@ -76,7 +79,7 @@ class AtomicStorage(Storage):
         try:
             keep_names(self._path.parent)
         except OSError:
-            if self._backup.exists():
+            if good and self._backup.exists():
                 self._backup.replace(self._path)
             elif not there:
                 self._path.unlink()
@@ -138,16 +141,16 @@ class File:
         # Somebody may have edited the file. What they left out is made from what stands in it, the same each time.
         written = int(self._path.stat().st_mtime * 1000)
         for user in inboxes.keys() | memory.records.keys():
-            inbox = inboxes.get(user) or Inbox(user_id=user, sequence=written, due=timestamp(0))
-            memory.inboxes[user] = _fitting(inbox, list(memory.records.get(user, {}).values()))
+            memory.inboxes[user] = inboxes.get(user) or Inbox(user_id=user, sequence=written)
         return max((head.generation for head in _rows(database, "file", Head)), default=0)
 
-    def write(self, snapshot: Snapshot, generation: int) -> None:
-        """Replace the file.
+    def write(self, snapshot: Snapshot, generation: int) -> bool:
+        """Replace the file; return whether the former one is the backup now: what is empty or gone is none.
 
         Raises:
             OSError: it could not be; all is as before.
         """
+        good = has_content(self._path)
         storage = AtomicStorage(str(self._path))
         storage.write(
             {
@@ -159,6 +162,12 @@ class File:
             }
         )
         self.size = self._path.stat().st_size
+        return good
+
+
+def has_content(path: Path) -> bool:
+    """Return whether there is a file with something in it."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def keep_directory(directory: Path) -> None:
@@ -190,13 +199,3 @@ def _rows(database: TinyDB, table: str, kind: type[S]) -> list[S]:
             if isinstance(moment, str) and timestamp(milliseconds(moment)) != moment:
                 raise ValueError(f"{moment!r} is not a time as this server writes it")
     return rows
-
-
-def _fitting(inbox: Inbox, records: list[Record]) -> Inbox:
-    """Return the state of an inbox, such that it fits what is in it."""
-    inbox.total = len(records)
-    inbox.unread = sum(not record.read for record in records)
-    if records:
-        inbox.newest = max(inbox.newest, records[-1].created_at)
-        inbox.due = min(record.expires_at for record in records)
-    return inbox

@@ -24,11 +24,13 @@ NOW = 1_700_000_000
 """Some time, in seconds."""
 DAY = 86_400
 """Seconds."""
+DATA = b'{\n\t"room": "x",\r\n\t"lines": "\\n"\n}'
+"""What a notification says, as somebody may write it."""
 
 Json = dict[str, Any]
 
 
-def record(id_: str, user: str = "u", created: int = NOW, data: bytes = b"{}", **fields: Any) -> Record:
+def record(id_: str, user: str = "u", created: int = NOW, data: bytes = DATA, **fields: Any) -> Record:
     """Return a stored notification, created at `created` seconds."""
     times = {"created_at": timestamp(created * 1000), "expires_at": timestamp((created + 30 * DAY) * 1000)}
     defaults = {"from_user_id": "sender", "type": "invite", "read": False, **times}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -40,6 +40,7 @@ class Member:
         self._name = f"{user} {number}"
         self._dice = dice
         self._world = world
+        self._line_break = dice.choice(["\n", "\r\n", "\r"])
         self._sent = 0
         self._client: Client | None = None
 
@@ -81,7 +82,8 @@ class Member:
         if change == "send":
             self._sent += 1
             token = f"{self._name} {self._sent}"
-            fields = {"targetUserId": self._dice.choice(USERS), "notificationType": "invite", "data": token}
+            data = {"token": token}
+            fields = {"targetUserId": self._dice.choice(USERS), "notificationType": "invite", "data": data}
             self.unanswered = {"type": "send-notification", **fields, "idempotencyKey": token}
             await self._until_answered(self.unanswered)
         elif change == "all":
@@ -96,7 +98,8 @@ class Member:
 
     async def _until_answered(self, message: Json) -> None:
         assert self._client is not None
-        await self._client.send(message["type"], **{name: value for name, value in message.items() if name != "type"})
+        # Over several lines, as some programs write it.
+        await self._client.text(json.dumps(message, indent=1).replace("\n", self._line_break))
         while self.unanswered is not None:
             await self._hear()
 
@@ -131,7 +134,7 @@ class World:
             for member in self.members:
                 if member.user == user:
                     assert member.mirror.inbox() == inbox
-            tokens += [cast("str", one["data"]) for one in inbox]
+            tokens += [one["data"]["token"] for one in inbox]
             there |= {one["id"] for one in inbox}
         assert len(tokens) == len(set(tokens)), "something that was sent again is there twice"
         answered = {id_ for member in self.members for id_ in member.answered}

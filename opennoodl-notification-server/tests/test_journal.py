@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from zlib import crc32
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from .harness import record
 
 CHANGES = [
     Changes(removed=["1"]),
-    Changes(added=[record("2", data=b'{"line":"\\n", "\xc3\xbc" : 1.0}')]),
+    Changes(added=[record("2", data=b'{"line":"\\n",\n\r\n"\xc3\xbc" : 1.0}')]),
     Changes(cleared=["u"], forgotten=["v"]),
 ]
 
@@ -58,11 +59,44 @@ def test_empty(path: Path) -> None:
     assert texts(path) == []
 
 
-def test_in_place_of_another(path: Path) -> None:
-    """A new journal has nothing, whatever was there."""
-    written(path).close()
+def test_not_in_place_of_another(path: Path) -> None:
+    """A new journal takes the place of an empty one, but of none that holds something."""
     Journal(path).close()
-    assert texts(path) == []
+    written(path).close()
+    with pytest.raises(FileExistsError, match="not empty"):
+        Journal(path)
+    assert texts(path) == LINES
+
+
+def test_line_breaks(path: Path) -> None:
+    """The senders' line breaks are in no line, and their data says the same without."""
+    written(path).close()
+    assert path.read_bytes().count(b"\n") == len(LINES)
+    (read_again,) = [one for changes in read(path) for one in changes.added]
+    (before,) = CHANGES[1].added
+    assert msgspec.json.decode(read_again.data) == msgspec.json.decode(before.data)
+
+
+def test_line_breaks_of_former_versions(path: Path) -> None:
+    """A line in which a former version has left line breaks is read; damaged, it is none that may be left out."""
+    content = msgspec.json.encode(CHANGES[1])
+    assert content.count(b"\n") == 2
+    former = b"%08x %s\n" % (crc32(content), content)
+    path.write_bytes(LINES[0] + former + former + LINES[2])
+    assert texts(path) == [LINES[0], LINES[1], LINES[1], LINES[2]]
+    path.write_bytes(LINES[0] + former + former[:20] + b"X" + former[21:])
+    with pytest.raises(JournalError, match="line 5 of"):
+        texts(path)
+
+
+def test_data_of_its_own(path: Path) -> None:
+    """What was read keeps nothing but itself in memory, and not the line that it came in."""
+    journal = Journal(path)
+    journal.append(line(Changes(added=[record("1")], updated=[record("2")])))
+    journal.close()
+    (changes,) = read(path)
+    for one in (*changes.added, *changes.updated):
+        assert one.data.copy() is one.data  # as only of what is no view
 
 
 def test_only_for_its_owner(path: Path) -> None:
@@ -150,6 +184,48 @@ def test_torn_line_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> No
     told = capsys.readouterr().out
     assert "not whole" in told
     assert "line=3" in told
+
+
+def test_torn_line_before_another_journal(path: Path) -> None:
+    """A line that is not whole may be the end of the last journal only."""
+    written(path).close()
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:-20], whole[:-2] + b"?\n"):
+        path.write_bytes(damaged)
+        assert texts(path) == LINES[:2]
+        with pytest.raises(JournalError, match="line 3 of"):
+            list(read(path, last=False))
+
+
+def test_torn_line_is_cut_off(path: Path) -> None:
+    """A line that is not whole is cut off where that is asked for, and only then."""
+    written(path).close()
+    torn = path.read_bytes()[:-1]
+    path.write_bytes(torn)
+    assert len(list(read(path))) == 2
+    assert path.read_bytes() == torn
+    assert len(list(read(path, mend=True))) == 2
+    assert path.read_bytes() == b"".join(LINES[:2])
+    assert len(list(read(path, last=False))) == 2
+
+
+def test_mended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal that could not take a line back at once does so later."""
+    journal = written(path)
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        patch.setattr(os, "ftruncate", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            journal.append(LINES[0])
+    assert not journal.sound
+    assert texts(path) == [*LINES, LINES[0]]
+    journal.mend()
+    assert texts(path) == LINES
+    journal.close()
 
 
 def test_written_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from opennoodl_notification.memory import Memory
 from opennoodl_notification.notification import Deletion, Sending, timestamp
 from opennoodl_notification.store import Changes
 
-from .harness import NOW, record
+from .harness import DAY, NOW, record
 
 EARLY, LATER, LATEST = (timestamp((NOW + number) * 1000) for number in range(3))
 
@@ -59,3 +59,30 @@ def test_snapshot() -> None:
     kept.apply(Changes(removed=["n1"], inboxes=[Inbox(user_id="u", sequence=2)], added=[record("n2")]))
     assert before.records == [record("n1")]
     assert before.inboxes == [Inbox(user_id="u", sequence=1, total=1)]
+
+
+def test_updated_and_unknown() -> None:
+    """A change of a notification that is not there, as after the loss of a journal, does not bring it back."""
+    kept = memory(added=[record("n1")], updated=[record("n2")], inboxes=[Inbox(user_id="u", sequence=1)])
+    assert kept.records == {"u": {"n1": record("n1")}}
+    assert len(kept) == 1
+    kept.apply(Changes(cleared=["u"]))
+    assert len(kept) == 0
+
+
+def test_fit() -> None:
+    """States are made to fit what is in the inboxes; a time that is too early may be so, one too late may not."""
+    first, early = record("n").expires_at, timestamp(NOW)
+    states = {"u": early, "v": timestamp((NOW + 99 * DAY) * 1000), "w": "", "empty": early}
+    inboxes = [Inbox(user_id=user, sequence=7, total=5, unread=5, due=due) for user, due in states.items()]
+    added = [record(f"{user}{number}", user, NOW + number, read=number == 0) for user in "uvw" for number in range(2)]
+    kept = memory(added=added, inboxes=inboxes)
+    kept.fit()
+    assert {user: inbox.due for user, inbox in kept.inboxes.items()} == {
+        **{"u": early, "v": first, "w": first},
+        "empty": early,
+    }
+    assert {(inbox.total, inbox.unread, inbox.newest) for inbox in kept.inboxes.values()} == {
+        (2, 1, timestamp((NOW + 1) * 1000)),
+        (0, 0, ""),
+    }

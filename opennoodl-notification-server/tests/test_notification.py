@@ -62,13 +62,13 @@ def test_sorts_as_text(moment: int, other: int) -> None:
 
 def test_shown_unread() -> None:
     """What is shown has the contract's names, and no time of reading before it is read."""
-    shown = msgspec.json.decode(msgspec.json.encode(record("1", born=7, sequence=8).shown()))
+    shown = msgspec.json.decode(msgspec.json.encode(record("1", data=b'{"number": 1}', born=7, sequence=8).shown()))
     assert shown == {
         "id": "1",
         "userId": "u",
         "fromUserId": "sender",
         "type": "invite",
-        "data": {},
+        "data": {"number": 1},
         "read": False,
         "createdAt": "2023-11-14T22:13:20.000Z",
         "expiresAt": "2023-12-14T22:13:20.000Z",

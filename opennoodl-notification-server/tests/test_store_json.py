@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opennoodl_notification import store_json, tinydb_file
 from opennoodl_notification.edge.application import StartError
 from opennoodl_notification.inbox import Inbox
@@ -21,7 +25,7 @@ from opennoodl_notification.store_json import JsonStore
 from tinydb import Query as Where
 from tinydb import TinyDB
 
-from .harness import NOW, content, record, stored
+from .harness import NOW, record, stored
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -54,6 +58,15 @@ async def written(store: JsonStore) -> None:
         await store._writing
 
 
+async def killed(store: JsonStore) -> None:
+    """Let go of what a process that is killed lets go of."""
+    await written(store)
+    assert store._journal is not None
+    store._journal.close()
+    store._journal = None
+    store._lock.close()
+
+
 async def keep(file: Path, *ids: str) -> None:
     """Open a store, add notifications, close it."""
     store = JsonStore(str(file))
@@ -69,6 +82,11 @@ async def opened(file: Path) -> set[str]:
     ids = {id_ for records in store.memory.records.values() for id_ in records}
     await store.close()
     return ids
+
+
+def fail(*_arguments: Any) -> None:
+    """Fail as a full disk does."""
+    raise FULL
 
 
 def numbers(count: int) -> list[str]:
@@ -130,7 +148,7 @@ async def test_journals_end(file: Path, store: JsonStore) -> None:
     for id_ in numbers(10):
         await add(store, id_)
         await written(store)
-    assert len(store._journals()) <= 2
+    assert len(store._numbers()) <= 2
 
 
 async def test_whole_when_closed(file: Path) -> None:
@@ -172,7 +190,7 @@ async def test_edited_by_hand(file: Path) -> None:
 
 
 async def test_numbers_are_kept(file: Path) -> None:
-    """An inbox goes on with its number, whatever else is made to fit."""
+    """An inbox goes on with its number and its time to be looked at, whatever else is made to fit."""
     store = JsonStore(str(file))
     await store.open()
     async with store.transaction(Needs("", 0)) as transaction:
@@ -183,64 +201,69 @@ async def test_numbers_are_kept(file: Path) -> None:
     await store.open()
     inbox = store.memory.inboxes["u"]
     assert (inbox.sequence, inbox.cleared, inbox.total, inbox.unread) == (77, 5, 1, 1)
-    assert inbox.due == record("a").expires_at
+    assert inbox.due == timestamp(0)
     await store.close()
 
 
-@pytest.mark.parametrize(
-    "damage", [b"{", b'{"notifications":{"1":{}}}', b'{"notifications":{"1":{"id":"x"}}}', b"[]", b"\xff"]
-)
-async def test_damaged_file(file: Path, damage: bytes) -> None:
-    """A damaged file stops the start, which names the backup and overwrites nothing."""
-    await keep(file, "a")
-    await keep(file, "b")
-    await asyncio.to_thread(file.write_bytes, damage)
-    before = content(file)
-    with pytest.raises(StartError, match=r"damaged and was left as it is.*notifications\.json\.bak"):
-        await JsonStore(str(file)).open()
-    assert content(file) == before
-    await asyncio.to_thread(file.with_name(file.name + ".bak").replace, file)
-    assert await opened(file) == {"a", "b"}
-
-
-async def test_damaged_journal(file: Path, store: JsonStore) -> None:
-    """A journal that is damaged before its end stops the start, which names the line and overwrites nothing."""
-    await add(store, *numbers(3))
-    copy = file.with_name("copy.json")
-    journal = copy.with_name("copy.json.journal.0")
-    lines = (await asyncio.to_thread(store._journal_path(0).read_bytes)).splitlines(keepends=True)
-    damaged = lines[0] + lines[1].replace(b"invite", b"invent") + lines[2]
-    await asyncio.to_thread(journal.write_bytes, damaged)
-    with pytest.raises(StartError, match=r"line 2 of copy\.json\.journal\.0 is damaged; what comes before"):
-        await JsonStore(str(copy)).open()
-    assert content(copy) == damaged
-    await asyncio.to_thread(journal.write_bytes, lines[0])
-    assert await opened(copy) == {"0"}
-
-
-async def test_missing_journal(file: Path, store: JsonStore) -> None:
-    """A file whose journals begin later than it ends is not taken for the whole."""
-    await add(store, "a")
-    copy = file.with_name("copy.json")
-    await asyncio.to_thread(shutil.copy, store._journal_path(0), copy.with_name("copy.json.journal.1"))
-    with pytest.raises(StartError, match=r"copy\.json goes on in copy\.json\.journal\.0, which is missing"):
-        await JsonStore(str(copy)).open()
-
-
-@pytest.mark.usefixtures("small")
-async def test_file_alone(file: Path, store: JsonStore) -> None:
-    """A file without the journal in which it goes on is not taken for the whole, unless somebody says that it is."""
+@pytest.mark.parametrize("name", ["notifications[prod].json", "a*b?.json", "[!x]", "[[].json"])
+async def test_any_name(tmp_path: Path, name: str) -> None:
+    """A file may have any name: its journals are its own, and found."""
+    file, other = tmp_path / name, tmp_path / "notificationsp.json"
+    await keep(other, "other")
     for id_ in numbers(3):
+        store = JsonStore(str(file))
+        await store.open()
         await add(store, id_)
-        await written(store)
-    copy = file.with_name("copy.json")
-    await asyncio.to_thread(shutil.copy, file, copy)
-    for read_only in (True, False):
-        with pytest.raises(StartError, match="make an empty file of this name") as info:
-            await JsonStore(str(copy), read_only=read_only).open()
-    missing = str(info.value).partition(" goes on in ")[2].partition(",")[0]
-    await asyncio.to_thread(copy.with_name(missing).touch)
-    assert await opened(copy) == set(numbers(3))
+        await killed(store)
+        assert set(stored(file)) == set(numbers(int(id_) + 1))
+    assert await opened(file) == set(numbers(3))
+    assert await opened(other) == {"other"}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(), values, max_size=4),
+    max_leaves=10,
+)
+spaces = st.text(alphabet=" \t\r\n", max_size=3)
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> bytes:
+    """Return some JSON with any white space that there may be in it."""
+
+    def layout(value: Any) -> str:
+        if isinstance(value, list):
+            text = "[" + ",".join(map(layout, value)) + (draw(spaces) if not value else "") + "]"
+        elif isinstance(value, dict):
+            members = (layout(name) + ":" + layout(item) for name, item in value.items())
+            text = "{" + ",".join(members) + (draw(spaces) if not value else "") + "}"
+        else:
+            text = json.dumps(value, ensure_ascii=draw(st.booleans()))
+        return draw(spaces) + text + draw(spaces)
+
+    return layout(draw(json_values)).encode()
+
+
+@given(st.lists(layouts(), min_size=1, max_size=3))
+def test_any_data(layouts: list[bytes]) -> None:
+    """Whatever JSON somebody sends, in whatever layout, is there after a kill, and after a stop."""
+
+    async def survive(file: Path) -> None:
+        store = JsonStore(str(file))
+        await store.open()
+        added = [record(str(number), created=NOW + number, data=data) for number, data in enumerate(layouts)]
+        for one in added:
+            async with store.transaction(Needs("", 0)) as transaction:
+                await transaction.commit(Changes(added=[one], inboxes=[Inbox(user_id="u", sequence=1)]))
+        await killed(store)
+        for _ in range(3):
+            found = [json.loads(bytes(one.data)) for one in stored(file).values()]
+            assert found == [json.loads(data) for data in layouts]
+            assert await opened(file) == set(numbers(len(layouts)))
+
+    with TemporaryDirectory() as directory:
+        asyncio.run(survive(Path(directory) / "notifications.json"))
 
 
 async def test_starts_and_stops(file: Path) -> None:
@@ -250,6 +273,11 @@ async def test_starts_and_stops(file: Path) -> None:
         await keep(file)
         assert journals(file) == ["notifications.json.journal.0", "notifications.json.journal.1"]
     assert await opened(file) == {"a"}
+
+
+def journal(file: Path, number: int) -> Path:
+    """Return where a journal is."""
+    return file.with_name(f"{file.name}.journal.{number}")
 
 
 def journals(file: Path) -> list[str]:
