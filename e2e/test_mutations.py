@@ -205,7 +205,7 @@ async def test_sync(means: Means) -> None:
             await Rooms(started, yjs, pycrdt, former).forget()
         former = names
     assert closed
-    assert disputed < generation * ROOMS / 20
+    assert disputed < 4 + generation * ROOMS / 20  # a few are by chance
     await started.restart()
     await rooms.each(rooms.compare)
     assert not unforeseen(started)
