@@ -41,11 +41,11 @@ class Outcome(NamedTuple):
     """What an operation leads to.
 
     Attributes:
-        reply: for the connection that asked, if it gets one of its own.
+        replies: for the connection that asked, where it gets any of its own.
         events: for every device of a user.
     """
 
-    reply: Outgoing | None = None
+    replies: Sequence[Outgoing] = ()
     events: Sequence[tuple[str, Event]] = ()
 
 
@@ -105,7 +105,7 @@ class Batch:
             if known is not None and known.expires_at > self._moment:
                 if known.fingerprint != fingerprint:
                     raise BadMessage("idempotency-conflict", "This idempotencyKey was used for another notification.")
-                return Outcome(Sent(known.ids[0], known.ids))
+                return Outcome([Sent(known.ids[0], known.ids)])
         if not _can_be_stored(send.data):
             raise BadMessage("invalid-field", "`data` is nested too deeply.")
         self._count(sender, len(targets))
@@ -115,27 +115,29 @@ class Batch:
             sending = Sending(sender, key, fingerprint, ids, timestamp(self._now + DAY))
             self._sendings[sender, key] = sending
             self._new_sendings.append(sending)
-        return Outcome(Sent(ids[0], ids), events)
+        return Outcome([Sent(ids[0], ids)], events)
 
     def mark(self, user: str, ids: Iterable[str], *, read: bool) -> Outcome:
         """Mark notifications as read or unread; those that are gone are left out.
 
-        What is so already stays as it is, and only who asked is told.
+        What is so already stays as it is, and only who asked is told of it, with the numbers of the end.
 
         Raises:
             BadMessage: `not-found`, when all are gone.
         """
-        inbox, reply = self.inbox(user), None
+        inbox, own = self.inbox(user), self._own(user, ids)
         events: list[tuple[str, Event]] = []
-        for record in self._own(user, ids):
-            if record.read == read:
-                reply = Updated(notification=record.shown(), sequence=inbox.sequence, unread_count=inbox.unread)
-            else:
-                marked = self._mark(inbox, record, read=read)
-                shown = marked.shown()
+        for record in own:
+            if record.read != read:
+                shown = self._mark(inbox, record, read=read).shown()
                 event = Updated(notification=shown, sequence=inbox.sequence, unread_count=inbox.unread)
                 events.append((user, event))
-        return Outcome(None if events else reply, events)
+        replies = [
+            Updated(notification=record.shown(), sequence=inbox.sequence, unread_count=inbox.unread)
+            for record in own
+            if record.read == read
+        ]
+        return Outcome(replies, events)
 
     def mark_all_read(self, user: str) -> Outcome:
         """Mark everything as read. All unread notifications of the user must have been loaded."""
@@ -144,7 +146,7 @@ class Batch:
         for record in unread:
             self._mark(inbox, record, read=True)
         event = AllRead(read_at=self._moment, sequence=inbox.sequence, unread_count=inbox.unread)
-        return Outcome(events=[(user, event)]) if unread else Outcome(event)
+        return Outcome(events=[(user, event)]) if unread else Outcome([event])
 
     def delete(self, user: str, ids: Iterable[str]) -> Outcome:
         """Delete notifications; those that are gone already are left out.
@@ -158,7 +160,7 @@ class Batch:
         """Delete everything."""
         inbox = self.inbox(user)
         if not inbox.total:
-            return Outcome(Cleared(sequence=inbox.sequence, unread_count=0))
+            return Outcome([Cleared(sequence=inbox.sequence, unread_count=0)])
         self.growth -= inbox.total
         inbox.sequence += 1
         inbox.cleared = inbox.sequence
@@ -183,7 +185,7 @@ class Batch:
         if not own:
             raise BadMessage("not-found", "You have sent no notification with this notificationId, or it is gone.")
         events = [self._remove(record) for record in own]
-        return Outcome(Revoked([record.id for record in own]), events)
+        return Outcome([Revoked([record.id for record in own])], events)
 
     def changes(self) -> Changes:
         """Return what is to be stored."""

@@ -296,9 +296,11 @@ class Notifying(JsonApplication[Any]):
 
     def _tell(self, outcome: Outcome, asking: Connection | None = None) -> None:
         for user, event in outcome.events:
-            self.send(tuple(self.devices.get(user, ())), event)
-        if outcome.reply is not None and asking is not None:
-            self.send((asking,), outcome.reply)
+            if devices := self.devices.get(user):
+                self.send(tuple(devices), event)
+        if asking is not None:
+            for reply in outcome.replies:
+                self.send((asking,), reply)
 
     def _identify(self, connection: Connection, user: str | None) -> None:
         """Make the connection a device of `user`, and of nobody else."""

@@ -22,6 +22,7 @@ from opennoodl_notification.messages import (
     RevokeNotification,
     SendNotification,
     Sent,
+    Updated,
 )
 from opennoodl_notification.notification import Record, milliseconds, timestamp
 from opennoodl_notification.requests import change, need
@@ -70,7 +71,7 @@ class Office:
 
     def send(self, user: str = "u") -> str:
         """Send a notification; return its id."""
-        sent = self.do("s", to(user)).reply
+        (sent,) = self.do("s", to(user)).replies
         assert isinstance(sent, Sent)
         return sent.notification_id
 
@@ -224,7 +225,7 @@ def test_same_key_in_one_batch() -> None:
     office = Office()
     first, second = office.batch(("s", to("u", key="k")), ("s", to("u", key="k")))[1:]
     assert isinstance(first, Outcome)
-    assert second == Outcome(first.reply)
+    assert second == Outcome(first.replies)
     assert len(office.ids()) == 1
 
 
@@ -295,3 +296,20 @@ def test_history(sequence: int, behind: int) -> None:
     """An inbox remembers its last thousand changes, and none that it has not had."""
     inbox = Inbox(user_id="u", sequence=sequence)
     assert inbox.remembers(sequence - behind) == (0 <= behind <= HISTORY)
+
+
+def test_marked_already() -> None:
+    """Of several, each that is marked already is answered to who asked, with the numbers after the others' change."""
+    office = Office()
+    sent = [office.send() for _ in range(4)]
+    office.do("u", MarkRead(notification_ids=tuple(sent[:2])))
+    outcome = office.do("u", MarkRead(notification_ids=tuple(sent)))
+    events = [event for _, event in outcome.events]
+    told = [
+        [(one.notification.id, one.notification.read, one.unread_count) for one in some if isinstance(one, Updated)]
+        for some in (outcome.replies, events)
+    ]
+    assert told == [[(sent[0], True, 0), (sent[1], True, 0)], [(sent[2], True, 1), (sent[3], True, 0)]]
+    assert {one.sequence for one in outcome.replies if isinstance(one, Updated)} == {events[-1].sequence}
+    again = office.do("u", MarkRead(notification_ids=tuple(sent)))
+    assert (len(again.replies), again.events) == (4, [])
