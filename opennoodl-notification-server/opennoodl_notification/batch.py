@@ -14,7 +14,6 @@ import msgspec
 from msgspec import UNSET, Raw, structs
 
 from .edge.json_messages import BadMessage
-from .edge.limits import Quota
 from .inbox import Inbox
 from .messages import (
     AllRead,
@@ -29,6 +28,7 @@ from .messages import (
     Updated,
 )
 from .notification import Deletion, Record, Sending, milliseconds, timestamp
+from .sends import Sends
 from .store import Changes, Loaded
 
 DAY = 86_400_000
@@ -57,14 +57,14 @@ class Batch:
         now: the time, in milliseconds.
         ttl_days: after which a new notification expires.
         room: notifications in one inbox; 0 means any number.
-        sends: how many notifications each user may send.
+        sends: what each user has sent, and may.
 
     Attributes:
         expired: what devices are told before anything else: what has expired in the inboxes.
         growth: by how many notifications there are more.
     """
 
-    def __init__(self, loaded: Loaded, now: int, ttl_days: int, room: int, sends: Quota) -> None:
+    def __init__(self, loaded: Loaded, now: int, ttl_days: int, room: int, sends: Sends) -> None:
         self._inboxes = loaded.inboxes
         self._records: dict[str, dict[str, Record]] = {user: {} for user in loaded.inboxes}
         for record in loaded.records:
@@ -77,7 +77,7 @@ class Batch:
         self._ttl = ttl_days * DAY
         self._room = room
         self._sends = sends
-        self._counted: list[str] = []
+        self._counted: list[tuple[str, str, int]] = []
         self._changed: set[str] = set()  # users
         self._cleared: set[str] = set()  # users
         self._added: set[str] = set()
@@ -92,8 +92,13 @@ class Batch:
         """Return the state of an inbox; one that is not there is empty."""
         return self._inboxes.get(user) or Inbox(user_id=user, sequence=0)
 
-    def send(self, sender: str, send: SendNotification) -> Outcome:
+    def send(self, sender: str, send: SendNotification, address: str) -> Outcome:
         """Put a notification into inboxes.
+
+        Args:
+            sender: who sends it.
+            send: what, and to whom.
+            address: where the sender is.
 
         Raises:
             BadMessage: `rate-limited`, `invalid-field` or `idempotency-conflict`.
@@ -108,7 +113,10 @@ class Batch:
                 return Outcome([Sent(known.ids[0], known.ids)])
         if not _can_be_stored(send.data):
             raise BadMessage("invalid-field", "`data` is nested too deeply.")
-        self._count(sender, len(targets))
+        if not self._sends.allow(sender, address, len(targets), self._now / 1000):
+            text = "You, or all at your address, have sent as many notifications as may be in an hour."
+            raise BadMessage("rate-limited", text)
+        self._counted.append((sender, address, len(targets)))
         events: list[tuple[str, Event]] = []
         ids = tuple(self._deliver(sender, user, send, events) for user in targets)
         if key is not None:
@@ -205,17 +213,9 @@ class Batch:
 
     def drop(self) -> None:
         """Forget that anybody has sent anything: it could not be stored."""
-        for sender in self._counted:
-            self._sends.give_back(sender)
+        for counted in self._counted:
+            self._sends.give_back(*counted)
         self._counted.clear()
-
-    def _count(self, sender: str, number: int) -> None:
-        for counted in range(number):
-            if not self._sends.allow(sender, self._now / 1000):
-                for _ in range(counted):
-                    self._sends.give_back(sender)
-                raise BadMessage("rate-limited", "You have sent as many notifications as one user may in an hour.")
-        self._counted.extend([sender] * number)
 
     def _deliver(self, sender: str, user: str, send: SendNotification, events: list[tuple[str, Event]]) -> str:
         inbox = self._inboxes.get(user)

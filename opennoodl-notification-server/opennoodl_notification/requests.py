@@ -70,15 +70,21 @@ def need(needs: Needs, user: str, incoming: Incoming) -> None:
             needs.users[user] += 0
 
 
-def change(batch: Batch, user: str, incoming: Incoming) -> Outcome:
+def change(batch: Batch, user: str, incoming: Incoming, address: str) -> Outcome:
     """Do what a message asks for that changes something.
+
+    Args:
+        batch: what it becomes a part of.
+        user: who asks.
+        incoming: the message.
+        address: where it comes from.
 
     Raises:
         BadMessage: it cannot be done, and nothing was changed.
     """
     match incoming:
         case SendNotification():
-            return batch.send(user, incoming)
+            return batch.send(user, incoming, address)
         case MarkRead():
             return batch.mark(user, incoming.ids, read=True)
         case MarkUnread():

@@ -15,11 +15,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from . import __version__
 from .batch import Batch, Outcome
+from .edge.addresses import place
 from .edge.auth import Auth
 from .edge.connection import Connection
 from .edge.identity import Identity
 from .edge.json_messages import AUTHENTICATION_TIMEOUT, BadMessage, JsonApplication
-from .edge.limits import Quota
 from .edge.metrics import Metrics
 from .edge.service import Service
 from .inbox import Inbox
@@ -27,6 +27,7 @@ from .messages import Authenticate, GetNotifications, Incoming, SendNotification
 from .notification import timestamp
 from .queue import Queue, Request
 from .requests import change, need, normal, read
+from .sends import Sends
 from .settings import Settings
 from .store import Needs, Store, StoreError
 from .stores import choose
@@ -67,7 +68,7 @@ class Notifying(JsonApplication[Any]):
         self.stored = 0
         self._config = settings
         self.store: Store = choose(settings.database_url or settings.db_file)
-        self._sends = Quota(settings.sends_per_hour, 3600)
+        self._sends = Sends(settings.sends_per_hour)
         self._queue = Queue()
         self._wake = asyncio.Event()
         self._cleanup = False
@@ -235,7 +236,7 @@ class Notifying(JsonApplication[Any]):
         if request.user is None:
             return UNAUTHORIZED
         try:
-            return change(batch, request.user, request.incoming)
+            return change(batch, request.user, request.incoming, place(request.connection.address))
         except BadMessage as bad:
             return bad
         except Exception:

@@ -29,6 +29,8 @@ class Device:
         hears: how many messages more come through before its connection is cut, if it is.
     """
 
+    address = "192.0.2.1"
+
     def __init__(self) -> None:
         self.client: str | None = None
         self.identity = None

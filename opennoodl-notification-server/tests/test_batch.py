@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from opennoodl_notification.batch import Batch, Outcome
 from opennoodl_notification.edge.json_messages import BadMessage
-from opennoodl_notification.edge.limits import Quota
 from opennoodl_notification.inbox import HISTORY, Inbox
 from opennoodl_notification.memory import Memory
 from opennoodl_notification.messages import (
@@ -26,12 +25,14 @@ from opennoodl_notification.messages import (
 )
 from opennoodl_notification.notification import Record, milliseconds, timestamp
 from opennoodl_notification.requests import change, need
+from opennoodl_notification.sends import Sends
 from opennoodl_notification.store import Needs, Query
 
 from .harness import DAY, NOW
 
 TTL = 30
 """Days."""
+ADDRESS = "192.0.2.1"
 
 
 class Office:
@@ -41,7 +42,7 @@ class Office:
         self.memory = Memory()
         self.now = NOW * 1000
         self.room = room
-        self.quota = Quota(sends, 3600)
+        self.sends = Sends(sends)
 
     def batch(self, *asked: tuple[str, Any]) -> list[Outcome | BadMessage]:
         """Do several things in one batch, and keep what changed."""
@@ -54,11 +55,11 @@ class Office:
         needs = Needs(timestamp(self.now), self.room)
         for user, message in asked:
             need(needs, user, message)
-        batch = Batch(self.memory.load(needs), self.now, TTL, self.room, self.quota)
+        batch = Batch(self.memory.load(needs), self.now, TTL, self.room, self.sends)
         outcomes: list[Outcome | BadMessage] = []
         for user, message in asked:
             try:
-                outcomes.append(change(batch, user, message))
+                outcomes.append(change(batch, user, message, ADDRESS))
             except BadMessage as bad:
                 outcomes.append(bad)
         return batch, outcomes
