@@ -41,6 +41,8 @@ RETRY_INTERVAL = 5.0
 MAX_QUEUED = 67_108_864
 """Bytes of messages that wait for the store; more are refused."""
 
+WAITS = "Send `authenticate` within ten seconds of connecting."
+UNSETTLED = "It is not known what was stored: connect again to be told."
 UNAUTHORIZED = BadMessage("unauthorized", "Send `authenticate` with your userId first.")
 UNAVAILABLE = BadMessage("storage-unavailable", "This could not be stored or read just now; try again later.")
 
@@ -93,8 +95,10 @@ class Notifying(JsonApplication[Any]):
     async def open(self, connection: Connection) -> None:
         """A connection is nobody's until it authenticates, which it has to do soon."""
         connection.client = None
-        connection.deadline(AUTHENTICATION_TIMEOUT, "Send `authenticate` within ten seconds of connecting.")
+        connection.deadline(AUTHENTICATION_TIMEOUT, WAITS)
         await super().open(connection)
+        if connection.identity is not None:  # a token alone makes nobody a device
+            connection.deadline(AUTHENTICATION_TIMEOUT, WAITS)
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         """Queue one message, if its sender may send it."""
@@ -108,9 +112,13 @@ class Notifying(JsonApplication[Any]):
         self._enqueue(connection, incoming, message)
 
     async def _prove(self, connection: Connection, incoming: Authenticate, message: bytes) -> None:
-        """Let a user in who has proven to be that user."""
+        """Let a user in who has proven to be that user, when it is their turn and they may have one device more."""
         try:
-            connection.admit(await self.prove(connection, incoming.token, incoming.user_id))
+            identity = await self.prove(connection, incoming.token, incoming.user_id)
+            if connection.client is None:
+                connection.identity = identity  # what is sent right behind this is looked at as theirs
+            else:
+                connection.admit(identity)
             self._enqueue(connection, incoming, message)
         except BadMessage as bad:
             self.refuse(connection, Request(connection, incoming, message).refuse(bad))
@@ -271,6 +279,8 @@ class Notifying(JsonApplication[Any]):
                 connection.client = user
                 if connection.identity is None:
                     connection.deadline(None)
+                else:
+                    connection.admit(connection.identity)
                 if connection.alive:
                     self._identify(connection, user)
             for answer in answers:
