@@ -89,16 +89,14 @@ class SqlStore(Store):
                 strange = await connection.run_sync(_make_tables if self._create else _look_for_tables)
                 if strange is not None:
                     raise StoreError(strange)
-                version = (await connection.execute(sa.select(versions.c.version))).scalar()
-                if version is None:
-                    await connection.execute(sa.insert(versions), [{"version": VERSION}])
+                version = await _version(connection)
         except StoreError as error:
             await self._engine.dispose()
             raise StartError(f"the database {self._name} cannot be used: {error}") from None
         except (TypeError, ValueError) as error:  # PostgreSQL's driver is given the URL's options as they are
             await self._engine.dispose()
             raise StartError(f"the database {self._name} cannot be used: {_reason(error)}; {ACCEPTED}") from None
-        if version not in (None, VERSION):
+        if version != VERSION:
             await self._engine.dispose()
             raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}")
 
@@ -156,7 +154,10 @@ class SqlStore(Store):
     async def recover(self) -> None:
         """Return if the database takes a change: one that is full, or a copy of another, still answers."""
         async with _failing(), self._engine.begin() as connection:
-            await connection.execute(sa.update(versions).values(version=VERSION))
+            version = await _version(connection)
+            if version != VERSION:  # a later one has taken it over meanwhile
+                raise StoreError(f"the database has schema {version}; this version knows {VERSION}")
+            await connection.execute(sa.update(versions).where(versions.c.version == VERSION).values(version=VERSION))
 
     async def counts(self) -> Counts:
         """Count everything."""
@@ -206,6 +207,14 @@ class SqlStore(Store):
         select = sa.select(inboxes.c.user_id, inboxes.c.total).where(inboxes.c.user_id.in_(users))
         sizes = {row["user_id"]: row["total"] for row in await self._rows(select)}
         return [(user, sizes[user]) for user in users]
+
+
+async def _version(connection: AsyncConnection) -> int:
+    """Return which tables the database has; where nothing says so yet, they are this version's."""
+    version: int | None = (await connection.execute(sa.select(versions.c.version))).scalar()
+    if version is None:
+        await connection.execute(sa.insert(versions), [{"version": VERSION}])
+    return VERSION if version is None else version
 
 
 def _look_for_tables(connection: sa.Connection) -> str | None:

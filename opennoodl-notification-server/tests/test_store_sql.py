@@ -206,3 +206,23 @@ async def test_not_reached(url: str) -> None:
     assert "cannot be used" in str(info.value)
     assert "secret" not in str(info.value)
     assert "\n" not in str(info.value)
+
+
+async def test_recovery_leaves_a_newer_schema(store: SqlStore) -> None:
+    """A server that finds the database of a later version does not take it for its own."""
+    async with store._engine.begin() as connection:
+        await connection.execute(sa.update(versions).values(version=VERSION + 1))
+    with pytest.raises(StoreError, match=f"schema {VERSION + 1}; this version knows {VERSION}"):
+        await store.recover()
+    async with store._engine.connect() as connection:
+        assert (await connection.execute(sa.select(versions.c.version))).scalars().all() == [VERSION + 1]
+
+
+async def test_recovery_without_a_version(store: SqlStore) -> None:
+    """Where nothing says which version the tables are, the recovery does."""
+    async with store._engine.begin() as connection:
+        await connection.execute(sa.delete(versions))
+    for _ in range(2):
+        await store.recover()
+    async with store._engine.connect() as connection:
+        assert (await connection.execute(sa.select(versions.c.version))).scalars().all() == [VERSION]
