@@ -29,7 +29,7 @@ from .queue import Queue, Request
 from .requests import change, need, normal, read
 from .sends import Sends
 from .settings import Settings
-from .store import Needs, Store, StoreError
+from .store import Changes, Needs, Store, StoreError, UnsettledError
 from .stores import choose
 
 CLEANUP_INTERVAL = 10.0
@@ -76,6 +76,7 @@ class Notifying(JsonApplication[Any]):
         self._cleanup = False
         self._stopping = False
         self._failure: str | None = None
+        self._miscounted = False
 
     async def start(self) -> None:
         """Open the store and begin to work."""
@@ -187,6 +188,9 @@ class Notifying(JsonApplication[Any]):
             if self._failure is not None:
                 await self.store.recover()
                 self._works()
+            if self._miscounted:
+                self.stored = (await self.store.counts()).notifications
+                self._miscounted = False
             await self.store.clean(now)
             due = await self.store.due(now, CLEANUP_SIZE)
         except Exception as error:  # whatever it is, nothing was changed
@@ -213,7 +217,7 @@ class Notifying(JsonApplication[Any]):
 
     async def _change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
         """Do what changes inboxes, store it, and tell of it; return the batch, or None if it could not be stored."""
-        config, batch = self._config, None
+        config, batch, changes = self._config, None, Changes()
         try:
             async with self.store.transaction(needs) as transaction:
                 batch = Batch(transaction.loaded, now, config.ttl_days, config.max_per_user, self._sends)
@@ -223,13 +227,15 @@ class Notifying(JsonApplication[Any]):
                     await transaction.commit(changes)
                     self.commits += 1
                     self._works()
-        except Exception as error:  # whatever it is, nothing was stored
+        except Exception as error:  # whatever it is but one, nothing was stored
             self._failed(error)
             if batch is not None:
                 batch.drop()
             for request in requests:
                 bad = UNAVAILABLE if request.user is not None else UNAUTHORIZED
                 self.refuse(request.connection, request.refuse(bad))
+            if isinstance(error, UnsettledError):
+                self._doubt(changes)
             return None
         self.stored += batch.growth
         self._tell(Outcome(events=batch.expired))
@@ -292,7 +298,17 @@ class Notifying(JsonApplication[Any]):
         needs = Needs(now, 0)
         needs.users[user] = 0
         async with self.store.transaction(needs) as transaction:
-            return transaction.loaded.inboxes.get(user) or Inbox(user_id=user, sequence=0)
+            loaded = transaction.loaded
+        inbox = loaded.inboxes.get(user) or Inbox(user_id=user, sequence=0)
+        inbox.unread -= sum(record.expires_at <= now and not record.read for record in loaded.records)
+        return inbox
+
+    def _doubt(self, changes: Changes) -> None:
+        """Let devices come again whose inboxes may have changed or not, and count again what is stored."""
+        self._miscounted = True
+        for user in (*(inbox.user_id for inbox in changes.inboxes), *changes.forgotten):
+            for connection in tuple(self.devices.get(user, ())):
+                connection.end(1013, UNSETTLED)
 
     def _failed(self, error: Exception) -> None:
         if self._failure != str(error):  # else it was said, and would be for every batch until the store works again

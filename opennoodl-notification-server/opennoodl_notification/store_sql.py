@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from .edge.application import StartError
@@ -19,7 +19,7 @@ from .inbox import Inbox
 from .notification import Deletion, Record
 from .schema import VERSION, deletions, inboxes, metadata, notifications, sendings, versions
 from .statements import Row, apply, load, record_of, rows_of, sending_of
-from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction, portions
+from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction, UnsettledError, portions
 
 DRIVERS = {
     "postgres": "postgresql+asyncpg",
@@ -55,7 +55,12 @@ class SqlTransaction(Transaction):
         """Make changes, and bring them to disk."""
         async with _failing():
             await apply(self._connection, changes)
+        try:
             await self._connection.commit()
+        except Exception as error:
+            # The database's own word is that nothing was stored; without it, its answer may be what was lost.
+            said = isinstance(error, DBAPIError) and not error.connection_invalidated
+            raise (StoreError if said else UnsettledError)(_reason(error)) from error
 
 
 class SqlStore(Store):
