@@ -4,7 +4,7 @@ A batch works on what the store has loaded for it, and ends as changes for the s
 nobody may be told anything; when they cannot be, the batch is dropped and nothing has happened.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, KeysView, Sequence
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
@@ -87,6 +87,11 @@ class Batch:
         self._new_sendings: list[Sending] = []
         self.growth = 0
         self.expired = self._expire(loaded.due)
+
+    @property
+    def users(self) -> KeysView[str]:
+        """Whose inboxes it has seen."""
+        return self._inboxes.keys()
 
     def inbox(self, user: str) -> Inbox:
         """Return the state of an inbox; one that is not there is empty."""

@@ -34,8 +34,8 @@ from .stores import choose
 
 CLEANUP_INTERVAL = 10.0
 """Seconds between two searches for what has expired."""
-CLEANUP_SIZE = 200
-"""Inboxes that are cleaned up at once."""
+CLEANUP_SIZE = 1000
+"""Notifications in the inboxes that are cleaned up at once, or more where a single inbox has more."""
 RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
 MAX_QUEUED = 67_108_864
@@ -54,7 +54,7 @@ class Notifying(JsonApplication[Any]):
 
     title = "OpenNoodl notification server"
     about = (
-        "It keeps invites, mentions and community events until they are read or expire.\n"
+        "It keeps invites, mentions and community events until they are deleted or expire.\n"
         "Connect an editor to this address as ws:// or wss://."
     )
     decode = decode
@@ -71,7 +71,8 @@ class Notifying(JsonApplication[Any]):
         self._config = settings
         self.store: Store = choose(settings.database_url or settings.db_file)
         self._sends = Sends(settings.sends_per_hour)
-        self._queue = Queue()
+        self._sizes: dict[str, int] = {}  # how many notifications users have who have a device
+        self._queue = Queue(self._sizes)
         self._wake = asyncio.Event()
         self._cleanup = False
         self._stopping = False
@@ -163,16 +164,15 @@ class Notifying(JsonApplication[Any]):
         return len(self._queue)
 
     async def step(self) -> None:
-        """Handle one batch of what is queued, and clean up if it is time for that."""
-        due: list[str] = []
+        """Clean up if it is time for that, and handle one batch of what is queued."""
         if self._cleanup:
             self._cleanup = False
-            due = await self._due()
-        if self._queue or due:
-            await self._handle(self._queue.take(), due)
+            await self._clean_up()
+        if self._queue:
+            await self._handle(self._queue.take())
 
     def clean(self) -> None:
-        """Clean up with the next batch: nobody but the one who commits changes anything."""
+        """Clean up before the next batch: nobody but the one who commits changes anything."""
         self._cleanup = True
         self._wake.set()
 
@@ -181,9 +181,10 @@ class Notifying(JsonApplication[Any]):
             self.clean()
             await asyncio.sleep(RETRY_INTERVAL if self._failure else CLEANUP_INTERVAL)
 
-    async def _due(self) -> list[str]:
-        """Return users in whose inboxes something has expired; find out whether a store that failed works again."""
-        now = timestamp(int(time() * 1000))
+    async def _clean_up(self) -> None:
+        """Delete what has expired, in some inboxes; find out whether a store that failed works again."""
+        now = int(time() * 1000)
+        needs = Needs(timestamp(now), self._config.max_per_user)
         try:
             if self._failure is not None:
                 await self.store.recover()
@@ -191,20 +192,22 @@ class Notifying(JsonApplication[Any]):
             if self._miscounted:
                 self.stored = (await self.store.counts()).notifications
                 self._miscounted = False
-            await self.store.clean(now)
-            due = await self.store.due(now, CLEANUP_SIZE)
+            await self.store.clean(needs.now)
+            due = await self.store.due(needs.now, CLEANUP_SIZE)
         except Exception as error:  # whatever it is, nothing was changed
             self._failed(error)
-            return []
-        if len(due) == CLEANUP_SIZE:
+            return
+        needs.users.update(dict.fromkeys(due, 0))
+        commits = self.commits
+        if due:
+            await self._change([], needs, now)
+        if self.commits > commits:  # else the same would be tried again without an end
             self.clean()
-        return due
 
-    async def _handle(self, requests: list[Request], due: list[str]) -> None:
+    async def _handle(self, requests: list[Request]) -> None:
         """Change what is to be changed, in one commit, and tell; then answer what is to be read."""
         now = int(time() * 1000)
         needs = Needs(timestamp(now), self._config.max_per_user)
-        needs.users.update(dict.fromkeys(due, 0))
         for request in requests:
             if request.user is not None:
                 need(needs, request.user, request.incoming)
@@ -238,6 +241,8 @@ class Notifying(JsonApplication[Any]):
                 self._doubt(changes)
             return None
         self.stored += batch.growth
+        for user in batch.users & self.devices.keys():
+            self._sizes[user] = batch.inbox(user).total
         self._tell(Outcome(events=batch.expired))
         for request, outcome in zip(requests, outcomes, strict=True):
             if isinstance(outcome, BadMessage):
@@ -289,12 +294,14 @@ class Notifying(JsonApplication[Any]):
                     connection.admit(connection.identity)
                 if connection.alive:
                     self._identify(connection, user)
+                    self._sizes[user] = inbox.total
             for answer in answers:
                 self.send((connection,), answer)
             # An answer may have half a megabyte: who asks for many and does not read is noticed before the next one.
             await asyncio.sleep(0)
 
     async def _inbox(self, user: str, now: str) -> Inbox:
+        """Return the state of an inbox, without what has expired in it and cannot be deleted just now."""
         needs = Needs(now, 0)
         needs.users[user] = 0
         async with self.store.transaction(needs) as transaction:
@@ -336,6 +343,7 @@ class Notifying(JsonApplication[Any]):
             self.devices[former].discard(connection)
             if not self.devices[former]:
                 del self.devices[former]
+                self._sizes.pop(former, None)
         if user is not None:
             self._users[connection] = user
             self.devices.setdefault(user, set()).add(connection)
