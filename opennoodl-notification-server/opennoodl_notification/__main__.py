@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     send_.add_argument("--data", default="{}", metavar="JSON", help="what the notification says; - for standard input")
     send_.add_argument("--from", dest="sender", default="service", metavar="USER")
     send_.add_argument("--key", help="sent again under the same key within a day, it is not sent twice")
-    send_.add_argument("--url", help="of the server; ws://localhost:PORT if not given")
+    send_.add_argument("--url", help="of the server; localhost:PORT if not given")
     inbox_ = commands.add_parser("inbox", help="show a user's notifications")
     inbox_.add_argument("user")
     inbox_.add_argument("--limit", type=number, default=50, help="how many at most (50)")
@@ -64,7 +64,7 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
     place = settings.database_url or settings.db_file
     match asked.command:
         case "send":
-            url = asked.url or f"ws://localhost:{settings.port}"
+            url = asked.url or f"{'wss' if settings.tls_cert else 'ws'}://localhost:{settings.port}"
             for id_ in send(url, asked.sender, _token(settings, asked.sender), **_fields(asked)):
                 print(id_)
         case "token":

@@ -4,7 +4,7 @@ A batch works on what the store has loaded for it, and ends as changes for the s
 nobody may be told anything; when they cannot be, the batch is dropped and nothing has happened.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, KeysView, Sequence
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
@@ -14,7 +14,6 @@ import msgspec
 from msgspec import UNSET, Raw, structs
 
 from .edge.json_messages import BadMessage
-from .edge.limits import Quota
 from .inbox import Inbox
 from .messages import (
     AllRead,
@@ -29,6 +28,7 @@ from .messages import (
     Updated,
 )
 from .notification import Deletion, Record, Sending, milliseconds, timestamp
+from .sends import Sends
 from .store import Changes, Loaded
 
 DAY = 86_400_000
@@ -41,11 +41,11 @@ class Outcome(NamedTuple):
     """What an operation leads to.
 
     Attributes:
-        reply: for the connection that asked, if it gets one of its own.
+        replies: for the connection that asked, where it gets any of its own.
         events: for every device of a user.
     """
 
-    reply: Outgoing | None = None
+    replies: Sequence[Outgoing] = ()
     events: Sequence[tuple[str, Event]] = ()
 
 
@@ -57,14 +57,14 @@ class Batch:
         now: the time, in milliseconds.
         ttl_days: after which a new notification expires.
         room: notifications in one inbox; 0 means any number.
-        sends: how many notifications each user may send.
+        sends: what each user has sent, and may.
 
     Attributes:
         expired: what devices are told before anything else: what has expired in the inboxes.
         growth: by how many notifications there are more.
     """
 
-    def __init__(self, loaded: Loaded, now: int, ttl_days: int, room: int, sends: Quota) -> None:
+    def __init__(self, loaded: Loaded, now: int, ttl_days: int, room: int, sends: Sends) -> None:
         self._inboxes = loaded.inboxes
         self._records: dict[str, dict[str, Record]] = {user: {} for user in loaded.inboxes}
         for record in loaded.records:
@@ -77,7 +77,7 @@ class Batch:
         self._ttl = ttl_days * DAY
         self._room = room
         self._sends = sends
-        self._counted: list[str] = []
+        self._counted: list[tuple[str, str, int]] = []
         self._changed: set[str] = set()  # users
         self._cleared: set[str] = set()  # users
         self._added: set[str] = set()
@@ -88,12 +88,22 @@ class Batch:
         self.growth = 0
         self.expired = self._expire(loaded.due)
 
+    @property
+    def users(self) -> KeysView[str]:
+        """Whose inboxes it has seen."""
+        return self._inboxes.keys()
+
     def inbox(self, user: str) -> Inbox:
         """Return the state of an inbox; one that is not there is empty."""
         return self._inboxes.get(user) or Inbox(user_id=user, sequence=0)
 
-    def send(self, sender: str, send: SendNotification) -> Outcome:
+    def send(self, sender: str, send: SendNotification, address: str) -> Outcome:
         """Put a notification into inboxes.
+
+        Args:
+            sender: who sends it.
+            send: what, and to whom.
+            address: where the sender is.
 
         Raises:
             BadMessage: `rate-limited`, `invalid-field` or `idempotency-conflict`.
@@ -105,37 +115,42 @@ class Batch:
             if known is not None and known.expires_at > self._moment:
                 if known.fingerprint != fingerprint:
                     raise BadMessage("idempotency-conflict", "This idempotencyKey was used for another notification.")
-                return Outcome(Sent(known.ids[0], known.ids))
+                return Outcome([Sent(known.ids[0], known.ids)])
         if not _can_be_stored(send.data):
             raise BadMessage("invalid-field", "`data` is nested too deeply.")
-        self._count(sender, len(targets))
+        if not self._sends.allow(sender, address, len(targets), self._now / 1000):
+            text = "You, or all at your address, have sent as many notifications as may be in an hour."
+            raise BadMessage("rate-limited", text)
+        self._counted.append((sender, address, len(targets)))
         events: list[tuple[str, Event]] = []
         ids = tuple(self._deliver(sender, user, send, events) for user in targets)
         if key is not None:
             sending = Sending(sender, key, fingerprint, ids, timestamp(self._now + DAY))
             self._sendings[sender, key] = sending
             self._new_sendings.append(sending)
-        return Outcome(Sent(ids[0], ids), events)
+        return Outcome([Sent(ids[0], ids)], events)
 
     def mark(self, user: str, ids: Iterable[str], *, read: bool) -> Outcome:
         """Mark notifications as read or unread; those that are gone are left out.
 
-        What is so already stays as it is, and only who asked is told.
+        What is so already stays as it is, and only who asked is told of it, with the numbers of the end.
 
         Raises:
             BadMessage: `not-found`, when all are gone.
         """
-        inbox, reply = self.inbox(user), None
+        inbox, own = self.inbox(user), self._own(user, ids)
         events: list[tuple[str, Event]] = []
-        for record in self._own(user, ids):
-            if record.read == read:
-                reply = Updated(notification=record.shown(), sequence=inbox.sequence, unread_count=inbox.unread)
-            else:
-                marked = self._mark(inbox, record, read=read)
-                shown = marked.shown()
+        for record in own:
+            if record.read != read:
+                shown = self._mark(inbox, record, read=read).shown()
                 event = Updated(notification=shown, sequence=inbox.sequence, unread_count=inbox.unread)
                 events.append((user, event))
-        return Outcome(None if events else reply, events)
+        replies = [
+            Updated(notification=record.shown(), sequence=inbox.sequence, unread_count=inbox.unread)
+            for record in own
+            if record.read == read
+        ]
+        return Outcome(replies, events)
 
     def mark_all_read(self, user: str) -> Outcome:
         """Mark everything as read. All unread notifications of the user must have been loaded."""
@@ -144,7 +159,7 @@ class Batch:
         for record in unread:
             self._mark(inbox, record, read=True)
         event = AllRead(read_at=self._moment, sequence=inbox.sequence, unread_count=inbox.unread)
-        return Outcome(events=[(user, event)]) if unread else Outcome(event)
+        return Outcome(events=[(user, event)]) if unread else Outcome([event])
 
     def delete(self, user: str, ids: Iterable[str]) -> Outcome:
         """Delete notifications; those that are gone already are left out.
@@ -158,7 +173,7 @@ class Batch:
         """Delete everything."""
         inbox = self.inbox(user)
         if not inbox.total:
-            return Outcome(Cleared(sequence=inbox.sequence, unread_count=0))
+            return Outcome([Cleared(sequence=inbox.sequence, unread_count=0)])
         self.growth -= inbox.total
         inbox.sequence += 1
         inbox.cleared = inbox.sequence
@@ -183,7 +198,7 @@ class Batch:
         if not own:
             raise BadMessage("not-found", "You have sent no notification with this notificationId, or it is gone.")
         events = [self._remove(record) for record in own]
-        return Outcome(Revoked([record.id for record in own]), events)
+        return Outcome([Revoked([record.id for record in own])], events)
 
     def changes(self) -> Changes:
         """Return what is to be stored."""
@@ -203,17 +218,9 @@ class Batch:
 
     def drop(self) -> None:
         """Forget that anybody has sent anything: it could not be stored."""
-        for sender in self._counted:
-            self._sends.give_back(sender)
+        for counted in self._counted:
+            self._sends.give_back(*counted)
         self._counted.clear()
-
-    def _count(self, sender: str, number: int) -> None:
-        for counted in range(number):
-            if not self._sends.allow(sender, self._now / 1000):
-                for _ in range(counted):
-                    self._sends.give_back(sender)
-                raise BadMessage("rate-limited", "You have sent as many notifications as one user may in an hour.")
-        self._counted.extend([sender] * number)
 
     def _deliver(self, sender: str, user: str, send: SendNotification, events: list[tuple[str, Event]]) -> str:
         inbox = self._inboxes.get(user)

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from time import time
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 from tqdm import tqdm
 from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
@@ -20,6 +21,8 @@ from .stores import choose
 
 TIMEOUT = 10.0
 """Seconds after which a server that does not answer is given up."""
+NOT_PLAIN = re.compile(r"[^ -~]")
+"""What is not a printable character of ASCII; JSON has it in its texts only."""
 
 
 class CommandError(Exception):
@@ -54,16 +57,25 @@ def send(url: str, sender: str, token: str | None, data: str, **fields: Any) -> 
         raise CommandError(f"{url} is no notification server: {error}") from None
     except (OSError, WebSocketException) as error:
         raise CommandError(f"{url} cannot be reached: {error}") from None
-    return [str(id_) for id_ in sent["notificationIds"]]
+    return sent.ids
 
 
-def _ask(server: ClientConnection, message: dict[str, Any], answer: str, hint: str = "") -> dict[str, Any]:
+class Answer(Struct):
+    """As much of a server's message as is of use here; what others have sent is passed over unread."""
+
+    type: str
+    error: str = ""
+    code: str = ""
+    ids: list[str] = field(default_factory=list, name="notificationIds")
+
+
+def _ask(server: ClientConnection, message: dict[str, Any], answer: str, hint: str = "") -> Answer:
     server.send(msgspec.json.encode(message), text=True)
     while True:
-        came: dict[str, Any] = json.loads(server.recv(timeout=TIMEOUT))
-        if came["type"] == "error":
-            raise CommandError(f"the server refuses: {came['error']} ({came['code']}){hint}")
-        if came["type"] == answer:
+        came = msgspec.json.decode(server.recv(timeout=TIMEOUT), type=Answer)
+        if came.type == "error":
+            raise CommandError(f"the server refuses: {came.error} ({came.code}){hint}")
+        if came.type == answer:
             return came
 
 
@@ -135,5 +147,7 @@ async def _opened(place: str, *, create: bool = False, read_only: bool = False) 
 def _line(record: Record) -> str:
     """Return a notification as one line; what people wrote in it is JSON, so none of it can move the cursor."""
     mark = "read  " if record.read else "unread"
-    sender = json.dumps(record.from_user_id)
-    return f"{record.created_at}  {mark}  {record.type:9}  from {sender}  {json.dumps(json.loads(bytes(record.data)))}"
+    # As it was sent: Python would not read every number that JSON may have.
+    data = msgspec.json.format(bytes(record.data), indent=0).decode()
+    data = NOT_PLAIN.sub(lambda match: json.dumps(match[0])[1:-1], data)
+    return f"{record.created_at}  {mark}  {record.type:9}  from {json.dumps(record.from_user_id)}  {data}"

@@ -14,6 +14,7 @@ Targets = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=100)]
 Ids = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=200)]
 Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 Limit = Annotated[int, Meta(ge=1, le=200)]
+Types = Annotated[tuple[Type, ...], Meta(max_length=6)]
 SequenceNumber = Annotated[int, Meta(ge=0)]
 
 
@@ -31,7 +32,7 @@ class GetNotifications(Message, tag="get-notifications", frozen=True, rename="ca
     limit: Limit = 50
     before: Moment | None = None
     unread_only: bool = False
-    types: tuple[Type, ...] = ()
+    types: Types = ()
 
 
 class SendNotification(Message, tag="send-notification", frozen=True, rename="camel"):

@@ -4,14 +4,15 @@ It is taken in batches, and in turns, so that whoever asks for much waits for th
 """
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .edge.connection import Connection
 from .edge.json_messages import BadMessage, request_id
-from .messages import Authenticate, GetNotifications, Incoming, Named, SendNotification
+from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkAllRead, Named, SendNotification
 
 BATCH = 200
-"""Messages that are handled at once, or notifications where they are for several users or name several."""
+"""Messages that are handled at once, or notifications where a message is about several; more if the last one is."""
 SHARE = 100
 """How many of these may be one user's."""
 
@@ -36,12 +37,17 @@ class Request(NamedTuple):
         user: str | None = self.connection.client
         return user
 
-    @property
-    def size(self) -> int:
-        """How much of a batch it takes: one for each user it is for, or each notification it names."""
+    def size(self, sizes: Mapping[str, int]) -> int:
+        """Return how much of a batch it takes: one for each user it is for, or each notification it is about.
+
+        Args:
+            sizes: how many notifications users have, of those who may ask for something about all of theirs.
+        """
         match self.incoming:
             case SendNotification(targets=several) | Named(ids=several):
                 return len(several)
+            case MarkAllRead() | DeleteAll() if self.user is not None:
+                return max(1, sizes.get(self.user, 0))
         return 1
 
     def refuse(self, bad: BadMessage) -> BadMessage:
@@ -52,11 +58,15 @@ class Request(NamedTuple):
 class Queue:
     """The requests of each connection, in their order.
 
+    Args:
+        sizes: how many notifications users have, as far as that is known; it may change meanwhile.
+
     Attributes:
         bytes: of all messages in it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._sizes = sizes
         self._waiting: dict[Connection, deque[Request]] = {}  # whose turn is next comes first
         self._number = 0
         self.bytes = 0
@@ -96,6 +106,6 @@ class Queue:
             request = requests.popleft()
             reading = request.reads
             batch.append(request)
-            size = request.size
+            size = request.size(self._sizes)
             left -= size
             shares[who] += size

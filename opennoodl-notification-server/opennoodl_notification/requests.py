@@ -1,10 +1,12 @@
 """The requests: what each message needs to see, and what it does in a batch or reads from the store."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
 
 from .batch import Batch, Outcome
+from .edge.json_messages import encode
 from .inbox import Inbox
 from .messages import (
     Authenticate,
@@ -28,11 +30,11 @@ from .messages import (
     Updated,
     decode,
 )
-from .notification import Deletion, Record
+from .notification import Deletion, Notification
 from .store import Needs, Query, Store
 
 PAGE_SIZE = 1 << 19
-"""Bytes of `data` in one answer, or a little more: it has to fit into what may wait for a slow client."""
+"""Bytes of one answer, or a little more: it has to fit into what may wait for a slow client."""
 
 
 def normal(incoming: Incoming) -> Incoming:
@@ -68,15 +70,21 @@ def need(needs: Needs, user: str, incoming: Incoming) -> None:
             needs.users[user] += 0
 
 
-def change(batch: Batch, user: str, incoming: Incoming) -> Outcome:
+def change(batch: Batch, user: str, incoming: Incoming, address: str) -> Outcome:
     """Do what a message asks for that changes something.
+
+    Args:
+        batch: what it becomes a part of.
+        user: who asks.
+        incoming: the message.
+        address: where it comes from.
 
     Raises:
         BadMessage: it cannot be done, and nothing was changed.
     """
     match incoming:
         case SendNotification():
-            return batch.send(user, incoming)
+            return batch.send(user, incoming, address)
         case MarkRead():
             return batch.mark(user, incoming.ids, read=True)
         case MarkUnread():
@@ -113,32 +121,29 @@ async def read(store: Store, inbox: Inbox, incoming: Incoming, now: str) -> list
 async def _page(store: Store, inbox: Inbox, get: GetNotifications, now: str) -> Notifications:
     query = Query(get.limit + 1, get.before, get.unread_only, get.types)
     records = await store.page(inbox.user_id, query, now)
-    fitting = _fitting(records[: get.limit])
-    shown = [record.shown() for record in records[:fitting]]
-    return Notifications(shown, inbox.unread, len(records) > fitting, inbox.sequence)
+    shown = [record.shown() for record in records[: get.limit]]
+    fitting = _fitting(shown)
+    return Notifications(shown[:fitting], inbox.unread, len(records) > fitting, inbox.sequence)
 
 
-def _fitting(records: list[Record]) -> int:
-    """Return how many of the first records make a page."""
+def _fitting(parts: Sequence[Notification | Event]) -> int:
+    """Return how many of the first parts of an answer may be in it."""
     size = 0
-    for number, record in enumerate(records, 1):
-        size += memoryview(record.data).nbytes
+    for number, part in enumerate(parts, 1):
+        size += len(encode(part))
         if size > PAGE_SIZE:
             return number
-    return len(records)
+    return len(parts)
 
 
 async def _missed(store: Store, inbox: Inbox, since: int, now: str) -> list[Event] | None:
     """Return what changed after number `since`, or None if that is not known any more, or is too much."""
     if not inbox.remembers(since):
         return None
-    changed = await store.changed(inbox.user_id, since)
-    if _fitting(records := [one for one in changed if isinstance(one, Record)]) < len(records):
-        return None
     events: list[Event] = []
     if inbox.cleared > since:
         events.append(Cleared(sequence=inbox.cleared, unread_count=inbox.unread, replayed=True))
-    for one in changed:
+    for one in await store.changed(inbox.user_id, since):
         if isinstance(one, Deletion):
             if one.born <= since:  # else the device has never known it
                 events.append(
@@ -149,4 +154,4 @@ async def _missed(store: Store, inbox: Inbox, since: int, now: str) -> list[Even
             events.append(
                 kind(notification=one.shown(), sequence=one.sequence, unread_count=inbox.unread, replayed=True)
             )
-    return events
+    return None if _fitting(events) < len(events) else events

@@ -15,11 +15,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from . import __version__
 from .batch import Batch, Outcome
+from .edge.addresses import place
 from .edge.auth import Auth
 from .edge.connection import Connection
 from .edge.identity import Identity
 from .edge.json_messages import AUTHENTICATION_TIMEOUT, BadMessage, JsonApplication
-from .edge.limits import Quota
 from .edge.metrics import Metrics
 from .edge.service import Service
 from .inbox import Inbox
@@ -27,19 +27,22 @@ from .messages import Authenticate, GetNotifications, Incoming, SendNotification
 from .notification import timestamp
 from .queue import Queue, Request
 from .requests import change, need, normal, read
+from .sends import Sends
 from .settings import Settings
-from .store import Needs, Store, StoreError
+from .store import Changes, Needs, Store, StoreError, UnsettledError
 from .stores import choose
 
 CLEANUP_INTERVAL = 10.0
 """Seconds between two searches for what has expired."""
-CLEANUP_SIZE = 200
-"""Inboxes that are cleaned up at once."""
+CLEANUP_SIZE = 1000
+"""Notifications in the inboxes that are cleaned up at once, or more where a single inbox has more."""
 RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
 MAX_QUEUED = 67_108_864
 """Bytes of messages that wait for the store; more are refused."""
 
+WAITS = "Send `authenticate` within ten seconds of connecting."
+UNSETTLED = "It is not known what was stored: connect again to be told."
 UNAUTHORIZED = BadMessage("unauthorized", "Send `authenticate` with your userId first.")
 UNAVAILABLE = BadMessage("storage-unavailable", "This could not be stored or read just now; try again later.")
 
@@ -51,7 +54,7 @@ class Notifying(JsonApplication[Any]):
 
     title = "OpenNoodl notification server"
     about = (
-        "It keeps invites, mentions and community events until they are read or expire.\n"
+        "It keeps invites, mentions and community events until they are deleted or expire.\n"
         "Connect an editor to this address as ws:// or wss://."
     )
     decode = decode
@@ -67,12 +70,14 @@ class Notifying(JsonApplication[Any]):
         self.stored = 0
         self._config = settings
         self.store: Store = choose(settings.database_url or settings.db_file)
-        self._sends = Quota(settings.sends_per_hour, 3600)
-        self._queue = Queue()
+        self._sends = Sends(settings.sends_per_hour)
+        self._sizes: dict[str, int] = {}  # how many notifications users have who have a device
+        self._queue = Queue(self._sizes)
         self._wake = asyncio.Event()
         self._cleanup = False
         self._stopping = False
         self._failure: str | None = None
+        self._miscounted = False
 
     async def start(self) -> None:
         """Open the store and begin to work."""
@@ -92,8 +97,10 @@ class Notifying(JsonApplication[Any]):
     async def open(self, connection: Connection) -> None:
         """A connection is nobody's until it authenticates, which it has to do soon."""
         connection.client = None
-        connection.deadline(AUTHENTICATION_TIMEOUT, "Send `authenticate` within ten seconds of connecting.")
+        connection.deadline(AUTHENTICATION_TIMEOUT, WAITS)
         await super().open(connection)
+        if connection.identity is not None:  # a token alone makes nobody a device
+            connection.deadline(AUTHENTICATION_TIMEOUT, WAITS)
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         """Queue one message, if its sender may send it."""
@@ -107,9 +114,13 @@ class Notifying(JsonApplication[Any]):
         self._enqueue(connection, incoming, message)
 
     async def _prove(self, connection: Connection, incoming: Authenticate, message: bytes) -> None:
-        """Let a user in who has proven to be that user."""
+        """Let a user in who has proven to be that user, when it is their turn and they may have one device more."""
         try:
-            connection.admit(await self.prove(connection, incoming.token, incoming.user_id))
+            identity = await self.prove(connection, incoming.token, incoming.user_id)
+            if connection.client is None:
+                connection.identity = identity  # what is sent right behind this is looked at as theirs
+            else:
+                connection.admit(identity)
             self._enqueue(connection, incoming, message)
         except BadMessage as bad:
             self.refuse(connection, Request(connection, incoming, message).refuse(bad))
@@ -153,16 +164,15 @@ class Notifying(JsonApplication[Any]):
         return len(self._queue)
 
     async def step(self) -> None:
-        """Handle one batch of what is queued, and clean up if it is time for that."""
-        due: list[str] = []
+        """Clean up if it is time for that, and handle one batch of what is queued."""
         if self._cleanup:
             self._cleanup = False
-            due = await self._due()
-        if self._queue or due:
-            await self._handle(self._queue.take(), due)
+            await self._clean_up()
+        if self._queue:
+            await self._handle(self._queue.take())
 
     def clean(self) -> None:
-        """Clean up with the next batch: nobody but the one who commits changes anything."""
+        """Clean up before the next batch: nobody but the one who commits changes anything."""
         self._cleanup = True
         self._wake.set()
 
@@ -171,27 +181,33 @@ class Notifying(JsonApplication[Any]):
             self.clean()
             await asyncio.sleep(RETRY_INTERVAL if self._failure else CLEANUP_INTERVAL)
 
-    async def _due(self) -> list[str]:
-        """Return users in whose inboxes something has expired; find out whether a store that failed works again."""
-        now = timestamp(int(time() * 1000))
+    async def _clean_up(self) -> None:
+        """Delete what has expired, in some inboxes; find out whether a store that failed works again."""
+        now = int(time() * 1000)
+        needs = Needs(timestamp(now), self._config.max_per_user)
         try:
             if self._failure is not None:
                 await self.store.recover()
                 self._works()
-            await self.store.clean(now)
-            due = await self.store.due(now, CLEANUP_SIZE)
+            if self._miscounted:
+                self.stored = (await self.store.counts()).notifications
+                self._miscounted = False
+            await self.store.clean(needs.now)
+            due = await self.store.due(needs.now, CLEANUP_SIZE)
         except Exception as error:  # whatever it is, nothing was changed
             self._failed(error)
-            return []
-        if len(due) == CLEANUP_SIZE:
+            return
+        needs.users.update(dict.fromkeys(due, 0))
+        commits = self.commits
+        if due:
+            await self._change([], needs, now)
+        if self.commits > commits:  # else the same would be tried again without an end
             self.clean()
-        return due
 
-    async def _handle(self, requests: list[Request], due: list[str]) -> None:
+    async def _handle(self, requests: list[Request]) -> None:
         """Change what is to be changed, in one commit, and tell; then answer what is to be read."""
         now = int(time() * 1000)
         needs = Needs(timestamp(now), self._config.max_per_user)
-        needs.users.update(dict.fromkeys(due, 0))
         for request in requests:
             if request.user is not None:
                 need(needs, request.user, request.incoming)
@@ -204,7 +220,7 @@ class Notifying(JsonApplication[Any]):
 
     async def _change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
         """Do what changes inboxes, store it, and tell of it; return the batch, or None if it could not be stored."""
-        config, batch = self._config, None
+        config, batch, changes = self._config, None, Changes()
         try:
             async with self.store.transaction(needs) as transaction:
                 batch = Batch(transaction.loaded, now, config.ttl_days, config.max_per_user, self._sends)
@@ -214,15 +230,19 @@ class Notifying(JsonApplication[Any]):
                     await transaction.commit(changes)
                     self.commits += 1
                     self._works()
-        except Exception as error:  # whatever it is, nothing was stored
+        except Exception as error:  # whatever it is but one, nothing was stored
             self._failed(error)
             if batch is not None:
                 batch.drop()
             for request in requests:
                 bad = UNAVAILABLE if request.user is not None else UNAUTHORIZED
                 self.refuse(request.connection, request.refuse(bad))
+            if isinstance(error, UnsettledError):
+                self._doubt(changes)
             return None
         self.stored += batch.growth
+        for user in batch.users & self.devices.keys():
+            self._sizes[user] = batch.inbox(user).total
         self._tell(Outcome(events=batch.expired))
         for request, outcome in zip(requests, outcomes, strict=True):
             if isinstance(outcome, BadMessage):
@@ -235,7 +255,7 @@ class Notifying(JsonApplication[Any]):
         if request.user is None:
             return UNAUTHORIZED
         try:
-            return change(batch, request.user, request.incoming)
+            return change(batch, request.user, request.incoming, place(request.connection.address))
         except BadMessage as bad:
             return bad
         except Exception:
@@ -270,18 +290,32 @@ class Notifying(JsonApplication[Any]):
                 connection.client = user
                 if connection.identity is None:
                     connection.deadline(None)
+                else:
+                    connection.admit(connection.identity)
                 if connection.alive:
                     self._identify(connection, user)
+                    self._sizes[user] = inbox.total
             for answer in answers:
                 self.send((connection,), answer)
             # An answer may have half a megabyte: who asks for many and does not read is noticed before the next one.
             await asyncio.sleep(0)
 
     async def _inbox(self, user: str, now: str) -> Inbox:
+        """Return the state of an inbox, without what has expired in it and cannot be deleted just now."""
         needs = Needs(now, 0)
         needs.users[user] = 0
         async with self.store.transaction(needs) as transaction:
-            return transaction.loaded.inboxes.get(user) or Inbox(user_id=user, sequence=0)
+            loaded = transaction.loaded
+        inbox = loaded.inboxes.get(user) or Inbox(user_id=user, sequence=0)
+        inbox.unread -= sum(record.expires_at <= now and not record.read for record in loaded.records)
+        return inbox
+
+    def _doubt(self, changes: Changes) -> None:
+        """Let devices come again whose inboxes may have changed or not, and count again what is stored."""
+        self._miscounted = True
+        for user in (*(inbox.user_id for inbox in changes.inboxes), *changes.forgotten):
+            for connection in tuple(self.devices.get(user, ())):
+                connection.end(1013, UNSETTLED)
 
     def _failed(self, error: Exception) -> None:
         if self._failure != str(error):  # else it was said, and would be for every batch until the store works again
@@ -296,9 +330,11 @@ class Notifying(JsonApplication[Any]):
 
     def _tell(self, outcome: Outcome, asking: Connection | None = None) -> None:
         for user, event in outcome.events:
-            self.send(tuple(self.devices.get(user, ())), event)
-        if outcome.reply is not None and asking is not None:
-            self.send((asking,), outcome.reply)
+            if devices := self.devices.get(user):
+                self.send(tuple(devices), event)
+        if asking is not None:
+            for reply in outcome.replies:
+                self.send((asking,), reply)
 
     def _identify(self, connection: Connection, user: str | None) -> None:
         """Make the connection a device of `user`, and of nobody else."""
@@ -307,6 +343,7 @@ class Notifying(JsonApplication[Any]):
             self.devices[former].discard(connection)
             if not self.devices[former]:
                 del self.devices[former]
+                self._sizes.pop(former, None)
         if user is not None:
             self._users[connection] = user
             self.devices.setdefault(user, set()).add(connection)

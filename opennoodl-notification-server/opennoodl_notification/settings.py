@@ -37,7 +37,12 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         int, Meta(ge=0, description="Connections of one user at once. 0 means no limit.")
     ] = 20
     sends_per_hour: Annotated[
-        int, Meta(ge=0, description="Notifications that one user may send in an hour. 0 means no limit.")
+        int,
+        Meta(
+            ge=0,
+            description="Notifications that one user may send in an hour; ten times as many may come from one address. "
+            "0 means no limit.",
+        ),
     ] = 300
     max_message_size: Annotated[
         int,

@@ -5,7 +5,7 @@ A store is asked for as little as a batch of messages needs, decides nothing, an
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
@@ -17,6 +17,10 @@ from .notification import Deletion, Record, Sending, Type
 
 class StoreError(Exception):
     """The disk or the database did not do what it was asked; nothing was changed."""
+
+
+class UnsettledError(StoreError):
+    """A database has not said whether it has made a change: it may have, or not."""
 
 
 class Needs(Struct):
@@ -126,6 +130,7 @@ class Transaction(ABC):
 
         Raises:
             StoreError: they could not be stored; what was kept before still is.
+            UnsettledError: nobody can know whether they are stored, all of them or none.
         """
 
 
@@ -153,8 +158,11 @@ class Store(ABC):
         """Return what came, changed or went in an inbox after number `since`, in the order of its last change."""
 
     @abstractmethod
-    async def due(self, now: str, limit: int) -> list[str]:
-        """Return some users in whose inboxes something has expired, or whose inbox may be forgotten."""
+    async def due(self, now: str, size: int) -> list[str]:
+        """Return some users in whose inboxes something has expired, or whose inbox may be forgotten.
+
+        As many as hold about `size` notifications: the first of the `portions` that all of them make.
+        """
 
     @abstractmethod
     async def clean(self, now: str) -> None:
@@ -178,3 +186,22 @@ class Store(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Let go of the store; another process may then use it."""
+
+
+def portions(sizes: Iterable[tuple[str, int]], size: int) -> Iterator[list[str]]:
+    """Yield users whose notifications are about `size` together; an inbox counts as one more.
+
+    Args:
+        sizes: users, and how many notifications each has.
+        size: more than that only where the last one of a portion brings it.
+    """
+    portion: list[str] = []
+    total = 0
+    for user, notifications in sizes:
+        portion.append(user)
+        total += notifications + 1
+        if total >= size:
+            yield portion
+            portion, total = [], 0
+    if portion:
+        yield portion

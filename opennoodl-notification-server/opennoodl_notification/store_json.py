@@ -19,7 +19,7 @@ from .edge.application import StartError
 from .journal import Journal, JournalError, line, read
 from .memory import Memory, Snapshot
 from .notification import Deletion, Record
-from .store import Changes, Counts, Needs, Query, Store, StoreError, Transaction
+from .store import Changes, Counts, Needs, Query, Store, StoreError, Transaction, portions
 from .tinydb_file import File, keep_directory, keep_names
 
 LEAST = 1 << 20
@@ -97,9 +97,10 @@ class JsonStore(Store):
         """Return what changed in an inbox."""
         return self.memory.changed(user, since)
 
-    async def due(self, now: str, limit: int) -> list[str]:
+    async def due(self, now: str, size: int) -> list[str]:
         """Return users in whose inboxes something is to be done."""
-        return [user for user, _ in zip(self.memory.due(now), range(limit), strict=False)]
+        sizes = ((user, self.memory.inboxes[user].total) for user in self.memory.due(now))
+        return next(portions(sizes, size), [])
 
     async def clean(self, now: str) -> None:
         """Forget sendings that have expired; the next file will be without them."""

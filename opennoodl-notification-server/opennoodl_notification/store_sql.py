@@ -1,27 +1,25 @@
 """The store in a database, through SQLAlchemy: SQLite or PostgreSQL.
 
 Nothing is kept in memory. A batch reads the states of its inboxes, the few notifications it is about, and ends with a
-handful of statements, so what a message costs does not depend on how much is stored.
+handful of statements (`statements.py`), so what a message costs does not depend on how much is stored.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
-from msgspec import UNSET, Raw, structs
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from .edge.application import StartError
-from .inbox import HISTORY, Inbox
-from .notification import Deletion, Record, Sending
+from .inbox import Inbox
+from .notification import Deletion, Record
 from .schema import VERSION, deletions, inboxes, metadata, notifications, sendings, versions
-from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction
+from .statements import Row, apply, load, record_of, rows_of, sending_of
+from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction, UnsettledError, portions
 
 DRIVERS = {
     "postgres": "postgresql+asyncpg",
@@ -34,8 +32,6 @@ DRIVERS = {
 ACCEPTED = "accepted are postgresql://user:password@host/name and sqlite:////data/notifications.sqlite"
 TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
-
-Row = dict[str, Any]
 
 
 @asynccontextmanager
@@ -58,8 +54,13 @@ class SqlTransaction(Transaction):
     async def commit(self, changes: Changes) -> None:
         """Make changes, and bring them to disk."""
         async with _failing():
-            await _apply(self._connection, changes)
+            await apply(self._connection, changes)
+        try:
             await self._connection.commit()
+        except Exception as error:
+            # The database's own word is that nothing was stored; without it, its answer may be what was lost.
+            said = isinstance(error, DBAPIError) and not error.connection_invalidated
+            raise (StoreError if said else UnsettledError)(_reason(error)) from error
 
 
 class SqlStore(Store):
@@ -89,16 +90,14 @@ class SqlStore(Store):
                 strange = await connection.run_sync(_make_tables if self._create else _look_for_tables)
                 if strange is not None:
                     raise StoreError(strange)
-                version = (await connection.execute(sa.select(versions.c.version))).scalar()
-                if version is None:
-                    await connection.execute(sa.insert(versions), [{"version": VERSION}])
+                version = await _version(connection)
         except StoreError as error:
             await self._engine.dispose()
             raise StartError(f"the database {self._name} cannot be used: {error}") from None
         except (TypeError, ValueError) as error:  # PostgreSQL's driver is given the URL's options as they are
             await self._engine.dispose()
             raise StartError(f"the database {self._name} cannot be used: {_reason(error)}; {ACCEPTED}") from None
-        if version not in (None, VERSION):
+        if version != VERSION:
             await self._engine.dispose()
             raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}")
 
@@ -118,7 +117,7 @@ class SqlStore(Store):
             connection = await self._engine.connect()
         try:
             async with _failing():
-                loaded = await _load(connection, needs)
+                loaded = await load(connection, needs)
             yield SqlTransaction(connection, loaded)
         finally:
             await connection.close()
@@ -133,20 +132,21 @@ class SqlStore(Store):
             select = select.where(~table.read)
         if query.types:
             select = select.where(table.type.in_(query.types))
-        return [_record(row) for row in await self._rows(select.order_by(table.created_at.desc()).limit(query.limit))]
+        return [record_of(row) for row in await self._rows(select.order_by(table.created_at.desc()).limit(query.limit))]
 
     async def changed(self, user: str, since: int) -> list[Record | Deletion]:
         """Return what changed in an inbox."""
         select = sa.select(notifications).where(notifications.c.user_id == user, notifications.c.sequence > since)
-        changed: list[Record | Deletion] = [_record(row) for row in await self._rows(select)]
+        changed: list[Record | Deletion] = [record_of(row) for row in await self._rows(select)]
         select = sa.select(deletions).where(deletions.c.user_id == user, deletions.c.sequence > since)
         changed += [Deletion(**row) for row in await self._rows(select)]
         return sorted(changed, key=lambda one: one.sequence)
 
-    async def due(self, now: str, limit: int) -> list[str]:
+    async def due(self, now: str, size: int) -> list[str]:
         """Return users in whose inboxes something is to be done."""
-        rows = await self._rows(sa.select(inboxes.c.user_id).where(inboxes.c.due <= now).limit(limit))
-        return [row["user_id"] for row in rows]
+        select = sa.select(inboxes.c.user_id, inboxes.c.total).where(inboxes.c.due <= now)
+        rows = await self._rows(select.order_by(inboxes.c.due).limit(size))
+        return next(portions(((row["user_id"], row["total"]) for row in rows), size), [])
 
     async def clean(self, now: str) -> None:
         """Forget sendings that have expired."""
@@ -156,7 +156,10 @@ class SqlStore(Store):
     async def recover(self) -> None:
         """Return if the database takes a change: one that is full, or a copy of another, still answers."""
         async with _failing(), self._engine.begin() as connection:
-            await connection.execute(sa.update(versions).values(version=VERSION))
+            version = await _version(connection)
+            if version != VERSION:  # a later one has taken it over meanwhile
+                raise StoreError(f"the database has schema {version}; this version knows {VERSION}")
+            await connection.execute(sa.update(versions).where(versions.c.version == VERSION).values(version=VERSION))
 
     async def counts(self) -> Counts:
         """Count everything."""
@@ -175,10 +178,10 @@ class SqlStore(Store):
         last = ""
         while users := [row["user_id"] for row in await self._rows(_users_after(last, size))]:
             last = users[-1]
-            for some in _portions(await self._sizes(users), size):
+            for some in portions(await self._sizes(users), size):
                 piece = Changes()
                 piece.inboxes = [Inbox(**row) for row in await self._of(inboxes, some)]
-                records = [_record(row) for row in await self._of(notifications, some)]
+                records = [record_of(row) for row in await self._of(notifications, some)]
                 piece.added = sorted(records, key=lambda record: record.created_at)
                 rows = await self._of(deletions, some)
                 piece.deletions = sorted((Deletion(**row) for row in rows), key=lambda deletion: deletion.sequence)
@@ -189,7 +192,7 @@ class SqlStore(Store):
             sa.select(sendings).where(keys > last_key).order_by(sendings.c.sender, sendings.c.key).limit(size)
         ):
             last_key = (rows[-1]["sender"], rows[-1]["key"])
-            yield Changes(sendings=[_sending(row) for row in rows])
+            yield Changes(sendings=[sending_of(row) for row in rows])
 
     async def close(self) -> None:
         """Disconnect."""
@@ -197,7 +200,7 @@ class SqlStore(Store):
 
     async def _rows(self, select: sa.Select[Any]) -> list[Row]:
         async with _failing(), self._engine.connect() as connection:
-            return await _rows(connection, select)
+            return await rows_of(connection, select)
 
     async def _of(self, table: sa.Table, users: list[str]) -> list[Row]:
         return await self._rows(sa.select(table).where(table.c.user_id.in_(users)))
@@ -206,6 +209,14 @@ class SqlStore(Store):
         select = sa.select(inboxes.c.user_id, inboxes.c.total).where(inboxes.c.user_id.in_(users))
         sizes = {row["user_id"]: row["total"] for row in await self._rows(select)}
         return [(user, sizes[user]) for user in users]
+
+
+async def _version(connection: AsyncConnection) -> int:
+    """Return which tables the database has; where nothing says so yet, they are this version's."""
+    version: int | None = (await connection.execute(sa.select(versions.c.version))).scalar()
+    if version is None:
+        await connection.execute(sa.insert(versions), [{"version": VERSION}])
+    return VERSION if version is None else version
 
 
 def _look_for_tables(connection: sa.Connection) -> str | None:
@@ -269,122 +280,8 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-async def _rows(connection: AsyncConnection, select: sa.Select[Any]) -> list[Row]:
-    return [dict(row) for row in (await connection.execute(select)).mappings()]
-
-
-async def _load(connection: AsyncConnection, needs: Needs) -> Loaded:
-    users, table, loaded = set(needs.users), notifications.c, Loaded()
-    if needs.revoked:
-        rows = await _rows(connection, sa.select(table.user_id).where(table.id.in_(needs.revoked)))
-        users.update(row["user_id"] for row in rows)
-    if users:
-        # In one order, so that two servers on one database do not wait for each other.
-        select = sa.select(inboxes).where(inboxes.c.user_id.in_(sorted(users))).order_by(inboxes.c.user_id)
-        rows = await _rows(connection, select.with_for_update())
-        loaded.inboxes = {row["user_id"]: Inbox(**row) for row in rows}
-    selects: list[sa.Select[Any]] = []
-    if ids := needs.ids | needs.revoked:
-        selects.append(sa.select(notifications).where(table.id.in_(ids)))
-    if needs.unread:
-        selects.append(sa.select(notifications).where(table.user_id.in_(needs.unread), ~table.read))
-    for inbox in loaded.inboxes.values():
-        selects += _full(inbox, needs)
-    due = [inbox.user_id for inbox in loaded.inboxes.values() if inbox.due <= needs.now]
-    if due:
-        selects.append(sa.select(notifications).where(table.user_id.in_(due), table.expires_at <= needs.now))
-        later = sa.select(table.user_id, sa.func.min(table.expires_at).label("due"))
-        later = later.where(table.user_id.in_(due), table.expires_at > needs.now).group_by(table.user_id)
-        loaded.due = {row["user_id"]: row["due"] for row in await _rows(connection, later)}
-    for select in selects:
-        loaded.records += [_record(row) for row in await _rows(connection, select)]
-    if needs.sendings:
-        key = sa.tuple_(sendings.c.sender, sendings.c.key)
-        for row in await _rows(connection, sa.select(sendings).where(key.in_(list(needs.sendings)))):
-            loaded.sendings[row["sender"], row["key"]] = _sending(row)
-    return loaded
-
-
-def _full(inbox: Inbox, needs: Needs) -> Iterable[sa.Select[Any]]:
-    """Yield what finds the notifications that may have to make room for those that come."""
-    coming, table = needs.users[inbox.user_id], notifications.c
-    too_many = inbox.total + coming - needs.room
-    if needs.room and coming and too_many > 0:
-        oldest = sa.select(notifications).where(table.user_id == inbox.user_id).order_by(table.created_at)
-        yield oldest.limit(too_many)
-        yield oldest.where(table.read).limit(too_many)
-
-
-async def _apply(connection: AsyncConnection, changes: Changes) -> None:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    table = notifications.c
-
-    def put(target: sa.Table) -> Any:
-        statement = insert(target)
-        keys = [column.name for column in target.primary_key]
-        others = {column.name: statement.excluded[column.name] for column in target.c if column.name not in keys}
-        return statement.on_conflict_do_update(index_elements=keys, set_=others)
-
-    if gone := [*changes.cleared, *changes.forgotten]:
-        await connection.execute(sa.delete(notifications).where(table.user_id.in_(gone)))
-        await connection.execute(sa.delete(deletions).where(deletions.c.user_id.in_(gone)))
-    if changes.removed:
-        await connection.execute(sa.delete(notifications).where(table.id.in_(changes.removed)))
-    if changes.updated:
-        update = sa.update(notifications).where(table.id == sa.bindparam("which"))
-        values = update.values({name: sa.bindparam(name) for name in ("read", "read_at", "sequence")})
-        rows = [_row(record) for record in changes.updated]
-        names = ("read", "read_at", "sequence")
-        await connection.execute(values, [{"which": row["id"], **{name: row[name] for name in names}} for row in rows])
-    if changes.added:
-        await connection.execute(sa.insert(notifications), [_row(record) for record in changes.added])
-    if changes.deletions:
-        await connection.execute(put(deletions), [structs.asdict(deletion) for deletion in changes.deletions])
-        old = sa.delete(deletions).where(
-            deletions.c.user_id == sa.bindparam("which"), deletions.c.sequence <= sa.bindparam("last")
-        )
-        last = {deletion.user_id: deletion.sequence - HISTORY for deletion in changes.deletions}
-        await connection.execute(old, [{"which": user, "last": sequence} for user, sequence in last.items()])
-    if changes.sendings:
-        rows = [structs.asdict(sending) for sending in changes.sendings]
-        rows = [{**row, "ids": msgspec.json.encode(row["ids"]).decode()} for row in rows]
-        await connection.execute(put(sendings), rows)
-    if changes.inboxes:
-        await connection.execute(put(inboxes), [structs.asdict(inbox) for inbox in changes.inboxes])
-    if changes.forgotten:
-        await connection.execute(sa.delete(inboxes).where(inboxes.c.user_id.in_(changes.forgotten)))
-
-
-def _row(record: Record) -> Row:
-    read_at = None if record.read_at is UNSET else record.read_at
-    return {**structs.asdict(record), "data": bytes(record.data).decode(), "read_at": read_at}
-
-
-def _record(row: Row) -> Record:
-    read_at = UNSET if row["read_at"] is None else row["read_at"]
-    return Record(**{**row, "data": Raw(row["data"].encode()), "read_at": read_at})
-
-
-def _sending(row: Row) -> Sending:
-    return Sending(**{**row, "ids": msgspec.json.decode(row["ids"], type=tuple[str, ...])})
-
-
 def _users_after(last: str, size: int) -> sa.Select[Any]:
     return sa.select(inboxes.c.user_id).where(inboxes.c.user_id > last).order_by(inboxes.c.user_id).limit(size)
-
-
-def _portions(sizes: list[tuple[str, int]], size: int) -> Iterable[list[str]]:
-    """Yield users whose notifications are about `size` together."""
-    portion: list[str] = []
-    total = 0
-    for user, notifications_ in sizes:
-        portion.append(user)
-        total += notifications_ + 1
-        if total >= size:
-            yield portion
-            portion, total = [], 0
-    if portion:
-        yield portion
 
 
 def _reason(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from opennoodl_notification.edge.connection import Connection
 from opennoodl_notification.messages import decode
 from opennoodl_notification.server import Notifying
 from opennoodl_notification.settings import Settings
-from opennoodl_notification.store import Changes, Needs, StoreError, Transaction
+from opennoodl_notification.store import Changes, Needs, StoreError, Transaction, UnsettledError
 
 from .harness import Json
 
@@ -27,9 +27,13 @@ class Device:
         sequence: the last number that it knows.
         told: every message since it was last looked at.
         hears: how many messages more come through before its connection is cut, if it is.
+        app: the server that it has asked something.
     """
 
+    address = "192.0.2.1"
+
     def __init__(self) -> None:
+        self.app: Notifying | None = None
         self.client: str | None = None
         self.identity = None
         self.alive = True
@@ -55,8 +59,10 @@ class Device:
             self.apply(message)
 
     def end(self, code: int, _reason: str) -> None:
-        """Be closed."""
-        self.closed = code
+        """Be closed, and forgotten at once."""
+        self.closed, self.alive = code, False
+        if self.app is not None:
+            self.app.close(cast("Connection", self))
 
     def deadline(self, seconds: float | None, reason: str = "") -> None:
         """Be let alone: nothing happens by itself here."""
@@ -95,14 +101,27 @@ class Device:
 
 
 class Unlucky(Transaction):
-    """A batch that sees all there is and cannot be stored."""
+    """A batch that sees all there is and cannot be stored, or is, and nobody is told.
 
-    def __init__(self, one: Transaction) -> None:
+    Args:
+        one: what it would be otherwise.
+        stored: whether it is stored.
+        error: what is raised all the same.
+    """
+
+    def __init__(self, one: Transaction, stored: bool, error: StoreError) -> None:
         self.loaded = one.loaded
+        self._one, self._stored, self._error = one, stored, error
 
     async def commit(self, changes: Changes) -> None:
-        """Fail."""
-        raise StoreError("the disk is full")
+        """Fail, before or after."""
+        if self._stored:
+            await self._one.commit(changes)
+        raise self._error
+
+
+FULL = StoreError("the disk is full")
+SILENT = UnsettledError("the connection was lost")
 
 
 class Desk:
@@ -114,7 +133,8 @@ class Desk:
 
     Attributes:
         now: the time, in milliseconds, for as long as the clock is in its place.
-        failing: whether the store takes nothing.
+        failing: what the store says to every commit, if it fails.
+        stored: whether it stores them all the same.
     """
 
     def __init__(self, at: str, **settings: Any) -> None:
@@ -122,7 +142,8 @@ class Desk:
         self._settings = Settings(**{name: at, **settings})
         self.app = Notifying(self._settings)
         self.now = 1_700_000_000_000
-        self.failing = False
+        self.failing: StoreError | None = None
+        self.stored = False
 
     def clock(self, patch: pytest.MonkeyPatch) -> None:
         """Put this desk's time in place of the server's."""
@@ -136,7 +157,7 @@ class Desk:
         @asynccontextmanager
         async def transaction(needs: Needs) -> AsyncIterator[Transaction]:
             async with real(needs) as one:
-                yield Unlucky(one) if self.failing else one
+                yield one if self.failing is None else Unlucky(one, self.stored, self.failing)
 
         setattr(store, "transaction", transaction)  # noqa: B010
         await store.open()
@@ -150,6 +171,7 @@ class Desk:
 
     def ask(self, device: Device, type_: str, **fields: Any) -> None:
         """Let a device send a message."""
+        device.app = self.app
         message = json.dumps({"type": type_, **fields}).encode()
         self.app.dispatch(cast("Connection", device), decode(message), message)
 

@@ -13,8 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from opennoodl_notification.inbox import HISTORY
+from opennoodl_notification.store import StoreError
 
-from .desk import Desk, Device
+from .desk import FULL, SILENT, Desk, Device
 from .harness import Json
 from .places import place
 
@@ -115,21 +116,21 @@ class Agreement(RuleBasedStateMachine):
             self.desk.leave(device)
             self.away.append((user, device))
 
-    @rule()
-    def fail(self) -> None:
-        """Let the store fail for what was asked and for what is due: nobody is told of what is not stored."""
-        self.desk.failing = True
+    @rule(error=st.sampled_from([FULL, SILENT]), stored=st.booleans())
+    def fail(self, error: StoreError, stored: bool) -> None:
+        """Let the store fail for what was asked and for what is due: nobody is told of what may not be stored."""
+        self.desk.failing, self.desk.stored = error, stored and error is SILENT
         self.desk.app.clean()
         self.run(self.desk.app.step())
         self.handle()
-        self.desk.failing = False
+        self.desk.failing = None
 
     @rule(which=positions)
     def return_(self, which: int) -> None:
         """Come back, and be told what was missed, or everything."""
         if self.away:
             user, device = self.away.pop(which % len(self.away))
-            device.alive, device.client, device.hears = True, None, None
+            device.alive, device.client, device.hears, device.closed = True, None, None, None
             device.take()
             since = device.sequence
             self.run(self.desk.join(user, since, device))
@@ -144,11 +145,14 @@ class Agreement(RuleBasedStateMachine):
     def handle(self) -> None:
         """Handle what was asked."""
         self.run(self.desk.work())
-        for devices in self.devices.values():
-            for device in devices:
+        for user, devices in self.devices.items():
+            for device in devices.copy():
                 for message in device.take():
                     if message["type"] == "notification" and message["notification"]["id"] not in self.known:
                         self.known.append(message["notification"]["id"])
+                if device.closed is not None:
+                    devices.remove(device)
+                    self.away.append((user, device))
 
     @rule()
     def restart(self) -> None:
@@ -175,6 +179,8 @@ class Agreement(RuleBasedStateMachine):
                 assert device.inbox() == fresh.inbox()
                 assert device.unread == fresh.unread
                 assert device.sequence <= fresh.sequence or not fresh.sequence  # the inbox is forgotten
+        counts = self.run(self.desk.app.store.counts())
+        assert self.desk.app.stored == counts.notifications
 
 
 class AgreementInSqlite(Agreement):

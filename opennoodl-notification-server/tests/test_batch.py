@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from opennoodl_notification.batch import Batch, Outcome
 from opennoodl_notification.edge.json_messages import BadMessage
-from opennoodl_notification.edge.limits import Quota
 from opennoodl_notification.inbox import HISTORY, Inbox
 from opennoodl_notification.memory import Memory
 from opennoodl_notification.messages import (
@@ -22,15 +21,18 @@ from opennoodl_notification.messages import (
     RevokeNotification,
     SendNotification,
     Sent,
+    Updated,
 )
 from opennoodl_notification.notification import Record, milliseconds, timestamp
 from opennoodl_notification.requests import change, need
+from opennoodl_notification.sends import Sends
 from opennoodl_notification.store import Needs, Query
 
 from .harness import DAY, NOW
 
 TTL = 30
 """Days."""
+ADDRESS = "192.0.2.1"
 
 
 class Office:
@@ -40,7 +42,7 @@ class Office:
         self.memory = Memory()
         self.now = NOW * 1000
         self.room = room
-        self.quota = Quota(sends, 3600)
+        self.sends = Sends(sends)
 
     def batch(self, *asked: tuple[str, Any]) -> list[Outcome | BadMessage]:
         """Do several things in one batch, and keep what changed."""
@@ -53,11 +55,11 @@ class Office:
         needs = Needs(timestamp(self.now), self.room)
         for user, message in asked:
             need(needs, user, message)
-        batch = Batch(self.memory.load(needs), self.now, TTL, self.room, self.quota)
+        batch = Batch(self.memory.load(needs), self.now, TTL, self.room, self.sends)
         outcomes: list[Outcome | BadMessage] = []
         for user, message in asked:
             try:
-                outcomes.append(change(batch, user, message))
+                outcomes.append(change(batch, user, message, ADDRESS))
             except BadMessage as bad:
                 outcomes.append(bad)
         return batch, outcomes
@@ -70,7 +72,7 @@ class Office:
 
     def send(self, user: str = "u") -> str:
         """Send a notification; return its id."""
-        sent = self.do("s", to(user)).reply
+        (sent,) = self.do("s", to(user)).replies
         assert isinstance(sent, Sent)
         return sent.notification_id
 
@@ -224,7 +226,7 @@ def test_same_key_in_one_batch() -> None:
     office = Office()
     first, second = office.batch(("s", to("u", key="k")), ("s", to("u", key="k")))[1:]
     assert isinstance(first, Outcome)
-    assert second == Outcome(first.reply)
+    assert second == Outcome(first.replies)
     assert len(office.ids()) == 1
 
 
@@ -295,3 +297,20 @@ def test_history(sequence: int, behind: int) -> None:
     """An inbox remembers its last thousand changes, and none that it has not had."""
     inbox = Inbox(user_id="u", sequence=sequence)
     assert inbox.remembers(sequence - behind) == (0 <= behind <= HISTORY)
+
+
+def test_marked_already() -> None:
+    """Of several, each that is marked already is answered to who asked, with the numbers after the others' change."""
+    office = Office()
+    sent = [office.send() for _ in range(4)]
+    office.do("u", MarkRead(notification_ids=tuple(sent[:2])))
+    outcome = office.do("u", MarkRead(notification_ids=tuple(sent)))
+    events = [event for _, event in outcome.events]
+    told = [
+        [(one.notification.id, one.notification.read, one.unread_count) for one in some if isinstance(one, Updated)]
+        for some in (outcome.replies, events)
+    ]
+    assert told == [[(sent[0], True, 0), (sent[1], True, 0)], [(sent[2], True, 1), (sent[3], True, 0)]]
+    assert {one.sequence for one in outcome.replies if isinstance(one, Updated)} == {events[-1].sequence}
+    again = office.do("u", MarkRead(notification_ids=tuple(sent)))
+    assert (len(again.replies), again.events) == (4, [])

@@ -95,11 +95,12 @@ def test_as_if_alone(first: list[bool], batches: list[list[Any]]) -> None:
         office.now += 1000
         asked = [message(chosen, known) for chosen in batch]
         for (_, what), outcome in zip(asked, office.batch(*asked)[1:], strict=True):
-            if isinstance(outcome, Outcome) and isinstance(outcome.reply, Sent):
-                known.append(outcome.reply.notification_id)
-                assert gone(outcome) == plain.send(known[-1])
-            else:
-                plain.change(what)
+            match outcome:
+                case Outcome(replies=[Sent(notification_id=id_)]):
+                    known.append(id_)
+                    assert gone(outcome) == plain.send(id_)
+                case _:
+                    plain.change(what)
         assert office.ids() == plain.ids[::-1]
         assert {record.id for record in office.inbox() if record.read} == plain.read
         inbox = office.memory.inboxes.get("u")

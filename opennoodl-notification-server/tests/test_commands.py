@@ -13,6 +13,7 @@ from opennoodl_notification.edge.application import StartError
 from opennoodl_notification.store import Query
 
 from .conftest import Device, Serve
+from .edge.certificates import certify
 from .edge.issuer import SECRET, signed
 from .harness import TIMEOUT
 from .places import place
@@ -238,3 +239,27 @@ async def test_missing_extra(file: Path) -> None:
     assert process.returncode == 1
     assert b"opennoodl-notification-server[sql]" in error
     assert error.count(b"\n") == 1
+
+
+async def test_strange_numbers(serve: Serve, device: Device, file: Path) -> None:
+    """Numbers that Python does not read, and all that JSON has, are shown as they were sent, without line ends."""
+    service = await serve()
+    sender = await device(service, "sender")
+    long = "1" + "0" * 5000
+    message = b'{"type": "invite", "targetUserId": "service", "data": %s}'
+    await sender.text(message % f'{{"a":\t[{long}, 1e999,\t"\u007f\u2028😀\\u0000"]}}'.encode())
+    await sender.expect("notification-sent")
+    (line,) = await asyncio.to_thread(inbox, str(file), "service", Query(50))
+    assert line.endswith(f'{{"a": [{long}, 1e999, "\\u007f\\u2028\\ud83d\\ude00\\u0000"]}}')
+    assert line.isprintable()
+    code, output, error = await command("send", "--to", "ann", PORT=str(service.port))
+    assert (code, len(output.split()), error) == (0, 1, "")
+
+
+async def test_send_over_tls(serve: Serve, tmp_path: Path) -> None:
+    """Where the settings name a certificate, the server on this machine is asked over TLS."""
+    files = certify(tmp_path / "tls")
+    service = await serve(**files.settings)
+    trusted = {"TLS_CERT": str(files.certificate), "TLS_KEY": str(files.key), "SSL_CERT_FILE": str(files.certificate)}
+    code, output, error = await command("send", "--to", "ann", PORT=str(service.port), **trusted)
+    assert (code, len(output.split()), error) == (0, 1, "")

@@ -97,6 +97,7 @@ def test_get_with_all() -> None:
     before = "2023-11-14T22:13:20.000Z"
     fields = {"limit": 7, "before": before, "unreadOnly": True, "types": ["invite", "system"]}
     assert read({**GET, **fields}) == GetNotifications(7, before, True, ("invite", "system"))
+    assert read({**GET, "types": TYPES}).types == TYPES
 
 
 @pytest.mark.parametrize("limit", [1, 2, 50, 200])
@@ -112,10 +113,14 @@ def test_bad_limit(limit: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"before": 5}, {"before": {}}, {"unreadOnly": "yes"}, {"unreadOnly": 1}, {"types": ["x"]}]
+    "fields",
+    [
+        *({"before": 5}, {"before": {}}, {"unreadOnly": "yes"}, {"unreadOnly": 1}),
+        *({"types": ["x"]}, {"types": ["invite"] * (len(TYPES) + 1)}),
+    ],
 )
 def test_bad_get(fields: Json) -> None:
-    """`before` is a text and `unreadOnly` true or false, and `types` are types."""
+    """`before` is a text and `unreadOnly` true or false, and `types` are types, no more than there are."""
     assert code({**GET, **fields}) == "invalid-field"
 
 

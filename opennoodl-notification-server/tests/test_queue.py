@@ -8,6 +8,7 @@ import pytest
 from opennoodl_notification.edge.connection import Connection
 from opennoodl_notification.messages import (
     Authenticate,
+    DeleteAll,
     DeleteNotification,
     GetNotifications,
     MarkAllRead,
@@ -48,7 +49,7 @@ def taken(queue: Queue, device: Device) -> list[Any]:
 
 def test_order() -> None:
     """What a connection asks for is handled in its order, with others between."""
-    queue, one, two = Queue(), device("u"), device("v")
+    queue, one, two = Queue({}), device("u"), device("v")
     asked = [MarkAllRead() for _ in range(4)]
     for message in asked:
         put(queue, one, message)
@@ -70,7 +71,7 @@ def test_order() -> None:
 )
 def test_changes_after_reading(asked: list[Any], first: int) -> None:
     """What a connection changes after it has read waits for the next batch, with all that follows."""
-    queue, one, other = Queue(), device("u"), device("v")
+    queue, one, other = Queue({}), device("u"), device("v")
     put(queue, one, *asked)
     put(queue, other, WRITE)
     assert taken(queue, one) == asked[:first]
@@ -79,7 +80,7 @@ def test_changes_after_reading(asked: list[Any], first: int) -> None:
 
 def test_share() -> None:
     """One who asks for very much has a share of each batch, and others are in the same one."""
-    queue, flood, other = Queue(), device("flood"), device("u")
+    queue, flood, other = Queue({}), device("flood"), device("u")
     put(queue, flood, *[WRITE] * 1000)
     put(queue, other, WRITE)
     batch = queue.take()
@@ -89,7 +90,7 @@ def test_share() -> None:
 
 def test_share_of_a_user() -> None:
     """A user's connections have one share together; strangers have one each."""
-    queue, several, strangers = Queue(), [device("u") for _ in range(3)], [device(None) for _ in range(2)]
+    queue, several, strangers = Queue({}), [device("u") for _ in range(3)], [device(None) for _ in range(2)]
     for one in several:
         put(queue, one, *[WRITE] * SHARE)
     assert len(queue.take()) == SHARE
@@ -100,7 +101,7 @@ def test_share_of_a_user() -> None:
 
 def test_sendings_to_many() -> None:
     """A sending takes as much of a batch as it has users."""
-    queue, flood, other = Queue(), device("flood"), device("u")
+    queue, flood, other = Queue({}), device("flood"), device("u")
     put(queue, flood, *[to(60)] * 10)
     put(queue, other, WRITE)
     batch = queue.take()
@@ -114,7 +115,7 @@ def test_sendings_to_many() -> None:
 @pytest.mark.parametrize("kind", [MarkRead, MarkUnread, DeleteNotification, RevokeNotification])
 def test_many_ids(kind: Any) -> None:
     """A message takes as much of a batch as it names notifications, each once."""
-    queue, flood, other = Queue(), device("flood"), device("u")
+    queue, flood, other = Queue({}), device("flood"), device("u")
     ids = tuple(str(number) for number in range(60))
     put(queue, flood, *[kind(notification_id="0", notification_ids=ids)] * 10)
     put(queue, other, *[kind(notification_id="0")] * SHARE)
@@ -124,7 +125,7 @@ def test_many_ids(kind: Any) -> None:
 
 def test_turns() -> None:
     """Whom a full batch did not reach, the next one begins with."""
-    queue, floods, late = Queue(), [device(str(number)) for number in range(3)], device("late")
+    queue, floods, late = Queue({}), [device(str(number)) for number in range(3)], device("late")
     for one in (*floods, late):
         put(queue, one, *[WRITE] * 1000)
     assert {cast("Any", request.connection) for request in queue.take()} == set(floods[:2])
@@ -133,10 +134,26 @@ def test_turns() -> None:
 
 def test_counts() -> None:
     """The queue knows how many requests it has, and how many bytes."""
-    queue, one = Queue(), device("u")
+    queue, one = Queue({}), device("u")
     put(queue, one, READ, WRITE, size=7)
     assert (len(queue), queue.bytes) == (2, 14)
     queue.take()
     assert (len(queue), queue.bytes) == (1, 7)
     queue.take()
     assert (len(queue), queue.bytes, queue.take()) == (0, 0, [])
+
+
+@pytest.mark.parametrize("kind", [MarkAllRead, DeleteAll])
+@pytest.mark.parametrize(("size", "taken"), [(0, SHARE), (1, SHARE), (SHARE // 4, 4), (10 * SHARE, 1)])
+def test_all_of_an_inbox(kind: Any, size: int, taken: int) -> None:
+    """What is about all of an inbox takes as much of a batch as there is in it."""
+    queue, one = Queue({"u": size}), device("u")
+    put(queue, one, *[kind()] * 1000)
+    assert len(queue.take()) == taken
+
+
+def test_all_of_a_strangers_inbox() -> None:
+    """What is asked for by nobody takes as little as there is to do."""
+    queue, stranger = Queue({"u": 1000}), device(None)
+    put(queue, stranger, *[DeleteAll()] * 10)
+    assert len(queue.take()) == 10

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from opennoodl_notification import requests
+from opennoodl_notification.edge.json_messages import encode
 from opennoodl_notification.inbox import HISTORY, Inbox
 from opennoodl_notification.memory import Memory
 from opennoodl_notification.messages import (
@@ -61,9 +62,13 @@ def numbered(born: int, changed: int = 0, **fields: Any) -> Record:
     return record(f"n{born}", "u", NOW + born, born=born, sequence=changed or born, **fields)
 
 
+LEAST = len(encode(numbered(1, data=b'""').shown()))
+"""Bytes of a notification that says nothing."""
+
+
 def sized(*sizes: int) -> list[Record]:
-    """Return notifications with so many bytes of data each, the oldest first."""
-    return [numbered(number, data=(b'"%s"' % (b"x" * (size - 2)))) for number, size in enumerate(sizes, 1)]
+    """Return notifications that are shown in so many bytes each, the oldest first."""
+    return [numbered(number, data=(b'"%s"' % (b"x" * (size - LEAST)))) for number, size in enumerate(sizes, 1)]
 
 
 def paged(records: list[Record], **get: Any) -> Notifications:
@@ -77,7 +82,7 @@ def paged(records: list[Record], **get: Any) -> Notifications:
 @pytest.mark.parametrize(("limit", "shown", "more"), [(1, 1, True), (2, 2, True), (3, 3, False), (4, 3, False)])
 def test_limit(limit: int, shown: int, more: bool) -> None:
     """A page has at most `limit`, the newest first, and says exactly whether there is more."""
-    page = paged(sized(2, 2, 2), limit=limit)
+    page = paged(sized(LEAST, LEAST, LEAST), limit=limit)
     assert [one.id for one in page.notifications] == ["n3", "n2", "n1"][:shown]
     assert page.has_more is more
 
@@ -85,11 +90,11 @@ def test_limit(limit: int, shown: int, more: bool) -> None:
 @pytest.mark.parametrize(
     ("sizes", "shown"),
     [
-        ([10, PAGE_SIZE // 2, PAGE_SIZE // 2], 3),  # 10 bytes over, which only the last one brings
-        ([10, 10, PAGE_SIZE // 2, PAGE_SIZE // 2], 3),
-        ([10, 10, PAGE_SIZE], 2),
-        ([10, 10, PAGE_SIZE + 1], 1),
-        ([10, 3 * PAGE_SIZE], 1),
+        ([LEAST, PAGE_SIZE // 2, PAGE_SIZE // 2], 3),  # only the last one brings it over
+        ([LEAST, LEAST, PAGE_SIZE // 2, PAGE_SIZE // 2], 3),
+        ([LEAST, LEAST, PAGE_SIZE], 2),
+        ([LEAST, LEAST, PAGE_SIZE + 1], 1),
+        ([LEAST, 3 * PAGE_SIZE], 1),
     ],
 )
 def test_page_is_bounded(sizes: list[int], shown: int) -> None:
@@ -179,7 +184,7 @@ def test_cleared(since: int, told: list[type]) -> None:
 
 def test_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit a page is answered with the list."""
-    monkeypatch.setattr(requests, "PAGE_SIZE", 100)
+    monkeypatch.setattr(requests, "PAGE_SIZE", 400)
     big = b'"%s"' % (b"x" * 90)
     fits, too_much = (
         Shelf(added=[numbered(4991, data=big)]),
@@ -188,6 +193,25 @@ def test_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [type(one) for one in resumed(fits, 4990)] == [Authenticated, Received]
     answer, page = resumed(too_much, 4990)
     assert (answer.complete, page.has_more) == (False, True)
+
+
+def test_ids_count() -> None:
+    """Long ids count as much as data: what they make too large is answered with the list, which ends where it must."""
+    long = {"from_user_id": "😀" * 256, "data": b"1"}
+    shelf = Shelf(added=[numbered(number, **long) for number in range(4001, 5001)])
+    answer, page = resumed(shelf, 4000)
+    assert answer.complete is False
+    assert len(encode(page)) < PAGE_SIZE + 2000
+    shelf = Shelf(added=[record("x" * 3000 + str(number), born=number, sequence=number) for number in range(200)])
+    (page,) = answers(shelf, Inbox(user_id="u", sequence=5000), GetNotifications(limit=200))
+    assert page.has_more
+    assert len(encode(page)) < PAGE_SIZE + 4000
+
+
+def test_deletions_count() -> None:
+    """What is told of deleted ones counts, too."""
+    shelf = Shelf(deletions=[Deletion("u", number, "x" * 1000 + str(number), 1) for number in range(4001, 5001)])
+    assert [type(one) for one in resumed(shelf, 4000)] == [Authenticated, Notifications]
 
 
 def test_expired_is_not_told() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from opennoodl_notification.edge import json_messages
 from opennoodl_notification.edge.service import Service
@@ -153,3 +155,39 @@ async def test_nothing_in_the_log(service: Service, device: Device, capsys: pyte
     captured = capsys.readouterr()
     assert token[:20] not in captured.out + captured.err
     assert "secret-user" not in captured.out + captured.err
+
+
+def left(service: Service) -> list[float]:
+    """Return the seconds that each connection has left, those first that have least."""
+    now = asyncio.get_running_loop().time()
+    deadlines = [connection._deadline for connection in service.connections]
+    return sorted(deadline.when() - now for deadline in deadlines if deadline is not None)
+
+
+async def test_too_many_devices(serve: Serve, device: Device) -> None:
+    """Who has proven who it is and may not have one device more still has ten seconds, and then is closed."""
+    service = await serve(auth="jwt", auth_secret=SECRET, max_connections_per_user=1)
+    first, second = await proven(device, service, "ann"), await device(service)
+    assert await second.refused("authenticate", userId="ann", token=signed()) == "too-many-connections"
+    refused, accepted = left(service)
+    assert refused <= json_messages.AUTHENTICATION_TIMEOUT < accepted
+    await first.ws.close()
+    assert (await second.ask("authenticate", userId="ann"))["type"] == "authenticated"
+    assert left(service)[-1] > json_messages.AUTHENTICATION_TIMEOUT
+
+
+async def test_a_token_without_authenticate(service: Service) -> None:
+    """Who brings a token with the connection and does not authenticate has ten seconds, too."""
+    async with connect(f"ws://127.0.0.1:{service.port}/?token={signed()}") as socket:
+        await Client(socket).heard()
+        (seconds,) = left(service)
+        assert seconds <= json_messages.AUTHENTICATION_TIMEOUT
+
+
+async def test_system_right_behind(service: Service, device: Device) -> None:
+    """What is sent right behind `authenticate` is looked at as that user's, before it is answered."""
+    client = await device(service)
+    await client.send("authenticate", userId="ann", token=signed())
+    await client.send("system", targetUserId="ann", data={})
+    codes = [message.get("code") for message in [await client.get() for _ in range(3)]]
+    assert codes.count("forbidden") == 1

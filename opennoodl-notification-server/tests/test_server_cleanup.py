@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+from opennoodl_notification import server
+from opennoodl_notification.store import Needs, StoreError
 
 from .conftest import Device, Serve
 from .harness import DAY, NOW, TIMEOUT, Clock, Gate, health, ids, record, stored, write
@@ -63,3 +66,65 @@ async def test_cleanup_during_a_commit(serve: Serve, device: Device, gate: Gate,
     assert await client.inbox() == await client.inbox()
     await service.stop()
     assert set(stored(file)) == {new}
+
+
+async def test_cleanup_goes_on(serve: Serve, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than is cleaned up at once goes piece by piece, without a pause."""
+    monkeypatch.setattr(server, "CLEANUP_INTERVAL", 3600)
+    monkeypatch.setattr(server, "CLEANUP_SIZE", 4)
+    write(file, *[record(f"old {number}", f"u{number}", created=NOW - 31 * DAY) for number in range(9)])
+    service = await serve()
+    await cleaned(service.port, 0)
+    assert service.app.commits > 3
+
+
+@pytest.mark.usefixtures("clock")
+async def test_cleanup_is_not_tried_again_at_once(
+    serve: Serve, device: Device, gate: Gate, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cleanup that cannot be stored waits for its next time, however much is due."""
+    monkeypatch.setattr(server, "RETRY_INTERVAL", 3600)
+    monkeypatch.setattr(server, "CLEANUP_INTERVAL", 3600)
+    monkeypatch.setattr(server, "CLEANUP_SIZE", 1)
+    write(file, *[record(f"old {number}", f"u{number}", created=NOW - 31 * DAY) for number in range(3)])
+    gate.failure = OSError("the disk is full")
+    client = await device(await serve(), "s")
+    while not gate.asked:
+        await client.heard()
+    for _ in range(20):
+        await client.heard()
+    assert gate.asked == 1
+
+
+async def test_cleanup_that_fails(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
+    """An inbox that cannot be cleaned up keeps nobody from sending to another."""
+    write(file, record("old", created=NOW - 31 * DAY))
+    service = await serve()
+    await cleaned(service.port, 0)
+    real = service.app.store.transaction
+
+    def transaction(needs: Needs) -> Any:
+        if "poison" in needs.users:
+            raise StoreError("this one cannot be read")
+        return real(needs)
+
+    async def due(_now: str, _size: int) -> list[str]:
+        return ["poison"]
+
+    service.app.store.transaction, service.app.store.due = transaction, due
+    client = await device(service, "s")
+    for _ in range(3):
+        service.app.clean()
+        await client.notify("u")
+
+
+@pytest.mark.usefixtures("busy_cleanup")
+async def test_keys_are_forgotten(serve: Serve, device: Device, clock: Clock) -> None:
+    """An idempotency key is forgotten after a day without anybody asking."""
+    service = await serve()
+    await (await device(service, "s")).notify("u", idempotencyKey="k")
+    assert (await service.app.store.counts()).sendings == 1
+    clock.now += DAY
+    async with asyncio.timeout(TIMEOUT):
+        while (await service.app.store.counts()).sendings:
+            await health(service.port)

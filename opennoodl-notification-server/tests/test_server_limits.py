@@ -192,3 +192,15 @@ async def test_slow_reader(serve: Serve, device: Device) -> None:
     else:
         page = ids(await again.expect("notifications"))
         assert page == sent[: -len(page) - 1 : -1]
+
+
+async def test_sends_of_an_address(serve: Serve, device: Device) -> None:
+    """From one address come ten times as many as one user may send, whatever the users call themselves."""
+    service = await serve(sends_per_hour=1)
+    client = await device(service)
+    for number in range(10):
+        await client.authenticate(f"user {number}")
+        await client.notify("u")
+    await client.authenticate("another")
+    assert await client.refused("invite", targetUserId="u", data={}, idempotencyKey="k") == "rate-limited"
+    assert (await service.app.store.counts()).sendings == 0

@@ -97,7 +97,7 @@ async def test_unknown_number(serve: Serve, device: Device, since: int) -> None:
 
 async def test_too_much(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is more than a client should be sent at once is answered with the list, which comes in pages."""
-    monkeypatch.setattr(requests, "PAGE_SIZE", 100)
+    monkeypatch.setattr(requests, "PAGE_SIZE", 300)
     service = await serve()
     sender = await device(service, "s")
     first = await sender.notify("u")

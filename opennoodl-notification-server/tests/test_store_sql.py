@@ -12,9 +12,10 @@ from opennoodl_notification.edge.application import StartError
 from opennoodl_notification.inbox import Inbox
 from opennoodl_notification.notification import timestamp
 from opennoodl_notification.schema import VERSION, versions
-from opennoodl_notification.store import Changes, Needs, Query, StoreError
+from opennoodl_notification.store import Changes, Needs, Query, StoreError, UnsettledError
 from opennoodl_notification.store_sql import SqlStore, SqlTransaction
 from opennoodl_notification.stores import choose
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .harness import NOW, record
 from .places import place
@@ -206,3 +207,64 @@ async def test_not_reached(url: str) -> None:
     assert "cannot be used" in str(info.value)
     assert "secret" not in str(info.value)
     assert "\n" not in str(info.value)
+
+
+async def test_answer_that_is_lost(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the database does not say whether it has made a commit, nobody is told that it was not made."""
+    real = AsyncConnection.commit
+
+    async def commit_(connection: AsyncConnection) -> None:
+        await real(connection)
+        raise TimeoutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncConnection, "commit", commit_)
+        with pytest.raises(UnsettledError):
+            await commit(store, Changes(added=[record("there")]))
+    assert (await store.counts()).notifications == 1
+
+
+async def test_commit_that_is_refused(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the database says that it has not made a commit, that is so."""
+
+    async def commit_(_connection: AsyncConnection) -> None:
+        raise sa.exc.OperationalError("COMMIT", {}, Exception("disk is full"))
+
+    monkeypatch.setattr(AsyncConnection, "commit", commit_)
+    with pytest.raises(StoreError, match="disk is full") as info:
+        await commit(store, Changes(added=[record("there")]))
+    assert not isinstance(info.value, UnsettledError)
+
+
+async def test_connection_that_ends_before_the_commit(postgresql: str) -> None:
+    """When the connection has ended by the time of the commit, nobody knows whether that was made."""
+    store = SqlStore(postgresql)
+    await store.open()
+    async with store.transaction(Needs(EARLY, 0)) as transaction:
+        assert isinstance(transaction, SqlTransaction)
+        victim = (await transaction._connection.execute(sa.select(sa.func.pg_backend_pid()))).scalar()
+        async with store._engine.connect() as other:
+            await other.execute(sa.select(sa.func.pg_terminate_backend(victim)))
+        with pytest.raises(UnsettledError):
+            await transaction.commit(Changes())
+    await store.close()
+
+
+async def test_recovery_leaves_a_newer_schema(store: SqlStore) -> None:
+    """A server that finds the database of a later version does not take it for its own."""
+    async with store._engine.begin() as connection:
+        await connection.execute(sa.update(versions).values(version=VERSION + 1))
+    with pytest.raises(StoreError, match=f"schema {VERSION + 1}; this version knows {VERSION}"):
+        await store.recover()
+    async with store._engine.connect() as connection:
+        assert (await connection.execute(sa.select(versions.c.version))).scalars().all() == [VERSION + 1]
+
+
+async def test_recovery_without_a_version(store: SqlStore) -> None:
+    """Where nothing says which version the tables are, the recovery does."""
+    async with store._engine.begin() as connection:
+        await connection.execute(sa.delete(versions))
+    for _ in range(2):
+        await store.recover()
+    async with store._engine.connect() as connection:
+        assert (await connection.execute(sa.select(versions.c.version))).scalars().all() == [VERSION]

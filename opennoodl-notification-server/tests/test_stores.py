@@ -308,3 +308,29 @@ async def test_not_there(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="is not there"):
         await store.open()
     assert await asyncio.to_thread(os.listdir, tmp_path) == []
+
+
+async def test_many_at_once(store: Store) -> None:
+    """Whatever a batch names and whatever goes, it may be more than a database takes parameters for."""
+    names = [f"n{number}" for number in range(33_000)]
+    await commit(store, added=[numbered(1), numbered(2)], inboxes=[inbox(total=2)])
+    keys = {("s", name) for name in names}
+    loaded = await load(
+        store,
+        users=dict.fromkeys(["u", *names], 0),
+        ids={"u1", *names},
+        revoked={"u2", *names},
+        unread={"u", *names},
+        sendings=keys,
+    )
+    assert list(loaded.inboxes) == ["u"]
+    assert set(ids(loaded.records)) == {"u1", "u2"}
+    await commit(store, cleared=names, removed=["u1", *names], forgotten=names)
+    assert ids(await store.page("u", Query(10), EARLY)) == ["u2"]
+
+
+async def test_due_by_size(store: Store) -> None:
+    """Of the inboxes whose time has come, as many are found as hold what is asked for, each counting as one more."""
+    await commit(store, inboxes=[inbox(f"u{number}", due=timestamp(NOW + number), total=9) for number in range(9)])
+    for size, found in ((1, 1), (10, 1), (11, 2), (40, 4), (41, 5), (1000, 9)):
+        assert len(await store.due(EARLY, size)) == found, size

@@ -125,5 +125,7 @@ class Quota:
 
     def give_back(self, key: str) -> None:
         """Take back what was counted last for `key`: it was not done after all."""
-        if self._used[key] > 0:
+        if self._used[key] > 1:
             self._used[key] -= 1
+        else:
+            del self._used[key]  # who has nothing left to give back is not remembered

@@ -154,3 +154,14 @@ def test_quota_none() -> None:
     """A quota of 0 means any number."""
     quota = limits.Quota(0, 60)
     assert all(quota.allow("a", 0.0) for _ in range(1000))
+
+
+def test_quota_given_back() -> None:
+    """What is given back may be had again; a key that has given back everything is not remembered."""
+    quota = limits.Quota(2, 60)
+    assert [quota.allow("a", 0.0) for _ in range(2)] == [True, True]
+    quota.give_back("a")
+    assert [quota.allow("a", 0.0) for _ in range(2)] == [True, False]
+    for _ in range(3):
+        quota.give_back("a")
+    assert not quota._used

@@ -1,0 +1,52 @@
+"""The sends: what a user may send in an hour, and all who are at one address."""
+
+from __future__ import annotations
+
+from opennoodl_notification.sends import USERS_OF_AN_ADDRESS, Sends
+
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+
+
+def test_all_or_none() -> None:
+    """A user who may not send as many as asked for sends none, and may still send fewer."""
+    sends = Sends(5)
+    assert sends.allow("u", HERE, 3, 0)
+    assert not sends.allow("u", HERE, 3, 0)
+    assert sends.allow("u", HERE, 2, 0)
+    assert not sends.allow("u", THERE, 1, 0)
+
+
+def test_of_an_address() -> None:
+    """From one address comes what ten users may send, whatever they call themselves."""
+    sends = Sends(3)
+    names = [f"user {number}" for number in range(4 * USERS_OF_AN_ADDRESS)]
+    assert [sends.allow(name, HERE, 1, 0) for name in names].count(True) == 3 * USERS_OF_AN_ADDRESS
+    assert not sends.allow(names[0], HERE, 1, 0)
+    assert sends.allow(names[0], THERE, 1, 0)
+
+
+def test_refused_for_oneself() -> None:
+    """Who is refused for what they have sent themselves takes nothing from the others at their address."""
+    sends = Sends(1)
+    for _ in range(100):
+        sends.allow("flood", HERE, 1, 0)
+    others = [f"user {number}" for number in range(USERS_OF_AN_ADDRESS)]
+    assert [sends.allow(name, HERE, 1, 0) for name in others].count(True) == USERS_OF_AN_ADDRESS - 1
+
+
+def test_names_are_not_remembered() -> None:
+    """Who was refused or could not be stored is not remembered, so nobody can make up users without an end."""
+    sends = Sends(10)
+    assert sends.allow("u", HERE, 10, 0)
+    for number in range(USERS_OF_AN_ADDRESS - 1):
+        assert sends.allow(f"user {number}", HERE, 10, 0)
+        sends.give_back(f"user {number}", HERE, 10)
+    for number in range(100):
+        assert not sends.allow(f"stranger {number}", HERE, 100, 0)
+    assert list(sends._of_users._used) == ["u"]
+
+
+def test_no_limit() -> None:
+    """A limit of 0 means any number, from one address too."""
+    sends = Sends(0)
+    assert all(sends.allow("u", HERE, 100, 0) for _ in range(100))

@@ -1,0 +1,98 @@
+"""Batches are bounded by the notifications that they touch, not by the messages that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from .desk import SILENT, Desk, Device
+
+HALF = 120
+"""Notifications; two inboxes with so many are more than a batch."""
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """Open a server."""
+    desk = Desk(str(tmp_path / "notifications.json"), sends_per_hour=0)
+    await desk.open()
+    yield desk
+    await desk.app.store.close()
+
+
+async def filled(desk: Desk, *users: str) -> list[Device]:
+    """Return devices of users with many notifications, who have joined before these came or after."""
+    first = await desk.join(users[0])
+    sender = await desk.join("sender")
+    for _ in range(HALF):
+        desk.ask(sender, "send-notification", targetUserIds=list(users), notificationType="invite")
+    await desk.work()
+    return [first, *[await desk.join(user) for user in users[1:]]]
+
+
+@pytest.mark.parametrize("change", ["mark-all-read", "delete-all"])
+async def test_all_of_an_inbox(desk: Desk, change: str) -> None:
+    """What is about all of an inbox takes as much of a batch as there is in it."""
+    for device in await filled(desk, "a", "b", "c"):
+        desk.ask(device, change)
+    await desk.app.step()
+    assert desk.app.queued == 1
+
+
+async def test_all_of_an_inbox_that_is_empty_by_now(desk: Desk) -> None:
+    """What has gone since a device has come takes nothing any more."""
+    devices = await filled(desk, "a", "b", "c")
+    for device in devices:
+        desk.ask(device, "delete-all")
+    await desk.work()
+    for device in devices:
+        desk.ask(device, "mark-all-read")
+    await desk.app.step()
+    assert desk.app.queued == 0
+
+
+async def test_sizes_of_who_has_gone(desk: Desk) -> None:
+    """How much is in an inbox is remembered for as long as a device of its user is there."""
+    devices = await filled(desk, "a", "b")
+    for device in devices:
+        desk.leave(device)
+    assert set(desk.app._sizes) == {"sender"}
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_lost_answer(desk: Desk, stored: bool) -> None:
+    """When nobody knows whether a commit was made, the devices of its inboxes are closed, and all is counted again."""
+    sender, receiver, other = await desk.join("s"), await desk.join("u"), await desk.join("v")
+    desk.failing, desk.stored = SILENT, stored
+    asked = {"targetUserId": "u", "data": {}, "idempotencyKey": "k"}
+    desk.ask(sender, "invite", **asked)
+    await desk.work()
+    assert sender.take()[-1]["code"] == "storage-unavailable"
+    assert (sender.closed, receiver.closed, other.closed) == (None, 1013, None)
+
+    desk.failing = None
+    again = await desk.join("u", receiver.sequence)
+    assert len(again.inbox()) == stored
+    desk.ask(sender, "invite", **asked)
+    await desk.work()
+    assert sender.take()[-1]["type"] == "notification-sent"
+    assert (len(again.inbox()), again.unread) == (1, 1)
+    desk.app.clean()
+    await desk.app.step()
+    assert desk.app.stored == 1
+
+
+async def test_expired_while_the_store_fails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has expired and cannot be deleted is not shown, and not counted as unread."""
+    desk.clock(monkeypatch)
+    sender = await desk.join("s")
+    for day in (0, 20):
+        desk.now += day * 86_400_000
+        desk.ask(sender, "invite", targetUserId="u", data={})
+        await desk.work()
+    desk.failing = SILENT
+    desk.now += 15 * 86_400_000
+    device = await desk.join("u")
+    assert (len(device.inbox()), device.unread) == (1, 1)
