@@ -76,7 +76,7 @@ class SqlStore(Store):
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         parsed = _url(url)
-        self._name = parsed.render_as_string(hide_password=True)
+        self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
         self._file = Path(str(parsed.database)) if _is_sqlite(parsed) else None
         self._engine = _engine(parsed)
         self._create = create

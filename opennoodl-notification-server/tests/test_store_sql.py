@@ -199,7 +199,14 @@ async def test_options_that_are_refused(postgresql: str) -> None:
     assert "\n" not in str(info.value)
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:secret@127.0.0.1:1/name", "sqlite:////nowhere/at/all.sqlite"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:secret@127.0.0.1:1/name",
+        "postgresql://u@127.0.0.1:1/name?password=secret",
+        "sqlite:////nowhere/at/all.sqlite",
+    ],
+)
 async def test_not_reached(url: str) -> None:
     """A database that cannot be reached is named in one line, without the password."""
     with pytest.raises(StartError) as info:
