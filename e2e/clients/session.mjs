@@ -27,7 +27,10 @@ const connectTo = ({ peerId, userId }, initiator) => {
   peer.on('connect', () => emit('channel-open', { peerId, userId }))
   peer.on('data', data => emit('channel-data', { peerId, text: data.toString() }))
   peer.on('error', () => {}) // a killed editor breaks the channel; `close` follows and says so
-  peer.on('close', () => emit('channel-closed', { peerId }))
+  peer.on('close', () => {
+    if (peers.get(peerId) === peer) peers.delete(peerId) // a signal that comes late would make a closed one throw
+    emit('channel-closed', { peerId })
+  })
 }
 
 const disconnectFrom = peerId => {
