@@ -73,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         uvloop.run(rounds.run(selected, peers, count, cores, results))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit("stopped; nothing was written")
-    results.keep(chosen.keep)
+        sys.exit(f"stopped; {chosen.keep or 'no file'} has what was done before")
     selected = [one for one in every if any(scenario == one.name for scenario, _ in results.outcomes)]
 
     today = datetime.datetime.now(tz=datetime.UTC).date()

@@ -78,8 +78,10 @@ def main() -> None:
     while time.perf_counter() - started < LIMIT:
         sent = time.perf_counter()
         probe.write(PING)
-        while probe.frame() != PONG:
-            pass
+        # A server that holds for longer than this goes on has held for so long, at least.
+        with contextlib.suppress(TimeoutError):
+            while probe.frame() != PONG:
+                pass
         if ready:
             longest = max(longest, time.perf_counter() - sent)
         elif time.perf_counter() - started > 0.2:

@@ -25,24 +25,26 @@ class Results:
     Attributes:
         outcomes: by scenario and server, one for each round.
         seconds: that it took.
+        path: the file for a later run to go on with, if there is to be one.
     """
 
     outcomes: dict[tuple[str, str], list[Outcome]] = field(default_factory=dict)
     seconds: float = 0.0
+    path: Path | None = None
 
     @classmethod
     def kept(cls, path: Path | None) -> "Results":
         """Return what earlier runs kept in a file, nothing if there is none."""
         if path is None or not path.exists():
-            return cls()
+            return cls(path=path)
         seconds, rows = msgspec.json.decode(path.read_bytes(), type=tuple[float, list[tuple[str, str, list[Outcome]]]])
-        return cls({(scenario, peer): outcomes for scenario, peer, outcomes in rows}, seconds)
+        return cls({(scenario, peer): outcomes for scenario, peer, outcomes in rows}, seconds, path)
 
-    def keep(self, path: Path | None) -> None:
-        """Put everything into a file, if there is to be one, for a later run to go on with."""
-        if path is None:
+    def keep(self) -> None:
+        """Put everything into the file."""
+        if self.path is None:
             return
-        path.write_bytes(msgspec.json.encode((self.seconds, [(*key, one) for key, one in self.outcomes.items()])))
+        self.path.write_bytes(msgspec.json.encode((self.seconds, [(*key, one) for key, one in self.outcomes.items()])))
 
     @property
     def rounds(self) -> tuple[int, int]:
@@ -58,15 +60,18 @@ class Results:
 async def run(
     scenarios: Sequence[Scenario], peers: Sequence[Peer], rounds: int, cores: Cores, results: Results
 ) -> None:
-    """Run every scenario on every server in every round, each on a server that was just started; add to `results`."""
+    """Run every scenario on every server in every round, each on a server that was just started.
+
+    Adds to `results`, and has them kept after each scenario.
+    """
     os.sched_setaffinity(0, {cores.generator})
     task = asyncio.current_task()
     assert task is not None
     # Whoever stops it in the middle leaves no data behind.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    started = time.monotonic()
     for _ in range(rounds):
         for scenario in scenarios:
+            started = time.monotonic()
             number = max(len(results.of(scenario, peer)) for peer in peers)
             # Nobody is always the first one after a pause.
             for peer in [*peers[number % len(peers) :], *peers[: number % len(peers)]]:
@@ -77,7 +82,8 @@ async def run(
                 outcome = await once(scenario, peer, cores.server)
                 results.outcomes.setdefault((scenario.name, peer.name), []).append(outcome)
                 _tell(number, scenario, peer, outcome)
-    results.seconds += time.monotonic() - started
+            results.seconds += time.monotonic() - started
+            results.keep()
 
 
 async def once(scenario: Scenario, peer: Peer, core: int | None) -> Outcome:

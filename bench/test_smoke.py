@@ -1,14 +1,15 @@
 """The benchmark works: one scenario of each kind, tiny, on our server alone. It asserts what arrived, never a time."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from . import calls, inboxes, notifications, opened, paced, saturated, signaling
+from . import calls, inboxes, machine, notifications, opened, paced, rounds, saturated, signaling
 from .outcome import Outcome
 from .rounds import Results
-from .scenarios import Run, sync
+from .scenarios import Run, Scenario, sync
 from .seeds import Seed
 from .servers import OURS, PEERS, Peer, Server, running
 from .soak import soak
@@ -142,9 +143,28 @@ def test_rounds_are_kept(tmp_path: Path) -> None:
     results = Results.kept(file)
     results.outcomes["a load", "ours"] = [Outcome({"rate": 2.5}, ["LOST 1"]), Outcome()]
     results.seconds = 1.5
-    results.keep(file)
+    results.keep()
     assert Results.kept(file) == results
     assert results.rounds == (2, 2)
+
+
+def test_what_was_done_before_a_run_was_stopped_is_kept(tmp_path: Path) -> None:
+    """Scenarios before the one in which a run ends are in the file."""
+    file, cores = tmp_path / "rounds.json", os.sched_getaffinity(0)
+
+    async def done(_: Server) -> Outcome:
+        return Outcome({"rate": 1.0})
+
+    async def stopped(_: Server) -> Outcome:
+        raise asyncio.CancelledError
+
+    scenarios = [Scenario(run.__name__, "", "", (), run) for run in (done, stopped)]
+    try:
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(rounds.run(scenarios, [OURS], 1, machine.cores(), Results.kept(file)))
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert Results.kept(file).outcomes == {("done", "ours"): [Outcome({"rate": 1.0})]}
 
 
 def test_the_readme_names_every_scenario_and_peer() -> None:

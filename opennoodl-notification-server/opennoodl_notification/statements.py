@@ -1,11 +1,13 @@
 """The statements: what a batch reads from the database, and how its changes are written there.
 
 A statement has a part of a long list, and then the next one has: a database takes only so many parameters, and the
-event loop has a turn between two of them.
+event loop has a turn between two of them. All are made once: to build them for each batch was a third of what a
+batch cost.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import cache, partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -26,11 +28,43 @@ CHUNK = 200
 Row = dict[str, Any]
 T = TypeVar("T")
 
+_VALUES: sa.BindParameter[Any] = sa.bindparam("values", expanding=True)
+_NOW: sa.BindParameter[str] = sa.bindparam("now")
+_USER: sa.BindParameter[str] = sa.bindparam("user")
+_WHICH: sa.BindParameter[str] = sa.bindparam("which")
+_MARKS = ("read", "read_at", "sequence")
 
-async def rows_of(connection: AsyncConnection, select: sa.Select[Any]) -> list[Row]:
-    """Return what a query finds."""
+_table = notifications.c
+_select = sa.select(notifications)
+_SELECT_RECEIVERS = sa.select(_table.user_id).where(_table.id.in_(_VALUES))
+# In one order, so that two servers on one database do not wait for each other.
+_SELECT_INBOXES = sa.select(inboxes).where(inboxes.c.user_id.in_(_VALUES)).order_by(inboxes.c.user_id).with_for_update()
+_SELECT_NAMED = _select.where(_table.id.in_(_VALUES))
+_SELECT_UNREAD = _select.where(_table.user_id.in_(_VALUES), ~_table.read)
+_SELECT_EXPIRED = _select.where(_table.user_id.in_(_VALUES), _table.expires_at <= _NOW)
+_SELECT_NEXT_DUE = (
+    sa.select(_table.user_id, sa.func.min(_table.expires_at).label("due"))
+    .where(_table.user_id.in_(_VALUES), _table.expires_at > _NOW)
+    .group_by(_table.user_id)
+)
+_SELECT_OLDEST = _select.where(_table.user_id == _USER).order_by(_table.created_at).limit(sa.bindparam("most"))
+_SELECT_OLDEST_READ = _SELECT_OLDEST.where(_table.read)
+_SELECT_SENDINGS = sa.select(sendings).where(sa.tuple_(sendings.c.sender, sendings.c.key).in_(_VALUES))
+
+_INSERT = sa.insert(notifications)
+_MARK = sa.update(notifications).where(_table.id == _WHICH).values({name: sa.bindparam(name) for name in _MARKS})
+_DELETE = sa.delete(notifications).where(_table.id == _WHICH)
+_DELETE_OF_USER = [sa.delete(one).where(one.c.user_id == _WHICH) for one in (notifications, deletions)]
+_DELETE_INBOX = sa.delete(inboxes).where(inboxes.c.user_id == _WHICH)
+_FORGET_DELETIONS = sa.delete(deletions).where(
+    deletions.c.user_id == _WHICH, deletions.c.sequence <= sa.bindparam("last")
+)
+
+
+async def rows_of(connection: AsyncConnection, select: sa.Select[Any], values: Row | None = None) -> list[Row]:
+    """Return what a query finds with these values of its parameters."""
     rows: list[Row] = []
-    for some in (await connection.execute(select)).mappings().partitions(CHUNK):
+    for some in (await connection.execute(select, values)).mappings().partitions(CHUNK):
         rows += map(dict, some)
         if len(some) == CHUNK:
             await asyncio.sleep(0)
@@ -50,70 +84,63 @@ def sending_of(row: Row) -> Sending:
 
 async def load(connection: AsyncConnection, needs: Needs) -> Loaded:
     """Return what a batch needs; the inboxes are its own until the transaction ends."""
-    users, table, loaded = set(needs.users), notifications.c, Loaded()
-    async for row in _where(connection, sa.select(table.user_id), table.id, needs.revoked):
+    users, loaded = set(needs.users), Loaded()
+    async for row in _find(connection, _SELECT_RECEIVERS, needs.revoked):
         users.add(row["user_id"])
-    # In one order, so that two servers on one database do not wait for each other.
-    select = sa.select(inboxes).order_by(inboxes.c.user_id).with_for_update()
-    async for row in _where(connection, select, inboxes.c.user_id, sorted(users)):
+    async for row in _find(connection, _SELECT_INBOXES, sorted(users)):
         loaded.inboxes[row["user_id"]] = Inbox(**row)
     due = [inbox.user_id for inbox in loaded.inboxes.values() if inbox.due <= needs.now]
-    select = sa.select(notifications)
-    for column, values, condition in (
-        (table.id, needs.ids | needs.revoked, sa.true()),
-        (table.user_id, needs.unread, ~table.read),
-        (table.user_id, due, table.expires_at <= needs.now),
+    for select, values, others in (
+        (_SELECT_NAMED, needs.ids | needs.revoked, {}),
+        (_SELECT_UNREAD, needs.unread, {}),
+        (_SELECT_EXPIRED, due, {"now": needs.now}),
     ):
-        async for row in _where(connection, select.where(condition), column, values):
+        async for row in _find(connection, select, values, others):
             loaded.records.append(record_of(row))
     for inbox in loaded.inboxes.values():
-        for select in _full(inbox, needs):
-            loaded.records += [record_of(row) for row in await rows_of(connection, select)]
-    later = sa.select(table.user_id, sa.func.min(table.expires_at).label("due")).where(table.expires_at > needs.now)
-    async for row in _where(connection, later.group_by(table.user_id), table.user_id, due):
+        coming = needs.users[inbox.user_id]
+        too_many = inbox.total + coming - needs.room
+        if needs.room and coming and too_many > 0:  # some of these may have to make room for those that come
+            for select in (_SELECT_OLDEST, _SELECT_OLDEST_READ):
+                rows = await rows_of(connection, select, {"user": inbox.user_id, "most": too_many})
+                loaded.records += map(record_of, rows)
+    async for row in _find(connection, _SELECT_NEXT_DUE, due, {"now": needs.now}):
         loaded.due[row["user_id"]] = row["due"]
-    key = sa.tuple_(sendings.c.sender, sendings.c.key)
-    async for row in _where(connection, sa.select(sendings), key, needs.sendings):
+    async for row in _find(connection, _SELECT_SENDINGS, needs.sendings):
         loaded.sendings[row["sender"], row["key"]] = sending_of(row)
     return loaded
 
 
 async def apply(connection: AsyncConnection, changes: Changes) -> None:
     """Make changes; they last when the transaction is committed."""
-    table = notifications.c
-    which: sa.BindParameter[Any] = sa.bindparam("which")
-    for user in (table.user_id, deletions.c.user_id):
-        gone = ({"which": name} for name in (*changes.cleared, *changes.forgotten))
-        await _many(connection, sa.delete(user.table).where(user == which), gone)
-    removed = ({"which": id_} for id_ in changes.removed)
-    await _many(connection, sa.delete(notifications).where(table.id == which), removed)
-    names = ("read", "read_at", "sequence")
-    update = sa.update(notifications).where(table.id == which).values({name: sa.bindparam(name) for name in names})
+    put = partial(_put, connection.dialect.name)
+    for delete in _DELETE_OF_USER:
+        await _execute(connection, delete, ({"which": user} for user in (*changes.cleared, *changes.forgotten)))
+    await _execute(connection, _DELETE, ({"which": id_} for id_ in changes.removed))
     updated = map(_row, changes.updated)
-    await _many(connection, update, ({"which": row["id"], **{name: row[name] for name in names}} for row in updated))
-    await _many(connection, sa.insert(notifications), map(_row, changes.added))
-    await _many(connection, _put(connection, deletions), map(structs.asdict, changes.deletions))
-    old = sa.delete(deletions).where(deletions.c.user_id == which, deletions.c.sequence <= sa.bindparam("last"))
+    await _execute(connection, _MARK, ({"which": row["id"], **{name: row[name] for name in _MARKS}} for row in updated))
+    await _execute(connection, _INSERT, map(_row, changes.added))
+    await _execute(connection, put(deletions), map(structs.asdict, changes.deletions))
     last = {deletion.user_id: deletion.sequence - HISTORY for deletion in changes.deletions}
-    await _many(connection, old, ({"which": user, "last": sequence} for user, sequence in last.items()))
+    old = ({"which": user, "last": sequence} for user, sequence in last.items())
+    await _execute(connection, _FORGET_DELETIONS, old)
     ids = (msgspec.json.encode(sending.ids).decode() for sending in changes.sendings)
     sent = ({**structs.asdict(sending), "ids": text} for sending, text in zip(changes.sendings, ids, strict=True))
-    await _many(connection, _put(connection, sendings), sent)
-    await _many(connection, _put(connection, inboxes), map(structs.asdict, changes.inboxes))
-    forgotten = ({"which": user} for user in changes.forgotten)
-    await _many(connection, sa.delete(inboxes).where(inboxes.c.user_id == which), forgotten)
+    await _execute(connection, put(sendings), sent)
+    await _execute(connection, put(inboxes), map(structs.asdict, changes.inboxes))
+    await _execute(connection, _DELETE_INBOX, ({"which": user} for user in changes.forgotten))
 
 
-async def _where(
-    connection: AsyncConnection, select: sa.Select[Any], column: sa.ColumnElement[Any], values: Iterable[Any]
+async def _find(
+    connection: AsyncConnection, select: sa.Select[Any], values: Iterable[Any], others: Row | None = None
 ) -> AsyncIterator[Row]:
-    """Yield what a query finds for which a column has one of these values, in their order as far as it sorts."""
+    """Yield what a query finds for these values of its list, in their order as far as it sorts."""
     for some in _chunks(values):
-        for row in await rows_of(connection, select.where(column.in_(some))):
+        for row in await rows_of(connection, select, {**(others or {}), "values": some}):
             yield row
 
 
-async def _many(connection: AsyncConnection, statement: sa.Executable, rows: Iterable[Row]) -> None:
+async def _execute(connection: AsyncConnection, statement: sa.Executable, rows: Iterable[Row]) -> None:
     """Execute a statement for each of these rows, if there are any."""
     for some in _chunks(rows):
         await connection.execute(statement, some)
@@ -125,23 +152,14 @@ def _chunks(things: Iterable[T]) -> Iterator[list[T]]:
         yield some
 
 
-def _put(connection: AsyncConnection, table: sa.Table) -> Any:
+@cache
+def _put(dialect: str, table: sa.Table) -> Any:
     """Return what inserts a row, in place of one with the same key."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     statement = insert(table)
     keys = [column.name for column in table.primary_key]
     others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=others)
-
-
-def _full(inbox: Inbox, needs: Needs) -> Iterable[sa.Select[Any]]:
-    """Yield what finds the notifications that may have to make room for those that come."""
-    coming, table = needs.users[inbox.user_id], notifications.c
-    too_many = inbox.total + coming - needs.room
-    if needs.room and coming and too_many > 0:
-        oldest = sa.select(notifications).where(table.user_id == inbox.user_id).order_by(table.created_at)
-        yield oldest.limit(too_many)
-        yield oldest.where(table.read).limit(too_many)
 
 
 def _row(record: Record) -> Row:
