@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +14,7 @@ from opennoodl_notification.inbox import Inbox
 from opennoodl_notification.notification import Record, timestamp
 from opennoodl_notification.store import Changes, Needs
 from opennoodl_notification.stores import choose
+from uuid_utils import uuid7
 
 from . import inboxes
 from .scenarios import Scenario
@@ -150,7 +150,7 @@ def filled(number: int) -> Iterator[Changes]:
 def _record(user: str, number: int, start: int) -> Record:
     created = start + number
     record = Record(
-        id=str(uuid.uuid4()),
+        id=str(uuid7()),
         user_id=user,
         from_user_id="sender 1",
         type="invite",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -111,6 +112,14 @@ def test_one_moment() -> None:
     times = [record.created_at for record in office.inbox()]
     assert office.ids() == sent[::-1]
     assert times == sorted(set(times), reverse=True)
+
+
+def test_ids() -> None:
+    """Ids are UUIDs that sort as they were given, so that a database's index of them grows in one place."""
+    office = Office()
+    sent = [office.send() for _ in range(100)]
+    assert {UUID(id_).version for id_ in sent} == {7}
+    assert sent == sorted(set(sent))
 
 
 def test_times_are_of_an_inbox() -> None:
