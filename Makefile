@@ -15,8 +15,7 @@ up: .venv/up ## Start the three servers, with their data in ./data; Ctrl-C stops
 	@echo 'Signaling      ws://localhost:4444'
 	@echo 'Sync           ws://localhost:4445/ROOM'
 	@echo 'Notifications  ws://localhost:4446'
-	@# As `honcho start`, but to be told to stop is not an error.
-	@python -c 'from honcho import command, manager; [s.update(rc=0) for s in manager.SIGNALS.values()]; command.main(["start"])'
+	@python up.py
 
 test: lint e2e/node_modules/.package-lock.json ## Run every check and every test
 	cd opennoodl-signaling-server && pytest
@@ -36,7 +35,7 @@ lint: .venv/test ## Check style and types
 	ruff check
 	ruff format --check
 	set -e; for name in $(SERVERS); do mypy opennoodl-$$name-server/opennoodl_$$name; done
-	mypy tests
+	mypy tests up.py
 	mypy e2e
 	MYPYPATH=opennoodl-sync-server:opennoodl-notification-server mypy bench
 

@@ -60,8 +60,8 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
     Raises:
         CommandError: it could not be.
         StartError: a store cannot be opened.
+        SettingError: a setting that it needs is wrong.
     """
-    place = settings.database_url or settings.db_file
     match asked.command:
         case "send":
             url = asked.url or f"{'wss' if settings.tls_cert else 'ws'}://localhost:{settings.port}"
@@ -70,10 +70,10 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
         case "token":
             print(token(settings, asked))
         case "inbox":
-            for line in inbox(place, asked.user, Query(asked.limit, unread=asked.unread)):
+            for line in inbox(settings.place, asked.user, Query(asked.limit, unread=asked.unread)):
                 print(line)
         case "stats":
-            for name, number in stats(place)._asdict().items():
+            for name, number in stats(settings.place)._asdict().items():
                 print(f"{number:10} {name}")
         case "migrate":
             moved = migrate(asked.source, asked.target)

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from time import time
 from typing import Any
 
@@ -46,10 +47,11 @@ def send(url: str, sender: str, token: str | None, data: str, **fields: Any) -> 
         content = Raw(msgspec.json.encode(msgspec.json.decode(data, type=Raw)))
     except msgspec.DecodeError as error:
         raise CommandError(f"the data is not JSON: {error}") from None
+    hint = "`--from` has to name whom the token is for" if token else "set TOKEN, or AUTH_SECRET as the server has it"
     try:
         with connect(url, open_timeout=TIMEOUT, proxy=None) as server:
             hello = {"type": "authenticate", "userId": sender, "token": token}
-            _ask(server, hello, "authenticated", "" if token else "; set TOKEN, or AUTH_SECRET as the server has it")
+            _ask(server, hello, "authenticated", f"; {hint}")
             sent = _ask(server, {"type": "send-notification", "data": content, **fields}, "notification-sent")
     except TimeoutError:
         raise CommandError(f"{url} does not answer") from None
@@ -116,6 +118,10 @@ def migrate(source: str, target: str) -> Counts:
         CommandError: it could not be finished; the same again goes on from there.
         StartError: one of the stores cannot be opened.
     """
+    if source == target:
+        raise CommandError("`--from` and `--to` are the same")
+    if "://" not in target and not Path(target).absolute().parent.is_dir():
+        raise CommandError(f"{target} would be in a directory that is not there")
 
     async def move() -> Counts:
         async with _opened(source) as from_, _opened(target, create=True) as to:

@@ -164,7 +164,8 @@ ERRORS = {
     "missing-field": "A field that the message needs is not there.",
     "invalid-field": "A field has the wrong type, is empty, or is too long.",
     "data-too-large": "`data` has more than `MAX_DATA_SIZE` bytes.",
-    "unauthorized": "The connection has not said, or not proven, who it is: `authenticate` first, with `token`.",
+    "unauthorized": "The connection has not said, or not proven, who it is: `authenticate` first, with `token`. "
+    "Or it is another user's already.",
     "auth-unavailable": "Who has issued the token cannot be asked just now; try again later.",
     "forbidden": "The sender's token is not for services, which alone may send `system` notifications.",
     "too-many-connections": "The user has `MAX_CONNECTIONS_PER_USER` connections; close one and `authenticate` again.",

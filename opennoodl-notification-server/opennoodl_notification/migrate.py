@@ -55,7 +55,10 @@ class Migration:
             there = transaction.loaded.inboxes
             for inbox in piece.inboxes:
                 if inbox.user_id in there and there[inbox.user_id] != inbox:
-                    raise MigrationError(f"the target already has another inbox of {inbox.user_id!r}")
+                    raise MigrationError(
+                        f"the target already has another inbox of {inbox.user_id!r}; it has to be empty, or what a "
+                        "migration of this source has left unfinished"
+                    )
             piece.inboxes = [inbox for inbox in piece.inboxes if inbox.user_id not in there]
             new = [record for record in piece.added if record.user_id not in there]
             self.done += len(piece.added) - len(new)

@@ -69,7 +69,7 @@ class Notifying(JsonApplication[Any]):
         self.commits = 0
         self.stored = 0
         self._config = settings
-        self.store: Store = choose(settings.database_url or settings.db_file)
+        self.store: Store = choose(settings.place)
         self._sends = Sends(settings.sends_per_hour)
         self._sizes: dict[str, int] = {}  # how many notifications users have who have a device
         self._queue = Queue(self._sizes)

@@ -4,7 +4,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from .edge.settings import EdgeSettings
+from .edge.settings import EdgeSettings, SettingError
+
+DATABASES = "accepted are postgresql://user:password@host/name and sqlite:////data/notifications.sqlite"
 
 
 class Settings(EdgeSettings, frozen=True, kw_only=True):
@@ -48,3 +50,14 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         int,
         Meta(ge=0, description="Bytes of the largest message; a larger one closes with 1009. 0 means no limit."),
     ] = 65_536
+
+    @property
+    def place(self) -> str:
+        """Return where the notifications are: the URL of a database, or the path of a file.
+
+        Raises:
+            SettingError: DATABASE_URL is none; taken for a file's name, it would keep them where nobody looks.
+        """
+        if self.database_url and "://" not in self.database_url:
+            raise SettingError(f"DATABASE_URL cannot be read; {DATABASES}")
+        return self.database_url or self.db_file

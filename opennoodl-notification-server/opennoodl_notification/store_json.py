@@ -7,7 +7,6 @@ the two files is there, nothing is missing.
 """
 
 import asyncio
-import fcntl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from glob import escape
@@ -17,10 +16,11 @@ import structlog
 
 from .edge.application import StartError
 from .journal import Journal, JournalError, line, read
+from .lock import Lock
 from .memory import Memory, Snapshot
 from .notification import Deletion, Record
 from .store import Changes, Counts, Needs, Query, Store, StoreError, Transaction, portions
-from .tinydb_file import File, keep_directory, keep_names
+from .tinydb_file import File, ForeignFileError, keep_directory, keep_names
 
 LEAST = 1 << 20
 """Bytes of a journal that are never too many."""
@@ -78,6 +78,8 @@ class JsonStore(Store):
             raise StartError(f"DB_FILE {self._name} is in use by another process") from None
         except OSError as error:
             raise StartError(f"DB_FILE {self._name} cannot be used: {error.strerror}") from None
+        except ForeignFileError as error:
+            raise StartError(f"DB_FILE {self._name} {error}; it was left as it is: name another file") from None
         except (ValueError, RecursionError) as error:
             way_out = "; what comes before that line is sound" if isinstance(error, JournalError) else self._way_out()
             raise StartError(f"DB_FILE {self._name} is damaged and was left as it is: {error}{way_out}") from None
@@ -154,19 +156,18 @@ class JsonStore(Store):
                     await asyncio.to_thread(self._renew)
             self._journal.close()
             self._journal = None
-        self._lock.close()
+        self._lock.release()
 
     def _open(self) -> bool:
         if self._read_only:
             return self._read()
         keep_directory(self._path.parent)
-        self._lock = self._path.with_name(self._path.name + ".lock").open("w")
+        self._lock = Lock(self._path)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             replayed = self._read()
             self._begin(self._generation)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
         return replayed
 

@@ -16,8 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from .edge.application import StartError
 from .inbox import Inbox
+from .lock import Lock
 from .notification import Deletion, Record
 from .schema import VERSION, deletions, inboxes, metadata, notifications, sendings, versions
+from .settings import DATABASES
 from .statements import Row, apply, load, record_of, rows_of, sending_of
 from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction, UnsettledError, portions
 
@@ -29,7 +31,6 @@ DRIVERS = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
 """The driver for every kind of URL that is accepted."""
-ACCEPTED = "accepted are postgresql://user:password@host/name and sqlite:////data/notifications.sqlite"
 TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
 
@@ -69,22 +70,32 @@ class SqlStore(Store):
     Args:
         url: of the database.
         create: whether the tables are made if they are not there.
+        read_only: whether to look without a lock, at a file that a server may be using.
 
     Raises:
         StartError: the URL is wrong, or names no such kind of database.
     """
 
-    def __init__(self, url: str, *, create: bool = True) -> None:
+    def __init__(self, url: str, *, create: bool = True, read_only: bool = False) -> None:
         parsed = _url(url)
         self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
         self._file = Path(str(parsed.database)) if _is_sqlite(parsed) else None
         self._engine = _engine(parsed)
         self._create = create
+        self._read_only = read_only
+        self._lock: Lock | None = None
 
     async def open(self) -> None:
         """Connect, and make the tables if there are none."""
-        if self._file is not None:
-            self._find(self._file)
+        try:
+            if self._file is not None:
+                self._find(self._file)
+            await self._connect()
+        except StartError:
+            await self.close()
+            raise
+
+    async def _connect(self) -> None:
         try:
             async with _failing(), self._engine.begin() as connection:
                 strange = await connection.run_sync(_make_tables if self._create else _look_for_tables)
@@ -92,21 +103,22 @@ class SqlStore(Store):
                     raise StoreError(strange)
                 version = await _version(connection)
         except StoreError as error:
-            await self._engine.dispose()
             raise StartError(f"the database {self._name} cannot be used: {error}") from None
         except (TypeError, ValueError) as error:  # PostgreSQL's driver is given the URL's options as they are
-            await self._engine.dispose()
-            raise StartError(f"the database {self._name} cannot be used: {_reason(error)}; {ACCEPTED}") from None
+            raise StartError(f"the database {self._name} cannot be used: {_reason(error)}; {DATABASES}") from None
         if version != VERSION:
-            await self._engine.dispose()
             raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}")
 
     def _find(self, file: Path) -> None:
-        """Make SQLite's file if it may be made; like the other files, it is its owner's alone."""
+        """Lock SQLite's file, made if it may be; like the other files, it is its owner's alone."""
         if not self._create and not file.exists():
             raise StartError(f"{file} is not there")
         try:
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if not self._read_only:
+                self._lock = Lock(file.resolve())
+        except BlockingIOError:
+            raise StartError(f"the database {self._name} is in use by another process") from None
         except OSError as error:
             raise StartError(f"the database {self._name} cannot be used: {error.strerror}") from None
 
@@ -197,6 +209,9 @@ class SqlStore(Store):
     async def close(self) -> None:
         """Disconnect."""
         await self._engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     async def _rows(self, select: sa.Select[Any]) -> list[Row]:
         async with _failing(), self._engine.connect() as connection:
@@ -237,7 +252,7 @@ def _url(text: str) -> sa.URL:
     try:
         url = sa.make_url(text)
     except (ArgumentError, ValueError):
-        raise StartError(f"DATABASE_URL cannot be read; {ACCEPTED}") from None
+        raise StartError(f"DATABASE_URL cannot be read; {DATABASES}") from None
     driver = DRIVERS.get(url.drivername)
     if driver is None:
         raise StartError(f"DATABASE_URL names {url.drivername!r}; accepted are: {', '.join(DRIVERS)}")
@@ -245,7 +260,7 @@ def _url(text: str) -> sa.URL:
     # A database in memory would be lost with its connection, and what begins with `file:` may be one.
     unnamed = (url.database or ":memory:").startswith((":memory:", "file:")) or url.query.get("mode") == "memory"
     if _is_sqlite(url) and unnamed:
-        raise StartError(f"DATABASE_URL names no file in which SQLite could keep anything; {ACCEPTED}")
+        raise StartError(f"DATABASE_URL names no file in which SQLite could keep anything; {DATABASES}")
     if driver == "postgresql+asyncpg" and "sslmode" in url.query:  # libpq's name; hosts write their URLs for it
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
     return url
@@ -265,7 +280,7 @@ def _engine(url: sa.URL) -> AsyncEngine:
     except NoSuchModuleError as error:
         raise StartError(f"DATABASE_URL cannot be used: {error}") from None
     except (ArgumentError, TypeError, ValueError):  # their text may have the URL in it, and several lines
-        raise StartError(f"DATABASE_URL has a host or options that its driver refuses; {ACCEPTED}") from None
+        raise StartError(f"DATABASE_URL has a host or options that its driver refuses; {DATABASES}") from None
     sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     sa.event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine

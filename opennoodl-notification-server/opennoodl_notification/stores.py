@@ -24,4 +24,4 @@ def choose(place: str, *, create: bool = True, read_only: bool = False) -> Store
         from .store_sql import SqlStore
     except ImportError as error:
         raise StartError(f"{MISSING} ({error.name} is missing)") from None
-    return SqlStore(place, create=create)
+    return SqlStore(place, create=create, read_only=read_only)

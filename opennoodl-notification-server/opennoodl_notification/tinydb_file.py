@@ -25,9 +25,15 @@ from .notification import Deletion, Record, Sending, milliseconds, timestamp
 CHUNK = 1 << 18
 """Bytes that are handed to the system at once."""
 
+TABLES = {"file", "notifications", "inboxes", "deletions", "sendings"}
+
 Tables = Mapping[str, Mapping[str, Mapping[str, Any] | Struct]]
 S = TypeVar("S", bound=Struct)
 _encode = msgspec.json.Encoder().encode
+
+
+class ForeignFileError(ValueError):
+    """A file of somebody else's; the text says how that shows."""
 
 
 class Head(Struct):
@@ -122,6 +128,7 @@ class File:
         """Fill an empty `memory`; return the file's generation, 0 if there is no file.
 
         Raises:
+            ForeignFileError: the file is none of this server's.
             ValueError: the file is damaged.
             OSError: it cannot be read.
         """
@@ -131,6 +138,8 @@ class File:
         # Through the cache, all tables are read at once: a server may replace the file at any time.
         cached = CachingMiddleware(AtomicStorage)  # type: ignore[no-untyped-call]
         database = TinyDB(str(self._path), storage=cached)
+        if others := sorted(database.tables() - TABLES):
+            raise ForeignFileError(f"has a table {others[0]!r}, which is none of this server's")
         for record in sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at):
             memory.put(record)
         for deletion in _rows(database, "deletions", Deletion):

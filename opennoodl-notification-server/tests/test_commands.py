@@ -225,6 +225,17 @@ async def test_migrate_to_nowhere(serve: Serve, file: Path, url: str) -> None:
     assert "accepted are" in error
 
 
+async def test_migrate_into_no_directory(serve: Serve, file: Path, tmp_path: Path) -> None:
+    """`migrate` makes no directory, which would be a mistyped one, and does not take its source for its target."""
+    await (await serve()).stop()
+    code, _, error = await command("migrate", "--from", str(file), "--to", str(tmp_path / "nowhere" / "n.json"))
+    assert (code, error.count("\n")) == (1, 1)
+    assert "would be in a directory that is not there" in error
+    assert not (tmp_path / "nowhere").exists()
+    code, _, error = await command("migrate", "--from", str(file), "--to", str(file))
+    assert (code, error) == (1, "opennoodl_notification: `--from` and `--to` are the same\n")
+
+
 async def test_missing_extra(file: Path) -> None:
     """A database without what it needs is refused in one line that names the extra."""
     block = "import sys; sys.modules['sqlalchemy'] = None; import runpy; sys.argv[1:] = ['stats']; "

@@ -23,6 +23,14 @@ def test_set(name: str, value: object) -> None:
     assert getattr(load(Settings, {name: str(value)}), name.lower()) == value
 
 
+@pytest.mark.parametrize("url", ["secret", "/data/n.sqlite", "postgresql:/u:secret@host/name"])
+def test_no_url(url: str) -> None:
+    """A DATABASE_URL that is none is not taken for a file's name; what is accepted is said, and not what it was."""
+    with pytest.raises(SettingError, match=r"DATABASE_URL cannot be read; accepted are postgresql://") as info:
+        _ = load(Settings, {"DATABASE_URL": url}).place
+    assert url not in str(info.value)
+
+
 @pytest.mark.parametrize("name", ["SENDS_PER_HOUR", "MAX_PER_USER", "MAX_MESSAGE_SIZE", "RATE_LIMIT"])
 def test_no_limit(name: str) -> None:
     """For every limit, 0 means none."""

@@ -64,7 +64,7 @@ async def killed(store: JsonStore) -> None:
     assert store._journal is not None
     store._journal.close()
     store._journal = None
-    store._lock.close()
+    store._lock.release()
 
 
 async def keep(file: Path, *ids: str) -> None:

@@ -51,6 +51,16 @@ async def test_damaged_file(file: Path, damage: bytes) -> None:
     assert await opened(file) == {"a", "b"}
 
 
+@pytest.mark.parametrize("table", ["_default", "users"])
+async def test_file_of_somebody_else(file: Path, table: str) -> None:
+    """A TinyDB file with other tables than this server's stops the start, and stays as it is."""
+    await asyncio.to_thread(file.write_text, f'{{"{table}": {{"1": {{"a": 1}}}}}}')
+    before = content(file)
+    with pytest.raises(StartError, match=f"has a table '{table}', which is none of this server's; .*name another file"):
+        await JsonStore(str(file)).open()
+    assert content(file) == before
+
+
 async def test_damaged_journal(file: Path, store: JsonStore) -> None:
     """A journal that is damaged before its end stops the start, which names the line and overwrites nothing."""
     await add(store, *numbers(3))

@@ -79,6 +79,7 @@ async def test_newer_schema(store: SqlStore, at: str) -> None:
     """A database that a later version has made is left alone."""
     async with store._engine.begin() as connection:
         await connection.execute(sa.update(versions).values(version=VERSION + 1))
+    await store.close()
     with pytest.raises(StartError, match=f"schema {VERSION + 1}; this version knows {VERSION}"):
         await SqlStore(at).open()
 
@@ -119,6 +120,23 @@ async def test_file(tmp_path: Path) -> None:
 def mode(file: Path) -> int:
     """Return who may read and write a file."""
     return file.stat().st_mode & 0o777
+
+
+async def test_in_use(tmp_path: Path) -> None:
+    """SQLite's file is one process's alone until it is closed, but for who only looks."""
+    url = place("sqlite", tmp_path)
+    store = SqlStore(url)
+    await store.open()
+    with pytest.raises(StartError, match="in use by another process"):
+        await SqlStore(url).open()
+    looking = SqlStore(url, create=False, read_only=True)
+    await looking.open()
+    assert (await looking.counts()).notifications == 0
+    await looking.close()
+    await store.close()
+    again = SqlStore(url)
+    await again.open()
+    await again.close()
 
 
 async def test_lasting(tmp_path: Path) -> None:

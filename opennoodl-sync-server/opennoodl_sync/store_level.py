@@ -275,6 +275,8 @@ class LevelYStore(DocumentStore):
 
 def _sentence(error: Exception) -> str:
     """Return what an error says; plyvel's errors say it in bytes."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     said = error.args[0] if error.args else error
     return said.decode(errors="replace") if isinstance(said, bytes) else str(error)
 

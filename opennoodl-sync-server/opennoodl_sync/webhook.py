@@ -112,7 +112,8 @@ class Webhook:
         self._host = self._url.host
         if len(secret) < MIN_SECRET:
             raise StartError(
-                f"WEBHOOK_SECRET is too short for WEBHOOK_URL; accepted are {MIN_SECRET} characters or more"
+                f"WEBHOOK_SECRET is {'too short' if secret else 'not set'}, and WEBHOOK_URL is; "
+                f"accepted are {MIN_SECRET} characters or more"
             )
         self._secret = secret.encode()
         self._debounce = debounce

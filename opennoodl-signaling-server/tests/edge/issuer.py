@@ -116,9 +116,9 @@ class Loopback:
         writer.write(self.trickles)
         with suppress(ConnectionError):
             while not writer.is_closing():
-                await asyncio.sleep(0.01)
                 writer.write(b" ")
                 await writer.drain()
+                await asyncio.sleep(0.01)
         async with self._came:
             self._trickling -= 1
             self._came.notify_all()

@@ -190,7 +190,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_process_ends(start: Start, number: signal.Signals) -> None:
     """A process that is told to end with clients connected tells them, and exits with 0 and a clean stderr."""
     process = start()

@@ -9,12 +9,14 @@ from .settings import EdgeSettings
 
 DAY = 86_400
 MAX_TTL = 3660 * DAY
+MAX_USER = 256
+"""Characters of a userId, as in messages."""
 
 
 def add_token_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``token`` to a command line."""
     token = commands.add_parser("token", help="make a token for a user, signed with AUTH_SECRET")
-    token.add_argument("--user", required=True, help="the userId that it proves")
+    token.add_argument("--user", type=_user, required=True, help="the userId that it proves")
     token.add_argument(
         "--room", action="append", metavar="PATTERN", help="a room, or with * and ? several; may be repeated"
     )
@@ -39,6 +41,12 @@ def token(settings: EdgeSettings, asked: argparse.Namespace) -> str:
     if asked.services:
         claims["services"] = True
     return mint(settings, claims, asked.ttl)
+
+
+def _user(text: str) -> str:
+    if not 0 < len(text) <= MAX_USER:
+        raise argparse.ArgumentTypeError(f"a userId has 1 to {MAX_USER} characters, and not {len(text)}")
+    return text
 
 
 def _seconds(text: str) -> int:

@@ -186,13 +186,15 @@ class Service:
 
 
 async def run(service: Service) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; on SIGHUP, load the certificate again."""
+    """Serve until SIGTERM or SIGINT, then drain; on SIGHUP, load the certificate again, or drain if there is none."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if service.app.settings.tls_cert:
         loop.add_signal_handler(signal.SIGHUP, service.reload)
+    elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else it is to go on without its terminal: nohup
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     await service.start()
     gc.freeze()  # what is here stays: a garbage collection, which holds everybody, need not go through it
     await stop.wait()

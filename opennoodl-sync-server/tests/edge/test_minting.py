@@ -48,3 +48,11 @@ def test_bad_ttl(ttl: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         ask("--user", "a", f"--ttl={ttl}")
     assert "is no number of seconds from 1 to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("user", ["", "a" * 257])
+def test_bad_user(user: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A token is for somebody who can be named in a message."""
+    with pytest.raises(SystemExit):
+        ask("--user", user)
+    assert "a userId has 1 to 256 characters" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""`make up`: what is started, with which settings, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SERVER = f"{sys.executable} -c 'import os, signal; print(os.getpid(), flush=True); signal.pause()'"
+Up = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    """Start what a Procfile says, from a directory of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(procfile: str, env: str = "", *before: str) -> subprocess.Popen[str]:
+        shutil.copy(ROOT / "up.py", tmp_path)
+        (tmp_path / "Procfile").write_text(procfile)
+        (tmp_path / ".env").write_text(env)
+        command = [*before, sys.executable, str(tmp_path / "up.py")]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=10)
+
+
+def said(process: subprocess.Popen[str], name: str) -> str:
+    """Return the next line of the process that a Procfile calls `name`."""
+    assert process.stdout is not None
+    lines = (line.strip() for line in process.stdout if f"{name} " in line and "system" not in line)
+    return next(lines).rpartition("| ")[2]
+
+
+def test_a_setting_may_be_for_one_server(up: Up) -> None:
+    """What begins with a server's name is for that one, in place of what is for all."""
+    process = up(
+        "sync: echo $RATE_LIMIT $LOG_LEVEL", "RATE_LIMIT=5\nSYNC_RATE_LIMIT=7\nLOG_LEVEL=debug\nUP_LOG_LEVEL=no"
+    )
+    assert said(process, "sync") == "7 debug"
+    assert process.wait(10) == 0
+
+
+def test_a_server_that_fails_is_said(up: Up) -> None:
+    """When one of them ends by itself, the others are stopped, and its exit code is that of all."""
+    process = up(f"one: exec {SERVER}\ntwo: exit 3")
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 3
+    assert "sending SIGTERM to one" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_to_be_told_to_stop_is_no_error(up: Up, number: signal.Signals) -> None:
+    """However it is told to the terminal's processes, also by closing it: the servers stop, and the exit code is 0."""
+    process = up(f"one: exec {SERVER}")
+    server = int(said(process, "one"))
+    os.killpg(process.pid, number)
+    assert process.wait(10) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
+
+
+def test_nohup(up: Up) -> None:
+    """Who asks for it to go on without its terminal gets that."""
+    process = up(f"one: exec {SERVER}", "", "nohup")
+    said(process, "one")
+    os.killpg(process.pid, signal.SIGHUP)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=10)
+    assert "SIGTERM received" in output  # and not before that: after a hang-up nothing is shown
