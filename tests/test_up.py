@@ -21,6 +21,7 @@ Up = Callable[..., "subprocess.Popen[str]"]
 def up(tmp_path: Path) -> Iterator[Up]:
     """Start what a Procfile says, from a directory of its own."""
     started: list[subprocess.Popen[str]] = []
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and by children as well
 
     def start(procfile: str, env: str = "", *before: str) -> subprocess.Popen[str]:
         shutil.copy(ROOT / "up.py", tmp_path)
@@ -34,6 +35,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
         return process
 
     yield start
+    signal.signal(signal.SIGHUP, former)
     for process in started:
         if process.poll() is None:
             process.terminate()

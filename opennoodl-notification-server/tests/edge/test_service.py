@@ -168,6 +168,7 @@ def half_done(port: int) -> socket.socket:
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start the server as its own process, with the given variables and those that a test needs."""
     processes: list[subprocess.Popen[str]] = []
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and by children as well
 
     def start_(**variables: str) -> subprocess.Popen[str]:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -185,6 +186,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return processes[-1]
 
     yield start_
+    signal.signal(signal.SIGHUP, former)
     for process in processes:
         process.kill()
         process.communicate()
@@ -203,6 +205,16 @@ def test_process_ends(start: Start, number: signal.Signals) -> None:
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 0
     assert errors == ""
+
+
+def test_process_under_nohup(start: Start) -> None:
+    """Who starts it under nohup wants it to go on when the terminal is closed."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    process = start()
+    port = wait_for_port(process)
+    process.send_signal(signal.SIGHUP)
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        assert answers(sock)
 
 
 def over_tls(port: int, files: Files) -> ssl.SSLSocket:
