@@ -12,6 +12,7 @@ from pathlib import Path
 
 from honcho import environ  # type: ignore[import-untyped]
 from honcho.manager import SIGNALS, Manager  # type: ignore[import-untyped]
+from honcho.printer import Printer  # type: ignore[import-untyped]
 
 
 def settings(name: str, variables: dict[str, str]) -> dict[str, str]:
@@ -21,25 +22,36 @@ def settings(name: str, variables: dict[str, str]) -> dict[str, str]:
     return {**variables, **own}
 
 
-def hang_up(*_: object) -> None:
-    """Stop, now that the terminal is gone and nothing can be shown there any more."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for output in (1, 2):
-        os.dup2(nowhere, output)
-    signal.raise_signal(signal.SIGTERM)
+class Terminal:
+    """Standard output, for as long as there is one: to write to what was closed must not keep the servers running."""
+
+    def write(self, text: str) -> None:
+        """Show something."""
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def flush(self) -> None:
+        """All is shown already."""
+
+    def isatty(self) -> bool:
+        """Return whether colours can be seen."""
+        return sys.stdout.isatty()
 
 
 def main(directory: Path) -> int:
     """Run the servers until one of them ends or somebody says so; return 0 in the latter case."""
     file = directory / ".env"
     variables = {**os.environ, **environ.parse(file.read_text() if file.exists() else "")}
-    manager = Manager()
+    manager = Manager(Printer(Terminal()))
     for name, command in environ.parse_procfile((directory / "Procfile").read_text()).processes.items():
         manager.add_process(name, command, env=settings(name, variables), cwd=directory)
     for told in SIGNALS.values():
         told["rc"] = 0
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else whoever began this wants it to go on: nohup
-        signal.signal(signal.SIGHUP, hang_up)
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     manager.loop()
     return int(manager.returncode)
 
