@@ -64,8 +64,8 @@ PEERS = (
     Peer(
         "lowdb",
         "a minimal server in JavaScript with an array in a LowDB 7 file: written whole at each change, never synced. "
-        "100 sends/s with 10,000 stored are about what it can do; at 500 nothing has come when the run ends, which "
-        "counts as that late, so the ratios of the open loop say that it collapses and not how much faster ours is",
+        "What has not come when a run ends counts as that late, so the ratios of the open loop say that it collapses "
+        "and not how much faster ours is",
         ("node", "peers/lowdb.mjs"),
         {"PORT": "{port}", "DATA": "{data}/notifications.json"},
         seeds="lowdb",

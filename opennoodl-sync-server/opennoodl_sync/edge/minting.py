@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import msgspec
+
+from .identity import Name
 from .settings import EdgeSettings
 
 DAY = 86_400
 MAX_TTL = 3660 * DAY
-MAX_USER = 256
-"""Characters of a userId, as in messages."""
 
 
 def add_token_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,9 +45,10 @@ def token(settings: EdgeSettings, asked: argparse.Namespace) -> str:
 
 
 def _user(text: str) -> str:
-    if not 0 < len(text) <= MAX_USER:
-        raise argparse.ArgumentTypeError(f"a userId has 1 to {MAX_USER} characters, and not {len(text)}")
-    return text
+    try:
+        return msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        raise argparse.ArgumentTypeError(f"a userId has 1 to 256 characters, and not {len(text)}") from None
 
 
 def _seconds(text: str) -> int:
