@@ -1,0 +1,248 @@
+"""Delete sets: which elements are deleted, as ranges of clocks by client.
+
+Yjs keeps and sends every deletion for ever, so a set may have millions of ranges: they are kept in arrays.
+A set is written in ascending order of each client's ranges: in any other order Yjs 13 damages those whose elements
+have not come yet, when it encodes them as differences (``readAndApplyDeleteSet`` with ``DSEncoderV2``).
+Source: yjs 13, ``utils/DeleteSet.js``.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+
+from .lib0 import Steps, write_varuint
+from .sorting import order
+from .update import Deletion, write_ranges
+
+MANY = 1024
+"""Ranges, or clients, that are worked on at once."""
+
+
+class DeleteSet:
+    """A set that does not change any more.
+
+    Attributes:
+        clients: in ascending order.
+        places: for each client, where its bounds begin in `bounds`; at last, where all end.
+        bounds: clock, end, clock, end and so on of each client's ranges, ascending; no range touches another.
+    """
+
+    __slots__ = ("bounds", "clients", "places")
+
+    def __init__(self) -> None:
+        self.clients = array("Q")
+        self.places = array("I", (0,))
+        self.bounds = array("I")
+
+    def __len__(self) -> int:
+        """Return the number of ranges."""
+        return len(self.bounds) // 2
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes."""
+        return 8 * len(self.clients) + 4 * len(self.places) + 4 * len(self.bounds)
+
+    def ranges(self, client: int) -> "memoryview | Sequence[int]":
+        """Return the bounds of a client's ranges."""
+        at = bisect_left(self.clients, client)
+        if at == len(self.clients) or self.clients[at] != client:
+            return ()
+        return memoryview(self.bounds)[self.places[at] : self.places[at + 1]]
+
+    def rest(self, deletion: Deletion) -> list[Deletion]:
+        """Return what of a deletion is not in this set."""
+        return rest(self.ranges(deletion[0]), deletion)
+
+    def write(self, size: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the set as it stands in an update, in parts: a number of clients, and their ranges.
+
+        Args:
+            size: about how many bytes a part has. A client may be in more than one, and more than once in one.
+        """
+        written: list[bytes] = []
+        clients = length = 0
+        for number, client in enumerate(self.clients):
+            begin, stop = self.places[number], self.places[number + 1]
+            for at in range(begin, stop, 2 * MANY):
+                last = min(at + 2 * MANY, stop)
+                entry = write_varuint(client) + write_varuint((last - at) // 2) + write_ranges(self.bounds[at:last])
+                written.append(entry)
+                clients += 1
+                length += len(entry)
+                if length >= size:
+                    yield clients, b"".join(written)
+                    written, clients, length = [], 0, 0
+        if written:
+            yield clients, b"".join(written)
+
+    def _add(self, client: int, bounds: Sequence[int]) -> None:
+        """Add a client, which comes after all that are there."""
+        self.clients.append(client)
+        self.bounds.extend(bounds)
+        self.places.append(len(self.bounds))
+
+
+def rest(bounds: Sequence[int], deletion: Deletion) -> list[Deletion]:
+    """Return what of a deletion is not in the ranges with these bounds."""
+    client, clock, end = deletion
+    left = []
+    at = bisect_right(bounds, clock)
+    if at % 2:  # it begins within a range
+        clock = bounds[at]
+        at += 1
+    while clock < end and at < len(bounds) and bounds[at] < end:
+        left.append(Deletion(client, clock, bounds[at]))
+        clock = bounds[at + 1]
+        at += 2
+    if clock < end:
+        left.append(Deletion(client, clock, end))
+    return left
+
+
+def insert(bounds: list[int], clock: int, end: int) -> None:
+    """Add a range to those with these bounds."""
+    first = bisect_left(bounds, clock)
+    first -= first % 2  # one that ends just there is joined
+    last = first
+    while last < len(bounds) and bounds[last] <= end:
+        clock, end = min(clock, bounds[last]), max(end, bounds[last + 1])
+        last += 2
+    bounds[first:last] = [clock, end]
+
+
+class Deletions:
+    """Collects deletions in any order, to make a `DeleteSet` of them."""
+
+    def __init__(self) -> None:
+        self._clients = array("Q")
+        self._clocks = array("I")
+        self._ends = array("I")
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def add(self, deletion: Deletion) -> None:
+        """Take a deletion."""
+        self._clients.append(deletion[0])
+        self._clocks.append(deletion[1])
+        self._ends.append(deletion[2])
+
+    def set(self) -> Steps[DeleteSet]:
+        """Return all of them."""
+        made = DeleteSet()
+        groups = yield from self._groups()
+        bounds = array("I")
+        for number, (client, clocks, ends) in enumerate(groups):
+            if number % MANY == MANY - 1:
+                yield
+            positions: Sequence[int] = range(len(clocks))
+            if len(clocks) > 1:
+                positions = yield from order(clocks)
+            del bounds[:]
+            for position in positions:
+                if bounds and clocks[position] <= bounds[-1]:
+                    bounds[-1] = max(bounds[-1], ends[position])
+                else:
+                    bounds.extend((clocks[position], ends[position]))
+                if len(bounds) % MANY == 0:
+                    yield
+            made._add(client, bounds)
+        return made
+
+    def _groups(self) -> Steps["Iterator[tuple[int, array[int], array[int]]]"]:
+        """Return the clocks and ends of each client, in ascending order of clients."""
+        clients, clocks, ends = self._clients, self._clocks, self._ends
+        # Yjs writes a client's deletions together, and clients in descending order: then only whole groups are moved.
+        keys, starts = array("Q"), array("I")
+        last = -1
+        for at, client in enumerate(clients):
+            if client != last:
+                keys.append(client)
+                starts.append(at)
+                last = client
+            if at % (4 * MANY) == 4 * MANY - 1:
+                yield
+        starts.append(len(clients))
+        positions = yield from order(keys)
+
+        def groups() -> "Iterator[tuple[int, array[int], array[int]]]":
+            first = 0
+            while first < len(positions):
+                last = first + 1
+                client = keys[positions[first]]
+                while last < len(positions) and keys[positions[last]] == client:
+                    last += 1
+                group_clocks, group_ends = array("I"), array("I")
+                for position in positions[first:last]:
+                    group_clocks.extend(clocks[starts[position] : starts[position + 1]])
+                    group_ends.extend(ends[starts[position] : starts[position + 1]])
+                yield client, group_clocks, group_ends
+                first = last
+
+        return groups()
+
+
+def union(one: DeleteSet, other: DeleteSet) -> Steps[DeleteSet]:
+    """Return what is in one of two sets."""
+    if not len(other):
+        return one
+    if not len(one):
+        return other
+    made = DeleteSet()
+    mine = theirs = 0
+    done = 0
+    while mine < len(one.clients) or theirs < len(other.clients):
+        my = one.clients[mine] if mine < len(one.clients) else None
+        their = other.clients[theirs] if theirs < len(other.clients) else None
+        client = my if their is None or (my is not None and my <= their) else their
+        assert client is not None
+        parts = []
+        if my == client:
+            parts.append(one.bounds[one.places[mine] : one.places[mine + 1]])
+            mine += 1
+        if their == client:
+            parts.append(other.bounds[other.places[theirs] : other.places[theirs + 1]])
+            theirs += 1
+        bounds = parts[0]
+        if len(parts) == 2:
+            bounds = yield from _join(*parts)
+        made._add(client, bounds)
+        done += 1
+        if done % MANY == 0:
+            yield
+    return made
+
+
+def _join(one: "array[int]", other: "array[int]") -> Steps["array[int]"]:
+    """Return the ranges that are in one of two lists of them."""
+    if len(one) < len(other):
+        one, other = other, one
+    joined = array("I")
+    at = 0
+    for begin in range(0, len(other), 2):
+        clock, end = other[begin], other[begin + 1]
+        # What of the longer list lies before it is taken over as it is.
+        before = bisect_left(one, clock, at)
+        before -= before % 2
+        _extend(joined, one, at, before)
+        at = before
+        if joined and clock <= joined[-1]:
+            clock = joined.pop(-2)
+            end = max(end, joined.pop())
+        while at < len(one) and one[at] <= end:
+            clock, end = min(clock, one[at]), max(end, one[at + 1])
+            at += 2
+        joined.extend((clock, end))
+        if begin % MANY == 0:
+            yield
+    _extend(joined, one, at, len(one))
+    return joined
+
+
+def _extend(joined: "array[int]", bounds: "array[int]", at: int, stop: int) -> None:
+    """Add ranges that come after those in `joined`, the first of which may touch the last one there."""
+    if at < stop and joined and bounds[at] <= joined[-1]:
+        joined[-1] = max(joined[-1], bounds[at + 1])
+        at += 2
+    joined.extend(bounds[at:stop])

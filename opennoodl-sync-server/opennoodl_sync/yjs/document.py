@@ -1,0 +1,520 @@
+"""A document: takes updates in any order, knows what is new in them, and tells what others lack. It knows no room.
+
+It is a few segments, each about twice as large as the next one or more, and what came last (`Recent`). So it takes
+hardly more memory than its bytes, and nothing is copied more often than the logarithm of its size.
+
+What comes before its predecessors is handed on and kept as well, as Yjs clients do (``StructStore.pendingStructs``).
+Source: yjs 13, ``utils/StructStore.js`` and ``utils/encoding.js`` (``readUpdateV2``, ``writeClientsStructs``).
+"""
+
+from array import array
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
+
+from .delete_set import Deletions, DeleteSet, insert, union
+from .delete_set import rest as missing
+from .lib0 import MalformedError, Steps, finish, write_varuint
+from .segment import LargeParts, Segment, SegmentWriter, merge
+from .state_vector import decode
+from .structs import cut_struct, struct_end
+from .update import NOTHING, Deletion, Parts, Run, read, write, write_deletions, write_section
+
+LARGE_UPDATE = 16_384
+"""Bytes of an update that becomes a segment at once."""
+RECENT_SIZE = 65_536
+"""Bytes of recent changes that become a segment."""
+RECENT_CLIENTS = 1024
+"""Clients, and ranges of deletions, of which there are as many at most among recent changes."""
+MAX_PENDING = 4_194_304
+"""Bytes of what came before its predecessors; a client that goes on sending more is refused."""
+CHUNK = 524_288
+"""Bytes of a part of a difference: a client on a slow line hears something before it gives up."""
+MANY = 512
+"""Sections that are worked on at once."""
+RANGE_SIZE = 8
+"""Bytes that a deletion of what is not there counts."""
+RUN_SIZE = 200
+"""Bytes that a run counts besides its own when it waits."""
+MAX_VECTOR = 1_048_576
+"""Bytes of a state vector; of a larger one nothing is taken to be known."""
+
+
+class DamagedError(Exception):
+    """What is stored is not a document."""
+
+
+class Tail:
+    """The recent structs of one client.
+
+    Attributes:
+        client: whose they are.
+        clock: of the first element.
+        end: the clock behind the last one.
+        structs: how many there are.
+        content: the structs.
+        turn: clock, structs and offset at which those of this turn begin; None if there are none.
+    """
+
+    __slots__ = ("client", "clock", "content", "end", "structs", "turn")
+
+    def __init__(self, client: int, clock: int) -> None:
+        self.client = client
+        self.clock = self.end = clock
+        self.structs = 0
+        self.content = bytearray()
+        self.turn: tuple[int, int, int] | None = None
+
+
+class Document:
+    """One Yjs document.
+
+    Attributes:
+        pending_size: bytes of what waits for its predecessors.
+        turn_updates: how many updates came since the last `commit`.
+        turn_size: their bytes.
+    """
+
+    def __init__(self) -> None:
+        self._segments: list[Segment] = []
+        self._frozen = 0  # segments that are being compacted
+        self._tails: dict[int, Tail] = {}
+        self._recent_size = 0
+        self._deleted: dict[int, list[int]] = {}  # recently, by client: clock, end, clock, end and so on
+        self._ranges = 0
+        self._pending: dict[int, list[tuple[int, int, int, bytes]]] = {}  # clock, end, structs, content
+        self.pending_size = 0
+        self._loading = False
+        self.turn_updates = self.turn_size = 0
+        self._touched: list[Tail] = []
+        self._turn_deleted: list[Deletion] = []
+        self._turn_pending: list[bytes] = []
+        self._whole: bytes | None = None  # the only update of this turn, if all of it is new
+        self._told: list[bytes] = []  # updates of this turn that are complete
+
+    # What it knows
+
+    def __contains__(self, client: object) -> bool:
+        """Return whether a client has written."""
+        return isinstance(client, int) and self.state(client) > 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the document, as an update of it would have."""
+        return sum(len(segment.data) + 4 * len(segment.deleted) for segment in self._segments) + self._recent_size
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, as far as they depend on what is in it."""
+        recent = 2 * self._recent_size + 300 * len(self._tails) + 200 * len(self._deleted)
+        return sum(segment.memory for segment in self._segments) + recent + self.pending_size
+
+    @property
+    def changed(self) -> bool:
+        """Whether `commit` has something to give."""
+        return bool(self._touched or self._turn_deleted or self._turn_pending or self._told)
+
+    def state(self, client: int) -> int:
+        """Return the clock behind a client's last element without a gap before it."""
+        tail = self._tails.get(client)
+        if tail is not None:
+            return tail.end
+        for segment in reversed(self._segments):
+            if end := segment.state(client):
+                return end
+        return 0
+
+    # What comes
+
+    def integrate(self, update: bytes) -> Steps[None]:
+        """Take an update: what of it is new is told and stored with the next `commit`.
+
+        Raises:
+            MalformedError: a Yjs client could not decode or integrate it; nothing was changed.
+        """
+        if self._recent_size > RECENT_SIZE or len(self._tails) + self._ranges > RECENT_CLIENTS:
+            yield from self._seal()
+        if len(update) < LARGE_UPDATE:
+            parts = Parts()
+            end = yield from read(update, parts)
+            yield from self._take(update[:end] if end < len(update) else update, parts)
+        else:
+            yield from self._take_large(update)
+        self.turn_updates += 1
+        self.turn_size += len(update)
+
+    def load(self, records: Iterable[bytes]) -> Steps[None]:
+        """Take what is stored; nothing of it is told.
+
+        Raises:
+            DamagedError: a record is not an update.
+        """
+        self._loading = True
+        for number, record in enumerate(records):
+            try:
+                yield from self.integrate(record)
+            except MalformedError as error:
+                raise DamagedError(f"record {number} is {error}") from None
+            self._end_turn()
+            yield
+        self._loading = False
+
+    def commit(self) -> list[bytes]:
+        """Return updates that have all that is new since the last time, in the order in which they came."""
+        self._tell_turn()
+        told = self._told
+        self._end_turn()
+        return told
+
+    def _end_turn(self) -> None:
+        self._told = []
+        for tail in self._touched:
+            tail.turn = None
+        self._touched = []
+        self._turn_deleted = []
+        self._turn_pending = []
+        self._whole = None
+        self.turn_updates = self.turn_size = 0
+
+    def _tell_turn(self) -> None:
+        """Complete the update of this turn."""
+        if self._whole is not None:
+            self._told.append(self._whole)
+        else:
+            sections = []
+            for tail in self._touched:
+                assert tail.turn is not None
+                clock, structs, at = tail.turn
+                sections.append(write_section(tail.client, clock, tail.structs - structs, tail.content[at:]))
+            deletions: dict[int, list[int]] = {}
+            for client, clock, end in self._turn_deleted:
+                insert(deletions.setdefault(client, []), clock, end)
+            if sections or deletions:
+                self._told.append(write(sections, len(deletions), write_deletions(deletions)))
+            self._told += self._turn_pending
+        for tail in self._touched:
+            tail.turn = None
+        self._touched, self._turn_deleted, self._turn_pending, self._whole = [], [], [], None
+
+    def _take(self, update: bytes, parts: Parts) -> Steps[None]:
+        if self.pending_size + len(update) > MAX_PENDING // 2:
+            self._may_wait(self._early(parts))
+        first = not self.changed
+        whole = True
+        for run in parts.runs:
+            known = self.state(run[0])
+            if run[1] == known:
+                self._append(run[0], known, run[2], run[3], update[run[4] : run[5]])
+            elif run[1] > known:
+                whole = self._keep(run, update[run[4] : run[5]]) and whole
+                continue
+            elif run[2] > known:
+                whole = False
+                structs, content = yield from cut_run(update, run, known)
+                self._append(run[0], known, run[2], structs, content)
+            else:
+                whole = False
+                continue
+            if run[0] in self._pending:
+                yield from self._release(run[0])
+        for deletion in parts.deletions:
+            new = self._delete(deletion)
+            whole = whole and new == [deletion]
+            self._turn_deleted += new
+        if first:
+            self._whole = update if whole and update != NOTHING else None
+        elif self.changed:
+            self._whole = None
+
+    def _early(self, parts: Parts) -> int:
+        """Return the bytes of an update that come too early."""
+        size = 0
+        ends: dict[int, int] = {}
+        for run in parts.runs:
+            if run.clock > (ends.get(run.client) or self.state(run.client)):
+                size += run.stop - run.at + RUN_SIZE
+            else:
+                ends[run.client] = run.end
+        for client, _, end in parts.deletions:
+            if end > max(ends.get(client, 0), self.state(client)):
+                size += RANGE_SIZE
+        return size
+
+    def _append(self, client: int, clock: int, end: int, structs: int, content: bytes) -> None:
+        tail = self._tails.get(client)
+        if tail is None:
+            tail = self._tails[client] = Tail(client, clock)
+        if tail.turn is None:
+            tail.turn = clock, tail.structs, len(tail.content)
+            self._touched.append(tail)
+        tail.end = end
+        tail.structs += structs
+        tail.content += content
+        self._recent_size += len(content)
+
+    def _delete(self, deletion: Deletion) -> list[Deletion]:
+        """Take a deletion; return what of it is new."""
+        rest = [deletion]
+        client = deletion[0]
+        bounds = self._deleted.get(client)
+        if bounds is not None:
+            rest = missing(bounds, deletion)
+        for segment in self._segments:
+            if not rest:
+                return rest
+            if len(segment.deleted):
+                rest = [piece for part in rest for piece in segment.deleted.rest(part)]
+        if rest:
+            known = self.state(client)
+            for piece in rest:
+                if piece.end > known:  # Yjs keeps these too: ``StructStore.pendingDs``
+                    self.pending_size += RANGE_SIZE
+                self._ranges += 1
+                self._recent_size += RANGE_SIZE // 2
+                insert(self._deleted.setdefault(client, []), piece.clock, piece.end)
+        return rest
+
+    def _keep(self, run: Run, content: bytes) -> bool:
+        """Keep a run that comes too early; return whether it is new."""
+        kept = (run.clock, run.end, run.structs, content)
+        runs = self._pending.setdefault(run.client, [])
+        if kept in runs:
+            return False
+        self.pending_size += len(content) + RUN_SIZE
+        insort(runs, kept)
+        self._turn_pending.append(write([write_section(run.client, run.clock, run.structs, content)]))
+        return True
+
+    def _may_wait(self, size: int) -> None:
+        """Refuse what would make too much wait.
+
+        Raises:
+            MalformedError: it would.
+        """
+        if size and self.pending_size + size > MAX_PENDING and not self._loading:
+            raise MalformedError("too much waits for updates that never came")
+
+    def _release(self, client: int) -> Steps[None]:
+        """Append what has waited for a client's last element."""
+        runs = self._pending[client]
+        while runs and runs[0][0] <= (known := self.state(client)):
+            clock, end, structs, content = runs.pop(0)
+            self.pending_size -= len(content) + RUN_SIZE
+            if end > known:
+                if clock < known:
+                    run = Run(client, clock, end, structs, 0, len(content))
+                    structs, content = yield from cut_run(content, run, known)
+                self._append(client, known, end, structs, content)
+        if not runs:
+            del self._pending[client]
+
+    def _take_large(self, update: bytes) -> Steps[None]:
+        """Take an update as a segment."""
+        parts = LargeParts()
+        end = yield from read(update, parts)
+        whole = True
+        chosen = array("I")
+        cut: dict[int, int] = {}  # by the number of a run, the clock from which it is new
+        waiting: list[Run] = []
+        for number in range(len(parts)):
+            run = parts[number]
+            known = self.state(run.client)
+            if run.clock == known:
+                chosen.append(number)
+            elif run.clock > known:
+                waiting.append(run)
+            else:
+                whole = False
+                if run.end > known:
+                    chosen.append(number)
+                    cut[number] = known
+            if number % MANY == MANY - 1:
+                yield
+        self._may_wait(sum(run.stop - run.at + RUN_SIZE for run in waiting))
+        yield from self._seal()
+        writer = SegmentWriter()
+        for done, number in enumerate((yield from parts.descending(chosen))):
+            run = parts[number]
+            if number in cut:
+                structs, content = yield from cut_run(update, run, cut[number])
+                writer.section(run.client, cut[number], run.end, structs, content)
+            else:
+                at = writer.section(run.client, run.clock, run.end, run.structs, memoryview(update)[run.at : run.stop])
+                for mark in parts.marks(run):
+                    writer.mark(mark._replace(at=mark.at - run.at + at))
+            if done % MANY == MANY - 1:
+                yield
+        segment = writer.segment(DeleteSet())
+        asked = yield from parts.deleted()
+        segment.deleted, early = yield from self._new_deletions(asked, segment)
+        self._may_wait(early * RANGE_SIZE)
+        self.pending_size += early * RANGE_SIZE
+        whole = whole and segment.deleted is asked
+        for run in waiting:
+            whole = self._keep(run, update[run.at : run.stop]) and whole
+        if len(segment) or len(segment.deleted):
+            self._told.append(update[:end] if whole else (yield from segment.write()))
+            if whole:
+                self._turn_pending = []
+            self._segments.append(segment)
+            yield from self._settle()
+        for client in list(self._pending):
+            yield from self._release(client)
+
+    def _new_deletions(self, asked: DeleteSet, segment: Segment) -> Steps[tuple[DeleteSet, int]]:
+        """Return what of a set is not deleted yet (the set itself if that is all of it), and how much is too early."""
+        new = Deletions()
+        same = True
+        done = early = 0
+        deleted = [other.deleted for other in self._segments if len(other.deleted)]
+        for client in asked.clients:
+            bounds = asked.ranges(client)
+            known = max(self.state(client), segment.state(client))
+            for at in range(0, len(bounds), 2):
+                deletion = Deletion(client, bounds[at], bounds[at + 1])
+                rest = [deletion]
+                for others in deleted:
+                    rest = [piece for part in rest for piece in others.rest(part)]
+                same = same and rest == [deletion]
+                for piece in rest:
+                    early += piece.end > known
+                    new.add(piece)
+                done += 1
+                if done % MANY == 0:
+                    yield
+        return asked if same else (yield from new.set()), early
+
+    def _seal(self) -> Steps[None]:
+        """Make a segment of what came recently."""
+        self._tell_turn()
+        if self._tails or self._deleted:
+            self._segments.append(self._recent())
+            self._tails, self._deleted = {}, {}
+            self._recent_size = self._ranges = 0
+            yield from self._settle()
+
+    def _recent(self) -> Segment:
+        """Return what came recently."""
+        writer = SegmentWriter()
+        for tail in sorted(self._tails.values(), key=lambda tail: -tail.client):
+            writer.section(tail.client, tail.clock, tail.end, tail.structs, tail.content)
+        deletions = Deletions()
+        for client, bounds in self._deleted.items():
+            for at in range(0, len(bounds), 2):
+                deletions.add(Deletion(client, bounds[at], bounds[at + 1]))
+        return writer.segment(finish(deletions.set()))
+
+    def _settle(self) -> Steps[None]:
+        """Merge segments until each is at least twice as large as the next one."""
+        segments = self._segments
+        while len(segments) - self._frozen >= 2 and 2 * segments[-1].memory > segments[-2].memory:
+            merged = yield from merge(segments[-2], segments[-1])
+            segments[-2:] = [merged]
+        if segments and len(segments[-1]) > MANY:
+            yield from segments[-1].state_entries()
+
+    # What others lack
+
+    def state_vector(self) -> bytes:
+        """Return how much of each client is known, encoded."""
+        written = [finish(segment.state_entries()) for segment in self._segments]
+        written += [write_varuint(tail.client) + write_varuint(tail.end) for tail in self._tails.values()]
+        return write_varuint(sum(map(len, self._segments)) + len(self._tails)) + b"".join(written)
+
+    def difference(self, state_vector: bytes) -> Iterator[bytes | None]:
+        """Yield updates of `CHUNK` or so that bring a document at a state vector to where this one is now.
+
+        Later changes of this document do not matter. All deletions are in the updates, as in those of Yjs. None is no
+        update, but an opportunity to do something else.
+
+        Raises:
+            MalformedError: this is not a state vector.
+        """
+        segments = [*self._segments]
+        if self._tails or self._deleted:
+            segments.append(self._recent())
+        pending = [
+            write([write_section(client, clock, structs, content)])
+            for client, runs in self._pending.items()
+            for clock, _, structs, content in runs
+        ]
+        return _difference(segments, pending, state_vector)
+
+
+class Chunk:
+    """An update that is being made of sections of several segments, the older ones first."""
+
+    def __init__(self) -> None:
+        self._sections: dict[int, tuple[int, int, list[bytes]]] = {}  # by client: clock, structs, contents
+        self.size = 0
+
+    def add(self, client: int, clock: int, structs: int, content: bytes) -> None:
+        """Add structs of a client, which follow those that it has."""
+        first, before, contents = self._sections.get(client, (clock, 0, []))
+        contents.append(content)
+        self._sections[client] = first, before + structs, contents
+        self.size += len(content) + 12
+
+    def write(self, clients: int = 0, deletions: bytes = b"") -> bytes:
+        """Return the update, and begin another one."""
+        sections = [
+            write_section(client, clock, structs, b"".join(contents))
+            for client, (clock, structs, contents) in self._sections.items()
+        ]
+        self._sections = {}
+        self.size = 0
+        return write(sections, clients, deletions)
+
+
+def _difference(segments: Sequence[Segment], pending: Sequence[bytes], state_vector: bytes) -> Iterator[bytes | None]:
+    known: dict[int, int] = {}
+    if len(state_vector) <= MAX_VECTOR:
+        known = yield from decode(state_vector)
+    chunk = Chunk()
+    done = 0
+    for segment in segments:
+        for section in segment.sections():
+            done += 1
+            if done % MANY == 0:
+                yield None
+            clock = known.get(section.client, 0)
+            if clock >= section.end:
+                continue
+            # A struct that is known in part is sent whole: Yjs leaves out what it knows.
+            start = next(iter(segment.marks(section)))
+            if clock > section.clock:
+                start = yield from segment.find(section, clock)
+            for mark in segment.marks(section):
+                if mark.at > start.at and mark.at - start.at + chunk.size >= CHUNK:
+                    chunk.add(section.client, start.clock, start.left - mark.left, segment.data[start.at : mark.at])
+                    yield chunk.write()
+                    start = mark
+            chunk.add(section.client, start.clock, start.left, segment.data[start.at : section.stop])
+            if chunk.size >= CHUNK:
+                yield chunk.write()
+    yield from pending
+    deleted = DeleteSet()
+    for segment in segments:
+        deleted = yield from union(deleted, segment.deleted)
+    clients, deletions = 0, b""
+    for following, entries in deleted.write(CHUNK):
+        if clients:
+            yield chunk.write(clients, deletions)
+        clients, deletions = following, entries
+    yield chunk.write(clients, deletions)
+
+
+def cut_run(data: bytes, run: Run, clock: int) -> Steps[tuple[int, bytes]]:
+    """Return what of a run comes from `clock` on, which is within it: how many structs, and their bytes."""
+    at, here = run.at, run.clock
+    for passed in range(run.structs):
+        length, behind = yield from struct_end(data, at, run.client, here)
+        if here + length > clock:
+            left = run.structs - passed
+            if here == clock:
+                return left, data[at : run.stop]
+            first = yield from cut_struct(data, at, run.client, here, clock - here)
+            return left, first + data[behind : run.stop]
+        at, here = behind, here + length
+        if passed % MANY == MANY - 1:
+            yield
+    raise ValueError("the clock is not in the run")

@@ -1,0 +1,261 @@
+"""Segments: updates that do not change any more, with an index. A document is made of a few of them.
+
+A document may have millions of clients with one struct each, so nothing here is an object for each of them.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from .delete_set import DeleteSet, Deletions, union
+from .lib0 import Steps, read_varuint, write_varuint
+from .sorting import order
+from .structs import struct_end
+from .update import Deletion, Mark, Run
+
+MARK_DISTANCE = 16_384
+"""Bytes between two places in a long section from which it can be read."""
+MANY = 512
+"""Sections that are worked on at once."""
+
+
+class Section(NamedTuple):
+    """One client's structs in a segment.
+
+    Attributes:
+        client: whose they are.
+        clock: of the first element.
+        end: the clock behind the last one.
+        structs: how many there are.
+        head: the offset of the section.
+        at: the offset of the first struct.
+        stop: the offset behind the last one.
+    """
+
+    client: int
+    clock: int
+    end: int
+    structs: int
+    head: int
+    at: int
+    stop: int
+
+
+class Segment:
+    """An update with an index.
+
+    Attributes:
+        data: the sections, as in an update but without their number, in descending order of clients.
+        deleted: what is deleted.
+    """
+
+    __slots__ = ("_clients", "_ends", "_heads", "_mark_clocks", "_mark_left", "_marks", "_state", "data", "deleted")
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.deleted = DeleteSet()
+        # By section, in ascending order of clients: so they end at the beginning of the one before.
+        self._clients = array("Q")
+        self._ends = array("I")
+        self._heads = array("I")
+        # Places in long sections, in ascending order of offsets.
+        self._marks = array("I")
+        self._mark_clocks = array("I")
+        self._mark_left = array("I")
+        self._state: bytes | None = None
+
+    def __len__(self) -> int:
+        """Return the number of sections."""
+        return len(self._clients)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes."""
+        index = 16 * len(self._clients) + 12 * len(self._marks) + len(self._state or b"")
+        return len(self.data) + index + self.deleted.memory
+
+    def state(self, client: int) -> int:
+        """Return the clock behind a client's last element; 0 if there is none."""
+        at = bisect_left(self._clients, client)
+        return self._ends[at] if at < len(self._clients) and self._clients[at] == client else 0
+
+    def sections(self) -> Iterator[Section]:
+        """Yield all sections in the order in which they stand."""
+        return map(self._section, range(len(self._clients) - 1, -1, -1))
+
+    def _section(self, number: int) -> Section:
+        head = self._heads[number]
+        structs, at = read_varuint(self.data, head)
+        client, at = read_varuint(self.data, at)
+        clock, at = read_varuint(self.data, at)
+        stop = self._heads[number - 1] if number else len(self.data)
+        return Section(client, clock, self._ends[number], structs, head, at, stop)
+
+    def marks(self, section: Section) -> Iterator[Mark]:
+        """Yield the places in a section from which it can be read; the first one is its beginning."""
+        yield Mark(section.at, section.clock, section.structs)
+        if section.stop - section.at > MARK_DISTANCE:
+            for at in range(bisect_right(self._marks, section.at), bisect_left(self._marks, section.stop)):
+                yield Mark(self._marks[at], self._mark_clocks[at], self._mark_left[at])
+
+    def find(self, section: Section, clock: int) -> Steps[Mark]:
+        """Return the place of the struct that has an element, which must be in the section."""
+        mark = Mark(section.at, section.clock, section.structs)
+        first, last = bisect_right(self._marks, section.at), bisect_left(self._marks, section.stop)
+        place = bisect_right(self._mark_clocks, clock, first, last)
+        if place > first:
+            mark = Mark(self._marks[place - 1], self._mark_clocks[place - 1], self._mark_left[place - 1])
+        at, here, left = mark
+        while True:
+            length, behind = yield from struct_end(self.data, at, section.client, here)
+            if here + length > clock:
+                return Mark(at, here, left)
+            at, here, left = behind, here + length, left - 1
+            if left % MANY == 0:
+                yield
+
+    def state_entries(self) -> Steps[bytes]:
+        """Return the entries of a state vector; they are made once."""
+        if self._state is None:
+            written = []
+            for start in range(0, len(self._clients), MANY):
+                if start:
+                    yield
+                entries = zip(self._clients[start : start + MANY], self._ends[start : start + MANY], strict=True)
+                written.append(b"".join([write_varuint(client) + write_varuint(end) for client, end in entries]))
+            self._state = b"".join(written)
+        return self._state
+
+    def write(self) -> Steps[bytes]:
+        """Return the segment as one update."""
+        clients, written = 0, []
+        for number, entries in self.deleted.write(MARK_DISTANCE):
+            clients += number
+            written.append(entries)
+            yield
+        return b"".join((write_varuint(len(self)), self.data, write_varuint(clients), *written))
+
+
+class SegmentWriter:
+    """Makes a segment, section by section, in descending order of clients."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._segment = Segment()
+
+    def section(self, client: int, clock: int, end: int, structs: int, content: bytes | memoryview | bytearray) -> int:
+        """Add a section; return by how much its structs stand further behind than in `content`."""
+        segment = self._segment
+        segment._clients.append(client)
+        segment._ends.append(end)
+        segment._heads.append(len(self._data))
+        self._data += write_varuint(structs) + write_varuint(client) + write_varuint(clock)
+        at = len(self._data)
+        self._data += content
+        return at
+
+    def mark(self, mark: Mark) -> None:
+        """Note a place in the section that was added last, unless there is one nearby."""
+        segment = self._segment
+        last = max(segment._heads[-1], segment._marks[-1] if segment._marks else 0)
+        if mark.at >= last + MARK_DISTANCE:
+            segment._marks.append(mark.at)
+            segment._mark_clocks.append(mark.clock)
+            segment._mark_left.append(mark.left)
+
+    def segment(self, deleted: DeleteSet) -> Segment:
+        """Return the segment; nothing may be added after that."""
+        segment = self._segment
+        segment.data = bytes(self._data)
+        segment.deleted = deleted
+        for index in (segment._clients, segment._ends, segment._heads):
+            index.reverse()
+        return segment
+
+
+class LargeParts:
+    """The parts of a large update: a collector that needs no object for each of them."""
+
+    def __init__(self) -> None:
+        self._clients = array("Q")
+        self._places = array("I")  # clock, end, structs, at and stop of each run
+        self._marks: list[Mark] = []
+        self._deletions = Deletions()
+
+    def run(self, run: Run) -> None:
+        """Take a run."""
+        self._clients.append(run[0])
+        self._places.extend(run[1:])
+
+    def mark(self, mark: Mark) -> None:
+        """Take a mark if it is far enough from the last one."""
+        if not self._marks or mark.at >= self._marks[-1].at + MARK_DISTANCE:
+            self._marks.append(mark)
+
+    def deletion(self, deletion: Deletion) -> None:
+        """Take a deletion."""
+        self._deletions.add(deletion)
+
+    def __len__(self) -> int:
+        """Return the number of runs."""
+        return len(self._clients)
+
+    def __getitem__(self, number: int) -> Run:
+        if number >= len(self._clients):
+            raise IndexError
+        return Run(self._clients[number], *self._places[5 * number : 5 * number + 5])
+
+    def marks(self, run: Run) -> list[Mark]:
+        """Return the marks within a run."""
+        first = bisect_right(self._marks, run.at, key=lambda mark: mark.at)
+        last = bisect_left(self._marks, run.stop, key=lambda mark: mark.at)
+        return self._marks[first:last]
+
+    def deleted(self) -> Steps[DeleteSet]:
+        """Return what the update deletes."""
+        return (yield from self._deletions.set())
+
+    def descending(self, chosen: "array[int]") -> Steps[Sequence[int]]:
+        """Return the numbers of some runs, each of another client, in descending order of clients."""
+        keys = array("Q", (self._clients[number] for number in chosen))
+        positions = yield from order(keys)
+        return [chosen[position] for position in reversed(positions)]
+
+
+def merge(older: Segment, newer: Segment) -> Steps[Segment]:
+    """Return two segments as one; what `newer` has of a client follows what `older` has of it."""
+    writer = SegmentWriter()
+    mine, theirs = older.sections(), newer.sections()
+    my, their = next(mine, None), next(theirs, None)
+    number = 0
+    while my is not None or their is not None:
+        number += 1
+        if number % MANY == 0:
+            yield
+        if their is None or (my is not None and my.client > their.client):
+            assert my is not None
+            _copy(writer, older, my)
+            my = next(mine, None)
+        elif my is None or their.client > my.client:
+            _copy(writer, newer, their)
+            their = next(theirs, None)
+        else:
+            content = memoryview(older.data)[my.at : my.stop], memoryview(newer.data)[their.at : their.stop]
+            structs = my.structs + their.structs
+            at = writer.section(my.client, my.clock, their.end, structs, b"".join(content))
+            for mark in older.marks(my):
+                writer.mark(Mark(mark.at - my.at + at, mark.clock, mark.left + their.structs))
+            at += my.stop - my.at
+            for mark in newer.marks(their):
+                writer.mark(Mark(mark.at - their.at + at, mark.clock, mark.left))
+            my, their = next(mine, None), next(theirs, None)
+    deleted = yield from union(older.deleted, newer.deleted)
+    return writer.segment(deleted)
+
+
+def _copy(writer: SegmentWriter, segment: Segment, section: Section) -> None:
+    content = memoryview(segment.data)[section.at : section.stop]
+    at = writer.section(section.client, section.clock, section.end, section.structs, content)
+    for mark in segment.marks(section):
+        writer.mark(mark._replace(at=mark.at - section.at + at))

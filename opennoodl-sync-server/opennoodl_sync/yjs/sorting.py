@@ -1,0 +1,42 @@
+"""Sorting in steps: a client chooses the order in which it sends things, and how many."""
+
+from array import array
+from collections.abc import Callable, Sequence
+from heapq import merge
+
+from .lib0 import Steps
+
+AT_ONCE = 8192
+"""Keys that are sorted at once."""
+
+
+def is_sorted(keys: "array[int]", before: Callable[[int, int], bool] = int.__lt__) -> Steps[bool]:
+    """Return whether each key comes before the next one; equal ones do not."""
+    view = memoryview(keys)
+    for start in range(0, len(keys), AT_ONCE):
+        if start:
+            yield
+        if not all(map(before, view[start : start + AT_ONCE], view[start + 1 : start + 1 + AT_ONCE])):
+            return False
+    return True
+
+
+def order(keys: "array[int]") -> Steps[Sequence[int]]:
+    """Return the positions of the keys in ascending order of the keys; equal ones stay in their order."""
+    if (yield from is_sorted(keys)):
+        return range(len(keys))
+    if (yield from is_sorted(keys, int.__gt__)):  # as Yjs writes its clients
+        return range(len(keys) - 1, -1, -1)
+    blocks: list[list[int]] = []
+    for start in range(0, len(keys), AT_ONCE):
+        blocks.append(sorted(range(start, min(start + AT_ONCE, len(keys))), key=keys.__getitem__))
+        if start:
+            yield
+    if len(blocks) == 1:
+        return blocks[0]
+    ordered = array("I")
+    for position in merge(*blocks, key=keys.__getitem__):
+        ordered.append(position)
+        if len(ordered) % AT_ONCE == 0:
+            yield
+    return ordered

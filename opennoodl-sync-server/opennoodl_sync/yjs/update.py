@@ -1,0 +1,207 @@
+"""Updates (format 1): what clients send and what is stored. Reading one proves that Yjs can decode all of it.
+
+Source of the format: yjs 13, ``utils/encoding.js`` (``readClientsStructRefs``) and ``utils/DeleteSet.js``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from .contents import LongContentError
+from .lib0 import MalformedError, Steps, read_varuint, write_varuint
+from .structs import KIND, SKIP, read_client, read_struct
+
+NOTHING = b"\x00\x00"
+"""The update that changes nothing."""
+
+MAX_CLOCK = 2**32 - 1
+BLOCK = 256
+"""Structs that are read at once."""
+MAX_UNORDERED = 65_536
+"""Clients that an update may have in another order than Yjs writes them, which is descending."""
+
+
+class Run(NamedTuple):
+    """Structs of one client without a gap between them.
+
+    Attributes:
+        client: whose they are.
+        clock: of the first element.
+        end: the clock behind the last one.
+        structs: how many there are.
+        at: the offset of the first one in the update.
+        stop: the offset behind the last one.
+    """
+
+    client: int
+    clock: int
+    end: int
+    structs: int
+    at: int
+    stop: int
+
+
+class Mark(NamedTuple):
+    """A place within a long run, from which it can be read.
+
+    Attributes:
+        at: the offset of a struct.
+        clock: of its first element.
+        left: structs from here to the end of the run.
+    """
+
+    at: int
+    clock: int
+    left: int
+
+
+class Deletion(NamedTuple):
+    """Elements of one client that are deleted, from `clock` to before `end`."""
+
+    client: int
+    clock: int
+    end: int
+
+
+class Collector(Protocol):
+    """Takes what an update has, in its order."""
+
+    def run(self, run: Run) -> None:
+        """Take a run; the marks within it came before."""
+
+    def mark(self, mark: Mark) -> None:
+        """Take a mark."""
+
+    def deletion(self, deletion: Deletion) -> None:
+        """Take a deletion."""
+
+
+class Parts:
+    """The parts of an update as lists: a collector for updates that are not large."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.deletions: list[Deletion] = []
+        self.run = self.runs.append
+        self.deletion = self.deletions.append
+
+    def mark(self, mark: Mark) -> None:
+        """Forget a mark."""
+
+
+def read(data: bytes, parts: Collector) -> Steps[int]:
+    """Read an update; what follows its end is ignored, as Yjs does.
+
+    Args:
+        data: the update.
+        parts: is given what it has.
+
+    Returns:
+        the offset behind it.
+
+    Raises:
+        MalformedError: Yjs could not decode it, or a clock is too large.
+    """
+    try:
+        at = yield from _read_structs(data, parts)
+        return (yield from _read_deletions(data, at, parts))
+    except IndexError:
+        raise MalformedError("not a Yjs update: it ends before its content does") from None
+    except MalformedError as error:
+        raise MalformedError(f"not a Yjs update: {error}") from None
+
+
+def _read_structs(data: bytes, parts: Collector) -> Steps[int]:
+    sections, at = read_varuint(data, 0)
+    clients: set[int] = set()
+    last = -1
+    for section in range(sections):
+        if section % BLOCK == BLOCK - 1:
+            yield
+        structs, at = read_varuint(data, at)
+        client, at = read_client(data, at)
+        if sections > MAX_UNORDERED:
+            if section and client >= last:
+                raise MalformedError(f"more than {MAX_UNORDERED} clients must stand in descending order")
+            last = client
+        elif client in clients:  # Yjs would forget what came first
+            raise MalformedError(f"client {client} comes twice")
+        else:
+            clients.add(client)
+        clock, at = read_varuint(data, at)
+        first, start, number = clock, at, 0  # of the run
+        for block in range(0, structs, BLOCK):
+            if block:
+                parts.mark(Mark(at, clock, structs - block))
+                yield
+            for passed in range(block, min(block + BLOCK, structs)):
+                here = at
+                try:
+                    length, at = read_struct(data, at, client, clock)
+                except LongContentError as long:
+                    length, at = yield from long.steps
+                if data[here] & KIND == SKIP:
+                    if passed > number:
+                        parts.run(Run(client, first, clock, passed - number, start, here))
+                    clock += length
+                    first, start, number = clock, at, passed + 1
+                else:
+                    clock += length
+        if clock > MAX_CLOCK:
+            raise MalformedError("a clock is too large")
+        if structs > number:
+            parts.run(Run(client, first, clock, structs - number, start, at))
+    return at
+
+
+def _read_deletions(data: bytes, at: int, parts: Collector) -> Steps[int]:
+    clients, at = read_varuint(data, at)
+    seen = 0
+    for _ in range(clients):
+        client, at = read_client(data, at)
+        ranges, at = read_varuint(data, at)
+        seen += 1
+        for _ in range(ranges):
+            clock, at = read_varuint(data, at)
+            length, at = read_varuint(data, at)
+            if clock + length > MAX_CLOCK:
+                raise MalformedError("a clock is too large")
+            if length:
+                parts.deletion(Deletion(client, clock, clock + length))
+            seen += 1
+            if seen % BLOCK == 0:
+                yield
+        if seen % BLOCK == 0:
+            yield
+    return at
+
+
+def write(sections: Sequence[bytes], clients: int = 0, deletions: bytes = b"") -> bytes:
+    """Return an update.
+
+    Args:
+        sections: of one client each, as `write_section` makes them.
+        clients: how many clients the delete set has.
+        deletions: their deletions, as `write_deletions` makes them.
+    """
+    return b"".join((write_varuint(len(sections)), *sections, write_varuint(clients), deletions))
+
+
+def write_section(client: int, clock: int, structs: int, content: bytes | bytearray) -> bytes:
+    """Return the section of a client: so many `structs`, the first of which begins at `clock`."""
+    return b"".join((write_varuint(structs), write_varuint(client), write_varuint(clock), content))
+
+
+def write_deletions(deletions: Mapping[int, Sequence[int]]) -> bytes:
+    """Return the deletions of clients; of each, the `bounds` are clock, end, clock, end and so on."""
+    return b"".join(
+        write_varuint(client) + write_varuint(len(bounds) // 2) + write_ranges(bounds)
+        for client, bounds in deletions.items()
+    )
+
+
+def write_ranges(bounds: Sequence[int]) -> bytes:
+    """Return the ranges of one client in a delete set."""
+    pairs = iter(bounds)
+    return b"".join(
+        [write_varuint(clock) + write_varuint(end - clock) for clock, end in zip(pairs, pairs, strict=True)]
+    )
