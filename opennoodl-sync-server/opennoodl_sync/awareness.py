@@ -7,7 +7,7 @@ a higher clock replaces one with a lower, and ``null`` ends it.
 import json
 from collections.abc import Collection, Container, Iterable
 
-from .protocol import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
+from .yjs.lib0 import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
 
 MAX_STATES = 64
 """States that one connection may bring: its own, and those of other tabs that it speaks for."""

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import msgspec
 from pycrdt import Array, Doc, Map, Text, XmlFragment
 
-from .document import Document
-from .protocol import MAX_NAME, MalformedError, is_name
-from .store import Batch, StoreError, compact
+from .protocol import MAX_NAME, is_name
+from .store import Batch, StoreError
 from .store_level import Database, LevelYStore
-from .yjs import DamagedError
+from .yjs.document import DamagedError, Document
+from .yjs.lib0 import MalformedError, finish
 
 
 class CommandError(Exception):
@@ -51,7 +51,7 @@ def export_document(database: Database, name: str, form: str) -> bytes:
     Raises:
         CommandError: there is no such document, or it is damaged.
     """
-    state = _open(_store(database, name)).state()
+    state = finish(_open(_store(database, name)).write())
     if form == "update":
         return state
     doc: Doc[Any] = Doc()
@@ -70,12 +70,11 @@ def import_document(database: Database, name: str, update: bytes) -> None:
     store = LevelYStore(name, database=database)
     document = _open(store)
     try:
-        document.integrate(update)
-        changes = document.commit()
-    except (MalformedError, DamagedError) as error:
+        finish(document.integrate(update))
+    except MalformedError as error:
         raise CommandError(f"this is not a sound Yjs update: {error}") from None
     batch = Batch()
-    store.append([*changes.updates, *changes.held], document.state_vector, batch)
+    store.append(document.commit(), document.state_vector, batch)
     database.write(batch, sync=True)
 
 
@@ -100,7 +99,9 @@ def compact_documents(database: Database) -> tuple[int, int]:
         before += listed.size
         try:
             batch = Batch()
-            compact(Document(store.updates), store, batch)
+            document = Document()
+            finish(document.load(store.updates()))
+            store.replace(store.last(), [finish(document.write())], document.state_vector(), batch)
             database.write(batch, sync=True)
         except DamagedError as error:
             print(f"{shown(listed.name)}: damaged, left as it is: {error}", file=sys.stderr)
@@ -119,7 +120,8 @@ def check_documents(database: Database) -> Iterator[str]:
         store = LevelYStore(name, database=database)
         try:
             records = store.records()
-            document = Document(store.updates)
+            document = Document()
+            finish(document.load(update for _, update in records))
         except (StoreError, DamagedError) as error:
             yield f"{shown(name)}: cannot be loaded: {error}"
             continue
@@ -136,10 +138,12 @@ def _store(database: Database, name: str) -> LevelYStore:
 
 
 def _open(store: LevelYStore) -> Document:
+    document = Document()
     try:
-        return Document(store.updates)
+        finish(document.load(store.updates()))
     except DamagedError as error:
         raise CommandError(f"the document is damaged: {error}") from None
+    return document
 
 
 def _plain(doc: Doc[Any], root: str) -> object:

@@ -6,11 +6,10 @@ from functools import partial
 
 import structlog
 
-from .loans import Loans
 from .room import Flush, Room
 from .store import Batch, StoreError
+from .timeslicer import TimeSlicer
 from .writer import Writer
-from .yjs import DamagedError
 
 log = structlog.get_logger()
 
@@ -23,15 +22,17 @@ class Flusher:
 
     Args:
         writer: stores, or None if nothing is.
-        loans: the rooms that have to be waited for.
+        slicer: knows the rooms that have to be waited for.
         tell: is called with what a room's clients are to be told, when it is stored.
         fail: is called for a room that could not be stored and cannot go on.
         go_on: is called when a batch that took its time is written: who was kept waiting may go on.
     """
 
-    def __init__(self, writer: Writer | None, loans: Loans, tell: Tell, fail: Fail, go_on: Callable[[], None]) -> None:
+    def __init__(
+        self, writer: Writer | None, slicer: TimeSlicer, tell: Tell, fail: Fail, go_on: Callable[[], None]
+    ) -> None:
         self._writer = writer
-        self._loans = loans
+        self._slicer = slicer
         self._tell = tell
         self._fail = fail
         self._go_on = go_on
@@ -46,7 +47,7 @@ class Flusher:
         return self._writer is not None and self._writer.busy
 
     def schedule(self, room: Room) -> None:
-        """Flush a room at the end of this turn, with all others that changed in it; not one that is lent then."""
+        """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then."""
         if room.dirty:
             self._rooms[room] = None
             self._schedule()
@@ -58,7 +59,7 @@ class Flusher:
             self._flush()
 
     def _flush_late(self, room: Room) -> None:
-        """Flush a room that was lent when its turn ended."""
+        """Flush a room that was busy when its turn ended."""
         if room.dirty:
             self.flush(room)
 
@@ -86,13 +87,13 @@ class Flusher:
         batch = Batch()
         flushes = []
         for room in rooms:
-            if room.lent:
-                self._loans.when_back(room, partial(self._flush_late, room))
+            if room.busy:
+                self._slicer.when_free(room, partial(self._flush_late, room))
                 continue
             try:
                 with batch.whole():
                     flushes.append((room, room.take(batch)))
-            except (StoreError, DamagedError) as error:
+            except StoreError as error:
                 self._fail(room, error)
             except Exception as error:  # a mistake of ours must not cost the other rooms what they were sent
                 log.exception("a document could not be flushed")
@@ -105,7 +106,7 @@ class Flusher:
     def _written(self, flushes: list[tuple[Room, Flush]], error: StoreError | None) -> None:
         for room, flush in flushes:
             # Before anything that may flush the room again.
-            self._loans.when_back(room, partial(self._end, room, flush, error), first=True)
+            self._slicer.when_free(room, partial(self._end, room, flush, error), first=True)
 
     def _end(self, room: Room, flush: Flush, error: StoreError | None) -> None:
         if error is not None and room.storing:

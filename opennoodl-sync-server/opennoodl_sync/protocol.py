@@ -5,6 +5,8 @@ Source of the formats: y-protocols' ``PROTOCOL.md``, ``sync.js`` and ``awareness
 
 from enum import IntEnum
 
+from .yjs.lib0 import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
+
 ACKNOWLEDGEMENT = 100
 """The number of this server's own message, sent to those that ask for it."""
 TOKEN = 101
@@ -14,12 +16,6 @@ DENIED = 2
 
 MAX_NAME = 256
 """Characters of a room's name, as it stands in the path."""
-MAX_SAFE_INTEGER = 2**53 - 1
-"""The largest number that lib0 reads."""
-
-
-class MalformedError(Exception):
-    """Bytes that are not what the protocol says; the text names what was wrong."""
 
 
 class Kind(IntEnum):
@@ -43,70 +39,6 @@ SYNC, AWARENESS, QUERY_AWARENESS = 0, 1, 3
 def is_name(text: str) -> bool:
     """Return whether a room may have this name; strangers choose it, and an operator's terminal shows it."""
     return 0 < len(text) <= MAX_NAME and text.isprintable()
-
-
-def read_varuint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at offset `at` and the offset behind it.
-
-    Raises:
-        MalformedError: the data ends within it, or it is larger than lib0 reads.
-    """
-    try:
-        number = data[at]
-        at += 1
-        if number < 0x80:
-            return number, at
-        byte = data[at]
-        at += 1
-        number += (byte << 7) - 0x80
-        if byte < 0x80:
-            return number, at
-        number -= 0x80 << 7
-        shift = 14
-        while True:
-            byte = data[at]
-            at += 1
-            number += (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if shift > 56:
-                raise MalformedError("a number is too large")
-    except IndexError:
-        raise MalformedError("the message ends within a number") from None
-    if number > MAX_SAFE_INTEGER:
-        raise MalformedError("a number is too large")
-    return number, at
-
-
-def read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
-    """Return the length-prefixed bytes at offset `at` and the offset behind them.
-
-    Raises:
-        MalformedError: the data ends within them.
-    """
-    length, at = read_varuint(data, at)
-    end = at + length
-    if end > len(data):
-        raise MalformedError("the message ends before its content does")
-    return data[at:end], end
-
-
-def write_varuint(number: int) -> bytes:
-    """Return `number` in lib0's encoding: seven bits a byte, the lowest first."""
-    if number < 0x80:
-        return bytes((number,))
-    encoded = bytearray()
-    while number >= 0x80:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def write_bytes(content: bytes) -> bytes:
-    """Return `content` behind its length."""
-    return write_varuint(len(content)) + content
 
 
 def parse(message: bytes) -> tuple[Kind, bytes]:

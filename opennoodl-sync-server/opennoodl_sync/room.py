@@ -1,23 +1,18 @@
 """A room: one live document, its clients, and what they are to be told. Knows no socket.
 
-Within one turn of the event loop everything that clients send is integrated at once but told later: `take` gives
-what is to be stored, and what is to be told when that is done. Nobody is shown what is not stored.
-
-pycrdt-websocket's `YRoom` was the start of this class and is its reference in the tests. Of a subclass
-nothing of the parent was left: its five tasks and memory streams a room are what merging replaces, its
-`serve` shows a joining client updates before step 2, and its awareness keeps a state of the server's own.
+Within one turn of the event loop the document takes everything that clients send at once, but it is told later:
+`take` gives what is to be stored, and what is to be told when that is done. Nobody is shown what is not stored.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from itertools import chain
 from time import monotonic
 from typing import NamedTuple
 
 from .awareness import Awareness
-from .document import Document
-from .portions import TakesLongError
+from .compactor import Compacted
 from .protocol import (
     Kind,
-    MalformedError,
     acknowledgement,
     awareness_message,
     denial,
@@ -26,9 +21,11 @@ from .protocol import (
     step_2,
     update_message,
 )
-from .store import Batch, DocumentStore, compact
-from .update import NOTHING
-from .yjs import decode_state_vector
+from .store import Batch, DocumentStore
+from .yjs.document import MAX_VECTOR, Document
+from .yjs.lib0 import Steps, finish
+from .yjs.state_vector import decode
+from .yjs.update import NOTHING
 
 COMPACT_AFTER = 500
 """Stored updates of a document before they are merged into one; y-leveldb's own number."""
@@ -36,17 +33,15 @@ COMPACT_ANYWAY = 10_000
 """Stored updates before they are merged, however large the document was last: much of it may be deleted."""
 COMPACT_SIZE = 1_048_576
 """Bytes of them before they are merged, however few they are."""
-LARGE = 262_144
-"""Bytes of a stored document that is encoded for its first client as soon as it is read."""
-LARGE_VECTOR = 16_384
-"""Bytes of a state vector that takes long to read."""
-MAX_VECTOR = 1_048_576
-"""Bytes of a state vector, which has an entry for each client that ever wrote."""
-MEASURE_PAUSE = 20
-"""Times as long as it takes to measure a document, for which it is not measured again."""
 REST_AFTER = 20
 """Stored updates before they are merged when a room is left."""
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
+MIN_RECORDS = 2
+"""Stored updates of which one can be made."""
+MAX_ANSWER = 1
+"""Updates that are sent at once as the answer to step 1."""
+MAX_STEPS = 8
+"""Steps of `Document.difference` that may be done for that."""
 ECHO_INTERVAL = 10.0
 """Seconds after which a client is sent its own update again, so that it hears something."""
 NOBODY = (None, b"")
@@ -64,6 +59,26 @@ class Behind(NamedTuple):
     seen: frozenset[int]
 
 
+Answer = Iterator[bytes | None]
+"""The updates that a client lacks, where they are many; see `Document.difference`."""
+
+
+class Compaction(NamedTuple):
+    """What is being compacted.
+
+    Attributes:
+        last: the number of the last record of it.
+        records: how many came since it was compacted before.
+        size: their bytes.
+        state_vector: of the document then.
+    """
+
+    last: int
+    records: int
+    size: int
+    state_vector: bytes
+
+
 class Flush(NamedTuple):
     """What one turn gave, to be told when it is stored.
 
@@ -73,6 +88,7 @@ class Flush(NamedTuple):
         awareness: the message for everybody in `present`, if there is one.
         present: who reads.
         replies: messages for one client each, after the others.
+        answers: for clients that lack much. Until they have read it, they are behind: see `Room.catch_up`.
     """
 
     updates: list[bytes]
@@ -80,6 +96,7 @@ class Flush(NamedTuple):
     awareness: bytes | None
     present: list[Hashable]
     replies: list[tuple[Hashable, bytes]]
+    answers: list[tuple[Hashable, Answer]]
 
 
 class Room:
@@ -94,7 +111,7 @@ class Room:
         document: the document.
         clients: everybody in the room; any hashable objects.
         synced: those of them whose step 1 was answered: they are sent updates.
-        lent: whether a thread has this room, and nobody else may touch it; see `Loans`.
+        busy: whether something long is being done with the document, and nothing else may be; see `TimeSlicer`.
 
     Raises:
         StoreError: the disk failed.
@@ -106,7 +123,7 @@ class Room:
         self.awareness = Awareness()
         self.clients: set[Hashable] = set()
         self.synced: set[Hashable] = set()
-        self.lent = False
+        self.busy = False
         self._store = store
         self._max_size = max_size
         self._storing: list[bytes] = []  # what a batch has that may not be written yet
@@ -122,21 +139,46 @@ class Room:
         self._base = 0  # bytes of the compacted document
         self._since = [0, 0]  # updates, and their bytes, since it was compacted
         self._must_compact = False
-        self._excess = 0  # bytes that it was found to be smaller than that
-        self._measure_again = 0.0  # when it may be seen again how large the document really is
-        self.document = Document(self._stored)
-        if self._base + self._since[1] >= LARGE:
-            self.document.prepare()
+        self._compacting: Compaction | None = None
+        self._compacted: bytes | None = None  # what is to take the place of the records up to that one
+        self._replacing = False  # a batch has that, and may not be written yet
+        self.document = Document()
+
+    def stored_updates(self) -> list[bytes]:
+        """Return what is stored, for `load`; this may be called in another thread.
+
+        Raises:
+            StoreError: the disk failed, or the data is damaged.
+        """
+        return self._store.updates()
+
+    def load(self, updates: list[bytes]) -> Steps[None]:
+        """Take what is stored, before anything else is done.
+
+        Raises:
+            DamagedError: it is no document.
+        """
+        yield from self.document.load(updates)
+        sizes = [len(update) for update in updates]
+        self._base = max(sizes, default=0)
+        self._since = [len(sizes), sum(sizes) - self._base]
 
     @property
     def dirty(self) -> bool:
         """Whether `take` has something to give."""
-        return bool(self.document.changed or self._moved or self._asked or self._falling or self._acknowledge)
+        return bool(
+            self.document.changed
+            or self._moved
+            or self._asked
+            or self._falling
+            or self._acknowledge
+            or self._compacted is not None
+        )
 
     @property
     def storing(self) -> bool:
         """Whether a batch has something of this room that is not written yet."""
-        return bool(self._storing)
+        return bool(self._storing) or self._replacing
 
     def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
         """Let a client in; return what it is greeted with: step 1, and who is here.
@@ -174,28 +216,19 @@ class Room:
         self._echoed.pop(client, None)
         self._moved.update(self.awareness.remove(client))
 
-    def receive(self, client: Hashable, message: bytes, *, patient: bool = True) -> tuple[Kind, bytes | None]:
+    def receive(self, client: Hashable, message: bytes) -> Steps[tuple[Kind, bytes | None]]:
         """Handle one message; return its kind and the reply for its sender, if it gets one at once.
 
-        Args:
-            client: who sends it.
-            message: what it sends.
-            patient: whether that may take long.
-
         Raises:
-            TakesLongError: it may; before anything else, it has to be handled again, with patience.
             MalformedError: the message is not one; the room goes on without it.
             FullError: the document may not grow; the room goes on without the message.
-            StoreError, DamagedError: the room cannot go on.
         """
         kind, content = parse(message)
         if kind is Kind.STEP_1:
-            if not patient and len(content) > LARGE_VECTOR:
-                raise TakesLongError
             self._ask(client, content)
         elif kind is Kind.AWARENESS:
-            reader, writers = self._readers.get(client), self.document.clocks
-            self._moved.update(self.awareness.apply(content, client, reader=reader, writers=writers))
+            reader = self._readers.get(client)
+            self._moved.update(self.awareness.apply(content, client, reader=reader, writers=self.document))
         elif kind is Kind.QUERY_AWARENESS:
             if client not in self._behind:
                 return kind, awareness_message(self.awareness.encode())
@@ -208,10 +241,8 @@ class Room:
                 return kind, denial(READING)
         else:
             if content != NOTHING:
-                if patient:
-                    self.document.mend()
-                self._make_room(content, patient=patient)
-                self.document.integrate(content, patient=patient)
+                self._make_room(content)
+                yield from self.document.integrate(content)
                 self._last = client, content
             if client in self._sent:
                 self._sent[client] += 1
@@ -225,24 +256,29 @@ class Room:
 
         Raises:
             StoreError: the disk failed; nobody may be told, and the room cannot go on.
-            DamagedError: what is stored is not sound, and the room cannot go on either.
         """
-        changes = self.document.commit()
-        self._storing = [*changes.updates, *changes.held]
-        if self._storing:
-            self._store.append(self._storing, self.document.state_vector, batch)
-            self._since[0] += len(self._storing)
-            self._since[1] += sum(map(len, self._storing))
-            if self._is_compaction_due():
-                self._compact(batch)
-        replies = []
+        updates = self._storing = self.document.commit()
+        if updates:
+            self._store.append(updates, self.document.state_vector, batch)
+            self._since[0] += len(updates)
+            self._since[1] += sum(map(len, updates))
+        if self._compacted is not None:
+            self._replace(self._compacted, batch)
+        replies: list[tuple[Hashable, bytes]] = []
+        answers: list[tuple[Hashable, Answer]] = []
         synced = list(self.synced)
         (author, sent), self._last = self._last, NOBODY
-        if author in self.synced and changes.updates == [sent] and self._can_spare(author):
+        if author in self.synced and updates == [sent] and self._can_spare(author):
             synced.remove(author)
         for client, state_vector in self._asked.items():
-            self.synced.add(client)
-            replies.append((client, step_2(self.document.difference(state_vector))))
+            answer = self._answer(state_vector)
+            if isinstance(answer, list):
+                self.synced.add(client)
+                replies += [(client, message) for message in answer]
+            else:
+                self.synced.discard(client)
+                self._behind[client] = Behind(self.document.state_vector(), self.awareness.clients())
+                answers.append((client, answer))
         self._asked = {}
         # One that does not read would have them pile up.
         told = self._acknowledge - self._behind.keys()
@@ -260,11 +296,12 @@ class Room:
             self.synced.discard(client)
             self._behind[client] = Behind(has, self.awareness.clients())
         self._falling = set()
-        return Flush([update_message(update) for update in changes.updates], synced, awareness, present, replies)
+        return Flush([update_message(update) for update in updates], synced, awareness, present, replies, answers)
 
     def stored(self) -> None:
         """Go on after a flush: what `take` gave is written."""
         self._storing = []
+        self._replacing = False
 
     def put_behind(self, client: Hashable) -> None:
         """Send a client that does not read no more from the next flush on."""
@@ -281,21 +318,64 @@ class Room:
             self._asked[client] = behind.state_vector
         return awareness_message(self.awareness.encode(behind.seen | self.awareness.clients()))
 
-    def rest(self, batch: Batch) -> None:
-        """Prepare to leave memory: have `batch` keep what is not stored yet, and few records of it.
+    def is_compaction_due(self, *, resting: bool = False) -> bool:
+        """Return whether there are many updates, and as much again as the compacted document.
 
-        Raises:
-            StoreError: the disk failed; nothing was added.
-            DamagedError: what is stored is not sound.
+        What is stored is then never more than twice the document when it was last compacted, and one window.
+
+        Args:
+            resting: whether the room is about to leave memory, so that few records should be left.
         """
-        self.take(batch)
         count, size = self._since
-        if count > COMPACT_AFTER or (count > REST_AFTER and size >= self._base // 4):
-            self._compact(batch)
+        if self._compacting is not None or count < MIN_RECORDS:
+            return False
+        if count > COMPACT_ANYWAY or self._must_compact or (resting and count > REST_AFTER and size >= self._base // 4):
+            return True
+        return (count > COMPACT_AFTER or size > COMPACT_SIZE) and size >= self._base
 
-    def close(self) -> None:
-        """Let the document go."""
-        self.document.close()
+    def begin_compaction(self) -> Steps[list[bytes]]:
+        """Return the updates that are to be compacted: all of the document. Call it right after a flush."""
+        last = self._store.last()
+        segments = yield from self.document.freeze()
+        self._compacting = Compaction(last, self._since[0], self._since[1], self.document.state_vector())
+        updates: list[bytes] = []
+        for segment in segments:
+            updates += ((yield from segment.write()),)
+        return updates
+
+    def end_compaction(self, compacted: Compacted | None) -> None:
+        """Go on with what the compaction made, which the next flush stores; None if it failed."""
+        assert self._compacting is not None
+        self._must_compact = False
+        if compacted is None:
+            self.document.thaw(None)
+            self._compacting = None
+        else:
+            self.document.thaw(compacted.segment)
+            self._compacted = compacted.update
+
+    def _replace(self, compacted: bytes, batch: Batch) -> None:
+        """Have `batch` keep what was compacted in place of the records that it was made of."""
+        assert self._compacting is not None
+        last, count, size, state_vector = self._compacting
+        waiting = self.document.pending()
+        updates = [compacted] if waiting is None else [waiting, compacted]
+        self._compacting = self._compacted = None
+        self._store.replace(last, updates, state_vector, batch)
+        self._base = len(compacted)
+        self._since = [self._since[0] - count + len(updates) - 1, self._since[1] - size]
+        self._replacing = True
+
+    def _answer(self, state_vector: bytes) -> list[bytes] | Answer:
+        """Return the answer to a step 1: messages, or what makes updates if there may be many."""
+        difference = self.document.difference(state_vector)
+        updates: list[bytes] = []
+        for step, update in enumerate(difference):
+            if update is not None:
+                updates.append(update)
+            if step == MAX_STEPS or len(updates) > MAX_ANSWER:
+                return chain(updates, difference)
+        return [*map(update_message, updates[:-1]), step_2(updates[-1])]
 
     def _can_spare(self, author: Hashable) -> bool:
         """Return whether a client need not be sent what it sent: a write costs more than all else for a small update.
@@ -308,60 +388,25 @@ class Room:
         self._echoed[author] = now
         return False
 
-    def _stored(self) -> list[bytes]:
-        """Return what is stored, and what a batch is about to store."""
-        updates = [*self._store.updates(), *self._storing]
-        sizes = [len(update) for update in updates]
-        self._base = max(sizes, default=0)
-        self._since, self._excess = [len(sizes), sum(sizes) - self._base], 0
-        return updates
-
     def _ask(self, client: Hashable, state_vector: bytes) -> None:
-        if len(state_vector) > MAX_VECTOR:
-            raise MalformedError(f"a state vector may have {MAX_VECTOR} bytes")
-        decode_state_vector(state_vector)
+        if len(state_vector) <= MAX_VECTOR:
+            finish(decode(state_vector))
         if client in self._behind:
             # It does not read what it asks for; it gets the latest answer when it does.
             self._behind[client] = Behind(state_vector, self._behind[client].seen)
         else:
             self._asked[client] = state_vector
 
-    def _make_room(self, update: bytes, *, patient: bool) -> None:
+    def _make_room(self, update: bytes) -> None:
         """See whether the document may grow by `update`; one that only deletes is always welcome.
 
         Raises:
             FullError: it may not.
-            TakesLongError: it takes long to say.
         """
-        here = self._base + self._since[1] + self.document.pending_size
-        size = here - self._excess + len(update)
-        if not self._max_size or size <= self._max_size or update[:1] in (b"", b"\0"):
+        if not self._max_size or update[:1] in (b"", b"\0"):
             return
-        if self._since[0] or self.document.changed:
-            if not patient and size >= LARGE:
-                raise TakesLongError
-            began = monotonic()
-            if began >= self._measure_again:
-                measured = len(self.document.state())
-                self._excess, self._must_compact = here - measured, True
-                size = measured + len(update)
-                if size >= COMPACT_SIZE:  # whoever stays at the brink is not to be given all the time there is
-                    self._measure_again = began + MEASURE_PAUSE * (monotonic() - began)
+        size = self.document.size + len(update)
+        if size > self._max_size // 4 * 3 and self._since[1] > self._base // 8:
+            self._must_compact = True
         if size > self._max_size:
             raise FullError(f"This document is full: {self._max_size} bytes are allowed.")
-
-    def _is_compaction_due(self) -> bool:
-        """Return whether there are many updates, and as much again as the compacted document.
-
-        What is stored is then never more than twice the document when it was last compacted, and one window.
-        """
-        count, size = self._since
-        if self._must_compact or count > COMPACT_ANYWAY:
-            return True
-        return (count > COMPACT_AFTER or size > COMPACT_SIZE) and size >= self._base
-
-    def _compact(self, batch: Batch) -> None:
-        """Merge what is stored."""
-        self._base = compact(self.document, self._store, batch)
-        self._since, self._excess = [0, 0], 0
-        self._must_compact = False

@@ -3,18 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from .document import Document
-from .loans import Loans
+from .compactor import Compacted, CompactionError, Compactor
 from .memory import give_back
 from .room import REST_AFTER, FullError, Room
-from .store import Batch, DocumentStore, MemoryYStore, StoreError, compact
+from .store import Batch, DocumentStore, MemoryYStore, StoreError
 from .store_level import Database, LevelYStore
+from .timeslicer import Outcome, TimeSlicer
 from .writer import Writer
-from .yjs import DamagedError
+from .yjs.document import DamagedError
 
 TIDY_AFTER = 60.0
 """Seconds after the start until documents that nobody opens are compacted."""
@@ -49,10 +50,11 @@ class Rooms:
         idle_timeout: seconds that a room stays in memory after its last client has left.
         max_rooms: documents in memory at once; 0 means no limit.
         max_size: bytes that one document may have; 0 means no limit.
+        changed: is called with a room that has something to store, without any client having sent it.
 
     Attributes:
         rooms: those in memory, by name.
-        loans: those of them that are lent to a thread.
+        slicer: does what takes long with them.
     """
 
     def __init__(
@@ -63,14 +65,18 @@ class Rooms:
         idle_timeout: float,
         max_rooms: int = 0,
         max_size: int = 0,
+        changed: Callable[[Room], None],
     ) -> None:
         self.rooms: dict[str, Room] = {}
-        self.loans = Loans()
+        self.slicer = TimeSlicer()
         self._database = database
         self._writer = writer
         self._idle_timeout = idle_timeout
         self._max_rooms = max_rooms
         self._max_size = max_size
+        self._changed = changed
+        self._compactor = Compactor()
+        self._compactions: set[asyncio.Task[None]] = set()
         self._loading = 0
         self._idle: dict[
             Room, asyncio.TimerHandle
@@ -78,24 +84,27 @@ class Rooms:
         self._failing: dict[str, None] = {}  # documents that could not be loaded, which the log says already
         self._busy: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written, not to be opened
         self._giving_back: asyncio.TimerHandle | None = None
-        # One thread: documents are read with Python's lock held, and more would only keep the event loop from it.
         self._reader = ThreadPoolExecutor(1, "reader")
 
-    async def open(self, name: str) -> Room:
-        """Return the room, when it is not lent; load its document first if it is not in memory.
+    async def open(self, name: str, address: str = "") -> Room:
+        """Return the room, when it is not busy; load its document first if it is not in memory.
+
+        Args:
+            name: of the room.
+            address: who asks.
 
         Raises:
             LoadError: the document could not be read.
             FullError: as many documents are in memory as may be, and all of them are in use.
         """
-        while (room := self.rooms.get(name)) is None or room.lent:
+        while (room := self.rooms.get(name)) is None or room.busy:
             if room is not None:
-                await self.loans.back(room)
+                await self.slicer.free(room)
                 continue
             if name not in self._busy:
                 self._make_space()
                 self._loading += 1
-                loading = self._busy[name] = asyncio.create_task(self._load(name))
+                loading = self._busy[name] = asyncio.create_task(self._load(name, address))
                 loading.add_done_callback(_heard)
             # One who gives up waiting must not take the document from the others.
             await asyncio.shield(self._busy[name])
@@ -108,7 +117,12 @@ class Rooms:
 
     def leave(self, room: Room) -> None:
         """Note that a room has no clients any more: it goes after a while, or when another one needs its place."""
-        self._idle[room] = asyncio.get_running_loop().call_later(self._idle_timeout, self.unload, room)
+        self._idle[room] = asyncio.get_running_loop().call_later(self._idle_timeout, self._rest, room)
+
+    def settle(self, room: Room) -> None:
+        """Compact a room's document if that is due; call it after a flush."""
+        if room.is_compaction_due() and not room.busy:
+            self._compact(room)
 
     def discard(self, room: Room) -> None:
         """Let a room go without storing anything more, because that failed."""
@@ -118,17 +132,50 @@ class Rooms:
             self._write(room.name, Batch())
 
     def unload(self, room: Room) -> None:
-        """Let an idle room leave memory; who opens it again waits until all of it is stored."""
-        if not self.holds(room) or room.clients:
+        """Let an idle room leave memory; one who opens it again waits until all of it is stored."""
+        if not self.holds(room) or room.clients or room.busy:
             return
         self._remove(room)
         batch = Batch()
         try:
-            room.rest(batch)
-        except (StoreError, DamagedError) as error:
+            room.take(batch)
+        except StoreError as error:
             log.error("a document's last changes could not be stored", error=str(error))
         self._let_go(room)
         self._write(room.name, batch)
+
+    def _rest(self, room: Room) -> None:
+        """Let an idle room leave memory, and few records of it on disk."""
+        if room.busy:
+            self.slicer.when_free(room, partial(self._rest, room))
+        elif self.holds(room) and not room.clients:
+            if room.is_compaction_due(resting=True):
+                self._compact(room)  # and after that, it goes
+            else:
+                self.unload(room)
+
+    def _compact(self, room: Room) -> None:
+        self.slicer.do(room, room.begin_compaction(), partial(self._begun, room))
+
+    def _begun(self, room: Room, outcome: Outcome[list[bytes]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._do_compact(room, outcome()))
+        self._compactions.add(task)
+        task.add_done_callback(self._compactions.discard)
+
+    async def _do_compact(self, room: Room, updates: list[bytes]) -> None:
+        try:
+            compacted = await self._compactor.compact(updates)
+        except CompactionError as error:
+            log.warning("a document could not be compacted", error=str(error))
+            compacted = None
+        self.slicer.when_free(room, partial(self._end_compaction, room, compacted))
+
+    def _end_compaction(self, room: Room, compacted: Compacted | None) -> None:
+        if self.holds(room):
+            room.end_compaction(compacted)
+            self._changed(room)
+            if not room.clients and room in self._idle:
+                self._rest(room)
 
     async def tidy(self) -> None:
         """Compact documents that nobody opens, now and then, for ever."""
@@ -137,7 +184,7 @@ class Rooms:
             try:
                 async for name in self._read_each(self._database.crowded_names(REST_AFTER)):
                     if name not in self.rooms and name not in self._busy:
-                        self._busy[name] = asyncio.create_task(self._tidy(name, self._database))
+                        self._busy[name] = asyncio.create_task(self._tidy(name))
                         await asyncio.wait([self._busy[name]])
                     await asyncio.sleep(TIDY_PAUSE)
             except StoreError as error:
@@ -146,7 +193,10 @@ class Rooms:
 
     async def close(self) -> None:
         """Store what is not stored yet, in one batch: there is little time when a server stops."""
-        await self.loans.close()
+        self.slicer.close()
+        for task in self._compactions:
+            task.cancel()
+        await self._compactor.close()
         if self._giving_back is not None:
             self._giving_back.cancel()
         batch = Batch()
@@ -154,9 +204,8 @@ class Rooms:
             self._remove(room)
             try:
                 room.take(batch)
-            except (StoreError, DamagedError) as error:  # the others' changes are still to be stored
+            except StoreError as error:  # the others' changes are still to be stored
                 log.error("a document's last changes could not be stored", error=str(error))
-            room.close()
         self._write("", batch)  # no document has an empty name
         while self._busy:
             await asyncio.wait(self._busy.values())
@@ -164,9 +213,7 @@ class Rooms:
         self._reader.shutdown()
 
     def _let_go(self, room: Room) -> None:
-        large = room.document.size >= LARGE
-        room.close()
-        if large and self._giving_back is None:
+        if room.document.size >= LARGE and self._giving_back is None:
             self._giving_back = asyncio.get_running_loop().call_later(GIVE_BACK_AFTER, self._give_back)
 
     def _give_back(self) -> None:
@@ -189,11 +236,13 @@ class Rooms:
             raise FullError(f"This server has {self._max_rooms} documents open, which is all it may.")
         self.unload(next(iter(self._idle)))
 
-    async def _load(self, name: str) -> None:
+    async def _load(self, name: str, address: str) -> None:
         try:
-            self.rooms[name] = await self._read(lambda: Room(name, self._store(name), self._max_size))
+            room = Room(name, self._store(name), self._max_size)
+            await self.slicer.done(room.load(await self._read(room.stored_updates)), address)
+            self.rooms[name] = room
         except (StoreError, DamagedError) as error:
-            if name not in self._failing:  # a line for each who comes would be many
+            if name not in self._failing:  # a line for each one who comes would be many
                 log.error("a document could not be loaded", error=str(error))
             self._failing[name] = None
             if len(self._failing) > MAX_FAILING:
@@ -205,16 +254,16 @@ class Rooms:
             self._loading -= 1
             del self._busy[name]
 
-    async def _tidy(self, name: str, database: Database) -> None:
-        def read() -> Batch:
-            batch = Batch()
-            store = LevelYStore(name, database=database)
-            compact(Document(store.updates), store, batch)
-            return batch
-
+    async def _tidy(self, name: str) -> None:
+        batch = Batch()
         try:
-            batch = await self._read(read)
-        except (StoreError, DamagedError) as error:
+            room = Room(name, self._store(name))
+            await self.slicer.done(room.load(await self._read(room.stored_updates)))
+            if room.is_compaction_due(resting=True):
+                updates = await self.slicer.done(room.begin_compaction())
+                room.end_compaction(await self._compactor.compact(updates))
+                room.take(batch)
+        except (StoreError, DamagedError, CompactionError) as error:
             log.warning("a document could not be compacted", error=str(error))
             return
         finally:

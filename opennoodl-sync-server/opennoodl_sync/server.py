@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
 from functools import partial
 from typing import Any, TypeAlias, cast
@@ -22,16 +21,16 @@ from .edge.limits import Over
 from .edge.metrics import Metrics, counters
 from .edge.service import Service
 from .flusher import Flusher
-from .portions import TakesLongError
-from .protocol import MAX_NAME, NAMES, Kind, MalformedError, denial, is_name, parse
-from .room import Flush, FullError, Room
+from .protocol import MAX_NAME, NAMES, Kind, denial, is_name, parse, update_message
+from .room import Answer, Flush, FullError, Room
 from .rooms import LoadError, Rooms
 from .settings import Settings
 from .store import Batch, StoreError
 from .store_level import Database
+from .timeslicer import Outcome
 from .webhook import Webhook
 from .writer import Writer
-from .yjs import DamagedError
+from .yjs.lib0 import MalformedError, Steps
 
 MAX_TURN = 100
 """Changes of one document that wait for the end of a turn: the others are not kept waiting for more."""
@@ -39,20 +38,19 @@ MORE_TURN = 4
 """Changes more for each client: a turn's end is a write to each, and must not cost more time than the changes."""
 MAX_TURN_SIZE = 1_048_576
 """Bytes of them; while the disk is at work on others, who sends more is not read from."""
-SWITCH_INTERVAL = 0.0005
-"""Seconds that the reading of documents keeps Python's lock from the event loop, which takes it for every callback."""
 FEW_STATES = 4096
 """Bytes of an awareness message, after a larger one of which its client is not read from for a while."""
 STATES_RATE = 262_144
 """Bytes of these a second: each entry takes longer than other bytes."""
 LARGE_ANSWER = 65_536
-"""Bytes of an answer after which whoever asked is not read from for a while."""
+"""Bytes of an answer after which the client that asked is not read from for a while."""
 ANSWER_RATE = 33_554_432
 """Bytes of these a second."""
 RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
-Handled: TypeAlias = asyncio.Future[tuple[Kind, bytes | None]]
+Handled: TypeAlias = Outcome[tuple[Kind, bytes | None]]
+"""Returns what a room made of a message."""
 
 log = structlog.get_logger()
 
@@ -79,13 +77,13 @@ class Sync(Application):
         self._writer: Writer | None = None
         self._held: set[Connection] = set()  # those that are not read from until the disk has done its work
         self._retrying = False
+        self._answers: dict[Connection, Answer] = {}  # those that are being sent in parts
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
 
     async def start(self) -> None:
         """Open the data directory."""
-        sys.setswitchinterval(SWITCH_INTERVAL)
         if self._directory is not None:
             self._database = Database(self._directory)
             self._writer = Writer(self._database, sync=self.settings.fsync)
@@ -95,9 +93,14 @@ class Sync(Application):
             idle_timeout=self.settings.room_idle_timeout / 1000,
             max_rooms=self.settings.max_rooms,
             max_size=self.settings.max_document_size,
+            changed=self._schedule,
         )
-        self._flusher = Flusher(self._writer, self.rooms.loans, self._tell, self._fail, self._release)
+        self._slicer = self.rooms.slicer
+        self._flusher = Flusher(self._writer, self._slicer, self._tell, self._fail, self._release)
         self._tidying = asyncio.create_task(self.rooms.tidy())
+
+    def _schedule(self, room: Room) -> None:
+        self._flusher.schedule(room)
 
     async def stop(self) -> None:
         """Store what is not stored yet, and close the data directory."""
@@ -125,7 +128,7 @@ class Sync(Application):
         if acknowledge and self._writer is None:
             raise CloseConnection(1008, "Nothing is stored here, so nothing can be acknowledged: leave out ack=true.")
         try:
-            room = await self.rooms.open(connection.path[1:])
+            room = await self.rooms.open(connection.path[1:], connection.address)
         except LoadError:
             raise CloseConnection(1011, "This document could not be loaded.") from None
         except FullError as full:
@@ -137,43 +140,50 @@ class Sync(Application):
         for message in room.join(connection, acknowledge=acknowledge, reader=_reader(connection.identity)):
             self._reply(connection, message)
 
-    def receive(self, connection: Connection, message: bytes, text: bool, handled: Handled | None = None) -> None:
-        """Handle one message of y-websocket's protocol.
-
-        Args:
-            connection: who sends it.
-            message: what.
-            text: whether it came as text.
-            handled: what the room made of it, if a thread had it for that.
-        """
+    def receive(self, connection: Connection, message: bytes, text: bool) -> None:
+        """Handle one message of y-websocket's protocol."""
         if text:
             raise CloseConnection(1003, "Messages are y-protocols in binary frames.")
         room: Room = connection.client
         connection.overflow()  # what it asks for may be large, and it may ask again and again
-        if room.lent:
+        if room.busy:
             connection.pause("room")
-            self.rooms.loans.when_back(room, partial(self._receive_late, connection, message))
+            self._slicer.when_free(room, partial(self._receive_late, connection, message))
+            return
+        then = partial(self._received, connection, message)
+        if not self._slicer.do(room, room.receive(connection, message), then, connection.address):
+            connection.pause("room")
+            self._slicer.when_free(room, partial(self._go_on, connection))
+
+    def _receive_late(self, connection: Connection, message: bytes) -> None:
+        """Handle a message that came while the room was busy, also if its sender has left since."""
+        room: Room = connection.client
+        if self.rooms.holds(room) and connection in room.clients:  # and was not refused meanwhile
+            try:
+                self.receive(connection, message, text=False)
+            except Exception as error:
+                connection.fail(error)
+        if not room.busy:
+            self._go_on(connection)
+
+    def _received(self, connection: Connection, message: bytes, handled: Handled) -> None:
+        """Go on when a room has handled a message."""
+        room: Room = connection.client
+        if not self.rooms.holds(room):
             return
         try:
-            if handled is None:
-                kind, reply = room.receive(connection, message, patient=False)
-            else:
-                kind, reply = handled.result()
-                if not self.rooms.holds(room):
-                    return
-        except TakesLongError:
-            connection.pause("room")
-            work = partial(room.receive, connection, message)
-            self.rooms.loans.lend(room, work, partial(self._receive_long, connection, message))
-            return
+            kind, reply = handled()
         except MalformedError as error:
             self.metrics.received["invalid"] += 1
             log.debug("refused", error=str(error))
-            raise CloseConnection(1003, f"Not a valid message: {error}") from None
+            connection.end(1003, f"Not a valid message: {error}")
+            return
         except FullError as full:
-            raise CloseConnection(1009, str(full)) from None
-        except (StoreError, DamagedError) as error:
-            self._fail(room, error)
+            connection.end(1009, str(full))
+            self.rooms.settle(room)  # there may be less of it when it is compacted
+            return
+        except Exception as error:
+            connection.fail(error)
             return
         self.metrics.received[NAMES[kind]] += 1
         if kind is Kind.TOKEN:
@@ -187,30 +197,11 @@ class Sync(Application):
             connection.hold(len(message) / STATES_RATE)
         self._flusher.schedule(room)
         document = room.document
-        if document.pending >= MAX_TURN + MORE_TURN * len(room.clients) or document.pending_size >= MAX_TURN_SIZE:
+        if document.turn_updates >= MAX_TURN + MORE_TURN * len(room.clients) or document.turn_size >= MAX_TURN_SIZE:
             self._flusher.flush(room)
-            if document.pending_size >= MAX_TURN_SIZE:
+            if document.turn_size >= MAX_TURN_SIZE:
                 self._held.add(connection)
                 connection.pause("disk")
-
-    def _receive_late(self, connection: Connection, message: bytes) -> None:
-        """Handle a message that came while the room was lent, also if its sender has left since."""
-        room: Room = connection.client
-        if self.rooms.holds(room) and connection in room.clients:  # and was not refused meanwhile
-            self._receive_again(connection, message)
-        if not room.lent:
-            self._go_on(connection)
-
-    def _receive_long(self, connection: Connection, message: bytes, handled: Handled) -> None:
-        """Go on with a message for which the room was lent."""
-        self._receive_again(connection, message, handled)
-        self._go_on(connection)
-
-    def _receive_again(self, connection: Connection, message: bytes, handled: Handled | None = None) -> None:
-        try:
-            self.receive(connection, message, text=False, handled=handled)
-        except Exception as error:
-            connection.fail(error)
 
     def _go_on(self, connection: Connection) -> None:
         """Read on from a client, when what has waited is done and this turn has been told."""
@@ -245,7 +236,7 @@ class Sync(Application):
         except AuthError as error:
             self._reply(connection, denial(str(error)))
         else:
-            self.rooms.loans.when_back(room, partial(self._permit, connection, reader=_reader(identity)))
+            self._slicer.when_free(room, partial(self._permit, connection, reader=_reader(identity)))
 
     def _permit(self, connection: Connection, *, reader: str | None) -> None:
         room: Room = connection.client
@@ -260,7 +251,7 @@ class Sync(Application):
     def slow(self, connection: Connection) -> None:
         """Leave a client that does not read out of the updates, from a state on that is known."""
         room: Room = connection.client
-        self.rooms.loans.when_back(room, partial(self._put_behind, connection))
+        self._slicer.when_free(room, partial(self._put_behind, connection))
 
     def _put_behind(self, connection: Connection) -> None:
         room: Room = connection.client
@@ -269,8 +260,12 @@ class Sync(Application):
             self._flusher.flush(room)
 
     def drained(self, connection: Connection) -> None:
-        """Bring a client that was left out up to date."""
-        self.rooms.loans.when_back(connection.client, partial(self._catch_up, connection))
+        """Go on with an answer, or bring a client that was left out up to date."""
+        answer = self._answers.get(connection)
+        if answer is not None:
+            self._send_part(connection, answer)
+            return
+        self._slicer.when_free(connection.client, partial(self._catch_up, connection))
 
     def _catch_up(self, connection: Connection) -> None:
         room: Room = connection.client
@@ -282,10 +277,11 @@ class Sync(Application):
 
     def close(self, connection: Connection) -> None:
         """Take the client out of its room; the others learn at once that it is gone."""
-        self.rooms.loans.when_back(connection.client, partial(self._leave, connection))
+        self._slicer.when_free(connection.client, partial(self._leave, connection))
 
     def _leave(self, connection: Connection) -> None:
         room: Room = connection.client
+        self._answers.pop(connection, None)
         room.leave(connection)
         self._held.discard(connection)
         if self.rooms.holds(room):
@@ -317,21 +313,39 @@ class Sync(Application):
             self._send(flush.present, flush.awareness, "awareness")
         for connection, message in cast("list[tuple[Connection, bytes]]", flush.replies):
             self._answer(connection, message)
+        for connection, answer in cast("list[tuple[Connection, Answer]]", flush.answers):
+            self._answers[connection] = answer
+            self._send_part(connection, answer)
+        self.rooms.settle(room)
+
+    def _send_part(self, connection: Connection, answer: Answer) -> None:
+        """Send the next part of an answer when it is made; a client that reads slowly is waited for."""
+        then = partial(self._send_made, connection, answer)
+        self._slicer.do_beside(_next_part(answer), then, connection.address)
+
+    def _send_made(self, connection: Connection, answer: Answer, made: Outcome[bytes | None]) -> None:
+        if self._answers.get(connection) is not answer:  # it has left, or asked again
+            return
+        part = made()
+        if part is None:
+            del self._answers[connection]
+            self._slicer.when_free(connection.client, partial(self._catch_up, connection))
+            return
+        self._reply(connection, update_message(part))
+        connection.overflow()
+        if not connection.slow:
+            self._send_part(connection, answer)
 
     def _changed(self, room: Room) -> None:
         if self._webhook is not None:
             self._webhook.changed(room.name, lambda: self._state_vector(room))
 
     def _state_vector(self, room: Room) -> bytes | None:
-        """Return what a webhook is told, or None for a room that fails just then, or is to be asked later."""
-        if room.lent:
-            self.rooms.loans.when_back(room, partial(self._changed, room))
+        """Return what a webhook is told, or None for a room that is to be asked later."""
+        if room.busy:
+            self._slicer.when_free(room, partial(self._changed, room))
             return None
-        try:
-            return room.document.state_vector()
-        except (StoreError, DamagedError) as error:
-            self._fail(room, error)
-            return None
+        return room.document.state_vector()
 
     def _send(self, to: list[Any], message: bytes, name: str) -> None:
         frame = encode_frame(message, text=False)
@@ -383,6 +397,15 @@ class Sync(Application):
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
         ]
+
+
+def _next_part(answer: Answer) -> Steps[bytes | None]:
+    """Return the next update of an answer; None if there is none."""
+    for part in answer:
+        if part is not None:
+            return part
+        yield
+    return None
 
 
 def _reader(identity: Identity | None) -> str | None:

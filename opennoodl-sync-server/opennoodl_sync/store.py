@@ -1,13 +1,9 @@
 """The store: where a document's updates are kept. Here, what every store does; and the one in memory."""
 
-from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-from pycrdt.store import BaseYStore
-
-from .document import Document
+from typing import NamedTuple
 
 
 class StoreError(Exception):
@@ -47,14 +43,11 @@ class Record(NamedTuple):
     update: bytes
 
 
-class DocumentStore(BaseYStore):
+class DocumentStore(ABC):
     """One document's updates, numbered in the order of their coming.
 
-    pycrdt-store's interface, and beside it the synchronous calls that a room needs: that something is
-    stored *before* it is shown can only be had in one step.
+    A store keeps bytes and knows nothing of what they mean.
     """
-
-    metadata_callback = None
 
     @abstractmethod
     def records(self) -> list[Record]:
@@ -78,8 +71,18 @@ class DocumentStore(BaseYStore):
         """
 
     @abstractmethod
-    def replace(self, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
-        """Have `batch` keep `updates` in place of all that is kept; the last one is the whole document.
+    def last(self) -> int:
+        """Return the number of the last record that is kept, or will be when a batch is written; -1 for none."""
+
+    @abstractmethod
+    def replace(self, last: int, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
+        """Have `batch` keep `updates` in place of all that is kept up to record `last`.
+
+        Args:
+            last: the number that the last one of them gets.
+            updates: at most as many as there are records up to that one; the last one is the whole document.
+            state_vector: that of the document then.
+            batch: is added to.
 
         Raises:
             StoreError: the disk failed; nothing was added.
@@ -101,36 +104,11 @@ class DocumentStore(BaseYStore):
         """
         return [record.update for record in self.records()]
 
-    async def write(self, data: bytes) -> None:
-        """Append one update."""
-        batch = Batch()
-        self.append([data], Document(lambda: [data]).state_vector, batch)
-        self.commit(batch)
-
-    async def read(self) -> AsyncIterator[tuple[bytes, bytes, float]]:
-        """Yield every update; neither metadata nor a time is kept, so they are empty and zero."""
-        for record in self.records():
-            yield record.update, b"", 0.0
-
-
-def compact(document: Document, store: DocumentStore, batch: Batch) -> int:
-    """Have `batch` keep a document's state and what still waits in place of all that is kept of it.
-
-    Returns:
-        the bytes of the state.
-
-    Raises:
-        StoreError: the disk failed; nothing was added.
-    """
-    updates = document.whole()
-    store.replace(updates, document.state_vector(), batch)
-    return len(updates[-1])
-
 
 class MemoryYStore(DocumentStore):
     """Keeps updates in memory, for servers without persistence: what a batch is given is kept at once."""
 
-    def __init__(self, path: str = "", metadata_callback: Any = None, log: Any = None) -> None:
+    def __init__(self) -> None:
         self._records: dict[int, bytes] = {}
         self._next = 0
 
@@ -144,10 +122,14 @@ class MemoryYStore(DocumentStore):
             self._records[self._next] = update
             self._next += 1
 
-    def replace(self, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
-        """Keep `updates` in place of all that is kept."""
-        self._records.clear()
-        self.append(updates, lambda: state_vector, batch)
+    def last(self) -> int:
+        """Return the number of the last record."""
+        return self._next - 1
+
+    def replace(self, last: int, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
+        """Keep `updates` in place of all that is kept up to record `last`."""
+        later = {number: update for number, update in self._records.items() if number > last}
+        self._records = dict(enumerate(updates, last + 1 - len(updates))) | later
 
     def commit(self, batch: Batch) -> None:
         """Do nothing: it is kept already."""

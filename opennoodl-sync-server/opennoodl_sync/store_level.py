@@ -15,14 +15,13 @@ Source of the format: y-leveldb 0.1.2, ``src/y-leveldb.js``.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import plyvel
 
 from .edge.application import StartError
-from .protocol import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
 from .store import Batch, DocumentStore, Record, StoreError
-from .yjs import decode_state_vector
+from .yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
+from .yjs.state_vector import decode
 
 LAST = 0xFFFFFFFF
 
@@ -200,7 +199,7 @@ class LevelYStore(DocumentStore):
         database: where it is kept.
     """
 
-    def __init__(self, path: str, metadata_callback: Any = None, log: Any = None, *, database: Database) -> None:
+    def __init__(self, path: str, *, database: Database) -> None:
         self._database = database
         self._prefix = _key("v1", path, "update")
         self._state_vector_key = _key("v1_sv", path)
@@ -222,13 +221,17 @@ class LevelYStore(DocumentStore):
         if first == 0:
             batch.puts.append(self._put_state_vector(0, state_vector()))
 
-    def replace(self, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
-        """Have `batch` keep `updates` in place of all that was read and appended, and the state vector with them."""
-        numbers, self._numbers = self._numbers, set()
-        batch.deletes += [self._prefix + _number(number) for number in numbers]
-        first = self._first()
-        batch.puts += self._numbered(first, updates)
-        batch.puts.append(self._put_state_vector(first + len(updates) - 1, state_vector))
+    def last(self) -> int:
+        """Return the number of the last record that is kept, or will be when a batch is written; -1 for none."""
+        return self._first() - 1
+
+    def replace(self, last: int, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
+        """Have `batch` keep `updates` in place of all that was read and appended up to record `last`."""
+        first = last + 1 - len(updates)
+        batch.deletes += [self._prefix + _number(number) for number in self._numbers if number < first]
+        batch.puts += [(self._prefix + _number(first + i), update) for i, update in enumerate(updates)]
+        batch.puts.append(self._put_state_vector(last, state_vector))
+        self._numbers = {number for number in self._numbers if number > last}.union(range(first, last + 1))
 
     def commit(self, batch: Batch) -> None:
         """Write a batch."""
@@ -244,7 +247,7 @@ class LevelYStore(DocumentStore):
         return (
             record is not None
             and record[0] == self._first() - 1
-            and decode_state_vector(record[1]) != decode_state_vector(state_vector)
+            and finish(decode(record[1])) != finish(decode(state_vector))
         )
 
     def _state_vector(self) -> tuple[int, bytes] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pycrdt
 from hypothesis import strategies as st
-from opennoodl_sync.update import NOTHING
+from opennoodl_sync.yjs.update import NOTHING
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
 EDITORS = 3

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opennoodl_sync.awareness import MAX_ENDED, MAX_ENTRIES, MAX_SIZE, MAX_STATES, MAX_STEP, Awareness
-from opennoodl_sync.protocol import MalformedError
+from opennoodl_sync.yjs.lib0 import MalformedError
 
 from .wire import Entry
 from .wire import decode_awareness as decode

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import plyvel
 import pytest
 from opennoodl_sync.__main__ import main
-from opennoodl_sync.document import Document
 from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.yjs.document import Document
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
 from .editor import BASE, UNSOUND, WAITING, Editor

@@ -8,15 +8,15 @@ from typing import Any, cast
 
 import pytest
 from opennoodl_sync.flusher import Flusher
-from opennoodl_sync.loans import Loans
 from opennoodl_sync.room import Flush, Room
 from opennoodl_sync.store import Batch, MemoryYStore, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
-from opennoodl_sync.yjs import DamagedError
+from opennoodl_sync.timeslicer import TimeSlicer
+from opennoodl_sync.yjs.document import DamagedError
 
 from .disks import ByHand, Records
 from .editor import Editor
-from .turns import ask, here, kept, send
+from .turns import ask, here, kept, open_room, send
 from .wire import sync_content
 
 
@@ -35,12 +35,12 @@ class Turns:
         self.went_on = 0
         self.records = Records()
         self.writer = ByHand(self.records)
-        self.loans = Loans()
+        self.loans = TimeSlicer()
         self.flusher = Flusher(cast("Any", self.writer), self.loans, self._tell, self._fail, self._go_on)
 
     def room(self, name: str) -> Room:
         """Return a room with a client of the same name."""
-        room = Room(name, self.store(name))
+        room = open_room(self.store(name), name=name)
         room.join(name)
         return room
 
@@ -125,8 +125,8 @@ async def test_a_turn_without_anything_to_store_is_told_at_once(turns: Turns) ->
 async def test_without_a_writer_turns_are_told_when_they_end() -> None:
     """Documents in memory are told like those on disk, once a turn."""
     told: list[Flush] = []
-    flusher = Flusher(None, Loans(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
-    room = Room("room", MemoryYStore())
+    flusher = Flusher(None, TimeSlicer(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
+    room = open_room(MemoryYStore())
     ann = Editor(1)
     for word in ("one ", "two"):
         send(room, "ann", ann.write(word))

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from opennoodl_sync.edge.service import Service
 from opennoodl_sync.protocol import Kind, parse, step_1, update_message
-from opennoodl_sync.room import Room
 from opennoodl_sync.server import create
 from opennoodl_sync.settings import Settings
 from opennoodl_sync.store import MemoryYStore
@@ -19,7 +18,7 @@ from pycrdt.websocket import YRoom
 from websockets.asyncio.client import ClientConnection, connect
 
 from .editor import Editor
-from .turns import end_turn
+from .turns import end_turn, open_room, receive
 
 TIMEOUT = 5.0
 
@@ -95,12 +94,12 @@ async def test_stock_room_shows_updates_before_step_2() -> None:
 def test_our_room_shows_step_2_first() -> None:
     """In our room, the same client is sent nothing before step 2, which holds the update."""
     store = MemoryYStore()
-    room = Room("room", store)
+    room = open_room(store)
     room.join("writer")
     room.join("newcomer")
-    room.receive("writer", update_message(Editor(1).write("a")))
+    receive(room, "writer", update_message(Editor(1).write("a")))
     assert "newcomer" not in end_turn(room, store).synced
-    assert room.receive("newcomer", step_1(b"\x00")) == (Kind.STEP_1, None)
+    assert receive(room, "newcomer", step_1(b"\x00")) == (Kind.STEP_1, None)
     ((client, reply),) = end_turn(room, store).replies
     kind, update = parse(reply)
     assert (client, kind, Editor(2, update).text) == ("newcomer", Kind.STEP_2, "a")

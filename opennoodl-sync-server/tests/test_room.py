@@ -6,13 +6,30 @@ from collections.abc import Callable
 
 import pytest
 from opennoodl_sync import room as module
-from opennoodl_sync.protocol import Kind, MalformedError
+from opennoodl_sync.protocol import Kind
 from opennoodl_sync.room import LARGE, Room
 from opennoodl_sync.store import Batch, StoreError
-from opennoodl_sync.update import NOTHING
+from opennoodl_sync.yjs.lib0 import MalformedError
+from opennoodl_sync.yjs.update import NOTHING
 
 from .editor import Editor
-from .turns import Disk, answer, ask, flush, here, is_quiet, joined, keep, kept, messages, send, shown, told
+from .turns import (
+    Disk,
+    answer,
+    ask,
+    flush,
+    here,
+    is_quiet,
+    joined,
+    keep,
+    kept,
+    messages,
+    open_room,
+    receive,
+    send,
+    shown,
+    told,
+)
 from .wire import QUERY, awareness_message, awareness_of, step_1, step_2, sync_content, update_message
 
 
@@ -25,7 +42,7 @@ def disk() -> Disk:
 @pytest.fixture
 def room(disk: Disk) -> Room:
     """Return an empty room."""
-    return Room("room", disk)
+    return open_room(disk)
 
 
 def test_greets_with_step_1(room: Room) -> None:
@@ -79,15 +96,15 @@ def test_step_2_brings_what_a_client_has(room: Room) -> None:
     ann = Editor(1)
     ann.write("offline")
     (reply,) = ann.hear(*room.join("ann"))
-    assert room.receive("ann", reply) == (Kind.STEP_2, None)
+    assert receive(room, "ann", reply) == (Kind.STEP_2, None)
     assert Editor(2, sync_content(told(room), 2)).text == "offline"
 
 
 def test_a_query_is_answered_with_all_states(room: Room) -> None:
     """Who asks for awareness gets every state, the empty answer too, at once."""
-    assert awareness_of(room.receive("ann", QUERY)[1]) == []
+    assert awareness_of(receive(room, "ann", QUERY)[1]) == []
     here(room, "ann", (1, 1, {}), (2, 1, {}))
-    assert awareness_of(room.receive("bob", QUERY)[1]) == [(1, 1, {}), (2, 1, {})]
+    assert awareness_of(receive(room, "bob", QUERY)[1]) == [(1, 1, {}), (2, 1, {})]
 
 
 def test_what_comes_in_one_turn_is_one_message(room: Room, disk: Disk) -> None:
@@ -110,7 +127,7 @@ def test_what_is_known_already_is_not_told_again(room: Room, disk: Disk) -> None
     send(room, "ann", first)
     flush(room)
     send(room, "bob", first, NOTHING)
-    room.receive("bob", step_2(NOTHING))
+    receive(room, "bob", step_2(NOTHING))
     assert is_quiet(flush(room))
     assert len(disk.records()) == 1
 
@@ -147,7 +164,7 @@ def test_a_large_document_is_there_for_all(disk: Disk) -> None:
     """Who opens a large document gets all of it, as does the next one, with what has come in between."""
     ann = Editor(1)
     keep(disk, ann.write("x" * LARGE))
-    room = Room("room", disk)
+    room = open_room(disk)
     assert len(str(joined(room, "bob", 2).text)) == LARGE
     send(room, "ann", ann.write("and on"))
     assert str(joined(room, "carol", 3).text) == str(ann.text)
@@ -331,7 +348,7 @@ def test_resting_stores_what_is_not_stored_yet(room: Room, disk: Disk) -> None:
     room.rest(batch)
     disk.commit(batch)
     room.close()
-    assert shown(Room("room", disk).document)[0] == "one"
+    assert shown(open_room(disk).document)[0] == "one"
 
 
 @pytest.mark.parametrize(
@@ -351,7 +368,7 @@ def test_what_is_malformed_changes_nothing(room: Room, disk: Disk, message: byte
     ann = joined(room, "ann", 1)
     send(room, "ann", ann.write("one "))
     with pytest.raises(MalformedError):
-        room.receive("eve", message)
+        receive(room, "eve", message)
     send(room, "ann", ann.write("two"))
     assert Editor(2, sync_content(told(room), 2)).text == "one two"
     assert is_quiet(flush(room))

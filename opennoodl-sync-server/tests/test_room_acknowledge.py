@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from opennoodl_sync.protocol import MalformedError, read_varuint
 from opennoodl_sync.room import Room
 from opennoodl_sync.store import Batch, MemoryYStore, StoreError
-from opennoodl_sync.update import NOTHING
+from opennoodl_sync.yjs.lib0 import MalformedError, read_varuint
+from opennoodl_sync.yjs.update import NOTHING
 
 from .editor import Editor
-from .turns import Disk, ask, flush, here, send
+from .turns import Disk, ask, flush, here, open_room, receive, send
 from .wire import QUERY, step_2, update_message
 
 
@@ -22,7 +22,7 @@ def disk() -> Disk:
 @pytest.fixture
 def room(disk: Disk) -> Room:
     """Return a room with ann, who wants acknowledgements, and bob, who has not heard of them."""
-    room = Room("room", disk)
+    room = open_room(disk)
     room.join("ann", acknowledge=True)
     room.join("bob")
     return room
@@ -52,7 +52,7 @@ def test_updates_are_counted(room: Room) -> None:
 def test_step_2_counts_as_well(room: Room) -> None:
     """Step 2 and update both bring updates."""
     ann = Editor(1)
-    room.receive("ann", step_2(ann.write("one ")))
+    receive(room, "ann", step_2(ann.write("one ")))
     send(room, "ann", ann.write("two"))
     assert acknowledged(room) == {"ann": 2}
 
@@ -61,7 +61,7 @@ def test_other_messages_do_not_count(room: Room) -> None:
     """Step 1 and awareness are not stored, and nobody waits for them to be."""
     ask(room, "ann")
     here(room, "ann", (1, 1, {}))
-    room.receive("ann", QUERY)
+    receive(room, "ann", QUERY)
     assert acknowledged(room) == {}
     send(room, "ann", Editor(1).write("one"))
     assert acknowledged(room) == {"ann": 1}
@@ -102,7 +102,7 @@ def test_updates_that_are_known_are_acknowledged(room: Room) -> None:
     assert room.dirty
     assert acknowledged(room) == {"ann": 1}
     send(room, "ann", NOTHING)
-    room.receive("ann", step_2(NOTHING))
+    receive(room, "ann", step_2(NOTHING))
     assert acknowledged(room) == {"ann": 3}
 
 
@@ -148,7 +148,7 @@ def test_a_repeated_update_of_a_batch_under_way_is_acknowledged_after_it(room: R
 def test_what_is_malformed_is_not_counted(room: Room) -> None:
     """An update that was refused is not stored, and not acknowledged."""
     with pytest.raises(MalformedError):
-        room.receive("ann", update_message(b"junk"))
+        receive(room, "ann", update_message(b"junk"))
     assert acknowledged(room) == {}
 
 
@@ -193,7 +193,7 @@ def test_who_falls_behind_is_acknowledged_what_it_sent_before(room: Room) -> Non
 
 def test_without_a_disk_there_is_nothing_to_wait_for() -> None:
     """A room in memory counts as well; the server does not offer it."""
-    room = Room("room", MemoryYStore())
+    room = open_room(MemoryYStore())
     room.join("ann", acknowledge=True)
     send(room, "ann", Editor(1).write("one"))
     assert acknowledged(room) == {"ann": 1}

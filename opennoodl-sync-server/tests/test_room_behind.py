@@ -7,14 +7,14 @@ from opennoodl_sync.room import Room
 from opennoodl_sync.store import MemoryYStore
 
 from .editor import Editor
-from .turns import answer, ask, flush, here, joined, messages, send, told
+from .turns import answer, ask, flush, here, joined, messages, open_room, receive, send, told
 from .wire import QUERY, awareness_of, sync_content
 
 
 @pytest.fixture
 def room() -> Room:
     """Return an empty room."""
-    return Room("room", MemoryYStore())
+    return open_room(MemoryYStore())
 
 
 def caught_up(room: Room, client: str) -> list[bytes]:
@@ -116,7 +116,7 @@ def test_who_asks_while_it_is_behind_is_answered_when_it_reads(room: Room) -> No
     behind(room, "bob")
     for _ in range(3):
         ask(room, "bob")
-    assert room.receive("bob", QUERY)[1] is None
+    assert receive(room, "bob", QUERY)[1] is None
     assert messages(flush(room), "bob") == []
     states, missed = caught_up(room, "bob")
     assert awareness_of(states) == []

@@ -7,13 +7,13 @@ from itertools import count
 
 import pytest
 from opennoodl_sync import room as module
-from opennoodl_sync.protocol import MalformedError
 from opennoodl_sync.room import FullError, Room
 from opennoodl_sync.store import MemoryYStore
-from opennoodl_sync.update import NOTHING
+from opennoodl_sync.yjs.lib0 import MalformedError
+from opennoodl_sync.yjs.update import NOTHING
 
 from .editor import Editor, content
-from .turns import flush, is_quiet, keep, kept, send, shown, told
+from .turns import flush, is_quiet, keep, kept, open_room, receive, send, shown, told
 from .wire import step_2, sync_content, update_message
 
 MOST = 1_000
@@ -28,13 +28,13 @@ def disk() -> MemoryYStore:
 @pytest.fixture
 def room(disk: MemoryYStore) -> Room:
     """Return an empty room that may have a thousand bytes."""
-    return Room("room", disk, MOST)
+    return open_room(disk, MOST)
 
 
 def refused(room: Room, client: str, update: bytes) -> None:
     """Send an update that is too much."""
     with pytest.raises(FullError, match=r"full: 1000 bytes are allowed"):
-        room.receive(client, update_message(update))
+        receive(room, client, update_message(update))
 
 
 def filled(room: Room) -> Editor:
@@ -49,10 +49,10 @@ def filled(room: Room) -> Editor:
 def test_the_bound_is_that_of_the_whole_document(spare: int) -> None:
     """A document of as many bytes as are allowed is taken, one with a byte more is not."""
     update = Editor(1).write("x" * 300)
-    room = Room("room", MemoryYStore(), len(update) + spare)
+    room = open_room(MemoryYStore(), len(update) + spare)
     if spare < 0:
         with pytest.raises(FullError):
-            room.receive("ann", update_message(update))
+            receive(room, "ann", update_message(update))
     else:
         send(room, "ann", update)
         assert told(room)
@@ -60,7 +60,7 @@ def test_the_bound_is_that_of_the_whole_document(spare: int) -> None:
 
 def test_without_a_bound_everything_is_welcome() -> None:
     """Zero means no limit."""
-    room = Room("room", MemoryYStore(), 0)
+    room = open_room(MemoryYStore(), 0)
     send(room, "ann", Editor(1).write("x" * 100_000))
     assert len(shown(room.document)[0]) == 100_000
 
@@ -158,7 +158,7 @@ def test_a_full_document_greets_those_that_bring_nothing(room: Room) -> None:
     """Who has nothing new may come into a room that is full."""
     ann = filled(room)
     send(room, "bob", NOTHING)
-    assert room.receive("bob", step_2(Editor(2, *ann.updates).doc.get_update(ann.doc.get_state())))[1] is None
+    assert receive(room, "bob", step_2(Editor(2, *ann.updates).doc.get_update(ann.doc.get_state())))[1] is None
     bob = Editor(2)
     room.join("bob")
     bob.hear(*(message for _, message in flush(room).replies))
@@ -168,7 +168,7 @@ def test_a_document_that_is_too_large_already_is_served(disk: MemoryYStore) -> N
     """A bound that was lowered closes no document: it may only not grow before it has shrunk."""
     ann = Editor(1)
     keep(disk, ann.write("x" * 2 * MOST))
-    room = Room("room", disk, MOST)
+    room = open_room(disk, MOST)
     assert shown(room.document)[0] == "x" * 2 * MOST
     refused(room, "bob", Editor(2, *ann.updates).write("y"))
     send(room, "ann", ann.delete(0, 1500))
@@ -180,16 +180,16 @@ def test_a_document_that_is_too_large_already_is_served(disk: MemoryYStore) -> N
 def test_an_empty_update_is_malformed_in_a_full_document_too(disk: MemoryYStore) -> None:
     """What is no update is refused as such, however little place there is."""
     keep(disk, Editor(1).write("x" * 2 * MOST))
-    room = Room("room", disk, MOST)
+    room = open_room(disk, MOST)
     with pytest.raises(MalformedError):
-        room.receive("eve", step_2(b""))
+        receive(room, "eve", step_2(b""))
 
 
 def test_what_is_malformed_and_too_large_is_refused(room: Room) -> None:
     """Junk does no harm to a document that is full."""
     ann = filled(room)
     with pytest.raises((FullError, MalformedError)):
-        room.receive("eve", update_message(b"\x01" * 200))
+        receive(room, "eve", update_message(b"\x01" * 200))
     send(room, "ann", ann.delete(0, 1))
     assert len(sync_content(told(room), 2)) < 20
 
@@ -201,7 +201,7 @@ def test_a_document_at_the_brink_is_not_measured_all_the_time(
     most = 2_000_000
     clock = count(0, 0.5)
     monkeypatch.setattr(module, "monotonic", lambda: next(clock))
-    room, ann = Room("room", disk, most), Editor(1)
+    room, ann = open_room(disk, most), Editor(1)
     send(room, "ann", ann.write("x" * (most - 100)))
     flush(room)
 
@@ -227,7 +227,7 @@ def test_a_document_at_the_brink_is_not_measured_all_the_time(
 def test_a_document_that_was_measured_is_known_to_be_smaller(disk: MemoryYStore) -> None:
     """What was found to be there, and not what came in, is what the next change is added to, also in the same turn."""
     most = 2_400_000
-    room, ann = Room("room", disk, most), Editor(1)
+    room, ann = open_room(disk, most), Editor(1)
     send(room, "ann", ann.write("x" * 1_500_000))
     flush(room)
     send(room, "ann", ann.delete(0, 1_500_000))

@@ -15,7 +15,7 @@ from opennoodl_sync.store_level import Database, LevelYStore
 
 from .disks import Records
 from .editor import Editor, content
-from .turns import end_turn, flush, keep, kept, send, shown
+from .turns import end_turn, flush, keep, kept, open_room, send, shown
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def disk() -> MemoryYStore:
 @pytest.fixture
 def room(disk: MemoryYStore) -> Room:
     """Return an empty room."""
-    return Room("room", disk)
+    return open_room(disk)
 
 
 def level(records: Records) -> LevelYStore:
@@ -70,7 +70,7 @@ def test_a_large_document_is_not_merged_for_a_little(
     monkeypatch.setattr(module, name, 5)
     ann = Editor(1)
     keep(disk, ann.write("x" * 10_000))
-    room = Room("room", disk)
+    room = open_room(disk)
     edit(room, *(ann.write("y") for _ in range(100)))
     assert len(disk.records()) == 101
     edit(room, ann.write("z" * 10_000))
@@ -82,7 +82,7 @@ def test_a_document_that_was_large_is_merged_in_the_end(disk: MemoryYStore, monk
     monkeypatch.setattr(module, "COMPACT_ANYWAY", 20)
     ann = Editor(1)
     keep(disk, ann.write("x" * 10_000))
-    room = Room("room", disk)
+    room = open_room(disk)
     edit(room, ann.delete(0, 10_000), *(ann.write("y") for _ in range(20)))
     assert sum(map(len, disk.updates())) < 200
     assert kept(disk) == content(ann.doc)
@@ -93,7 +93,7 @@ def test_what_others_left_is_merged_with_the_next_change(disk: MemoryYStore, mon
     monkeypatch.setattr(module, "COMPACT_AFTER", 5)
     ann = Editor(1)
     keep(disk, *(ann.write(f"{number} ") for number in range(20)))
-    room = Room("room", disk)
+    room = open_room(disk)
     assert shown(room.document) == content(ann.doc)
     assert len(disk.records()) == 20
     edit(room, ann.write("more"))
@@ -107,7 +107,7 @@ def test_compaction_is_one_batch() -> None:
     ann = Editor(1)
     store = level(records)
     keep(store, *(ann.write("word ") for _ in range(600)))
-    room = Room("room", store)
+    room = open_room(store)
     send(room, "ann", ann.write("last"))
     count = len(records.before)
     end_turn(room, store)
@@ -123,12 +123,12 @@ def test_compaction_keeps_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     ann, bob = Editor(1), Editor(2)
     first, second = ann.write("one "), ann.write("two")
     deletion = Editor(3, first).delete(0, 2)
-    room = Room("room", level(records))
+    room = open_room(level(records))
     store = level(records)
     for update in (second, deletion, *(bob.put("k", f"{number}" * 50) for number in range(20))):
         send(room, "ann", update)
         end_turn(room, store)
-        room = Room("room", level(records))
+        room = open_room(level(records))
         assert len(room.document.waiting) == min(2, len(records.before))
         assert len(store.records()) <= 6
     send(room, "ann", first)
@@ -158,7 +158,7 @@ def test_a_large_document_is_not_written_again_for_a_little(disk: MemoryYStore) 
     """Whoever only looked in, or changed little, does not make a large document be written again."""
     ann = Editor(1)
     keep(disk, ann.write("x" * 10_000))
-    room = Room("room", disk)
+    room = open_room(disk)
     edit(room, *(ann.write("y") for _ in range(100)))
     assert rested(room, disk) == 101
 
@@ -167,7 +167,7 @@ def test_very_many_records_are_merged_when_a_room_is_left(disk: MemoryYStore) ->
     """However large a document is, it is not left with more than five hundred records."""
     ann = Editor(1)
     keep(disk, ann.write("x" * 100_000))
-    room = Room("room", disk)
+    room = open_room(disk)
     edit(room, *(ann.write("y") for _ in range(501)))
     assert len(disk.records()) == 502
     assert rested(room, disk) == 1
@@ -180,7 +180,7 @@ def test_a_room_that_was_compacted_is_left_as_it_is(room: Room, disk: MemoryYSto
     assert rested(room, disk) == 1
     batch = Batch()
     before = disk.records()
-    Room("room", disk).rest(batch)
+    open_room(disk).rest(batch)
     assert disk.records() == before
 
 
@@ -197,7 +197,7 @@ class Session:
         self.sent: list[bytes] = []
         self._dice = dice
         self._store = level(self.records)
-        self._room = Room("room", self._store)
+        self._room = open_room(self._store)
         self._editors = [Editor(number) for number in range(1, 4)]
         self._late: list[bytes] = []
 
@@ -227,7 +227,7 @@ class Session:
                 if batch:
                     self._store.commit(batch)
                 self._store = level(self.records)
-                self._room = Room("room", self._store)
+                self._room = open_room(self._store)
 
     def end_turn(self) -> None:
         """Store what came."""
@@ -275,7 +275,7 @@ def test_a_crash_between_batches_loses_nothing(seed: int) -> None:
             session.step()
             if len(session.records.before) > batches:
                 assert len(session.records.before) == batches + 1
-                after, everything = Room("room", level(Records(session.records.now))), Room("room", MemoryYStore())
+                after, everything = open_room(level(Records(session.records.now))), open_room(MemoryYStore())
                 send(everything, "ann", *session.sent)
                 assert shown(after.document) == shown(everything.document)
         session.bring_the_rest()

@@ -10,12 +10,12 @@ from subprocess import run
 
 import pytest
 from opennoodl_sync import room as module
-from opennoodl_sync.protocol import MalformedError
 from opennoodl_sync.room import Room
 from opennoodl_sync.store import MemoryYStore
+from opennoodl_sync.yjs.lib0 import MalformedError
 
 from .editor import BASE, CRASHING, DAMAGING, POISON, UNSOUND, WAITING, Editor, content
-from .turns import end_turn, keep, kept, shown
+from .turns import end_turn, keep, kept, open_room, receive, shown
 from .wire import step_1, update_message
 
 unsound = pytest.mark.parametrize("update", UNSOUND.values(), ids=UNSOUND.keys())
@@ -32,13 +32,13 @@ def disk() -> MemoryYStore:
 @pytest.fixture
 def room(disk: MemoryYStore) -> Room:
     """Return an empty room."""
-    return Room("room", disk)
+    return open_room(disk)
 
 
 def send(room: Room, disk: MemoryYStore, *updates: bytes) -> None:
     """Let a client send updates, each in a turn of its own."""
     for update in updates:
-        room.receive("somebody", update_message(update))
+        receive(room, "somebody", update_message(update))
         end_turn(room, disk)
 
 
@@ -46,7 +46,7 @@ def attack(room: Room, disk: MemoryYStore, *updates: bytes, at_once: bool = Fals
     """Let a client send updates that may be refused."""
     for update in updates:
         with suppress(MalformedError):
-            room.receive("eve", update_message(update))
+            receive(room, "eve", update_message(update))
         if not at_once:
             end_turn(room, disk)
     end_turn(room, disk)
@@ -57,12 +57,12 @@ def test_an_unsound_update_harms_nobody(room: Room, disk: MemoryYStore, update: 
     """The sender is refused; what was written before, stored or not yet, and what comes later is all there."""
     bob = Editor(5, BASE)
     send(room, disk, BASE, bob.write(" stored", 3))
-    room.receive("eyewitness", step_1(b"\x00"))
+    receive(room, "eyewitness", step_1(b"\x00"))
     end_turn(room, disk)
-    room.receive("bob", update_message(bob.put("k", "not stored yet")))
+    receive(room, "bob", update_message(bob.put("k", "not stored yet")))
     with pytest.raises(MalformedError):
-        room.receive("eve", update_message(update))
-    room.receive("bob", update_message(bob.push("later")))
+        receive(room, "eve", update_message(update))
+    receive(room, "bob", update_message(bob.push("later")))
     flush = end_turn(room, disk)
     assert flush.synced == ["eyewitness"]
     eyewitness = Editor(3, *bob.updates[:1], BASE)
@@ -89,7 +89,7 @@ def test_an_unsound_update_does_no_harm_when_records_are_many(
     monkeypatch.setattr(module, "COMPACT_AFTER", 2)
     bob = Editor(5, BASE)
     send(room, disk, BASE, bob.write(" one", 3))
-    room.receive("bob", update_message(bob.write(" two", 7)))
+    receive(room, "bob", update_message(bob.write(" two", 7)))
     attack(room, disk, update)
     send(room, disk, bob.write(" three", 11))
     assert len(disk.records()) < 4
@@ -107,7 +107,7 @@ def test_a_room_that_lives_can_be_opened_again(
     send(room, disk, bob.put("bob", "was here"))
     attack(room, disk, *updates, at_once=at_once)
     room.close()
-    again = Room("room", disk)
+    again = open_room(disk)
     _, entries, _ = shown(again.document)
     assert isinstance(entries, dict)
     assert entries["bob"] == "was here"
@@ -120,7 +120,7 @@ def test_a_room_goes_on_whatever_it_was_sent(room: Room, disk: MemoryYStore, upd
     """After any number of mutated updates the room still takes, tells and stores what others write."""
     attack(room, disk, *updates, *UNSOUND.values(), *WAITING.values())
     bob = Editor(5)
-    room.receive("bob", update_message(bob.put("bob", "was here")))
+    receive(room, "bob", update_message(bob.put("bob", "was here")))
     flush = end_turn(room, disk)
     assert len(flush.updates) == 1
     room.close()
@@ -147,7 +147,7 @@ def test_a_series_that_ended_the_process_does_no_more(room: Room, disk: MemoryYS
         assert shown(room.document) == ("abc", {}, [])
         disk = MemoryYStore()
         keep(disk, *batch)
-        room = Room("room", disk)
+        room = open_room(disk)
     assert len(room.document.waiting) == len(CRASHING) - 1
 
 
@@ -156,7 +156,7 @@ def test_a_store_that_holds_such_a_series_can_be_opened() -> None:
     script = f"""
 import sys
 sys.path.insert(0, {str(Path(module.__file__).parents[1])!r})
-from opennoodl_sync.document import Document
+from opennoodl_sync.yjs.document import Document
 for _ in range(200):
     document = Document(lambda: [bytes.fromhex(update) for update in {[update.hex() for update in CRASHING]!r}])
 print(len(document.waiting))
@@ -169,9 +169,9 @@ def test_what_waits_is_there_when_its_turn_comes(room: Room, disk: MemoryYStore)
     """An update that comes before the one that it builds on is integrated, and told, when that comes."""
     ann = Editor(1)
     first, second = ann.write("one "), ann.write("two")
-    room.receive("ann", update_message(second))
+    receive(room, "ann", update_message(second))
     assert end_turn(room, disk).updates == []
-    room.receive("ann", update_message(first))
+    receive(room, "ann", update_message(first))
     (told,) = end_turn(room, disk).updates
     bob = Editor(2)
     bob.hear(told)
@@ -196,7 +196,7 @@ def test_what_waits_survives_on_disk(room: Room, disk: MemoryYStore) -> None:
     first, second = ann.write("one "), ann.write("two")
     deletion = Editor(2, first).delete(0, 2)
     send(room, disk, second, deletion)
-    room = Room("room", disk)
+    room = open_room(disk)
     assert shown(room.document)[0] == ""
     send(room, disk, first)
     assert shown(room.document)[0] == "e two"
@@ -210,7 +210,7 @@ def test_what_waits_survives_many_compactions(room: Room, disk: MemoryYStore, mo
     first, second = ann.write("one "), ann.write("two")
     send(room, disk, second, *(bob.put("k", number) for number in range(30)))
     assert len(disk.records()) <= 10
-    room = Room("room", disk)
+    room = open_room(disk)
     send(room, disk, first)
     assert shown(room.document) == ("one two", {"k": 29.0}, [])
 

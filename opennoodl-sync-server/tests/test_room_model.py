@@ -9,17 +9,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from opennoodl_sync import room as module
-from opennoodl_sync.document import Document
-from opennoodl_sync.room import Flush, Room
+from opennoodl_sync.room import Flush
 from opennoodl_sync.store import Batch
 from opennoodl_sync.store_level import LevelYStore
 from opennoodl_sync.yjs import contains
+from opennoodl_sync.yjs.document import Document
 from pycrdt import Doc
 
 from .disks import Records
 from .editor import Editor, content
 from .edits import opened
-from .turns import kept, messages, shown
+from .turns import kept, messages, open_room, receive, shown
 from .wire import step_1, sync_content, update_message
 
 NAMES = ("ann", "bob", "carol")
@@ -65,7 +65,7 @@ class Interleavings(RuleBasedStateMachine):
     def open(self) -> None:
         """Read the room from the disk."""
         self.store = LevelYStore("room", database=cast(Any, self.records))
-        self.room = Room("room", self.store)
+        self.room = open_room(self.store)
 
     @rule(name=names, at=places, text=st.sampled_from(["a", "bc", "d😀f"]))
     def write(self, name: str, at: int, text: str) -> None:
@@ -126,7 +126,7 @@ class Interleavings(RuleBasedStateMachine):
         peer = self.peers[name]
         for message in peer.outbox[:count]:
             assert peer.connection is not None
-            _, reply = self.room.receive(peer.connection, message)
+            _, reply = receive(self.room, peer.connection, message)
             assert reply is None
         del peer.outbox[:count]
 

@@ -20,13 +20,13 @@ from opennoodl_sync.rooms import LoadError, Rooms
 from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
 from opennoodl_sync.writer import Writer
-from opennoodl_sync.yjs import DamagedError
+from opennoodl_sync.yjs.document import DamagedError
 
 from .conftest import Disk
 from .disks import Writes, until
 from .editor import Editor
 from .loads import Loads
-from .turns import shown
+from .turns import receive, shown
 from .wire import update_message
 
 UPDATE_KEY = bytes.fromhex("000276310004726f6f6d00067570646174650100000000")
@@ -57,7 +57,7 @@ async def rooms(tmp_path: Path) -> AsyncIterator[Rooms]:
 
 def write(room: Room, text: str, number: int = 1) -> None:
     """Write into a room as a client that has seen nothing of it."""
-    room.receive("somebody", update_message(Editor(number).write(text)))
+    receive(room, "somebody", update_message(Editor(number).write(text)))
 
 
 def text_of(room: Room) -> str:

@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from opennoodl_sync.document import Document
-from opennoodl_sync.yjs import DamagedError
+from opennoodl_sync.yjs.document import DamagedError, Document
 
 from .client import TIMEOUT, Client, Server, get, running
 from .editor import BASE, POISON, UNSOUND, Editor

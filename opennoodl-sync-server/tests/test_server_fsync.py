@@ -11,7 +11,7 @@ from opennoodl_sync import server as server_module
 from opennoodl_sync.room import Room
 from opennoodl_sync.store import StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
-from opennoodl_sync.yjs import DamagedError
+from opennoodl_sync.yjs.document import DamagedError
 
 from .client import TIMEOUT, Client, Server, running
 from .disks import Writes, until

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opennoodl_sync.document import Document
 from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, compact
 from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.yjs.document import Document
 from pycrdt import Doc
 
 from .editor import Editor, content

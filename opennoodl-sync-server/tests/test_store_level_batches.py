@@ -9,10 +9,10 @@ from typing import Any
 
 import plyvel
 import pytest
-from opennoodl_sync.document import Document
-from opennoodl_sync.protocol import read_bytes, read_varuint
 from opennoodl_sync.store import Batch, StoreError, compact
 from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.yjs.document import Document
+from opennoodl_sync.yjs.lib0 import read_bytes, read_varuint
 
 from .conftest import Disk
 from .editor import Editor, content

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from opennoodl_sync.document import Document
 from opennoodl_sync.protocol import Kind
 from opennoodl_sync.room import Flush, Room
-from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, StoreError, compact
+from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, StoreError
+from opennoodl_sync.yjs.document import Document
+from opennoodl_sync.yjs.lib0 import finish
 
 from .editor import Editor, content
 from .wire import awareness_message, step_1, update_message
@@ -23,6 +24,30 @@ class Disk(MemoryYStore):
         if self.fails:
             raise StoreError("the disk is full")
         super().append(updates, state_vector, batch)
+
+
+def open_room(store: DocumentStore, max_size: int = 0, *, name: str = "room") -> Room:
+    """Return a room with what is stored."""
+    room = Room(name, store, max_size)
+    finish(room.load(room.stored_updates()))
+    return room
+
+
+def receive(room: Room, client: object, message: bytes) -> tuple[Kind, bytes | None]:
+    """Let a room handle one message, however long it takes."""
+    return finish(room.receive(client, message))
+
+
+def loaded(updates: Iterable[bytes]) -> Document:
+    """Return the document that these updates make."""
+    document = Document()
+    finish(document.load(updates))
+    return document
+
+
+def whole(document: Document) -> bytes:
+    """Return all of a document as one update."""
+    return finish(document.write())
 
 
 def end_turn(room: Room, store: DocumentStore) -> Flush:
@@ -50,42 +75,43 @@ def keep_together(store: DocumentStore, *updates: bytes, state_vector: Callable[
 def compacted(store: DocumentStore) -> int:
     """Compact what is kept; return how many records that leaves."""
     batch = Batch()
-    compact(Document(store.updates), store, batch)
+    document = loaded(store.updates())
+    store.replace(store.last(), [whole(document)], document.state_vector(), batch)
     store.commit(batch)
     return len(store.records())
 
 
 def shown(document: Document) -> tuple[str, object, object]:
     """Return everything that editors wrote into a document, as plain values."""
-    return content(Editor(999, document.state()).doc)
+    return content(Editor(999, whole(document)).doc)
 
 
 def built(updates: Iterable[bytes]) -> tuple[str, object, object]:
     """Return what a document shows that is built from these updates."""
-    return shown(Document(lambda: list(updates)))
+    return shown(loaded(updates))
 
 
 def kept(store: DocumentStore) -> tuple[str, object, object]:
     """Return what a document shows that is built from a store."""
-    return shown(Document(store.updates))
+    return shown(loaded(store.updates()))
 
 
 def send(room: Room, client: str, *updates: bytes) -> None:
     """Let a client send updates."""
     for update in updates:
-        assert room.receive(client, update_message(update)) == (Kind.UPDATE, None)
+        assert receive(room, client, update_message(update)) == (Kind.UPDATE, None)
 
 
 def here(room: Room, client: str, *entries: tuple[int, int, object]) -> None:
     """Let a client bring awareness states."""
     message = awareness_message(*entries)
-    assert room.receive(client, message) == (Kind.AWARENESS, None)
+    assert receive(room, client, message) == (Kind.AWARENESS, None)
 
 
 def ask(room: Room, client: str, editor: Editor | None = None) -> None:
     """Let a client send step 1."""
     state = editor.doc.get_state() if editor is not None else b"\x00"
-    assert room.receive(client, step_1(state)) == (Kind.STEP_1, None)
+    assert receive(room, client, step_1(state)) == (Kind.STEP_1, None)
 
 
 def flush(room: Room) -> Flush:
@@ -122,5 +148,5 @@ def joined(room: Room, name: str, number: int) -> Editor:
     """Let an editor join and do its part of the handshake."""
     editor = Editor(number)
     for reply in editor.hear(*room.join(name), answer(room, name, editor)):
-        room.receive(name, reply)
+        receive(room, name, reply)
     return editor

@@ -11,12 +11,12 @@ from array import array
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 
-from .delete_set import Deletions, DeleteSet, insert, union
+from .delete_set import DeleteSet, Deletions, insert, union
 from .delete_set import rest as missing
 from .lib0 import MalformedError, Steps, finish, write_varuint
 from .segment import LargeParts, Segment, SegmentWriter, merge
 from .state_vector import decode
-from .structs import cut_struct, struct_end
+from .structs import SKIP, cut_struct, struct_end
 from .update import NOTHING, Deletion, Parts, Run, read, write, write_deletions, write_section
 
 LARGE_UPDATE = 16_384
@@ -412,6 +412,54 @@ class Document:
         if segments and len(segments[-1]) > MANY:
             yield from segments[-1].state_entries()
 
+    # Compaction
+
+    def freeze(self) -> Steps[list[Segment]]:
+        """Return the segments that make the document, but for what waits; they stay until `thaw`."""
+        yield from self._seal()
+        self._frozen = len(self._segments)
+        return [*self._segments]
+
+    def thaw(self, compacted: Segment | None) -> None:
+        """Put a segment in the place of those that were frozen; None leaves them as they are."""
+        if compacted is not None:
+            self._segments[: self._frozen] = [compacted]
+        self._frozen = 0
+
+    def pending(self) -> bytes | None:
+        """Return what waits for its predecessors as one update; None if nothing does."""
+        sections = []
+        for client in self._pending:
+            clock, _, structs, content = self._waiting(client, self._pending[client][0][0])
+            sections.append(write_section(client, clock, structs, content))
+        return write(sections) if sections else None
+
+    def write(self) -> Steps[bytes]:
+        """Return all of the document as one update."""
+        yield from self._seal()
+        writer = SegmentWriter()
+        for client in sorted(self._pending, reverse=True):
+            writer.section(client, *self._waiting(client, self.state(client)))
+        whole = writer.segment(DeleteSet())
+        for segment in reversed(self._segments):
+            whole = yield from merge(segment, whole)
+        return (yield from whole.write())
+
+    def _waiting(self, client: int, clock: int) -> tuple[int, int, int, bytes]:
+        """Return what waits of a client as a run from `clock` on, with ``Skip`` structs for what has not come."""
+        end, number = clock, 0
+        written = []
+        for start, stop, structs, content in self._pending[client]:
+            if start < end:  # it says again what the one before says
+                continue
+            if start > end:
+                written.append(bytes((SKIP,)) + write_varuint(start - end))
+                number += 1
+            written.append(content)
+            number += structs
+            end = stop
+        return clock, end, number, b"".join(written)
+
     # What others lack
 
     def state_vector(self) -> bytes:
@@ -432,12 +480,7 @@ class Document:
         segments = [*self._segments]
         if self._tails or self._deleted:
             segments.append(self._recent())
-        pending = [
-            write([write_section(client, clock, structs, content)])
-            for client, runs in self._pending.items()
-            for clock, _, structs, content in runs
-        ]
-        return _difference(segments, pending, state_vector)
+        return _difference(segments, self.pending(), state_vector)
 
 
 class Chunk:
@@ -465,7 +508,7 @@ class Chunk:
         return write(sections, clients, deletions)
 
 
-def _difference(segments: Sequence[Segment], pending: Sequence[bytes], state_vector: bytes) -> Iterator[bytes | None]:
+def _difference(segments: Sequence[Segment], pending: bytes | None, state_vector: bytes) -> Iterator[bytes | None]:
     known: dict[int, int] = {}
     if len(state_vector) <= MAX_VECTOR:
         known = yield from decode(state_vector)
@@ -491,7 +534,8 @@ def _difference(segments: Sequence[Segment], pending: Sequence[bytes], state_vec
             chunk.add(section.client, start.clock, start.left, segment.data[start.at : section.stop])
             if chunk.size >= CHUNK:
                 yield chunk.write()
-    yield from pending
+    if pending is not None:
+        yield pending
     deleted = DeleteSet()
     for segment in segments:
         deleted = yield from union(deleted, segment.deleted)
