@@ -16,8 +16,7 @@ class Compacted(NamedTuple):
     segment: Segment
 
 
-class Compactor:
-    async def compact(self, updates: list[bytes]) -> Compacted:
+def compact(updates: list[bytes]) -> Compacted:
         document = Document()
         finish(document.load(updates))
         update = finish(document.write())
@@ -25,6 +24,11 @@ class Compactor:
         finish(again.load([update]))
         (segment,) = finish(again.freeze())
         return Compacted(update, segment)
+
+
+class Compactor:
+    async def compact(self, updates: list[bytes]) -> Compacted:
+        return compact(updates)
 
     async def close(self) -> None:
         pass

@@ -23,7 +23,7 @@ from .protocol import (
 )
 from .store import Batch, DocumentStore
 from .yjs.document import MAX_VECTOR, Document
-from .yjs.lib0 import Steps, finish
+from .yjs.lib0 import Steps
 from .yjs.state_vector import decode
 from .yjs.update import NOTHING
 
@@ -225,6 +225,8 @@ class Room:
         """
         kind, content = parse(message)
         if kind is Kind.STEP_1:
+            if len(content) <= MAX_VECTOR:
+                yield from decode(content)  # for what it raises
             self._ask(client, content)
         elif kind is Kind.AWARENESS:
             reader = self._readers.get(client)
@@ -389,8 +391,6 @@ class Room:
         return False
 
     def _ask(self, client: Hashable, state_vector: bytes) -> None:
-        if len(state_vector) <= MAX_VECTOR:
-            finish(decode(state_vector))
         if client in self._behind:
             # It does not read what it asks for; it gets the latest answer when it does.
             self._behind[client] = Behind(state_vector, self._behind[client].seen)

@@ -35,8 +35,8 @@ class Turns:
         self.went_on = 0
         self.records = Records()
         self.writer = ByHand(self.records)
-        self.loans = TimeSlicer()
-        self.flusher = Flusher(cast("Any", self.writer), self.loans, self._tell, self._fail, self._go_on)
+        self.slicer = TimeSlicer()
+        self.flusher = Flusher(cast("Any", self.writer), self.slicer, self._tell, self._fail, self._go_on)
 
     def room(self, name: str) -> Room:
         """Return a room with a client of the same name."""
@@ -285,33 +285,38 @@ async def test_a_room_that_is_discarded_is_not_stored(turns: Turns) -> None:
     turns.flusher.discard(a)
 
 
-async def test_a_room_that_is_lent_is_left_out(turns: Turns) -> None:
-    """The others of its turn are stored without it; it follows when it is back."""
+def long_work(may_end: list[None]) -> Steps[None]:
+    """Go on until the test says that it is enough."""
+    while not may_end:
+        yield
+
+
+async def test_a_busy_room_is_left_out(turns: Turns) -> None:
+    """The other rooms of its turn are stored without it; it follows when it is free."""
     ann, bob = turns.room("ann"), turns.room("bob")
-    ends, may_end = asyncio.Event(), threading.Event()
+    ends, may_end = asyncio.Event(), list[None]()
     turns.writes(ann, bob)
-    turns.loans.lend(ann, lambda: may_end.wait(5), lambda _: ends.set())
+    turns.slicer.do(ann, long_work(may_end), lambda _: ends.set())
     await turn()
     turns.writer.finish()
     assert turns.names == ["bob"]
-    may_end.set()
+    may_end.append(None)
     await asyncio.wait_for(ends.wait(), 5)
     turns.writer.finish()
     assert turns.names == ["bob", "ann"]
 
 
-async def test_a_room_that_is_lent_when_it_was_written_is_told_when_it_is_back(turns: Turns) -> None:
+async def test_a_room_that_is_busy_when_it_was_written_is_told_when_it_is_free(turns: Turns) -> None:
     """Until then it holds on to what was written; and that is over before anything else happens to it."""
     ann = turns.room("ann")
     turns.writes(ann)
     await turn()
-    ends, seen = asyncio.Event(), []
-    may_end = threading.Event()
-    turns.loans.lend(ann, lambda: may_end.wait(5), lambda _: ends.set())
-    turns.loans.when_back(ann, lambda: seen.append((ann.storing, turns.names)))
+    ends, seen, may_end = asyncio.Event(), [], list[None]()
+    turns.slicer.do(ann, long_work(may_end), lambda _: ends.set())
+    turns.slicer.when_free(ann, lambda: seen.append((ann.storing, turns.names)))
     turns.writer.finish()
     assert ann.storing
     assert turns.names == []
-    may_end.set()
+    may_end.append(None)
     await asyncio.wait_for(ends.wait(), 5)
     assert seen == [(False, ["ann"])]

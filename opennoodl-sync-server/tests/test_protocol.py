@@ -3,18 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opennoodl_sync.protocol import (
+from opennoodl_sync.protocol import Kind, acknowledgement, awareness_message, parse, step_1, step_2, update_message
+from opennoodl_sync.yjs.lib0 import (
     MAX_SAFE_INTEGER,
-    Kind,
     MalformedError,
-    acknowledgement,
-    awareness_message,
-    parse,
     read_bytes,
     read_varuint,
-    step_1,
-    step_2,
-    update_message,
     write_bytes,
     write_varuint,
 )

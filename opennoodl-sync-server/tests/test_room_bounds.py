@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import count
 
 import pytest
-from opennoodl_sync import room as module
 from opennoodl_sync.room import FullError, Room
 from opennoodl_sync.store import MemoryYStore
 from opennoodl_sync.yjs.lib0 import MalformedError
 from opennoodl_sync.yjs.update import NOTHING
 
 from .editor import Editor, content
-from .turns import flush, is_quiet, keep, kept, open_room, receive, send, shown, told
+from .turns import end_turn, flush, is_quiet, keep, kept, open_room, receive, send, shown, told, waiting, whole
 from .wire import step_2, sync_content, update_message
 
 MOST = 1_000
@@ -47,7 +45,7 @@ def filled(room: Room) -> Editor:
 
 @pytest.mark.parametrize("spare", [0, -1])
 def test_the_bound_is_that_of_the_whole_document(spare: int) -> None:
-    """A document of as many bytes as are allowed is taken, one with a byte more is not."""
+    """A document of as many bytes as are allowed is taken, one that has a byte more is not."""
     update = Editor(1).write("x" * 300)
     room = open_room(MemoryYStore(), len(update) + spare)
     if spare < 0:
@@ -72,10 +70,10 @@ def test_what_makes_a_document_too_large_is_refused(room: Room, disk: MemoryYSto
     send(room, "ann", ann.write("x" * 900))
     if stored:
         flush(room)
-    before = room.document.state()
+    before = whole(room.document)
     refused(room, "eve", eve.write("y" * 200))
-    assert room.document.state() == before
-    assert len(room.document.waiting) == 0
+    assert whole(room.document) == before
+    assert waiting(room) == []
     send(room, "bob", Editor(2).put("k", 1))
     assert b"yy" not in b"".join(flush(room).updates)
     assert kept(disk) == ("x" * 900, {"k": 1.0}, [])
@@ -93,7 +91,7 @@ def test_what_waits_is_refused_too(room: Room, disk: MemoryYStore) -> None:
     ann = Editor(1)
     ann.write("lost")
     refused(room, "ann", ann.write("x" * MOST))
-    assert len(room.document.waiting) == 0
+    assert waiting(room) == []
     flush(room)
     assert disk.updates() == []
 
@@ -108,7 +106,7 @@ def test_many_small_updates_are_bounded_together(room: Room) -> None:
             if taken % 7 == 0:
                 flush(room)
     assert taken < MOST / 10
-    size = len(room.document.state())
+    size = len(whole(room.document))
     assert MOST - 50 < size <= MOST
 
 
@@ -131,16 +129,17 @@ def test_deletions_are_always_welcome(room: Room, disk: MemoryYStore) -> None:
     assert kept(disk) == content(ann.doc)
 
 
-@pytest.mark.parametrize("stored", [False, True], ids=["in one turn", "in the next turn"])
-def test_what_was_deleted_makes_place(room: Room, disk: MemoryYStore, stored: bool) -> None:
-    """A document that was full may grow again, and is compacted then: what was deleted is gone."""
+def test_what_was_deleted_makes_place(room: Room, disk: MemoryYStore) -> None:
+    """A document that was full is compacted when much of it is deleted, and may grow again then."""
     ann = filled(room)
     refused(room, "eve", Editor(3).write("y" * 500))
     send(room, "ann", ann.delete(0, 900))
-    if stored:
-        flush(room)
-    send(room, "ann", ann.write("z" * 500))
-    flush(room)
+    end_turn(room, disk)
+    with suppress(FullError):
+        send(room, "ann", ann.write("z" * 500))
+    end_turn(room, disk)
+    send(room, "ann", *ann.updates[-1:])
+    end_turn(room, disk)
     assert kept(disk) == content(ann.doc)
     assert sum(map(len, disk.updates())) < 700
 
@@ -172,8 +171,9 @@ def test_a_document_that_is_too_large_already_is_served(disk: MemoryYStore) -> N
     assert shown(room.document)[0] == "x" * 2 * MOST
     refused(room, "bob", Editor(2, *ann.updates).write("y"))
     send(room, "ann", ann.delete(0, 1500))
+    end_turn(room, disk)
     send(room, "ann", ann.write("y"))
-    flush(room)
+    end_turn(room, disk)
     assert kept(disk) == content(ann.doc)
 
 
@@ -192,47 +192,3 @@ def test_what_is_malformed_and_too_large_is_refused(room: Room) -> None:
         receive(room, "eve", update_message(b"\x01" * 200))
     send(room, "ann", ann.delete(0, 1))
     assert len(sync_content(told(room), 2)) < 20
-
-
-def test_a_document_at_the_brink_is_not_measured_all_the_time(
-    disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To measure a large document takes long: for a while after it, what might be too much is taken to be so."""
-    most = 2_000_000
-    clock = count(0, 0.5)
-    monkeypatch.setattr(module, "monotonic", lambda: next(clock))
-    room, ann = open_room(disk, most), Editor(1)
-    send(room, "ann", ann.write("x" * (most - 100)))
-    flush(room)
-
-    def until_full() -> int:
-        for number in range(100):
-            try:
-                send(room, "ann", ann.write("y"))
-            except FullError:
-                ann.delete(len(ann.text) - 1, len(ann.text))
-                return number
-            flush(room)
-        raise AssertionError("it never was")
-
-    first = until_full()
-    assert first > 0
-    assert len(room.document.state()) < most - 50
-    assert until_full() == 0
-    for _ in range(2 * module.MEASURE_PAUSE):
-        next(clock)
-    assert until_full() > 0
-
-
-def test_a_document_that_was_measured_is_known_to_be_smaller(disk: MemoryYStore) -> None:
-    """What was found to be there, and not what came in, is what the next change is added to, also in the same turn."""
-    most = 2_400_000
-    room, ann = open_room(disk, most), Editor(1)
-    send(room, "ann", ann.write("x" * 1_500_000))
-    flush(room)
-    send(room, "ann", ann.delete(0, 1_500_000))
-    flush(room)
-    send(room, "ann", ann.write("y" * 1_200_000))
-    for word in ("one ", "two ", "three"):
-        send(room, "ann", ann.write(word))
-    assert shown(room.document)[0] == "y" * 1_200_000 + "one two three"

@@ -12,14 +12,12 @@ from opennoodl_sync import room as module
 from opennoodl_sync.room import Flush
 from opennoodl_sync.store import Batch
 from opennoodl_sync.store_level import LevelYStore
-from opennoodl_sync.yjs import contains
-from opennoodl_sync.yjs.document import Document
+from opennoodl_sync.yjs.lib0 import finish
 from pycrdt import Doc
 
 from .disks import Records
 from .editor import Editor, content
-from .edits import opened
-from .turns import kept, messages, open_room, receive, shown
+from .turns import compact_if_due, kept, loaded, messages, open_room, receive, rest, shown, waiting
 from .wire import step_1, sync_content, update_message
 
 NAMES = ("ann", "bob", "carol")
@@ -157,8 +155,12 @@ class Interleavings(RuleBasedStateMachine):
             if peer.connection is not None:
                 peer.inbox += messages(flush, peer.connection)
         told = [sync_content(message, 2) for message in flush.updates]
-        doc = opened(Document(self.store.updates).state())
-        assert all(contains(doc, update) for update in told)
+        compact_if_due(self.room, self.store)
+        stored = loaded(self.store.updates())
+        stored.commit()
+        for update in told:
+            finish(stored.integrate(update))
+        assert not stored.changed
 
     @rule()
     def failed(self) -> None:
@@ -189,11 +191,7 @@ class Interleavings(RuleBasedStateMachine):
             self.leave(name)
         self.written()
         expected = shown(self.room.document)
-        batch = Batch()
-        self.room.rest(batch)
-        if batch:
-            self.store.commit(batch)
-        self.room.close()
+        rest(self.room, self.store)
         assert kept(self.store) == expected
         self.open()
 
@@ -221,7 +219,7 @@ class Interleavings(RuleBasedStateMachine):
         expected = content(self.model)
         assert shown(self.room.document) == expected
         assert kept(self.store) == expected
-        assert len(self.room.document.waiting) == 0
+        assert waiting(self.room) == []
         for peer in self.peers.values():
             assert content(peer.doc) == expected
 

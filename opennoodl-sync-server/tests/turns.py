@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from opennoodl_sync.compactor import compact
 from opennoodl_sync.protocol import Kind
 from opennoodl_sync.room import Flush, Room
 from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, StoreError
@@ -56,7 +57,31 @@ def end_turn(room: Room, store: DocumentStore) -> Flush:
     flush = room.take(batch)
     store.commit(batch)
     room.stored()
+    compact_if_due(room, store)
     return flush
+
+
+def compact_if_due(room: Room, store: DocumentStore, *, resting: bool = False) -> None:
+    """Compact a document as the server does, but at once."""
+    if not room.is_compaction_due(resting=resting):
+        return
+    room.end_compaction(compact(finish(room.begin_compaction())))
+    batch = Batch()
+    room.take(batch)
+    store.commit(batch)
+    room.stored()
+
+
+def rest(room: Room, store: DocumentStore) -> None:
+    """Let a room leave memory."""
+    end_turn(room, store)
+    compact_if_due(room, store, resting=True)
+
+
+def waiting(room: Room) -> list[bytes]:
+    """Return what waits for its predecessors."""
+    pending = room.document.pending()
+    return [] if pending is None else [pending]
 
 
 def keep(store: DocumentStore, *updates: bytes, state_vector: Callable[[], bytes] = lambda: b"\x00") -> None:
