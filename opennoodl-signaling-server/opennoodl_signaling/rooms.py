@@ -1,38 +1,21 @@
-"""Rooms: who is in which room, who can be invited, and what everybody is told. Knows no socket.
+"""Rooms: which peers are in which room, and what they are told. Knows no socket.
 
 Every method takes what a client sent and returns the effects: what to send to whom, and whom to close.
 All of it happens in one step, so a room's size is exact and a peer is either in `joined` or announced.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
-from hmac import compare_digest
-from secrets import token_urlsafe
+from collections.abc import Collection
 
 from msgspec import UNSET
 
 from .absence import Absence, Absences
 from .edge.json_messages import BadMessage, Error
-from .edge.limits import Quota
-from .messages import (
-    Invite,
-    InviteFrom,
-    InviteSent,
-    Join,
-    Joined,
-    Leave,
-    PeerInfo,
-    PeerJoined,
-    PeerLeft,
-    Register,
-    Registered,
-    Session,
-    SessionInfo,
-    Signal,
-    SignalFrom,
-)
+from .messages import Join, Joined, Leave, PeerInfo, PeerJoined, PeerLeft, Session, SessionInfo, Signal, SignalFrom
+from .resumption import Resumption
 from .room import Away, Back, Client, Close, Contest, Effect, Room, Send
-from .trail import Came, Left, Trail, Trails
+from .trail import Told, Trail, Trails
+from .users import Users
 
 REPLACED = 4409
 """Close code for a connection whose place a newer one with the same identity took."""
@@ -40,43 +23,34 @@ REPLACED = 4409
 
 MAX_METADATA = 16_384
 """Bytes of a peer's metadata."""
-USERS_OF_AN_ADDRESS = 10
-"""How many users' invites may come from one address: people can call themselves anything, but not be anywhere."""
 UNDELIVERED = "The peer came back without its state: what you have signaled to it meanwhile is lost."
 
 
 class Rooms:
-    """All rooms and users of this process.
+    """All rooms of this process.
 
     Args:
         max_size: peers in a room; 0 means any number.
-        invites_per_hour: of one user, and a tenth of what may come from one address; 0 means any number.
+        users: who can be invited; peers are.
         max_absent: peers whose places are kept at once; 0 means any number, None that no place is ever kept.
         proven: whether a client is the user that it says it is, so that a peer id held by the same user is its own.
 
     Attributes:
         rooms: those that somebody is in, by name.
-        users: the connections that a user can be invited through.
         absences: those of all rooms.
         trails: those of all peers that count.
         joins: how many ended how.
-        invites: how many ended how.
     """
 
-    def __init__(
-        self, max_size: int, invites_per_hour: int, max_absent: int | None = None, *, proven: bool = False
-    ) -> None:
+    def __init__(self, max_size: int, users: Users, max_absent: int | None = None, *, proven: bool = False) -> None:
         self.rooms: dict[str, Room] = {}
-        self.users: dict[str, set[Client]] = {}
         self.absences = Absences(max_absent or 0)
         self.trails = Trails()
         self.joins: Counter[str] = Counter()
-        self.invites: Counter[str] = Counter()
+        self._users = users
         self._keeps_places = max_absent is not None
         self._proven = proven
         self._max_size = max_size
-        self._invites = Quota(invites_per_hour, 3600)
-        self._invites_from = Quota(USERS_OF_AN_ADDRESS * invites_per_hour, 3600)
 
     def join(self, client: Client, join: Join) -> list[Effect]:
         """Enter a room, leaving the old one.
@@ -103,14 +77,14 @@ class Rooms:
         if room is not None and holder is client and client.info.user_id == join.user_id:
             # Joining again under the same name is no news for the others.
             client.info = _info(join)
-            self._identify(client, join.user_id)
+            self._users.identify(client, join.user_id)
             self._present(room, client, join.session)
             self.joins["joined"] += 1
             return [Send((client,), self._joined(room, client, join))]
         if holder is not None and holder is not client:
             if holder.info.user_id != join.user_id:
                 raise BadMessage("peer-id-taken", "Another user in this room has this peerId; choose another one.")
-            if _shows_token(join, holder):
+            if holder.resumption is not None and holder.resumption.opens(join.resume_token):
                 return self._replace(holder, client, join, resumed=True)
             if self._proven or holder.absence is not None:
                 return self._replace(holder, client, join)
@@ -123,12 +97,7 @@ class Rooms:
         self._enter(room, client, join)
         self.joins["joined"] += 1
         effects.append(Send((client,), self._joined(room, client, join)))
-        if others := room.others(client):
-            effects.append(Send(others, _news(client)))
-        for peer in others:
-            if peer.trail is not None:
-                peer.trail.add(Came(join.peer_id))
-        return effects
+        return effects + _tell(room.others(client), _news(client))
 
     def settle(self, contest: Contest, alive: bool) -> list[Effect]:
         """Decide a contest once it is known whether its holder is `alive`.
@@ -168,19 +137,16 @@ class Rooms:
         for peer in room.peers.values():
             if peer.absence is not None:
                 peer.absence.forget(client.info.peer_id)
-            if peer.trail is not None:
-                peer.trail.add(Left(client.info.peer_id))
-        others = room.others(client)
-        return [Send(others, PeerLeft(client.info.peer_id))] if others else []
+        return _tell(room.others(client), PeerLeft(client.info.peer_id))
 
     def lose(self, client: Client) -> list[Effect]:
         """Keep the place of a client whose connection was lost, if it has asked for that; else forget it."""
         room = client.room
-        if room is None or client.token is None or self.absences.full:
+        if room is None or client.resumption is None or self.absences.full:
             return self.forget(client)
         client.contest = None
         client.absence = Absence(room.peers, self.absences)
-        self._identify(client, None)
+        self._users.identify(client, None)
         return [Away(client)]
 
     def give_up(self, client: Client) -> list[Effect]:
@@ -203,44 +169,11 @@ class Rooms:
             raise BadMessage("peer-not-found", "Nobody in your room has the peerId in `to`.")
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
         if target.absence is None:
-            if target.trail is not None:
-                target.trail.add(message)
+            _tell((target,), message)
             return target, message
         if not target.absence.hold(message):
             raise BadMessage("peer-not-found", "That peer's connection is lost, and too much waits for it already.")
         return None, message
-
-    def invite(self, client: Client, invite: Invite, now: float) -> list[Effect]:
-        """Pass an invite to every connection of a user, and tell the sender whether there was one.
-
-        Raises:
-            BadMessage: `not-registered` or `rate-limited`.
-        """
-        sender = client.user_id
-        if sender is None:
-            raise BadMessage("not-registered", "Join a room or register before you invite.")
-        # The address comes first: it bounds how many users there are to be remembered.
-        allowed = self._invites_from.allow(client.address, now)
-        if allowed and not self._invites.allow(sender, now):
-            self._invites_from.give_back(client.address)
-            allowed = False
-        if not allowed:
-            self.invites["rate-limited"] += 1
-            raise BadMessage(
-                "rate-limited", "You, or all at your address, have sent as many invites as may be in an hour."
-            )
-        target = invite.target_user_id
-        devices = self.users.get(target)
-        self.invites["delivered" if devices else "offline"] += 1
-        if not devices:
-            return [Send((client,), InviteSent(target, False, "User offline"))]
-        message = InviteFrom(from_=sender, room_id=invite.room_id, session_info=invite.session_info)
-        return [Send(devices, message), Send((client,), InviteSent(target, True))]
-
-    def register(self, client: Client, register: Register) -> list[Effect]:
-        """Make the client reachable as a user."""
-        self._identify(client, register.user_id)
-        return [Send((client,), Registered(register.user_id))]
 
     def present(self, client: Client, session: Session) -> list[Effect]:
         """Change how the client's room is presented.
@@ -259,7 +192,7 @@ class Rooms:
         """Leave the room and the users for good."""
         client.contest = None
         effects = self.leave(client)
-        self._identify(client, None)
+        self._users.identify(client, None)
         return effects
 
     def capacity(self, room: Room) -> int:
@@ -277,7 +210,10 @@ class Rooms:
         assert room is not None
         effects = self.leave(newcomer)
         absence = holder.absence
-        missed = _missed(holder, join) if resumed else None
+        missed = None
+        if resumed:
+            assert holder.resumption is not None
+            missed = holder.resumption.missed(join.received, absence)
         self._vacate(holder, "resumed" if resumed else "replaced")
         self._enter(room, newcomer, join)  # under the same key: the place in the order of arrival stays
         self.joins["resumed" if resumed else "replaced"] += 1
@@ -288,14 +224,11 @@ class Rooms:
         known, signals = missed or (None, [])
         effects.append(Send((newcomer,), self._joined(room, newcomer, join, resumed, known)))
         if known is not None:
-            unknown = [peer for name, peer in room.peers.items() if name not in known and peer is not newcomer]
-            effects += [Send((newcomer,), _news(peer)) for peer in unknown]
-            effects += [Send((newcomer,), signal) for signal in signals]
-            if newcomer.trail is not None:
-                for peer in unknown:
-                    newcomer.trail.add(Came(peer.info.peer_id))
-                for signal in signals:
-                    newcomer.trail.add(signal)
+            for name, peer in room.peers.items():
+                if name not in known and peer is not newcomer:
+                    effects += _tell((newcomer,), _news(peer))
+            for signal in signals:
+                effects += _tell((newcomer,), signal)
         elif absence is not None:
             # Whoever has not shown the token gets nothing that was meant for the peer before it.
             senders = {signal.from_ for signal in absence.signals}
@@ -309,48 +242,38 @@ class Rooms:
         if client.absence is not None:
             client.absence.end(how)
             client.absence = None
-        self._count(client, None)
+        self._resumable(client, None)
 
     def _enter(self, room: Room, client: Client, join: Join) -> None:
         client.info = _info(join)
         client.room = room
         room.peers[join.peer_id] = client
-        self._identify(client, join.user_id)
+        self._users.identify(client, join.user_id)
         self._present(room, client, join.session)
 
     def _present(self, room: Room, client: Client, session: SessionInfo | None) -> None:
         if session is not None and room.host is client:
             room.session = session
 
-    def _identify(self, client: Client, user_id: str | None) -> None:
-        if client.user_id == user_id:
-            return
-        if client.user_id is not None:
-            devices = self.users[client.user_id]
-            devices.discard(client)
-            if not devices:
-                del self.users[client.user_id]
-        client.user_id = user_id
-        if user_id is not None:
-            self.users.setdefault(user_id, set()).add(client)
-
-    def _count(self, client: Client, trail: Trail | None) -> None:
-        if client.trail is not None:
-            client.trail.end()
-        client.trail = trail
+    def _resumable(self, client: Client, resumption: Resumption | None) -> None:
+        if client.resumption is not None:
+            client.resumption.end()
+        client.resumption = resumption
 
     def _joined(
         self, room: Room, client: Client, join: Join, resumed: bool = False, known: Collection[str] | None = None
     ) -> Joined:
         """Return the answer to a join; to who resumes, with those alone whom it knows, if that is known."""
-        wanted = join.resume or join.resume_token is not None
-        client.token = token_urlsafe() if wanted and self._keeps_places else None
         peers = [
             peer.info for name, peer in room.peers.items() if peer is not client and (known is None or name in known)
         ]
-        counts = client.token is not None and join.received is not None
-        self._count(client, Trail((peer.peer_id for peer in peers), self.trails) if counts else None)
-        return Joined(room.name, join.peer_id, peers, resume_token=client.token or UNSET, resumed=resumed or UNSET)
+        if not self._keeps_places or not (join.resume or join.resume_token is not None):
+            self._resumable(client, None)
+            return Joined(room.name, join.peer_id, peers, resumed=resumed or UNSET)
+        trail = None if join.received is None else Trail((peer.peer_id for peer in peers), self.trails)
+        resumption = Resumption(trail)
+        self._resumable(client, resumption)
+        return Joined(room.name, join.peer_id, peers, resume_token=resumption.token, resumed=resumed or UNSET)
 
 
 def _info(join: Join) -> PeerInfo:
@@ -363,16 +286,9 @@ def _news(client: Client) -> PeerJoined:
     return PeerJoined(info.peer_id, info.user_id, info.metadata)
 
 
-def _missed(holder: Client, join: Join) -> tuple[Collection[str], Sequence[SignalFrom]] | None:
-    """Return whom a peer that resumes knows and what it has missed; None if nobody can tell."""
-    trail, absence = holder.trail, holder.absence
-    if trail is None or join.received is None:
-        return None if absence is None else (absence.known, absence.signals)
-    trail.arrived(join.received)
-    known, signals = trail.missed()
-    return known, signals if absence is None else signals + absence.signals
-
-
-def _shows_token(join: Join, holder: Client) -> bool:
-    shown, token = join.resume_token, holder.token
-    return shown is not None and token is not None and compare_digest(shown.encode(), token.encode())
+def _tell(peers: Collection[Client], message: Told) -> list[Effect]:
+    """Send peers a message about their room, and record it for those that can resume."""
+    for peer in peers:
+        if peer.resumption is not None:
+            peer.resumption.told(message)
+    return [Send(peers, message)] if peers else []

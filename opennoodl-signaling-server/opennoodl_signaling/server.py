@@ -47,6 +47,7 @@ from .room import Away, Back, Client, Close, Contest, Effect, Room, Send
 from .rooms import Rooms
 from .settings import Settings
 from .topics import Topics
+from .users import Users
 
 CONTEST_TIMEOUT = 2.0
 """Seconds that the holder of a contested peer id has to answer a ping."""
@@ -73,7 +74,8 @@ class Signaling(JsonApplication[Incoming]):
         self.metrics = Metrics(__version__, self._families)
         self.auth = Auth(settings, self.metrics.tokens)
         max_absent = settings.max_connections if settings.resume_grace else None
-        self.rooms = Rooms(settings.max_room_size, settings.invites_per_hour, max_absent, proven=self.auth.required)
+        self.users = Users(settings.invites_per_hour)
+        self.rooms = Rooms(settings.max_room_size, self.users, max_absent, proven=self.auth.required)
         self.topics = Topics(settings.max_room_size, settings.max_topics)
         self.ice = Ice(settings)
         self.relayed = 0
@@ -104,15 +106,15 @@ class Signaling(JsonApplication[Incoming]):
         connection.client = None
 
     def heartbeat(self, connection: Connection) -> bytes:
-        """Return where the trail of a peer that counts ends."""
+        """Return what says, when it comes back, that a peer has what it was told."""
         client: Client | None = connection.client
-        return client.trail.mark() if client is not None and client.trail is not None else b""
+        return client.resumption.mark() if client is not None and client.resumption is not None else b""
 
     def pong(self, connection: Connection, payload: bytes) -> None:
-        """Forget what a peer that counts has received by now."""
+        """Forget what a peer has received by now."""
         client: Client = connection.client
-        if client.trail is not None:
-            client.trail.reached(payload)
+        if client.resumption is not None:
+            client.resumption.reached(payload)
 
     async def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
         """Answer ``/session/<room>/info``: a look through the door for whoever knows the room's name."""
@@ -212,9 +214,9 @@ class Signaling(JsonApplication[Incoming]):
             case Leave():
                 self._perform(self.rooms.leave(client, incoming))
             case Invite():
-                self._perform(self.rooms.invite(client, incoming, time()))
+                self._perform(self.users.invite(client, incoming, time()))
             case Register():
-                self._perform(self.rooms.register(client, incoming))
+                self._perform(self.users.register(client, incoming))
             case AskIceServers():
                 self.send((connection,), self.ice.answer(client.user_id, time()))
             case Session():
@@ -311,7 +313,7 @@ class Signaling(JsonApplication[Incoming]):
         yield counters("opennoodl_signaling_absences", "Ended absences by how they ended.", "end", absences.ends)
         yield counters("opennoodl_signaling_joins", "Answered joins by outcome.", "outcome", self.rooms.joins)
         yield self._join_seconds.family("opennoodl_signaling_join_seconds", "Time from `join` to `joined`.")
-        yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self.rooms.invites)
+        yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self.users.invites)
         yield counters("opennoodl_signaling_errors", "Errors that clients were sent, by code.", "code", self._errors)
         yield GaugeMetricFamily("opennoodl_signaling_topics", "y-webrtc topics now.", len(self.topics.topics))
         yield CounterMetricFamily("opennoodl_signaling_relayed", "Messages passed to clients.", self.relayed)

@@ -54,7 +54,7 @@ def test_alive(ward: Ward, old: Client, new: Client) -> None:
         ward.settle(alive=True)
     assert old.room is not None
     assert new.room is None
-    assert ward.rooms.users == {"X": {old}, "OTHER": {ward.rooms.rooms["r"].peers["other"]}}
+    assert ward.users.devices == {"X": {old}, "OTHER": {ward.rooms.rooms["r"].peers["other"]}}
 
 
 def test_alive_stays_where_it_was(ward: Ward, new: Client) -> None:

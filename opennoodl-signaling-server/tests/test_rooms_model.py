@@ -24,6 +24,7 @@ from opennoodl_signaling.messages import (
 )
 from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Send
 from opennoodl_signaling.rooms import Rooms
+from opennoodl_signaling.users import Users
 
 from .view import Place, View
 
@@ -43,7 +44,8 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(absence, "MAX_SIGNALS", MAX_SIGNALS)
-        self.rooms = Rooms(MAX_SIZE, 0, MAX_ABSENT)
+        self.registry = Users(0)
+        self.rooms = Rooms(MAX_SIZE, self.registry, MAX_ABSENT)
         self.clients = [Client(number) for number in range(6)]
         self.places: dict[Client, Place] = {}
         self.users: dict[Client, str] = {}
@@ -132,16 +134,16 @@ class Model(RuleBasedStateMachine):
     def ping(self, data: st.DataObject) -> None:
         """A client that counts is sent a ping, and it arrives."""
         client = data.draw(st.sampled_from(self.counting()))
-        assert client.trail is not None
-        self.pings.append((client, client.trail.mark()))
+        assert client.resumption is not None
+        self.pings.append((client, client.resumption.mark()))
 
     @precondition(lambda self: self.pings)
     @rule()
     def pong(self) -> None:
         """The oldest ping is answered; much may have happened meanwhile."""
         client, mark = self.pings.pop(0)
-        if client.trail is not None:
-            client.trail.reached(mark)
+        if client.resumption is not None:
+            client.resumption.reached(mark)
 
     @precondition(lambda self: self.away)
     @rule(data=st.data())
@@ -155,7 +157,7 @@ class Model(RuleBasedStateMachine):
     def register(self, number: int, user: str) -> None:
         """A client registers, in a room or not."""
         self.users[self.clients[number]] = user
-        self.perform(None, lambda: self.rooms.register(self.clients[number], Register(user)))
+        self.perform(None, lambda: self.registry.register(self.clients[number], Register(user)))
 
     @rule(number=clients, to=peers)
     def signal(self, number: int, to: str) -> None:
@@ -231,9 +233,9 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def users_agree(self) -> None:
         """Users are reachable through exactly the connections that said who they are."""
-        real = {client: user for user, devices in self.rooms.users.items() for client in devices}
+        real = {client: user for user, devices in self.registry.devices.items() for client in devices}
         assert real == self.users
-        assert all(self.rooms.users.values())
+        assert all(self.registry.devices.values())
 
     def teardown(self) -> None:
         """When everybody is gone, nothing is left."""
@@ -241,7 +243,7 @@ class Model(RuleBasedStateMachine):
             self.rooms.forget(client)
         for client in self.away:
             self.rooms.give_up(client)
-        assert self.rooms.rooms == self.rooms.users == {}
+        assert self.rooms.rooms == self.registry.devices == {}
         assert self.rooms.absences.count == self.rooms.absences.size == self.rooms.trails.size == 0
         self.patch.undo()
 

@@ -9,7 +9,7 @@ from opennoodl_signaling.absence import MAX_SIGNALS
 from opennoodl_signaling.messages import Session, SessionInfo
 from opennoodl_signaling.room import Client
 
-from .ward import Told, Ward, came, left, refused
+from .ward import Told, Ward, came, left, refused, token_of
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def ward(other: Client, old: Client) -> Ward:
     return ward
 
 
-def token_of(told: Told) -> str:
+def token_in(told: Told) -> str:
     """Return the token in the first thing that was told."""
     token: str = told[0][1]["resumeToken"]
     return token
@@ -60,23 +60,23 @@ def types(told: Told) -> list[str]:
 
 def test_resume(ward: Ward, old: Client, new: Client) -> None:
     """Who shows the token takes the place; the others are told nothing, and a new token is given."""
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     told = back(ward, new, token)
     info = {"peerId": "other", "userId": "OTHER", "metadata": {}}
     answer = {"type": "joined", "room": "r", "peerId": "x", "peers": [info], "resumed": True}
-    assert told == [("new", {**answer, "resumeToken": new.token})]
-    assert new.token not in {token, None}
+    assert told == [("new", {**answer, "resumeToken": token_of(new)})]
+    assert token_of(new) not in {token, None}
     assert ward.peers() == ["x", "other"]
     assert ward.away == []
-    assert ward.rooms.users == {"X": {new}, "OTHER": {ward.rooms.rooms["r"].peers["other"]}}
+    assert ward.users.devices == {"X": {new}, "OTHER": {ward.rooms.rooms["r"].peers["other"]}}
 
 
 def test_resume_again(ward: Ward, old: Client, new: Client) -> None:
     """A token is good for one time, the next one for the next time."""
-    first = old.token
+    first = token_of(old)
     ward.lose(old)
-    second = token_of(back(ward, new, first))
+    second = token_in(back(ward, new, first))
     ward.lose(new)
     third = Client("third")
     assert "resumed" in back(ward, third, second)[0][1]
@@ -86,7 +86,7 @@ def test_resume_again(ward: Ward, old: Client, new: Client) -> None:
 
 def test_too_late(ward: Ward, old: Client, new: Client) -> None:
     """After the grace, it is a join as any other."""
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     ward.give_up(old)
     (_, answer), *others = back(ward, new, token)
@@ -98,7 +98,7 @@ def test_too_late(ward: Ward, old: Client, new: Client) -> None:
 
 def test_half_open(ward: Ward, old: Client, new: Client) -> None:
     """Who shows the token while the older connection seems open takes the place at once; that one is closed."""
-    told = back(ward, new, old.token)
+    told = back(ward, new, token_of(old))
     assert types(told) == [4409, "joined"]
     assert told[1][1]["resumed"] is True
     assert ward.peers() == ["x", "other"]
@@ -108,7 +108,7 @@ def test_half_open(ward: Ward, old: Client, new: Client) -> None:
 def test_resume_host(ward: Ward, old: Client, new: Client) -> None:
     """A host that resumes is still host, and its session goes on."""
     ward.rooms.present(old, Session("T"))
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     back(ward, new, token)
     assert ward.rooms.rooms["r"].host is new
@@ -120,7 +120,7 @@ def test_resume_from_another_room(ward: Ward, old: Client, new: Client) -> None:
     guest = Client("guest")
     ward.join(guest, "s")
     ward.join(new, "s")
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     told = back(ward, new, token)
     assert told[0] == left("guest", "new")
@@ -130,7 +130,7 @@ def test_resume_from_another_room(ward: Ward, old: Client, new: Client) -> None:
 def test_resume_from_the_same_room(ward: Ward, old: Client, new: Client) -> None:
     """Who resumes while it is in the room under another id leaves that, and is not told of itself."""
     ward.join(new)
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     told = back(ward, new, token)
     assert told[0] == left("other", "new")
@@ -171,7 +171,7 @@ def test_lost_while_waiting(ward: Ward, new: Client) -> None:
 
 def test_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """Signals wait, and are sent in order after `joined`."""
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     for number in "123":
         assert ward.signal(other, "x", number) == []
@@ -183,7 +183,7 @@ def test_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
 
 def test_too_many_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """The sender of a signal that cannot wait is told; the others wait on."""
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     for _ in range(MAX_SIGNALS):
         ward.signal(other, "x")
@@ -212,7 +212,7 @@ def test_signals_without_token(ward: Ward, old: Client, new: Client, other: Clie
 
 def test_came_meanwhile(ward: Ward, old: Client, new: Client) -> None:
     """Who has come meanwhile is announced, before its signals; it has been told of the peer and calls it."""
-    late, token = Client("late"), old.token
+    late, token = Client("late"), token_of(old)
     ward.lose(old)
     ward.join(late)
     ward.signal(late, "x")
@@ -224,7 +224,7 @@ def test_came_meanwhile(ward: Ward, old: Client, new: Client) -> None:
 
 def test_left_meanwhile(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """Who has left meanwhile is not among the peers, and what it sent is dropped."""
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     ward.signal(other, "x")
     ward.perform(ward.rooms.leave(other))
@@ -235,7 +235,7 @@ def test_left_meanwhile(ward: Ward, old: Client, new: Client, other: Client) -> 
 
 def test_left_and_came_meanwhile(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """Who has left and come again is another one: it is announced, and only what it sent since is."""
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     ward.signal(other, "x", "1")
     ward.perform(ward.rooms.leave(other))
@@ -248,7 +248,7 @@ def test_left_and_came_meanwhile(ward: Ward, old: Client, new: Client, other: Cl
 
 def test_came_and_left_meanwhile(ward: Ward, old: Client, new: Client) -> None:
     """Of whoever came and left meanwhile, nothing is told."""
-    late, token = Client("late"), old.token
+    late, token = Client("late"), token_of(old)
     ward.lose(old)
     ward.join(late)
     ward.signal(late, "x")
@@ -260,7 +260,7 @@ def test_both_away(ward: Ward, old: Client, new: Client) -> None:
     """Of two absent peers, each finds the other where it was."""
     second, third = Client("second"), Client("third")
     ward.join(second, resume=True)
-    tokens = old.token, second.token
+    tokens = token_of(old), token_of(second)
     ward.lose(old)
     ward.lose(second)
     first = back(ward, new, tokens[0])

@@ -76,7 +76,7 @@ async def test_no_proof(server: Service, enter: Enter, kind: str, token: str | N
     }
     assert await editor.refused(kind, **fields) == ("unauthorized", 7)
     assert not server.app.rooms.rooms  # type: ignore[attr-defined]
-    assert not server.app.rooms.users  # type: ignore[attr-defined]
+    assert not server.app.users.devices  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("header", [True, False])

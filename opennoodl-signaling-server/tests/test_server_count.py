@@ -105,12 +105,12 @@ async def test_joins_while_a_ping_is_under_way(start: StartServer, enter: Enter,
 
 def _trail(server: Service) -> Any:
     app: Any = server.app
-    return app.rooms.rooms["r"].peers["x"].trail
+    return app.rooms.rooms["r"].peers["x"].resumption.trail
 
 
 def _token(server: Service) -> str:
     app: Any = server.app
-    token: str = app.rooms.rooms["r"].peers["x"].token
+    token: str = app.rooms.rooms["r"].peers["x"].resumption.token
     return token
 
 

@@ -81,7 +81,7 @@ async def test_half_open(server: Service, enter: Enter, enter_raw: EnterRaw) -> 
     dead = await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X", "resume": True})
     await other.expect("peer-joined")
     app: Any = server.app
-    token = app.rooms.rooms["r"].peers["x"].token
+    token = app.rooms.rooms["r"].peers["x"].resumption.token
     again = await enter(server)
     async with asyncio.timeout(1):
         assert (await again.join(**X, resumeToken=token))["resumed"] is True
@@ -189,7 +189,7 @@ async def test_stop(start: StartServer, enter: Enter) -> None:
     await cut(server, x)
     await server.stop()
     assert await other.closed() == 1001
-    assert app.rooms.rooms == app.rooms.users == app._graces == {}
+    assert app.rooms.rooms == app.users.devices == app._graces == {}
 
 
 async def test_bad_token(server: Service, enter: Enter) -> None:

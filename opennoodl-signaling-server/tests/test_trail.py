@@ -6,13 +6,18 @@ import pytest
 from msgspec import Raw
 from opennoodl_signaling import trail as module
 from opennoodl_signaling.absence import OVERHEAD
-from opennoodl_signaling.messages import SignalFrom, decode
-from opennoodl_signaling.trail import MAX_BYTES, MAX_MESSAGES, Came, Left, Trail, Trails
+from opennoodl_signaling.messages import PeerJoined, PeerLeft, SignalFrom, decode
+from opennoodl_signaling.trail import MAX_BYTES, MAX_MESSAGES, Trail, Trails
 
 
 def signal(text: str = "1", sender: str = "a") -> SignalFrom:
     """Return a signal."""
     return SignalFrom(from_=sender, signal=Raw(text.encode()))
+
+
+def came(peer: str) -> PeerJoined:
+    """Return the news that a peer has come."""
+    return PeerJoined(peer, peer.upper(), Raw(b"{}"))
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def test_more_than_was_told(trail: Trail) -> None:
 
 def test_came(trail: Trail) -> None:
     """A peer is known once its coming has arrived."""
-    trail.add(Came("c"))
+    trail.add(came("c"))
     trail.add(signal("1", "c"))
     assert trail.missed() == ({"a", "b"}, [signal("1", "c")])
     trail.arrived(1)
@@ -66,7 +71,7 @@ def test_came(trail: Trail) -> None:
 def test_left(trail: Trail, arrived: int) -> None:
     """A peer that has left is known no more, whether that has arrived or not, and what it sent is dropped."""
     trail.add(signal("1", "a"))
-    trail.add(Left("a"))
+    trail.add(PeerLeft("a"))
     trail.add(signal("2", "b"))
     trail.arrived(arrived)
     assert trail.missed() == ({"b"}, [signal("2", "b")])
@@ -75,7 +80,7 @@ def test_left(trail: Trail, arrived: int) -> None:
 @pytest.mark.parametrize(("arrived", "known"), [(0, False), (2, False), (3, True)])
 def test_left_and_came(trail: Trail, arrived: int, known: bool) -> None:
     """Who has left and come again is another one: only what it sent since counts."""
-    for told in (signal("1", "a"), Left("a"), Came("a"), signal("2", "a")):
+    for told in (signal("1", "a"), PeerLeft("a"), came("a"), signal("2", "a")):
         trail.add(told)
     trail.arrived(arrived)
     peers, signals = trail.missed()

@@ -12,6 +12,7 @@ from opennoodl_signaling.edge.json_messages import BadMessage
 from opennoodl_signaling.messages import Join, Signal
 from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Send
 from opennoodl_signaling.rooms import Rooms
+from opennoodl_signaling.users import Users
 
 Told = list[tuple[str, Any]]
 
@@ -20,7 +21,8 @@ class Ward:
     """Rooms, and clients that note what they are told."""
 
     def __init__(self, max_size: int = 0, invites: int = 0, max_absent: int | None = 0) -> None:
-        self.rooms = Rooms(max_size, invites, max_absent)
+        self.users = Users(invites)
+        self.rooms = Rooms(max_size, self.users, max_absent)
         self.told: Told = []
         self.contests: list[Contest] = []
         self.away: list[Client] = []
@@ -71,6 +73,12 @@ class Ward:
     def peers(self, room: str = "r") -> list[str]:
         """Return who is in a room, in order of arrival."""
         return list(self.rooms.rooms[room].peers) if room in self.rooms.rooms else []
+
+
+def token_of(client: Client) -> str:
+    """Return the token with which a later connection takes a client's place."""
+    assert client.resumption is not None
+    return client.resumption.token
 
 
 def joined(client: str, room: str = "r", *peers: str) -> tuple[str, Any]:
