@@ -29,12 +29,12 @@ const synced = provider => until(provider, 'sync', () => provider.synced)
 serve({
   ...documentCommands(find),
 
-  open: async ({ name, url, room, version, state, clientId, token }) => {
+  open: async ({ name, url, room, version, state, clientId, token, protocols }) => {
     const doc = new Y.Doc()
     if (clientId !== undefined) doc.clientID = clientId
     const params = token === undefined ? {} : { token }
     // Clients of one process would otherwise talk past the server, over the BroadcastChannel.
-    const provider = new providers[version](url, room, doc, { WebSocketPolyfill: WebSocket, disableBc: true, params })
+    const provider = new providers[version](url, room, doc, { WebSocketPolyfill: WebSocket, disableBc: true, params, protocols })
     clients.set(name, { doc, provider, awareness: provider.awareness })
     provider.on('status', ({ status }) => emit(status, { name }))
     provider.on('connection-close', event => emit('closed', { name, code: event?.code ?? null }))

@@ -226,6 +226,16 @@ class Connection(ServerConnection):
 
     # From websockets and the event loop
 
+    async def handshake(self, *args: Any, **options: Any) -> None:
+        """Answer the requests that the client sends one behind the other, until one is a handshake or the last."""
+        await super().handshake(*args, **options)
+        while request := self.protocol.next_request():
+            await asyncio.sleep(0)  # others have their turn in between
+            self.request = self.response = None
+            self.request_rcvd = self.loop.create_future()
+            self.data_received(request)
+            await super().handshake(*args, **options)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; the transport tells when more than ``SLOW_CLIENT_BUFFER`` waits in it."""
         super().connection_made(transport)
