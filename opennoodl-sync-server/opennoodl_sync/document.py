@@ -332,7 +332,7 @@ class Document:
                 self.clocks = {}
                 for update in updates:
                     self._load_one(update)
-        except MalformedError as error:
+        except (MalformedError, UnicodeDecodeError, IndexError) as error:
             raise DamagedError(str(error)) from None
         if self._load_waiting(held):
             self._unobserve = observe(self._doc, self._observed)

@@ -1,17 +1,19 @@
 """The store: where a document's updates are kept. Here, what every store does; and the one in memory."""
 
-from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-from pycrdt.store import BaseYStore
+from typing import NamedTuple
 
 from .document import Document
 
 
 class StoreError(Exception):
     """The disk did not do what it was asked; the text says what the store said."""
+
+
+class CorruptError(StoreError):
+    """What is stored is not what was written; the text says what is wrong with it."""
 
 
 class Batch:
@@ -47,21 +49,19 @@ class Record(NamedTuple):
     update: bytes
 
 
-class DocumentStore(BaseYStore):
-    """One document's updates, numbered in the order of their coming.
+class DocumentStore(ABC):
+    """One document's updates, numbered in the order in which they came.
 
-    pycrdt-store's interface, and beside it the synchronous calls that a room needs: that something is
-    stored *before* it is shown can only be had in one step.
+    A store keeps bytes. It detects damage to them and knows nothing of what they mean.
     """
-
-    metadata_callback = None
 
     @abstractmethod
     def records(self) -> list[Record]:
         """Return everything that is kept, in order.
 
         Raises:
-            StoreError: the disk failed, or the data is damaged.
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
         """
 
     @abstractmethod
@@ -97,20 +97,10 @@ class DocumentStore(BaseYStore):
         """Return the updates of all records.
 
         Raises:
-            StoreError: the disk failed, or the data is damaged.
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
         """
         return [record.update for record in self.records()]
-
-    async def write(self, data: bytes) -> None:
-        """Append one update."""
-        batch = Batch()
-        self.append([data], Document(lambda: [data]).state_vector, batch)
-        self.commit(batch)
-
-    async def read(self) -> AsyncIterator[tuple[bytes, bytes, float]]:
-        """Yield every update; neither metadata nor a time is kept, so they are empty and zero."""
-        for record in self.records():
-            yield record.update, b"", 0.0
 
 
 def compact(document: Document, store: DocumentStore, batch: Batch) -> int:
@@ -130,7 +120,7 @@ def compact(document: Document, store: DocumentStore, batch: Batch) -> int:
 class MemoryYStore(DocumentStore):
     """Keeps updates in memory, for servers without persistence: what a batch is given is kept at once."""
 
-    def __init__(self, path: str = "", metadata_callback: Any = None, log: Any = None) -> None:
+    def __init__(self) -> None:
         self._records: dict[int, bytes] = {}
         self._next = 0
 
