@@ -38,12 +38,19 @@ serve({
     clients.set(name, { doc, provider, awareness: provider.awareness })
     provider.on('status', ({ status }) => emit(status, { name }))
     provider.on('connection-close', event => emit('closed', { name, code: event?.code ?? null }))
+    provider.awareness.on('change', ({ removed }) => {
+      const others = removed.filter(id => id !== doc.clientID)
+      if (others.length > 0) emit('left', { name, others: others.length })
+    })
     if (state !== undefined) provider.awareness.setLocalState(state)
     await synced(provider)
   },
 
   /** Have the next connection bring another token. */
   renew: args => { find(args).provider.params.token = args.token },
+
+  disconnect: args => find(args).provider.disconnect(),
+  connect: args => find(args).provider.connect(),
 
   untilSynced: args => synced(find(args).provider),
 
