@@ -77,6 +77,49 @@ async def test_an_editor_that_counts_misses_nothing(server: StartServer, client:
             assert editor.pending("peer-left") == editor.pending("channel-closed") == []
 
 
+async def test_an_editor_that_is_cut_off_twice_misses_nothing(server: StartServer, client: StartClient) -> None:
+    """If a second cut takes the answer to a resume away, the next one brings all that both would have brought."""
+    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    async with network(signaling.port) as cable:
+        await joined(ada, signaling, "ada")
+        await enter(ben, cable.url, "ben", resume=True)
+        for editor, other in ((ada, "ben"), (ben, "ada")):
+            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+        await cable.cut()
+        await joined(cleo, signaling, "cleo")
+        await cleo.event("channel-open", 20, peerId="peer-ada")  # by now, it has called ben as well
+        cable.lose_from(b'"type":"joined"')
+        await cable.restore()
+        async with asyncio.timeout(10):
+            await cable.met.wait()
+        cable.lose_from(None)
+        await ben.call("drop")
+        assert (await message(ben, "joined"))["resumed"] is True
+        assert (await message(ben, "peer-joined"))["peerId"] == "peer-cleo"
+        for editor, other in ((ben, "cleo"), (cleo, "ben")):
+            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+        await talk(ada=ada, ben=ben, cleo=cleo)
+        for editor in (ada, ben, cleo):
+            assert editor.pending("peer-left") == editor.pending("channel-closed") == []
+
+
+async def test_an_editor_that_starts_afresh_is_called_anew(server: StartServer, client: StartClient) -> None:
+    """An editor that crashed and comes back under its name without a token reaches those who had called it."""
+    ada, ben, again, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    async with network(signaling.port) as cable:
+        await enter(ben, cable.url, "ben", resume=True)
+        await joined(ada, signaling, "ada")  # and calls ben
+        await ada.event("channel-open", 20, peerId="peer-ben")
+        await cable.cut()
+        await ben.kill()
+        await joined(again, signaling, "ben")
+        assert (await message(ada, "peer-left"))["peerId"] == "peer-ben"
+        assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
+        await again.event("channel-open", 20, peerId="peer-ada")
+        await ada.event("channel-open", 20, peerId="peer-ben")
+        await talk(ada=ada, ben=again)
+
+
 async def test_an_editor_that_stays_away_has_left(server: StartServer, client: StartClient) -> None:
     """When the grace is over the others are told once; who comes back then joins and connects as any other."""
     ada, ben, signaling = await client("session"), await client("session"), await server("signaling", RESUME_GRACE=200)

@@ -97,4 +97,10 @@ class Back(NamedTuple):
     client: Client
 
 
-Effect = Send | Close | Contest | Away | Back
+class Probe(NamedTuple):
+    """Ping the client now: its pong says that all that it was sent before has arrived."""
+
+    client: Client
+
+
+Effect = Send | Close | Contest | Away | Back | Probe

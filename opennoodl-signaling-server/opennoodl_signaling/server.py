@@ -33,18 +33,20 @@ from .messages import (
     Join,
     Joined,
     Leave,
+    Metadata,
     Ping,
     Pong,
     Publish,
     Register,
     Session,
     Signal,
+    SignalLost,
     Subscribe,
     Unsubscribe,
     decode,
 )
-from .room import Away, Back, Client, Close, Contest, Effect, Room, Send
-from .rooms import Rooms
+from .room import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
+from .rooms import PeerNotFound, Rooms
 from .settings import Settings
 from .topics import Topics
 from .users import Users
@@ -219,6 +221,8 @@ class Signaling(JsonApplication[Incoming]):
                 self._perform(self.users.register(client, incoming))
             case AskIceServers():
                 self.send((connection,), self.ice.answer(client.user_id, time()))
+            case Metadata():
+                self._perform(self.rooms.update(client, incoming))
             case Session():
                 self._perform(self.rooms.present(client, incoming))
             case Subscribe(topics=names):
@@ -229,7 +233,10 @@ class Signaling(JsonApplication[Incoming]):
     def refuse(self, connection: Connection, bad: BadMessage) -> None:
         """Tell the sender of a bad message, and count it."""
         self._errors[bad.code] += 1
-        super().refuse(connection, bad)
+        if isinstance(bad, PeerNotFound):
+            self.send((connection,), SignalLost(bad.error, bad.code, bad.request_id, bad.peer_id))
+        else:
+            super().refuse(connection, bad)
 
     def _perform(self, effects: Iterable[Effect], cause: bytes = b"", started: float = 0.0) -> None:
         """Do what the domain decided.
@@ -262,6 +269,8 @@ class Signaling(JsonApplication[Incoming]):
                     self._graces[client] = loop.call_later(self._grace, self._give_up, client)
                 case Back(client=client):
                     self._graces.pop(client).cancel()
+                case Probe(client=client):
+                    _connection(client).probe()
 
     def _relay(self, to: Collection[Client], payload: bytes, name: str) -> None:
         frame = encode_frame(payload, text=True)

@@ -6,7 +6,6 @@ knows: back on another connection, it says how many messages it has had, and is 
 
 from collections import deque
 from collections.abc import Iterable
-from itertools import count
 from typing import NamedTuple
 
 from .absence import OVERHEAD
@@ -18,8 +17,6 @@ MAX_BYTES = 262_144
 """Bytes of them; four signals of the default `MAX_MESSAGE_SIZE`."""
 MAX_BYTES_OF_ALL = 33_554_432
 """Bytes of all trails together."""
-
-_names = count()
 
 
 Told = PeerJoined | PeerLeft | SignalFrom
@@ -59,7 +56,7 @@ class Trail:
         among: all trails.
     """
 
-    __slots__ = ("_among", "_arrived", "_known", "_messages", "_name", "_size")
+    __slots__ = ("_among", "_arrived", "_known", "_messages", "_size")
 
     def __init__(self, known: Iterable[str], among: Trails) -> None:
         self._known = set(known)
@@ -67,7 +64,6 @@ class Trail:
         self._arrived = 0
         self._size = 0
         self._among = among
-        self._name = b"%d" % next(_names)
 
     def add(self, message: Told) -> None:
         """Record what the peer is being told."""
@@ -97,15 +93,10 @@ class Trail:
             elif isinstance(message, Left):
                 self._known.discard(message.peer_id)
 
-    def mark(self) -> bytes:
-        """Return what says where the trail ends now: a ping that is sent now brings it back when all has arrived."""
-        return b"%b %d" % (self._name, self._arrived + len(self._messages))
-
-    def reached(self, mark: bytes) -> None:
-        """Take a mark back; one of another trail, and what is none, says nothing."""
-        name, _, number = mark.partition(b" ")
-        if name == self._name and number.isdigit():
-            self.arrived(int(number))
+    @property
+    def number(self) -> int:
+        """How many messages the peer was told in all."""
+        return self._arrived + len(self._messages)
 
     def missed(self) -> tuple[set[str], list[SignalFrom]]:
         """Return the ids of the peers that the peer knows and that are still there, and the signals that it has missed.

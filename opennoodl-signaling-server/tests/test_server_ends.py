@@ -236,13 +236,15 @@ async def test_stop(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
 
 @joins
 async def test_replaced(set_up: Any, enter: Enter, monkeypatch: pytest.MonkeyPatch, join: dict[str, Any]) -> None:
-    """Who is replaced by a newer connection has not left; when that one leaves, it has, once."""
+    """To be replaced by a connection without the token is one; that connection has come, and leaves once."""
     monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.05)
     scene = await set_up(join)
     newer = await enter(scene.server)
     await newer.join("r", "x", "X")
     assert await scene.code() == 4409
     scene.x.reset()
+    assert await scene.other.receive() == {"type": "peer-left", "peerId": "x"}
+    await scene.other.expect("peer-joined")
     await scene.other.quiet()
     await newer.socket.close()
     await scene.is_over()

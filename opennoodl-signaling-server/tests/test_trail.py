@@ -88,37 +88,6 @@ def test_left_and_came(trail: Trail, arrived: int, known: bool) -> None:
     assert signals == [signal("2", "a")]
 
 
-def test_mark(trail: Trail) -> None:
-    """A mark that comes back says that what was told before it has arrived, and nothing of what was told after it."""
-    trail.add(signal("1"))
-    mark = trail.mark()
-    trail.add(signal("2"))
-    trail.reached(mark)
-    assert trail.missed()[1] == [signal("2")]
-    trail.reached(trail.mark())
-    assert trail.missed()[1] == []
-
-
-@pytest.mark.parametrize(
-    "mark", [b"", b"x", b"%b", b"%b x", b"%b -1", "%b ²".encode(), b"\xff", b" 5", b"%b" + b"9" * 99]
-)
-def test_no_mark(trail: Trail, mark: bytes) -> None:
-    """What is no mark says nothing."""
-    name = trail.mark().split()[0]
-    trail.add(signal("1"))
-    trail.reached(mark.replace(b"%b", name))
-    assert trail.missed()[1] == [signal("1")]
-
-
-def test_mark_of_another(trail: Trail, trails: Trails) -> None:
-    """A mark of the trail before this one says nothing."""
-    trail.add(signal("1"))
-    later = Trail("ab", trails)
-    later.add(signal("2"))
-    later.reached(trail.mark())
-    assert later.missed()[1] == [signal("2")]
-
-
 def test_number(trail: Trail, trails: Trails) -> None:
     """So many messages are kept; then the oldest one is taken to have arrived."""
     for number in range(MAX_MESSAGES + 1):

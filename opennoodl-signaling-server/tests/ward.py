@@ -10,7 +10,7 @@ import pytest
 from msgspec import Raw
 from opennoodl_signaling.edge.json_messages import BadMessage
 from opennoodl_signaling.messages import Join, Signal
-from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Send
+from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Probe, Send
 from opennoodl_signaling.rooms import Rooms
 from opennoodl_signaling.users import Users
 
@@ -26,6 +26,7 @@ class Ward:
         self.told: Told = []
         self.contests: list[Contest] = []
         self.away: list[Client] = []
+        self.probed: list[Client] = []
 
     def perform(self, effects: Iterable[Effect]) -> Told:
         """Do as the server does with effects; return what was told to whom, in order."""
@@ -44,6 +45,8 @@ class Ward:
                     self.away.append(client)
                 case Back(client=client):
                     self.away.remove(client)
+                case Probe(client=client):
+                    self.probed.append(client)
         return self.told
 
     def join(self, client: Client, room: str = "r", user: str = "", **fields: Any) -> Told:

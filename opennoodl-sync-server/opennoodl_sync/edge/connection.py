@@ -194,6 +194,13 @@ class Connection(ServerConnection):
             self.send_data()
         return await self._presence.answer(seconds)
 
+    def probe(self) -> None:
+        """Ping with the payload that the application wants; the pong says that all that was sent before has arrived."""
+        if self.protocol.state is OPEN:
+            self.flush()
+            self.protocol.send_ping(self.app.heartbeat(self))
+            self.send_data()
+
     def abort(self) -> None:
         """Cut the TCP connection without a closing handshake."""
         self.transport.abort()
@@ -214,9 +221,7 @@ class Connection(ServerConnection):
             self.abort()
             return
         self.quiet = True
-        self.flush()  # a pong says that everything before its ping has arrived
-        self.protocol.send_ping(self.app.heartbeat(self))
-        self.send_data()
+        self.probe()
 
     @property
     def close_code(self) -> int:
