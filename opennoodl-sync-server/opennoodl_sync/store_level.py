@@ -21,11 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import plyvel
-
 from . import leveldb_files
 from .edge.application import StartError
 from .integrity import seal, unseal
+from .leveldb_bindings import plyvel
 from .protocol import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
 from .store import Batch, CorruptError, DocumentStore, Record, StoreError
 from .yjs import decode_state_vector

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
-import plyvel
 import pytest
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import plyvel
 import pytest
 from opennoodl_sync.__main__ import main
 from opennoodl_sync.document import Document
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.store_level import Database, LevelYStore
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import plyvel
 import pytest
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.leveldb_log import BLOCK, salvage, sound_size, write
 from opennoodl_sync.store import CorruptError
 

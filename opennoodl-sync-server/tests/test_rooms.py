@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import plyvel
 import pytest
 from opennoodl_sync import rooms as module
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.room import Room
 from opennoodl_sync.rooms import LoadError, Rooms
 from opennoodl_sync.store import Batch, StoreError

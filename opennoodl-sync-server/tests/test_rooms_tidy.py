@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import plyvel
 import pytest
 from opennoodl_sync import rooms as module
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.rooms import Rooms
 from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import plyvel
 import pytest
 from opennoodl_sync.edge.application import StartError
 from opennoodl_sync.integrity import unseal
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
 from pycrdt import get_state
@@ -207,7 +207,8 @@ def test_a_directory_is_made(tmp_path: Path) -> None:
 
 def test_a_directory_in_use_stops_the_start(path: str) -> None:
     """A directory that another process holds is not opened, and the message says so."""
-    code = "import plyvel, sys; db = plyvel.DB(sys.argv[1], create_if_missing=True); print('open', flush=True); input()"
+    imports = "import sys; from opennoodl_sync.leveldb_bindings import plyvel"
+    code = f"{imports}; db = plyvel.DB(sys.argv[1], create_if_missing=True); print('open', flush=True); input()"
     argv = [sys.executable, "-c", code, path]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import plyvel
 import pytest
 from opennoodl_sync.document import Document
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.protocol import read_bytes, read_varuint
 from opennoodl_sync.store import Batch, StoreError, compact
 from opennoodl_sync.store_level import Database, LevelYStore
