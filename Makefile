@@ -3,8 +3,11 @@ PYPROJECTS := $(SERVERS:%=opennoodl-%-server/pyproject.toml)
 LOCKS := requirements.lock $(SERVERS:%=opennoodl-%-server/requirements.lock)
 # For every platform and Python that the servers run on, with the hashes of all files of a release.
 COMPILE := uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
-# plyvel has wheels for Python 3.11 and 3.12; on a newer one it has to be compiled.
-PYTHON ?= $(shell for p in python3.12 python3.11; do $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
+# 3.12 comes first since the images have it. 3.11 comes last: LevelDB has wheels for it on x86-64 Linux only.
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3.11; do \
+  $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
+# Nothing is compiled unless `make up WHEELS=` asks for it.
+WHEELS := --only-binary :all:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## Show this help
@@ -35,7 +38,7 @@ lint: .venv/test ## Check style and types
 	ruff check
 	ruff format --check
 	set -e; for name in $(SERVERS); do mypy opennoodl-$$name-server/opennoodl_$$name; done
-	mypy tests up.py
+	mypy tests up.py .ci/round_trip.py
 	mypy e2e
 	MYPYPATH=opennoodl-sync-server:opennoodl-notification-server mypy bench
 
@@ -61,10 +64,18 @@ clean: ## Remove what the other commands made, except ./data
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/pip:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v < (3, 11) and sys.exit(f"$(PYTHON) is Python {v[0]}.{v[1]}. " \
+	  "Install Python 3.12, 3.13 or 3.14, and name it if it is not found: `make up PYTHON=/usr/bin/python3.13`.")'
 	$(PYTHON) -m venv .venv
 
 .venv/up: .venv/bin/pip $(PYPROJECTS) $(LOCKS)
-	pip install -q --require-hashes $(LOCKS:%=-r %)
+	@pip install -q $(WHEELS) --require-hashes $(LOCKS:%=-r %) 2>.venv/errors || { \
+	  package=$$(sed -n 's/^ERROR: No matching distribution found for \([^ ]*\).*/\1/p' .venv/errors); \
+	  if [ -z "$$package" ] || grep -q Retrying .venv/errors; then cat .venv/errors; else \
+	    echo "$$package has no wheel for $$(python -V) on $$(uname -sm). Install Python 3.12, 3.13 or 3.14 and run" \
+	      '`make clean up PYTHON=python3.13`, or install what compiles it (plyvel: g++ and libleveldb-dev) and run' \
+	      '`make up WHEELS=`.'; \
+	  fi >&2; exit 1; }
 	pip install -q --no-deps --no-build-isolation $(SERVERS:%=-e ./opennoodl-%-server)
 	@touch $@
 

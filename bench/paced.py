@@ -4,7 +4,7 @@ import asyncio
 import re
 from time import perf_counter
 
-from .client import Crowd
+from .client import Client, Crowd
 from .outcome import Metric, Outcome, measured, quantile
 from .pacer import Due, Pacer
 from .servers import Server
@@ -19,6 +19,15 @@ METRICS = (
     Metric("generator_cpu", "generator CPU %", more=None),
     Metric("lag", "generator lag p99 ms", more=None, digits=2),
 )
+
+
+def first_seen(client: Client, tokens: re.Pattern[bytes]) -> dict[bytes, float]:
+    """Return when each token first came to a client, of which everything was kept."""
+    seen: dict[bytes, float] = {}
+    for at, payload in client.frames:
+        for found in tokens.findall(payload):
+            seen.setdefault(found, at)
+    return seen
 
 
 async def open_loop(
@@ -63,10 +72,7 @@ async def open_loop(
     latencies: list[float] = []
     lost = 0
     for client in crowd.clients:
-        seen: dict[bytes, float] = {}
-        for at, payload in client.frames:
-            for found in re.findall(TOKENS, payload):
-                seen.setdefault(found, at)
+        seen = first_seen(client, TOKENS)
         for writer in range(clients):
             if writer == client.number:
                 continue

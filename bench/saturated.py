@@ -2,13 +2,16 @@
 
 import asyncio
 import re
+import secrets
 from collections.abc import Sequence
+from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from pycrdt import Doc, Text
 
 from .client import Client, Crowd
+from .machine import TICKS
 from .outcome import Metric, Outcome, measured
 from .servers import Server
 from .updates import MARK_EVERY, TOKENS, Recording, typed
@@ -18,6 +21,12 @@ METRICS = (
     Metric("deliveries", "deliveries/s", more=True),
     Metric("server_cpu", "server CPU %", more=None),
     Metric("generator_cpu", "generator CPU %", more=None),
+)
+DRAWN_METRICS = (
+    Metric("deliveries", "deliveries/s, median", more=True),
+    Metric("spread", "longest by shortest run", digits=2),
+    Metric("cpu", "server CPU s, median", digits=2),
+    Metric("cpu_spread", "most by least CPU s", digits=2),
 )
 RECORDING_METRICS = (Metric("updates", "updates/s", more=True), *METRICS[1:])
 TOGETHER = 16
@@ -37,10 +46,11 @@ class FanOut(NamedTuple):
     updates: int
 
 
-async def fan_out(server: Server, load: FanOut, limit: float, prefix: str = "room") -> Outcome:
+async def fan_out(server: Server, load: FanOut, limit: float, prefix: str = "room", ids: Sequence[int] = ()) -> Outcome:
     """Let everybody send, and wait until everybody has everything, or for `limit` seconds.
 
-    A delivery is one update at one client that did not send it. The rooms' names begin with `prefix`.
+    A delivery is one update at one client that did not send it. The rooms' names begin with `prefix`. The writers of
+    a room have the Yjs client ids `ids`, or else always the same ones.
     """
     rooms, clients, writers, updates = load
     crowd = Crowd(server, ends=rooms * writers * (clients - 1))
@@ -51,7 +61,7 @@ async def fan_out(server: Server, load: FanOut, limit: float, prefix: str = "roo
     for client in samples:
         client.keep = True
     loads = [
-        (client, _chunks(server, client.room, typed(client.number, updates)))
+        (client, _chunks(server, client.room, typed(client.number, updates, ids[client.number] if ids else None)))
         for client in crowd.clients
         if client.number < writers
     ]
@@ -64,7 +74,8 @@ async def fan_out(server: Server, load: FanOut, limit: float, prefix: str = "roo
     found = [len(_tokens(client) & tokens) for client, tokens in zip(samples, expected, strict=True)]
     share = sum(found) / sum(map(len, expected))
     deliveries = rooms * writers * updates * (clients - 1) * share
-    outcome.values["deliveries"] = deliveries / ((finished or started + limit) - started)
+    outcome.values["seconds"] = (finished or started + limit) - started
+    outcome.values["deliveries"] = deliveries / outcome.values["seconds"]
     outcome.values["arrived"] = share
     if finished is None:
         outcome.notes.append(f"{share:.0%} delivered after {limit:.0f} s")
@@ -73,6 +84,26 @@ async def fan_out(server: Server, load: FanOut, limit: float, prefix: str = "roo
     outcome.note_hang_ups(crowd.hang_ups)
     crowd.leave()
     return outcome
+
+
+async def drawn(server: Server, load: FanOut, runs: int, limit: float) -> Outcome:
+    """Repeat a load in rooms of their own, with Yjs client ids that are drawn anew for each.
+
+    The order of the ids decides where Yjs puts what is written at one place, and so how much work a server has that
+    integrates.
+    """
+    outcomes = []
+    for number in range(runs):
+        ids = [secrets.randbits(32) for _ in range(load.writers)]
+        outcomes.append(await fan_out(server, load, limit, prefix=f"drawn-{number}", ids=ids))
+    seconds = [outcome.values["seconds"] for outcome in outcomes]
+    cpu = [outcome.values["server_cpu"] / 100 * took for outcome, took in zip(outcomes, seconds, strict=True)]
+    values = {"deliveries": median(outcome.values["deliveries"] for outcome in outcomes)}
+    values |= {"spread": max(seconds) / min(seconds), "cpu": median(cpu)}
+    # A short run may take less than a tick of the system's clock.
+    values["cpu_spread"] = max(cpu) / max(min(cpu), 1 / TICKS)
+    values["arrived"] = min(outcome.values["arrived"] for outcome in outcomes)
+    return Outcome(values, [note for outcome in outcomes for note in outcome.notes])
 
 
 async def replay(server: Server, recording: Recording, limit: float) -> Outcome:

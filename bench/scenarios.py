@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from . import opened, paced, saturated
+from . import editors, opened, paced, saturated, session
 from .outcome import Metric, Outcome
 from .saturated import FanOut
 from .seeds import Seed
@@ -14,6 +14,9 @@ from .updates import document, recorded
 MIB = 2**20
 WARM = 0.1
 """Share of the updates that are sent before, in rooms of their own, for servers that compile while they run."""
+
+OF_YJS = frozenset({"ours", "y-websocket-server"})
+"""The servers that store every update, and whose dialect is that of Yjs' own clients."""
 
 Run = Callable[[Server], Awaitable[Outcome]]
 
@@ -43,13 +46,20 @@ class Scenario:
 
 def sync(*, quick: bool) -> list[Scenario]:
     """Return the scenarios of the sync server."""
-    saturated = [*_saturated(quick), *_recordings(quick)]
-    return [*map(_of_documents, saturated), *_paced(quick), *map(_of_documents, _opened(quick))]
+    saturated = [*_saturated(quick), *_drawn(quick), *_recordings(quick)]
+    return [
+        *map(_of_documents, saturated),
+        *_paced(quick),
+        *_editors(quick),
+        *_session(quick),
+        *map(_of_documents, _opened(quick)),
+    ]
 
 
 def _of_documents(scenario: Scenario) -> Scenario:
     """Leave out the server that knows none: what sending costs is read from the open loop."""
-    return replace(scenario, peers=frozenset(peer.name for peer in PEERS) - {"fan-out"})
+    peers = scenario.peers or frozenset(peer.name for peer in PEERS)
+    return replace(scenario, peers=peers - {"fan-out"})
 
 
 def _saturated(quick: bool) -> list[Scenario]:
@@ -72,6 +82,17 @@ def _saturated(quick: bool) -> list[Scenario]:
         scenario("50x4", "50 rooms x 4 writers", FanOut(50, 4, 4, 400)),
         scenario("1x200", "1 room x 200 clients, 5 of them writers", FanOut(1, 200, 5, 1000)),
     ]
+
+
+def _drawn(quick: bool) -> list[Scenario]:
+    load, runs, limit = (FanOut(1, 20, 20, 50), 2, 10.0) if quick else (FanOut(1, 20, 20, 1000), 10, 30.0)
+
+    async def run(server: Server) -> Outcome:
+        await saturated.fan_out(server, load._replace(updates=max(2, int(load.updates * WARM))), limit, prefix="warm")
+        return await saturated.drawn(server, load, runs, limit)
+
+    title = f"1x20, {runs} runs with client ids drawn anew"
+    return [Scenario("1x20-ids", title, "Chance", saturated.DRAWN_METRICS, run, peers=OF_YJS)]
 
 
 def _recordings(quick: bool) -> list[Scenario]:
@@ -105,6 +126,21 @@ def _paced(quick: bool) -> list[Scenario]:
         scenario("4000/s", "4,000 updates/s in 20 rooms", 20, 20, seconds),
         scenario("8000/s", "8,000 updates/s in 40 rooms", 40, 20, seconds),
     ]
+
+
+def _session(quick: bool) -> list[Scenario]:
+    edits, limit = (2000, 30.0) if quick else (100_000, 180.0)
+    run = partial(session.long, edits=edits, limit=limit)
+    title = f"{edits:,} edits by two clients with undo"
+    return [Scenario("session", title, "A long session", session.METRICS, run, peers=OF_YJS)]
+
+
+def _editors(quick: bool) -> list[Scenario]:
+    users, most = (10, 20) if quick else (400, 12_800)
+    pace = editors.Pace(1, 1, 5.0) if quick else editors.Pace(2, 6, 10.0)
+    run = partial(editors.doubled, users=users, most=most, pace=pace)
+    title = f"{users} users, doubled, in rooms of {editors.ROOM}"
+    return [Scenario("editors", title, "Editors with cursors", editors.metrics(users), run)]
 
 
 def _opened(quick: bool) -> list[Scenario]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import plyvel
 from opennoodl_sync.document import Document
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.store import Batch
 from opennoodl_sync.store_level import Database, LevelYStore
 

@@ -3,10 +3,11 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from . import calls, inboxes, machine, notifications, opened, paced, rounds, saturated, signaling
+from . import calls, editors, inboxes, machine, notifications, opened, paced, rounds, saturated, session, signaling
 from .outcome import Outcome
 from .rounds import Results
 from .scenarios import Run, Scenario, sync
@@ -54,6 +55,56 @@ def test_the_open_loop_delivers_everything() -> None:
     assert 0 < outcome.values["p50"] <= outcome.values["p99"]
 
 
+def test_editors_get_everything_of_each_other() -> None:
+    """Every edit of a user, and every cursor or a later one, comes to every other user of the room."""
+    pace = editors.Pace(warm=0, seconds=1, limit=30)
+
+    async def main() -> tuple[Outcome, Outcome]:
+        async with running(OURS, None) as server:
+            return await editors.work(server, 10, pace), await editors.work(server, 20, pace)
+
+    first, second = asyncio.run(main())
+    assert complete(first)
+    assert complete(second)
+
+
+@pytest.mark.parametrize(
+    ("bound", "most", "found", "tried"),
+    [
+        (100, 800, 100, [25, 50, 100, 200]),
+        (10, 800, 10, [25, 10]),
+        (2, 800, 0, [25, 10, 5]),
+        (800, 100, 100, [25, 50, 100]),
+    ],
+    ids=["doubled", "halved", "none", "no bound"],
+)
+def test_the_number_of_editors_is_the_largest_within_the_bound(
+    monkeypatch: pytest.MonkeyPatch, bound: int, most: int, found: int, tried: list[int]
+) -> None:
+    """Numbers are doubled until one is too many, or halved until one is not; what was measured first is reported."""
+    seen: list[int] = []
+
+    async def work(_: Server, users: int, __: editors.Pace) -> Outcome:
+        seen.append(users)
+        return Outcome({"p99": editors.BOUND * users / bound, "server_cpu": users, "arrived": 1})
+
+    monkeypatch.setattr(editors, "work", work)
+    server = cast(Server, None)
+    outcome = asyncio.run(editors.doubled(server, users=25, most=most, pace=editors.Pace(1, 1, 1)))
+    assert (outcome.values["users"], outcome.values["server_cpu"], seen) == (found, 25, tried)
+
+
+def test_loads_with_drawn_ids_deliver_everything() -> None:
+    """Each run with ids of its own delivers everything, and the spread is that of the runs."""
+
+    async def scenario(server: Server) -> Outcome:
+        return await saturated.drawn(server, saturated.FanOut(rooms=1, clients=4, writers=3, updates=30), 2, limit=30)
+
+    outcome = once(scenario)
+    assert complete(outcome)
+    assert outcome.values["spread"] >= 1
+
+
 def test_a_recording_ends_as_it_was_recorded() -> None:
     """The text that a reader puts together from what came is the recorded one."""
     recording = recorded("friendsforever", 500)
@@ -62,6 +113,17 @@ def test_a_recording_ends_as_it_was_recorded() -> None:
 
     async def scenario(server: Server) -> Outcome:
         return await saturated.replay(server, recording, 30)
+
+    assert complete(once(scenario))
+
+
+def test_a_long_session_ends_with_one_text() -> None:
+    """Both clients, a newcomer and one after a restart have the same text."""
+    if not (HERE / "node_modules" / "yjs").is_dir():
+        pytest.skip("the clients in JavaScript are installed by `make bench` alone")
+
+    async def scenario(server: Server) -> Outcome:
+        return await session.long(server, edits=300, limit=30)
 
     assert complete(once(scenario))
 

@@ -15,12 +15,15 @@ from typing import Any
 
 from pycrdt import Doc, Map, Text, merge_updates
 
+from .wire import varbytes, varuint
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 """Recorded editing sessions, beside the repository."""
 END = b"~end"
 """What every last token begins with."""
 ENDS = re.compile(rb"~end(\d\d);")
 TOKENS = re.compile(rb"w\d\dn\d{6}")
+CURSORS = re.compile(rb"c\d\dn\d{6}")
 MARK_EVERY = 1000
 """Updates of a recording between two marks."""
 HEADING = "heading;"
@@ -35,14 +38,21 @@ def token(writer: int, number: int) -> bytes:
     return b"w%02dn%06d" % (writer, number)
 
 
+def cursor(user: int, number: int) -> bytes:
+    """Return the token of a user's awareness update."""
+    return b"c%02dn%06d" % (user, number)
+
+
 @cache
-def typed(writer: int, count: int) -> tuple[bytes, ...]:
+def typed(writer: int, count: int, client: int | None = None) -> tuple[bytes, ...]:
     """Return `count` updates of one writer, each of which types a token; the last one ends with `END`.
+
+    The writer has the Yjs client id `client`, or else one that depends on its number only.
 
     Every `LINE` tokens a new line begins above the last one, below the writer's own heading: nobody types
     on and on at one place, and servers are slow with texts that were.
     """
-    doc: Doc[Any] = Doc(client_id=FIRST_CLIENT + writer)
+    doc: Doc[Any] = Doc(client_id=FIRST_CLIENT + writer if client is None else client)
     text = doc.get("text", type=Text)
     made = _collect(doc)
     at = 0
@@ -57,6 +67,22 @@ def typed(writer: int, count: int) -> tuple[bytes, ...]:
         text.insert(at, inserted)
         at += len(inserted)
     assert len(made) == count
+    return tuple(made)
+
+
+@cache
+def moves(user: int, count: int) -> tuple[bytes, ...]:
+    """Return `count` awareness updates of one user, as editors send them; each one carries a token."""
+    made = []
+    for number in range(count):
+        position = {"type": None, "tname": "text", "item": {"client": FIRST_CLIENT + user, "clock": number}, "assoc": 0}
+        state = {
+            "user": {"name": f"User {user}", "color": "#4c9ffe"},
+            "cursor": {"anchor": position, "head": position},
+            "token": cursor(user, number).decode(),
+        }
+        head = varuint(1) + varuint(FIRST_CLIENT + user) + varuint(number + 1)
+        made.append(head + varbytes(json.dumps(state, separators=(",", ":")).encode()))
     return tuple(made)
 
 

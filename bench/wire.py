@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 STEP_1 = b"\x00\x00\x01\x00"
 """I have nothing: the state vector of an empty document."""
 UPDATE = b"\x00\x02"
+AWARENESS = b"\x01"
 SYNC = (0, 4)
 """Sync, and Hocuspocus' reply to it."""
 STEP_2 = 1
@@ -69,6 +70,10 @@ class Dialect(ABC):
         """Return the message that carries a Yjs update."""
 
     @abstractmethod
+    def awareness(self, room: str, update: bytes) -> bytes:
+        """Return the message that carries an awareness update."""
+
+    @abstractmethod
     def sync(self, message: bytes) -> bytes | None:
         """Return what stands behind the first number of a sync message; None for any other message."""
 
@@ -97,6 +102,10 @@ class Plain(Dialect):
         """Return the message that carries a Yjs update."""
         return UPDATE + varbytes(update)
 
+    def awareness(self, room: str, update: bytes) -> bytes:
+        """Return the message that carries an awareness update."""
+        return AWARENESS + varbytes(update)
+
     def sync(self, message: bytes) -> bytes | None:
         """Return what stands behind the first number of a sync message."""
         return message[1:] if message[0] in SYNC else None
@@ -113,6 +122,10 @@ class Named(Dialect):
     def update(self, room: str, update: bytes) -> bytes:
         """Return the message that carries a Yjs update."""
         return varbytes(room.encode()) + UPDATE + varbytes(update)
+
+    def awareness(self, room: str, update: bytes) -> bytes:
+        """Return the message that carries an awareness update."""
+        return varbytes(room.encode()) + AWARENESS + varbytes(update)
 
     def sync(self, message: bytes) -> bytes | None:
         """Return what stands behind the first number of a sync message."""

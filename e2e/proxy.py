@@ -12,12 +12,15 @@ class Proxy:
 
     Attributes:
         port: where it listens.
+        met: whether `lose_from` has come into effect.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self._target = target
         self._lost = 0  # how often everything was lost
+        self._marker: bytes | None = None
+        self.met = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._passing: set[asyncio.Task[None]] = set()
@@ -44,18 +47,29 @@ class Proxy:
         """Let nothing more through on all connections that are open, nor tell one side when the other has gone."""
         self._lost += 1
 
+    def lose_from(self, marker: bytes | None) -> None:
+        """Let a connection through until the server sends these bytes; they and all after them are lost."""
+        self._marker = marker
+        self.met.clear()
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         self._open |= {writer, back}
         for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._copy(source, sink, self._lost))
+            task = asyncio.create_task(self._copy(source, sink, self._lost, from_server=source is there))
             self._passing.add(task)
             task.add_done_callback(self._passing.discard)
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, lost: int) -> None:
+    async def _copy(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, lost: int, *, from_server: bool
+    ) -> None:
+        met = False
         try:
             while data := await source.read(65_536):
-                if lost == self._lost:
+                if from_server and self._marker is not None and self._marker in data:
+                    met = True
+                    self.met.set()
+                if lost == self._lost and not met:
                     sink.write(data)
                     await sink.drain()
         except ConnectionError:

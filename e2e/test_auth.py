@@ -35,6 +35,18 @@ async def test_a_document_is_shared_with_tokens(server: StartServer, client: Sta
     await driver.call("untilText", name="ada", text="from Ada, from Ben")
 
 
+async def test_subprotocols(server: StartServer, client: StartClient) -> None:
+    """y-websocket connects with any subprotocol; one of several can carry the token, which is then in no URL."""
+    driver, sync = await client("websocket"), await server("sync", **JWT)
+    room = {"url": sync.url, "room": "team-1", "version": "3"}
+    await driver.call("open", name="ada", token=token("ada"), protocols=["yjs"], **room)
+    await driver.call("insert", name="ada", text="from Ada")
+    await driver.call("open", name="ben", protocols=["yjs", f"opennoodl.token.{token('ben')}"], **room)
+    await driver.call("untilText", name="ben", text="from Ada")
+    await driver.call("open", name="cleo", protocols=[f"opennoodl.token.{token('cleo')}"], **room)
+    await driver.call("untilText", name="cleo", text="from Ada")
+
+
 async def test_a_document_is_closed_to_others(server: StartServer, client: StartClient) -> None:
     """Who has no token for a room is told why, goes on asking, and gets in with the first good one."""
     driver, sync = await client("websocket"), await server("sync", **JWT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from harness import Client, StartClient, StartServer
 from proxy import network
 from test_session import joined, message
@@ -76,6 +77,49 @@ async def test_an_editor_that_counts_misses_nothing(server: StartServer, client:
             assert editor.pending("peer-left") == editor.pending("channel-closed") == []
 
 
+async def test_an_editor_that_is_cut_off_twice_misses_nothing(server: StartServer, client: StartClient) -> None:
+    """If a second cut takes the answer to a resume away, the next one brings all that both would have brought."""
+    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    async with network(signaling.port) as cable:
+        await joined(ada, signaling, "ada")
+        await enter(ben, cable.url, "ben", resume=True)
+        for editor, other in ((ada, "ben"), (ben, "ada")):
+            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+        await cable.cut()
+        await joined(cleo, signaling, "cleo")
+        await cleo.event("channel-open", 20, peerId="peer-ada")  # by now, it has called ben as well
+        cable.lose_from(b'"type":"joined"')
+        await cable.restore()
+        async with asyncio.timeout(10):
+            await cable.met.wait()
+        cable.lose_from(None)
+        await ben.call("drop")
+        assert (await message(ben, "joined"))["resumed"] is True
+        assert (await message(ben, "peer-joined"))["peerId"] == "peer-cleo"
+        for editor, other in ((ben, "cleo"), (cleo, "ben")):
+            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+        await talk(ada=ada, ben=ben, cleo=cleo)
+        for editor in (ada, ben, cleo):
+            assert editor.pending("peer-left") == editor.pending("channel-closed") == []
+
+
+async def test_an_editor_that_starts_afresh_is_called_anew(server: StartServer, client: StartClient) -> None:
+    """An editor that crashed and comes back under its name without a token reaches those who had called it."""
+    ada, ben, again, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    async with network(signaling.port) as cable:
+        await enter(ben, cable.url, "ben", resume=True)
+        await joined(ada, signaling, "ada")  # and calls ben
+        await ada.event("channel-open", 20, peerId="peer-ben")
+        await cable.cut()
+        await ben.kill()
+        await joined(again, signaling, "ben")
+        assert (await message(ada, "peer-left"))["peerId"] == "peer-ben"
+        assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
+        await again.event("channel-open", 20, peerId="peer-ada")
+        await ada.event("channel-open", 20, peerId="peer-ben")
+        await talk(ada=ada, ben=again)
+
+
 async def test_an_editor_that_stays_away_has_left(server: StartServer, client: StartClient) -> None:
     """When the grace is over the others are told once; who comes back then joins and connects as any other."""
     ada, ben, signaling = await client("session"), await client("session"), await server("signaling", RESUME_GRACE=200)
@@ -106,6 +150,44 @@ async def test_an_editor_that_does_not_resume_has_left(server: StartServer, clie
         await enter(ben, cable.url, "ben")
         assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
         await ada.event("channel-open", 20, peerId="peer-ben")
+
+
+VERSIONS = pytest.mark.parametrize("version", ["1.5", "3"])
+
+
+async def open_two(driver: Client, ada: str, ben: str, version: str) -> None:
+    """Open a document twice, each with a cursor, and wait until they see each other."""
+    for name, url in (("ada", ada), ("ben", ben)):
+        await driver.call("open", name=name, url=url, room="project", version=version, state={"user": name})
+    for name in ("ada", "ben"):
+        await driver.call("untilUsers", name=name, users=["ada", "ben"])
+
+
+@VERSIONS
+async def test_the_cursor_of_a_lost_client_stays(server: StartServer, client: StartClient, version: str) -> None:
+    """Nobody misses a client that comes back within seconds, and it sees the others as soon as it is back."""
+    driver, sync = await client("websocket"), await server("sync")
+    async with network(sync.port) as cable:
+        await open_two(driver, sync.url, cable.url, version)
+        await cable.cut()
+        await driver.event("closed", name="ben")
+        await cable.restore()
+        await driver.call("untilUsers", 5, name="ben", users=["ada", "ben"])
+        await driver.call("setState", name="ben", state={"user": "ben, who is back"})
+        await driver.call("untilUsers", 2, name="ada", users=["ada", "ben, who is back"])
+        assert [event for event in driver.pending("left") if event["name"] == "ada"] == []
+
+
+@VERSIONS
+async def test_cursors_come_back_at_once(server: StartServer, client: StartClient, version: str) -> None:
+    """A client that had left and comes back is seen at once and sees the others at once, though no cursor has moved."""
+    driver, sync = await client("websocket"), await server("sync")
+    await open_two(driver, sync.url, sync.url, version)
+    await driver.call("disconnect", name="ben")
+    await driver.call("untilUsers", 2, name="ada", users=["ada"])
+    await driver.call("connect", name="ben")
+    for name in ("ada", "ben"):
+        await driver.call("untilUsers", 2, name=name, users=["ada", "ben"])
 
 
 async def test_documents_survive_a_cut(server: StartServer, client: StartClient) -> None:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Collection, Iterable
 
 from .attack import BOTH, JSON, attack
-from .raw import BINARY, CLOSE, CUT, IGNORED, MASK, PING, PONG, TEXT, Target, frame, header, masked
+from .raw import BINARY, CLOSE, IGNORED, MASK, PING, PONG, TEXT, Target, frame, header, masked
 
 CONT = 0x0
 LARGER = {"signaling": 65_537, "notification": 65_537, "sync": 16_777_217}
@@ -108,7 +108,7 @@ async def compression(target: Target) -> Collection[str]:
         return {await raw.verdict()}
 
 
-@attack(CUT)
+@attack("400")
 async def frames_before_the_handshake(target: Target) -> Collection[str]:
     """Frames that do not wait for the answer to the handshake."""
     async with target.tcp() as raw:

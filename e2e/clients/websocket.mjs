@@ -29,21 +29,28 @@ const synced = provider => until(provider, 'sync', () => provider.synced)
 serve({
   ...documentCommands(find),
 
-  open: async ({ name, url, room, version, state, clientId, token }) => {
+  open: async ({ name, url, room, version, state, clientId, token, protocols }) => {
     const doc = new Y.Doc()
     if (clientId !== undefined) doc.clientID = clientId
     const params = token === undefined ? {} : { token }
     // Clients of one process would otherwise talk past the server, over the BroadcastChannel.
-    const provider = new providers[version](url, room, doc, { WebSocketPolyfill: WebSocket, disableBc: true, params })
+    const provider = new providers[version](url, room, doc, { WebSocketPolyfill: WebSocket, disableBc: true, params, protocols })
     clients.set(name, { doc, provider, awareness: provider.awareness })
     provider.on('status', ({ status }) => emit(status, { name }))
     provider.on('connection-close', event => emit('closed', { name, code: event?.code ?? null }))
+    provider.awareness.on('change', ({ removed }) => {
+      const others = removed.filter(id => id !== doc.clientID)
+      if (others.length > 0) emit('left', { name, others: others.length })
+    })
     if (state !== undefined) provider.awareness.setLocalState(state)
     await synced(provider)
   },
 
   /** Have the next connection bring another token. */
   renew: args => { find(args).provider.params.token = args.token },
+
+  disconnect: args => find(args).provider.disconnect(),
+  connect: args => find(args).provider.connect(),
 
   untilSynced: args => synced(find(args).provider),
 

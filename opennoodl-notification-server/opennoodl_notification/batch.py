@@ -72,6 +72,7 @@ class Batch:
                 self._records[record.user_id][record.id] = record
         self._oldest: dict[str, list[tuple[bool, str, str]]] = {}  # by user, a heap of what goes first
         self._sendings = loaded.sendings
+        self._epoch = loaded.epoch
         self._now = now
         self._moment = timestamp(now)
         self._ttl = ttl_days * DAY
@@ -175,7 +176,7 @@ class Batch:
         if not inbox.total:
             return Outcome([Cleared(sequence=inbox.sequence, unread_count=0)])
         self.growth -= inbox.total
-        inbox.sequence += 1
+        inbox.advance(self._epoch, self._now)
         inbox.cleared = inbox.sequence
         inbox.total = inbox.unread = 0
         self._emptied(inbox)
@@ -225,7 +226,7 @@ class Batch:
     def _deliver(self, sender: str, user: str, send: SendNotification, events: list[tuple[str, Event]]) -> str:
         inbox = self._inboxes.get(user)
         if inbox is None:
-            inbox = self._inboxes[user] = Inbox(user_id=user, sequence=self._now)
+            inbox = self._inboxes[user] = Inbox(user_id=user, sequence=0)
             self._records[user] = {}
         while self._room and inbox.total >= self._room:
             events.append(self._remove(self._first_to_go(user)))
@@ -233,7 +234,7 @@ class Batch:
         if created <= inbox.newest:
             created = timestamp(milliseconds(inbox.newest) + 1)
         expires = timestamp(milliseconds(created) + self._ttl)
-        inbox.sequence += 1
+        inbox.advance(self._epoch, self._now)
         record = Record(
             id=str(uuid7()),  # they begin with the time: a database puts what is new in one place of its index
             user_id=user,
@@ -283,7 +284,7 @@ class Batch:
         return own
 
     def _mark(self, inbox: Inbox, record: Record, *, read: bool) -> Record:
-        inbox.sequence += 1
+        inbox.advance(self._epoch, self._now)
         inbox.unread += -1 if read else 1
         read_at = self._moment if read else UNSET
         marked = structs.replace(record, read=read, read_at=read_at, sequence=inbox.sequence)
@@ -295,7 +296,7 @@ class Batch:
 
     def _remove(self, record: Record) -> tuple[str, Event]:
         inbox = self._inboxes[record.user_id]
-        inbox.sequence += 1
+        inbox.advance(self._epoch, self._now)
         inbox.total -= 1
         inbox.unread -= not record.read
         if not inbox.total:

@@ -4,6 +4,10 @@ from msgspec import Struct
 
 HISTORY = 1000
 """Changes of an inbox that a device may have missed and still be told one by one."""
+JUMP = 1 << 20
+"""Numbers that a new epoch leaves out at least: more than a lost part of the former one can have used."""
+GAPS = 16
+"""Gaps between the numbers of an inbox that are remembered."""
 
 
 class Inbox(Struct, rename="camel", kw_only=True):
@@ -11,13 +15,16 @@ class Inbox(Struct, rename="camel", kw_only=True):
 
     Attributes:
         user_id: whose it is.
-        sequence: the number of its last change. The first number is the time in milliseconds, so an inbox
-            that was forgotten and is made anew does not repeat one.
+        sequence: the number of its last change, 0 before the first one. Numbers begin with the time in milliseconds,
+            so an inbox that was forgotten and is made anew does not repeat one.
         total: notifications in it.
         unread: how many of them are.
         newest: when the newest one ever came in.
         due: when the next one expires; in an empty inbox, when the inbox itself may be forgotten.
         cleared: the number of the change that deleted everything last.
+        epoch: the epoch of the store in which it changed last.
+        gaps: numbers that this inbox has never used: those after the first of a pair, up to the second. The oldest
+            gap comes first.
     """
 
     user_id: str
@@ -27,7 +34,39 @@ class Inbox(Struct, rename="camel", kw_only=True):
     newest: str = ""
     due: str = ""
     cleared: int = 0
+    epoch: int = 0
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    def advance(self, epoch: int, now: int) -> None:
+        """Take the next number.
+
+        The first number of an inbox, and the first one in an epoch, leaves a gap after the former one. If the store
+        was set back to an older state, the numbers that it has lost are in this gap, so they are neither used again
+        nor taken for numbers of today.
+
+        Args:
+            epoch: the epoch of the store.
+            now: the time in milliseconds.
+        """
+        if self.epoch < epoch or not self.sequence:
+            start = max(now, self.sequence + JUMP)
+            self.gaps = (*self.gaps, (self.sequence or -1, start))[-GAPS:]
+            self.sequence, self.epoch = start, epoch
+        self.sequence += 1
+
+    @property
+    def horizon(self) -> int:
+        """Return the number after which all changes are remembered, deletions included."""
+        left, end = HISTORY, self.sequence
+        for last, start in reversed(self.gaps):
+            if end - start > left:
+                break
+            left -= end - start
+            end = last
+        # Before the first of so many gaps there may be gaps that are forgotten.
+        return max(end - left, self.gaps[0][1]) if len(self.gaps) == GAPS else end - left
 
     def remembers(self, since: int) -> bool:
         """Return whether everything that changed after number `since` can still be told."""
-        return self.sequence - HISTORY <= since <= self.sequence
+        lost = any(last < since <= start for last, start in self.gaps)
+        return self.horizon <= since <= self.sequence and not lost

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from .inbox import HISTORY, Inbox
+from .inbox import Inbox
 from .notification import Deletion, Record, Sending
 from .store import Changes, Counts, Loaded, Needs, Query
 
@@ -55,6 +55,7 @@ class Memory:
             self.sendings[sending.sender, sending.key] = sending
         for inbox in changes.inboxes:
             self.inboxes[inbox.user_id] = inbox
+            self._trim(inbox)
         for user in changes.forgotten:
             self._clear(user)
             self.inboxes.pop(user, None)
@@ -178,9 +179,13 @@ class Memory:
         deletions = self.deletions.setdefault(deletion.user_id, [])
         if not deletions or deletion.sequence > deletions[-1].sequence:
             deletions.append(deletion)
-            if deletions[0].sequence <= deletion.sequence - HISTORY:
-                kept = bisect_right(deletions, deletion.sequence - HISTORY, key=lambda one: one.sequence)
-                self.deletions[deletion.user_id] = deletions[kept:]
+
+    def _trim(self, inbox: Inbox) -> None:
+        """Forget deletions before the horizon of an inbox."""
+        deletions = self.deletions.get(inbox.user_id)
+        if deletions and deletions[0].sequence <= inbox.horizon:
+            kept = bisect_right(deletions, inbox.horizon, key=lambda one: one.sequence)
+            self.deletions[inbox.user_id] = deletions[kept:]
 
     def _clear(self, user: str) -> None:
         for id_ in self.records.pop(user, ()):

@@ -6,7 +6,9 @@ It goes inbox by inbox, each as a whole or not at all, so one that was broken of
 from hashlib import blake2b
 
 import msgspec
+from msgspec import structs
 
+from .inbox import Inbox
 from .store import Changes, Counts, Needs, Store
 
 PIECE = 500
@@ -51,10 +53,11 @@ class Migration:
     async def _bring(self, piece: Changes) -> None:
         needs = Needs("", 0)
         needs.users.update(inbox.user_id for inbox in piece.inboxes)
+        piece.inboxes = list(map(_of_no_epoch, piece.inboxes))
         async with self._target.transaction(needs) as transaction:
             there = transaction.loaded.inboxes
             for inbox in piece.inboxes:
-                if inbox.user_id in there and there[inbox.user_id] != inbox:
+                if inbox.user_id in there and _of_no_epoch(there[inbox.user_id]) != inbox:
                     raise MigrationError(
                         f"the target already has another inbox of {inbox.user_id!r}; it has to be empty, or what a "
                         "migration of this source has left unfinished"
@@ -69,6 +72,11 @@ class Migration:
         self.done += len(new)
 
 
+def _of_no_epoch(inbox: Inbox) -> Inbox:
+    """Return a state without its epoch: the epochs of two stores have nothing to do with each other."""
+    return structs.replace(inbox, epoch=0)
+
+
 def _text(counts: Counts) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts._asdict().items())
 
@@ -77,7 +85,7 @@ async def _digest(store: Store) -> int:
     """Return a number for all that a store holds, in whatever order it yields it."""
     total = 0
     async for piece in store.content(PIECE):
-        for row in (*piece.inboxes, *piece.added, *piece.deletions, *piece.sendings):
+        for row in (*map(_of_no_epoch, piece.inboxes), *piece.added, *piece.deletions, *piece.sendings):
             # A file whose server was killed has spaces where there were line breaks.
             content = msgspec.json.encode(row).replace(b"\n", b" ")
             total += int.from_bytes(blake2b(content, digest_size=16).digest())

@@ -3,15 +3,20 @@
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table
 
-VERSION = 1
-"""Of the schema. Whoever changes a table raises it, and writes what leads from the former one to it."""
+VERSION = 2
+"""Of the schema. A change of a table raises it, and adds to `UPGRADES`."""
 
 # Texts are compared byte by byte, whatever language the database was set up for: that is fast, and sorts times.
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 metadata = MetaData()
 
-versions = Table("opennoodl_schema", metadata, Column("version", Integer, primary_key=True))
+versions = Table(
+    "opennoodl_schema",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+)
 
 inboxes = Table(
     "inboxes",
@@ -23,6 +28,8 @@ inboxes = Table(
     Column("newest", Text, nullable=False),
     Column("due", Text, nullable=False),
     Column("cleared", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("gaps", sa.Text, nullable=False, server_default="[]"),
     Index("inboxes_due", "due"),
 )
 
@@ -63,3 +70,13 @@ sendings = Table(
     Column("expires_at", Text, nullable=False),
     Index("sendings_expires", "expires_at"),
 )
+
+# A server of the former version may go on beside this one for a while: what it does not know has a default.
+UPGRADES = {
+    1: (
+        "ALTER TABLE opennoodl_schema ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE inboxes ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE inboxes ADD COLUMN gaps TEXT NOT NULL DEFAULT '[]'",
+    )
+}
+"""Statements that lead from a version of the schema to the next one."""

@@ -17,7 +17,7 @@ from msgspec import UNSET, Raw, structs
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .inbox import HISTORY, Inbox
+from .inbox import Inbox
 from .notification import Record, Sending
 from .schema import deletions, inboxes, notifications, sendings
 from .store import Changes, Loaded, Needs
@@ -77,6 +77,11 @@ def record_of(row: Row) -> Record:
     return Record(**{**row, "data": Raw(row["data"].encode()), "read_at": read_at})
 
 
+def inbox_of(row: Row) -> Inbox:
+    """Return the state of an inbox in a row."""
+    return Inbox(**{**row, "gaps": msgspec.json.decode(row["gaps"], type=tuple[tuple[int, int], ...])})
+
+
 def sending_of(row: Row) -> Sending:
     """Return the sending in a row."""
     return Sending(**{**row, "ids": msgspec.json.decode(row["ids"], type=tuple[str, ...])})
@@ -88,7 +93,7 @@ async def load(connection: AsyncConnection, needs: Needs) -> Loaded:
     async for row in _find(connection, _SELECT_RECEIVERS, needs.revoked):
         users.add(row["user_id"])
     async for row in _find(connection, _SELECT_INBOXES, sorted(users)):
-        loaded.inboxes[row["user_id"]] = Inbox(**row)
+        loaded.inboxes[row["user_id"]] = inbox_of(row)
     due = [inbox.user_id for inbox in loaded.inboxes.values() if inbox.due <= needs.now]
     for select, values, others in (
         (_SELECT_NAMED, needs.ids | needs.revoked, {}),
@@ -121,13 +126,14 @@ async def apply(connection: AsyncConnection, changes: Changes) -> None:
     await _execute(connection, _MARK, ({"which": row["id"], **{name: row[name] for name in _MARKS}} for row in updated))
     await _execute(connection, _INSERT, map(_row, changes.added))
     await _execute(connection, put(deletions), map(structs.asdict, changes.deletions))
-    last = {deletion.user_id: deletion.sequence - HISTORY for deletion in changes.deletions}
-    old = ({"which": user, "last": sequence} for user, sequence in last.items())
+    users = {deletion.user_id for deletion in changes.deletions}
+    old = ({"which": one.user_id, "last": one.horizon} for one in changes.inboxes if one.user_id in users)
     await _execute(connection, _FORGET_DELETIONS, old)
     ids = (msgspec.json.encode(sending.ids).decode() for sending in changes.sendings)
     sent = ({**structs.asdict(sending), "ids": text} for sending, text in zip(changes.sendings, ids, strict=True))
     await _execute(connection, put(sendings), sent)
-    await _execute(connection, put(inboxes), map(structs.asdict, changes.inboxes))
+    states = ({**structs.asdict(one), "gaps": msgspec.json.encode(one.gaps).decode()} for one in changes.inboxes)
+    await _execute(connection, put(inboxes), states)
     await _execute(connection, _DELETE_INBOX, ({"which": user} for user in changes.forgotten))
 
 

@@ -54,12 +54,15 @@ class Loaded(Struct):
             to make room for what comes: as many of the oldest and of the oldest read ones as must go.
         due: for inboxes whose time has come, when the next of those that have not expired will.
         sendings: by sender and key.
+        epoch: grows with each start of the store, and with each connection to a database: whenever the store may have
+            been set back to an older state.
     """
 
     inboxes: dict[str, Inbox] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     due: dict[str, str] = field(default_factory=dict)
     sendings: dict[tuple[str, str], Sending] = field(default_factory=dict)
+    epoch: int = 0
 
 
 class Changes(Struct, omit_defaults=True):
@@ -70,7 +73,7 @@ class Changes(Struct, omit_defaults=True):
         removed: ids of notifications that go.
         updated: notifications of which ``read``, ``read_at`` and ``sequence`` changed.
         added: new notifications.
-        deletions: to be remembered; those more than ``HISTORY`` changes older need not be any more.
+        deletions: to be remembered; those before the horizon of an inbox need not be any more.
         sendings: to be remembered, in place of others with the same sender and key.
         inboxes: new states.
         forgotten: users whose inboxes go, with their deletions; they are empty.

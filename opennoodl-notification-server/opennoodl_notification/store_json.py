@@ -36,6 +36,7 @@ class JsonTransaction(Transaction):
     def __init__(self, store: "JsonStore", needs: Needs) -> None:
         self._store = store
         self.loaded = store.memory.load(needs)
+        self.loaded.epoch = store.epoch
 
     async def commit(self, changes: Changes) -> None:
         """Bring the changes to disk, and then to memory."""
@@ -52,10 +53,12 @@ class JsonStore(Store):
 
     Attributes:
         memory: what is stored.
+        epoch: the number of the journal with which this process began. No inbox that was read has changed in it.
     """
 
     def __init__(self, path: str, *, create: bool = True, read_only: bool = False) -> None:
         self.memory = Memory()
+        self.epoch = 0
         self._name = path
         self._path = Path(path).resolve()  # what a link points to is what is locked and replaced
         self._create = create
@@ -166,6 +169,7 @@ class JsonStore(Store):
         try:
             replayed = self._read()
             self._begin(self._generation)
+            self.epoch = self._generation
         except BaseException:
             self._lock.release()
             raise

@@ -15,12 +15,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from .edge.application import StartError
-from .inbox import Inbox
 from .lock import Lock
 from .notification import Deletion, Record
-from .schema import VERSION, deletions, inboxes, metadata, notifications, sendings, versions
+from .schema import UPGRADES, VERSION, deletions, inboxes, metadata, notifications, sendings, versions
 from .settings import DATABASES
-from .statements import Row, apply, load, record_of, rows_of, sending_of
+from .statements import Row, apply, inbox_of, load, record_of, rows_of, sending_of
 from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction, UnsettledError, portions
 
 DRIVERS = {
@@ -33,6 +32,8 @@ DRIVERS = {
 """The driver for every kind of URL that is accepted."""
 TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
+SCHEMA_LOCK = 0x6F70656E6E6F6F64
+"""PostgreSQL's advisory lock under which one server after the other makes or changes the tables."""
 
 
 @asynccontextmanager
@@ -84,6 +85,8 @@ class SqlStore(Store):
         self._create = create
         self._read_only = read_only
         self._lock: Lock | None = None
+        self._epoch: int | None = None  # none yet, or another one has to begin
+        sa.event.listen(self._engine.sync_engine, "connect", self._connected)
 
     async def open(self) -> None:
         """Connect, and make the tables if there are none."""
@@ -98,16 +101,25 @@ class SqlStore(Store):
     async def _connect(self) -> None:
         try:
             async with _failing(), self._engine.begin() as connection:
+                if self._file is None:
+                    await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
                 strange = await connection.run_sync(_make_tables if self._create else _look_for_tables)
                 if strange is not None:
                     raise StoreError(strange)
+                if not self._read_only:
+                    await _upgrade(connection)
                 version = await _version(connection)
         except StoreError as error:
             raise StartError(f"the database {self._name} cannot be used: {error}") from None
         except (TypeError, ValueError) as error:  # PostgreSQL's driver is given the URL's options as they are
             raise StartError(f"the database {self._name} cannot be used: {_reason(error)}; {DATABASES}") from None
         if version != VERSION:
-            raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}")
+            way_out = "; start this version's server to change it" if version in UPGRADES else ""
+            raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}{way_out}")
+
+    def _connected(self, *_: object) -> None:
+        """Begin another epoch before the next batch: the database may have lost something since it was last heard."""
+        self._epoch = None
 
     def _find(self, file: Path) -> None:
         """Lock SQLite's file, made if it may be; like the other files, it is its owner's alone."""
@@ -129,7 +141,10 @@ class SqlStore(Store):
             connection = await self._engine.connect()
         try:
             async with _failing():
+                if self._epoch is None:
+                    self._epoch = await _begin_epoch(connection)
                 loaded = await load(connection, needs)
+                loaded.epoch = self._epoch
             yield SqlTransaction(connection, loaded)
         finally:
             await connection.close()
@@ -168,10 +183,11 @@ class SqlStore(Store):
     async def recover(self) -> None:
         """Return if the database takes a change: one that is full, or a copy of another, still answers."""
         async with _failing(), self._engine.begin() as connection:
+            await _upgrade(connection)
             version = await _version(connection)
             if version != VERSION:  # a later one has taken it over meanwhile
                 raise StoreError(f"the database has schema {version}; this version knows {VERSION}")
-            await connection.execute(sa.update(versions).where(versions.c.version == VERSION).values(version=VERSION))
+            await connection.execute(sa.update(versions).values(version=VERSION))
 
     async def counts(self) -> Counts:
         """Count everything."""
@@ -192,7 +208,7 @@ class SqlStore(Store):
             last = users[-1]
             for some in portions(await self._sizes(users), size):
                 piece = Changes()
-                piece.inboxes = [Inbox(**row) for row in await self._of(inboxes, some)]
+                piece.inboxes = [inbox_of(row) for row in await self._of(inboxes, some)]
                 records = [record_of(row) for row in await self._of(notifications, some)]
                 piece.added = sorted(records, key=lambda record: record.created_at)
                 rows = await self._of(deletions, some)
@@ -229,9 +245,27 @@ class SqlStore(Store):
 async def _version(connection: AsyncConnection) -> int:
     """Return which tables the database has; where nothing says so yet, they are this version's."""
     version: int | None = (await connection.execute(sa.select(versions.c.version))).scalar()
-    if version is None:
-        await connection.execute(sa.insert(versions), [{"version": VERSION}])
     return VERSION if version is None else version
+
+
+async def _upgrade(connection: AsyncConnection) -> None:
+    """Change the tables of a former version into those of this one, and say which ones they are."""
+    version = await _version(connection)
+    while version in UPGRADES:
+        for statement in UPGRADES[version]:
+            await connection.execute(sa.text(statement))
+        version += 1
+        await connection.execute(sa.update(versions).values(version=version))
+    if (await connection.execute(sa.select(versions.c.version))).scalar() is None:
+        await connection.execute(sa.insert(versions), [{"version": VERSION}])
+
+
+async def _begin_epoch(connection: AsyncConnection) -> int:
+    """Begin an epoch that is later than all that this state of the database knows; return it."""
+    statement = sa.update(versions).values(epoch=versions.c.epoch + 1).returning(versions.c.epoch)
+    epoch: int = (await connection.execute(statement)).scalar_one()
+    await connection.commit()
+    return epoch
 
 
 def _look_for_tables(connection: sa.Connection) -> str | None:

@@ -132,12 +132,14 @@ class Desk:
         settings: other than the defaults.
 
     Attributes:
+        at: where it stores.
         now: the time, in milliseconds, for as long as the clock is in its place.
         failing: what the store says to every commit, if it fails.
         stored: whether it stores them all the same.
     """
 
     def __init__(self, at: str, **settings: Any) -> None:
+        self.at = at
         name = "database_url" if "://" in at else "db_file"
         self._settings = Settings(**{name: at, **settings})
         self.app = Notifying(self._settings)
@@ -163,11 +165,10 @@ class Desk:
         await store.open()
         self.app.stored = (await self.app.store.counts()).notifications
 
-    async def restart(self) -> None:
-        """Stop, and start again with what is stored; devices are gone."""
+    async def close(self) -> None:
+        """Stop; what opens next is another server."""
         await self.app.store.close()
         self.app = Notifying(self._settings)
-        await self.open()
 
     def ask(self, device: Device, type_: str, **fields: Any) -> None:
         """Let a device send a message."""

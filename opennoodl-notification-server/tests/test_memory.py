@@ -40,7 +40,9 @@ def test_deletion_again() -> None:
 
 def test_history_of_each() -> None:
     """What is forgotten of one inbox is not forgotten of another."""
-    kept = memory(deletions=[Deletion("u", 1, "a", 0), Deletion("v", 1, "b", 0), Deletion("u", HISTORY + 1, "c", 0)])
+    states = [Inbox(user_id="u", sequence=HISTORY + 1), Inbox(user_id="v", sequence=1)]
+    gone = [Deletion("u", 1, "a", 0), Deletion("v", 1, "b", 0), Deletion("u", HISTORY + 1, "c", 0)]
+    kept = memory(deletions=gone, inboxes=states)
     assert [one.id for one in kept.changed("u", 0)] == ["c"]
     assert [one.id for one in kept.changed("v", 0)] == ["b"]
 

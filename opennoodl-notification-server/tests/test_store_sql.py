@@ -21,6 +21,14 @@ from .harness import NOW, record
 from .places import place
 
 EARLY = timestamp(NOW * 1000)
+FORMER = (
+    "create table opennoodl_schema (version integer primary key)",
+    "insert into opennoodl_schema values (1)",
+    "create table inboxes (user_id text primary key, sequence bigint not null, total integer not null, "
+    "unread integer not null, newest text not null, due text not null, cleared bigint not null)",
+    "insert into inboxes values ('u', 9, 1, 0, '', '', 0)",
+)
+"""As much of a database of schema 1 as the later ones change."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -82,6 +90,42 @@ async def test_newer_schema(store: SqlStore, at: str) -> None:
     await store.close()
     with pytest.raises(StartError, match=f"schema {VERSION + 1}; this version knows {VERSION}"):
         await SqlStore(at).open()
+
+
+async def test_former_schema(at: str) -> None:
+    """A database of the former version is changed at the start, and keeps what it holds; a look changes nothing."""
+    store = SqlStore(at)
+    async with store._engine.begin() as connection:
+        for statement in FORMER:
+            await connection.execute(sa.text(statement))
+    await store.close()
+    looking = SqlStore(at, create=False, read_only=True)
+    with pytest.raises(StartError, match=f"has schema 1; this version knows {VERSION}; start this version's server"):
+        await looking.open()
+    for _ in range(2):
+        store = SqlStore(at)
+        await store.open()
+        needs = Needs(EARLY, 0)
+        needs.users["u"] = 1
+        async with store.transaction(needs) as transaction:
+            assert transaction.loaded.inboxes == {"u": Inbox(user_id="u", sequence=9, total=1)}
+        async with store._engine.connect() as connection:
+            assert (await connection.execute(sa.select(versions.c.version))).scalars().all() == [VERSION]
+        await store.close()
+
+
+async def test_epoch_of_each_connection(postgresql: str) -> None:
+    """A connection that is made anew begins an epoch: the database may have been set back, or be another one."""
+    store = SqlStore(postgresql)
+    await store.open()
+    epochs = []
+    for _ in range(3):
+        for _ in range(2):
+            async with store.transaction(Needs(EARLY, 0)) as transaction:
+                epochs.append(transaction.loaded.epoch)
+        await store._engine.dispose()
+    assert epochs == [1, 1, 2, 2, 3, 3]
+    await store.close()
 
 
 async def test_no_tables(postgresql: str) -> None:
@@ -237,6 +281,7 @@ async def test_not_reached(url: str) -> None:
 async def test_answer_that_is_lost(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the database does not say whether it has made a commit, nobody is told that it was not made."""
     real = AsyncConnection.commit
+    await commit(store, Changes())
 
     async def commit_(connection: AsyncConnection) -> None:
         await real(connection)

@@ -17,7 +17,7 @@ from opennoodl_notification.store import Changes, Needs, Query, Store
 from opennoodl_notification.stores import choose
 
 from .harness import DAY, NOW, record
-from .places import KINDS, place
+from .places import KINDS, Backup, copied, place, restored
 
 LATER = timestamp((NOW + 60 * DAY) * 1000)
 EARLY = timestamp(NOW * 1000)
@@ -205,10 +205,30 @@ async def test_changed(store: Store) -> None:
 
 
 async def test_history_is_bounded(store: Store) -> None:
-    """Of deletions, those of the last thousand changes are remembered."""
+    """Of deletions, those of the last thousand changes are remembered, however far apart their numbers are."""
     await commit(store, deletions=[Deletion("u", number, f"d{number}", 0) for number in (1, 2, 3, HISTORY)])
-    await commit(store, deletions=[Deletion("u", HISTORY + 2, "last", 0)])
+    await commit(store, deletions=[Deletion("u", HISTORY + 2, "last", 0)], inboxes=[inbox("u", sequence=HISTORY + 2)])
     assert ids(await store.changed("u", 0)) == ["d3", f"d{HISTORY}", "last"]
+    far = 10 * HISTORY
+    later = inbox("u", sequence=far + 1, gaps=((HISTORY + 2, far),))
+    await commit(store, deletions=[Deletion("u", far + 1, "far", 0)], inboxes=[later])
+    assert ids(await store.changed("u", 0)) == [f"d{HISTORY}", "last", "far"]
+
+
+async def test_epoch_after_a_restore(at: str) -> None:
+    """Each start begins an epoch that no inbox knows, also where an older state was put in place of the last one."""
+    backups: list[Backup] = []
+    for start in range(4):
+        if start == 3:
+            await restored(at, backups[0])
+        store = choose(at)
+        await store.open()
+        loaded = await load(store, users={"u": 1})
+        assert loaded.inboxes["u"].epoch < loaded.epoch if start else not loaded.inboxes
+        await commit(store, inboxes=[inbox(epoch=loaded.epoch)])
+        assert (await load(store)).epoch == loaded.epoch
+        await store.close()
+        backups.append(await copied(at))
 
 
 async def test_due(store: Store) -> None:

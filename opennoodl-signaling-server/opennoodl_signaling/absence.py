@@ -5,6 +5,9 @@ What waits is bounded: for one peer in number and in bytes, and in bytes for all
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
+
+from msgspec import UNSET, Raw, UnsetType
 
 from .messages import SignalFrom
 
@@ -42,46 +45,70 @@ class Absences:
         return bool(self._most) and self.count >= self._most
 
 
+class Waiting(NamedTuple):
+    """A signal that waits, with its `requestId` for an error about it."""
+
+    message: SignalFrom
+    request_id: Raw | UnsetType
+
+
 class Absence:
     """The absence of one peer; it counts until `end`.
 
     Attributes:
         known: the ids of the peers that the absent one knew and that have been there ever since.
-        signals: what waits for it, in order.
+        waiting: the signals that wait for it, in order.
 
     Args:
         known: the ids of the peers that are there when it begins.
         among: all absences.
     """
 
-    __slots__ = ("_among", "_size", "known", "signals")
+    __slots__ = ("_among", "_size", "known", "waiting")
 
     def __init__(self, known: Iterable[str], among: Absences) -> None:
         self.known = set(known)
-        self.signals: list[SignalFrom] = []
+        self.waiting: list[Waiting] = []
         self._size = 0
         self._among = among
         among.count += 1
 
-    def hold(self, signal: SignalFrom) -> bool:
+    @property
+    def signals(self) -> list[SignalFrom]:
+        """What the peer is sent when it is back."""
+        return [waiting.message for waiting in self.waiting]
+
+    def hold(self, signal: SignalFrom, request_id: Raw | UnsetType = UNSET) -> bool:
         """Keep a signal until the peer is back; return whether there was room for it."""
-        size = _size(signal)
+        # What was decoded would keep the whole message in memory, of which it may be a small part.
+        message = SignalFrom(from_=signal.from_, signal=signal.signal.copy())
+        waiting = Waiting(message, UNSET if request_id is UNSET else request_id.copy())
+        size = _size(waiting)
         if (
-            len(self.signals) >= MAX_SIGNALS
+            len(self.waiting) >= MAX_SIGNALS
             or self._size + size > MAX_BYTES
             or self._among.size + size > MAX_BYTES_OF_ALL
         ):
             return False
-        # What was decoded would keep the whole message in memory, of which it may be a small part.
-        self.signals.append(SignalFrom(from_=signal.from_, signal=signal.signal.copy()))
+        self.waiting.append(waiting)
         self._grow(size)
         return True
+
+    def senders(self) -> Iterable[tuple[str, Raw | UnsetType]]:
+        """Return who has sent what waits, once for each `requestId`, and once for all signals without one."""
+        return {
+            (one.message.from_, b"" if one.request_id is UNSET else bytes(one.request_id)): (
+                one.message.from_,
+                one.request_id,
+            )
+            for one in self.waiting
+        }.values()
 
     def forget(self, peer_id: str) -> None:
         """Drop what waits from a peer that has left: who has its id from now on is another one."""
         self.known.discard(peer_id)
-        self._grow(-sum(_size(signal) for signal in self.signals if signal.from_ == peer_id))
-        self.signals = [signal for signal in self.signals if signal.from_ != peer_id]
+        self._grow(-sum(_size(one) for one in self.waiting if one.message.from_ == peer_id))
+        self.waiting = [one for one in self.waiting if one.message.from_ != peer_id]
 
     def end(self, how: str) -> None:
         """Be over; count no more."""
@@ -94,5 +121,6 @@ class Absence:
         self._among.size += size
 
 
-def _size(signal: SignalFrom) -> int:
-    return len(signal.signal) + OVERHEAD
+def _size(waiting: Waiting) -> int:
+    echoed = 0 if waiting.request_id is UNSET else len(waiting.request_id)
+    return len(waiting.message.signal) + echoed + OVERHEAD

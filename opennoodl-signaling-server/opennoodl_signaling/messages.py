@@ -61,6 +61,7 @@ class Signal(Message, tag="signal", frozen=True):
 
     to: Id
     signal: Raw
+    request_id: Raw | UnsetType = msgspec.field(default=UNSET, name="requestId")
 
 
 class Invite(Message, tag="invite", frozen=True, rename="camel"):
@@ -80,6 +81,12 @@ class Register(Message, tag="register", frozen=True, rename="camel"):
 
 class AskIceServers(Message, tag="ice-servers", frozen=True):
     """Ask for the ICE servers, with fresh credentials."""
+
+
+class Metadata(Message, tag="metadata", frozen=True):
+    """Change what the others in the room are told about this peer."""
+
+    metadata: Raw
 
 
 class Session(Message, tag="session", frozen=True, rename="camel"):
@@ -118,7 +125,18 @@ class Ping(Message, tag="ping", frozen=True):
 
 
 Incoming = (
-    Join | Leave | Signal | Invite | Register | AskIceServers | Session | Subscribe | Unsubscribe | Publish | Ping
+    Join
+    | Leave
+    | Signal
+    | Metadata
+    | Invite
+    | Register
+    | AskIceServers
+    | Session
+    | Subscribe
+    | Unsubscribe
+    | Publish
+    | Ping
 )
 
 ERRORS = {
@@ -183,6 +201,14 @@ class PeerJoined(Struct, tag="peer-joined", tag_field="type", frozen=True, renam
     metadata: Raw
 
 
+class PeerUpdated(Struct, tag="peer-updated", tag_field="type", frozen=True, rename="camel"):
+    """A peer of the room has other metadata now."""
+
+    peer_id: str
+    user_id: str
+    metadata: Raw
+
+
 class PeerLeft(Struct, tag="peer-left", tag_field="type", frozen=True, rename="camel"):
     """Somebody left the room."""
 
@@ -194,6 +220,12 @@ class SignalFrom(Struct, tag="signal", tag_field="type", frozen=True):
 
     from_: str = msgspec.field(name="from")
     signal: Raw
+
+
+class SignalLost(Error, tag="error", tag_field="type", frozen=True):
+    """A signal did not, or will not, reach its peer."""
+
+    peer_id: str = msgspec.field(default="", name="peerId")
 
 
 class InviteFrom(Struct, tag="invite", tag_field="type", frozen=True, rename="camel"):
@@ -230,5 +262,15 @@ class Pong(Struct, tag="pong", tag_field="type", frozen=True):
 
 
 Outgoing = (
-    Joined | PeerJoined | PeerLeft | SignalFrom | InviteFrom | InviteSent | Registered | IceServers | Pong | Error
+    Joined
+    | PeerJoined
+    | PeerUpdated
+    | PeerLeft
+    | SignalFrom
+    | InviteFrom
+    | InviteSent
+    | Registered
+    | IceServers
+    | Pong
+    | Error
 )

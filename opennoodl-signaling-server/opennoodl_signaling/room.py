@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from .absence import Absence
 from .messages import Join, Outgoing, PeerInfo, SessionInfo
-from .trail import Trail
+from .resumption import Resumption
 
 
 class Client:
@@ -23,12 +23,11 @@ class Client:
         room: where it is, as `info`.
         topics: what it is subscribed to; kept by `Topics`.
         contest: the peer id it is waiting for, if another connection holds that.
-        token: what a later connection shows to take its place in the room, if it has asked for that.
         absence: what waits for it, if its connection was lost and its place is kept.
-        trail: what it was told and may not have received, if it counts that.
+        resumption: how a later connection takes its place in the room, if it has asked for that.
     """
 
-    __slots__ = ("absence", "address", "carrier", "contest", "info", "room", "token", "topics", "trail", "user_id")
+    __slots__ = ("absence", "address", "carrier", "contest", "info", "resumption", "room", "topics", "user_id")
 
     def __init__(self, carrier: object, address: str = "") -> None:
         self.carrier = carrier
@@ -38,9 +37,8 @@ class Client:
         self.info = PeerInfo("", "", Raw(b"{}"))
         self.topics: set[str] = set()
         self.contest: Contest | None = None
-        self.token: str | None = None
         self.absence: Absence | None = None
-        self.trail: Trail | None = None
+        self.resumption: Resumption | None = None
 
 
 class Room:
@@ -99,4 +97,10 @@ class Back(NamedTuple):
     client: Client
 
 
-Effect = Send | Close | Contest | Away | Back
+class Probe(NamedTuple):
+    """Ping the client now: its pong says that all that it was sent before has arrived."""
+
+    client: Client
+
+
+Effect = Send | Close | Contest | Away | Back | Probe

@@ -1,38 +1,35 @@
-"""Rooms: who is in which room, who can be invited, and what everybody is told. Knows no socket.
+"""Rooms: which peers are in which room, and what they are told. Knows no socket.
 
 Every method takes what a client sent and returns the effects: what to send to whom, and whom to close.
 All of it happens in one step, so a room's size is exact and a peer is either in `joined` or announced.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
-from hmac import compare_digest
-from secrets import token_urlsafe
+from collections.abc import Collection
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from .absence import Absence, Absences
-from .edge.json_messages import BadMessage, Error
-from .edge.limits import Quota
+from .edge.json_messages import BadMessage
 from .messages import (
-    Invite,
-    InviteFrom,
-    InviteSent,
     Join,
     Joined,
     Leave,
+    Metadata,
     PeerInfo,
     PeerJoined,
     PeerLeft,
-    Register,
-    Registered,
+    PeerUpdated,
     Session,
     SessionInfo,
     Signal,
     SignalFrom,
+    SignalLost,
 )
-from .room import Away, Back, Client, Close, Contest, Effect, Room, Send
-from .trail import Came, Left, Trail, Trails
+from .resumption import Former, Resumption
+from .room import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
+from .trail import Told, Trail, Trails
+from .users import Users
 
 REPLACED = 4409
 """Close code for a connection whose place a newer one with the same identity took."""
@@ -40,43 +37,47 @@ REPLACED = 4409
 
 MAX_METADATA = 16_384
 """Bytes of a peer's metadata."""
-USERS_OF_AN_ADDRESS = 10
-"""How many users' invites may come from one address: people can call themselves anything, but not be anywhere."""
 UNDELIVERED = "The peer came back without its state: what you have signaled to it meanwhile is lost."
 
 
+class PeerNotFound(BadMessage):
+    """A signal cannot be passed on.
+
+    Args:
+        error: the sentence for people.
+        peer_id: whom it was for.
+    """
+
+    def __init__(self, error: str, peer_id: str) -> None:
+        super().__init__("peer-not-found", error)
+        self.peer_id = peer_id
+
+
 class Rooms:
-    """All rooms and users of this process.
+    """All rooms of this process.
 
     Args:
         max_size: peers in a room; 0 means any number.
-        invites_per_hour: of one user, and a tenth of what may come from one address; 0 means any number.
+        users: who can be invited; peers are.
         max_absent: peers whose places are kept at once; 0 means any number, None that no place is ever kept.
         proven: whether a client is the user that it says it is, so that a peer id held by the same user is its own.
 
     Attributes:
         rooms: those that somebody is in, by name.
-        users: the connections that a user can be invited through.
         absences: those of all rooms.
         trails: those of all peers that count.
         joins: how many ended how.
-        invites: how many ended how.
     """
 
-    def __init__(
-        self, max_size: int, invites_per_hour: int, max_absent: int | None = None, *, proven: bool = False
-    ) -> None:
+    def __init__(self, max_size: int, users: Users, max_absent: int | None = None, *, proven: bool = False) -> None:
         self.rooms: dict[str, Room] = {}
-        self.users: dict[str, set[Client]] = {}
         self.absences = Absences(max_absent or 0)
         self.trails = Trails()
         self.joins: Counter[str] = Counter()
-        self.invites: Counter[str] = Counter()
+        self._users = users
         self._keeps_places = max_absent is not None
         self._proven = proven
         self._max_size = max_size
-        self._invites = Quota(invites_per_hour, 3600)
-        self._invites_from = Quota(USERS_OF_AN_ADDRESS * invites_per_hour, 3600)
 
     def join(self, client: Client, join: Join) -> list[Effect]:
         """Enter a room, leaving the old one.
@@ -96,22 +97,17 @@ class Rooms:
 
     def _join(self, client: Client, join: Join) -> list[Effect]:
         client.contest = None
-        if len(join.metadata) > MAX_METADATA:
-            raise BadMessage("too-large", f"`metadata` may have {MAX_METADATA} bytes: everybody who joins is sent it.")
+        _check_metadata(join.metadata)
         room = self.rooms.get(join.room)
         holder = room.peers.get(join.peer_id) if room else None
         if room is not None and holder is client and client.info.user_id == join.user_id:
-            # Joining again under the same name is no news for the others.
-            client.info = _info(join)
-            self._identify(client, join.user_id)
-            self._present(room, client, join.session)
-            self.joins["joined"] += 1
-            return [Send((client,), self._joined(room, client, join))]
+            return self._join_again(room, client, join)
         if holder is not None and holder is not client:
             if holder.info.user_id != join.user_id:
                 raise BadMessage("peer-id-taken", "Another user in this room has this peerId; choose another one.")
-            if _shows_token(join, holder):
-                return self._replace(holder, client, join, resumed=True)
+            token = join.resume_token
+            if token is not None and holder.resumption is not None and holder.resumption.opens(token):
+                return self._resume(holder, client, join, token)
             if self._proven or holder.absence is not None:
                 return self._replace(holder, client, join)
             client.contest = Contest(holder, client, join)
@@ -123,12 +119,21 @@ class Rooms:
         self._enter(room, client, join)
         self.joins["joined"] += 1
         effects.append(Send((client,), self._joined(room, client, join)))
-        if others := room.others(client):
-            effects.append(Send(others, _news(client)))
-        for peer in others:
-            if peer.trail is not None:
-                peer.trail.add(Came(join.peer_id))
-        return effects
+        return effects + _tell(room.others(client), _news(client))
+
+    def _join_again(self, room: Room, client: Client, join: Join) -> list[Effect]:
+        """Answer a client that is in the room already under this name; the others are told of new metadata alone."""
+        info, former = client.info, None
+        client.info = _info(join)
+        self._users.identify(client, join.user_id)
+        self._present(room, client, join.session)
+        self.joins["joined"] += 1
+        if client.resumption is not None:
+            others = [name for name, peer in room.peers.items() if peer is not client]
+            former = client.resumption.hand_over(join.resume_token, others, self.trails)
+            client.resumption = None
+        answer = Send((client,), self._joined(room, client, join, former=former))
+        return [answer, *_update(room, client, info), *([] if former is None else [Probe(client)])]
 
     def settle(self, contest: Contest, alive: bool) -> list[Effect]:
         """Decide a contest once it is known whether its holder is `alive`.
@@ -165,22 +170,16 @@ class Rooms:
         self._vacate(client, "gone")
         if not room.peers:
             del self.rooms[room.name]
-        for peer in room.peers.values():
-            if peer.absence is not None:
-                peer.absence.forget(client.info.peer_id)
-            if peer.trail is not None:
-                peer.trail.add(Left(client.info.peer_id))
-        others = room.others(client)
-        return [Send(others, PeerLeft(client.info.peer_id))] if others else []
+        return _departure(room, client, client.info.peer_id)
 
     def lose(self, client: Client) -> list[Effect]:
         """Keep the place of a client whose connection was lost, if it has asked for that; else forget it."""
         room = client.room
-        if room is None or client.token is None or self.absences.full:
+        if room is None or client.resumption is None or self.absences.full:
             return self.forget(client)
         client.contest = None
         client.absence = Absence(room.peers, self.absences)
-        self._identify(client, None)
+        self._users.identify(client, None)
         return [Away(client)]
 
     def give_up(self, client: Client) -> list[Effect]:
@@ -193,54 +192,35 @@ class Rooms:
         No effect like the others: nothing else comes as often.
 
         Raises:
-            BadMessage: `not-in-room` or `peer-not-found`.
+            PeerNotFound: nobody has this id, or too much waits for that peer.
+            BadMessage: `not-in-room`.
         """
         room = client.room
         if room is None:
             raise BadMessage("not-in-room", "Join a room before you signal.")
         target = room.peers.get(signal.to)
         if target is None:
-            raise BadMessage("peer-not-found", "Nobody in your room has the peerId in `to`.")
+            raise PeerNotFound("Nobody in your room has the peerId in `to`.", signal.to)
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
         if target.absence is None:
-            if target.trail is not None:
-                target.trail.add(message)
+            _tell((target,), message)
             return target, message
-        if not target.absence.hold(message):
-            raise BadMessage("peer-not-found", "That peer's connection is lost, and too much waits for it already.")
+        if not target.absence.hold(message, signal.request_id):
+            raise PeerNotFound("That peer's connection is lost, and too much waits for it already.", signal.to)
         return None, message
 
-    def invite(self, client: Client, invite: Invite, now: float) -> list[Effect]:
-        """Pass an invite to every connection of a user, and tell the sender whether there was one.
+    def update(self, client: Client, message: Metadata) -> list[Effect]:
+        """Change a peer's metadata, and tell the others.
 
         Raises:
-            BadMessage: `not-registered` or `rate-limited`.
+            BadMessage: `not-in-room` or `too-large`.
         """
-        sender = client.user_id
-        if sender is None:
-            raise BadMessage("not-registered", "Join a room or register before you invite.")
-        # The address comes first: it bounds how many users there are to be remembered.
-        allowed = self._invites_from.allow(client.address, now)
-        if allowed and not self._invites.allow(sender, now):
-            self._invites_from.give_back(client.address)
-            allowed = False
-        if not allowed:
-            self.invites["rate-limited"] += 1
-            raise BadMessage(
-                "rate-limited", "You, or all at your address, have sent as many invites as may be in an hour."
-            )
-        target = invite.target_user_id
-        devices = self.users.get(target)
-        self.invites["delivered" if devices else "offline"] += 1
-        if not devices:
-            return [Send((client,), InviteSent(target, False, "User offline"))]
-        message = InviteFrom(from_=sender, room_id=invite.room_id, session_info=invite.session_info)
-        return [Send(devices, message), Send((client,), InviteSent(target, True))]
-
-    def register(self, client: Client, register: Register) -> list[Effect]:
-        """Make the client reachable as a user."""
-        self._identify(client, register.user_id)
-        return [Send((client,), Registered(register.user_id))]
+        if client.room is None:
+            raise BadMessage("not-in-room", "Join a room before you change your metadata.")
+        _check_metadata(message.metadata)
+        info = client.info
+        client.info = PeerInfo(info.peer_id, info.user_id, message.metadata.copy())
+        return _update(client.room, client, info)
 
     def present(self, client: Client, session: Session) -> list[Effect]:
         """Change how the client's room is presented.
@@ -259,7 +239,7 @@ class Rooms:
         """Leave the room and the users for good."""
         client.contest = None
         effects = self.leave(client)
-        self._identify(client, None)
+        self._users.identify(client, None)
         return effects
 
     def capacity(self, room: Room) -> int:
@@ -271,86 +251,112 @@ class Rooms:
         capacity = self.capacity(room)
         return bool(capacity) and len(room.peers) >= capacity
 
-    def _replace(self, holder: Client, newcomer: Client, join: Join, *, resumed: bool = False) -> list[Effect]:
-        """Give the holder's place to the newcomer; the others are told nothing."""
-        room = holder.room
+    def _resume(self, holder: Client, newcomer: Client, join: Join, token: str) -> list[Effect]:
+        """Let the newcomer go on in the holder's place, whose token it shows; the others notice nothing of it."""
+        room, resumption, absence, info = holder.room, holder.resumption, holder.absence, holder.info
+        assert room is not None
+        assert resumption is not None
+        effects = self.leave(newcomer)
+        missed = resumption.missed(token, join.received, absence)
+        effects += self._take_place(room, holder, newcomer, join, "resumed")
+        others = [name for name, peer in room.peers.items() if peer is not newcomer]
+        known, signals = (set(others), ()) if missed is None else missed
+        # If this `joined` is lost too, the peer comes again with the same token, and has received nothing since.
+        former = Former(token, Trail(known, self.trails), counted=False)
+        effects.append(Send((newcomer,), self._joined(room, newcomer, join, known, former)))
+        for name in others:
+            if name not in known:
+                effects += _tell((newcomer,), _news(room.peers[name]))
+        for signal in signals:
+            effects += _tell((newcomer,), signal)
+        return [*effects, *_update(room, newcomer, info), Probe(newcomer)]
+
+    def _replace(self, holder: Client, newcomer: Client, join: Join) -> list[Effect]:
+        """Give the holder's place to a newcomer without its token: one peer has left, and another one has come.
+
+        The newcomer has started afresh, so whatever the others have with its predecessor is of no use any more.
+        """
+        room, absence = holder.room, holder.absence
         assert room is not None
         effects = self.leave(newcomer)
-        absence = holder.absence
-        missed = _missed(holder, join) if resumed else None
-        self._vacate(holder, "resumed" if resumed else "replaced")
-        self._enter(room, newcomer, join)  # under the same key: the place in the order of arrival stays
-        self.joins["resumed" if resumed else "replaced"] += 1
-        if absence is None:
-            effects.append(Close(holder, REPLACED, "A newer connection of yours took this peerId."))
-        else:
-            effects.append(Back(holder))
-        known, signals = missed or (None, [])
-        effects.append(Send((newcomer,), self._joined(room, newcomer, join, resumed, known)))
-        if known is not None:
-            unknown = [peer for name, peer in room.peers.items() if name not in known and peer is not newcomer]
-            effects += [Send((newcomer,), _news(peer)) for peer in unknown]
-            effects += [Send((newcomer,), signal) for signal in signals]
-            if newcomer.trail is not None:
-                for peer in unknown:
-                    newcomer.trail.add(Came(peer.info.peer_id))
-                for signal in signals:
-                    newcomer.trail.add(signal)
-        elif absence is not None:
-            # Whoever has not shown the token gets nothing that was meant for the peer before it.
-            senders = {signal.from_ for signal in absence.signals}
-            told = [peer for peer in room.others(newcomer) if peer.info.peer_id in senders]
-            if told:
-                effects.append(Send(told, Error(UNDELIVERED, "peer-not-found")))
-        return effects
+        effects += self._take_place(room, holder, newcomer, join, "replaced")
+        if absence is not None:
+            # A signal is answered once, and those without a `requestId` once for each sender.
+            for sender, request_id in absence.senders():
+                peer = room.peers.get(sender)
+                if peer is not None and peer is not newcomer and peer.absence is None:
+                    lost = SignalLost(UNDELIVERED, "peer-not-found", request_id, join.peer_id)
+                    effects.append(Send((peer,), lost))
+        effects += _departure(room, newcomer, join.peer_id)
+        effects.append(Send((newcomer,), self._joined(room, newcomer, join)))
+        return effects + _tell(room.others(newcomer), _news(newcomer))
+
+    def _take_place(self, room: Room, holder: Client, newcomer: Client, join: Join, how: str) -> list[Effect]:
+        """Put a newcomer where the holder was, under the same key: the place in the order of arrival stays."""
+        absent = holder.absence is not None
+        self._vacate(holder, how)
+        self._enter(room, newcomer, join)
+        self.joins[how] += 1
+        return [Back(holder) if absent else Close(holder, REPLACED, "A newer connection of yours took this peerId.")]
 
     def _vacate(self, client: Client, how: str) -> None:
         client.room = None
         if client.absence is not None:
             client.absence.end(how)
             client.absence = None
-        self._count(client, None)
+        self._resumable(client, None)
 
     def _enter(self, room: Room, client: Client, join: Join) -> None:
         client.info = _info(join)
         client.room = room
         room.peers[join.peer_id] = client
-        self._identify(client, join.user_id)
+        self._users.identify(client, join.user_id)
         self._present(room, client, join.session)
 
     def _present(self, room: Room, client: Client, session: SessionInfo | None) -> None:
         if session is not None and room.host is client:
             room.session = session
 
-    def _identify(self, client: Client, user_id: str | None) -> None:
-        if client.user_id == user_id:
-            return
-        if client.user_id is not None:
-            devices = self.users[client.user_id]
-            devices.discard(client)
-            if not devices:
-                del self.users[client.user_id]
-        client.user_id = user_id
-        if user_id is not None:
-            self.users.setdefault(user_id, set()).add(client)
-
-    def _count(self, client: Client, trail: Trail | None) -> None:
-        if client.trail is not None:
-            client.trail.end()
-        client.trail = trail
+    def _resumable(self, client: Client, resumption: Resumption | None) -> None:
+        if client.resumption is not None:
+            client.resumption.end()
+        client.resumption = resumption
 
     def _joined(
-        self, room: Room, client: Client, join: Join, resumed: bool = False, known: Collection[str] | None = None
+        self,
+        room: Room,
+        client: Client,
+        join: Join,
+        known: Collection[str] | None = None,
+        former: Former | None = None,
     ) -> Joined:
-        """Return the answer to a join; to who resumes, with those alone whom it knows, if that is known."""
-        wanted = join.resume or join.resume_token is not None
-        client.token = token_urlsafe() if wanted and self._keeps_places else None
+        """Return the answer to a join.
+
+        Args:
+            room: where the client is now.
+            client: who is answered.
+            join: what it has sent.
+            known: whom it knows, if it resumes; it is told of the others by `peer-joined`.
+            former: what stays good until this answer has arrived.
+        """
         peers = [
             peer.info for name, peer in room.peers.items() if peer is not client and (known is None or name in known)
         ]
-        counts = client.token is not None and join.received is not None
-        self._count(client, Trail((peer.peer_id for peer in peers), self.trails) if counts else None)
-        return Joined(room.name, join.peer_id, peers, resume_token=client.token or UNSET, resumed=resumed or UNSET)
+        resumed = UNSET if known is None else True
+        if not self._keeps_places or not (join.resume or join.resume_token is not None):
+            if former is not None:
+                former.trail.end()
+            self._resumable(client, None)
+            return Joined(room.name, join.peer_id, peers, resumed=resumed)
+        trail = None if join.received is None else Trail((peer.peer_id for peer in peers), self.trails)
+        resumption = Resumption(trail, former)
+        self._resumable(client, resumption)
+        return Joined(room.name, join.peer_id, peers, resume_token=resumption.token, resumed=resumed)
+
+
+def _check_metadata(metadata: Raw) -> None:
+    if len(metadata) > MAX_METADATA:
+        raise BadMessage("too-large", f"`metadata` may have {MAX_METADATA} bytes: everybody in the room is sent it.")
 
 
 def _info(join: Join) -> PeerInfo:
@@ -363,16 +369,28 @@ def _news(client: Client) -> PeerJoined:
     return PeerJoined(info.peer_id, info.user_id, info.metadata)
 
 
-def _missed(holder: Client, join: Join) -> tuple[Collection[str], Sequence[SignalFrom]] | None:
-    """Return whom a peer that resumes knows and what it has missed; None if nobody can tell."""
-    trail, absence = holder.trail, holder.absence
-    if trail is None or join.received is None:
-        return None if absence is None else (absence.known, absence.signals)
-    trail.arrived(join.received)
-    known, signals = trail.missed()
-    return known, signals if absence is None else signals + absence.signals
+def _departure(room: Room, client: Client, peer_id: str) -> list[Effect]:
+    """Tell everybody in the room but this client that a peer has left."""
+    for peer in room.peers.values():
+        if peer.absence is not None:
+            peer.absence.forget(peer_id)
+    return _tell(room.others(client), PeerLeft(peer_id))
 
 
-def _shows_token(join: Join, holder: Client) -> bool:
-    shown, token = join.resume_token, holder.token
-    return shown is not None and token is not None and compare_digest(shown.encode(), token.encode())
+def _update(room: Room, client: Client, before: PeerInfo) -> list[Effect]:
+    """Tell the others of a peer's metadata, unless it is as before.
+
+    Nothing is recorded: a peer that misses it finds the newest metadata in its next `joined`.
+    """
+    info, others = client.info, room.others(client)
+    if not others or bytes(info.metadata) == bytes(before.metadata):
+        return []
+    return [Send(others, PeerUpdated(info.peer_id, info.user_id, info.metadata))]
+
+
+def _tell(peers: Collection[Client], message: Told) -> list[Effect]:
+    """Send peers a message about their room, and record it for those that can resume."""
+    for peer in peers:
+        if peer.resumption is not None:
+            peer.resumption.told(message)
+    return [Send(peers, message)] if peers else []

@@ -33,20 +33,23 @@ from .messages import (
     Join,
     Joined,
     Leave,
+    Metadata,
     Ping,
     Pong,
     Publish,
     Register,
     Session,
     Signal,
+    SignalLost,
     Subscribe,
     Unsubscribe,
     decode,
 )
-from .room import Away, Back, Client, Close, Contest, Effect, Room, Send
-from .rooms import Rooms
+from .room import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
+from .rooms import PeerNotFound, Rooms
 from .settings import Settings
 from .topics import Topics
+from .users import Users
 
 CONTEST_TIMEOUT = 2.0
 """Seconds that the holder of a contested peer id has to answer a ping."""
@@ -73,7 +76,8 @@ class Signaling(JsonApplication[Incoming]):
         self.metrics = Metrics(__version__, self._families)
         self.auth = Auth(settings, self.metrics.tokens)
         max_absent = settings.max_connections if settings.resume_grace else None
-        self.rooms = Rooms(settings.max_room_size, settings.invites_per_hour, max_absent, proven=self.auth.required)
+        self.users = Users(settings.invites_per_hour)
+        self.rooms = Rooms(settings.max_room_size, self.users, max_absent, proven=self.auth.required)
         self.topics = Topics(settings.max_room_size, settings.max_topics)
         self.ice = Ice(settings)
         self.relayed = 0
@@ -104,15 +108,15 @@ class Signaling(JsonApplication[Incoming]):
         connection.client = None
 
     def heartbeat(self, connection: Connection) -> bytes:
-        """Return where the trail of a peer that counts ends."""
+        """Return what says, when it comes back, that a peer has what it was told."""
         client: Client | None = connection.client
-        return client.trail.mark() if client is not None and client.trail is not None else b""
+        return client.resumption.mark() if client is not None and client.resumption is not None else b""
 
     def pong(self, connection: Connection, payload: bytes) -> None:
-        """Forget what a peer that counts has received by now."""
+        """Forget what a peer has received by now."""
         client: Client = connection.client
-        if client.trail is not None:
-            client.trail.reached(payload)
+        if client.resumption is not None:
+            client.resumption.reached(payload)
 
     async def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
         """Answer ``/session/<room>/info``: a look through the door for whoever knows the room's name."""
@@ -212,11 +216,13 @@ class Signaling(JsonApplication[Incoming]):
             case Leave():
                 self._perform(self.rooms.leave(client, incoming))
             case Invite():
-                self._perform(self.rooms.invite(client, incoming, time()))
+                self._perform(self.users.invite(client, incoming, time()))
             case Register():
-                self._perform(self.rooms.register(client, incoming))
+                self._perform(self.users.register(client, incoming))
             case AskIceServers():
                 self.send((connection,), self.ice.answer(client.user_id, time()))
+            case Metadata():
+                self._perform(self.rooms.update(client, incoming))
             case Session():
                 self._perform(self.rooms.present(client, incoming))
             case Subscribe(topics=names):
@@ -227,7 +233,10 @@ class Signaling(JsonApplication[Incoming]):
     def refuse(self, connection: Connection, bad: BadMessage) -> None:
         """Tell the sender of a bad message, and count it."""
         self._errors[bad.code] += 1
-        super().refuse(connection, bad)
+        if isinstance(bad, PeerNotFound):
+            self.send((connection,), SignalLost(bad.error, bad.code, bad.request_id, bad.peer_id))
+        else:
+            super().refuse(connection, bad)
 
     def _perform(self, effects: Iterable[Effect], cause: bytes = b"", started: float = 0.0) -> None:
         """Do what the domain decided.
@@ -260,6 +269,8 @@ class Signaling(JsonApplication[Incoming]):
                     self._graces[client] = loop.call_later(self._grace, self._give_up, client)
                 case Back(client=client):
                     self._graces.pop(client).cancel()
+                case Probe(client=client):
+                    _connection(client).probe()
 
     def _relay(self, to: Collection[Client], payload: bytes, name: str) -> None:
         frame = encode_frame(payload, text=True)
@@ -311,7 +322,7 @@ class Signaling(JsonApplication[Incoming]):
         yield counters("opennoodl_signaling_absences", "Ended absences by how they ended.", "end", absences.ends)
         yield counters("opennoodl_signaling_joins", "Answered joins by outcome.", "outcome", self.rooms.joins)
         yield self._join_seconds.family("opennoodl_signaling_join_seconds", "Time from `join` to `joined`.")
-        yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self.rooms.invites)
+        yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self.users.invites)
         yield counters("opennoodl_signaling_errors", "Errors that clients were sent, by code.", "code", self._errors)
         yield GaugeMetricFamily("opennoodl_signaling_topics", "y-webrtc topics now.", len(self.topics.topics))
         yield CounterMetricFamily("opennoodl_signaling_relayed", "Messages passed to clients.", self.relayed)

@@ -6,11 +6,10 @@ knows: back on another connection, it says how many messages it has had, and is 
 
 from collections import deque
 from collections.abc import Iterable
-from itertools import count
 from typing import NamedTuple
 
 from .absence import OVERHEAD
-from .messages import SignalFrom
+from .messages import PeerJoined, PeerLeft, SignalFrom
 
 MAX_MESSAGES = 256
 """Messages of one trail."""
@@ -19,11 +18,13 @@ MAX_BYTES = 262_144
 MAX_BYTES_OF_ALL = 33_554_432
 """Bytes of all trails together."""
 
-_names = count()
+
+Told = PeerJoined | PeerLeft | SignalFrom
+"""The messages that a peer counts."""
 
 
 class Came(NamedTuple):
-    """The peer was told that another one has come."""
+    """The peer was told that another one has come; its metadata need not be kept."""
 
     peer_id: str
 
@@ -32,9 +33,6 @@ class Left(NamedTuple):
     """The peer was told that another one has left."""
 
     peer_id: str
-
-
-Told = Came | Left | SignalFrom
 
 
 class Trails:
@@ -58,23 +56,27 @@ class Trail:
         among: all trails.
     """
 
-    __slots__ = ("_among", "_arrived", "_known", "_messages", "_name", "_size")
+    __slots__ = ("_among", "_arrived", "_known", "_messages", "_size")
 
     def __init__(self, known: Iterable[str], among: Trails) -> None:
         self._known = set(known)
-        self._messages: deque[Told] = deque()
+        self._messages: deque[Came | Left | SignalFrom] = deque()
         self._arrived = 0
         self._size = 0
         self._among = among
-        self._name = b"%d" % next(_names)
 
     def add(self, message: Told) -> None:
-        """Note what the peer is being told."""
+        """Record what the peer is being told."""
+        kept: Came | Left | SignalFrom
         if isinstance(message, SignalFrom):
             # What was decoded would keep the whole message in memory, of which it may be a small part.
-            message = SignalFrom(from_=message.from_, signal=message.signal.copy())
-        self._messages.append(message)
-        self._grow(_size(message))
+            kept = SignalFrom(from_=message.from_, signal=message.signal.copy())
+        elif isinstance(message, PeerJoined):
+            kept = Came(message.peer_id)
+        else:
+            kept = Left(message.peer_id)
+        self._messages.append(kept)
+        self._grow(_size(kept))
         while len(self._messages) > MAX_MESSAGES or self._size > MAX_BYTES:
             self.arrived(self._arrived + 1)
         while self._among.size > MAX_BYTES_OF_ALL and self._messages:
@@ -91,15 +93,10 @@ class Trail:
             elif isinstance(message, Left):
                 self._known.discard(message.peer_id)
 
-    def mark(self) -> bytes:
-        """Return what says where the trail ends now: a ping that is sent now brings it back when all has arrived."""
-        return b"%b %d" % (self._name, self._arrived + len(self._messages))
-
-    def reached(self, mark: bytes) -> None:
-        """Take a mark back; one of another trail, and what is none, says nothing."""
-        name, _, number = mark.partition(b" ")
-        if name == self._name and number.isdigit():
-            self.arrived(int(number))
+    @property
+    def number(self) -> int:
+        """How many messages the peer was told in all."""
+        return self._arrived + len(self._messages)
 
     def missed(self) -> tuple[set[str], list[SignalFrom]]:
         """Return the ids of the peers that the peer knows and that are still there, and the signals that it has missed.
@@ -125,5 +122,5 @@ class Trail:
         self._among.size += size
 
 
-def _size(message: Told) -> int:
+def _size(message: Came | Left | SignalFrom) -> int:
     return OVERHEAD + (len(message.signal) if isinstance(message, SignalFrom) else 0)

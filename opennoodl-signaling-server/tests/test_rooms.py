@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec import Raw
-from opennoodl_signaling.messages import Leave, Register, Session, SessionInfo, Signal, decode
+from opennoodl_signaling.messages import Leave, Session, SessionInfo, Signal, decode
 from opennoodl_signaling.room import Client
 from opennoodl_signaling.rooms import REPLACED
 
@@ -91,7 +91,7 @@ def test_empty_rooms_cost_nothing(ward: Ward, clients: list[Client]) -> None:
     for client in clients:
         ward.rooms.forget(client)
     assert ward.rooms.rooms == {}
-    assert ward.rooms.users == {}
+    assert ward.users.devices == {}
 
 
 def test_refused_room_costs_nothing(ward: Ward, clients: list[Client]) -> None:
@@ -250,16 +250,6 @@ def test_signal_outside(ward: Ward, clients: list[Client]) -> None:
     ward.join(a)
     with refused("not-in-room"):
         ward.rooms.signal(b, Signal("a", Raw(b"1")))
-
-
-def test_register(ward: Ward, clients: list[Client]) -> None:
-    """Registering is answered, and the last name counts."""
-    a, b, *_ = clients
-    assert ward.perform(ward.rooms.register(a, Register("U"))) == [("a", {"type": "registered", "userId": "U"})]
-    ward.rooms.register(a, Register("V"))
-    assert ward.rooms.users == {"V": {a}}
-    ward.rooms.register(b, Register("V"))
-    assert ward.rooms.users == {"V": {a, b}}
 
 
 def test_replaced_code() -> None:

@@ -8,7 +8,7 @@ import pytest
 from opennoodl_signaling.messages import Invite, Session
 from opennoodl_signaling.room import Client
 
-from .ward import Told, Ward, came, left, refused
+from .ward import Told, Ward, came, left, refused, token_of
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def ward(other: Client, old: Client) -> Ward:
     return ward
 
 
-def token_of(told: Told) -> str:
+def token_in(told: Told) -> str:
     """Return the token in the first thing that was told."""
     token: str = told[0][1]["resumeToken"]
     return token
@@ -64,8 +64,8 @@ def test_token_is_its_own(ward: Ward, old: Client, new: Client) -> None:
     """The token is told to nobody else, and no two are alike."""
     told = ward.join(new, resume=True)
     assert [name for name, message in told if "resumeToken" in str(message)] == ["new"]
-    assert old.token not in str(told)
-    assert token_of(told) not in {old.token, None}
+    assert token_of(old) not in str(told)
+    assert token_in(told) not in {token_of(old), None}
 
 
 def test_no_grace(other: Client) -> None:
@@ -84,7 +84,7 @@ def test_joined_again_without(ward: Ward, old: Client) -> None:
 
 def test_token_of_another_room(ward: Ward, old: Client, new: Client) -> None:
     """A token is good for one room alone."""
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
     assert "resumed" not in back(ward, new, token, room="s")[0][1]
     assert ward.peers() == ["x", "other"]
@@ -101,7 +101,7 @@ def test_token_of_another_user(ward: Ward, old: Client, new: Client) -> None:
     """The token resumes as the user that it was given to."""
     ward.lose(old)
     with refused("peer-id-taken"):
-        back(ward, new, old.token, user="Y")
+        back(ward, new, token_of(old), user="Y")
     assert ward.peers() == ["x", "other"]
 
 
@@ -127,7 +127,7 @@ def test_lost_outside(ward: Ward, old: Client) -> None:
     ward.perform(ward.rooms.leave(old))
     assert ward.lose(old) == []
     assert ward.away == []
-    assert "X" not in ward.rooms.users
+    assert "X" not in ward.users.devices
 
 
 def test_given_up(ward: Ward, old: Client) -> None:
@@ -145,7 +145,7 @@ def test_everybody_away(ward: Ward, old: Client, other: Client) -> None:
     assert ward.perform(ward.rooms.forget(other)) == []
     assert ward.peers() == ["x"]
     assert ward.give_up(old) == []
-    assert ward.rooms.rooms == ward.rooms.users == {}
+    assert ward.rooms.rooms == ward.users.devices == {}
 
 
 def test_too_many_away(other: Client) -> None:
@@ -191,8 +191,8 @@ def test_host_away(ward: Ward, old: Client, other: Client) -> None:
 
 def test_not_invited(ward: Ward, old: Client, other: Client) -> None:
     """Invites do not wait: a user that is only absent is offline, and one that is back is not."""
-    token = old.token
+    token = token_of(old)
     ward.lose(old)
-    assert ward.perform(ward.rooms.invite(other, Invite("X", "r"), 0))[0][1]["delivered"] is False
+    assert ward.perform(ward.users.invite(other, Invite("X", "r"), 0))[0][1]["delivered"] is False
     back(ward, Client("new"), token)
-    assert ward.perform(ward.rooms.invite(other, Invite("X", "r"), 0))[-1][1]["delivered"] is True
+    assert ward.perform(ward.users.invite(other, Invite("X", "r"), 0))[-1][1]["delivered"] is True

@@ -1,12 +1,13 @@
-"""Two connections with one identity: the room keeps the one that is alive, and the others see no flicker."""
+"""Two connections with one identity: the room keeps the one that is alive, and the others know which one it is."""
 
 from __future__ import annotations
 
 import pytest
-from opennoodl_signaling.messages import Leave, Session, SessionInfo
+from msgspec import Raw
+from opennoodl_signaling.messages import Leave, Session, SessionInfo, Signal
 from opennoodl_signaling.room import Client
 
-from .ward import Ward, came, joined, left, refused
+from .ward import Ward, came, joined, left, refused, token_of
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_alive(ward: Ward, old: Client, new: Client) -> None:
         ward.settle(alive=True)
     assert old.room is not None
     assert new.room is None
-    assert ward.rooms.users == {"X": {old}, "OTHER": {ward.rooms.rooms["r"].peers["other"]}}
+    assert ward.users.devices == {"X": {old}, "OTHER": {ward.rooms.rooms["r"].peers["other"]}}
 
 
 def test_alive_stays_where_it_was(ward: Ward, new: Client) -> None:
@@ -68,9 +69,28 @@ def test_alive_stays_where_it_was(ward: Ward, new: Client) -> None:
 
 
 def test_dead(ward: Ward) -> None:
-    """The newcomer takes the place of a dead holder, which is closed; the others are told nothing."""
-    assert ward.settle(alive=False) == [("old", 4409), ("new", joined("x", "r", "other")[1])]
+    """The newcomer takes the place of a dead holder, which is closed; to the others, one has left and one has come."""
+    assert ward.settle(alive=False) == [
+        ("old", 4409),
+        left("other", "x"),
+        ("new", joined("x", "r", "other")[1]),
+        came("other", "x"),
+    ]
     assert ward.peers() == ["x", "other"]
+
+
+def test_dead_while_another_is_away(ward: Ward, new: Client) -> None:
+    """An absent peer finds out too, when it is back, that the peer it knew is another one now."""
+    ward.rooms.leave(ward.rooms.rooms["r"].peers["other"])
+    away, back = Client("away"), Client("back")
+    ward.join(away, resume=True)
+    token = token_of(away)
+    ward.rooms.signal(ward.rooms.rooms["r"].peers["x"], Signal("away", Raw(b"1")))
+    ward.lose(away)
+    ward.settle(alive=False)
+    told = ward.join(back, peer_id="away", user="AWAY", resume_token=token)
+    assert told[0][1]["peers"] == []
+    assert told[1:] == [came("back", "x")]
 
 
 def test_dead_signals(ward: Ward, new: Client) -> None:
@@ -115,7 +135,11 @@ def test_dead_in_the_same_room(old: Client, new: Client, other: Client) -> None:
     ward.join(new, user="X")
     ward.join(new, peer_id="x", user="X")
     told = ward.settle(alive=False)
-    assert [message for name, message in told if name == "other"] == [left("other", "new")[1]]
+    assert [message for name, message in told if name == "other"] == [
+        left("other", "new")[1],
+        left("other", "x")[1],
+        came("other", "x")[1],
+    ]
     assert [message["type"] for name, message in told if name == "new"] == ["joined"]
     assert ward.peers() == ["other", "x"]
 
@@ -185,7 +209,7 @@ def test_asked_twice(ward: Ward, new: Client) -> None:
     """A newcomer that asks again is answered once."""
     ward.join(new, peer_id="x", user="X")
     assert ward.settle(alive=False) == []
-    assert [name for name, _ in ward.settle(alive=False)] == ["old", "new"]
+    assert [name for name, _ in ward.settle(alive=False)] == ["old", "other", "new", "other"]
 
 
 def test_two_newcomers(ward: Ward, new: Client) -> None:

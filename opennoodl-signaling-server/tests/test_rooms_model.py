@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -15,15 +16,18 @@ from opennoodl_signaling.messages import (
     Join,
     Joined,
     Leave,
+    Metadata,
     Outgoing,
     PeerJoined,
     PeerLeft,
+    PeerUpdated,
     Register,
     Signal,
     SignalFrom,
 )
-from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Send
+from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Probe, Send
 from opennoodl_signaling.rooms import Rooms
+from opennoodl_signaling.users import Users
 
 from .view import Place, View
 
@@ -34,6 +38,8 @@ clients = st.integers(0, 5)
 rooms = st.sampled_from("rs")
 peers = st.sampled_from("xyzw")
 users = st.sampled_from("UV")
+hows = st.sampled_from(["", "resume", "count"])
+metadata = st.sampled_from([Raw(b"{}"), Raw(b'{"name":"x"}')])
 
 
 class Model(RuleBasedStateMachine):
@@ -43,7 +49,8 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(absence, "MAX_SIGNALS", MAX_SIGNALS)
-        self.rooms = Rooms(MAX_SIZE, 0, MAX_ABSENT)
+        self.registry = Users(0)
+        self.rooms = Rooms(MAX_SIZE, self.registry, MAX_ABSENT)
         self.clients = [Client(number) for number in range(6)]
         self.places: dict[Client, Place] = {}
         self.users: dict[Client, str] = {}
@@ -51,25 +58,52 @@ class Model(RuleBasedStateMachine):
         self.waiting: dict[Client, Contest] = {}
         self.away: list[Client] = []
         self.tokens: list[str] = []
-        self.pings: list[tuple[Client, bytes]] = []
+        self.pings: list[tuple[Client, bytes, object]] = []
         self.replaced: Client | None = None
         self.sent = 0
 
     # What can happen
 
-    @rule(number=clients, room=rooms, peer=peers, user=users, how=st.sampled_from(["", "resume", "count"]))
-    def join(self, number: int, room: str, peer: str, user: str, how: str) -> None:
+    @rule(number=clients, identity=st.tuples(rooms, peers, users), how=hows, metadata=metadata)
+    def join(self, number: int, identity: tuple[str, str, str], how: str, metadata: Raw) -> None:
         """A client joins, from anywhere, and asks to resume or not, and to have its messages counted or not."""
         received = 0 if how == "count" else None
-        join = Join(room=room, peer_id=peer, user_id=user, resume=how != "", received=received)
+        room, peer, user = identity
+        join = Join(room=room, peer_id=peer, user_id=user, resume=how != "", received=received, metadata=metadata)
         self.do_join(self.clients[number], join)
+
+    @precondition(lambda self: self.places)
+    @rule(data=st.data(), counts=st.booleans(), shows=st.booleans(), lost=st.booleans())
+    def join_again(self, data: st.DataObject, counts: bool, shows: bool, lost: bool) -> None:
+        """A client joins again where it is, showing a token or not; the answer is lost or not."""
+        there = [client for client, place in self.places.items() if not place.absent]
+        if not there:
+            return
+        client = data.draw(st.sampled_from(there))
+        place = self.places[client]
+        chances = [None, *(chance.view.token for chance in place.chances)]
+        room, peer, user = place.identity
+        received = 0 if counts else None
+        token = data.draw(st.sampled_from(chances)) if shows else None
+        join = Join(room=room, peer_id=peer, user_id=user, resume=True, resume_token=token, received=received)
+        self.do_join(client, join, lost=lost)
+
+    @rule(number=clients, metadata=metadata)
+    def update(self, number: int, metadata: Raw) -> None:
+        """A client has other metadata."""
+        client = self.clients[number]
+        expected = None if client in self.places else "not-in-room"
+        if client in self.places:
+            self.places[client].metadata = bytes(metadata)
+        self.perform(expected, lambda: self.rooms.update(client, Metadata(metadata)))
 
     @precondition(lambda self: self.tokens)
     @rule(number=clients, data=st.data())
     def join_with_token(self, number: int, data: st.DataObject) -> None:
         """A client shows a token, old or new, and mostly says who it was given to."""
         token = data.draw(st.sampled_from(self.tokens))
-        named = [(*place.identity, place.count) for place in self.places.values() if place.view.token == token]
+        chances = [chance for place in self.places.values() for chance in place.chances]
+        named = [(*chance.identity, chance.count) for chance in chances if chance.view.token == token]
         strangers = st.tuples(rooms, peers, users, st.none() | st.integers(0, 2))
         known = st.sampled_from(named)
         identity = data.draw((known | strangers if named else strangers).filter(lambda one: self.may_say(token, one)))
@@ -77,14 +111,31 @@ class Model(RuleBasedStateMachine):
         join = Join(room=room, peer_id=peer, user_id=user, resume_token=token, received=received)
         self.do_join(self.clients[number], join)
 
-    @precondition(lambda self: any(place.view.token for place in self.places.values()))
-    @rule(number=clients, data=st.data())
-    def resume(self, number: int, data: st.DataObject) -> None:
-        """A peer that can resume does."""
-        place = data.draw(st.sampled_from([place for place in self.places.values() if place.view.token]))
-        room, peer, user = place.identity
-        join = Join(room=room, peer_id=peer, user_id=user, resume_token=place.view.token, received=place.count)
-        self.do_join(self.clients[number], join)
+    @precondition(lambda self: any(place.chances for place in self.places.values()))
+    @rule(number=clients, data=st.data(), metadata=metadata, lost=st.booleans())
+    def resume(self, number: int, data: st.DataObject, metadata: Raw, lost: bool) -> None:
+        """A peer that can resume does; the answer is lost with all that follows, or not."""
+        chance = data.draw(st.sampled_from([chance for place in self.places.values() for chance in place.chances]))
+        room, peer, user = chance.identity
+        fields = {"resume_token": chance.view.token, "received": chance.count, "metadata": metadata}
+        self.do_join(self.clients[number], Join(room=room, peer_id=peer, user_id=user, **fields), lost=lost)
+
+    @precondition(lambda self: any(place.chances for place in self.places.values()))
+    @rule(data=st.data(), heard=st.booleans(), confirmed=st.booleans())
+    def resume_twice(self, data: st.DataObject, heard: bool, confirmed: bool) -> None:
+        """A peer resumes, everybody talks, and the same token is shown again: its answer was lost, or it was not."""
+        chance = data.draw(st.sampled_from([chance for place in self.places.values() for chance in place.chances]))
+        room, peer, user = chance.identity
+        join = Join(room=room, peer_id=peer, user_id=user, resume_token=chance.view.token, received=chance.count)
+        first, second = data.draw(st.lists(clients, min_size=2, max_size=2, unique=True))
+        self.do_join(self.clients[first], join, lost=not heard)
+        client, place = self.clients[first], self.places[self.clients[first]]
+        if heard and confirmed:
+            assert client.resumption is not None
+            client.resumption.reached(client.resumption.mark())
+            place.former = None
+        self.signal_everybody()
+        self.do_join(self.clients[second], join)
 
     @rule(number=clients, room=st.none() | rooms)
     def leave(self, number: int, room: str | None) -> None:
@@ -111,7 +162,7 @@ class Model(RuleBasedStateMachine):
         """A connection is lost; a new one comes in its place."""
         client = self.clients[number]
         place = self.places.get(client)
-        if place is None or place.view.token is None or len(self.away) >= MAX_ABSENT:
+        if place is None or not place.resumable or len(self.away) >= MAX_ABSENT:
             self.vacate(client)
         else:
             place.absent = True
@@ -127,21 +178,23 @@ class Model(RuleBasedStateMachine):
         """Nothing reaches a client any more that counts, which nobody has noticed yet."""
         self.places[data.draw(st.sampled_from(self.counting()))].dark = True
 
-    @precondition(lambda self: self.counting())
+    @precondition(lambda self: self.reachable())
     @rule(data=st.data())
     def ping(self, data: st.DataObject) -> None:
-        """A client that counts is sent a ping, and it arrives."""
-        client = data.draw(st.sampled_from(self.counting()))
-        assert client.trail is not None
-        self.pings.append((client, client.trail.mark()))
+        """A client that can resume is sent a ping, and it arrives."""
+        client = data.draw(st.sampled_from(self.reachable()))
+        assert client.resumption is not None
+        self.pings.append((client, client.resumption.mark(), self.places[client].joined))
 
     @precondition(lambda self: self.pings)
     @rule()
     def pong(self) -> None:
         """The oldest ping is answered; much may have happened meanwhile."""
-        client, mark = self.pings.pop(0)
-        if client.trail is not None:
-            client.trail.reached(mark)
+        client, mark, joined = self.pings.pop(0)
+        if client.resumption is not None:
+            client.resumption.reached(mark)
+        if client in self.places and self.places[client].joined is joined:
+            self.places[client].former = None
 
     @precondition(lambda self: self.away)
     @rule(data=st.data())
@@ -155,7 +208,7 @@ class Model(RuleBasedStateMachine):
     def register(self, number: int, user: str) -> None:
         """A client registers, in a room or not."""
         self.users[self.clients[number]] = user
-        self.perform(None, lambda: self.rooms.register(self.clients[number], Register(user)))
+        self.perform(None, lambda: self.registry.register(self.clients[number], Register(user)))
 
     @rule(number=clients, to=peers)
     def signal(self, number: int, to: str) -> None:
@@ -208,7 +261,8 @@ class Model(RuleBasedStateMachine):
         for place in self.places.values():
             if not place.absent and not place.dark:
                 assert place.view.room == place.room
-                assert place.view.peers == self.rooms.rooms[place.room].peers.keys() - {place.peer}
+                room = {one.peer: one.metadata for one in self.places.values() if one.room == place.room}
+                assert place.view.peers == {peer: room[peer] for peer in room.keys() - {place.peer}}
                 assert place.view.signals == place.signals
 
     @invariant()
@@ -231,9 +285,9 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def users_agree(self) -> None:
         """Users are reachable through exactly the connections that said who they are."""
-        real = {client: user for user, devices in self.rooms.users.items() for client in devices}
+        real = {client: user for user, devices in self.registry.devices.items() for client in devices}
         assert real == self.users
-        assert all(self.rooms.users.values())
+        assert all(self.registry.devices.values())
 
     def teardown(self) -> None:
         """When everybody is gone, nothing is left."""
@@ -241,7 +295,7 @@ class Model(RuleBasedStateMachine):
             self.rooms.forget(client)
         for client in self.away:
             self.rooms.give_up(client)
-        assert self.rooms.rooms == self.rooms.users == {}
+        assert self.rooms.rooms == self.registry.devices == {}
         assert self.rooms.absences.count == self.rooms.absences.size == self.rooms.trails.size == 0
         self.patch.undo()
 
@@ -249,25 +303,28 @@ class Model(RuleBasedStateMachine):
 
     def counting(self) -> list[Client]:
         """Return who can resume and counts, and has a connection that works."""
+        return [client for client in self.reachable() if self.places[client].counts]
+
+    def reachable(self) -> list[Client]:
+        """Return who can resume and has a connection that works."""
         return [
-            client
-            for client, place in self.places.items()
-            if place.counts and place.view.token is not None and not place.dark and not place.absent
+            client for client, place in self.places.items() if place.resumable and not place.dark and not place.absent
         ]
 
     def may_say(self, token: str, identity: tuple[str, str, str, int | None]) -> bool:
         """Return whether who resumes counts right, if it counts; the others may say what they like."""
         *who, received = identity
         return all(
-            received == place.count
+            received == chance.count
             for place in self.places.values()
-            if place.view.token == token and place.identity == tuple(who)
+            for chance in place.chances
+            if chance.view.token == token and chance.identity == tuple(who)
         )
 
-    def do_join(self, client: Client, join: Join) -> None:
-        """Join in both, and compare."""
+    def do_join(self, client: Client, join: Join, *, lost: bool = False) -> None:
+        """Join in both, and compare; if that is `lost`, the client receives nothing from now on."""
         self.waiting.pop(client, None)
-        expected = self.expect_join(client, join)
+        expected = self.expect_join(client, join, lost=lost)
         self.perform(expected, lambda: self.rooms.join(client, join))
         if expected is Contest:
             self.waiting[client] = self.contests[-1]
@@ -286,12 +343,15 @@ class Model(RuleBasedStateMachine):
                 expected = "peer-not-found"
             elif target.absent:
                 target.waiting.append((place.peer, signal))
-            elif target.dark and target is not place:
-                target.under_way.append((place.peer, signal))
-            elif target is not place:
-                target.signals.append(signal)
-            else:
+            elif target is place:
                 return  # to itself, which nobody does
+            else:
+                if target.dark:
+                    target.under_way.append((place.peer, signal))
+                else:
+                    target.signals.append(signal)
+                if target.former is not None:
+                    target.former.under_way.append((place.peer, signal))
 
         def act() -> list[Effect]:
             receiver, message = self.rooms.signal(client, Signal(to, Raw(signal)))
@@ -299,7 +359,7 @@ class Model(RuleBasedStateMachine):
 
         self.perform(expected, act)
 
-    def expect_join(self, client: Client, join: Join) -> Any:
+    def expect_join(self, client: Client, join: Join, *, lost: bool = False) -> Any:
         """Join in the model; return the expected refusal, or `Contest`, or None."""
         members = {place.peer: one for one, place in self.places.items() if place.room == join.room}
         holder = members.get(join.peer_id)
@@ -307,32 +367,64 @@ class Model(RuleBasedStateMachine):
             place = self.places[holder]
             if place.user != join.user_id:
                 return "peer-id-taken"
-            resumed = join.resume_token is not None and join.resume_token == place.view.token
-            if not resumed and not place.absent:
+            chances = [chance for chance in place.chances if chance.view.token == join.resume_token]
+            if chances:
+                self.resume_place(holder, client, join, chances[0], lost=lost)
+            elif place.absent:
+                self.replace(holder, client, join)
+            else:
                 return Contest
-            self.replace(holder, client, join, resumed)
             return None
         if client not in members.values() and len(members) >= MAX_SIZE:
             return "room-full"
         place = self.places.get(client)
         if place is not None and place.identity == (join.room, join.peer_id, join.user_id):
             self.users[client] = join.user_id
-            place.counts, place.dark, place.under_way = join.received is not None, False, []  # it begins anew
+            self.begin_anew(place, join, lost=lost)
         else:
             self.enter(client, Place(join, View()))
         return None
 
-    def replace(self, holder: Client, newcomer: Client, join: Join, resumed: bool = False) -> None:
-        """Put a newcomer in the place of a holder, with all that this knew and missed if it resumes."""
+    def replace(self, holder: Client, newcomer: Client, join: Join) -> None:
+        """Put a newcomer in the place of a holder, which has left for good."""
+        self.vacate(newcomer)
+        self.vacate(holder)
+        self.users.pop(holder, None)
+        self.waiting.pop(holder, None)
+        self.replaced = holder
+        self.enter(newcomer, Place(join, View()))
+
+    def resume_place(self, holder: Client, newcomer: Client, join: Join, chance: Place, *, lost: bool) -> None:
+        """Put a newcomer in the place of a holder, with all that this knew and missed."""
         self.vacate(newcomer)
         old = self.places.pop(holder)
         self.users.pop(holder, None)
         self.waiting.pop(holder, None)
         self.replaced = holder
-        place = Place(join, old.view if resumed else View())
-        if resumed:
-            place.signals = old.signals + [signal for _, signal in old.under_way + old.waiting]
+        missed = chance.under_way + old.waiting
+        place = Place(join, deepcopy(chance.view))
+        place.former = chance.freeze(missed)
+        place.signals = list(chance.signals)
+        if lost:
+            place.dark = place.unheard = True
+        else:
+            place.signals += [signal for _, signal in missed]
         self.enter(newcomer, place)
+
+    def begin_anew(self, place: Place, join: Join, *, lost: bool) -> None:
+        """Let a client be answered that joins again where it is."""
+        former = None
+        if join.resume or join.resume_token is not None:
+            shown = [chance for chance in place.chances if join.resume_token == chance.view.token]
+            if shown and shown[0] is place.former:
+                former = place.former
+            elif place.resumable:
+                former = place.freeze(place.under_way)
+                former.unheard = place.unheard
+        place.former = former if former is None or not former.unheard else None
+        place.resumable = join.resume or join.resume_token is not None
+        place.counts, place.dark, place.under_way, place.joined = join.received is not None, lost, [], object()
+        place.unheard, place.metadata = lost, bytes(join.metadata)
 
     def enter(self, client: Client, place: Place) -> None:
         """Put a client in its place in the model."""
@@ -346,8 +438,7 @@ class Model(RuleBasedStateMachine):
         if left is not None:
             for place in self.places.values():
                 if place.room == left.room:
-                    place.waiting = [one for one in place.waiting if one[0] != left.peer]
-                    place.under_way = [one for one in place.under_way if one[0] != left.peer]
+                    place.forget(left.peer)
 
     def perform(self, expected: Any, act: Any) -> None:
         """Act on the real rooms, compare a refusal with the expected one, and deliver what is sent."""
@@ -370,12 +461,15 @@ class Model(RuleBasedStateMachine):
                     self.away.append(client)
                 case Back(client=client):
                     self.away.remove(client)
+                case Probe():
+                    pass  # pings have a rule of their own
         self.replaced = None
         assert expected == (Contest if len(self.contests) > before else None)
 
     def deliver(self, client: Client, message: Outgoing) -> None:
         """Tell a client; who is told of a room is in it and has a connection, or has just lost its place."""
-        if isinstance(message, Joined | PeerJoined | PeerLeft | SignalFrom) and client is not self.replaced:
+        about_a_room = isinstance(message, Joined | PeerJoined | PeerUpdated | PeerLeft | SignalFrom)
+        if about_a_room and client is not self.replaced:
             assert client not in self.away
             place = self.places[client]
             view = place.view

@@ -76,7 +76,7 @@ async def test_no_proof(server: Service, enter: Enter, kind: str, token: str | N
     }
     assert await editor.refused(kind, **fields) == ("unauthorized", 7)
     assert not server.app.rooms.rooms  # type: ignore[attr-defined]
-    assert not server.app.rooms.users  # type: ignore[attr-defined]
+    assert not server.app.users.devices  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -218,6 +218,8 @@ async def test_peer_id_of_the_same_user(server: Service, enter: Enter) -> None:
     await other.expect("peer-joined")
     await second.join("r", "a", "ann", token=signed())
     assert await first.closed() == 4409
+    await other.expect("peer-left")
+    await other.expect("peer-joined")
     await other.quiet()
     thief = await enter(server)
     refused = await thief.refused("join", room="r", peerId="a", userId="bob", token=signed(sub="bob"))

@@ -1,4 +1,4 @@
-"""Two connections with one identity, over sockets: who is there stays, who is not is replaced without a flicker."""
+"""Two connections with one identity, over sockets: the one that is there stays, one that is not is replaced."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_alive_echoes(server: Service, enter: Enter) -> None:
 
 @pytest.mark.usefixtures("_soon")
 async def test_dead(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
-    """A holder that does not answer is closed with 4409; the newcomer takes its place; the others see nothing."""
+    """A holder that does not answer is closed with 4409; the newcomer takes its place, and the others call it anew."""
     other = await enter(server)
     await other.join("r", "o")
     holder = await enter_raw(server, JOIN)
@@ -69,6 +69,8 @@ async def test_dead(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     assert closed is not None
     assert closed.code == 4409
     holder.sock.close()
+    assert await other.expect("peer-left") == {"peerId": "x"}
+    assert await other.expect("peer-joined") == news("x", "X")
     await other.send("signal", to="x", signal=1)
     assert (await newcomer.expect("signal"))["from"] == "o"
     await other.quiet()
@@ -83,6 +85,8 @@ async def test_dead_while_others_talk(server: Service, enter: Enter, enter_raw: 
     await other.join("r", "o")
     await newcomer.quiet()
     await newcomer.expect("joined")
+    await other.expect("peer-left")
+    await other.expect("peer-joined")
     await other.quiet()
 
 

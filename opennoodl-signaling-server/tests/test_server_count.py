@@ -87,7 +87,8 @@ async def test_joins_while_a_ping_is_under_way(start: StartServer, enter: Enter,
     await other.expect("peer-joined")
     await other.send("signal", to="x", signal=1)
     await other.quiet()
-    mark = _trail(server).mark()
+    app: Any = server.app
+    mark = app.rooms.rooms["r"].peers["x"].resumption.mark()
     await x.send_frame(TEXT, json.dumps(JOIN).encode())
     await x.send_frame(TEXT, b'{"type":"signal","to":"o","signal":"joined again"}')
     await other.expect("signal")
@@ -103,14 +104,9 @@ async def test_joins_while_a_ping_is_under_way(start: StartServer, enter: Enter,
     await again.quiet()
 
 
-def _trail(server: Service) -> Any:
-    app: Any = server.app
-    return app.rooms.rooms["r"].peers["x"].trail
-
-
 def _token(server: Service) -> str:
     app: Any = server.app
-    token: str = app.rooms.rooms["r"].peers["x"].token
+    token: str = app.rooms.rooms["r"].peers["x"].resumption.token
     return token
 
 

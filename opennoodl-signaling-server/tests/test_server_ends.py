@@ -54,7 +54,7 @@ class Scene:
         """Find out that no index has x."""
         app: Any = self.server.app
         assert [list(room.peers) for room in app.rooms.rooms.values()] == [["o"]]
-        assert list(app.rooms.users) == ["user of o"]
+        assert list(app.users.devices) == ["user of o"]
         assert app._graces == app.topics.topics == {}
         assert app.rooms.absences.count == app.rooms.absences.size == app.rooms.trails.size == 0
 
@@ -209,7 +209,7 @@ async def test_slow(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
 async def test_failure(set_up: Any, join: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """To be closed for a message that the server failed on is one."""
     scene = await set_up(join)
-    monkeypatch.setattr(scene.server.app.rooms, "invite", None)
+    monkeypatch.setattr(scene.server.app.users, "invite", None)
     await scene.send(type="invite", targetUserId="o", roomId="r")
     assert await scene.code() == 1011
     await scene.is_over()
@@ -228,7 +228,7 @@ async def test_stop(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
     while not told or told[-1] != 1001:
         told.append(await _message_or_code(scene.other))
     assert told in ([1001], [{"type": "peer-left", "peerId": "x"}, 1001])
-    assert app.rooms.rooms == app.rooms.users == app.topics.topics == app._graces == {}
+    assert app.rooms.rooms == app.users.devices == app.topics.topics == app._graces == {}
 
 
 # Those that are none
@@ -236,13 +236,15 @@ async def test_stop(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
 
 @joins
 async def test_replaced(set_up: Any, enter: Enter, monkeypatch: pytest.MonkeyPatch, join: dict[str, Any]) -> None:
-    """Who is replaced by a newer connection has not left; when that one leaves, it has, once."""
+    """To be replaced by a connection without the token is one; that connection has come, and leaves once."""
     monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.05)
     scene = await set_up(join)
     newer = await enter(scene.server)
     await newer.join("r", "x", "X")
     assert await scene.code() == 4409
     scene.x.reset()
+    assert await scene.other.receive() == {"type": "peer-left", "peerId": "x"}
+    await scene.other.expect("peer-joined")
     await scene.other.quiet()
     await newer.socket.close()
     await scene.is_over()
@@ -252,7 +254,7 @@ async def test_resumed(set_up: Any, enter: Enter) -> None:
     """Who is replaced by itself has not left; when it leaves, it has, once."""
     scene = await set_up(RESUMABLE)
     newer = await enter(scene.server)
-    await newer.join("r", "x", "X", resumeToken=scene.server.app.rooms.rooms["r"].peers["x"].token)
+    await newer.join("r", "x", "X", resumeToken=scene.server.app.rooms.rooms["r"].peers["x"].resumption.token)
     assert await scene.code() == 4409
     scene.x.reset()
     await scene.other.quiet()

@@ -62,7 +62,6 @@ async def test_joined_after_contest(server: Service, enter: Enter, enter_raw: En
     await enter_raw(server, {"type": "join", "room": "r", "peerId": "a", "userId": "A"})
     await b.expect("peer-joined")
     check((await again.join("r", "a", "A"))["iceServers"], "A")
-    await b.quiet()
 
 
 async def test_refreshed(server: Service, enter: Enter) -> None:

@@ -11,7 +11,7 @@ from opennoodl_signaling.edge.service import Service
 
 from .conftest import Enter, EnterRaw, StartServer
 from .edge.conftest import Configure
-from .edge.harness import CLOSE, TIMEOUT, request
+from .edge.harness import CLOSE, PING, TIMEOUT, request
 from .editor import Editor, news
 from .test_server_session import info
 
@@ -81,7 +81,7 @@ async def test_half_open(server: Service, enter: Enter, enter_raw: EnterRaw) -> 
     dead = await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X", "resume": True})
     await other.expect("peer-joined")
     app: Any = server.app
-    token = app.rooms.rooms["r"].peers["x"].token
+    token = app.rooms.rooms["r"].peers["x"].resumption.token
     again = await enter(server)
     async with asyncio.timeout(1):
         assert (await again.join(**X, resumeToken=token))["resumed"] is True
@@ -107,6 +107,8 @@ async def test_lost_before_it_is_asked(server: Service, enter: Enter) -> None:
     app.rooms.join = join_
     async with asyncio.timeout(1):
         await again.join(**X)
+    await other.expect("peer-left")
+    await other.expect("peer-joined")
     await other.quiet()
 
 
@@ -158,16 +160,94 @@ async def test_no_grace(start: StartServer, enter: Enter) -> None:
 
 
 async def test_without_token(server: Service, enter: Enter) -> None:
-    """Who comes back without its token has the place, and not the signals; their sender is told."""
+    """A client without the token gets the place and not the signals; their sender is told, and calls it anew."""
     other, x, _ = await both(server, enter)
     await cut(server, x)
-    await other.send("signal", to="x", signal="for the one before")
+    await other.send("signal", to="x", signal="for the one before", requestId="s1")
     await other.quiet()
     again = await enter(server)
     assert await again.join(**X) == {"room": "r", "peerId": "x", "peers": [news("o")]}
-    assert (await other.expect("error"))["code"] == "peer-not-found"
+    lost = await other.expect("error")
+    assert (lost["code"], lost["peerId"], lost["requestId"]) == ("peer-not-found", "x", "s1")
+    assert await other.expect("peer-left") == {"peerId": "x"}
+    assert await other.expect("peer-joined") == news("x", "X")
     await other.quiet()
     await again.quiet()
+
+
+async def test_joined_is_lost(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+    """If a second cut takes the answer to a resume away, the same token gets all that it would have brought."""
+    other, x, token = await both(server, enter)
+    await cut(server, x)
+    for number in range(5):
+        await other.send("signal", to="x", signal=number)
+    await other.quiet()
+    deaf = await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X", "resumeToken": token})
+    assert await deaf.frame_of(PING) is not None  # it was told all that there was, and answers nothing
+    again = await enter(server)
+    assert (await again.join(**X, resumeToken=token))["resumed"] is True
+    assert [(await again.expect("signal"))["signal"] for _ in range(5)] == [0, 1, 2, 3, 4]
+    await again.quiet()
+    await other.quiet()
+
+
+async def test_joined_has_arrived(server: Service, enter: Enter) -> None:
+    """A client that answers the ping after its `joined` has that, so the token before is void."""
+    other, x, token = await both(server, enter)
+    await cut(server, x)
+    again = await enter(server)
+    await again.join(**X, resumeToken=token)
+    await again.quiet()  # its library has answered the ping by now
+    third = await enter(server)
+    assert await third.refused("join", room="r", peerId="x", userId="X", resumeToken=token) == "peer-id-taken"
+    await again.quiet()
+    await other.quiet()
+
+
+async def test_metadata(server: Service, enter: Enter) -> None:
+    """A peer's new metadata is told to the others, and to those who come later."""
+    other, x, _ = await both(server, enter)
+    await x.send("metadata", metadata={"name": "Ann"})
+    assert await other.expect("peer-updated") == news("x", "X", {"name": "Ann"})
+    assert (await x.join(**X, resume=True, metadata={"name": "Ann"}))["peers"] == [news("o")]
+    await other.quiet()
+    late = await enter(server)
+    assert (await late.join("r", "l"))["peers"] == [news("o"), news("x", "X", {"name": "Ann"})]
+
+
+async def test_metadata_of_a_peer_that_resumes(server: Service, enter: Enter) -> None:
+    """Metadata that a peer brings when it resumes is told to the others."""
+    other, x, token = await both(server, enter)
+    await cut(server, x)
+    again = await enter(server)
+    await again.join(**X, resumeToken=token, metadata={"name": "Ann"})
+    assert await other.expect("peer-updated") == news("x", "X", {"name": "Ann"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"), [({"metadata": "x" * 16_384}, "too-large"), ({}, "missing-field"), ({"metadata": 1}, None)]
+)
+async def test_bad_metadata(server: Service, enter: Enter, fields: dict[str, Any], code: str | None) -> None:
+    """Metadata is any JSON of a bounded size."""
+    other, x, _ = await both(server, enter)
+    if code is None:
+        await x.send("metadata", **fields)
+        assert (await other.expect("peer-updated"))["metadata"] == 1
+    else:
+        assert await x.refused("metadata", **fields) == code
+
+
+async def test_metadata_without_a_room(server: Service, enter: Enter) -> None:
+    """Metadata belongs to a peer of a room."""
+    assert await (await enter(server)).refused("metadata", metadata={}) == "not-in-room"
+
+
+async def test_error_names_the_peer(server: Service, enter: Enter) -> None:
+    """The error about a signal that nobody gets names whom it was for."""
+    a = await enter(server)
+    await a.join("r", "a")
+    answer = await a.ask("signal", to="b", signal=1, requestId=7)
+    assert (answer["code"], answer["peerId"], answer["requestId"]) == ("peer-not-found", "b", 7)
 
 
 async def test_preview(server: Service, enter: Enter) -> None:
@@ -189,7 +269,7 @@ async def test_stop(start: StartServer, enter: Enter) -> None:
     await cut(server, x)
     await server.stop()
     assert await other.closed() == 1001
-    assert app.rooms.rooms == app.rooms.users == app._graces == {}
+    assert app.rooms.rooms == app.users.devices == app._graces == {}
 
 
 async def test_bad_token(server: Service, enter: Enter) -> None:

@@ -6,13 +6,18 @@ import pytest
 from msgspec import Raw
 from opennoodl_signaling import trail as module
 from opennoodl_signaling.absence import OVERHEAD
-from opennoodl_signaling.messages import SignalFrom, decode
-from opennoodl_signaling.trail import MAX_BYTES, MAX_MESSAGES, Came, Left, Trail, Trails
+from opennoodl_signaling.messages import PeerJoined, PeerLeft, SignalFrom, decode
+from opennoodl_signaling.trail import MAX_BYTES, MAX_MESSAGES, Trail, Trails
 
 
 def signal(text: str = "1", sender: str = "a") -> SignalFrom:
     """Return a signal."""
     return SignalFrom(from_=sender, signal=Raw(text.encode()))
+
+
+def came(peer: str) -> PeerJoined:
+    """Return the news that a peer has come."""
+    return PeerJoined(peer, peer.upper(), Raw(b"{}"))
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def test_more_than_was_told(trail: Trail) -> None:
 
 def test_came(trail: Trail) -> None:
     """A peer is known once its coming has arrived."""
-    trail.add(Came("c"))
+    trail.add(came("c"))
     trail.add(signal("1", "c"))
     assert trail.missed() == ({"a", "b"}, [signal("1", "c")])
     trail.arrived(1)
@@ -66,7 +71,7 @@ def test_came(trail: Trail) -> None:
 def test_left(trail: Trail, arrived: int) -> None:
     """A peer that has left is known no more, whether that has arrived or not, and what it sent is dropped."""
     trail.add(signal("1", "a"))
-    trail.add(Left("a"))
+    trail.add(PeerLeft("a"))
     trail.add(signal("2", "b"))
     trail.arrived(arrived)
     assert trail.missed() == ({"b"}, [signal("2", "b")])
@@ -75,43 +80,12 @@ def test_left(trail: Trail, arrived: int) -> None:
 @pytest.mark.parametrize(("arrived", "known"), [(0, False), (2, False), (3, True)])
 def test_left_and_came(trail: Trail, arrived: int, known: bool) -> None:
     """Who has left and come again is another one: only what it sent since counts."""
-    for told in (signal("1", "a"), Left("a"), Came("a"), signal("2", "a")):
+    for told in (signal("1", "a"), PeerLeft("a"), came("a"), signal("2", "a")):
         trail.add(told)
     trail.arrived(arrived)
     peers, signals = trail.missed()
     assert ("a" in peers) is known
     assert signals == [signal("2", "a")]
-
-
-def test_mark(trail: Trail) -> None:
-    """A mark that comes back says that what was told before it has arrived, and nothing of what was told after it."""
-    trail.add(signal("1"))
-    mark = trail.mark()
-    trail.add(signal("2"))
-    trail.reached(mark)
-    assert trail.missed()[1] == [signal("2")]
-    trail.reached(trail.mark())
-    assert trail.missed()[1] == []
-
-
-@pytest.mark.parametrize(
-    "mark", [b"", b"x", b"%b", b"%b x", b"%b -1", "%b ²".encode(), b"\xff", b" 5", b"%b" + b"9" * 99]
-)
-def test_no_mark(trail: Trail, mark: bytes) -> None:
-    """What is no mark says nothing."""
-    name = trail.mark().split()[0]
-    trail.add(signal("1"))
-    trail.reached(mark.replace(b"%b", name))
-    assert trail.missed()[1] == [signal("1")]
-
-
-def test_mark_of_another(trail: Trail, trails: Trails) -> None:
-    """A mark of the trail before this one says nothing."""
-    trail.add(signal("1"))
-    later = Trail("ab", trails)
-    later.add(signal("2"))
-    later.reached(trail.mark())
-    assert later.missed()[1] == [signal("2")]
 
 
 def test_number(trail: Trail, trails: Trails) -> None:

@@ -10,8 +10,9 @@ import pytest
 from msgspec import Raw
 from opennoodl_signaling.edge.json_messages import BadMessage
 from opennoodl_signaling.messages import Join, Signal
-from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Send
+from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Probe, Send
 from opennoodl_signaling.rooms import Rooms
+from opennoodl_signaling.users import Users
 
 Told = list[tuple[str, Any]]
 
@@ -20,10 +21,12 @@ class Ward:
     """Rooms, and clients that note what they are told."""
 
     def __init__(self, max_size: int = 0, invites: int = 0, max_absent: int | None = 0) -> None:
-        self.rooms = Rooms(max_size, invites, max_absent)
+        self.users = Users(invites)
+        self.rooms = Rooms(max_size, self.users, max_absent)
         self.told: Told = []
         self.contests: list[Contest] = []
         self.away: list[Client] = []
+        self.probed: list[Client] = []
 
     def perform(self, effects: Iterable[Effect]) -> Told:
         """Do as the server does with effects; return what was told to whom, in order."""
@@ -42,6 +45,8 @@ class Ward:
                     self.away.append(client)
                 case Back(client=client):
                     self.away.remove(client)
+                case Probe(client=client):
+                    self.probed.append(client)
         return self.told
 
     def join(self, client: Client, room: str = "r", user: str = "", **fields: Any) -> Told:
@@ -71,6 +76,12 @@ class Ward:
     def peers(self, room: str = "r") -> list[str]:
         """Return who is in a room, in order of arrival."""
         return list(self.rooms.rooms[room].peers) if room in self.rooms.rooms else []
+
+
+def token_of(client: Client) -> str:
+    """Return the token with which a later connection takes a client's place."""
+    assert client.resumption is not None
+    return client.resumption.token
 
 
 def joined(client: str, room: str = "r", *peers: str) -> tuple[str, Any]:

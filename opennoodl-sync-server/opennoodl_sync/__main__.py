@@ -59,7 +59,10 @@ def act(asked: argparse.Namespace, database: Database) -> None:
     match asked.command:
         case "list":
             for listed in list_documents(database):
-                print(f"{listed.updates:8} updates {listed.size:12} bytes  {shown(listed.name)}")
+                if listed.updates is None:
+                    print(f"{'damaged':>35}  {shown(listed.name)}")
+                else:
+                    print(f"{listed.updates:8} updates {listed.size:12} bytes  {shown(listed.name)}")
         case "export":
             sys.stdout.buffer.write(export_document(database, asked.room, asked.format))
         case "import":

@@ -6,6 +6,7 @@ a higher clock replaces one with a lower, and ``null`` ends it.
 
 import json
 from collections.abc import Collection, Container, Iterable
+from time import monotonic
 
 from .yjs.lib0 import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
 
@@ -20,6 +21,11 @@ MAX_STEP = 2**24
 MAX_ENDED = 1024
 """Clocks of ended states that are remembered, so that a late echo does not bring a ghost back."""
 
+MAX_LOST_SIZE = 4096
+"""Bytes of the states of a lost connection that are kept; a cursor has a few hundred."""
+RENEWAL_PAUSE = 1.0
+"""Seconds for which clients that were asked to renew their states are not asked again."""
+
 NULL = b"null"
 
 
@@ -32,6 +38,9 @@ class Awareness:
         self._owned: dict[object, set[int]] = {}
         self._ended: dict[int, int] = {}
         self._readers: dict[int, str] = {}  # of whom readers brought, the users that those are
+        self._lost: set[object] = set()  # owners whose connections are gone, and whose states are kept for a while
+        self._stale: dict[object, set[int]] = {}  # by owner, the states that it has to renew
+        self._renew_again = 0.0  # when everybody may be asked to renew
 
     def __len__(self) -> int:
         return len(self._states)
@@ -56,6 +65,10 @@ class Awareness:
         self._forget_some()
         self._see_what_it_brings(entries, owner)
         changed = []
+        # The first message of y-websocket's client is about itself alone; later ones repeat what it hears of others.
+        first = len(entries) == 1 and owner not in self._owned
+        if first and self._is_back(entries[0]):
+            self._renew_all()
         for client, clock, state in entries:
             known = self._states.get(client)
             if reader is not None and (client in writers or self._is_anothers(client, owner, reader)):
@@ -64,31 +77,67 @@ class Awareness:
                 continue
             if known is None:
                 if clock <= self._ended.get(client, 0):
+                    if state != NULL and client in self._ended:
+                        self._stale.setdefault(owner, set()).add(client)
                     continue
                 if state == NULL:
                     if reader is None:  # it could keep somebody who is yet to come from being shown
                         self._ended[client] = clock
                     continue
             elif clock < known[0] or (clock == known[0] and state != NULL):
+                if first and clock == known[0] and self._owners[client] in self._lost:
+                    self._own(client, owner, reader)
                 continue
             if state == NULL:
                 self._end(client, clock)
             else:
                 self._states[client] = (clock, state)
-                self._own(client, owner)
-                if reader is not None:
-                    self._readers[client] = reader
-                else:
-                    self._readers.pop(client, None)
+                self._own(client, owner, reader)
             changed.append(client)
         return changed
 
+    def lose(self, owner: object) -> bool:
+        """Keep the states of `owner`, whose connection is lost, until `remove`; return whether they are kept.
+
+        The same client may come back within that time with the same states or newer ones, which are that
+        connection's then.
+        """
+        if sum(len(self._states[client][1]) for client in self._owned.get(owner, ())) > MAX_LOST_SIZE:
+            return False
+        self._stale.pop(owner, None)
+        if owner in self._owned:
+            self._lost.add(owner)
+        return owner in self._owned
+
     def remove(self, owner: object) -> list[int]:
         """End every state that `owner` brought; return the ids of their clients."""
+        self._stale.pop(owner, None)
         clients = list(self._owned.get(owner, ()))
         for client in clients:
             self._end(client, self._states[client][0])
         return clients
+
+    @property
+    def has_renewals(self) -> bool:
+        """Whether `renewals` has something to give."""
+        return bool(self._stale)
+
+    def renewals(self) -> list[tuple[object, bytes]]:
+        """Return awareness updates for one owner each, which make it renew states, and forget them.
+
+        A client that was away ignores a state at a clock that it knows already, and others ignore its state, until
+        the state's own client renews it, which can take 18 seconds. That client does so at once when it is told
+        that its state has ended (y-protocols, ``applyAwarenessUpdate``).
+        """
+        stale, self._stale = self._stale, {}
+        told = []
+        for owner, clients in stale.items():
+            entries = []
+            for client in clients:
+                clock = self._states[client][0] if client in self._states else self._ended.get(client, 0)
+                entries.append(write_varuint(client) + write_varuint(clock) + write_bytes(NULL))
+            told.append((owner, write_varuint(len(entries)) + b"".join(entries)))
+        return told
 
     def clients(self) -> frozenset[int]:
         """Return the ids of everybody that is here."""
@@ -121,10 +170,29 @@ class Awareness:
     def _is_anothers(self, client: int, owner: object, reader: str) -> bool:
         """Return whether a client is, or was when it left, somebody else than a reader."""
         if client in self._states:
-            return self._owners[client] is not owner
+            former = self._owners[client]
+            return former is not owner and not (former in self._lost and self._readers.get(client) == reader)
         return client in self._ended and self._readers.get(client) != reader
 
-    def _own(self, client: int, owner: object) -> None:
+    def _is_back(self, entry: tuple[int, int, bytes]) -> bool:
+        """Return whether a state is one of a client that was here and had left, or had lost its connection."""
+        client, _, state = entry
+        return state != NULL and (client in self._ended or self._owners.get(client) in self._lost)
+
+    def _renew_all(self) -> None:
+        """Have the clients that are here renew their states, for one that came back and knows them."""
+        now = monotonic()
+        if now >= self._renew_again:
+            self._renew_again = now + RENEWAL_PAUSE
+            for owner, clients in self._owned.items():
+                if owner not in self._lost:
+                    self._stale.setdefault(owner, set()).update(clients)
+
+    def _own(self, client: int, owner: object, reader: str | None) -> None:
+        if reader is not None:
+            self._readers[client] = reader
+        else:
+            self._readers.pop(client, None)
         former = self._owners.get(client)
         if former is not owner:
             if former is not None:
@@ -137,6 +205,7 @@ class Awareness:
         owned.discard(client)
         if not owned:
             del self._owned[owner]
+            self._lost.discard(owner)
 
     def _end(self, client: int, clock: int) -> None:
         del self._states[client]

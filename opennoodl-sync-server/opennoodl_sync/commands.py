@@ -9,8 +9,8 @@ import msgspec
 from pycrdt import Array, Doc, Map, Text, XmlFragment
 
 from .protocol import MAX_NAME, is_name
-from .store import Batch, StoreError
-from .store_level import Database, LevelYStore
+from .store import Batch, CorruptError, StoreError
+from .store_level import DAMAGED, Database, LevelYStore
 from .yjs.document import DamagedError, Document
 from .yjs.lib0 import MalformedError, finish
 
@@ -20,10 +20,16 @@ class CommandError(Exception):
 
 
 class Listed(NamedTuple):
-    """One document of a data directory."""
+    """One document of a data directory.
+
+    Attributes:
+        name: its name.
+        updates: how many updates of it are stored; None if it is damaged.
+        size: their bytes.
+    """
 
     name: str
-    updates: int
+    updates: int | None
     size: int
 
 
@@ -33,10 +39,21 @@ def shown(name: str) -> str:
 
 
 def list_documents(database: Database) -> Iterator[Listed]:
-    """Yield every document with the number and the bytes of its stored updates."""
-    for name in database.names():
-        records = LevelYStore(name, database=database).records()
-        yield Listed(name, len(records), sum(len(update) for _, update in records))
+    """Yield every document with the number and the bytes of its stored updates.
+
+    Raises:
+        CommandError: some of the data cannot be read, so documents may be missing; comes after all others.
+    """
+    listed, stored, damage = database.survey()
+    for name in sorted(listed | stored):
+        try:
+            records = LevelYStore(name, database=database).records()
+        except StoreError:
+            yield Listed(name, None, 0)
+        else:
+            yield Listed(name, len(records), sum(len(update) for _, update in records))
+    if damage is not None:
+        raise CommandError(f"some of the data cannot be read, so documents may be missing here: {damage}. {DAMAGED}")
 
 
 def export_document(database: Database, name: str, form: str) -> bytes:
@@ -96,53 +113,53 @@ def compact_documents(database: Database) -> tuple[int, int]:
     before = after = 0
     for listed in list(list_documents(database)):
         store = LevelYStore(listed.name, database=database)
-        before += listed.size
         try:
+            size = sum(map(len, store.updates()))
             batch = Batch()
             document = Document()
             finish(document.load(store.updates()))
             store.replace(store.last(), [finish(document.write())], document.state_vector(), batch)
             database.write(batch, sync=True)
-        except DamagedError as error:
+        except (StoreError, DamagedError) as error:
             print(f"{shown(listed.name)}: damaged, left as it is: {error}", file=sys.stderr)
-        after += sum(len(update) for _, update in store.records())
+        else:
+            before += size
+            after += sum(map(len, store.updates()))
     database.shrink()
     return before, after
 
 
 def check_documents(database: Database) -> Iterator[str]:
     """Yield one line for everything that is wrong with a data directory; none means that all is well."""
-    names = set(database.names())
-    stored = set(database.stored_names())
-    for name in sorted(stored - names):
-        yield f"{shown(name)}: has updates, but no state vector record: no tool will list it"
-    for name in sorted(names | stored):
+    listed, stored, damage = database.survey()
+    if damage is not None:
+        yield f"some of the data cannot be read, so documents may be missing here: {damage}"
+    for name in sorted(listed | stored):
         store = LevelYStore(name, database=database)
         try:
-            records = store.records()
             document = Document()
-            finish(document.load(update for _, update in records))
-        except (StoreError, DamagedError) as error:
+            finish(document.load(store.updates()))
+            stale = store.stale_state_vector(document.state_vector())
+        except (StoreError, DamagedError, MalformedError) as error:
             yield f"{shown(name)}: cannot be loaded: {error}"
-            continue
-        if not records:
-            yield f"{shown(name)}: is listed, but has no updates"
-        elif store.stale_state_vector(document.state_vector()):
-            yield f"{shown(name)}: its state vector record claims to be current and is not"
+        else:
+            if stale:
+                yield f"{shown(name)}: its state vector claims to be current and is not"
 
 
 def _store(database: Database, name: str) -> LevelYStore:
-    if name not in set(database.names()) | set(database.stored_names()):
+    store = LevelYStore(name, database=database)
+    if not store.exists():
         raise CommandError(f"there is no document {name!r}; `list` shows those that are there")
-    return LevelYStore(name, database=database)
+    return store
 
 
 def _open(store: LevelYStore) -> Document:
     document = Document()
     try:
         finish(document.load(store.updates()))
-    except DamagedError as error:
-        raise CommandError(f"the document is damaged: {error}") from None
+    except (CorruptError, DamagedError) as error:
+        raise CommandError(f"the document is damaged: {error}. {DAMAGED}") from None
     return document
 
 
@@ -184,6 +201,8 @@ def with_database(path: str, act: Callable[[Database], None]) -> None:
     database = Database(path)
     try:
         act(database)
+    except CorruptError as error:
+        raise CommandError(f"the data is damaged: {error}. {DAMAGED}") from None
     except StoreError as error:
         raise CommandError(f"the disk failed: {error}") from None
     finally:

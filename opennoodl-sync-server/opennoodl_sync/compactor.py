@@ -17,13 +17,13 @@ class Compacted(NamedTuple):
 
 
 def compact(updates: list[bytes]) -> Compacted:
-        document = Document()
-        finish(document.load(updates))
-        update = finish(document.write())
-        again = Document()
-        finish(again.load([update]))
-        (segment,) = finish(again.freeze())
-        return Compacted(update, segment)
+    document = Document()
+    finish(document.load(updates))
+    update = finish(document.write())
+    again = Document()
+    finish(again.load([update]))
+    (segment,) = finish(again.freeze())
+    return Compacted(update, segment)
 
 
 class Compactor:

@@ -169,6 +169,7 @@ class Room:
         return bool(
             self.document.changed
             or self._moved
+            or self.awareness.has_renewals
             or self._asked
             or self._falling
             or self._acknowledge
@@ -203,8 +204,11 @@ class Room:
         if reader is not None:
             self._readers[client] = reader
 
-    def leave(self, client: Hashable) -> None:
-        """Let a client go; its awareness states end with the next flush."""
+    def leave(self, client: Hashable, *, lost: bool = False) -> bool:
+        """Let a client go; its awareness states end with the next flush.
+
+        If its connection was `lost`, they may be kept until `forget`; return whether they are.
+        """
         self.clients.discard(client)
         self.synced.discard(client)
         self._readers.pop(client, None)
@@ -214,6 +218,13 @@ class Room:
         self._sent.pop(client, None)
         self._acknowledge.discard(client)
         self._echoed.pop(client, None)
+        kept = lost and self.awareness.lose(client)
+        if not kept:
+            self.forget(client)
+        return kept
+
+    def forget(self, client: Hashable) -> None:
+        """End the awareness states of a client that has left; others are told with the next flush."""
         self._moved.update(self.awareness.remove(client))
 
     def receive(self, client: Hashable, message: bytes) -> Steps[tuple[Kind, bytes | None]]:
@@ -293,6 +304,8 @@ class Room:
             # room of its own the echo of its own awareness is all there is to hear.
             awareness = awareness_message(self.awareness.encode(self._moved))
             self._moved = set()
+        renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._behind]
+        replies += [(owner, awareness_message(update)) for owner, update in renewals]
         for client in self._falling:
             has = self.document.state_vector() if client in self.synced else None
             self.synced.discard(client)

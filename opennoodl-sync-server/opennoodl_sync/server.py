@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from websockets.protocol import CLOSED
 
 from . import __version__
 from .edge.application import Application
@@ -46,6 +47,10 @@ LARGE_ANSWER = 65_536
 """Bytes of an answer after which the client that asked is not read from for a while."""
 ANSWER_RATE = 33_554_432
 """Bytes of these a second."""
+LOST_GRACE = 5.0
+"""Seconds for which the awareness states of a lost connection are kept; y-websocket tries again every 2.5 s."""
+MAX_LOST = 1000
+"""Lost connections whose awareness states are kept at once."""
 RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
@@ -78,6 +83,7 @@ class Sync(Application):
         self._held: set[Connection] = set()  # those that are not read from until the disk has done its work
         self._retrying = False
         self._answers: dict[Connection, Answer] = {}  # those that are being sent in parts
+        self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
@@ -105,6 +111,8 @@ class Sync(Application):
     async def stop(self) -> None:
         """Store what is not stored yet, and close the data directory."""
         self._tidying.cancel()
+        for timer in self._lost.values():
+            timer.cancel()
         await self.rooms.close()
         if self._writer is not None and self._database is not None:
             await self._writer.drain()
@@ -276,18 +284,34 @@ class Sync(Application):
             self._flusher.schedule(room)
 
     def close(self, connection: Connection) -> None:
-        """Take the client out of its room; the others learn at once that it is gone."""
-        self._slicer.when_free(connection.client, partial(self._leave, connection))
+        """Take the client out of its room.
 
-    def _leave(self, connection: Connection) -> None:
+        The others learn at once that it is gone if either side has closed the connection. Where it is lost, the
+        client may come back within moments, and its awareness states are kept for as long.
+        """
+        lost = connection.protocol.state is CLOSED
+        self._slicer.when_free(connection.client, partial(self._leave, connection, lost=lost))
+
+    def _leave(self, connection: Connection, *, lost: bool) -> None:
         room: Room = connection.client
         self._answers.pop(connection, None)
-        room.leave(connection)
+        if room.leave(connection, lost=lost and len(self._lost) < MAX_LOST):
+            loop = asyncio.get_running_loop()
+            self._lost[connection] = loop.call_later(LOST_GRACE, self._forget, connection)
         self._held.discard(connection)
         if self.rooms.holds(room):
             self._flusher.schedule(room)
             if not room.clients:
                 self.rooms.leave(room)
+
+    def _forget(self, connection: Connection) -> None:
+        del self._lost[connection]
+        self._slicer.when_free(connection.client, partial(self._end_states, connection.client, connection))
+
+    def _end_states(self, room: Room, connection: Connection) -> None:
+        if self.rooms.holds(room):
+            room.forget(connection)
+            self._flusher.schedule(room)
 
     def failure(self) -> str | None:
         """Return why documents cannot be stored, if the last attempt failed."""

@@ -10,6 +10,10 @@ class StoreError(Exception):
     """The disk did not do what it was asked; the text says what the store said."""
 
 
+class CorruptError(StoreError):
+    """What is stored is not what was written; the text says what is wrong with it."""
+
+
 class Batch:
     """What is to be written in one step: all of it or nothing.
 
@@ -44,9 +48,9 @@ class Record(NamedTuple):
 
 
 class DocumentStore(ABC):
-    """One document's updates, numbered in the order of their coming.
+    """One document's updates, numbered in the order in which they came.
 
-    A store keeps bytes and knows nothing of what they mean.
+    A store keeps bytes. It detects damage to them and knows nothing of what they mean.
     """
 
     @abstractmethod
@@ -54,7 +58,8 @@ class DocumentStore(ABC):
         """Return everything that is kept, in order.
 
         Raises:
-            StoreError: the disk failed, or the data is damaged.
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
         """
 
     @abstractmethod
@@ -100,7 +105,8 @@ class DocumentStore(ABC):
         """Return the updates of all records.
 
         Raises:
-            StoreError: the disk failed, or the data is damaged.
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
         """
         return [record.update for record in self.records()]
 

@@ -4,26 +4,47 @@ A community that ran y-websocket points ``PERSIST_DIR`` at its directory and goe
 Keys are concatenated elements: a string is ``00``, its byte length as a varuint, its UTF-8 bytes; a number is
 ``01`` and four bytes, big-endian. The records of a document:
 
-* ``['v1', doc, 'update', n]``: a Yjs update, format 1; a document is the merge of all of them;
+* ``['v1', doc, 'update', n]``: a Yjs update, format 1; a document is the merge of all of them. Their numbers
+  have no gaps;
 * ``['v1_sv', doc]``: varuint clock, state vector. It makes the document listed, and is trusted by readers
-  only if its clock is the last update's ``n``;
+  only if its clock is the last update's ``n``; there is one for every document with updates;
 * ``['v1', doc, 'meta', key]``: others' metadata, left alone.
+
+Behind the end of an update and of a state vector, where y-leveldb does not read, stands a checksum (`integrity`).
 
 Source of the format: y-leveldb 0.1.2, ``src/y-leveldb.js``.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-import plyvel
-
+from . import leveldb_files
 from .edge.application import StartError
-from .store import Batch, DocumentStore, Record, StoreError
+from .integrity import seal, unseal
+from .leveldb_bindings import plyvel
+from .store import Batch, CorruptError, DocumentStore, Record, StoreError
 from .yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
 from .yjs.state_vector import decode
 
-LAST = 0xFFFFFFFF
+DAMAGED = "Put a backup back"
+"""What an operator can do about a damaged directory."""
+
+
+class Survey(NamedTuple):
+    """What can be read of a database that may be damaged.
+
+    Attributes:
+        listed: the names of documents that have a state vector.
+        stored: the names of those that have updates.
+        damage: what could not be read, or None.
+    """
+
+    listed: set[str]
+    stored: set[str]
+    damage: str | None
 
 
 class Database:
@@ -41,59 +62,106 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.failure: str | None = None
-        self._path = path
+        self._path = Path(path)
         self._lock = threading.Lock()  # is held while somebody reads: the database must not be closed then
         try:
-            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)  # the documents are nobody else's
-            # LevelDB would make a new database over what is left of one that lost its CURRENT file.
-            remains = any(Path(path).glob("MANIFEST-*"))
-            self._db = plyvel.DB(path, create_if_missing=not remains)
-        except (plyvel.Error, OSError) as error:
-            why = _sentence(error)
-            if "lock " in why:  # "already held by process", or "Resource temporarily unavailable"
-                raise StartError(f"PERSIST_DIR {path} is in use by another process") from None
-            raise StartError(f"PERSIST_DIR {path} cannot be opened: {why}") from None
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)  # the documents are nobody else's
+            self._db = self._open()
+        except leveldb_files.InUseError:
+            raise StartError(f"PERSIST_DIR {path} is in use by another process") from None
+        except CorruptError as error:
+            raise StartError(f"PERSIST_DIR {path} cannot be opened: it is damaged: {error}. {DAMAGED}") from None
+        except (StoreError, OSError) as error:
+            raise StartError(f"PERSIST_DIR {path} cannot be opened: {_sentence(error)}") from None
 
-    def names(self) -> Iterator[str]:
-        """Yield the names of all documents."""
-        for key in self._db.iterator(prefix=_key("v1_sv"), include_value=False):
-            _, at = read_bytes(key, 1)
-            yield read_bytes(key, at + 1)[0].decode()
-
-    def stored_names(self) -> Iterator[str]:
-        """Yield the names of all documents that have updates, listed or not.
+    def _open(self) -> plyvel.DB:
+        """Open LevelDB, if it would find everything that was stored.
 
         Raises:
-            StoreError: the disk failed, or the data is damaged.
+            InUseError: another process holds the directory.
+            StoreError, OSError: it cannot be opened.
         """
-        prefix = _key("v1")
-        at = prefix
+        with leveldb_files.held(self._path):
+            there = leveldb_files.prepare(self._path)
+        try:
+            with _explained():
+                db = plyvel.DB(str(self._path), create_if_missing=not there, paranoid_checks=True)
+        except StoreError as error:
+            if "lock " in str(error):  # "already held by process", or "Resource temporarily unavailable"
+                raise leveldb_files.InUseError from None
+            raise
+        leveldb_files.restrict(self._path)
+        # LevelDB leaves what it wrote while it opened to the operating system.
+        names = leveldb_files.data_files(self._path)
+        leveldb_files.sync(*names, self._path / "CURRENT", self._path, self._path.parent)
+        return db
+
+    def survey(self) -> Survey:
+        """Read everything, and return which documents that shows; no thread may write meanwhile."""
+        listed: set[str] = set()
+        stored: set[str] = set()
+        damage: str | None = None
+        with _explained(), self._db.raw_iterator(verify_checksums=True, fill_cache=False) as records:
+            move = records.seek_to_first
+            while True:
+                try:
+                    move()  # moves on, whatever it raises
+                except plyvel.Error as error:
+                    damage = _sentence(error)
+                if not records.valid():
+                    return Survey(listed, stored, damage)
+                move = records.next
+                try:
+                    kind, name = _parse(records.key())
+                except CorruptError as error:
+                    damage = str(error)
+                    continue
+                if kind == "v1_sv":
+                    listed.add(name)
+                elif kind == "update":
+                    stored.add(name)
+
+    def stored_names(self) -> Iterator[str]:
+        """Yield the names of all documents that have updates.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+        prefix = at = _key("v1")
         while (key := self._first_key(at)).startswith(prefix):
-            _, end = read_bytes(key, len(prefix) + 1)
-            name = key[len(prefix) : end]
-            if key.startswith(prefix + name + _key("update")):
-                yield read_bytes(key, len(prefix) + 1)[0].decode()
-            at = prefix + name + b"\xff"  # behind every record of this document
+            _, name = _parse(key)
+            if self.holds(_key("v1", name, "update")):
+                yield name
+            at = _key("v1", name) + b"\xff"  # behind every record of this document
 
     def crowded_names(self, records: int) -> Iterator[str]:
         """Yield the names of all documents that have more than `records` updates.
 
         Raises:
-            StoreError: the disk failed, or the data is damaged.
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
         """
         for name in self.stored_names():
             prefix = _key("v1", name, "update")
             first = int.from_bytes(self._first_key(prefix)[-4:], "big")
-            if self.count(prefix) - first > records:
+            if self._first_key(prefix + _number(first + records)).startswith(prefix):
                 yield name
+
+    def holds(self, prefix: bytes) -> bool:
+        """Return whether there is a key that begins with `prefix`.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+        return self._first_key(prefix).startswith(prefix)
 
     def _first_key(self, start: bytes) -> bytes:
         """Return the first key from `start` on, or nothing if there is none."""
-        try:
-            with self._lock, self._db.iterator(start=start, include_value=False) as keys:
-                key: bytes = next(keys, b"")
-        except (plyvel.Error, OSError, RuntimeError) as error:
-            raise StoreError(_sentence(error)) from error
+        with self._lock, _explained(), self._db.raw_iterator(verify_checksums=True) as records:
+            records.seek(start)
+            key: bytes = records.key() if records.valid() else b""
         return key
 
     def delete(self, name: str) -> None:
@@ -101,53 +169,48 @@ class Database:
 
         Raises:
             StoreError: the disk failed; everything is as before.
+            CorruptError: the data is damaged; everything is as before.
         """
         batch = Batch()
-        batch.deletes = [_key("v1_sv", name), *self._db.iterator(prefix=_key("v1", name), include_value=False)]
+        batch.deletes = [_key("v1_sv", name), *(key for key, _ in self.read(_key("v1", name)))]
         self.write(batch)
 
     def shrink(self) -> None:
-        """Give the space of what was deleted back to the disk; it may take a while."""
+        """Give the space of what was deleted back to the disk; it may take a while.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
         self._db.compact_range()
+        self.write(Batch())  # fails if that has failed
 
     def get(self, key: bytes) -> bytes | None:
-        """Return one record, or None if it is not there.
+        """Return one value, or None if it is not there.
 
         Raises:
-            StoreError: the disk failed, or the data is damaged.
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
         """
-        try:
-            with self._lock:
-                value: bytes | None = self._db.get(key)
-        except (plyvel.Error, OSError) as error:
-            raise StoreError(_sentence(error)) from error
+        with self._lock, _explained():
+            value: bytes | None = self._db.get(key, verify_checksums=True)
         return value
 
-    def read(self, prefix: bytes) -> list[Record]:
-        """Return every update below `prefix`, in order.
+    def read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """Return every key that begins with `prefix`, in order, and its value.
 
         Raises:
-            StoreError: the disk failed, or the data is damaged.
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
         """
-        try:
-            start, stop = prefix + _number(0), prefix + _number(LAST)
-            with self._lock, self._db.iterator(start=start, stop=stop) as records:
-                return [Record(int.from_bytes(key[-4:], "big"), update) for key, update in records]
-        except (plyvel.Error, OSError, RuntimeError) as error:
-            raise StoreError(_sentence(error)) from error
-
-    def count(self, prefix: bytes) -> int:
-        """Return the number that comes after that of the last update below `prefix`.
-
-        Raises:
-            StoreError: the disk failed, or the data is damaged.
-        """
-        try:
-            with self._lock, self._db.iterator(prefix=prefix, reverse=True, include_value=False) as keys:
-                last = next(keys, None)
-        except (plyvel.Error, OSError, RuntimeError) as error:
-            raise StoreError(_sentence(error)) from error
-        return 0 if last is None else int.from_bytes(last[-4:], "big") + 1
+        found = []
+        # plyvel's own iterator takes a damaged block for the end.
+        with self._lock, _explained(), self._db.raw_iterator(verify_checksums=True) as records:
+            records.seek(prefix)
+            while records.valid() and (key := records.key()).startswith(prefix):
+                found.append((key, records.value()))
+                records.next()
+        return found
 
     def write(self, batch: Batch, *, sync: bool = False) -> None:
         """Write and delete records in one batch: all of it or nothing.
@@ -162,27 +225,29 @@ class Database:
         try:
             if self.failure is not None:
                 self._reopen()
-            with self._db.write_batch(transaction=True, sync=sync) as records:
+            with _explained(), self._db.write_batch(transaction=True, sync=sync) as records:
                 for key, value in batch.puts:
                     records.put(key, value)
                 for key in batch.deletes:
                     records.delete(key)
-        except (plyvel.Error, OSError, RuntimeError) as error:
+        except StoreError:
             self.failure = "Documents cannot be written to disk."
-            raise StoreError(_sentence(error)) from error
+            raise
         self.failure = None
 
     def _reopen(self) -> None:
         """Open LevelDB anew: it goes on in a log that is torn where a write failed, and would not read on from there.
 
         Raises:
-            plyvel.Error: that failed, or somebody is reading in another thread: the next write tries again.
+            StoreError: that failed, or somebody is reading in another thread: the next write tries again.
         """
         if not self._lock.acquire(blocking=False):
-            raise plyvel.Error("the disk had failed and is still being read")
+            raise StoreError("the disk had failed and is still being read")
         try:
             self._db.close()
-            self._db = plyvel.DB(self._path)
+            self._db = self._open()
+        except (leveldb_files.InUseError, OSError) as error:
+            raise StoreError(_sentence(error) or "another process has taken the directory") from error
         finally:
             self._lock.release()
 
@@ -195,20 +260,32 @@ class LevelYStore(DocumentStore):
     """One document's updates in a `Database`.
 
     Args:
-        path: the document's name.
+        name: the document's name.
         database: where it is kept.
     """
 
-    def __init__(self, path: str, *, database: Database) -> None:
+    def __init__(self, name: str, *, database: Database) -> None:
         self._database = database
-        self._prefix = _key("v1", path, "update")
-        self._state_vector_key = _key("v1_sv", path)
-        self._next: int | None = None
+        self._prefix = _key("v1", name, "update")
+        self._state_vector_key = _key("v1_sv", name)
+        self._first: int | None = None  # the number of the first update, if there is one
+        self._next: int | None = None  # the number for the next one
         self._numbers: set[int] = set()  # of the records that are there, or will be when a batch is written
+
+    def exists(self) -> bool:
+        """Return whether anything is kept under this name, damaged or not.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is so damaged that this cannot be said.
+        """
+        return self._database.get(self._state_vector_key) is not None or self._database.holds(self._prefix)
 
     def records(self) -> list[Record]:
         """Return everything that is kept; what is appended later comes behind it."""
-        records = self._database.read(self._prefix)
+        records, first = self._verified()
+        if records and self._first is None:
+            self._first = first
         # A batch that is not written yet may have gone further.
         self._next = max(self._next or 0, records[-1].number + 1 if records else 0)
         self._numbers.update(record.number for record in records)
@@ -216,22 +293,31 @@ class LevelYStore(DocumentStore):
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
         """Have `batch` keep `updates`, and the state vector if they are the first."""
-        first = self._first()
-        batch.puts += self._numbered(first, updates)
-        if first == 0:
-            batch.puts.append(self._put_state_vector(0, state_vector()))
+        if self._next is None:
+            self.records()
+        if self._first is None:
+            self._first = self._next or 0
+            batch.puts.append(self._put_state_vector(self._first, state_vector()))
+        first = self._next or 0
+        batch.puts += self._sealed(first, updates)
+        self._next = first + len(updates)
+        self._numbers.update(range(first, self._next))
 
     def last(self) -> int:
         """Return the number of the last record that is kept, or will be when a batch is written; -1 for none."""
-        return self._first() - 1
+        if self._next is None:
+            self.records()
+        return (self._next or 0) - 1
 
     def replace(self, last: int, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
         """Have `batch` keep `updates` in place of all that was read and appended up to record `last`."""
-        first = last + 1 - len(updates)
-        batch.deletes += [self._prefix + _number(number) for number in self._numbers if number < first]
-        batch.puts += [(self._prefix + _number(first + i), update) for i, update in enumerate(updates)]
+        if self._next is None:
+            self.records()
+        self._first = last + 1 - len(updates)
+        batch.deletes += [self._prefix + _number(number) for number in self._numbers if number < self._first]
+        batch.puts += self._sealed(self._first, updates)
         batch.puts.append(self._put_state_vector(last, state_vector))
-        self._numbers = {number for number in self._numbers if number > last}.union(range(first, last + 1))
+        self._numbers = {number for number in self._numbers if number > last}.union(range(self._first, last + 1))
 
     def commit(self, batch: Batch) -> None:
         """Write a batch."""
@@ -246,46 +332,102 @@ class LevelYStore(DocumentStore):
         # The order of clients in a state vector is free.
         return (
             record is not None
-            and record[0] == self._first() - 1
+            and record[0] == (self._next or 0) - 1
             and finish(decode(record[1])) != finish(decode(state_vector))
         )
 
-    def _state_vector(self) -> tuple[int, bytes] | None:
-        """Return the stored state vector and the number of the record it is of."""
-        record = self._database.get(self._state_vector_key)
+    def _verified(self) -> tuple[list[Record], int]:
+        """Return every record, and the number of the first.
+
+        Raises:
+            CorruptError: one is damaged or missing.
+        """
+        records: list[Record] = []
+        first: int | None = None
+        for key, stored in self._database.read(self._prefix):
+            number = int.from_bytes(key[-4:], "big")
+            try:
+                update, first = unseal(key, stored)
+            except CorruptError as error:
+                raise CorruptError(f"update {number}: {error}") from None
+            if records and number != records[-1].number + 1:
+                raise CorruptError(f"updates {records[-1].number + 1} to {number - 1} are missing")
+            records.append(Record(number, update))
+        record = self._state_vector()
+        if not records:
+            if record is not None:
+                raise CorruptError("there is a state vector, and no update")
+            return [], 0
         if record is None:
+            raise CorruptError("there are updates, and no state vector")
+        # A compaction replaces the first updates and this record, and leaves later updates as they are.
+        first = first if record[2] is None else record[2]
+        if first is not None and records[0].number > first:
+            raise CorruptError(f"updates {first} to {records[0].number - 1} are missing")
+        if record[0] > records[-1].number:
+            raise CorruptError(f"updates {records[-1].number + 1} to {record[0]} are missing")
+        return records, records[0].number
+
+    def _state_vector(self) -> tuple[int, bytes, int | None] | None:
+        """Return the stored state vector between the number of the update that it is of and that of the first one."""
+        stored = self._database.get(self._state_vector_key)
+        if stored is None:
             return None
         try:
+            record, first = unseal(self._state_vector_key, stored)
             clock, at = read_varuint(record, 0)
-            return clock, read_bytes(record, at)[0]
-        except MalformedError as error:
-            raise StoreError(f"the state vector record is damaged: {error}") from None
+            return clock, read_bytes(record, at)[0], first
+        except (CorruptError, MalformedError) as error:
+            raise CorruptError(f"the state vector is damaged: {error}") from None
 
-    def _first(self) -> int:
-        """Return the number for the next update."""
-        if self._next is None:
-            self._next = self._database.count(self._prefix)
-        return self._next
-
-    def _numbered(self, first: int, updates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-        self._next = first + len(updates)
-        self._numbers.update(range(first, self._next))
-        return [(self._prefix + _number(first + i), update) for i, update in enumerate(updates)]
+    def _sealed(self, number: int, updates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return the records of updates, the first of which has this number."""
+        assert self._first is not None
+        keys = (self._prefix + _number(number + i) for i in range(len(updates)))
+        return [(key, seal(key, update, self._first)) for key, update in zip(keys, updates, strict=True)]
 
     def _put_state_vector(self, clock: int, state_vector: bytes) -> tuple[bytes, bytes]:
-        return self._state_vector_key, write_varuint(clock) + write_bytes(state_vector)
+        assert self._first is not None
+        key = self._state_vector_key
+        return key, seal(key, write_varuint(clock) + write_bytes(state_vector), self._first)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise what plyvel raises as an error of the store."""
+    try:
+        yield
+    except plyvel.CorruptionError as error:
+        raise CorruptError(_sentence(error)) from error
+    except (plyvel.Error, OSError, RuntimeError) as error:
+        raise StoreError(_sentence(error)) from error
 
 
 def _sentence(error: Exception) -> str:
     """Return what an error says; plyvel's errors say it in bytes."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    said = error.args[0] if error.args else error
-    return said.decode(errors="replace") if isinstance(said, bytes) else str(error)
+    said = error.args[0] if error.args else ""
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
 def _key(*elements: str) -> bytes:
     return b"".join(b"\x00" + write_bytes(element.encode()) for element in elements)
+
+
+def _parse(key: bytes) -> tuple[str, str]:
+    """Return the kind of a key ("v1_sv", or what stands behind "v1" and the name) and the document's name.
+
+    Raises:
+        CorruptError: y-leveldb has no such key.
+    """
+    try:
+        version, at = read_bytes(key, 1)
+        name, at = read_bytes(key, at + 1)
+        kind = version if version == b"v1_sv" else read_bytes(key, at + 1)[0]
+        return kind.decode(), name.decode()
+    except (MalformedError, UnicodeDecodeError):
+        raise CorruptError(f"the key {key.hex()} is none of y-leveldb's") from None
 
 
 def _number(number: int) -> bytes:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
-import plyvel
 import pytest
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running
@@ -44,6 +44,7 @@ def pytest_asyncio_loop_factories(
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let those tests that search for failures search for longer, or again where one was found."""
     parser.addoption("--crash-rounds", type=int, default=20, help="how often the server is killed")
+    parser.addoption("--damage-rounds", type=int, default=0, help="bytes to change in each file; also: every bit")
     parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
 
 
@@ -51,6 +52,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def crash_rounds(request: pytest.FixtureRequest) -> int:
     """Return how often the server is to be killed."""
     return int(request.config.getoption("--crash-rounds"))
+
+
+@pytest.fixture
+def damage_rounds(request: pytest.FixtureRequest) -> int:
+    """Return how many bytes are to be changed in each file of a large database; 0 is a few."""
+    return int(request.config.getoption("--damage-rounds"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from opennoodl_sync.store import Batch, Record, StoreError
+from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database
 
 TIMEOUT = 5.0
@@ -91,14 +91,9 @@ class Records:
         """Return one record."""
         return self.now.get(key)
 
-    def read(self, prefix: bytes) -> list[Record]:
-        """Return every update below `prefix`, in order."""
-        keys = sorted(key for key in self.now if key.startswith(prefix))
-        return [Record(int.from_bytes(key[-4:], "big"), self.now[key]) for key in keys]
-
-    def count(self, prefix: bytes) -> int:
-        """Return the number behind that of the last update."""
-        return self.read(prefix)[-1].number + 1 if self.read(prefix) else 0
+    def read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """Return every key that begins with `prefix`, in order, and its value."""
+        return sorted(record for record in self.now.items() if record[0].startswith(prefix))
 
     def write(self, batch: Batch, *, sync: bool = False) -> None:
         """Write a batch."""

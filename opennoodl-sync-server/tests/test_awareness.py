@@ -7,7 +7,15 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opennoodl_sync.awareness import MAX_ENDED, MAX_ENTRIES, MAX_SIZE, MAX_STATES, MAX_STEP, Awareness
+from opennoodl_sync.awareness import (
+    MAX_ENDED,
+    MAX_ENTRIES,
+    MAX_LOST_SIZE,
+    MAX_SIZE,
+    MAX_STATES,
+    MAX_STEP,
+    Awareness,
+)
 from opennoodl_sync.yjs.lib0 import MalformedError
 
 from .wire import Entry
@@ -292,6 +300,117 @@ def test_a_clock_that_is_far_ahead_is_ignored(before: str, state: object) -> Non
     assert awareness.apply(encode((8, 1, {}), (7, MAX_STEP + 6, state)), BOB) == [8]
     assert awareness.apply(encode((7, 6, {"name": "ann"})), ANN) == [7]
     assert awareness.apply(encode((7, MAX_STEP, {"name": "ann, who was away for long"})), ANN) == [7]
+
+
+# Lost connections, and clients that come back
+
+
+@pytest.fixture
+def lost() -> Awareness:
+    """Return an awareness in which Ann's connection is lost, and Bob is there."""
+    awareness = with_states((7, 5, {"name": "ann"}))
+    awareness.apply(encode((8, 3, {"name": "bob"})), BOB)
+    assert awareness.lose(ANN)
+    return awareness
+
+
+def renewals(awareness: Awareness) -> dict[object, list[Entry]]:
+    """Return what owners are told to make them renew their states."""
+    return {owner: decode(update) for owner, update in awareness.renewals()}
+
+
+def test_states_of_a_lost_connection_stay(lost: Awareness) -> None:
+    """The states of a lost connection are there until they are removed."""
+    assert decode(lost.encode([7])) == [(7, 5, {"name": "ann"})]
+    assert lost.remove(ANN) == [7]
+    assert decode(lost.encode([7])) == [(7, 5, None)]
+
+
+@pytest.mark.parametrize("clock", [5, 6])
+def test_a_client_takes_its_lost_state_over(lost: Awareness, clock: int) -> None:
+    """A state that its client brings again, in the first message of another connection, is that connection's."""
+    assert lost.apply(encode((7, clock, {"name": "ann"})), "ann again") == ([7] if clock == 6 else [])
+    assert lost.remove(ANN) == []
+    assert lost.remove("ann again") == [7]
+
+
+def test_others_do_not_take_a_lost_state_over(lost: Awareness) -> None:
+    """Clients repeat what they hear of others, also one that has just come: that keeps no ghost."""
+    lost.apply(encode((7, 5, {"name": "ann"})), BOB)
+    lost.apply(encode((9, 1, {"name": "cleo"})), "cleo")
+    lost.apply(encode((7, 5, {"name": "ann"})), "cleo")
+    lost.apply(encode((7, 5, {"name": "ann"}), (8, 3, {"name": "bob"})), "dan, who shows no state")
+    assert lost.remove(ANN) == [7]
+
+
+def test_a_state_that_is_not_lost_is_not_taken_over(lost: Awareness) -> None:
+    """The state of a client that is there stays its own."""
+    lost.apply(encode((8, 3, {"name": "bob"})), "somebody")
+    assert lost.remove(BOB) == [8]
+
+
+def test_large_states_of_a_lost_connection_are_not_kept() -> None:
+    """Connections that come and go without end leave little behind."""
+    awareness = with_states((7, 1, "x" * (MAX_LOST_SIZE - 2)))
+    assert awareness.lose(ANN)
+    awareness.apply(encode((8, 1, "x"), (9, 1, "x" * MAX_LOST_SIZE)), BOB)
+    assert not awareness.lose(BOB)
+    assert not awareness.lose("somebody without a state")
+
+
+@pytest.mark.parametrize(("reader", "taken"), [("ann", True), ("bob", False)])
+def test_a_lost_reader_comes_back(reader: str, taken: bool) -> None:
+    """Who may only change states of their own takes over the lost state of the same user, and of nobody else."""
+    awareness = Awareness()
+    awareness.apply(encode((7, 5, {})), ANN, reader="ann")
+    awareness.lose(ANN)
+    assert awareness.apply(encode((7, 6, {})), "again", reader=reader) == ([7] if taken else [])
+
+
+@pytest.mark.parametrize("clock", [4, 5])
+def test_a_client_whose_state_has_ended_renews_it(clock: int) -> None:
+    """A client that comes back with a state that has ended is told so, which makes it count on, and is seen then."""
+    awareness = with_states((7, 5, {}))
+    awareness.remove(ANN)
+    assert awareness.apply(encode((7, clock, {})), "ann again") == []
+    assert awareness.has_renewals
+    assert renewals(awareness) == {"ann again": [(7, 5, None)]}
+    assert not awareness.has_renewals
+    assert awareness.apply(encode((7, 6, {})), "ann again") == [7]
+
+
+@pytest.mark.parametrize("clock", [5, 6])
+@pytest.mark.parametrize("how", ["lost", "left"])
+def test_others_renew_their_states_for_one_that_comes_back(lost: Awareness, how: str, clock: int) -> None:
+    """A client that comes back ignores what it knew before, so the others are made to count on."""
+    if how == "left":
+        lost.remove(ANN)
+    lost.apply(encode((7, clock, {})), "ann again")
+    assert renewals(lost)[BOB] == [(8, 3, None)]
+
+
+def test_others_do_not_renew_their_states_without_end(lost: Awareness) -> None:
+    """However often clients come back, the others are asked once in a while; what they renewed is news to all."""
+    for number in range(100):
+        lost.apply(encode((7, 5, {})), number)
+        lost.lose(number)
+    assert renewals(lost)[BOB] == [(8, 3, None)]
+    lost.apply(encode((7, 5, {})), "ann again")
+    assert BOB not in renewals(lost)
+
+
+def test_nobody_renews_for_one_that_is_new(lost: Awareness) -> None:
+    """A client that was not here before sees everybody as it is."""
+    lost.apply(encode((9, 1, {})), "cleo")
+    assert not lost.has_renewals
+
+
+def test_who_has_left_renews_nothing(lost: Awareness) -> None:
+    """A connection that ends before it is asked is forgotten."""
+    lost.apply(encode((7, 5, {})), "ann again")
+    lost.remove(BOB)
+    lost.lose("ann again")
+    assert renewals(lost) == {}
 
 
 class Model:

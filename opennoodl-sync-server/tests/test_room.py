@@ -268,6 +268,45 @@ def test_who_leaves_is_gone_with_the_next_flush(room: Room) -> None:
     assert len(room.join("bob")) == 1
 
 
+def test_the_states_of_a_lost_client_end_when_they_are_forgotten(room: Room) -> None:
+    """A client whose connection is lost leaves the room; its states stay until they are forgotten."""
+    room.join("ann")
+    here(room, "ann", (1, 4, {}))
+    flush(room)
+    assert room.leave("ann", lost=True)
+    assert room.clients == set()
+    assert not room.dirty
+    assert awareness_of(room.join("bob")[1]) == [(1, 4, {})]
+    room.forget("ann")
+    assert awareness_of(flush(room).awareness) == [(1, 4, None)]
+
+
+def test_a_client_is_told_to_renew_its_state(room: Room) -> None:
+    """A client that comes back with a state that has ended is answered that, by the next flush."""
+    room.join("ann")
+    here(room, "ann", (1, 4, {}))
+    flush(room)
+    room.leave("ann")
+    flush(room)
+    room.join("ann again")
+    here(room, "ann again", (1, 4, {}))
+    assert room.dirty
+    assert flush(room).replies == [("ann again", awareness_message((1, 4, None)))]
+    assert not room.dirty
+
+
+def test_a_client_that_does_not_read_is_not_told_to_renew_its_state(room: Room) -> None:
+    """What a client asks for and does not read is bounded."""
+    room.join("ann")
+    here(room, "ann", (1, 4, {}))
+    room.leave("ann")
+    room.join("ann again")
+    room.put_behind("ann again")
+    flush(room)
+    here(room, "ann again", (1, 4, {}))
+    assert flush(room).replies == []
+
+
 def test_who_leaves_gets_no_answer(room: Room) -> None:
     """A client that asked and left before the flush is forgotten."""
     room.join("ann", acknowledge=True)

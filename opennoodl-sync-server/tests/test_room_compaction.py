@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opennoodl_sync import room as module
 from opennoodl_sync.room import Room
-from opennoodl_sync.store import Batch, MemoryYStore
+from opennoodl_sync.store import MemoryYStore
 from opennoodl_sync.store_level import Database, LevelYStore
 
 from .disks import Records

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import plyvel
 import pytest
 from opennoodl_sync import rooms as module
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.room import Room
 from opennoodl_sync.rooms import LoadError, Rooms
 from opennoodl_sync.store import Batch, StoreError
@@ -30,6 +30,7 @@ from .turns import receive, shown
 from .wire import update_message
 
 UPDATE_KEY = bytes.fromhex("000276310004726f6f6d00067570646174650100000000")
+STATE_VECTOR_KEY = bytes.fromhex("000576315f73760004726f6f6d")
 """The key of the first update of "room"."""
 
 
@@ -93,12 +94,13 @@ async def test_a_room_that_cannot_be_loaded_is_refused_to_all(tmp_path: Path) ->
     """A damaged document is refused to everybody who asks, is not changed, and is loaded once it is sound."""
     with plyvel.DB(str(tmp_path), create_if_missing=True) as db:
         db.put(UPDATE_KEY, b"junk")
+        db.put(STATE_VECTOR_KEY, b"\x00\x01\x00")
     async with opened(tmp_path) as rooms:
         answers = await asyncio.gather(*(rooms.open("room") for _ in range(3)), return_exceptions=True)
         assert [type(answer) for answer in answers] == [LoadError] * 3
         assert rooms.rooms == {}
     with plyvel.DB(str(tmp_path)) as db:
-        assert dict(db) == {UPDATE_KEY: b"junk"}
+        assert dict(db) == {UPDATE_KEY: b"junk", STATE_VECTOR_KEY: b"\x00\x01\x00"}
         db.put(UPDATE_KEY, Editor(1).write("repaired"))
     async with opened(tmp_path) as rooms:
         assert text_of(await rooms.open("room")) == "repaired"

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import plyvel
 import pytest
 from opennoodl_sync import rooms as module
+from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.rooms import Rooms
 from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
@@ -157,14 +157,14 @@ async def test_a_disk_that_cannot_be_searched_is_searched_again(
     """A failure while documents are looked for does not end the tidying for ever."""
     fill(tmp_path, room=30)
     failures = iter([StoreError("cannot read")])
-    real = Database.count
+    real = Database.holds
 
-    def count(database: Database, prefix: bytes) -> int:
+    def holds(database: Database, prefix: bytes) -> bool:
         for failure in failures:
             raise failure
         return real(database, prefix)
 
-    monkeypatch.setattr(Database, "count", count)
+    monkeypatch.setattr(Database, "holds", holds)
     monkeypatch.setattr(module, "TIDY_INTERVAL", 0.001)
     tidied = Tidied(monkeypatch)
     async with opened(tmp_path) as rooms, tidying(rooms):

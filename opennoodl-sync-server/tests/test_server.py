@@ -138,16 +138,68 @@ async def test_awareness_is_told_when_it_is_asked_for(server: Server) -> None:
     assert awareness_of(bob.messages[0]) == [(1, 1, {"cursor": 5})]
 
 
-@pytest.mark.parametrize("end", ["close", "abort"])
-async def test_who_has_gone_is_gone_at_once(server: Server, end: str) -> None:
-    """When a connection closes or breaks, the others are told without delay that its states have ended."""
+async def test_who_has_gone_is_gone_at_once(server: Server) -> None:
+    """When a client closes its connection, the others are told without delay that its states have ended."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.point(3, {"cursor": 5})
     await bob.knows({1: (3, {"cursor": 5})})
-    await getattr(ann, end)()
+    await ann.close()
     await bob.knows({1: (3, None)})  # it waits for seconds, and a heartbeat would take 30
     carol = await server.join("room", 3)
     assert carol.states == {}
+
+
+async def test_who_is_lost_is_gone_after_a_while(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a connection was lost for a while, the others are told that its states have ended."""
+    monkeypatch.setattr("opennoodl_sync.server.LOST_GRACE", 0.05)
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    await ann.point(3, {"cursor": 5})
+    await bob.knows({1: (3, {"cursor": 5})})
+    await ann.abort()
+    await bob.knows({1: (3, None)})
+
+
+async def test_who_is_lost_is_shown_to_newcomers(server: Server) -> None:
+    """Meanwhile, the states of a lost connection are there for all."""
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    await ann.point(3, {"cursor": 5})
+    await bob.knows({1: (3, {"cursor": 5})})
+    await ann.abort()
+    await until(lambda: server.app._lost)
+    carol = await server.join("room", 3)
+    await carol.knows({1: (3, {"cursor": 5})})
+    assert bob.states == {1: (3, {"cursor": 5})}
+
+
+async def test_who_is_lost_and_comes_back_is_not_missed(server: Server) -> None:
+    """A client that comes back in time with its state is not gone when the time of the lost connection is over."""
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    await ann.point(3, {"cursor": 5})
+    await bob.knows({1: (3, {"cursor": 5})})
+    await ann.abort()
+    await until(lambda: server.app._lost)
+    again = await server.join("room", 1)
+    await again.point(3, {"cursor": 5})
+    await again.type("here again")
+    await bob.shows("here again")
+    ((lost, timer),) = server.app._lost.items()
+    timer.cancel()
+    server.app._forget(lost)
+    await again.type("still here")
+    await bob.shows("still here")
+    assert bob.states == {1: (3, {"cursor": 5})}
+
+
+async def test_so_many_lost_clients_are_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a number of lost connections, states end at once, so little is kept for clients that are gone."""
+    monkeypatch.setattr("opennoodl_sync.server.MAX_LOST", 1)
+    bob = await server.join("room", 9)
+    for number in (1, 2):
+        client = await server.join("room", number)
+        await client.point(3, {})
+        await bob.until(lambda number=number: number in bob.states)
+        await client.abort()
+    await bob.knows({1: (3, {}), 2: (3, None)})
 
 
 async def test_who_comes_back_before_it_has_gone_stays(server: Server) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import plyvel
 import pytest
 from opennoodl_sync import server as module
 from opennoodl_sync.edge.application import StartError
+from opennoodl_sync.leveldb_bindings import plyvel
 
 from .client import running
 from .conftest import Disk

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, compact
 from opennoodl_sync.store_level import Database, LevelYStore
-from opennoodl_sync.yjs.document import Document
-from pycrdt import Doc
 
 from .editor import Editor, content
 from .turns import compacted, keep, keep_together, kept
@@ -80,17 +77,6 @@ def test_a_batch_takes_several_steps(store: DocumentStore) -> None:
         store.append(updates, lambda: b"\x00", batch)
     store.commit(batch)
     assert store.updates() == [b"first", b"second", b"third"]
-
-
-async def test_is_a_store_of_pycrdt_store(store: DocumentStore) -> None:
-    """The interface of pycrdt-store works: what is written is read, and applied to a document."""
-    ann = Editor(1)
-    await store.write(ann.write("one "))
-    await store.write(ann.write("two"))
-    assert [update async for update, _, _ in store.read()] == ann.updates
-    doc: Doc[Any] = Doc()
-    await store.apply_updates(doc)
-    assert content(doc)[0] == "one two"
 
 
 def replace(store: DocumentStore, *updates: bytes) -> None:

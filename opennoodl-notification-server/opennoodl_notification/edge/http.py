@@ -1,6 +1,7 @@
 """HTTP on the WebSocket's port: health, metrics, a word to people, and a clear no to the rest."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
@@ -23,6 +24,11 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 WATCHED = ("/health", "/metrics")
 """Pages for those who watch this server from near by, and seldom over TLS."""
 # 403 and not 426, which would promise to go on with TLS in this very connection.
+RETRY_AFTER = "10"
+"""Seconds until a client that was answered 429 or 503 should ask again."""
+CHALLENGE = 'Bearer realm="opennoodl"'
+"""How a client that is answered 401 proves its user (RFC 6750, 3)."""
+_ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?#]+", re.IGNORECASE)
 TLS_ONLY = "This server is reached over TLS only: use wss:// or https://.\n"
 
 
@@ -57,15 +63,28 @@ class Http:
     async def request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the answer to `request`, or None when it is a handshake to go on with."""
         assert isinstance(connection, Connection)
-        path = request.path.partition("?")[0]
-        connection.path = path
         origins = request.headers.get_all("Origin")
         connection.protocol.cors = self.origins.headers(origins)
         connection.address = self.addresses.client(connection.peer, request.headers)
+        response = await self._answer(connection, request, origins)
+        if response is not None:
+            if response.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+                response.headers["Retry-After"] = RETRY_AFTER
+            elif response.status_code == HTTPStatus.UNAUTHORIZED:
+                response.headers["WWW-Authenticate"] = CHALLENGE
+        return response
+
+    async def _answer(self, connection: Connection, request: Request, origins: Sequence[str]) -> Response | None:
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             response = connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
             response.headers["Allow"] = ALLOW
             return response
+        target = origin_form(request)
+        if target is None:
+            text = "The target of a request must be a path that begins with a slash, or an http or ws URL.\n"
+            return connection.respond(HTTPStatus.BAD_REQUEST, text)
+        request.path = target
+        connection.path = path = target.partition("?")[0]
         if request.method == "OPTIONS":
             response = connection.respond(HTTPStatus.NO_CONTENT, "")
             del response.headers["Content-Type"], response.headers["Content-Length"]
@@ -75,7 +94,7 @@ class Http:
             return self._handshake(connection, path, origins, plain=plain)
         # Platforms end a server whose health they cannot see.
         if path != "/health" and not self.addresses.ask(connection.address, monotonic()):
-            response = self._too_many(connection, "Too many requests from your address.")
+            response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests from your address.\n")
         elif plain and path not in WATCHED:
             response = connection.respond(HTTPStatus.FORBIDDEN, TLS_ONLY)
         else:
@@ -93,7 +112,7 @@ class Http:
         metrics, limit = self.app.metrics, self.app.settings.max_connections
         if not self.addresses.knock(connection.address, monotonic()):
             metrics.handshakes["address"] += 1
-            return self._too_many(connection, "Too many handshakes from your address.")
+            return connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many handshakes from your address.\n")
         if plain:
             metrics.handshakes["insecure"] += 1
             return connection.respond(HTTPStatus.FORBIDDEN, TLS_ONLY)
@@ -102,9 +121,7 @@ class Http:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is shutting down.\n")
         if limit and metrics.open_connections >= limit:
             metrics.handshakes["at-capacity"] += 1
-            response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is full; try again later.\n")
-            response.headers["Retry-After"] = "10"
-            return response
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is full; try again later.\n")
         if not self.origins.allow(origins):
             metrics.handshakes["origin"] += 1
             return connection.respond(HTTPStatus.FORBIDDEN, "This server is not for pages of this origin.\n")
@@ -114,14 +131,9 @@ class Http:
             return connection.respond(HTTPStatus.NOT_FOUND, refusal + "\n")
         if not self.addresses.enter(connection.address):
             metrics.handshakes["address"] += 1
-            return self._too_many(connection, "Too many connections from your address.")
+            return connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from your address.\n")
         connection.farewell = partial(self.addresses.leave, connection.address)
         return None
-
-    def _too_many(self, connection: Connection, text: str) -> Response:
-        response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, text + "\n")
-        response.headers["Retry-After"] = "10"
-        return response
 
     async def _page(self, connection: Connection, path: str) -> Response:
         if path == "/health":
@@ -153,3 +165,19 @@ class Http:
         del response.headers["Content-Type"], response.headers["Content-Length"]
         response.headers.update({"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"})
         return response
+
+
+def origin_form(request: Request) -> str | None:
+    """Return the path and the query that a request asks for, or None if its target is no valid one (RFC 9112, 3.2).
+
+    Clients send the absolute form to proxies, and a server must accept it as well.
+    """
+    target = request.path
+    if target == "*" and request.method == "OPTIONS":
+        return target
+    absolute = _ABSOLUTE.match(target)
+    if absolute is not None:
+        target = target[absolute.end() :]
+        if not target.startswith("/"):
+            target = "/" + target
+    return target if target.startswith("/") and "#" not in target else None

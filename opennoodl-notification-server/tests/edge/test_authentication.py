@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from .conftest import Serve
-from .harness import Echo, auth, json_messages
+from .harness import Echo, auth, json_messages, protocol
 from .issuer import OTHER_SECRET, SECRET, Loopback, signed
 
 Message: Any = json_messages.Message
@@ -90,6 +91,14 @@ async def ask(client: ClientConnection, kind: str, **fields: Any) -> str:
 async def test_with_the_connection(running: Any, come: Come) -> None:
     """A token in the query says who it is from the start."""
     assert await ask(await come(running, f"?token={signed()}"), "ask") == "ann"
+
+
+async def test_in_a_subprotocol(running: Any) -> None:
+    """So does one in a subprotocol, which a browser can send and which is in no URL; another one is answered."""
+    offered = [Subprotocol("yjs"), Subprotocol(protocol.TOKEN_PROTOCOL + signed())]
+    async with connect(f"ws://127.0.0.1:{running.port}/", subprotocols=offered) as client:
+        assert client.subprotocol == "yjs"
+        assert await ask(client, "ask") == "ann"
 
 
 async def test_in_a_message(running: Any, come: Come) -> None:

@@ -32,17 +32,12 @@ class Listener(Echo):
             sender.end(1000, "The end.")
 
 
-async def hear(chunks: Iterable[bytes], pipelined: bytes = b"") -> Any:
-    """Return a connection that has got `chunks`, one by one, from its client.
-
-    Args:
-        chunks: what comes after the handshake.
-        pipelined: what comes with the request.
-    """
+async def hear(chunks: Iterable[bytes]) -> Any:
+    """Return a connection that has got `chunks`, one by one, from its client after the handshake."""
     app = Listener(max_message_size=MAX_SIZE)
     heard = connection.Connection(protocol.EdgeProtocol(max_size=MAX_SIZE), None, app, set(), outbox.Outbox())
     heard.transport = Mock(asyncio.Transport)
-    heard.data_received(REQUEST + pipelined)
+    heard.data_received(REQUEST)
     heard.protocol.send_response(heard.protocol.accept(heard.request))
     await app.open(heard)
     heard.take()
@@ -177,13 +172,6 @@ async def test_frame_in_a_payload(places: list[int]) -> None:
     payload = len(stream) - len(inner)
     heard = await hear(cut(stream, [payload, *(payload + place for place in places)]))
     assert heard.app.got == [(b"first", True), (inner, False)]
-
-
-async def test_frame_begun_early() -> None:
-    """Nor is it where the frame has begun before the handshake was answered."""
-    inner = masked(TEXT, b"inner")
-    heard = await hear([inner], pipelined=masked(BINARY, inner)[:6])
-    assert heard.app.got == [(inner, False)]
 
 
 async def test_message_among_fragments() -> None:

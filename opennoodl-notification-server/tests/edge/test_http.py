@@ -204,6 +204,32 @@ async def test_http_1_0(running: Any) -> None:
     assert (await exchange(running, b"GET /health HTTP/1.0\r\n\r\n")).status == 200
 
 
+@pytest.mark.parametrize("target", ["room", "*", "health", "?token=x", "ftp://localhost/", "http:///", "/#fragment"])
+async def test_bad_target(running: Any, target: str) -> None:
+    """A target that is neither a path nor an absolute URL is answered 400, for pages and handshakes (RFC 9112, 3.2)."""
+    running.app.refusal = lambda _: None
+    for headers in ((), UPGRADE):
+        answer = await request(running.port, f"GET {target}", *headers)
+        assert answer.status == 400
+        assert b"slash" in answer.body
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTPS", "ws", "wss"])
+async def test_absolute_target(running: Any, scheme: str) -> None:
+    """A target in absolute form means its path, as a proxy may send it (RFC 9112, 3.2.2)."""
+    for path, status in (("/health", 200), ("", 200), ("?query", 200), ("/nowhere", 404)):
+        assert (await request(running.port, f"GET {scheme}://localhost:80{path}")).status == status
+
+
+async def test_handshake_with_an_absolute_target(running: Any, raw: OpenRaw) -> None:
+    """A handshake in absolute form enters the room that its path names, and no other."""
+    running.app.refusal = lambda path: None if path == "/a%2Fb" else "No."
+    client = await raw(running, handshake=False)
+    await client.upgrade("ws://user@localhost/a%2Fb?token=x")
+    await running.app.until(lambda: 0 in running.app.connections)
+    assert running.app.connections[0].path == "/a%2Fb"
+
+
 async def test_other_upgrade(running: Any) -> None:
     """A client that offers another protocol is answered in HTTP/1.1: Java's does so with every first request."""
     answer = await request(
@@ -254,9 +280,29 @@ REQUESTS = {
     "endless head": (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 100_000, 431),
     "handshake elsewhere": (f"GET /nowhere HTTP/1.1\r\n{HANDSHAKE}\r\n".encode(), 404),
     "handshake without key": (f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".replace("-Key", "-X").encode(), 400),
-    "handshake of old": (f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".replace(": 13", ": 8").encode(), 400),
+    "handshake of old": (f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".replace(": 13", ": 8").encode(), 426),
     "handshake in HTTP/1.0": (f"GET / HTTP/1.0\r\n{HANDSHAKE}\r\n".encode(), 505),
 }
+
+
+async def test_preflight(running: Any) -> None:
+    """A page may send a token: browsers do not take the asterisk to stand for Authorization."""
+    headers = (await request(running.port, "OPTIONS /", "Origin: https://a.example")).headers
+    assert listed(headers["Access-Control-Allow-Headers"]) == {"*", "Authorization"}
+
+
+@pytest.mark.parametrize("status", [401, 429, 503])
+async def test_what_to_do(running: Any, status: int) -> None:
+    """401 says how a user is proven, 429 and 503 say when to ask again, and a page may read that."""
+
+    async def page(*_: object) -> Any:
+        return status, {}
+
+    running.app.page = page
+    headers = (await request(running.port, "GET /session/a/info")).headers
+    name = "WWW-Authenticate" if status == 401 else "Retry-After"
+    assert headers[name] == {401: 'Bearer realm="opennoodl"', 429: "10", 503: "10"}[status]
+    assert name in listed(headers["Access-Control-Expose-Headers"])
 
 
 @pytest.mark.parametrize("name", list(REQUESTS))

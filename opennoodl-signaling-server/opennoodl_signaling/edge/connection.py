@@ -194,6 +194,13 @@ class Connection(ServerConnection):
             self.send_data()
         return await self._presence.answer(seconds)
 
+    def probe(self) -> None:
+        """Ping with the payload that the application wants; the pong says that all that was sent before has arrived."""
+        if self.protocol.state is OPEN:
+            self.flush()
+            self.protocol.send_ping(self.app.heartbeat(self))
+            self.send_data()
+
     def abort(self) -> None:
         """Cut the TCP connection without a closing handshake."""
         self.transport.abort()
@@ -214,9 +221,7 @@ class Connection(ServerConnection):
             self.abort()
             return
         self.quiet = True
-        self.flush()  # a pong says that everything before its ping has arrived
-        self.protocol.send_ping(self.app.heartbeat(self))
-        self.send_data()
+        self.probe()
 
     @property
     def close_code(self) -> int:
@@ -225,6 +230,16 @@ class Connection(ServerConnection):
         return 1006 if sent is None else int(sent.code)
 
     # From websockets and the event loop
+
+    async def handshake(self, *args: Any, **options: Any) -> None:
+        """Answer the requests that the client sends one behind the other, until one is a handshake or the last."""
+        await super().handshake(*args, **options)
+        while request := self.protocol.next_request():
+            await asyncio.sleep(0)  # others have their turn in between
+            self.request = self.response = None
+            self.request_rcvd = self.loop.create_future()
+            self.data_received(request)
+            await super().handshake(*args, **options)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; the transport tells when more than ``SLOW_CLIENT_BUFFER`` waits in it."""

@@ -152,8 +152,12 @@ def test_contradictions(values: dict[str, str], line: str) -> None:
         ("/?token=b", {"Authorization": "Bearer a"}, "a"),
         ("/?token=b", {"Authorization": "Basic a"}, "b"),
         ("/", {"Authorization": "Bearer"}, ""),
+        ("/", {"Sec-WebSocket-Protocol": "opennoodl.token.a.b-c_d"}, "a.b-c_d"),
+        ("/?token=b", {"Sec-WebSocket-Protocol": "yjs , opennoodl.token.a, opennoodl.token.c"}, "a"),
+        ("/?token=b", {"Sec-WebSocket-Protocol": "opennoodl.tokens, yjs"}, "b"),
+        ("/", {"Sec-WebSocket-Protocol": "opennoodl.token.a", "Authorization": "Bearer b"}, "b"),
     ],
 )
 def test_credential(path: str, headers: dict[str, str], token: str | None) -> None:
-    """A request brings a token in its query or, which counts first, as a bearer token."""
+    """A request brings a token as a bearer token, in a subprotocol or in its query; the first of these counts."""
     assert auth.credential(Request(path, Headers(headers))) == token

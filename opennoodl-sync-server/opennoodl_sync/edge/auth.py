@@ -11,6 +11,7 @@ from websockets.http11 import Request
 
 from .addresses import place
 from .identity import AuthError, Identity
+from .protocol import TOKEN_PROTOCOL
 from .settings import EdgeSettings, SettingError
 
 if TYPE_CHECKING:
@@ -108,9 +109,16 @@ class Auth:
 
 
 def credential(request: Request) -> str | None:
-    """Return the token that a request brings: as a bearer token, or as ``token`` in its query, if it brings one."""
+    """Return the token that a request brings, if it brings one.
+
+    It may be a bearer token, part of a subprotocol, or ``token`` in the query; the first of these counts.
+    """
     for value in request.headers.get_all("Authorization"):
         scheme, _, token = value.partition(" ")
         if scheme.lower() == "bearer":
             return token.strip()
+    for value in ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(","):
+        name = value.strip()
+        if name.startswith(TOKEN_PROTOCOL):
+            return name.removeprefix(TOKEN_PROTOCOL)
     return parse_qs(request.path.partition("?")[2]).get("token", [None])[0]

@@ -8,7 +8,9 @@ from .settings import SettingError
 ANY = "*"
 METHODS = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    "Access-Control-Allow-Headers": "*",
+    # The asterisk does not stand for Authorization (the Fetch standard, CORS-preflight fetch).
+    "Access-Control-Allow-Headers": "*, Authorization",
+    "Access-Control-Expose-Headers": "Retry-After, WWW-Authenticate",
     "Access-Control-Max-Age": "86400",
 }
 # As browsers write it (RFC 6454, 6.2): a scheme, a host and a port that is not the scheme's own. ``null`` is what they

@@ -1,4 +1,4 @@
-"""Invites: who gets them, and how many there may be."""
+"""Users: which connections reach them, which invites they get, and how many they may send."""
 
 from __future__ import annotations
 
@@ -22,13 +22,23 @@ def clients() -> list[Client]:
     return [Client(name) for name in "abcde"]
 
 
+def test_register(ward: Ward, clients: list[Client]) -> None:
+    """Registering is answered, and the last name counts."""
+    a, b, *_ = clients
+    assert ward.perform(ward.users.register(a, Register("U"))) == [("a", {"type": "registered", "userId": "U"})]
+    ward.users.register(a, Register("V"))
+    assert ward.users.devices == {"V": {a}}
+    ward.users.register(b, Register("V"))
+    assert ward.users.devices == {"V": {a, b}}
+
+
 def test_invite(ward: Ward, clients: list[Client]) -> None:
     """An invite reaches every connection of a user, joined or registered, and the sender learns that it did."""
     a, b, c, *_ = clients
     ward.join(a)
     ward.join(b, "s", user="U")
-    ward.perform(ward.rooms.register(c, Register("U")))
-    told = ward.perform(ward.rooms.invite(a, Invite("U", "r", Raw(b'{"title":"T"}')), 0))
+    ward.perform(ward.users.register(c, Register("U")))
+    told = ward.perform(ward.users.invite(a, Invite("U", "r", Raw(b'{"title":"T"}')), 0))
     invite = {"type": "invite", "from": "A", "roomId": "r", "sessionInfo": {"title": "T"}}
     assert sorted(told[:2], key=lambda one: one[0]) == [("b", invite), ("c", invite)]
     assert told[2:] == [("a", {"type": "invite-sent", "to": "U", "delivered": True})]
@@ -41,13 +51,13 @@ def test_invite_offline(ward: Ward, clients: list[Client]) -> None:
     ward.join(b)
     ward.rooms.forget(b)
     answer = {"type": "invite-sent", "to": "B", "delivered": False, "reason": "User offline"}
-    assert ward.perform(ward.rooms.invite(a, Invite("B", "r"), 0)) == [("a", answer)]
+    assert ward.perform(ward.users.invite(a, Invite("B", "r"), 0)) == [("a", answer)]
 
 
 def test_invite_by_nobody(ward: Ward, clients: list[Client]) -> None:
     """Who has neither joined nor registered cannot invite."""
     with refused("not-registered"):
-        ward.rooms.invite(clients[0], Invite("B", "r"), 0)
+        ward.users.invite(clients[0], Invite("B", "r"), 0)
 
 
 def test_invite_after_leaving(ward: Ward, clients: list[Client]) -> None:
@@ -56,7 +66,7 @@ def test_invite_after_leaving(ward: Ward, clients: list[Client]) -> None:
     for client in (a, b):
         ward.join(client)
         ward.rooms.leave(client)
-    assert len(ward.perform(ward.rooms.invite(a, Invite("B", "r"), 0))) == 2
+    assert len(ward.perform(ward.users.invite(a, Invite("B", "r"), 0))) == 2
 
 
 def test_invites_per_hour(clients: list[Client]) -> None:
@@ -65,24 +75,24 @@ def test_invites_per_hour(clients: list[Client]) -> None:
     ward = Ward(invites=2)
     ward.join(a, user="U")
     ward.join(b, user="U")
-    ward.rooms.invite(a, Invite("U", "r"), 0)
-    ward.rooms.invite(b, Invite("U", "r"), 0)
+    ward.users.invite(a, Invite("U", "r"), 0)
+    ward.users.invite(b, Invite("U", "r"), 0)
     with refused("rate-limited"):
-        ward.rooms.invite(a, Invite("U", "r"), 3599)
-    ward.rooms.invite(a, Invite("U", "r"), 3600)
+        ward.users.invite(a, Invite("U", "r"), 3599)
+    ward.users.invite(a, Invite("U", "r"), 3600)
 
 
 def test_refused_invites_are_nobodys(clients: list[Client]) -> None:
     """What a user is refused takes nothing from the others at its address."""
     a, b, *_ = clients
     ward = Ward(invites=1)
-    ward.rooms.register(a, Register("A"))
-    ward.rooms.register(b, Register("B"))
-    ward.rooms.invite(a, Invite("U", "r"), 0)
+    ward.users.register(a, Register("A"))
+    ward.users.register(b, Register("B"))
+    ward.users.invite(a, Invite("U", "r"), 0)
     for _ in range(20):
         with refused("rate-limited"):
-            ward.rooms.invite(a, Invite("U", "r"), 0)
-    ward.rooms.invite(b, Invite("U", "r"), 0)
+            ward.users.invite(a, Invite("U", "r"), 0)
+    ward.users.invite(b, Invite("U", "r"), 0)
 
 
 def test_invites_of_many_names(clients: list[Client]) -> None:
@@ -91,12 +101,12 @@ def test_invites_of_many_names(clients: list[Client]) -> None:
     ward = Ward(invites=2)
     for number in range(10):
         for client in (a, b):
-            ward.rooms.register(client, Register(f"{client.carrier}{number}"))
-            ward.rooms.invite(client, Invite("U", "r"), 0)
-    ward.rooms.register(a, Register("another"))
+            ward.users.register(client, Register(f"{client.carrier}{number}"))
+            ward.users.invite(client, Invite("U", "r"), 0)
+    ward.users.register(a, Register("another"))
     with refused("rate-limited"):
-        ward.rooms.invite(a, Invite("U", "r"), 3599)
+        ward.users.invite(a, Invite("U", "r"), 3599)
     elsewhere = Client("e", "2001:db8::/64")
-    ward.rooms.register(elsewhere, Register("E"))
-    ward.rooms.invite(elsewhere, Invite("U", "r"), 3599)
-    ward.rooms.invite(a, Invite("U", "r"), 3600)
+    ward.users.register(elsewhere, Register("E"))
+    ward.users.invite(elsewhere, Invite("U", "r"), 3599)
+    ward.users.invite(a, Invite("U", "r"), 3600)

@@ -1,0 +1,74 @@
+"""Users: the connections that reach each of them, and the invites that they send each other. Knows no socket."""
+
+from collections import Counter
+
+from .edge.json_messages import BadMessage
+from .edge.limits import Quota
+from .messages import Invite, InviteFrom, InviteSent, Register, Registered
+from .room import Client, Effect, Send
+
+USERS_OF_AN_ADDRESS = 10
+"""How many users' invites may come from one address: people can call themselves anything, but not be anywhere."""
+
+
+class Users:
+    """All users of this process who have a connection.
+
+    Args:
+        invites_per_hour: of one user, and a tenth of what may come from one address; 0 means any number.
+
+    Attributes:
+        devices: the connections that a user can be invited through.
+        invites: how many ended how.
+    """
+
+    def __init__(self, invites_per_hour: int) -> None:
+        self.devices: dict[str, set[Client]] = {}
+        self.invites: Counter[str] = Counter()
+        self._invites = Quota(invites_per_hour, 3600)
+        self._invites_from = Quota(USERS_OF_AN_ADDRESS * invites_per_hour, 3600)
+
+    def identify(self, client: Client, user_id: str | None) -> None:
+        """Make the client reachable as this user, and as no other one; as nobody if it is None."""
+        if client.user_id == user_id:
+            return
+        if client.user_id is not None:
+            devices = self.devices[client.user_id]
+            devices.discard(client)
+            if not devices:
+                del self.devices[client.user_id]
+        client.user_id = user_id
+        if user_id is not None:
+            self.devices.setdefault(user_id, set()).add(client)
+
+    def register(self, client: Client, register: Register) -> list[Effect]:
+        """Make the client reachable as a user without a room."""
+        self.identify(client, register.user_id)
+        return [Send((client,), Registered(register.user_id))]
+
+    def invite(self, client: Client, invite: Invite, now: float) -> list[Effect]:
+        """Pass an invite to every connection of a user, and tell the sender whether there was one.
+
+        Raises:
+            BadMessage: `not-registered` or `rate-limited`.
+        """
+        sender = client.user_id
+        if sender is None:
+            raise BadMessage("not-registered", "Join a room or register before you invite.")
+        # The address comes first: it bounds how many users there are to be remembered.
+        allowed = self._invites_from.allow(client.address, now)
+        if allowed and not self._invites.allow(sender, now):
+            self._invites_from.give_back(client.address)
+            allowed = False
+        if not allowed:
+            self.invites["rate-limited"] += 1
+            raise BadMessage(
+                "rate-limited", "You, or all at your address, have sent as many invites as may be in an hour."
+            )
+        target = invite.target_user_id
+        devices = self.devices.get(target)
+        self.invites["delivered" if devices else "offline"] += 1
+        if not devices:
+            return [Send((client,), InviteSent(target, False, "User offline"))]
+        message = InviteFrom(from_=sender, room_id=invite.room_id, session_info=invite.session_info)
+        return [Send(devices, message), Send((client,), InviteSent(target, True))]

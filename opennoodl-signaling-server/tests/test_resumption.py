@@ -1,0 +1,124 @@
+"""Resumptions: which tokens take a peer's place, and what is known to have arrived."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Raw
+from opennoodl_signaling.messages import SignalFrom
+from opennoodl_signaling.resumption import Former, Resumption
+from opennoodl_signaling.trail import Trail, Trails
+
+
+def signal(text: str) -> SignalFrom:
+    """Return a signal of peer a."""
+    return SignalFrom(from_="a", signal=Raw(text.encode()))
+
+
+@pytest.fixture
+def trails() -> Trails:
+    """Return no trails."""
+    return Trails()
+
+
+@pytest.fixture
+def counting(trails: Trails) -> Resumption:
+    """Return the resumption of a peer that counts and knows peer a."""
+    return Resumption(Trail("a", trails))
+
+
+@pytest.fixture
+def resumed(trails: Trails) -> Resumption:
+    """Return the resumption of a peer that knows peer a, does not count, and has resumed with the token `old`."""
+    return Resumption(None, Former("old", Trail("a", trails), counted=False))
+
+
+def missed(resumption: Resumption, token: str | None = None, received: int = 0) -> list[SignalFrom] | None:
+    """Return the signals that a peer is sent which shows a token, by default the last one."""
+    missed = resumption.missed(token or resumption.token, received, None)
+    return None if missed is None else list(missed[1])
+
+
+def test_mark(counting: Resumption) -> None:
+    """A mark that comes back says that what was told before it has arrived, and nothing of what was told after it."""
+    counting.told(signal("1"))
+    mark = counting.mark()
+    counting.told(signal("2"))
+    counting.reached(mark)
+    assert missed(counting) == [signal("2")]
+    counting.reached(counting.mark())
+    assert missed(counting) == []
+
+
+@pytest.mark.parametrize(
+    "mark", [b"", b"x", b"%b", b"%b x", b"%b -1", "%b ²".encode(), b"\xff", b" 5", b"%b" + b"9" * 99]
+)
+def test_no_mark(counting: Resumption, mark: bytes) -> None:
+    """What is no mark says nothing."""
+    name = counting.mark().split()[0]
+    counting.told(signal("1"))
+    counting.reached(mark.replace(b"%b", name))
+    assert missed(counting) == [signal("1")]
+
+
+def test_mark_of_another(counting: Resumption, trails: Trails) -> None:
+    """A mark of an earlier `joined` says nothing."""
+    counting.told(signal("1"))
+    later = Resumption(Trail("a", trails))
+    later.told(signal("2"))
+    later.reached(counting.mark())
+    assert missed(later) == [signal("2")]
+
+
+def test_nothing_to_learn(resumed: Resumption) -> None:
+    """A ping says nothing to a peer of which nothing is kept."""
+    assert Resumption(None).mark() == b""
+    resumed.reached(resumed.mark())
+    assert resumed.mark() == b""
+
+
+def test_former(resumed: Resumption) -> None:
+    """With the former token, a peer is told all that came since; with the new one, nobody can tell what it missed."""
+    assert resumed.opens("old")
+    assert resumed.opens(resumed.token)
+    resumed.told(signal("1"))
+    assert missed(resumed, "old") == missed(resumed, "old", received=1) == [signal("1")]
+    assert missed(resumed) is None
+
+
+def test_former_is_void(resumed: Resumption, trails: Trails) -> None:
+    """The former token is void once the newer `joined` is known to have arrived, and nothing is kept for it."""
+    resumed.told(signal("1"))
+    resumed.reached(resumed.mark())
+    assert not resumed.opens("old")
+    assert resumed.opens(resumed.token)
+    assert trails.size == 0
+
+
+def test_end(trails: Trails) -> None:
+    """Nothing is kept after the end."""
+    both = Resumption(Trail("a", trails), Former("old", Trail("a", trails), counted=False))
+    both.told(signal("1"))
+    assert trails.size
+    both.end()
+    assert trails.size == 0
+
+
+@pytest.mark.parametrize("token", [None, "old", "x"])
+def test_hand_over(trails: Trails, token: str | None) -> None:
+    """After another `joined` on the same connection, one token stays good: the one that was shown, or the last one."""
+    both = Resumption(Trail("a", trails), Former("old", Trail("a", trails), counted=False))
+    both.told(signal("1"))
+    kept = both.hand_over(token, "a", trails)
+    assert kept.token == ("old" if token == "old" else both.token)
+    assert kept.counted is (token != "old")
+    assert kept.trail.missed() == ({"a"}, [signal("1")])
+    kept.trail.end()
+    assert trails.size == 0
+
+
+def test_hand_over_without_count(trails: Trails) -> None:
+    """For a peer that does not count, what it is told from then on is kept."""
+    kept = Resumption(None).hand_over(None, "a", trails)
+    kept.trail.add(signal("1"))
+    assert kept.trail.missed() == ({"a"}, [signal("1")])
+    assert not kept.counted
