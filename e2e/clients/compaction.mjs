@@ -86,9 +86,9 @@ const change = (doc, random) => {
 const generate = ({ seed, steps, laterSteps }) => {
   const random = randomFrom(seed)
   const below = n => Math.floor(random() * n)
-  const docs = [0, 1, 2].map(() => {
+  const docs = [0, 1, 2].map(number => {
     const doc = new Y.Doc()
-    doc.clientID = below(2 ** (random() < 0.2 ? 7 : 32))
+    doc.clientID = 3 * below(2 ** (random() < 0.2 ? 5 : 30)) + number
     return doc
   })
   const undo = new Y.UndoManager(roots(docs[0]), { captureTimeout: 0 })
