@@ -39,7 +39,7 @@ lint: .venv/test ## Check style and types
 	ruff format --check
 	set -e; for name in $(SERVERS); do mypy opennoodl-$$name-server/opennoodl_$$name; done
 	mypy tests up.py .ci/round_trip.py
-	mypy e2e
+	MYPYPATH=opennoodl-sync-server mypy e2e
 	MYPYPATH=opennoodl-sync-server:opennoodl-notification-server mypy bench
 
 copies: ## Copy what the three servers share from the signaling server to the other two

@@ -7,6 +7,7 @@ The modules follow the sources of yjs 13, so that a reader of one finds the othe
 * ``update``: a whole update (yjs ``utils/encoding.js`` and ``utils/updates.js``);
 * ``delete_set`` and ``state_vector`` (yjs ``utils/DeleteSet.js`` and the state vectors of ``utils/encoding.js``);
 * ``segment``: an update with an index, of which a document is made;
+* ``segment_index``: that index as bytes, to be stored beside the update;
 * ``document``: what yjs keeps in ``Doc`` and ``StructStore``;
 * ``compaction``: what yjs does when it merges structs and collects garbage.
 

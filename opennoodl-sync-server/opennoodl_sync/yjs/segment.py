@@ -75,6 +75,12 @@ class Segment:
         index = 16 * len(self._clients) + 12 * len(self._marks) + len(self._state or b"")
         return len(self.data) + index + self.deleted.memory
 
+    def arrays(self) -> tuple["array[int]", ...]:
+        """Return all that is known besides `data`, for ``segment_index``."""
+        deleted = self.deleted
+        marks = self._marks, self._mark_clocks, self._mark_left
+        return self._clients, self._ends, self._heads, *marks, deleted.clients, deleted.places, deleted.bounds
+
     def state(self, client: int) -> int:
         """Return the clock behind a client's last element; 0 if there is none."""
         at = bisect_left(self._clients, client)

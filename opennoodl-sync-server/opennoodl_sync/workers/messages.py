@@ -1,0 +1,55 @@
+"""Messages between the server and a worker: a list of byte strings, as a length for each.
+
+A message is the number of its parts and their length together, then each part behind its own length. All numbers have
+eight bytes, the lowest first.
+"""
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+HEAD = struct.Struct("<QQ")
+LENGTH = struct.Struct("<Q")
+CHUNK = 65_536
+"""Bytes that are written at once."""
+
+
+def encode(parts: Sequence[bytes]) -> Iterator[bytes | memoryview]:
+    """Yield a message in chunks; many small parts are one chunk."""
+    gathered = bytearray(HEAD.pack(len(parts), sum(map(len, parts))))
+    for part in parts:
+        gathered += LENGTH.pack(len(part))
+        if len(part) < CHUNK:
+            gathered += part
+        else:
+            yield bytes(gathered)
+            gathered.clear()
+            view = memoryview(part)
+            for at in range(0, len(part), CHUNK):
+                yield view[at : at + CHUNK]
+        if len(gathered) >= CHUNK:
+            yield bytes(gathered)
+            gathered.clear()
+    yield bytes(gathered)
+
+
+def read(stream: BinaryIO, announce: Callable[[int], None]) -> list[bytes]:
+    """Return the next message of a stream.
+
+    Args:
+        stream: is read until the message is complete.
+        announce: is told how many bytes are going to come.
+
+    Raises:
+        EOFError: the stream has ended.
+    """
+    number, size = HEAD.unpack(_read(stream, HEAD.size))
+    announce(size)
+    return [_read(stream, *LENGTH.unpack(_read(stream, LENGTH.size))) for _ in range(number)]
+
+
+def _read(stream: BinaryIO, length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data

@@ -1,0 +1,86 @@
+"""The index of a segment as bytes: with it a stored update becomes a segment again without being read struct by struct.
+
+An index belongs to one update, of which it has the length and a checksum. All numbers are little-endian:
+
+    "OSI1", CRC-32 of what follows,
+    length and CRC-32 of the update, the offsets at which its sections begin and end,
+    the length of each array of `Segment.arrays`, then the arrays
+"""
+
+import struct
+import sys
+from array import array
+from zlib import crc32
+
+from .lib0 import MalformedError, Steps, read_varuint, write_varuint
+from .segment import Segment
+
+MAGIC = b"OSI1"
+"""How an index begins; the digit changes when the format does."""
+AT_ONCE = 4_194_304
+"""Bytes of which the checksum is made at once."""
+
+_PREFIX = struct.Struct("<4sI")
+_HEAD = struct.Struct("<QIQQ9I")
+
+
+def write_index(segment: Segment, update: bytes) -> Steps[bytes]:
+    """Return the index of a segment.
+
+    Args:
+        segment: the segment.
+        update: what its `write` returned.
+    """
+    begin = len(write_varuint(len(segment)))
+    arrays = segment.arrays()
+    checksum = yield from _checksum(update)
+    counts = map(len, arrays)
+    head = _HEAD.pack(len(update), checksum, begin, begin + len(segment.data), *counts)
+    content = b"".join((head, *map(_little_endian, arrays)))
+    return _PREFIX.pack(MAGIC, (yield from _checksum(content))) + content
+
+
+def read_segment(update: bytes, index: bytes) -> Steps[Segment]:
+    """Return the segment that an update and its index are.
+
+    Raises:
+        MalformedError: the index is damaged, or that of another update. The update itself may be sound.
+    """
+    if len(index) < _PREFIX.size + _HEAD.size or not index.startswith(MAGIC):
+        raise MalformedError("not an index")
+    content = memoryview(index)[_PREFIX.size :]
+    if (yield from _checksum(content)) != _PREFIX.unpack_from(index)[1]:
+        raise MalformedError("an index is damaged")
+    size, checksum, begin, stop, *counts = _HEAD.unpack_from(content)
+    if size != len(update) or checksum != (yield from _checksum(update)):
+        raise MalformedError("an index is of another update")
+    segment = Segment()
+    at = _HEAD.size
+    for values, count in zip(segment.arrays(), counts, strict=True):
+        end = at + count * values.itemsize
+        del values[:]  # `places` of an empty set is not empty
+        values.frombytes(content[at:end])
+        if sys.byteorder == "big":
+            values.byteswap()
+        at = end
+        yield
+    if read_varuint(update, 0) != (len(segment), begin):
+        raise MalformedError("an index is of another update")
+    segment.data = update[begin:stop]
+    return segment
+
+
+def _checksum(data: bytes | memoryview) -> Steps[int]:
+    checksum = 0
+    view = memoryview(data)
+    for at in range(0, len(view), AT_ONCE):
+        checksum = crc32(view[at : at + AT_ONCE], checksum)
+        yield
+    return checksum
+
+
+def _little_endian(values: "array[int]") -> bytes:
+    if sys.byteorder == "big":
+        values = values[:]
+        values.byteswap()
+    return values.tobytes()

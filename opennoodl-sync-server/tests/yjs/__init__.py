@@ -1,0 +1,1 @@
+"""Tests of the sync engine, in files that mirror it."""
