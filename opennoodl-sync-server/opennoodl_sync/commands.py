@@ -11,8 +11,10 @@ from pycrdt import Array, Doc, Map, Text, XmlFragment
 from .protocol import MAX_NAME, is_name
 from .store import Batch, CorruptError, StoreError
 from .store_level import DAMAGED, Database, LevelYStore
+from .yjs.compaction import compact_records
 from .yjs.document import DamagedError, Document
 from .yjs.lib0 import MalformedError, finish
+from .yjs.segment_index import write_index
 
 
 class CommandError(Exception):
@@ -118,7 +120,10 @@ def compact_documents(database: Database) -> tuple[int, int]:
             batch = Batch()
             document = Document()
             finish(document.load(store.updates()))
-            store.replace(store.last(), [finish(document.write())], document.state_vector(), batch)
+            segment, waiting = finish(compact_records(store.updates()))
+            update = finish(segment.write())
+            updates = [update] if waiting is None else [waiting, update]
+            store.replace(store.last(), updates, document.state_vector(), finish(write_index(segment, update)), batch)
             database.write(batch, sync=True)
         except (StoreError, DamagedError) as error:
             print(f"{shown(listed.name)}: damaged, left as it is: {error}", file=sys.stderr)

@@ -112,5 +112,5 @@ class Flusher:
         if error is not None and room.storing:
             self._fail(room, error)
         else:
-            room.stored()
+            room.written()
             self._tell(room, flush)

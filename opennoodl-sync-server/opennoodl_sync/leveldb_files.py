@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import leveldb_log
-from .protocol import MalformedError, read_bytes, read_varuint
 from .store import CorruptError
+from .yjs.lib0 import MalformedError, read_bytes, read_varuint
 
 _DATA = re.compile(r"(MANIFEST-\d+|\d+\.(log|ldb|sst))")
 _OTHER = re.compile(r"(CURRENT|LOCK|LOG|LOG\.old|\d+\.dbtmp)")

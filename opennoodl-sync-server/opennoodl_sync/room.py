@@ -5,12 +5,12 @@ Within one turn of the event loop the document takes everything that clients sen
 """
 
 from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from itertools import chain
 from time import monotonic
 from typing import NamedTuple
 
 from .awareness import Awareness
-from .compactor import Compacted
 from .protocol import (
     Kind,
     acknowledgement,
@@ -23,7 +23,9 @@ from .protocol import (
 )
 from .store import Batch, DocumentStore
 from .yjs.document import MAX_VECTOR, Document
-from .yjs.lib0 import Steps
+from .yjs.lib0 import MalformedError, Steps
+from .yjs.segment import Segment
+from .yjs.segment_index import read_segment
 from .yjs.state_vector import decode
 from .yjs.update import NOTHING
 
@@ -36,6 +38,8 @@ COMPACT_SIZE = 1_048_576
 REST_AFTER = 20
 """Stored updates before they are merged when a room is left."""
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
+INDEXED = 65_536
+"""Bytes of a compacted document that is stored with an index."""
 MIN_RECORDS = 2
 """Stored updates of which one can be made."""
 MAX_ANSWER = 1
@@ -61,6 +65,18 @@ class Behind(NamedTuple):
 
 Answer = Iterator[bytes | None]
 """The updates that a client lacks, where they are many; see `Document.difference`."""
+
+
+class Stored(NamedTuple):
+    """What is stored of a document.
+
+    Attributes:
+        updates: all of it.
+        base_index: of the largest one of them, see ``yjs.segment_index``.
+    """
+
+    updates: list[bytes]
+    base_index: bytes | None
 
 
 class Compaction(NamedTuple):
@@ -140,28 +156,35 @@ class Room:
         self._since = [0, 0]  # updates, and their bytes, since it was compacted
         self._must_compact = False
         self._compacting: Compaction | None = None
-        self._compacted: bytes | None = None  # what is to take the place of the records up to that one
+        self._compacted: tuple[bytes, bytes | None] | None = (
+            None  # what is to take the place of the records, and its index
+        )
         self._replacing = False  # a batch has that, and may not be written yet
         self.document = Document()
 
-    def stored_updates(self) -> list[bytes]:
+    def stored(self) -> Stored:
         """Return what is stored, for `load`; this may be called in another thread.
 
         Raises:
             StoreError: the disk failed, or the data is damaged.
         """
-        return self._store.updates()
+        return Stored(self._store.updates(), self._store.index())
 
-    def load(self, updates: list[bytes]) -> Steps[None]:
+    def load(self, stored: Stored) -> Steps[None]:
         """Take what is stored, before anything else is done.
 
         Raises:
             DamagedError: it is no document.
         """
-        yield from self.document.load(updates)
-        sizes = [len(update) for update in updates]
-        self._base = max(sizes, default=0)
-        self._since = [len(sizes), sum(sizes) - self._base]
+        updates, index = stored
+        base = max(updates, key=len, default=b"")
+        segment = None
+        if index is not None:
+            with suppress(MalformedError):  # others have written the document since: it has to be walked
+                segment = yield from read_segment(base, index)
+        yield from self.document.load((update for update in updates if update is not base or segment is None), segment)
+        self._base = len(base)
+        self._since = [len(updates), sum(map(len, updates)) - self._base]
 
     @property
     def dirty(self) -> bool:
@@ -265,7 +288,7 @@ class Room:
     def take(self, batch: Batch) -> Flush:
         """End the turn: return what is to be told when `batch`, which is added to, is written.
 
-        Until `stored` says that it is, this must not be called again.
+        Until `written` says that it is, this must not be called again.
 
         Raises:
             StoreError: the disk failed; nobody may be told, and the room cannot go on.
@@ -276,7 +299,7 @@ class Room:
             self._since[0] += len(updates)
             self._since[1] += sum(map(len, updates))
         if self._compacted is not None:
-            self._replace(self._compacted, batch)
+            self._replace(*self._compacted, batch)
         replies: list[tuple[Hashable, bytes]] = []
         answers: list[tuple[Hashable, Answer]] = []
         synced = list(self.synced)
@@ -313,7 +336,7 @@ class Room:
         self._falling = set()
         return Flush([update_message(update) for update in updates], synced, awareness, present, replies, answers)
 
-    def stored(self) -> None:
+    def written(self) -> None:
         """Go on after a flush: what `take` gave is written."""
         self._storing = []
         self._replacing = False
@@ -358,26 +381,33 @@ class Room:
             updates += ((yield from segment.write()),)
         return updates
 
-    def end_compaction(self, compacted: Compacted | None) -> None:
-        """Go on with what the compaction made, which the next flush stores; None if it failed."""
-        assert self._compacting is not None
-        self._must_compact = False
-        if compacted is None:
-            self.document.thaw(None)
-            self._compacting = None
-        else:
-            self.document.thaw(compacted.segment)
-            self._compacted = compacted.update
+    def end_compaction(self, update: bytes, segment: Segment, index: bytes) -> None:
+        """Go on with what the compaction made; the next flush stores it.
 
-    def _replace(self, compacted: bytes, batch: Batch) -> None:
+        Args:
+            update: the document.
+            segment: the same.
+            index: of the segment, see ``yjs.segment_index``.
+        """
+        self.document.thaw(segment)
+        self._compacted = update, index if len(update) >= INDEXED else None
+        self._must_compact = False
+
+    def abandon_compaction(self) -> None:
+        """Go on without the compaction, which failed."""
+        self.document.thaw(None)
+        self._compacting = None
+        self._must_compact = False
+
+    def _replace(self, update: bytes, index: bytes | None, batch: Batch) -> None:
         """Have `batch` keep what was compacted in place of the records that it was made of."""
         assert self._compacting is not None
         last, count, size, state_vector = self._compacting
         waiting = self.document.pending()
-        updates = [compacted] if waiting is None else [waiting, compacted]
+        updates = [update] if waiting is None else [waiting, update]
         self._compacting = self._compacted = None
-        self._store.replace(last, updates, state_vector, batch)
-        self._base = len(compacted)
+        self._store.replace(last, updates, state_vector, index, batch)
+        self._base = len(update)
         self._since = [self._since[0] - count + len(updates) - 1, self._since[1] - size]
         self._replacing = True
 

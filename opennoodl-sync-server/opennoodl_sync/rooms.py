@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from .compactor import Compacted, CompactionError, Compactor
+from .compactor import CompactionError, Compactor
 from .memory import give_back
 from .room import REST_AFTER, FullError, Room
 from .store import Batch, DocumentStore, MemoryYStore, StoreError
@@ -16,6 +16,9 @@ from .store_level import Database, LevelYStore
 from .timeslicer import Outcome, TimeSlicer
 from .writer import Writer
 from .yjs.document import DamagedError
+from .yjs.lib0 import MalformedError, Steps
+from .yjs.segment import Segment
+from .yjs.segment_index import read_segment
 
 TIDY_AFTER = 60.0
 """Seconds after the start until documents that nobody opens are compacted."""
@@ -165,14 +168,17 @@ class Rooms:
     async def _do_compact(self, room: Room, updates: list[bytes]) -> None:
         try:
             compacted = await self._compactor.compact(updates)
-        except CompactionError as error:
+            segment = await self.slicer.done(_indexed(compacted.update, compacted.index))
+        except (CompactionError, MalformedError) as error:
             log.warning("a document could not be compacted", error=str(error))
-            compacted = None
-        self.slicer.when_free(room, partial(self._end_compaction, room, compacted))
+            end = room.abandon_compaction
+        else:
+            end = partial(room.end_compaction, compacted.update, segment, compacted.index)
+        self.slicer.when_free(room, partial(self._end_compaction, room, end))
 
-    def _end_compaction(self, room: Room, compacted: Compacted | None) -> None:
+    def _end_compaction(self, room: Room, end: Callable[[], None]) -> None:
         if self.holds(room):
-            room.end_compaction(compacted)
+            end()
             self._changed(room)
             if not room.clients and room in self._idle:
                 self._rest(room)
@@ -239,7 +245,7 @@ class Rooms:
     async def _load(self, name: str, address: str) -> None:
         try:
             room = Room(name, self._store(name), self._max_size)
-            await self.slicer.done(room.load(await self._read(room.stored_updates)), address)
+            await self.slicer.done(room.load(await self._read(room.stored)), address)
             self.rooms[name] = room
         except (StoreError, DamagedError) as error:
             if name not in self._failing:  # a line for each one who comes would be many
@@ -258,12 +264,13 @@ class Rooms:
         batch = Batch()
         try:
             room = Room(name, self._store(name))
-            await self.slicer.done(room.load(await self._read(room.stored_updates)))
+            await self.slicer.done(room.load(await self._read(room.stored)))
             if room.is_compaction_due(resting=True):
-                updates = await self.slicer.done(room.begin_compaction())
-                room.end_compaction(await self._compactor.compact(updates))
+                compacted = await self._compactor.compact(await self.slicer.done(room.begin_compaction()))
+                segment = await self.slicer.done(_indexed(compacted.update, compacted.index))
+                room.end_compaction(compacted.update, segment, compacted.index)
                 room.take(batch)
-        except (StoreError, DamagedError, CompactionError) as error:
+        except (StoreError, DamagedError, CompactionError, MalformedError) as error:
             log.warning("a document could not be compacted", error=str(error))
             return
         finally:
@@ -293,6 +300,13 @@ class Rooms:
     async def _read_each(self, values: Iterator[str]) -> AsyncIterator[str]:
         while (value := await self._read(lambda: next(values, None))) is not None:
             yield value
+
+
+def _indexed(update: bytes, index: bytes) -> Steps[Segment]:
+    """Return what was compacted as a segment, ready to be asked."""
+    segment = yield from read_segment(update, index)
+    yield from segment.state_entries()
+    return segment
 
 
 def _heard(loading: asyncio.Task[None]) -> None:

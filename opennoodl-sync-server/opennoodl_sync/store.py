@@ -80,13 +80,25 @@ class DocumentStore(ABC):
         """Return the number of the last record that is kept, or will be when a batch is written; -1 for none."""
 
     @abstractmethod
-    def replace(self, last: int, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
+    def index(self) -> bytes | None:
+        """Return the index that `replace` was given last, if it is still there.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+
+    @abstractmethod
+    def replace(
+        self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
+    ) -> None:
         """Have `batch` keep `updates` in place of all that is kept up to record `last`.
 
         Args:
             last: the number that the last one of them gets.
             updates: at most as many as there are records up to that one; the last one is the whole document.
             state_vector: that of the document then.
+            index: helps to load the last one of them, if it is large.
             batch: is added to.
 
         Raises:
@@ -116,6 +128,7 @@ class MemoryYStore(DocumentStore):
 
     def __init__(self) -> None:
         self._records: dict[int, bytes] = {}
+        self._index: bytes | None = None
         self._next = 0
 
     def records(self) -> list[Record]:
@@ -132,8 +145,15 @@ class MemoryYStore(DocumentStore):
         """Return the number of the last record."""
         return self._next - 1
 
-    def replace(self, last: int, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
+    def index(self) -> bytes | None:
+        """Return the index that `replace` was given last."""
+        return self._index
+
+    def replace(
+        self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
+    ) -> None:
         """Keep `updates` in place of all that is kept up to record `last`."""
+        self._index = index
         later = {number: update for number, update in self._records.items() if number > last}
         self._records = dict(enumerate(updates, last + 1 - len(updates))) | later
 

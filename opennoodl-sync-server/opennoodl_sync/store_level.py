@@ -8,6 +8,7 @@ Keys are concatenated elements: a string is ``00``, its byte length as a varuint
   have no gaps;
 * ``['v1_sv', doc]``: varuint clock, state vector. It makes the document listed, and is trusted by readers
   only if its clock is the last update's ``n``; there is one for every document with updates;
+* ``['v1', doc, 'meta', 'opennoodl-index']``: our index of a large update, see ``yjs.segment_index``;
 * ``['v1', doc, 'meta', key]``: others' metadata, left alone.
 
 Behind the end of an update and of a state vector, where y-leveldb does not read, stands a checksum (`integrity`).
@@ -268,6 +269,7 @@ class LevelYStore(DocumentStore):
         self._database = database
         self._prefix = _key("v1", name, "update")
         self._state_vector_key = _key("v1_sv", name)
+        self._index_key = _key("v1", name, "meta", "opennoodl-index")
         self._first: int | None = None  # the number of the first update, if there is one
         self._next: int | None = None  # the number for the next one
         self._numbers: set[int] = set()  # of the records that are there, or will be when a batch is written
@@ -309,7 +311,14 @@ class LevelYStore(DocumentStore):
             self.records()
         return (self._next or 0) - 1
 
-    def replace(self, last: int, updates: Sequence[bytes], state_vector: bytes, batch: Batch) -> None:
+    def index(self) -> bytes | None:
+        """Return the index that `replace` was given last, if it is still there; others may have written since."""
+        stored = self._database.get(self._index_key)
+        return None if stored is None else unseal(self._index_key, stored)[0]
+
+    def replace(
+        self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
+    ) -> None:
         """Have `batch` keep `updates` in place of all that was read and appended up to record `last`."""
         if self._next is None:
             self.records()
@@ -317,6 +326,10 @@ class LevelYStore(DocumentStore):
         batch.deletes += [self._prefix + _number(number) for number in self._numbers if number < self._first]
         batch.puts += self._sealed(self._first, updates)
         batch.puts.append(self._put_state_vector(last, state_vector))
+        if index is None:
+            batch.deletes.append(self._index_key)
+        else:
+            batch.puts.append((self._index_key, seal(self._index_key, index, self._first)))
         self._numbers = {number for number in self._numbers if number > last}.union(range(self._first, last + 1))
 
     def commit(self, batch: Batch) -> None:

@@ -12,6 +12,7 @@ from opennoodl_sync.store import Batch, MemoryYStore, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
 from opennoodl_sync.timeslicer import TimeSlicer
 from opennoodl_sync.yjs.document import DamagedError
+from opennoodl_sync.yjs.lib0 import Steps
 
 from .disks import ByHand, Records
 from .editor import Editor

@@ -17,6 +17,7 @@ from .turns import (
     Disk,
     answer,
     ask,
+    end_turn,
     flush,
     here,
     is_quiet,
@@ -337,7 +338,7 @@ def test_says_whether_something_is_being_stored(room: Room) -> None:
     assert not room.storing
     room.take(Batch())
     assert room.storing
-    room.stored()
+    room.written()
     assert not room.storing
     here(room, "ann", (1, 1, {}))
     ask(room, "ann")
@@ -361,7 +362,7 @@ def test_what_comes_while_a_batch_is_under_way_is_for_the_next_one(room: Room, d
     first = room.take(Batch())
     send(room, "ann", ann.write("two"))
     ask(room, "bob")
-    room.stored()
+    room.written()
     assert Editor(2, sync_content(first.updates[0], 2)).text == "one "
     bob = Editor(3)
     bob.hear(*messages(flush(room), "bob"))

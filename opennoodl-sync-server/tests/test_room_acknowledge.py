@@ -131,7 +131,7 @@ def test_what_comes_while_a_batch_is_under_way_is_not_acknowledged_with_it(room:
     replies = room.take(Batch()).replies
     send(room, "ann", ann.write("two"))
     assert replies == [("ann", b"\x64\x01")]
-    room.stored()
+    room.written()
     assert acknowledged(room) == {"ann": 2}
 
 
@@ -141,7 +141,7 @@ def test_a_repeated_update_of_a_batch_under_way_is_acknowledged_after_it(room: R
     send(room, "bob", first)
     assert room.take(Batch()).replies == []
     send(room, "ann", first)
-    room.stored()
+    room.written()
     assert acknowledged(room) == {"ann": 1}
 
 

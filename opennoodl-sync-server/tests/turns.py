@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from opennoodl_sync.compactor import compact
 from opennoodl_sync.protocol import Kind
 from opennoodl_sync.room import Flush, Room
 from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, StoreError
+from opennoodl_sync.yjs.compaction import compact_records
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
+from opennoodl_sync.yjs.segment_index import write_index
 
 from .editor import Editor, content
 from .wire import awareness_message, step_1, update_message
@@ -30,7 +31,7 @@ class Disk(MemoryYStore):
 def open_room(store: DocumentStore, max_size: int = 0, *, name: str = "room") -> Room:
     """Return a room with what is stored."""
     room = Room(name, store, max_size)
-    finish(room.load(room.stored_updates()))
+    finish(room.load(room.stored()))
     return room
 
 
@@ -56,7 +57,7 @@ def end_turn(room: Room, store: DocumentStore) -> Flush:
     batch = Batch()
     flush = room.take(batch)
     store.commit(batch)
-    room.stored()
+    room.written()
     compact_if_due(room, store)
     return flush
 
@@ -65,11 +66,14 @@ def compact_if_due(room: Room, store: DocumentStore, *, resting: bool = False) -
     """Compact a document as the server does, but at once."""
     if not room.is_compaction_due(resting=resting):
         return
-    room.end_compaction(compact(finish(room.begin_compaction())))
+    segment, waiting = finish(compact_records(finish(room.begin_compaction())))
+    assert waiting is None
+    update = finish(segment.write())
+    room.end_compaction(update, segment, finish(write_index(segment, update)))
     batch = Batch()
     room.take(batch)
     store.commit(batch)
-    room.stored()
+    room.written()
 
 
 def rest(room: Room, store: DocumentStore) -> None:
@@ -100,8 +104,9 @@ def keep_together(store: DocumentStore, *updates: bytes, state_vector: Callable[
 def compacted(store: DocumentStore) -> int:
     """Compact what is kept; return how many records that leaves."""
     batch = Batch()
-    document = loaded(store.updates())
-    store.replace(store.last(), [whole(document)], document.state_vector(), batch)
+    segment, waiting = finish(compact_records(store.updates()))
+    updates = [*([waiting] if waiting is not None else []), finish(segment.write())]
+    store.replace(store.last(), updates, loaded(store.updates()).state_vector(), None, batch)
     store.commit(batch)
     return len(store.records())
 

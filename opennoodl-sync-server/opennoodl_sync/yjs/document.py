@@ -142,13 +142,20 @@ class Document:
         self.turn_updates += 1
         self.turn_size += len(update)
 
-    def load(self, records: Iterable[bytes]) -> Steps[None]:
+    def load(self, records: Iterable[bytes], base: Segment | None = None) -> Steps[None]:
         """Take what is stored; nothing of it is told.
+
+        Args:
+            records: updates.
+            base: another part of it, which was compacted.
 
         Raises:
             DamagedError: a record is not an update.
         """
         self._loading = True
+        if base is not None:
+            yield from base.state_entries()
+            self._segments = [base]
         for number, record in enumerate(records):
             try:
                 yield from self.integrate(record)
