@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from .messages import HEAD, LENGTH, encode
+from .workers.messages import HEAD, LENGTH, encode
+from .yjs.segment import Segment
+from .yjs.segment_index import read_segment
 
 MODULE = "opennoodl_sync.workers.compaction"
 IDLE = 30.0
@@ -28,14 +30,16 @@ class Compacted(NamedTuple):
     """A document after compaction.
 
     Attributes:
-        update: all of it but what waits.
-        index: belongs to `update`, see ``yjs.segment_index``.
-        pending: updates that wait for others.
+        update: all of it but what waits for its predecessors.
+        segment: the same, to be put into a document.
+        segment_index: with it, `update` becomes `segment` again: see ``yjs.segment_index``.
+        pending: an update with what waits; None if nothing does.
     """
 
     update: bytes
-    index: bytes
-    pending: list[bytes]
+    segment: Segment
+    segment_index: bytes
+    pending: bytes | None
 
 
 class Compactor:
@@ -82,7 +86,7 @@ class Compactor:
                 raise CompactionError(error.decode())
             self._timer = asyncio.get_running_loop().call_later(self._idle, self._end_idle)
             update, index, *pending = answer
-            return Compacted(update, index, pending)
+            return Compacted(update, await _read(update, index), index, pending[0] if pending else None)
 
     async def close(self) -> None:
         """End the process; what it is at, and what waits, fails."""
@@ -134,6 +138,17 @@ class Compactor:
             task = asyncio.create_task(_ended(process))
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
+
+
+async def _read(update: bytes, index: bytes) -> Segment:
+    steps = read_segment(update, index)
+    try:
+        while True:
+            next(steps)
+            await asyncio.sleep(0)
+    except StopIteration as end:
+        segment: Segment = end.value
+        return segment
 
 
 async def _ended(process: Process) -> None:

@@ -1,7 +1,7 @@
 """The compaction process: ``python -m opennoodl_sync.workers.compaction`` does what ``compactor`` asks of it.
 
 A job is a message with the updates of a document. Its answer has an error text, which is empty if there was none, then
-the compacted update, its index, and the updates that wait for others.
+the compacted update, its index, and the update with what waits, if anything does.
 
 The process imports nothing but the engine, so it starts fast and takes little memory. It ends when its standard input
 does, also in the middle of a job: so it does not outlive its server, however that ended.
@@ -57,7 +57,7 @@ def _work(records: list[bytes]) -> list[bytes]:
     try:
         segment, pending = finish(compact_records(_handed_over(records)))
         update = finish(segment.write())
-        return [b"", update, finish(write_index(segment, update)), *pending]
+        return [b"", update, finish(write_index(segment, update)), *([] if pending is None else [pending])]
     except DamagedError as error:
         return [str(error).encode()]
     except MemoryError:

@@ -38,6 +38,10 @@ from .update import Mark
 
 MANY = 256
 """Structs, or values, that are worked on at once."""
+MAX_GROWTH = 1.5
+ALLOWANCE = 256
+"""A client's structs may become this many times as large, and this many bytes more, when contents are split. Where every
+second element of a text is deleted, the pieces would take several times as much as the text."""
 OTHER = -1
 """Kind of a struct that is written as it is and joined with nothing."""
 
@@ -54,6 +58,8 @@ def compact(segment: Segment) -> Steps[Segment]:
             writer.section(section.client, section.clock, section.end, 1, content)
             continue
         joined = yield from _join(segment.data, section, bounds)
+        if len(joined.data) > MAX_GROWTH * (section.stop - section.at) + ALLOWANCE:
+            joined = yield from _join(segment.data, section, bounds, cut=False)
         at = writer.section(section.client, section.clock, section.end, joined.structs, joined.data)
         for place, clock, before in joined.marks:
             writer.mark(Mark(at + place, clock, joined.structs - before))
@@ -90,7 +96,7 @@ class JoinedStructs:
         right: the right origin of the last struct, as it is encoded; empty if it has none.
     """
 
-    __slots__ = ("_clock", "_contents", "_head", "_info", "_kind", "_length", "data", "marks", "right", "structs")
+    __slots__ = ("_clock", "_content", "_head", "_info", "_kind", "_length", "data", "marks", "right", "structs")
 
     def __init__(self, clock: int) -> None:
         self.data = bytearray()
@@ -103,7 +109,7 @@ class JoinedStructs:
         self._info = 0
         self._head = b""
         self._length = 0
-        self._contents: list[bytes] = []
+        self._content: bytes | bytearray = b""
 
     def add(
         self, kind: int, info: int, head: bytes, right: bytes, *, length: int, content: bytes, follows: bool
@@ -127,7 +133,9 @@ class JoinedStructs:
             and not (info ^ self._info) & PARENT_KEY
         ):
             self._length += length
-            self._contents.append(content)
+            if isinstance(self._content, bytes):
+                self._content = bytearray(self._content)
+            self._content += content
             return
         self.flush()
         self._kind = kind
@@ -135,7 +143,7 @@ class JoinedStructs:
         self._head = head
         self.right = right
         self._length = length
-        self._contents = [content]
+        self._content = content
 
     def flush(self) -> None:
         """Write the last struct."""
@@ -144,7 +152,7 @@ class JoinedStructs:
         data = self.data
         if len(data) >= (self.marks[-1][0] if self.marks else 0) + MARK_DISTANCE:
             self.marks.append((len(data), self._clock, self.structs))
-        content = self._contents[0] if len(self._contents) == 1 else b"".join(self._contents)
+        content = self._content
         if self._kind != OTHER:
             data.append(self._info & ~KIND | self._kind)
             data += self._head
@@ -155,8 +163,15 @@ class JoinedStructs:
         self._length = 0
 
 
-def _join(data: bytes, section: Section, bounds: Sequence[int]) -> Steps[JoinedStructs]:
-    """Return the structs of a section joined, and without what the ranges with these bounds delete."""
+def _join(data: bytes, section: Section, bounds: Sequence[int], *, cut: bool = True) -> Steps[JoinedStructs]:
+    """Return the structs of a section joined, and without what the ranges with these bounds delete.
+
+    Args:
+        data: the sections.
+        section: one of them.
+        bounds: of what is deleted of its client.
+        cut: whether contents are split that are deleted in part.
+    """
     client, clock, at = section.client, section.clock, section.at
     joined = JoinedStructs(clock)
     place = 0  # in the bounds, of the first range that does not end before the struct
@@ -190,10 +205,12 @@ def _join(data: bytes, section: Section, bounds: Sequence[int]) -> Steps[JoinedS
             joined.add(DELETED, info, data[start + 1 : head_end], right, length=length, content=b"", follows=follows)
         elif info & PARENT_KEY or kind not in (STRING, ANY):  # entries of a map are single values
             joined.add(OTHER, info, b"", right, length=length, content=data[start:at], follows=False)
-        elif place < len(bounds) and bounds[place] < end:
+        elif cut and place < len(bounds) and bounds[place] < end:
             head = data[start + 1 : head_end]
-            cut = _cut_text if kind == STRING else _cut_values
-            for first, deleted, size, part in (yield from cut(content, length, clock, bounds, place)):
+            pieces = (_cut_text if kind == STRING else _cut_values)(content, length, clock, bounds, place)
+            for count, (first, deleted, size, part) in enumerate(pieces):
+                if count % MANY == MANY - 1:
+                    yield
                 if first:
                     head, follows = write_varuint(client) + write_varuint(clock + first - 1) + right, True
                     info |= ORIGIN
@@ -246,10 +263,8 @@ def _ranges(length: int, clock: int, bounds: Sequence[int], place: int) -> Itera
         place += 2
 
 
-def _cut_text(text: bytes, length: int, clock: int, bounds: Sequence[int], place: int) -> Steps[list[Piece]]:
-    """Return a text in pieces; a character of which only half is deleted stays."""
-    yield
-    pieces: list[Piece] = []
+def _cut_text(text: bytes, length: int, clock: int, bounds: Sequence[int], place: int) -> Iterator[Piece]:
+    """Yield a text in pieces; a character of which only half is deleted stays."""
     done = 0
     units = b"" if text.isascii() else text.decode().encode("utf-16-le")
     for begin, end in _ranges(length, clock, bounds, place):
@@ -260,39 +275,35 @@ def _cut_text(text: bytes, length: int, clock: int, bounds: Sequence[int], place
         if first >= stop:
             continue
         if first > done:
-            pieces.append((done, False, first - done, _text(text, units, done, first)))
-        pieces.append((first, True, stop - first, b""))
+            yield done, False, first - done, _text(text, units, done, first)
+        yield first, True, stop - first, b""
         done = stop
     if done < length:
-        pieces.append((done, False, length - done, _text(text, units, done, length)))
-    return pieces
+        yield done, False, length - done, _text(text, units, done, length)
 
 
 def _text(text: bytes, units: bytes, first: int, stop: int) -> bytes:
     return units[2 * first : 2 * stop].decode("utf-16-le").encode() if units else text[first:stop]
 
 
-def _cut_values(values: bytes, length: int, clock: int, bounds: Sequence[int], place: int) -> Steps[list[Piece]]:
-    """Return the values of an array in pieces."""
-    pieces: list[Piece] = []
+def _cut_values(values: bytes, length: int, clock: int, bounds: Sequence[int], place: int) -> Iterator[Piece]:
+    """Yield the values of an array in pieces."""
     done = at = 0
     for first, stop in _ranges(length, clock, bounds, place):
         if first > done:
-            behind = yield from _skip(values, at, first - done)
-            pieces.append((done, False, first - done, values[at:behind]))
+            behind = _skip(values, at, first - done)
+            yield done, False, first - done, values[at:behind]
             at = behind
-        at = yield from _skip(values, at, stop - first)
-        pieces.append((first, True, stop - first, b""))
+        at = _skip(values, at, stop - first)
+        yield first, True, stop - first, b""
         done = stop
     if done < length:
-        pieces.append((done, False, length - done, values[at:]))
-    return pieces
+        yield done, False, length - done, values[at:]
 
 
-def _skip(values: bytes, at: int, number: int) -> Steps[int]:
+def _skip(values: bytes, at: int, number: int) -> int:
     """Return the offset behind so many values."""
     open_values: OpenValues = [(number, False)]
     while open_values:
         at = skip_values(values, at, open_values)
-        yield
     return at

@@ -9,34 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opennoodl_sync.yjs.compaction import compact, compact_records
-from opennoodl_sync.yjs.delete_set import DeleteSet
-from opennoodl_sync.yjs.document import DamagedError, Document
+from opennoodl_sync.yjs.document import DamagedError
 from opennoodl_sync.yjs.lib0 import finish
-from opennoodl_sync.yjs.segment import Segment, SegmentWriter
 from opennoodl_sync.yjs.state_vector import decode
 from opennoodl_sync.yjs.structs import struct_end
 from pycrdt import Doc
 
 from ..edits import edit, snapshot, steps
 from ..raw import gc, item, section, string, text, update, values
+from .segments import segment_of
 
 CLIENT = 3_000_000_000
 GRIN = "😀".encode()
-
-
-def segment_of(*records: bytes) -> Segment:
-    """Return updates as one segment."""
-    document = Document()
-    finish(document.load([finish(loaded(*records).write())]))
-    (segment,) = finish(document.freeze()) or [SegmentWriter().segment(DeleteSet())]
-    return segment
-
-
-def loaded(*records: bytes) -> Document:
-    """Return a document of updates."""
-    document = Document()
-    finish(document.load(records))
-    return document
 
 
 def compacted(*records: bytes) -> bytes:
@@ -225,6 +209,13 @@ def test_a_character_that_is_deleted_by_half_stays(words: str, deleted: tuple[in
     assert compacted(update(section(CLIENT, 0, item(text(words))), deletes=deletes)) == update(
         section(CLIENT, 0, *pieces), deletes=deletes
     )
+
+
+def test_a_text_with_holes_everywhere_is_not_split() -> None:
+    """Nobody can make a document several times as large by deleting every second letter."""
+    holes = [(clock, 1) for clock in range(0, 1000, 2)]
+    written = update(section(CLIENT, 0, item(text("ab" * 500))), deletes={CLIENT: holes})
+    assert compacted(written) == written
 
 
 def test_deletions_of_others_do_not_matter() -> None:

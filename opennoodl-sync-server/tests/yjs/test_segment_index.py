@@ -7,20 +7,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import MalformedError, finish
 from opennoodl_sync.yjs.segment import Segment
 from opennoodl_sync.yjs.segment_index import read_segment, write_index
 
 from ..edits import edit, steps
 from ..raw import item, section, text, update
+from .segments import segment_of
 
 
 def stored(*records: bytes) -> tuple[Segment, bytes, bytes]:
     """Return updates as one segment, and the update and the index that are stored of it."""
-    document = Document()
-    finish(document.load(records))
-    segment = finish(document.merged())
+    segment = segment_of(*records)
     written = finish(segment.write())
     return segment, written, finish(write_index(segment, written))
 

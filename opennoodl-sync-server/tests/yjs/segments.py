@@ -1,0 +1,20 @@
+"""Segments for the tests."""
+
+from __future__ import annotations
+
+from opennoodl_sync.yjs.delete_set import DeleteSet
+from opennoodl_sync.yjs.document import Document
+from opennoodl_sync.yjs.lib0 import finish
+from opennoodl_sync.yjs.segment import Segment, SegmentWriter
+
+
+def segment_of(*records: bytes) -> Segment:
+    """Return the updates of a document as one segment."""
+    document = Document()
+    finish(document.load(records))
+    whole = finish(document.write())
+    document = Document()
+    finish(document.load([whole]))
+    segments = finish(document.freeze())
+    assert len(segments) <= 1
+    return segments[0] if segments else SegmentWriter().segment(DeleteSet())
