@@ -38,6 +38,8 @@ COMPACT_SIZE = 1_048_576
 REST_AFTER = 20
 """Stored updates before they are merged when a room is left."""
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
+COMPACT_PAUSE = 20
+"""Times as long as a compaction takes, for which a document is not compacted again because it is full."""
 INDEXED = 65_536
 """Bytes of a compacted document that is stored with an index."""
 MIN_RECORDS = 2
@@ -87,12 +89,14 @@ class Compaction(NamedTuple):
         records: how many came since it was compacted before.
         size: their bytes.
         state_vector: of the document then.
+        began: when it began.
     """
 
     last: int
     records: int
     size: int
     state_vector: bytes
+    began: float
 
 
 class Flush(NamedTuple):
@@ -155,6 +159,7 @@ class Room:
         self._base = 0  # bytes of the compacted document
         self._since = [0, 0]  # updates, and their bytes, since it was compacted
         self._must_compact = False
+        self._compact_again = 0.0  # when it may be compacted again because it is full
         self._compacting: Compaction | None = None
         self._compacted: tuple[bytes, bytes | None] | None = (
             None  # what is to take the place of the records, and its index
@@ -367,15 +372,18 @@ class Room:
         count, size = self._since
         if self._compacting is not None or count < MIN_RECORDS:
             return False
-        if count > COMPACT_ANYWAY or self._must_compact or (resting and count > REST_AFTER and size >= self._base // 4):
+        if resting and (count > COMPACT_AFTER or (count > REST_AFTER and size >= self._base // 4)):
             return True
-        return (count > COMPACT_AFTER or size > COMPACT_SIZE) and size >= self._base
+        if count > COMPACT_ANYWAY or self._must_compact:
+            return True
+        window = min(COMPACT_SIZE, self._max_size // 4 or COMPACT_SIZE)
+        return (count > COMPACT_AFTER or size > window) and size >= self._base
 
     def begin_compaction(self) -> Steps[list[bytes]]:
         """Return the updates that are to be compacted: all of the document. Call it right after a flush."""
-        last = self._store.last()
+        last, began = self._store.last(), monotonic()
         segments = yield from self.document.freeze()
-        self._compacting = Compaction(last, self._since[0], self._since[1], self.document.state_vector())
+        self._compacting = Compaction(last, self._since[0], self._since[1], self.document.state_vector(), began)
         updates: list[bytes] = []
         for segment in segments:
             updates += ((yield from segment.write()),)
@@ -402,7 +410,8 @@ class Room:
     def _replace(self, update: bytes, index: bytes | None, batch: Batch) -> None:
         """Have `batch` keep what was compacted in place of the records that it was made of."""
         assert self._compacting is not None
-        last, count, size, state_vector = self._compacting
+        last, count, size, state_vector, began = self._compacting
+        self._compact_again = monotonic() + COMPACT_PAUSE * (monotonic() - began)
         waiting = self.document.pending()
         updates = [update] if waiting is None else [waiting, update]
         self._compacting = self._compacted = None
@@ -448,8 +457,7 @@ class Room:
         """
         if not self._max_size or update[:1] in (b"", b"\0"):
             return
-        size = self.document.size + len(update)
-        if size > self._max_size // 4 * 3 and self._since[1] > self._base // 8:
-            self._must_compact = True
-        if size > self._max_size:
+        if self.document.size + len(update) > self._max_size:
+            # There may be less of it when it is compacted; that takes long, and a client may ask for it all the time.
+            self._must_compact = self._since[0] > 0 and monotonic() >= self._compact_again
             raise FullError(f"This document is full: {self._max_size} bytes are allowed.")

@@ -168,12 +168,11 @@ class Rooms:
     async def _do_compact(self, room: Room, updates: list[bytes]) -> None:
         try:
             compacted = await self._compactor.compact(updates)
-            segment = await self.slicer.done(_indexed(compacted.update, compacted.index))
-        except (CompactionError, MalformedError) as error:
+        except CompactionError as error:
             log.warning("a document could not be compacted", error=str(error))
             end = room.abandon_compaction
         else:
-            end = partial(room.end_compaction, compacted.update, segment, compacted.index)
+            end = partial(room.end_compaction, compacted.update, compacted.segment, compacted.segment_index)
         self.slicer.when_free(room, partial(self._end_compaction, room, end))
 
     def _end_compaction(self, room: Room, end: Callable[[], None]) -> None:
@@ -267,10 +266,9 @@ class Rooms:
             await self.slicer.done(room.load(await self._read(room.stored)))
             if room.is_compaction_due(resting=True):
                 compacted = await self._compactor.compact(await self.slicer.done(room.begin_compaction()))
-                segment = await self.slicer.done(_indexed(compacted.update, compacted.index))
-                room.end_compaction(compacted.update, segment, compacted.index)
+                room.end_compaction(compacted.update, compacted.segment, compacted.segment_index)
                 room.take(batch)
-        except (StoreError, DamagedError, CompactionError, MalformedError) as error:
+        except (StoreError, DamagedError, CompactionError) as error:
             log.warning("a document could not be compacted", error=str(error))
             return
         finally:
@@ -300,13 +298,6 @@ class Rooms:
     async def _read_each(self, values: Iterator[str]) -> AsyncIterator[str]:
         while (value := await self._read(lambda: next(values, None))) is not None:
             yield value
-
-
-def _indexed(update: bytes, index: bytes) -> Steps[Segment]:
-    """Return what was compacted as a segment, ready to be asked."""
-    segment = yield from read_segment(update, index)
-    yield from segment.state_entries()
-    return segment
 
 
 def _heard(loading: asyncio.Task[None]) -> None:

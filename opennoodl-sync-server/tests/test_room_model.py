@@ -155,7 +155,7 @@ class Interleavings(RuleBasedStateMachine):
             if peer.connection is not None:
                 peer.inbox += messages(flush, peer.connection)
         told = [sync_content(message, 2) for message in flush.updates]
-        compact_if_due(self.room, self.store)
+        compact_if_due(self.room)
         stored = loaded(self.store.updates())
         stored.commit()
         for update in told:

@@ -9,8 +9,6 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from .client import Client, Process, join
-from .editor import MUTATED
-from .wire import update_message
 
 
 async def write(client: Client) -> None:
@@ -70,21 +68,6 @@ async def test_a_busy_server_ends_in_order(tmp_path: Path) -> None:
         assert others <= words
     await reader.close()
     await process.kill()
-
-
-async def test_a_process_survives_mutated_updates(tmp_path: Path) -> None:
-    """A mutated update does not end the server for those in other rooms."""
-    process = await Process.start(tmp_path)
-    ann, bob = await join(process.port, "room", 1), await join(process.port, "room", 2)
-    for number, update in enumerate(MUTATED):
-        eve = await join(process.port, f"other-{number}", 666)
-        await eve.socket.send(update_message(update))
-        await eve.close()
-    await ann.type("still here")
-    await bob.shows("still here")
-    for client in (ann, bob):
-        await client.close()
-    assert await process.terminate() == 0
 
 
 @pytest.mark.parametrize(

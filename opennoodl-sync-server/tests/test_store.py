@@ -82,7 +82,7 @@ def test_a_batch_takes_several_steps(store: DocumentStore) -> None:
 def replace(store: DocumentStore, *updates: bytes) -> None:
     """Keep `updates` in place of everything."""
     batch = Batch()
-    store.replace(updates, b"\x00", batch)
+    store.replace(store.last(), updates, b"\x00", None, batch)
     store.commit(batch)
 
 
@@ -99,7 +99,7 @@ def test_replaces_what_came_with_the_same_batch(store: DocumentStore) -> None:
     keep(store, b"a")
     batch = Batch()
     store.append([b"b"], lambda: b"\x00", batch)
-    store.replace([b"ab"], b"\x00", batch)
+    store.replace(store.last(), [b"ab"], b"\x00", None, batch)
     store.commit(batch)
     assert store.updates() == [b"ab"]
 

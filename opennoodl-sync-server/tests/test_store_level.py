@@ -62,7 +62,7 @@ def raw(path: str) -> dict[bytes, bytes]:
 def replace(store: LevelYStore, *updates: bytes) -> None:
     """Keep `updates` in place of everything."""
     batch = Batch()
-    store.replace(updates, b"\x00", batch)
+    store.replace(store.last(), updates, b"\x00", None, batch)
     store.commit(batch)
 
 

@@ -293,9 +293,8 @@ def test_records_that_are_missing_are_named(memory: Path, first: int, last: int,
     store = LevelYStore("room", database=database)
     keep(store, *(ann.write("x") for _ in range(5)))
     if compaction:
-        store.replace(ann.updates, b"\x00", batch := Batch())
+        store.replace(store.last(), ann.updates, b"\x00", None, batch := Batch())
         store.commit(batch)
-        first, last = first + 5, last + 5
     prefix = bytes.fromhex("000276310004726f6f6d000675706461746501")
     batch = Batch()
     batch.deletes = [prefix + number.to_bytes(4, "big") for number in range(first, last + 1)]

@@ -53,33 +53,38 @@ def whole(document: Document) -> bytes:
 
 
 def end_turn(room: Room, store: DocumentStore) -> Flush:
+    """Store what a room took in, compact it if that is due, and return what is to be told."""
+    flush = write_turn(room, store)
+    if compact_if_due(room):
+        write_turn(room, store)
+    return flush
+
+
+def write_turn(room: Room, store: DocumentStore) -> Flush:
     """Store what a room took in, and return what is to be told."""
     batch = Batch()
     flush = room.take(batch)
     store.commit(batch)
     room.written()
-    compact_if_due(room, store)
     return flush
 
 
-def compact_if_due(room: Room, store: DocumentStore, *, resting: bool = False) -> None:
-    """Compact a document as the server does, but at once."""
+def compact_if_due(room: Room, *, resting: bool = False) -> bool:
+    """Compact a document as the server does, but at once; return whether that was due. The next turn stores it."""
     if not room.is_compaction_due(resting=resting):
-        return
+        return False
     segment, waiting = finish(compact_records(finish(room.begin_compaction())))
     assert waiting is None
     update = finish(segment.write())
     room.end_compaction(update, segment, finish(write_index(segment, update)))
-    batch = Batch()
-    room.take(batch)
-    store.commit(batch)
-    room.written()
+    return True
 
 
 def rest(room: Room, store: DocumentStore) -> None:
     """Let a room leave memory."""
     end_turn(room, store)
-    compact_if_due(room, store, resting=True)
+    if compact_if_due(room, resting=True):
+        write_turn(room, store)
 
 
 def waiting(room: Room) -> list[bytes]:
