@@ -49,7 +49,8 @@ class Loaded(Struct):
     """What a batch was given to see: what it needs, as far as it is there, and maybe more.
 
     Attributes:
-        inboxes: by user; to be changed at will.
+        inboxes: by user; to be changed at will. One that is about to get its first notification may be there, with
+            number 0.
         records: the notifications asked for, those that have expired in these inboxes, and enough old ones
             to make room for what comes: as many of the oldest and of the oldest read ones as must go.
         due: for inboxes whose time has come, when the next of those that have not expired will.

@@ -19,7 +19,7 @@ from .lock import Lock
 from .notification import Deletion, Record
 from .schema import UPGRADES, VERSION, deletions, inboxes, metadata, notifications, sendings, versions
 from .settings import DATABASES
-from .statements import Row, apply, inbox_of, load, record_of, rows_of, sending_of
+from .statements import SCHEMA_LOCK, Row, apply, inbox_of, load, record_of, rows_of, sending_of
 from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction, UnsettledError, portions
 
 DRIVERS = {
@@ -32,8 +32,6 @@ DRIVERS = {
 """The driver for every kind of URL that is accepted."""
 TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
-SCHEMA_LOCK = 0x6F70656E6E6F6F64
-"""PostgreSQL's advisory lock under which one server after the other makes or changes the tables."""
 
 
 @asynccontextmanager
@@ -178,7 +176,10 @@ class SqlStore(Store):
     async def clean(self, now: str) -> None:
         """Forget sendings that have expired."""
         async with _failing(), self._engine.begin() as connection:
-            await connection.execute(sa.delete(sendings).where(sendings.c.expires_at <= now))
+            key = sendings.c.sender, sendings.c.key
+            # What another server is about to replace is left to the next time.
+            expired = sa.select(*key).where(sendings.c.expires_at <= now).with_for_update(skip_locked=True)
+            await connection.execute(sa.delete(sendings).where(sa.tuple_(*key).in_(expired)))
 
     async def recover(self) -> None:
         """Return if the database takes a change: one that is full, or a copy of another, still answers."""

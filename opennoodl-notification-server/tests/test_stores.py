@@ -91,7 +91,7 @@ async def test_empty(store: Store) -> None:
     assert await store.page("u", Query(10), EARLY) == []
     assert await store.changed("u", 0) == []
     assert await store.due(LATER, 10) == []
-    loaded = await load(store, users={"u": 1}, ids={"n"}, revoked={"m"}, unread={"u"}, sendings={("s", "k")})
+    loaded = await load(store, users={"u": 0}, ids={"n"}, revoked={"m"}, unread={"u"}, sendings={("s", "k")})
     assert (loaded.inboxes, loaded.records, loaded.due, loaded.sendings) == ({}, [], {}, {})
 
 
@@ -223,7 +223,7 @@ async def test_epoch_after_a_restore(at: str) -> None:
             await restored(at, backups[0])
         store = choose(at)
         await store.open()
-        loaded = await load(store, users={"u": 1})
+        loaded = await load(store, users={"u": 0})
         assert loaded.inboxes["u"].epoch < loaded.epoch if start else not loaded.inboxes
         await commit(store, inboxes=[inbox(epoch=loaded.epoch)])
         assert (await load(store)).epoch == loaded.epoch
