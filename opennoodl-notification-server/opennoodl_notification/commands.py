@@ -3,18 +3,21 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import time
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct, field
 from tqdm import tqdm
 from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
+from websockets.uri import parse_uri
 
+from .edge.command_line import CommandError
 from .migrate import Migration, MigrationError
 from .notification import Record, timestamp
 from .store import Counts, Query, Store, StoreError
@@ -26,17 +29,25 @@ NOT_PLAIN = re.compile(r"[^ -~]")
 """What is not a printable character of ASCII; JSON has it in its texts only."""
 
 
-class CommandError(Exception):
-    """A command that could not be carried out; the text is one line that says why."""
+class Proof(NamedTuple):
+    """What shows a server who sends.
+
+    Attributes:
+        token: the token, if there is any.
+        hint: how to do better if the server does not accept it.
+    """
+
+    token: str | None
+    hint: str
 
 
-def send(url: str, sender: str, token: str | None, data: str, **fields: Any) -> list[str]:
+def send(url: str, sender: str, proof: Proof, data: str, **fields: Any) -> list[str]:
     """Send a notification through a running server; return the ids it got.
 
     Args:
         url: of the server, ``ws://`` or ``wss://``.
         sender: who sends.
-        token: what proves that, if anything does.
+        proof: what proves that.
         data: what the notification says, in JSON.
         fields: the other ones of `send-notification`.
 
@@ -47,15 +58,18 @@ def send(url: str, sender: str, token: str | None, data: str, **fields: Any) -> 
         content = Raw(msgspec.json.encode(msgspec.json.decode(data, type=Raw)))
     except msgspec.DecodeError as error:
         raise CommandError(f"the data is not JSON: {error}") from None
-    hint = "`--from` has to name whom the token is for" if token else "set TOKEN, or AUTH_SECRET as the server has it"
+    try:
+        parse_uri(url)
+    except (InvalidURI, ValueError) as error:
+        raise CommandError(f"{url} is no URL of a server: {error}") from None
     try:
         with connect(url, open_timeout=TIMEOUT, proxy=None) as server:
-            hello = {"type": "authenticate", "userId": sender, "token": token}
-            _ask(server, hello, "authenticated", f"; {hint}")
+            hello = {"type": "authenticate", "userId": sender, "token": proof.token}
+            _ask(server, hello, "authenticated", {"unauthorized": f"; {proof.hint}"})
             sent = _ask(server, {"type": "send-notification", "data": content, **fields}, "notification-sent")
     except TimeoutError:
         raise CommandError(f"{url} does not answer") from None
-    except (InvalidURI, InvalidHandshake) as error:
+    except (InvalidHandshake, msgspec.DecodeError) as error:
         raise CommandError(f"{url} is no notification server: {error}") from None
     except (OSError, WebSocketException) as error:
         raise CommandError(f"{url} cannot be reached: {error}") from None
@@ -71,12 +85,19 @@ class Answer(Struct):
     ids: list[str] = field(default_factory=list, name="notificationIds")
 
 
-def _ask(server: ClientConnection, message: dict[str, Any], answer: str, hint: str = "") -> Answer:
+def _ask(
+    server: ClientConnection, message: dict[str, Any], answer: str, hints: Mapping[str, str] = MappingProxyType({})
+) -> Answer:
+    """Return the answer of this type.
+
+    Raises:
+        CommandError: the server refuses; `hints` has what to add, by error code.
+    """
     server.send(msgspec.json.encode(message), text=True)
     while True:
         came = msgspec.json.decode(server.recv(timeout=TIMEOUT), type=Answer)
         if came.type == "error":
-            raise CommandError(f"the server refuses: {came.error} ({came.code}){hint}")
+            raise CommandError(f"the server refuses: {came.error} ({came.code}){hints.get(came.code, '')}")
         if came.type == answer:
             return came
 

@@ -9,14 +9,11 @@ import msgspec
 from pycrdt import Array, Doc, Map, Text, XmlFragment
 
 from .document import Document
+from .edge.command_line import CommandError, standard_input
 from .protocol import MAX_NAME, MalformedError, is_name
 from .store import Batch, CorruptError, StoreError, compact
 from .store_level import DAMAGED, Database, LevelYStore
 from .yjs import DamagedError
-
-
-class CommandError(Exception):
-    """A command that could not be carried out; the text is one line that says why."""
 
 
 class Listed(NamedTuple):
@@ -180,7 +177,7 @@ def read_update(path: str) -> bytes:
         CommandError: it cannot be read.
     """
     try:
-        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return standard_input() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}") from None
 
