@@ -4,8 +4,8 @@ import argparse
 import os
 from typing import Any, get_args
 
-from .commands import Proof, inbox, migrate, send, stats
-from .edge.command_line import CommandError, command, parse, show, standard_input
+from .commands import Proof, erase, export, inbox, migrate, send, stats
+from .edge.command_line import CommandError, command, parse, show, show_bytes, standard_input
 from .edge.minting import add_token_command, token
 from .edge.service import main as serve
 from .edge.settings import load
@@ -39,6 +39,10 @@ def arguments() -> argparse.Namespace:
     inbox_.add_argument("user")
     inbox_.add_argument("--limit", type=number, default=50, help="how many at most (50)")
     inbox_.add_argument("--unread", action="store_true", help="only unread ones")
+    export_ = commands.add_parser("export", help="write all that is stored of a user to standard output, as JSON")
+    export_.add_argument("user")
+    erase_ = commands.add_parser("erase", help="erase all that is stored of a user, received and sent")
+    erase_.add_argument("user")
     commands.add_parser("stats", help="show how much is stored")
     migrate_ = commands.add_parser("migrate", help="bring everything from one store to another, with no server running")
     migrate_.add_argument("--from", dest="source", required=True, metavar="FILE|URL")
@@ -72,6 +76,10 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
         case "inbox":
             for line in inbox(settings.place, asked.user, Query(asked.limit, unread=asked.unread)):
                 show(line)
+        case "export":
+            show_bytes(export(settings.place, asked.user))
+        case "erase":
+            show(erase(settings.place, asked.user, settings.ttl_days))
         case "stats":
             for name, number in stats(settings.place)._asdict().items():
                 show(f"{number:10} {name}")

@@ -196,12 +196,15 @@ class Batch:
         Raises:
             BadMessage: `not-found`, when all are gone.
         """
-        found = [records[id_] for id_ in ids for records in self._records.values() if id_ in records]
-        own = [record for record in found if record.from_user_id == sender]
-        if not own:
+        events = self.take_back(sender, ids)
+        if not events:
             raise BadMessage("not-found", "You have sent no notification with this notificationId, or it is gone.")
-        events = [self._remove(record) for record in own]
-        return Outcome([Revoked([record.id for record in own])], events)
+        return Outcome([Revoked([event.notification_id for _, event in events])], events)
+
+    def take_back(self, sender: str, ids: Iterable[str]) -> list[tuple[str, Deleted]]:
+        """Remove those of these notifications that `sender` has sent; return what their receivers are told."""
+        found = [records[id_] for id_ in ids for records in self._records.values() if id_ in records]
+        return [self._remove(record) for record in found if record.from_user_id == sender]
 
     def changes(self) -> Changes:
         """Return what is to be stored."""
@@ -296,7 +299,7 @@ class Batch:
         self._changed.add(inbox.user_id)
         return marked
 
-    def _remove(self, record: Record) -> tuple[str, Event]:
+    def _remove(self, record: Record) -> tuple[str, Deleted]:
         inbox = self._inboxes[record.user_id]
         inbox.advance(self._epoch, self._now)
         inbox.total -= 1
@@ -324,7 +327,7 @@ class Batch:
         records = [record for records in self._records.values() for record in records.values()]
         expired = [record for record in records if record.expires_at <= self._moment]
         expired.sort(key=lambda record: record.created_at)
-        events = [self._remove(record) for record in expired]
+        events: list[tuple[str, Event]] = [self._remove(record) for record in expired]
         for user, moment in due.items():
             self._inboxes[user].due = moment
             self._changed.add(user)

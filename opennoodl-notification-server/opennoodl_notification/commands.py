@@ -17,9 +17,11 @@ from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketExcepti
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
+from . import personal
 from .edge.command_line import CommandError
 from .migrate import Migration, MigrationError
 from .notification import Record, timestamp
+from .personal import Person, find
 from .store import Counts, Query, Store, StoreError
 from .stores import choose
 
@@ -130,6 +132,53 @@ def stats(place: str) -> Counts:
             return await store.counts()
 
     return asyncio.run(count())
+
+
+def export(place: str, user: str) -> bytes:
+    """Return what is stored of a user, as JSON; a server may be running.
+
+    Raises:
+        CommandError: nothing is stored of this user, or the store failed.
+        StartError: it cannot be opened.
+    """
+
+    async def look() -> Person:
+        async with _opened(place, read_only=True) as store:
+            return await find(store, user)
+
+    return msgspec.json.format(msgspec.json.encode(_known(asyncio.run(look())))) + b"\n"
+
+
+def erase(place: str, user: str, ttl_days: int) -> str:
+    """Erase what is stored of a user; return a line that says how much it was.
+
+    Args:
+        place: where it is stored.
+        user: who it is.
+        ttl_days: after which an inbox that this empties is forgotten.
+
+    Raises:
+        CommandError: nothing is stored of this user, or the store failed.
+        StartError: it cannot be opened, as when a server has it.
+    """
+
+    async def find_and_erase() -> Person:
+        async with _opened(place) as store:
+            person = _known(await find(store, user))
+            await personal.erase(store, person, ttl_days)
+            return person
+
+    person = asyncio.run(find_and_erase())
+    return (
+        f"erased: {len(person.received)} notifications received and {len(person.sent)} sent, "
+        f"{len(person.deleted)} deletions and {len(person.idempotency_keys)} idempotency keys"
+    )
+
+
+def _known(person: Person) -> Person:
+    if not person:
+        raise CommandError(f"nothing is stored of {person.user_id!r}")
+    return person
 
 
 def migrate(source: str, target: str) -> Counts:

@@ -64,6 +64,7 @@ _MARK = sa.update(notifications).where(_table.id == _WHICH).values({name: sa.bin
 _DELETE = sa.delete(notifications).where(_table.id == _WHICH)
 _DELETE_OF_USER = [sa.delete(one).where(one.c.user_id == _WHICH) for one in (notifications, deletions)]
 _DELETE_INBOX = sa.delete(inboxes).where(inboxes.c.user_id == _WHICH)
+_DELETE_SENDING = sa.delete(sendings).where(sendings.c.sender == _WHICH, sendings.c.key == sa.bindparam("which_key"))
 _FORGET_DELETIONS = sa.delete(deletions).where(
     deletions.c.user_id == _WHICH, deletions.c.sequence <= sa.bindparam("last")
 )
@@ -166,6 +167,7 @@ async def apply(connection: AsyncConnection, changes: Changes) -> None:
     await _execute(connection, put(sendings), sent)
     await _execute(connection, put(inboxes), map(_state, changes.inboxes))
     await _execute(connection, _DELETE_INBOX, ({"which": user} for user in changes.forgotten))
+    await _execute(connection, _DELETE_SENDING, ({"which": sender, "which_key": key} for sender, key in changes.unsent))
 
 
 async def _find(

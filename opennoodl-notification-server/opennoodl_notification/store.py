@@ -78,6 +78,7 @@ class Changes(Struct, omit_defaults=True):
         sendings: to be remembered, in place of others with the same sender and key.
         inboxes: new states.
         forgotten: users whose inboxes go, with their deletions; they are empty.
+        unsent: senders and keys of sendings that go.
     """
 
     cleared: list[str] = field(default_factory=list)
@@ -88,6 +89,7 @@ class Changes(Struct, omit_defaults=True):
     sendings: list[Sending] = field(default_factory=list)
     inboxes: list[Inbox] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    unsent: list[tuple[str, str]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__struct_fields__)
@@ -185,6 +187,13 @@ class Store(ABC):
         """Yield everything, as changes of about `size` notifications that make it from nothing.
 
         An inbox is never divided.
+        """
+
+    @abstractmethod
+    async def purge(self) -> None:
+        """Leave nothing of what was deleted in the files of this store, its own backups included.
+
+        A database server keeps what it has deleted for as long as its administrator has set.
         """
 
     @abstractmethod

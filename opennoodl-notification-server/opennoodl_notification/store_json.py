@@ -147,6 +147,15 @@ class JsonStore(Store):
         except OSError as error:
             raise _failed(error) from error
 
+    async def purge(self) -> None:
+        """Write everything to a new file, and delete the former one and all former journals."""
+        if self._writing is not None:
+            await self._writing
+        try:
+            await asyncio.to_thread(self._purge)
+        except OSError as error:
+            raise _failed(error) from error
+
     async def close(self) -> None:
         """Write everything to the file, so that nothing is in the journal that goes on from it, and let go of it."""
         if self._read_only:
@@ -240,6 +249,14 @@ class JsonStore(Store):
         if self._journal is not None:
             self._journal.close()
         self._journal, self._generation = journal, generation
+
+    def _purge(self) -> None:
+        self._renew()
+        self._file.backup.unlink(missing_ok=True)
+        for number in self._numbers():
+            if number < self._generation:
+                self._journal_path(number).unlink(missing_ok=True)
+        keep_names(self._path.parent)
 
     async def _rotate(self) -> None:
         """Begin a next journal, and write what was before it to the file meanwhile."""

@@ -223,6 +223,16 @@ class SqlStore(Store):
             last_key = (rows[-1]["sender"], rows[-1]["key"])
             yield Changes(sendings=[sending_of(row) for row in rows])
 
+    async def purge(self) -> None:
+        """Write SQLite's file anew, without what was deleted, and empty its write-ahead log."""
+        if self._file is None:
+            return
+        async with _failing(), self._engine.connect() as connection:
+            database = (await connection.get_raw_connection()).driver_connection
+            assert database is not None
+            for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):  # neither may be in a transaction
+                await (await database.execute(statement)).close()
+
     async def close(self) -> None:
         """Disconnect."""
         await self._engine.dispose()
