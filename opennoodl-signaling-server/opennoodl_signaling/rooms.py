@@ -210,7 +210,8 @@ class Rooms:
             raise PeerNotFound("Nobody in your room has the peerId in `to`.", signal.to)
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
         if target.absence is None:
-            _tell((target,), message)
+            if target.resumption is not None:
+                target.resumption.told(message)
             return target, message
         if not target.absence.hold(message, signal.request_id):
             raise PeerNotFound("That peer's connection is lost, and too much waits for it already.", signal.to)

@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from functools import partial
 from typing import Any, TypeAlias, cast
-from urllib.parse import parse_qs
 
 import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,6 +20,7 @@ from .edge.frames import encode_frame
 from .edge.identity import AuthError, Identity
 from .edge.limits import Over
 from .edge.metrics import Metrics, counters
+from .edge.query import value
 from .edge.service import Service
 from .flusher import Flusher
 from .portions import TakesLongError
@@ -129,7 +129,7 @@ class Sync(Application):
         assert connection.request is not None
         if self.auth.required:
             await self._prove(connection, credential(connection.request))
-        acknowledge = "true" in parse_qs(connection.request.path.partition("?")[2]).get("ack", ())
+        acknowledge = value(connection.request.path, "ack") == "true"
         if acknowledge and self._writer is None:
             raise CloseConnection(1008, "Nothing is stored here, so nothing can be acknowledged: leave out ack=true.")
         try:
