@@ -54,11 +54,19 @@ def normal(incoming: Incoming) -> Incoming:
     return incoming
 
 
-def need(needs: Needs, user: str, incoming: Incoming) -> None:
-    """Add to `needs` what a message of `user` needs."""
+def need(needs: Needs, user: str, incoming: Incoming, *, may_send: bool = True) -> None:
+    """Add to `needs` what a message of `user` needs.
+
+    Args:
+        needs: of the batch.
+        user: who asks.
+        incoming: the message.
+        may_send: whether the user's quota has room; if not, the inboxes of the receivers are not needed.
+    """
     match incoming:
         case SendNotification(idempotency_key=key):
-            needs.users.update(incoming.targets)
+            if may_send:
+                needs.users.update(incoming.targets)
             if key is not None:
                 needs.sendings.add((user, key))
         case RevokeNotification():

@@ -226,13 +226,19 @@ class Notifying(JsonApplication[Any]):
         needs = Needs(timestamp(now), self._config.max_per_user)
         for request in requests:
             if request.user is not None:
-                need(needs, request.user, request.incoming)
+                need(needs, request.user, request.incoming, may_send=self._may_send(request, now))
         writing = [request for request in requests if not request.reads]
         batch = await self._change(writing, needs, now)
         try:
             await self._answer([request for request in requests if request.reads], batch, timestamp(now))
         except Exception as error:
             self._failed(error)
+
+    def _may_send(self, request: Request, now: int) -> bool:
+        if not isinstance(request.incoming, SendNotification) or request.user is None:
+            return True
+        address = place(request.connection.address)
+        return self._sends.has(request.user, address, len(request.incoming.targets), now / 1000)
 
     async def _change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
         """Do what changes inboxes, store it, and tell of it; return the batch, or None if it could not be stored."""

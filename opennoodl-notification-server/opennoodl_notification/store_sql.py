@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import structs
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -53,8 +54,11 @@ class SqlTransaction(Transaction):
 
     async def commit(self, changes: Changes) -> None:
         """Make changes, and bring them to disk."""
+        # An inbox that was made to be locked, and then got nothing: its sender was refused.
+        used = {inbox.user_id for inbox in changes.inboxes}
+        unused = [user for user, inbox in self.loaded.inboxes.items() if inbox.sequence == 0 and user not in used]
         async with _failing():
-            await apply(self._connection, changes)
+            await apply(self._connection, structs.replace(changes, forgotten=changes.forgotten + unused))
         try:
             await self._connection.commit()
         except Exception as error:

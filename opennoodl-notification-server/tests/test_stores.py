@@ -296,6 +296,15 @@ async def test_loaded_is_a_copy(store: Store) -> None:
     assert (await load(store, users={"u": 0})).inboxes["u"].unread == 0
 
 
+async def test_receiver_of_nothing(store: Store) -> None:
+    """An inbox for which something was to come, and nothing did, leaves nothing behind."""
+    wanted = Needs(EARLY, 0)
+    wanted.users.update({"u": 1, "stranger": 1})
+    async with store.transaction(wanted) as transaction:
+        await transaction.commit(Changes(inboxes=[inbox("u")]))
+    assert (await everything(store))["inboxes"] == [plain(inbox("u"))]
+
+
 @pytest.mark.parametrize("size", [1, 3, 100])
 async def test_content_makes_the_same(store: Store, tmp_path: Path, size: int) -> None:
     """The pieces of a store's content, committed one by one, make an equal store; no inbox is divided."""
