@@ -80,6 +80,7 @@ def act(asked: argparse.Namespace, database: Database) -> None:
 def main() -> None:
     """Run the server or one command; what keeps it from that is one line on standard error and exit code 1."""
     asked = arguments()
+    os.umask(0o077)  # LevelDB makes files at any time; they are their user's alone
     if asked.command in (None, "serve"):
         serve(Settings, create)
         return

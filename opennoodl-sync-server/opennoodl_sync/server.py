@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from websockets.protocol import CLOSED
 
 from . import __version__
+from .background_sync import sync_every_second
 from .edge.application import Application
 from .edge.auth import Auth, credential
 from .edge.connection import CloseConnection, Connection
@@ -85,6 +86,7 @@ class Sync(Application):
         self._held: set[Connection] = set()  # those that are not read from until the disk has done its work
         self._retrying = False
         self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
+        self._syncing: asyncio.Task[None] | None = None
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
@@ -94,7 +96,9 @@ class Sync(Application):
         sys.setswitchinterval(SWITCH_INTERVAL)
         if self._directory is not None:
             self._database = Database(self._directory)
-            self._writer = Writer(self._database, sync=self.settings.fsync)
+            self._writer = Writer(self._database, sync=self.settings.fsync == "true")
+            if self.settings.fsync == "every-second":
+                self._syncing = asyncio.create_task(sync_every_second(self._database, self._retry_later))
         self.rooms = Rooms(
             self._database,
             self._writer,
@@ -114,6 +118,13 @@ class Sync(Application):
         if self._writer is not None and self._database is not None:
             await self._writer.drain()
             self._writer.close()
+            if self._syncing is not None:
+                self._syncing.cancel()
+                await asyncio.wait([self._syncing])
+                try:
+                    await asyncio.to_thread(self._database.sync)
+                except StoreError as error:
+                    log.error("what was written could not be synced to the disk", error=str(error))
             self._database.close()
         if self._webhook is not None:
             await self._webhook.close()
@@ -386,7 +397,11 @@ class Sync(Application):
         self._flusher.discard(room)
         for connection in tuple(cast("set[Connection]", room.clients)):
             connection.end(1011, "This document cannot be kept right now. Connect again.")
-        if self._writer is not None and self.failure() is not None and not self._retrying:
+        if self.failure() is not None:
+            self._retry_later()
+
+    def _retry_later(self) -> None:
+        if self._writer is not None and not self._retrying:
             self._retrying = True
             asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, self._writer)
 

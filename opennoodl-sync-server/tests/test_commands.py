@@ -35,6 +35,7 @@ def run(directory: Path, *arguments: str, stdin: bytes = b"") -> Ended:
     """Run one command on a data directory, in this process: Python's start takes longer than all the rest."""
     buffers = {"stdin": io.BytesIO(stdin), "stdout": io.BytesIO(), "stderr": io.BytesIO()}
     streams = {name: io.TextIOWrapper(buffer, write_through=True) for name, buffer in buffers.items()}
+    umask = os.umask(0o022)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PERSIST_DIR", str(directory))
         patch.setattr(sys, "argv", ["opennoodl_sync", *arguments])
@@ -48,6 +49,8 @@ def run(directory: Path, *arguments: str, stdin: bytes = b"") -> Ended:
             if isinstance(code, str):  # as Python does with it
                 print(code, file=sys.stderr)
                 code = 1
+        finally:
+            os.umask(umask)
     assert isinstance(code, int)
     return Ended(code, buffers["stdout"].getvalue(), buffers["stderr"].getvalue())
 
