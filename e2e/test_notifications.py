@@ -136,6 +136,21 @@ async def test_a_device_that_was_away_catches_up(server: StartServer, client: St
     assert shown["unreadCount"] == 1
 
 
+async def test_the_editor_shows_all_of_a_long_list(server: StartServer, client: StartClient) -> None:
+    """The editor asks for no number and knows no `hasMore`: it is given more than a page's worth at once."""
+    sender, ben, notification = *[await client("notifications") for _ in range(2)], await server("notification")
+    await online(sender, notification, "ada")
+    for number in range(60):
+        await sender.call("sendNotification", userId="ben", type="thread", data={"number": number})
+        await sender.event("notification-sent")
+    shown = await online(ben, notification, "ben")
+    assert (len(shown["notifications"]), shown["unreadCount"]) == (60, 60)
+    await ben.call("getNotifications")
+    await ben.event("notifications")
+    listed = await ben.call("list")
+    assert [entry["data"]["number"] for entry in listed if not entry["read"]] == list(range(59, -1, -1))
+
+
 async def test_a_promise_survives_a_killed_server(server: StartServer, client: StartClient) -> None:
     """What `notification-sent` has named is there after the server was killed."""
     sender, receiver, notification = *[await client("notifications") for _ in range(2)], await server("notification")

@@ -128,6 +128,26 @@ async def test_a_killed_editor_has_left(server: StartServer, client: StartClient
     assert [peer["peerId"] for peer in (await joined(cleo, signaling, "cleo"))["peers"]] == ["peer-ada"]
 
 
+async def test_calls_go_on_when_the_server_stops(server: StartServer, client: StartClient) -> None:
+    """A deploy tells nobody that the others have left, so editors keep the channels that need no server."""
+    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    editors = {"ada": ada, "ben": ben, "cleo": cleo}
+    for name, editor in editors.items():
+        await joined(editor, signaling, name)
+    for name, editor in editors.items():
+        for other in editors.keys() - {name}:
+            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+    await signaling.stop()
+    for editor in editors.values():
+        await editor.event("closed", code=1001)
+    for name, editor in editors.items():
+        for other in editors.keys() - {name}:
+            await editor.call("say", peerId=f"peer-{other}", text=f"from {name}")
+            await editors[other].event("channel-data", peerId=f"peer-{name}", text=f"from {name}")
+    for editor in editors.values():
+        assert editor.pending("peer-left") == editor.pending("channel-closed") == []
+
+
 async def test_both_dialects_share_one_server_and_not_one_room(server: StartServer, client: StartClient) -> None:
     """An editor's session and its y-webrtc room of the same name use one URL and do not see each other's members."""
     sessions = [await client("session"), await client("session")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from harness import Client, StartClient, StartServer
+from proxy import network
 
 # The editor waits five seconds for WebRTC; on one machine a peer is reached in a fraction of one.
 FALLBACK_AFTER = 1000
@@ -90,6 +91,37 @@ async def test_a_killed_editor_is_dropped_by_the_others(server: StartServer, cli
     await cleo.event("synced", 20, synced=True)
     await ben.call("insert", text="still here")
     await cleo.call("untilText", text="still here")
+
+
+async def test_an_editor_that_a_full_room_refused_comes_in_later(server: StartServer, client: StartClient) -> None:
+    """y-webrtc that was refused is not alone for ever: when somebody leaves, it connects again and finds the others."""
+    ada, ben, cleo = await client("webrtc"), await client("webrtc"), await client("webrtc")
+    signaling = await server("signaling", MAX_ROOM_SIZE=2)
+    await connect(ada, ben, signaling=signaling.url, room="project")
+    await cleo.call("open", signaling=signaling.url, room="project")
+    await cleo.event("refused", code="room-full")
+    await ben.kill()
+    await cleo.event("synced", 20, synced=True)
+    await ada.call("insert", text="at last")
+    await cleo.call("untilText", text="at last")
+
+
+async def test_an_editor_is_not_kept_out_by_its_own_ghost(server: StartServer, client: StartClient) -> None:
+    """An editor whose dead connection still fills the room gets its place as soon as the server has noticed."""
+    ada, ben = await client("webrtc"), await client("webrtc")
+    signaling = await server("signaling", MAX_ROOM_SIZE=2, HEARTBEAT_INTERVAL=1000)
+    async with network(signaling.port) as cable:
+        await ada.call("open", signaling=signaling.url, room="project")
+        await ada.event("published")
+        await ben.call("open", signaling=cable.url, room="project")
+        await ben.event("synced", 20, synced=True)
+        cable.lose()
+        await ben.call("disconnect")
+        await ben.call("reconnect")
+        await ben.event("refused", code="room-full")
+        await ben.event("published", 20)
+        await ada.call("insert", text="back again")
+        await ben.call("untilText", 20, text="back again")
 
 
 async def test_where_webrtc_is_impossible_the_document_goes_on_through_the_sync_server(

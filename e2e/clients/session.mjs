@@ -59,7 +59,7 @@ const connect = url => new Promise((resolve, reject) => {
   socket.on('error', reject)
   socket.on('close', code => {
     emit('closed', { code })
-    if (resumeToken !== undefined) setTimeout(resume, 50, url)
+    if (resumeToken !== undefined && code !== 4409) setTimeout(resume, 50, url) // 4409: the peer is elsewhere
   })
   socket.on('message', data => {
     const message = JSON.parse(data.toString())

@@ -2,20 +2,20 @@
 
 import argparse
 import os
-import sys
 from typing import Any, get_args
 
-from .commands import CommandError, inbox, migrate, send, stats
-from .edge.application import StartError
+from .commands import Proof, erase, export, inbox, migrate, send, stats
+from .edge.command_line import CommandError, command, parse, show, show_bytes, standard_input
 from .edge.minting import add_token_command, token
-from .edge.output import output
 from .edge.service import main as serve
-from .edge.settings import SettingError, load
+from .edge.settings import load
 from .notification import Type
 from .server import create
 from .settings import Settings
 from .store import Query
 
+MOST = 2**31 - 1
+"""Notifications that `inbox` may be asked for."""
 SECONDS_TO_SEND = 60
 """For which the token of one `send` is good."""
 
@@ -39,17 +39,21 @@ def arguments() -> argparse.Namespace:
     inbox_.add_argument("user")
     inbox_.add_argument("--limit", type=number, default=50, help="how many at most (50)")
     inbox_.add_argument("--unread", action="store_true", help="only unread ones")
+    export_ = commands.add_parser("export", help="write all that is stored of a user to standard output, as JSON")
+    export_.add_argument("user")
+    erase_ = commands.add_parser("erase", help="erase all that is stored of a user, received and sent")
+    erase_.add_argument("user")
     commands.add_parser("stats", help="show how much is stored")
     migrate_ = commands.add_parser("migrate", help="bring everything from one store to another, with no server running")
     migrate_.add_argument("--from", dest="source", required=True, metavar="FILE|URL")
     migrate_.add_argument("--to", dest="target", required=True, metavar="FILE|URL")
     add_token_command(commands)
-    return parser.parse_args()
+    return parse(parser)
 
 
 def number(text: str) -> int:
-    """Return a number from 1 up. ValueError: it is none."""
-    if (value := int(text)) < 1:
+    """Return a number of notifications. ValueError: it is none that a store can hold."""
+    if not 1 <= (value := int(text)) <= MOST:
         raise ValueError
     return value
 
@@ -65,36 +69,49 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
     match asked.command:
         case "send":
             url = asked.url or f"{'wss' if settings.tls_cert else 'ws'}://localhost:{settings.port}"
-            for id_ in send(url, asked.sender, _token(settings, asked.sender), **_fields(asked)):
-                print(id_)
+            for id_ in send(url, asked.sender, _proof(settings, asked.sender), **_fields(asked)):
+                show(id_)
         case "token":
-            print(token(settings, asked))
+            show(token(settings, asked))
         case "inbox":
             for line in inbox(settings.place, asked.user, Query(asked.limit, unread=asked.unread)):
-                print(line)
+                show(line)
+        case "export":
+            show_bytes(export(settings.place, asked.user))
+        case "erase":
+            show(erase(settings.place, asked.user, settings.ttl_days))
         case "stats":
             for name, number in stats(settings.place)._asdict().items():
-                print(f"{number:10} {name}")
+                show(f"{number:10} {name}")
         case "migrate":
             moved = migrate(asked.source, asked.target)
-            print(f"all is there: {moved.notifications} notifications in {moved.inboxes} inboxes")
+            show(f"all is there: {moved.notifications} notifications in {moved.inboxes} inboxes")
 
 
-def _token(settings: Settings, sender: str) -> str | None:
-    """Return what proves to a server that a service is at work: a given token, or one made here with its secret."""
+def _proof(settings: Settings, sender: str) -> Proof:
+    """Return what proves `sender` to a server: a given token, or one that is made here with the server's secret."""
     if given := os.environ.get("TOKEN"):
-        return given
+        return Proof(given, "TOKEN has to be a token of the user that `--from` names")
     if not settings.auth_secret:
-        return None
+        return Proof(None, "set TOKEN, or AUTH_SECRET as the server has it")
     from .edge.tokens import mint  # a server does without, unless AUTH is set
 
-    return mint(settings, {"sub": sender, "services": True}, SECONDS_TO_SEND)
+    made = mint(settings, {"sub": sender, "services": True}, SECONDS_TO_SEND)
+    return Proof(made, "AUTH_SECRET, AUTH_ISSUER and AUTH_AUDIENCE have to be as the server has them")
 
 
 def _fields(asked: argparse.Namespace) -> dict[str, Any]:
-    data = sys.stdin.read() if asked.data == "-" else asked.data
-    fields = {"targetUserIds": asked.to, "notificationType": asked.type, "data": data}
+    fields = {"targetUserIds": asked.to, "notificationType": asked.type, "data": _data(asked.data)}
     return {**fields, "idempotencyKey": asked.key} if asked.key else fields
+
+
+def _data(argument: str) -> str:
+    if argument != "-":
+        return argument
+    try:
+        return standard_input().decode()
+    except UnicodeDecodeError:
+        raise CommandError("the data is not UTF-8") from None
 
 
 def main() -> None:
@@ -103,13 +120,8 @@ def main() -> None:
     if asked.command in (None, "serve"):
         serve(Settings, create)
         return
-    try:
-        with output():
-            act(asked, load(Settings, os.environ))
-    except (SettingError, StartError, CommandError) as error:
-        sys.exit(f"opennoodl_notification: {error}")
-    except KeyboardInterrupt:
-        sys.exit("opennoodl_notification: broken off")
+    with command("opennoodl_notification"):
+        act(asked, load(Settings, os.environ))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from .edge.json_messages import BadMessage
 from .inbox import Inbox
 from .messages import (
     AllRead,
+    Answer,
     Cleared,
     Deleted,
     Event,
-    Outgoing,
     Received,
     Revoked,
     SendNotification,
@@ -43,10 +43,12 @@ class Outcome(NamedTuple):
     Attributes:
         replies: for the connection that asked, where it gets any of its own.
         events: for every device of a user.
+        answered: whether the events are the answer to the connection that asked.
     """
 
-    replies: Sequence[Outgoing] = ()
+    replies: Sequence[Answer] = ()
     events: Sequence[tuple[str, Event]] = ()
+    answered: bool = False
 
 
 class Batch:
@@ -151,7 +153,7 @@ class Batch:
             for record in own
             if record.read == read
         ]
-        return Outcome(replies, events)
+        return Outcome(replies, events, answered=True)
 
     def mark_all_read(self, user: str) -> Outcome:
         """Mark everything as read. All unread notifications of the user must have been loaded."""
@@ -160,7 +162,7 @@ class Batch:
         for record in unread:
             self._mark(inbox, record, read=True)
         event = AllRead(read_at=self._moment, sequence=inbox.sequence, unread_count=inbox.unread)
-        return Outcome(events=[(user, event)]) if unread else Outcome([event])
+        return Outcome(events=[(user, event)], answered=True) if unread else Outcome([event])
 
     def delete(self, user: str, ids: Iterable[str]) -> Outcome:
         """Delete notifications; those that are gone already are left out.
@@ -168,7 +170,7 @@ class Batch:
         Raises:
             BadMessage: `not-found`, when all are gone.
         """
-        return Outcome(events=[self._remove(record) for record in self._own(user, ids)])
+        return Outcome(events=[self._remove(record) for record in self._own(user, ids)], answered=True)
 
     def delete_all(self, user: str) -> Outcome:
         """Delete everything."""
@@ -186,7 +188,7 @@ class Batch:
         self._added -= gone.keys()
         self._updated -= gone.keys()
         self._deletions = [deletion for deletion in self._deletions if deletion.user_id != user]
-        return Outcome(events=[(user, Cleared(sequence=inbox.sequence, unread_count=0))])
+        return Outcome(events=[(user, Cleared(sequence=inbox.sequence, unread_count=0))], answered=True)
 
     def revoke(self, sender: str, ids: Iterable[str]) -> Outcome:
         """Take back what `sender` has sent; what is gone already is left out.
@@ -194,12 +196,15 @@ class Batch:
         Raises:
             BadMessage: `not-found`, when all are gone.
         """
-        found = [records[id_] for id_ in ids for records in self._records.values() if id_ in records]
-        own = [record for record in found if record.from_user_id == sender]
-        if not own:
+        events = self.take_back(sender, ids)
+        if not events:
             raise BadMessage("not-found", "You have sent no notification with this notificationId, or it is gone.")
-        events = [self._remove(record) for record in own]
-        return Outcome([Revoked([record.id for record in own])], events)
+        return Outcome([Revoked([event.notification_id for _, event in events])], events)
+
+    def take_back(self, sender: str, ids: Iterable[str]) -> list[tuple[str, Deleted]]:
+        """Remove those of these notifications that `sender` has sent; return what their receivers are told."""
+        found = [records[id_] for id_ in ids for records in self._records.values() if id_ in records]
+        return [self._remove(record) for record in found if record.from_user_id == sender]
 
     def changes(self) -> Changes:
         """Return what is to be stored."""
@@ -294,7 +299,7 @@ class Batch:
         self._changed.add(inbox.user_id)
         return marked
 
-    def _remove(self, record: Record) -> tuple[str, Event]:
+    def _remove(self, record: Record) -> tuple[str, Deleted]:
         inbox = self._inboxes[record.user_id]
         inbox.advance(self._epoch, self._now)
         inbox.total -= 1
@@ -322,7 +327,7 @@ class Batch:
         records = [record for records in self._records.values() for record in records.values()]
         expired = [record for record in records if record.expires_at <= self._moment]
         expired.sort(key=lambda record: record.created_at)
-        events = [self._remove(record) for record in expired]
+        events: list[tuple[str, Event]] = [self._remove(record) for record in expired]
         for user, moment in due.items():
             self._inboxes[user].due = moment
             self._changed.add(user)

@@ -3,20 +3,25 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import time
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct, field
 from tqdm import tqdm
 from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
+from websockets.uri import parse_uri
 
+from . import personal
+from .edge.command_line import CommandError
 from .migrate import Migration, MigrationError
 from .notification import Record, timestamp
+from .personal import Person, find
 from .store import Counts, Query, Store, StoreError
 from .stores import choose
 
@@ -26,17 +31,25 @@ NOT_PLAIN = re.compile(r"[^ -~]")
 """What is not a printable character of ASCII; JSON has it in its texts only."""
 
 
-class CommandError(Exception):
-    """A command that could not be carried out; the text is one line that says why."""
+class Proof(NamedTuple):
+    """What shows a server who sends.
+
+    Attributes:
+        token: the token, if there is any.
+        hint: how to do better if the server does not accept it.
+    """
+
+    token: str | None
+    hint: str
 
 
-def send(url: str, sender: str, token: str | None, data: str, **fields: Any) -> list[str]:
+def send(url: str, sender: str, proof: Proof, data: str, **fields: Any) -> list[str]:
     """Send a notification through a running server; return the ids it got.
 
     Args:
         url: of the server, ``ws://`` or ``wss://``.
         sender: who sends.
-        token: what proves that, if anything does.
+        proof: what proves that.
         data: what the notification says, in JSON.
         fields: the other ones of `send-notification`.
 
@@ -47,15 +60,18 @@ def send(url: str, sender: str, token: str | None, data: str, **fields: Any) -> 
         content = Raw(msgspec.json.encode(msgspec.json.decode(data, type=Raw)))
     except msgspec.DecodeError as error:
         raise CommandError(f"the data is not JSON: {error}") from None
-    hint = "`--from` has to name whom the token is for" if token else "set TOKEN, or AUTH_SECRET as the server has it"
+    try:
+        parse_uri(url)
+    except (InvalidURI, ValueError) as error:
+        raise CommandError(f"{url} is no URL of a server: {error}") from None
     try:
         with connect(url, open_timeout=TIMEOUT, proxy=None) as server:
-            hello = {"type": "authenticate", "userId": sender, "token": token}
-            _ask(server, hello, "authenticated", f"; {hint}")
+            hello = {"type": "authenticate", "userId": sender, "token": proof.token}
+            _ask(server, hello, "authenticated", {"unauthorized": f"; {proof.hint}"})
             sent = _ask(server, {"type": "send-notification", "data": content, **fields}, "notification-sent")
     except TimeoutError:
         raise CommandError(f"{url} does not answer") from None
-    except (InvalidURI, InvalidHandshake) as error:
+    except (InvalidHandshake, msgspec.DecodeError) as error:
         raise CommandError(f"{url} is no notification server: {error}") from None
     except (OSError, WebSocketException) as error:
         raise CommandError(f"{url} cannot be reached: {error}") from None
@@ -71,12 +87,19 @@ class Answer(Struct):
     ids: list[str] = field(default_factory=list, name="notificationIds")
 
 
-def _ask(server: ClientConnection, message: dict[str, Any], answer: str, hint: str = "") -> Answer:
+def _ask(
+    server: ClientConnection, message: dict[str, Any], answer: str, hints: Mapping[str, str] = MappingProxyType({})
+) -> Answer:
+    """Return the answer of this type.
+
+    Raises:
+        CommandError: the server refuses; `hints` has what to add, by error code.
+    """
     server.send(msgspec.json.encode(message), text=True)
     while True:
         came = msgspec.json.decode(server.recv(timeout=TIMEOUT), type=Answer)
         if came.type == "error":
-            raise CommandError(f"the server refuses: {came.error} ({came.code}){hint}")
+            raise CommandError(f"the server refuses: {came.error} ({came.code}){hints.get(came.code, '')}")
         if came.type == answer:
             return came
 
@@ -109,6 +132,53 @@ def stats(place: str) -> Counts:
             return await store.counts()
 
     return asyncio.run(count())
+
+
+def export(place: str, user: str) -> bytes:
+    """Return what is stored of a user, as JSON; a server may be running.
+
+    Raises:
+        CommandError: nothing is stored of this user, or the store failed.
+        StartError: it cannot be opened.
+    """
+
+    async def look() -> Person:
+        async with _opened(place, read_only=True) as store:
+            return await find(store, user)
+
+    return msgspec.json.format(msgspec.json.encode(_known(asyncio.run(look())))) + b"\n"
+
+
+def erase(place: str, user: str, ttl_days: int) -> str:
+    """Erase what is stored of a user; return a line that says how much it was.
+
+    Args:
+        place: where it is stored.
+        user: who it is.
+        ttl_days: after which an inbox that this empties is forgotten.
+
+    Raises:
+        CommandError: nothing is stored of this user, or the store failed.
+        StartError: it cannot be opened, as when a server has it.
+    """
+
+    async def find_and_erase() -> Person:
+        async with _opened(place) as store:
+            person = _known(await find(store, user))
+            await personal.erase(store, person, ttl_days)
+            return person
+
+    person = asyncio.run(find_and_erase())
+    return (
+        f"erased: {len(person.received)} notifications received and {len(person.sent)} sent, "
+        f"{len(person.deleted)} deletions and {len(person.idempotency_keys)} idempotency keys"
+    )
+
+
+def _known(person: Person) -> Person:
+    if not person:
+        raise CommandError(f"nothing is stored of {person.user_id!r}")
+    return person
 
 
 def migrate(source: str, target: str) -> Counts:

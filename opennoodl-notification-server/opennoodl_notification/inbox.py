@@ -54,6 +54,10 @@ class Inbox(Struct, rename="camel", kw_only=True):
             self.sequence, self.epoch = start, epoch
         self.sequence += 1
 
+    def forget(self) -> None:
+        """Remember no number so far: something may have changed without one."""
+        self.gaps = ((-1, self.sequence),)
+
     @property
     def horizon(self) -> int:
         """Return the number after which all changes are remembered, deletions included."""

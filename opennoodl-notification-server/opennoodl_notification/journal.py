@@ -1,8 +1,8 @@
 """The journal: changes since the file was last written, one line each, on disk before anybody is told.
 
-A line is the CRC-32 of its content in eight hexadecimal digits, a space, and the changes as JSON. A line that is not
-whole is one whose commit was never confirmed, so it may only be the last of the last journal: it is cut off before
-another journal follows.
+A line is the CRC-32 of its content in eight hexadecimal digits, a space, and the changes as JSON. A power cut can leave
+a line of which some sectors were not written; its commit was never confirmed. It may only be the last line of the last
+journal, and is cut off before another journal follows. Any other line that does not match its sum is damaged.
 """
 
 import os
@@ -20,6 +20,8 @@ from .store import Changes
 
 PROBE = 1 << 16
 """Bytes that a disk has to take before it is said to work again."""
+SECTOR = 512
+"""Bytes that a disk writes all or none of; what was not written reads as zeros at the end of a file."""
 
 _decode = msgspec.json.Decoder(Changes).decode
 
@@ -69,7 +71,7 @@ def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Chang
             whole += len(content)
             first, parts, check = number + 1, [], 0
     if parts:
-        if not last or len(parts) > 1:
+        if not last or len(parts) > 1 or not _is_torn(parts[0], whole):
             raise JournalError(f"line {first} of {path.name} is damaged")
         log.warning("a journal ends in a line that is not whole; it was left out", journal=path.name, line=first)
         if mend:
@@ -93,7 +95,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.size = 0
         self.sound = True
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         if os.fstat(self._file).st_size:
             os.close(self._file)
             raise FileExistsError(EEXIST, f"{path.name} is not empty")
@@ -138,6 +140,17 @@ class Journal:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._file)
+
+
+def _is_torn(text: bytes, start: int) -> bool:
+    """Return whether a power cut can have left a line that does not match its sum, at byte `start` of its file."""
+    if not text.endswith(b"\n"):
+        return text[:9] != b"%08x " % crc32(text[9:-1])  # else it is whole but for another byte in place of its end
+    for sector in range(start - start % SECTOR, start + len(text), SECTOR):
+        part = text[max(sector - start, 0) : sector + SECTOR - start]
+        if len(part) > 1 and not part.strip(b"\0"):
+            return True
+    return False
 
 
 def _own(changes: Changes) -> Changes:

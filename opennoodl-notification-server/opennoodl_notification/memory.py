@@ -59,6 +59,8 @@ class Memory:
         for user in changes.forgotten:
             self._clear(user)
             self.inboxes.pop(user, None)
+        for key in changes.unsent:
+            self.sendings.pop(key, None)
 
     def put(self, record: Record) -> None:
         """Add a notification that is newer than all others in its inbox."""

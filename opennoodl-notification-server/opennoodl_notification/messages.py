@@ -1,6 +1,7 @@
 """Messages: what clients send, typed, and what they are answered."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -12,7 +13,7 @@ from .notification import Notification, Type
 Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
 Targets = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=100)]
 Ids = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=200)]
-Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
+Moment = Annotated[datetime, Meta(tz=True)]
 Limit = Annotated[int, Meta(ge=1, le=200)]
 Types = Annotated[tuple[Type, ...], Meta(max_length=6)]
 SequenceNumber = Annotated[int, Meta(ge=0)]
@@ -27,9 +28,9 @@ class Authenticate(Message, tag="authenticate", frozen=True, rename="camel"):
 
 
 class GetNotifications(Message, tag="get-notifications", frozen=True, rename="camel"):
-    """Read the inbox, the newest first; `before` is the `createdAt` of the oldest one known."""
+    """Read the inbox, the newest first: those created before `before`, at most `limit` of them."""
 
-    limit: Limit = 50
+    limit: Limit | None = None
     before: Moment | None = None
     unread_only: bool = False
     types: Types = ()
@@ -180,10 +181,16 @@ ERRORS = {
 # What the server sends
 
 
-class Authenticated(Struct, tag="authenticated", tag_field="type", frozen=True, rename="camel"):
+class Answer(Struct, tag_field="type", frozen=True, rename="camel", kw_only=True):
+    """Anything that may answer a request, whose `requestId` it then has."""
+
+    request_id: Raw | UnsetType = UNSET
+
+
+class Authenticated(Answer, tag="authenticated", frozen=True):
     """The answer to `authenticate`.
 
-    What the device missed follows it, if it gave `since` and `complete` is true; else `notifications` does.
+    If the device gave `since` and `complete` is true, what it missed follows; otherwise `notifications` does.
     """
 
     user_id: str
@@ -192,7 +199,7 @@ class Authenticated(Struct, tag="authenticated", tag_field="type", frozen=True, 
     complete: bool | UnsetType = UNSET
 
 
-class Notifications(Struct, tag="notifications", tag_field="type", frozen=True, rename="camel"):
+class Notifications(Answer, tag="notifications", frozen=True):
     """A page of the inbox, the newest first."""
 
     notifications: Sequence[Notification]
@@ -201,7 +208,14 @@ class Notifications(Struct, tag="notifications", tag_field="type", frozen=True, 
     sequence: int
 
 
-class Event(Struct, tag_field="type", frozen=True, rename="camel", kw_only=True):
+class UpToDate(Answer, tag="up-to-date", frozen=True):
+    """The device that gave `since` has everything up to `sequence`, which it may remember now."""
+
+    sequence: int
+    unread_count: int
+
+
+class Event(Answer, frozen=True, kw_only=True):
     """A change of an inbox, to every device of its user.
 
     Attributes:
@@ -243,17 +257,14 @@ class Cleared(Event, tag="notifications-cleared", frozen=True, kw_only=True):
     """Everything is gone."""
 
 
-class Sent(Struct, tag="notification-sent", tag_field="type", frozen=True, rename="camel"):
+class Sent(Answer, tag="notification-sent", frozen=True):
     """The answer to `send-notification`: it is stored for good."""
 
     notification_id: str
     notification_ids: Sequence[str]
 
 
-class Revoked(Struct, tag="notification-revoked", tag_field="type", frozen=True, rename="camel"):
+class Revoked(Answer, tag="notification-revoked", frozen=True):
     """The answer to `revoke-notification`: nobody has it any more."""
 
     notification_ids: Sequence[str]
-
-
-Outgoing = Authenticated | Notifications | Event | Sent | Revoked

@@ -52,7 +52,7 @@ class Migration:
 
     async def _bring(self, piece: Changes) -> None:
         needs = Needs("", 0)
-        needs.users.update(inbox.user_id for inbox in piece.inboxes)
+        needs.users.update({inbox.user_id: 0 for inbox in piece.inboxes})
         piece.inboxes = list(map(_of_no_epoch, piece.inboxes))
         async with self._target.transaction(needs) as transaction:
             there = transaction.loaded.inboxes

@@ -46,7 +46,17 @@ class Record(Notification, frozen=True, rename="camel", kw_only=True):
 
     def shown(self) -> Notification:
         """Return what its receiver is shown."""
-        return Notification(**{name: getattr(self, name) for name in Notification.__struct_fields__})
+        return Notification(  # a page has thousands, and a loop over the fields takes seven times as long
+            id=self.id,
+            user_id=self.user_id,
+            from_user_id=self.from_user_id,
+            type=self.type,
+            data=self.data,
+            read=self.read,
+            created_at=self.created_at,
+            expires_at=self.expires_at,
+            read_at=self.read_at,
+        )
 
 
 class Deletion(Struct, frozen=True, rename="camel"):

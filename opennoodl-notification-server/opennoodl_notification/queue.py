@@ -7,6 +7,8 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from msgspec import Raw, UnsetType
+
 from .edge.connection import Connection
 from .edge.json_messages import BadMessage, request_id
 from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkAllRead, Named, SendNotification
@@ -23,6 +25,11 @@ class Request(NamedTuple):
     connection: Connection
     incoming: Incoming
     message: bytes
+
+    @property
+    def id(self) -> Raw | UnsetType:
+        """The `requestId` of the message, if it has one."""
+        return request_id(self.message)
 
     @property
     def reads(self) -> bool:
@@ -52,7 +59,7 @@ class Request(NamedTuple):
 
     def refuse(self, bad: BadMessage) -> BadMessage:
         """Return an error as the answer to this message."""
-        return BadMessage(bad.code, bad.error, request_id(self.message))
+        return BadMessage(bad.code, bad.error, self.id)
 
 
 class Queue:

@@ -1,6 +1,7 @@
 """The requests: what each message needs to see, and what it does in a batch or reads from the store."""
 
-from collections.abc import Sequence
+import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import structs
@@ -9,6 +10,7 @@ from .batch import Batch, Outcome
 from .edge.json_messages import encode
 from .inbox import Inbox
 from .messages import (
+    Answer,
     Authenticate,
     Authenticated,
     Cleared,
@@ -23,18 +25,23 @@ from .messages import (
     MarkRead,
     MarkUnread,
     Notifications,
-    Outgoing,
     Received,
     RevokeNotification,
     SendNotification,
     Updated,
+    UpToDate,
     decode,
 )
-from .notification import Deletion, Notification
+from .notification import Deletion, Notification, timestamp
 from .store import Needs, Query, Store
 
 PAGE_SIZE = 1 << 19
 """Bytes of one answer, or a little more: it has to fit into what may wait for a slow client."""
+PORTION = 200
+"""Notifications that are read from the store at once for a page without a limit."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST = datetime(9999, 12, 31, tzinfo=UTC)
+"""No notification is created before the one or after the other."""
 
 
 def normal(incoming: Incoming) -> Incoming:
@@ -47,11 +54,19 @@ def normal(incoming: Incoming) -> Incoming:
     return incoming
 
 
-def need(needs: Needs, user: str, incoming: Incoming) -> None:
-    """Add to `needs` what a message of `user` needs."""
+def need(needs: Needs, user: str, incoming: Incoming, *, may_send: bool = True) -> None:
+    """Add to `needs` what a message of `user` needs.
+
+    Args:
+        needs: of the batch.
+        user: who asks.
+        incoming: the message.
+        may_send: whether the user's quota has room; if not, the inboxes of the receivers are not needed.
+    """
     match incoming:
         case SendNotification(idempotency_key=key):
-            needs.users.update(incoming.targets)
+            if may_send:
+                needs.users.update(incoming.targets)
             if key is not None:
                 needs.sendings.add((user, key))
         case RevokeNotification():
@@ -100,40 +115,59 @@ def change(batch: Batch, user: str, incoming: Incoming, address: str) -> Outcome
     raise AssertionError(incoming)
 
 
-async def read(store: Store, inbox: Inbox, incoming: Incoming, now: str) -> list[Outgoing]:
+async def read(store: Store, inbox: Inbox, incoming: Incoming, now: str, *, behind: bool) -> list[Answer]:
     """Return the answers to a message that reads `inbox`.
+
+    Args:
+        store: where the notifications are.
+        inbox: the state of the inbox.
+        incoming: the message.
+        now: the time.
+        behind: whether the device has given `since` and is reading the list, page by page.
 
     Raises:
         StoreError: they could not be read.
     """
+    up_to_date = UpToDate(inbox.sequence, inbox.unread)
     if isinstance(incoming, GetNotifications):
-        return [await _page(store, inbox, incoming, now)]
+        page = await _page(store, inbox, incoming, now)
+        last = behind and not (page.has_more or incoming.unread_only or incoming.types)
+        return [page, up_to_date] if last else [page]
     assert isinstance(incoming, Authenticate)
     answer = Authenticated(inbox.user_id, inbox.sequence, inbox.unread)
     if incoming.since is None:
         return [answer, await _page(store, inbox, GetNotifications(), now)]
     missed = await _missed(store, inbox, incoming.since, now)
-    if missed is None:
-        return [structs.replace(answer, complete=False), await _page(store, inbox, GetNotifications(), now)]
-    return [structs.replace(answer, complete=True), *missed]
+    if missed is not None:
+        return [structs.replace(answer, complete=True), *missed, up_to_date]
+    page = await _page(store, inbox, GetNotifications(), now)
+    answers = [structs.replace(answer, complete=False), page]
+    return answers if page.has_more else [*answers, up_to_date]
 
 
 async def _page(store: Store, inbox: Inbox, get: GetNotifications, now: str) -> Notifications:
-    query = Query(get.limit + 1, get.before, get.unread_only, get.types)
-    records = await store.page(inbox.user_id, query, now)
-    shown = [record.shown() for record in records[: get.limit]]
-    fitting = _fitting(shown)
-    return Notifications(shown[:fitting], inbox.unread, len(records) > fitting, inbox.sequence)
-
-
-def _fitting(parts: Sequence[Notification | Event]) -> int:
-    """Return how many of the first parts of an answer may be in it."""
+    portion = get.limit or PORTION
+    before = None if get.before is None else _rounded_up(get.before)
+    shown: list[Notification] = []
     size = 0
-    for number, part in enumerate(parts, 1):
-        size += len(encode(part))
-        if size > PAGE_SIZE:
-            return number
-    return len(parts)
+    while True:
+        records = await store.page(inbox.user_id, Query(portion + 1, before, get.unread_only, get.types), now)
+        for number, record in enumerate(records[:portion], 1):
+            shown.append(record.shown())
+            size += len(encode(shown[-1]))
+            if size > PAGE_SIZE:
+                return Notifications(shown, inbox.unread, len(records) > number, inbox.sequence)
+        more = len(records) > portion
+        if get.limit or not more:
+            return Notifications(shown, inbox.unread, more, inbox.sequence)
+        before = shown[-1].created_at
+        await asyncio.sleep(0)  # a store in memory does not wait for anything
+
+
+def _rounded_up(moment: datetime) -> str:
+    """Return a time as notifications carry it: those that it is later than are the same ones."""
+    moment = min(max(moment, EPOCH), LAST)
+    return timestamp(-((EPOCH - moment) // timedelta(milliseconds=1)))
 
 
 async def _missed(store: Store, inbox: Inbox, since: int, now: str) -> list[Event] | None:
@@ -154,4 +188,9 @@ async def _missed(store: Store, inbox: Inbox, since: int, now: str) -> list[Even
             events.append(
                 kind(notification=one.shown(), sequence=one.sequence, unread_count=inbox.unread, replayed=True)
             )
-    return None if _fitting(events) < len(events) else events
+    size = 0
+    for event in events:
+        if size > PAGE_SIZE:
+            return None
+        size += len(encode(event))
+    return events

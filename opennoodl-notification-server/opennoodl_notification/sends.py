@@ -29,6 +29,13 @@ class Sends:
             return False
         return True
 
+    def has(self, user: str, address: str, number: int, now: float) -> bool:
+        """Return whether `user` may send so many more at time `now`, in seconds."""
+        if not self.allow(user, address, number, now):
+            return False
+        self.give_back(user, address, number)
+        return True
+
     def give_back(self, user: str, address: str, number: int) -> None:
         """Take back what was counted: it was not sent after all."""
         _give_back(self._of_addresses, address, number)

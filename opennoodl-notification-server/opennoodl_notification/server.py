@@ -11,6 +11,7 @@ from time import time
 from typing import Any
 
 import structlog
+from msgspec import UNSET, structs
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import __version__
@@ -23,7 +24,16 @@ from .edge.json_messages import AUTHENTICATION_TIMEOUT, BadMessage, JsonApplicat
 from .edge.metrics import Metrics
 from .edge.service import Service
 from .inbox import Inbox
-from .messages import Authenticate, GetNotifications, Incoming, SendNotification, decode
+from .messages import (
+    Answer,
+    Authenticate,
+    Event,
+    GetNotifications,
+    Incoming,
+    SendNotification,
+    UpToDate,
+    decode,
+)
 from .notification import timestamp
 from .queue import Queue, Request
 from .requests import change, need, normal, read
@@ -40,6 +50,8 @@ RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
 MAX_QUEUED = 67_108_864
 """Bytes of messages that wait for the store; more are refused."""
+MAX_REQUEST_ID = 1024
+"""Bytes of a `requestId`: a message about many notifications has many answers, and all of them have it."""
 
 WAITS = "Send `authenticate` within ten seconds of connecting."
 UNSETTLED = "It is not known what was stored: connect again to be told."
@@ -66,6 +78,7 @@ class Notifying(JsonApplication[Any]):
         self.auth = Auth(settings, self.metrics.tokens)
         self.devices: dict[str, set[Connection]] = {}
         self._users: dict[Connection, str] = {}
+        self._behind: set[Connection] = set()  # devices that have given `since` and not all pages of the list
         self.commits = 0
         self.stored = 0
         self._config = settings
@@ -130,9 +143,12 @@ class Notifying(JsonApplication[Any]):
             size, most = memoryview(incoming.data).nbytes, self._config.max_data_size
             if most and size > most:
                 raise BadMessage("data-too-large", f"`data` has {size} bytes; at most {most} are accepted.")
+        request = Request(connection, incoming, message)
+        if request.id is not UNSET and (size := memoryview(request.id).nbytes) > MAX_REQUEST_ID:
+            raise BadMessage("invalid-field", f"`requestId` has {size} bytes; at most {MAX_REQUEST_ID} are accepted.")
         if self._queue.bytes + len(message) > MAX_QUEUED:
             raise BadMessage("storage-unavailable", "Too much waits to be stored; try again later.")
-        self._queue.add(Request(connection, incoming, message))
+        self._queue.add(request)
         self._wake.set()
 
     def close(self, connection: Connection) -> None:
@@ -210,13 +226,19 @@ class Notifying(JsonApplication[Any]):
         needs = Needs(timestamp(now), self._config.max_per_user)
         for request in requests:
             if request.user is not None:
-                need(needs, request.user, request.incoming)
+                need(needs, request.user, request.incoming, may_send=self._may_send(request, now))
         writing = [request for request in requests if not request.reads]
         batch = await self._change(writing, needs, now)
         try:
             await self._answer([request for request in requests if request.reads], batch, timestamp(now))
         except Exception as error:
             self._failed(error)
+
+    def _may_send(self, request: Request, now: int) -> bool:
+        if not isinstance(request.incoming, SendNotification) or request.user is None:
+            return True
+        address = place(request.connection.address)
+        return self._sends.has(request.user, address, len(request.incoming.targets), now / 1000)
 
     async def _change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
         """Do what changes inboxes, store it, and tell of it; return the batch, or None if it could not be stored."""
@@ -248,7 +270,7 @@ class Notifying(JsonApplication[Any]):
             if isinstance(outcome, BadMessage):
                 self.refuse(request.connection, request.refuse(outcome))
             else:
-                self._tell(outcome, request.connection)
+                self._tell(outcome, request)
         return batch
 
     def _outcome(self, batch: Batch, request: Request) -> Outcome | BadMessage:
@@ -280,7 +302,8 @@ class Notifying(JsonApplication[Any]):
                 continue
             try:
                 inbox = batch.inbox(user) if batch is not None else await self._inbox(user, now)
-                answers = await read(self.store, inbox, request.incoming, now)
+                behind = connection in self._behind
+                answers = await read(self.store, inbox, request.incoming, now, behind=behind)
             except Exception as error:
                 self._failed(error)
                 self.refuse(connection, request.refuse(UNAVAILABLE))
@@ -295,8 +318,15 @@ class Notifying(JsonApplication[Any]):
                 if connection.alive:
                     self._identify(connection, user)
                     self._sizes[user] = inbox.total
+                    if request.incoming.since is not None:
+                        self._behind.add(connection)
+            if isinstance(answers[-1], UpToDate):
+                self._behind.discard(connection)
             for answer in answers:
-                self.send((connection,), answer)
+                if isinstance(answer, Event):  # what is replayed is told as it was at first
+                    self.send((connection,), answer)
+                else:
+                    self._reply(request, answer)
             # An answer may have half a megabyte: who asks for many and does not read is noticed before the next one.
             await asyncio.sleep(0)
 
@@ -328,16 +358,27 @@ class Notifying(JsonApplication[Any]):
             log.info("notifications can be stored again")
             self._failure = None
 
-    def _tell(self, outcome: Outcome, asking: Connection | None = None) -> None:
+    def _tell(self, outcome: Outcome, request: Request | None = None) -> None:
+        """Send events to the devices of their users, and the answer to the connection that asked, if any did."""
         for user, event in outcome.events:
             if devices := self.devices.get(user):
-                self.send(tuple(devices), event)
-        if asking is not None:
+                if request is not None and outcome.answered and request.id is not UNSET:
+                    self.send(tuple(devices - {request.connection}), event)
+                    self._reply(request, event)
+                else:
+                    self.send(tuple(devices), event)
+        if request is not None:
             for reply in outcome.replies:
-                self.send((asking,), reply)
+                self._reply(request, reply)
+
+    def _reply(self, request: Request, answer: Answer) -> None:
+        if request.id is not UNSET:
+            answer = structs.replace(answer, request_id=request.id)
+        self.send((request.connection,), answer)
 
     def _identify(self, connection: Connection, user: str | None) -> None:
         """Make the connection a device of `user`, and of nobody else."""
+        self._behind.discard(connection)
         former = self._users.pop(connection, None)
         if former is not None:
             self.devices[former].discard(connection)

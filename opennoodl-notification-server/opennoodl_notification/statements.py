@@ -8,6 +8,7 @@ batch cost.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import cache, partial
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -25,6 +26,9 @@ from .store import Changes, Loaded, Needs
 CHUNK = 200
 """Values of a list, or rows, that are one statement's."""
 
+SCHEMA_LOCK = 0x6F70656E6E6F6F00
+"""PostgreSQL's advisory lock for the schema. The 256 numbers after it are the locks for idempotency keys."""
+
 Row = dict[str, Any]
 T = TypeVar("T")
 
@@ -37,7 +41,11 @@ _MARKS = ("read", "read_at", "sequence")
 _table = notifications.c
 _select = sa.select(notifications)
 _SELECT_RECEIVERS = sa.select(_table.user_id).where(_table.id.in_(_VALUES))
-# In one order, so that two servers on one database do not wait for each other.
+# Locks are taken in one order, so that servers on one database never wait for each other in a circle.
+_LOCK_KEYS = sa.select(
+    sa.func.pg_advisory_xact_lock(sa.func.unnest(sa.bindparam("numbers", type_=postgresql.ARRAY(sa.BigInteger))))
+)
+_MAKE_INBOX = postgresql.insert(inboxes).on_conflict_do_nothing()
 _SELECT_INBOXES = sa.select(inboxes).where(inboxes.c.user_id.in_(_VALUES)).order_by(inboxes.c.user_id).with_for_update()
 _SELECT_NAMED = _select.where(_table.id.in_(_VALUES))
 _SELECT_UNREAD = _select.where(_table.user_id.in_(_VALUES), ~_table.read)
@@ -56,6 +64,7 @@ _MARK = sa.update(notifications).where(_table.id == _WHICH).values({name: sa.bin
 _DELETE = sa.delete(notifications).where(_table.id == _WHICH)
 _DELETE_OF_USER = [sa.delete(one).where(one.c.user_id == _WHICH) for one in (notifications, deletions)]
 _DELETE_INBOX = sa.delete(inboxes).where(inboxes.c.user_id == _WHICH)
+_DELETE_SENDING = sa.delete(sendings).where(sendings.c.sender == _WHICH, sendings.c.key == sa.bindparam("which_key"))
 _FORGET_DELETIONS = sa.delete(deletions).where(
     deletions.c.user_id == _WHICH, deletions.c.sequence <= sa.bindparam("last")
 )
@@ -88,13 +97,10 @@ def sending_of(row: Row) -> Sending:
 
 
 async def load(connection: AsyncConnection, needs: Needs) -> Loaded:
-    """Return what a batch needs; the inboxes are its own until the transaction ends."""
-    users, loaded = set(needs.users), Loaded()
-    async for row in _find(connection, _SELECT_RECEIVERS, needs.revoked):
-        users.add(row["user_id"])
-    async for row in _find(connection, _SELECT_INBOXES, sorted(users)):
-        loaded.inboxes[row["user_id"]] = inbox_of(row)
-    due = [inbox.user_id for inbox in loaded.inboxes.values() if inbox.due <= needs.now]
+    """Return what a batch needs; the inboxes and the keys of sendings are its own until the transaction ends."""
+    loaded = Loaded()
+    loaded.inboxes = await _own_inboxes(connection, needs)
+    due = [inbox.user_id for inbox in loaded.inboxes.values() if inbox.total and inbox.due <= needs.now]
     for select, values, others in (
         (_SELECT_NAMED, needs.ids | needs.revoked, {}),
         (_SELECT_UNREAD, needs.unread, {}),
@@ -116,6 +122,33 @@ async def load(connection: AsyncConnection, needs: Needs) -> Loaded:
     return loaded
 
 
+async def _own_inboxes(connection: AsyncConnection, needs: Needs) -> dict[str, Inbox]:
+    """Lock keys and inboxes, and return the inboxes.
+
+    In PostgreSQL, which other servers may use, an inbox that is about to get its first notification is made before it
+    is locked: there would be nothing to lock otherwise, and two servers would begin it at the same time.
+    """
+    receivers = sorted(user for user, coming in needs.users.items() if coming)
+    while True:
+        users, found = set(needs.users), dict[str, Inbox]()
+        async for row in _find(connection, _SELECT_RECEIVERS, needs.revoked):
+            users.add(row["user_id"])
+        if connection.dialect.name == "postgresql":
+            if needs.sendings:
+                await connection.execute(_LOCK_KEYS, {"numbers": sorted(set(map(_lock_number, needs.sendings)))})
+            await _execute(connection, _MAKE_INBOX, (_state(Inbox(user_id=user, sequence=0)) for user in receivers))
+        async for row in _find(connection, _SELECT_INBOXES, sorted(users)):
+            found[row["user_id"]] = inbox_of(row)
+        if connection.dialect.name != "postgresql" or found.keys() >= set(receivers):
+            return found
+        await connection.rollback()  # another server has forgotten an inbox between the two statements
+
+
+def _lock_number(sending: tuple[str, str]) -> int:
+    """Return the number of the advisory lock for a sender's key; PostgreSQL has memory for some thousand locks."""
+    return SCHEMA_LOCK + 1 + blake2b(msgspec.json.encode(sending), digest_size=1).digest()[0]
+
+
 async def apply(connection: AsyncConnection, changes: Changes) -> None:
     """Make changes; they last when the transaction is committed."""
     put = partial(_put, connection.dialect.name)
@@ -132,9 +165,9 @@ async def apply(connection: AsyncConnection, changes: Changes) -> None:
     ids = (msgspec.json.encode(sending.ids).decode() for sending in changes.sendings)
     sent = ({**structs.asdict(sending), "ids": text} for sending, text in zip(changes.sendings, ids, strict=True))
     await _execute(connection, put(sendings), sent)
-    states = ({**structs.asdict(one), "gaps": msgspec.json.encode(one.gaps).decode()} for one in changes.inboxes)
-    await _execute(connection, put(inboxes), states)
+    await _execute(connection, put(inboxes), map(_state, changes.inboxes))
     await _execute(connection, _DELETE_INBOX, ({"which": user} for user in changes.forgotten))
+    await _execute(connection, _DELETE_SENDING, ({"which": sender, "which_key": key} for sender, key in changes.unsent))
 
 
 async def _find(
@@ -166,6 +199,10 @@ def _put(dialect: str, table: sa.Table) -> Any:
     keys = [column.name for column in table.primary_key]
     others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=others)
+
+
+def _state(inbox: Inbox) -> Row:
+    return {**structs.asdict(inbox), "gaps": msgspec.json.encode(inbox.gaps).decode()}
 
 
 def _row(record: Record) -> Row:

@@ -49,7 +49,8 @@ class Loaded(Struct):
     """What a batch was given to see: what it needs, as far as it is there, and maybe more.
 
     Attributes:
-        inboxes: by user; to be changed at will.
+        inboxes: by user; to be changed at will. One that is about to get its first notification may be there, with
+            number 0.
         records: the notifications asked for, those that have expired in these inboxes, and enough old ones
             to make room for what comes: as many of the oldest and of the oldest read ones as must go.
         due: for inboxes whose time has come, when the next of those that have not expired will.
@@ -77,6 +78,7 @@ class Changes(Struct, omit_defaults=True):
         sendings: to be remembered, in place of others with the same sender and key.
         inboxes: new states.
         forgotten: users whose inboxes go, with their deletions; they are empty.
+        unsent: senders and keys of sendings that go.
     """
 
     cleared: list[str] = field(default_factory=list)
@@ -87,6 +89,7 @@ class Changes(Struct, omit_defaults=True):
     sendings: list[Sending] = field(default_factory=list)
     inboxes: list[Inbox] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    unsent: list[tuple[str, str]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__struct_fields__)
@@ -184,6 +187,13 @@ class Store(ABC):
         """Yield everything, as changes of about `size` notifications that make it from nothing.
 
         An inbox is never divided.
+        """
+
+    @abstractmethod
+    async def purge(self) -> None:
+        """Leave nothing of what was deleted in the files of this store, its own backups included.
+
+        A database server keeps what it has deleted for as long as its administrator has set.
         """
 
     @abstractmethod

@@ -20,7 +20,7 @@ from .lock import Lock
 from .memory import Memory, Snapshot
 from .notification import Deletion, Record
 from .store import Changes, Counts, Needs, Query, Store, StoreError, Transaction, portions
-from .tinydb_file import File, ForeignFileError, keep_directory, keep_names
+from .tinydb_file import ChecksumError, File, ForeignFileError, keep_directory, keep_names
 
 LEAST = 1 << 20
 """Bytes of a journal that are never too many."""
@@ -76,7 +76,7 @@ class JsonStore(Store):
         if not self._create and not (self._path.exists() or self._numbers() or self._file.backup.exists()):
             raise StartError(f"{self._name} is not there")
         try:
-            replayed = self._open()
+            outdated = self._open()
         except BlockingIOError:
             raise StartError(f"DB_FILE {self._name} is in use by another process") from None
         except OSError as error:
@@ -85,8 +85,10 @@ class JsonStore(Store):
             raise StartError(f"DB_FILE {self._name} {error}; it was left as it is: name another file") from None
         except (ValueError, RecursionError) as error:
             way_out = "; what comes before that line is sound" if isinstance(error, JournalError) else self._way_out()
+            if isinstance(error, ChecksumError):
+                way_out += "; if somebody has edited it on purpose, delete its table `checksum`"
             raise StartError(f"DB_FILE {self._name} is damaged and was left as it is: {error}{way_out}") from None
-        if replayed and not self._read_only:
+        if outdated and not self._read_only:
             self._write_meanwhile()
 
     @asynccontextmanager
@@ -147,6 +149,15 @@ class JsonStore(Store):
         except OSError as error:
             raise _failed(error) from error
 
+    async def purge(self) -> None:
+        """Write everything to a new file, and delete the former one and all former journals."""
+        if self._writing is not None:
+            await self._writing
+        try:
+            await asyncio.to_thread(self._purge)
+        except OSError as error:
+            raise _failed(error) from error
+
     async def close(self) -> None:
         """Write everything to the file, so that nothing is in the journal that goes on from it, and let go of it."""
         if self._read_only:
@@ -167,16 +178,16 @@ class JsonStore(Store):
         keep_directory(self._path.parent)
         self._lock = Lock(self._path)
         try:
-            replayed = self._read()
+            outdated = self._read()
             self._begin(self._generation)
             self.epoch = self._generation
         except BaseException:
             self._lock.release()
             raise
-        return replayed
+        return outdated
 
     def _read(self) -> bool:
-        """Read the file and the journals after it; return whether there was anything in these."""
+        """Read the file and the journals after it; return whether the file is to be written anew."""
         there = self._path.exists()
         self._generation = self._oldest = self._file.read(self.memory)
         if not there and (traces := self._traces()):
@@ -197,7 +208,10 @@ class JsonStore(Store):
             self._generation = number + used
             replayed |= used
         self.memory.fit()
-        return replayed
+        if self._file.edited:  # without a number for each change: devices have to be told everything anew
+            for inbox in self.memory.inboxes.values():
+                inbox.forget()
+        return replayed or self._file.edited
 
     def _traces(self) -> list[str]:
         """Return names of what is there only if there was a file: a backup, or journals without the very first."""
@@ -240,6 +254,14 @@ class JsonStore(Store):
         if self._journal is not None:
             self._journal.close()
         self._journal, self._generation = journal, generation
+
+    def _purge(self) -> None:
+        self._renew()
+        self._file.backup.unlink(missing_ok=True)
+        for number in self._numbers():
+            if number < self._generation:
+                self._journal_path(number).unlink(missing_ok=True)
+        keep_names(self._path.parent)
 
     async def _rotate(self) -> None:
         """Begin a next journal, and write what was before it to the file meanwhile."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import structs
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -19,7 +20,7 @@ from .lock import Lock
 from .notification import Deletion, Record
 from .schema import UPGRADES, VERSION, deletions, inboxes, metadata, notifications, sendings, versions
 from .settings import DATABASES
-from .statements import Row, apply, inbox_of, load, record_of, rows_of, sending_of
+from .statements import SCHEMA_LOCK, Row, apply, inbox_of, load, record_of, rows_of, sending_of
 from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction, UnsettledError, portions
 
 DRIVERS = {
@@ -32,8 +33,6 @@ DRIVERS = {
 """The driver for every kind of URL that is accepted."""
 TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
-SCHEMA_LOCK = 0x6F70656E6E6F6F64
-"""PostgreSQL's advisory lock under which one server after the other makes or changes the tables."""
 
 
 @asynccontextmanager
@@ -55,8 +54,11 @@ class SqlTransaction(Transaction):
 
     async def commit(self, changes: Changes) -> None:
         """Make changes, and bring them to disk."""
+        # An inbox that was made to be locked, and then got nothing: its sender was refused.
+        used = {inbox.user_id for inbox in changes.inboxes}
+        unused = [user for user, inbox in self.loaded.inboxes.items() if inbox.sequence == 0 and user not in used]
         async with _failing():
-            await apply(self._connection, changes)
+            await apply(self._connection, structs.replace(changes, forgotten=changes.forgotten + unused))
         try:
             await self._connection.commit()
         except Exception as error:
@@ -178,7 +180,10 @@ class SqlStore(Store):
     async def clean(self, now: str) -> None:
         """Forget sendings that have expired."""
         async with _failing(), self._engine.begin() as connection:
-            await connection.execute(sa.delete(sendings).where(sendings.c.expires_at <= now))
+            key = sendings.c.sender, sendings.c.key
+            # What another server is about to replace is left to the next time.
+            expired = sa.select(*key).where(sendings.c.expires_at <= now).with_for_update(skip_locked=True)
+            await connection.execute(sa.delete(sendings).where(sa.tuple_(*key).in_(expired)))
 
     async def recover(self) -> None:
         """Return if the database takes a change: one that is full, or a copy of another, still answers."""
@@ -221,6 +226,16 @@ class SqlStore(Store):
         ):
             last_key = (rows[-1]["sender"], rows[-1]["key"])
             yield Changes(sendings=[sending_of(row) for row in rows])
+
+    async def purge(self) -> None:
+        """Write SQLite's file anew, without what was deleted, and empty its write-ahead log."""
+        if self._file is None:
+            return
+        async with _failing(), self._engine.connect() as connection:
+            database = (await connection.get_raw_connection()).driver_connection
+            assert database is not None
+            for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):  # neither may be in a transaction
+                await (await database.execute(statement)).close()
 
     async def close(self) -> None:
         """Disconnect."""

@@ -3,14 +3,18 @@
 TinyDB's own storage overwrites its file in place: a process that ends between the write and the truncate
 leaves a file that nobody can read. The storage here, TinyDB's documented extension point, writes a second
 file, makes the disk keep it, and puts it in the first one's place.
+
+The last table has a checksum of all that stands before it, in a line of its own. A file without this table was
+written by somebody else: a person who has edited it, or a former version.
 """
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from zlib import crc32
 
 import msgspec
 from msgspec import Struct
@@ -25,7 +29,9 @@ from .notification import Deletion, Record, Sending, milliseconds, timestamp
 CHUNK = 1 << 18
 """Bytes that are handed to the system at once."""
 
-TABLES = {"file", "notifications", "inboxes", "deletions", "sendings"}
+TABLES = {"file", "notifications", "inboxes", "deletions", "sendings", "checksum"}
+CHECKSUM = b',"checksum":{"1":{"crc32":"%08x"}}\n}\n'
+"""How the file ends: with the CRC-32 of the bytes before this."""
 
 Tables = Mapping[str, Mapping[str, Mapping[str, Any] | Struct]]
 S = TypeVar("S", bound=Struct)
@@ -34,6 +40,10 @@ _encode = msgspec.json.Encoder().encode
 
 class ForeignFileError(ValueError):
     """A file of somebody else's; the text says how that shows."""
+
+
+class ChecksumError(ValueError):
+    """A file that is not as it was written."""
 
 
 class Head(Struct):
@@ -59,14 +69,22 @@ class AtomicStorage(Storage):
         self._backup = self._path.with_name(self._path.name + ".bak")
 
     def read(self) -> dict[str, dict[str, dict[str, msgspec.Raw]]] | None:
-        """Return the tables, or None if there is no file yet. ValueError: they are damaged, or the file is empty."""
+        """Return the tables, or None if there is no file yet.
+
+        Raises:
+            ChecksumError: the file has a checksum, and it is that of another content.
+            ValueError: they are damaged, or the file is empty.
+        """
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
             return None
         if not content:
             raise ValueError("it is empty")
-        return msgspec.json.decode(content, type=dict[str, dict[str, dict[str, msgspec.Raw]]])
+        tables = msgspec.json.decode(content, type=dict[str, dict[str, dict[str, msgspec.Raw]]])
+        if "checksum" in tables and not _is_as_written(content):
+            raise ChecksumError("its content does not match its checksum")
+        return tables
 
     def write(self, data: Tables) -> None:
         """Replace the file, and keep the former one as a backup. OSError: it could not be; all is as before."""
@@ -92,18 +110,16 @@ class AtomicStorage(Storage):
             raise
 
     def _prepare(self, data: Tables, mode: int) -> None:
-        with self._temporary.open("wb", CHUNK) as file:
+        self._temporary.unlink(missing_ok=True)  # it may be a link to a file of somebody else
+        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb", CHUNK) as file:
             os.fchmod(file.fileno(), mode)
+            check = 0
             # Piece by piece: to encode all of it at once would hold up the other threads.
-            for table, documents in data.items():
-                file.write(b"{" if table == next(iter(data)) else b",")
-                file.write(_encode(table) + b":{")
-                comma = b"\n"
-                for key, document in documents.items():
-                    file.write(b"%s%s:%s" % (comma, _encode(key), _encode(document)))
-                    comma = b",\n"
-                file.write(b"}")
-            file.write(b"}\n" if data else b"{}\n")
+            for piece in _pieces(data):
+                check = crc32(piece, check)
+                file.write(piece)
+            file.write(CHECKSUM % check)
             file.flush()
             os.fsync(file.fileno())
 
@@ -117,11 +133,13 @@ class File:
     Attributes:
         backup: where the former file is.
         size: bytes of the file as last read or written.
+        edited: whether the file that was read has no checksum, so somebody else has written it.
     """
 
     def __init__(self, path: Path) -> None:
         self.backup = path.with_name(path.name + ".bak")
         self.size = 0
+        self.edited = False
         self._path = path
 
     def read(self, memory: Memory) -> int:
@@ -129,6 +147,7 @@ class File:
 
         Raises:
             ForeignFileError: the file is none of this server's.
+            ChecksumError: the file is damaged, or was edited and still has its former checksum.
             ValueError: the file is damaged.
             OSError: it cannot be read.
         """
@@ -140,6 +159,7 @@ class File:
         database = TinyDB(str(self._path), storage=cached)
         if others := sorted(database.tables() - TABLES):
             raise ForeignFileError(f"has a table {others[0]!r}, which is none of this server's")
+        self.edited = "checksum" not in database.tables()
         for record in sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at):
             memory.put(record)
         for deletion in _rows(database, "deletions", Deletion):
@@ -172,6 +192,24 @@ class File:
         )
         self.size = self._path.stat().st_size
         return good
+
+
+def _pieces(data: Tables) -> Iterator[bytes]:
+    """Yield the text of the file up to its checksum, with a document in each line."""
+    for table, documents in data.items():
+        yield b"%s%s:{" % (b"{" if table == next(iter(data)) else b",", _encode(table))
+        comma = b"\n"
+        for key, document in documents.items():
+            yield b"%s%s:%s" % (comma, _encode(key), _encode(document))
+            comma = b",\n"
+        yield b"}"
+    yield b"\n"
+
+
+def _is_as_written(content: bytes) -> bool:
+    """Return whether a file ends in the checksum of what stands before it."""
+    size = len(content) - len(CHECKSUM % 0)
+    return content[size:] == CHECKSUM % crc32(content[: max(size, 0)])
 
 
 def has_content(path: Path) -> bool:

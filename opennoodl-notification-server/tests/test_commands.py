@@ -8,18 +8,21 @@ from pathlib import Path
 
 import jwt
 import pytest
-from opennoodl_notification.commands import CommandError, inbox, send, stats
+from opennoodl_notification.commands import Proof, inbox, send, stats
 from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.edge.command_line import CommandError
 from opennoodl_notification.store import Query
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as websocket_server
 
 from .conftest import Device, Serve
 from .edge.certificates import certify
 from .edge.issuer import SECRET, signed
-from .harness import TIMEOUT
+from .harness import TIMEOUT, record, write
 from .places import place
 
 
-async def command(*arguments: str, text: str = "", **environment: str) -> tuple[int, str, str]:
+async def command(*arguments: str, text: str | bytes = "", **environment: str) -> tuple[int, str, str]:
     """Run a command; return its exit code, and what it wrote to standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "opennoodl_notification", *arguments),
@@ -29,7 +32,7 @@ async def command(*arguments: str, text: str = "", **environment: str) -> tuple[
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(TIMEOUT):
-        output, error = await process.communicate(text.encode())
+        output, error = await process.communicate(text.encode() if isinstance(text, str) else text)
     assert process.returncode is not None
     return process.returncode, output.decode(), error.decode()
 
@@ -72,12 +75,33 @@ async def test_send_with_a_token(serve: Serve) -> None:
     words = ("send", "--to", "ann", "--from", "forum", "--type", "mention", "--url", f"ws://127.0.0.1:{service.port}")
     code, output, _ = await command(*words, TOKEN=signed(sub="forum"))
     assert (code, len(output.split())) == (0, 1)
-    for environment in ({}, {"TOKEN": signed(sub="ann")}):
-        code, output, error = await command(*words, **environment)
-        assert (code, output) == (1, "")
-        assert "the server refuses" in error
-        assert ("AUTH_SECRET" in error) is (not environment)  # which it could have had
-        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "hint"),
+    [
+        ({}, "set TOKEN, or AUTH_SECRET as the server has it"),
+        ({"TOKEN": signed(sub="ann")}, "TOKEN has to be a token of the user that `--from` names"),
+        ({"AUTH_SECRET": "w" * 40}, "AUTH_SECRET, AUTH_ISSUER and AUTH_AUDIENCE have to be as the server has them"),
+    ],
+    ids=["nothing", "another's token", "another secret"],
+)
+async def test_send_without_proof(serve: Serve, environment: dict[str, str], hint: str) -> None:
+    """What the server does not accept as a proof is named, with what would be one."""
+    service = await serve(auth="jwt", auth_secret=SECRET)
+    url = f"ws://127.0.0.1:{service.port}"
+    code, output, error = await command("send", "--to", "ann", "--from", "forum", "--url", url, **environment)
+    assert (code, output, error.count("\n")) == (1, "", 1)
+    assert error.startswith("opennoodl_notification: the server refuses: ")
+    assert error.endswith(f" (unauthorized); {hint}\n")
+
+
+async def test_send_without_proof_being_the_fault(serve: Serve) -> None:
+    """Where the proof is not what is wrong, nothing is said of it."""
+    service = await serve(auth="jwt", auth_secret=SECRET)
+    words = ("send", "--to", "ann", "--from", "forum", "--url", f"ws://127.0.0.1:{service.port}")
+    _, _, error = await command(*words, TOKEN=signed(sub="forum"))
+    assert error.endswith(" may send `system` notifications. (forbidden)\n")
 
 
 async def test_token() -> None:
@@ -109,7 +133,7 @@ async def test_refused(serve: Serve) -> None:
             send,
             f"ws://127.0.0.1:{service.port}",
             "forum",
-            None,
+            Proof(None, ""),
             '{"what": "a long text"}',
             targetUserIds=["ann"],
             notificationType="system",
@@ -120,7 +144,9 @@ async def test_refused(serve: Serve) -> None:
     ("arguments", "why"),
     [
         (["--url", "ws://127.0.0.1:1"], "cannot be reached"),
-        (["--url", "http://127.0.0.1:1"], "no notification server"),
+        (["--url", "http://127.0.0.1:1"], "no URL of a server"),
+        (["--url", "ws://127.0.0.1:99999"], "no URL of a server"),
+        (["--url", "ws://[::1"], "no URL of a server"),
         (["--data", "{what"], "not JSON"),
     ],
 )
@@ -130,6 +156,26 @@ async def test_not_sent(arguments: list[str], why: str) -> None:
     assert (code, output) == (1, "")
     assert why in error
     assert error.count("\n") == 1
+
+
+async def test_data_that_is_no_text() -> None:
+    """Data from standard input that is not UTF-8 is one line."""
+    code, output, error = await command("send", "--to", "ann", "--data", "-", text=b'"\xff"')
+    assert (code, output, error) == (1, "", "opennoodl_notification: the data is not UTF-8\n")
+
+
+async def test_another_server() -> None:
+    """A server that talks about something else is named as none of notifications."""
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.send("hello")
+        await connection.wait_closed()
+
+    async with websocket_server(talk, "127.0.0.1", 0) as other:
+        port = next(iter(other.sockets)).getsockname()[1]
+        code, output, error = await command("send", "--to", "ann", "--url", f"ws://127.0.0.1:{port}")
+    assert (code, output, error.count("\n")) == (1, "", 1)
+    assert "is no notification server" in error
 
 
 async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
@@ -151,9 +197,9 @@ async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
     assert await asyncio.to_thread(inbox, str(file), "ann", Query(50, unread=True)) == [new]
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "many"])
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "2147483648", "9223372036854775808"])
 async def test_bad_limit(limit: str) -> None:
-    """How many notifications are to be shown is a number from 1 up."""
+    """How many notifications are to be shown is a number from 1 to what every store can hold."""
     code, output, error = await command("inbox", "ann", "--limit", limit)
     assert (code, output) == (2, "")
     assert f"invalid number value: '{limit}'" in error
@@ -176,6 +222,13 @@ async def test_stats(serve: Serve, device: Device, file: Path) -> None:
     }
 
 
+async def test_no_limit(file: Path) -> None:
+    """The largest number is accepted."""
+    write(file, record("n", "ann", expires_at="2999-01-01T00:00:00.000Z"))
+    code, output, error = await command("inbox", "ann", "--limit", "2147483647", DB_FILE=str(file))
+    assert (code, output.count("\n"), error) == (0, 1, "")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return where an empty database of each kind is."""
@@ -186,7 +239,7 @@ async def test_looking_into_a_database(serve: Serve, device: Device, database: s
     """`inbox` and `stats` look into a database, too, while the server uses it."""
     service = await serve(database_url=database)
     await (await device(service, "sender")).notify("ann", kind="mention")
-    code, output, error = await command("inbox", "ann", DATABASE_URL=database)
+    code, output, error = await command("inbox", "ann", "--limit", "2147483647", DATABASE_URL=database)
     assert (code, error) == (0, "")
     assert "mention" in output
     assert "1 notifications" in (await command("stats", DATABASE_URL=database))[1]
@@ -274,3 +327,20 @@ async def test_send_over_tls(serve: Serve, tmp_path: Path) -> None:
     trusted = {"TLS_CERT": str(files.certificate), "TLS_KEY": str(files.key), "SSL_CERT_FILE": str(files.certificate)}
     code, output, error = await command("send", "--to", "ann", PORT=str(service.port), **trusted)
     assert (code, len(output.split()), error) == (0, 1, "")
+
+
+@pytest.mark.parametrize("arguments", [["stats"], ["inbox", "ann"], ["token", "--user", "ann"]])
+async def test_output_that_does_not_fit(file: Path, arguments: list[str]) -> None:
+    """Output that does not fit on the disk is one line and exit code 1."""
+    write(file, record("n", "ann", expires_at="2999-01-01T00:00:00.000Z"))
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "opennoodl_notification", *arguments),
+            env={"DB_FILE": str(file), "AUTH_SECRET": SECRET},
+            stdout=full,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(TIMEOUT):
+            _, error = await process.communicate()
+    line = b"opennoodl_notification: standard output cannot be written: No space left on device\n"
+    assert (process.returncode, error) == (1, line)

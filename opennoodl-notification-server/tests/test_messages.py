@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from opennoodl_notification.edge.json_messages import BadMessage, Error
 from opennoodl_notification.messages import (
     ERRORS,
@@ -32,6 +34,7 @@ from opennoodl_notification.messages import (
     SendNotification,
     Sent,
     Updated,
+    UpToDate,
     decode,
 )
 
@@ -88,14 +91,14 @@ def test_authenticate() -> None:
 
 
 def test_get() -> None:
-    """`get-notifications` needs nothing; a page has 50 unless it says otherwise."""
-    assert read(GET) == GetNotifications(50, None, False)
+    """`get-notifications` needs nothing."""
+    assert read(GET) == GetNotifications(None, None, False)
 
 
 def test_get_with_all() -> None:
     """`get-notifications` may say how many, before when, whether only unread ones, and of which types."""
-    before = "2023-11-14T22:13:20.000Z"
-    fields = {"limit": 7, "before": before, "unreadOnly": True, "types": ["invite", "system"]}
+    before = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    fields = {"limit": 7, "before": "2023-11-14T22:13:20.000Z", "unreadOnly": True, "types": ["invite", "system"]}
     assert read({**GET, **fields}) == GetNotifications(7, before, True, ("invite", "system"))
     assert read({**GET, "types": TYPES}).types == TYPES
 
@@ -106,7 +109,7 @@ def test_limit(limit: int) -> None:
     assert read({**GET, "limit": limit}).limit == limit
 
 
-@pytest.mark.parametrize("limit", [0, -1, 201, 10**30, 1.5, "5", True, [], None])
+@pytest.mark.parametrize("limit", [0, -1, 201, 10**30, 1.5, "5", True, []])
 def test_bad_limit(limit: object) -> None:
     """Any other limit is refused."""
     assert code({**GET, "limit": limit}) == "invalid-field"
@@ -115,12 +118,18 @@ def test_bad_limit(limit: object) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        *({"before": 5}, {"before": {}}, {"unreadOnly": "yes"}, {"unreadOnly": 1}),
+        *({"before": 5}, {"before": {}}, {"before": "yesterday"}, {"before": "2023-11-14"}),
+        *(
+            {"before": "2023-11-14T22:13:20"},
+            {"before": "2023-13-14T22:13:20Z"},
+            {"unreadOnly": "yes"},
+            {"unreadOnly": 1},
+        ),
         *({"types": ["x"]}, {"types": ["invite"] * (len(TYPES) + 1)}),
     ],
 )
 def test_bad_get(fields: Json) -> None:
-    """`before` is a text and `unreadOnly` true or false, and `types` are types, no more than there are."""
+    """`before` is a time with its zone, `unreadOnly` true or false, and `types` are types, no more than there are."""
     assert code({**GET, **fields}) == "invalid-field"
 
 
@@ -316,6 +325,8 @@ def test_any_fields(name: str, fields: Json) -> None:
             Notifications([], 0, False, 5),
             '{"type":"notifications","notifications":[],"unreadCount":0,"hasMore":false,"sequence":5}',
         ),
+        (UpToDate(5, 2), '{"type":"up-to-date","sequence":5,"unreadCount":2}'),
+        (UpToDate(5, 2, request_id=Raw(b"7")), '{"type":"up-to-date","sequence":5,"unreadCount":2,"requestId":7}'),
         (Sent("n", ["n", "m"]), '{"type":"notification-sent","notificationId":"n","notificationIds":["n","m"]}'),
         (Revoked(["n"]), '{"type":"notification-revoked","notificationIds":["n"]}'),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Any, cast
 
 import pytest
@@ -19,6 +20,8 @@ from opennoodl_notification.messages import (
     Notifications,
     Received,
     Updated,
+    UpToDate,
+    decode,
 )
 from opennoodl_notification.notification import Deletion, Record, timestamp
 from opennoodl_notification.requests import PAGE_SIZE, read
@@ -46,15 +49,18 @@ class Shelf:
         return self.memory.changed(user, since)
 
 
-def answers(shelf: Shelf, inbox: Inbox, message: Authenticate | GetNotifications) -> list[Any]:
+def answers(shelf: Shelf, inbox: Inbox, message: Authenticate | GetNotifications, *, behind: bool = False) -> list[Any]:
     """Return what a message is answered."""
-    return asyncio.run(read(cast("Store", shelf), inbox, message, EARLY))
+    return asyncio.run(read(cast("Store", shelf), inbox, message, EARLY, behind=behind))
 
 
 def resumed(shelf: Shelf, since: int, sequence: int = 5000, **fields: Any) -> list[Any]:
-    """Return what a device is told that knows all up to `since`."""
+    """Return what a device is told that knows all up to `since`; unless it has to ask for more, that this is all."""
     inbox = Inbox(user_id="u", sequence=sequence, **fields)
-    return answers(shelf, inbox, Authenticate(user_id="u", since=since))
+    told = answers(shelf, inbox, Authenticate(user_id="u", since=since))
+    if not getattr(told[-1], "has_more", False):
+        assert told.pop() == UpToDate(sequence, inbox.unread)
+    return told
 
 
 def numbered(born: int, changed: int = 0, **fields: Any) -> Record:
@@ -113,8 +119,65 @@ def test_bounded_pages_miss_nothing() -> None:
         seen += [one.id for one in page.notifications]
         if not page.has_more:
             break
-        before = page.notifications[-1].created_at
+        before = datetime.fromisoformat(page.notifications[-1].created_at)
     assert seen == [f"n{number}" for number in range(10, 0, -1)]
+
+
+@pytest.mark.parametrize("number", [399, 400, 401, 450])
+def test_no_limit(number: int) -> None:
+    """A page without a limit has all that fits, however much is read from the store at once."""
+    page = paged(sized(*[LEAST] * number))
+    assert [one.id for one in page.notifications] == [f"n{one}" for one in range(number, 0, -1)]
+    assert page.has_more is False
+
+
+@pytest.mark.parametrize("number", [398, 399, 400, 401, 402])
+def test_no_limit_is_bounded(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page without a limit ends by its size, at the same one wherever a portion from the store ends."""
+    records = sized(*[LEAST] * 500)
+    fitting = [len(encode(record.shown())) for record in records[-number:]]
+    monkeypatch.setattr(requests, "PAGE_SIZE", sum(fitting))
+    page = paged(records)
+    assert (len(page.notifications), page.has_more) == (number + 1, True)
+    page = paged(records[-number - 1 :])
+    assert (len(page.notifications), page.has_more) == (number + 1, False)
+
+
+@pytest.mark.parametrize(
+    ("before", "shown"),
+    [
+        ("2023-11-14T22:13:22.000Z", 1),
+        ("2023-11-14T22:13:22Z", 1),
+        ("2023-11-14t22:13:22z", 1),
+        ("2023-11-15T00:13:22+02:00", 1),
+        ("2023-11-14T22:13:22.000001Z", 2),  # later than what was created at .000
+        ("2023-11-14T22:13:21.999999999Z", 1),
+        ("0001-01-01T00:00:00+14:00", 0),
+        ("9999-12-31T23:59:59-14:00", 3),
+    ],
+)
+def test_before(before: str, shown: int) -> None:
+    """Any time of RFC 3339 is a `before`, to the fraction of a millisecond and in every zone."""
+    message = decode(b'{"type": "get-notifications", "before": "%s"}' % before.encode())
+    (page,) = answers(Shelf(added=sized(LEAST, LEAST, LEAST)), Inbox(user_id="u", sequence=9), message)
+    assert len(page.notifications) == shown
+
+
+@pytest.mark.parametrize(
+    ("get", "told"),
+    [
+        ({}, True),
+        ({"limit": 3}, True),
+        ({"limit": 2}, False),
+        ({"unread_only": True}, False),
+        ({"types": ["invite"]}, False),
+    ],
+)
+def test_last_page(get: dict[str, Any], told: bool) -> None:
+    """The end of the list is told to a device that reads all of it."""
+    shelf, inbox = Shelf(added=sized(LEAST, LEAST, LEAST)), Inbox(user_id="u", sequence=9, unread=3)
+    _, *end = answers(shelf, inbox, GetNotifications(**get), behind=True)
+    assert end == [UpToDate(9, 3)] * told
 
 
 def test_first_time() -> None:

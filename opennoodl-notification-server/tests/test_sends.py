@@ -46,7 +46,18 @@ def test_names_are_not_remembered() -> None:
     assert list(sends._of_users._used) == ["u"]
 
 
+def test_has() -> None:
+    """To look whether a user may send so many counts nothing, and remembers nobody."""
+    sends = Sends(5)
+    assert sends.has("u", HERE, 5, 0)
+    assert not sends.has("u", HERE, 6, 0)
+    assert not sends._of_users._used
+    assert sends.allow("u", HERE, 5, 0)
+    assert not sends.has("u", HERE, 1, 0)
+
+
 def test_no_limit() -> None:
     """A limit of 0 means any number, from one address too."""
     sends = Sends(0)
+    assert sends.has("u", HERE, 100, 0)
     assert all(sends.allow("u", HERE, 100, 0) for _ in range(100))

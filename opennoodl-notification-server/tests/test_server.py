@@ -53,13 +53,14 @@ async def test_offline_then_online(serve: Serve, device: Device) -> None:
 
 
 async def test_first_page(serve: Serve, device: Device) -> None:
-    """A full inbox comes in pages: the first has 50 and says that there is more."""
+    """Who asks for no number gets all that there is, at first and later, as the editor does."""
     service = await serve()
-    sender = await device(service, "s")
-    sent = [await sender.notify("u") for _ in range(51)]
-    page = await (await device(service)).authenticate("u")
-    assert ids(page) == sent[:0:-1]
-    assert (page["unreadCount"], page["hasMore"]) == (51, True)
+    sender, client = await device(service, "s"), await device(service)
+    sent = [await sender.notify("u") for _ in range(60)]
+    page = await client.authenticate("u")
+    assert ids(page) == sent[::-1]
+    assert (page["unreadCount"], page["hasMore"]) == (60, False)
+    assert await client.inbox() == page
 
 
 async def test_pages(serve: Serve, device: Device) -> None:

@@ -112,6 +112,28 @@ async def test_sends_to_several_count_each(serve: Serve, device: Device) -> None
     await sender.notify("a")
 
 
+async def test_refused_sendings_need_no_inboxes(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quota comes first: for a sending that is over it, no inbox is loaded, locked or made."""
+    service = await serve(sends_per_hour=2)
+    store, needed = service.app.store, list[set[str]]()
+    transaction = store.transaction
+
+    def transaction_(needs: Any) -> Any:
+        needed.append(set(needs.users))
+        return transaction(needs)
+
+    monkeypatch.setattr(store, "transaction", transaction_)
+    sender = await device(service, "s")
+    fields: dict[str, Any] = {"notificationType": "thread", "data": {}}
+    await sender.ask("send-notification", targetUserIds=["a", "b"], **fields, idempotencyKey="k")
+    assert {"a", "b"} in needed
+    needed.clear()
+    assert await sender.refused("send-notification", targetUserIds=["c", "d"], **fields) == "rate-limited"
+    again = await sender.ask("send-notification", targetUserIds=["a", "b"], **fields, idempotencyKey="k")
+    assert again["type"] == "notification-sent"
+    assert set().union(*needed) == set()
+
+
 async def test_connections_of_a_user(serve: Serve, device: Device) -> None:
     """One connection too many is told so and is nobody's; it may come again when another has gone."""
     service = await serve(max_connections_per_user=2)

@@ -12,9 +12,13 @@ from .harness import TIMEOUT, Client, Json, ids
 
 
 async def missed(client: Client, user: str, since: int) -> tuple[Json, list[Json]]:
-    """Resume; return the answer and all that follows it."""
+    """Resume; return the answer and all that follows it, but for the word that this is all."""
     answer = await client.resume(user, since)
-    return answer, await client.waiting()
+    told = []
+    while (message := await client.get())["type"] != "up-to-date":
+        told.append(message)
+    assert message == {"type": "up-to-date", "sequence": answer["sequence"], "unreadCount": answer["unreadCount"]}
+    return answer, told
 
 
 async def test_nothing_missed(serve: Serve, device: Device) -> None:
@@ -111,6 +115,68 @@ async def test_too_much(serve: Serve, device: Device, monkeypatch: pytest.Monkey
     assert (ids(page), page["hasMore"]) == ([sent[0], first], False)
 
 
+async def test_end_of_the_list(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that is given the list is told when it has all of it, and that number is good for coming back."""
+    monkeypatch.setattr(requests, "PAGE_SIZE", 300)
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service)
+    sent = [await sender.notify("u") for _ in range(5)]
+    assert (await client.resume("u", 0))["complete"] is False
+    seen = [page := await client.expect("notifications")]
+    new = await sender.notify("u")
+    assert (await client.expect("notification"))["notification"]["id"] == new
+    while page["hasMore"]:
+        assert await client.waiting() == []  # it is not up to date yet
+        seen.append(page := await client.inbox(before=page["notifications"][-1]["createdAt"]))
+    assert len(seen) > 2
+    assert [id_ for page in seen for id_ in ids(page)] == sent[::-1]
+    end = await client.expect("up-to-date")
+    assert end == {"type": "up-to-date", "sequence": page["sequence"], "unreadCount": 6}
+    await client.inbox(before=page["notifications"][-1]["createdAt"])
+    assert await client.waiting() == []  # it was told
+    assert (await missed(await device(service), "u", end["sequence"]))[0]["complete"] is True
+
+
+async def test_end_of_the_list_at_once(serve: Serve, device: Device) -> None:
+    """A list on one page is followed by the word that this is all, for a device that gave a number."""
+    service = await serve()
+    await (await device(service, "s")).notify("u")
+    client = await device(service)
+    answer = await client.resume("u", 0)
+    assert answer["complete"] is False
+    assert len(ids(await client.expect("notifications"))) == 1
+    assert await client.get() == {"type": "up-to-date", "sequence": answer["sequence"], "unreadCount": 1}
+
+
+async def test_no_number(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that gives no number, as the editor does not, is told nothing of numbers, and forgets a former one."""
+    monkeypatch.setattr(requests, "PAGE_SIZE", 300)
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service)
+    for _ in range(3):
+        await sender.notify("u")
+    await client.resume("u", 0)
+    assert (await client.expect("notifications"))["hasMore"] is True
+    page = await client.authenticate("u")
+    assert (await client.inbox(before=page["notifications"][-1]["createdAt"]))["hasMore"] is False
+    assert await client.waiting() == []
+    assert service.app._behind == set()  # type: ignore[attr-defined]
+
+
+async def test_gone_before_the_end_of_the_list(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that goes before it has all of the list is forgotten."""
+    monkeypatch.setattr(requests, "PAGE_SIZE", 300)
+    service = await serve()
+    sender, client = await device(service, "s"), await device(service)
+    for _ in range(3):
+        await sender.notify("u")
+    await client.resume("u", 0)
+    assert len(service.app._behind) == 1  # type: ignore[attr-defined]
+    await client.ws.close()
+    await sender.heard()
+    assert service.app._behind == set()  # type: ignore[attr-defined]
+
+
 async def test_empty_inbox(serve: Serve, device: Device) -> None:
     """Who has never had a notification resumes from zero."""
     service = await serve()
@@ -158,7 +224,8 @@ async def test_in_the_middle_of_it(serve: Serve, device: Device) -> None:
                 page = await client.expect("notifications")
                 seen, since = ids(page)[::-1], page["sequence"]
             for message in await client.waiting():
-                seen.append(message["notification"]["id"])
+                if message["type"] != "up-to-date":
+                    seen.append(message["notification"]["id"])
                 since = message["sequence"]
             client.ws.transport.abort()
     await sending

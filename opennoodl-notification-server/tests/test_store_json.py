@@ -178,14 +178,50 @@ def rows(file: Path) -> list[Any]:
 
 
 async def test_edited_by_hand(file: Path) -> None:
-    """Who removes a notification with stock TinyDB finds the counts right at the next start."""
+    """A file from which stock TinyDB has removed a notification is refused until its checksum is removed, too."""
     await keep(file, "a", "b", "c")
     with TinyDB(file) as database:
         database.table("notifications").remove(Where().id == "b")
+    edited = await asyncio.to_thread(file.read_bytes)
+    with pytest.raises(StartError, match=r"does not match its checksum; .*edited it on purpose, delete its table"):
+        await JsonStore(str(file)).open()
+    assert await asyncio.to_thread(file.read_bytes) == edited
+    with TinyDB(file) as database:
+        database.drop_table("checksum")
     store = JsonStore(str(file))
     await store.open()
     assert set(store.memory.records["u"]) == {"a", "c"}
     assert (store.memory.inboxes["u"].total, store.memory.inboxes["u"].unread) == (2, 2)
+    await store.close()
+    assert await opened(file) == {"a", "c"}
+    assert b'"checksum"' in await asyncio.to_thread(file.read_bytes)
+
+
+async def test_edited_with_an_editor(file: Path) -> None:
+    """The checksum is a line of its own, without which the file is as good."""
+    await keep(file, "a", "b")
+    lines = (await asyncio.to_thread(file.read_text)).splitlines()
+    kept = [line.replace("sender", "another") for line in lines if not line.startswith(',"checksum"')]
+    assert len(kept) == len(lines) - 1
+    await asyncio.to_thread(file.write_text, "\n".join(kept))
+    store = JsonStore(str(file))
+    await store.open()
+    assert {one.from_user_id for one in store.memory.records["u"].values()} == {"another"}
+    await store.close()
+
+
+async def test_numbers_after_an_edit(file: Path) -> None:
+    """No number of the time before an edit is remembered: devices were not told what it changed."""
+    await keep(file, "a", "b")
+    with TinyDB(file) as database:
+        database.table("notifications").remove(Where().id == "b")
+        database.drop_table("checksum")
+    store = JsonStore(str(file))
+    await store.open()
+    inbox = store.memory.inboxes["u"]
+    assert not inbox.remembers(inbox.sequence)
+    inbox.advance(store.epoch, NOW * 1000)
+    assert inbox.remembers(inbox.sequence)
     await store.close()
 
 

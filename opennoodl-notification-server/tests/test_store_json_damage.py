@@ -12,7 +12,7 @@ import pytest
 from opennoodl_notification import store_json
 from opennoodl_notification.edge.application import StartError
 from opennoodl_notification.inbox import Inbox
-from opennoodl_notification.notification import timestamp
+from opennoodl_notification.notification import Deletion, Sending, timestamp
 from opennoodl_notification.store import Changes, Needs, Query
 from opennoodl_notification.store_json import JsonStore
 
@@ -49,6 +49,47 @@ async def test_damaged_file(file: Path, damage: bytes) -> None:
     assert content(file) == before
     await asyncio.to_thread(file.with_name(file.name + ".bak").replace, file)
     assert await opened(file) == {"a", "b"}
+
+
+async def test_every_byte(file: Path) -> None:
+    """Whatever byte of a file or of its journal is changed, the start is refused and names what is damaged."""
+    await keep(file, "a", "b")
+    store = JsonStore(str(file))
+    await store.open()
+    state = Inbox(user_id="u", sequence=9, total=3, due=timestamp(0), gaps=((1, 5),))
+    sending = Sending("s", "key", "f", ("c",), timestamp(0))
+    async with store.transaction(Needs("", 0)) as transaction:
+        gone = [Deletion("u", 8, "a", 1)]
+        await transaction.commit(Changes(["v"], ["a"], added=[record("c")], inboxes=[state], deletions=gone))
+    async with store.transaction(Needs("", 0)) as transaction:
+        await transaction.commit(Changes(sendings=[sending], forgotten=["w"]))
+    await killed(store)
+    assert await changes_that_pass(file, file) == []
+    assert await changes_that_pass(file, journal(file, max(store._numbers()))) == []
+
+
+def others(position: int, byte: int) -> set[int]:
+    """Return what a byte is changed to: in one bit, and where it has a meaning in JSON, to something else that has."""
+    meaning = b'"{}[],: \n\\'
+    return {byte ^ (1 << position % 8), *meaning[position % 10 :][: byte in meaning]} - {byte}
+
+
+async def changes_that_pass(file: Path, damaged: Path) -> list[tuple[int, int]]:
+    """Return where a byte can be changed, and to what, without a refusal that names the file."""
+    whole = await asyncio.to_thread(damaged.read_bytes)
+    assert len(whole) > 300
+    put, passed = damaged.write_bytes, []
+    for position, byte in enumerate(whole):
+        for other in others(position, byte):
+            put(whole[:position] + bytes([other]) + whole[position + 1 :])
+            try:
+                await JsonStore(str(file), read_only=True).open()
+            except StartError as error:
+                if damaged.name in str(error):
+                    continue
+            passed.append((position, other))
+    put(whole)
+    return passed
 
 
 @pytest.mark.parametrize("table", ["_default", "users"])

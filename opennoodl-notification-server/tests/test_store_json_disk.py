@@ -28,6 +28,18 @@ async def store(file: Path) -> AsyncIterator[JsonStore]:
     await store.close()
 
 
+async def test_link_in_place_of_the_next_file(file: Path, store: JsonStore) -> None:
+    """A link under the name of the file that is written next is not followed."""
+    other = file.with_name("other")
+    await asyncio.to_thread(other.write_text, "theirs")
+    await asyncio.to_thread(file.with_name(file.name + ".new").symlink_to, other)
+    await add(store, "a")
+    await store.close()
+    assert await asyncio.to_thread(other.read_text) == "theirs"
+    assert set(stored(file)) == {"a"}
+    assert not await asyncio.to_thread(file.is_symlink)
+
+
 async def test_full_disk(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a full disk does not take is not stored; as soon as there is room, the same journal goes on."""
     await add(store, "a")

@@ -91,7 +91,7 @@ async def test_empty(store: Store) -> None:
     assert await store.page("u", Query(10), EARLY) == []
     assert await store.changed("u", 0) == []
     assert await store.due(LATER, 10) == []
-    loaded = await load(store, users={"u": 1}, ids={"n"}, revoked={"m"}, unread={"u"}, sendings={("s", "k")})
+    loaded = await load(store, users={"u": 0}, ids={"n"}, revoked={"m"}, unread={"u"}, sendings={("s", "k")})
     assert (loaded.inboxes, loaded.records, loaded.due, loaded.sendings) == ({}, [], {}, {})
 
 
@@ -223,7 +223,7 @@ async def test_epoch_after_a_restore(at: str) -> None:
             await restored(at, backups[0])
         store = choose(at)
         await store.open()
-        loaded = await load(store, users={"u": 1})
+        loaded = await load(store, users={"u": 0})
         assert loaded.inboxes["u"].epoch < loaded.epoch if start else not loaded.inboxes
         await commit(store, inboxes=[inbox(epoch=loaded.epoch)])
         assert (await load(store)).epoch == loaded.epoch
@@ -294,6 +294,15 @@ async def test_loaded_is_a_copy(store: Store) -> None:
     await commit(store, inboxes=[inbox()])
     (await load(store, users={"u": 0})).inboxes["u"].unread = 99
     assert (await load(store, users={"u": 0})).inboxes["u"].unread == 0
+
+
+async def test_receiver_of_nothing(store: Store) -> None:
+    """An inbox for which something was to come, and nothing did, leaves nothing behind."""
+    wanted = Needs(EARLY, 0)
+    wanted.users.update({"u": 1, "stranger": 1})
+    async with store.transaction(wanted) as transaction:
+        await transaction.commit(Changes(inboxes=[inbox("u")]))
+    assert (await everything(store))["inboxes"] == [plain(inbox("u"))]
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])

@@ -2,12 +2,11 @@
 
 import argparse
 import os
-import sys
 
+from .edge.command_line import command, parse, show
 from .edge.minting import add_token_command, token
-from .edge.output import output
 from .edge.service import main as serve
-from .edge.settings import SettingError, load
+from .edge.settings import load
 from .server import create
 from .settings import Settings
 
@@ -21,7 +20,7 @@ def arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="run the server (the default)")
     add_token_command(commands)
-    return parser.parse_args()
+    return parse(parser)
 
 
 def main() -> None:
@@ -30,11 +29,8 @@ def main() -> None:
     if asked.command in (None, "serve"):
         serve(Settings, create)
         return
-    try:
-        with output():
-            print(token(load(Settings, os.environ), asked))
-    except SettingError as error:
-        sys.exit(f"opennoodl_signaling: {error}")
+    with command("opennoodl_signaling"):
+        show(token(load(Settings, os.environ), asked))
 
 
 if __name__ == "__main__":

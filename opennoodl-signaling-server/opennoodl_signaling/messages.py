@@ -27,13 +27,47 @@ class Features(Struct, frozen=True, rename="camel"):
     screen_share_enabled: bool = False
 
 
-class SessionInfo(Struct, frozen=True, rename="camel"):
-    """How the host of a room presents it to those who look through the door."""
+class SessionInfo(Struct, frozen=True):
+    """How a room is presented to those who look through the door."""
 
-    title: Title = ""
-    description: Description = ""
-    max_participants: Annotated[int, Meta(ge=1)] | None = None
+    title: str = ""
+    description: str = ""
+    max_participants: int | None = None
     features: Features = Features()
+
+
+class FeaturesChange(Struct, frozen=True, rename="camel"):
+    """The features that change; `null` is the default."""
+
+    audio_enabled: bool | UnsetType | None = UNSET
+    video_enabled: bool | UnsetType | None = UNSET
+    screen_share_enabled: bool | UnsetType | None = UNSET
+
+
+class SessionChange(Struct, frozen=True, rename="camel"):
+    """What of a session changes: the fields that are named. `null` is the default."""
+
+    title: Title | UnsetType | None = UNSET
+    description: Description | UnsetType | None = UNSET
+    max_participants: Annotated[int, Meta(ge=1)] | UnsetType | None = UNSET
+    features: FeaturesChange | UnsetType | None = UNSET
+
+    def applied(self, info: SessionInfo) -> SessionInfo:
+        """Return `info` with what is named here."""
+        named = _named(self, SessionInfo())
+        if isinstance(self.features, FeaturesChange):
+            named["features"] = msgspec.structs.replace(info.features, **_named(self.features, Features()))
+        return msgspec.structs.replace(info, **named)
+
+
+def _named(change: Struct, defaults: Struct) -> dict[str, Any]:
+    """Return the values of the fields that `change` names, with the default where it says `null`."""
+    values = {name: getattr(change, name) for name in change.__struct_fields__}
+    return {
+        name: getattr(defaults, name) if value is None else value
+        for name, value in values.items()
+        if value is not UNSET
+    }
 
 
 class Join(Message, tag="join", frozen=True, rename="camel"):
@@ -43,7 +77,7 @@ class Join(Message, tag="join", frozen=True, rename="camel"):
     peer_id: Id
     user_id: Id
     metadata: Raw = Raw(b"{}")
-    session: SessionInfo | None = None
+    session: SessionChange | None = None
     resume: bool = False
     resume_token: Token | None = None
     token: str | None = None
@@ -89,17 +123,8 @@ class Metadata(Message, tag="metadata", frozen=True):
     metadata: Raw
 
 
-class Session(Message, tag="session", frozen=True, rename="camel"):
+class Session(Message, SessionChange, tag="session", frozen=True, rename="camel"):
     """Change how the room is presented; for its host."""
-
-    title: Title = ""
-    description: Description = ""
-    max_participants: Annotated[int, Meta(ge=1)] | None = None
-    features: Features = Features()
-
-    def info(self) -> SessionInfo:
-        """Return what is to be shown."""
-        return SessionInfo(self.title, self.description, self.max_participants, self.features)
 
 
 class Subscribe(Message, tag="subscribe", frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf
 from time import time
 from typing import NamedTuple
 
@@ -22,12 +23,26 @@ class Client:
         user_id: who it says it is, once it has joined or registered.
         room: where it is, as `info`.
         topics: what it is subscribed to; kept by `Topics`.
+        awaited: the full topics that it was refused, and waits for; kept by `Topics`.
         contest: the peer id it is waiting for, if another connection holds that.
         absence: what waits for it, if its connection was lost and its place is kept.
+        took_place: when it took its place from a connection that seemed open, in seconds of a steady clock.
         resumption: how a later connection takes its place in the room, if it has asked for that.
     """
 
-    __slots__ = ("absence", "address", "carrier", "contest", "info", "resumption", "room", "topics", "user_id")
+    __slots__ = (
+        "absence",
+        "address",
+        "awaited",
+        "carrier",
+        "contest",
+        "info",
+        "resumption",
+        "room",
+        "took_place",
+        "topics",
+        "user_id",
+    )
 
     def __init__(self, carrier: object, address: str = "") -> None:
         self.carrier = carrier
@@ -36,9 +51,11 @@ class Client:
         self.room: Room | None = None
         self.info = PeerInfo("", "", Raw(b"{}"))
         self.topics: set[str] = set()
+        self.awaited: set[str] = set()
         self.contest: Contest | None = None
         self.absence: Absence | None = None
         self.resumption: Resumption | None = None
+        self.took_place = -inf
 
 
 class Room:

@@ -6,6 +6,8 @@ All of it happens in one step, so a room's size is exact and a peer is either in
 
 from collections import Counter
 from collections.abc import Collection
+from math import inf
+from time import monotonic
 
 from msgspec import UNSET, Raw
 
@@ -21,7 +23,7 @@ from .messages import (
     PeerLeft,
     PeerUpdated,
     Session,
-    SessionInfo,
+    SessionChange,
     Signal,
     SignalFrom,
     SignalLost,
@@ -33,8 +35,11 @@ from .users import Users
 
 REPLACED = 4409
 """Close code for a connection whose place a newer one with the same identity took."""
+CONTEST_PAUSE = 60.0
+"""Seconds after somebody has taken a place in which its holder is asked first, though the newcomer has proven itself.
 
-
+Two tabs of one user that both come back when they are replaced would throw each other out for ever.
+"""
 MAX_METADATA = 16_384
 """Bytes of a peer's metadata."""
 UNDELIVERED = "The peer came back without its state: what you have signaled to it meanwhile is lost."
@@ -108,7 +113,7 @@ class Rooms:
             token = join.resume_token
             if token is not None and holder.resumption is not None and holder.resumption.opens(token):
                 return self._resume(holder, client, join, token)
-            if self._proven or holder.absence is not None:
+            if holder.absence is not None or (self._proven and monotonic() - holder.took_place > CONTEST_PAUSE):
                 return self._replace(holder, client, join)
             client.contest = Contest(holder, client, join)
             return [client.contest]
@@ -155,6 +160,8 @@ class Rooms:
             return self.join(newcomer, join)
         if alive and holder.absence is None:
             self.joins["peer-id-taken"] += 1
+            if self._proven:
+                holder.took_place = monotonic()  # who goes on trying goes on being refused
             raise BadMessage("peer-id-taken", "You are in this room already, through another connection.")
         return self._replace(holder, newcomer, join)
 
@@ -203,7 +210,8 @@ class Rooms:
             raise PeerNotFound("Nobody in your room has the peerId in `to`.", signal.to)
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
         if target.absence is None:
-            _tell((target,), message)
+            if target.resumption is not None:
+                target.resumption.told(message)
             return target, message
         if not target.absence.hold(message, signal.request_id):
             raise PeerNotFound("That peer's connection is lost, and too much waits for it already.", signal.to)
@@ -232,7 +240,7 @@ class Rooms:
             raise BadMessage("not-in-room", "Join a room before you describe it.")
         if client.room.host is not client:
             raise BadMessage("not-host", "Only the host may describe the session.")
-        client.room.session = session.info()
+        client.room.session = session.applied(client.room.session)
         return []
 
     def forget(self, client: Client) -> list[Effect]:
@@ -296,11 +304,13 @@ class Rooms:
         absent = holder.absence is not None
         self._vacate(holder, how)
         self._enter(room, newcomer, join)
+        newcomer.took_place = -inf if absent else monotonic()
         self.joins[how] += 1
         return [Back(holder) if absent else Close(holder, REPLACED, "A newer connection of yours took this peerId.")]
 
     def _vacate(self, client: Client, how: str) -> None:
         client.room = None
+        client.took_place = -inf
         if client.absence is not None:
             client.absence.end(how)
             client.absence = None
@@ -313,9 +323,9 @@ class Rooms:
         self._users.identify(client, join.user_id)
         self._present(room, client, join.session)
 
-    def _present(self, room: Room, client: Client, session: SessionInfo | None) -> None:
+    def _present(self, room: Room, client: Client, session: SessionChange | None) -> None:
         if session is not None and room.host is client:
-            room.session = session
+            room.session = session.applied(room.session)
 
     def _resumable(self, client: Client, resumption: Resumption | None) -> None:
         if client.resumption is not None:

@@ -82,11 +82,16 @@ class Signaling(JsonApplication[Incoming]):
         self.ice = Ice(settings)
         self.relayed = 0
         self._looks = Quota(LOOKS_PER_MINUTE, 60)
+        self._draining = False
         self._contests: set[asyncio.Task[None]] = set()
         self._graces: dict[Client, asyncio.TimerHandle] = {}
         self._grace = settings.resume_grace / 1000
         self._join_seconds = Histogram(JOIN_SECONDS)
         self._errors: Counter[str] = Counter()
+
+    def drain(self) -> None:
+        """Tell nobody of departures from now on: the server closes everybody, and each would drop its live calls."""
+        self._draining = True
 
     async def stop(self) -> None:
         """Let those go who are absent: nobody can come back to a server that stops."""
@@ -102,8 +107,12 @@ class Signaling(JsonApplication[Incoming]):
     def close(self, connection: Connection) -> None:
         """Tell the others that the client is gone, and forget it; one that can resume is waited for if it was lost."""
         client: Client = connection.client
-        self.topics.forget(client)
-        self._perform(self.rooms.lose(client) if _lost(connection) else self.rooms.forget(client))
+        if self._draining:
+            self.topics.forget(client)
+            self.rooms.forget(client)
+        else:
+            self._perform(self.topics.forget(client))
+            self._perform(self.rooms.lose(client) if _lost(connection) else self.rooms.forget(client))
         # The two know each other: only a full garbage collection, which holds everybody, would find them.
         connection.client = None
 
@@ -169,7 +178,8 @@ class Signaling(JsonApplication[Incoming]):
                     if topic not in connection.client.topics:
                         _permit(connection.identity, topic)
                 case Subscribe(topics=names):
-                    for name in names:
+                    # Every name is compared with all patterns of the token, so their number is bounded first.
+                    for name in self.topics.wanted(connection.client, names):
                         _permit(connection.identity, name)
                 case Invite(room_id=room):
                     if connection.identity is not None and not connection.identity.allows(room):
@@ -210,6 +220,7 @@ class Signaling(JsonApplication[Incoming]):
                 self._relay(receivers, payload, "publish")
             case Ping():
                 self.send((connection,), Pong())
+                self._perform(self.topics.look_again(client))
             case Join():
                 started = perf_counter()
                 self._perform(self.rooms.join(client, incoming), message, started)
@@ -228,7 +239,7 @@ class Signaling(JsonApplication[Incoming]):
             case Subscribe(topics=names):
                 self.topics.subscribe(client, names)
             case Unsubscribe(topics=names):
-                self.topics.unsubscribe(client, names)
+                self._perform(self.topics.unsubscribe(client, names))
 
     def refuse(self, connection: Connection, bad: BadMessage) -> None:
         """Tell the sender of a bad message, and count it."""
@@ -296,16 +307,20 @@ class Signaling(JsonApplication[Incoming]):
 
     def _preview(self, room: Room) -> dict[str, Any]:
         participants = [_participant(peer) for peer in room.peers.values()]
-        session = room.session
+        session, features = room.session, room.session.features
         return {
             "roomId": room.name,
             "title": session.title,
+            "projectName": session.title,
             "description": session.description,
             "host": participants[0],
             "participants": participants,
             "participantCount": len(participants),
             "maxParticipants": self.rooms.capacity(room),
-            "features": session.features,
+            "features": features,
+            "audioEnabled": features.audio_enabled,
+            "videoEnabled": features.video_enabled,
+            "screenShareEnabled": features.screen_share_enabled,
             "duration": int(time() - room.created),
             "createdAt": datetime.fromtimestamp(room.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
         }
@@ -372,4 +387,5 @@ def _participant(peer: Client) -> dict[str, Any]:
     except (msgspec.DecodeError, RecursionError):  # valid JSON, but deeper or larger than can be shown
         metadata = UNSET
     known = metadata if isinstance(metadata, dict) else {}
-    return {"userId": peer.info.user_id, "name": known.get("name"), "avatar": known.get("avatar")}
+    user_id = peer.info.user_id
+    return {"id": user_id, "userId": user_id, "name": known.get("name"), "avatar": known.get("avatar")}

@@ -4,10 +4,11 @@ A topic exists while somebody is subscribed to it, and has nothing to do with a 
 Source of the dialect: y-webrtc 10.3, ``bin/server.js`` and ``src/y-webrtc.js``.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import islice
 
 from .edge.json_messages import BadMessage
-from .room import Client
+from .room import Client, Close, Effect
 
 
 class Topics:
@@ -20,35 +21,64 @@ class Topics:
 
     def __init__(self, max_size: int, max_topics: int) -> None:
         self.topics: dict[str, set[Client]] = {}
+        self._waiting: dict[str, dict[Client, None]] = {}
         self._max_size = max_size
         self._max_topics = max_topics
 
-    def subscribe(self, client: Client, names: Collection[str]) -> None:
-        """Subscribe to topics; subscribing again changes nothing.
+    def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
+        """Return the topics among `names` that the client is not subscribed to, and for which it has room."""
+        new = (name for name in dict.fromkeys(names) if name not in client.topics)
+        return islice(new, self._max_topics - len(client.topics)) if self._max_topics else new
+
+    def subscribe(self, client: Client, names: Iterable[str]) -> None:
+        """Subscribe to topics; subscribing again changes nothing. The client waits for those that are full.
 
         Raises:
-            BadMessage: `room-full` or `too-many-topics`; topics before the refused one are subscribed.
+            BadMessage: `room-full`, with all other topics subscribed; or `too-many-topics`, with those before.
         """
+        full = False
         for name in names:
             if name in client.topics:
                 continue
-            if self._max_topics and len(client.topics) >= self._max_topics:
+            others = len(client.topics) + len(client.awaited) - (name in client.awaited)
+            if self._max_topics and others >= self._max_topics:
                 raise BadMessage("too-many-topics", f"A connection may subscribe to {self._max_topics} topics.")
-            subscribers = self.topics.get(name, set())
-            if self._max_size and len(subscribers) >= self._max_size:
-                raise self._full()
-            self.topics.setdefault(name, subscribers).add(client)
-            client.topics.add(name)
+            if self._is_full(name):
+                self._waiting.setdefault(name, {})[client] = None
+                client.awaited.add(name)
+                full = True
+            else:
+                self._wait_no_more(client, name)
+                self.topics.setdefault(name, set()).add(client)
+                client.topics.add(name)
+        if full:
+            raise self._full()
 
-    def unsubscribe(self, client: Client, names: Collection[str]) -> None:
-        """Unsubscribe from those of the topics that the client is subscribed to."""
+    def unsubscribe(self, client: Client, names: Iterable[str]) -> list[Effect]:
+        """Unsubscribe from those of the topics that the client is subscribed to, and wait for none of them."""
+        effects: list[Effect] = []
         for name in names:
+            self._wait_no_more(client, name)
             if name in client.topics:
                 client.topics.discard(name)
                 subscribers = self.topics[name]
                 subscribers.discard(client)
                 if not subscribers:
                     del self.topics[name]
+                first = next(iter(self._waiting.get(name, ())), None)
+                if first is not None:
+                    effects += self.look_again(first)
+        return effects
+
+    def look_again(self, client: Client) -> list[Effect]:
+        """Close a client if a topic has room now that it was refused.
+
+        y-webrtc calls the others of a topic only when it connects, so a later subscription would be of no use to it.
+        When it is closed it connects again by itself. A client that is in a room too is none of y-webrtc's.
+        """
+        if client.room is None and any(not self._is_full(name) for name in client.awaited):
+            return [Close(client, 1013, "There is a place in a topic that was full. Connect again.")]
+        return []
 
     def publish(self, client: Client, topic: str, message: bytes) -> tuple[Collection[Client], bytes]:
         """Return the topic's subscribers, the publisher included if it is one, and what they get.
@@ -67,13 +97,24 @@ class Topics:
                 y-webrtc waits for ever for whom it has once answered.
         """
         subscribers = self.topics.get(topic, ())
-        if self._max_size and len(subscribers) >= self._max_size and client not in subscribers:
+        if self._is_full(topic) and client not in subscribers:
             raise self._full()
         return subscribers, b'%b,"clients":%d}' % (message.rstrip()[:-1], len(subscribers))
 
+    def forget(self, client: Client) -> list[Effect]:
+        """Unsubscribe from everything."""
+        return self.unsubscribe(client, [*client.topics, *client.awaited])
+
+    def _is_full(self, name: str) -> bool:
+        return bool(self._max_size) and len(self.topics.get(name, ())) >= self._max_size
+
+    def _wait_no_more(self, client: Client, name: str) -> None:
+        if name in client.awaited:
+            client.awaited.discard(name)
+            waiting = self._waiting[name]
+            del waiting[client]
+            if not waiting:
+                del self._waiting[name]
+
     def _full(self) -> BadMessage:
         return BadMessage("room-full", f"The topic is full: it may have {self._max_size} subscribers.")
-
-    def forget(self, client: Client) -> None:
-        """Unsubscribe from everything."""
-        self.unsubscribe(client, list(client.topics))

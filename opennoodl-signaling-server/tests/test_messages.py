@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from opennoodl_signaling.edge.json_messages import BadMessage
 from opennoodl_signaling.messages import (
     ERRORS,
@@ -77,8 +78,30 @@ def test_join_with_session() -> None:
     """The host may describe the session in `join`, in part or in full."""
     session = {"title": "T", "description": "D", "maxParticipants": 3, "features": {"audioEnabled": True}}
     join = read({**JOIN, "session": session})
-    assert join.session == SessionInfo("T", "D", 3, Features(audio_enabled=True))
-    assert read({**JOIN, "session": {}}).session == SessionInfo()
+    assert join.session.applied(SessionInfo()) == SessionInfo("T", "D", 3, Features(audio_enabled=True))
+    assert read({**JOIN, "session": {}}).session.applied(SessionInfo("T")) == SessionInfo("T")
+
+
+SESSION = SessionInfo("T", "D", 3, Features(audio_enabled=True, video_enabled=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({}, SESSION),
+        ({"title": "U"}, SessionInfo("U", "D", 3, SESSION.features)),
+        ({"description": None}, SessionInfo("T", "", 3, SESSION.features)),
+        ({"maxParticipants": None}, SessionInfo("T", "D", None, SESSION.features)),
+        ({"maxParticipants": 5, "title": None}, SessionInfo("", "D", 5, SESSION.features)),
+        ({"features": {"audioEnabled": False}}, SessionInfo("T", "D", 3, Features(video_enabled=True))),
+        ({"features": {"videoEnabled": None}}, SessionInfo("T", "D", 3, Features(audio_enabled=True))),
+        ({"features": None}, SessionInfo("T", "D", 3, Features())),
+    ],
+)
+def test_session_change(change: dict[str, Any], changed: SessionInfo) -> None:
+    """Only the fields that are named change, in `session` as in `join`; `null` is the default."""
+    assert read({"type": "session", **change}).applied(SESSION) == changed
+    assert read({**JOIN, "session": change}).session.applied(SESSION) == changed
 
 
 def test_metadata_passes_through() -> None:
@@ -111,7 +134,8 @@ def test_invite() -> None:
 def test_rest() -> None:
     """The other messages of both dialects are known."""
     assert read(REGISTER) == Register("u")
-    assert read({"type": "session", "title": "T"}).info() == SessionInfo("T")
+    assert read({"type": "session", "title": "T"}) == Session("T")
+    assert read({"type": "metadata", "metadata": 1}) == Metadata(Raw(b"1"))
     assert read({"type": "subscribe", "topics": ["a", "b"]}) == Subscribe(["a", "b"])
     assert read({"type": "unsubscribe", "topics": ["a"]}) == Unsubscribe(["a"])
     assert read({"type": "publish", "topic": "t", "data": {"x": 1}}) == Publish("t")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec import Raw
-from opennoodl_signaling.messages import Leave, Session, SessionInfo, Signal, decode
+from opennoodl_signaling.messages import Leave, Session, SessionChange, SessionInfo, Signal, decode
 from opennoodl_signaling.room import Client
 from opennoodl_signaling.rooms import REPLACED
 
@@ -197,7 +197,7 @@ def test_no_limit(ward: Ward) -> None:
 def test_max_participants(clients: list[Client], max_size: int, wanted: int | None, capacity: int) -> None:
     """The host's maxParticipants lowers the limit and never raises it."""
     ward = Ward(max_size)
-    ward.join(clients[0], session=SessionInfo(max_participants=wanted))
+    ward.join(clients[0], session=SessionChange(max_participants=wanted))
     for client in clients[1:capacity]:
         ward.join(client)
     assert ward.rooms.capacity(ward.rooms.rooms["r"]) == capacity
@@ -263,7 +263,7 @@ def test_replaced_code() -> None:
 def test_host(ward: Ward, clients: list[Client]) -> None:
     """The host is the peer that has been there longest, so the session goes on when it leaves."""
     a, b, c, *_ = clients
-    ward.join(a, session=SessionInfo("T"))
+    ward.join(a, session=SessionChange("T"))
     ward.join(b)
     ward.join(c)
     room = ward.rooms.rooms["r"]
@@ -287,12 +287,23 @@ def test_present(ward: Ward, clients: list[Client]) -> None:
     """The host describes the session; others may not, neither later nor by joining."""
     a, b, *_ = clients
     ward.join(a)
-    ward.join(b, session=SessionInfo("by a guest"))
+    ward.join(b, session=SessionChange("by a guest"))
     assert ward.rooms.rooms["r"].session == SessionInfo()
     assert ward.perform(ward.rooms.present(a, Session(title="by the host"))) == []
     assert ward.rooms.rooms["r"].session == SessionInfo("by the host")
     with refused("not-host"):
         ward.rooms.present(b, Session(title="by a guest"))
+
+
+def test_present_in_part(ward: Ward, clients: list[Client]) -> None:
+    """A host that changes the title, in any way, changes nothing else: nobody gets in over its limit."""
+    a, b, *_ = clients
+    ward.join(a, session=SessionChange("T", "D", 1))
+    ward.rooms.present(a, Session(title="U"))
+    ward.join(a, session=SessionChange(title="V"))
+    assert ward.rooms.rooms["r"].session == SessionInfo("V", "D", 1)
+    with refused("room-full"):
+        ward.join(b)
 
 
 def test_present_outside(ward: Ward, clients: list[Client]) -> None:
@@ -304,7 +315,7 @@ def test_present_outside(ward: Ward, clients: list[Client]) -> None:
 def test_session_ends(ward: Ward, clients: list[Client]) -> None:
     """A room that was empty in between knows nothing of its past."""
     a, *_ = clients
-    ward.join(a, session=SessionInfo("T", max_participants=1))
+    ward.join(a, session=SessionChange("T", max_participants=1))
     ward.rooms.leave(a)
     ward.join(a)
     assert ward.rooms.rooms["r"].session == SessionInfo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec import Raw
+from opennoodl_signaling import rooms as module
 from opennoodl_signaling.messages import Leave, Session, SessionInfo, Signal
 from opennoodl_signaling.room import Client
 
@@ -231,3 +232,31 @@ def test_came_is_not_flicker(ward: Ward) -> None:
     told = ward.join(Client("late"))
     assert [peer["peerId"] for peer in told[0][1]["peers"]] == ["x"]
     assert told[1:] == [came("new", "late")]
+
+
+def test_proven(old: Client, new: Client) -> None:
+    """Where users prove who they are, a newcomer takes the place of its own connection at once."""
+    ward = Ward(proven=True)
+    ward.join(old, peer_id="x", user="X")
+    assert [name for name, _ in ward.join(new, peer_id="x", user="X")] == ["old", "new"]
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_proven_again(old: Client, new: Client, monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
+    """Within a minute the holder is asked first: two that both come back would throw each other out for ever."""
+    now = 1000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    ward = Ward(proven=True)
+    ward.join(old, peer_id="x", user="X")
+    ward.join(new, peer_id="x", user="X")
+    third = Client("third")
+    for _ in range(3):
+        now += module.CONTEST_PAUSE  # every try counts
+        assert ward.join(third, peer_id="x", user="X") == []
+        if not alive:
+            assert ("third", joined("x")[1]) in ward.settle(alive=False)
+            return
+        with refused("peer-id-taken"):
+            ward.settle(alive=True)
+    now += module.CONTEST_PAUSE + 0.1
+    assert ("third", joined("x")[1]) in ward.join(third, peer_id="x", user="X")

@@ -39,16 +39,18 @@ async def test_info(server: Service, enter: Enter) -> None:
     await b.join("r", "b", "B")
     seen = await info(server, "r")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", seen.pop("createdAt"))
-    ann = {"userId": "A", "name": "Ann", "avatar": "a.png"}
+    ann = {"id": "A", "userId": "A", "name": "Ann", "avatar": "a.png"}
     assert seen == {
         "roomId": "r",
         "title": "T",
+        "projectName": "T",
         "description": "D",
         "host": ann,
-        "participants": [ann, {"userId": "B", "name": None, "avatar": None}],
+        "participants": [ann, {"id": "B", "userId": "B", "name": None, "avatar": None}],
         "participantCount": 2,
         "maxParticipants": 5,
         "features": FEATURES,
+        **FEATURES,
         "duration": 0,
     }
 
@@ -130,6 +132,24 @@ async def test_nobody(server: Service, enter: Enter) -> None:
         del answer.headers["Date"]
     assert len({str(answer.headers) for answer in answers}) == 1
     assert answers[0].headers["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html, Application/JSON;q=0.9"])
+async def test_error_as_json(server: Service, accept: str) -> None:
+    """A client that asks for JSON by name is told in JSON that nobody is there."""
+    answer = await request(server.port, "GET /session/r/info", f"Accept: {accept}")
+    assert answer.status == 404
+    assert answer.headers["Content-Type"] == "application/json"
+    assert json.loads(answer.body) == {"error": "Nobody is there."}
+
+
+@pytest.mark.parametrize("headers", [[], ["Accept: */*"], ["Accept: application/*, application/json5"]])
+async def test_error_as_text(server: Service, headers: list[str]) -> None:
+    """Other clients are told in text, so that a page which takes every answer for a session fails to read it."""
+    answer = await request(server.port, "GET /session/r/info", *headers)
+    assert (answer.status, answer.body) == (404, b"Nobody is there.\n")
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 async def test_topics_are_no_rooms(server: Service, enter: Enter) -> None:

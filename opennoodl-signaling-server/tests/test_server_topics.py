@@ -7,7 +7,8 @@ import json
 
 from opennoodl_signaling.edge.service import Service
 
-from .conftest import Enter, StartServer
+from .conftest import Enter, EnterRaw, StartServer
+from .edge.harness import CLOSE, TEXT
 from .editor import news
 
 
@@ -96,6 +97,34 @@ async def test_full(start: StartServer, enter: Enter) -> None:
     refused = [answer for answer in answers if answer["type"] == "error"]
     assert len(refused) == 5
     assert {(answer["code"], answer["requestId"]) for answer in refused} == {("room-full", 1)}
+
+
+async def test_place_is_free(start: StartServer, enter: Enter) -> None:
+    """A client that a full topic refused is closed when a place is free: y-webrtc then connects again by itself."""
+    server = await start(max_room_size=1)
+    first, second = await enter(server), await enter(server)
+    await first.subscribe("t")
+    assert await second.refused("subscribe", topics=["t"]) == "room-full"
+    await second.quiet()
+    await first.socket.close()
+    assert await second.closed() == 1013
+    again = await enter(server)
+    await again.subscribe("t")
+    assert (await again.ask("publish", topic="t"))["clients"] == 1
+
+
+async def test_place_is_free_unnoticed(start: StartServer, enter: Enter, enter_raw: EnterRaw) -> None:
+    """If the one that was closed first is dead, the place is offered to the next one that sends a `ping`."""
+    server = await start(max_room_size=1)
+    first, third = await enter(server), await enter(server)
+    await first.subscribe("t")
+    dead = await enter_raw(server, {"type": "subscribe", "topics": ["t"]})
+    await dead.frame_of(TEXT)
+    assert await third.refused("subscribe", topics=["t"]) == "room-full"
+    await first.socket.close()
+    assert await dead.frame_of(CLOSE) is not None
+    await third.quiet()
+    assert await third.closed() == 1013
 
 
 async def test_too_many_topics(start: StartServer, enter: Enter) -> None:

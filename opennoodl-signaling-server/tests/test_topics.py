@@ -8,18 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opennoodl_signaling.edge.json_messages import BadMessage
-from opennoodl_signaling.room import Client
+from opennoodl_signaling.room import Client, Close, Effect, Room
 from opennoodl_signaling.topics import Topics
 
-A, B, C = (Client(name) for name in "abc")
+from .ward import refused
+
+A, B, C, D = (Client(name) for name in "abcd")
 
 
 @pytest.fixture
 def topics() -> Topics:
     """Return topics of at most 2 subscribers, 3 for each client."""
-    for client in (A, B, C):
-        client.topics.clear()
     return Topics(2, 3)
+
+
+@pytest.fixture(autouse=True)
+def _anew() -> None:
+    """Let nobody be subscribed to anything yet."""
+    for client in (A, B, C, D):
+        client.topics.clear()
+        client.awaited.clear()
+
+
+def closed(effects: list[Effect]) -> list[Client]:
+    """Return who is to be closed with 1013."""
+    assert all(isinstance(effect, Close) and effect.code == 1013 for effect in effects)
+    return [effect.client for effect in effects if isinstance(effect, Close)]
 
 
 def receivers(topics: Topics, topic: str) -> set[Client]:
@@ -63,6 +77,77 @@ def test_full_again(topics: Topics) -> None:
     topics.unsubscribe(A, ["x"])
     topics.subscribe(C, ["x"])
     assert receivers(topics, "x") == {B, C}
+
+
+def test_full_and_others(topics: Topics) -> None:
+    """A full topic does not keep a client from the topics that are named after it."""
+    topics.subscribe(A, ["x"])
+    topics.subscribe(B, ["x"])
+    with refused("room-full"):
+        topics.subscribe(C, ["x", "y"])
+    assert C.topics == {"y"}
+
+
+def test_place_is_free(topics: Topics) -> None:
+    """For each place that is free, one client that was refused is closed, so that it connects again: the first."""
+    topics.subscribe(A, ["x"])
+    topics.subscribe(B, ["x"])
+    for client in (C, D):
+        with refused("room-full"):
+            topics.subscribe(client, ["x"])
+    assert closed(topics.unsubscribe(A, ["x"])) == [C]
+    topics.forget(C)
+    topics.subscribe(C, ["x"])
+    assert closed(topics.forget(B)) == [D]
+
+
+def test_place_stays_free(topics: Topics) -> None:
+    """If the one that was closed does not come back, the next one that pings is closed; the others are left alone."""
+    topics.subscribe(A, ["x"])
+    topics.subscribe(B, ["x"])
+    for client in (C, D):
+        with refused("room-full"):
+            topics.subscribe(client, ["x"])
+    assert topics.look_again(D) == []
+    topics.forget(A)
+    topics.forget(C)
+    assert closed(topics.look_again(D)) == [D]
+    assert topics.look_again(B) == []
+
+
+def test_place_is_free_for_nobody(topics: Topics) -> None:
+    """A client that does not want the topic any more, got it, or is in a room with other peers, is not closed."""
+    topics.subscribe(A, ["x", "y"])
+    topics.subscribe(B, ["x", "y"])
+    with refused("room-full"):
+        topics.subscribe(C, ["x", "y"])
+    topics.unsubscribe(C, ["x"])
+    assert topics.unsubscribe(A, ["x"]) == []
+    C.room = Room("r")
+    assert topics.unsubscribe(A, ["y"]) == []
+    C.room = None
+    topics.subscribe(C, ["y"])
+    assert topics.unsubscribe(B, ["y"]) == []
+
+
+def test_waiting_is_bounded(topics: Topics) -> None:
+    """A client waits for no more topics than it may subscribe to, and nothing is left when it is gone."""
+    names = ["1", "2", "3", "4"]
+    for client in (A, B):
+        topics.subscribe(client, ["1", "2", "3"])
+    with refused("too-many-topics"):
+        topics.subscribe(C, names)
+    assert (C.awaited, C.topics) == ({"1", "2", "3"}, set())
+    for client in (A, B, C):
+        topics.forget(client)
+    assert topics.topics == topics._waiting == {}
+
+
+def test_wanted(topics: Topics) -> None:
+    """Of many names, those that are new are looked at, as far as a client may have them."""
+    topics.subscribe(A, ["x"])
+    assert list(topics.wanted(A, ["x", "1", "1", "2", "3", "4"])) == ["1", "2"]
+    assert list(Topics(0, 0).wanted(A, ["x", *map(str, range(500))])) == [str(number) for number in range(500)]
 
 
 def test_too_many(topics: Topics) -> None:

@@ -20,9 +20,11 @@ Told = list[tuple[str, Any]]
 class Ward:
     """Rooms, and clients that note what they are told."""
 
-    def __init__(self, max_size: int = 0, invites: int = 0, max_absent: int | None = 0) -> None:
+    def __init__(
+        self, max_size: int = 0, invites: int = 0, max_absent: int | None = 0, *, proven: bool = False
+    ) -> None:
         self.users = Users(invites)
-        self.rooms = Rooms(max_size, self.users, max_absent)
+        self.rooms = Rooms(max_size, self.users, max_absent, proven=proven)
         self.told: Told = []
         self.contests: list[Contest] = []
         self.away: list[Client] = []

@@ -5,7 +5,6 @@ import os
 import sys
 
 from .commands import (
-    CommandError,
     check_documents,
     compact_documents,
     delete_document,
@@ -16,11 +15,10 @@ from .commands import (
     shown,
     with_database,
 )
-from .edge.application import StartError
+from .edge.command_line import command, parse, show, show_bytes
 from .edge.minting import add_token_command, token
-from .edge.output import output
 from .edge.service import main as serve
-from .edge.settings import SettingError, load
+from .edge.settings import load
 from .server import create
 from .settings import Settings
 from .store_level import Database
@@ -47,7 +45,7 @@ def arguments() -> argparse.Namespace:
     commands.add_parser("compact", help="merge every document's updates into one")
     commands.add_parser("check", help="say what is wrong with the data; exit code 1 if anything is")
     add_token_command(commands)
-    return parser.parse_args()
+    return parse(parser)
 
 
 def act(asked: argparse.Namespace, database: Database) -> None:
@@ -60,21 +58,21 @@ def act(asked: argparse.Namespace, database: Database) -> None:
         case "list":
             for listed in list_documents(database):
                 if listed.updates is None:
-                    print(f"{'damaged':>35}  {shown(listed.name)}")
+                    show(f"{'damaged':>35}  {shown(listed.name)}")
                 else:
-                    print(f"{listed.updates:8} updates {listed.size:12} bytes  {shown(listed.name)}")
+                    show(f"{listed.updates:8} updates {listed.size:12} bytes  {shown(listed.name)}")
         case "export":
-            sys.stdout.buffer.write(export_document(database, asked.room, asked.format))
+            show_bytes(export_document(database, asked.room, asked.format))
         case "import":
             import_document(database, asked.room, read_update(asked.file))
         case "delete":
             delete_document(database, asked.room)
         case "compact":
             before, after = compact_documents(database)
-            print(f"{before} bytes of updates were compacted to {after}")
+            show(f"{before} bytes of updates were compacted to {after}")
         case "check":
             faults = list(check_documents(database))
-            print("\n".join(faults) if faults else "all documents are sound")
+            show("\n".join(faults) if faults else "all documents are sound")
             if faults:
                 sys.exit(1)
 
@@ -82,18 +80,16 @@ def act(asked: argparse.Namespace, database: Database) -> None:
 def main() -> None:
     """Run the server or one command; what keeps it from that is one line on standard error and exit code 1."""
     asked = arguments()
+    os.umask(0o077)  # LevelDB makes files at any time; they are their user's alone
     if asked.command in (None, "serve"):
         serve(Settings, create)
         return
-    try:
+    with command("opennoodl_sync"):
         settings = load(Settings, os.environ)
-        with output():
-            if asked.command == "token":
-                print(token(settings, asked))
-            else:
-                with_database(settings.persist_dir, lambda database: act(asked, database))
-    except (SettingError, StartError, CommandError) as error:
-        sys.exit(f"opennoodl_sync: {error}")
+        if asked.command == "token":
+            show(token(settings, asked))
+        else:
+            with_database(settings.persist_dir, lambda database: act(asked, database))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from pycrdt import Array, Doc, Map, Text, XmlFragment
 
+from .edge.command_line import CommandError, standard_input
 from .protocol import MAX_NAME, is_name
 from .store import Batch, CorruptError, StoreError
 from .store_level import DAMAGED, Database, LevelYStore
@@ -15,10 +16,6 @@ from .yjs.compaction import compact_records
 from .yjs.document import DamagedError, Document
 from .yjs.lib0 import MalformedError, finish
 from .yjs.segment_index import write_index
-
-
-class CommandError(Exception):
-    """A command that could not be carried out; the text is one line that says why."""
 
 
 class Listed(NamedTuple):
@@ -189,7 +186,7 @@ def read_update(path: str) -> bytes:
         CommandError: it cannot be read.
     """
     try:
-        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return standard_input() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -87,12 +87,11 @@ def prepare(directory: Path) -> bool:
         current.unlink()  # a power cut came while the database was made
         return False
     contents = _contents(manifest)
-    logs = {int(path.stem): path for path in data_files(directory) if path.suffix == ".log"}
-    if contents.log and contents.log not in logs:
+    needed = [log for log in logs(directory) if int(log.stem) >= contents.log]
+    if contents.log and contents.log not in (int(log.stem) for log in needed):
         raise CorruptError(f"{contents.log:06}.log is missing")
-    for number, log in logs.items():
-        if number >= contents.log:
-            _cut_unfinished(log)
+    for log in needed:
+        _cut_unfinished(log)
     return True
 
 
@@ -108,9 +107,9 @@ def restrict(directory: Path) -> None:
                 path.chmod(0o600)
 
 
-def log_names(directory: Path) -> frozenset[str]:
-    """Return the names of the logs."""
-    return frozenset(path.name for path in data_files(directory) if path.suffix == ".log")
+def logs(directory: Path) -> set[Path]:
+    """Return the logs."""
+    return {path for path in data_files(directory) if path.suffix == ".log"}
 
 
 def sync(*paths: Path) -> None:

@@ -6,13 +6,13 @@ import asyncio
 from collections import Counter
 from functools import partial
 from typing import Any, TypeAlias, cast
-from urllib.parse import parse_qs
 
 import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from websockets.protocol import CLOSED
 
 from . import __version__
+from .background_sync import sync_every_second
 from .edge.application import Application
 from .edge.auth import Auth, credential
 from .edge.connection import CloseConnection, Connection
@@ -20,6 +20,7 @@ from .edge.frames import encode_frame
 from .edge.identity import AuthError, Identity
 from .edge.limits import Over
 from .edge.metrics import Metrics, counters
+from .edge.query import value
 from .edge.service import Service
 from .flusher import Flusher
 from .protocol import MAX_NAME, NAMES, Kind, denial, is_name, parse, update_message
@@ -84,6 +85,7 @@ class Sync(Application):
         self._retrying = False
         self._answers: dict[Connection, Answer] = {}  # those that are being sent in parts
         self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
+        self._syncing: asyncio.Task[None] | None = None
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
@@ -92,7 +94,9 @@ class Sync(Application):
         """Open the data directory."""
         if self._directory is not None:
             self._database = Database(self._directory)
-            self._writer = Writer(self._database, sync=self.settings.fsync)
+            self._writer = Writer(self._database, sync=self.settings.fsync == "true")
+            if self.settings.fsync == "every-second":
+                self._syncing = asyncio.create_task(sync_every_second(self._database, self._retry_later))
         self.rooms = Rooms(
             self._database,
             self._writer,
@@ -117,6 +121,13 @@ class Sync(Application):
         if self._writer is not None and self._database is not None:
             await self._writer.drain()
             self._writer.close()
+            if self._syncing is not None:
+                self._syncing.cancel()
+                await asyncio.wait([self._syncing])
+                try:
+                    await asyncio.to_thread(self._database.sync)
+                except StoreError as error:
+                    log.error("what was written could not be synced to the disk", error=str(error))
             self._database.close()
         if self._webhook is not None:
             await self._webhook.close()
@@ -132,7 +143,7 @@ class Sync(Application):
         assert connection.request is not None
         if self.auth.required:
             await self._prove(connection, credential(connection.request))
-        acknowledge = "true" in parse_qs(connection.request.path.partition("?")[2]).get("ack", ())
+        acknowledge = value(connection.request.path, "ack") == "true"
         if acknowledge and self._writer is None:
             raise CloseConnection(1008, "Nothing is stored here, so nothing can be acknowledged: leave out ack=true.")
         try:
@@ -400,7 +411,11 @@ class Sync(Application):
         self._flusher.discard(room)
         for connection in tuple(cast("set[Connection]", room.clients)):
             connection.end(1011, "This document cannot be kept right now. Connect again.")
-        if self._writer is not None and self.failure() is not None and not self._retrying:
+        if self.failure() is not None:
+            self._retry_later()
+
+    def _retry_later(self) -> None:
+        if self._writer is not None and not self._retrying:
             self._retrying = True
             asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, self._writer)
 

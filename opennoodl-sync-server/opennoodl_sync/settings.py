@@ -1,6 +1,6 @@
 """The settings of the sync server."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -18,12 +18,13 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         bool, Meta(description="Whether documents are kept on disk; if not, a document that nobody opens is gone.")
     ] = True
     fsync: Annotated[
-        bool,
+        Literal["every-second", "true", "false"],
         Meta(
-            description="Whether a change is on the disk itself before it is shown and acknowledged, safe from power "
-            "cuts; if not, it is with the operating system, safe from the end of this process."
+            description="When a change is on the disk itself, safe from a power cut: `true` before it is shown and "
+            "acknowledged, `every-second` about a second later without anybody waiting, `false` when the operating "
+            "system writes it. In each case it is safe from the end of this process before it is shown."
         ),
-    ] = False
+    ] = "every-second"
     max_rooms: Annotated[
         int,
         Meta(

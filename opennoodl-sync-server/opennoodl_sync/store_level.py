@@ -56,6 +56,7 @@ class Database:
 
     Attributes:
         failure: what the last write failed with, for people; None when it succeeded.
+        unsynced: whether something was written that a power cut would take.
 
     Raises:
         StartError: it cannot be opened; what is in it was not changed.
@@ -63,6 +64,8 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.failure: str | None = None
+        self.unsynced = False
+        self._must_reopen = False  # before anything is written
         self._path = Path(path)
         self._lock = threading.Lock()  # is held while somebody reads: the database must not be closed then
         try:
@@ -93,8 +96,9 @@ class Database:
             raise
         leveldb_files.restrict(self._path)
         # LevelDB leaves what it wrote while it opened to the operating system.
-        names = leveldb_files.data_files(self._path)
-        leveldb_files.sync(*names, self._path / "CURRENT", self._path, self._path.parent)
+        files = leveldb_files.data_files(self._path)
+        self._synced_logs = leveldb_files.logs(self._path)
+        leveldb_files.sync(*files, self._path / "CURRENT", self._path, self._path.parent)
         return db
 
     def survey(self) -> Survey:
@@ -224,20 +228,61 @@ class Database:
             StoreError: the disk failed. `failure` says so until a write succeeds.
         """
         try:
-            if self.failure is not None:
+            if self._must_reopen:
                 self._reopen()
             with _explained(), self._db.write_batch(transaction=True, sync=sync) as records:
                 for key, value in batch.puts:
                     records.put(key, value)
                 for key in batch.deletes:
                     records.delete(key)
+            if sync:
+                self._sync_directory()
         except StoreError:
-            self.failure = "Documents cannot be written to disk."
+            self._failed()
             raise
+        self.unsynced = self.unsynced or not sync
         self.failure = None
 
+    def sync(self) -> None:
+        """Return when all that was written before survives a power cut. Any thread may call this; nothing waits for it.
+
+        LevelDB's own sync would hold up every write that comes meanwhile, so it is not used.
+
+        Raises:
+            StoreError: the disk failed. `failure` says so until a write succeeds.
+        """
+        self.unsynced = False  # what is written from here on may need another one
+        try:
+            # What was in a log that is gone meanwhile is in a table, and LevelDB syncs tables.
+            with _explained():
+                leveldb_files.sync(*leveldb_files.logs(self._path))
+            self._sync_directory()
+        except StoreError:
+            self.unsynced = True
+            self._failed()
+            raise
+
+    def _sync_directory(self) -> None:
+        """Return when the names of new logs survive a power cut.
+
+        Raises:
+            StoreError: the disk failed.
+        """
+        with _explained():
+            logs = leveldb_files.logs(self._path)
+            if not logs <= self._synced_logs:
+                leveldb_files.sync(self._path)
+            self._synced_logs = logs
+
+    def _failed(self) -> None:
+        self._must_reopen = True
+        self.failure = "Documents cannot be written to disk."
+
     def _reopen(self) -> None:
-        """Open LevelDB anew: it goes on in a log that is torn where a write failed, and would not read on from there.
+        """Open LevelDB anew, which writes what its log has to a table, with a sync.
+
+        After a write failed, LevelDB would go on in a log that is torn there, and would not read on from there. After
+        a sync failed, the operating system forgets what it could not write.
 
         Raises:
             StoreError: that failed, or somebody is reading in another thread: the next write tries again.
@@ -247,6 +292,7 @@ class Database:
         try:
             self._db.close()
             self._db = self._open()
+            self._must_reopen = False
         except (leveldb_files.InUseError, OSError) as error:
             raise StoreError(_sentence(error) or "another process has taken the directory") from error
         finally:

@@ -44,6 +44,7 @@ def pytest_asyncio_loop_factories(
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let those tests that search for failures search for longer, or again where one was found."""
     parser.addoption("--crash-rounds", type=int, default=20, help="how often the server is killed")
+    parser.addoption("--power-cuts", type=int, default=2, help="how often the power is cut")
     parser.addoption("--damage-rounds", type=int, default=0, help="bytes to change in each file; also: every bit")
     parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
 
@@ -52,6 +53,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def crash_rounds(request: pytest.FixtureRequest) -> int:
     """Return how often the server is to be killed."""
     return int(request.config.getoption("--crash-rounds"))
+
+
+@pytest.fixture
+def power_cuts(request: pytest.FixtureRequest) -> int:
+    """Return how often the power is to be cut."""
+    return int(request.config.getoption("--power-cuts"))
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ async def acknowledged(client: Client, count: int) -> None:
     await client.until(lambda: counts(client)[-1:] == [count])
 
 
-@pytest.mark.parametrize("fsync", [False, True])
-async def test_who_asks_learns_what_is_stored(tmp_path: Path, fsync: bool) -> None:
+@pytest.mark.parametrize("fsync", ["every-second", "true", "false"])
+async def test_who_asks_learns_what_is_stored(tmp_path: Path, fsync: str) -> None:
     """Every update is acknowledged in the end, by counts that rise, the handshake's step 2 being one of them."""
     async with running(tmp_path, fsync=fsync) as server:
         ann = await asking(server, 1)
@@ -84,8 +84,8 @@ async def test_without_persistence_there_is_nothing_to_acknowledge(tmp_path: Pat
         await (await server.join("room", 3)).shows("hello")
 
 
-@pytest.mark.parametrize("fsync", [False, True])
-async def test_repeated_and_waiting_updates_are_acknowledged(tmp_path: Path, fsync: bool) -> None:
+@pytest.mark.parametrize("fsync", ["every-second", "true", "false"])
+async def test_repeated_and_waiting_updates_are_acknowledged(tmp_path: Path, fsync: str) -> None:
     """What is known already, and what builds upon something that has not come, is stored too."""
     async with running(tmp_path, fsync=fsync) as server:
         ann = await asking(server, 1)
@@ -108,7 +108,7 @@ async def test_repeated_and_waiting_updates_are_acknowledged(tmp_path: Path, fsy
 async def test_nothing_is_acknowledged_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the disk is at work there is no acknowledgement; then there is one for each batch."""
     writes = Writes(monkeypatch)
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         ann = await asking(server, 1)
         await acknowledged(ann, 1)
         writes.hold()
@@ -131,7 +131,7 @@ async def heard(server: Server, client: Client) -> None:
 async def test_a_write_that_fails_is_not_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is closed because the disk failed knows what to bring again."""
     writes = Writes(monkeypatch)
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         ann = await asking(server, 1)
         await acknowledged(ann, 1)
         writes.failure = StoreError("the disk is full")

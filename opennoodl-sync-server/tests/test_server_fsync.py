@@ -62,7 +62,7 @@ def on_disk(path: Path) -> str:
 
 async def test_nothing_is_shown_or_answered_before_it_is_written(tmp_path: Path, writes: Writes) -> None:
     """While the disk is at work on an update, it is in nobody's update and in nobody's step 2."""
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
         writes.hold()
         await ann.type("hello")
@@ -93,7 +93,7 @@ async def test_a_large_batch_is_not_shown_before_it_is_written_either(tmp_path: 
 
 async def test_others_are_not_held_up_by_a_disk_at_work(tmp_path: Path, writes: Writes) -> None:
     """The event loop goes on: a server whose disk takes its time answers what needs no disk."""
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         ann = await server.join("room", 1)
         writes.hold()
         await ann.type("hello")
@@ -106,7 +106,7 @@ async def test_others_are_not_held_up_by_a_disk_at_work(tmp_path: Path, writes: 
 
 async def test_what_gathers_while_the_disk_is_at_work_is_one_batch(tmp_path: Path, writes: Writes) -> None:
     """However many write while a batch is under way, of whatever rooms, the next one takes it all."""
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         clients = [await server.join(str(number), number + 1) for number in range(5)]
         writes.hold()
         await clients[0].type("first ")
@@ -127,7 +127,7 @@ async def test_what_gathers_while_the_disk_is_at_work_is_one_batch(tmp_path: Pat
 @pytest.mark.parametrize("last", ["under way", "not begun"])
 async def test_who_opens_a_room_again_waits_for_its_last_write(tmp_path: Path, writes: Writes, last: str) -> None:
     """A room that left memory while its last write is under way is not read before that is done, and shows it."""
-    async with running(tmp_path, fsync=True, room_idle_timeout=0) as server:
+    async with running(tmp_path, fsync="true", room_idle_timeout=0) as server:
         ann, other = await server.join("room", 1), await server.join("other", 2)
         writes.hold()
         if last == "not begun":  # another batch is under way, so that this one has to wait
@@ -155,7 +155,7 @@ async def test_a_compaction_under_way_is_not_written_over(
 ) -> None:
     """Who opens a room whose compaction is under way comes behind it: nothing of the document is lost."""
     monkeypatch.setattr(room_module, "COMPACT_AFTER", 3)
-    async with running(tmp_path, fsync=True, room_idle_timeout=0) as server:
+    async with running(tmp_path, fsync="true", room_idle_timeout=0) as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
         for word in ("one ", "two ", "three "):
             await ann.type(word)
@@ -180,7 +180,7 @@ async def test_who_opens_a_room_that_failed_waits_for_its_write(
     tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A room that cannot go on while a batch of it is under way is opened again when that is written."""
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         ann = await server.join("room", 1)
         writes.hold()
         await ann.type("written ")
@@ -205,7 +205,7 @@ def _fail(*_: object) -> None:
 
 async def test_a_room_that_failed_writes_nothing_more(tmp_path: Path, writes: Writes) -> None:
     """What came while a write was under way that failed is lost with it: it builds upon what is not there."""
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         ann = await server.join("room", 1)
         writes.hold()
         writes.failure = StoreError("the disk is full")
@@ -227,7 +227,7 @@ async def test_who_sends_too_much_while_the_disk_is_at_work_is_not_read_from(
     """It is read from again when the disk has done its work, and everything arrives; others are read from meanwhile."""
     most = 50_000
     monkeypatch.setattr(server_module, "MAX_TURN_SIZE", most)
-    async with running(tmp_path, fsync=True, rate_limit=0) as server:
+    async with running(tmp_path, fsync="true", rate_limit=0) as server:
         ann = await server.join("room", 1)
         (connection,) = server.members("room")
         bob = await server.join("room", 2)
@@ -256,7 +256,7 @@ async def test_the_rate_does_not_end_the_wait_for_the_disk(
 ) -> None:
     """Who is over the rate and waits for the disk as well is read from when both are over."""
     monkeypatch.setattr(server_module, "MAX_TURN_SIZE", 50_000)
-    async with running(tmp_path, fsync=True, rate_limit=0) as server:
+    async with running(tmp_path, fsync="true", rate_limit=0) as server:
         ann = await server.join("room", 1)
         (connection,) = server.members("room")
         writes.hold()
@@ -273,7 +273,7 @@ async def test_the_rate_does_not_end_the_wait_for_the_disk(
 
 async def test_a_server_that_stops_waits_for_the_disk(tmp_path: Path, writes: Writes) -> None:
     """What is under way and what waits for it is written before the server has ended."""
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         ann = await server.join("room", 1)
         writes.hold()
         await ann.type("under way, ")
@@ -294,7 +294,7 @@ async def test_documents_of_many_records_are_opened(tmp_path: Path) -> None:
     ann = Editor(1)
     keep(LevelYStore("room", database=database), *(ann.write("word ") for _ in range(700)))
     database.close()
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         bob = await server.join("room", 2)
         assert bob.text == ann.text
         await bob.socket.send(update_message(ann.write("last")))

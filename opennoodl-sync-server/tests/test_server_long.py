@@ -284,7 +284,7 @@ async def test_a_server_that_stops(tmp_path: Path, gate: Gate) -> None:
         await (await server.join("room", 5)).agrees(again)
 
 
-@pytest.mark.parametrize("settings", [{}, {"fsync": True}, {"enable_persistence": False}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"fsync": "true"}, {"enable_persistence": False}], ids=str)
 async def test_wherever_it_is_kept(tmp_path: Path, settings: dict[str, Any]) -> None:
     """Several that send much at once, into rooms that are being stored, have it all in the end."""
     async with running(tmp_path, **settings) as server:
@@ -299,7 +299,7 @@ async def test_wherever_it_is_kept(tmp_path: Path, settings: dict[str, Any]) -> 
 
 async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was being stored when the room became busy is shown when it is free, and is no less stored for that."""
-    async with running(tmp_path, fsync=True) as server:
+    async with running(tmp_path, fsync="true") as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
         assert server.app._writer is not None
         real, writing = server.app._writer._write, threading.Event()

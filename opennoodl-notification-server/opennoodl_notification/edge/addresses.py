@@ -13,6 +13,8 @@ from .settings import EdgeSettings, SettingError
 _FORWARDED_PROTO = re.compile(r'(?:^|[;,])\s*proto="?([^";,\s]*)', re.IGNORECASE)  # RFC 7239
 _PORT = re.compile(r"\[([^]:]*:[^]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 """An IPv6 address in brackets, or an IPv4 address, with its port: some proxies write them so."""
+MAX_PROXIES = 32
+"""Addresses in a header that are read, from its end: where every proxy is trusted, it could have four thousand."""
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that one customer of a network has; it may use any of the addresses behind them."""
 
@@ -44,7 +46,8 @@ class Addresses:
                 read from there, as far as those are trusted who say so. Their ports do not count.
         """
         address = _address(peer)
-        for value in reversed(",".join(headers.get_all(self._header)).split(",")):
+        said_in_turn = ",".join(headers.get_all(self._header)).rsplit(",", MAX_PROXIES)
+        for value in reversed(said_in_turn[-MAX_PROXIES:]):
             said = _said(value.strip())
             if said is None or not self._trusts(address):
                 break

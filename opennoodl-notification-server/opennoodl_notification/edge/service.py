@@ -98,6 +98,7 @@ class Service:
         assert self._server is not None
         log.info("draining", connections=len(self.connections))
         self.http.draining = True
+        self.app.drain()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         for connection in list(self.connections):

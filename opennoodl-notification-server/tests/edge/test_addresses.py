@@ -155,6 +155,13 @@ def test_handshakes() -> None:
         assert counted.knock(same, 2)
 
 
+def test_many_proxies() -> None:
+    """Where every proxy is trusted, no more than a few of those that are named are read, from the end."""
+    anybody = made(trusted_proxies="0.0.0.0/0")
+    assert anybody.client(PROXY, forwarded(CLIENT, *[OTHER] * (addresses.MAX_PROXIES - 1))) == CLIENT
+    assert anybody.client(PROXY, forwarded(CLIENT, *[OTHER] * addresses.MAX_PROXIES)) == OTHER
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))
 def test_counting(steps: list[tuple[str, bool]]) -> None:
     """Whoever leaves makes room, and nothing is remembered of an address that nobody has."""

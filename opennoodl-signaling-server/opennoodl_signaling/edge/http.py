@@ -20,6 +20,7 @@ from .protocol import ALLOW
 from .settings import SettingError
 
 JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 WATCHED = ("/health", "/metrics")
 """Pages for those who watch this server from near by, and seldom over TLS."""
@@ -153,7 +154,10 @@ class Http:
             return self._typed(connection, HTTPStatus.OK, self.app.metrics.text(), METRICS)
         answer = await self.app.page(connection, path)
         if answer is not None:
-            return self._typed(connection, answer[0], msgspec.json.encode(answer[1]), JSON)
+            status, fields = answer
+            if "error" in fields and not _accepts_json(connection):
+                return self._typed(connection, status, f"{fields['error']}\n".encode(), TEXT)
+            return self._typed(connection, status, msgspec.json.encode(fields), JSON)
         if path == "/":
             text = f"{self.app.title} {self.version}\n\n{self.app.about}\n\nMore: /health and /metrics\n"
             return connection.respond(HTTPStatus.OK, text)
@@ -165,6 +169,13 @@ class Http:
         del response.headers["Content-Type"], response.headers["Content-Length"]
         response.headers.update({"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"})
         return response
+
+
+def _accepts_json(connection: Connection) -> bool:
+    """Return whether a request asks for JSON by name, and not for anything as browsers' `fetch` does."""
+    assert connection.request is not None
+    ranges = ",".join(connection.request.headers.get_all("Accept")).split(",")
+    return any(range_.partition(";")[0].strip().lower() == JSON for range_ in ranges)
 
 
 def origin_form(request: Request) -> str | None:

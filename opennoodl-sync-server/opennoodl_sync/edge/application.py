@@ -37,6 +37,9 @@ class Application(ABC):
             StartError: the server cannot start; nothing was changed.
         """
 
+    def drain(self) -> None:
+        """Take note that the server is about to close every connection, and then to stop."""
+
     async def stop(self) -> None:
         """Flush and close; called when every connection has ended."""
 
@@ -45,7 +48,10 @@ class Application(ABC):
         return None if path == "/" else "WebSockets are served on / only."
 
     async def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
-        """Return status and JSON body of a GET on a `path` that only this server has, or None."""
+        """Return status and JSON body of a GET on a `path` that only this server has, or None.
+
+        A body with `error` is sent as that text to clients that do not ask for JSON by name.
+        """
         return None
 
     async def open(self, connection: Connection) -> None:

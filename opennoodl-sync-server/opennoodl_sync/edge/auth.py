@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
 from websockets.http11 import Request
 
 from .addresses import place
 from .identity import AuthError, Identity
 from .protocol import TOKEN_PROTOCOL
+from .query import value
 from .settings import EdgeSettings, SettingError
 
 if TYPE_CHECKING:
@@ -113,12 +113,12 @@ def credential(request: Request) -> str | None:
 
     It may be a bearer token, part of a subprotocol, or ``token`` in the query; the first of these counts.
     """
-    for value in request.headers.get_all("Authorization"):
-        scheme, _, token = value.partition(" ")
+    for header in request.headers.get_all("Authorization"):
+        scheme, _, token = header.partition(" ")
         if scheme.lower() == "bearer":
             return token.strip()
-    for value in ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(","):
-        name = value.strip()
+    for protocol in ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(","):
+        name = protocol.strip()
         if name.startswith(TOKEN_PROTOCOL):
             return name.removeprefix(TOKEN_PROTOCOL)
-    return parse_qs(request.path.partition("?")[2]).get("token", [None])[0]
+    return value(request.path, "token")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -246,3 +247,41 @@ async def test_counted(serve: Serve, client: Connect) -> None:
         await ask(connected, message)
     assert running.app.metrics.received == {"say": 1, "unknown": 2, "invalid": 1}
     assert running.app.metrics.sent == {"say": 1, "error": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (rb"\ud83d", rb"\ufffd"),
+        (rb"a\uDE00b", rb"a\ufffdb"),
+        (rb"\ud83d\ude00", rb"\ud83d\ude00"),
+        (rb"\ud83d\ud83d\ude00\ude00", rb"\ufffd\ud83d\ude00\ufffd"),
+        (rb"\ude00\ud83d", rb"\ufffd\ufffd"),
+        (rb"\\ud83d", rb"\\ud83d"),
+        (rb"\\\ud83d", rb"\\\ufffd"),
+        (rb"\\ud83d\ude00", rb"\\ud83d\ufffd"),
+        (rb"\ud83d\\ude00", rb"\ufffd\\ude00"),
+        (rb"\"\n\u00fc\ud83g", rb"\"\n\u00fc\ud83g"),
+        (b"\x01", b"\x01"),
+    ],
+)
+def test_lone_surrogates(text: bytes, expected: bytes) -> None:
+    """Escaped halves of surrogate pairs are replaced, and nothing else is touched."""
+    assert json_messages.replace_lone_surrogates(text) == expected
+
+
+@pytest.mark.parametrize("text", [rb"\ud83d", rb"\\", rb"\n", rb"\ude00x"])
+def test_lone_surrogates_at_once(text: bytes) -> None:
+    """However many escapes a message has, no function is called for each of them."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        json_messages.replace_lone_surrogates(text * 1000)
+    finally:
+        sys.setprofile(None)
+    assert calls < 100

@@ -1,0 +1,126 @@
+"""Commands say in one line why they end, whatever their arguments and their standard streams are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from .harness import PACKAGE
+
+TEMPLATE = f"""
+import argparse, os, signal, sys
+from {PACKAGE}.edge.command_line import CommandError, command, parse, show, show_bytes, standard_input
+with command("package"):
+    BODY
+"""
+FULL = "standard output cannot be written: No space left on device"
+
+
+def run(body: str, **options: Any) -> tuple[int, bytes]:
+    """Run a command; return its exit code, and what it wrote to standard error."""
+    arguments = options.pop("arguments", [])
+    code = [sys.executable, "-c", TEMPLATE.replace("BODY", body), *arguments]
+    done = subprocess.run(code, stderr=subprocess.PIPE, check=False, **{"stdout": subprocess.PIPE, **options})
+    return done.returncode, done.stderr
+
+
+def shell(body: str, redirection: str) -> tuple[int, str]:
+    """Run a command with standard streams that only a shell makes; return its exit code and standard error."""
+    code = ["sh", "-c", f'"$0" -c "$1" {redirection}', sys.executable, TEMPLATE.replace("BODY", body)]
+    done = subprocess.run(code, stderr=subprocess.PIPE, check=False)
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.mark.parametrize("lines", [1, 100_000], ids=["at the end", "before the end"])
+@pytest.mark.parametrize("show", ["show(str(number))", "show_bytes(b'%d' % number)"])
+def test_nobody_reads(lines: int, show: str) -> None:
+    """A command whose reader has gone ends without an error."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        assert run(f"for number in range({lines}): {show}", stdout=writing) == (0, b"")
+    finally:
+        os.close(writing)
+
+
+def test_somebody_reads() -> None:
+    """A reader that stays to the end gets everything."""
+    body = 'show("1"); show_bytes(b"2"); show("3")'
+    done = subprocess.run(
+        [sys.executable, "-c", TEMPLATE.replace("BODY", body.replace('b"2"', 'b""'))], capture_output=True, check=True
+    )
+    assert done.stdout == b"1\n3\n"
+
+
+@pytest.mark.parametrize("lines", [1, 100_000], ids=["at the end", "before the end"])
+@pytest.mark.parametrize("show", ["show(str(number))", "show_bytes(b'%d' % number)"])
+def test_full_disk(lines: int, show: str) -> None:
+    """Output that does not fit on the disk is one line and exit code 1."""
+    code, error = shell(f"for number in range({lines}): {show}", ">/dev/full")
+    assert (code, error) == (1, f"package: {FULL}\n")
+
+
+@pytest.mark.parametrize("end", ["sys.exit(1)", "raise CommandError('it failed')"])
+def test_full_disk_and_an_error(end: str) -> None:
+    """So is output of a command that fails as well."""
+    assert shell(f"show('1'); {end}", ">/dev/full") == (1, f"package: {FULL}\n")
+
+
+def test_no_output() -> None:
+    """A command without standard output does nothing, and says why."""
+    assert shell("sys.stderr.write('done')", ">&-") == (1, "package: standard output is closed\n")
+
+
+def test_no_input() -> None:
+    """A command without standard input says so."""
+    assert shell("standard_input()", "<&-") == (1, "package: standard input is closed\n")
+
+
+def test_bad_input() -> None:
+    """Standard input that cannot be read is one line and exit code 1."""
+    assert shell("standard_input()", "0>/dev/null") == (
+        1,
+        "package: standard input cannot be read: Bad file descriptor\n",
+    )
+
+
+def test_input() -> None:
+    """Standard input is read to its end, as bytes."""
+    assert run("sys.exit(standard_input() != b'\\xff\\n')", input=b"\xff\n") == (0, b"")
+
+
+def test_error() -> None:
+    """What was printed before an error is there."""
+    body = "show('1'); raise CommandError('it failed')"
+    done = subprocess.run([sys.executable, "-c", TEMPLATE.replace("BODY", body)], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"1\n", b"package: it failed\n")
+
+
+def test_characters_that_the_locale_lacks() -> None:
+    """A character that the encoding of standard output lacks is escaped."""
+    body = "show('caf\\xe9 \\u2603')"
+    done = subprocess.run(
+        [sys.executable, "-c", TEMPLATE.replace("BODY", body)],
+        env={"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"caf\xe9 \\u2603\n"
+
+
+def test_interrupted() -> None:
+    """Ctrl-C is one line and exit code 1."""
+    assert run("os.kill(os.getpid(), signal.SIGINT)") == (1, b"package: interrupted\n")
+
+
+@pytest.mark.parametrize("argument", [b"\xff", b"caf\xe9", b"\xed\xa0\x80"])
+def test_arguments_that_are_no_text(argument: bytes) -> None:
+    """An argument that is not valid UTF-8 is refused as a usage error."""
+    code, error = run("parse(argparse.ArgumentParser())", arguments=[argument])
+    assert code == 2
+    assert b"is not valid UTF-8" in error
+    assert b"Traceback" not in error
