@@ -16,9 +16,6 @@ from .store_level import Database, LevelYStore
 from .timeslicer import Outcome, TimeSlicer
 from .writer import Writer
 from .yjs.document import DamagedError
-from .yjs.lib0 import MalformedError, Steps
-from .yjs.segment import Segment
-from .yjs.segment_index import read_segment
 
 TIDY_AFTER = 60.0
 """Seconds after the start until documents that nobody opens are compacted."""

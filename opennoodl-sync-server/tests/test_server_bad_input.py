@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from .client import TIMEOUT, Client, Server, get, running
+from .client import Client, Server, get, running
 from .editor import ODD, UNSOUND, Editor
 from .wire import awareness_message, step_1, step_2, update_message
 

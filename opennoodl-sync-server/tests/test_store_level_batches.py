@@ -11,7 +11,6 @@ import pytest
 from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database, LevelYStore
-from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import read_bytes, read_varuint
 
 from .conftest import Disk
