@@ -125,13 +125,7 @@ class JoinedStructs:
             content: without the number that precedes it: the text, or the values.
             follows: whether its origin is the element before it.
         """
-        if (
-            follows
-            and kind == self._kind
-            and right == self.right
-            and kind != OTHER
-            and not (info ^ self._info) & PARENT_KEY
-        ):
+        if follows and kind == self._kind and right == self.right and not (info ^ self._info) & PARENT_KEY:
             self._length += length
             if isinstance(self._content, bytes):
                 self._content = bytearray(self._content)
