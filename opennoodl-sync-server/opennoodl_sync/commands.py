@@ -3,12 +3,11 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-from pycrdt import Array, Doc, Map, Text, XmlFragment
-
+from . import interpreter
 from .edge.command_line import CommandError, standard_input
+from .interpreter import InterpretationError
 from .protocol import MAX_NAME, is_name
 from .store import Batch, CorruptError, StoreError
 from .store_level import DAMAGED, Database, LevelYStore
@@ -16,6 +15,7 @@ from .yjs.compaction import compact_records
 from .yjs.document import DamagedError, Document
 from .yjs.lib0 import MalformedError, finish
 from .yjs.segment_index import write_index
+from .yjs.state_vector import decode
 
 
 class Listed(NamedTuple):
@@ -65,14 +65,15 @@ def export_document(database: Database, name: str, form: str) -> bytes:
             content suggests.
 
     Raises:
-        CommandError: there is no such document, or it is damaged.
+        CommandError: there is no such document, it is damaged, or pycrdt cannot read it.
     """
     state = finish(_open(_store(database, name)).write())
     if form == "update":
         return state
-    doc: Doc[Any] = Doc()
-    doc.apply_update(state)
-    return msgspec.json.format(msgspec.json.encode({root: _plain(doc, root) for root in sorted(doc.keys())}))
+    try:
+        return interpreter.to_json(state)
+    except InterpretationError as error:
+        raise CommandError(f"pycrdt cannot read the document: {error}") from None
 
 
 def import_document(database: Database, name: str, update: bytes) -> None:
@@ -131,8 +132,13 @@ def compact_documents(database: Database) -> tuple[int, int]:
     return before, after
 
 
-def check_documents(database: Database) -> Iterator[str]:
-    """Yield one line for everything that is wrong with a data directory; none means that all is well."""
+def check_documents(database: Database, *, deep: bool = False) -> Iterator[str]:
+    """Yield one line for everything that is wrong with a data directory; none means that all is well.
+
+    Args:
+        database: the data.
+        deep: whether pycrdt has to integrate every document, too.
+    """
     listed, stored, damage = database.survey()
     if damage is not None:
         yield f"some of the data cannot be read, so documents may be missing here: {damage}"
@@ -147,6 +153,19 @@ def check_documents(database: Database) -> Iterator[str]:
         else:
             if stale:
                 yield f"{shown(name)}: its state vector claims to be current and is not"
+            if deep and (fault := _deep_fault(document)) is not None:
+                yield f"{shown(name)}: {fault}"
+
+
+def _deep_fault(document: Document) -> str | None:
+    """Return what pycrdt finds wrong with a document."""
+    try:
+        state = interpreter.state(finish(document.write()))
+    except InterpretationError as error:
+        return f"pycrdt cannot read it: {error}"
+    if state != finish(decode(document.state_vector())):
+        return "pycrdt does not integrate all of it"
+    return None
 
 
 def _store(database: Database, name: str) -> LevelYStore:
@@ -163,20 +182,6 @@ def _open(store: LevelYStore) -> Document:
     except (CorruptError, DamagedError) as error:
         raise CommandError(f"the document is damaged: {error}. {DAMAGED}") from None
     return document
-
-
-def _plain(doc: Doc[Any], root: str) -> object:
-    """Return a root as plain values: a map if it has entries, else a text, a list, or XML as text."""
-    entries = doc.get(root, type=Map).to_py()
-    if entries:
-        return entries
-    text = str(doc.get(root, type=Text))
-    if text:
-        return text
-    try:
-        return doc.get(root, type=Array).to_py()
-    except ValueError:  # its items have no plain value: they are XML
-        return str(doc.get(root, type=XmlFragment))
 
 
 def read_update(path: str) -> bytes:

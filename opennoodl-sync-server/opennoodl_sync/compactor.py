@@ -5,7 +5,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from .workers.messages import HEAD, LENGTH, encode
 from .yjs.segment import Segment
@@ -16,7 +16,7 @@ IDLE = 30.0
 """Seconds after its last job after which the process ends."""
 SECONDS = 30.0
 """Seconds that a job may take at least."""
-RATE = 50_000
+RATE = 20_000
 """Bytes of a job for which it may take one second more; the process does about 4 MB a second where it is alone."""
 READ_AHEAD = 1_048_576
 """Bytes of an answer that are read at once."""
@@ -26,19 +26,20 @@ class CompactionError(Exception):
     """A document could not be compacted; it is as it was."""
 
 
-class Compacted(NamedTuple):
+@dataclass(frozen=True)
+class Compacted:
     """A document after compaction.
 
     Attributes:
         update: all of it but what waits for its predecessors.
         segment: the same, to be put into a document.
-        segment_index: with it, `update` becomes `segment` again: see ``yjs.segment_index``.
+        index: with it, `update` becomes `segment` again: see ``yjs.segment_index``.
         pending: an update with what waits; None if nothing does.
     """
 
     update: bytes
     segment: Segment
-    segment_index: bytes
+    index: bytes
     pending: bytes | None
 
 

@@ -35,8 +35,8 @@ hypothesis.settings.load_profile("busy")
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run everything on the event loop of the server; slow clients, which loops treat differently, on both."""
-    if item.path.name == "test_server_slow.py":
+    """Run everything on the server's event loop; slow clients and processes, which loops treat differently, on both."""
+    if item.path.name in ("test_server_slow.py", "test_compactor.py"):
         return {**LOOPS, "asyncio": asyncio.new_event_loop}
     return LOOPS
 

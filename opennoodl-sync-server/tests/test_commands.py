@@ -15,9 +15,11 @@ from opennoodl_sync.__main__ import main
 from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.store_level import Database, LevelYStore
 from opennoodl_sync.yjs.document import Document
+from opennoodl_sync.yjs.lib0 import finish
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
 from .editor import BASE, UNSOUND, Editor
+from .raw import item, section, string, text, update
 from .turns import keep, kept
 
 STATE_VECTOR_KEY = bytes.fromhex("000576315f7376" + "0004726f6f6d")
@@ -71,8 +73,10 @@ def write(directory: Path, name: str, *updates: bytes) -> None:
     """Store a document."""
     database = Database(str(directory))
     store = LevelYStore(name, database=database)
-    for update in updates:
-        keep(store, update, state_vector=Document([update].copy).state_vector)
+    document = Document()
+    finish(document.load(updates))
+    for written in updates:
+        keep(store, written, state_vector=document.state_vector)
     database.close()
 
 
@@ -230,8 +234,8 @@ def text_of(directory: Path, name: str) -> str:
 def test_unsound_import(tmp_path: Path) -> None:
     """An update that no Yjs client could read is refused, and the document stays as it is."""
     write(tmp_path, "room", BASE)
-    for update in UNSOUND.values():
-        assert run(tmp_path, "import", "room", "-", stdin=update).returncode == 1
+    for unsound in UNSOUND.values():
+        assert run(tmp_path, "import", "room", "-", stdin=unsound).returncode == 1
     assert run(tmp_path, "check").returncode == 0
     assert text_of(tmp_path, "room") == "abc"
 
@@ -279,3 +283,33 @@ def test_output_that_does_not_fit(tmp_path: Path) -> None:
             )
             line = b"opennoodl_sync: standard output cannot be written: No space left on device\n"
             assert (ended.returncode, ended.stderr) == (1, line), arguments
+
+
+def test_check_deep_of_sound_documents(directory: Path) -> None:
+    """`check --deep` lets pycrdt read every document, and says that all is well."""
+    checked = run(directory, "check", "--deep")
+    assert (checked.returncode, checked.stdout) == (0, b"all documents are sound\n")
+
+
+def test_check_deep_names_what_pycrdt_does_not_read(tmp_path: Path) -> None:
+    """`check --deep` names documents that pycrdt reads in part or not at all, which `check` takes for sound."""
+    hook = item(b"\x07\x05" + string("h"), parent="x")
+    write(tmp_path, "hook", update(section(1, 0, hook, item(text("a"), parent=(1, 0)))))
+    write(tmp_path, "surrogate", update(section(1, 0, item(b"\x06" + string("b") + string('"\\ud83d"')))))
+    assert run(tmp_path, "check").returncode == 0
+    checked = run(tmp_path, "check", "--deep")
+    assert checked.returncode == 1
+    first, second = checked.stdout.decode().splitlines()
+    assert first == "hook: pycrdt does not integrate all of it"
+    assert second.startswith("surrogate: pycrdt cannot read it: ValueError: Cannot decode update: JSON parsing error")
+
+
+def test_export_of_what_pycrdt_does_not_read(tmp_path: Path) -> None:
+    """JSON is refused with one line that says why; the update is exported nevertheless."""
+    surrogate = update(section(1, 0, item(b"\x06" + string("b") + string('"\\ud83d"'))))
+    write(tmp_path, "room", surrogate)
+    exported = run(tmp_path, "export", "room", "--format", "json")
+    assert exported.returncode == 1
+    assert exported.stderr.startswith(b"opennoodl_sync: pycrdt cannot read the document: ValueError: ")
+    assert exported.stderr.count(b"\n") == 1
+    assert run(tmp_path, "export", "room").stdout == surrogate

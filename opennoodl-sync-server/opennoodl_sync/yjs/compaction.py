@@ -40,8 +40,8 @@ MANY = 256
 """Structs, or values, that are worked on at once."""
 MAX_GROWTH = 1.5
 ALLOWANCE = 256
-"""A client's structs may become this many times as large, and this many bytes more, when contents are split. Where every
-second element of a text is deleted, the pieces would take several times as much as the text."""
+"""A client's structs may become this many times as large, and this many bytes more, when contents are split. Where
+every second element of a text is deleted, the pieces would take several times as much as the text."""
 OTHER = -1
 """Kind of a struct that is written as it is and joined with nothing."""
 
@@ -125,13 +125,7 @@ class JoinedStructs:
             content: without the number that precedes it: the text, or the values.
             follows: whether its origin is the element before it.
         """
-        if (
-            follows
-            and kind == self._kind
-            and right == self.right
-            and kind != OTHER
-            and not (info ^ self._info) & PARENT_KEY
-        ):
+        if follows and kind == self._kind and right == self.right and not (info ^ self._info) & PARENT_KEY:
             self._length += length
             if isinstance(self._content, bytes):
                 self._content = bytearray(self._content)

@@ -1,0 +1,1 @@
+"""Tests of the worker processes, in files that mirror them."""
