@@ -209,6 +209,11 @@ class Room:
         """Whether a batch has something of this room that is not written yet."""
         return bool(self._storing) or self._replacing
 
+    @property
+    def compacting(self) -> bool:
+        """Whether a compaction is under way."""
+        return self._compacting is not None
+
     def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
         """Let a client in; return what it is greeted with: step 1, and who is here.
 

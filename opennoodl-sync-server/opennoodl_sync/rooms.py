@@ -50,7 +50,7 @@ class Rooms:
         idle_timeout: seconds that a room stays in memory after its last client has left.
         max_rooms: documents in memory at once; 0 means no limit.
         max_size: bytes that one document may have; 0 means no limit.
-        changed: is called with a room that has something to store, without any client having sent it.
+        compacted: is called with a room whose compaction has ended; there may be something to store.
 
     Attributes:
         rooms: those in memory, by name.
@@ -65,7 +65,7 @@ class Rooms:
         idle_timeout: float,
         max_rooms: int = 0,
         max_size: int = 0,
-        changed: Callable[[Room], None],
+        compacted: Callable[[Room], None],
     ) -> None:
         self.rooms: dict[str, Room] = {}
         self.slicer = TimeSlicer()
@@ -74,7 +74,7 @@ class Rooms:
         self._idle_timeout = idle_timeout
         self._max_rooms = max_rooms
         self._max_size = max_size
-        self._changed = changed
+        self._compacted = compacted
         self._compactor = Compactor()
         self._compactions: set[asyncio.Task[None]] = set()
         self._loading = 0
@@ -169,13 +169,13 @@ class Rooms:
             log.warning("a document could not be compacted", error=str(error))
             end = room.abandon_compaction
         else:
-            end = partial(room.end_compaction, compacted.update, compacted.segment, compacted.segment_index)
+            end = partial(room.end_compaction, compacted.update, compacted.segment, compacted.index)
         self.slicer.when_free(room, partial(self._end_compaction, room, end))
 
     def _end_compaction(self, room: Room, end: Callable[[], None]) -> None:
         if self.holds(room):
             end()
-            self._changed(room)
+            self._compacted(room)
             if not room.clients and room in self._idle:
                 self._rest(room)
 
@@ -263,7 +263,7 @@ class Rooms:
             await self.slicer.done(room.load(await self._read(room.stored)))
             if room.is_compaction_due(resting=True):
                 compacted = await self._compactor.compact(await self.slicer.done(room.begin_compaction()))
-                room.end_compaction(compacted.update, compacted.segment, compacted.segment_index)
+                room.end_compaction(compacted.update, compacted.segment, compacted.index)
                 room.take(batch)
         except (StoreError, DamagedError, CompactionError) as error:
             log.warning("a document could not be compacted", error=str(error))

@@ -83,6 +83,7 @@ class Sync(Application):
         self._writer: Writer | None = None
         self._held: set[Connection] = set()  # those that are not read from until the disk has done its work
         self._retrying = False
+        self._full: dict[Room, list[tuple[Connection, bytes]]] = {}  # messages that wait until a room is compacted
         self._answers: dict[Connection, Answer] = {}  # those that are being sent in parts
         self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
         self._syncing: asyncio.Task[None] | None = None
@@ -103,14 +104,17 @@ class Sync(Application):
             idle_timeout=self.settings.room_idle_timeout / 1000,
             max_rooms=self.settings.max_rooms,
             max_size=self.settings.max_document_size,
-            changed=self._schedule,
+            compacted=self._compacted,
         )
         self._slicer = self.rooms.slicer
         self._flusher = Flusher(self._writer, self._slicer, self._tell, self._fail, self._release)
         self._tidying = asyncio.create_task(self.rooms.tidy())
 
-    def _schedule(self, room: Room) -> None:
+    def _compacted(self, room: Room) -> None:
+        """Go on with a room that was compacted."""
         self._flusher.schedule(room)
+        for connection, message in self._full.pop(room, ()):
+            self._receive_late(connection, message)
 
     async def stop(self) -> None:
         """Store what is not stored yet, and close the data directory."""
@@ -198,8 +202,12 @@ class Sync(Application):
             connection.end(1003, f"Not a valid message: {error}")
             return
         except FullError as full:
-            connection.end(1009, str(full))
             self.rooms.settle(room)  # there may be less of it when it is compacted
+            if room.compacting or room.busy:
+                connection.pause("room")
+                self._full.setdefault(room, []).append((connection, message))
+            else:
+                connection.end(1009, str(full))
             return
         except Exception as error:
             connection.fail(error)
@@ -409,6 +417,7 @@ class Sync(Application):
         log.error("a document could not be kept", error=str(error), clients=len(room.clients))
         self.rooms.discard(room)
         self._flusher.discard(room)
+        self._full.pop(room, None)
         for connection in tuple(cast("set[Connection]", room.clients)):
             connection.end(1011, "This document cannot be kept right now. Connect again.")
         if self.failure() is not None:

@@ -42,7 +42,7 @@ async def opened(path: Path, *, sync: bool = False, idle_timeout: float = 1000, 
     """Open the rooms of a directory; close them as the server does."""
     database = Database(str(path))
     writer = Writer(database, sync=sync)
-    rooms = Rooms(database, writer, idle_timeout=idle_timeout, **bounds, changed=ignore)
+    rooms = Rooms(database, writer, idle_timeout=idle_timeout, **bounds, compacted=ignore)
     try:
         yield rooms
     finally:
@@ -291,7 +291,7 @@ async def test_closing_goes_on_when_the_disk_fails(tmp_path: Path, disk: Disk) -
         assert text_of(await rooms.open("a")) == ""
 
 
-async def test_closing_goes_on_when_a_document_cannot_be_stored(
+async def test_closing_stores_the_others_when_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A document that cannot be stored at the end costs the others nothing."""
@@ -342,7 +342,7 @@ async def test_who_opens_a_room_again_waits_for_its_last_write(tmp_path: Path, m
 
 async def test_rooms_in_memory(tmp_path: Path) -> None:
     """Without a database rooms work in memory, and are empty when they are opened again."""
-    rooms = Rooms(None, None, idle_timeout=1000, changed=ignore)
+    rooms = Rooms(None, None, idle_timeout=1000, compacted=ignore)
     room = await rooms.open("room")
     write(room, "hello")
     assert (await rooms.open("room")).document is room.document
@@ -355,7 +355,7 @@ async def test_rooms_in_memory(tmp_path: Path) -> None:
 async def test_documents_in_memory_are_not_tidied(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is on disk there is nothing to compact."""
     monkeypatch.setattr("opennoodl_sync.rooms.TIDY_AFTER", 0)
-    rooms: Any = Rooms(None, None, idle_timeout=1000, changed=ignore)
+    rooms: Any = Rooms(None, None, idle_timeout=1000, compacted=ignore)
     await asyncio.wait_for(rooms.tidy(), 5)
     await rooms.close()
 

@@ -101,8 +101,10 @@ async def test_repeated_and_waiting_updates_are_acknowledged(tmp_path: Path, fsy
     async with running(tmp_path) as server:
         bob = await server.join("room", 2)
         assert bob.text == "one "
+        bob.take(ann.updates[1])
         await bob.socket.send(update_message(ann.updates[1]))
         await bob.shows("one lost waits")
+        await (await server.join("room", 3)).agrees(bob)
 
 
 async def test_nothing_is_acknowledged_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

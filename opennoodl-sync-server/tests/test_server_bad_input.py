@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .client import Client, Server, get, running
-from .editor import ODD, UNSOUND, Editor
+from .editor import BASE, ODD, UNSOUND, Editor
 from .wire import awareness_message, step_1, step_2, update_message
 
 BAD: dict[str, tuple[str | bytes, int]] = {

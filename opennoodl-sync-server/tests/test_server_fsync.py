@@ -239,11 +239,11 @@ async def test_who_sends_too_much_while_the_disk_is_at_work_is_not_read_from(
             ann.put("k", str(number) * 8_000)
         sending = asyncio.create_task(ann.push_edits())
         await until(lambda: not connection.transport.is_reading())
-        size = document.pending_size
+        size = document.turn_size
         assert most <= size < most + 2**20
         for _ in range(3):
             await heard(bob)
-        assert document.pending_size == size
+        assert document.turn_size == size
         assert not connection.transport.is_reading()
         assert not sending.done()
         writes.release()
