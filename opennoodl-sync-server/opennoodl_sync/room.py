@@ -44,8 +44,8 @@ INDEXED = 65_536
 """Bytes of a compacted document that is stored with an index."""
 MIN_RECORDS = 2
 """Stored updates of which one can be made."""
-MAX_ANSWER = 1
-"""Updates that are sent at once as the answer to step 1."""
+MAX_ANSWER = 262_144
+"""Bytes that are sent at once as the answer to step 1."""
 MAX_STEPS = 8
 """Steps of `Document.difference` that may be done for that."""
 ECHO_INTERVAL = 10.0
@@ -59,9 +59,16 @@ class FullError(Exception):
 
 
 class Behind(NamedTuple):
-    """What a client that does not read has: the document's state, if it asked for it, and who it saw."""
+    """What a client that does not read has.
+
+    Attributes:
+        state_vector: of the document, if the client asked for it.
+        version: of the document; -1 if it is to have all behind the state vector anyway.
+        seen: the clients whose awareness states it saw.
+    """
 
     state_vector: bytes | None
+    version: int
     seen: frozenset[int]
 
 
@@ -108,7 +115,7 @@ class Flush(NamedTuple):
         awareness: the message for everybody in `present`, if there is one.
         present: who reads.
         replies: messages for one client each, after the others.
-        answers: for clients that lack much. Until they have read it, they are behind: see `Room.catch_up`.
+        answers: for clients that lack much. They are sent updates meanwhile, which Yjs keeps until it can apply them.
     """
 
     updates: list[bytes]
@@ -318,12 +325,10 @@ class Room:
             synced.remove(author)
         for client, state_vector in self._asked.items():
             answer = self._answer(state_vector)
+            self.synced.add(client)
             if isinstance(answer, list):
-                self.synced.add(client)
                 replies += [(client, message) for message in answer]
             else:
-                self.synced.discard(client)
-                self._behind[client] = Behind(self.document.state_vector(), self.awareness.clients())
                 answers.append((client, answer))
         self._asked = {}
         # One that does not read would have them pile up.
@@ -342,7 +347,7 @@ class Room:
         for client in self._falling:
             has = self.document.state_vector() if client in self.synced else None
             self.synced.discard(client)
-            self._behind[client] = Behind(has, self.awareness.clients())
+            self._behind[client] = Behind(has, self.document.version, self.awareness.clients())
         self._falling = set()
         return Flush([update_message(update) for update in updates], synced, awareness, present, replies, answers)
 
@@ -363,7 +368,12 @@ class Room:
         if behind is None:
             return None
         if behind.state_vector is not None:
-            self._asked[client] = behind.state_vector
+            if behind.version == self.document.version and not self.document.changed:
+                self.synced.add(
+                    client
+                )  # all deletions, which are in every answer, may be more than it can read at once
+            else:
+                self._asked[client] = behind.state_vector
         return awareness_message(self.awareness.encode(behind.seen | self.awareness.clients()))
 
     def is_compaction_due(self, *, resting: bool = False) -> bool:
@@ -432,7 +442,7 @@ class Room:
         for step, update in enumerate(difference):
             if update is not None:
                 updates.append(update)
-            if step == MAX_STEPS or len(updates) > MAX_ANSWER:
+            if step == MAX_STEPS or sum(map(len, updates)) > MAX_ANSWER:
                 return chain(updates, difference)
         return [*map(update_message, updates[:-1]), step_2(updates[-1])]
 
@@ -450,7 +460,7 @@ class Room:
     def _ask(self, client: Hashable, state_vector: bytes) -> None:
         if client in self._behind:
             # It does not read what it asks for; it gets the latest answer when it does.
-            self._behind[client] = Behind(state_vector, self._behind[client].seen)
+            self._behind[client] = Behind(state_vector, -1, self._behind[client].seen)
         else:
             self._asked[client] = state_vector
 

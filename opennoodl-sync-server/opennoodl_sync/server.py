@@ -23,16 +23,17 @@ from .edge.metrics import Metrics, counters
 from .edge.query import value
 from .edge.service import Service
 from .flusher import Flusher
-from .protocol import MAX_NAME, NAMES, Kind, denial, is_name, parse, update_message
+from .protocol import MAX_NAME, NAMES, Kind, denial, is_name, parse
 from .room import Answer, Flush, FullError, Room
 from .rooms import LoadError, Rooms
 from .settings import Settings
 from .store import Batch, StoreError
 from .store_level import Database
 from .timeslicer import Outcome
+from .transfer import Transfer
 from .webhook import Webhook
 from .writer import Writer
-from .yjs.lib0 import MalformedError, Steps
+from .yjs.lib0 import MalformedError
 
 MAX_TURN = 100
 """Changes of one document that wait for the end of a turn: the others are not kept waiting for more."""
@@ -52,6 +53,10 @@ LOST_GRACE = 5.0
 """Seconds for which the awareness states of a lost connection are kept; y-websocket tries again every 2.5 s."""
 MAX_LOST = 1000
 """Lost connections whose awareness states are kept at once."""
+MAX_AHEAD = 262_144
+"""Bytes that may wait for a client when the next part of a large answer is sent."""
+LOOK_AGAIN = 0.05
+"""Seconds after which it is seen again whether they do."""
 RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
@@ -84,7 +89,7 @@ class Sync(Application):
         self._held: set[Connection] = set()  # those that are not read from until the disk has done its work
         self._retrying = False
         self._full: dict[Room, list[tuple[Connection, bytes]]] = {}  # messages that wait until a room is compacted
-        self._answers: dict[Connection, Answer] = {}  # those that are being sent in parts
+        self._transfers: dict[Connection, Transfer] = {}
         self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
         self._syncing: asyncio.Task[None] | None = None
         self._webhook: Webhook | None = None
@@ -287,11 +292,7 @@ class Sync(Application):
             self._flusher.flush(room)
 
     def drained(self, connection: Connection) -> None:
-        """Go on with an answer, or bring a client that was left out up to date."""
-        answer = self._answers.get(connection)
-        if answer is not None:
-            self._send_part(connection, answer)
-            return
+        """Bring a client that was left out up to date."""
         self._slicer.when_free(connection.client, partial(self._catch_up, connection))
 
     def _catch_up(self, connection: Connection) -> None:
@@ -313,7 +314,7 @@ class Sync(Application):
 
     def _leave(self, connection: Connection, *, lost: bool) -> None:
         room: Room = connection.client
-        self._answers.pop(connection, None)
+        self._transfers.pop(connection, None)
         if room.leave(connection, lost=lost and len(self._lost) < MAX_LOST):
             loop = asyncio.get_running_loop()
             self._lost[connection] = loop.call_later(LOST_GRACE, self._forget, connection)
@@ -357,27 +358,28 @@ class Sync(Application):
         for connection, message in cast("list[tuple[Connection, bytes]]", flush.replies):
             self._answer(connection, message)
         for connection, answer in cast("list[tuple[Connection, Answer]]", flush.answers):
-            self._answers[connection] = answer
-            self._send_part(connection, answer)
+            self._transfers[connection] = transfer = Transfer(answer)
+            self._send_part(connection, transfer)
         self.rooms.settle(room)
 
-    def _send_part(self, connection: Connection, answer: Answer) -> None:
-        """Send the next part of an answer when it is made; a client that reads slowly is waited for."""
-        then = partial(self._send_made, connection, answer)
-        self._slicer.do_beside(_next_part(answer), then, connection.address)
+    def _send_part(self, connection: Connection, transfer: Transfer) -> None:
+        """Make the next part of a large answer, and send it; wait for a client that reads slowly."""
+        if self._transfers.get(connection) is not transfer:  # it has left, or asked again
+            return
+        if connection.buffered > MAX_AHEAD:
+            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._send_part, connection, transfer)
+        else:
+            then = partial(self._send_made, connection, transfer)
+            self._slicer.do_beside(transfer.next_message(), then, connection.address)
 
-    def _send_made(self, connection: Connection, answer: Answer, made: Outcome[bytes | None]) -> None:
-        if self._answers.get(connection) is not answer:  # it has left, or asked again
+    def _send_made(self, connection: Connection, transfer: Transfer, made: Outcome[bytes]) -> None:
+        if self._transfers.get(connection) is not transfer:
             return
-        part = made()
-        if part is None:
-            del self._answers[connection]
-            self._slicer.when_free(connection.client, partial(self._catch_up, connection))
-            return
-        self._reply(connection, update_message(part))
-        connection.overflow()
-        if not connection.slow:
-            self._send_part(connection, answer)
+        self._reply(connection, made())
+        if transfer.ended:
+            del self._transfers[connection]
+        else:
+            self._send_part(connection, transfer)
 
     def _changed(self, room: Room) -> None:
         if self._webhook is not None:
@@ -445,15 +447,6 @@ class Sync(Application):
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
         ]
-
-
-def _next_part(answer: Answer) -> Steps[bytes | None]:
-    """Return the next update of an answer; None if there is none."""
-    for part in answer:
-        if part is not None:
-            return part
-        yield
-    return None
 
 
 def _reader(identity: Identity | None) -> str | None:

@@ -291,9 +291,7 @@ async def test_closing_goes_on_when_the_disk_fails(tmp_path: Path, disk: Disk) -
         assert text_of(await rooms.open("a")) == ""
 
 
-async def test_closing_stores_the_others_when_one_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_closing_stores_the_others_when_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document that cannot be stored at the end costs the others nothing."""
 
     def fail(_: Batch) -> None:

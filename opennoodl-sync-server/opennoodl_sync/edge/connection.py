@@ -100,6 +100,11 @@ class Connection(ServerConnection):
         """Whether the application still has this connection."""
         return self._taken
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for this client."""
+        return self.transport.get_write_buffer_size()
+
     def write(self, frame: bytes) -> None:
         """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, the application is asked what to do."""
         if self.protocol.state is OPEN:

@@ -69,6 +69,7 @@ class Document:
     """One Yjs document.
 
     Attributes:
+        version: changes with every change of the document.
         pending_size: bytes of what waits for its predecessors.
         turn_updates: how many updates came since the last `commit`.
         turn_size: their bytes.
@@ -82,6 +83,7 @@ class Document:
         self._deleted: dict[int, list[int]] = {}  # recently, by client: clock, end, clock, end and so on
         self._ranges = 0
         self._pending: dict[int, list[tuple[int, int, int, bytes]]] = {}  # clock, end, structs, content
+        self.version = 0
         self.pending_size = 0
         self._loading = False
         self.turn_updates = self.turn_size = 0
@@ -170,6 +172,7 @@ class Document:
         self._tell_turn()
         told = self._told
         self._end_turn()
+        self.version += bool(told)
         return told
 
     def _end_turn(self) -> None:
