@@ -33,13 +33,13 @@ class Compacted:
     Attributes:
         update: all of it but what waits for its predecessors.
         segment: the same, to be put into a document.
-        segment_index: with it, `update` becomes `segment` again: see ``yjs.segment_index``.
+        index: with it, `update` becomes `segment` again: see ``yjs.segment_index``.
         pending: an update with what waits; None if nothing does.
     """
 
     update: bytes
     segment: Segment
-    segment_index: bytes
+    index: bytes
     pending: bytes | None
 
 

@@ -62,7 +62,7 @@ async def test_compacts(compactor: Compactor) -> None:
     assert compacted.update == WHOLE
     assert compacted.pending is None
     assert finish(compacted.segment.write()) == WHOLE
-    assert finish(read_segment(WHOLE, compacted.segment_index)).arrays() == compacted.segment.arrays()
+    assert finish(read_segment(WHOLE, compacted.index)).arrays() == compacted.segment.arrays()
 
 
 async def test_what_waits_comes_back(compactor: Compactor) -> None:
