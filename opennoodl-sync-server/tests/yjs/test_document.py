@@ -1,0 +1,194 @@
+"""A document: updates in any order and more than once, and what others lack, compared with pycrdt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opennoodl_sync.yjs import document as module
+from opennoodl_sync.yjs import segment as segment_module
+from opennoodl_sync.yjs.document import DamagedError, Document
+from opennoodl_sync.yjs.lib0 import MalformedError, finish
+from opennoodl_sync.yjs.state_vector import decode
+from pycrdt import Doc
+
+from ..edits import deliveries, edit, snapshot, steps
+from ..raw import gc, item, section, text, update
+
+
+@pytest.fixture(autouse=True, params=["small", "large"], scope="module")
+def sizes(request: pytest.FixtureRequest) -> object:
+    """Make segments of a few bytes, so that all paths are taken, or of many."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "small":
+            for name, size in {
+                "LARGE_UPDATE": 60,
+                "RECENT_SIZE": 100,
+                "RECENT_CLIENTS": 2,
+                "CHUNK": 50,
+                "MANY": 2,
+            }.items():
+                patch.setattr(module, name, size)
+            patch.setattr(segment_module, "MARK_DISTANCE", 20)
+            patch.setattr(segment_module, "MANY", 2)
+        yield
+
+
+def integrated(updates: list[bytes]) -> tuple[Document, list[bytes]]:
+    """Return a document that took updates, each in a turn of its own, and what it told of them."""
+    document, told = Document(), list[bytes]()
+    for written in updates:
+        finish(document.integrate(written))
+        told += document.commit()
+    return document, told
+
+
+def doc_of(updates: list[bytes]) -> Doc[Any]:
+    """Return pycrdt's document of updates."""
+    doc: Doc[Any] = Doc()
+    for written in updates:
+        doc.apply_update(written)
+    return doc
+
+
+def state(document: Document) -> dict[int, int]:
+    """Return the state vector of a document."""
+    return finish(decode(document.state_vector()))
+
+
+@given(st.data(), steps)
+def test_updates_come_in_any_order(data: st.DataObject, chosen: Any) -> None:
+    """What is told, stored, and sent to a newcomer is the document that pycrdt makes of the updates."""
+    updates = edit(chosen)
+    delivered = data.draw(deliveries(updates))
+    document, told = integrated(delivered)
+    wanted = doc_of(updates)
+    for received in (told, [part for part in document.difference(b"\x00") if part], [finish(document.write())]):
+        # At once: yrs, other than Yjs, makes another text of some updates that come before their predecessors.
+        doc = doc_of([finish(integrated(received)[0].write())])
+        assert snapshot(doc) == snapshot(wanted)
+        assert finish(decode(doc.get_state())) == finish(decode(wanted.get_state())) == state(document)
+
+
+@given(st.data(), steps)
+def test_a_difference_is_what_another_one_lacks(data: st.DataObject, chosen: Any) -> None:
+    """Whatever it has."""
+    updates = edit(chosen)
+    known = updates[: data.draw(st.integers(0, len(updates)))]
+    document, _ = integrated(updates)
+    other = doc_of(known)
+    for part in document.difference(other.get_state()):
+        if part is not None:
+            other.apply_update(part)
+    assert snapshot(other) == snapshot(doc_of(updates))
+
+
+@given(steps)
+def test_what_is_known_is_not_told_again(chosen: Any) -> None:
+    """Neither one by one nor at once."""
+    updates = edit(chosen)
+    document, _ = integrated(updates)
+    for written in (*updates, finish(document.write())):
+        finish(document.integrate(written))
+        assert document.commit() == []
+
+
+@given(st.data(), steps)
+def test_what_was_told_loads(data: st.DataObject, chosen: Any) -> None:
+    """What is stored makes the same document, byte for byte."""
+    document, told = integrated(data.draw(deliveries(edit(chosen))))
+    again = Document()
+    finish(again.load(told))
+    assert state(again) == state(document)
+    assert finish(again.write()) == finish(document.write())
+    assert again.commit() == []
+
+
+@given(steps)
+def test_one_turn_tells_what_several_do(chosen: Any) -> None:
+    """Updates of one turn are told together."""
+    updates = edit(chosen)
+    document = Document()
+    for written in updates:
+        finish(document.integrate(written))
+    assert document.changed == bool(updates)
+    assert snapshot(doc_of(document.commit())) == snapshot(doc_of(updates))
+    assert not document.changed
+
+
+def test_contents_are_told_as_they_came() -> None:
+    """No byte of them changes."""
+    strange = item(b"\x08\x02\x7a" + b"\xff" * 8 + b"\x7d\x40"), item(b"\x06\x01b" + b"\x08" + rb'"\ud83d"')
+    written = update(section(1, 0, *strange))
+    document, told = integrated([written])
+    assert told == [written]
+    assert finish(document.write()) == written
+
+
+def test_what_waits_is_told_and_kept() -> None:
+    """Clients keep it themselves; when what it waits for has come, it is part of the document."""
+    first, second = update(section(1, 0, item(text("a")))), update(section(1, 1, item(text("b"), origin=(1, 0))))
+    document, told = integrated([second])
+    assert told == [second]
+    assert document.pending() == second
+    assert document.pending_size > 0
+    assert state(document) == {}
+    finish(document.integrate(first))
+    assert document.pending() is None
+    assert document.pending_size == 0
+    assert state(document) == {1: 2}
+
+
+def test_what_cannot_be_read_changes_nothing() -> None:
+    """A sender is told; the document stays."""
+    document, _ = integrated([update(section(1, 0, item(text("a"))))])
+    before = finish(document.write())
+    with pytest.raises(MalformedError):
+        finish(document.integrate(update(section(2, 0, item(text("a")), b"\x1f"))))
+    assert document.commit() == []
+    assert finish(document.write()) == before
+
+
+def test_a_damaged_record_is_named() -> None:
+    """By its number."""
+    with pytest.raises(DamagedError, match="record 1 is not a Yjs update"):
+        finish(Document().load([update(), b"junk"]))
+
+
+def test_too_much_that_waits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits has a bound; what is stored loads nevertheless."""
+    monkeypatch.setattr(module, "MAX_PENDING", 1000)
+    document = Document()
+    waiting = [update(section(client, 5, gc(1))) for client in range(1, 20)]
+    for written in waiting[:4]:
+        finish(document.integrate(written))
+    with pytest.raises(MalformedError, match="too much waits"):
+        finish(document.integrate(waiting[4]))
+    finish(Document().load(waiting))
+
+
+def test_contains_those_who_have_written() -> None:
+    """By their client ids."""
+    document, _ = integrated([update(section(5, 0, gc(1)))])
+    assert 5 in document
+    assert 6 not in document
+    assert "5" not in document
+
+
+@given(steps, steps)
+def test_a_compacted_segment_takes_the_place_of_what_it_was_made_of(chosen: Any, later: Any) -> None:
+    """Meanwhile the document goes on; so it does where the compaction failed."""
+    updates = edit([*chosen, *later])
+    at = len(updates) // 2
+    for fails in (False, True):
+        document, _ = integrated(updates[:at])
+        segments = finish(document.freeze())
+        others = Document()
+        finish(others.load([finish(segment.write()) for segment in segments]))
+        whole = finish(others.freeze())
+        for written in updates[at:]:
+            finish(document.integrate(written))
+        document.thaw(None if fails or len(whole) != 1 else whole[0])
+        assert snapshot(doc_of([finish(document.write())])) == snapshot(doc_of(updates))
