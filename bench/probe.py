@@ -40,8 +40,8 @@ class Socket:
         """Send."""
         self._socket.sendall(data)
 
-    def frame(self) -> int:
-        """Wait for a frame and return its first byte."""
+    def frame(self) -> tuple[int, bytes]:
+        """Wait for a frame and return its first byte and what it carries."""
         self._need(2)
         first, size, at = self._data[0], self._data[1], 2
         if size >= 126:
@@ -49,8 +49,8 @@ class Socket:
             self._need(at)
             size = int.from_bytes(self._data[2:at], "big")
         self._need(at + size)
-        self._data = self._data[at + size :]
-        return first
+        payload, self._data = self._data[at : at + size], self._data[at + size :]
+        return first, payload
 
     def _need(self, size: int) -> None:
         while len(self._data) < size:
@@ -80,7 +80,7 @@ def main() -> None:
         probe.write(PING)
         # A server that holds for longer than this goes on has held for so long, at least.
         with contextlib.suppress(TimeoutError):
-            while probe.frame() != PONG:
+            while probe.frame()[0] != PONG:
                 pass
         if ready:
             longest = max(longest, time.perf_counter() - sent)

@@ -129,7 +129,7 @@ def _paced(quick: bool) -> list[Scenario]:
 
 
 def _session(quick: bool) -> list[Scenario]:
-    edits, limit = (2000, 30.0) if quick else (100_000, 180.0)
+    edits, limit = (2000, 30.0) if quick else (100_000, 300.0)
     run = partial(session.long, edits=edits, limit=limit)
     title = f"{edits:,} edits by two clients with undo"
     return [Scenario("session", title, "A long session", session.METRICS, run, peers=OF_YJS)]

@@ -112,6 +112,7 @@ class Server:
 
     Attributes:
         started: the seconds from its start until it listened, to a twentieth.
+        stopped: whether it was ended on purpose.
     """
 
     def __init__(self, peer: Peer, port: int, start: Callable[[], subprocess.Popen[bytes]], log: Path) -> None:
@@ -119,6 +120,7 @@ class Server:
         self.port = port
         self.process: subprocess.Popen[bytes]
         self.started = 0.0
+        self.stopped = False
         self._start = start
         self._log = log
 
@@ -131,12 +133,19 @@ class Server:
         """Start it, and wait until it listens."""
         began = time.perf_counter()
         self.process = self._start()
+        self.stopped = False
         await _listening(self.peer, self.port, self.process, self._log)
         self.started = time.perf_counter() - began
 
+    async def stop(self) -> int:
+        """End it as an operator would; return its exit code, which is negative if it had to be killed."""
+        self.stopped = True
+        await _end(self.process)
+        return self.process.returncode
+
     async def restart(self) -> None:
         """End it as an operator would, and start it again at the same place."""
-        await _end(self.process)
+        await self.stop()
         await self.start()
 
     @property
@@ -188,7 +197,7 @@ async def running(peer: Peer, core: int | None, seed: Seed | None = None) -> Asy
         try:
             await server.start()
             yield server
-            if server.process.poll() is not None:
+            if server.process.poll() is not None and not server.stopped:
                 raise ServerError(f"{peer.name} ended under load:\n{_tail(log)}")
         finally:
             await _end(server.process)

@@ -7,7 +7,20 @@ from typing import cast
 
 import pytest
 
-from . import calls, editors, inboxes, machine, notifications, opened, paced, rounds, saturated, session, signaling
+from . import (
+    calls,
+    editors,
+    inboxes,
+    machine,
+    notifications,
+    opened,
+    paced,
+    rounds,
+    saturated,
+    session,
+    shapes,
+    signaling,
+)
 from .outcome import Outcome
 from .rounds import Results
 from .scenarios import Run, Scenario, sync
@@ -126,6 +139,15 @@ def test_a_long_session_ends_with_one_text() -> None:
         return await session.long(server, edits=300, limit=30)
 
     assert complete(once(scenario))
+
+
+def test_what_a_shape_costs_is_measured() -> None:
+    """A small update of a bad shape is acknowledged, loaded and exported, and a bystander works meanwhile."""
+    row = asyncio.run(shapes.measure("one-place", 2000, 2, None))
+    cells = dict(zip(shapes.COLUMNS, row.cells, strict=True))
+    assert cells["answer"] == "acknowledged"
+    times = [cells[name].replace(",", "") for name in ("taken ms", "loaded ms", "export ms", "drained ms")]
+    assert all(time.isdigit() for time in times), times
 
 
 def test_stored_rooms_reach_their_first_clients() -> None:

@@ -146,6 +146,10 @@ class Server(Process):
         self._env = env
         self.port = 0
 
+    def run(self, program: str) -> None:
+        """Run these lines of Python instead of the module."""
+        self._argv = [sys.executable, "-c", program]
+
     @property
     def url(self) -> str:
         """Where WebSocket clients find it."""

@@ -100,3 +100,16 @@ async def test_inboxes_of_githubs_users(server: StartServer, client: StartClient
         for device in (desk, couch):
             assert (await device.event("notification"))["message"]["notification"]["fromUserId"] == "ada"
         assert eve.pending("notification") == []
+
+
+async def test_two_tabs_come_to_rest(server: StartServer, client: StartClient) -> None:
+    """Of two tabs that are one peer and both come back whenever they are replaced, one stays."""
+    first, second, signaling = await client("session"), await client("session"), await server("signaling", **JWT)
+    who = {"room": "session", "peerId": "peer-ada", "userId": "ada", "name": "ada", "token": token("ada")}
+    for editor in (first, second):
+        await editor.call("connect", url=signaling.url)
+        await editor.call("join", **who, persist=True)
+        await editor.event("joined")
+    await first.event("closed", code=4409)
+    assert (await first.event("error"))["message"]["code"] == "peer-id-taken"
+    assert second.pending("closed") == first.pending("closed") == []

@@ -148,6 +148,38 @@ async def test_calls_go_on_when_the_server_stops(server: StartServer, client: St
         assert editor.pending("peer-left") == editor.pending("channel-closed") == []
 
 
+async def test_new_metadata_is_told(server: StartServer, client: StartClient) -> None:
+    """An editor that changes its name is shown under it, without leaving."""
+    ada, ben, signaling = await client("session"), await client("session"), await server("signaling")
+    await joined(ada, signaling, "ada")
+    await joined(ben, signaling, "ben")
+    await ada.event("channel-open", 20)
+    await ben.call("rename", name="Benjamin")
+    updated = await message(ada, "peer-updated")
+    assert (updated["peerId"], updated["metadata"]) == ("peer-ben", {"name": "Benjamin", "color": "#4c9ffe"})
+    assert ada.pending("peer-left") == ada.pending("channel-closed") == []
+
+
+async def test_a_session_is_previewed(server: StartServer, client: StartClient) -> None:
+    """The editor's preview shows a session to an invited user, and says so where there is none."""
+    ada, ben, signaling = await client("session"), await client("session"), await server("signaling")
+    assert await ben.call("preview", url=signaling.http, room="session") == "Session Not Found"
+    await joined(ada, signaling, "ada")
+    await ada.call("present", session={"title": "Dashboard", "maxParticipants": 2, "features": {"audioEnabled": True}})
+    await ada.call("present", session={"features": {"videoEnabled": True}})
+    await ada.call("invite", userId="nobody")  # whose answer comes after both
+    await message(ada, "invite-sent")
+    assert await ben.call("preview", url=signaling.http, room="session") == {
+        "projectName": "Dashboard",
+        "audioEnabled": True,
+        "videoEnabled": True,
+        "screenShareEnabled": False,
+        "host": "ada",
+        "maxParticipants": 2,
+        "participants": [{"id": "user-ada", "name": "ada"}],
+    }
+
+
 async def test_both_dialects_share_one_server_and_not_one_room(server: StartServer, client: StartClient) -> None:
     """An editor's session and its y-webrtc room of the same name use one URL and do not see each other's members."""
     sessions = [await client("session"), await client("session")]

@@ -72,21 +72,25 @@ const digest = doc => {
   return { length: text.length, hash: createHash('sha256').update(text).digest('hex') }
 }
 
-/** Make edits: mostly typing at a place that moves now and then, with deletions, undo and redo. */
+/** Make edits: mostly typing at a place that moves now and then, with deletions, and some steps back and forth again. */
 const edit = async ({ doc, socket }, seed, edits) => {
   const text = doc.getText('text')
   const undo = new Y.UndoManager(text, { captureTimeout: 0 })
   const random = randomFrom(seed)
+  const below = limit => Math.floor(random() * limit)
   let made = 0
   doc.on('update', (_, origin) => { made += origin !== 'server' })
   let at = 0
+  const steps = [] // that are to be taken before the typing goes on
   while (made < edits) {
-    const dice = random()
-    at = dice < 0.03 ? Math.floor(random() * (text.length + 1)) : Math.min(at, text.length)
-    if (dice < 0.05) undo.undo()
-    else if (dice < 0.08) undo.redo()
-    else if (dice < 0.22 && at > 0) text.delete(--at, 1)
-    else text.insert(at++, LETTERS[Math.floor(random() * LETTERS.length)])
+    if (steps.length === 0 && below(100) === 0) {
+      const back = 1 + below(8)
+      steps.push(...Array(back).fill('undo'), ...Array(below(back + 1)).fill('redo'))
+    }
+    at = below(30) === 0 ? below(text.length + 1) : Math.min(at, text.length)
+    if (steps.length > 0) undo[steps.shift()]()
+    else if (below(7) === 0 && at > 0) text.delete(--at, 1)
+    else text.insert(at++, LETTERS[below(LETTERS.length)])
     await turn()
     while (socket.bufferedAmount > WAITING) await turn()
   }

@@ -13,6 +13,7 @@ let socket
 let me
 let resumeToken
 let counts
+let stubborn
 let received
 
 const send = message => {
@@ -59,7 +60,8 @@ const connect = url => new Promise((resolve, reject) => {
   socket.on('error', reject)
   socket.on('close', code => {
     emit('closed', { code })
-    if (resumeToken !== undefined && code !== 4409) setTimeout(resume, 50, url) // 4409: the peer is elsewhere
+    // After 4409 the peer is elsewhere; a stubborn editor does not know that.
+    if (stubborn || (resumeToken !== undefined && code !== 4409)) setTimeout(resume, 50, url)
   })
   socket.on('message', data => {
     const message = JSON.parse(data.toString())
@@ -77,11 +79,30 @@ serve({
   connect: ({ url }) => connect(url),
 
   /** `startSession` and `joinSession` alike. */
-  join: ({ room, peerId, userId, name, resume, count, token }) => {
+  join: ({ room, peerId, userId, name, resume, count, token, persist = false }) => {
     counts = count
+    stubborn = persist
     me = { room, peerId, userId, token, metadata: { name, color: '#4c9ffe' } }
     send({ type: 'join', ...me, resume, received: counts ? 0 : undefined })
   },
+
+  /** Change what the others know of this editor. */
+  rename: ({ name }) => send({ type: 'metadata', metadata: { ...me.metadata, name } }),
+
+  /** What the editor's `SessionPreview` shows: it takes every answer that is JSON for a session. */
+  preview: async ({ url, room }) => {
+    try {
+      const response = await fetch(`${url}/session/${encodeURIComponent(room)}/info`)
+      const session = await response.json()
+      const { projectName, audioEnabled, videoEnabled, screenShareEnabled, host, maxParticipants } = session
+      const participants = session.participants.map(({ id, name }) => ({ id, name }))
+      return { projectName, audioEnabled, videoEnabled, screenShareEnabled, host: host.name, maxParticipants, participants }
+    } catch (error) {
+      return error instanceof SyntaxError ? 'Session Not Found' : `crashed: ${error}`
+    }
+  },
+
+  present: ({ session }) => send({ type: 'session', ...session }),
 
   /** Give the connection up, as when the network has changed. */
   drop: () => socket.terminate(),

@@ -12,7 +12,7 @@ ROOM, ADA, BEN = "room", "ada", "ben"
 
 
 async def signaling(client: StartClient, url: str) -> None:
-    """Two editors meet, signal and invite; two y-webrtc providers find each other."""
+    """Two editors meet, signal, describe their session, resume and invite; two y-webrtc providers find each other."""
     ada, ben = await client("session"), await client("session")
     for editor, name in ((ada, ADA), (ben, BEN)):
         await editor.call("connect", url=url)
@@ -21,6 +21,14 @@ async def signaling(client: StartClient, url: str) -> None:
         await editor.call("join", room=ROOM, peerId=f"{name}-1", userId=name, name=name, resume=True)
         await editor.event("joined")
     await ada.event("channel-open")
+    await ada.call(
+        "present", session={"title": "A dashboard", "maxParticipants": 5, "features": {"audioEnabled": True}}
+    )
+    await ada.call("present", session={"description": None, "features": {"videoEnabled": None}})
+    await ada.call("rename", name="Ada")
+    await ben.event("peer-updated")
+    await ada.call("drop")
+    await ada.event("joined")
     await ada.call("invite", userId=BEN)
     await ben.event("invite")
     await ben.call("leave")

@@ -18,17 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from .edge.application import StartError
 from .lock import Lock
 from .notification import Deletion, Record
+from .postgresql import SCHEMES, UNNAMED, arguments, is_postgresql, shown
 from .schema import UPGRADES, VERSION, deletions, inboxes, metadata, notifications, sendings, versions
 from .settings import DATABASES
 from .statements import SCHEMA_LOCK, Row, apply, inbox_of, load, record_of, rows_of, sending_of
 from .store import Changes, Counts, Loaded, Needs, Query, Store, StoreError, Transaction, UnsettledError, portions
 
 DRIVERS = {
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    **dict.fromkeys(SCHEMES, "postgresql+asyncpg"),
+    **dict.fromkeys(("sqlite", "sqlite+aiosqlite"), "sqlite+aiosqlite"),
 }
 """The driver for every kind of URL that is accepted."""
 TIMEOUT = 5
@@ -80,10 +78,18 @@ class SqlStore(Store):
     """
 
     def __init__(self, url: str, *, create: bool = True, read_only: bool = False) -> None:
-        parsed = _url(url)
-        self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
-        self._file = Path(str(parsed.database)) if _is_sqlite(parsed) else None
-        self._engine = _engine(parsed)
+        self._arguments: dict[str, Any] = {}
+        self._file: Path | None = None
+        if is_postgresql(url):
+            self._name = shown(url)
+            # Until it is known that no pooler is in between, no statement is given a name.
+            self._arguments = arguments(url, TIMEOUT) | UNNAMED
+            self._engine = _postgresql_engine(self._arguments)
+        else:
+            parsed = _sqlite_url(url)
+            self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
+            self._file = Path(str(parsed.database))
+            self._engine = _sqlite_engine(parsed)
         self._create = create
         self._read_only = read_only
         self._lock: Lock | None = None
@@ -111,6 +117,11 @@ class SqlStore(Store):
                 if not self._read_only:
                     await _upgrade(connection)
                 version = await _version(connection)
+                direct = self._file is None and not await _is_pooled(connection)
+            if direct:  # the database itself keeps what it has prepared for this connection
+                for name in UNNAMED:
+                    self._arguments.pop(name, None)
+                await self._engine.dispose()
         except StoreError as error:
             raise StartError(f"the database {self._name} cannot be used: {error}") from None
         except (TypeError, ValueError) as error:  # PostgreSQL's driver is given the URL's options as they are
@@ -297,7 +308,7 @@ def _make_tables(connection: sa.Connection) -> str | None:
     return None
 
 
-def _url(text: str) -> sa.URL:
+def _sqlite_url(text: str) -> sa.URL:
     try:
         url = sa.make_url(text)
     except (ArgumentError, ValueError):
@@ -305,25 +316,14 @@ def _url(text: str) -> sa.URL:
     driver = DRIVERS.get(url.drivername)
     if driver is None:
         raise StartError(f"DATABASE_URL names {url.drivername!r}; accepted are: {', '.join(DRIVERS)}")
-    url = url.set(drivername=driver)
     # A database in memory would be lost with its connection, and what begins with `file:` may be one.
-    unnamed = (url.database or ":memory:").startswith((":memory:", "file:")) or url.query.get("mode") == "memory"
-    if _is_sqlite(url) and unnamed:
+    if (url.database or ":memory:").startswith((":memory:", "file:")) or url.query.get("mode") == "memory":
         raise StartError(f"DATABASE_URL names no file in which SQLite could keep anything; {DATABASES}")
-    if driver == "postgresql+asyncpg" and "sslmode" in url.query:  # libpq's name; hosts write their URLs for it
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
-    return url
+    return url.set(drivername=driver)
 
 
-def _is_sqlite(url: sa.URL) -> bool:
-    return url.get_backend_name() == "sqlite"
-
-
-def _engine(url: sa.URL) -> AsyncEngine:
+def _sqlite_engine(url: sa.URL) -> AsyncEngine:
     try:
-        if not _is_sqlite(url):
-            arguments = {"timeout": TIMEOUT, "command_timeout": TIMEOUT}
-            return create_async_engine(url, pool_size=2, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
         # One connection: it is the one writer, and one that waits for another's lock would hold up everybody.
         engine = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": TIMEOUT})
     except NoSuchModuleError as error:
@@ -333,6 +333,21 @@ def _engine(url: sa.URL) -> AsyncEngine:
     sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     sa.event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
+
+
+def _postgresql_engine(arguments: dict[str, Any]) -> AsyncEngine:
+    """Return what makes each connection with these arguments, as they are by then."""
+    engine = create_async_engine("postgresql+asyncpg://", pool_size=2, max_overflow=0, pool_pre_ping=True)
+    sa.event.listen(engine.sync_engine, "do_connect", lambda *connecting: connecting[-1].update(arguments))
+    return engine
+
+
+async def _is_pooled(connection: AsyncConnection) -> bool:
+    """Return whether a pooler such as pgbouncer is in between: it names another process than the one that answers."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    told: int = driver.get_server_pid()
+    return told != (await connection.execute(sa.select(sa.func.pg_backend_pid()))).scalar()
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

@@ -213,19 +213,18 @@ async def test_connection_that_ends(postgresql: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "driver", "query"),
+    ("url", "driver"),
     [
-        ("postgres://u:p@host:1/name", "postgresql+asyncpg", {}),
-        ("postgresql://u:p@host/name?sslmode=require", "postgresql+asyncpg", {"ssl": "require"}),
-        ("postgresql+asyncpg://host/name", "postgresql+asyncpg", {}),
-        ("sqlite:////data/file.sqlite", "sqlite+aiosqlite", {}),
-        ("sqlite+aiosqlite:///file.sqlite", "sqlite+aiosqlite", {}),
+        ("postgres://u:p@host:1/name", "postgresql+asyncpg"),
+        ("postgresql://u:p@host/name?sslmode=require", "postgresql+asyncpg"),
+        ("postgresql+asyncpg://host/name", "postgresql+asyncpg"),
+        ("sqlite:////data/file.sqlite", "sqlite+aiosqlite"),
+        ("sqlite+aiosqlite:///file.sqlite", "sqlite+aiosqlite"),
     ],
 )
-def test_urls(url: str, driver: str, query: dict[str, str]) -> None:
+def test_urls(url: str, driver: str) -> None:
     """URLs are taken as hosts write them."""
-    parsed = SqlStore(url)._engine.url
-    assert (parsed.drivername, dict(parsed.query)) == (driver, query)
+    assert SqlStore(url)._engine.url.drivername == driver
 
 
 @pytest.mark.parametrize("url", ["mysql://u:secret@host/name", "postgresql+psycopg2://u:secret@host/name", "://secret"])
@@ -255,8 +254,8 @@ def test_no_file(url: str) -> None:
 
 
 async def test_options_that_are_refused(postgresql: str) -> None:
-    """An option that PostgreSQL's driver does not know is named in one line that says what is accepted."""
-    with pytest.raises(StartError, match=r"cannot be used: .*'nonsense'; accepted are postgresql://") as info:
+    """An option that PostgreSQL does not know is named in one line."""
+    with pytest.raises(StartError, match=r"cannot be used: .*parameter \"nonsense\"") as info:
         await SqlStore(f"{postgresql}{'&' if '?' in postgresql else '?'}nonsense=1").open()
     assert "\n" not in str(info.value)
 

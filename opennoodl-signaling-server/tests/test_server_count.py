@@ -52,7 +52,7 @@ async def test_heartbeat(start: StartServer, enter: Enter) -> None:
     await other.join("r", "o")
     await other.send("signal", to="x", signal="hello")
     await other.quiet()
-    assert await read(server, "unconfirmed_bytes") > 0
+    assert read(server, "unconfirmed_bytes") > 0
     await _until_nothing_is_kept(server)
     token = _token(server)
     await cut(server, x)
@@ -68,7 +68,7 @@ async def test_not_asked(server: Service, enter: Enter) -> None:
     await other.join("r", "o")
     await other.send("signal", to="x", signal="hello")
     await other.quiet()
-    assert await read(server, "unconfirmed_bytes") == 0
+    assert read(server, "unconfirmed_bytes") == 0
 
 
 @pytest.mark.parametrize("received", [-1, "1", 1.5, True, []])

@@ -10,13 +10,12 @@ from opennoodl_signaling import server as module
 from opennoodl_signaling.edge.service import Service
 
 from .conftest import Enter, EnterRaw, StartServer
-from .edge.harness import request
 from .test_server_resume import X, both, cut
 
 
-async def read(server: Service, name: str) -> Any:
+def read(server: Service, name: str) -> Any:
     """Return a metric: its number, or its numbers by the value of its label."""
-    text = (await request(server.port, "GET /metrics")).body.decode()
+    text = server.app.metrics.text().decode()
     found = re.findall(rf'^opennoodl_signaling_{name}(?:{{\w+="([^"]+)"}})? (\S+)$', text, flags=re.MULTILINE)
     numbers = {label: float(number) for label, number in found}
     return numbers.get("", numbers)
@@ -36,7 +35,7 @@ async def test_joins(start: StartServer, enter: Enter) -> None:
     await x.join(**X, resumeToken=token)
     await cut(server, x)
     await (await enter(server)).join(**X)
-    assert await read(server, "joins_total") == {
+    assert read(server, "joins_total") == {
         "joined": 2,
         "room-full": 1,
         "peer-id-taken": 2,
@@ -44,7 +43,7 @@ async def test_joins(start: StartServer, enter: Enter) -> None:
         "resumed": 1,
         "replaced": 1,
     }
-    assert await read(server, "join_seconds_count") == 4
+    assert read(server, "join_seconds_count") == 4
 
 
 async def test_abandoned(server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +54,7 @@ async def test_abandoned(server: Service, enter: Enter, enter_raw: EnterRaw, mon
     await first.send("join", room="r", peerId="x", userId="X")
     await first.send("leave")
     await second.join(**X)
-    assert await read(server, "joins_total") == {"joined": 1, "abandoned": 1, "replaced": 1}
+    assert read(server, "joins_total") == {"joined": 1, "abandoned": 1, "replaced": 1}
 
 
 async def test_join_seconds(
@@ -65,7 +64,7 @@ async def test_join_seconds(
     monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.3)
     await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
     await (await enter(server)).join(**X)
-    buckets = await read(server, "join_seconds_bucket")
+    buckets = read(server, "join_seconds_bucket")
     assert buckets["0.25"] < buckets["+Inf"] == 2
 
 
@@ -79,7 +78,7 @@ async def test_invites(start: StartServer, enter: Enter) -> None:
     await a.expect("invite-sent")
     await a.ask("invite", targetUserId="B", roomId="r")
     await a.refused("invite", targetUserId="B", roomId="r")
-    assert await read(server, "invites_total") == {"delivered": 1, "offline": 1, "rate-limited": 1}
+    assert read(server, "invites_total") == {"delivered": 1, "offline": 1, "rate-limited": 1}
 
 
 async def test_absences(start: StartServer, enter: Enter) -> None:
@@ -89,12 +88,12 @@ async def test_absences(start: StartServer, enter: Enter) -> None:
     await cut(server, x)
     await other.send("signal", to="x", signal="hello")
     await other.quiet()
-    assert (await read(server, "peers"), await read(server, "absent_peers")) == (2, 1)
-    assert await read(server, "waiting_bytes") > len("hello")
+    assert (read(server, "peers"), read(server, "absent_peers")) == (2, 1)
+    assert read(server, "waiting_bytes") > len("hello")
     await (await enter(server)).join(**X, resumeToken=token)
-    assert (await read(server, "peers"), await read(server, "absent_peers")) == (2, 0)
-    assert await read(server, "waiting_bytes") == 0
-    assert await read(server, "absences_total") == {"resumed": 1}
+    assert (read(server, "peers"), read(server, "absent_peers")) == (2, 0)
+    assert read(server, "waiting_bytes") == 0
+    assert read(server, "absences_total") == {"resumed": 1}
 
 
 async def test_errors(server: Service, enter: Enter) -> None:
@@ -107,7 +106,7 @@ async def test_errors(server: Service, enter: Enter) -> None:
     await other.quiet()
     await (await enter(server)).join(**X)
     await other.expect("error")
-    assert await read(server, "errors_total") == {"not-host": 1, "unknown-type": 1, "peer-not-found": 1}
+    assert read(server, "errors_total") == {"not-host": 1, "unknown-type": 1, "peer-not-found": 1}
 
 
 async def test_relayed(server: Service, enter: Enter) -> None:
@@ -118,8 +117,8 @@ async def test_relayed(server: Service, enter: Enter) -> None:
     await cut(server, x)
     await other.send("signal", to="x", signal=2)
     await other.quiet()
-    assert await read(server, "relayed_total") == 1
+    assert read(server, "relayed_total") == 1
     again = await enter(server)
     await again.join(**X, resumeToken=token)
     await again.expect("signal")
-    assert await read(server, "relayed_total") == 2
+    assert read(server, "relayed_total") == 2

@@ -12,6 +12,7 @@ from .commands import (
     import_document,
     list_documents,
     read_update,
+    repair_documents,
     shown,
     with_database,
 )
@@ -47,6 +48,8 @@ def arguments() -> argparse.Namespace:
     check.add_argument(
         "--deep", action="store_true", help="also let pycrdt integrate every document, which takes longer"
     )
+    repair = commands.add_parser("repair", help="write what can be read of damaged data into a new directory")
+    repair.add_argument("directory", help="the new directory")
     add_token_command(commands)
     return parse(parser)
 
@@ -91,8 +94,13 @@ def main() -> None:
         settings = load(Settings, os.environ)
         if asked.command == "token":
             show(token(settings, asked))
+        elif asked.command == "repair":
+            for line in repair_documents(settings.persist_dir, asked.directory):
+                show(line)
+            show(f"what can be read is in {asked.directory}; PERSIST_DIR {settings.persist_dir} is as it was")
         else:
-            with_database(settings.persist_dir, lambda database: act(asked, database))
+            may_make = asked.command == "import"
+            with_database(settings.persist_dir, lambda database: act(asked, database), may_make=may_make)
 
 
 if __name__ == "__main__":

@@ -156,16 +156,27 @@ class Awareness:
             yield write_varuint(client) + write_varuint(clock) + write_bytes(state)
 
     def _see_what_it_brings(self, entries: list[tuple[int, int, bytes]], owner: object) -> None:
-        """Refuse more states, or larger ones, than a connection may bring."""
+        """Refuse more states, or larger ones, than a connection may bring, and those that are not JSON.
+
+        Only as many as may be are read as JSON, which takes long. States that are known already are not looked at.
+        """
         brings = {client: len(self._states[client][1]) for client in self._owned.get(owner, ())}
+        news = []
         for client, clock, state in entries:
             known = self._states.get(client)
             if state != NULL and (known is None or clock > known[0]):
                 brings[client] = len(state)
+                news.append(state)
         if len(brings) > MAX_STATES:
             raise MalformedError(f"a connection may bring {MAX_STATES} awareness states")
-        if sum(brings.values()) > MAX_SIZE:
+        if max(sum(brings.values()), sum(map(len, news))) > MAX_SIZE:  # a client may be named more than once
             raise MalformedError(f"the awareness states that a connection brings may have {MAX_SIZE} bytes together")
+        for state in news:
+            try:
+                # Whatever is not JSON would be thrown at every client of the room.
+                json.loads(state.decode(), parse_constant=_refuse)
+            except (ValueError, RecursionError):
+                raise MalformedError("an awareness state is not JSON") from None
 
     def _is_anothers(self, client: int, owner: object, reader: str) -> bool:
         """Return whether a client is, or was when it left, somebody else than a reader."""
@@ -235,11 +246,5 @@ def _parse(update: bytes) -> list[tuple[int, int, bytes]]:
         client, at = read_varuint(update, at)
         clock, at = read_varuint(update, at)
         state, at = read_bytes(update, at)
-        if state != NULL:
-            try:
-                # Whatever is not JSON would be thrown at every client of the room.
-                json.loads(state.decode(), parse_constant=_refuse)
-            except (ValueError, RecursionError):
-                raise MalformedError("an awareness state is not JSON") from None
         entries.append((client, clock, state))
     return entries

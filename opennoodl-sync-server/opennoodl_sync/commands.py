@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from . import interpreter
+from . import interpreter, leveldb_files
 from .edge.command_line import CommandError, standard_input
 from .interpreter import InterpretationError
 from .protocol import MAX_NAME, is_name
+from .repair import repair
 from .store import Batch, CorruptError, StoreError
 from .store_level import DAMAGED, Database, LevelYStore
 from .yjs.compaction import compact_records
@@ -184,6 +185,16 @@ def _open(store: LevelYStore) -> Document:
     return document
 
 
+def repair_documents(path: str, target: str) -> Iterator[str]:
+    """Write what can be read of a data directory into a new one; yield one line for everything that is lost.
+
+    Raises:
+        CommandError: there is nothing to repair, it is in use, or the new directory is there already.
+    """
+    for name, lost in repair(Path(path), Path(target)):
+        yield f"{shown(name)}: {lost}"
+
+
 def read_update(path: str) -> bytes:
     """Return the bytes of a file, or of standard input for ``-``.
 
@@ -196,14 +207,22 @@ def read_update(path: str) -> bytes:
         raise CommandError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def with_database(path: str, act: Callable[[Database], None]) -> None:
-    """Open the data directory, which must be there, for the time of `act`.
+def with_database(path: str, act: Callable[[Database], None], *, may_make: bool = False) -> None:
+    """Open the data directory for the time of `act`.
+
+    Args:
+        path: the directory.
+        act: what is done.
+        may_make: whether the directory is made if it is not there.
 
     Raises:
         StartError: a server holds it, or it is not one.
         CommandError: it is not there, or `act` failed.
     """
-    if not (Path(path) / "CURRENT").exists():
+    directory = Path(path)
+    if not may_make and not (
+        directory.is_dir() and ((directory / "CURRENT").exists() or leveldb_files.data_files(directory))
+    ):
         raise CommandError(f"PERSIST_DIR {path} holds no documents")
     database = Database(path)
     try:

@@ -112,6 +112,11 @@ def logs(directory: Path) -> set[Path]:
     return {path for path in data_files(directory) if path.suffix == ".log"}
 
 
+def tables(directory: Path) -> set[Path]:
+    """Return the tables."""
+    return {path for path in data_files(directory) if path.suffix in (".ldb", ".sst")}
+
+
 def sync(*paths: Path) -> None:
     """Return when files and directories are on the disk itself; one that LevelDB deleted meanwhile need not be.
 

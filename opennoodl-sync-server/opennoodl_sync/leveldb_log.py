@@ -41,18 +41,18 @@ def sound_size(log: bytes) -> int:
             continue
         if written < at + _HEADER.size:
             return at
-        checksum, length, kind = _HEADER.unpack_from(log, at)
+        expected, length, kind = _HEADER.unpack_from(log, at)
         end = at + _HEADER.size + length
         if not (kind or length):
             raise CorruptError(f"zeros from byte {at} on, and records behind them")
         if kind not in _KINDS or length > left - _HEADER.size:
             raise CorruptError(f"there is no record at byte {at}")
         if end > len(log):
-            if checksum in _checksums(log[at + _HEADER.size - 1 :]):
+            if expected in _checksums(log[at + _HEADER.size - 1 :]):
                 raise CorruptError(f"the record at byte {at} has a wrong length")
             return at
         lost_from = -(-written // SECTOR) * SECTOR
-        if end - lost_from >= FEW_ZEROS and checksum != _checksum(log[at + _HEADER.size - 1 : end]):
+        if end - lost_from >= FEW_ZEROS and expected != checksum(log[at + _HEADER.size - 1 : end]):
             return at
         at = end
     return at
@@ -72,9 +72,9 @@ def salvage(log: bytes) -> tuple[list[bytes], list[bytes]]:
         if block_end - at < _HEADER.size:
             at = block_end
             continue
-        checksum, length, kind = _HEADER.unpack_from(log, at)
+        expected, length, kind = _HEADER.unpack_from(log, at)
         end = at + _HEADER.size + length
-        if end > block_end or checksum != _checksum(log[at + _HEADER.size - 1 : end]):
+        if end > block_end or expected != checksum(log[at + _HEADER.size - 1 : end]):
             end = min(end, block_end) if kind or length else block_end
             if log[at:end].strip(b"\x00"):
                 damaged.append(log[at:end])
@@ -104,7 +104,7 @@ def write(records: Iterable[bytes]) -> bytes:
     for record in records:
         for kind, payload in _fragments(record, log):
             checked = bytes((kind,)) + payload
-            log += _HEADER.pack(_checksum(checked), len(payload), kind) + payload
+            log += _HEADER.pack(checksum(checked), len(payload), kind) + payload
     return bytes(log)
 
 
@@ -123,8 +123,8 @@ def _fragments(record: bytes, log: bytearray) -> Iterator[tuple[int, bytes]]:
         first = False
 
 
-def _checksum(data: bytes) -> int:
-    """Return the checksum of a record, from its type on."""
+def checksum(data: bytes) -> int:
+    """Return LevelDB's checksum, in a log that of a record's type and payload."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)

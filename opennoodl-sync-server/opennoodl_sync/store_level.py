@@ -18,7 +18,7 @@ Source of the format: y-leveldb 0.1.2, ``src/y-leveldb.js``.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from .store import Batch, CorruptError, DocumentStore, Record, StoreError
 from .yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
 from .yjs.state_vector import decode
 
-DAMAGED = "Put a backup back"
+DAMAGED = "Put a backup back, or see what the command `repair` can read"
 """What an operator can do about a damaged directory."""
 
 
@@ -117,7 +117,7 @@ class Database:
                     return Survey(listed, stored, damage)
                 move = records.next
                 try:
-                    kind, name = _parse(records.key())
+                    kind, name = parse_key(records.key())
                 except CorruptError as error:
                     damage = str(error)
                     continue
@@ -135,7 +135,7 @@ class Database:
         """
         prefix = at = _key("v1")
         while (key := self._first_key(at)).startswith(prefix):
-            _, name = _parse(key)
+            _, name = parse_key(key)
             if self.holds(_key("v1", name, "update")):
                 yield name
             at = _key("v1", name) + b"\xff"  # behind every record of this document
@@ -382,6 +382,42 @@ class LevelYStore(DocumentStore):
         """Write a batch."""
         self._database.write(batch)
 
+    def salvage(self) -> tuple[list[bytes], list[int]]:
+        """Return the updates of a damaged document that are sound, and the numbers of those that are lost.
+
+        `replace` or `discard` puts the document in order then.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged in a way that LevelDB itself must repair.
+        """
+        updates: dict[int, bytes] = {}
+        first = None
+        self._next = 0
+        for key, stored in self._database.read(self._prefix):
+            number = int.from_bytes(key[-4:], "big")
+            self._numbers.add(number)
+            self._next = number + 1
+            try:
+                updates[number], first = unseal(key, stored)
+            except CorruptError:
+                continue
+        with suppress(CorruptError):
+            record = self._state_vector()
+            if record is not None:
+                self._next = max(self._next, record[0] + 1)
+                first = first if record[2] is None else record[2]
+        if first is None:
+            first = min(updates, default=0)
+        lost = [number for number in range(first, self._next) if number not in updates]
+        return [update for number, update in updates.items() if number >= first], lost
+
+    def discard(self, batch: Batch) -> None:
+        """Have `batch` delete what was read, and the state vector."""
+        batch.deletes += [self._prefix + _number(number) for number in self._numbers]
+        batch.deletes += [self._state_vector_key, self._index_key]
+        self._numbers, self._first, self._next = set(), None, None
+
     def stale_state_vector(self, state_vector: bytes) -> bool:
         """Return whether readers would trust a stored state vector that is not `state_vector`.
 
@@ -474,7 +510,7 @@ def _key(*elements: str) -> bytes:
     return b"".join(b"\x00" + write_bytes(element.encode()) for element in elements)
 
 
-def _parse(key: bytes) -> tuple[str, str]:
+def parse_key(key: bytes) -> tuple[str, str]:
     """Return the kind of a key ("v1_sv", or what stands behind "v1" and the name) and the document's name.
 
     Raises:

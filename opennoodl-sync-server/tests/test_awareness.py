@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opennoodl_sync import awareness as module
 from opennoodl_sync.awareness import (
     MAX_ENDED,
     MAX_ENTRIES,
@@ -178,6 +179,7 @@ TOO_MUCH: dict[str, Iterable[Entry]] = {
     "nested without end": [(7, 1, b"[" * 30_000)],
     "too large": [(7, 1, b'"' + b"x" * MAX_SIZE + b'"')],
     "too large together": [(client, 1, "x" * 30_000) for client in (7, 8, 9)],
+    "too large together, of one client": [(7, clock, "x" * 30_000) for clock in (1, 2, 3)],
     "too large in place of another": [(1, 3, "x" * MAX_SIZE)],
     "too many entries": [(client, 1, None) for client in range(MAX_ENTRIES)],
     "too many": [(client, 1, {}) for client in range(100, 101 + MAX_STATES)],
@@ -192,6 +194,14 @@ def test_what_others_could_not_read_is_refused_as_a_whole(entries: Iterable[Entr
         awareness.apply(encode((1, 2, {"new": 1}), (2, 1, {}), *entries), BOB)
     assert decode(awareness.encode()) == [(1, 1, {"old": 1})]
     assert awareness.remove(BOB) == []
+
+
+@pytest.mark.parametrize("name", [name for name in TOO_MUCH if name.startswith("too")])
+def test_what_is_too_much_is_not_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bounds come first: a message of 16 MB took 0.8 s and 400 MB to be read as JSON, before it was refused."""
+    monkeypatch.setattr(module.json, "loads", None)
+    with pytest.raises(MalformedError):
+        Awareness().apply(encode((1, 2, {"new": 1}), (2, 1, {}), *TOO_MUCH[name]), BOB)
 
 
 def test_an_update_that_ends_early_is_refused_as_a_whole() -> None:

@@ -262,6 +262,57 @@ def test_running_server(directory: Path) -> None:
     assert refused.stderr.decode() == f"opennoodl_sync: PERSIST_DIR {directory} is in use by another process\n"
 
 
+def test_check_of_a_lost_file(directory: Path) -> None:
+    """Where documents are left and CURRENT is not, no command says that there are none."""
+    (directory / "CURRENT").unlink()
+    refused = run(directory, "check")
+    assert refused.returncode == 1
+    assert b"cannot be opened: it is damaged: CURRENT is missing" in refused.stderr
+
+
+def test_check_of_a_damaged_table(directory: Path) -> None:
+    """A block that cannot be read is a fault, and so is every document that may have had something in it."""
+    Database(str(directory)).close()
+    (table,) = directory.glob("*.ldb")
+    data = bytearray(table.read_bytes())
+    data[20] ^= 1
+    table.write_bytes(data)
+    for command in ("check", "list"):
+        ended = run(directory, command)
+        assert ended.returncode == 1
+        assert b"some of the data cannot be read, so documents may be missing here" in ended.stdout + ended.stderr
+
+
+def test_repair(directory: Path, tmp_path: Path) -> None:
+    """`repair` says in a line each what is lost, and where the rest is; a name's odd characters are escaped."""
+    write(directory, STRANGE, BASE)
+    with plyvel.DB(str(directory)) as db:
+        for key, value in db.iterator(prefix=bytes.fromhex("00027631")):
+            if b"\x1b" in key:
+                db.put(key, value[:-1] + bytes((value[-1] ^ 1,)))
+    target = tmp_path / "repaired"
+    ended = run(directory, "repair", str(target))
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.decode().split("\n") == [
+        f"{STRANGE_SHOWN}: all of it is lost",
+        f"what can be read is in {target}; PERSIST_DIR {directory} is as it was",
+        "",
+    ]
+    assert run(target, "check").stdout == b"all documents are sound\n"
+    again = run(directory, "repair", str(target))
+    assert (again.returncode, again.stdout) == (1, b"")
+    assert again.stderr.decode() == f"opennoodl_sync: {target} is there already; name a directory that is not\n"
+
+
+def test_repair_of_a_directory_in_use(directory: Path, tmp_path: Path) -> None:
+    """While a server holds the directory, nothing is copied."""
+    database = Database(str(directory))
+    refused = run_alone(directory, "repair", str(tmp_path / "repaired"))
+    database.close()
+    assert refused.stderr.decode() == f"opennoodl_sync: PERSIST_DIR {directory} is in use by another process\n"
+    assert not (tmp_path / "repaired").exists()
+
+
 def test_no_directory(tmp_path: Path) -> None:
     """A directory without documents is not made into one."""
     refused = run(tmp_path / "nowhere", "list")

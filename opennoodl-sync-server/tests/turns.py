@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from opennoodl_sync.protocol import Kind
 from opennoodl_sync.room import Flush, Room
 from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, StoreError
+from opennoodl_sync.transfer import Transfer
 from opennoodl_sync.yjs.compaction import compact_records
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
@@ -158,6 +159,10 @@ def messages(flush: Flush, client: str) -> list[bytes]:
     """Return what a client is sent of a flush, in order."""
     awareness = [flush.awareness] if flush.awareness is not None and client in flush.present else []
     replies = [message for to, message in flush.replies if to == client]
+    for to, answer in flush.answers:
+        transfer = Transfer(answer)
+        while to == client and not transfer.ended:
+            replies.append(finish(transfer.next_message()))
     return [*(flush.updates if client in flush.synced else []), *awareness, *replies]
 
 
@@ -170,7 +175,7 @@ def told(room: Room) -> bytes:
 def answer(room: Room, client: str, editor: Editor | None = None) -> bytes:
     """Let a client send step 1, flush, and return the answer."""
     ask(room, client, editor)
-    (reply,) = (message for to, message in flush(room).replies if to == client)
+    *_, reply = messages(flush(room), client)
     return reply
 
 

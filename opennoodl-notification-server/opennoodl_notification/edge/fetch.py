@@ -1,5 +1,7 @@
 """Fetching: what a URL answers, within a time and a size.
 
+The proxy that ``http_proxy`` or ``https_proxy`` names is used, unless ``no_proxy`` names the host.
+
 The timeout of a socket begins anew with every byte, so whoever sends one now and then could hold its reader forever.
 """
 

@@ -29,9 +29,20 @@ class SettingError(Exception):
 class EdgeSettings(Struct, frozen=True, kw_only=True):
     """The settings that all three servers share."""
 
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "0.0.0.0"  # noqa: S104
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address to listen on. `::` is every address of the machine, of IPv6 and IPv4; `0.0.0.0` is "
+            "every address of IPv4.",
+        ),
+    ] = "::"
     max_connections: Annotated[
-        int, Meta(ge=0, description="Connections at once; one more is answered 503. 0 means no limit.")
+        int,
+        Meta(
+            ge=0,
+            description="Connections at once; one more is answered 503. 0 means no limit, but for that of open files.",
+        ),
     ] = 10_000
     max_connections_per_ip: Annotated[
         int,

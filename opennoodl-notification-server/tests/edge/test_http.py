@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from .conftest import Connect, OpenRaw, Serve
-from .harness import BINARY, CLOSE, HANDSHAKE, UPGRADE, Answer, Raw, auth, masked, parse, request
+from .harness import BINARY, CLOSE, HANDSHAKE, UPGRADE, Answer, Raw, auth, http, masked, parse, request
 from .issuer import SECRET
 
 BODY = ("Content-Type: text/plain", "Content-Length: 5")
@@ -117,6 +117,21 @@ async def test_metrics(running: Any, client: Connect) -> None:
     families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
     assert families["opennoodl_open_connections"].samples[0].value == 1
     assert families["opennoodl_tasks"].samples[0].value > 0
+
+
+async def test_metrics_for_a_second(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for /metrics again and again within a second gets the same text, which is made once."""
+    now = 1000.0
+    monkeypatch.setattr(http, "monotonic", lambda: now)
+
+    async def metrics() -> bytes:
+        return (await request(running.port, "GET /metrics")).body
+
+    first = await metrics()
+    running.app.metrics.received["ping"] += 1
+    assert await metrics() == first
+    now += 1.0
+    assert b'opennoodl_messages_total{direction="in",type="ping"} 1.0' in await metrics()
 
 
 async def test_handshakes(serve: Serve, client: Connect) -> None:

@@ -123,9 +123,19 @@ def test_bad_proxies(setting: str) -> None:
         made(trusted_proxies=setting)
 
 
+@pytest.mark.parametrize("setting", ["10.0.0.0/8", "::ffff:10.0.0.0/104"])
+def test_mapped(setting: str) -> None:
+    """An IPv4 address is one also where a socket for both kinds, or a setting, writes it as an IPv6 address."""
+    assert made(trusted_proxies=setting).client("::ffff:10.0.0.1", forwarded(CLIENT)) == CLIENT
+    assert made(trusted_proxies=setting).secure("::ffff:10.0.0.1", Headers({"X-Forwarded-Proto": "https"}))
+    assert made().client("::ffff:203.0.113.7", forwarded()) == "203.0.113.7"
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
+        ("::ffff:203.0.113.7", "203.0.113.7", True),
+        ("::ffff:203.0.113.7", "::ffff:203.0.113.8", False),
         (CLIENT, CLIENT, True),
         (CLIENT, "203.0.113.8", False),
         ("2001:db8::1", "2001:db8::ffff:1", True),

@@ -85,6 +85,13 @@ async def test_unknown(api: Loopback, hub: Any, refusal: Refusal) -> None:
     assert len(api.asked) == 1
 
 
+async def test_long_token(api: Loopback, hub: Any, refusal: Refusal) -> None:
+    """A token that is too long to be GitHub's is refused without asking; one that is not is asked about."""
+    assert await refusal("g" * (github.MAX_TOKEN + 1)) == "unauthorized"
+    assert api.asked == []
+    assert await hub.identify("g" * github.MAX_TOKEN, HERE) == identity.Identity("ann")
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -170,12 +170,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
     former = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and by children as well
 
-    def start_(**variables: str) -> subprocess.Popen[str]:
+    def start_(open_files: int = 0, **variables: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", PACKAGE]
+        if open_files:
+            command = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *command]
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= {"HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", **variables}
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", PACKAGE],
+                command,
                 cwd=tmp_path,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -302,6 +305,41 @@ def test_unsupported_setting(start: Start) -> None:
     (line,) = errors.splitlines()
     assert "AUTH_SECRET" in line
     assert "hush" not in line
+    assert process.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux, which tells what files a process has")
+def test_open_files(start: Start) -> None:
+    """With fewer files than MAX_CONNECTIONS, a crowd is answered 503 or cut, and files are left for the store."""
+    process = start(open_files=256)
+    port = wait_for_port(process)
+    with contextlib.ExitStack() as stack:
+        for _ in range(105):
+            stack.enter_context(upgraded(port))
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+        with socket.create_connection(("127.0.0.1", port), 10) as late:
+            late.sendall(f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
+            assert late.recv(100).startswith(b"HTTP/1.1 503")
+        with socket.create_connection(("127.0.0.1", port), 10) as asking:
+            assert answers(asking)
+        assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) <= 256 - 256 // 5
+
+
+def test_open_files_are_said(start: Start) -> None:
+    """A line at the start says that there will be fewer connections, and why."""
+    process = start(open_files=256)
+    assert process.stdout is not None
+    said = json.loads(process.stdout.readline())
+    assert said["level"] == "warning"
+    assert said["event"].startswith("MAX_CONNECTIONS is 10000, but the limit of 256 open files allows 105;")
+
+
+def test_no_open_files(start: Start) -> None:
+    """A limit with which there could be hardly any connection is one line on stderr, and exit code 1."""
+    _, errors = (process := start(open_files=80)).communicate(timeout=10)
+    (line,) = errors.splitlines()
+    assert "80 files" in line
     assert process.returncode == 1
 
 

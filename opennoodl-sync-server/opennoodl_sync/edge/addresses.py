@@ -105,13 +105,19 @@ def _networks(setting: str) -> list[IPv4Network | IPv6Network]:
     networks = []
     for text in filter(None, (part.strip() for part in setting.split(","))):
         try:
-            networks.append(ip_network(text))
+            networks.append(_unmapped(ip_network(text)))
         except ValueError:
             raise SettingError(
                 f"TRUSTED_PROXIES has {text!r}; accepted are addresses and networks such as 10.0.0.0/8 or fd00::/8, "
                 "separated by commas"
             ) from None
     return networks
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """Return a network of IPv4 addresses that are written as IPv6 ones (RFC 4291, 2.5.5.2) as what it is."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
 
 
 def _said(text: str) -> IPv4Address | IPv6Address | None:
@@ -133,4 +139,4 @@ def place(address: str) -> str:
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, IPV6_PREFIX), strict=False))
-    return address
+    return address if parsed is None else str(parsed)

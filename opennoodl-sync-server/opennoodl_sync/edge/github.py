@@ -46,6 +46,8 @@ CONNECTIONS = 10
 """Questions that are under way."""
 UNPROVEN_PER_MINUTE = 30
 """Questions about tokens from one address that prove nobody, or that are under way, before it has to wait."""
+MAX_TOKEN = 1024
+"""Characters of a token about which GitHub is asked; its own have 40 to 255, and longer ones may come."""
 MAX_ANSWER = 65_536
 """Bytes of an answer."""
 
@@ -120,6 +122,8 @@ class GitHub:
         Raises:
             AuthError: nobody's, or GitHub does not say.
         """
+        if len(token) > MAX_TOKEN:
+            raise AuthError(f"The token is too long to be GitHub's: it has {len(token)} characters.")
         answer = await self._find(sha256(token.encode()).digest(), token, place)
         if not answer.proper:
             raise _unavailable()

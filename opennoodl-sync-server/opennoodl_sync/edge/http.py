@@ -27,6 +27,8 @@ WATCHED = ("/health", "/metrics")
 # 403 and not 426, which would promise to go on with TLS in this very connection.
 RETRY_AFTER = "10"
 """Seconds until a client that was answered 429 or 503 should ask again."""
+METRICS_AGE = 1.0
+"""Seconds for which the text of ``/metrics`` is shown again: with many connections it takes long to make."""
 CHALLENGE = 'Bearer realm="opennoodl"'
 """How a client that is answered 401 proves its user (RFC 6750, 3)."""
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?#]+", re.IGNORECASE)
@@ -60,6 +62,7 @@ class Http:
                 "REQUIRE_WSS is true, which nobody can meet without TLS_CERT or TRUSTED_PROXIES; set one"
             )
         self._started = monotonic()
+        self._metrics, self._metrics_until = b"", 0.0
 
     async def request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the answer to `request`, or None when it is a handshake to go on with."""
@@ -150,8 +153,7 @@ class Http:
             status = HTTPStatus.OK if health["status"] == "healthy" else HTTPStatus.SERVICE_UNAVAILABLE
             return self._typed(connection, status, msgspec.json.encode(health), JSON)
         if path == "/metrics":
-            self.app.metrics.tasks = len(asyncio.all_tasks())
-            return self._typed(connection, HTTPStatus.OK, self.app.metrics.text(), METRICS)
+            return self._typed(connection, HTTPStatus.OK, self._metrics_text(), METRICS)
         answer = await self.app.page(connection, path)
         if answer is not None:
             status, fields = answer
@@ -162,6 +164,13 @@ class Http:
             text = f"{self.app.title} {self.version}\n\n{self.app.about}\n\nMore: /health and /metrics\n"
             return connection.respond(HTTPStatus.OK, text)
         return connection.respond(HTTPStatus.NOT_FOUND, "There is only /, /health and /metrics here.\n")
+
+    def _metrics_text(self) -> bytes:
+        if monotonic() >= self._metrics_until:
+            self.app.metrics.tasks = len(asyncio.all_tasks())
+            self._metrics = self.app.metrics.text()
+            self._metrics_until = monotonic() + METRICS_AGE
+        return self._metrics
 
     def _typed(self, connection: Connection, status: HTTPStatus, body: bytes, kind: str) -> Response:
         response = connection.respond(status, "")

@@ -5,11 +5,9 @@ import errno
 import gc
 import logging
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -17,12 +15,14 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from .application import Application, StartError
 from .arrivals import Arrivals
 from .connection import CloseConnection, Connection
+from .files import fit, raise_limit, spare
 from .http import Http
+from .listener import EVERYWHERE, listen_everywhere
 from .logs import configure
 from .newcomers import Connections, Newcomers
 from .outbox import Outbox
 from .protocol import EdgeProtocol
-from .settings import EdgeSettings, S, SettingError, load
+from .settings import S, SettingError, load
 from .tls import Certificate, Tls
 
 OPEN_TIMEOUT = 10.0
@@ -54,7 +54,9 @@ class Service:
         self.http = Http(app, version)
         self.port = port
         self._certificate = Certificate(app.settings)
-        self._newcomers = Newcomers(app.settings.max_connections)
+        most = app.settings.max_connections
+        self._backlog = min(BACKLOG, spare(most))
+        self._newcomers = Newcomers(min(most, spare(most)))
         self.connections = Connections(self._newcomers)
         self._arrivals = Arrivals(self._protocol, OPEN_TIMEOUT, self._newcomers)
         self._outbox = Outbox()
@@ -165,7 +167,10 @@ class Service:
 
     async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        return await loop.create_server(self._arrivals.arrival, self.app.settings.host, self.port, backlog=BACKLOG)
+        create, host = self._arrivals.arrival, self.app.settings.host
+        if host == EVERYWHERE:
+            return await loop.create_server(create, sock=listen_everywhere(self.port), backlog=self._backlog)
+        return await loop.create_server(create, host, self.port, backlog=self._backlog)
 
     def _protocol(self) -> asyncio.Protocol:
         context = self._certificate.context
@@ -208,20 +213,15 @@ def main(kind: type[S], create: Callable[[S], Service]) -> None:
     What keeps the server from starting is one line on standard error and exit code 1.
     """
     try:
-        settings: EdgeSettings = load(kind, os.environ)
+        settings = load(kind, os.environ)
         configure(settings.log_level, settings.log_format)
-        _allow_files()
+        settings, warning = fit(settings, raise_limit())
+        if warning:
+            log.warning(warning)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run(create(settings)))  # type: ignore[arg-type]
+            runner.run(run(create(settings)))
     except (SettingError, StartError) as error:
         sys.exit(f"{kind.__module__.partition('.')[0]}: {error}")
-
-
-def _allow_files() -> None:
-    """Ask for as many open files as may be had: every connection is one, and the usual start is 1024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS names a limit that it does not grant
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

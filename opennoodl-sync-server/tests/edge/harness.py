@@ -25,11 +25,11 @@ application, arrivals = map(_module, ("application", "arrivals"))
 connection, frames = map(_module, ("connection", "frames"))
 newcomers, outbox = map(_module, ("newcomers", "outbox"))
 http, limits, protocol = map(_module, ("http", "limits", "protocol"))
-addresses, fetch, origins = map(_module, ("addresses", "fetch", "origins"))
+addresses, fetch, files, origins = map(_module, ("addresses", "fetch", "files", "origins"))
 auth, github, identity = map(_module, ("auth", "github", "identity"))
 keys, minting, tokens = map(_module, ("keys", "minting", "tokens"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
-service, settings, tls = map(_module, ("service", "settings", "tls"))
+listener, service, settings, tls = map(_module, ("listener", "service", "settings", "tls"))
 Application: Any = application.Application
 
 TIMEOUT = 5.0

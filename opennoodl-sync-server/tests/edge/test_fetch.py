@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -77,3 +78,48 @@ async def test_not_believed(server: Loopback, monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
         await fetched(server)
     assert server.asked == []
+
+
+# Through a proxy
+
+
+@pytest.mark.parametrize("server", ["tcp"], indirect=True)
+async def test_proxy(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked over HTTP goes through the proxy that `http_proxy` names, unless `no_proxy` names the host."""
+    monkeypatch.setenv("http_proxy", server.url)
+    server.answer = (200, b"yes")
+    assert await asyncio.to_thread(fetch.fetch, "http://issuer.invalid/keys", TIMEOUT, 3) == b"yes"
+    assert server.asked[0].startswith("GET http://issuer.invalid/keys HTTP/1.1\r\n")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert await fetched(server) == b"yes"
+
+
+@pytest.mark.parametrize("server", ["tls"], indirect=True)
+async def test_tunnel(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked over HTTPS goes through a tunnel of the proxy that `https_proxy` names."""
+    asked: list[bytes] = []
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        there, back = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                while data := await source.read(65_536):
+                    sink.write(data)
+            sink.close()
+
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+        ended.set()
+
+    ended = asyncio.Event()
+    server.answer = (200, b"yes")
+    proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    assert await fetched(server) == b"yes"
+    async with asyncio.timeout(TIMEOUT):
+        await ended.wait()
+    proxy.close()
+    assert asked[0].startswith(b"CONNECT 127.0.0.1:")

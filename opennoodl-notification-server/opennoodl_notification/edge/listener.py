@@ -1,0 +1,28 @@
+"""The listening socket, for IPv4 and IPv6 at once where the machine has both."""
+
+import errno
+import socket
+
+EVERYWHERE = "::"
+"""The address that stands for every address of the machine, of IPv4 too."""
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def listen_everywhere(port: int) -> socket.socket:
+    """Return a socket that listens on a port of every address of this machine.
+
+    asyncio would give a socket on ``::`` to IPv6 alone, and two sockets on port 0 two ports.
+
+    Args:
+        port: 0 takes any free one.
+
+    Raises:
+        OSError: the port cannot be listened on.
+    """
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server((EVERYWHERE, port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:  # containers may have the family and no address of it
+            if error.errno not in _NO_IPV6:
+                raise
+    return socket.create_server(("", port))
