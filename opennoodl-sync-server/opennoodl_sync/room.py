@@ -40,6 +40,8 @@ REST_AFTER = 20
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
 COMPACT_PAUSE = 20
 """Times as long as a compaction takes, for which a document is not compacted again because it is full."""
+FAILURE_PAUSE = 60.0
+"""Seconds until a compaction is tried again after one has failed."""
 INDEXED = 65_536
 """Bytes of a compacted document that is stored with an index."""
 MIN_RECORDS = 2
@@ -167,6 +169,7 @@ class Room:
         self._since = [0, 0]  # updates, and their bytes, since it was compacted
         self._must_compact = False
         self._compact_again = 0.0  # when it may be compacted again because it is full
+        self._compact_after = 0.0  # when it may be compacted again at all, after that failed
         self._compacting: Compaction | None = None
         self._compacted: tuple[bytes, bytes | None] | None = (
             None  # what is to take the place of the records, and its index
@@ -385,7 +388,7 @@ class Room:
             resting: whether the room is about to leave memory, so that few records should be left.
         """
         count, size = self._since
-        if self._compacting is not None or count < MIN_RECORDS:
+        if self._compacting is not None or count < MIN_RECORDS or monotonic() < self._compact_after:
             return False
         if resting and (count > COMPACT_AFTER or (count > REST_AFTER and size >= self._base // 4)):
             return True
@@ -418,6 +421,7 @@ class Room:
 
     def abandon_compaction(self) -> None:
         """Go on without the compaction, which failed."""
+        self._compact_after = monotonic() + FAILURE_PAUSE
         self.document.thaw(None)
         self._compacting = None
         self._must_compact = False

@@ -177,7 +177,7 @@ class Rooms:
             end()
             self._compacted(room)
             if not room.clients and room in self._idle:
-                self._rest(room)
+                self.unload(room)
 
     async def tidy(self) -> None:
         """Compact documents that nobody opens, now and then, for ever."""

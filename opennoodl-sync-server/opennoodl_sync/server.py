@@ -88,7 +88,7 @@ class Sync(Application):
         self._writer: Writer | None = None
         self._held: set[Connection] = set()  # those that are not read from until the disk has done its work
         self._retrying = False
-        self._full: dict[Room, list[tuple[Connection, bytes]]] = {}  # messages that wait until a room is compacted
+        self._full: dict[Room, dict[Connection, bytes]] = {}  # messages that wait until a room is compacted
         self._transfers: dict[Connection, Transfer] = {}
         self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
         self._syncing: asyncio.Task[None] | None = None
@@ -118,7 +118,7 @@ class Sync(Application):
     def _compacted(self, room: Room) -> None:
         """Go on with a room that was compacted."""
         self._flusher.schedule(room)
-        for connection, message in self._full.pop(room, ()):
+        for connection, message in self._full.pop(room, {}).items():
             self._receive_late(connection, message)
 
     async def stop(self) -> None:
@@ -210,7 +210,7 @@ class Sync(Application):
             self.rooms.settle(room)  # there may be less of it when it is compacted
             if room.compacting or room.busy:
                 connection.pause("room")
-                self._full.setdefault(room, []).append((connection, message))
+                self._full.setdefault(room, {})[connection] = message
             else:
                 connection.end(1009, str(full))
             return
@@ -237,7 +237,11 @@ class Sync(Application):
 
     def _go_on(self, connection: Connection) -> None:
         """Read on from a client, when what has waited is done and this turn has been told."""
-        asyncio.get_running_loop().call_soon(connection.resume, "room")
+        asyncio.get_running_loop().call_soon(self._read_on, connection)
+
+    def _read_on(self, connection: Connection) -> None:
+        if connection not in self._full.get(connection.client, ()):
+            connection.resume("room")
 
     async def _prove(self, connection: Connection, token: str | None) -> None:
         """Let in who may read the room's document.

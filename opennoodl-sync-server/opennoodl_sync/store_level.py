@@ -30,6 +30,8 @@ from .store import Batch, CorruptError, DocumentStore, Record, StoreError
 from .yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
 from .yjs.state_vector import decode
 
+BYTES = b"\x74"
+"""How bytes begin among y-leveldb's metadata, which is in lib0's encoding of any value."""
 DAMAGED = "Put a backup back, or see what the command `repair` can read"
 """What an operator can do about a damaged directory."""
 
@@ -359,8 +361,11 @@ class LevelYStore(DocumentStore):
 
     def index(self) -> bytes | None:
         """Return the index that `replace` was given last, if it is still there; others may have written since."""
-        stored = self._database.get(self._index_key)
-        return None if stored is None else unseal(self._index_key, stored)[0]
+        with suppress(CorruptError, MalformedError):  # a document is loaded without it, only more slowly
+            stored = self._database.get(self._index_key)
+            if stored is not None:
+                return read_bytes(unseal(self._index_key, stored)[0], len(BYTES))[0]
+        return None
 
     def replace(
         self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
@@ -375,7 +380,7 @@ class LevelYStore(DocumentStore):
         if index is None:
             batch.deletes.append(self._index_key)
         else:
-            batch.puts.append((self._index_key, seal(self._index_key, index, self._first)))
+            batch.puts.append((self._index_key, seal(self._index_key, BYTES + write_bytes(index), self._first)))
         self._numbers = {number for number in self._numbers if number > last}.union(range(self._first, last + 1))
 
     def commit(self, batch: Batch) -> None:

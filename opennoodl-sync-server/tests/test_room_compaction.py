@@ -12,10 +12,14 @@ from opennoodl_sync import room as module
 from opennoodl_sync.room import Room
 from opennoodl_sync.store import MemoryYStore
 from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.yjs import document as document_module
+from opennoodl_sync.yjs.compaction import compact_records
+from opennoodl_sync.yjs.lib0 import finish
+from opennoodl_sync.yjs.segment_index import write_index
 
 from .disks import Records
 from .editor import Editor, content
-from .turns import end_turn, flush, keep, kept, open_room, rest, send, shown, waiting, whole
+from .turns import end_turn, flush, keep, kept, open_room, rest, send, shown, waiting, whole, write_turn
 
 
 @pytest.fixture
@@ -288,3 +292,60 @@ def test_records_stay_within_bounds(seed: int) -> None:
             largest = max(largest, len(session.state))
             size = sum(map(len, level(session.records).updates()))
             assert size <= 2 * largest + window + 2 * session.waiting
+
+
+def test_a_compaction_that_failed_is_tried_again_later(
+    room: Room, disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not come again with every change; nothing is lost, and after a minute it is due again."""
+    monkeypatch.setattr(module, "COMPACT_AFTER", 2)
+    now = [100.0]
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    ann = Editor(1)
+    for _ in range(3):
+        send(room, "ann", ann.write("word "))
+        write_turn(room, disk)
+    assert room.is_compaction_due()
+    finish(room.begin_compaction())
+    room.abandon_compaction()
+    send(room, "ann", ann.write("more"))
+    write_turn(room, disk)
+    assert not room.is_compaction_due()
+    now[0] += module.FAILURE_PAUSE
+    assert room.is_compaction_due()
+    assert kept(disk) == content(ann.doc)
+
+
+def test_what_comes_during_a_compaction_stays(room: Room, disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes that come while a document is compacted are behind it, on disk and in memory."""
+    monkeypatch.setattr(module, "COMPACT_AFTER", 2)
+    ann = Editor(1)
+    for _ in range(3):
+        send(room, "ann", ann.write("word "))
+        write_turn(room, disk)
+    segment, _ = finish(compact_records(finish(room.begin_compaction())))
+    send(room, "ann", ann.write("more"), ann.delete(0, 2))
+    write_turn(room, disk)
+    update = finish(segment.write())
+    room.end_compaction(update, segment, finish(write_index(segment, update)))
+    send(room, "ann", ann.write("last"))
+    write_turn(room, disk)
+    assert len(disk.records()) == 3
+    assert shown(room.document) == content(ann.doc)
+    assert kept(disk) == content(ann.doc)
+
+
+def test_a_large_document_is_loaded_by_its_index(disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compacted document of some size is not read struct by struct; without its index it is."""
+    ann = Editor(1)
+    keep(disk, *(ann.write("x" * 50_000) for _ in range(3)))
+    room = open_room(disk)
+    room._must_compact = True
+    send(room, "ann", ann.write("y"))
+    end_turn(room, disk)
+    assert disk.index() is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(document_module, "read", lambda *_: pytest.fail("it was read"))
+        assert open_room(disk).document.state_vector() == room.document.state_vector()
+    disk._index = b"not an index"
+    assert shown(open_room(disk).document) == content(ann.doc)
