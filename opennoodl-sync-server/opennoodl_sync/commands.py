@@ -4,13 +4,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
-import msgspec
-from pycrdt import Array, Doc, Map, Text, XmlFragment
+from pycrdt import Doc
 
 from . import leveldb_files
 from .document import Document
 from .edge.command_line import CommandError, standard_input
+from .json_export import to_json
 from .protocol import MAX_NAME, MalformedError, is_name
 from .repair import repair
 from .store import Batch, CorruptError, StoreError, compact
@@ -61,8 +62,7 @@ def export_document(database: Database, name: str, form: str) -> bytes:
     Args:
         database: where it is.
         name: of the document.
-        form: ``update`` or ``json``. Yjs does not store what type a root has; JSON shows it as what its
-            content suggests.
+        form: ``update`` or ``json``.
 
     Raises:
         CommandError: there is no such document, or it is damaged.
@@ -72,7 +72,10 @@ def export_document(database: Database, name: str, form: str) -> bytes:
         return state
     doc: Doc[Any] = Doc()
     doc.apply_update(state)
-    return msgspec.json.format(msgspec.json.encode({root: _plain(doc, root) for root in sorted(doc.keys())}))
+    try:
+        return to_json(doc)
+    except RecursionError:
+        raise CommandError("the document is nested too deeply for JSON; `--format update` has all of it") from None
 
 
 def import_document(database: Database, name: str, update: bytes) -> None:
@@ -83,6 +86,8 @@ def import_document(database: Database, name: str, update: bytes) -> None:
     """
     if not is_name(name):
         raise CommandError(f"no client could open this room: a name has one to {MAX_NAME} printable characters")
+    if _encoded(name) != name:
+        raise CommandError(f"no client could open this room: in a URL, its name is {_encoded(name)}")
     store = LevelYStore(name, database=database)
     document = _open(store)
     try:
@@ -93,6 +98,11 @@ def import_document(database: Database, name: str, update: bytes) -> None:
     batch = Batch()
     store.append([*changes.updates, *changes.held], document.state_vector, batch)
     database.write(batch, sync=True)
+
+
+def _encoded(name: str) -> str:
+    """Return a name as it stands in the path of a URL, where spaces, ``?``, ``#`` and other letters cannot stand."""
+    return quote(name, safe="".join(chr(code) for code in range(ord("!"), 0x7F) if chr(code) not in "?#"))
 
 
 def delete_document(database: Database, name: str) -> None:
@@ -156,20 +166,6 @@ def _open(store: LevelYStore) -> Document:
         return Document(store.updates)
     except (CorruptError, DamagedError) as error:
         raise CommandError(f"the document is damaged: {error}. {DAMAGED}") from None
-
-
-def _plain(doc: Doc[Any], root: str) -> object:
-    """Return a root as plain values: a map if it has entries, else a text, a list, or XML as text."""
-    entries = doc.get(root, type=Map).to_py()
-    if entries:
-        return entries
-    text = str(doc.get(root, type=Text))
-    if text:
-        return text
-    try:
-        return doc.get(root, type=Array).to_py()
-    except ValueError:  # its items have no plain value: they are XML
-        return str(doc.get(root, type=XmlFragment))
 
 
 def repair_documents(path: str, target: str) -> Iterator[str]:
