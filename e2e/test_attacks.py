@@ -25,8 +25,14 @@ PATIENCE = 30.0
 DOORS = ("open", "tls", "jwt", "github")
 SETTINGS = {"MAX_ROOMS": 200, "MAX_DOCUMENT_SIZE": 4_194_304, "ROOM_IDLE_TIMEOUT": 100}
 """Bounds that an attack comes to sooner than to those that the servers have by themselves."""
-FRESH_METRICS = "from {package}.edge import http; http.METRICS_AGE = 0; import {package}.__main__ as it; it.main()"
-"""How the servers are started: what is measured after an attack must be of that moment, and not a second old."""
+PROGRAM = """
+from {package} import __main__ as program
+from {package}.edge import http, refusals
+http.METRICS_AGE = 0  # what is measured after an attack must be of that moment, and not a second old
+refusals.FIRST, refusals.LONGEST = 0.05, 0.2  # an attack comes again at once, in order to be refused again
+program.main()
+"""
+"""How the servers are started."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,7 +50,7 @@ class Place(NamedTuple):
     async def prepare(cls, kind: str, door: Door, data: Path, **settings: object) -> Place:
         """Start a server and let honest clients work on it."""
         server = Server(f"opennoodl_{kind}", data, environment(data, **door.settings, **settings))
-        server.run(FRESH_METRICS.format(package=server.name))
+        server.run(PROGRAM.format(package=server.name))
         await server.start()
         pair = await PAIRS[kind].open(server.port, door)
         await pair.trip()

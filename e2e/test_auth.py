@@ -52,10 +52,34 @@ async def test_a_document_is_closed_to_others(server: StartServer, client: Start
     driver, sync = await client("websocket"), await server("sync", **JWT)
     room = {"url": sync.url, "room": "team-1", "version": "3"}
     await driver.send("open", name="ada", token=token("ada", rooms=["team-2"]), **room)
-    await driver.event("closed", name="ada", code=1008)
     assert "not for this room" in (await driver.event("denied"))["text"]
+    await driver.event("closed", name="ada", code=1008)
     await driver.call("renew", name="ada", token=token("ada"))
     await driver.call("untilSynced", name="ada")
+
+
+@pytest.mark.parametrize("version", ["1.5", "3"])
+@pytest.mark.parametrize("why", ["expired", "full"])
+async def test_a_refused_client_does_not_storm(
+    server: StartServer, client: StartClient, version: str, why: str
+) -> None:
+    """A client that is refused is told why at once, and is closed so late that it comes back seldom."""
+    refused, sync = await client("denied"), await server("sync", **(JWT if why == "expired" else {"MAX_ROOM_SIZE": 1}))
+    room = {"url": sync.url, "room": "project", "version": version}
+    if why == "full":
+        holder = await client("websocket")
+        await holder.call("open", name="ada", **room)
+        await refused.call("open", **room)
+    else:
+        await refused.call("open", token=token("ada", exp=int(time.time()) - 600), **room)
+    await refused.event("connected")
+    begun = time.monotonic()
+    assert why in (await refused.event("denied"))["text"]
+    await refused.event("closed", code=1008 if why == "expired" else 1013)
+    assert time.monotonic() - begun > 1
+    await refused.event("connected")
+    await refused.event("denied")
+    assert refused.pending("closed") == []
 
 
 async def test_editors_find_each_other_with_tokens(server: StartServer, client: StartClient) -> None:

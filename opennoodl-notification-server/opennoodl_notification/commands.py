@@ -23,7 +23,7 @@ from .migrate import Migration, MigrationError
 from .notification import Record, timestamp
 from .personal import Person, find
 from .store import Counts, Query, Store, StoreError
-from .stores import choose
+from .stores import choose, same
 
 TIMEOUT = 10.0
 """Seconds after which a server that does not answer is given up."""
@@ -188,7 +188,7 @@ def migrate(source: str, target: str) -> Counts:
         CommandError: it could not be finished; the same again goes on from there.
         StartError: one of the stores cannot be opened.
     """
-    if source == target:
+    if same(source, target):
         raise CommandError("`--from` and `--to` are the same")
     if "://" not in target and not Path(target).absolute().parent.is_dir():
         raise CommandError(f"{target} would be in a directory that is not there")

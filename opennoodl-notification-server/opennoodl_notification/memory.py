@@ -70,12 +70,15 @@ class Memory:
     def fit(self) -> None:
         """Make the states of the inboxes fit what is in them, should the file have been edited or a journal be lost.
 
-        When the next one expires is corrected only if it were too late: it may be too early in any store.
+        An inbox that does not fit forgets its numbers: devices may have been told what is lost. When the next one
+        expires is corrected only if it were too late: it may be too early in any store.
         """
         for user, inbox in self.inboxes.items():
             records = list(self.records.get(user, {}).values())
-            inbox.total = len(records)
-            inbox.unread = sum(not record.read for record in records)
+            total, unread = len(records), sum(not record.read for record in records)
+            if (inbox.total, inbox.unread) != (total, unread):
+                inbox.forget()
+            inbox.total, inbox.unread = total, unread
             if records:
                 first = min(record.expires_at for record in records)
                 inbox.due = min(inbox.due or first, first)

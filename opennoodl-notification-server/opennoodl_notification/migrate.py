@@ -14,6 +14,8 @@ from .store import Changes, Counts, Needs, Store
 PIECE = 500
 """Notifications that are brought over at once, or more where a single inbox has more."""
 
+NOT_EMPTY = "it has to be empty, or what a migration of this source has left unfinished; nothing was written"
+
 
 class MigrationError(Exception):
     """A migration that cannot go on; the text is one line that says why."""
@@ -39,9 +41,11 @@ class Migration:
         """Bring everything over, and see that it is all there.
 
         Raises:
-            MigrationError: the target holds something else; it was left alone from there on.
+            MigrationError: the target holds something else, and nothing was written; or what has been written is not
+                what the source holds.
             StoreError: one of the stores failed; the same again goes on from there.
         """
+        await self._inspect_target()
         async for piece in self._source.content(PIECE):
             await self._bring(piece)
         source, target = await self._source.counts(), await self._target.counts()
@@ -50,18 +54,36 @@ class Migration:
         if await _digest(self._source) != await _digest(self._target):
             raise MigrationError("the counts are the same, but something in the target is not as it is in the source")
 
+    async def _inspect_target(self) -> None:
+        """See that the target is empty, or holds a part of the source and nothing else."""
+        there = await self._target.counts()
+        if not any(there):
+            return
+        inboxes = notifications = deletions = sendings = 0
+        async for piece in self._source.content(PIECE):
+            needs = Needs("", 0)
+            needs.users.update({inbox.user_id: 0 for inbox in piece.inboxes})
+            needs.sendings.update((sending.sender, sending.key) for sending in piece.sendings)
+            async with self._target.transaction(needs) as transaction:
+                loaded = transaction.loaded
+            for inbox in piece.inboxes:
+                if inbox.user_id in loaded.inboxes:
+                    if _of_no_epoch(loaded.inboxes[inbox.user_id]) != _of_no_epoch(inbox):
+                        raise MigrationError(f"the target has another inbox of {inbox.user_id!r}; {NOT_EMPTY}")
+                    inboxes += 1
+                    notifications += inbox.total
+            deletions += sum(deletion.user_id in loaded.inboxes for deletion in piece.deletions)
+            sendings += sum(loaded.sendings.get((one.sender, one.key)) == one for one in piece.sendings)
+        known = Counts(notifications, there.unread, inboxes, deletions, sendings)
+        if known != there:
+            raise MigrationError(f"the target has {_text(there)}, of which the source has {_text(known)}; {NOT_EMPTY}")
+
     async def _bring(self, piece: Changes) -> None:
         needs = Needs("", 0)
         needs.users.update({inbox.user_id: 0 for inbox in piece.inboxes})
         piece.inboxes = list(map(_of_no_epoch, piece.inboxes))
         async with self._target.transaction(needs) as transaction:
             there = transaction.loaded.inboxes
-            for inbox in piece.inboxes:
-                if inbox.user_id in there and _of_no_epoch(there[inbox.user_id]) != inbox:
-                    raise MigrationError(
-                        f"the target already has another inbox of {inbox.user_id!r}; it has to be empty, or what a "
-                        "migration of this source has left unfinished"
-                    )
             piece.inboxes = [inbox for inbox in piece.inboxes if inbox.user_id not in there]
             new = [record for record in piece.added if record.user_id not in there]
             self.done += len(piece.added) - len(new)

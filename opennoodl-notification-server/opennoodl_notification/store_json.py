@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from .edge.application import StartError
+from .files import named
 from .journal import Journal, JournalError, line, read
 from .lock import Lock
 from .memory import Memory, Snapshot
@@ -51,6 +52,9 @@ class JsonStore(Store):
         create: whether there may be no file yet.
         read_only: whether to look without a lock, at a file that a server may be using, and change nothing.
 
+    Raises:
+        StartError: the path is none of a file.
+
     Attributes:
         memory: what is stored.
         epoch: the number of the journal with which this process began. No inbox that was read has changed in it.
@@ -60,7 +64,7 @@ class JsonStore(Store):
         self.memory = Memory()
         self.epoch = 0
         self._name = path
-        self._path = Path(path).resolve()  # what a link points to is what is locked and replaced
+        self._path = named(f"DB_FILE {path}", path).resolve()  # what a link points to is what is locked and replaced
         self._create = create
         self._read_only = read_only
         self._file = File(self._path)

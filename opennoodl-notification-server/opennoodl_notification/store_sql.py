@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from .edge.application import StartError
+from .files import named
 from .lock import Lock
 from .notification import Deletion, Record
 from .postgresql import SCHEMES, UNNAMED, arguments, is_postgresql, shown
@@ -31,6 +32,13 @@ DRIVERS = {
 """The driver for every kind of URL that is accepted."""
 TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
+
+
+def spelled_out(url: str) -> str:
+    """Return one spelling of a URL: the path of SQLite's file, or what PostgreSQL's driver is given."""
+    if is_postgresql(url):
+        return str(arguments(url, TIMEOUT)["dsn"])
+    return str(Path(str(_sqlite_url(url).database)).resolve())
 
 
 @asynccontextmanager
@@ -88,7 +96,7 @@ class SqlStore(Store):
         else:
             parsed = _sqlite_url(url)
             self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
-            self._file = Path(str(parsed.database))
+            self._file = named(f"the database {self._name}", str(parsed.database))
             self._engine = _sqlite_engine(parsed)
         self._create = create
         self._read_only = read_only
@@ -138,6 +146,12 @@ class SqlStore(Store):
         """Lock SQLite's file, made if it may be; like the other files, it is its owner's alone."""
         if not self._create and not file.exists():
             raise StartError(f"{file} is not there")
+        if not file.exists() or not file.stat().st_size:
+            for kind in ("wal", "journal"):
+                trace = file.with_name(f"{file.name}-{kind}")
+                if trace.exists() and trace.stat().st_size:  # SQLite would begin anew, and delete it
+                    missing = "is empty" if file.exists() else "is missing"
+                    raise StartError(f"the database {self._name} {missing}, but {trace.name} is there; bring it back")
         try:
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             if not self._read_only:

@@ -1,10 +1,27 @@
 """The stores there are, and which one a setting means."""
 
+from pathlib import Path
+
 from .edge.application import StartError
 from .store import Store
 from .store_json import JsonStore
 
 MISSING = "a database needs the extra `sql`: pip install 'opennoodl-notification-server[sql]'"
+
+
+def same(one: str, other: str) -> bool:
+    """Return whether two places are the same, as far as their spelling tells; StartError: one of them is none."""
+    return _spelled_out(one) == _spelled_out(other)
+
+
+def _spelled_out(place: str) -> str:
+    if "://" not in place:
+        return str(Path(place).resolve())
+    try:
+        from .store_sql import spelled_out
+    except ImportError as error:
+        raise StartError(f"{MISSING} ({error.name} is missing)") from None
+    return spelled_out(place)
 
 
 def choose(place: str, *, create: bool = True, read_only: bool = False) -> Store:

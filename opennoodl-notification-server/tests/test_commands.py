@@ -285,7 +285,7 @@ async def test_migrate_into_no_directory(serve: Serve, file: Path, tmp_path: Pat
     assert (code, error.count("\n")) == (1, 1)
     assert "would be in a directory that is not there" in error
     assert not (tmp_path / "nowhere").exists()
-    code, _, error = await command("migrate", "--from", str(file), "--to", str(file))
+    code, _, error = await command("migrate", "--from", str(file), "--to", f"{file.parent}/./{file.name}")
     assert (code, error) == (1, "opennoodl_notification: `--from` and `--to` are the same\n")
 
 

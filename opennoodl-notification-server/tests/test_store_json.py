@@ -368,7 +368,7 @@ async def test_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(tinydb_file, "keep_names", kept.append)
     await keep(tmp_path / "new" / "deep" / "notifications.json", "a")
     assert {tmp_path, tmp_path / "new"} <= set(kept)
-    with pytest.raises(StartError, match="cannot be used"):
+    with pytest.raises(StartError, match="is a directory; name a file in it"):
         await JsonStore(str(tmp_path)).open()
 
 

@@ -218,7 +218,7 @@ async def test_journal_that_was_not_read(file: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("change", ["updated", "removed", "cleared"])
 async def test_without_a_lost_journal(file: Path, change: str) -> None:
-    """Without a journal that was lost, what changed of what was in it is left out, and the counts are right."""
+    """Without a lost journal, what changed of what was in it is left out, counts are right, and numbers forgotten."""
     store = JsonStore(str(file))
     await store.open()
     await add(store, "a")
@@ -245,6 +245,7 @@ async def test_without_a_lost_journal(file: Path, change: str) -> None:
         assert there.id == ("b" if change == "cleared" else "a")
         counts = store.memory.counts()
         assert (counts.notifications, counts.unread, store.memory.inboxes["u"].total) == (1, 1, 1)
+        assert not store.memory.inboxes["u"].remembers(state.sequence)
         assert store.memory.load(Needs("", 0, ids={"a", "lost", "b"})).records == [there]
         await store.close()
 

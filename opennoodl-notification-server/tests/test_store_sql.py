@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -164,6 +165,30 @@ async def test_file(tmp_path: Path) -> None:
 def mode(file: Path) -> int:
     """Return who may read and write a file."""
     return file.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("empty", [False, True])
+async def test_log_without_its_file(tmp_path: Path, empty: bool) -> None:
+    """A database of SQLite that is missing or empty beside its write-ahead log is not begun anew."""
+    url, file = place("sqlite", tmp_path), tmp_path / "notifications.sqlite"
+    log = tmp_path / "notifications.sqlite-wal"
+    store = SqlStore(url)
+    await store.open()
+    await commit(store, Changes(added=[record("n")]))
+    killed = {path: await asyncio.to_thread(path.read_bytes) for path in (file, log)}
+    await store.close()
+    await asyncio.to_thread(log.write_bytes, killed[log])
+    await asyncio.to_thread(file.write_bytes if empty else lambda _: file.unlink(), b"")
+    told = "is empty" if empty else "is missing"
+    with pytest.raises(StartError, match=f"{told}, but notifications.sqlite-wal is there; bring it back"):
+        await SqlStore(url).open()
+    assert await asyncio.to_thread(log.read_bytes) == killed[log]
+    assert file.exists() is empty
+    await asyncio.to_thread(file.write_bytes, killed[file])
+    store = SqlStore(url)
+    await store.open()
+    assert (await store.counts()).notifications == 1
+    await store.close()
 
 
 async def test_in_use(tmp_path: Path) -> None:

@@ -45,11 +45,11 @@ from .messages import (
     Unsubscribe,
     decode,
 )
-from .room import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
-from .rooms import PeerNotFound, Rooms
+from .rooms.model import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
+from .rooms.rooms import PeerNotFound, Rooms
 from .settings import Settings
-from .topics import Topics
 from .users import Users
+from .y_webrtc import Topics
 
 CONTEST_TIMEOUT = 2.0
 """Seconds that the holder of a contested peer id has to answer a ping."""
@@ -329,12 +329,18 @@ class Signaling(JsonApplication[Incoming]):
         peers = sum(len(room.peers) for room in self.rooms.rooms.values())
         yield GaugeMetricFamily("opennoodl_signaling_rooms", "Rooms of the editor now.", len(self.rooms.rooms))
         yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now, absent ones too.", peers)
-        absences = self.rooms.absences
-        yield GaugeMetricFamily("opennoodl_signaling_absent_peers", "Peers in rooms that are absent.", absences.count)
-        yield GaugeMetricFamily("opennoodl_signaling_waiting_bytes", "Bytes that wait for absent peers.", absences.size)
-        size = self.rooms.trails.size
+        absent_peers = self.rooms.absent_peers
+        yield GaugeMetricFamily(
+            "opennoodl_signaling_absent_peers", "Peers in rooms that are absent.", absent_peers.count
+        )
+        yield GaugeMetricFamily(
+            "opennoodl_signaling_waiting_bytes", "Bytes that wait for absent peers.", absent_peers.size
+        )
+        size = self.rooms.logs.size
         yield GaugeMetricFamily("opennoodl_signaling_unconfirmed_bytes", "Bytes kept for peers that count.", size)
-        yield counters("opennoodl_signaling_absences", "Ended absences by how they ended.", "end", absences.ends)
+        yield counters(
+            "opennoodl_signaling_absences", "Ended absent_peers by how they ended.", "end", absent_peers.ends
+        )
         yield counters("opennoodl_signaling_joins", "Answered joins by outcome.", "outcome", self.rooms.joins)
         yield self._join_seconds.family("opennoodl_signaling_join_seconds", "Time from `join` to `joined`.")
         yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self.users.invites)

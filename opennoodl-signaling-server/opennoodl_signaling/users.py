@@ -5,7 +5,7 @@ from collections import Counter
 from .edge.json_messages import BadMessage
 from .edge.limits import Quota
 from .messages import Invite, InviteFrom, InviteSent, Register, Registered
-from .room import Client, Effect, Send
+from .rooms.model import Client, Effect, Send
 
 USERS_OF_AN_ADDRESS = 10
 """How many users' invites may come from one address: people can call themselves anything, but not be anywhere."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 from opennoodl_signaling.messages import SignalFrom
-from opennoodl_signaling.resumption import Former, Resumption
-from opennoodl_signaling.trail import Trail, Trails
+from opennoodl_signaling.rooms.resumption import Former, Resumption
+from opennoodl_signaling.rooms.unacknowledged import DeliveryLog, DeliveryLogs
 
 
 def signal(text: str) -> SignalFrom:
@@ -15,21 +15,21 @@ def signal(text: str) -> SignalFrom:
 
 
 @pytest.fixture
-def trails() -> Trails:
-    """Return no trails."""
-    return Trails()
+def logs() -> DeliveryLogs:
+    """Return no logs."""
+    return DeliveryLogs()
 
 
 @pytest.fixture
-def counting(trails: Trails) -> Resumption:
+def counting(logs: DeliveryLogs) -> Resumption:
     """Return the resumption of a peer that counts and knows peer a."""
-    return Resumption(Trail("a", trails))
+    return Resumption(DeliveryLog("a", logs))
 
 
 @pytest.fixture
-def resumed(trails: Trails) -> Resumption:
+def resumed(logs: DeliveryLogs) -> Resumption:
     """Return the resumption of a peer that knows peer a, does not count, and has resumed with the token `old`."""
-    return Resumption(None, Former("old", Trail("a", trails), counted=False))
+    return Resumption(None, Former("old", DeliveryLog("a", logs), counted=False))
 
 
 def missed(resumption: Resumption, token: str | None = None, received: int = 0) -> list[SignalFrom] | None:
@@ -60,10 +60,10 @@ def test_no_mark(counting: Resumption, mark: bytes) -> None:
     assert missed(counting) == [signal("1")]
 
 
-def test_mark_of_another(counting: Resumption, trails: Trails) -> None:
+def test_mark_of_another(counting: Resumption, logs: DeliveryLogs) -> None:
     """A mark of an earlier `joined` says nothing."""
     counting.told(signal("1"))
-    later = Resumption(Trail("a", trails))
+    later = Resumption(DeliveryLog("a", logs))
     later.told(signal("2"))
     later.reached(counting.mark())
     assert missed(later) == [signal("2")]
@@ -85,40 +85,40 @@ def test_former(resumed: Resumption) -> None:
     assert missed(resumed) is None
 
 
-def test_former_is_void(resumed: Resumption, trails: Trails) -> None:
+def test_former_is_void(resumed: Resumption, logs: DeliveryLogs) -> None:
     """The former token is void once the newer `joined` is known to have arrived, and nothing is kept for it."""
     resumed.told(signal("1"))
     resumed.reached(resumed.mark())
     assert not resumed.opens("old")
     assert resumed.opens(resumed.token)
-    assert trails.size == 0
+    assert logs.size == 0
 
 
-def test_end(trails: Trails) -> None:
+def test_end(logs: DeliveryLogs) -> None:
     """Nothing is kept after the end."""
-    both = Resumption(Trail("a", trails), Former("old", Trail("a", trails), counted=False))
+    both = Resumption(DeliveryLog("a", logs), Former("old", DeliveryLog("a", logs), counted=False))
     both.told(signal("1"))
-    assert trails.size
+    assert logs.size
     both.end()
-    assert trails.size == 0
+    assert logs.size == 0
 
 
 @pytest.mark.parametrize("token", [None, "old", "x"])
-def test_hand_over(trails: Trails, token: str | None) -> None:
+def test_hand_over(logs: DeliveryLogs, token: str | None) -> None:
     """After another `joined` on the same connection, one token stays good: the one that was shown, or the last one."""
-    both = Resumption(Trail("a", trails), Former("old", Trail("a", trails), counted=False))
+    both = Resumption(DeliveryLog("a", logs), Former("old", DeliveryLog("a", logs), counted=False))
     both.told(signal("1"))
-    kept = both.hand_over(token, "a", trails)
+    kept = both.hand_over(token, "a", logs)
     assert kept.token == ("old" if token == "old" else both.token)
     assert kept.counted is (token != "old")
-    assert kept.trail.missed() == ({"a"}, [signal("1")])
-    kept.trail.end()
-    assert trails.size == 0
+    assert kept.log.missed() == ({"a"}, [signal("1")])
+    kept.log.end()
+    assert logs.size == 0
 
 
-def test_hand_over_without_count(trails: Trails) -> None:
+def test_hand_over_without_count(logs: DeliveryLogs) -> None:
     """For a peer that does not count, what it is told from then on is kept."""
-    kept = Resumption(None).hand_over(None, "a", trails)
-    kept.trail.add(signal("1"))
-    assert kept.trail.missed() == ({"a"}, [signal("1")])
+    kept = Resumption(None).hand_over(None, "a", logs)
+    kept.log.add(signal("1"))
+    assert kept.log.missed() == ({"a"}, [signal("1")])
     assert not kept.counted

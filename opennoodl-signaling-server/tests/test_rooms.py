@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 from opennoodl_signaling.messages import Leave, Session, SessionChange, SessionInfo, Signal, decode
-from opennoodl_signaling.room import Client
-from opennoodl_signaling.rooms import REPLACED
+from opennoodl_signaling.rooms.model import Client
+from opennoodl_signaling.rooms.rooms import REPLACED
 
 from .ward import Ward, came, joined, left, refused
 

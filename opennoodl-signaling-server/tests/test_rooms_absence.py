@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from opennoodl_signaling.messages import Invite, Session
-from opennoodl_signaling.room import Client
+from opennoodl_signaling.rooms.model import Client
 
 from .ward import Told, Ward, came, left, refused, token_of
 

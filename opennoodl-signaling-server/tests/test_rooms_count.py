@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from opennoodl_signaling.room import Client
+from opennoodl_signaling.rooms.model import Client
 
 from .ward import Told, Ward, came, token_of
 
@@ -133,7 +133,7 @@ def test_confirmed(ward: Ward, old: Client, new: Client, other: Client) -> None:
     assert old.resumption is not None
     ward.signal(other, "x", "1")
     old.resumption.reached(old.resumption.mark())
-    assert ward.rooms.trails.size == 0
+    assert ward.rooms.logs.size == 0
     ward.signal(other, "x", "2")
     assert heard(back(ward, new, 1, old)) == [["other"], 2]
 
@@ -151,7 +151,7 @@ def test_not_asked(ward: Ward, fields: dict[str, Any]) -> None:
     """Nothing is kept for who has not asked for both, to resume and to count."""
     plain = Client("plain")
     ward.join(plain, **fields)
-    assert plain.resumption is None or plain.resumption.trail is None
+    assert plain.resumption is None or plain.resumption.log is None
 
 
 def test_no_grace() -> None:
@@ -166,12 +166,12 @@ def test_without_token(ward: Ward, old: Client, new: Client, other: Client) -> N
     ward.signal(other, "x", "1")
     ward.lose(old)
     assert heard(ward.join(new, peer_id="x", user="X", received=0)) == [["other"]]
-    assert ward.rooms.trails.size == 0
+    assert ward.rooms.logs.size == 0
 
 
 @pytest.mark.parametrize("how", ["leave", "forget", "give_up", "move", "resume"])
 def test_forgotten(ward: Ward, old: Client, new: Client, other: Client, how: str) -> None:
-    """Nothing is left of a trail whose peer has left or is another connection's."""
+    """Nothing is left of a log whose peer has left or is another connection's."""
     ward.signal(other, "x", "1")
     if how == "give_up":
         ward.lose(old)
@@ -182,8 +182,8 @@ def test_forgotten(ward: Ward, old: Client, new: Client, other: Client, how: str
         back(ward, new, 1, old)
     else:
         ward.perform(getattr(ward.rooms, how)(old))
-    assert old.resumption is None or old.resumption.trail is None
-    assert ward.rooms.trails.size == 0
+    assert old.resumption is None or old.resumption.log is None
+    assert ward.rooms.logs.size == 0
 
 
 def test_others_are_told_nothing(ward: Ward, old: Client, new: Client, other: Client) -> None:

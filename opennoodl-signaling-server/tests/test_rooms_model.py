@@ -10,7 +10,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import Raw
-from opennoodl_signaling import absence
 from opennoodl_signaling.edge.json_messages import BadMessage
 from opennoodl_signaling.messages import (
     Join,
@@ -25,8 +24,9 @@ from opennoodl_signaling.messages import (
     Signal,
     SignalFrom,
 )
-from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Probe, Send
-from opennoodl_signaling.rooms import Rooms
+from opennoodl_signaling.rooms import absent_peers
+from opennoodl_signaling.rooms.model import Away, Back, Client, Close, Contest, Effect, Probe, Send
+from opennoodl_signaling.rooms.rooms import Rooms
 from opennoodl_signaling.users import Users
 
 from .view import Place, View
@@ -48,7 +48,7 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(absence, "MAX_SIGNALS", MAX_SIGNALS)
+        self.patch.setattr(absent_peers, "MAX_SIGNALS", MAX_SIGNALS)
         self.registry = Users(0)
         self.rooms = Rooms(MAX_SIZE, self.registry, MAX_ABSENT)
         self.clients = [Client(number) for number in range(6)]
@@ -276,11 +276,11 @@ class Model(RuleBasedStateMachine):
         absent = {client: place for client, place in self.places.items() if place.absent}
         assert absent.keys() == set(self.away)
         for client, place in absent.items():
-            assert client.absence is not None
-            assert [(one.from_, bytes(one.signal)) for one in client.absence.signals] == place.waiting
+            assert client.absent is not None
+            assert [(one.from_, bytes(one.signal)) for one in client.absent.signals] == place.waiting
         waiting = [signal for place in absent.values() for _, signal in place.waiting]
-        assert self.rooms.absences.count == len(absent) <= MAX_ABSENT
-        assert self.rooms.absences.size == sum(len(signal) + absence.OVERHEAD for signal in waiting)
+        assert self.rooms.absent_peers.count == len(absent) <= MAX_ABSENT
+        assert self.rooms.absent_peers.size == sum(len(signal) + absent_peers.OVERHEAD for signal in waiting)
 
     @invariant()
     def users_agree(self) -> None:
@@ -296,7 +296,7 @@ class Model(RuleBasedStateMachine):
         for client in self.away:
             self.rooms.give_up(client)
         assert self.rooms.rooms == self.registry.devices == {}
-        assert self.rooms.absences.count == self.rooms.absences.size == self.rooms.trails.size == 0
+        assert self.rooms.absent_peers.count == self.rooms.absent_peers.size == self.rooms.logs.size == 0
         self.patch.undo()
 
     # How it is done

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET, Raw
-from opennoodl_signaling.absence import MAX_SIGNALS
 from opennoodl_signaling.messages import Join, Session, SessionInfo, Signal
-from opennoodl_signaling.room import Client
+from opennoodl_signaling.rooms.absent_peers import MAX_SIGNALS
+from opennoodl_signaling.rooms.model import Client
 
 from .ward import Told, Ward, came, left, refused, token_of
 
@@ -238,7 +238,7 @@ def test_joined_is_lost(ward: Ward, old: Client, new: Client, other: Client, rec
     assert [peer["peerId"] for peer in told[0][1]["peers"]] == ["other"]
     assert told[1] == came("third", "late")
     assert [message["signal"] for _, message in told[2:]] == [1, 2, 3]
-    assert ward.rooms.absences.count == 0
+    assert ward.rooms.absent_peers.count == 0
 
 
 def test_joined_is_lost_unnoticed(ward: Ward, old: Client, new: Client, other: Client) -> None:

@@ -111,13 +111,13 @@ def _token(server: Service) -> str:
 
 
 async def _until_nothing_is_kept(server: Service) -> None:
-    """Wait for the pong after which no trail has anything."""
+    """Wait for the pong after which no log has anything."""
     app: Any = server.app
     nothing, pong = asyncio.Event(), app.pong
 
     def pong_(connection: Any, payload: bytes) -> None:
         pong(connection, payload)
-        if not app.rooms.trails.size:
+        if not app.rooms.logs.size:
             nothing.set()
 
     app.pong = pong_

@@ -56,7 +56,7 @@ class Scene:
         assert [list(room.peers) for room in app.rooms.rooms.values()] == [["o"]]
         assert list(app.users.devices) == ["user of o"]
         assert app._graces == app.topics.topics == {}
-        assert app.rooms.absences.count == app.rooms.absences.size == app.rooms.trails.size == 0
+        assert app.rooms.absent_peers.count == app.rooms.absent_peers.size == app.rooms.logs.size == 0
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ async def test_silence_is_a_loss(set_up: Any, enter: Enter, join: dict[str, Any]
     if join is JOIN:
         await scene.is_over()
     else:
-        assert app.rooms.absences.count == 1
+        assert app.rooms.absent_peers.count == 1
         await scene.other.quiet()
 
 

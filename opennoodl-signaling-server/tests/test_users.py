@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 from opennoodl_signaling.messages import Invite, Register
-from opennoodl_signaling.room import Client
+from opennoodl_signaling.rooms.model import Client
 
 from .ward import Ward, refused
 

@@ -10,8 +10,8 @@ import pytest
 from msgspec import Raw
 from opennoodl_signaling.edge.json_messages import BadMessage
 from opennoodl_signaling.messages import Join, Signal
-from opennoodl_signaling.room import Away, Back, Client, Close, Contest, Effect, Probe, Send
-from opennoodl_signaling.rooms import Rooms
+from opennoodl_signaling.rooms.model import Away, Back, Client, Close, Contest, Effect, Probe, Send
+from opennoodl_signaling.rooms.rooms import Rooms
 from opennoodl_signaling.users import Users
 
 Told = list[tuple[str, Any]]

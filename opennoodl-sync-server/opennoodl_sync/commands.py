@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from . import interpreter, leveldb_files
 from .edge.command_line import CommandError, standard_input
@@ -62,8 +63,7 @@ def export_document(database: Database, name: str, form: str) -> bytes:
     Args:
         database: where it is.
         name: of the document.
-        form: ``update`` or ``json``. Yjs does not store what type a root has; JSON shows it as what its
-            content suggests.
+        form: ``update`` or ``json``.
 
     Raises:
         CommandError: there is no such document, it is damaged, or pycrdt cannot read it.
@@ -85,6 +85,8 @@ def import_document(database: Database, name: str, update: bytes) -> None:
     """
     if not is_name(name):
         raise CommandError(f"no client could open this room: a name has one to {MAX_NAME} printable characters")
+    if _encoded(name) != name:
+        raise CommandError(f"no client could open this room: in a URL, its name is {_encoded(name)}")
     store = LevelYStore(name, database=database)
     document = _open(store)
     try:
@@ -94,6 +96,11 @@ def import_document(database: Database, name: str, update: bytes) -> None:
     batch = Batch()
     store.append(document.commit(), document.state_vector, batch)
     database.write(batch, sync=True)
+
+
+def _encoded(name: str) -> str:
+    """Return a name as it stands in the path of a URL, where spaces, ``?``, ``#`` and other letters cannot stand."""
+    return quote(name, safe="".join(chr(code) for code in range(ord("!"), 0x7F) if chr(code) not in "?#"))
 
 
 def delete_document(database: Database, name: str) -> None:

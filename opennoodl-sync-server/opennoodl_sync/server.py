@@ -148,7 +148,14 @@ class Sync(Application):
         return f"The path names the room: one to {MAX_NAME} printable characters after the slash."
 
     async def open(self, connection: Connection) -> None:
-        """Load the room if need be, and let the client in, if it may come in."""
+        """Load the room if need be, and let the client in, if it may come in; if not, tell it why by message 2."""
+        try:
+            await self._enter(connection)
+        except CloseConnection as refused:
+            self._reply(connection, denial(refused.reason))
+            raise
+
+    async def _enter(self, connection: Connection) -> None:
         assert connection.request is not None
         if self.auth.required:
             await self._prove(connection, credential(connection.request))
@@ -247,7 +254,7 @@ class Sync(Application):
         """Let in who may read the room's document.
 
         Raises:
-            CloseConnection: the client may not; it was told so in the protocol's own way, too.
+            CloseConnection: the client may not.
         """
         try:
             if token is None:
@@ -256,7 +263,6 @@ class Sync(Application):
                 )
             self._admit(connection, await self.identify(connection, token))
         except AuthError as error:
-            self._reply(connection, denial(str(error)))
             raise CloseConnection(1008 if error.code == "unauthorized" else 1013, str(error)) from None
 
     def _admit(self, connection: Connection, identity: Identity) -> None:

@@ -77,6 +77,14 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(seed)  # noqa: S311
 
 
+@pytest.fixture(autouse=True)
+def brief_refusals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close refused connections soon, but in the tests of how long they are kept."""
+    if request.path.parent.name != "edge":
+        monkeypatch.setattr("opennoodl_sync.edge.refusals.FIRST", 0.01)
+        monkeypatch.setattr("opennoodl_sync.edge.refusals.LONGEST", 0.05)
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """Run a server with default settings."""

@@ -223,6 +223,27 @@ def test_import_under_no_name(directory: Path, name: str) -> None:
     assert run(directory, "list").stdout.count(b"\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "encoded"), [("café", "caf%C3%A9"), ("a b", "a%20b"), ("a?b", "a%3Fb"), ("a#b%20", "a%23b%20")]
+)
+def test_import_under_a_name_that_is_not_encoded(directory: Path, name: str, encoded: str) -> None:
+    """A room is named as it stands in the path of a URL: `import` says how that is, and takes it so."""
+    refused = run(directory, "import", name, "-", stdin=BASE)
+    assert refused.returncode == 1
+    assert refused.stderr.decode() == (
+        f"opennoodl_sync: no client could open this room: in a URL, its name is {encoded}\n"
+    )
+    assert run(directory, "import", encoded, "-", stdin=BASE).returncode == 0
+
+
+def test_import_into_a_new_directory(tmp_path: Path) -> None:
+    """`import` makes the data directory; other commands do not."""
+    new = tmp_path / "new"
+    assert run(new, "import", "room", "-", stdin=BASE).returncode == 0
+    assert text_of(new, "room") == "abc"
+    assert new.stat().st_mode & 0o777 == 0o700
+
+
 def text_of(directory: Path, name: str) -> str:
     """Return the text of a document."""
     database = Database(str(directory))

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from opennoodl_sync.protocol import denial
 from opennoodl_sync.store import StoreError
 from opennoodl_sync.yjs.lib0 import read_varuint
 
@@ -78,7 +79,7 @@ async def test_without_persistence_there_is_nothing_to_acknowledge(tmp_path: Pat
         ann = await asking(server, 1, sync=False)
         assert await ann.ended() == 1008
         assert "Nothing is stored here" in (ann.socket.close_reason or "")
-        assert ann.messages == []
+        assert ann.messages == [denial(ann.socket.close_reason or "")]
         bob = await server.join("room", 2)
         await bob.type("hello")
         await (await server.join("room", 3)).shows("hello")

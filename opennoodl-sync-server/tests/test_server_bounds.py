@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from opennoodl_sync.protocol import denial
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -35,7 +36,7 @@ async def test_one_document_more_than_may_be_is_refused(tmp_path: Path) -> None:
         eve = await server.join("c", 3, sync=False)
         assert await eve.ended() == 1013
         assert await reason(eve) == "This server has 2 documents open, which is all it may."
-        assert eve.messages == []
+        assert eve.messages == [denial(eve.socket.close_reason or "")]
         carol = await server.join("a", 4)
         await ann.type("hello")
         await carol.shows("hello")
@@ -84,7 +85,7 @@ async def test_one_client_more_than_may_be_in_a_room_is_refused(tmp_path: Path) 
         eve = await server.join("room", 3, sync=False)
         assert await eve.ended() == 1013
         assert await reason(eve) == "This room is full: 2 clients are allowed."
-        assert eve.messages == []
+        assert eve.messages == [denial(eve.socket.close_reason or "")]
         other = await server.join("other", 4)
         await ann.type("hello")
         await bob.shows("hello")

@@ -9,6 +9,7 @@ import pytest
 from opennoodl_sync import server as module
 from opennoodl_sync.edge.application import StartError
 from opennoodl_sync.leveldb_bindings import plyvel
+from opennoodl_sync.protocol import denial
 
 from .client import running
 from .conftest import Disk
@@ -36,7 +37,7 @@ async def test_a_document_that_cannot_be_read_is_not_touched(tmp_path: Path) -> 
         for _ in range(2):
             eve = await server.join("room", 3, before[JUNK_KEY[:-1] + b"\0"], sync=False)
             assert await eve.ended() == 1011
-            assert eve.messages == []
+            assert eve.messages == [denial(eve.socket.close_reason or "")]
         status, health = await server.health()
         assert (status, health["metrics"]["activeDocuments"]) == (200, 0)
         other = await server.join("other", 4)

@@ -56,7 +56,6 @@ class Connection(ServerConnection):
         address: where the client is, as far as its proxies are trusted.
         identity: whom the client has proven to be, if it has.
         attempts: how many tokens it has shown that prove nothing; the application's to count.
-        farewell: what is done when the TCP connection has ended, if anything.
         path: the request's path without the query, as it was sent (not percent-decoded).
         slow: whether more than ``SLOW_CLIENT_BUFFER`` waits for this client.
         strikes: how many messages in a row were over the rate; the application's to count.
@@ -75,7 +74,7 @@ class Connection(ServerConnection):
         self.peer = self.address = self.path = ""
         self.identity: Identity | None = None
         self.attempts = 0
-        self.farewell: Callable[[], None] | None = None
+        self._when_gone: list[Callable[[], None]] = []
         self.slow = self.quiet = False  # nothing has been heard since the last ping
         self.strikes = 0  # messages over the rate
         rates = app.settings.rate_limit, app.settings.byte_rate_limit
@@ -168,13 +167,17 @@ class Connection(ServerConnection):
         self.identity = identity
         self.deadline(None if identity.expires is None else identity.expires - time(), EXPIRED)
 
-    def deadline(self, seconds: float | None, reason: str = "") -> None:
-        """Close with 1008 after so many seconds; a later call with other ones, or None, takes the place of this."""
+    def deadline(self, seconds: float | None, reason: str = "", code: int = 1008) -> None:
+        """Close with `code` after so many seconds; a later call with other ones, or None, takes the place of this."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         if seconds is not None:
-            self._deadline = self.loop.call_later(max(seconds, 0.0), self.end, 1008, reason)
+            self._deadline = self.loop.call_later(max(seconds, 0.0), self.end, code, reason)
+
+    def when_gone(self, act: Callable[[], None]) -> None:
+        """Have something done when the TCP connection has ended."""
+        self._when_gone.append(act)
 
     def end(self, code: int, reason: str) -> None:
         """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
@@ -347,8 +350,8 @@ class Connection(ServerConnection):
         super().connection_lost(exc)
         self._everybody.discard(self)
         self._presence.end()
-        if self.farewell is not None:
-            self.farewell()
+        for act in self._when_gone:
+            act()
         self._detach()
         for timer in (self._abort_timer, self._hold_timer, self._deadline):
             if timer is not None:
@@ -358,7 +361,9 @@ class Connection(ServerConnection):
     # Inside
 
     def _receive(self, message: bytes, text: bool) -> None:
-        if not self._taken:  # the application has ended it
+        if not self._taken:  # the application has ended or refused it
+            if self.protocol.state is OPEN and self.pace.take(perf_counter(), len(message)) is not None:
+                self.abort()
             return
         if self._work is not None:
             self._waiting = [*self._waiting, (message, text)]

@@ -8,12 +8,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
+from time import monotonic
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 
+from .addresses import place
 from .application import Application, StartError
 from .arrivals import Arrivals
+from .auth import credential
 from .connection import CloseConnection, Connection
 from .files import fit, raise_limit, spare
 from .http import Http
@@ -22,6 +26,7 @@ from .logs import configure
 from .newcomers import Connections, Newcomers
 from .outbox import Outbox
 from .protocol import EdgeProtocol
+from .refusals import Refusals
 from .settings import S, SettingError, load
 from .tls import Certificate, Tls
 
@@ -60,6 +65,7 @@ class Service:
         self.connections = Connections(self._newcomers)
         self._arrivals = Arrivals(self._protocol, OPEN_TIMEOUT, self._newcomers)
         self._outbox = Outbox()
+        self._refusals = Refusals(most)
         self._server: Server | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -155,15 +161,28 @@ class Service:
         try:
             await self.app.open(connection)
         except CloseConnection as close:
-            connection.end(close.code, close.reason)
+            self._refuse(connection, close)
         except Exception:
             connection.logger.exception("a connection could not be opened")
-            connection.end(1011, "The server failed on this connection.")
+            self._refuse(connection, CloseConnection(1011, "The server failed on this connection."))
         else:
             connection.take()
             if self.http.draining:
                 connection.end(1001, GOING_AWAY)
         connection.resume("open")
+
+    def _refuse(self, connection: Connection, close: CloseConnection) -> None:
+        """Close a connection that the application does not take, after a while if it may be kept for that."""
+        assert connection.request is not None
+        address = place(connection.address)
+        seconds = 0.0
+        if not self.http.draining:
+            seconds = self._refusals.keep(address, credential(connection.request), monotonic())
+        if seconds:
+            connection.when_gone(partial(self._refusals.release, address))
+            connection.deadline(seconds, close.reason, close.code)
+        else:
+            connection.end(close.code, close.reason)
 
     async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()

@@ -136,7 +136,7 @@ class Http:
         if not self.addresses.enter(connection.address):
             metrics.handshakes["address"] += 1
             return connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from your address.\n")
-        connection.farewell = partial(self.addresses.leave, connection.address)
+        connection.when_gone(partial(self.addresses.leave, connection.address))
         return None
 
     async def _page(self, connection: Connection, path: str) -> Response:

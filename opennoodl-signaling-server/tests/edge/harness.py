@@ -29,7 +29,7 @@ addresses, fetch, files, origins = map(_module, ("addresses", "fetch", "files", 
 auth, github, identity = map(_module, ("auth", "github", "identity"))
 keys, minting, tokens = map(_module, ("keys", "minting", "tokens"))
 json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
-listener, service, settings, tls = map(_module, ("listener", "service", "settings", "tls"))
+listener, refusals, service, settings, tls = map(_module, ("listener", "refusals", "service", "settings", "tls"))
 Application: Any = application.Application
 
 TIMEOUT = 5.0

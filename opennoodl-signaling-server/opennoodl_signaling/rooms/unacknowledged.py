@@ -1,4 +1,4 @@
-"""Trail: what a peer that counts was told of its room, until that is known to have arrived.
+"""Unacknowledged messages: what a peer that counts was told of its room, until that is known to have arrived.
 
 A connection that breaks takes along what was written to it and not read yet. How much that was, only the peer
 knows: back on another connection, it says how many messages it has had, and is told the rest.
@@ -8,15 +8,15 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .absence import OVERHEAD
-from .messages import PeerJoined, PeerLeft, SignalFrom
+from ..messages import PeerJoined, PeerLeft, SignalFrom
+from .absent_peers import OVERHEAD
 
 MAX_MESSAGES = 256
-"""Messages of one trail."""
+"""Messages of one log."""
 MAX_BYTES = 262_144
 """Bytes of them; four signals of the default `MAX_MESSAGE_SIZE`."""
 MAX_BYTES_OF_ALL = 33_554_432
-"""Bytes of all trails together."""
+"""Bytes of all logs together."""
 
 
 Told = PeerJoined | PeerLeft | SignalFrom
@@ -35,8 +35,8 @@ class Left(NamedTuple):
     peer_id: str
 
 
-class Trails:
-    """All trails there are now.
+class DeliveryLogs:
+    """All delivery logs there are now.
 
     Attributes:
         size: bytes of them.
@@ -46,19 +46,19 @@ class Trails:
         self.size = 0
 
 
-class Trail:
+class DeliveryLog:
     """What one peer was told since its last `joined`; it counts until `end`.
 
     Where there is no room for another message, the oldest ones are taken to have arrived.
 
     Args:
         known: the ids of the peers in that `joined`.
-        among: all trails.
+        among: all logs.
     """
 
     __slots__ = ("_among", "_arrived", "_known", "_messages", "_size")
 
-    def __init__(self, known: Iterable[str], among: Trails) -> None:
+    def __init__(self, known: Iterable[str], among: DeliveryLogs) -> None:
         self._known = set(known)
         self._messages: deque[Came | Left | SignalFrom] = deque()
         self._arrived = 0

@@ -11,9 +11,8 @@ from time import monotonic
 
 from msgspec import UNSET, Raw
 
-from .absence import Absence, Absences
-from .edge.json_messages import BadMessage
-from .messages import (
+from ..edge.json_messages import BadMessage
+from ..messages import (
     Join,
     Joined,
     Leave,
@@ -28,10 +27,11 @@ from .messages import (
     SignalFrom,
     SignalLost,
 )
+from ..users import Users
+from .absent_peers import AbsentPeer, AbsentPeers
+from .model import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
 from .resumption import Former, Resumption
-from .room import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
-from .trail import Told, Trail, Trails
-from .users import Users
+from .unacknowledged import DeliveryLog, DeliveryLogs, Told
 
 REPLACED = 4409
 """Close code for a connection whose place a newer one with the same identity took."""
@@ -69,15 +69,15 @@ class Rooms:
 
     Attributes:
         rooms: those that somebody is in, by name.
-        absences: those of all rooms.
-        trails: those of all peers that count.
+        absent_peers: those of all rooms.
+        logs: those of all peers that count.
         joins: how many ended how.
     """
 
     def __init__(self, max_size: int, users: Users, max_absent: int | None = None, *, proven: bool = False) -> None:
         self.rooms: dict[str, Room] = {}
-        self.absences = Absences(max_absent or 0)
-        self.trails = Trails()
+        self.absent_peers = AbsentPeers(max_absent or 0)
+        self.logs = DeliveryLogs()
         self.joins: Counter[str] = Counter()
         self._users = users
         self._keeps_places = max_absent is not None
@@ -113,7 +113,7 @@ class Rooms:
             token = join.resume_token
             if token is not None and holder.resumption is not None and holder.resumption.opens(token):
                 return self._resume(holder, client, join, token)
-            if holder.absence is not None or (self._proven and monotonic() - holder.took_place > CONTEST_PAUSE):
+            if holder.absent is not None or (self._proven and monotonic() - holder.took_place > CONTEST_PAUSE):
                 return self._replace(holder, client, join)
             client.contest = Contest(holder, client, join)
             return [client.contest]
@@ -135,7 +135,7 @@ class Rooms:
         self.joins["joined"] += 1
         if client.resumption is not None:
             others = [name for name, peer in room.peers.items() if peer is not client]
-            former = client.resumption.hand_over(join.resume_token, others, self.trails)
+            former = client.resumption.hand_over(join.resume_token, others, self.logs)
             client.resumption = None
         answer = Send((client,), self._joined(room, client, join, former=former))
         return [answer, *_update(room, client, info), *([] if former is None else [Probe(client)])]
@@ -158,7 +158,7 @@ class Rooms:
         contested = (join.room, join.peer_id, join.user_id)
         if room is None or (room.name, holder.info.peer_id, holder.info.user_id) != contested:
             return self.join(newcomer, join)
-        if alive and holder.absence is None:
+        if alive and holder.absent is None:
             self.joins["peer-id-taken"] += 1
             if self._proven:
                 holder.took_place = monotonic()  # who goes on trying goes on being refused
@@ -182,16 +182,16 @@ class Rooms:
     def lose(self, client: Client) -> list[Effect]:
         """Keep the place of a client whose connection was lost, if it has asked for that; else forget it."""
         room = client.room
-        if room is None or client.resumption is None or self.absences.full:
+        if room is None or client.resumption is None or self.absent_peers.full:
             return self.forget(client)
         client.contest = None
-        client.absence = Absence(room.peers, self.absences)
+        client.absent = AbsentPeer(room.peers, self.absent_peers)
         self._users.identify(client, None)
         return [Away(client)]
 
     def give_up(self, client: Client) -> list[Effect]:
         """Let a client go that is still absent."""
-        return self.leave(client) if client.absence is not None else []
+        return self.leave(client) if client.absent is not None else []
 
     def signal(self, client: Client, signal: Signal) -> tuple[Client | None, SignalFrom]:
         """Return who gets signaling data now, or None for who will when they are back, and what they get.
@@ -209,11 +209,11 @@ class Rooms:
         if target is None:
             raise PeerNotFound("Nobody in your room has the peerId in `to`.", signal.to)
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
-        if target.absence is None:
+        if target.absent is None:
             if target.resumption is not None:
                 target.resumption.told(message)
             return target, message
-        if not target.absence.hold(message, signal.request_id):
+        if not target.absent.hold(message, signal.request_id):
             raise PeerNotFound("That peer's connection is lost, and too much waits for it already.", signal.to)
         return None, message
 
@@ -261,16 +261,16 @@ class Rooms:
 
     def _resume(self, holder: Client, newcomer: Client, join: Join, token: str) -> list[Effect]:
         """Let the newcomer go on in the holder's place, whose token it shows; the others notice nothing of it."""
-        room, resumption, absence, info = holder.room, holder.resumption, holder.absence, holder.info
+        room, resumption, absent, info = holder.room, holder.resumption, holder.absent, holder.info
         assert room is not None
         assert resumption is not None
         effects = self.leave(newcomer)
-        missed = resumption.missed(token, join.received, absence)
+        missed = resumption.missed(token, join.received, absent)
         effects += self._take_place(room, holder, newcomer, join, "resumed")
         others = [name for name, peer in room.peers.items() if peer is not newcomer]
         known, signals = (set(others), ()) if missed is None else missed
         # If this `joined` is lost too, the peer comes again with the same token, and has received nothing since.
-        former = Former(token, Trail(known, self.trails), counted=False)
+        former = Former(token, DeliveryLog(known, self.logs), counted=False)
         effects.append(Send((newcomer,), self._joined(room, newcomer, join, known, former)))
         for name in others:
             if name not in known:
@@ -284,15 +284,15 @@ class Rooms:
 
         The newcomer has started afresh, so whatever the others have with its predecessor is of no use any more.
         """
-        room, absence = holder.room, holder.absence
+        room, absent = holder.room, holder.absent
         assert room is not None
         effects = self.leave(newcomer)
         effects += self._take_place(room, holder, newcomer, join, "replaced")
-        if absence is not None:
+        if absent is not None:
             # A signal is answered once, and those without a `requestId` once for each sender.
-            for sender, request_id in absence.senders():
+            for sender, request_id in absent.senders():
                 peer = room.peers.get(sender)
-                if peer is not None and peer is not newcomer and peer.absence is None:
+                if peer is not None and peer is not newcomer and peer.absent is None:
                     lost = SignalLost(UNDELIVERED, "peer-not-found", request_id, join.peer_id)
                     effects.append(Send((peer,), lost))
         effects += _departure(room, newcomer, join.peer_id)
@@ -301,7 +301,7 @@ class Rooms:
 
     def _take_place(self, room: Room, holder: Client, newcomer: Client, join: Join, how: str) -> list[Effect]:
         """Put a newcomer where the holder was, under the same key: the place in the order of arrival stays."""
-        absent = holder.absence is not None
+        absent = holder.absent is not None
         self._vacate(holder, how)
         self._enter(room, newcomer, join)
         newcomer.took_place = -inf if absent else monotonic()
@@ -311,9 +311,9 @@ class Rooms:
     def _vacate(self, client: Client, how: str) -> None:
         client.room = None
         client.took_place = -inf
-        if client.absence is not None:
-            client.absence.end(how)
-            client.absence = None
+        if client.absent is not None:
+            client.absent.end(how)
+            client.absent = None
         self._resumable(client, None)
 
     def _enter(self, room: Room, client: Client, join: Join) -> None:
@@ -355,11 +355,11 @@ class Rooms:
         resumed = UNSET if known is None else True
         if not self._keeps_places or not (join.resume or join.resume_token is not None):
             if former is not None:
-                former.trail.end()
+                former.log.end()
             self._resumable(client, None)
             return Joined(room.name, join.peer_id, peers, resumed=resumed)
-        trail = None if join.received is None else Trail((peer.peer_id for peer in peers), self.trails)
-        resumption = Resumption(trail, former)
+        log = None if join.received is None else DeliveryLog((peer.peer_id for peer in peers), self.logs)
+        resumption = Resumption(log, former)
         self._resumable(client, resumption)
         return Joined(room.name, join.peer_id, peers, resume_token=resumption.token, resumed=resumed)
 
@@ -382,8 +382,8 @@ def _news(client: Client) -> PeerJoined:
 def _departure(room: Room, client: Client, peer_id: str) -> list[Effect]:
     """Tell everybody in the room but this client that a peer has left."""
     for peer in room.peers.values():
-        if peer.absence is not None:
-            peer.absence.forget(peer_id)
+        if peer.absent is not None:
+            peer.absent.forget(peer_id)
     return _tell(room.others(client), PeerLeft(peer_id))
 
 

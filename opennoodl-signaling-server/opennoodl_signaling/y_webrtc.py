@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 
 from .edge.json_messages import BadMessage
-from .room import Client, Close, Effect
+from .rooms.model import Client, Close, Effect
 
 
 class Topics:

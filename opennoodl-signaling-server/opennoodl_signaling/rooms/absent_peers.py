@@ -1,4 +1,4 @@
-"""Absence: a peer whose connection was lost, and what waits for it until it comes back or its grace is over.
+"""Absent peers: those whose connection was lost, and the signals that wait until they come back or their grace is over.
 
 What waits is bounded: for one peer in number and in bytes, and in bytes for all of them.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET, Raw, UnsetType
 
-from .messages import SignalFrom
+from ..messages import SignalFrom
 
 MAX_SIGNALS = 256
 """Signals that may wait for one absent peer."""
@@ -21,13 +21,13 @@ OVERHEAD = 256
 """Bytes that a waiting signal takes beside its text."""
 
 
-class Absences:
-    """All absences there are now.
+class AbsentPeers:
+    """All absent peers there are now.
 
     Attributes:
         count: how many peers are absent.
         size: bytes of what waits for all of them.
-        ends: how many absences ended how: `resumed`, `replaced` by who did not show the token, or `gone`.
+        ends: how many absences ended how: `resumed`, `replaced` by a newcomer without the token, or `gone`.
 
     Args:
         most: peers that may be absent at once; 0 means any number.
@@ -52,8 +52,8 @@ class Waiting(NamedTuple):
     request_id: Raw | UnsetType
 
 
-class Absence:
-    """The absence of one peer; it counts until `end`.
+class AbsentPeer:
+    """One absent peer; it counts until `end`.
 
     Attributes:
         known: the ids of the peers that the absent one knew and that have been there ever since.
@@ -61,12 +61,12 @@ class Absence:
 
     Args:
         known: the ids of the peers that are there when it begins.
-        among: all absences.
+        among: all absent peers.
     """
 
     __slots__ = ("_among", "_size", "known", "waiting")
 
-    def __init__(self, known: Iterable[str], among: Absences) -> None:
+    def __init__(self, known: Iterable[str], among: AbsentPeers) -> None:
         self.known = set(known)
         self.waiting: list[Waiting] = []
         self._size = 0
@@ -80,17 +80,16 @@ class Absence:
 
     def hold(self, signal: SignalFrom, request_id: Raw | UnsetType = UNSET) -> bool:
         """Keep a signal until the peer is back; return whether there was room for it."""
-        # What was decoded would keep the whole message in memory, of which it may be a small part.
-        message = SignalFrom(from_=signal.from_, signal=signal.signal.copy())
-        waiting = Waiting(message, UNSET if request_id is UNSET else request_id.copy())
-        size = _size(waiting)
+        size = _size(Waiting(signal, request_id))
         if (
             len(self.waiting) >= MAX_SIGNALS
             or self._size + size > MAX_BYTES
             or self._among.size + size > MAX_BYTES_OF_ALL
         ):
             return False
-        self.waiting.append(waiting)
+        # What was decoded would keep the whole message in memory, of which it may be a small part.
+        message = SignalFrom(from_=signal.from_, signal=signal.signal.copy())
+        self.waiting.append(Waiting(message, UNSET if request_id is UNSET else request_id.copy()))
         self._grow(size)
         return True
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
-from .absence import Absence
-from .messages import Join, Outgoing, PeerInfo, SessionInfo
+from ..messages import Join, Outgoing, PeerInfo, SessionInfo
+from .absent_peers import AbsentPeer
 from .resumption import Resumption
 
 
@@ -25,13 +25,13 @@ class Client:
         topics: what it is subscribed to; kept by `Topics`.
         awaited: the full topics that it was refused, and waits for; kept by `Topics`.
         contest: the peer id it is waiting for, if another connection holds that.
-        absence: what waits for it, if its connection was lost and its place is kept.
+        absent: what waits for it, if its connection was lost and its place is kept.
         took_place: when it took its place from a connection that seemed open, in seconds of a steady clock.
         resumption: how a later connection takes its place in the room, if it has asked for that.
     """
 
     __slots__ = (
-        "absence",
+        "absent",
         "address",
         "awaited",
         "carrier",
@@ -53,7 +53,7 @@ class Client:
         self.topics: set[str] = set()
         self.awaited: set[str] = set()
         self.contest: Contest | None = None
-        self.absence: Absence | None = None
+        self.absent: AbsentPeer | None = None
         self.resumption: Resumption | None = None
         self.took_place = -inf
 
@@ -76,7 +76,7 @@ class Room:
 
     def others(self, client: Client) -> list[Client]:
         """Return who is to be told of `client`: the other peers, as far as they have a connection."""
-        return [peer for peer in self.peers.values() if peer is not client and peer.absence is None]
+        return [peer for peer in self.peers.values() if peer is not client and peer.absent is None]
 
 
 class Send(NamedTuple):

@@ -1,0 +1,1 @@
+"""Rooms: the editor's dialect of signaling. Knows no socket."""
