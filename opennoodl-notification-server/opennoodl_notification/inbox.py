@@ -1,11 +1,13 @@
 """The inbox of one user, but for the notifications in it: what is known of them all without reading one."""
 
+from secrets import randbits
+
 from msgspec import Struct
 
 HISTORY = 1000
 """Changes of an inbox that a device may have missed and still be told one by one."""
-JUMP = 1 << 20
-"""Numbers that a new epoch leaves out at least: more than a lost part of the former one can have used."""
+JUMP = 32
+"""Bits of the number by which an epoch begins later than it could."""
 GAPS = 16
 """Gaps between the numbers of an inbox that are remembered."""
 
@@ -15,7 +17,7 @@ class Inbox(Struct, rename="camel", kw_only=True):
 
     Attributes:
         user_id: whose it is.
-        sequence: the number of its last change, 0 before the first one. Numbers begin with the time in milliseconds,
+        sequence: the number of its last change, 0 before the first one. Numbers begin after the time in milliseconds,
             so an inbox that was forgotten and is made anew does not repeat one.
         total: notifications in it.
         unread: how many of them are.
@@ -41,15 +43,16 @@ class Inbox(Struct, rename="camel", kw_only=True):
         """Take the next number.
 
         The first number of an inbox, and the first one in an epoch, leaves a gap after the former one. If the store
-        was set back to an older state, the numbers that it has lost are in this gap, so they are neither used again
-        nor taken for numbers of today.
+        was set back to an older state, the numbers that it has lost are in this gap or far above, so they are neither
+        used again nor taken for numbers of today. The gap ends at random, since the clock may have been wrong, and
+        since a store can be set back to the same state twice.
 
         Args:
             epoch: the epoch of the store.
             now: the time in milliseconds.
         """
         if self.epoch < epoch or not self.sequence:
-            start = max(now, self.sequence + JUMP)
+            start = max(now, self.sequence) + randbits(JUMP)
             self.gaps = (*self.gaps, (self.sequence or -1, start))[-GAPS:]
             self.sequence, self.epoch = start, epoch
         self.sequence += 1
