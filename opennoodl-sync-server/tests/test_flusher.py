@@ -290,7 +290,7 @@ async def test_a_room_that_is_lent_is_left_out(turns: Turns) -> None:
     ann, bob = turns.room("ann"), turns.room("bob")
     ends, may_end = asyncio.Event(), threading.Event()
     turns.writes(ann, bob)
-    turns.loans.lend(ann, lambda: may_end.wait(5), lambda _: ends.set())
+    turns.loans.lend(ann, lambda: may_end.wait(30), lambda _: ends.set())
     await turn()
     turns.writer.finish()
     assert turns.names == ["bob"]
@@ -307,7 +307,7 @@ async def test_a_room_that_is_lent_when_it_was_written_is_told_when_it_is_back(t
     await turn()
     ends, seen = asyncio.Event(), []
     may_end = threading.Event()
-    turns.loans.lend(ann, lambda: may_end.wait(5), lambda _: ends.set())
+    turns.loans.lend(ann, lambda: may_end.wait(30), lambda _: ends.set())
     turns.loans.when_back(ann, lambda: seen.append((ann.storing, turns.names)))
     turns.writer.finish()
     assert ann.storing

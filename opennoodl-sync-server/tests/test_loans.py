@@ -35,7 +35,7 @@ class Work:
         self._ends = ends = threading.Event()
 
         def work() -> object:
-            assert ends.wait(5)
+            assert ends.wait(30)
             if isinstance(answer, Exception):
                 raise answer
             return answer, threading.current_thread() is not threading.main_thread()
@@ -54,7 +54,7 @@ class Work:
     async def end(self, answers: int = 1) -> None:
         """Let the thread end, and wait until so many answers are noted."""
         self.free()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             for _ in range(answers):
                 await self._noted.acquire()
 
@@ -149,7 +149,7 @@ async def test_who_gives_up_waiting(work: Work) -> None:
     await asyncio.sleep(0)
     waiting.cancel()
     await work.end()
-    await asyncio.wait_for(other, 5)
+    await asyncio.wait_for(other, 30)
     with suppress(asyncio.CancelledError):
         await waiting
     assert work.done == [("answer", True)]
@@ -162,7 +162,7 @@ async def test_close(work: Work) -> None:
     await asyncio.sleep(0)
     assert not closing.done()
     await work.end()
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, 30)
     assert not work.room.lent
 
 

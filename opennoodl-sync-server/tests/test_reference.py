@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from .editor import Editor
 from .turns import end_turn
 
-TIMEOUT = 5.0
+TIMEOUT = 30.0
 
 
 class Channel:

@@ -37,7 +37,7 @@ class Gate:
         """Wait, in another thread, until one may pass."""
         if not self._open:
             self._reached.release()
-            assert self._passing.acquire(timeout=5)
+            assert self._passing.acquire(timeout=30)
 
     def open(self) -> None:
         """Let everything pass from now on."""
@@ -48,7 +48,7 @@ class Gate:
         """Wait until something more is kept, if that is asked for after letting one pass."""
         if after_one:
             self._passing.release()
-        assert await asyncio.to_thread(self._reached.acquire, timeout=5)
+        assert await asyncio.to_thread(self._reached.acquire, timeout=30)
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ async def test_others_have_their_turn(server: Server, gate: Gate) -> None:
     await bob.until(lambda: "hello" in bob.text)
     await gate.keeps(after_one=True)
     await gate.keeps(after_one=True)
-    assert "hello" in (await asyncio.wait_for(carol, 5)).text
+    assert "hello" in (await asyncio.wait_for(carol, 30)).text
     gate.open()
     await bob.has(7)
 
@@ -331,7 +331,7 @@ async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypat
         real, writing = server.app._writer._write, threading.Event()
 
         def write(batch: Any) -> None:
-            assert writing.wait(5)
+            assert writing.wait(30)
             real(batch)
 
         monkeypatch.setattr(server.app._writer, "_write", write)
