@@ -1,5 +1,6 @@
 """The inbox of one user, but for the notifications in it: what is known of them all without reading one."""
 
+from collections.abc import Iterable
 from secrets import randbits
 
 from msgspec import Struct
@@ -8,6 +9,10 @@ HISTORY = 1000
 """Changes of an inbox that a device may have missed and still be told one by one."""
 JUMP = 32
 """Bits of the number by which an epoch begins later than it could."""
+SIZE = 1024
+"""Bytes for which an empty inbox counts."""
+DELETION_SIZE = 256
+"""Bytes for what is remembered of a notification that is gone."""
 GAPS = 16
 """Gaps between the numbers of an inbox that are remembered."""
 
@@ -25,6 +30,8 @@ class Inbox(Struct, rename="camel", kw_only=True):
         due: when the next one expires; in an empty inbox, when the inbox itself may be forgotten.
         cleared: the number of the change that deleted everything last.
         epoch: the epoch of the store in which it changed last.
+        size: bytes for which it counts, with its notifications and what is remembered of those that are gone.
+        gone: how many of these are remembered, at most.
         gaps: numbers that this inbox has never used: those after the first of a pair, up to the second. The oldest
             gap comes first.
     """
@@ -37,7 +44,19 @@ class Inbox(Struct, rename="camel", kw_only=True):
     due: str = ""
     cleared: int = 0
     epoch: int = 0
+    size: int = 0
+    gone: int = 0
     gaps: tuple[tuple[int, int], ...] = ()
+
+    def measure(self, sizes: Iterable[int], gone: int) -> None:
+        """Find out for how many bytes it counts.
+
+        Args:
+            sizes: of the notifications in it.
+            gone: how many are remembered that are gone.
+        """
+        self.gone = gone
+        self.size = SIZE + DELETION_SIZE * gone + sum(sizes)
 
     def advance(self, epoch: int, now: int) -> None:
         """Take the next number.

@@ -202,6 +202,7 @@ class Agreement(RuleBasedStateMachine):
                 assert device.sequence <= fresh.sequence or not fresh.sequence  # the inbox is forgotten
         counts = self.run(self.desk.app.store.counts())
         assert self.desk.app.stored == counts.notifications
+        assert self.desk.app.stored_size == self.run(self.desk.app.store.size())
 
 
 class AgreementInSqlite(Agreement):
