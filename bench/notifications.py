@@ -32,6 +32,8 @@ SETTINGS = {
     "RATE_LIMIT": "0",
     "BYTE_RATE_LIMIT": "0",
     "SENDS_PER_HOUR": "0",
+    "SEND_BYTES_PER_HOUR": "0",
+    "MAX_STORED_SIZE": "0",
     "MAX_PER_USER": "0",
     "LOG_FORMAT": "json",
 }

@@ -15,7 +15,7 @@ import time
 from .wire import frame
 
 PING = b"\x89\x84\x00\x00\x00\x00ping"
-PONG = 0x8A
+PING_FRAME, PONG = 0x89, 0x8A
 PAUSE = 0.001
 LIMIT = 120.0
 """Seconds after which it stops in any case."""
@@ -41,7 +41,12 @@ class Socket:
         self._socket.sendall(data)
 
     def frame(self) -> tuple[int, bytes]:
-        """Wait for a frame and return its first byte and what it carries."""
+        """Wait for a frame and return its first byte and what it carries; a ping is answered."""
+        while (found := self._frame())[0] == PING_FRAME:
+            self.write(bytes((PONG, 0x80 | len(found[1]), 0, 0, 0, 0)) + found[1])
+        return found
+
+    def _frame(self) -> tuple[int, bytes]:
         self._need(2)
         first, size, at = self._data[0], self._data[1], 2
         if size >= 126:

@@ -25,7 +25,7 @@ from .wire import Dialect, Named, Plain
 HERE = Path(__file__).parent
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 """What a server may take over from the environment; a stray setting must not decide what is measured."""
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds that a server has to start listening."""
 
 

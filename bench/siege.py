@@ -35,7 +35,7 @@ HONEST = 3
 REST = 0.1
 """Share of the time without attacks, at the beginning, and again at the end."""
 SETTINGS = {
-    "MAX_ROOMS": "200",
+    "MAX_ROOMS": "50",
     "MAX_ROOM_SIZE": "0",
     "MAX_DOCUMENT_SIZE": "4194304",
     "ROOM_IDLE_TIMEOUT": "100",

@@ -180,7 +180,7 @@ class Server(Process):
         """Ask how it is."""
 
         def get() -> Event:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
             try:
                 connection.request("GET", "/health")
                 found: Event = json.load(connection.getresponse())

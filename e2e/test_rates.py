@@ -17,7 +17,7 @@ async def limited(server: Server) -> list[str]:
     """Return what a server has counted as over a rate."""
 
     def get() -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         try:
             connection.request("GET", "/metrics")
             return connection.getresponse().read().decode()

@@ -39,7 +39,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-        process.wait(10)
+        process.wait(30)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -57,7 +57,7 @@ def test_a_setting_may_be_for_one_server(up: Up) -> None:
         "sync: echo $RATE_LIMIT $LOG_LEVEL", "RATE_LIMIT=5\nSYNC_RATE_LIMIT=7\nLOG_LEVEL=debug\nUP_LOG_LEVEL=no"
     )
     assert said(process, "sync") == "7 debug"
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 def test_a_server_that_fails_is_said(up: Up) -> None:
@@ -74,7 +74,7 @@ def test_to_be_told_to_stop_is_no_error(up: Up, number: signal.Signals) -> None:
     process = up(f"one: exec {SERVER}")
     server = int(said(process, "one"))
     os.killpg(process.pid, number)
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
 
@@ -86,7 +86,7 @@ def test_a_terminal_that_is_gone(up: Up) -> None:
     assert process.stdout is not None
     process.stdout.close()
     os.killpg(process.pid, signal.SIGHUP)
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
 

@@ -92,10 +92,7 @@ async def clients_without_an_end(target: Target) -> Collection[str]:
     one = b"".join(b"\x07" + write_var_uint(clock) + b"\x02{}" for clock in range(MANY))
     return await _verdicts(
         target,
-        [
-            frame(b"\x01" + sized(write_var_uint(MANY) + entries), BINARY)
-            for entries in (nobody, one)
-        ],
+        [frame(b"\x01" + sized(write_var_uint(MANY) + entries), BINARY) for entries in (nobody, one)],
     )
 
 

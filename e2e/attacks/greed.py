@@ -17,7 +17,7 @@ CLAIMS = 900
 AN_HOUR = 320
 """Notifications that are more than a user may send in an hour."""
 NUMBERS = count()
-DOCUMENTS = 250
+DOCUMENTS = 75
 """Documents that are open at once: more than the server of the tests may have."""
 
 
@@ -74,7 +74,7 @@ async def peers_that_vanish(target: Target) -> Collection[str]:
             await raw.send(text({**join, "metadata": {"a": "a" * 16_000}}))
             return await raw.answer()
 
-    return set(await asyncio.gather(*map(come, range(100))))
+    return set(await asyncio.gather(*map(come, range(80))))
 
 
 @attack("peer-id-taken", servers=["signaling"])

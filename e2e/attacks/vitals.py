@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Vitals(NamedTuple):

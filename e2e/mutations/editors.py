@@ -16,7 +16,7 @@ from pycrdt import Decoder, Doc, Map, Text, create_sync_message, create_update_m
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-PATIENCE = 15.0
+PATIENCE = 30.0
 """Seconds after which what was not shown never will be."""
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest number that lib0 reads."""

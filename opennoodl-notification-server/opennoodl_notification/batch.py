@@ -14,7 +14,7 @@ from msgspec import UNSET, Raw, structs
 from uuid_utils import uuid7
 
 from .edge.json_messages import BadMessage
-from .inbox import Inbox
+from .inbox import DELETION_SIZE, HISTORY, SIZE, Inbox
 from .messages import (
     AllRead,
     Answer,
@@ -27,7 +27,7 @@ from .messages import (
     Sent,
     Updated,
 )
-from .notification import Deletion, Record, Sending, milliseconds, timestamp
+from .notification import SENDING_SIZE, Deletion, Record, Sending, Type, milliseconds, timestamp
 from .sends import Sends
 from .store import Changes, Loaded
 
@@ -60,13 +60,17 @@ class Batch:
         ttl_days: after which a new notification expires.
         room: notifications in one inbox; 0 means any number.
         sends: what each user has sent, and may.
+        free: bytes that may be stored beside all that is; None means any number.
 
     Attributes:
         expired: what devices are told before anything else: what has expired in the inboxes.
         growth: by how many notifications there are more.
+        grown: by how many bytes there are more.
     """
 
-    def __init__(self, loaded: Loaded, now: int, ttl_days: int, room: int, sends: Sends) -> None:
+    def __init__(
+        self, loaded: Loaded, now: int, ttl_days: int, room: int, sends: Sends, *, free: int | None = None
+    ) -> None:
         self._inboxes = loaded.inboxes
         self._records: dict[str, dict[str, Record]] = {user: {} for user in loaded.inboxes}
         for record in loaded.records:
@@ -80,7 +84,8 @@ class Batch:
         self._ttl = ttl_days * DAY
         self._room = room
         self._sends = sends
-        self._counted: list[tuple[str, str, int]] = []
+        self._free = free
+        self._counted: list[tuple[str, str, int, int]] = []
         self._changed: set[str] = set()  # users
         self._cleared: set[str] = set()  # users
         self._added: set[str] = set()
@@ -89,6 +94,7 @@ class Batch:
         self._deletions: list[Deletion] = []
         self._new_sendings: list[Sending] = []
         self.growth = 0
+        self.grown = 0
         self.expired = self._expire(loaded.due)
 
     @property
@@ -109,7 +115,7 @@ class Batch:
             address: where the sender is.
 
         Raises:
-            BadMessage: `rate-limited`, `invalid-field` or `idempotency-conflict`.
+            BadMessage: `rate-limited`, `storage-full`, `invalid-field` or `idempotency-conflict`.
         """
         key, targets, fingerprint = send.idempotency_key, send.targets, ""
         if key is not None:
@@ -121,17 +127,27 @@ class Batch:
                 return Outcome([Sent(known.ids[0], known.ids)])
         if not _can_be_stored(send.data):
             raise BadMessage("invalid-field", "`data` is nested too deeply.")
-        if not self._sends.allow(sender, address, len(targets), self._now / 1000):
-            text = "You, or all at your address, have sent as many notifications as may be in an hour."
+        size = send.size(sender)
+        if self._free is not None and self.grown + size + self._overhead(targets) > self._free:
+            raise BadMessage("storage-full", "The server stores as many bytes as it may (MAX_STORED_SIZE).")
+        if not self._sends.allow(sender, address, len(targets), size, self._now / 1000):
+            text = "You, or all at your address, have sent as many notifications or bytes of them as may be in an hour."
             raise BadMessage("rate-limited", text)
-        self._counted.append((sender, address, len(targets)))
+        self._counted.append((sender, address, len(targets), size))
         events: list[tuple[str, Event]] = []
-        ids = tuple(self._deliver(sender, user, send, events) for user in targets)
+        data = send.data.copy()  # one for all receivers, and not a view that keeps the whole message
+        ids = tuple(self._deliver(sender, user, send.notification_type, data, events) for user in targets)
         if key is not None:
             sending = Sending(sender, key, fingerprint, ids, timestamp(self._now + DAY))
+            self.grown += sending.size - (0 if known is None else known.size)
             self._sendings[sender, key] = sending
             self._new_sendings.append(sending)
         return Outcome([Sent(ids[0], ids)], events)
+
+    def _overhead(self, targets: Sequence[str]) -> int:
+        """Return the bytes that a sending may need beside its notifications: for new inboxes, and for its key."""
+        new = sum(not self.inbox(user).size for user in targets)
+        return SIZE * new + SENDING_SIZE + 512 + 64 * len(targets)
 
     def mark(self, user: str, ids: Iterable[str], *, read: bool) -> Outcome:
         """Mark notifications as read or unread; those that are gone are left out.
@@ -178,6 +194,8 @@ class Batch:
         if not inbox.total:
             return Outcome([Cleared(sequence=inbox.sequence, unread_count=0)])
         self.growth -= inbox.total
+        self._resize(inbox, SIZE - inbox.size)
+        inbox.gone = 0
         inbox.advance(self._epoch, self._now)
         inbox.cleared = inbox.sequence
         inbox.total = inbox.unread = 0
@@ -211,6 +229,8 @@ class Batch:
         records = [record for records in self._records.values() for record in records.values()]
         inboxes = [self._inboxes[user] for user in self._changed]
         idle = [inbox for inbox in self._inboxes.values() if not inbox.total and inbox.due <= self._moment]
+        forgotten = [inbox for inbox in idle if inbox.user_id not in self._changed]
+        self.grown -= sum(inbox.size for inbox in forgotten)
         return Changes(
             cleared=list(self._cleared),
             removed=self._removed,
@@ -219,7 +239,7 @@ class Batch:
             deletions=self._deletions,
             sendings=self._new_sendings,
             inboxes=inboxes,
-            forgotten=[inbox.user_id for inbox in idle if inbox.user_id not in self._changed],
+            forgotten=[inbox.user_id for inbox in forgotten],
         )
 
     def drop(self) -> None:
@@ -228,7 +248,7 @@ class Batch:
             self._sends.give_back(*counted)
         self._counted.clear()
 
-    def _deliver(self, sender: str, user: str, send: SendNotification, events: list[tuple[str, Event]]) -> str:
+    def _deliver(self, sender: str, user: str, kind: Type, data: Raw, events: list[tuple[str, Event]]) -> str:
         inbox = self._inboxes.get(user)
         if inbox is None:
             inbox = self._inboxes[user] = Inbox(user_id=user, sequence=0)
@@ -244,8 +264,8 @@ class Batch:
             id=str(uuid7()),  # they begin with the time: a database puts what is new in one place of its index
             user_id=user,
             from_user_id=sender,
-            type=send.notification_type,
-            data=send.data.copy(),  # not a view that keeps the whole message
+            type=kind,
+            data=data,
             read=False,
             created_at=created,
             expires_at=expires,
@@ -256,6 +276,7 @@ class Batch:
         self._added.add(record.id)
         self._changed.add(user)
         self.growth += 1
+        self._resize(inbox, record.size + (0 if inbox.size else SIZE))
         inbox.due = min(inbox.due, expires) if inbox.total else expires
         inbox.total += 1
         inbox.unread += 1
@@ -304,6 +325,10 @@ class Batch:
         inbox.advance(self._epoch, self._now)
         inbox.total -= 1
         inbox.unread -= not record.read
+        gone = min(inbox.gone + 1, HISTORY)
+        left = inbox.size - record.size + DELETION_SIZE * (gone - inbox.gone)
+        self._resize(inbox, (left if inbox.total else SIZE + DELETION_SIZE * gone) - inbox.size)
+        inbox.gone = gone
         if not inbox.total:
             self._emptied(inbox)
         self._changed.add(inbox.user_id)
@@ -317,6 +342,10 @@ class Batch:
         self._deletions.append(Deletion(inbox.user_id, inbox.sequence, record.id, record.born))
         event = Deleted(notification_id=record.id, sequence=inbox.sequence, unread_count=inbox.unread)
         return inbox.user_id, event
+
+    def _resize(self, inbox: Inbox, difference: int) -> None:
+        inbox.size += difference
+        self.grown += difference
 
     def _emptied(self, inbox: Inbox) -> None:
         # By then no device will remember a number of this inbox that could be taken for one of its next life.

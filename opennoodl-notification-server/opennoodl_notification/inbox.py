@@ -1,11 +1,18 @@
 """The inbox of one user, but for the notifications in it: what is known of them all without reading one."""
 
+from collections.abc import Iterable
+from secrets import randbits
+
 from msgspec import Struct
 
 HISTORY = 1000
 """Changes of an inbox that a device may have missed and still be told one by one."""
-JUMP = 1 << 20
-"""Numbers that a new epoch leaves out at least: more than a lost part of the former one can have used."""
+JUMP = 32
+"""Bits of the number by which an epoch begins later than it could."""
+SIZE = 1024
+"""Bytes for which an empty inbox counts."""
+DELETION_SIZE = 256
+"""Bytes for what is remembered of a notification that is gone."""
 GAPS = 16
 """Gaps between the numbers of an inbox that are remembered."""
 
@@ -15,7 +22,7 @@ class Inbox(Struct, rename="camel", kw_only=True):
 
     Attributes:
         user_id: whose it is.
-        sequence: the number of its last change, 0 before the first one. Numbers begin with the time in milliseconds,
+        sequence: the number of its last change, 0 before the first one. Numbers begin after the time in milliseconds,
             so an inbox that was forgotten and is made anew does not repeat one.
         total: notifications in it.
         unread: how many of them are.
@@ -23,6 +30,8 @@ class Inbox(Struct, rename="camel", kw_only=True):
         due: when the next one expires; in an empty inbox, when the inbox itself may be forgotten.
         cleared: the number of the change that deleted everything last.
         epoch: the epoch of the store in which it changed last.
+        size: bytes for which it counts, with its notifications and what is remembered of those that are gone.
+        gone: how many of these are remembered, at most.
         gaps: numbers that this inbox has never used: those after the first of a pair, up to the second. The oldest
             gap comes first.
     """
@@ -35,21 +44,34 @@ class Inbox(Struct, rename="camel", kw_only=True):
     due: str = ""
     cleared: int = 0
     epoch: int = 0
+    size: int = 0
+    gone: int = 0
     gaps: tuple[tuple[int, int], ...] = ()
+
+    def measure(self, sizes: Iterable[int], gone: int) -> None:
+        """Find out for how many bytes it counts.
+
+        Args:
+            sizes: of the notifications in it.
+            gone: how many are remembered that are gone.
+        """
+        self.gone = gone
+        self.size = SIZE + DELETION_SIZE * gone + sum(sizes)
 
     def advance(self, epoch: int, now: int) -> None:
         """Take the next number.
 
         The first number of an inbox, and the first one in an epoch, leaves a gap after the former one. If the store
-        was set back to an older state, the numbers that it has lost are in this gap, so they are neither used again
-        nor taken for numbers of today.
+        was set back to an older state, the numbers that it has lost are in this gap or far above, so they are neither
+        used again nor taken for numbers of today. The gap ends at random, since the clock may have been wrong, and
+        since a store can be set back to the same state twice.
 
         Args:
             epoch: the epoch of the store.
             now: the time in milliseconds.
         """
         if self.epoch < epoch or not self.sequence:
-            start = max(now, self.sequence + JUMP)
+            start = max(now, self.sequence) + randbits(JUMP)
             self.gaps = (*self.gaps, (self.sequence or -1, start))[-GAPS:]
             self.sequence, self.epoch = start, epoch
         self.sequence += 1

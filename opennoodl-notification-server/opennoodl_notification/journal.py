@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 import structlog
-from msgspec import structs
+from msgspec import Raw, structs
 
 from .notification import Record
 from .store import Changes
@@ -160,7 +160,10 @@ def _own(changes: Changes) -> Changes:
 
 
 def _copies(records: Iterable[Record]) -> list[Record]:
-    return [structs.replace(record, data=record.data.copy()) for record in records]
+    shared: dict[bytes, Raw] = {}  # one sending to many users has one text for all of them
+    return [
+        structs.replace(record, data=shared.setdefault(bytes(record.data), record.data.copy())) for record in records
+    ]
 
 
 def _cut(path: Path, size: int) -> None:

@@ -79,6 +79,7 @@ class Memory:
             if (inbox.total, inbox.unread) != (total, unread):
                 inbox.forget()
             inbox.total, inbox.unread = total, unread
+            inbox.measure((record.size for record in records), len(self.deletions.get(user, ())))
             if records:
                 first = min(record.expires_at for record in records)
                 inbox.due = min(inbox.due or first, first)
@@ -121,13 +122,11 @@ class Memory:
         """Yield users in whose inboxes something has expired, or whose inbox may be forgotten."""
         return (user for user, inbox in self.inboxes.items() if inbox.due <= now)
 
-    def clean(self, now: str) -> None:
-        """Forget sendings that have expired."""
-        while self.sendings:
-            oldest = next(iter(self.sendings.values()))
-            if oldest.expires_at > now:
-                break
-            del self.sendings[oldest.sender, oldest.key]
+    def clean(self, now: str) -> int:
+        """Forget sendings that have expired; return the bytes for which they counted."""
+        # All are looked at: one that was made while the clock was ahead comes first and stays for long.
+        expired = [key for key, sending in self.sendings.items() if sending.expires_at <= now]
+        return sum(self.sendings.pop(key).size for key in expired)
 
     def counts(self) -> Counts:
         """Return how much there is."""
@@ -138,6 +137,11 @@ class Memory:
             deletions=sum(map(len, self.deletions.values())),
             sendings=len(self.sendings),
         )
+
+    def size(self) -> int:
+        """Return the bytes for which all counts that there is."""
+        inboxes = sum(inbox.size for inbox in self.inboxes.values())
+        return inboxes + sum(sending.size for sending in self.sendings.values())
 
     def snapshot(self) -> Snapshot:
         """Return everything as it is now, whatever changes later."""

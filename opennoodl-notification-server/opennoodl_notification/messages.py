@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from .edge.json_messages import Decoder, Message
-from .notification import Notification, Type
+from .notification import Notification, Type, size_of
 
 # NUL has no place in an id, and PostgreSQL has none for it in a text.
 Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
@@ -53,6 +53,10 @@ class SendNotification(Message, tag="send-notification", frozen=True, rename="ca
     def targets(self) -> tuple[str, ...]:
         """Who is to get it, each once."""
         return _all_of(self.target_user_id, self.target_user_ids)
+
+    def size(self, sender: str) -> int:
+        """Return the bytes for which the notifications count that it leads to."""
+        return sum(size_of(self.data, user, sender) for user in self.targets)
 
 
 class ClientForm(Message, frozen=True, rename="camel"):
@@ -172,7 +176,8 @@ ERRORS = {
     "too-many-connections": "The user has `MAX_CONNECTIONS_PER_USER` connections; close one and `authenticate` again.",
     "not-found": "You have, or have sent, no notification with this id.",
     "idempotency-conflict": "You used this `idempotencyKey` for another notification within the last 24 hours.",
-    "rate-limited": "Too many messages, or too many notifications sent this hour; wait and send again.",
+    "rate-limited": "Too many messages, or too many notifications or bytes sent this hour; wait and send again.",
+    "storage-full": "As many bytes are stored as `MAX_STORED_SIZE` allows; send again when notifications are gone.",
     "storage-unavailable": "The change could not be stored; send it again later, best under an `idempotencyKey`.",
 }
 """Every error code, and when it is sent."""

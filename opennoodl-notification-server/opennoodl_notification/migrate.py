@@ -68,7 +68,7 @@ class Migration:
                 loaded = transaction.loaded
             for inbox in piece.inboxes:
                 if inbox.user_id in loaded.inboxes:
-                    if _of_no_epoch(loaded.inboxes[inbox.user_id]) != _of_no_epoch(inbox):
+                    if _comparable(loaded.inboxes[inbox.user_id]) != _comparable(inbox):
                         raise MigrationError(f"the target has another inbox of {inbox.user_id!r}; {NOT_EMPTY}")
                     inboxes += 1
                     notifications += inbox.total
@@ -81,7 +81,7 @@ class Migration:
     async def _bring(self, piece: Changes) -> None:
         needs = Needs("", 0)
         needs.users.update({inbox.user_id: 0 for inbox in piece.inboxes})
-        piece.inboxes = list(map(_of_no_epoch, piece.inboxes))
+        piece.inboxes = [_measured(inbox, piece) for inbox in piece.inboxes]
         async with self._target.transaction(needs) as transaction:
             there = transaction.loaded.inboxes
             piece.inboxes = [inbox for inbox in piece.inboxes if inbox.user_id not in there]
@@ -94,9 +94,17 @@ class Migration:
         self.done += len(new)
 
 
-def _of_no_epoch(inbox: Inbox) -> Inbox:
-    """Return a state without its epoch: the epochs of two stores have nothing to do with each other."""
-    return structs.replace(inbox, epoch=0)
+def _measured(inbox: Inbox, piece: Changes) -> Inbox:
+    """Return a state without its epoch, which has no meaning in another store, and with its true size."""
+    measured = structs.replace(inbox, epoch=0)
+    gone = sum(deletion.user_id == inbox.user_id for deletion in piece.deletions)
+    measured.measure((record.size for record in piece.added if record.user_id == inbox.user_id), gone)
+    return measured
+
+
+def _comparable(inbox: Inbox) -> Inbox:
+    """Return what is the same of a state in two stores: the epochs differ, and sizes are upper bounds."""
+    return structs.replace(inbox, epoch=0, size=0, gone=0)
 
 
 def _text(counts: Counts) -> str:
@@ -107,7 +115,7 @@ async def _digest(store: Store) -> int:
     """Return a number for all that a store holds, in whatever order it yields it."""
     total = 0
     async for piece in store.content(PIECE):
-        for row in (*map(_of_no_epoch, piece.inboxes), *piece.added, *piece.deletions, *piece.sendings):
+        for row in (*map(_comparable, piece.inboxes), *piece.added, *piece.deletions, *piece.sendings):
             # A file whose server was killed has spaces where there were line breaks.
             content = msgspec.json.encode(row).replace(b"\n", b" ")
             total += int.from_bytes(blake2b(content, digest_size=16).digest())

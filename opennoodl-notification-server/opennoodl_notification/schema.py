@@ -29,6 +29,8 @@ inboxes = Table(
     Column("due", Text, nullable=False),
     Column("cleared", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Column("gone", Integer, nullable=False, server_default="0"),
     Column("gaps", sa.Text, nullable=False, server_default="[]"),
     Index("inboxes_due", "due"),
 )
@@ -76,6 +78,9 @@ UPGRADES = {
     1: (
         "ALTER TABLE opennoodl_schema ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE inboxes ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE inboxes ADD COLUMN size BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE inboxes ADD COLUMN gone INTEGER NOT NULL DEFAULT 0",
+        "UPDATE inboxes SET size = 1024 + 1024 * total",  # about; it is exact when they have been empty
         "ALTER TABLE inboxes ADD COLUMN gaps TEXT NOT NULL DEFAULT '[]'",
     )
 }

@@ -16,7 +16,6 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from . import __version__
 from .batch import Batch, Outcome
-from .edge.addresses import place
 from .edge.auth import Auth
 from .edge.connection import Connection
 from .edge.identity import Identity
@@ -50,6 +49,8 @@ RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
 MAX_QUEUED = 67_108_864
 """Bytes of messages that wait for the store; more are refused."""
+FULL = 0.9
+"""The part of `MAX_STORED_SIZE` below which a store that was full is no longer said to be."""
 MAX_REQUEST_ID = 1024
 """Bytes of a `requestId`: a message about many notifications has many answers, and all of them have it."""
 
@@ -81,9 +82,10 @@ class Notifying(JsonApplication[Any]):
         self._behind: set[Connection] = set()  # devices that have given `since` and not all pages of the list
         self.commits = 0
         self.stored = 0
+        self.stored_size = 0
         self._config = settings
         self.store: Store = choose(settings.place)
-        self._sends = Sends(settings.sends_per_hour)
+        self._sends = Sends(settings.sends_per_hour, settings.send_bytes_per_hour)
         self._sizes: dict[str, int] = {}  # how many notifications users have who have a device
         self._queue = Queue(self._sizes)
         self._wake = asyncio.Event()
@@ -91,13 +93,19 @@ class Notifying(JsonApplication[Any]):
         self._stopping = False
         self._failure: str | None = None
         self._miscounted = False
+        self._full = False
 
     async def start(self) -> None:
         """Open the store and begin to work."""
         await self.store.open()
-        self.stored = (await self.store.counts()).notifications
+        await self.count()
         self._worker = asyncio.create_task(self._work())
         self._cleaner = asyncio.create_task(self._clean())
+
+    async def count(self) -> None:
+        """Find out how much is stored."""
+        self.stored = (await self.store.counts()).notifications
+        self.stored_size = await self.store.size()
 
     async def stop(self) -> None:
         """Handle what is queued, and close the store."""
@@ -206,9 +214,9 @@ class Notifying(JsonApplication[Any]):
                 await self.store.recover()
                 self._works()
             if self._miscounted:
-                self.stored = (await self.store.counts()).notifications
+                await self.count()
                 self._miscounted = False
-            await self.store.clean(needs.now)
+            self.stored_size -= await self.store.clean(needs.now)
             due = await self.store.due(needs.now, CLEANUP_SIZE)
         except Exception as error:  # whatever it is, nothing was changed
             self._failed(error)
@@ -237,15 +245,16 @@ class Notifying(JsonApplication[Any]):
     def _may_send(self, request: Request, now: int) -> bool:
         if not isinstance(request.incoming, SendNotification) or request.user is None:
             return True
-        address = place(request.connection.address)
-        return self._sends.has(request.user, address, len(request.incoming.targets), now / 1000)
+        send, address = request.incoming, request.connection.address
+        return self._sends.has(request.user, address, len(send.targets), send.size(request.user), now / 1000)
 
     async def _change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
         """Do what changes inboxes, store it, and tell of it; return the batch, or None if it could not be stored."""
         config, batch, changes = self._config, None, Changes()
         try:
             async with self.store.transaction(needs) as transaction:
-                batch = Batch(transaction.loaded, now, config.ttl_days, config.max_per_user, self._sends)
+                free = config.max_stored_size - self.stored_size if config.max_stored_size else None
+                batch = Batch(transaction.loaded, now, config.ttl_days, config.max_per_user, self._sends, free=free)
                 outcomes = [self._outcome(batch, request) for request in requests]
                 changes = batch.changes()
                 if changes:
@@ -263,6 +272,9 @@ class Notifying(JsonApplication[Any]):
                 self._doubt(changes)
             return None
         self.stored += batch.growth
+        self.stored_size += batch.grown
+        if batch.grown < 0 and self.stored_size < FULL * config.max_stored_size:
+            self._full = False
         for user in batch.users & self.devices.keys():
             self._sizes[user] = batch.inbox(user).total
         self._tell(Outcome(events=batch.expired))
@@ -277,8 +289,10 @@ class Notifying(JsonApplication[Any]):
         if request.user is None:
             return UNAUTHORIZED
         try:
-            return change(batch, request.user, request.incoming, place(request.connection.address))
+            return change(batch, request.user, request.incoming, request.connection.address)
         except BadMessage as bad:
+            if bad.code == "storage-full":
+                self._note_full()
             return bad
         except Exception:
             # One message that this server fails on must not stop the queue for everybody.
@@ -353,6 +367,13 @@ class Notifying(JsonApplication[Any]):
             log.error("the store failed", error=str(error), exc_info=unforeseen)
         self._failure = str(error)
 
+    def _note_full(self) -> None:
+        """Say once that the store is full, and again only after a tenth of it was free meanwhile."""
+        if not self._full:
+            most = self._config.max_stored_size
+            log.error("notifications are refused: MAX_STORED_SIZE is reached", stored=self.stored_size, most=most)
+        self._full = True
+
     def _works(self) -> None:
         if self._failure is not None:
             log.info("notifications can be stored again")
@@ -392,6 +413,7 @@ class Notifying(JsonApplication[Any]):
     def _families(self) -> list[Metric]:
         return [
             GaugeMetricFamily("opennoodl_notification_stored", "Notifications kept now.", self.stored),
+            GaugeMetricFamily("opennoodl_notification_stored_bytes", "Bytes for which all counts.", self.stored_size),
             GaugeMetricFamily("opennoodl_notification_users", "Users with a device connected.", len(self.devices)),
             CounterMetricFamily("opennoodl_notification_commits", "Commits to the store.", self.commits),
         ]

@@ -42,10 +42,27 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Notifications that one user may send in an hour; ten times as many may come from one address. "
-            "0 means no limit.",
+            description="Notifications that one user may send in an hour; ten times as many may come from one address, "
+            "and twenty times as many from one IPv6 network of 48 bits. 0 means no limit.",
         ),
     ] = 300
+    send_bytes_per_hour: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes that the notifications may have which one user sends in an hour, counted for each "
+            "receiver; twice as many may come from one address, and four times as many from one IPv6 network of 48 "
+            "bits. 0 means no limit.",
+        ),
+    ] = 2_097_152
+    max_stored_size: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes that may be stored in all; more are refused with `storage-full`. A notification counts "
+            "as its `data`, its two ids and 768 bytes. 0 means no limit.",
+        ),
+    ] = 67_108_864
     max_message_size: Annotated[
         int,
         Meta(ge=0, description="Bytes of the largest message; a larger one closes with 1009. 0 means no limit."),

@@ -171,8 +171,8 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def clean(self, now: str) -> None:
-        """Forget sendings that have expired."""
+    async def clean(self, now: str) -> int:
+        """Forget sendings that have expired; return the bytes for which they counted."""
 
     @abstractmethod
     async def recover(self) -> None:
@@ -181,6 +181,10 @@ class Store(ABC):
     @abstractmethod
     async def counts(self) -> Counts:
         """Return how much there is."""
+
+    @abstractmethod
+    async def size(self) -> int:
+        """Return the bytes for which all counts that there is."""
 
     @abstractmethod
     def content(self, size: int) -> AsyncIterator[Changes]:

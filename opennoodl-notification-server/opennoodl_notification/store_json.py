@@ -113,13 +113,17 @@ class JsonStore(Store):
         sizes = ((user, self.memory.inboxes[user].total) for user in self.memory.due(now))
         return next(portions(sizes, size), [])
 
-    async def clean(self, now: str) -> None:
+    async def clean(self, now: str) -> int:
         """Forget sendings that have expired; the next file will be without them."""
-        self.memory.clean(now)
+        return self.memory.clean(now)
 
     async def counts(self) -> Counts:
         """Return how much there is."""
         return self.memory.counts()
+
+    async def size(self) -> int:
+        """Return the bytes for which all counts."""
+        return self.memory.size()
 
     async def content(self, size: int) -> AsyncIterator[Changes]:
         """Yield everything."""

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from .edge.application import StartError
 from .files import named
 from .lock import Lock
-from .notification import Deletion, Record
+from .notification import SENDING_SIZE, Deletion, Record
 from .postgresql import SCHEMES, UNNAMED, arguments, is_postgresql, shown
 from .schema import UPGRADES, VERSION, deletions, inboxes, metadata, notifications, sendings, versions
 from .settings import DATABASES
@@ -202,13 +202,14 @@ class SqlStore(Store):
         rows = await self._rows(select.order_by(inboxes.c.due).limit(size))
         return next(portions(((row["user_id"], row["total"]) for row in rows), size), [])
 
-    async def clean(self, now: str) -> None:
+    async def clean(self, now: str) -> int:
         """Forget sendings that have expired."""
         async with _failing(), self._engine.begin() as connection:
             key = sendings.c.sender, sendings.c.key
             # What another server is about to replace is left to the next time.
             expired = sa.select(*key).where(sendings.c.expires_at <= now).with_for_update(skip_locked=True)
-            await connection.execute(sa.delete(sendings).where(sa.tuple_(*key).in_(expired)))
+            delete = sa.delete(sendings).where(sa.tuple_(*key).in_(expired)).returning(sendings)
+            return sum(sending_of(dict(row)).size for row in (await connection.execute(delete)).mappings())
 
     async def recover(self) -> None:
         """Return if the database takes a change: one that is full, or a copy of another, still answers."""
@@ -230,6 +231,14 @@ class SqlStore(Store):
         names = Counts._fields
         (row,) = await self._rows(sa.select(*(column.label(name) for column, name in zip(columns, names, strict=True))))
         return Counts(**row)
+
+    async def size(self) -> int:
+        """Add up the bytes for which inboxes and sendings count."""
+        texts = map(sa.func.length, (sendings.c.sender, sendings.c.key, sendings.c.ids))
+        each = (inboxes.c.size, sum(texts, sa.literal(SENDING_SIZE)))
+        inboxes_and_sendings = [sa.select(sa.func.sum(one).label("size")) for one in each]
+        rows = [await self._rows(select) for select in inboxes_and_sendings]
+        return sum(int(row["size"] or 0) for (row,) in rows)  # PostgreSQL's sums are decimals
 
     async def content(self, size: int) -> AsyncIterator[Changes]:
         """Yield everything, by user."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct, structs
 from tinydb import TinyDB
 from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import Storage
@@ -160,8 +160,9 @@ class File:
         if others := sorted(database.tables() - TABLES):
             raise ForeignFileError(f"has a table {others[0]!r}, which is none of this server's")
         self.edited = "checksum" not in database.tables()
+        shared: dict[bytes, Raw] = {}  # one sending to many users has one text for all of them
         for record in sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at):
-            memory.put(record)
+            memory.put(structs.replace(record, data=shared.setdefault(bytes(record.data), record.data.copy())))
         for deletion in _rows(database, "deletions", Deletion):
             memory.deletions.setdefault(deletion.user_id, []).append(deletion)
         for sending in _rows(database, "sendings", Sending):

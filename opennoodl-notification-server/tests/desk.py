@@ -163,7 +163,7 @@ class Desk:
 
         setattr(store, "transaction", transaction)  # noqa: B010
         await store.open()
-        self.app.stored = (await self.app.store.counts()).notifications
+        await self.app.count()
 
     async def close(self) -> None:
         """Stop; what opens next is another server."""

@@ -17,7 +17,7 @@ from opennoodl_notification.tinydb_file import File
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 """Seconds after which a test that waits for something has failed."""
 TYPES = ("invite", "mention", "thread", "session", "component", "system")
 NOW = 1_700_000_000

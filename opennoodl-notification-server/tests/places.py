@@ -42,7 +42,11 @@ def place(kind: str, directory: Path) -> str:
 async def copied(at: str) -> Backup:
     """Return a copy of what is stored at a place, also while a server uses it."""
     if "://" not in at:
-        return {file.name: file.read_bytes() for file in Path(at).parent.iterdir()}
+        while True:
+            try:
+                return {file.name: file.read_bytes() for file in Path(at).parent.iterdir()}
+            except FileNotFoundError:
+                continue  # the server has renamed a file since it was listed
     async with _connected(at) as connection:
         return {table.name: [dict(row) for row in await _rows(connection, table)] for table in metadata.sorted_tables}
 

@@ -30,7 +30,9 @@ class Process:
     @classmethod
     async def start(cls, at: str, *, small_journal: bool = False) -> Process:
         """Start a server with its notifications in a file or a database, and wait until it listens."""
-        limits = dict.fromkeys(("RATE_LIMIT", "BYTE_RATE_LIMIT", "SENDS_PER_HOUR", "MAX_PER_USER"), "0")
+        limits = dict.fromkeys(
+            ("RATE_LIMIT", "BYTE_RATE_LIMIT", "SENDS_PER_HOUR", "SEND_BYTES_PER_HOUR", "MAX_PER_USER"), "0"
+        )
         place = {"DATABASE_URL": at} if "://" in at else {"DB_FILE": at}
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", SMALL_JOURNAL * small_journal + RUN),

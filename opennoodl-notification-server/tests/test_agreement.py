@@ -13,10 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from opennoodl_notification.store import StoreError
+from opennoodl_notification.store_json import JsonStore
 
 from .desk import FULL, SILENT, Desk, Device
 from .harness import Json
 from .places import Backup, copied, place, restored
+from .test_store_json import written
 
 USERS = ("ann", "bob")
 ROOM = 5
@@ -164,6 +166,8 @@ class Agreement(RuleBasedStateMachine):
     def back_up(self) -> None:
         """Copy what is stored."""
         self.handle()
+        if isinstance(self.desk.app.store, JsonStore):
+            self.run(written(self.desk.app.store))  # else a file could go while it is copied
         self.backup = self.run(copied(self.desk.at))
 
     @precondition(lambda self: self.backup is not None)
@@ -202,6 +206,7 @@ class Agreement(RuleBasedStateMachine):
                 assert device.sequence <= fresh.sequence or not fresh.sequence  # the inbox is forgotten
         counts = self.run(self.desk.app.store.counts())
         assert self.desk.app.stored == counts.notifications
+        assert self.desk.app.stored_size == self.run(self.desk.app.store.size())
 
 
 class AgreementInSqlite(Agreement):

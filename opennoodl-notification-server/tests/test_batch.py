@@ -27,7 +27,7 @@ from opennoodl_notification.messages import (
 from opennoodl_notification.notification import Record, milliseconds, timestamp
 from opennoodl_notification.requests import change, need
 from opennoodl_notification.sends import Sends
-from opennoodl_notification.store import Needs, Query
+from opennoodl_notification.store import Loaded, Needs, Query
 
 from .harness import DAY, NOW
 
@@ -323,3 +323,12 @@ def test_marked_already() -> None:
     assert {one.sequence for one in outcome.replies if isinstance(one, Updated)} == {events[-1].sequence}
     again = office.do("u", MarkRead(notification_ids=tuple(sent)))
     assert (len(again.replies), again.events) == (4, [])
+
+
+def test_one_text_for_all_receivers() -> None:
+    """The data of a sending to many users is in memory once."""
+    batch = Batch(Loaded(), NOW * 1000, 30, 0, Sends(0))
+    batch.send("s", SendNotification("thread", target_user_ids=("a", "b", "c"), data=Raw(b'"text"')), "192.0.2.1")
+    first, *others = batch.changes().added
+    assert all(record.data is first.data for record in others)
+    assert len(others) == 2

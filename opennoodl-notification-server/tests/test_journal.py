@@ -258,3 +258,15 @@ def test_written_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.append(LINES[1])
     journal.close()
     assert texts(path) == [LINES[1]]
+
+
+def test_one_text_for_all_receivers(tmp_path: Path) -> None:
+    """The data of a sending to many users is in memory once, also when it is read again."""
+    path = tmp_path / "journal"
+    journal = Journal(path)
+    journal.append(line(Changes(added=[record("a", "ann"), record("b", "bob"), record("c", "cleo", data=b"1")])))
+    journal.close()
+    (changes,) = read(path)
+    first, second, other = (one.data for one in changes.added)
+    assert first is second
+    assert bytes(other) == b"1"

@@ -79,6 +79,9 @@ async def opened(at: str) -> AsyncIterator[Store]:
 
 async def fill(at: str, changes: Changes, *, kill: bool = False) -> None:
     """Put changes into an empty store; the server that has them may have been killed."""
+    for inbox in changes.inboxes:
+        sizes = (record.size for record in changes.added if record.user_id == inbox.user_id)
+        inbox.measure(sizes, sum(deletion.user_id == inbox.user_id for deletion in changes.deletions))
     store = choose(at)
     await store.open()
     async with store.transaction(Needs("", 0)) as transaction:

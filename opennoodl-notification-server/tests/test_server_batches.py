@@ -16,7 +16,7 @@ HALF = 120
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """Open a server."""
-    desk = Desk(str(tmp_path / "notifications.json"), sends_per_hour=0)
+    desk = Desk(str(tmp_path / "notifications.json"), sends_per_hour=0, send_bytes_per_hour=0)
     await desk.open()
     yield desk
     await desk.app.store.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from .conftest import Device, Serve
 from .harness import DAY, NOW, Clock, Json, health, ids
+from .places import place
 
 
 async def test_sends_per_hour(serve: Serve, device: Device, clock: Clock) -> None:
@@ -171,7 +174,7 @@ async def test_expiry_on_an_open_device(serve: Serve, device: Device, clock: Clo
 
 async def test_pages_without_reading(serve: Serve, device: Device) -> None:
     """Of a device that asks for page after page and reads none, few are made before it is closed with 1013."""
-    service = await serve(max_per_user=0, sends_per_hour=0, slow_client_buffer=100_000)
+    service = await serve(max_per_user=0, sends_per_hour=0, send_bytes_per_hour=0, slow_client_buffer=100_000)
     sender, slow = await device(service, "s"), await device(service, "u")
     for _ in range(40):
         await sender.notify("u", data="x" * 16_000)
@@ -192,7 +195,7 @@ async def test_pages_without_reading(serve: Serve, device: Device) -> None:
 
 async def test_slow_reader(serve: Serve, device: Device) -> None:
     """A device that does not read is closed with 1013, others are not held up, and it resumes without a gap."""
-    service = await serve(slow_client_buffer=20_000, max_per_user=0, sends_per_hour=0)
+    service = await serve(slow_client_buffer=20_000, max_per_user=0, sends_per_hour=0, send_bytes_per_hour=0)
     sender, slow, other = await device(service, "s"), await device(service, "u"), await device(service, "v")
     slow.ws.transport.pause_reading()
     sent = []
@@ -226,3 +229,63 @@ async def test_sends_of_an_address(serve: Serve, device: Device) -> None:
     await client.authenticate("another")
     assert await client.refused("invite", targetUserId="u", data={}, idempotencyKey="k") == "rate-limited"
     assert (await service.app.store.counts()).sendings == 0
+
+
+async def test_bytes_per_hour(serve: Serve, device: Device, clock: Clock) -> None:
+    """A user may send so many bytes an hour, counted for each receiver; then only that user has to wait."""
+    service = await serve(send_bytes_per_hour=10_000)
+    sender, other = await device(service, "s"), await device(service, "other")
+    many: Json = {"notificationType": "thread", "data": "x" * 1500, "targetUserIds": ["a", "b", "c", "d"]}
+    await sender.ask("send-notification", **many)
+    assert await sender.refused("send-notification", **many) == "rate-limited"
+    await other.ask("send-notification", **many)
+    clock.now += 3600
+    assert (await sender.ask("send-notification", **many))["type"] == "notification-sent"
+
+
+async def test_stored_size(serve: Serve, device: Device) -> None:
+    """When as much is stored as may be, more is refused and named, nothing is lost, and what goes makes room."""
+    service = await serve(max_stored_size=20_000)
+    sender, client = await device(service, "s"), await device(service, "u")
+    sent = []
+    while (answer := await sender.ask("invite", targetUserId="u", data="x" * 2000))["type"] == "notification-sent":
+        sent.append(answer["notificationId"])
+    assert (answer["type"], answer["code"]) == ("error", "storage-full")
+    assert "MAX_STORED_SIZE" in answer["error"]
+    assert len(sent) in (5, 6)  # of some 2,800 bytes each
+    assert await sender.refused("invite", targetUserId="another", data="x" * 2000) == "storage-full"
+    for id_ in sent:
+        assert (await client.expect("notification"))["notification"]["id"] == id_
+    assert ids(await client.inbox()) == sent[::-1]
+    await client.ask("mark-read", notificationId=sent[0])
+    await client.ask("delete-notification", notificationIds=sent[:2])
+    await client.expect("notification-deleted")
+    await sender.notify("u", data="x" * 2000)
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+async def test_stored_size_after_a_restart(serve: Serve, device: Device, tmp_path: Path, kind: str) -> None:
+    """What was stored before counts, and so do keys and what is remembered of deleted ones."""
+    at = await asyncio.to_thread(place, kind, tmp_path)
+    where = {"database_url" if "://" in at else "db_file": at}
+    service = await serve(**where)
+    sender, client = await device(service, "s"), await device(service, "u")
+    for number in range(5):
+        await sender.notify("u", data="x" * 1000, idempotencyKey=str(number))
+        await client.expect("notification")
+    await client.ask("delete-notification", notificationId=(await client.inbox())["notifications"][0]["id"])
+    size = service.app.stored_size  # type: ignore[attr-defined]
+    assert size > 4 * 1000 + 5 * 512
+    await service.stop()
+    service = await serve(**where, max_stored_size=size)
+    assert service.app.stored_size == size  # type: ignore[attr-defined]
+    assert await (await device(service, "s")).refused("invite", targetUserId="u", data={}) == "storage-full"
+
+
+async def test_full_is_logged_once(serve: Serve, device: Device, capsys: pytest.CaptureFixture[str]) -> None:
+    """That the store is full is one line in the log, however often somebody tries."""
+    service = await serve(max_stored_size=1000)
+    sender = await device(service, "s")
+    for _ in range(3):
+        assert await sender.refused("invite", targetUserId="u", data={}) == "storage-full"
+    assert capsys.readouterr().out.count("MAX_STORED_SIZE is reached") == 1

@@ -31,7 +31,7 @@ async def test_drain(serve: Serve, device: Device, gate: Gate, file: Path) -> No
 
 async def test_drain_of_a_failing_store(serve: Serve, device: Device, gate: Gate) -> None:
     """A store that fails while the server ends is not asked again for each batch: nobody waits for an answer."""
-    service = await serve(sends_per_hour=0)
+    service = await serve(sends_per_hour=0, send_bytes_per_hour=0)
     first, client = await device(service, "f"), await device(service, "s")
     gate.shut()
     await first.send("invite", targetUserId="u", data={})

@@ -201,7 +201,7 @@ async def test_what_waits_is_bounded(serve: Serve, device: Device, gate: Gate, m
 
 async def test_turns(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
     """Who sends very much waits for themselves: another's message is in the next batch."""
-    service = await serve(sends_per_hour=0, max_per_user=0)
+    service = await serve(sends_per_hour=0, send_bytes_per_hour=0, max_per_user=0)
     first, flood, other = await device(service, "f"), await device(service, "flood"), await device(service, "o")
     gate.shut()
     await first.send("invite", targetUserId="u", data={})

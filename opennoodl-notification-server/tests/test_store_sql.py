@@ -109,7 +109,7 @@ async def test_former_schema(at: str) -> None:
         needs = Needs(EARLY, 0)
         needs.users["u"] = 1
         async with store.transaction(needs) as transaction:
-            assert transaction.loaded.inboxes == {"u": Inbox(user_id="u", sequence=9, total=1)}
+            assert transaction.loaded.inboxes == {"u": Inbox(user_id="u", sequence=9, total=1, size=2048)}
         async with store._engine.connect() as connection:
             assert (await connection.execute(sa.select(versions.c.version))).scalars().all() == [VERSION]
         await store.close()

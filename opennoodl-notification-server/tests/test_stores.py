@@ -108,6 +108,7 @@ async def test_everything_is_found_again(at: str) -> None:
         "sendings": [Sending("s", "k", "f", ("u1", "u2"), LATER)],
         "inboxes": [inbox(total=2, unread=1, cleared=4, newest=numbered(2).created_at, due=numbered(1).expires_at)],
     }
+    changes["inboxes"][0].measure((one.size for one in changes["added"]), gone=1)
     await commit(store, **changes)
     expected = {name: sorted(map(plain, rows)) for name, rows in changes.items()}
     assert await everything(store) == expected

@@ -27,7 +27,7 @@ def at(tmp_path: Path) -> str:
 
 async def two_senders(serve: Serve, device: Device, at: str) -> tuple[Client, Client]:
     """Return a device of one user at each of two servers."""
-    first, second = [await serve(database_url=at, sends_per_hour=0) for _ in range(2)]
+    first, second = [await serve(database_url=at, sends_per_hour=0, send_bytes_per_hour=0) for _ in range(2)]
     return await device(first, "sender"), await device(second, "sender")
 
 

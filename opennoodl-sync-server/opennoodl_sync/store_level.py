@@ -189,7 +189,7 @@ class Database:
             StoreError: the disk failed.
             CorruptError: the data is damaged.
         """
-        self._db.compact_range()
+        self._db.compact_range(start=b"\x00", stop=b"\xff")  # plyvel takes no bounds for an empty range
         self.write(Batch())  # fails if that has failed
 
     def get(self, key: bytes) -> bytes | None:
@@ -239,8 +239,8 @@ class Database:
                     records.delete(key)
             if sync:
                 self._sync_directory()
-        except StoreError:
-            self._failed()
+        except StoreError as error:
+            self._failed(error)
             raise
         self.unsynced = self.unsynced or not sync
         self.failure = None
@@ -259,9 +259,9 @@ class Database:
             with _explained():
                 leveldb_files.sync(*leveldb_files.logs(self._path))
             self._sync_directory()
-        except StoreError:
+        except StoreError as error:
             self.unsynced = True
-            self._failed()
+            self._failed(error)
             raise
 
     def _sync_directory(self) -> None:
@@ -276,9 +276,11 @@ class Database:
                 leveldb_files.sync(self._path)
             self._synced_logs = logs
 
-    def _failed(self) -> None:
+    def _failed(self, error: StoreError) -> None:
         self._must_reopen = True
         self.failure = "Documents cannot be written to disk."
+        if isinstance(error, CorruptError):  # LevelDB met it while it merged tables, and writes nothing more then
+            self.failure = "The stored data is damaged, so documents cannot be written to disk."
 
     def _reopen(self) -> None:
         """Open LevelDB anew, which writes what its log has to a table, with a sync.

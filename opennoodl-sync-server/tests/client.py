@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from .editor import Editor
 from .wire import awareness_message, awareness_of, step_1, update_message
 
-TIMEOUT = 5.0
+TIMEOUT = 30.0
 """Seconds after which a test that waits for something has failed."""
 
 

@@ -11,7 +11,7 @@ import pytest
 from opennoodl_sync.store import Batch, StoreError
 from opennoodl_sync.store_level import Database
 
-TIMEOUT = 5.0
+TIMEOUT = 30.0
 
 
 async def until(condition: Callable[[], object]) -> None:

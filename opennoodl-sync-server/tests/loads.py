@@ -23,7 +23,7 @@ class Loads:
 
         def records(store: LevelYStore) -> list[tuple[int, bytes]]:
             self.count += 1
-            assert self.may_go_on.wait(10)
+            assert self.may_go_on.wait(30)
             return real(store)
 
         monkeypatch.setattr(LevelYStore, "records", records)

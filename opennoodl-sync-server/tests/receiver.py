@@ -17,7 +17,7 @@ LONG = 3600.0
 """Seconds that no test waits for."""
 SHORT = 0.02
 """Seconds that a test may wait for."""
-TIMEOUT = 5.0
+TIMEOUT = 30.0
 """Seconds after which a test that waits for a post has failed."""
 
 Make = Callable[..., Webhook]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
+import string
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +283,19 @@ def test_running_server(directory: Path) -> None:
     database.close()
     assert refused.returncode == 1
     assert refused.stderr.decode() == f"opennoodl_sync: PERSIST_DIR {directory} is in use by another process\n"
+
+
+def test_compact_gives_space_back(tmp_path: Path) -> None:
+    """What was deleted is not on disk any more after `compact`."""
+    text = "".join(random.Random(1).choices(string.ascii_letters, k=200_000))  # noqa: S311
+    editor = Editor(1)
+    write(tmp_path, "room", editor.write(text), editor.delete(0, len(text)))
+    Database(str(tmp_path)).close()
+    sizes = [sum(file.stat().st_size for file in tmp_path.glob("*.ldb"))]
+    assert run(tmp_path, "compact").returncode == 0
+    sizes.append(sum(file.stat().st_size for file in tmp_path.glob("*.ldb")))
+    assert sizes[0] > 100_000
+    assert sizes[1] < 2_000
 
 
 def test_check_of_a_lost_file(directory: Path) -> None:

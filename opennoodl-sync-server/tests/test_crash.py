@@ -194,7 +194,7 @@ async def test_everything_is_acknowledged_in_the_end(tmp_path: Path, dice: rando
         await ann.connect(process.port)
         for _ in range(100):
             await ann.send(update_message(ann.edit()))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await ann.until(lambda: ann.acknowledged == len(ann.sent) >= 100)
         await process.kill()
         await ann.ended()

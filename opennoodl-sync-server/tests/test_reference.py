@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from .editor import Editor
 from .turns import end_turn, open_room, receive
 
-TIMEOUT = 5.0
+TIMEOUT = 30.0
 
 
 class Channel:

@@ -372,7 +372,7 @@ async def test_memory_of_large_documents_is_given_back(
     for room in large:
         rooms.unload(room)
     if given_back:
-        assert await asyncio.to_thread(calls.acquire, timeout=5)
+        assert await asyncio.to_thread(calls.acquire, timeout=30)
     assert rooms._giving_back is None
     await rooms.open("a")  # which the same thread does
     assert not calls.acquire(blocking=False)

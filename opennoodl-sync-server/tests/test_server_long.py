@@ -45,7 +45,7 @@ class Gate:
     async def keeps(self, *, after_one: bool = False) -> None:
         """Wait until something more is kept, if that is asked for after letting one pass."""
         self._passing += after_one
-        await asyncio.wait_for(self._reached.acquire(), 5)
+        await asyncio.wait_for(self._reached.acquire(), 30)
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,7 @@ async def test_others_have_their_turn(server: Server, gate: Gate) -> None:
     await bob.until(lambda: "hello" in bob.text)
     await gate.keeps(after_one=True)
     await gate.keeps(after_one=True)
-    assert "hello" in (await asyncio.wait_for(carol, 5)).text
+    assert "hello" in (await asyncio.wait_for(carol, 30)).text
     gate.open()
     await bob.has(7)
 
@@ -305,7 +305,7 @@ async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypat
         real, writing = server.app._writer._write, threading.Event()
 
         def write(batch: Any) -> None:
-            assert writing.wait(5)
+            assert writing.wait(30)
             real(batch)
 
         monkeypatch.setattr(server.app._writer, "_write", write)

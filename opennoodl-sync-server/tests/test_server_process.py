@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,12 @@ async def test_what_cannot_work_does_not_start(tmp_path: Path, environment: dict
     assert process.child.returncode == 1
     assert complaint in output
     assert len(output.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the umask of another process")
+async def test_what_it_writes_later_is_its_users_alone(tmp_path: Path) -> None:
+    """LevelDB makes files at any time: nobody else can read them, whatever the directory and the umask are."""
+    process = await Process.start(tmp_path)
+    status = Path(f"/proc/{process.child.pid}/status").read_text()  # noqa: ASYNC240  # a file in memory
+    assert "Umask:\t0077" in status.splitlines()
+    assert await process.terminate() == 0

@@ -97,7 +97,7 @@ async def test_health_recovers_without_anybody_writing(
         await ann.ended()
         assert (await server.health())[0] == 503
         disk.full = False
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await server.health())[0] != 200:
                 pass
 

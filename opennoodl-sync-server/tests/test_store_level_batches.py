@@ -184,13 +184,13 @@ def test_a_disk_that_failed_is_not_opened_anew_while_somebody_reads(
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         reading.set()
-        assert done.wait(5)
+        assert done.wait(30)
         return iterator(*args, **kwargs)
 
     monkeypatch.setattr(database._db, "raw_iterator", slow, raising=False)
     thread = threading.Thread(target=lambda: next(names, None))
     thread.start()
-    assert reading.wait(5)
+    assert reading.wait(30)
     with pytest.raises(StoreError, match="still being read"):
         database.write(Batch())
     assert database.failure

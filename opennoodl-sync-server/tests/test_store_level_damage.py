@@ -196,6 +196,24 @@ def test_every_block(memory: Path) -> None:
     assert counts["refused"] > 10
 
 
+def test_merging_tables_loses_nothing_silently(memory: Path) -> None:
+    """When LevelDB meets a damaged block while it merges tables, writing fails, and no table is deleted."""
+    path = memory / "sample"
+    for _ in range(2):  # into a table each
+        numbered(path, 4)
+        reopened(path)
+    table = min(path.glob("*.ldb"))
+    data = bytearray(table.read_bytes())
+    data[20] ^= 1
+    table.write_bytes(data)
+    database = Database(str(path))
+    with pytest.raises(CorruptError):
+        database.shrink()
+    assert database.failure == "The stored data is damaged, so documents cannot be written to disk."
+    database.close()
+    assert table.read_bytes() == data
+
+
 def data_files(path: Path) -> dict[str, bytes]:
     """Return the files of a database; LevelDB's own protocol and lock are none."""
     return {file.name: file.read_bytes() for file in path.iterdir() if not file.name.startswith("LO")}

@@ -35,7 +35,7 @@ class Origins:
             if not _ORIGIN.fullmatch(text):
                 raise SettingError(
                     f"ALLOWED_ORIGINS has {text!r}; accepted are * alone, or origins such as https://noodl.example or "
-                    "https://*.noodl.example, separated by commas"
+                    "https://*.noodl.example, null or file://, separated by commas"
                 )
         self._exact = frozenset(text for text in texts if ANY not in text)
         self._below = [text.partition(ANY) for text in texts if ANY in text]

@@ -51,7 +51,7 @@ async def get(port: int, files: Files, path: str) -> int:
     """Return the status of a page over TLS."""
 
     def ask() -> int:
-        server = http.client.HTTPSConnection("localhost", port, timeout=5, context=files.client)
+        server = http.client.HTTPSConnection("localhost", port, timeout=30, context=files.client)
         server.request("GET", path)
         status = server.getresponse().status
         server.close()

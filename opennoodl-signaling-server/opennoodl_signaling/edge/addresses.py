@@ -17,6 +17,8 @@ MAX_PROXIES = 32
 """Addresses in a header that are read, from its end: where every proxy is trusted, it could have four thousand."""
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that one customer of a network has; it may use any of the addresses behind them."""
+IPV6_SITE_PREFIX = 48
+"""Bits of an IPv6 address that an organisation has; it may use any of the networks behind them."""
 
 
 class Addresses:
@@ -139,4 +141,12 @@ def place(address: str) -> str:
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, IPV6_PREFIX), strict=False))
+    return address if parsed is None else str(parsed)
+
+
+def site(address: str) -> str:
+    """Return the largest network that a client at `address` may have for itself: the address, or the site in IPv6."""
+    parsed = _address(address)
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Network((parsed, IPV6_SITE_PREFIX), strict=False))
     return address if parsed is None else str(parsed)

@@ -91,7 +91,8 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
         Meta(
             min_length=1,
             description="Web pages that browsers may come from: origins such as `https://noodl.example` or "
-            "`https://*.noodl.example`, separated by commas; `*` for any.",
+            "`https://*.noodl.example`, and `null` and `file://` for pages from files, as in a desktop editor, "
+            "separated by commas; `*` for any.",
         ),
     ] = "*"
     auth: Annotated[

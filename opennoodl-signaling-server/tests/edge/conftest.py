@@ -68,6 +68,8 @@ async def serve(wire: Files | None) -> AsyncIterator[Serve]:
 
     yield start
     for running in started:
+        for left in list(running.connections):
+            left.abort()  # a drain would wait for those that are not read from
         if not running.http.draining:
             await running.stop()
 

@@ -32,7 +32,7 @@ json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics")
 listener, refusals, service, settings, tls = map(_module, ("listener", "refusals", "service", "settings", "tls"))
 Application: Any = application.Application
 
-TIMEOUT = 5.0
+TIMEOUT = 30.0
 """Seconds after which a test that waits for something has failed."""
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 HANDSHAKE = (

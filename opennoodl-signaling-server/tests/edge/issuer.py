@@ -88,12 +88,12 @@ class Loopback:
 
     async def until_asked(self, times: int) -> None:
         """Wait until so many requests have come."""
-        async with asyncio.timeout(5), self._came:
+        async with asyncio.timeout(30), self._came:
             await self._came.wait_for(lambda: len(self.asked) >= times)
 
     async def until_left(self) -> None:
         """Wait until nobody reads any more what trickles."""
-        async with asyncio.timeout(5), self._came:
+        async with asyncio.timeout(30), self._came:
             await self._came.wait_for(lambda: not self._trickling)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -107,25 +107,25 @@ class Quota:
         self._window = 0
         self._used: Counter[str] = Counter()
 
-    def has(self, key: str, now: float) -> bool:
-        """Return whether `key` may have one more at time `now`."""
+    def has(self, key: str, now: float, number: int = 1) -> bool:
+        """Return whether `key` may have so many more at time `now`."""
         window = int(now / self._seconds)
         if window != self._window:
             self._window = window
             self._used.clear()
-        return not self._limit or self._used.get(key, 0) < self._limit
+        return not self._limit or self._used.get(key, 0) + number <= self._limit
 
-    def allow(self, key: str, now: float) -> bool:
-        """Return whether `key` may have one more at time `now`, and count it if so."""
-        if not self.has(key, now):
+    def allow(self, key: str, now: float, number: int = 1) -> bool:
+        """Return whether `key` may have so many more at time `now`, and count them if so."""
+        if not self.has(key, now, number):
             return False
         if self._limit:
-            self._used[key] += 1
+            self._used[key] += number
         return True
 
-    def give_back(self, key: str) -> None:
+    def give_back(self, key: str, number: int = 1) -> None:
         """Take back what was counted last for `key`: it was not done after all."""
-        if self._used[key] > 1:
-            self._used[key] -= 1
+        if self._used[key] > number:
+            self._used[key] -= number
         else:
             del self._used[key]  # who has nothing left to give back is not remembered

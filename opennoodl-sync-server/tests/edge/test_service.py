@@ -138,7 +138,7 @@ def upgraded(port: int) -> socket.socket:
     for path in ("/", "/room"):
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(5)
+        sock.settimeout(30)
         sock.connect(("127.0.0.1", port))
         sock.sendall(f"GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
         if sock.recv(4096).startswith(b"HTTP/1.1 101"):
@@ -216,14 +216,14 @@ def test_process_under_nohup(start: Start) -> None:
     process = start()
     port = wait_for_port(process)
     process.send_signal(signal.SIGHUP)
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
         assert answers(sock)
 
 
 def over_tls(port: int, files: Files) -> ssl.SSLSocket:
     """Return a TLS connection whose client trusts one certificate."""
     return files.client.wrap_socket(
-        socket.create_connection(("127.0.0.1", port), timeout=5), server_hostname="localhost"
+        socket.create_connection(("127.0.0.1", port), timeout=30), server_hostname="localhost"
     )
 
 

@@ -131,7 +131,7 @@ async def test_bad_claim(name: str, value: Any) -> None:
     assert f"$.{name}" in await refusal(signed(**{name: value}))
 
 
-@pytest.mark.parametrize("exp", [1, int(time()) - tokens.LEEWAY - 1])
+@pytest.mark.parametrize("exp", [1, int(time()) - tokens.LEEWAY - 1], ids=["long ago", "just now"])
 async def test_expired(exp: int) -> None:
     """A token that has expired is refused, and told so."""
     assert await refusal(signed(exp=exp)) == "The token has expired."
