@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opennoodl_sync.document import Document
 from opennoodl_sync.leveldb_bindings import plyvel
 from opennoodl_sync.store import Batch
 from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.yjs.document import Document
+from opennoodl_sync.yjs.lib0 import finish
 
 Documents = Iterable[tuple[str, Sequence[bytes]]]
 Writer = Callable[[Path, Any], None]
@@ -59,11 +60,13 @@ def _write_states(path: Path, documents: Documents) -> None:
     path.mkdir(parents=True)
     with plyvel.DB(str(path), create_if_missing=True) as database:
         for name, updates in documents:
-            database.put(name.encode(), _document(updates).state())
+            database.put(name.encode(), finish(_document(updates).write()))
 
 
 DOCUMENTS: Mapping[str, Writer] = {"y-leveldb": _write_y_leveldb, "states": _write_states}
 
 
 def _document(updates: Sequence[bytes]) -> Document:
-    return Document(lambda: updates)
+    document = Document()
+    finish(document.load(updates))
+    return document

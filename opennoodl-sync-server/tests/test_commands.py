@@ -6,10 +6,10 @@ import io
 import json
 import os
 import random
-import string
 import subprocess
 import sys
 from pathlib import Path
+from string import ascii_letters
 from typing import Any, NamedTuple
 
 import pytest
@@ -287,7 +287,7 @@ def test_running_server(directory: Path) -> None:
 
 def test_compact_gives_space_back(tmp_path: Path) -> None:
     """What was deleted is not on disk any more after `compact`."""
-    text = "".join(random.Random(1).choices(string.ascii_letters, k=200_000))  # noqa: S311
+    text = "".join(random.Random(1).choices(ascii_letters, k=200_000))  # noqa: S311
     editor = Editor(1)
     write(tmp_path, "room", editor.write(text), editor.delete(0, len(text)))
     Database(str(tmp_path)).close()
