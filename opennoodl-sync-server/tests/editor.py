@@ -22,6 +22,7 @@ UNSOUND = {
     "an empty struct": bytes.fromhex("010101030000" + "00"),
     "a clock that is too large": bytes.fromhex("0101010300ffffffff1f" + "00"),
     "a deletion that is too far": bytes.fromhex("00010101" + "ffffffff0f" + "01"),
+    "an integer that is too large": bytes.fromhex("01010103a80100017dffffffffffffffffff0100"),
     "an end that is missing": bytes.fromhex("01010103840102"),
 }
 """Updates behind `BASE` that a Yjs client cannot decode, or fails on while it integrates them."""

@@ -16,9 +16,11 @@ MANY_VALUES = 2048
 """Values that are skipped at once."""
 MAX_DEPTH = 500
 """Levels of values within each other; decoders are recursive."""
-MAX_VARINT = 10
-"""Bytes of an integer among values."""
+MAX_INTEGER = 2**53 - 1
+"""The largest integer among values that lib0 reads; it writes no more than 31 bits in this way."""
 
+MAX_SHIFT = 62
+"""Bits of such an integer, with zeros at its end."""
 NULL, UNDEFINED = 126, 127
 """First bytes of values."""
 
@@ -113,10 +115,12 @@ def skip_values(data: bytes, at: int, open_values: OpenValues) -> int:
         if kind == 119:
             at = skip_text(data, at)
         elif kind == 125:
-            end = at + MAX_VARINT
+            number, shift = data[at] & 0x3F, 6  # the sign is in the first byte
             while data[at] >= 0x80:
                 at += 1
-                if at == end:
+                number += (data[at] & 0x7F) << shift
+                shift += 7
+                if number > MAX_INTEGER or shift > MAX_SHIFT:
                     raise MalformedError("a number is too large")
             at += 1
         elif kind in (120, 121, NULL, UNDEFINED):  # true and false besides

@@ -8,7 +8,7 @@ Source: yjs 13, ``utils/StructStore.js`` and ``utils/encoding.js`` (``readUpdate
 """
 
 from array import array
-from bisect import insort
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from .delete_set import DeleteSet, Deletions, insert, union
@@ -17,7 +17,7 @@ from .lib0 import MalformedError, Steps, finish, write_varuint
 from .segment import LargeParts, Segment, SegmentWriter, merge
 from .state_vector import decode
 from .structs import SKIP, cut_struct, struct_end
-from .update import NOTHING, Deletion, Parts, Run, read, write, write_deletions, write_section
+from .update import NOTHING, Deletion, Parts, Run, in_order, read, write, write_deletions, write_section
 
 LARGE_UPDATE = 16_384
 """Bytes of an update that becomes a segment at once."""
@@ -215,7 +215,7 @@ class Document:
             if run[1] == known:
                 self._append(run[0], known, run[2], run[3], update[run[4] : run[5]])
             elif run[1] > known:
-                whole = self._keep(run, update[run[4] : run[5]]) and whole
+                whole = (yield from self._keep(run, update[run[4] : run[5]])) and whole
                 continue
             elif run[2] > known:
                 whole = False
@@ -226,9 +226,11 @@ class Document:
                 continue
             if run[0] in self._pending:
                 yield from self._release(run[0])
+        last = None
         for deletion in parts.deletions:
-            new = self._delete(deletion)
-            whole = whole and new == [deletion]
+            new = self._delete(deletion) if deletion.clock < deletion.end else []
+            whole = whole and new == [deletion] and in_order(deletion, last)
+            last = deletion
             self._turn_deleted += new
         if first:
             self._whole = update if whole and update != NOTHING else None
@@ -283,16 +285,30 @@ class Document:
                 insert(self._deleted.setdefault(client, []), piece.clock, piece.end)
         return rest
 
-    def _keep(self, run: Run, content: bytes) -> bool:
-        """Keep a run that comes too early; return whether it is new."""
-        kept = (run.clock, run.end, run.structs, content)
-        runs = self._pending.setdefault(run.client, [])
-        if kept in runs:
-            return False
+    def _keep(self, run: Run, content: bytes) -> Steps[bool]:
+        """Keep a run that comes too early; return whether all of it is new. Those that are kept do not overlap."""
+        client, clock, end, structs = run[:4]
+        runs = self._pending.setdefault(client, [])
+        at = bisect_right(runs, clock, key=lambda run: run[0])
+        if at and runs[at - 1][1] > clock:
+            known = runs[at - 1][1]
+            if known >= end:
+                return False
+            structs, content = yield from cut_run(content, Run(client, clock, end, structs, 0, len(content)), known)
+            clock = known
+        whole = clock == run.clock
+        while at < len(runs) and runs[at][0] < end:
+            start, stop, number, later = runs.pop(at)
+            whole = False
+            self.pending_size -= len(later) + RUN_SIZE
+            if stop > end:
+                number, later = yield from cut_run(later, Run(client, start, stop, number, 0, len(later)), end)
+                runs.insert(at, (end, stop, number, later))
+                self.pending_size += len(later) + RUN_SIZE
+        runs.insert(at, (clock, end, structs, content))
         self.pending_size += len(content) + RUN_SIZE
-        insort(runs, kept)
-        self._turn_pending.append(write([write_section(run.client, run.clock, run.structs, content)]))
-        return True
+        self._turn_pending.append(write([write_section(client, clock, structs, content)]))
+        return whole
 
     def _may_wait(self, size: int) -> None:
         """Refuse what would make too much wait.
@@ -358,9 +374,9 @@ class Document:
         segment.deleted, early = yield from self._new_deletions(asked, segment)
         self._may_wait(early * RANGE_SIZE)
         self.pending_size += early * RANGE_SIZE
-        whole = whole and segment.deleted is asked
+        whole = whole and segment.deleted is asked and parts.in_order
         for run in waiting:
-            whole = self._keep(run, update[run.at : run.stop]) and whole
+            whole = (yield from self._keep(run, update[run.at : run.stop])) and whole
         if len(segment) or len(segment.deleted):
             self._told.append(update[:end] if whole else (yield from segment.write()))
             if whole:
@@ -460,8 +476,6 @@ class Document:
         end, number = clock, 0
         written = []
         for start, stop, structs, content in self._pending[client]:
-            if start < end:  # it says again what the one before says
-                continue
             if start > end:
                 written.append(bytes((SKIP,)) + write_varuint(start - end))
                 number += 1

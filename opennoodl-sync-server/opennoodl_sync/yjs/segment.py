@@ -5,14 +5,14 @@ A document may have millions of clients with one struct each, so nothing here is
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .delete_set import DeleteSet, Deletions, union
 from .lib0 import Steps, read_varuint, write_varuint
 from .sorting import order
 from .structs import struct_end
-from .update import Deletion, Mark, Run
+from .update import Deletion, Mark, Run, in_order
 
 MARK_DISTANCE = 16_384
 """Bytes between two places in a long section from which it can be read."""
@@ -150,7 +150,7 @@ class SegmentWriter:
         self._data = bytearray()
         self._segment = Segment()
 
-    def section(self, client: int, clock: int, end: int, structs: int, content: bytes | memoryview | bytearray) -> int:
+    def section(self, client: int, clock: int, end: int, structs: int, *content: bytes | memoryview | bytearray) -> int:
         """Add a section; return by how much its structs stand further behind than in `content`."""
         segment = self._segment
         segment._clients.append(client)
@@ -158,7 +158,8 @@ class SegmentWriter:
         segment._heads.append(len(self._data))
         self._data += write_varuint(structs) + write_varuint(client) + write_varuint(clock)
         at = len(self._data)
-        self._data += content
+        for part in content:
+            self._data += part
         return at
 
     def mark(self, mark: Mark) -> None:
@@ -181,13 +182,19 @@ class SegmentWriter:
 
 
 class LargeParts:
-    """The parts of a large update: a collector that needs no object for each of them."""
+    """The parts of a large update: a collector that needs no object for each of them.
+
+    Attributes:
+        in_order: whether its deletions stand as Yjs writes them.
+    """
 
     def __init__(self) -> None:
         self._clients = array("Q")
         self._places = array("I")  # clock, end, structs, at and stop of each run
+        self.in_order = True
         self._marks: list[Mark] = []
         self._deletions = Deletions()
+        self._last: Deletion | None = None
 
     def run(self, run: Run) -> None:
         """Take a run."""
@@ -201,7 +208,10 @@ class LargeParts:
 
     def deletion(self, deletion: Deletion) -> None:
         """Take a deletion."""
-        self._deletions.add(deletion)
+        self.in_order = self.in_order and in_order(deletion, self._last)
+        self._last = deletion
+        if deletion.clock < deletion.end:
+            self._deletions.add(deletion)
 
     def __len__(self) -> int:
         """Return the number of runs."""
@@ -222,11 +232,18 @@ class LargeParts:
         """Return what the update deletes."""
         return (yield from self._deletions.set())
 
-    def descending(self, chosen: "array[int]") -> Steps[Sequence[int]]:
+    def descending(self, chosen: "array[int]") -> Steps["array[int]"]:
         """Return the numbers of some runs, each of another client, in descending order of clients."""
-        keys = array("Q", (self._clients[number] for number in chosen))
+        keys = array("Q")
+        for start in range(0, len(chosen), MANY):
+            keys.extend([self._clients[number] for number in chosen[start : start + MANY]])
+            yield
         positions = yield from order(keys)
-        return [chosen[position] for position in reversed(positions)]
+        numbers = array("I")
+        for stop in range(len(positions), 0, -MANY):
+            numbers.extend([chosen[position] for position in reversed(positions[max(stop - MANY, 0) : stop])])
+            yield
+        return numbers
 
 
 def merge(older: Segment, newer: Segment) -> Steps[Segment]:
@@ -248,8 +265,7 @@ def merge(older: Segment, newer: Segment) -> Steps[Segment]:
             their = next(theirs, None)
         else:
             content = memoryview(older.data)[my.at : my.stop], memoryview(newer.data)[their.at : their.stop]
-            structs = my.structs + their.structs
-            at = writer.section(my.client, my.clock, their.end, structs, b"".join(content))
+            at = writer.section(my.client, my.clock, their.end, my.structs + their.structs, *content)
             for mark in older.marks(my):
                 writer.mark(Mark(mark.at - my.at + at, mark.clock, mark.left + their.structs))
             at += my.stop - my.at

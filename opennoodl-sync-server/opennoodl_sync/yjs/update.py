@@ -55,7 +55,7 @@ class Mark(NamedTuple):
 
 
 class Deletion(NamedTuple):
-    """Elements of one client that are deleted, from `clock` to before `end`."""
+    """Elements of one client that are deleted, from `clock` to before `end`. There may be none."""
 
     client: int
     clock: int
@@ -165,14 +165,26 @@ def _read_deletions(data: bytes, at: int, parts: Collector) -> Steps[int]:
             length, at = read_varuint(data, at)
             if clock + length > MAX_CLOCK:
                 raise MalformedError("a clock is too large")
-            if length:
-                parts.deletion(Deletion(client, clock, clock + length))
+            parts.deletion(Deletion(client, clock, clock + length))
             seen += 1
             if seen % BLOCK == 0:
                 yield
         if seen % BLOCK == 0:
             yield
     return at
+
+
+def in_order(deletion: Deletion, last: Deletion | None) -> bool:
+    """Return whether a deletion may follow `last` in an update that is handed on as it is.
+
+    Yjs fails on a deletion of nothing, and damages others that are not sorted, where their elements have not come yet
+    (``readAndApplyDeleteSet`` encodes those as differences).
+    """
+    if deletion.clock == deletion.end:
+        return False
+    if last is None or deletion.client < last.client:
+        return True
+    return deletion.client == last.client and deletion.clock > last.end
 
 
 def write(sections: Sequence[bytes], clients: int = 0, deletions: bytes = b"") -> bytes:

@@ -192,3 +192,32 @@ def test_a_compacted_segment_takes_the_place_of_what_it_was_made_of(chosen: Any,
             finish(document.integrate(written))
         document.thaw(None if fails or len(whole) != 1 else whole[0])
         assert snapshot(doc_of([finish(document.write())])) == snapshot(doc_of(updates))
+
+
+def test_a_deletion_of_nothing_is_not_handed_on() -> None:
+    """Yjs fails on it where the elements beside it have not come yet."""
+    document = Document()
+    finish(document.integrate(bytes.fromhex("000101015600")))
+    assert document.commit() == []
+    finish(document.integrate(bytes.fromhex("00010102560003" + "01")))
+    assert document.commit() == [bytes.fromhex("0001010103" + "01")]
+
+
+def test_deletions_are_handed_on_in_order() -> None:
+    """Yjs damages those that wait when they come in another order."""
+    document = Document()
+    finish(document.integrate(bytes.fromhex("000101020901" + "0301")))
+    assert document.commit() == [bytes.fromhex("000101020301" + "0901")]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_runs_that_wait_may_overlap(order: int) -> None:
+    """After a reconnect a client sends what it sent before, and more: a newcomer gets all of it."""
+    document = Document()
+    for early in [bytes.fromhex("01010205004a00"), bytes.fromhex("01010205001700")][::order]:
+        finish(document.integrate(early))
+    newcomer = Document()
+    finish(newcomer.load(part for part in document.difference(b"\x00") if part is not None))
+    for each in (document, newcomer):
+        finish(each.integrate(bytes.fromhex("01010200000500")))
+        assert (each.state(2), each.pending_size) == (79, 0)

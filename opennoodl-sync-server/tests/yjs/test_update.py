@@ -77,7 +77,7 @@ def test_nothing_is_read() -> None:
     """An update may say nothing, and a deletion may delete nothing."""
     assert (parts_of(NOTHING)[0].runs, parts_of(NOTHING)[0].deletions) == ([], [])
     assert parts_of(update(section(1, 0)))[0].runs == []
-    assert parts_of(update(deletes={1: [(5, 0)]}))[0].deletions == []
+    assert parts_of(update(deletes={1: [(5, 0)]}))[0].deletions == [(1, 5, 5)]
 
 
 def test_what_is_cut_off_is_malformed() -> None:
