@@ -67,21 +67,24 @@ serve({
   everything: args => {
     const { doc } = find(args)
     const [map, array, xml] = [doc.getMap('map'), doc.getArray('array'), doc.getXmlFragment('xml')]
-    const values = [1, -1, 2 ** 40, 0.1, 1e300, 'text', '\u00e9', new Uint8Array([1, 2]), null, true, undefined, [1, { a: [null] }]]
+    const values = [1, -1, 2 ** 40, 0.1, 1e300, 'text', '\u00e9', new Uint8Array([1, 2]), null, true, undefined, [1, { a: [null] }], -0, 2n ** 63n - 1n, NaN]
     values.forEach((value, index) => map.set(`key ${index % 5}`, value))
-    array.push([new Y.Map([['inner', new Y.Array()]]), new Y.Text('deep'), ...values.filter(value => value !== undefined)])
+    array.push([new Y.Map([['inner', new Y.Array()]]), new Y.Text('deep'), ...values.filter(value => value !== undefined && typeof value !== 'bigint')])
     array.get(0).get('inner').insert(0, [new Y.Map([['deeper', 1]])])
     array.delete(1, 3)
-    map.set('document', new Y.Doc())
+    map.set('document', new Y.Doc({ autoLoad: true, gc: false, meta: { title: 'x', at: [0.1] } }))
     const text = textOf(doc)
     text.insert(0, `written by ${args.name} \u00e9`)
     text.format(0, 7, { bold: true })
     text.format(3, 2, { bold: null })
+    text.format(1, 2, { link: 'half \uD800' })
     text.insertEmbed(1, { image: 'x' })
+    text.setAttribute('align', 'left')
     const paragraph = new Y.XmlElement('p')
     paragraph.setAttribute('class', 'c')
     xml.insert(0, [paragraph, new Y.XmlText('some')])
-    paragraph.insert(0, [new Y.XmlElement('b')])
+    paragraph.insert(0, [new Y.XmlElement('b'), new Y.XmlHook('hook')])
+    paragraph.get(1).set('value', 1.5)
     const undo = new Y.UndoManager(text)
     text.insert(2, 'undone')
     undo.undo()

@@ -6,44 +6,34 @@ import WebSocket from 'ws'
 import * as awarenessProtocol from 'y-protocols/awareness'
 import * as syncProtocol from 'y-protocols/sync'
 import * as Y from 'yjs'
-import { serve } from './lines.mjs'
+import { difference } from './contents.mjs'
+import { serve, until } from './lines.mjs'
 
+const PATIENCE = 30_000
 const rooms = new Map()
 
-/** What can be seen of a document; every root type is taken for all that it could be. */
-const seen = doc => {
-  const copy = new Y.Doc({ gc: false })
-  Y.applyUpdate(copy, Y.encodeStateAsUpdate(doc))
-  return { text: copy.getText('text').toString(), map: copy.getMap('finished').toJSON() }
+/** What waits for elements that have not come, as ranges of each client. */
+const waiting = doc => {
+  const { pendingStructs, pendingDs } = doc.store
+  const updates = [pendingStructs?.update, pendingDs].filter(Boolean)
+  const { structs, ds } = Y.decodeUpdateV2(updates.length > 0 ? Y.mergeUpdatesV2(updates) : Y.encodeStateAsUpdateV2(new Y.Doc()))
+  const left = structs.filter(({ id, length }) => !(Y.Skip && id === null) && id.clock + length > Y.getState(doc.store, id.client))
+  const elements = new Set(left.flatMap(({ id, length }) => Array.from({ length: Math.min(length, 1000) }, (_, index) => `${id.client} ${id.clock + index}`)))
+  const deletions = [...ds.clients].flatMap(([client, ranges]) => ranges.map(({ clock, len }) => `${client} ${clock} ${len}`))
+  return JSON.stringify([[...elements].sort(), deletions.sort()])
 }
 
-/**
- * Whether something is put between an element that is and one that is gone with all that it was in, which no editor
- * does. To Yjs it is gone as well; yrs puts it beside the element that is.
- */
-const between = (doc, update) => {
-  const { structs } = Y.decodeUpdate(update)
-  const gone = id => {
-    const found = structs.find(({ id: { client, clock }, length }) => client === id.client && clock <= id.clock && id.clock < clock + length)
-    return (found ?? Y.getItem(doc.store, id)) instanceof Y.GC
-  }
-  return structs.some(({ origin, rightOrigin }) => origin && rightOrigin && gone(origin) !== gone(rightOrigin))
+/** The document of updates that come as one, as somebody gets them who comes late. */
+const merged = updates => {
+  const doc = new Y.Doc()
+  Y.applyUpdate(doc, Y.mergeUpdates(updates))
+  return doc
 }
 
-/**
- * Whether something was put between two elements of different places, or that come in the other order, which no editor
- * does. Yjs and yrs agree on a place for it only by chance.
- */
-const beside = (doc, update) => Y.decodeUpdate(update).structs.some(({ origin, rightOrigin }) => {
-  if (!origin || !rightOrigin) return false
-  const [left, right] = [origin, rightOrigin].map(id => Y.getItem(doc.store, id))
-  if (left instanceof Y.GC || right instanceof Y.GC) return false
-  if (left.parent !== right.parent || left.parentSub !== null || right.parentSub !== null) return true
-  for (let item = left; item !== null; item = item.right) {
-    if (item === right) return left === right && rightOrigin.clock <= origin.clock
-  }
-  return true
-})
+const different = (one, another) => {
+  if (waiting(one.doc) !== waiting(another.doc)) return `${waiting(one.doc)} waits, and ${waiting(another.doc)} with who comes`
+  return difference(one, another)
+}
 
 const take = (witness, message) => {
   const data = new Uint8Array(message)
@@ -51,20 +41,15 @@ const take = (witness, message) => {
   const encoder = encoding.createEncoder()
   const kind = decoding.readVarUint(decoder)
   if (kind === 0) {
-    const update = data[1] === syncProtocol.messageYjsSyncStep1 ? null : decoding.readVarUint8Array(decoding.createDecoder(data.subarray(2)))
-    witness.disputed ||= update !== null && between(witness.doc, update)
+    if (data[1] !== syncProtocol.messageYjsSyncStep1) witness.updates.push(decoding.readVarUint8Array(decoding.createDecoder(data.subarray(2))))
     encoding.writeVarUint(encoder, 0)
     const step = syncProtocol.readSyncMessage(decoder, encoder, witness.doc, 'server')
-    witness.disputed ||= update !== null && beside(witness.doc, update)
     if (step === syncProtocol.messageYjsSyncStep2) witness.synced()
     if (encoding.length(encoder) > 1) witness.socket.send(encoding.toUint8Array(encoder))
   } else if (kind === 1) {
     awarenessProtocol.applyAwarenessUpdate(witness.awareness, decoding.readVarUint8Array(decoder), 'server')
   } else {
     throw new TypeError(`there is no message ${kind}`)
-  }
-  if (witness.doc.store.pendingStructs !== null || witness.doc.store.pendingDs !== null) {
-    throw new TypeError('something has to wait for what the server did not send')
   }
 }
 
@@ -75,10 +60,20 @@ console.error = (...words) => { complaint = words.map(word => word?.stack ?? Str
 const open = (url, room) => new Promise((resolve, reject) => {
   const doc = new Y.Doc()
   const socket = new WebSocket(`${url}/${room}`)
-  const witness = { doc, socket, awareness: new awarenessProtocol.Awareness(doc), fault: null, disputed: false, synced: () => resolve(witness) }
+  const witness = { doc, socket, awareness: new awarenessProtocol.Awareness(doc), updates: [], fault: null, synced: () => resolve(witness) }
   socket.binaryType = 'arraybuffer'
+  doc.on('update', (update, origin) => {
+    if (origin === 'server') return
+    const encoder = encoding.createEncoder()
+    encoding.writeVarUint(encoder, 0)
+    syncProtocol.writeUpdate(encoder, update)
+    socket.send(encoding.toUint8Array(encoder))
+  })
   socket.on('error', reject)
-  socket.on('close', code => { witness.closed = code })
+  socket.on('close', code => {
+    if (!witness.left) witness.fault ??= `an editor with Yjs was closed with ${code}`
+    witness.synced()
+  })
   socket.on('open', () => {
     const encoder = encoding.createEncoder()
     encoding.writeVarUint(encoder, 0)
@@ -100,6 +95,7 @@ const open = (url, room) => new Promise((resolve, reject) => {
 })
 
 const leave = witness => {
+  witness.left = true
   witness.awareness.destroy() // it has a timer
   witness.socket.close()
 }
@@ -108,33 +104,38 @@ serve({
   join: async ({ url, room }) => { rooms.set(room, await open(url, room)) },
 
   /** What is wrong with what came, or with the connection. */
-  fault: ({ room }) => {
-    const { fault, closed } = rooms.get(room)
-    return fault ?? (closed === undefined ? null : `an editor with Yjs was closed with ${closed}`)
-  },
+  fault: ({ room }) => rooms.get(room).fault,
 
-  /** Whether something came of which Yjs and yrs are known to make different things. */
-  disputed: ({ room }) => rooms.get(room).disputed,
-
-  clock: ({ room, client }) => Y.getState(rooms.get(room).doc.store, client),
-
-  /** The document as one update, and what is seen of it. */
-  state: ({ room }) => {
-    const { doc } = rooms.get(room)
-    return { update: Buffer.from(Y.encodeStateAsUpdate(doc)).toString('base64'), seen: seen(doc) }
+  /** Let somebody new edit a map that nobody else has, and the text that everybody writes; wait until it has come. */
+  edit: async ({ url, room }) => {
+    const [writer, { doc }] = [await open(url, room), rooms.get(room)]
+    const { clientID } = writer.doc
+    writer.doc.getMap('honest').set(String(clientID), true)
+    writer.doc.getText('text').insert(0, `honest ${clientID} `)
+    const made = Y.getState(writer.doc.store, clientID)
+    const came = until(doc, 'update', () => Y.getState(doc.store, clientID) === made && doc.getMap('honest').has(String(clientID)))
+    const late = Symbol('late')
+    const first = await Promise.race([came, new Promise(resolve => setTimeout(resolve, PATIENCE, late))])
+    leave(writer)
+    if (writer.fault !== null || first !== late) return writer.fault
+    return `what ${clientID} wrote did not come: ${different(writer, rooms.get(room))}`
   },
 
   leave: ({ room }) => leave(rooms.get(room)),
 
-  /** What is different for somebody who comes now, and has the document in one piece, or nothing. */
+  /**
+   * What is wrong with what somebody gets who comes now. Some updates that no editor makes are such that Yjs makes of
+   * them what depends on their order: then it has to be what Yjs makes of them as one.
+   */
   compare: async ({ url, room }) => {
-    const fresh = await open(url, room)
-    const { doc } = rooms.get(room)
+    const [fresh, there] = [await open(url, room), rooms.get(room)]
     leave(fresh)
-    if (fresh.fault !== null) return fresh.fault
-    if (!Y.equalSnapshots(Y.snapshot(doc), Y.snapshot(fresh.doc))) return 'other elements, or others deleted'
-    const [before, after] = [seen(doc), seen(fresh.doc)].map(each => JSON.stringify(each))
-    return before === after ? null : `${before} is seen by who was there, and ${after} by who comes`
+    if (fresh.fault !== null) return { fault: fresh.fault }
+    const fault = different(there, fresh)
+    if (fault === null) return { fault, disputed: false }
+    const whole = { doc: merged(there.updates), updates: there.updates }
+    if (different(there, whole) === null) return { fault }
+    return { fault: different(whole, fresh), disputed: true }
   },
 
   forget: ({ room }) => rooms.delete(room)

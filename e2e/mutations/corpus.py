@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 HERE = Path(__file__).parent / "corpus"
 LONGEST = 4096
 """Bytes of a message that is kept."""
-MOST = 160
+MOST = 200
 """Messages that are kept of one server."""
 ADDRESS = re.compile(rb"(?<![\d.])(?!127\.|0\.)\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
 

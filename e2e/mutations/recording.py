@@ -41,10 +41,7 @@ async def signaling(client: StartClient, url: str) -> None:
 
 
 async def sync(client: StartClient, url: str) -> None:
-    """Editors with both versions of y-websocket write all that Yjs knows, at the same time.
-
-    Their text has no characters that count as two: a client with pycrdt cannot follow when one of them is cut.
-    """
+    """Editors with both versions of y-websocket write all that Yjs knows, at the same time."""
     editors = await client("websocket")
     names = ["first", "second", "third"]
     for number, name in enumerate(names, start=1):
@@ -54,6 +51,8 @@ async def sync(client: StartClient, url: str) -> None:
         )
     for number, name in enumerate(names):
         await editors.call("everything", name=name)
+        await editors.call("insert", name=name, text="\U0001f388")
+        await editors.call("cut", name=name, how=("insert", "format", "first")[number])
         await editors.call("storm", name=name, seed=number, letter=name[0], edits=20, deletes=True)
         await editors.call("setState", name=name, state={"user": name, "cursor": {"anchor": number, "head": None}})
     for name in names:
