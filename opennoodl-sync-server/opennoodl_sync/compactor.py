@@ -12,7 +12,7 @@ from .yjs.segment import Segment
 from .yjs.segment_index import read_segment
 
 MODULE = "opennoodl_sync.workers.compaction"
-IDLE = 30.0
+IDLE = 10.0
 """Seconds after its last job after which the process ends."""
 SECONDS = 30.0
 """Seconds that a job may take at least."""

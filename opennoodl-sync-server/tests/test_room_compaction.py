@@ -349,3 +349,19 @@ def test_a_large_document_is_loaded_by_its_index(disk: MemoryYStore, monkeypatch
         assert open_room(disk).document.state_vector() == room.document.state_vector()
     disk._index = b"not an index"
     assert shown(open_room(disk).document) == content(ann.doc)
+
+
+def test_what_is_released_during_a_compaction_is_kept(room: Room, disk: MemoryYStore) -> None:
+    """A run that waited is not in what is compacted: when its predecessors come meanwhile, it is stored again."""
+    ann = Editor(1)
+    first, second = ann.write("one "), ann.write("two")
+    for update in (Editor(2).put("k", 1), second):
+        send(room, "ann", update)
+        write_turn(room, disk)
+    segment, _ = finish(compact_records(finish(room.begin_compaction())))
+    send(room, "ann", first)
+    write_turn(room, disk)
+    update = finish(segment.write())
+    room.end_compaction(update, segment, finish(write_index(segment, update)))
+    write_turn(room, disk)
+    assert kept(disk)[0] == "one two"

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from .lib0 import MalformedError, Steps, read_varuint
 
-LARGE_TEXT = 262_144
+LARGE_TEXT = 65_536
 """Bytes of a text that is looked at in parts."""
 MANY_VALUES = 2048
 """Values that are skipped at once."""
@@ -68,8 +68,7 @@ def utf16_length(text: bytes) -> int:
         decoded = text.decode()
     except UnicodeDecodeError:
         raise MalformedError("a text is not UTF-8") from None
-    # Only what takes four bytes in UTF-8 takes two units.
-    return len(decoded) if max(text) < 0xF0 else len(decoded.encode("utf-16-le")) // 2
+    return len(decoded.encode("utf-16-le")) // 2
 
 
 def long_text(data: bytes, at: int, end: int) -> Steps[tuple[int, int]]:

@@ -84,10 +84,12 @@ class DeleteSet:
 
 
 def rest(bounds: Sequence[int], deletion: Deletion) -> list[Deletion]:
-    """Return what of a deletion is not in the ranges with these bounds."""
+    """Return what of a deletion is not in the ranges with these bounds; all of it if that would be very many pieces."""
     client, clock, end = deletion
     left = []
     at = bisect_right(bounds, clock)
+    if bisect_left(bounds, end, at) - at > 2 * MANY:
+        return [deletion]
     if at % 2:  # it begins within a range
         clock = bounds[at]
         at += 1
@@ -131,56 +133,47 @@ class Deletions:
     def set(self) -> Steps[DeleteSet]:
         """Return all of them."""
         made = DeleteSet()
-        groups = yield from self._groups()
-        bounds = array("I")
-        for number, (client, clocks, ends) in enumerate(groups):
-            if number % MANY == MANY - 1:
-                yield
-            positions: Sequence[int] = range(len(clocks))
-            if len(clocks) > 1:
-                positions = yield from order(clocks)
-            del bounds[:]
-            for position in positions:
-                if bounds and clocks[position] <= bounds[-1]:
-                    bounds[-1] = max(bounds[-1], ends[position])
-                else:
-                    bounds.extend((clocks[position], ends[position]))
-                if len(bounds) % MANY == 0:
-                    yield
-            made._add(client, bounds)
-        return made
-
-    def _groups(self) -> Steps["Iterator[tuple[int, array[int], array[int]]]"]:
-        """Return the clocks and ends of each client, in ascending order of clients."""
-        clients, clocks, ends = self._clients, self._clocks, self._ends
         # Yjs writes a client's deletions together, and clients in descending order: then only whole groups are moved.
         keys, starts = array("Q"), array("I")
         last = -1
-        for at, client in enumerate(clients):
+        for at, client in enumerate(self._clients):
             if client != last:
                 keys.append(client)
                 starts.append(at)
                 last = client
             if at % (4 * MANY) == 4 * MANY - 1:
                 yield
-        starts.append(len(clients))
+        starts.append(len(self._clients))
         positions = yield from order(keys)
+        first = 0
+        while first < len(positions):
+            client = keys[positions[first]]
+            clocks, ends = array("I"), array("I")
+            while first < len(positions) and keys[positions[first]] == client:
+                begin, stop = starts[positions[first]], starts[positions[first] + 1]
+                clocks.extend(self._clocks[begin:stop])
+                ends.extend(self._ends[begin:stop])
+                first += 1
+                if first % MANY == 0:
+                    yield
+            made._add(client, (yield from _joined(clocks, ends)))
+        return made
 
-        def groups() -> "Iterator[tuple[int, array[int], array[int]]]":
-            first = 0
-            while first < len(positions):
-                last = first + 1
-                client = keys[positions[first]]
-                while last < len(positions) and keys[positions[last]] == client:
-                    last += 1
-                group_clocks, group_ends = array("I"), array("I")
-                for position in positions[first:last]:
-                    group_clocks.extend(clocks[starts[position] : starts[position + 1]])
-                    group_ends.extend(ends[starts[position] : starts[position + 1]])
-                yield client, group_clocks, group_ends
-                first = last
 
-        return groups()
+def _joined(clocks: "array[int]", ends: "array[int]") -> Steps["array[int]"]:
+    """Return the bounds of ranges that may stand in any order, and touch each other."""
+    bounds = array("I")
+    positions: Sequence[int] = range(len(clocks))
+    if len(clocks) > 1:
+        positions = yield from order(clocks)
+    for done, position in enumerate(positions):
+        if bounds and clocks[position] <= bounds[-1]:
+            bounds[-1] = max(bounds[-1], ends[position])
+        else:
+            bounds.extend((clocks[position], ends[position]))
+        if done % MANY == MANY - 1:
+            yield
+    return bounds
 
 
 def union(one: DeleteSet, other: DeleteSet) -> Steps[DeleteSet]:

@@ -17,7 +17,7 @@ from .lib0 import MalformedError, Steps, finish, write_varuint
 from .segment import LargeParts, Segment, SegmentWriter, merge
 from .state_vector import decode
 from .structs import SKIP, cut_struct, struct_end
-from .update import NOTHING, Deletion, Parts, Run, in_order, read, write, write_deletions, write_section
+from .update import NOTHING, STEP_SIZE, Deletion, Parts, Run, in_order, read, write, write_deletions, write_section
 
 LARGE_UPDATE = 16_384
 """Bytes of an update that becomes a segment at once."""
@@ -29,12 +29,14 @@ MAX_PENDING = 4_194_304
 """Bytes of what came before its predecessors; a client that goes on sending more is refused."""
 CHUNK = 524_288
 """Bytes of a part of a difference: a client on a slow line hears something before it gives up."""
+PART = 8192
+"""Bytes of a delete set that are written at once."""
 MANY = 512
 """Sections that are worked on at once."""
 RANGE_SIZE = 8
 """Bytes that a deletion of what is not there counts."""
-RUN_SIZE = 200
-"""Bytes that a run counts besides its own when it waits."""
+RUN_SIZE = 4096
+"""Bytes that a run counts besides its own when it waits: each makes every answer to step 1 longer."""
 MAX_VECTOR = 1_048_576
 """Bytes of a state vector; of a larger one nothing is taken to be known."""
 
@@ -225,7 +227,8 @@ class Document:
                 whole = False
                 continue
             if run[0] in self._pending:
-                yield from self._release(run[0])
+                # What was told before is told again: a compaction that is under way does not have it.
+                whole = not (yield from self._release(run[0])) and whole
         last = None
         for deletion in parts.deletions:
             new = self._delete(deletion) if deletion.clock < deletion.end else []
@@ -243,13 +246,21 @@ class Document:
         ends: dict[int, int] = {}
         for run in parts.runs:
             if run.clock > (ends.get(run.client) or self.state(run.client)):
-                size += run.stop - run.at + RUN_SIZE
+                size += self._wait_size(run)
             else:
                 ends[run.client] = run.end
-        for client, _, end in parts.deletions:
-            if end > max(ends.get(client, 0), self.state(client)):
-                size += RANGE_SIZE
+        for deletion in parts.deletions:
+            if deletion.end > max(ends.get(deletion.client, 0), self.state(deletion.client)):
+                size += RANGE_SIZE * len(self._undeleted(deletion))
         return size
+
+    def _wait_size(self, run: Run) -> int:
+        """Return the bytes that a run counts while it waits; none if all of it waits already."""
+        runs = self._pending.get(run.client, [])
+        at = bisect_right(runs, run.clock, key=lambda run: run[0])
+        if at and runs[at - 1][1] >= run.end:
+            return 0
+        return run.stop - run.at + RUN_SIZE
 
     def _append(self, client: int, clock: int, end: int, structs: int, content: bytes) -> None:
         tail = self._tails.get(client)
@@ -265,16 +276,8 @@ class Document:
 
     def _delete(self, deletion: Deletion) -> list[Deletion]:
         """Take a deletion; return what of it is new."""
-        rest = [deletion]
         client = deletion[0]
-        bounds = self._deleted.get(client)
-        if bounds is not None:
-            rest = missing(bounds, deletion)
-        for segment in self._segments:
-            if not rest:
-                return rest
-            if len(segment.deleted):
-                rest = [piece for part in rest for piece in segment.deleted.rest(part)]
+        rest = self._undeleted(deletion)
         if rest:
             known = self.state(client)
             for piece in rest:
@@ -283,6 +286,14 @@ class Document:
                 self._ranges += 1
                 self._recent_size += RANGE_SIZE // 2
                 insert(self._deleted.setdefault(client, []), piece.clock, piece.end)
+        return rest
+
+    def _undeleted(self, deletion: Deletion) -> list[Deletion]:
+        """Return what of a deletion is not deleted yet."""
+        rest = missing(self._deleted.get(deletion.client, ()), deletion)
+        for segment in self._segments:
+            if rest and len(segment.deleted):
+                rest = [piece for part in rest for piece in segment.deleted.rest(part)]
         return rest
 
     def _keep(self, run: Run, content: bytes) -> Steps[bool]:
@@ -319,9 +330,10 @@ class Document:
         if size and self.pending_size + size > MAX_PENDING and not self._loading:
             raise MalformedError("too much waits for updates that never came")
 
-    def _release(self, client: int) -> Steps[None]:
-        """Append what has waited for a client's last element."""
+    def _release(self, client: int) -> Steps[bool]:
+        """Append what has waited for a client's last element; return whether there was something."""
         runs = self._pending[client]
+        waiting = len(runs)
         while runs and runs[0][0] <= (known := self.state(client)):
             clock, end, structs, content = runs.pop(0)
             self.pending_size -= len(content) + RUN_SIZE
@@ -330,8 +342,10 @@ class Document:
                     run = Run(client, clock, end, structs, 0, len(content))
                     structs, content = yield from cut_run(content, run, known)
                 self._append(client, known, end, structs, content)
+        released = len(runs) < waiting
         if not runs:
             del self._pending[client]
+        return released
 
     def _take_large(self, update: bytes) -> Steps[None]:
         """Take an update as a segment."""
@@ -355,7 +369,7 @@ class Document:
                     cut[number] = known
             if number % MANY == MANY - 1:
                 yield
-        self._may_wait(sum(run.stop - run.at + RUN_SIZE for run in waiting))
+        self._may_wait(sum(map(self._wait_size, waiting)))
         yield from self._seal()
         writer = SegmentWriter()
         for done, number in enumerate((yield from parts.descending(chosen))):
@@ -550,6 +564,7 @@ def _difference(segments: Sequence[Segment], pending: bytes | None, state_vector
             start = next(iter(segment.marks(section)))
             if clock > section.clock:
                 start = yield from segment.find(section, clock)
+                yield None
             for mark in segment.marks(section):
                 if mark.at > start.at and mark.at - start.at + chunk.size >= CHUNK:
                     chunk.add(section.client, start.clock, start.left - mark.left, segment.data[start.at : mark.at])
@@ -563,12 +578,15 @@ def _difference(segments: Sequence[Segment], pending: bytes | None, state_vector
     deleted = DeleteSet()
     for segment in segments:
         deleted = yield from union(deleted, segment.deleted)
-    clients, deletions = 0, b""
-    for following, entries in deleted.write(CHUNK):
-        if clients:
-            yield chunk.write(clients, deletions)
-        clients, deletions = following, entries
-    yield chunk.write(clients, deletions)
+    clients, entries = 0, list[bytes]()
+    for number, part in deleted.write(PART):
+        clients += number
+        entries.append(part)
+        if len(entries) * PART >= CHUNK:
+            yield chunk.write(clients, b"".join(entries))
+            clients, entries = 0, []
+        yield None
+    yield chunk.write(clients, b"".join(entries))
 
 
 def cut_run(data: bytes, run: Run, clock: int) -> Steps[tuple[int, bytes]]:
@@ -582,7 +600,7 @@ def cut_run(data: bytes, run: Run, clock: int) -> Steps[tuple[int, bytes]]:
                 return left, data[at : run.stop]
             first = yield from cut_struct(data, at, run.client, here, clock - here)
             return left, first + data[behind : run.stop]
-        at, here = behind, here + length
-        if passed % MANY == MANY - 1:
+        if passed % MANY == MANY - 1 or behind - at > STEP_SIZE // MANY:
             yield
+        at, here = behind, here + length
     raise ValueError("the clock is not in the run")

@@ -16,6 +16,8 @@ NOTHING = b"\x00\x00"
 MAX_CLOCK = 2**32 - 1
 BLOCK = 256
 """Structs that are read at once."""
+STEP_SIZE = 262_144
+"""Bytes of structs that are read at once."""
 MAX_UNORDERED = 65_536
 """Clients that an update may have in another order than Yjs writes them, which is descending."""
 
@@ -129,6 +131,7 @@ def _read_structs(data: bytes, parts: Collector) -> Steps[int]:
             clients.add(client)
         clock, at = read_varuint(data, at)
         first, start, number = clock, at, 0  # of the run
+        yielded = at
         for block in range(0, structs, BLOCK):
             if block:
                 parts.mark(Mark(at, clock, structs - block))
@@ -146,6 +149,9 @@ def _read_structs(data: bytes, parts: Collector) -> Steps[int]:
                     first, start, number = clock, at, passed + 1
                 else:
                     clock += length
+                if at - yielded > STEP_SIZE:
+                    yielded = at
+                    yield
         if clock > MAX_CLOCK:
             raise MalformedError("a clock is too large")
         if structs > number:

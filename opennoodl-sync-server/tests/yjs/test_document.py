@@ -159,7 +159,7 @@ def test_a_damaged_record_is_named() -> None:
 
 def test_too_much_that_waits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits has a bound; what is stored loads nevertheless."""
-    monkeypatch.setattr(module, "MAX_PENDING", 1000)
+    monkeypatch.setattr(module, "MAX_PENDING", 20_000)
     document = Document()
     waiting = [update(section(client, 5, gc(1))) for client in range(1, 20)]
     for written in waiting[:4]:
@@ -221,3 +221,41 @@ def test_runs_that_wait_may_overlap(order: int) -> None:
     for each in (document, newcomer):
         finish(each.integrate(bytes.fromhex("01010200000500")))
         assert (each.state(2), each.pending_size) == (79, 0)
+
+
+def test_what_waits_already_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that reconnects sends what waits once more, with its own new work: that must not lock it out."""
+    monkeypatch.setattr("opennoodl_sync.yjs.document.MAX_PENDING", 6_000)
+    document = Document()
+    waits = section(2, 5, gc(74))
+    finish(document.integrate(update(waits)))
+    for size in (10, 100_000):  # a small and a large update
+        monkeypatch.setattr("opennoodl_sync.yjs.document.LARGE_UPDATE", size)
+        finish(document.integrate(update(section(3, document.state(3), gc(5)), waits)))
+    assert document.state(3) == 10
+    with pytest.raises(MalformedError, match="too much waits"):
+        finish(document.integrate(update(section(4, 9, gc(74)))))
+
+
+def steps_of(document: Document, data: bytes) -> int:
+    """Return in how many steps a document takes an update."""
+    return sum(1 for _ in document.integrate(data))
+
+
+def test_a_deletion_of_many_holes_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A range that is deleted in very many places already is taken as one, or a few bytes would take seconds."""
+    document = Document()
+    holes = {1: [(2 * number, 1) for number in range(5_000)]}
+    finish(document.integrate(update(section(1, 0, gc(10_000)), deletes=holes)))
+    document.commit()
+    whole = update(deletes={1: [(0, 10_000)]})
+    finish(document.integrate(whole))
+    assert document.commit() == [whole]
+    finish(document.integrate(whole))
+    assert document.commit() == []
+
+
+def test_large_contents_are_read_in_steps() -> None:
+    """Many large texts in one update are not one step, though each of them could be."""
+    texts = update(section(1, 0, *(item(text("x" * 60_000)) for _ in range(50))))
+    assert steps_of(Document(), texts) > 8
