@@ -14,6 +14,9 @@ TOKEN = 101
 DENIED = 2
 """The number of the message that refuses something; y-protocols' ``auth.js``."""
 
+KEEPALIVE = bytes((1, 1, 0))
+"""An awareness message about no client: y-protocols' client takes it, and nothing changes."""
+
 MAX_NAME = 256
 """Characters of a room's name, as it stands in the path."""
 

@@ -50,8 +50,6 @@ MAX_ANSWER = 262_144
 """Bytes that are sent at once as the answer to step 1."""
 MAX_STEPS = 8
 """Steps of `Document.difference` that may be done for that."""
-ECHO_INTERVAL = 10.0
-"""Seconds after which a client is sent its own update again, so that it hears something."""
 NOBODY = (None, b"")
 """Who sent the last update, and the update, while there is none."""
 
@@ -163,7 +161,6 @@ class Room:
         self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
         self._acknowledge: set[Hashable] = set()
         self._last: tuple[Hashable, bytes] = NOBODY  # the update that came last, and who sent it
-        self._echoed: dict[Hashable, float] = {}  # when a client was last sent what it sent
         self._moved: set[int] = set()  # awareness clients that changed since the last flush
         self._base = 0  # bytes of the compacted document
         self._since = [0, 0]  # updates, and their bytes, since it was compacted
@@ -260,7 +257,6 @@ class Room:
         self._asked.pop(client, None)
         self._sent.pop(client, None)
         self._acknowledge.discard(client)
-        self._echoed.pop(client, None)
         kept = lost and self.awareness.lose(client)
         if not kept:
             self.forget(client)
@@ -324,7 +320,7 @@ class Room:
         answers: list[tuple[Hashable, Answer]] = []
         synced = list(self.synced)
         (author, sent), self._last = self._last, NOBODY
-        if author in self.synced and updates == [sent] and self._can_spare(author):
+        if author in self.synced and updates == [sent]:  # it has that, and a write costs more than all else
             synced.remove(author)
         for client, state_vector in self._asked.items():
             answer = self._answer(state_vector)
@@ -341,8 +337,7 @@ class Room:
         awareness, present = None, []
         if self._moved:
             present = [client for client in self.clients if client not in self._behind]
-            # The sender too: y-websocket's client hangs up when it hears nothing for 30 seconds, and in a
-            # room of its own the echo of its own awareness is all there is to hear.
+            # The sender too, as y-websocket's server does.
             awareness = awareness_message(self.awareness.encode(self._moved))
             self._moved = set()
         renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._behind]
@@ -449,17 +444,6 @@ class Room:
             if step == MAX_STEPS or sum(map(len, updates)) > MAX_ANSWER:
                 return chain(updates, difference)
         return [*map(update_message, updates[:-1]), step_2(updates[-1])]
-
-    def _can_spare(self, author: Hashable) -> bool:
-        """Return whether a client need not be sent what it sent: a write costs more than all else for a small update.
-
-        It has it; but y-websocket's client hangs up when it hears nothing for 30 seconds.
-        """
-        now, last = monotonic(), self._echoed.get(author)
-        if last is not None and now < last + ECHO_INTERVAL:
-            return True
-        self._echoed[author] = now
-        return False
 
     def _ask(self, client: Hashable, state_vector: bytes) -> None:
         if client in self._behind:

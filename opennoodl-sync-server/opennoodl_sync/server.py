@@ -23,7 +23,8 @@ from .edge.metrics import Metrics, counters
 from .edge.query import value
 from .edge.service import Service
 from .flusher import Flusher
-from .protocol import MAX_NAME, NAMES, Kind, denial, is_name, parse
+from .keepalive import KeepAlive
+from .protocol import KEEPALIVE, MAX_NAME, NAMES, Kind, denial, is_name, parse
 from .room import Answer, Flush, FullError, Room
 from .rooms import LoadError, Rooms
 from .settings import Settings
@@ -60,6 +61,8 @@ LOOK_AGAIN = 0.05
 RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
+KEEPALIVE_FRAME = encode_frame(KEEPALIVE, text=False)
+
 Handled: TypeAlias = Outcome[tuple[Kind, bytes | None]]
 """Returns what a room made of a message."""
 
@@ -90,6 +93,7 @@ class Sync(Application):
         self._retrying = False
         self._full: dict[Room, dict[Connection, bytes]] = {}  # messages that wait until a room is compacted
         self._transfers: dict[Connection, Transfer] = {}
+        self._keepalive = KeepAlive(self._keep_alive)
         self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
         self._syncing: asyncio.Task[None] | None = None
         self._webhook: Webhook | None = None
@@ -113,7 +117,7 @@ class Sync(Application):
         )
         self._slicer = self.rooms.slicer
         self._flusher = Flusher(self._writer, self._slicer, self._tell, self._fail, self._release)
-        self._tidying = asyncio.create_task(self.rooms.tidy())
+        self._background = [asyncio.create_task(run) for run in (self.rooms.tidy(), self._keepalive.run())]
 
     def _compacted(self, room: Room) -> None:
         """Go on with a room that was compacted."""
@@ -123,7 +127,8 @@ class Sync(Application):
 
     async def stop(self) -> None:
         """Store what is not stored yet, and close the data directory."""
-        self._tidying.cancel()
+        for task in self._background:
+            task.cancel()
         for timer in self._lost.values():
             timer.cancel()
         await self.rooms.close()
@@ -174,6 +179,7 @@ class Sync(Application):
         connection.client = room
         for message in room.join(connection, acknowledge=acknowledge, reader=_reader(connection.identity)):
             self._reply(connection, message)
+        self._keepalive.add(connection)
 
     def receive(self, connection: Connection, message: bytes, text: bool) -> None:
         """Handle one message of y-websocket's protocol."""
@@ -325,6 +331,7 @@ class Sync(Application):
     def _leave(self, connection: Connection, *, lost: bool) -> None:
         room: Room = connection.client
         self._transfers.pop(connection, None)
+        self._keepalive.remove(connection)
         if room.leave(connection, lost=lost and len(self._lost) < MAX_LOST):
             loop = asyncio.get_running_loop()
             self._lost[connection] = loop.call_later(LOST_GRACE, self._forget, connection)
@@ -405,6 +412,7 @@ class Sync(Application):
     def _send(self, to: list[Any], message: bytes, name: str) -> None:
         frame = encode_frame(message, text=False)
         self.metrics.sent[name] += len(to)
+        self._keepalive.told(to)
         for connection in to:
             connection.write(frame)
 
@@ -422,7 +430,14 @@ class Sync(Application):
 
     def _reply(self, connection: Connection, message: bytes) -> None:
         self.metrics.sent["reply"] += 1
+        self._keepalive.told((connection,))
         connection.write(encode_frame(message, text=False))
+
+    def _keep_alive(self, connection: Connection) -> None:
+        """Let a client hear something, unless it has not read yet what it was sent before."""
+        if not connection.buffered:
+            self.metrics.sent["keepalive"] += 1
+            connection.write(KEEPALIVE_FRAME)
 
     def _fail(self, room: Room, error: Exception) -> None:
         """Drop a room that cannot be stored: its clients keep their work, come back, and bring it again."""

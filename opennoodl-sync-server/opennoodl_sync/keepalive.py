@@ -1,0 +1,61 @@
+"""Keepalive: a client that was sent nothing for a while is sent a message without effect. It knows no socket.
+
+y-websocket's client connects again when no message has come for 30 seconds. It does not see pings.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable
+from time import monotonic
+from typing import Generic, TypeVar
+
+INTERVAL = 10.0
+"""Seconds between two looks at a client: it is sent something at the latest after two of them."""
+TICK = 0.1
+"""Seconds between two looks at all clients that are due; those that came apart from each other stay apart."""
+
+C = TypeVar("C", bound=Hashable)
+
+
+class KeepAlive(Generic[C]):
+    """Finds clients that were sent nothing. A message costs one entry in a set, and no timer.
+
+    Args:
+        send: is called with a client that is to be sent something.
+    """
+
+    def __init__(self, send: Callable[[C], None]) -> None:
+        self._send = send
+        self._due: dict[C, float] = {}  # when to look at each client, the first one first
+        self._told: set[C] = set()  # those that were sent something since the last look
+
+    def add(self, client: C) -> None:
+        """Begin with a client, which has just been sent something."""
+        self._due[client] = monotonic() + INTERVAL
+
+    def remove(self, client: C) -> None:
+        """Forget a client."""
+        self._due.pop(client, None)
+        self._told.discard(client)
+
+    def told(self, clients: Iterable[C]) -> None:
+        """Note that clients are sent something."""
+        self._told.update(clients)
+
+    def check(self, now: float) -> None:
+        """Look at every client that is due."""
+        while self._due:
+            client = next(iter(self._due))
+            if self._due[client] > now:
+                return
+            del self._due[client]
+            self._due[client] = now + INTERVAL
+            if client in self._told:
+                self._told.discard(client)
+            else:
+                self._send(client)
+
+    async def run(self) -> None:
+        """Look at clients when they are due, for ever."""
+        while True:
+            await asyncio.sleep(TICK)
+            self.check(monotonic())
