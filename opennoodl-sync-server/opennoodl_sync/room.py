@@ -4,7 +4,7 @@ Within one turn of the event loop the document takes everything that clients sen
 `take` gives what is to be stored, and what is to be told when that is done. Nobody is shown what is not stored.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from itertools import chain
 from time import monotonic
@@ -56,6 +56,10 @@ NOBODY = (None, b"")
 
 class FullError(Exception):
     """What cannot be taken in for want of room; the text names the bound."""
+
+
+class NoMemoryError(Exception):
+    """What cannot be taken in since the documents in memory take all that they may; the text says so."""
 
 
 class Behind(NamedTuple):
@@ -133,6 +137,7 @@ class Room:
         name: the room's name.
         store: where the document is kept.
         max_size: bytes that the document may have; 0 means no limit.
+        may_grow: is asked whether a room may take so many bytes more of memory.
 
     Attributes:
         document: the document.
@@ -145,7 +150,13 @@ class Room:
         DamagedError: what is stored is not sound.
     """
 
-    def __init__(self, name: str, store: DocumentStore, max_size: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: DocumentStore,
+        max_size: int = 0,
+        may_grow: "Callable[[Room, int], bool]" = lambda *_: True,
+    ) -> None:
         self.name = name
         self.awareness = Awareness()
         self.clients: set[Hashable] = set()
@@ -153,6 +164,7 @@ class Room:
         self.busy = False
         self._store = store
         self._max_size = max_size
+        self._may_grow = may_grow
         self._storing: list[bytes] = []  # what a batch has that may not be written yet
         self._readers: dict[Hashable, str] = {}  # those that may not change the document, and their users
         self._behind: dict[Hashable, Behind] = {}
@@ -272,6 +284,7 @@ class Room:
         Raises:
             MalformedError: the message is not one; the room goes on without it.
             FullError: the document may not grow; the room goes on without the message.
+            NoMemoryError: no document may grow now; the same.
         """
         kind, content = parse(message)
         if kind is Kind.STEP_1:
@@ -457,10 +470,13 @@ class Room:
 
         Raises:
             FullError: it may not.
+            NoMemoryError: no document may now.
         """
-        if not self._max_size or update[:1] in (b"", b"\0"):
+        if update[:1] in (b"", b"\0"):
             return
-        if self.document.size + len(update) > self._max_size:
+        if not self._may_grow(self, len(update)):
+            raise NoMemoryError("This server has no memory left for changes. They are kept by you; connect again.")
+        if self._max_size and self.document.size + len(update) > self._max_size:
             # There may be less of it when it is compacted; that takes long, and a client may ask for it all the time.
             self._must_compact = self._since[0] > 0 and monotonic() >= self._compact_again
             raise FullError(f"This document is full: {self._max_size} bytes are allowed.")

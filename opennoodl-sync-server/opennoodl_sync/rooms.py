@@ -10,7 +10,8 @@ import structlog
 
 from .compactor import CompactionError, Compactor
 from .memory import give_back
-from .room import REST_AFTER, FullError, Room
+from .memory_budget import ROOM_SIZE, MemoryBudget
+from .room import REST_AFTER, FullError, NoMemoryError, Room, Stored
 from .store import Batch, DocumentStore, MemoryYStore, StoreError
 from .store_level import Database, LevelYStore
 from .timeslicer import Outcome, TimeSlicer
@@ -50,6 +51,7 @@ class Rooms:
         idle_timeout: seconds that a room stays in memory after its last client has left.
         max_rooms: documents in memory at once; 0 means no limit.
         max_size: bytes that one document may have; 0 means no limit.
+        budget: counts the memory of documents; None for no limit.
         compacted: is called with a room whose compaction has ended; there may be something to store.
 
     Attributes:
@@ -65,6 +67,7 @@ class Rooms:
         idle_timeout: float,
         max_rooms: int = 0,
         max_size: int = 0,
+        budget: MemoryBudget | None = None,
         compacted: Callable[[Room], None],
     ) -> None:
         self.rooms: dict[str, Room] = {}
@@ -74,6 +77,7 @@ class Rooms:
         self._idle_timeout = idle_timeout
         self._max_rooms = max_rooms
         self._max_size = max_size
+        self._budget = budget or MemoryBudget(0)
         self._compacted = compacted
         self._compactor = Compactor()
         self._compactions: set[asyncio.Task[None]] = set()
@@ -96,6 +100,7 @@ class Rooms:
         Raises:
             LoadError: the document could not be read.
             FullError: as many documents are in memory as may be, and all of them are in use.
+            NoMemoryError: they take as much memory as they may, and there is no place for this one.
         """
         while (room := self.rooms.get(name)) is None or room.busy:
             if room is not None:
@@ -121,6 +126,7 @@ class Rooms:
 
     def settle(self, room: Room) -> None:
         """Compact a room's document if that is due; call it after a flush."""
+        self._budget.change(room)
         if room.is_compaction_due() and not room.busy:
             self._compact(room)
 
@@ -224,6 +230,7 @@ class Rooms:
 
     def _remove(self, room: Room) -> None:
         del self.rooms[room.name]
+        self._budget.remove(room)
         self._stay(room)
 
     def _stay(self, room: Room) -> None:
@@ -232,16 +239,42 @@ class Rooms:
             timer.cancel()
 
     def _make_space(self) -> None:
-        if not self._max_rooms or len(self.rooms) + self._loading < self._max_rooms:
-            return
-        if not self._idle:
-            raise FullError(f"This server has {self._max_rooms} documents open, which is all it may.")
-        self.unload(next(iter(self._idle)))
+        if self._max_rooms and len(self.rooms) + self._loading >= self._max_rooms:
+            if not self._idle:
+                raise FullError(f"This server has {self._max_rooms} documents open, which is all it may.")
+            self.unload(next(iter(self._idle)))
+        self._make_memory(ROOM_SIZE)
+
+    def _make_memory(self, size: int) -> None:
+        """Have memory for a document of so many bytes.
+
+        Raises:
+            NoMemoryError: there is none.
+        """
+        if not self._has_memory(size):
+            raise NoMemoryError("This server has no memory left for another document. Connect again later.")
+
+    def _has_memory(self, size: int) -> bool:
+        """Return whether documents may take so many bytes more; idle rooms leave where they may not."""
+        if self._budget.allows(size):
+            return True
+        self._budget.recount()
+        for room in list(self._idle):
+            if self._budget.allows(size):
+                break
+            self.unload(room)
+        return self._budget.allows(size)
+
+    def _may_grow(self, room: Room, size: int) -> bool:
+        if not self._has_memory(size):
+            return False
+        self._budget.change(room, size)
+        return True
 
     async def _load(self, name: str, address: str) -> None:
         try:
-            room = Room(name, self._store(name), self._max_size)
-            await self.slicer.done(room.load(await self._read(room.stored)), address)
+            room = Room(name, self._store(name), self._max_size, self._may_grow)
+            await self._fill(room, await self._read(room.stored), address)
             self.rooms[name] = room
         except (StoreError, DamagedError) as error:
             if name not in self._failing:  # a line for each one who comes would be many
@@ -256,11 +289,23 @@ class Rooms:
             self._loading -= 1
             del self._busy[name]
 
+    async def _fill(self, room: Room, stored: Stored, address: str = "") -> None:
+        """Load a document, and count it."""
+        size = sum(map(len, stored.updates))
+        self._make_memory(size + ROOM_SIZE)
+        self._budget.count(room, size)
+        try:
+            await self.slicer.done(room.load(stored), address)
+        except BaseException:
+            self._budget.remove(room)
+            raise
+        self._budget.count(room)
+
     async def _tidy(self, name: str) -> None:
         batch = Batch()
+        room = Room(name, self._store(name))
         try:
-            room = Room(name, self._store(name))
-            await self.slicer.done(room.load(await self._read(room.stored)))
+            await self._fill(room, await self._read(room.stored))
             if room.is_compaction_due(resting=True):
                 compacted = await self._compactor.compact(await self.slicer.done(room.begin_compaction()))
                 room.end_compaction(compacted.update, compacted.segment, compacted.index)
@@ -268,7 +313,10 @@ class Rooms:
         except (StoreError, DamagedError, CompactionError) as error:
             log.warning("a document could not be compacted", error=str(error))
             return
+        except NoMemoryError:  # those that are open need it: another day
+            return
         finally:
+            self._budget.remove(room)
             del self._busy[name]
         self._write(name, batch)
 

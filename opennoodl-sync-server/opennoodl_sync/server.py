@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from websockets.protocol import CLOSED
 
 from . import __version__
+from .available_memory import available_memory
 from .background_sync import sync_every_second
 from .edge.application import Application
 from .edge.auth import Auth, credential
@@ -24,14 +25,16 @@ from .edge.query import value
 from .edge.service import Service
 from .flusher import Flusher
 from .keepalive import KeepAlive
+from .memory_budget import MemoryBudget
 from .protocol import KEEPALIVE, MAX_NAME, NAMES, Kind, denial, is_name, parse
-from .room import Answer, Flush, FullError, Room
+from .room import Answer, Flush, FullError, NoMemoryError, Room
 from .rooms import LoadError, Rooms
 from .settings import Settings
 from .store import Batch, StoreError
 from .store_level import Database
 from .timeslicer import Outcome
 from .transfer import Transfer
+from .unread_output import INTERVAL, UnreadOutput
 from .webhook import Webhook
 from .writer import Writer
 from .yjs.lib0 import MalformedError
@@ -58,6 +61,10 @@ MAX_AHEAD = 262_144
 """Bytes that may wait for a client when the next part of a large answer is sent."""
 LOOK_AGAIN = 0.05
 """Seconds after which it is seen again whether they do."""
+MEMORY_SHARE = 2
+"""One byte of memory in so many may be taken by documents and output, unless ``MAX_MEMORY`` says how many."""
+TURN_AWAY_AFTER = 5.0
+"""Seconds after which a client is closed whose change there is no memory for: y-websocket comes back at once."""
 RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again."""
 
@@ -93,6 +100,9 @@ class Sync(Application):
         self._retrying = False
         self._full: dict[Room, dict[Connection, bytes]] = {}  # messages that wait until a room is compacted
         self._transfers: dict[Connection, Transfer] = {}
+        limit = settings.max_memory or (available_memory() or 0) // MEMORY_SHARE
+        self._budget = MemoryBudget(limit)
+        self._unread = UnreadOutput(self._budget)
         self._keepalive = KeepAlive(self._keep_alive)
         self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
         self._syncing: asyncio.Task[None] | None = None
@@ -113,11 +123,19 @@ class Sync(Application):
             idle_timeout=self.settings.room_idle_timeout / 1000,
             max_rooms=self.settings.max_rooms,
             max_size=self.settings.max_document_size,
+            budget=self._budget,
             compacted=self._compacted,
         )
         self._slicer = self.rooms.slicer
         self._flusher = Flusher(self._writer, self._slicer, self._tell, self._fail, self._release)
-        self._background = [asyncio.create_task(run) for run in (self.rooms.tidy(), self._keepalive.run())]
+        runs = self.rooms.tidy(), self._keepalive.run(), self._count_memory()
+        self._background = [asyncio.create_task(run) for run in runs]
+
+    async def _count_memory(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL)
+            self._budget.recount()
+            self._unread.count()
 
     def _compacted(self, room: Room) -> None:
         """Go on with a room that was compacted."""
@@ -171,7 +189,7 @@ class Sync(Application):
             room = await self.rooms.open(connection.path[1:], connection.address)
         except LoadError:
             raise CloseConnection(1011, "This document could not be loaded.") from None
-        except FullError as full:
+        except (FullError, NoMemoryError) as full:
             raise CloseConnection(1013, str(full)) from None
         most = self.settings.max_room_size
         if most and len(room.clients) >= most:
@@ -180,6 +198,7 @@ class Sync(Application):
         for message in room.join(connection, acknowledge=acknowledge, reader=_reader(connection.identity)):
             self._reply(connection, message)
         self._keepalive.add(connection)
+        self._unread.add(connection)
 
     def receive(self, connection: Connection, message: bytes, text: bool) -> None:
         """Handle one message of y-websocket's protocol."""
@@ -227,6 +246,10 @@ class Sync(Application):
             else:
                 connection.end(1009, str(full))
             return
+        except NoMemoryError as error:
+            connection.hold(2 * TURN_AWAY_AFTER)
+            asyncio.get_running_loop().call_later(TURN_AWAY_AFTER, self._turn_away, connection, str(error))
+            return
         except Exception as error:
             connection.fail(error)
             return
@@ -247,6 +270,10 @@ class Sync(Application):
             if document.turn_size >= MAX_TURN_SIZE:
                 self._held.add(connection)
                 connection.pause("disk")
+
+    def _turn_away(self, connection: Connection, reason: str) -> None:
+        if connection.alive:
+            connection.end(1013, reason)
 
     def _go_on(self, connection: Connection) -> None:
         """Read on from a client, when what has waited is done and this turn has been told."""
@@ -383,7 +410,7 @@ class Sync(Application):
         """Make the next part of a large answer, and send it; wait for a client that reads slowly."""
         if self._transfers.get(connection) is not transfer:  # it has left, or asked again
             return
-        if connection.buffered > MAX_AHEAD:
+        if connection.buffered > MAX_AHEAD or self._budget.short:
             asyncio.get_running_loop().call_later(LOOK_AGAIN, self._send_part, connection, transfer)
         else:
             then = partial(self._send_made, connection, transfer)
@@ -392,7 +419,9 @@ class Sync(Application):
     def _send_made(self, connection: Connection, transfer: Transfer, made: Outcome[bytes]) -> None:
         if self._transfers.get(connection) is not transfer:
             return
-        self._reply(connection, made())
+        message = made()
+        self._budget.sent += len(message)
+        self._reply(connection, message)
         if transfer.ended:
             del self._transfers[connection]
         else:
@@ -470,6 +499,10 @@ class Sync(Application):
         return [
             counters("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", "outcome", posts),
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
+            GaugeMetricFamily(
+                "opennoodl_sync_document_bytes", "Bytes of memory that documents take.", self._budget.documents
+            ),
+            GaugeMetricFamily("opennoodl_sync_unread_bytes", "Bytes that wait for all clients.", self._budget.output),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
         ]
 

@@ -43,6 +43,14 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             description="Bytes of a document; who makes it larger is closed with 1009. 0 means no limit.",
         ),
     ] = 67_108_864
+    max_memory: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes that documents in memory and output that clients have not read yet may take together; "
+            "see Memory below. 0 means half of the memory that the machine has, or its cgroup if that is less.",
+        ),
+    ] = 0
     room_idle_timeout: Annotated[
         int, Meta(ge=0, description="Milliseconds that a room stays in memory after its last client has left.")
     ] = 30_000

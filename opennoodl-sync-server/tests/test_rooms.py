@@ -38,7 +38,7 @@ def ignore(room: Room) -> None:
 
 
 @asynccontextmanager
-async def opened(path: Path, *, sync: bool = False, idle_timeout: float = 1000, **bounds: int) -> AsyncIterator[Rooms]:
+async def opened(path: Path, *, sync: bool = False, idle_timeout: float = 1000, **bounds: Any) -> AsyncIterator[Rooms]:
     """Open the rooms of a directory; close them as the server does."""
     database = Database(str(path))
     writer = Writer(database, sync=sync)

@@ -1,0 +1,122 @@
+"""The server where memory is short: what it does, in order, and that nobody loses anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from opennoodl_sync import server as module
+from opennoodl_sync import unread_output
+from opennoodl_sync.edge.settings import load
+from opennoodl_sync.settings import Settings
+
+from .client import Client, get, running
+from .test_server_bounds import left, reason
+from .test_server_slow import fill, reader
+from .wire import QUERY
+
+LIMIT = 1_000_000
+"""Bytes; documents may take three quarters of them."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep nobody waiting."""
+    monkeypatch.setattr(module, "TURN_AWAY_AFTER", 0.05)
+
+
+async def handled(client: Client) -> None:
+    """Wait until the server has handled what a client has sent."""
+    heard = len(client.messages)
+    await client.socket.send(QUERY)
+    await client.hears(heard)
+
+
+async def test_nobody_loses_anything(tmp_path: Path) -> None:
+    """With a small bound: a document is not opened, none grows, and an idle one makes place for both."""
+    async with running(tmp_path) as server:
+        writer = await server.join("stored", 1)
+        await writer.type("s" * 300_000)
+        await handled(writer)
+    async with running(tmp_path, max_memory=LIMIT) as server:
+        ann, bob = await server.join("a", 1), await server.join("b", 2)
+        await ann.type("a" * 300_000)
+        await bob.type("b" * 300_000)
+        await handled(bob)
+        eve = await server.join("stored", 3, sync=False)
+        await ann.type("c" * 200_000)
+        assert await reason(ann) == "This server has no memory left for changes. They are kept by you; connect again."
+        assert ann.code == 1013
+        assert await reason(eve) == "This server has no memory left for another document. Connect again later."
+        assert eve.code == 1013
+        carol = await server.join("b", 4)
+        assert carol.text == "b" * 300_000
+        await carol.close()
+        await left(server, bob, await server.join("witness", 9))
+        again = await server.join("a", 5, *ann.updates)
+        newcomer = await server.join("a", 6)
+        await newcomer.agrees(again)
+        assert newcomer.text == "c" * 200_000 + "a" * 300_000 or newcomer.text == "a" * 300_000 + "c" * 200_000
+        assert "b" not in server.app.rooms.rooms
+        await again.close()
+        await left(server, newcomer, await server.join("witness", 10))
+        assert (await server.join("stored", 7)).text == "s" * 300_000
+        assert (await server.join("b", 8)).text == "b" * 300_000
+
+
+async def test_large_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newcomer is sent a large document when there is memory for it again."""
+    monkeypatch.setattr(module, "INTERVAL", 60.0)
+    async with running(tmp_path, max_memory=2 * LIMIT) as server:
+        ann = await server.join("a", 1)
+        await ann.type("a" * 700_000)
+        server.app._budget.output = LIMIT * 115 // 100
+        bob = await server.join("a", 2, sync=False)
+        await bob.step_1()
+        await bob.point(1, {"cursor": 1})
+        await ann.until(lambda: 2 in ann.states)
+        await ann.type("more")
+        await bob.until(lambda: any(b"more" in message for message in bob.messages))
+        assert not any(len(message) > 100_000 for message in bob.messages)
+        server.app._budget.output = 0
+        await bob.until(lambda: bob.synced)
+        await bob.agrees(ann)
+
+
+async def test_who_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents grow into what unread output has taken; the client that did not read comes back for what it lacks."""
+    monkeypatch.setattr(module, "INTERVAL", 0.01)
+    monkeypatch.setattr(unread_output, "PATIENCE", 2)
+    async with running(tmp_path, max_memory=LIMIT, slow_client_buffer=250_000, rate_limit=0) as server:
+        ann, bob = await server.join("a", 1), await reader(server, "a", 2)
+        await fill(ann, bob)
+        while not server.app._budget.short:
+            ann.put("piece", "x" * 10_000)
+            await ann.push_edits()
+            await handled(ann)
+        while bob.connection.alive:
+            await handled(ann)
+        assert ann.code is None
+        bob.resume()
+        assert await bob.ended() == 1006
+        await (await server.join("a", 3)).agrees(ann)
+
+
+async def test_metrics(tmp_path: Path) -> None:
+    """What documents take can be seen."""
+    async with running(tmp_path) as server:
+        ann = await server.join("a", 1)
+        await ann.type("a" * 100_000)
+        await handled(ann)
+        lines = (await get(server.service.port, "/metrics")).body.decode().splitlines()
+        (documents,) = (float(line.split()[1]) for line in lines if line.startswith("opennoodl_sync_document_bytes "))
+        assert 100_000 < documents < 200_000
+        assert "opennoodl_sync_unread_bytes 0.0" in lines
+
+
+@pytest.mark.parametrize(("available", "expected"), [(1 << 30, 1 << 29), (None, 0)])
+def test_the_default(monkeypatch: pytest.MonkeyPatch, available: int | None, expected: int) -> None:
+    """It is half of what there is; no limit where that is not known."""
+    monkeypatch.setattr(module, "available_memory", lambda: available)
+    assert module.Sync(load(Settings, {}))._budget.limit == expected
+    assert module.Sync(load(Settings, {"MAX_MEMORY": "1000"}))._budget.limit == 1000

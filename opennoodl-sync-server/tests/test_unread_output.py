@@ -1,0 +1,94 @@
+"""Unread output: it is counted, and where memory is short those with most of it are cut."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from opennoodl_sync.edge.connection import Connection
+from opennoodl_sync.memory_budget import ROOM_SIZE, MemoryBudget
+from opennoodl_sync.room import Room
+from opennoodl_sync.store import MemoryYStore
+from opennoodl_sync.unread_output import PATIENCE, UnreadOutput
+
+LIMIT = 800_000
+
+
+class Transport:
+    """Tells whether its connection has ended."""
+
+    closing = False
+
+    def is_closing(self) -> bool:
+        """Return it."""
+        return self.closing
+
+
+class Waiting:
+    """What is asked of a connection."""
+
+    def __init__(self, buffered: int) -> None:
+        self.buffered = buffered
+        self.transport = Transport()
+        self.cut = False
+
+    def abort(self) -> None:
+        """Take note."""
+        self.cut = True
+
+
+def counted(documents: int, *buffered: int) -> tuple[MemoryBudget, UnreadOutput, list[Waiting]]:
+    """Return a budget with so many bytes of documents, and connections with so many bytes each."""
+    budget = MemoryBudget(LIMIT)
+    budget.count(Room("room", MemoryYStore()), documents - ROOM_SIZE)
+    unread, connections = UnreadOutput(budget), [Waiting(size) for size in buffered]
+    for connection in connections:
+        unread.add(cast(Connection, connection))
+    return budget, unread, connections
+
+
+def test_what_waits_for_all_is_counted() -> None:
+    """It is what waits now, and not what was added before."""
+    budget, unread, connections = counted(0, 100, 0, 1000)
+    budget.output = 5000
+    unread.count()
+    assert budget.output == 1100
+    connections[0].buffered = 0
+    unread.count()
+    assert budget.output == 1000
+
+
+def test_those_with_most_are_cut_where_memory_is_full() -> None:
+    """No more of them than it takes until large answers need not wait any more."""
+    budget, unread, connections = counted(400_000, 100_000, 200_000, 0, 150_000)
+    unread.count()
+    assert [connection.cut for connection in connections] == [False, True, False, False]
+    assert budget.output == 250_000
+    assert not budget.short
+
+
+def test_nobody_is_cut_at_once_where_memory_is_short() -> None:
+    """Clients have some time to read, which begins anew when there is enough memory between."""
+    _, unread, connections = counted(500_000, 100_000, 150_000)
+    for _ in range(PATIENCE):
+        unread.count()
+    connections[1].buffered = 0
+    unread.count()
+    connections[1].buffered = 150_000
+    for _ in range(PATIENCE):
+        unread.count()
+    assert not connections[1].cut
+    unread.count()
+    assert [connection.cut for connection in connections] == [False, True]
+
+
+def test_a_connection_counts_until_it_is_gone() -> None:
+    """One that is closing may hold much still."""
+    budget, unread, (closing,) = counted(0, 1000)
+    closing.transport.closing = True
+    unread.count()
+    assert budget.output == 1000
+    closing.buffered = 0
+    unread.count()
+    closing.buffered = 1000
+    unread.count()
+    assert budget.output == 0
