@@ -20,6 +20,7 @@ from .edge.command_line import command, parse, show, show_bytes
 from .edge.minting import add_token_command, token
 from .edge.service import main as serve
 from .edge.settings import load
+from .memory import keep_large_blocks_apart
 from .server import create
 from .settings import Settings
 from .store_level import Database
@@ -88,6 +89,7 @@ def main() -> None:
     asked = arguments()
     os.umask(0o077)  # LevelDB makes files at any time; they are their user's alone
     if asked.command in (None, "serve"):
+        keep_large_blocks_apart()
         serve(Settings, create)
         return
     with command("opennoodl_sync"):

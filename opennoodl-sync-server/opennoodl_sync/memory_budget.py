@@ -9,6 +9,8 @@ from .room import Room
 
 ROOM_SIZE = 8_192
 """Bytes that a room takes besides what its document has."""
+TRANSFER_SIZE = 1_048_576
+"""Bytes that a large answer takes while it is made, besides what waits to be read."""
 OUTPUT_SHARE = 4
 """One byte in so many is kept for output."""
 MARGIN_SHARE = 8
@@ -23,12 +25,12 @@ class MemoryBudget:
 
     Attributes:
         output: bytes that waited to be read when they were counted last.
-        sent: bytes of large answers that were sent since.
+        transfers: large answers that have begun.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.output = self.sent = 0
+        self.output = self.transfers = 0
         self._sizes: dict[Room, int] = {}
         self._counted = 0
         self._changed: set[Room] = set()
@@ -78,5 +80,10 @@ class MemoryBudget:
     @property
     def short(self) -> bool:
         """Whether so little is left that large answers have to wait."""
-        taken = self.documents + self.output + self.sent
+        taken = self.documents + self.output + self.transfers * TRANSFER_SIZE
         return bool(self.limit) and taken > self.limit - self.limit // MARGIN_SHARE
+
+    @property
+    def may_transfer(self) -> bool:
+        """Whether a large answer may begin: at least one at a time may."""
+        return not (self.transfers and self.short)

@@ -4,9 +4,8 @@ Within one turn of the event loop the document takes everything that clients sen
 `take` gives what is to be stored, and what is to be told when that is done. Nobody is shown what is not stored.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from contextlib import suppress
-from itertools import chain
 from time import monotonic
 from typing import NamedTuple
 
@@ -76,10 +75,6 @@ class Behind(NamedTuple):
     seen: frozenset[int]
 
 
-Answer = Iterator[bytes | None]
-"""The updates that a client lacks, where they are many; see `Document.difference`."""
-
-
 class Stored(NamedTuple):
     """What is stored of a document.
 
@@ -119,7 +114,8 @@ class Flush(NamedTuple):
         awareness: the message for everybody in `present`, if there is one.
         present: who reads.
         replies: messages for one client each, after the others.
-        answers: for clients that lack much. They are sent updates meanwhile, which Yjs keeps until it can apply them.
+        large: clients that lack much, and the state vectors that they have: they are to be sent
+            `Document.difference` in parts. They are sent updates meanwhile, which Yjs keeps until it can apply them.
     """
 
     updates: list[bytes]
@@ -127,7 +123,7 @@ class Flush(NamedTuple):
     awareness: bytes | None
     present: list[Hashable]
     replies: list[tuple[Hashable, bytes]]
-    answers: list[tuple[Hashable, Answer]]
+    large: list[tuple[Hashable, bytes]]
 
 
 class Room:
@@ -330,7 +326,7 @@ class Room:
         if self._compacted is not None:
             self._replace(*self._compacted, batch)
         replies: list[tuple[Hashable, bytes]] = []
-        answers: list[tuple[Hashable, Answer]] = []
+        large: list[tuple[Hashable, bytes]] = []
         synced = list(self.synced)
         (author, sent), self._last = self._last, NOBODY
         if author in self.synced and updates == [sent]:  # it has that, and a write costs more than all else
@@ -338,10 +334,10 @@ class Room:
         for client, state_vector in self._asked.items():
             answer = self._answer(state_vector)
             self.synced.add(client)
-            if isinstance(answer, list):
-                replies += [(client, message) for message in answer]
+            if answer is None:
+                large.append((client, state_vector))
             else:
-                answers.append((client, answer))
+                replies += [(client, message) for message in answer]
         self._asked = {}
         # One that does not read would have them pile up.
         told = self._acknowledge - self._behind.keys()
@@ -360,7 +356,7 @@ class Room:
             self.synced.discard(client)
             self._behind[client] = Behind(has, self.document.version, self.awareness.clients())
         self._falling = set()
-        return Flush([update_message(update) for update in updates], synced, awareness, present, replies, answers)
+        return Flush([update_message(update) for update in updates], synced, awareness, present, replies, large)
 
     def written(self) -> None:
         """Go on after a flush: what `take` gave is written."""
@@ -405,15 +401,12 @@ class Room:
         window = min(COMPACT_SIZE, self._max_size // 4 or COMPACT_SIZE)
         return (count > COMPACT_AFTER or size > window) and size >= self._base
 
-    def begin_compaction(self) -> Steps[list[bytes]]:
-        """Return the updates that are to be compacted: all of the document. Call it right after a flush."""
+    def begin_compaction(self) -> Steps[list[Segment]]:
+        """Return what is to be compacted: all of the document. Call it right after a flush."""
         last, began = self._store.last(), monotonic()
         segments = yield from self.document.freeze()
         self._compacting = Compaction(last, self._since[0], self._since[1], self.document.state_vector(), began)
-        updates: list[bytes] = []
-        for segment in segments:
-            updates += ((yield from segment.write()),)
-        return updates
+        return segments
 
     def end_compaction(self, update: bytes, segment: Segment, index: bytes) -> None:
         """Go on with what the compaction made; the next flush stores it.
@@ -447,15 +440,14 @@ class Room:
         self._since = [self._since[0] - count + len(updates) - 1, self._since[1] - size]
         self._replacing = True
 
-    def _answer(self, state_vector: bytes) -> list[bytes] | Answer:
-        """Return the answer to a step 1: messages, or what makes updates if there may be many."""
-        difference = self.document.difference(state_vector)
+    def _answer(self, state_vector: bytes) -> list[bytes] | None:
+        """Return the answer to a step 1: messages, or None if they may be many, or large."""
         updates: list[bytes] = []
-        for step, update in enumerate(difference):
+        for step, update in enumerate(self.document.difference(state_vector)):
             if update is not None:
                 updates.append(update)
             if step == MAX_STEPS or sum(map(len, updates)) > MAX_ANSWER:
-                return chain(updates, difference)
+                return None
         return [*map(update_message, updates[:-1]), step_2(updates[-1])]
 
     def _ask(self, client: Hashable, state_vector: bytes) -> None:

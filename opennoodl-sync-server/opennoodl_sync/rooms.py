@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from .compactor import CompactionError, Compactor
+from .compactor import Compacted, CompactionError, Compactor
 from .memory import give_back
 from .memory_budget import ROOM_SIZE, MemoryBudget
 from .room import REST_AFTER, FullError, NoMemoryError, Room, Stored
@@ -17,6 +17,7 @@ from .store_level import Database, LevelYStore
 from .timeslicer import Outcome, TimeSlicer
 from .writer import Writer
 from .yjs.document import DamagedError
+from .yjs.segment import Segment
 
 TIDY_AFTER = 60.0
 """Seconds after the start until documents that nobody opens are compacted."""
@@ -24,6 +25,9 @@ TIDY_INTERVAL = 86_400.0
 """Seconds until that is done again."""
 TIDY_PAUSE = 0.01
 """Seconds between two documents, for those that are open."""
+
+COMPACTION_FACTOR = 8
+"""Bytes that a compaction takes for a moment for each byte of the document, here and in its process, about."""
 
 LARGE = 1_048_576
 """Bytes of a document after which memory is given back."""
@@ -80,6 +84,7 @@ class Rooms:
         self._budget = budget or MemoryBudget(0)
         self._compacted = compacted
         self._compactor = Compactor()
+        self._compacting = asyncio.Lock()
         self._compactions: set[asyncio.Task[None]] = set()
         self._loading = 0
         self._idle: dict[
@@ -127,7 +132,7 @@ class Rooms:
     def settle(self, room: Room) -> None:
         """Compact a room's document if that is due; call it after a flush."""
         self._budget.change(room)
-        if room.is_compaction_due() and not room.busy:
+        if self._is_compaction_due(room) and not room.busy:
             self._compact(room)
 
     def discard(self, room: Room) -> None:
@@ -155,28 +160,39 @@ class Rooms:
         if room.busy:
             self.slicer.when_free(room, partial(self._rest, room))
         elif self.holds(room) and not room.clients:
-            if room.is_compaction_due(resting=True):
+            if self._is_compaction_due(room, resting=True):
                 self._compact(room)  # and after that, it goes
             else:
                 self.unload(room)
 
+    def _is_compaction_due(self, room: Room, *, resting: bool = False) -> bool:
+        limit = self._budget.limit
+        return room.is_compaction_due(resting=resting) and (
+            not limit or COMPACTION_FACTOR * room.document.size <= limit
+        )
+
     def _compact(self, room: Room) -> None:
         self.slicer.do(room, room.begin_compaction(), partial(self._begun, room))
 
-    def _begun(self, room: Room, outcome: Outcome[list[bytes]]) -> None:
+    def _begun(self, room: Room, outcome: Outcome[list[Segment]]) -> None:
         task = asyncio.get_running_loop().create_task(self._do_compact(room, outcome()))
         self._compactions.add(task)
         task.add_done_callback(self._compactions.discard)
 
-    async def _do_compact(self, room: Room, updates: list[bytes]) -> None:
+    async def _do_compact(self, room: Room, segments: list[Segment]) -> None:
         try:
-            compacted = await self._compactor.compact(updates)
+            compacted = await self._compact_segments(segments)
         except CompactionError as error:
             log.warning("a document could not be compacted", error=str(error))
             end = room.abandon_compaction
         else:
             end = partial(room.end_compaction, compacted.update, compacted.segment, compacted.index)
         self.slicer.when_free(room, partial(self._end_compaction, room, end))
+
+    async def _compact_segments(self, segments: list[Segment]) -> Compacted:
+        """Compact a document. It is copied for that, so others wait until their turn comes, and are not."""
+        async with self._compacting:
+            return await self._compactor.compact([await self.slicer.done(segment.write()) for segment in segments])
 
     def _end_compaction(self, room: Room, end: Callable[[], None]) -> None:
         if self.holds(room):
@@ -306,8 +322,8 @@ class Rooms:
         room = Room(name, self._store(name))
         try:
             await self._fill(room, await self._read(room.stored))
-            if room.is_compaction_due(resting=True):
-                compacted = await self._compactor.compact(await self.slicer.done(room.begin_compaction()))
+            if self._is_compaction_due(room, resting=True):
+                compacted = await self._compact_segments(await self.slicer.done(room.begin_compaction()))
                 room.end_compaction(compacted.update, compacted.segment, compacted.index)
                 room.take(batch)
         except (StoreError, DamagedError, CompactionError) as error:

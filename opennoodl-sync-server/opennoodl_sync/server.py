@@ -27,7 +27,7 @@ from .flusher import Flusher
 from .keepalive import KeepAlive
 from .memory_budget import MemoryBudget
 from .protocol import KEEPALIVE, MAX_NAME, NAMES, Kind, denial, is_name, parse
-from .room import Answer, Flush, FullError, NoMemoryError, Room
+from .room import Flush, FullError, NoMemoryError, Room
 from .rooms import LoadError, Rooms
 from .settings import Settings
 from .store import Batch, StoreError
@@ -61,8 +61,8 @@ MAX_AHEAD = 262_144
 """Bytes that may wait for a client when the next part of a large answer is sent."""
 LOOK_AGAIN = 0.05
 """Seconds after which it is seen again whether they do."""
-MEMORY_SHARE = 2
-"""One byte of memory in so many may be taken by documents and output, unless ``MAX_MEMORY`` says how many."""
+OWN_MEMORY = 100_663_296
+"""Bytes that a server takes by itself, with LevelDB and the process that compacts."""
 TURN_AWAY_AFTER = 5.0
 """Seconds after which a client is closed whose change there is no memory for: y-websocket comes back at once."""
 RETRY_INTERVAL = 2.0
@@ -100,8 +100,7 @@ class Sync(Application):
         self._retrying = False
         self._full: dict[Room, dict[Connection, bytes]] = {}  # messages that wait until a room is compacted
         self._transfers: dict[Connection, Transfer] = {}
-        limit = settings.max_memory or (available_memory() or 0) // MEMORY_SHARE
-        self._budget = MemoryBudget(limit)
+        self._budget = MemoryBudget(settings.max_memory or _default_limit(available_memory()))
         self._unread = UnreadOutput(self._budget)
         self._keepalive = KeepAlive(self._keep_alive)
         self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
@@ -135,7 +134,7 @@ class Sync(Application):
         while True:
             await asyncio.sleep(INTERVAL)
             self._budget.recount()
-            self._unread.count()
+            self._unread.count(sum(len(transfer.state_vector) for transfer in self._transfers.values()))
 
     def _compacted(self, room: Room) -> None:
         """Go on with a room that was compacted."""
@@ -357,7 +356,7 @@ class Sync(Application):
 
     def _leave(self, connection: Connection, *, lost: bool) -> None:
         room: Room = connection.client
-        self._transfers.pop(connection, None)
+        self._end_transfer(connection)
         self._keepalive.remove(connection)
         if room.leave(connection, lost=lost and len(self._lost) < MAX_LOST):
             loop = asyncio.get_running_loop()
@@ -401,16 +400,36 @@ class Sync(Application):
             self._send(flush.present, flush.awareness, "awareness")
         for connection, message in cast("list[tuple[Connection, bytes]]", flush.replies):
             self._answer(connection, message)
-        for connection, answer in cast("list[tuple[Connection, Answer]]", flush.answers):
-            self._transfers[connection] = transfer = Transfer(answer)
-            self._send_part(connection, transfer)
+        for connection, state_vector in cast("list[tuple[Connection, bytes]]", flush.large):
+            self._end_transfer(connection)
+            self._transfers[connection] = transfer = Transfer(state_vector)
+            self._begin_transfer(connection, transfer)
         self.rooms.settle(room)
+
+    def _begin_transfer(self, connection: Connection, transfer: Transfer) -> None:
+        """Begin a large answer when there is memory for it, and its room is not busy."""
+        if self._transfers.get(connection) is not transfer:  # it has left, or asked again
+            return
+        room: Room = connection.client
+        if not self._budget.may_transfer:
+            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._begin_transfer, connection, transfer)
+        elif room.busy:
+            self._slicer.when_free(room, partial(self._begin_transfer, connection, transfer))
+        else:
+            transfer.begin(room.document.difference(transfer.state_vector))
+            self._budget.transfers += 1
+            self._send_part(connection, transfer)
+
+    def _end_transfer(self, connection: Connection) -> None:
+        transfer = self._transfers.pop(connection, None)
+        if transfer is not None and transfer.begun:
+            self._budget.transfers -= 1
 
     def _send_part(self, connection: Connection, transfer: Transfer) -> None:
         """Make the next part of a large answer, and send it; wait for a client that reads slowly."""
-        if self._transfers.get(connection) is not transfer:  # it has left, or asked again
+        if self._transfers.get(connection) is not transfer:
             return
-        if connection.buffered > MAX_AHEAD or self._budget.short:
+        if connection.buffered > MAX_AHEAD:
             asyncio.get_running_loop().call_later(LOOK_AGAIN, self._send_part, connection, transfer)
         else:
             then = partial(self._send_made, connection, transfer)
@@ -419,11 +438,9 @@ class Sync(Application):
     def _send_made(self, connection: Connection, transfer: Transfer, made: Outcome[bytes]) -> None:
         if self._transfers.get(connection) is not transfer:
             return
-        message = made()
-        self._budget.sent += len(message)
-        self._reply(connection, message)
+        self._reply(connection, made())
         if transfer.ended:
-            del self._transfers[connection]
+            self._end_transfer(connection)
         else:
             self._send_part(connection, transfer)
 
@@ -505,6 +522,11 @@ class Sync(Application):
             GaugeMetricFamily("opennoodl_sync_unread_bytes", "Bytes that wait for all clients.", self._budget.output),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self.updates),
         ]
+
+
+def _default_limit(available: int | None) -> int:
+    """Return what documents and output may take where nobody says; the other half is for work in progress."""
+    return 0 if available is None else max((available - OWN_MEMORY) // 2, available // 8)
 
 
 def _reader(identity: Identity | None) -> str | None:

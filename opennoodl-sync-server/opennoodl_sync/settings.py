@@ -48,7 +48,7 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         Meta(
             ge=0,
             description="Bytes that documents in memory and output that clients have not read yet may take together; "
-            "see Memory below. 0 means half of the memory that the machine has, or its cgroup if that is less.",
+            "see Memory below. 0 means half of the memory that the machine, or its cgroup, has beyond 96 MiB.",
         ),
     ] = 0
     room_idle_timeout: Annotated[

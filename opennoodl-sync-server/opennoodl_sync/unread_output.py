@@ -31,16 +31,19 @@ class UnreadOutput:
         """Count what waits for a client, until its connection is gone."""
         self._connections.add(connection)
 
-    def count(self) -> None:
+    def count(self, more: int) -> None:
         """Count what waits for all; where that and the documents are too much, cut those that have read least.
 
         Clients that are cut come back, and are sent what they lack.
+
+        Args:
+            more: bytes that wait elsewhere.
         """
         waiting = {connection: connection.buffered for connection in self._connections}
         self._connections -= {
             connection for connection, size in waiting.items() if not size and connection.transport.is_closing()
         }
-        self._budget.output, self._budget.sent = sum(waiting.values()), 0
+        self._budget.output = more + sum(waiting.values())
         self._short = self._short + 1 if self._budget.short else 0
         if self._budget.full or self._short > PATIENCE:
             self._cut(waiting)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opennoodl_sync.memory_budget import ROOM_SIZE, MemoryBudget
+from opennoodl_sync.memory_budget import ROOM_SIZE, TRANSFER_SIZE, MemoryBudget
 from opennoodl_sync.room import Room
 from opennoodl_sync.store import MemoryYStore
 
@@ -81,3 +81,15 @@ def test_it_is_short_before_it_is_full() -> None:
     for output, short, full in (375_000, False, False), (375_001, True, False), (500_000, True, False), (500_001, 1, 1):
         budget.output = output
         assert (budget.short, budget.full) == (short, full)
+
+
+def test_large_answers_wait_where_memory_is_short() -> None:
+    """Each that has begun takes some; one may begin in any case."""
+    budget = MemoryBudget(16 * TRANSFER_SIZE)
+    budget.output = 11 * TRANSFER_SIZE + 1
+    for number in range(3):
+        assert budget.may_transfer
+        budget.transfers = number + 1
+    assert not budget.may_transfer
+    budget.transfers, budget.output = 0, 16 * TRANSFER_SIZE
+    assert budget.may_transfer

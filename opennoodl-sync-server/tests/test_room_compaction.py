@@ -323,7 +323,7 @@ def test_what_comes_during_a_compaction_stays(room: Room, disk: MemoryYStore, mo
     for _ in range(3):
         send(room, "ann", ann.write("word "))
         write_turn(room, disk)
-    segment, _ = finish(compact_records(finish(room.begin_compaction())))
+    segment, _ = finish(compact_records(finish(segment.write()) for segment in finish(room.begin_compaction())))
     send(room, "ann", ann.write("more"), ann.delete(0, 2))
     write_turn(room, disk)
     update = finish(segment.write())

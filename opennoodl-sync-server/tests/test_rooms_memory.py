@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from opennoodl_sync.memory_budget import ROOM_SIZE, MemoryBudget
 from opennoodl_sync.room import NoMemoryError
+from opennoodl_sync.store import Batch
 
 from .test_rooms import opened, text_of, write
 from .test_rooms_bounds import left, used
@@ -100,3 +101,17 @@ async def test_a_document_that_cannot_be_loaded_takes_no_memory(
         with pytest.raises(ZeroDivisionError):
             await rooms.open("a")
     assert budget.documents == 0
+
+
+@pytest.mark.parametrize(("limit", "due"), [(0, True), (SIZE * 10, True), (SIZE * 6, False)])
+async def test_a_compaction_needs_memory(tmp_path: Path, limit: int, due: bool) -> None:
+    """A document that is large for the memory that there is stays as it is."""
+    async with opened(tmp_path, budget=MemoryBudget(limit)) as rooms:
+        room = await used(rooms, "a")
+        for number in range(30):
+            write(room, "a" * (SIZE // 30), number + 1)
+            room.take(Batch())
+            room.written()
+        left(rooms, room)
+        rooms._rest(room)
+        assert room.compacting == due

@@ -70,7 +70,7 @@ async def test_large_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async with running(tmp_path, max_memory=2 * LIMIT) as server:
         ann = await server.join("a", 1)
         await ann.type("a" * 700_000)
-        server.app._budget.output = LIMIT * 115 // 100
+        server.app._budget.output, server.app._budget.transfers = LIMIT * 115 // 100, 1
         bob = await server.join("a", 2, sync=False)
         await bob.step_1()
         await bob.point(1, {"cursor": 1})
@@ -78,9 +78,10 @@ async def test_large_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         await ann.type("more")
         await bob.until(lambda: any(b"more" in message for message in bob.messages))
         assert not any(len(message) > 100_000 for message in bob.messages)
-        server.app._budget.output = 0
+        server.app._budget.output = server.app._budget.transfers = 0
         await bob.until(lambda: bob.synced)
         await bob.agrees(ann)
+        assert server.app._budget.transfers == 0
 
 
 async def test_who_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +115,14 @@ async def test_metrics(tmp_path: Path) -> None:
         assert "opennoodl_sync_unread_bytes 0.0" in lines
 
 
-@pytest.mark.parametrize(("available", "expected"), [(1 << 30, 1 << 29), (None, 0)])
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("available", "expected"), [(1024 * MIB, 464 * MIB), (256 * MIB, 80 * MIB), (64 * MIB, 8 * MIB), (None, 0)]
+)
 def test_the_default(monkeypatch: pytest.MonkeyPatch, available: int | None, expected: int) -> None:
-    """It is half of what there is; no limit where that is not known."""
+    """It is half of what there is besides what the server itself takes; no limit where that is not known."""
     monkeypatch.setattr(module, "available_memory", lambda: available)
     assert module.Sync(load(Settings, {}))._budget.limit == expected
     assert module.Sync(load(Settings, {"MAX_MEMORY": "1000"}))._budget.limit == 1000

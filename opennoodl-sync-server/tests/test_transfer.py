@@ -15,6 +15,13 @@ from .editor import Editor
 from .turns import ask, flush, open_room, send
 
 
+def begun(answer: Iterator[bytes | None]) -> Transfer:
+    """Return a transfer of an answer."""
+    transfer = Transfer(b"\0")
+    transfer.begin(answer)
+    return transfer
+
+
 def sent(transfer: Transfer) -> Iterator[bytes]:
     """Yield all messages."""
     while not transfer.ended:
@@ -23,13 +30,13 @@ def sent(transfer: Transfer) -> Iterator[bytes]:
 
 def test_only_the_last_message_is_step_2() -> None:
     """y-websocket takes a document to be complete with the first step 2 that it hears."""
-    transfer = Transfer(iter([b"one", None, b"two", None, None, b"three", None]))
+    transfer = begun(iter([b"one", None, b"two", None, None, b"three", None]))
     assert [(message[1], message[3:]) for message in sent(transfer)] == [(2, b"one"), (2, b"two"), (1, b"three")]
 
 
 def test_a_single_update_is_step_2() -> None:
     """An answer of one update is one message."""
-    assert [message[1] for message in sent(Transfer(iter([None, b"one"])))] == [1]
+    assert [message[1] for message in sent(begun(iter([None, b"one"])))] == [1]
 
 
 def test_the_parts_make_the_document() -> None:
@@ -41,8 +48,8 @@ def test_the_parts_make_the_document() -> None:
     send(room, "ann", ann.delete(10, 500_000))
     flush(room)
     ask(room, "bob")
-    ((_, answer),) = flush(room).answers
-    messages = list(sent(Transfer(answer)))
+    ((_, state_vector),) = flush(room).large
+    messages = list(sent(begun(room.document.difference(state_vector))))
     assert 3 <= len(messages) <= 6
     assert max(map(len, messages)) < document_module.CHUNK + 60_000
     bob = Editor(2)

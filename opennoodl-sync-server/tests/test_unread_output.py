@@ -47,20 +47,19 @@ def counted(documents: int, *buffered: int) -> tuple[MemoryBudget, UnreadOutput,
 
 
 def test_what_waits_for_all_is_counted() -> None:
-    """It is what waits now, and not what was added before."""
+    """It is what waits for each connection, and elsewhere."""
     budget, unread, connections = counted(0, 100, 0, 1000)
-    budget.output = 5000
-    unread.count()
-    assert budget.output == 1100
+    unread.count(5000)
+    assert budget.output == 6100
     connections[0].buffered = 0
-    unread.count()
+    unread.count(0)
     assert budget.output == 1000
 
 
 def test_those_with_most_are_cut_where_memory_is_full() -> None:
     """No more of them than it takes until large answers need not wait any more."""
     budget, unread, connections = counted(400_000, 100_000, 200_000, 0, 150_000)
-    unread.count()
+    unread.count(0)
     assert [connection.cut for connection in connections] == [False, True, False, False]
     assert budget.output == 250_000
     assert not budget.short
@@ -70,14 +69,14 @@ def test_nobody_is_cut_at_once_where_memory_is_short() -> None:
     """Clients have some time to read, which begins anew when there is enough memory between."""
     _, unread, connections = counted(500_000, 100_000, 150_000)
     for _ in range(PATIENCE):
-        unread.count()
+        unread.count(0)
     connections[1].buffered = 0
-    unread.count()
+    unread.count(0)
     connections[1].buffered = 150_000
     for _ in range(PATIENCE):
-        unread.count()
+        unread.count(0)
     assert not connections[1].cut
-    unread.count()
+    unread.count(0)
     assert [connection.cut for connection in connections] == [False, True]
 
 
@@ -85,10 +84,10 @@ def test_a_connection_counts_until_it_is_gone() -> None:
     """One that is closing may hold much still."""
     budget, unread, (closing,) = counted(0, 1000)
     closing.transport.closing = True
-    unread.count()
+    unread.count(0)
     assert budget.output == 1000
     closing.buffered = 0
-    unread.count()
+    unread.count(0)
     closing.buffered = 1000
-    unread.count()
+    unread.count(0)
     assert budget.output == 0

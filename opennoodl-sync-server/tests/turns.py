@@ -74,7 +74,7 @@ def compact_if_due(room: Room, *, resting: bool = False) -> bool:
     """Compact a document as the server does, but at once; return whether that was due. The next turn stores it."""
     if not room.is_compaction_due(resting=resting):
         return False
-    segment, waiting = finish(compact_records(finish(room.begin_compaction())))
+    segment, waiting = finish(compact_records(finish(segment.write()) for segment in finish(room.begin_compaction())))
     assert waiting is None
     update = finish(segment.write())
     room.end_compaction(update, segment, finish(write_index(segment, update)))
@@ -155,12 +155,14 @@ def flush(room: Room) -> Flush:
     return end_turn(room, MemoryYStore())
 
 
-def messages(flush: Flush, client: str) -> list[bytes]:
-    """Return what a client is sent of a flush, in order."""
+def messages(flush: Flush, client: str, room: Room | None = None) -> list[bytes]:
+    """Return what a client is sent of a flush, in order; with `room` also what comes in parts."""
     awareness = [flush.awareness] if flush.awareness is not None and client in flush.present else []
     replies = [message for to, message in flush.replies if to == client]
-    for to, answer in flush.answers:
-        transfer = Transfer(answer)
+    for to, state_vector in flush.large if room is not None else ():
+        assert room is not None
+        transfer = Transfer(state_vector)
+        transfer.begin(room.document.difference(state_vector))
         while to == client and not transfer.ended:
             replies.append(finish(transfer.next_message()))
     return [*(flush.updates if client in flush.synced else []), *awareness, *replies]
@@ -175,7 +177,7 @@ def told(room: Room) -> bytes:
 def answer(room: Room, client: str, editor: Editor | None = None) -> bytes:
     """Let a client send step 1, flush, and return the answer."""
     ask(room, client, editor)
-    *_, reply = messages(flush(room), client)
+    *_, reply = messages(flush(room), client, room)
     return reply
 
 

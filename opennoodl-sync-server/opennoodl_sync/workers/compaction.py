@@ -17,7 +17,7 @@ from ..yjs.compaction import compact_records
 from ..yjs.document import DamagedError
 from ..yjs.lib0 import finish
 from ..yjs.segment_index import write_index
-from .limits import ignore_signals, limit_memory, lower_priority
+from .limits import be_killed_first, ignore_signals, limit_memory, lower_priority
 from .messages import encode, read
 
 MEMORY = 256 * 2**20
@@ -32,6 +32,7 @@ def main() -> None:
     """Do jobs until standard input ends."""
     ignore_signals()
     lower_priority()
+    be_killed_first()
     jobs: Jobs = SimpleQueue()
     threading.Thread(target=_receive, args=(jobs,), daemon=True).start()
     while True:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 try:
     import resource
@@ -25,6 +27,12 @@ def limit_memory(size: int) -> None:
         if most != resource.RLIM_INFINITY:
             size = min(size, most)
         resource.setrlimit(resource.RLIMIT_AS, (size, most))
+
+
+def be_killed_first() -> None:
+    """Where the system has no memory left, let it end this process and not the server."""
+    with suppress(OSError):  # no Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def ignore_signals() -> None:

@@ -41,3 +41,15 @@ def test_signals_for_the_server_are_ignored() -> None:
     """A worker lives on."""
     program = "import os, signal; ignore_signals(); [os.kill(os.getpid(), n) for n in (1, 2, 15)]; print('alive')"
     assert run(program) == "alive"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux chooses so")
+def test_it_is_killed_before_the_server() -> None:
+    """Where memory has run out, nothing is ended before a worker."""
+    assert (
+        run("""
+be_killed_first()
+print(Path("/proc/self/oom_score_adj").read_text())
+""")
+        == "1000"
+    )
