@@ -4,6 +4,7 @@ y-websocket's client connects again when no message has come for 30 seconds. It 
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from time import monotonic
 from typing import Generic, TypeVar
@@ -25,7 +26,7 @@ class KeepAlive(Generic[C]):
 
     def __init__(self, send: Callable[[C], None]) -> None:
         self._send = send
-        self._due: dict[C, float] = {}  # when to look at each client, the first one first
+        self._due: OrderedDict[C, float] = OrderedDict()  # when to look at each client, the first one first
         self._told: set[C] = set()  # those that were sent something since the last look
 
     def add(self, client: C) -> None:
@@ -44,11 +45,11 @@ class KeepAlive(Generic[C]):
     def check(self, now: float) -> None:
         """Look at every client that is due."""
         while self._due:
-            client = next(iter(self._due))
-            if self._due[client] > now:
+            client, due = next(iter(self._due.items()))
+            if due > now:
                 return
-            del self._due[client]
             self._due[client] = now + INTERVAL
+            self._due.move_to_end(client)
             if client in self._told:
                 self._told.discard(client)
             else:
