@@ -80,11 +80,12 @@ async def test_another_document_is_refused_where_there_is_no_memory(tmp_path: Pa
         assert text_of(await used(rooms, "large")) == "x" * SIZE
 
 
-async def test_an_empty_document_needs_memory_too(tmp_path: Path) -> None:
-    """Many rooms without anything in them are bounded as well."""
+async def test_an_empty_document_needs_memory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many rooms without anything in them are bounded as well, and one more is not even looked for."""
     async with opened(tmp_path, budget=MemoryBudget(ROOM_SIZE * 10)) as rooms:
         for number in range(7):
             await used(rooms, str(number))
+        monkeypatch.setattr("opennoodl_sync.room.Room.stored", lambda _: 1 / 0)
         with pytest.raises(NoMemoryError):
             await used(rooms, "7")
 

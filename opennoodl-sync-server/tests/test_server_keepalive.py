@@ -9,6 +9,7 @@ import pytest
 from opennoodl_sync import keepalive as module
 
 from .client import Server, get, running
+from .test_server_slow import fill, reader
 
 KEEPALIVE = bytes((1, 1, 0))
 
@@ -53,3 +54,16 @@ async def test_a_client_that_left_is_forgotten(server: Server) -> None:
     heard = len(bob.messages)
     await bob.hears(heard + 1)
     assert len(server.app._keepalive._due) == 1
+
+
+async def test_a_client_that_does_not_read_is_sent_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for it is enough to be heard of, and does not grow."""
+    monkeypatch.setattr(module, "INTERVAL", 0.05)
+    monkeypatch.setattr(module, "TICK", 0.01)
+    async with running(tmp_path, slow_client_buffer=50_000, rate_limit=0) as server:
+        ann, bob = await server.join("room", 1), await reader(server, "room", 2)
+        await fill(ann, bob)
+        waiting = bob.connection.buffered
+        await ann.until(lambda: ann.messages[-3:] == [KEEPALIVE] * 3)
+        assert bob.connection.buffered == waiting
+        bob.resume()
