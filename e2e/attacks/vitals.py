@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 PATIENCE = 30.0
+PIPES = 2
+"""Open files of a server for each process that it has started: there and back."""
 
 
 class Vitals(NamedTuple):
@@ -17,7 +19,7 @@ class Vitals(NamedTuple):
     memory: float
     """MiB of its own, resident: not of files that a store reads through the memory."""
     files: int
-    """Open files and sockets, without those that a store opens as it grows."""
+    """Open files and sockets, without those that a store opens as it grows, and those to a process of its own."""
     connections: int
     tasks: int
 
@@ -48,7 +50,8 @@ async def vitals(pid: int, port: int, tls: ssl.SSLContext | None = None) -> Vita
     found = await metrics(port, tls)
     process = Path(f"/proc/{pid}")
     memory = int(re.findall(r"RssAnon:\s+(\d+) kB", (process / "status").read_text())[0]) / 1024
-    files = sum(not _of_store(file) for file in (process / "fd").iterdir())
+    children = (process / "task" / str(pid) / "children").read_text().split()
+    files = sum(not _of_store(file) for file in (process / "fd").iterdir()) - PIPES * len(children)
     return Vitals(memory, files, int(found["opennoodl_open_connections"]), int(found["opennoodl_tasks"]))
 
 

@@ -331,8 +331,9 @@ class Room:
         (author, sent), self._last = self._last, NOBODY
         if author in self.synced and updates == [sent]:  # it has that, and a write costs more than all else
             synced.remove(author)
+        steps = MAX_STEPS  # of all answers: many clients may ask in one turn
         for client, state_vector in self._asked.items():
-            answer = self._answer(state_vector)
+            answer, steps = self._answer(state_vector, steps)
             self.synced.add(client)
             if answer is None:
                 large.append((client, state_vector))
@@ -440,15 +441,24 @@ class Room:
         self._since = [self._since[0] - count + len(updates) - 1, self._since[1] - size]
         self._replacing = True
 
-    def _answer(self, state_vector: bytes) -> list[bytes] | None:
-        """Return the answer to a step 1: messages, or None if they may be many, or large."""
+    def _answer(self, state_vector: bytes, steps: int) -> tuple[list[bytes] | None, int]:
+        """Return the answer to a step 1, and how many steps are left.
+
+        Args:
+            state_vector: what the client has.
+            steps: how many there may be that make no message.
+
+        The answer is messages, or None if they may be many, or large.
+        """
         updates: list[bytes] = []
-        for step, update in enumerate(self.document.difference(state_vector)):
-            if update is not None:
+        for update in self.document.difference(state_vector):
+            if update is None:
+                steps -= 1
+            else:
                 updates.append(update)
-            if step == MAX_STEPS or sum(map(len, updates)) > MAX_ANSWER:
-                return None
-        return [*map(update_message, updates[:-1]), step_2(updates[-1])]
+            if steps < 0 or sum(map(len, updates)) > MAX_ANSWER:
+                return None, steps
+        return [*map(update_message, updates[:-1]), step_2(updates[-1])], steps
 
     def _ask(self, client: Hashable, state_vector: bytes) -> None:
         if client in self._behind:

@@ -358,7 +358,7 @@ def test_what_is_released_during_a_compaction_is_kept(room: Room, disk: MemoryYS
     for update in (Editor(2).put("k", 1), second):
         send(room, "ann", update)
         write_turn(room, disk)
-    segment, _ = finish(compact_records(finish(room.begin_compaction())))
+    segment, _ = finish(compact_records(finish(frozen.write()) for frozen in finish(room.begin_compaction())))
     send(room, "ann", first)
     write_turn(room, disk)
     update = finish(segment.write())

@@ -86,6 +86,7 @@ class Document:
         self._ranges = 0
         self._pending: dict[int, list[tuple[int, int, int, bytes]]] = {}  # clock, end, structs, content
         self.version = 0
+        self._view: tuple[list[Segment], bytes | None] | None = None  # what differences are made of, until it changes
         self.pending_size = 0
         self._loading = False
         self.turn_updates = self.turn_size = 0
@@ -135,6 +136,7 @@ class Document:
         Raises:
             MalformedError: a Yjs client could not decode or integrate it; nothing was changed.
         """
+        self._view = None
         if self._recent_size > RECENT_SIZE or len(self._tails) + self._ranges > RECENT_CLIENTS:
             yield from self._seal()
         if len(update) < LARGE_UPDATE:
@@ -425,6 +427,7 @@ class Document:
 
     def _seal(self) -> Steps[None]:
         """Make a segment of what came recently."""
+        self._view = None
         self._tell_turn()
         if self._tails or self._deleted:
             self._segments.append(self._recent())
@@ -462,6 +465,7 @@ class Document:
 
     def thaw(self, compacted: Segment | None) -> None:
         """Put a segment in the place of those that were frozen; None leaves them as they are."""
+        self._view = None
         if compacted is not None:
             self._segments[: self._frozen] = [compacted]
         self._frozen = 0
@@ -515,10 +519,12 @@ class Document:
         Raises:
             MalformedError: this is not a state vector.
         """
-        segments = [*self._segments]
-        if self._tails or self._deleted:
-            segments.append(self._recent())
-        return _difference(segments, self.pending(), state_vector)
+        if self._view is None:
+            segments = [*self._segments]
+            if self._tails or self._deleted:
+                segments.append(self._recent())
+            self._view = segments, self.pending()
+        return _difference(*self._view, state_vector)
 
 
 class Chunk:
