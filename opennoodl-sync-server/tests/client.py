@@ -219,6 +219,15 @@ async def get(port: int, path: str, *headers: str) -> Answer:
     return Answer(int(head.split()[1]), body)
 
 
+SERVE = """
+from opennoodl_sync.__main__ import main
+from opennoodl_sync.edge import refusals
+refusals.FIRST, refusals.LONGEST = 0.01, 0.05  # a client that comes back at once is to be refused again
+main()
+"""
+"""Does what ``python -m opennoodl_sync`` does, but for how long refused clients are kept."""
+
+
 class Process:
     """A server in a process of its own, as it is deployed.
 
@@ -238,8 +247,8 @@ class Process:
         return cls(
             await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "opennoodl_sync",
+                "-c",
+                SERVE,
                 env={**os.environ, **own},
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
