@@ -7,7 +7,7 @@ from msgspec import Struct
 
 HISTORY = 1000
 """Changes of an inbox that a device may have missed and still be told one by one."""
-JUMP = 32
+JUMP = 24
 """Bits of the number by which an epoch begins later than it could."""
 SIZE = 1024
 """Bytes for which an empty inbox counts."""

@@ -226,8 +226,8 @@ class Room:
 
     @property
     def compacting(self) -> bool:
-        """Whether a compaction is under way."""
-        return self._compacting is not None
+        """Whether a compaction is under way, which may make room."""
+        return self._compacting is not None and self._compacted is None
 
     def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
         """Let a client in; return what it is greeted with: step 1, and who is here.

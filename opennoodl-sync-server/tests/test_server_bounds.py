@@ -142,6 +142,15 @@ async def test_a_full_document_can_be_made_smaller_and_grow_again(tmp_path: Path
         assert (await server.join("room", 4)).same(ann)
 
 
+async def test_a_compaction_that_makes_no_room_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A change that does not fit waits for a compaction that may make room; if it does not, its sender is closed."""
+    async with running(tmp_path, max_document_size=10_000) as server:
+        ann, bob = await server.join("room", 1), await server.join("room", 2)
+        await ann.type(*["x" * 2_400] * 8)
+        assert await ann.ended() == 1009
+        assert bob.code is None
+
+
 async def test_an_empty_update_is_invalid_in_a_full_document_too(tmp_path: Path) -> None:
     """What is no update closes with 1003, however little place there is."""
     async with running(tmp_path) as server:
