@@ -8,7 +8,7 @@ from msgspec import Struct
 HISTORY = 1000
 """Changes of an inbox that a device may have missed and still be told one by one."""
 JUMP = 24
-"""Bits of the number by which an epoch begins later than it could."""
+"""Bits of the number by which an epoch begins later than it could: hours, less than an empty inbox is kept."""
 SIZE = 1024
 """Bytes for which an empty inbox counts."""
 DELETION_SIZE = 256
