@@ -169,7 +169,7 @@ def test_sends_are_found_again(peer: Peer) -> None:
 
     async def main() -> Outcome:
         async with running(peer, None, seed) as server:
-            return await inboxes.saturated(server, users=notifications.users(300), seconds=0.3)
+            return await inboxes.saturated(server, users=notifications.users(300), seconds=1.0)
 
     outcome = asyncio.run(main())
     assert outcome.values["rate"] > 0
