@@ -29,7 +29,7 @@ async def logins_of_others(target: Target) -> Collection[str]:
     return set().union(*[await answers(target, [token(MALLORY)], user) for user in users])
 
 
-@attack("auth-unavailable", "1000", sync=["1013", "1000"], doors=["github"], slow=True)
+@attack("auth-unavailable", "1000", "1008", sync=["1013", "1000"], doors=["github"], slow=True)
 async def logins_that_hang(target: Target) -> Collection[str]:
     """Tokens at which GitHub hangs, fails, or talks nonsense, shown by a crowd; half of it says goodbye meanwhile."""
 
