@@ -40,17 +40,18 @@ lint: .venv/test ## Check style and types
 	ruff check
 	ruff format --check
 	set -e; for name in $(SERVERS); do mypy opennoodl-$$name-server/opennoodl_$$name; done
-	mypy tests up.py .ci/round_trip.py
+	mypy tests up.py .ci/round_trip.py docs/shared/fill.py
 	MYPYPATH=opennoodl-sync-server mypy e2e
 	MYPYPATH=opennoodl-sync-server:opennoodl-notification-server mypy bench
 
-copies: ## Copy what the three servers share from the signaling server to the other two
+copies: ## Copy the code and the document sections that the three servers share
 	@set -e; for name in sync notification; do \
 	  rm -rf opennoodl-$$name-server/opennoodl_$$name/edge opennoodl-$$name-server/tests/edge; \
 	  tar -C opennoodl-signaling-server/opennoodl_signaling --exclude=__pycache__ -cf - edge \
 	    | tar -C opennoodl-$$name-server/opennoodl_$$name -xf -; \
 	  tar -C opennoodl-signaling-server/tests --exclude=__pycache__ -cf - edge | tar -C opennoodl-$$name-server/tests -xf -; \
 	done
+	$(PYTHON) docs/shared/fill.py
 
 lock: .venv/bin/pip ## Lock the newest versions of what is installed, with their hashes
 	pip install -q 'uv==0.13.*'

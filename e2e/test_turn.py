@@ -1,4 +1,4 @@
-"""TURN: a real coturn, set up as the README says, relays for those whom the signaling server sends, and nobody else.
+"""TURN: a real coturn, set up as docs/turn.md says, relays for those whom the signaling server sends, and nobody else.
 
 Debian and Ubuntu have it as the package `coturn`; what is tested here needs no more of it than its programs.
 """
@@ -28,20 +28,20 @@ pytestmark = pytest.mark.skipif(
     not (shutil.which("turnserver") and shutil.which("turnutils_uclient")), reason="coturn is not installed"
 )
 
-README = HERE.parent / "opennoodl-signaling-server" / "README.md"
+PAGE = HERE.parent / "opennoodl-signaling-server" / "docs" / "turn.md"
 SECRET = "no-secret-but-a-test's"
 # What differs from a server on the internet: it is reached on this machine alone, and relays to peers on it.
 LOCAL = ("listening-ip=127.0.0.1", "relay-ip=127.0.0.1", "allow-loopback-peers", "no-tls", "no-dtls")
 
 
 class Coturn(Process):
-    """A TURN server with the configuration that the README gives."""
+    """A TURN server with the configuration of docs/turn.md."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        block = re.search(r"```\n(realm=.*?)```", README.read_text(), flags=re.DOTALL)
+        block = re.search(r"```\n(realm=.*?)```", PAGE.read_text(), flags=re.DOTALL)
         assert block is not None
         local = [*LOCAL, f"listening-port={self.port}", f"pidfile={folder / 'pid'}", f"userdb={folder / 'turndb'}"]
         # With one thread it opens one listener, and is ready at once.
@@ -150,7 +150,7 @@ async def test_a_credential_of_another_secret_opens_no_relay(coturn: Coturn) -> 
 
 @pytest.mark.parametrize("peer", ["10.0.0.1", "169.254.169.254", "172.17.0.1", "192.168.1.1"])
 async def test_a_relay_does_not_lead_into_private_networks(coturn: Coturn, peer: str) -> None:
-    """With the README's configuration, who has good credentials still does not reach what is behind the relay."""
+    """With the configuration of docs/turn.md, good credentials open no way into a private network."""
     username, credential = minted(coturn)
     assert await relay(coturn, username, credential, "-e", peer) != 0
     await coturn.says(f"user <{username}>", "error 403")

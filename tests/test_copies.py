@@ -1,6 +1,8 @@
 """What the three servers share is one text in three copies."""
 
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +29,25 @@ def test_copies(name: str, folder: str) -> None:
             f"{', '.join(different)}. Make the change in opennoodl-{ORIGINAL}-server and run `make copies`.",
             pytrace=False,
         )
+
+
+def fill() -> Any:
+    """Load the script that fills the shared sections of documents."""
+    spec = spec_from_file_location("fill", ROOT / "docs" / "shared" / "fill.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["signaling", "sync", "notification"])
+def test_shared_sections(name: str) -> None:
+    """Each document has the text of the shared sections as it is in docs/shared, and each section is in one."""
+    script = fill()
+    used: set[str] = set()
+    for document in script.documents(name):
+        text = document.read_text()
+        used |= {section for _, section, _ in script.SECTION.findall(text)}
+        assert text == script.filled(text, name), f"{document} differs from docs/shared: run `make copies`"
+    assert used == {path.stem for path in (ROOT / "docs" / "shared").glob("*.md")}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -238,19 +235,3 @@ def test_signal_passes_through(value: object) -> None:
     """What a signal carries is the text it came in, also where it could be written otherwise."""
     text = json.dumps(value, indent=1).encode()
     assert bytes(decode(b'{"type": "signal", "to": "p", "signal": %b}' % text).signal) == text
-
-
-README = (Path(__file__).parents[1] / "README.md").read_text()
-NAMES = [(tag, kind) for kind, tag in decode.names.items()]
-
-
-@pytest.mark.parametrize(("tag", "kind"), NAMES, ids=[tag for tag, _ in NAMES])
-def test_fields_are_documented(tag: str, kind: Any) -> None:
-    """Every field of every message stands in the README's tables, with a question mark where it may be left out."""
-    row = re.search(rf"^\| `{tag}` \|([^|]*)\|", README, flags=re.MULTILINE)
-    assert row is not None
-    documented = set(re.findall(r"`([A-Za-z]+\??)`", row[1]))
-    fields = {field.encode_name + ("" if field.required else "?") for field in msgspec.structs.fields(kind)}
-    fields.discard("requestId?")  # which every message may have
-    # y-webrtc always sends them.
-    assert documented == {field.rstrip("?") if field == "topics?" else field for field in fields}

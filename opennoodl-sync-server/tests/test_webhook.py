@@ -43,11 +43,11 @@ async def test_a_post_is_signed(webhooks: Make, receiver: Receiver) -> None:
 
 
 async def test_the_documented_check(webhooks: Make, receiver: Receiver) -> None:
-    """The check in the README accepts a post, and refuses it with another body, signature or secret."""
-    code = re.search(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+    """The check in docs/webhook.md accepts a post, and refuses it with another body, signature or secret."""
+    code = re.search(r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs" / "webhook.md").read_text(), re.DOTALL)
     assert code is not None
     names: dict[str, Any] = {}
-    exec(code[1], names)  # noqa: S102  # our own README
+    exec(code[1], names)  # noqa: S102  # our own page
     Document(webhooks()).write()
     post = await receiver.post()
     signature = post.headers["x-opennoodl-signature"]
