@@ -12,60 +12,67 @@ DATABASES = "accepted are postgresql://user:password@host/name and sqlite:////da
 class Settings(EdgeSettings, frozen=True, kw_only=True):
     """What can be set, by environment variables of the same names in capitals."""
 
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 4446
-    db_file: Annotated[str, Meta(min_length=1, description="File that keeps the notifications: TinyDB's JSON.")] = (
-        "./notifications.json"
-    )
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on. 0 takes any free port.")] = 4446
+    db_file: Annotated[
+        str, Meta(min_length=1, description="JSON file in TinyDB's format that stores the notifications.")
+    ] = "./notifications.json"
     database_url: Annotated[
         str,
         Meta(
-            description="Database to use in place of DB_FILE: `postgresql://user:password@host/name` or "
-            "`sqlite:////data/notifications.sqlite`. Needs the extra `sql`."
+            description="Database to use in place of `DB_FILE`: `postgresql://user:password@host/name` or "
+            "`sqlite:////data/notifications.sqlite`. Requires the extra `sql`."
         ),
     ] = ""
-    ttl_days: Annotated[int, Meta(ge=1, le=3650, description="Days after which a notification expires.")] = 30
+    ttl_days: Annotated[
+        int,
+        Meta(ge=1, le=3650, description="Days until a notification expires. A new value applies to new notifications."),
+    ] = 30
     max_per_user: Annotated[
         int,
         Meta(
             ge=0,
-            description="Notifications kept for one user; beyond them the oldest read one goes, or else the oldest. "
-            "0 means no limit.",
+            description="Notifications stored for one user. When a new one exceeds them, the oldest read one is "
+            "deleted, or else the oldest. 0 means no limit.",
         ),
     ] = 1000
     max_data_size: Annotated[
-        int, Meta(ge=0, description="Bytes of a notification's `data`. 0 means no limit but MAX_MESSAGE_SIZE.")
+        int, Meta(ge=0, description="Bytes of a notification's `data`. 0 means no limit except `MAX_MESSAGE_SIZE`.")
     ] = 16_384
     max_connections_per_user: Annotated[
-        int, Meta(ge=0, description="Connections of one user at once. 0 means no limit.")
+        int,
+        Meta(
+            ge=0,
+            description="Open connections of one user. A further one is refused with `too-many-connections`. 0 means "
+            "no limit.",
+        ),
     ] = 20
     sends_per_hour: Annotated[
         int,
         Meta(
             ge=0,
-            description="Notifications that one user may send in an hour; ten times as many may come from one address, "
-            "and twenty times as many from one IPv6 network of 48 bits. 0 means no limit.",
+            description="Notifications that one user may send in an hour. One address may send ten times as many, one "
+            "IPv6 /48 network twenty times as many. 0 means no limit.",
         ),
     ] = 300
     send_bytes_per_hour: Annotated[
         int,
         Meta(
             ge=0,
-            description="Bytes that the notifications may have which one user sends in an hour, counted for each "
-            "receiver; twice as many may come from one address, and four times as many from one IPv6 network of 48 "
-            "bits. 0 means no limit.",
+            description="Bytes of notifications that one user may send in an hour, counted for each receiver. One "
+            "address may send twice as many, one IPv6 /48 network four times as many. 0 means no limit.",
         ),
     ] = 2_097_152
     max_stored_size: Annotated[
         int,
         Meta(
             ge=0,
-            description="Bytes that may be stored in all; more are refused with `storage-full`. A notification counts "
-            "as its `data`, its two ids and 768 bytes. 0 means no limit.",
+            description="Bytes of all stored data. Beyond them, sending is refused with `storage-full`. A "
+            "notification counts as its `data`, its two user ids and 768 bytes. 0 means no limit.",
         ),
     ] = 67_108_864
     max_message_size: Annotated[
         int,
-        Meta(ge=0, description="Bytes of the largest message; a larger one closes with 1009. 0 means no limit."),
+        Meta(ge=0, description="Bytes of one message. A larger one closes the connection with 1009. 0 means no limit."),
     ] = 65_536
 
     @property

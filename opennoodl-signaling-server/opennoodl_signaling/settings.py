@@ -10,7 +10,7 @@ from .edge.settings import EdgeSettings
 class Settings(EdgeSettings, frozen=True, kw_only=True):
     """What can be set, by environment variables of the same names in capitals."""
 
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 4444
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on. 0 takes any free port.")] = 4444
     max_room_size: Annotated[
         int, Meta(ge=0, description="Peers in one room, and subscribers of one y-webrtc topic. 0 means no limit.")
     ] = 20
@@ -19,33 +19,43 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     ] = 100
     max_message_size: Annotated[
         int,
-        Meta(ge=0, description="Bytes of the largest message; a larger one closes with 1009. 0 means no limit."),
+        Meta(ge=0, description="Bytes of one message. A larger one closes the connection with 1009. 0 means no limit."),
     ] = 65_536
     invites_per_hour: Annotated[
         int,
         Meta(
             ge=0,
-            description="Invites that one user may send in an hour; ten times as many may come from one address. "
-            "0 means no limit.",
+            description="Invites that one user may send in an hour. One address may send ten times as many. 0 means "
+            "no limit.",
         ),
     ] = 50
     resume_grace: Annotated[
         int,
-        Meta(ge=0, description="Milliseconds for which a lost peer that can resume keeps its place. 0 means none."),
+        Meta(
+            ge=0,
+            description="Milliseconds for which a peer that can resume keeps its place after its connection is lost. "
+            "0 means none.",
+        ),
     ] = 10_000
     stun_urls: Annotated[
-        str, Meta(description="STUN servers for WebRTC, as stun: URLs separated by commas. Empty for none.")
+        str,
+        Meta(description="STUN servers for WebRTC, as `stun:` or `stuns:` URLs separated by commas. Empty means none."),
     ] = ""
     turn_urls: Annotated[
         str,
-        Meta(description="TURN servers that relay where WebRTC finds no way, as turn: or turns: URLs. Empty for none."),
+        Meta(
+            description="TURN servers that relay WebRTC where no direct connection is possible, as `turn:` or "
+            "`turns:` URLs separated by commas. Empty means none."
+        ),
     ] = ""
     turn_secret: Annotated[
         str,
-        Meta(description="The TURN servers' `static-auth-secret`, in 16 characters or more; needed with `TURN_URLS`."),
+        Meta(
+            description="The TURN servers' `static-auth-secret` of at least 16 characters. Required with `TURN_URLS`."
+        ),
     ] = ""
     turn_ttl: Annotated[
         int,
         # More than a year is no limit in time, and a year has its place in a date.
-        Meta(ge=60, le=31_536_000, description="Seconds for which TURN credentials are good to open a relay."),
+        Meta(ge=60, le=31_536_000, description="Seconds for which TURN credentials can open a relay."),
     ] = 43_200

@@ -33,134 +33,140 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             min_length=1,
-            description="Address to listen on. `::` is every address of the machine, of IPv6 and IPv4; `0.0.0.0` is "
-            "every address of IPv4.",
+            description="Address to listen on. `::` is every IPv6 and IPv4 address of the machine, `0.0.0.0` every "
+            "IPv4 address.",
         ),
     ] = "::"
     max_connections: Annotated[
         int,
         Meta(
             ge=0,
-            description="Connections at once; one more is answered 503. 0 means no limit, but for that of open files.",
+            description="Open connections. A further one is answered with 503. 0 means no limit except that of open "
+            "files.",
         ),
     ] = 10_000
     max_connections_per_ip: Annotated[
         int,
         Meta(
             ge=0,
-            description="Connections from one address at once, or from one IPv6 network of 64 bits; one more is "
-            "answered 429. 0 means no limit.",
+            description="Open connections from one IPv4 address or one IPv6 /64 network. A further one is answered "
+            "with 429. 0 means no limit.",
         ),
     ] = 1000
     handshake_rate_limit: Annotated[
         int,
         Meta(
             ge=0,
-            description="Handshakes a second from one address, with ten seconds' worth saved up; one more is answered "
-            "429. As many requests for pages other than `/health`, which has no limit, and as many TLS "
-            "handshakes, of which one more is cut. 0 means no limit.",
+            description="WebSocket handshakes a second from one address, with a burst of ten seconds. A further one "
+            "is answered with 429. The same limit applies to HTTP requests, except for `/health`, and to "
+            "TLS handshakes, where a further one is cut. 0 means no limit.",
         ),
     ] = 100
     tls_cert: Annotated[
         str,
         Meta(
-            description="PEM file of this server's certificate, with those that lead to its root. "
-            "Empty for no TLS here."
+            description="PEM file with this server's certificate and its intermediate certificates. Empty means no "
+            "TLS in this server."
         ),
     ] = ""
-    tls_key: Annotated[str, Meta(description="PEM file of the certificate's private key; needed with `TLS_CERT`.")] = ""
+    tls_key: Annotated[
+        str, Meta(description="PEM file with the certificate's private key. Required with `TLS_CERT`.")
+    ] = ""
     require_wss: Annotated[
         bool,
         Meta(
-            description="Whether clients are refused that have not come over TLS, to this server or to a trusted proxy "
-            "that says so; `/health` and `/metrics` answer anybody."
+            description="Refuse connections without TLS with 403. TLS may end at this server or at a trusted proxy "
+            "that reports it. `/health` and `/metrics` are exempt."
         ),
     ] = False
     trusted_proxies: Annotated[
         str,
         Meta(
-            description="Addresses and networks of proxies that are believed where a client is and whether it came "
-            "over TLS, separated by commas. Empty for none."
+            description="Addresses and networks of reverse proxies, separated by commas. The server believes what "
+            "they report about a client's address and TLS. Empty means none."
         ),
     ] = ""
     client_ip_header: Annotated[
-        str, Meta(min_length=1, description="The header in which trusted proxies say where a client is.")
+        str, Meta(min_length=1, description="Header in which trusted proxies report the client's address.")
     ] = "X-Forwarded-For"
     allowed_origins: Annotated[
         str,
         Meta(
             min_length=1,
-            description="Web pages that browsers may come from: origins such as `https://noodl.example` or "
-            "`https://*.noodl.example`, and `null` and `file://` for pages from files, as in a desktop editor, "
-            "separated by commas; `*` for any.",
+            description="Origins of the web pages that may connect, separated by commas: `https://noodl.example`, "
+            "`https://*.noodl.example`, or `null` and `file://` for pages from files, as in the desktop "
+            "editor. `*` allows every origin.",
         ),
     ] = "*"
     auth: Annotated[
         Literal["none", "jwt", "github"],
         Meta(
-            description="How users prove who they are: `jwt` with a token that a key of yours signed, `github` with "
-            "the token of their login at GitHub, `none` not at all."
+            description="How users are authenticated: `jwt` by a JSON Web Token that your key signed, `github` by a "
+            "GitHub access token, `none` not at all."
         ),
     ] = "none"
     auth_secret: Annotated[
         str,
         Meta(
-            description="The secret that signs tokens with HS256, in 32 characters or more. With `AUTH=github`, tokens "
-            "signed with it are accepted beside GitHub's."
+            description="Secret of at least 32 characters that signs tokens with HS256. With `AUTH=github`, such "
+            "tokens are accepted beside GitHub's."
         ),
     ] = ""
     auth_public_key: Annotated[
         str,
         Meta(
-            description="In place of a secret, the public key of whoever signs tokens, in PEM with line ends or `\\n`: "
-            "RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)."
+            description="Public key of the token issuer, in place of a secret: PEM with line breaks or `\\n`, for RSA "
+            "(RS256), P-256 (ES256) or Ed25519 (EdDSA)."
         ),
     ] = ""
     auth_jwks_url: Annotated[
         str,
-        Meta(description="In place of one key, the URL under which an issuer publishes its keys as a JWK Set."),
+        Meta(description="URL of the token issuer's JWK Set, in place of one key."),
     ] = ""
-    auth_issuer: Annotated[str, Meta(description="What a token's `iss` must be. Empty for anything.")] = ""
-    auth_audience: Annotated[str, Meta(description="What must be in a token's `aud`. Empty for anything.")] = ""
+    auth_issuer: Annotated[str, Meta(description="Required `iss` claim of a token. Empty accepts any.")] = ""
+    auth_audience: Annotated[str, Meta(description="Required `aud` claim of a token. Empty accepts any.")] = ""
     github_api_url: Annotated[
-        str, Meta(min_length=1, description="GitHub's API, for `AUTH=github`; set it for GitHub Enterprise.")
+        str,
+        Meta(min_length=1, description="URL of the GitHub API, for `AUTH=github`. Change it for GitHub Enterprise."),
     ] = "https://api.github.com"
     rate_limit: Annotated[
         int,
         Meta(
             ge=0,
-            description="Messages a second that one connection may send, with ten seconds' worth saved up. "
-            "0 means no limit.",
+            description="Messages a second from one connection, with a burst of ten seconds. Further messages are "
+            "refused with `rate-limited`. 0 means no limit.",
         ),
     ] = 100
     byte_rate_limit: Annotated[
         int,
         Meta(
             ge=0,
-            description="Bytes of messages a second that one connection may send, with ten seconds' worth saved up, "
-            "or one message of the largest size. 0 means no limit.",
+            description="Bytes of messages a second from one connection, with a burst of ten seconds or of one "
+            "message of the largest size. Further messages are refused with `rate-limited`. 0 means no "
+            "limit.",
         ),
     ] = 131_072
     slow_client_buffer: Annotated[
         int,
         Meta(
             ge=0,
-            description="Bytes waiting for a client that does not read; beyond them it is closed with 1013. "
-            "0 means no limit.",
+            description="Bytes of output that a client has not read. A client with more is closed with 1013. 0 means "
+            "no limit.",
         ),
     ] = 1_048_576
     heartbeat_interval: Annotated[
         int,
         Meta(
             ge=0,
-            description="Milliseconds between pings; a client silent for two of them is gone. 0 means no pings.",
+            description="Milliseconds between pings. A client that is silent for two intervals is disconnected. 0 "
+            "means no pings.",
         ),
     ] = 30_000
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="The least level that is logged.")
+        Literal["debug", "info", "warning", "error"], Meta(description="Lowest level that is logged.")
     ] = "info"
     log_format: Annotated[
-        Literal["text", "json"], Meta(description="`text` for people, `json` for log collectors.")
+        Literal["text", "json"], Meta(description="Format of log lines: `text` for people, `json` for log collectors.")
     ] = "text"
 
 
@@ -232,10 +238,11 @@ def _accepted(kind: object) -> str:
             return "true or false"
         case msgspec.inspect.LiteralType():
             # In the order of their declaration, which msgspec does not keep.
-            return " or ".join(get_args(get_args(kind)[0]))
+            *others, last = get_args(get_args(kind)[0])
+            return f"{', '.join(others)} or {last}"
         case msgspec.inspect.IntType(ge=least, le=most):
-            return f"a whole number from {least} {'up' if most is None else f'to {most}'}"
+            return f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
         case msgspec.inspect.StrType(min_length=None):
-            return "a text"
+            return "text"
         case _:
-            return "a text that is not empty"
+            return "text that is not empty"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_bad_switch(text: str) -> None:
 @pytest.mark.parametrize("text", ["-1", "fast", "1.5", " ", "0x10", "1_000", "9" * 5000])
 def test_bad_number(text: str) -> None:
     """What is no whole number in the bounds is refused; the line names variable, value and what is accepted."""
-    assert refusal(RATE_LIMIT=text) == f"RATE_LIMIT is {text!r}; accepted is a whole number from 0 up"
+    assert refusal(RATE_LIMIT=text) == f"RATE_LIMIT is {text!r}; accepted is a whole number, 0 or more"
 
 
 @pytest.mark.parametrize("text", ["-1", "65536"])
@@ -98,7 +99,7 @@ def test_bad_choice(name: str, choices: set[str]) -> None:
     """A value that is none of the choices is refused with all of them."""
     start, _, accepted = refusal(**{name: "loud"}).partition("; accepted is ")
     assert start == f"{name} is 'loud'"
-    assert set(accepted.split(" or ")) == choices
+    assert set(re.split(", | or ", accepted)) == choices
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "\x1b[2J", "\udcff"])
