@@ -41,7 +41,7 @@ class Attack(NamedTuple):
 
     @property
     def row(self) -> str:
-        """The attack's row in SECURITY.md."""
+        """The attack's row in docs/attacks.md."""
         by_answers: dict[str, list[str]] = {}
         for kind, answers in self.gets.items():
             by_answers.setdefault(", ".join(sorted(answers)), []).append(kind)

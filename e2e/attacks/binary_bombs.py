@@ -73,21 +73,21 @@ async def deep_values(target: Target) -> Collection[str]:
 
 @attack("1003", servers=ONLY)
 async def states_that_are_no_json(target: Target) -> Collection[str]:
-    """Awareness states that clients could not read: NaN, half an object, no text, a control character, many digits."""
+    """Awareness states that clients cannot parse: NaN, half an object, invalid text, controls, many digits."""
     states = [b"NaN", b"Infinity", b"{", b"", b"\xff", b'"\x01"', b"{}{}", b"undefined", b"'a'", b"1" * 10_000]
     return await _verdicts(target, (awareness_frame((1, 1, state)) for state in states))
 
 
 @attack(IGNORED, servers=ONLY)
 async def strange_states(target: Target) -> Collection[str]:
-    """Awareness states that are JSON all the same: a key twice, lone surrogates, a number beyond all."""
+    """Awareness states in unusual JSON: duplicate keys, lone surrogates, a number beyond all bounds."""
     states = [b'{"a":1,"a":2}', b'{"a":"\\ud800"}', b"1e999", b'{"__proto__":{"a":1}}']
     return await _verdicts(target, (awareness_frame((1, 1, state)) for state in states))
 
 
 @attack("1003", servers=ONLY)
 async def clients_without_an_end(target: Target) -> Collection[str]:
-    """A million entries in one awareness message, of nobody or of one client again and again."""
+    """A million entries in one awareness message, of unknown clients or of one client again and again."""
     nobody = b"".join(write_var_uint(client) + b"\x01\x04null" for client in range(MANY))
     one = b"".join(b"\x07" + write_var_uint(clock) + b"\x02{}" for clock in range(MANY))
     return await _verdicts(
@@ -110,7 +110,7 @@ async def known_without_an_end(target: Target) -> Collection[str]:
 
 @attack(IGNORED, servers=ONLY)
 async def clocks_without_an_end(target: Target) -> Collection[str]:
-    """Awareness of others with the highest clock there is, from which they would have to count on."""
+    """Awareness of other clients with the highest possible clock, from which those would have to continue."""
     room = b"/clocks-%d" % next(ROOMS)
     async with target.websocket(room) as victim, target.websocket(room) as raw:
         await victim.send(awareness_frame((7, 1, b'{"user":"victim"}')))
@@ -156,14 +156,14 @@ async def many_pieces(target: Target) -> Collection[str]:
 
 @attack(IGNORED, servers=ONLY)
 async def characters_cut_in_two(target: Target) -> Collection[str]:
-    """Emojis of which halves are deleted, one after the other, in a text of 100,000 of them."""
+    """A text of 100,000 emojis of which halves are deleted, one after the other."""
     cuts = (deletions(1, [2 * number]) for number in range(CUTS))
     return {await _outcome(target, structs((1, [text("\U0001f600" * SMILES)])), *cuts)}
 
 
 @attack(IGNORED, servers=ONLY)
 async def damage(target: Target) -> Collection[str]:
-    """Updates that can be read and make no sense, at which other implementations of Yjs fail, in a large document."""
+    """Well-formed but inconsistent updates in a large document, at which other Yjs implementations fail."""
     room = b"/damaged-%d" % next(ROOMS)
     verdicts = set()
     async with target.websocket(room) as writer:

@@ -69,7 +69,7 @@ def _context(target: Target) -> ssl.SSLContext:
 
 @attack(CUT, doors=["tls"])
 async def no_tls(target: Target) -> Collection[str]:
-    """What is no TLS: HTTP, SSL 2.0, records of nonsense and of more than there may be."""
+    """Data that is not TLS: HTTP, SSL 2.0, random records, and records that are too large."""
     ends = set()
     for data in GARBAGE:
         async with target.wire() as raw:
@@ -87,7 +87,7 @@ def _own(target: Target) -> ssl.SSLContext:
 
 @attack(ALERT, doors=["tls"])
 async def old_tls(target: Target) -> Collection[str]:
-    """TLS 1.0 and 1.1, and ciphers without a key or a certificate."""
+    """TLS 1.0 and 1.1, and ciphers without encryption or authentication."""
     ends = set()
     for version, ciphers in [*((version, "ALL") for version in VERSIONS), *((None, c) for c in ("aNULL", "eNULL"))]:
         context = _own(target)
@@ -102,7 +102,7 @@ async def old_tls(target: Target) -> Collection[str]:
 
 @attack(CUT, doors=["tls"])
 async def broken_records(target: Target) -> Collection[str]:
-    """Records that were not encrypted, or changed on the way, in a connection that was good so far."""
+    """Unencrypted or changed records in an established connection."""
     ends = set()
     for record in (b"\x17\x03\x03\x00\x20" + bytes(32), b"\x15\x03\x03\x00\x02\x01\x00", b"\x14\x03\x03\x00\x01\x02"):
         async with target.wire() as raw:
@@ -114,7 +114,7 @@ async def broken_records(target: Target) -> Collection[str]:
 
 @attack(CUT, doors=["tls"])
 async def new_keys_without_end(target: Target) -> Collection[str]:
-    """New keys again and again, as TLS 1.3 allows at any time: records without data, of which no rate hears."""
+    """TLS 1.3 key updates without end: records without data, which no message rate counts."""
     context = _own(target)
     with TemporaryDirectory() as folder:
         context.keylog_filename = f"{folder}/secrets"
@@ -127,7 +127,7 @@ async def new_keys_without_end(target: Target) -> Collection[str]:
 
 @attack(CUT, doors=["tls"])
 async def many_hellos(target: Target) -> Collection[str]:
-    """TLS handshakes that are begun and left, by one address as fast as they go, until they are not answered."""
+    """TLS handshakes that one address starts and abandons at full speed, until they are not answered."""
     ends: set[str] = set()
 
     async def begin() -> None:
@@ -143,19 +143,19 @@ async def many_hellos(target: Target) -> Collection[str]:
 
 @attack(CUT, doors=["tls"], slow=True)
 async def half_a_hello(target: Target) -> Collection[str]:
-    """Half of what a client says first in TLS, and then silence."""
+    """Half a ClientHello, then silence."""
     return await _crowd(target, 0.5, b"")
 
 
 @attack(CUT, doors=["tls"], slow=True)
 async def hello_byte_by_byte(target: Target) -> Collection[str]:
-    """A TLS handshake of which a byte comes now and then."""
+    """A TLS handshake sent byte by byte."""
     return await _crowd(target, 0.2, b"a" * 1000)
 
 
 @attack(CUT, doors=["tls"], slow=True)
 async def endless_tls_handshake(target: Target) -> Collection[str]:
-    """TLS handshakes that are begun and not finished."""
+    """TLS handshakes that are started and not finished."""
     return await _crowd(target, 1.0, b"")
 
 

@@ -28,7 +28,7 @@ KEPT = 48 * 2**20
 
 @attack("1008", servers=JSON)
 async def a_million_small_messages(target: Target) -> Collection[str]:
-    """Small messages as fast as they go, from connections that come back (10,000 of them; a million when whole)."""
+    """Small messages at full speed, from connections that reconnect (10,000; a million when whole)."""
     ends = set()
     for _ in range((MILLION if target.whole else 10_000) // PATIENT):
         async with target.websocket() as raw:
@@ -39,7 +39,7 @@ async def a_million_small_messages(target: Target) -> Collection[str]:
 
 @attack("slowed", servers=["sync"])
 async def a_million_small_messages_of_sync(target: Target) -> Collection[str]:
-    """The same to the server that may not drop a message (12,000; a million when whole): it reads on more slowly."""
+    """The same to the server that drops no message (12,000; a million when whole): it reads more slowly."""
     ends = set()
     for _ in range((MILLION if target.whole else 12_000) // (BURST + 1000)):
         async with target.websocket() as raw:
@@ -66,7 +66,7 @@ async def ten_thousand_connections(target: Target) -> Collection[str]:
 
 @attack("101", "429")
 async def connections_that_come_and_go(target: Target) -> Collection[str]:
-    """Handshakes by one address as fast as they go, until they are too many."""
+    """Handshakes by one address at full speed, until they are refused."""
 
     async def come() -> set[str]:
         statuses = set()
@@ -99,19 +99,19 @@ async def _endless(target: Target, first: bytes, more: bytes, closes: str = TOO_
 
 @attack("1008", slow=True)
 async def pings(target: Target) -> Collection[str]:
-    """Pings as fast as they go, with their answers unread (20,000; a million when whole)."""
+    """Pings at full speed, with the pongs unread (20,000; a million when whole)."""
     return await _endless(target, b"", frame(b"a" * 125, PING))
 
 
 @attack("1008", slow=True)
 async def pongs(target: Target) -> Collection[str]:
-    """Pongs that nobody has asked for (20,000; a million when whole)."""
+    """Unsolicited pongs (20,000; a million when whole)."""
     return await _endless(target, b"", frame(b"", PONG))
 
 
 @attack("1008", sync=["1009"], slow=True)
 async def empty_pieces(target: Target) -> Collection[str]:
-    """A message of pieces with nothing in them (20,000; a million when whole)."""
+    """A message of empty fragments (20,000; a million when whole)."""
     closes = TOO_LARGE if target.kind == "sync" else TOO_MANY
     return await _endless(target, frame(b"", first=TEXT), frame(b"", first=0), closes)
 
@@ -136,7 +136,7 @@ async def _closed(target: Target, closes: str, before: float) -> str:
 
 @attack("1013", servers=["signaling"], doors=BOTH)
 async def messages_without_reading(target: Target) -> Collection[str]:
-    """A topic that somebody is subscribed to and does not read, and others who publish large messages to it."""
+    """A topic with a subscriber that does not read, and large messages that others publish to it."""
     before = await target.metric(TOO_SLOW)
     topic = f"unread-{next(TOPICS)}"
     async with AsyncExitStack() as stack:
@@ -151,7 +151,7 @@ async def messages_without_reading(target: Target) -> Collection[str]:
 
 @attack("1013", servers=["notification"], doors=BOTH)
 async def inboxes_without_reading(target: Target) -> Collection[str]:
-    """An inbox of large notifications that is asked for again and again by somebody who does not read."""
+    """A client that requests its inbox of large notifications again and again, and does not read."""
     before = await target.metric(TOO_SLOW)
     async with target.websocket() as raw:
         await raw.send(text({"type": "authenticate", "userId": "unread"}))
@@ -165,7 +165,7 @@ async def inboxes_without_reading(target: Target) -> Collection[str]:
 
 @attack(IGNORED, servers=["sync"], doors=BOTH)
 async def documents_without_reading(target: Target) -> Collection[str]:
-    """A large document that is asked for again and again by somebody who does not read."""
+    """A client that requests a large document again and again, and does not read."""
     async with target.websocket(b"/unread") as raw:
         await raw.send(sync_frame(2, written(1, "a" * 1_000_000)))
         await _unread(target, raw, [sync_frame(0, b"\x00")] * 300)

@@ -25,7 +25,7 @@ async def _verdicts(target: Target, attempts: Iterable[bytes]) -> Collection[str
 
 @attack("1009", doors=BOTH)
 async def oversized_message(target: Target) -> Collection[str]:
-    """A message one byte too large, in one frame and in many; and frames that claim to be as large as there is."""
+    """A message one byte too large, in one frame and in fragments; frames with the largest length in their header."""
     size = LARGER[target.kind]
     piece = 60_000
     parts = frame(b"a" * piece, TEXT, first=TEXT) + frame(b"a" * piece, first=CONT) * (size // piece)
@@ -35,7 +35,7 @@ async def oversized_message(target: Target) -> Collection[str]:
 
 @attack("1002")
 async def wrong_pieces(target: Target) -> Collection[str]:
-    """A new message within an unfinished one; a continuation of nothing; a control frame in pieces or too long."""
+    """A new message within an unfinished one; a continuation without a start; fragmented or too long control frames."""
     return await _verdicts(
         target,
         [
@@ -51,27 +51,27 @@ async def wrong_pieces(target: Target) -> Collection[str]:
 
 @attack(sync=["1003"], signaling=["invalid-json"], notification=["invalid-json"])
 async def control_frames_between_pieces(target: Target) -> Collection[str]:
-    """A message in pieces with pings and pongs in between: it is put together all the same."""
+    """A fragmented message with pings and pongs in between: it is reassembled."""
     pieces = frame(b"{", first=TEXT) + (frame(b"a", PING) + frame(b"b", first=CONT) + frame(b"c", PONG)) * 100
     return await _verdicts(target, [pieces + frame(b"", first=0x80 | CONT)])
 
 
 @attack("1002")
 async def reserved_bits_and_opcodes(target: Target) -> Collection[str]:
-    """Frames with each reserved bit and of each reserved kind."""
+    """Frames with each reserved bit and each reserved opcode."""
     bits = [frame(b"a", first=0x81 | bit) for bit in (0x40, 0x20, 0x10)]
     return await _verdicts(target, bits + [frame(b"a", opcode) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)])
 
 
 @attack("1002")
 async def unmasked_frames(target: Target) -> Collection[str]:
-    """Frames without a mask."""
+    """Unmasked frames."""
     return await _verdicts(target, [header(0x81, 1, mask=0) + b"a", header(0x89, 0, mask=0)])
 
 
 @attack("1002", "1007", "1000", doors=BOTH)
 async def strange_closes(target: Target) -> Collection[str]:
-    """Close frames with codes that may not be sent, half a code, a reason that is no text, and more after a close."""
+    """Close frames with forbidden codes, half a code, a reason that is not UTF-8, and frames after a close."""
     codes = (0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65_535)
     return await _verdicts(
         target,
@@ -86,20 +86,20 @@ async def strange_closes(target: Target) -> Collection[str]:
 
 @attack("1003")
 async def wrong_kind_of_message(target: Target) -> Collection[str]:
-    """Binary where there is JSON, and text where there is not."""
+    """Binary frames to servers of JSON, text frames to the server of binary messages."""
     return await _verdicts(target, [frame(b"{}", TEXT if target.kind == "sync" else BINARY)])
 
 
 @attack("1007", servers=JSON)
 async def text_that_is_none(target: Target) -> Collection[str]:
-    """Text that is not UTF-8: stray bytes, surrogates, more than Unicode has."""
+    """Text that is not UTF-8: stray bytes, surrogates, code points beyond Unicode."""
     broken = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf"]
     return await _verdicts(target, [frame(b'{"type":"' + text + b'"}') for text in broken])
 
 
 @attack("1002")
 async def compression(target: Target) -> Collection[str]:
-    """An offer to compress, which is not taken up, and then a bomb of compressed data all the same."""
+    """An offer of compression, which the server declines, then a compressed bomb nevertheless."""
     packed = zlib.compressobj(9, wbits=-15)
     bomb = packed.compress(b"a" * 10_000_000) + packed.flush()
     offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
@@ -110,7 +110,7 @@ async def compression(target: Target) -> Collection[str]:
 
 @attack("400")
 async def frames_before_the_handshake(target: Target) -> Collection[str]:
-    """Frames that do not wait for the answer to the handshake."""
+    """Frames before the response to the handshake."""
     async with target.tcp() as raw:
         await raw.send(target.handshake + target.message * 100)
         return {await raw.status()}

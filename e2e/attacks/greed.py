@@ -36,7 +36,7 @@ async def _answers(target: Target, make: Callable[[int], object], first: object 
 
 @attack("joined", "rate-limited", "1008", servers=["signaling"])
 async def ten_thousand_rooms(target: Target) -> Collection[str]:
-    """One client that joins 10,000 rooms: it is in one at a time."""
+    """One client that joins 10,000 rooms; it is in one at a time."""
     return await _answers(
         target, lambda number: {"type": "join", "room": f"room-{number}", "peerId": "a", "userId": "greedy"}
     )
@@ -56,7 +56,7 @@ async def ten_thousand_topics(target: Target) -> Collection[str]:
 
 @attack("registered", "invite-sent", "rate-limited", "1008", servers=["signaling"])
 async def ten_thousand_invites(target: Target) -> Collection[str]:
-    """One user who invites 10,000 others."""
+    """One user that invites 10,000 others."""
     return await _answers(
         target,
         lambda number: {"type": "invite", "targetUserId": f"user-{number}", "roomId": "a"},
@@ -66,7 +66,7 @@ async def ten_thousand_invites(target: Target) -> Collection[str]:
 
 @attack("joined", servers=["signaling"])
 async def peers_that_vanish(target: Target) -> Collection[str]:
-    """Peers that ask for their places to be kept, and vanish with all the metadata that there may be."""
+    """Peers with the largest metadata that enable resuming and vanish."""
 
     async def come(number: int) -> str:
         async with target.websocket() as raw:
@@ -79,7 +79,7 @@ async def peers_that_vanish(target: Target) -> Collection[str]:
 
 @attack("peer-id-taken", servers=["signaling"])
 async def a_thousand_claims(target: Target) -> Collection[str]:
-    """Thousands of claims on the place of a peer that is there, each of which it would have to be asked about."""
+    """Thousands of joins under the id of a connected peer, each of which needs a ping of that peer."""
     claim = text({"type": "join", "room": "claimed", "peerId": "a", "userId": "a"})
     asked = 0
 
@@ -108,13 +108,13 @@ async def a_thousand_claims(target: Target) -> Collection[str]:
 
 @attack("authenticated", "notifications", "rate-limited", "1008", servers=["notification"])
 async def ten_thousand_inboxes(target: Target) -> Collection[str]:
-    """One client that is 10,000 users in a row."""
+    """One client that authenticates as 10,000 users in a row."""
     return await _answers(target, lambda number: {"type": "authenticate", "userId": f"greedy-{number}"})
 
 
 @attack("notification-sent", "rate-limited", "1008", servers=["notification"])
 async def ten_thousand_notifications(target: Target) -> Collection[str]:
-    """One user who sends 10,000 notifications."""
+    """One user that sends 10,000 notifications."""
     answers = set()
     user = f"greedy-{next(NUMBERS)}"
     send = text({"type": "mention", "targetUserId": "victim", "data": {"text": "a" * 100}})
@@ -131,7 +131,7 @@ async def ten_thousand_notifications(target: Target) -> Collection[str]:
 
 @attack("authenticated", "too-many-connections", servers=["notification"])
 async def many_devices(target: Target) -> Collection[str]:
-    """One user with more devices than there may be."""
+    """One user with more devices than allowed."""
     answers = set()
     async with AsyncExitStack() as stack:
         for _ in range(25):
@@ -143,7 +143,7 @@ async def many_devices(target: Target) -> Collection[str]:
 
 @attack("1013", IGNORED, servers=["sync"])
 async def many_documents(target: Target) -> Collection[str]:
-    """More documents open at once than there may be, each with something in it that goes to disk."""
+    """More open documents than allowed, each with content that is stored."""
     answers = set()
     async with AsyncExitStack() as stack:
         for number in range(DOCUMENTS):
@@ -164,7 +164,7 @@ async def document_without_an_end(target: Target) -> Collection[str]:
 
 @attack("1003", servers=["sync"])
 async def updates_that_wait(target: Target) -> Collection[str]:
-    """Updates that build on what never comes, until too much waits."""
+    """Updates with missing dependencies, until too many are pending."""
     async with target.websocket(b"/waiting") as raw:
         for number in range(100):
             await raw.send(sync_frame(2, struct(1 + number, 10, 4, b"\xc0\x84\x3d" + b"a" * 1_000_000)))

@@ -25,7 +25,7 @@ async def _authenticated(raw: Raw, user: str) -> None:
 
 @attack("not-found", "unauthorized", servers=["notification"], doors=["jwt"])
 async def inboxes_of_others(target: Target) -> Collection[str]:
-    """Another user's notifications by every message, before and after authenticating as oneself."""
+    """Another user's notifications by every message, before and after authentication as the own user."""
     async with target.websocket() as victim, target.websocket() as sender, target.websocket() as raw:
         await _authenticated(victim, VICTIM)
         await _authenticated(sender, SENDER)
@@ -65,7 +65,7 @@ async def inboxes_of_others(target: Target) -> Collection[str]:
 
 @attack("forbidden", servers=["notification"], doors=["jwt"])
 async def system_notifications(target: Target) -> Collection[str]:
-    """`system` notifications of somebody who is no service, in both forms."""
+    """`system` notifications from a user without the claim `services`, in both forms."""
     async with target.websocket() as raw:
         await _authenticated(raw, MALLORY)
         answers = set()
@@ -77,7 +77,7 @@ async def system_notifications(target: Target) -> Collection[str]:
 
 @attack("forbidden", servers=["signaling"], doors=["jwt"])
 async def peers_that_may_only_read(target: Target) -> Collection[str]:
-    """A token for reading, where peers could not see to it."""
+    """A read-only token, which peers could not enforce."""
     token = signed(MALLORY, access="read")
     answers = set()
     async with target.websocket(b"/?token=" + token.encode()) as raw:
@@ -93,7 +93,7 @@ async def peers_that_may_only_read(target: Target) -> Collection[str]:
 
 @attack("denied", IGNORED, servers=["sync"], doors=["jwt"])
 async def readers_that_write(target: Target) -> Collection[str]:
-    """Step 2, updates, and awareness of others, by somebody who may only read: nobody sees any of it."""
+    """Step 2, updates, and awareness of other clients, from a read-only client: no client sees any of it."""
     reading, writing = signed(MALLORY, access="read"), signed(VICTIM)
     path = b"/read-only-%d?token=" % next(ROOMS)
     async with target.websocket(path + writing.encode()) as writer, target.websocket(path + reading.encode()) as raw:

@@ -57,7 +57,7 @@ async def long_numbers(target: Target) -> Collection[str]:
 
 @attack("unknown-type", "missing-field", "invalid-field", servers=JSON)
 async def duplicate_keys(target: Target) -> Collection[str]:
-    """Objects with a key twice: nothing is half one message and half another."""
+    """Objects with duplicate keys: no message is a mix of two."""
     known, fields = {
         "signaling": ("ping", '"type":"join","room":"a","peerId":"b","userId":"c","userId":5'),
         "notification": ("delete-all", '"type":"authenticate","userId":"a","userId":5'),
@@ -81,7 +81,7 @@ async def lone_surrogates(target: Target) -> Collection[str]:
 
 @attack("unknown-type", servers=JSON)
 async def unknown_types(target: Target) -> Collection[str]:
-    """Types that are none, of other kinds, and with names from other languages' insides."""
+    """Unknown types, types of other JSON kinds, and names of internals such as `__proto__`."""
     types = [
         "",
         "__proto__",
@@ -102,7 +102,7 @@ async def unknown_types(target: Target) -> Collection[str]:
 
 @attack("invalid-field", servers=JSON)
 async def wrong_fields(target: Target) -> Collection[str]:
-    """Ids that are empty, too long, or none."""
+    """Ids that are empty, too long, or not text."""
     kind, field = ("register", "userId") if target.kind == "signaling" else ("authenticate", "userId")
     values = ["", "a" * 257, 5, None, {}, [], True, 1.5]
     return await _answers(target, (json.dumps({"type": kind, field: each}).encode() for each in values))

@@ -18,20 +18,20 @@ UNKNOWN = 40
 
 @attack("unauthorized", "auth-unavailable", sync=["1008", "1013"], doors=["github"])
 async def made_up_logins(target: Target) -> Collection[str]:
-    """Tokens that GitHub does not know, until it is not asked about any more."""
+    """Tokens that GitHub does not know, until the server stops asking."""
     return await answers(target, (f"made-up-{number}" for number in range(UNKNOWN)))
 
 
 @attack("unauthorized", "invalid-field", servers=JSON, doors=["github"])
 async def logins_of_others(target: Target) -> Collection[str]:
-    """One's own token, and a user that it does not prove: another's, or another spelling of one's own."""
+    """The own token with another user's id, or with another spelling of the own one."""
     users = [VICTIM, "Mallory", "mallory ", "m\u0430llory", "*"]
     return set().union(*[await answers(target, [token(MALLORY)], user) for user in users])
 
 
 @attack("auth-unavailable", "1000", "1008", sync=["1013", "1000"], doors=["github"], slow=True)
 async def logins_that_hang(target: Target) -> Collection[str]:
-    """Tokens at which GitHub hangs, fails, or talks nonsense, shown by a crowd; half of it says goodbye meanwhile."""
+    """Tokens for which GitHub hangs, fails or answers garbage, from many clients; half of them close meanwhile."""
 
     async def leave(shown: str) -> str:
         path = b"/guarded?token=" + shown.encode()

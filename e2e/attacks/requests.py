@@ -74,7 +74,7 @@ async def other_paths(target: Target) -> Collection[str]:
 
 @attack("405", "400")
 async def requests_with_bodies(target: Target) -> Collection[str]:
-    """Other methods, requests with bodies, and two lengths in one, as a proxy may be led to pass on."""
+    """Other methods, requests with bodies, and two lengths in one request (request smuggling)."""
     body = "0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: localhost"
     return await _statuses(
         target,
@@ -98,13 +98,13 @@ async def forged_headers(target: Target) -> Collection[str]:
 
 @attack("200")
 async def requests_in_a_row(target: Target) -> Collection[str]:
-    """A hundred requests in one go, as a proxy may be led to send them: 16 are answered."""
+    """A hundred pipelined requests, as a proxy might send them: 16 are answered."""
     return await _statuses(target, [request(b"/health", HOST) * 100])
 
 
 @attack("400", "414", "431")
 async def binary_garbage(target: Target) -> Collection[str]:
-    """Bytes that are no HTTP: chance, a TLS hello, SSH, a request of another protocol's, NULs."""
+    """Bytes that are not HTTP: random ones, a ClientHello, SSH, another protocol's request, NULs."""
     dice = random.Random(SEED)  # noqa: S311
     return await _statuses(
         target,

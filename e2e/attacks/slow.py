@@ -47,7 +47,7 @@ async def silent_connections(target: Target) -> Collection[str]:
 
 @attack(CUT, slow=True)
 async def headers_byte_by_byte(target: Target) -> Collection[str]:
-    """Requests of which a byte comes now and then: slowloris."""
+    """Requests sent byte by byte: slowloris."""
     return await crowd(target.tcp, b"GET / HTTP/1.1\r\n", b"X-Slow: " + b"a" * 1000)
 
 
@@ -69,11 +69,11 @@ async def _frames(target: Target, data: bytes, drips: int) -> Collection[str]:
 
 @attack(CUT, notification=[CUT, "1008"], slow=True)
 async def half_a_frame(target: Target) -> Collection[str]:
-    """Half a frame after the handshake, and then silence."""
+    """Half a frame after the handshake, then silence."""
     return await _frames(target, frame(b"a" * 100, BINARY)[:50], 0)
 
 
 @attack("1003", notification=["1008", CUT], slow=True)
 async def frame_byte_by_byte(target: Target) -> Collection[str]:
-    """A frame of which a byte comes now and then, for longer than a server waits for anything."""
+    """A frame sent byte by byte, for longer than any deadline of the server."""
     return await _frames(target, frame(b"a" * 100, TEXT if target.kind == "sync" else BINARY), DRIPS)

@@ -56,7 +56,7 @@ async def answers(target: Target, tokens: Iterable[str], user: str = VICTIM) -> 
 
 @attack(doors=["jwt"], **SHUT)
 async def forged_tokens(target: Target) -> Collection[str]:
-    """No token, no JSON in it, one that somebody else has signed, one whose claims or signature were changed."""
+    """No token, no JSON in it, another signer, changed claims, a changed signature."""
     head, body, signature = signed(VICTIM).split(".")
     other = _base64(json.dumps(claims("admin")).encode())
     deep = _base64(b'{"alg":"EdDSA","a":' + b"[" * 4000 + b"]" * 4000 + b"}")
@@ -72,7 +72,7 @@ async def forged_tokens(target: Target) -> Collection[str]:
 
 @attack(doors=["jwt"], **SHUT)
 async def expired_tokens(target: Target) -> Collection[str]:
-    """Tokens that were good, that are not good yet, that do not end, or end when there are no years any more."""
+    """Tokens that have expired, are not valid yet, never expire, or expire beyond the last representable year."""
     now = time()
     times: list[dict[str, Any]] = [
         *({"exp": now - 60}, {"exp": 0}, {"exp": -1}, {"exp": None}, {"exp": "never"}, {"exp": 1e300}),
@@ -103,7 +103,7 @@ async def swapped_algorithms(target: Target) -> Collection[str]:
 
 @attack(doors=["jwt"], **SHUT)
 async def swapped_tokens(target: Target) -> Collection[str]:
-    """Good tokens of another issuer or for another audience; without a user, or with one that is no id."""
+    """Valid tokens of another issuer or for another audience; without a user, or with an invalid one."""
     others: list[dict[str, Any]] = [
         *({"iss": "https://evil.example"}, {"iss": None}, {"aud": "another"}, {"aud": None}, {"aud": []}),
         *({"sub": None}, {"sub": ""}, {"sub": "a" * 257}, {"sub": 5}, {"rooms": "*"}, {"access": "admin"}),
@@ -113,14 +113,14 @@ async def swapped_tokens(target: Target) -> Collection[str]:
 
 @attack("unauthorized", "invalid-field", servers=["signaling", "notification"], doors=["jwt"])
 async def tokens_of_others(target: Target) -> Collection[str]:
-    """A good token, and a user that it does not prove: another's, or another spelling of one's own."""
+    """A valid token with another user's id, or with another spelling of the own one."""
     users = [VICTIM, "Mallory", "mallory ", "mallory\x00", "m\u0430llory", "*"]
     return set().union(*[await answers(target, [signed(MALLORY)], user) for user in users])
 
 
 @attack(doors=["jwt"], sync=["1008"], signaling=["1008"], notification=["1008"])
 async def many_tokens(target: Target) -> Collection[str]:
-    """One token after the other, to find one that is good."""
+    """One token after the other, to guess a valid one."""
     if target.kind == "sync":
         return await answers(target, (f"guess-{number}" for number in range(50)))
     async with target.websocket() as raw:
