@@ -42,9 +42,10 @@ async def test_a_refused_client_gets_in_with_a_new_token(server: StartServer, cl
     await ben.call("open", signaling=signaling.url, sync=sync.url, room=ROOM, user="ben", token=wrong)
     await ben.call("renewWhenRefused", token=right)
     await ben.event("closed", 30, code=1008)
+    await ben.call("untilSynced", 30)
+    await ben.event("peers", 30, number=1)
     await ann.call("write", text="Hello")
     await ben.call("untilText", 30, text="Hello")
-    await ben.event("peers", 30, number=1)
 
 
 async def test_an_open_connection_gets_a_new_token(server: StartServer, client: StartClient) -> None:

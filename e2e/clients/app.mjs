@@ -37,6 +37,7 @@ serve({
   write: ({ text }) => providers.doc.getText('notes').insert(0, text),
   read: () => providers.doc.getText('notes').toString(),
   untilText: ({ text }) => until(providers.doc, 'update', () => providers.doc.getText('notes').toString() === text),
+  untilSynced: () => until(providers.websocket, 'sync', () => providers.websocket.synced),
   users: () => [...providers.webrtc.awareness.getStates().values()].map(({ user }) => user?.name).sort(),
   iceServers: () => providers.webrtc.peerOpts.config.iceServers,
 
