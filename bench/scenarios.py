@@ -7,7 +7,7 @@ from functools import partial
 from . import editors, opened, paced, saturated, session
 from .outcome import Metric, Outcome
 from .saturated import FanOut
-from .seeds import Seed
+from .seeds import DOCUMENTS, Seed
 from .servers import PEERS, Server
 from .updates import document, recorded
 
@@ -147,6 +147,7 @@ def _opened(quick: bool) -> list[Scenario]:
     size, records, rooms, connections = (MIB, 50, 100, 200) if quick else (10 * MIB, 400, 1000, 1000)
     limit = 60.0
     large = Seed(lambda: [("document", document(size, records))])
+    raw = Seed(lambda: [("document", document(size, records))], {**DOCUMENTS, "compacted": DOCUMENTS["y-leveldb"]})
     small = Seed(lambda: [(name, document(10_000, 20)) for name in opened.stored_rooms(rooms)])
     return [
         Scenario(
@@ -156,6 +157,15 @@ def _opened(quick: bool) -> list[Scenario]:
             opened.DOCUMENT_METRICS,
             partial(opened.first_client, room="document", size=size, limit=limit),
             large,
+        ),
+        Scenario(
+            "taken-over",
+            f"{size // MIB} MiB in {records} records that y-leveldb wrote",
+            "A document that y-leveldb wrote and its first client",
+            opened.DOCUMENT_METRICS,
+            partial(opened.first_client, room="document", size=size, limit=limit),
+            raw,
+            peers=OF_YJS,
         ),
         Scenario(
             "rooms",

@@ -1,6 +1,9 @@
 """Seeds: data directories with something in them, for servers that are to find it when they start."""
 
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,6 +58,14 @@ def _write_y_leveldb(path: Path, documents: Documents) -> None:
         database.close()
 
 
+def _write_compacted(path: Path, documents: Documents) -> None:
+    """Write the documents as our server leaves them: compacted."""
+    _write_y_leveldb(path, documents)
+    command = [sys.executable, "-m", "opennoodl_sync", "compact"]
+    environment = os.environ | {"PERSIST_DIR": str(path)}
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
 def _write_states(path: Path, documents: Documents) -> None:
     """Write each document's state whole, below its name."""
     path.mkdir(parents=True)
@@ -63,7 +74,11 @@ def _write_states(path: Path, documents: Documents) -> None:
             database.put(name.encode(), finish(_document(updates).write()))
 
 
-DOCUMENTS: Mapping[str, Writer] = {"y-leveldb": _write_y_leveldb, "states": _write_states}
+DOCUMENTS: Mapping[str, Writer] = {
+    "compacted": _write_compacted,
+    "y-leveldb": _write_y_leveldb,
+    "states": _write_states,
+}
 
 
 def _document(updates: Sequence[bytes]) -> Document:

@@ -69,9 +69,10 @@ OURS = Peer(
         "RATE_LIMIT": "0",
         "BYTE_RATE_LIMIT": "0",
         "MAX_CONNECTIONS_PER_IP": "0",
+        "HANDSHAKE_RATE_LIMIT": "0",
         "LOG_FORMAT": "json",
     },
-    seeds="y-leveldb",
+    seeds="compacted",
 )
 PEERS = (
     OURS,

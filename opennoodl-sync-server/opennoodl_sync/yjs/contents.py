@@ -41,9 +41,12 @@ def skip_text(data: bytes, at: int) -> int:
     """Return the offset behind the length-prefixed text at offset `at`.
 
     Raises:
-        MalformedError: there is none.
+        MalformedError, IndexError: there is none.
     """
-    size, at = read_varuint(data, at)
+    size = data[at]
+    at += 1
+    if size > 0x7F:
+        size, at = read_varuint(data, at - 1)
     end = at + size
     if end > len(data):
         raise MalformedError("it ends before a text does")

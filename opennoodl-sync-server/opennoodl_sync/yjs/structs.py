@@ -66,29 +66,36 @@ def read_struct(data: bytes, at: int, client: int, clock: int) -> tuple[int, int
         MalformedError, IndexError: a Yjs client could not decode or integrate it.
         LongContentError: its content takes long to look at.
     """
-    info = data[at]
-    kind = info & KIND
+    kind = data[at] & KIND
     at = skip_head(data, at, client, clock)
     if kind == STRING:
-        size, at = read_varuint(data, at)
+        size = data[at]
+        at += 1
+        if size > 0x7F:
+            size, at = read_varuint(data, at - 1)
+            if size > LARGE_TEXT and at + size <= len(data):
+                raise LongContentError(long_text(data, at, at + size))
         end = at + size
         if end > len(data):
             raise MalformedError("it ends before a text does")
-        if size > LARGE_TEXT:
-            raise LongContentError(long_text(data, at, end))
-        return utf16_length(data[at:end]), end
-    if kind in (GC, DELETED, SKIP):
-        return _read_length(data, at)
+        text = data[at:end]
+        return (size if text.isascii() else utf16_length(text)), end
     if kind == ANY:
         length, at = _read_length(data, at)
-        return _skip_values(data, at, length)
-    if kind == FORMAT:
-        return 1, skip_json(data, skip_text(data, at))
+        open_values: OpenValues = [(length, False)]
+        at = skip_values(data, at, open_values)
+        if open_values:
+            raise LongContentError(long_values(data, at, open_values, length))
+        return length, at
     if kind == TYPE:
         reference, at = read_varuint(data, at)
         if reference > LAST_TYPE:
             raise MalformedError(f"there is no type {reference}")
         return 1, skip_text(data, at) if reference in (XML_ELEMENT, XML_HOOK) else at
+    if kind in (GC, DELETED, SKIP):
+        return _read_length(data, at)
+    if kind == FORMAT:
+        return 1, skip_json(data, skip_text(data, at))
     if kind == EMBED:
         return 1, skip_json(data, at)
     if kind == BINARY:
@@ -118,29 +125,33 @@ def skip_head(data: bytes, at: int, client: int, clock: int) -> int:
     """
     info = data[at]
     at += 1
+    if info & ORIGIN:
+        if info & KIND in (GC, SKIP):
+            return at
+        at = _skip_id(data, at, client, clock)
+        return _skip_id(data, at, client, clock) if info & RIGHT_ORIGIN else at
     if info & KIND in (GC, SKIP):
         return at
-    if info & ORIGIN:
-        other, at = read_client(data, at)
-        needed, at = read_varuint(data, at)
-        if other == client and needed >= clock:
-            raise MalformedError("an element refers to a later one of its client")
     if info & RIGHT_ORIGIN:
+        return _skip_id(data, at, client, clock)
+    named, at = read_varuint(data, at)
+    at = skip_text(data, at) if named == 1 else _skip_id(data, at, client, clock)
+    return skip_text(data, at) if info & PARENT_KEY else at
+
+
+def _skip_id(data: bytes, at: int, client: int, clock: int) -> int:
+    """Return the offset behind the id at offset `at`, to which the struct at `clock` refers."""
+    other = _clients.get(data[at : at + 5])
+    if other is None:
         other, at = read_client(data, at)
-        needed, at = read_varuint(data, at)
-        if other == client and needed >= clock:
-            raise MalformedError("an element refers to a later one of its client")
-    if not info & (ORIGIN | RIGHT_ORIGIN):
-        named, at = read_varuint(data, at)
-        if named == 1:
-            at = skip_text(data, at)
-        else:
-            other, at = read_client(data, at)
-            needed, at = read_varuint(data, at)
-            if other == client and needed >= clock:
-                raise MalformedError("an element refers to a later one of its client")
-        if info & PARENT_KEY:
-            at = skip_text(data, at)
+    else:
+        at += 5
+    needed = data[at]
+    at += 1
+    if needed > 0x7F:
+        needed, at = read_varuint(data, at - 1)
+    if other == client and needed >= clock:
+        raise MalformedError("an element refers to a later one of its client")
     return at
 
 
