@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opennoodl_sync.leveldb_bindings import plyvel
-from opennoodl_sync.store import Batch
-from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.storage.interface import Batch
+from opennoodl_sync.storage.leveldb.bindings import plyvel
+from opennoodl_sync.storage.leveldb.database import Database
+from opennoodl_sync.storage.leveldb.documents import LevelYStore
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 

@@ -20,10 +20,10 @@ from .edge.command_line import command, parse, show, show_bytes
 from .edge.minting import add_token_command, token
 from .edge.service import main as serve
 from .edge.settings import load
-from .memory import keep_large_blocks_apart
+from .memory.allocator import keep_large_blocks_apart
 from .server import create
 from .settings import Settings
-from .store_level import Database
+from .storage.leveldb.database import Database
 
 
 def arguments() -> argparse.Namespace:

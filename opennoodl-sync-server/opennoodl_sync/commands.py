@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from . import interpreter, leveldb_files
 from .edge.command_line import CommandError, standard_input
-from .interpreter import InterpretationError
-from .protocol import MAX_NAME, is_name
-from .repair import repair
-from .store import Batch, CorruptError, StoreError
-from .store_level import DAMAGED, Database, LevelYStore
+from .storage.interface import Batch, CorruptError, StoreError
+from .storage.leveldb import files as leveldb_files
+from .storage.leveldb.database import DAMAGED, Database
+from .storage.leveldb.documents import LevelYStore
+from .storage.leveldb.repair import repair
+from .workers import interpreter
+from .workers.interpreter import InterpretationError
+from .y_protocol import MAX_NAME, is_name
 from .yjs.compaction import compact_records
 from .yjs.document import DamagedError, Document
 from .yjs.lib0 import MalformedError, finish

@@ -12,8 +12,6 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from websockets.protocol import CLOSED
 
 from . import __version__
-from .available_memory import available_memory
-from .background_sync import sync_every_second
 from .edge.application import Application
 from .edge.auth import Auth, credential
 from .edge.connection import CloseConnection, Connection
@@ -23,20 +21,22 @@ from .edge.limits import Over
 from .edge.metrics import Metrics, counters
 from .edge.query import value
 from .edge.service import Service
-from .flusher import Flusher
-from .keepalive import KeepAlive
-from .memory_budget import MemoryBudget
-from .protocol import KEEPALIVE, MAX_NAME, NAMES, Kind, denial, is_name, parse
-from .room import Flush, FullError, NoMemoryError, Room
-from .rooms import LoadError, Rooms
+from .memory.available import available_memory
+from .memory.budget import MemoryBudget
+from .memory.unread_output import INTERVAL, UnreadOutput
+from .rooms.flusher import Flusher
+from .rooms.keepalive import KeepAlive
+from .rooms.registry import LoadError, Rooms
+from .rooms.room import Flush, FullError, NoMemoryError, Room
+from .rooms.timeslicer import Outcome
+from .rooms.transfer import Transfer
 from .settings import Settings
-from .store import Batch, StoreError
-from .store_level import Database
-from .timeslicer import Outcome
-from .transfer import Transfer
-from .unread_output import INTERVAL, UnreadOutput
+from .storage.interface import Batch, StoreError
+from .storage.leveldb.background_sync import sync_every_second
+from .storage.leveldb.database import Database
+from .storage.writer import Writer
 from .webhook import Webhook
-from .writer import Writer
+from .y_protocol import KEEPALIVE, MAX_NAME, NAMES, Kind, denial, is_name, parse
 from .yjs.lib0 import MalformedError
 
 MAX_TURN = 100

@@ -11,7 +11,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from opennoodl_sync.leveldb_bindings import plyvel
+from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running

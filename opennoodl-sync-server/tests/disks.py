@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from opennoodl_sync.store import Batch, StoreError
-from opennoodl_sync.store_level import Database
+from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.leveldb.database import Database
 
 TIMEOUT = 30.0
 

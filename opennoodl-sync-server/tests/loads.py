@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from opennoodl_sync.store_level import LevelYStore
+from opennoodl_sync.storage.leveldb.documents import LevelYStore
 
 
 class Loads:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from opennoodl_sync.__main__ import main
-from opennoodl_sync.leveldb_bindings import plyvel
-from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.storage.leveldb.bindings import plyvel
+from opennoodl_sync.storage.leveldb.database import Database
+from opennoodl_sync.storage.leveldb.documents import LevelYStore
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText

@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from opennoodl_sync.edge.service import Service
-from opennoodl_sync.protocol import ACKNOWLEDGEMENT, DENIED, MAX_NAME, NAMES, TOKEN
 from opennoodl_sync.server import create
 from opennoodl_sync.settings import Settings
+from opennoodl_sync.y_protocol import ACKNOWLEDGEMENT, DENIED, MAX_NAME, NAMES, TOKEN
 
 from .edge.dialogue import dialogues, play, record
 from .edge.documents import ROOT, closing_codes, code, page, rows, section

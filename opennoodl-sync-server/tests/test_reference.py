@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from opennoodl_sync.edge.service import Service
-from opennoodl_sync.protocol import Kind, parse, step_1, update_message
 from opennoodl_sync.server import create
 from opennoodl_sync.settings import Settings
-from opennoodl_sync.store import MemoryYStore
+from opennoodl_sync.storage.memory import MemoryYStore
+from opennoodl_sync.y_protocol import Kind, parse, step_1, update_message
 from pycrdt import Provider
 from pycrdt.websocket import YRoom
 from websockets.asyncio.client import ClientConnection, connect

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from opennoodl_sync.protocol import denial
-from opennoodl_sync.store import StoreError
+from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.y_protocol import denial
 from opennoodl_sync.yjs.lib0 import read_varuint
 
 from .client import TIMEOUT, Client, Server, running

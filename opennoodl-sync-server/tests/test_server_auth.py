@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync.edge.auth import ATTEMPTS
-from opennoodl_sync.protocol import NAMES, Kind
-from opennoodl_sync.room import READING
+from opennoodl_sync.rooms.room import READING
+from opennoodl_sync.y_protocol import NAMES, Kind
 from websockets.asyncio.client import connect
 
 from .client import Client, Server, get, running

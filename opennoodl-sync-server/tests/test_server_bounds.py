@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from opennoodl_sync.protocol import denial
+from opennoodl_sync.y_protocol import denial
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 

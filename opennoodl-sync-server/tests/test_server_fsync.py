@@ -6,11 +6,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from opennoodl_sync import room as room_module
 from opennoodl_sync import server as server_module
-from opennoodl_sync.room import Room
-from opennoodl_sync.store import StoreError
-from opennoodl_sync.store_level import Database, LevelYStore
+from opennoodl_sync.rooms import room as room_module
+from opennoodl_sync.rooms.room import Room
+from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.storage.leveldb.database import Database
+from opennoodl_sync.storage.leveldb.documents import LevelYStore
 from opennoodl_sync.yjs.document import DamagedError
 
 from .client import TIMEOUT, Client, Server, running

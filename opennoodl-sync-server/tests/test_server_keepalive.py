@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from opennoodl_sync import keepalive as module
+from opennoodl_sync.rooms import keepalive as module
 
 from .client import Server, get, running
 from .test_server_slow import fill, reader

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opennoodl_sync.room import Room
+from opennoodl_sync.rooms.room import Room
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import Steps
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync import server as module
-from opennoodl_sync import unread_output
 from opennoodl_sync.edge.settings import load
+from opennoodl_sync.memory import unread_output
 from opennoodl_sync.settings import Settings
 
 from .client import Client, get, running

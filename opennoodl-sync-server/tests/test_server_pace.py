@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from opennoodl_sync import room as room_module
 from opennoodl_sync.edge.connection import Connection
+from opennoodl_sync.rooms import room as room_module
 from opennoodl_sync.server import ANSWER_RATE, FEW_STATES, LARGE_ANSWER, STATES_RATE
 from opennoodl_sync.yjs import document as document_module
 from pycrdt import write_var_uint

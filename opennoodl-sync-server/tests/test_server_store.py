@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from opennoodl_sync import server as module
 from opennoodl_sync.edge.application import StartError
-from opennoodl_sync.leveldb_bindings import plyvel
-from opennoodl_sync.protocol import denial
+from opennoodl_sync.storage.leveldb.bindings import plyvel
+from opennoodl_sync.y_protocol import denial
 
 from .client import running
 from .conftest import Disk

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from opennoodl_sync.protocol import Kind
-from opennoodl_sync.room import Flush, Room
-from opennoodl_sync.store import Batch, DocumentStore, MemoryYStore, StoreError
-from opennoodl_sync.transfer import Transfer
+from opennoodl_sync.rooms.room import Flush, Room
+from opennoodl_sync.rooms.transfer import Transfer
+from opennoodl_sync.storage.interface import Batch, DocumentStore, StoreError
+from opennoodl_sync.storage.memory import MemoryYStore
+from opennoodl_sync.y_protocol import Kind
 from opennoodl_sync.yjs.compaction import compact_records
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish

@@ -1,6 +1,7 @@
-"""Processes beside the server: work that takes long, or that a library may fail at, is done there, within limits.
+"""Worker processes: work that takes long, or at which a library may fail, runs there, within limits.
 
-* ``compaction`` is what ``compactor`` runs: it makes one small update of those of a document;
-* ``interpretation`` is what ``interpreter`` runs: it asks pycrdt for what a document means;
+* ``compactor`` starts ``compaction_process``, which makes one small update of those of a document;
+* ``interpreter`` starts ``interpretation_process``, which asks pycrdt for what a document means;
+* ``json_export`` shows a pycrdt document as JSON;
 * ``limits`` and ``messages`` are what they share.
 """

@@ -1,0 +1,89 @@
+"""The memory budget: one bound for all documents in memory and all output that clients have not read yet.
+
+Documents are counted a moment after they change; until then, the bytes of updates that came count. So a message costs
+an addition. A quarter of the bound is kept for output, or more if more is waiting. Large answers wait while half of
+that quarter is left.
+"""
+
+from ..rooms.room import Room
+
+ROOM_SIZE = 8_192
+"""Bytes that a room takes besides what its document has."""
+TRANSFER_SIZE = 1_048_576
+"""Bytes that a large answer takes while it is made, besides what waits to be read."""
+OUTPUT_SHARE = 4
+"""One byte in so many is kept for output."""
+MARGIN_SHARE = 8
+"""One byte in so many is free, or large answers wait."""
+
+
+class MemoryBudget:
+    """Counts bytes.
+
+    Args:
+        limit: bytes that documents and output may take together; 0 means no limit.
+
+    Attributes:
+        output: bytes that waited to be read when they were counted last.
+        transfers: large answers that have begun.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.output = self.transfers = 0
+        self._sizes: dict[Room, int] = {}
+        self._counted = 0
+        self._changed: set[Room] = set()
+        self._grown = 0  # bytes of updates that came since documents were counted
+
+    @property
+    def documents(self) -> int:
+        """Bytes that documents take."""
+        return self._counted + self._grown
+
+    def allows(self, size: int) -> bool:
+        """Return whether documents may take so many bytes more."""
+        output = max(self.output, self.limit // OUTPUT_SHARE)
+        return not self.limit or self.documents + size + output <= self.limit
+
+    def change(self, room: Room, size: int = 0) -> None:
+        """Note that a document is to be counted again, and that it takes about `size` bytes more meanwhile."""
+        if room in self._sizes:
+            self._changed.add(room)
+            self._grown += size
+
+    def count(self, room: Room, size: int | None = None) -> None:
+        """Count a document: what it takes now, or `size`."""
+        if size is None:
+            size = room.document.memory
+        size += ROOM_SIZE
+        self._counted += size - self._sizes.get(room, 0)
+        self._sizes[room] = size
+
+    def remove(self, room: Room) -> None:
+        """Count a document no more."""
+        self._changed.discard(room)
+        self._counted -= self._sizes.pop(room, 0)
+
+    def recount(self) -> None:
+        """Count the documents that have changed."""
+        changed, self._changed = self._changed, set()
+        self._grown = 0
+        for room in changed:
+            self.count(room)
+
+    @property
+    def full(self) -> bool:
+        """Whether documents and output take more than they may."""
+        return bool(self.limit) and self.documents + self.output > self.limit
+
+    @property
+    def short(self) -> bool:
+        """Whether so little is left that large answers have to wait."""
+        taken = self.documents + self.output + self.transfers * TRANSFER_SIZE
+        return bool(self.limit) and taken > self.limit - self.limit // MARGIN_SHARE
+
+    @property
+    def may_transfer(self) -> bool:
+        """Whether a large answer may begin: at least one at a time may."""
+        return not (self.transfers and self.short)

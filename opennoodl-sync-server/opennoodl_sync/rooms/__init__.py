@@ -1,0 +1,8 @@
+"""Rooms: the documents in memory and their clients. These modules know no socket.
+
+* ``room`` is one document and its clients, ``registry`` loads rooms and lets idle ones leave;
+* ``awareness`` has the clients' awareness states;
+* ``flusher`` ends a turn of the event loop: it stores what changed, then tells it;
+* ``timeslicer`` runs long work in short slices between the turns;
+* ``transfer`` sends a large answer in parts, ``keepalive`` finds clients that were sent nothing for a while.
+"""

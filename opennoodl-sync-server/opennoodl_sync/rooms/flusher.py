@@ -1,0 +1,116 @@
+"""The flusher: at the end of a turn of the event loop, what every room took in is stored in one step, then told."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from ..storage.interface import Batch, StoreError
+from ..storage.writer import Writer
+from .room import Flush, Room
+from .timeslicer import TimeSlicer
+
+log = structlog.get_logger()
+
+Fail = Callable[[Room, Exception], None]
+Tell = Callable[[Room, Flush], None]
+
+
+class Flusher:
+    """Ends turns.
+
+    Args:
+        writer: stores, or None if nothing is.
+        slicer: knows the rooms that have to be waited for.
+        tell: is called with what a room's clients are to be told, when it is stored.
+        fail: is called for a room that could not be stored and cannot go on.
+        go_on: is called when a batch that took its time is written: who was kept waiting may go on.
+    """
+
+    def __init__(
+        self, writer: Writer | None, slicer: TimeSlicer, tell: Tell, fail: Fail, go_on: Callable[[], None]
+    ) -> None:
+        self._writer = writer
+        self._slicer = slicer
+        self._tell = tell
+        self._fail = fail
+        self._go_on = go_on
+        self._rooms: dict[Room, None] = {}
+        self._scheduled = False
+        if writer is not None:
+            writer.on_idle = self._idle
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is under way, so that turns wait for it and grow."""
+        return self._writer is not None and self._writer.busy
+
+    def schedule(self, room: Room) -> None:
+        """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then."""
+        if room.dirty:
+            self._rooms[room] = None
+            self._schedule()
+
+    def flush(self, room: Room) -> None:
+        """Flush a room at once, unless a batch is under way."""
+        self._rooms[room] = None
+        if not self.busy:
+            self._flush()
+
+    def _flush_late(self, room: Room) -> None:
+        """Flush a room that was busy when its turn ended."""
+        if room.dirty:
+            self.flush(room)
+
+    def discard(self, room: Room) -> None:
+        """Forget a room that is not to be stored any more."""
+        self._rooms.pop(room, None)
+
+    def _idle(self) -> None:
+        self._go_on()
+        if self._rooms:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self.busy:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._scheduled = False
+        if not self.busy:
+            self._flush()
+
+    def _flush(self) -> None:
+        rooms, self._rooms = self._rooms, {}
+        batch = Batch()
+        flushes = []
+        for room in rooms:
+            if room.busy:
+                self._slicer.when_free(room, partial(self._flush_late, room))
+                continue
+            try:
+                with batch.whole():
+                    flushes.append((room, room.take(batch)))
+            except StoreError as error:
+                self._fail(room, error)
+            except Exception as error:  # a mistake of ours must not cost the other rooms what they were sent
+                log.exception("a document could not be flushed")
+                self._fail(room, error)
+        if batch and self._writer is not None:
+            self._writer.write(batch, lambda error: self._written(flushes, error))
+        else:
+            self._written(flushes, None)
+
+    def _written(self, flushes: list[tuple[Room, Flush]], error: StoreError | None) -> None:
+        for room, flush in flushes:
+            # Before anything that may flush the room again.
+            self._slicer.when_free(room, partial(self._end, room, flush, error), first=True)
+
+    def _end(self, room: Room, flush: Flush, error: StoreError | None) -> None:
+        if error is not None and room.storing:
+            self._fail(room, error)
+        else:
+            room.written()
+            self._tell(room, flush)

@@ -1,0 +1,201 @@
+"""The updates of one document in a `Database`."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from ...yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
+from ...yjs.state_vector import decode
+from ..interface import Batch, CorruptError, DocumentStore, Record
+from .checksums import seal, unseal
+from .database import Database
+from .keys import key_of, number_element
+
+BYTES = b"\x74"
+"""How bytes begin among y-leveldb's metadata, which is in lib0's encoding of any value."""
+
+
+class LevelYStore(DocumentStore):
+    """One document's updates in a `Database`.
+
+    Args:
+        name: the document's name.
+        database: where it is kept.
+    """
+
+    def __init__(self, name: str, *, database: Database) -> None:
+        self._database = database
+        self._prefix = key_of("v1", name, "update")
+        self._state_vector_key = key_of("v1_sv", name)
+        self._index_key = key_of("v1", name, "meta", "opennoodl-index")
+        self._first: int | None = None  # the number of the first update, if there is one
+        self._next: int | None = None  # the number for the next one
+        self._numbers: set[int] = set()  # of the records that are there, or will be when a batch is written
+
+    def exists(self) -> bool:
+        """Return whether anything is kept under this name, damaged or not.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is so damaged that this cannot be said.
+        """
+        return self._database.get(self._state_vector_key) is not None or self._database.holds(self._prefix)
+
+    def records(self) -> list[Record]:
+        """Return everything that is kept; what is appended later comes behind it."""
+        records, first = self._verified()
+        if records and self._first is None:
+            self._first = first
+        # A batch that is not written yet may have gone further.
+        self._next = max(self._next or 0, records[-1].number + 1 if records else 0)
+        self._numbers.update(record.number for record in records)
+        return records
+
+    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
+        """Have `batch` keep `updates`, and the state vector if they are the first."""
+        if self._next is None:
+            self.records()
+        if self._first is None:
+            self._first = self._next or 0
+            batch.puts.append(self._put_state_vector(self._first, state_vector()))
+        first = self._next or 0
+        batch.puts += self._sealed(first, updates)
+        self._next = first + len(updates)
+        self._numbers.update(range(first, self._next))
+
+    def last(self) -> int:
+        """Return the number of the last record that is kept, or will be when a batch is written; -1 for none."""
+        if self._next is None:
+            self.records()
+        return (self._next or 0) - 1
+
+    def index(self) -> bytes | None:
+        """Return the index that `replace` was given last, if it is still there; others may have written since."""
+        with suppress(CorruptError, MalformedError):  # a document is loaded without it, only more slowly
+            stored = self._database.get(self._index_key)
+            if stored is not None:
+                return read_bytes(unseal(self._index_key, stored)[0], len(BYTES))[0]
+        return None
+
+    def replace(
+        self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
+    ) -> None:
+        """Have `batch` keep `updates` in place of all that was read and appended up to record `last`."""
+        if self._next is None:
+            self.records()
+        self._first = last + 1 - len(updates)
+        batch.deletes += [self._prefix + number_element(number) for number in self._numbers if number < self._first]
+        batch.puts += self._sealed(self._first, updates)
+        batch.puts.append(self._put_state_vector(last, state_vector))
+        if index is None:
+            batch.deletes.append(self._index_key)
+        else:
+            batch.puts.append((self._index_key, seal(self._index_key, BYTES + write_bytes(index), self._first)))
+        self._numbers = {number for number in self._numbers if number > last}.union(range(self._first, last + 1))
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch."""
+        self._database.write(batch)
+
+    def salvage(self) -> tuple[list[bytes], list[int]]:
+        """Return the updates of a damaged document that are sound, and the numbers of those that are lost.
+
+        `replace` or `discard` puts the document in order then.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged in a way that LevelDB itself must repair.
+        """
+        updates: dict[int, bytes] = {}
+        first = None
+        self._next = 0
+        for key, stored in self._database.read(self._prefix):
+            number = int.from_bytes(key[-4:], "big")
+            self._numbers.add(number)
+            self._next = number + 1
+            try:
+                updates[number], first = unseal(key, stored)
+            except CorruptError:
+                continue
+        with suppress(CorruptError):
+            record = self._state_vector()
+            if record is not None:
+                self._next = max(self._next, record[0] + 1)
+                first = first if record[2] is None else record[2]
+        if first is None:
+            first = min(updates, default=0)
+        lost = [number for number in range(first, self._next) if number not in updates]
+        return [update for number, update in updates.items() if number >= first], lost
+
+    def discard(self, batch: Batch) -> None:
+        """Have `batch` delete what was read, and the state vector."""
+        batch.deletes += [self._prefix + number_element(number) for number in self._numbers]
+        batch.deletes += [self._state_vector_key, self._index_key]
+        self._numbers, self._first, self._next = set(), None, None
+
+    def stale_state_vector(self, state_vector: bytes) -> bool:
+        """Return whether readers would trust a stored state vector that is not `state_vector`.
+
+        They do if its clock is the last update's; call it after `records`.
+        """
+        record = self._state_vector()
+        # The order of clients in a state vector is free.
+        return (
+            record is not None
+            and record[0] == (self._next or 0) - 1
+            and finish(decode(record[1])) != finish(decode(state_vector))
+        )
+
+    def _verified(self) -> tuple[list[Record], int]:
+        """Return every record, and the number of the first.
+
+        Raises:
+            CorruptError: one is damaged or missing.
+        """
+        records: list[Record] = []
+        first: int | None = None
+        for key, stored in self._database.read(self._prefix):
+            number = int.from_bytes(key[-4:], "big")
+            try:
+                update, first = unseal(key, stored)
+            except CorruptError as error:
+                raise CorruptError(f"update {number}: {error}") from None
+            if records and number != records[-1].number + 1:
+                raise CorruptError(f"updates {records[-1].number + 1} to {number - 1} are missing")
+            records.append(Record(number, update))
+        record = self._state_vector()
+        if not records:
+            if record is not None:
+                raise CorruptError("there is a state vector, and no update")
+            return [], 0
+        if record is None:
+            raise CorruptError("there are updates, and no state vector")
+        # A compaction replaces the first updates and this record, and leaves later updates as they are.
+        first = first if record[2] is None else record[2]
+        if first is not None and records[0].number > first:
+            raise CorruptError(f"updates {first} to {records[0].number - 1} are missing")
+        if record[0] > records[-1].number:
+            raise CorruptError(f"updates {records[-1].number + 1} to {record[0]} are missing")
+        return records, records[0].number
+
+    def _state_vector(self) -> tuple[int, bytes, int | None] | None:
+        """Return the stored state vector between the number of the update that it is of and that of the first one."""
+        stored = self._database.get(self._state_vector_key)
+        if stored is None:
+            return None
+        try:
+            record, first = unseal(self._state_vector_key, stored)
+            clock, at = read_varuint(record, 0)
+            return clock, read_bytes(record, at)[0], first
+        except (CorruptError, MalformedError) as error:
+            raise CorruptError(f"the state vector is damaged: {error}") from None
+
+    def _sealed(self, number: int, updates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return the records of updates, the first of which has this number."""
+        assert self._first is not None
+        keys = (self._prefix + number_element(number + i) for i in range(len(updates)))
+        return [(key, seal(key, update, self._first)) for key, update in zip(keys, updates, strict=True)]
+
+    def _put_state_vector(self, clock: int, state_vector: bytes) -> tuple[bytes, bytes]:
+        assert self._first is not None
+        key = self._state_vector_key
+        return key, seal(key, write_varuint(clock) + write_bytes(state_vector), self._first)

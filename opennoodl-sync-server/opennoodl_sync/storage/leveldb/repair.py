@@ -1,0 +1,151 @@
+"""Writes what can be read of a damaged data directory into a new one, and says what is lost.
+
+LevelDB's own repair makes new tables of all blocks that it can read. It does not compare the checksums of its logs, so
+they are freed of damaged records first. It cannot read a table whose footer is damaged, so that is written anew. And it
+knows no documents: those that lost updates are found and put in order afterwards.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...edge.application import StartError
+from ...edge.command_line import CommandError
+from ...yjs.document import DamagedError, Document
+from ...yjs.lib0 import finish
+from ..interface import Batch, CorruptError, StoreError
+from . import files as leveldb_files
+from . import log as leveldb_log
+from .bindings import plyvel
+from .database import Database
+from .documents import LevelYStore
+from .keys import parse_key
+from .table import with_footer
+
+_KEY = re.compile(rb"\x00(\x02v1|\x05v1_sv)\x00")
+
+
+def repair(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    """Write what can be read of a data directory into a new one.
+
+    Args:
+        source: the directory; it is left as it is.
+        target: the new one.
+
+    Yields:
+        the name of a document or of a file, and what is lost of it.
+
+    Raises:
+        CommandError: there is nothing to repair, it is in use, or the new directory is there already.
+    """
+    if target.exists():
+        raise CommandError(f"{target} is there already; name a directory that is not")
+    try:
+        if not source.is_dir() or not leveldb_files.data_files(source):
+            raise CommandError(f"PERSIST_DIR {source} holds no documents")
+        with leveldb_files.held(source):
+            _copy(source, target)
+            doubtful = _doubtful(target)
+            _copy(source, target)
+        for log in sorted(leveldb_files.logs(target)):
+            for piece in _free_of_damage(log):
+                yield log.name, f"{len(piece)} bytes cannot be read"
+                doubtful.update(_names(piece))
+        for table in leveldb_files.tables(target):
+            table.write_bytes(with_footer(table.read_bytes()))
+        plyvel.repair_db(str(target), paranoid_checks=True)
+        lost = target / "lost"  # the files of which it made others, and tables that it could not read to the end
+        for table in sorted(leveldb_files.tables(lost)):
+            yield table.name, "blocks of it cannot be read: the last changes of documents, or all of them, may be lost"
+        shutil.rmtree(lost)
+        database = Database(str(target))
+    except leveldb_files.InUseError:
+        raise CommandError(f"PERSIST_DIR {source} is in use by another process") from None
+    except OSError as error:
+        raise CommandError(f"{error.filename or target}: {error.strerror}") from None
+    except (plyvel.Error, StartError) as error:
+        raise CommandError(f"nothing of it can be read: {error}") from None
+    try:
+        yield from _mended(database, doubtful)
+    except StoreError as error:
+        raise CommandError(f"{target} cannot be written: {error}") from None
+    finally:
+        database.close()
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(mode=0o700, parents=True)
+    for file in (*leveldb_files.data_files(source), source / "CURRENT"):
+        if file.exists():
+            shutil.copyfile(file, target / file.name)
+
+
+def _doubtful(directory: Path) -> set[str]:
+    """Return the documents that are damaged, as far as LevelDB can tell; the directory may be changed."""
+    try:
+        database = Database(str(directory))
+    except StartError:
+        return set()
+    try:
+        listed, stored, _ = database.survey()
+        return {name for name in listed | stored if not _is_sound(LevelYStore(name, database=database))}
+    finally:
+        database.close()
+
+
+def _is_sound(store: LevelYStore) -> bool:
+    try:
+        store.records()
+    except StoreError:
+        return False
+    return True
+
+
+def _free_of_damage(log: Path) -> list[bytes]:
+    """Write a log anew without its damaged records; return those."""
+    sound, damaged = leveldb_log.salvage(log.read_bytes())
+    log.write_bytes(leveldb_log.write(sound))
+    return damaged
+
+
+def _names(piece: bytes) -> Iterator[str]:
+    """Yield the names of documents that occur in a damaged piece of a log."""
+    for found in _KEY.finditer(piece):
+        try:
+            _, name = parse_key(piece[found.start() :])
+        except CorruptError:
+            continue  # the name itself is damaged
+        yield name
+
+
+def _mended(database: Database, doubtful: set[str]) -> Iterator[tuple[str, str]]:
+    """Put documents that lost something in order; yield their names, and what they lost."""
+    listed, stored, _ = database.survey()
+    for name in sorted(listed | stored | doubtful):
+        store = LevelYStore(name, database=database)
+        if name not in listed | stored:
+            yield name, "all of it is lost"
+        elif not _is_sound(store):
+            yield name, _mend(database, store)
+        elif name in doubtful:
+            yield name, "changes may be lost from its end"
+
+
+def _mend(database: Database, store: LevelYStore) -> str:
+    """Put what is left of a document in order; return what it lost."""
+    updates, lost = store.salvage()
+    batch = Batch()
+    if not updates:
+        store.discard(batch)
+        database.write(batch, sync=True)
+        return "all of it is lost"
+    document = Document()
+    try:
+        finish(document.load(updates))
+    except DamagedError as error:
+        return f"it cannot be loaded: {error}"
+    store.replace(store.last(), updates, document.state_vector(), None, batch)
+    database.write(batch, sync=True)
+    return f"{len(lost)} of its last {len(updates) + len(lost)} updates are lost" if lost else "nothing is lost"

@@ -1,0 +1,81 @@
+"""The writer: batches to disk one after the other, off the event loop if they take their time."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from .interface import Batch, StoreError
+from .leveldb.database import Database
+
+LARGE = 262_144
+"""Bytes of a batch that is written in the writer's own thread."""
+
+Done = Callable[[StoreError | None], None]
+
+
+class Writer:
+    """Writes to a database.
+
+    Args:
+        database: where to.
+        sync: whether a batch survives a power cut when it is done, and not only the end of this process.
+
+    Attributes:
+        on_idle: is called when nothing is under way any more.
+    """
+
+    def __init__(self, database: Database, *, sync: bool) -> None:
+        self._database = database
+        self._sync = sync
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self.on_idle: Callable[[], None] = lambda: None
+        self._under_way: set[asyncio.Future[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is under way; another one would have to wait for it."""
+        return bool(self._under_way)
+
+    def write(self, batch: Batch, done: Done) -> None:
+        """Write a batch, and call `done` with what failed or None: before this returns if the batch is small."""
+        if not self._sync and not self.busy and sum(len(value) for _, value in batch.puts) < LARGE:
+            try:
+                self._database.write(batch)
+            except Exception as error:
+                _tell(done, error)
+            else:
+                done(None)
+            return
+
+        def finished(future: asyncio.Future[None]) -> None:
+            self._under_way.discard(future)
+            try:
+                _tell(done, future.exception())
+            finally:
+                if not self.busy:
+                    self.on_idle()
+
+        loop = asyncio.get_running_loop()
+        write = loop.run_in_executor(self._thread, self._write, batch)
+        self._under_way.add(write)
+        write.add_done_callback(finished)
+
+    async def drain(self) -> None:
+        """Wait until nothing is under way."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+            await asyncio.sleep(0)  # for what is called when they are done
+
+    def close(self) -> None:
+        """End the thread; call `drain` before it."""
+        self._thread.shutdown()
+
+    def _write(self, batch: Batch) -> None:
+        self._database.write(batch, sync=self._sync)
+
+
+def _tell(done: Done, error: BaseException | None) -> None:
+    """Say what a write ended with; what is not the disk's fault is raised as well, for the log."""
+    done(None if error is None else StoreError(str(error)))
+    if error is not None and not isinstance(error, StoreError):
+        raise error

@@ -1,0 +1,118 @@
+"""Rooms where memory is short: idle ones leave first, then others are refused, and none may grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from opennoodl_sync.memory.budget import ROOM_SIZE, MemoryBudget
+from opennoodl_sync.rooms.room import NoMemoryError
+from opennoodl_sync.storage.interface import Batch
+
+from .test_registry import opened, text_of, write
+from .test_registry_bounds import left, used
+
+SIZE = 100_000
+"""Bytes of the text of a document here; it takes little more in memory."""
+
+
+def bound(documents: int) -> MemoryBudget:
+    """Return a budget that is enough for so many documents, and not for one more."""
+    return MemoryBudget(documents * SIZE * 5 // 4 * 4 // 3)
+
+
+async def test_idle_rooms_leave_for_one_that_is_opened(tmp_path: Path) -> None:
+    """The one that was left first goes, and no more than it takes; nothing of it is lost."""
+    budget = bound(3)
+    async with opened(tmp_path, budget=budget) as rooms:
+        for name in "abcd":
+            room = await used(rooms, name)
+            write(room, name * SIZE)
+            rooms.settle(room)
+            left(rooms, room)
+        assert "d" in rooms.rooms
+        assert "a" not in rooms.rooms
+        assert len(rooms.rooms) == 3
+        assert budget.documents <= budget.limit
+        assert text_of(await used(rooms, "a")) == "a" * SIZE
+
+
+async def test_idle_rooms_leave_for_one_that_grows(tmp_path: Path) -> None:
+    """A document that is used takes the place of one that is not."""
+    async with opened(tmp_path, budget=bound(2)) as rooms:
+        a, b = await used(rooms, "a"), await used(rooms, "b")
+        write(a, "a" * SIZE)
+        left(rooms, a)
+        write(b, "b" * SIZE)
+        assert set(rooms.rooms) == {"a", "b"}
+        write(b, "c" * SIZE)
+        assert set(rooms.rooms) == {"b"}
+
+
+async def test_a_document_may_not_grow_where_there_is_no_memory(tmp_path: Path) -> None:
+    """Of the update that is refused, nothing is taken; smaller ones are, and so are deletions."""
+    async with opened(tmp_path, budget=bound(1)) as rooms:
+        room = await used(rooms, "a")
+        write(room, "a" * SIZE)
+        with pytest.raises(NoMemoryError, match="no memory left for changes"):
+            write(room, "b" * SIZE, 2)
+        assert text_of(room) == "a" * SIZE
+        write(room, "small", 3)
+        assert "small" in text_of(room)
+
+
+async def test_another_document_is_refused_where_there_is_no_memory(tmp_path: Path) -> None:
+    """It is read, does not fit, and takes no place; the documents that are there are open to everybody."""
+    async with opened(tmp_path) as rooms:
+        write(await used(rooms, "large"), "x" * SIZE)
+    budget = bound(1)
+    async with opened(tmp_path, budget=budget) as rooms:
+        room = await used(rooms, "a")
+        write(room, "a" * (SIZE // 2))
+        budget.recount()
+        before = budget.documents
+        with pytest.raises(NoMemoryError, match="no memory left for another document"):
+            await rooms.open("large")
+        assert set(rooms.rooms) == {"a"}
+        assert budget.documents == before
+        assert await rooms.open("a") is room
+        left(rooms, room)
+        assert text_of(await used(rooms, "large")) == "x" * SIZE
+
+
+async def test_an_empty_document_needs_memory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many rooms without anything in them are bounded as well, and one more is not even looked for."""
+    async with opened(tmp_path, budget=MemoryBudget(ROOM_SIZE * 10)) as rooms:
+        for number in range(7):
+            await used(rooms, str(number))
+        monkeypatch.setattr("opennoodl_sync.rooms.room.Room.stored", lambda _: 1 / 0)
+        with pytest.raises(NoMemoryError):
+            await used(rooms, "7")
+
+
+async def test_a_document_that_cannot_be_loaded_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted while it was loaded is counted no more."""
+    async with opened(tmp_path) as rooms:
+        write(await used(rooms, "a"), "x" * SIZE)
+    budget = bound(2)
+    async with opened(tmp_path, budget=budget) as rooms:
+        monkeypatch.setattr("opennoodl_sync.rooms.room.Room.load", lambda *_: iter([1 / 0]))
+        with pytest.raises(ZeroDivisionError):
+            await rooms.open("a")
+    assert budget.documents == 0
+
+
+@pytest.mark.parametrize(("limit", "due"), [(0, True), (SIZE * 10, True), (SIZE * 6, False)])
+async def test_a_compaction_needs_memory(tmp_path: Path, limit: int, due: bool) -> None:
+    """A document that is large for the memory that there is stays as it is."""
+    async with opened(tmp_path, budget=MemoryBudget(limit)) as rooms:
+        room = await used(rooms, "a")
+        for number in range(30):
+            write(room, "a" * (SIZE // 30), number + 1)
+            room.take(Batch())
+            room.written()
+        left(rooms, room)
+        rooms._rest(room)
+        assert room.compacting == due

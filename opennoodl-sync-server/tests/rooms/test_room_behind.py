@@ -1,0 +1,152 @@
+"""A room with clients that do not read: they are left out, and catch up with one message."""
+
+from __future__ import annotations
+
+import pytest
+from opennoodl_sync.rooms.room import Room
+from opennoodl_sync.storage.memory import MemoryYStore
+
+from ..editor import Editor
+from ..turns import answer, ask, flush, here, joined, messages, open_room, receive, send, told
+from ..wire import QUERY, awareness_of, sync_content
+
+
+@pytest.fixture
+def room() -> Room:
+    """Return an empty room."""
+    return open_room(MemoryYStore())
+
+
+def caught_up(room: Room, client: str) -> list[bytes]:
+    """Let a client read again; return what it is sent."""
+    present = room.catch_up(client)
+    return [*([] if present is None else [present]), *messages(flush(room), client)]
+
+
+def behind(room: Room, client: str) -> None:
+    """Let a client not read from the next flush on, and flush."""
+    room.put_behind(client)
+    assert room.dirty
+    flush(room)
+
+
+def test_who_was_behind_catches_up(room: Room) -> None:
+    """A client that did not read is left out, and gets in one message what it missed, and then everything."""
+    ann = joined(room, "ann", 1)
+    bob = joined(room, "bob", 2)
+    send(room, "ann", ann.write("before "))
+    bob.hear(told(room))
+    behind(room, "bob")
+    for word in ("missed ", "too "):
+        send(room, "ann", ann.write(word))
+        flush(room)
+    assert room.synced == {"ann"}
+    here(room, "ann", (1, 1, {}))
+    states, awareness, missed = caught_up(room, "bob")
+    assert awareness_of(states) == awareness_of(awareness) == [(1, 1, {})]
+    assert b"before" not in sync_content(missed, 1)
+    bob.hear(missed)
+    assert room.synced == {"ann", "bob"}
+    send(room, "ann", ann.write("after"))
+    bob.hear(told(room))
+    assert bob.text == "before missed too after"
+
+
+def test_who_falls_behind_is_told_the_turn_in_which_it_does(room: Room) -> None:
+    """What came before it was found slow is sent still, so that its state is known."""
+    ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
+    send(room, "ann", ann.write("one "))
+    room.put_behind("bob")
+    bob.hear(*messages(flush(room), "bob"))
+    assert bob.text == "one "
+    send(room, "ann", ann.write("two"))
+    assert messages(flush(room), "bob") == []
+    bob.hear(*caught_up(room, "bob"))
+    assert bob.text == "one two"
+
+
+def test_who_reads_again_before_the_flush_was_never_behind(room: Room) -> None:
+    """A client that read what waited for it at once is not left out."""
+    ann = joined(room, "ann", 1)
+    bob = joined(room, "bob", 2)
+    room.put_behind("bob")
+    assert room.catch_up("bob") is None
+    send(room, "ann", ann.write("one"))
+    bob.hear(*messages(flush(room), "bob"))
+    assert bob.text == "one"
+
+
+def test_who_was_not_synced_is_not_behind(room: Room) -> None:
+    """A client that has not sent step 1 is brought up to date by step 2, not before."""
+    room.join("ann")
+    send(room, "bob", Editor(2).write("one"))
+    behind(room, "ann")
+    assert [message[0] for message in caught_up(room, "ann")] == [1]
+    assert room.synced == set()
+
+
+def test_who_was_behind_learns_who_has_left_meanwhile(room: Room) -> None:
+    """A client that reads again sees no ghosts of those that left while it did not."""
+    for name in ("ann", "bob"):
+        joined(room, name, ord(name[0]))
+    here(room, "ann", (1, 4, {}))
+    behind(room, "bob")
+    room.leave("ann")
+    assert messages(flush(room), "bob") == []
+    assert awareness_of(caught_up(room, "bob")[0]) == [(1, 4, None)]
+
+
+def test_who_is_behind_already_stays_where_it_was(room: Room) -> None:
+    """A client that is found slow twice misses nothing that came in between."""
+    ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
+    behind(room, "bob")
+    send(room, "ann", ann.write("missed"))
+    flush(room)
+    room.put_behind("bob")
+    bob.hear(*caught_up(room, "bob"))
+    assert bob.text == "missed"
+    assert "bob" in room.synced
+
+
+def test_who_asks_while_it_is_behind_is_answered_when_it_reads(room: Room) -> None:
+    """What it asks for is not made while it does not read; then it is answered what it asked, once."""
+    ann = joined(room, "ann", 1)
+    send(room, "ann", ann.write("one"))
+    joined(room, "bob", 2)
+    behind(room, "bob")
+    for _ in range(3):
+        ask(room, "bob")
+    assert receive(room, "bob", QUERY)[1] is None
+    assert messages(flush(room), "bob") == []
+    states, missed = caught_up(room, "bob")
+    assert awareness_of(states) == []
+    assert Editor(3, sync_content(missed, 1)).text == "one"
+
+
+def test_who_asks_and_falls_behind_in_one_turn_is_answered(room: Room) -> None:
+    """The answer of that turn is sent still, and what comes later is behind it."""
+    ann = joined(room, "ann", 1)
+    send(room, "ann", ann.write("one "))
+    room.join("bob")
+    bob = Editor(2)
+    ask(room, "bob", bob)
+    room.put_behind("bob")
+    bob.hear(*messages(flush(room), "bob"))
+    assert bob.text == "one "
+    send(room, "ann", ann.write("two"))
+    flush(room)
+    bob.hear(*caught_up(room, "bob"))
+    assert bob.text == "one two"
+
+
+def test_who_was_behind_may_leave(room: Room) -> None:
+    """A client that leaves while it is behind is forgotten, also when it comes back."""
+    joined(room, "ann", 1)
+    behind(room, "ann")
+    room.leave("ann")
+    send(room, "bob", Editor(2).write("one"))
+    flush(room)
+    assert room.synced == set()
+    assert room.catch_up("ann") is None
+    room.join("ann")
+    assert Editor(3, sync_content(answer(room, "ann"), 1)).text == "one"

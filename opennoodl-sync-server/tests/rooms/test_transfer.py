@@ -1,0 +1,72 @@
+"""Large answers: in parts, each an update of its own, of which the last one says that all is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from opennoodl_sync.rooms.transfer import Transfer
+from opennoodl_sync.storage.memory import MemoryYStore
+from opennoodl_sync.yjs import document as document_module
+from opennoodl_sync.yjs.lib0 import finish
+
+from ..client import Server
+from ..editor import Editor
+from ..turns import ask, flush, open_room, send
+
+
+def begun(answer: Iterator[bytes | None]) -> Transfer:
+    """Return a transfer of an answer."""
+    transfer = Transfer(b"\0")
+    transfer.begin(answer)
+    return transfer
+
+
+def sent(transfer: Transfer) -> Iterator[bytes]:
+    """Yield all messages."""
+    while not transfer.ended:
+        yield finish(transfer.next_message())
+
+
+def test_only_the_last_message_is_step_2() -> None:
+    """y-websocket takes a document to be complete with the first step 2 that it hears."""
+    transfer = begun(iter([b"one", None, b"two", None, None, b"three", None]))
+    assert [(message[1], message[3:]) for message in sent(transfer)] == [(2, b"one"), (2, b"two"), (1, b"three")]
+
+
+def test_a_single_update_is_step_2() -> None:
+    """An answer of one update is one message."""
+    assert [message[1] for message in sent(begun(iter([None, b"one"])))] == [1]
+
+
+def test_the_parts_make_the_document() -> None:
+    """A new client that hears all parts has the document, and no part is much larger than it may be."""
+    room, ann = open_room(MemoryYStore()), Editor(1)
+    for number in range(40):
+        send(room, "ann", ann.write(chr(97 + number % 26) * 50_000), ann.put(f"k{number}", number))
+        flush(room)
+    send(room, "ann", ann.delete(10, 500_000))
+    flush(room)
+    ask(room, "bob")
+    ((_, state_vector),) = flush(room).large
+    messages = list(sent(begun(room.document.difference(state_vector))))
+    assert 3 <= len(messages) <= 6
+    assert max(map(len, messages)) < document_module.CHUNK + 60_000
+    bob = Editor(2)
+    bob.hear(*messages)
+    assert bob.same(ann)
+
+
+async def test_a_large_document_arrives_while_others_write(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose answer comes in parts misses nothing that is written meanwhile."""
+    monkeypatch.setattr(document_module, "CHUNK", 20_000)
+    ann = await server.join("room", 1)
+    for number in range(100):
+        await ann.type(f"{number} " * 2_000)
+    bob = await server.join("room", 2, sync=False)
+    await bob.step_1()
+    for number in range(100):
+        await ann.type(f"{number} ")
+    await bob.agrees(ann)
+    await ann.type("end")
+    await bob.shows("end")

@@ -1,0 +1,212 @@
+"""The store in LevelDB: what is in a batch, when it is on disk, and what finds documents among the records."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.leveldb.bindings import plyvel
+from opennoodl_sync.storage.leveldb.database import Database
+from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.yjs.lib0 import read_bytes, read_varuint
+
+from ...conftest import Disk
+from ...editor import Editor, content
+from ...turns import built, compacted, keep, kept
+
+STATE_VECTOR_KEY = bytes.fromhex("000576315f73760004726f6f6d")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """Return an empty database."""
+    database = Database(str(tmp_path / "data"))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> LevelYStore:
+    """Return the store of one document, which has nothing."""
+    store = LevelYStore("room", database=database)
+    store.records()
+    return store
+
+
+def again(database: Database) -> LevelYStore:
+    """Return a store of the same document, as who opens it later has it."""
+    return LevelYStore("room", database=database)
+
+
+def test_nothing_is_on_disk_before_the_batch_is_written(database: Database, store: LevelYStore) -> None:
+    """Appending and replacing only prepare."""
+    keep(store, b"there")
+    batch = Batch()
+    store.append([b"more"], lambda: b"\x00", batch)
+    store.replace(store.last(), [b"instead"], b"\x00", None, batch)
+    assert again(database).updates() == [b"there"]
+    store.commit(batch)
+    assert again(database).updates() == [b"instead"]
+
+
+def test_numbers_of_a_batch_under_way_are_not_used_again(database: Database, store: LevelYStore) -> None:
+    """What is read while a batch is not written yet does not make the next one overwrite it."""
+    first, second = Batch(), Batch()
+    store.append([b"first", b"second"], lambda: b"\x00", first)
+    assert store.records() == []
+    store.append([b"third"], lambda: b"\x00", second)
+    store.commit(first)
+    store.commit(second)
+    assert again(database).updates() == [b"first", b"second", b"third"]
+
+
+def test_one_batch_takes_many_documents(database: Database) -> None:
+    """Documents share a batch, and each has its own when it is written."""
+    batch = Batch()
+    for name in ("a", "b"):
+        LevelYStore(name, database=database).append([name.encode()], lambda: b"\x00", batch)
+    database.write(batch)
+    assert [LevelYStore(name, database=database).updates() for name in ("a", "b")] == [[b"a"], [b"b"]]
+    assert database.survey().listed == {"a", "b"}
+
+
+def test_compaction_leaves_what_it_does_not_know(database: Database, store: LevelYStore) -> None:
+    """A compaction replaces what was read and appended, and no record that came from elsewhere meanwhile."""
+    ann = Editor(1)
+    keep(store, ann.write("one "))
+    other = again(database)
+    other.records()
+    keep(other, ann.write("two "))
+    batch = Batch()
+    store.replace(store.last(), ann.updates[:1], b"\x00", None, batch)
+    database.write(batch)
+    assert again(database).updates() == ann.updates
+
+
+def test_the_state_vector_of_what_waits_is_right(database: Database, store: LevelYStore) -> None:
+    """A compaction with what waits leaves a state vector that readers trust, and that has no more than is there."""
+    ann = Editor(1)
+    first = ann.write("one ")
+    ann.write("lost ")
+    keep(store, first, ann.write("waits"))
+    compacted(store)
+    clock, at = read_varuint(database.get(STATE_VECTOR_KEY) or b"", 0)
+    assert clock == store.records()[-1].number
+    assert read_bytes(database.get(STATE_VECTOR_KEY) or b"", at)[0] == Editor(2, first).doc.get_state()
+
+
+def test_a_document_that_lost_its_first_records_goes_on_behind_the_last(database: Database, store: LevelYStore) -> None:
+    """Numbers rise for ever: after compactions a new record never comes before what is there."""
+    ann = Editor(1)
+    for number in range(3):
+        keep(store, ann.write(f"{number} "))
+        compacted(store)
+        fresh = again(database)
+        keep(fresh, ann.write(f"{number}b "))
+        store = again(database)
+        store.records()
+    assert kept(again(database)) == content(ann.doc)
+
+
+def test_stored_names_are_those_with_updates(database: Database) -> None:
+    """Documents are found by their updates too, listed or not; others' metadata alone is none."""
+    names = ["", "a", "ab", "room", "x" * 200, "\x01a", "a/b"]
+    for name in names:
+        keep(LevelYStore(name, database=database), b"one", b"two")
+    batch = Batch()
+    batch.deletes.append(STATE_VECTOR_KEY)
+    batch.puts.append((bytes.fromhex("0002763100046d657461" + "00046d65746100016d"), b"theirs"))
+    database.write(batch)
+    assert sorted(database.stored_names()) == sorted(names)
+    assert database.survey() == (set(names) - {"room"}, set(names), None)
+
+
+def test_crowded_names_are_those_with_many_updates(database: Database) -> None:
+    """Documents with more than so many updates are found, wherever their numbers begin."""
+    for name, count in {"few": 3, "many": 4, "compacted": 50}.items():
+        ann, store = Editor(1), LevelYStore(name, database=database)
+        keep(store, *(ann.write("x") for _ in range(count)))
+        if name == "compacted":
+            compacted(store)
+            keep(store, ann.write("x"), ann.write("x"))
+    assert list(database.crowded_names(3)) == ["many"]
+    assert sorted(database.crowded_names(2)) == ["compacted", "few", "many"]
+
+
+def test_delete_leaves_the_others(database: Database) -> None:
+    """Deleting a document leaves those whose names begin alike."""
+    for name in ("a", "ab", ""):
+        keep(LevelYStore(name, database=database), name.encode())
+    database.delete("a")
+    assert database.survey() == ({"", "ab"}, {"", "ab"}, None)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_sync_is_leveldbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool) -> None:
+    """A batch that is to survive a power cut is written with LevelDB's own sync, any other without."""
+    asked: list[bool] = []
+    real = plyvel.DB
+
+    class WatchedDB:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._real = real(*args, **kwargs)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+        def write_batch(self, **kwargs: Any) -> Any:
+            asked.append(kwargs["sync"])
+            return self._real.write_batch(**kwargs)
+
+    monkeypatch.setattr(plyvel, "DB", WatchedDB)
+    database = Database(str(tmp_path))
+    database.write(Batch(), sync=sync)
+    database.close()
+    assert asked == [sync]
+
+
+def test_a_disk_that_failed_is_not_opened_anew_while_somebody_reads(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write after a failure waits for no reader: it fails, and the one after that succeeds."""
+    database = Database(str(tmp_path))
+    store = LevelYStore("room", database=database)
+    disk.full = True
+    with pytest.raises(StoreError):
+        keep(store, b"lost")
+    disk.full = False
+    names = database.stored_names()
+    reading, done = threading.Event(), threading.Event()
+    iterator = database._db.raw_iterator
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        reading.set()
+        assert done.wait(30)
+        return iterator(*args, **kwargs)
+
+    monkeypatch.setattr(database._db, "raw_iterator", slow, raising=False)
+    thread = threading.Thread(target=lambda: next(names, None))
+    thread.start()
+    assert reading.wait(30)
+    with pytest.raises(StoreError, match="still being read"):
+        database.write(Batch())
+    assert database.failure
+    done.set()
+    thread.join()
+    database.write(Batch())
+    assert database.failure is None
+    database.close()
+
+
+def test_records_of_a_crash_between_batches_make_the_document(store: LevelYStore) -> None:
+    """Whatever prefix of the batches is on disk, it is the document as it was then."""
+    ann = Editor(1)
+    for number in range(6):
+        keep(store, ann.write(f"{number} "))
+        if number % 2:
+            compacted(store)
+        assert built(store.updates()) == content(ann.doc)
