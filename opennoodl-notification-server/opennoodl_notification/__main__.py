@@ -9,10 +9,10 @@ from .edge.command_line import CommandError, command, parse, show, show_bytes, s
 from .edge.minting import add_token_command, token
 from .edge.service import main as serve
 from .edge.settings import load
-from .notification import Type
+from .inbox.store import Query
+from .records import Type
 from .server import create
 from .settings import Settings
-from .store import Query
 
 MOST = 2**31 - 1
 """Notifications that `inbox` may be asked for."""

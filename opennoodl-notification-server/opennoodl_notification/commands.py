@@ -17,13 +17,13 @@ from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketExcepti
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
-from . import personal
+from . import personal_data
 from .edge.command_line import CommandError
+from .inbox.store import Counts, Query, Store, StoreError
 from .migrate import Migration, MigrationError
-from .notification import Record, timestamp
-from .personal import Person, find
-from .store import Counts, Query, Store, StoreError
-from .stores import choose, same
+from .personal_data import Person, find
+from .records import Record, timestamp
+from .storage.choose import choose, same
 
 TIMEOUT = 10.0
 """Seconds after which a server that does not answer is given up."""
@@ -165,7 +165,7 @@ def erase(place: str, user: str, ttl_days: int) -> str:
     async def find_and_erase() -> Person:
         async with _opened(place) as store:
             person = _known(await find(store, user))
-            await personal.erase(store, person, ttl_days)
+            await personal_data.erase(store, person, ttl_days)
             return person
 
     person = asyncio.run(find_and_erase())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from .edge.json_messages import Decoder, Message
-from .notification import Notification, Type, size_of
+from .records import Notification, Type, size_of
 
 # NUL has no place in an id, and PostgreSQL has none for it in a text.
 Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]

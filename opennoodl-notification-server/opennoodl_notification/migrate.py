@@ -8,8 +8,8 @@ from hashlib import blake2b
 import msgspec
 from msgspec import structs
 
-from .inbox import Inbox
-from .store import Changes, Counts, Needs, Store
+from .inbox.state import Inbox
+from .inbox.store import Changes, Counts, Needs, Store
 
 PIECE = 500
 """Notifications that are brought over at once, or more where a single inbox has more."""

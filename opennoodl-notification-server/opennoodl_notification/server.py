@@ -15,14 +15,17 @@ from msgspec import UNSET, structs
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import __version__
-from .batch import Batch, Outcome
 from .edge.auth import Auth
 from .edge.connection import Connection
 from .edge.identity import Identity
 from .edge.json_messages import AUTHENTICATION_TIMEOUT, BadMessage, JsonApplication
 from .edge.metrics import Metrics
 from .edge.service import Service
-from .inbox import Inbox
+from .inbox.batch import Batch, Outcome
+from .inbox.requests import change, need, normal, read
+from .inbox.send_quota import SendQuota
+from .inbox.state import Inbox
+from .inbox.store import Changes, Needs, Store, StoreError, UnsettledError
 from .messages import (
     Answer,
     Authenticate,
@@ -33,13 +36,10 @@ from .messages import (
     UpToDate,
     decode,
 )
-from .notification import timestamp
 from .queue import Queue, Request
-from .requests import change, need, normal, read
-from .sends import Sends
+from .records import timestamp
 from .settings import Settings
-from .store import Changes, Needs, Store, StoreError, UnsettledError
-from .stores import choose
+from .storage.choose import choose
 
 CLEANUP_INTERVAL = 10.0
 """Seconds between two searches for what has expired."""
@@ -85,7 +85,7 @@ class Notifying(JsonApplication[Any]):
         self.stored_size = 0
         self._config = settings
         self.store: Store = choose(settings.place)
-        self._sends = Sends(settings.sends_per_hour, settings.send_bytes_per_hour)
+        self._sends = SendQuota(settings.sends_per_hour, settings.send_bytes_per_hour)
         self._sizes: dict[str, int] = {}  # how many notifications users have who have a device
         self._queue = Queue(self._sizes)
         self._wake = asyncio.Event()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import settings
 from opennoodl_notification import server
 from opennoodl_notification.edge.service import Service
-from opennoodl_notification.journal import Journal
 from opennoodl_notification.settings import Settings
+from opennoodl_notification.storage.json_file.journal import Journal
 
 from .harness import TIMEOUT, Client, Clock, Gate
 

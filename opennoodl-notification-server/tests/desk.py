@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 from opennoodl_notification import server
 from opennoodl_notification.edge.connection import Connection
+from opennoodl_notification.inbox.store import Changes, Needs, StoreError, Transaction, UnsettledError
 from opennoodl_notification.messages import decode
 from opennoodl_notification.server import Notifying
 from opennoodl_notification.settings import Settings
-from opennoodl_notification.store import Changes, Needs, StoreError, Transaction, UnsettledError
 
 from .harness import Json
 

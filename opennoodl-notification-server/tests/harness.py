@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Raw
-from opennoodl_notification.journal import Journal
-from opennoodl_notification.memory import Snapshot
-from opennoodl_notification.notification import Record, timestamp
-from opennoodl_notification.store_json import JsonStore
-from opennoodl_notification.tinydb_file import File
+from opennoodl_notification.records import Record, timestamp
+from opennoodl_notification.storage.json_file.contents import Snapshot
+from opennoodl_notification.storage.json_file.journal import Journal
+from opennoodl_notification.storage.json_file.snapshot import SnapshotFile
+from opennoodl_notification.storage.json_file.store import JsonStore
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -41,7 +41,7 @@ def stored(path: Path) -> dict[str, Record]:
     """Return what is in the file, as the next start will find it."""
     store = JsonStore(str(path), read_only=True)
     store._read()
-    return {record.id: record for records in store.memory.records.values() for record in records.values()}
+    return {record.id: record for records in store.contents.records.values() for record in records.values()}
 
 
 def content(path: Path) -> bytes | None:
@@ -52,7 +52,7 @@ def content(path: Path) -> bytes | None:
 
 def write(path: Path, *records: Record) -> None:
     """Put notifications into a file, as somebody with TinyDB would."""
-    File(path).write(Snapshot([], list(records), [], []), 0)
+    SnapshotFile(path).write(Snapshot([], list(records), [], []), 0)
 
 
 def ids(page: Json) -> list[str]:

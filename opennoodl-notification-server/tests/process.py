@@ -11,7 +11,7 @@ from .harness import TIMEOUT
 
 START = 60.0
 """Seconds after which a server that does not listen has failed: it may have much to read, on a busy machine."""
-SMALL_JOURNAL = "from opennoodl_notification import store_json; store_json.LEAST = 2000; "
+SMALL_JOURNAL = "from opennoodl_notification.storage.json_file import store; store.LEAST = 2000; "
 RUN = "from opennoodl_notification.__main__ import main; main()"
 
 

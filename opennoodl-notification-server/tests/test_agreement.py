@@ -12,13 +12,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from opennoodl_notification.store import StoreError
-from opennoodl_notification.store_json import JsonStore
+from opennoodl_notification.inbox.store import StoreError
+from opennoodl_notification.storage.json_file.store import JsonStore
 
 from .desk import FULL, SILENT, Desk, Device
 from .harness import Json
 from .places import Backup, copied, place, restored
-from .test_store_json import written
+from .storage.json_file.test_store import written
 
 USERS = ("ann", "bob")
 ROOM = 5

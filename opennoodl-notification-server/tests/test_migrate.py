@@ -14,17 +14,17 @@ import msgspec
 import pytest
 from msgspec import Raw, structs
 from opennoodl_notification import migrate
-from opennoodl_notification.inbox import Inbox
+from opennoodl_notification.inbox.state import Inbox
+from opennoodl_notification.inbox.store import Changes, Needs, Store, StoreError
 from opennoodl_notification.migrate import Migration, MigrationError
-from opennoodl_notification.notification import Deletion, Sending, timestamp
-from opennoodl_notification.store import Changes, Needs, Store, StoreError
-from opennoodl_notification.store_json import JsonStore
-from opennoodl_notification.stores import choose
+from opennoodl_notification.records import Deletion, Sending, timestamp
+from opennoodl_notification.storage.choose import choose
+from opennoodl_notification.storage.json_file.store import JsonStore
 from tinydb import TinyDB
 
 from .harness import NOW, record
 from .places import KINDS, place
-from .test_store_json import killed
+from .storage.json_file.test_store import killed
 
 PAIRS = [pair for pair in product(KINDS, KINDS) if pair != ("postgresql", "postgresql")]
 """Which stores are migrated to which; of PostgreSQL, the tests have one."""

@@ -9,7 +9,7 @@ import pytest
 from opennoodl_notification import messages
 from opennoodl_notification.edge.json_messages import Error
 from opennoodl_notification.edge.service import Service
-from opennoodl_notification.notification import Notification
+from opennoodl_notification.records import Notification
 from opennoodl_notification.server import MAX_REQUEST_ID, create
 from opennoodl_notification.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from opennoodl_notification import server
-from opennoodl_notification.store import Needs, StoreError
+from opennoodl_notification.inbox.store import Needs, StoreError
 
 from .conftest import Device, Serve
 from .harness import DAY, NOW, TIMEOUT, Clock, Gate, health, ids, record, stored, write

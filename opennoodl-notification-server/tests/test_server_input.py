@@ -6,8 +6,8 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from opennoodl_notification.batch import Batch
 from opennoodl_notification.edge.service import Service
+from opennoodl_notification.inbox.batch import Batch
 
 from .conftest import Device, Serve
 from .harness import Client, Json, health, ids

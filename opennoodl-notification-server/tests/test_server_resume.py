@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from opennoodl_notification import requests
+from opennoodl_notification.inbox import requests
 
 from .conftest import Device, Serve
 from .harness import TIMEOUT, Client, Json, ids

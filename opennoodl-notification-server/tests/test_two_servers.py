@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from opennoodl_notification.store import Changes, Needs
-from opennoodl_notification.store_sql import SqlStore
+from opennoodl_notification.inbox.store import Changes, Needs
+from opennoodl_notification.storage.sql.store import SqlStore
 
 from .conftest import Device, Serve
 from .harness import Client

@@ -1,0 +1,381 @@
+"""A batch: what messages change in inboxes, and who is told. Knows no socket and no disk.
+
+A batch works on what the store has loaded for it, and ends as changes for the store. Until these are stored
+nobody may be told anything; when they cannot be, the batch is dropped and nothing has happened.
+"""
+
+from collections.abc import Iterable, KeysView, Sequence
+from hashlib import blake2b
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, structs
+from uuid_utils import uuid7
+
+from ..edge.json_messages import BadMessage
+from ..messages import (
+    AllRead,
+    Answer,
+    Cleared,
+    Deleted,
+    Event,
+    Received,
+    Revoked,
+    SendNotification,
+    Sent,
+    Updated,
+)
+from ..records import SENDING_SIZE, Deletion, Record, Sending, Type, milliseconds, timestamp
+from .send_quota import SendQuota
+from .state import DELETION_SIZE, HISTORY, SIZE, Inbox
+from .store import Changes, Loaded
+
+DAY = 86_400_000
+"""Milliseconds. Idempotency keys are remembered for so long."""
+SPARE_DEPTH = 64
+"""Levels of nesting that JSON from clients must leave free."""
+
+
+class Outcome(NamedTuple):
+    """What an operation leads to.
+
+    Attributes:
+        replies: for the connection that asked, where it gets any of its own.
+        events: for every device of a user.
+        answered: whether the events are the answer to the connection that asked.
+    """
+
+    replies: Sequence[Answer] = ()
+    events: Sequence[tuple[str, Event]] = ()
+    answered: bool = False
+
+
+class Batch:
+    """Operations on inboxes, one after the other.
+
+    Args:
+        loaded: what the store has for the batch.
+        now: the time, in milliseconds.
+        ttl_days: after which a new notification expires.
+        room: notifications in one inbox; 0 means any number.
+        sends: what each user has sent, and may.
+        free: bytes that may be stored beside all that is; None means any number.
+
+    Attributes:
+        expired: what devices are told before anything else: what has expired in the inboxes.
+        growth: by how many notifications there are more.
+        grown: by how many bytes there are more.
+    """
+
+    def __init__(
+        self, loaded: Loaded, now: int, ttl_days: int, room: int, sends: SendQuota, *, free: int | None = None
+    ) -> None:
+        self._inboxes = loaded.inboxes
+        self._records: dict[str, dict[str, Record]] = {user: {} for user in loaded.inboxes}
+        for record in loaded.records:
+            if record.user_id in self._records:
+                self._records[record.user_id][record.id] = record
+        self._oldest: dict[str, list[tuple[bool, str, str]]] = {}  # by user, a heap of what goes first
+        self._sendings = loaded.sendings
+        self._epoch = loaded.epoch
+        self._now = now
+        self._moment = timestamp(now)
+        self._ttl = ttl_days * DAY
+        self._room = room
+        self._sends = sends
+        self._free = free
+        self._counted: list[tuple[str, str, int, int]] = []
+        self._changed: set[str] = set()  # users
+        self._cleared: set[str] = set()  # users
+        self._added: set[str] = set()
+        self._updated: set[str] = set()
+        self._removed: list[str] = []
+        self._deletions: list[Deletion] = []
+        self._new_sendings: list[Sending] = []
+        self.growth = 0
+        self.grown = 0
+        self.expired = self._expire(loaded.due)
+
+    @property
+    def users(self) -> KeysView[str]:
+        """Whose inboxes it has seen."""
+        return self._inboxes.keys()
+
+    def inbox(self, user: str) -> Inbox:
+        """Return the state of an inbox; one that is not there is empty."""
+        return self._inboxes.get(user) or Inbox(user_id=user, sequence=0)
+
+    def send(self, sender: str, send: SendNotification, address: str) -> Outcome:
+        """Put a notification into inboxes.
+
+        Args:
+            sender: who sends it.
+            send: what, and to whom.
+            address: where the sender is.
+
+        Raises:
+            BadMessage: `rate-limited`, `storage-full`, `invalid-field` or `idempotency-conflict`.
+        """
+        key, targets, fingerprint = send.idempotency_key, send.targets, ""
+        if key is not None:
+            fingerprint = _fingerprint(send)
+            known = self._sendings.get((sender, key))
+            if known is not None and known.expires_at > self._moment:
+                if known.fingerprint != fingerprint:
+                    raise BadMessage("idempotency-conflict", "This idempotencyKey was used for another notification.")
+                return Outcome([Sent(known.ids[0], known.ids)])
+        if not _can_be_stored(send.data):
+            raise BadMessage("invalid-field", "`data` is nested too deeply.")
+        size = send.size(sender)
+        if self._free is not None and self.grown + size + self._overhead(targets) > self._free:
+            raise BadMessage("storage-full", "The server stores as many bytes as it may (MAX_STORED_SIZE).")
+        if not self._sends.allow(sender, address, len(targets), size, self._now / 1000):
+            text = "You, or all at your address, have sent as many notifications or bytes of them as may be in an hour."
+            raise BadMessage("rate-limited", text)
+        self._counted.append((sender, address, len(targets), size))
+        events: list[tuple[str, Event]] = []
+        data = send.data.copy()  # one for all receivers, and not a view that keeps the whole message
+        ids = tuple(self._deliver(sender, user, send.notification_type, data, events) for user in targets)
+        if key is not None:
+            sending = Sending(sender, key, fingerprint, ids, timestamp(self._now + DAY))
+            self.grown += sending.size - (0 if known is None else known.size)
+            self._sendings[sender, key] = sending
+            self._new_sendings.append(sending)
+        return Outcome([Sent(ids[0], ids)], events)
+
+    def _overhead(self, targets: Sequence[str]) -> int:
+        """Return the bytes that a sending may need beside its notifications: for new inboxes, and for its key."""
+        new = sum(not self.inbox(user).size for user in targets)
+        return SIZE * new + SENDING_SIZE + 512 + 64 * len(targets)
+
+    def mark(self, user: str, ids: Iterable[str], *, read: bool) -> Outcome:
+        """Mark notifications as read or unread; those that are gone are left out.
+
+        What is so already stays as it is, and only who asked is told of it, with the numbers of the end.
+
+        Raises:
+            BadMessage: `not-found`, when all are gone.
+        """
+        inbox, own = self.inbox(user), self._own(user, ids)
+        events: list[tuple[str, Event]] = []
+        for record in own:
+            if record.read != read:
+                shown = self._mark(inbox, record, read=read).shown()
+                event = Updated(notification=shown, sequence=inbox.sequence, unread_count=inbox.unread)
+                events.append((user, event))
+        replies = [
+            Updated(notification=record.shown(), sequence=inbox.sequence, unread_count=inbox.unread)
+            for record in own
+            if record.read == read
+        ]
+        return Outcome(replies, events, answered=True)
+
+    def mark_all_read(self, user: str) -> Outcome:
+        """Mark everything as read. All unread notifications of the user must have been loaded."""
+        inbox = self.inbox(user)
+        unread = [record for record in self._records.get(user, {}).values() if not record.read]
+        for record in unread:
+            self._mark(inbox, record, read=True)
+        event = AllRead(read_at=self._moment, sequence=inbox.sequence, unread_count=inbox.unread)
+        return Outcome(events=[(user, event)], answered=True) if unread else Outcome([event])
+
+    def delete(self, user: str, ids: Iterable[str]) -> Outcome:
+        """Delete notifications; those that are gone already are left out.
+
+        Raises:
+            BadMessage: `not-found`, when all are gone.
+        """
+        return Outcome(events=[self._remove(record) for record in self._own(user, ids)], answered=True)
+
+    def delete_all(self, user: str) -> Outcome:
+        """Delete everything."""
+        inbox = self.inbox(user)
+        if not inbox.total:
+            return Outcome([Cleared(sequence=inbox.sequence, unread_count=0)])
+        self.growth -= inbox.total
+        self._resize(inbox, SIZE - inbox.size)
+        inbox.gone = 0
+        inbox.advance(self._epoch, self._now)
+        inbox.cleared = inbox.sequence
+        inbox.total = inbox.unread = 0
+        self._emptied(inbox)
+        self._cleared.add(user)
+        gone = self._records.pop(user)
+        self._records[user] = {}
+        self._added -= gone.keys()
+        self._updated -= gone.keys()
+        self._deletions = [deletion for deletion in self._deletions if deletion.user_id != user]
+        return Outcome(events=[(user, Cleared(sequence=inbox.sequence, unread_count=0))], answered=True)
+
+    def revoke(self, sender: str, ids: Iterable[str]) -> Outcome:
+        """Take back what `sender` has sent; what is gone already is left out.
+
+        Raises:
+            BadMessage: `not-found`, when all are gone.
+        """
+        events = self.take_back(sender, ids)
+        if not events:
+            raise BadMessage("not-found", "You have sent no notification with this notificationId, or it is gone.")
+        return Outcome([Revoked([event.notification_id for _, event in events])], events)
+
+    def take_back(self, sender: str, ids: Iterable[str]) -> list[tuple[str, Deleted]]:
+        """Remove those of these notifications that `sender` has sent; return what their receivers are told."""
+        found = [records[id_] for id_ in ids for records in self._records.values() if id_ in records]
+        return [self._remove(record) for record in found if record.from_user_id == sender]
+
+    def changes(self) -> Changes:
+        """Return what is to be stored."""
+        records = [record for records in self._records.values() for record in records.values()]
+        inboxes = [self._inboxes[user] for user in self._changed]
+        idle = [inbox for inbox in self._inboxes.values() if not inbox.total and inbox.due <= self._moment]
+        forgotten = [inbox for inbox in idle if inbox.user_id not in self._changed]
+        self.grown -= sum(inbox.size for inbox in forgotten)
+        return Changes(
+            cleared=list(self._cleared),
+            removed=self._removed,
+            updated=[record for record in records if record.id in self._updated],
+            added=[record for record in records if record.id in self._added],
+            deletions=self._deletions,
+            sendings=self._new_sendings,
+            inboxes=inboxes,
+            forgotten=[inbox.user_id for inbox in forgotten],
+        )
+
+    def drop(self) -> None:
+        """Forget that anybody has sent anything: it could not be stored."""
+        for counted in self._counted:
+            self._sends.give_back(*counted)
+        self._counted.clear()
+
+    def _deliver(self, sender: str, user: str, kind: Type, data: Raw, events: list[tuple[str, Event]]) -> str:
+        inbox = self._inboxes.get(user)
+        if inbox is None:
+            inbox = self._inboxes[user] = Inbox(user_id=user, sequence=0)
+            self._records[user] = {}
+        while self._room and inbox.total >= self._room:
+            events.append(self._remove(self._first_to_go(user)))
+        created = self._moment
+        if created <= inbox.newest:
+            created = timestamp(milliseconds(inbox.newest) + 1)
+        expires = timestamp(milliseconds(created) + self._ttl)
+        inbox.advance(self._epoch, self._now)
+        record = Record(
+            id=str(uuid7()),  # they begin with the time: a database puts what is new in one place of its index
+            user_id=user,
+            from_user_id=sender,
+            type=kind,
+            data=data,
+            read=False,
+            created_at=created,
+            expires_at=expires,
+            born=inbox.sequence,
+            sequence=inbox.sequence,
+        )
+        self._put(record)
+        self._added.add(record.id)
+        self._changed.add(user)
+        self.growth += 1
+        self._resize(inbox, record.size + (0 if inbox.size else SIZE))
+        inbox.due = min(inbox.due, expires) if inbox.total else expires
+        inbox.total += 1
+        inbox.unread += 1
+        inbox.newest = created
+        event = Received(notification=record.shown(), sequence=inbox.sequence, unread_count=inbox.unread)
+        events.append((user, event))
+        return record.id
+
+    def _put(self, record: Record) -> None:
+        self._records[record.user_id][record.id] = record
+        if record.user_id in self._oldest:
+            heappush(self._oldest[record.user_id], _rank(record))
+
+    def _first_to_go(self, user: str) -> Record:
+        """Return what has to make room: the oldest one that was read, or else the oldest."""
+        records = self._records[user]
+        if user not in self._oldest:
+            self._oldest[user] = [_rank(record) for record in records.values()]
+            heapify(self._oldest[user])
+        while True:
+            rank = heappop(self._oldest[user])
+            record = records.get(rank[-1])
+            if record is not None and rank == _rank(record):  # else it is gone, or was marked since
+                return record
+
+    def _own(self, user: str, ids: Iterable[str]) -> list[Record]:
+        records = self._records.get(user, {})
+        own = [records[id_] for id_ in ids if id_ in records]
+        if not own:
+            raise BadMessage("not-found", "You have no notification with this notificationId.")
+        return own
+
+    def _mark(self, inbox: Inbox, record: Record, *, read: bool) -> Record:
+        inbox.advance(self._epoch, self._now)
+        inbox.unread += -1 if read else 1
+        read_at = self._moment if read else UNSET
+        marked = structs.replace(record, read=read, read_at=read_at, sequence=inbox.sequence)
+        self._put(marked)
+        if record.id not in self._added:
+            self._updated.add(record.id)
+        self._changed.add(inbox.user_id)
+        return marked
+
+    def _remove(self, record: Record) -> tuple[str, Deleted]:
+        inbox = self._inboxes[record.user_id]
+        inbox.advance(self._epoch, self._now)
+        inbox.total -= 1
+        inbox.unread -= not record.read
+        gone = min(inbox.gone + 1, HISTORY)
+        left = inbox.size - record.size + DELETION_SIZE * (gone - inbox.gone)
+        self._resize(inbox, (left if inbox.total else SIZE + DELETION_SIZE * gone) - inbox.size)
+        inbox.gone = gone
+        if not inbox.total:
+            self._emptied(inbox)
+        self._changed.add(inbox.user_id)
+        self.growth -= 1
+        del self._records[record.user_id][record.id]
+        self._updated.discard(record.id)
+        if record.id in self._added:
+            self._added.remove(record.id)
+        else:
+            self._removed.append(record.id)
+        self._deletions.append(Deletion(inbox.user_id, inbox.sequence, record.id, record.born))
+        event = Deleted(notification_id=record.id, sequence=inbox.sequence, unread_count=inbox.unread)
+        return inbox.user_id, event
+
+    def _resize(self, inbox: Inbox, difference: int) -> None:
+        inbox.size += difference
+        self.grown += difference
+
+    def _emptied(self, inbox: Inbox) -> None:
+        # By then no device will remember a number of this inbox that could be taken for one of its next life.
+        inbox.due = timestamp(self._now + self._ttl)
+        self._changed.add(inbox.user_id)
+
+    def _expire(self, due: dict[str, str]) -> list[tuple[str, Event]]:
+        records = [record for records in self._records.values() for record in records.values()]
+        expired = [record for record in records if record.expires_at <= self._moment]
+        expired.sort(key=lambda record: record.created_at)
+        events: list[tuple[str, Event]] = [self._remove(record) for record in expired]
+        for user, moment in due.items():
+            self._inboxes[user].due = moment
+            self._changed.add(user)
+        return events
+
+
+def _rank(record: Record) -> tuple[bool, str, str]:
+    return (not record.read, record.created_at, record.id)
+
+
+def _fingerprint(send: SendNotification) -> str:
+    content = (send.targets, send.notification_type, send.data)
+    return blake2b(msgspec.json.encode(content), digest_size=16).hexdigest()
+
+
+def _can_be_stored(data: Raw) -> bool:
+    """Return whether `data` can be read again from within a file, where it is nested some levels deeper."""
+    try:
+        msgspec.json.decode(b"[" * SPARE_DEPTH + data + b"]" * SPARE_DEPTH, type=Raw)
+    except RecursionError:
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""The requests: what each message needs to see, and what it does in a batch or reads from the store."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec import structs
+
+from ..edge.json_messages import encode
+from ..messages import (
+    Answer,
+    Authenticate,
+    Authenticated,
+    Cleared,
+    ClientForm,
+    DeleteAll,
+    Deleted,
+    DeleteNotification,
+    Event,
+    GetNotifications,
+    Incoming,
+    MarkAllRead,
+    MarkRead,
+    MarkUnread,
+    Notifications,
+    Received,
+    RevokeNotification,
+    SendNotification,
+    Updated,
+    UpToDate,
+    decode,
+)
+from ..records import Deletion, Notification, timestamp
+from .batch import Batch, Outcome
+from .state import Inbox
+from .store import Needs, Query, Store
+
+PAGE_SIZE = 1 << 19
+"""Bytes of one answer, or a little more: it has to fit into what may wait for a slow client."""
+PORTION = 200
+"""Notifications that are read from the store at once for a page without a limit."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST = datetime(9999, 12, 31, tzinfo=UTC)
+"""No notification is created before the one or after the other."""
+
+
+def normal(incoming: Incoming) -> Incoming:
+    """Return `send-notification` for what the editor sends in its place, and anything else as it is."""
+    if isinstance(incoming, ClientForm):
+        kind: Any = decode.names[type(incoming)]
+        return SendNotification(
+            kind, incoming.target_user_id, data=incoming.data, idempotency_key=incoming.idempotency_key
+        )
+    return incoming
+
+
+def need(needs: Needs, user: str, incoming: Incoming, *, may_send: bool = True) -> None:
+    """Add to `needs` what a message of `user` needs.
+
+    Args:
+        needs: of the batch.
+        user: who asks.
+        incoming: the message.
+        may_send: whether the user's quota has room; if not, the inboxes of the receivers are not needed.
+    """
+    match incoming:
+        case SendNotification(idempotency_key=key):
+            if may_send:
+                needs.users.update(incoming.targets)
+            if key is not None:
+                needs.sendings.add((user, key))
+        case RevokeNotification():
+            needs.revoked.update(incoming.ids)
+        case MarkRead() | DeleteNotification():
+            needs.users[user] += 0
+            needs.ids.update(incoming.ids)
+        case MarkUnread():
+            # These may be the ones that would have made room: others that were read have to be there in their place.
+            needs.users[user] += len(incoming.ids)
+            needs.ids.update(incoming.ids)
+        case MarkAllRead():
+            needs.users[user] += 0
+            needs.unread.add(user)
+        case _:
+            needs.users[user] += 0
+
+
+def change(batch: Batch, user: str, incoming: Incoming, address: str) -> Outcome:
+    """Do what a message asks for that changes something.
+
+    Args:
+        batch: what it becomes a part of.
+        user: who asks.
+        incoming: the message.
+        address: where it comes from.
+
+    Raises:
+        BadMessage: it cannot be done, and nothing was changed.
+    """
+    match incoming:
+        case SendNotification():
+            return batch.send(user, incoming, address)
+        case MarkRead():
+            return batch.mark(user, incoming.ids, read=True)
+        case MarkUnread():
+            return batch.mark(user, incoming.ids, read=False)
+        case MarkAllRead():
+            return batch.mark_all_read(user)
+        case DeleteNotification():
+            return batch.delete(user, incoming.ids)
+        case DeleteAll():
+            return batch.delete_all(user)
+        case RevokeNotification():
+            return batch.revoke(user, incoming.ids)
+    raise AssertionError(incoming)
+
+
+async def read(store: Store, inbox: Inbox, incoming: Incoming, now: str, *, behind: bool) -> list[Answer]:
+    """Return the answers to a message that reads `inbox`.
+
+    Args:
+        store: where the notifications are.
+        inbox: the state of the inbox.
+        incoming: the message.
+        now: the time.
+        behind: whether the device has given `since` and is reading the list, page by page.
+
+    Raises:
+        StoreError: they could not be read.
+    """
+    up_to_date = UpToDate(inbox.sequence, inbox.unread)
+    if isinstance(incoming, GetNotifications):
+        page = await _page(store, inbox, incoming, now)
+        last = behind and not (page.has_more or incoming.unread_only or incoming.types)
+        return [page, up_to_date] if last else [page]
+    assert isinstance(incoming, Authenticate)
+    answer = Authenticated(inbox.user_id, inbox.sequence, inbox.unread)
+    if incoming.since is None:
+        return [answer, await _page(store, inbox, GetNotifications(), now)]
+    missed = await _missed(store, inbox, incoming.since, now)
+    if missed is not None:
+        return [structs.replace(answer, complete=True), *missed, up_to_date]
+    page = await _page(store, inbox, GetNotifications(), now)
+    answers = [structs.replace(answer, complete=False), page]
+    return answers if page.has_more else [*answers, up_to_date]
+
+
+async def _page(store: Store, inbox: Inbox, get: GetNotifications, now: str) -> Notifications:
+    portion = get.limit or PORTION
+    before = None if get.before is None else _rounded_up(get.before)
+    shown: list[Notification] = []
+    size = 0
+    while True:
+        records = await store.page(inbox.user_id, Query(portion + 1, before, get.unread_only, get.types), now)
+        for number, record in enumerate(records[:portion], 1):
+            shown.append(record.shown())
+            size += len(encode(shown[-1]))
+            if size > PAGE_SIZE:
+                return Notifications(shown, inbox.unread, len(records) > number, inbox.sequence)
+        more = len(records) > portion
+        if get.limit or not more:
+            return Notifications(shown, inbox.unread, more, inbox.sequence)
+        before = shown[-1].created_at
+        await asyncio.sleep(0)  # a store in memory does not wait for anything
+
+
+def _rounded_up(moment: datetime) -> str:
+    """Return a time as notifications carry it: those that it is later than are the same ones."""
+    moment = min(max(moment, EPOCH), LAST)
+    return timestamp(-((EPOCH - moment) // timedelta(milliseconds=1)))
+
+
+async def _missed(store: Store, inbox: Inbox, since: int, now: str) -> list[Event] | None:
+    """Return what changed after number `since`, or None if that is not known any more, or is too much."""
+    if not inbox.remembers(since):
+        return None
+    events: list[Event] = []
+    if inbox.cleared > since:
+        events.append(Cleared(sequence=inbox.cleared, unread_count=inbox.unread, replayed=True))
+    for one in await store.changed(inbox.user_id, since):
+        if isinstance(one, Deletion):
+            if one.born <= since:  # else the device has never known it
+                events.append(
+                    Deleted(notification_id=one.id, sequence=one.sequence, unread_count=inbox.unread, replayed=True)
+                )
+        elif one.expires_at > now:  # else its deletion will be told; a store that fails can be read, and not cleaned up
+            kind = Received if one.born > since else Updated
+            events.append(
+                kind(notification=one.shown(), sequence=one.sequence, unread_count=inbox.unread, replayed=True)
+            )
+    size = 0
+    for event in events:
+        if size > PAGE_SIZE:
+            return None
+        size += len(encode(event))
+    return events

@@ -1,0 +1,1 @@
+"""The stores: a JSON file, or a database."""

@@ -1,0 +1,1 @@
+"""The store in a JSON file with a journal beside it."""

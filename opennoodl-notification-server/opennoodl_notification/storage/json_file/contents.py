@@ -1,0 +1,202 @@
+"""The contents: everything that is stored, by user, for a store whose file is only there to start again."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from msgspec import structs
+
+from ...inbox.state import Inbox
+from ...inbox.store import Changes, Counts, Loaded, Needs, Query
+from ...records import Deletion, Record, Sending
+
+
+class Snapshot(NamedTuple):
+    """Everything at one moment."""
+
+    inboxes: list[Inbox]
+    records: list[Record]
+    deletions: list[Deletion]
+    sendings: list[Sending]
+
+
+class Contents:
+    """Inboxes with their notifications, the oldest first."""
+
+    def __init__(self) -> None:
+        self.inboxes: dict[str, Inbox] = {}
+        self.records: dict[str, dict[str, Record]] = {}
+        self.deletions: dict[str, list[Deletion]] = {}
+        self.sendings: dict[tuple[str, str], Sending] = {}
+        self._users: dict[str, str] = {}  # whose inbox a notification is in
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def apply(self, changes: Changes) -> None:
+        """Make changes."""
+        for user in changes.cleared:
+            self._clear(user)
+        for id_ in changes.removed:
+            user = self._users.pop(id_, "")
+            if user:
+                del self.records[user][id_]
+        for record in changes.updated:
+            if record.id in self._users:  # else it came with a journal that was lost
+                self.records[record.user_id][record.id] = record
+        for record in changes.added:
+            self.put(record)
+        for deletion in changes.deletions:
+            self._remember(deletion)
+        for sending in changes.sendings:
+            # At the end, where what expires last is.
+            self.sendings.pop((sending.sender, sending.key), None)
+            self.sendings[sending.sender, sending.key] = sending
+        for inbox in changes.inboxes:
+            self.inboxes[inbox.user_id] = inbox
+            self._trim(inbox)
+        for user in changes.forgotten:
+            self._clear(user)
+            self.inboxes.pop(user, None)
+        for key in changes.unsent:
+            self.sendings.pop(key, None)
+
+    def put(self, record: Record) -> None:
+        """Add a notification that is newer than all others in its inbox."""
+        self._users[record.id] = record.user_id
+        self.records.setdefault(record.user_id, {})[record.id] = record
+
+    def fit(self) -> None:
+        """Make the states of the inboxes fit what is in them, should the file have been edited or a journal be lost.
+
+        An inbox that does not fit forgets its numbers: devices may have been told what is lost. When the next one
+        expires is corrected only if it were too late: it may be too early in any store.
+        """
+        for user, inbox in self.inboxes.items():
+            records = list(self.records.get(user, {}).values())
+            total, unread = len(records), sum(not record.read for record in records)
+            if (inbox.total, inbox.unread) != (total, unread):
+                inbox.forget()
+            inbox.total, inbox.unread = total, unread
+            inbox.measure((record.size for record in records), len(self.deletions.get(user, ())))
+            if records:
+                first = min(record.expires_at for record in records)
+                inbox.due = min(inbox.due or first, first)
+                inbox.newest = max(inbox.newest, records[-1].created_at)
+
+    def load(self, needs: Needs) -> Loaded:
+        """Return what a batch needs."""
+        users = set(needs.users)
+        users.update(self._users[id_] for id_ in needs.revoked if id_ in self._users)
+        loaded = Loaded()
+        for user in users & self.inboxes.keys():
+            inbox = loaded.inboxes[user] = structs.replace(self.inboxes[user])
+            self._load(inbox, needs, loaded)
+        for id_ in needs.ids | needs.revoked:
+            if id_ in self._users:
+                loaded.records.append(self.records[self._users[id_]][id_])
+        loaded.sendings = {key: self.sendings[key] for key in needs.sendings if key in self.sendings}
+        return loaded
+
+    def page(self, user: str, query: Query, now: str) -> list[Record]:
+        """Return notifications of an inbox that have not expired, the newest first."""
+        matching = (
+            record
+            for record in reversed(self.records.get(user, {}).values())
+            if (query.before is None or record.created_at < query.before)
+            and not (query.unread and record.read)
+            and (not query.types or record.type in query.types)
+            and record.expires_at > now
+        )
+        return list(islice(matching, query.limit))
+
+    def changed(self, user: str, since: int) -> list[Record | Deletion]:
+        """Return what came, changed or went in an inbox after number `since`, in order."""
+        changed: list[Record | Deletion] = []
+        changed += (record for record in self.records.get(user, {}).values() if record.sequence > since)
+        changed += (deletion for deletion in self.deletions.get(user, ()) if deletion.sequence > since)
+        return sorted(changed, key=lambda one: one.sequence)
+
+    def due(self, now: str) -> Iterator[str]:
+        """Yield users in whose inboxes something has expired, or whose inbox may be forgotten."""
+        return (user for user, inbox in self.inboxes.items() if inbox.due <= now)
+
+    def clean(self, now: str) -> int:
+        """Forget sendings that have expired; return the bytes for which they counted."""
+        # All are looked at: one that was made while the clock was ahead comes first and stays for long.
+        expired = [key for key, sending in self.sendings.items() if sending.expires_at <= now]
+        return sum(self.sendings.pop(key).size for key in expired)
+
+    def counts(self) -> Counts:
+        """Return how much there is."""
+        return Counts(
+            notifications=len(self),
+            unread=sum(inbox.unread for inbox in self.inboxes.values()),
+            inboxes=len(self.inboxes),
+            deletions=sum(map(len, self.deletions.values())),
+            sendings=len(self.sendings),
+        )
+
+    def size(self) -> int:
+        """Return the bytes for which all counts that there is."""
+        inboxes = sum(inbox.size for inbox in self.inboxes.values())
+        return inboxes + sum(sending.size for sending in self.sendings.values())
+
+    def snapshot(self) -> Snapshot:
+        """Return everything as it is now, whatever changes later."""
+        return Snapshot(
+            list(self.inboxes.values()),
+            [record for records in self.records.values() for record in records.values()],
+            [deletion for deletions in self.deletions.values() for deletion in deletions],
+            list(self.sendings.values()),
+        )
+
+    def content(self, size: int) -> Iterator[Changes]:
+        """Yield everything in pieces of about `size` notifications, deletions and inboxes; change nothing meanwhile."""
+        piece = Changes()
+        for inbox in list(self.inboxes.values()):
+            piece.inboxes.append(inbox)
+            piece.added += self.records.get(inbox.user_id, {}).values()
+            piece.deletions += self.deletions.get(inbox.user_id, ())
+            if len(piece.added) + len(piece.deletions) + len(piece.inboxes) >= size:
+                yield piece
+                piece = Changes()
+        sendings = list(self.sendings.values())
+        for start in range(0, len(sendings), size):
+            piece.sendings = sendings[start : start + size]
+            yield piece
+            piece = Changes()
+        yield piece
+
+    def _load(self, inbox: Inbox, needs: Needs, loaded: Loaded) -> None:
+        user = inbox.user_id
+        records = self.records.get(user, {})
+        if inbox.due <= needs.now:
+            loaded.records += (record for record in records.values() if record.expires_at <= needs.now)
+            rest = [record.expires_at for record in records.values() if record.expires_at > needs.now]
+            if rest:
+                loaded.due[user] = min(rest)
+        if user in needs.unread:
+            loaded.records += (record for record in records.values() if not record.read)
+        too_many = inbox.total + needs.users[user] - needs.room
+        if needs.room and needs.users[user] and too_many > 0:
+            loaded.records += islice(records.values(), too_many)
+            loaded.records += islice((record for record in records.values() if record.read), too_many)
+
+    def _remember(self, deletion: Deletion) -> None:
+        deletions = self.deletions.setdefault(deletion.user_id, [])
+        if not deletions or deletion.sequence > deletions[-1].sequence:
+            deletions.append(deletion)
+
+    def _trim(self, inbox: Inbox) -> None:
+        """Forget deletions before the horizon of an inbox."""
+        deletions = self.deletions.get(inbox.user_id)
+        if deletions and deletions[0].sequence <= inbox.horizon:
+            kept = bisect_right(deletions, inbox.horizon, key=lambda one: one.sequence)
+            self.deletions[inbox.user_id] = deletions[kept:]
+
+    def _clear(self, user: str) -> None:
+        for id_ in self.records.pop(user, ()):
+            del self._users[id_]
+        self.deletions.pop(user, None)

@@ -1,0 +1,175 @@
+"""The journal: changes since the file was last written, one line each, on disk before anybody is told.
+
+A line is the CRC-32 of its content in eight hexadecimal digits, a space, and the changes as JSON. A power cut can leave
+a line of which some sectors were not written; its commit was never confirmed. It may only be the last line of the last
+journal, and is cut off before another journal follows. Any other line that does not match its sum is damaged.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from errno import EEXIST
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+import structlog
+from msgspec import Raw, structs
+
+from ...inbox.store import Changes
+from ...records import Record
+
+PROBE = 1 << 16
+"""Bytes that a disk has to take before it is said to work again."""
+SECTOR = 512
+"""Bytes that a disk writes all or none of; what was not written reads as zeros at the end of a file."""
+
+_decode = msgspec.json.Decoder(Changes).decode
+
+log = structlog.get_logger()
+
+
+class JournalError(ValueError):
+    """A journal that is damaged."""
+
+
+def line(changes: Changes, size: int = 0) -> bytes:
+    """Return the line for `changes`, with at least `size` bytes of content.
+
+    A line break in the senders' JSON, which can only be between its parts, becomes a space.
+    """
+    content = msgspec.json.encode(changes).replace(b"\n", b" ").ljust(size)
+    return b"%08x %s\n" % (crc32(content), content)
+
+
+def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Changes]:
+    """Yield the changes of a journal that were confirmed.
+
+    Args:
+        path: where it is.
+        last: whether no other journal follows; only then it may end in a line that is not whole.
+        mend: whether such a line is cut off, so that another journal may follow.
+
+    Raises:
+        JournalError: another line is damaged.
+        OSError: the file cannot be read, or not be mended.
+    """
+    whole = 0  # bytes of lines that are
+    first, parts, check = 1, list[bytes](), 0
+    with path.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            check = crc32(text[:-1] if parts else text[9:-1], check)
+            parts.append(text)
+            if not text.endswith(b"\n") or parts[0][:9] != b"%08x " % check:
+                # Former versions left line breaks in the senders' JSON: such a line ends where its sum is right.
+                check = crc32(b"\n", check)
+                continue
+            content = b"".join(parts)
+            try:
+                yield _own(_decode(content[9:-1]))
+            except msgspec.DecodeError as error:
+                raise JournalError(f"line {first} of {path.name} is none of this server's: {error}") from None
+            whole += len(content)
+            first, parts, check = number + 1, [], 0
+    if parts:
+        if not last or len(parts) > 1 or not _is_torn(parts[0], whole):
+            raise JournalError(f"line {first} of {path.name} is damaged")
+        log.warning("a journal ends in a line that is not whole; it was left out", journal=path.name, line=first)
+        if mend:
+            _cut(path, whole)
+
+
+class Journal:
+    """A new journal.
+
+    Args:
+        path: where it is made; one that is there must be empty.
+
+    Attributes:
+        size: bytes of confirmed lines.
+        sound: whether it holds these and nothing else, and may be used.
+
+    Raises:
+        OSError: it cannot be made, or has something in it already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.size = 0
+        self.sound = True
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        if os.fstat(self._file).st_size:
+            os.close(self._file)
+            raise FileExistsError(EEXIST, f"{path.name} is not empty")
+
+    def append(self, line: bytes) -> None:
+        """Bring a line to disk.
+
+        Raises:
+            OSError: it is not there. A full disk leaves the journal as it was; after any other failure it is not sound.
+        """
+        self.sound = False
+        try:
+            left = memoryview(line)
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError:
+            os.ftruncate(self._file, self.size)
+            self.sound = True
+            raise
+        try:
+            os.fdatasync(self._file)
+        except OSError:
+            # A line that is there all the same would come back after a restart though its sender was refused.
+            os.ftruncate(self._file, self.size)
+            raise
+        self.size += len(line)
+        self.sound = True
+
+    def probe(self) -> None:
+        """Return if there is room for some more lines, by means of one that says nothing.
+
+        Raises:
+            OSError: there is none.
+        """
+        self.append(line(Changes(), PROBE))
+
+    def mend(self) -> None:
+        """Leave what was confirmed and nothing else, so that another journal may follow. OSError: it cannot be."""
+        os.ftruncate(self._file, self.size)
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+
+def _is_torn(text: bytes, start: int) -> bool:
+    """Return whether a power cut can have left a line that does not match its sum, at byte `start` of its file."""
+    if not text.endswith(b"\n"):
+        return text[:9] != b"%08x " % crc32(text[9:-1])  # else it is whole but for another byte in place of its end
+    for sector in range(start - start % SECTOR, start + len(text), SECTOR):
+        part = text[max(sector - start, 0) : sector + SECTOR - start]
+        if len(part) > 1 and not part.strip(b"\0"):
+            return True
+    return False
+
+
+def _own(changes: Changes) -> Changes:
+    """Return changes whose records have `data` of their own, in place of views that keep the whole line."""
+    changes.added, changes.updated = _copies(changes.added), _copies(changes.updated)
+    return changes
+
+
+def _copies(records: Iterable[Record]) -> list[Record]:
+    shared: dict[bytes, Raw] = {}  # one sending to many users has one text for all of them
+    return [
+        structs.replace(record, data=shared.setdefault(bytes(record.data), record.data.copy())) for record in records
+    ]
+
+
+def _cut(path: Path, size: int) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.ftruncate(file, size)
+        os.fsync(file)
+    finally:
+        os.close(file)

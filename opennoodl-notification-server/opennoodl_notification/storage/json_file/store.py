@@ -1,0 +1,316 @@
+"""The store in one JSON file, TinyDB's, with everything in memory and a journal beside the file.
+
+A commit is one line at the end of the journal. When the journal has outgrown the file, a next one is begun and the
+file is written anew, with all that is in the journals before it; its generation is the number of the
+journal that goes on from there. The former file stays as a backup, with the journals that follow *it*: whichever of
+the two files is there, nothing is missing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from glob import escape
+from pathlib import Path
+
+import structlog
+
+from ...edge.application import StartError
+from ...inbox.store import Changes, Counts, Needs, Query, Store, StoreError, Transaction, portions
+from ...records import Deletion, Record
+from ..file_lock import FileLock
+from ..paths import named
+from .contents import Contents, Snapshot
+from .journal import Journal, JournalError, line, read
+from .snapshot import ChecksumError, ForeignFileError, SnapshotFile, keep_directory, keep_names
+
+LEAST = 1 << 20
+"""Bytes of a journal that are never too many."""
+COMFORTABLE = 50_000
+"""Notifications that a file is good for."""
+
+log = structlog.get_logger()
+
+
+class JsonTransaction(Transaction):
+    """A batch in memory."""
+
+    def __init__(self, store: "JsonStore", needs: Needs) -> None:
+        self._store = store
+        self.loaded = store.contents.load(needs)
+        self.loaded.epoch = store.epoch
+
+    async def commit(self, changes: Changes) -> None:
+        """Bring the changes to disk, and then to memory."""
+        await self._store.commit(changes)
+
+
+class JsonStore(Store):
+    """All inboxes in memory, a file to start from and a journal.
+
+    Args:
+        path: of the file; its directory is made if need be.
+        create: whether there may be no file yet.
+        read_only: whether to look without a lock, at a file that a server may be using, and change nothing.
+
+    Raises:
+        StartError: the path is none of a file.
+
+    Attributes:
+        contents: what is stored.
+        epoch: the number of the journal with which this process began. No inbox that was read has changed in it.
+    """
+
+    def __init__(self, path: str, *, create: bool = True, read_only: bool = False) -> None:
+        self.contents = Contents()
+        self.epoch = 0
+        self._name = path
+        self._path = named(f"DB_FILE {path}", path).resolve()  # what a link points to is what is locked and replaced
+        self._create = create
+        self._read_only = read_only
+        self._file = SnapshotFile(self._path)
+        self._generation = 0  # the number of the present journal
+        self._oldest = 0  # the first journal whose changes are not in the file
+        self._journal: Journal | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._warned = False
+        self._stuck = False  # whether the last attempt to begin a next journal failed
+
+    async def open(self) -> None:
+        """Lock and read the file and the journals, and begin a new journal."""
+        if not self._create and not (self._path.exists() or self._numbers() or self._file.backup.exists()):
+            raise StartError(f"{self._name} is not there")
+        try:
+            outdated = self._open()
+        except BlockingIOError:
+            raise StartError(f"DB_FILE {self._name} is in use by another process") from None
+        except OSError as error:
+            raise StartError(f"DB_FILE {self._name} cannot be used: {error.strerror}") from None
+        except ForeignFileError as error:
+            raise StartError(f"DB_FILE {self._name} {error}; it was left as it is: name another file") from None
+        except (ValueError, RecursionError) as error:
+            way_out = "; what comes before that line is sound" if isinstance(error, JournalError) else self._way_out()
+            if isinstance(error, ChecksumError):
+                way_out += "; if somebody has edited it on purpose, delete its table `checksum`"
+            raise StartError(f"DB_FILE {self._name} is damaged and was left as it is: {error}{way_out}") from None
+        if outdated and not self._read_only:
+            self._write_meanwhile()
+
+    @asynccontextmanager
+    async def transaction(self, needs: Needs) -> AsyncIterator[Transaction]:
+        """Begin a batch."""
+        yield JsonTransaction(self, needs)
+
+    async def page(self, user: str, query: Query, now: str) -> list[Record]:
+        """Return notifications of an inbox."""
+        return self.contents.page(user, query, now)
+
+    async def changed(self, user: str, since: int) -> list[Record | Deletion]:
+        """Return what changed in an inbox."""
+        return self.contents.changed(user, since)
+
+    async def due(self, now: str, size: int) -> list[str]:
+        """Return users in whose inboxes something is to be done."""
+        sizes = ((user, self.contents.inboxes[user].total) for user in self.contents.due(now))
+        return next(portions(sizes, size), [])
+
+    async def clean(self, now: str) -> int:
+        """Forget sendings that have expired; the next file will be without them."""
+        return self.contents.clean(now)
+
+    async def counts(self) -> Counts:
+        """Return how much there is."""
+        return self.contents.counts()
+
+    async def size(self) -> int:
+        """Return the bytes for which all counts."""
+        return self.contents.size()
+
+    async def content(self, size: int) -> AsyncIterator[Changes]:
+        """Yield everything."""
+        for piece in self.contents.content(size):
+            yield piece
+
+    async def commit(self, changes: Changes) -> None:
+        """Write changes to the journal, and make them."""
+        if self._journal is None or not self._journal.sound:
+            raise StoreError("it is not known what the journal has on disk")
+        try:
+            await asyncio.to_thread(self._journal.append, line(changes))
+        except OSError as error:
+            raise _failed(error) from error
+        self.contents.apply(changes)
+        if self._journal.size > max(LEAST, self._file.size) and (self._writing is None or self._writing.done()):
+            await self._rotate()
+        if len(self.contents) > COMFORTABLE and not self._warned:
+            self._warned = True
+            log.warning("many notifications for a file; set DATABASE_URL and `migrate`", stored=len(self.contents))
+
+    async def recover(self) -> None:
+        """See that the disk has room; after it has failed in another way, write everything to a new file."""
+        if self._writing is not None:
+            await self._writing
+        try:
+            if self._journal is not None and self._journal.sound:
+                await asyncio.to_thread(self._journal.probe)
+            else:
+                await asyncio.to_thread(self._renew)
+        except OSError as error:
+            raise _failed(error) from error
+
+    async def purge(self) -> None:
+        """Write everything to a new file, and delete the former one and all former journals."""
+        if self._writing is not None:
+            await self._writing
+        try:
+            await asyncio.to_thread(self._purge)
+        except OSError as error:
+            raise _failed(error) from error
+
+    async def close(self) -> None:
+        """Write everything to the file, so that nothing is in the journal that goes on from it, and let go of it."""
+        if self._read_only:
+            return
+        if self._writing is not None:
+            await self._writing
+        if self._journal is not None:
+            if self._journal.size:
+                with suppress(OSError):  # then the journal is read at the next start
+                    await asyncio.to_thread(self._renew)
+            self._journal.close()
+            self._journal = None
+        self._lock.release()
+
+    def _open(self) -> bool:
+        if self._read_only:
+            return self._read()
+        keep_directory(self._path.parent)
+        self._lock = FileLock(self._path)
+        try:
+            outdated = self._read()
+            self._begin(self._generation)
+            self.epoch = self._generation
+        except BaseException:
+            self._lock.release()
+            raise
+        return outdated
+
+    def _read(self) -> bool:
+        """Read the file and the journals after it; return whether the file is to be written anew."""
+        there = self._path.exists()
+        self._generation = self._oldest = self._file.read(self.contents)
+        if not there and (traces := self._traces()):
+            missing = f"DB_FILE {self._name} is missing, but {traces[0]} is there; bring it back"
+            raise StartError(missing + self._way_out())
+        numbers = [number for number in self._numbers() if number >= self._generation]
+        for number in range(self._generation, numbers[-1] if numbers else self._generation + bool(self._generation)):
+            if number not in numbers:
+                name = self._journal_path(number).name
+                way_out = "to go on without what it held, make an empty file of this name"
+                raise StartError(f"DB_FILE {self._name} goes on in {name}, which is missing; {way_out}")
+        replayed = False
+        for number in numbers:
+            path = self._journal_path(number)
+            for changes in read(path, last=number == numbers[-1], mend=not self._read_only):
+                self.contents.apply(changes)
+            used = path.stat().st_size > 0
+            self._generation = number + used
+            replayed |= used
+        self.contents.fit()
+        if self._file.edited:  # without a number for each change: devices have to be told everything anew
+            for inbox in self.contents.inboxes.values():
+                inbox.forget()
+        return replayed or self._file.edited
+
+    def _traces(self) -> list[str]:
+        """Return names of what is there only if there was a file: a backup, or journals without the very first."""
+        numbers = self._numbers()
+        backup = [self._file.backup.name] * self._file.backup.exists()
+        return backup if 0 in numbers else [*backup, *(self._journal_path(number).name for number in numbers)]
+
+    def _way_out(self) -> str:
+        """Return what can be done without the file, if anything can."""
+        backup = self._file.backup
+        return f"; to go on from its backup, put {backup.name} in its place" if backup.exists() else ""
+
+    def _new(self, generation: int) -> Journal:
+        journal = Journal(self._journal_path(generation))
+        try:
+            keep_names(self._path.parent)
+        except OSError:
+            journal.close()
+            raise
+        return journal
+
+    def _begin(self, generation: int) -> None:
+        """Go on in a new journal."""
+        journal = self._new(generation)
+        if self._journal is not None:
+            self._journal.close()
+        self._journal, self._generation = journal, generation
+
+    def _renew(self) -> None:
+        """Write everything to the file, which goes on in a new journal: that is there first, so it is never missing."""
+        if self._journal is not None:
+            self._journal.mend()
+        generation = self._generation + 1
+        journal = self._new(generation)
+        try:
+            self._write(self.contents.snapshot(), generation)
+        except OSError:
+            journal.close()
+            raise
+        if self._journal is not None:
+            self._journal.close()
+        self._journal, self._generation = journal, generation
+
+    def _purge(self) -> None:
+        self._renew()
+        self._file.backup.unlink(missing_ok=True)
+        for number in self._numbers():
+            if number < self._generation:
+                self._journal_path(number).unlink(missing_ok=True)
+        keep_names(self._path.parent)
+
+    async def _rotate(self) -> None:
+        """Begin a next journal, and write what was before it to the file meanwhile."""
+        try:
+            await asyncio.to_thread(self._begin, self._generation + 1)
+        except OSError as error:
+            if not self._stuck:  # else it was said, and would be at every commit until it works again
+                log.error("a new journal could not be begun", error=error.strerror)
+            self._stuck = True
+            return
+        self._stuck = False
+        self._write_meanwhile()
+
+    def _write_meanwhile(self) -> None:
+        snapshot, generation = self.contents.snapshot(), self._generation
+
+        async def write() -> None:
+            try:
+                await asyncio.to_thread(self._write, snapshot, generation)
+            except OSError as error:
+                # Nothing is lost: the journals hold it. It is tried again when the present one has grown.
+                log.error("the file could not be written", error=error.strerror)
+
+        self._writing = asyncio.create_task(write())
+
+    def _write(self, snapshot: Snapshot, generation: int) -> None:
+        """Write the file, and delete the journals that neither it nor its backup needs."""
+        if self._file.write(snapshot, generation):  # else the backup is older, and needs its journals
+            for number in self._numbers():
+                if number < self._oldest:
+                    self._journal_path(number).unlink(missing_ok=True)
+        self._oldest = generation
+
+    def _numbers(self) -> list[int]:
+        """Return the numbers of the journals that are there."""
+        paths = self._path.parent.glob(f"{escape(self._path.name)}.journal.*")
+        return sorted(int(path.suffix[1:]) for path in paths if path.suffix[1:].isdecimal())
+
+    def _journal_path(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.journal.{number}")
+
+
+def _failed(error: OSError) -> StoreError:
+    return StoreError(error.strerror or str(error))

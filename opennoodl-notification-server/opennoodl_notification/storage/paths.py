@@ -1,0 +1,23 @@
+"""Names of files, as settings and commands give them."""
+
+from pathlib import Path
+
+from ..edge.application import StartError
+
+
+def named(name: str, text: str) -> Path:
+    """Return the file that a text names.
+
+    Args:
+        name: what an error calls it.
+        text: a path, absolute or from the present directory.
+
+    Raises:
+        StartError: it names a directory, or begins with a `~`, which a shell replaces and this server does not.
+    """
+    if text.startswith("~"):
+        raise StartError(f"{name} begins with `~`, which only a shell replaces; write the whole path")
+    path = Path(text)
+    if text.endswith("/") or path.is_dir():
+        raise StartError(f"{name} is a directory; name a file in it")
+    return path

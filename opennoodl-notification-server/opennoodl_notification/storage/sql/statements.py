@@ -1,0 +1,210 @@
+"""The statements: what a batch reads from the database, and how its changes are written there.
+
+A statement has a part of a long list, and then the next one has: a database takes only so many parameters, and the
+event loop has a turn between two of them. All are made once: to build them for each batch was a third of what a
+batch cost.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import cache, partial
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, Raw, structs
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...inbox.state import Inbox
+from ...inbox.store import Changes, Loaded, Needs
+from ...records import Record, Sending
+from .schema import deletions, inboxes, notifications, sendings
+
+CHUNK = 200
+"""Values of a list, or rows, that are one statement's."""
+
+SCHEMA_LOCK = 0x6F70656E6E6F6F00
+"""PostgreSQL's advisory lock for the schema. The 256 numbers after it are the locks for idempotency keys."""
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+_VALUES: sa.BindParameter[Any] = sa.bindparam("values", expanding=True)
+_NOW: sa.BindParameter[str] = sa.bindparam("now")
+_USER: sa.BindParameter[str] = sa.bindparam("user")
+_WHICH: sa.BindParameter[str] = sa.bindparam("which")
+_MARKS = ("read", "read_at", "sequence")
+
+_table = notifications.c
+_select = sa.select(notifications)
+_SELECT_RECEIVERS = sa.select(_table.user_id).where(_table.id.in_(_VALUES))
+# Locks are taken in one order, so that servers on one database never wait for each other in a circle.
+_LOCK_KEYS = sa.select(
+    sa.func.pg_advisory_xact_lock(sa.func.unnest(sa.bindparam("numbers", type_=postgresql.ARRAY(sa.BigInteger))))
+)
+_MAKE_INBOX = postgresql.insert(inboxes).on_conflict_do_nothing()
+_SELECT_INBOXES = sa.select(inboxes).where(inboxes.c.user_id.in_(_VALUES)).order_by(inboxes.c.user_id).with_for_update()
+_SELECT_NAMED = _select.where(_table.id.in_(_VALUES))
+_SELECT_UNREAD = _select.where(_table.user_id.in_(_VALUES), ~_table.read)
+_SELECT_EXPIRED = _select.where(_table.user_id.in_(_VALUES), _table.expires_at <= _NOW)
+_SELECT_NEXT_DUE = (
+    sa.select(_table.user_id, sa.func.min(_table.expires_at).label("due"))
+    .where(_table.user_id.in_(_VALUES), _table.expires_at > _NOW)
+    .group_by(_table.user_id)
+)
+_SELECT_OLDEST = _select.where(_table.user_id == _USER).order_by(_table.created_at).limit(sa.bindparam("most"))
+_SELECT_OLDEST_READ = _SELECT_OLDEST.where(_table.read)
+_SELECT_SENDINGS = sa.select(sendings).where(sa.tuple_(sendings.c.sender, sendings.c.key).in_(_VALUES))
+
+_INSERT = sa.insert(notifications)
+_MARK = sa.update(notifications).where(_table.id == _WHICH).values({name: sa.bindparam(name) for name in _MARKS})
+_DELETE = sa.delete(notifications).where(_table.id == _WHICH)
+_DELETE_OF_USER = [sa.delete(one).where(one.c.user_id == _WHICH) for one in (notifications, deletions)]
+_DELETE_INBOX = sa.delete(inboxes).where(inboxes.c.user_id == _WHICH)
+_DELETE_SENDING = sa.delete(sendings).where(sendings.c.sender == _WHICH, sendings.c.key == sa.bindparam("which_key"))
+_FORGET_DELETIONS = sa.delete(deletions).where(
+    deletions.c.user_id == _WHICH, deletions.c.sequence <= sa.bindparam("last")
+)
+
+
+async def rows_of(connection: AsyncConnection, select: sa.Select[Any], values: Row | None = None) -> list[Row]:
+    """Return what a query finds with these values of its parameters."""
+    rows: list[Row] = []
+    for some in (await connection.execute(select, values)).mappings().partitions(CHUNK):
+        rows += map(dict, some)
+        if len(some) == CHUNK:
+            await asyncio.sleep(0)
+    return rows
+
+
+def record_of(row: Row) -> Record:
+    """Return the notification in a row."""
+    read_at = UNSET if row["read_at"] is None else row["read_at"]
+    return Record(**{**row, "data": Raw(row["data"].encode()), "read_at": read_at})
+
+
+def inbox_of(row: Row) -> Inbox:
+    """Return the state of an inbox in a row."""
+    return Inbox(**{**row, "gaps": msgspec.json.decode(row["gaps"], type=tuple[tuple[int, int], ...])})
+
+
+def sending_of(row: Row) -> Sending:
+    """Return the sending in a row."""
+    return Sending(**{**row, "ids": msgspec.json.decode(row["ids"], type=tuple[str, ...])})
+
+
+async def load(connection: AsyncConnection, needs: Needs) -> Loaded:
+    """Return what a batch needs; the inboxes and the keys of sendings are its own until the transaction ends."""
+    loaded = Loaded()
+    loaded.inboxes = await _own_inboxes(connection, needs)
+    due = [inbox.user_id for inbox in loaded.inboxes.values() if inbox.total and inbox.due <= needs.now]
+    for select, values, others in (
+        (_SELECT_NAMED, needs.ids | needs.revoked, {}),
+        (_SELECT_UNREAD, needs.unread, {}),
+        (_SELECT_EXPIRED, due, {"now": needs.now}),
+    ):
+        async for row in _find(connection, select, values, others):
+            loaded.records.append(record_of(row))
+    for inbox in loaded.inboxes.values():
+        coming = needs.users[inbox.user_id]
+        too_many = inbox.total + coming - needs.room
+        if needs.room and coming and too_many > 0:  # some of these may have to make room for those that come
+            for select in (_SELECT_OLDEST, _SELECT_OLDEST_READ):
+                rows = await rows_of(connection, select, {"user": inbox.user_id, "most": too_many})
+                loaded.records += map(record_of, rows)
+    async for row in _find(connection, _SELECT_NEXT_DUE, due, {"now": needs.now}):
+        loaded.due[row["user_id"]] = row["due"]
+    async for row in _find(connection, _SELECT_SENDINGS, needs.sendings):
+        loaded.sendings[row["sender"], row["key"]] = sending_of(row)
+    return loaded
+
+
+async def _own_inboxes(connection: AsyncConnection, needs: Needs) -> dict[str, Inbox]:
+    """Lock keys and inboxes, and return the inboxes.
+
+    In PostgreSQL, which other servers may use, an inbox that is about to get its first notification is made before it
+    is locked: there would be nothing to lock otherwise, and two servers would begin it at the same time.
+    """
+    receivers = sorted(user for user, coming in needs.users.items() if coming)
+    while True:
+        users, found = set(needs.users), dict[str, Inbox]()
+        async for row in _find(connection, _SELECT_RECEIVERS, needs.revoked):
+            users.add(row["user_id"])
+        if connection.dialect.name == "postgresql":
+            if needs.sendings:
+                await connection.execute(_LOCK_KEYS, {"numbers": sorted(set(map(_lock_number, needs.sendings)))})
+            await _execute(connection, _MAKE_INBOX, (_state(Inbox(user_id=user, sequence=0)) for user in receivers))
+        async for row in _find(connection, _SELECT_INBOXES, sorted(users)):
+            found[row["user_id"]] = inbox_of(row)
+        if connection.dialect.name != "postgresql" or found.keys() >= set(receivers):
+            return found
+        await connection.rollback()  # another server has forgotten an inbox between the two statements
+
+
+def _lock_number(sending: tuple[str, str]) -> int:
+    """Return the number of the advisory lock for a sender's key; PostgreSQL has memory for some thousand locks."""
+    return SCHEMA_LOCK + 1 + blake2b(msgspec.json.encode(sending), digest_size=1).digest()[0]
+
+
+async def apply(connection: AsyncConnection, changes: Changes) -> None:
+    """Make changes; they last when the transaction is committed."""
+    put = partial(_put, connection.dialect.name)
+    for delete in _DELETE_OF_USER:
+        await _execute(connection, delete, ({"which": user} for user in (*changes.cleared, *changes.forgotten)))
+    await _execute(connection, _DELETE, ({"which": id_} for id_ in changes.removed))
+    updated = map(_row, changes.updated)
+    await _execute(connection, _MARK, ({"which": row["id"], **{name: row[name] for name in _MARKS}} for row in updated))
+    await _execute(connection, _INSERT, map(_row, changes.added))
+    await _execute(connection, put(deletions), map(structs.asdict, changes.deletions))
+    users = {deletion.user_id for deletion in changes.deletions}
+    old = ({"which": one.user_id, "last": one.horizon} for one in changes.inboxes if one.user_id in users)
+    await _execute(connection, _FORGET_DELETIONS, old)
+    ids = (msgspec.json.encode(sending.ids).decode() for sending in changes.sendings)
+    sent = ({**structs.asdict(sending), "ids": text} for sending, text in zip(changes.sendings, ids, strict=True))
+    await _execute(connection, put(sendings), sent)
+    await _execute(connection, put(inboxes), map(_state, changes.inboxes))
+    await _execute(connection, _DELETE_INBOX, ({"which": user} for user in changes.forgotten))
+    await _execute(connection, _DELETE_SENDING, ({"which": sender, "which_key": key} for sender, key in changes.unsent))
+
+
+async def _find(
+    connection: AsyncConnection, select: sa.Select[Any], values: Iterable[Any], others: Row | None = None
+) -> AsyncIterator[Row]:
+    """Yield what a query finds for these values of its list, in their order as far as it sorts."""
+    for some in _chunks(values):
+        for row in await rows_of(connection, select, {**(others or {}), "values": some}):
+            yield row
+
+
+async def _execute(connection: AsyncConnection, statement: sa.Executable, rows: Iterable[Row]) -> None:
+    """Execute a statement for each of these rows, if there are any."""
+    for some in _chunks(rows):
+        await connection.execute(statement, some)
+
+
+def _chunks(things: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(things)
+    while some := list(islice(rest, CHUNK)):
+        yield some
+
+
+@cache
+def _put(dialect: str, table: sa.Table) -> Any:
+    """Return what inserts a row, in place of one with the same key."""
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = insert(table)
+    keys = [column.name for column in table.primary_key]
+    others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=others)
+
+
+def _state(inbox: Inbox) -> Row:
+    return {**structs.asdict(inbox), "gaps": msgspec.json.encode(inbox.gaps).decode()}
+
+
+def _row(record: Record) -> Row:
+    read_at = None if record.read_at is UNSET else record.read_at
+    return {**structs.asdict(record), "data": bytes(record.data).decode(), "read_at": read_at}
