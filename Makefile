@@ -24,9 +24,9 @@ up: .venv/up ## Start the three servers, with their data in ./data; Ctrl-C stops
 
 test: lint e2e/node_modules/.package-lock.json ## Run every check and every test
 	cd opennoodl-signaling-server && pytest $(PARALLEL)
-	@# What the three share is one text, so its tests need run on one of the copies, but for those of the READMEs.
-	cd opennoodl-sync-server && pytest $(PARALLEL) --ignore-glob='*/edge/test_[!r]*'
-	cd opennoodl-notification-server && pytest --ignore-glob='*/edge/test_[!r]*'
+	@# What the three share is one text, so its tests run on one of the copies. tests/package is about the package itself.
+	cd opennoodl-sync-server && pytest $(PARALLEL) --ignore=tests/edge
+	cd opennoodl-notification-server && pytest --ignore=tests/edge
 	pytest -q -W error -p no:asyncio tests
 	pytest -q -W error -p no:asyncio bench
 	cd e2e && pytest -q
@@ -46,10 +46,10 @@ lint: .venv/test ## Check style and types
 
 copies: ## Copy the code and the document sections that the three servers share
 	@set -e; for name in sync notification; do \
-	  rm -rf opennoodl-$$name-server/opennoodl_$$name/edge opennoodl-$$name-server/tests/edge; \
+	  rm -rf opennoodl-$$name-server/opennoodl_$$name/edge opennoodl-$$name-server/tests/edge opennoodl-$$name-server/tests/package; \
 	  tar -C opennoodl-signaling-server/opennoodl_signaling --exclude=__pycache__ -cf - edge \
 	    | tar -C opennoodl-$$name-server/opennoodl_$$name -xf -; \
-	  tar -C opennoodl-signaling-server/tests --exclude=__pycache__ -cf - edge | tar -C opennoodl-$$name-server/tests -xf -; \
+	  tar -C opennoodl-signaling-server/tests --exclude=__pycache__ -cf - edge package | tar -C opennoodl-$$name-server/tests -xf -; \
 	done
 	$(PYTHON) docs/shared/fill.py
 

@@ -27,9 +27,10 @@ SETTINGS = {"HANDSHAKE_RATE_LIMIT": 50, "MAX_ROOMS": 50, "MAX_DOCUMENT_SIZE": 4_
 """Bounds that an attack comes to sooner than to those that the servers have by themselves."""
 PROGRAM = """
 from {package} import __main__ as program
-from {package}.edge import http, refusals
-http.METRICS_AGE = 0  # what is measured after an attack must be of that moment, and not a second old
-refusals.FIRST, refusals.LONGEST = 0.05, 0.2  # an attack comes again at once, in order to be refused again
+from {package}.edge.admission import refusal_delay
+from {package}.edge.http import routes
+routes.METRICS_AGE = 0  # what is measured after an attack must be of that moment, and not a second old
+refusal_delay.FIRST, refusal_delay.LONGEST = 0.05, 0.2  # an attack comes again at once, in order to be refused again
 program.main()
 """
 """How the servers are started."""

@@ -16,7 +16,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", ["sync", "notification"])
-@pytest.mark.parametrize("folder", ["opennoodl_{}/edge", "tests/edge"])
+@pytest.mark.parametrize("folder", ["opennoodl_{}/edge", "tests/edge", "tests/package"])
 def test_copies(name: str, folder: str) -> None:
     """Each copy has the files of the original, and the same text in them."""
     original = files(ROOT / f"opennoodl-{ORIGINAL}-server" / folder.format(ORIGINAL))

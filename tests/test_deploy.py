@@ -281,11 +281,11 @@ def deployed(server: Server) -> list[Any]:
 @every_server
 def test_deployed_behind_a_proxy(server: Server) -> None:
     """On hosts that put a proxy before the server, what is bounded for each address is not bounded for all as one."""
-    module = import_module(f"{server.package}.edge.addresses")
+    module = import_module(f"{server.package}.edge.admission.client_address")
     for settings in deployed(server):
         for peer, client in (("172.16.3.4", "192.0.2.1"), ("fdaa::3", "2001:db8::1")):
             said = Headers({settings.client_ip_header: client})
-            assert module.Addresses(settings).client(peer, said) == client
+            assert module.ClientAddresses(settings).client(peer, said) == client
 
 
 def test_deployed_inboxes_have_owners() -> None:

@@ -5,8 +5,8 @@ import os
 from typing import Any, get_args
 
 from .commands import Proof, erase, export, inbox, migrate, send, stats
+from .edge.auth.token_command import add_token_command, token
 from .edge.command_line import CommandError, command, parse, show, show_bytes, standard_input
-from .edge.minting import add_token_command, token
 from .edge.service import main as serve
 from .edge.settings import load
 from .inbox.store import Query
@@ -94,7 +94,7 @@ def _proof(settings: Settings, sender: str) -> Proof:
         return Proof(given, "TOKEN has to be a token of the user that `--from` names")
     if not settings.auth_secret:
         return Proof(None, "set TOKEN, or AUTH_SECRET as the server has it")
-    from .edge.tokens import mint  # a server does without, unless AUTH is set
+    from .edge.auth.jwt_tokens import mint  # a server does without, unless AUTH is set
 
     made = mint(settings, {"sub": sender, "services": True}, SECONDS_TO_SEND)
     return Proof(made, "AUTH_SECRET, AUTH_ISSUER and AUTH_AUDIENCE have to be as the server has them")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from .edge.json_messages import Decoder, Message
+from .edge.messages import Decoder, Message
 from .records import Notification, Type, size_of
 
 # NUL has no place in an id, and PostgreSQL has none for it in a text.

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from msgspec import Raw, UnsetType
 
-from .edge.connection import Connection
-from .edge.json_messages import BadMessage, request_id
+from .edge.errors import BadMessage
+from .edge.messages import request_id
+from .edge.websocket.connection import Connection
 from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkAllRead, Named, SendNotification
 
 BATCH = 200
@@ -41,7 +42,7 @@ class Request(NamedTuple):
         """Who asks, or claims to."""
         if isinstance(self.incoming, Authenticate):
             return self.incoming.user_id
-        user: str | None = self.connection.client
+        user: str | None = self.connection.session
         return user
 
     def size(self, sizes: Mapping[str, int]) -> int:
@@ -99,7 +100,7 @@ class Queue:
             if shares.total() >= BATCH:
                 break
             requests = self._waiting.pop(connection)
-            self._take(requests, connection.client or connection, batch, shares)
+            self._take(requests, connection.session or connection, batch, shares)
             if requests:
                 self._waiting[connection] = requests
         self._number -= len(batch)

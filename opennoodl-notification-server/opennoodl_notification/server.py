@@ -15,12 +15,13 @@ from msgspec import UNSET, structs
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import __version__
-from .edge.auth import Auth
-from .edge.connection import Connection
-from .edge.identity import Identity
-from .edge.json_messages import AUTHENTICATION_TIMEOUT, BadMessage, JsonApplication
+from .edge.auth.authenticator import Authenticator
+from .edge.auth.identity import Identity
+from .edge.errors import BadMessage
+from .edge.json_application import AUTHENTICATION_TIMEOUT, JsonApplication
 from .edge.metrics import Metrics
 from .edge.service import Service
+from .edge.websocket.connection import Connection
 from .inbox.batch import Batch, Outcome
 from .inbox.requests import change, need, normal, read
 from .inbox.send_quota import SendQuota
@@ -76,7 +77,7 @@ class Notifying(JsonApplication[Any]):
         self.settings = settings
         self.max_message_size = settings.max_message_size
         self.metrics = Metrics(__version__, self._families)
-        self.auth = Auth(settings, self.metrics.tokens)
+        self.auth = Authenticator(settings, self.metrics.tokens)
         self.devices: dict[str, set[Connection]] = {}
         self._users: dict[Connection, str] = {}
         self._behind: set[Connection] = set()  # devices that have given `since` and not all pages of the list
@@ -117,11 +118,11 @@ class Notifying(JsonApplication[Any]):
 
     async def open(self, connection: Connection) -> None:
         """A connection is nobody's until it authenticates, which it has to do soon."""
-        connection.client = None
-        connection.deadline(AUTHENTICATION_TIMEOUT, WAITS)
+        connection.session = None
+        connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS)
         await super().open(connection)
         if connection.identity is not None:  # a token alone makes nobody a device
-            connection.deadline(AUTHENTICATION_TIMEOUT, WAITS)
+            connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS)
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         """Queue one message, if its sender may send it."""
@@ -138,10 +139,10 @@ class Notifying(JsonApplication[Any]):
         """Let a user in who has proven to be that user, when it is their turn and they may have one device more."""
         try:
             identity = await self.prove(connection, incoming.token, incoming.user_id)
-            if connection.client is None:
+            if connection.session is None:
                 connection.identity = identity  # what is sent right behind this is looked at as theirs
             else:
-                connection.admit(identity)
+                connection.set_identity(identity)
             self._enqueue(connection, incoming, message)
         except BadMessage as bad:
             self.refuse(connection, Request(connection, incoming, message).refuse(bad))
@@ -297,7 +298,7 @@ class Notifying(JsonApplication[Any]):
         except Exception:
             # One message that this server fails on must not stop the queue for everybody.
             log.exception("a message could not be handled")
-            request.connection.end(1011, "The server failed on this message.")
+            request.connection.disconnect(1011, "The server failed on this message.")
             return Outcome()
 
     async def _answer(self, requests: list[Request], batch: Batch | None, now: str) -> None:
@@ -306,7 +307,7 @@ class Notifying(JsonApplication[Any]):
             if user is None:
                 self.refuse(connection, request.refuse(UNAUTHORIZED))
                 continue
-            if not connection.alive and isinstance(request.incoming, GetNotifications):
+            if not connection.is_open and isinstance(request.incoming, GetNotifications):
                 continue
             devices = self.devices.get(user, set())
             most = self._config.max_connections_per_user
@@ -324,12 +325,12 @@ class Notifying(JsonApplication[Any]):
                 continue
             if isinstance(request.incoming, Authenticate):
                 # Also of a connection that has ended: what it has asked for after this is still done.
-                connection.client = user
+                connection.session = user
                 if connection.identity is None:
-                    connection.deadline(None)
+                    connection.set_deadline(None)
                 else:
-                    connection.admit(connection.identity)
-                if connection.alive:
+                    connection.set_identity(connection.identity)
+                if connection.is_open:
                     self._identify(connection, user)
                     self._sizes[user] = inbox.total
                     if request.incoming.since is not None:
@@ -359,7 +360,7 @@ class Notifying(JsonApplication[Any]):
         self._miscounted = True
         for user in (*(inbox.user_id for inbox in changes.inboxes), *changes.forgotten):
             for connection in tuple(self.devices.get(user, ())):
-                connection.end(1013, UNSETTLED)
+                connection.disconnect(1013, UNSETTLED)
 
     def _failed(self, error: Exception) -> None:
         if self._failure != str(error):  # else it was said, and would be for every batch until the store works again

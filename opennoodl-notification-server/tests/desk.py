@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from opennoodl_notification import server
-from opennoodl_notification.edge.connection import Connection
+from opennoodl_notification.edge.websocket.connection import Connection
 from opennoodl_notification.inbox.store import Changes, Needs, StoreError, Transaction, UnsettledError
 from opennoodl_notification.messages import decode
 from opennoodl_notification.server import Notifying
@@ -34,9 +34,9 @@ class Device:
 
     def __init__(self) -> None:
         self.app: Notifying | None = None
-        self.client: str | None = None
+        self.session: str | None = None
         self.identity = None
-        self.alive = True
+        self.is_open = True
         self.closed: int | None = None
         self.notifications: dict[str, Json] = {}
         self.unread = 0
@@ -55,16 +55,16 @@ class Device:
                 return
             self.hears -= 1
         self.told.append(message)
-        if self.alive:
+        if self.is_open:
             self.apply(message)
 
-    def end(self, code: int, _reason: str) -> None:
+    def disconnect(self, code: int, _reason: str) -> None:
         """Be closed, and forgotten at once."""
-        self.closed, self.alive = code, False
+        self.closed, self.is_open = code, False
         if self.app is not None:
             self.app.close(cast("Connection", self))
 
-    def deadline(self, seconds: float | None, reason: str = "") -> None:
+    def set_deadline(self, seconds: float | None, reason: str = "") -> None:
         """Be let alone: nothing happens by itself here."""
 
     # What a client does with its messages
@@ -190,5 +190,5 @@ class Desk:
 
     def leave(self, device: Device) -> None:
         """Let a device lose its connection."""
-        device.alive = False
+        device.is_open = False
         self.app.close(cast("Connection", device))

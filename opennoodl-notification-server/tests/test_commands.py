@@ -9,8 +9,8 @@ from pathlib import Path
 import jwt
 import pytest
 from opennoodl_notification.commands import Proof, inbox, send, stats
-from opennoodl_notification.edge.application import StartError
 from opennoodl_notification.edge.command_line import CommandError
+from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.store import Query
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as websocket_server

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
-from opennoodl_notification.edge.json_messages import BadMessage, Error
+from opennoodl_notification.edge.errors import BadMessage
+from opennoodl_notification.edge.messages import Error
 from opennoodl_notification.messages import (
     ERRORS,
     AllRead,

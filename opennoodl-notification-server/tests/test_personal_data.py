@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from opennoodl_notification import personal_data
 from opennoodl_notification.commands import erase, export
-from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Store
 from opennoodl_notification.personal_data import find

@@ -7,14 +7,14 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from opennoodl_notification import messages
-from opennoodl_notification.edge.json_messages import Error
+from opennoodl_notification.edge.messages import Error
 from opennoodl_notification.edge.service import Service
 from opennoodl_notification.records import Notification
 from opennoodl_notification.server import MAX_REQUEST_ID, create
 from opennoodl_notification.settings import Settings
 
-from .edge.dialogue import dialogues, play, record
-from .edge.documents import ROOT, closing_codes, declared_fields, documented_fields, page, rows, section
+from .package.dialogue import dialogues, play, record
+from .package.documents import ROOT, closing_codes, declared_fields, documented_fields, page, rows, section
 
 PAGE = page("docs/protocol.md")
 ERRORS = {cells[0].strip("`"): cells[1] for cells in rows(section(PAGE, "Errors"))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from opennoodl_notification.edge.connection import Connection
+from opennoodl_notification.edge.websocket.connection import Connection
 from opennoodl_notification.messages import (
     Authenticate,
     DeleteAll,
@@ -27,7 +27,7 @@ READ, WRITE = GetNotifications(), MarkAllRead()
 def device(user: str | None) -> Device:
     """Return a device of a user."""
     device = Device()
-    device.client = user
+    device.session = user
     return device
 
 

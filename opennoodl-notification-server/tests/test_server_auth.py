@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from opennoodl_notification.edge import json_messages
+from opennoodl_notification.edge import json_application
 from opennoodl_notification.edge.service import Service
 from websockets.asyncio.client import connect
 
@@ -123,7 +123,7 @@ async def test_renewed(service: Service, device: Device) -> None:
     assert (await client.ask("authenticate", userId="ann", token=newer))["type"] == "authenticated"
     await client.expect("notifications")
     assert connection._deadline.when() > first + 1000
-    connection.deadline(0, "Your token has expired.")
+    connection.set_deadline(0, "Your token has expired.")
     assert await client.closed() == 1008
 
 
@@ -132,7 +132,7 @@ async def test_in_time(service: Service, device: Device, monkeypatch: pytest.Mon
     from opennoodl_notification import server
 
     monkeypatch.setattr(server, "AUTHENTICATION_TIMEOUT", 0.05)
-    monkeypatch.setattr(json_messages, "AUTHENTICATION_TIMEOUT", 0.05)
+    monkeypatch.setattr(json_application, "AUTHENTICATION_TIMEOUT", 0.05)
     assert await (await device(service)).closed() == 1008
 
 
@@ -170,10 +170,10 @@ async def test_too_many_devices(serve: Serve, device: Device) -> None:
     first, second = await proven(device, service, "ann"), await device(service)
     assert await second.refused("authenticate", userId="ann", token=signed()) == "too-many-connections"
     refused, accepted = left(service)
-    assert refused <= json_messages.AUTHENTICATION_TIMEOUT < accepted
+    assert refused <= json_application.AUTHENTICATION_TIMEOUT < accepted
     await first.ws.close()
     assert (await second.ask("authenticate", userId="ann"))["type"] == "authenticated"
-    assert left(service)[-1] > json_messages.AUTHENTICATION_TIMEOUT
+    assert left(service)[-1] > json_application.AUTHENTICATION_TIMEOUT
 
 
 async def test_a_token_without_authenticate(service: Service) -> None:
@@ -181,7 +181,7 @@ async def test_a_token_without_authenticate(service: Service) -> None:
     async with connect(f"ws://127.0.0.1:{service.port}/?token={signed()}") as socket:
         await Client(socket).heard()
         (seconds,) = left(service)
-        assert seconds <= json_messages.AUTHENTICATION_TIMEOUT
+        assert seconds <= json_application.AUTHENTICATION_TIMEOUT
 
 
 async def test_system_right_behind(service: Service, device: Device) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from opennoodl_notification import server
-from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.edge.errors import StartError
 
 from .conftest import Device, Serve
 from .harness import Gate, content, health, http, ids

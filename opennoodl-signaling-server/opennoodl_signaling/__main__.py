@@ -3,8 +3,8 @@
 import argparse
 import os
 
+from .edge.auth.token_command import add_token_command, token
 from .edge.command_line import command, parse, show
-from .edge.minting import add_token_command, token
 from .edge.service import main as serve
 from .edge.settings import load
 from .server import create

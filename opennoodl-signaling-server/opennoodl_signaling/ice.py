@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from .edge.json_messages import BadMessage
+from .edge.errors import BadMessage
 from .edge.settings import SettingError
 from .messages import IceServer, IceServers, Joined
 from .settings import Settings

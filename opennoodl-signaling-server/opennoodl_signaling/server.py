@@ -16,15 +16,18 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from websockets.protocol import CLOSED
 
 from . import __version__
-from .edge.addresses import place
-from .edge.auth import Auth, credential
-from .edge.connection import Connection
-from .edge.frames import encode_frame
-from .edge.identity import AuthError, Identity
-from .edge.json_messages import BadMessage, Error, JsonApplication, encode, request_id
+from .edge.admission.client_address import rate_limit_key
+from .edge.auth.authenticator import Authenticator
+from .edge.auth.credential import credential
+from .edge.auth.identity import AuthError, Identity
+from .edge.errors import BadMessage
+from .edge.json_application import JsonApplication
 from .edge.limits import Quota
+from .edge.messages import Error, encode, request_id
 from .edge.metrics import Histogram, Metrics, counters
 from .edge.service import Service
+from .edge.websocket.connection import Connection
+from .edge.websocket.frames import encode_frame
 from .ice import Ice
 from .messages import (
     AskIceServers,
@@ -74,7 +77,7 @@ class Signaling(JsonApplication[Incoming]):
         self.settings = settings
         self.max_message_size = settings.max_message_size
         self.metrics = Metrics(__version__, self._families)
-        self.auth = Auth(settings, self.metrics.tokens)
+        self.auth = Authenticator(settings, self.metrics.tokens)
         max_absent = settings.max_connections if settings.resume_grace else None
         self.users = Users(settings.invites_per_hour)
         self.rooms = Rooms(settings.max_room_size, self.users, max_absent, proven=self.auth.required)
@@ -101,12 +104,12 @@ class Signaling(JsonApplication[Incoming]):
 
     async def open(self, connection: Connection) -> None:
         """Give the connection its place in the domain."""
-        connection.client = Client(connection, place(connection.address))
+        connection.session = Client(connection, rate_limit_key(connection.address))
         await super().open(connection)
 
     def close(self, connection: Connection) -> None:
         """Tell the others that the client is gone, and forget it; one that can resume is waited for if it was lost."""
-        client: Client = connection.client
+        client: Client = connection.session
         if self._draining:
             self.topics.forget(client)
             self.rooms.forget(client)
@@ -114,16 +117,16 @@ class Signaling(JsonApplication[Incoming]):
             self._perform(self.topics.forget(client))
             self._perform(self.rooms.lose(client) if _lost(connection) else self.rooms.forget(client))
         # The two know each other: only a full garbage collection, which holds everybody, would find them.
-        connection.client = None
+        connection.session = None
 
     def heartbeat(self, connection: Connection) -> bytes:
         """Return what says, when it comes back, that a peer has what it was told."""
-        client: Client | None = connection.client
+        client: Client | None = connection.session
         return client.resumption.mark() if client is not None and client.resumption is not None else b""
 
     def pong(self, connection: Connection, payload: bytes) -> None:
         """Forget what a peer has received by now."""
-        client: Client = connection.client
+        client: Client = connection.session
         if client.resumption is not None:
             client.resumption.reached(payload)
 
@@ -132,7 +135,7 @@ class Signaling(JsonApplication[Incoming]):
         parts = path.split("/")
         if len(parts) != 4 or parts[1] != "session" or parts[3] != "info":
             return None
-        if not self._looks.allow(place(connection.address), time()):
+        if not self._looks.allow(rate_limit_key(connection.address), time()):
             self.metrics.rate_limited["session-info"] += 1
             return HTTPStatus.TOO_MANY_REQUESTS, {"error": "Too many looks; try again in a minute."}
         name = unquote(parts[2])
@@ -175,11 +178,11 @@ class Signaling(JsonApplication[Incoming]):
                     connection.work(partial(self._prove, connection, incoming, message))
                     return
                 case Publish(topic=topic):
-                    if topic not in connection.client.topics:
+                    if topic not in connection.session.topics:
                         _permit(connection.identity, topic)
                 case Subscribe(topics=names):
                     # Every name is compared with all patterns of the token, so their number is bounded first.
-                    for name in self.topics.wanted(connection.client, names):
+                    for name in self.topics.wanted(connection.session, names):
                         _permit(connection.identity, name)
                 case Invite(room_id=room):
                     if connection.identity is not None and not connection.identity.allows(room):
@@ -192,7 +195,7 @@ class Signaling(JsonApplication[Incoming]):
 
     async def _prove(self, connection: Connection, incoming: Join | Register, message: bytes) -> None:
         """Do what needs a proven user."""
-        client: Client = connection.client
+        client: Client = connection.session
         try:
             identity = await self.prove(connection, incoming.token, incoming.user_id)
             # A new token may say less than the last one; so it must say all that the connection makes use of.
@@ -203,13 +206,13 @@ class Signaling(JsonApplication[Incoming]):
             finally:
                 # Whoever is not let into another room stays in its own, for which this one may not be good.
                 if all(map(identity.allows, _entered(client))):
-                    connection.admit(identity)
+                    connection.set_identity(identity)
         except BadMessage as bad:
             bad.request_id = request_id(message)
             self.refuse(connection, bad)
 
     def _act(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        client: Client = connection.client
+        client: Client = connection.session
         match incoming:
             case Signal():
                 target, signal = self.rooms.signal(client, incoming)
@@ -269,7 +272,7 @@ class Signaling(JsonApplication[Incoming]):
                     elif isinstance(message, Error):
                         self._errors[message.code] += len(to)
                 case Close(client=client, code=code, reason=reason):
-                    _connection(client).end(code, reason)
+                    _connection(client).disconnect(code, reason)
                 case Contest():
                     task = asyncio.get_running_loop().create_task(self._settle(effect, cause, started))
                     self._contests.add(task)
@@ -298,7 +301,7 @@ class Signaling(JsonApplication[Incoming]):
     async def _settle(self, contest: Contest, cause: bytes, started: float) -> None:
         """Ping the holder of a contested peer id, and let the answer decide."""
         holder = contest.holder.carrier
-        alive = isinstance(holder, Connection) and await holder.answers(CONTEST_TIMEOUT)
+        alive = isinstance(holder, Connection) and await holder.is_alive(CONTEST_TIMEOUT)
         try:
             self._perform(self.rooms.settle(contest, alive), cause, started)
         except BadMessage as bad:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from .edge.json_messages import BadMessage
+from .edge.errors import BadMessage
 from .edge.limits import Quota
 from .messages import Invite, InviteFrom, InviteSent, Register, Registered
 from .rooms.model import Client, Effect, Send

@@ -7,7 +7,7 @@ Source of the dialect: y-webrtc 10.3, ``bin/server.js`` and ``src/y-webrtc.js``.
 from collections.abc import Collection, Iterable
 from itertools import islice
 
-from .edge.json_messages import BadMessage
+from .edge.errors import BadMessage
 from .rooms.model import Client, Close, Effect
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
-from opennoodl_signaling.edge.json_messages import BadMessage
+from opennoodl_signaling.edge.errors import BadMessage
 from opennoodl_signaling.messages import (
     ERRORS,
     AskIceServers,

@@ -13,9 +13,9 @@ from opennoodl_signaling.server import create
 from opennoodl_signaling.settings import Settings
 from websockets.asyncio.client import connect
 
-from .edge.dialogue import dialogues, play, record
-from .edge.documents import ROOT, closing_codes, declared_fields, documented_fields, page, rows, section
 from .edge.harness import request
+from .package.dialogue import dialogues, play, record
+from .package.documents import ROOT, closing_codes, declared_fields, documented_fields, page, rows, section
 
 PAGE = page("docs/protocol.md")
 ERRORS = {cells[0].strip("`"): cells[1] for cells in rows(section(PAGE, "Errors"))}

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import Raw
-from opennoodl_signaling.edge.json_messages import BadMessage
+from opennoodl_signaling.edge.errors import BadMessage
 from opennoodl_signaling.messages import (
     Join,
     Joined,

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from opennoodl_signaling import __version__
-from opennoodl_signaling.edge.auth import OPEN
+from opennoodl_signaling.edge.auth.authenticator import OPEN
 from opennoodl_signaling.edge.service import Service
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus

@@ -9,8 +9,8 @@ from time import time
 from typing import Any
 
 import pytest
-from opennoodl_signaling.edge import json_messages
-from opennoodl_signaling.edge.identity import Identity
+from opennoodl_signaling.edge import json_application
+from opennoodl_signaling.edge.auth.identity import Identity
 from opennoodl_signaling.edge.service import Service
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -162,7 +162,7 @@ async def test_renewed(server: Service, enter: Enter) -> None:
     first = connection._deadline.when()
     await ann.ask("register", userId="ann", token=signed())
     assert connection._deadline.when() > first + 30
-    connection.deadline(0, "Your token has expired.")
+    connection.set_deadline(0, "Your token has expired.")
     assert await ann.closed() == 1008
     assert await bob.expect("peer-left") == {"peerId": "a"}
 
@@ -279,7 +279,7 @@ async def test_five_tokens(server: Service, enter: Enter) -> None:
 
 async def test_in_time(server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who proves nothing in time is closed with 1008, whatever it does meanwhile; who does stays."""
-    monkeypatch.setattr(json_messages, "AUTHENTICATION_TIMEOUT", 0.1)
+    monkeypatch.setattr(json_application, "AUTHENTICATION_TIMEOUT", 0.1)
     idle, busy = await enter(server), await enter(server)
     assert await idle.closed() == 1008
     with suppress(ConnectionClosed):

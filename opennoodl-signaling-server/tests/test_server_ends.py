@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from opennoodl_signaling import server as module
-from opennoodl_signaling.edge.json_messages import PATIENCE
+from opennoodl_signaling.edge.limits import PATIENCE
 from opennoodl_signaling.edge.service import Service
 
 from .conftest import Enter, EnterRaw, StartServer

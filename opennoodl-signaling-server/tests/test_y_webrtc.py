@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opennoodl_signaling.edge.json_messages import BadMessage
+from opennoodl_signaling.edge.errors import BadMessage
 from opennoodl_signaling.rooms.model import Client, Close, Effect, Room
 from opennoodl_signaling.y_webrtc import Topics
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import Raw
-from opennoodl_signaling.edge.json_messages import BadMessage
+from opennoodl_signaling.edge.errors import BadMessage
 from opennoodl_signaling.messages import Join, Signal
 from opennoodl_signaling.rooms.model import Away, Back, Client, Close, Contest, Effect, Probe, Send
 from opennoodl_signaling.rooms.rooms import Rooms

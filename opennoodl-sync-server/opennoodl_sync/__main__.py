@@ -16,8 +16,8 @@ from .commands import (
     shown,
     with_database,
 )
+from .edge.auth.token_command import add_token_command, token
 from .edge.command_line import command, parse, show, show_bytes
-from .edge.minting import add_token_command, token
 from .edge.service import main as serve
 from .edge.settings import load
 from .memory.allocator import keep_large_blocks_apart

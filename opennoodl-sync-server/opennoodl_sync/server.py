@@ -13,14 +13,17 @@ from websockets.protocol import CLOSED
 
 from . import __version__
 from .edge.application import Application
-from .edge.auth import Auth, credential
-from .edge.connection import CloseConnection, Connection
-from .edge.frames import encode_frame
-from .edge.identity import AuthError, Identity
+from .edge.auth.authenticator import Authenticator
+from .edge.auth.credential import credential
+from .edge.auth.identity import AuthError, Identity
+from .edge.errors import CloseConnection
+from .edge.http.query import value
 from .edge.limits import Over
 from .edge.metrics import Metrics, counters
-from .edge.query import value
 from .edge.service import Service
+from .edge.websocket.connection import Connection
+from .edge.websocket.flow import ReadPause
+from .edge.websocket.frames import encode_frame
 from .memory.available import available_memory
 from .memory.budget import MemoryBudget
 from .memory.unread_output import INTERVAL, UnreadOutput
@@ -76,6 +79,15 @@ Handled: TypeAlias = Outcome[tuple[Kind, bytes | None]]
 log = structlog.get_logger()
 
 
+class SyncPause(ReadPause):
+    """The reasons of this server not to read from a client."""
+
+    ROOM_BUSY = True
+    """Its room works on a message that takes long, or waits for a compaction."""
+    STORAGE = False
+    """It has sent much in one turn, which is being stored."""
+
+
 class Sync(Application):
     """y-websocket's protocol, with the documents in LevelDB."""
 
@@ -91,7 +103,7 @@ class Sync(Application):
         self.settings = settings
         self.max_message_size = settings.max_message_size
         self.metrics = Metrics(__version__, self._families)
-        self.auth = Auth(settings, self.metrics.tokens)
+        self.auth = Authenticator(settings, self.metrics.tokens)
         self.updates = 0
         self._directory = settings.persist_dir if settings.enable_persistence else None
         self._database: Database | None = None
@@ -193,7 +205,7 @@ class Sync(Application):
         most = self.settings.max_room_size
         if most and len(room.clients) >= most:
             raise CloseConnection(1013, f"This room is full: {most} clients are allowed.")
-        connection.client = room
+        connection.session = room
         for message in room.join(connection, acknowledge=acknowledge, reader=_reader(connection.identity)):
             self._reply(connection, message)
         self._keepalive.add(connection)
@@ -203,20 +215,20 @@ class Sync(Application):
         """Handle one message of y-websocket's protocol."""
         if text:
             raise CloseConnection(1003, "Messages are y-protocols in binary frames.")
-        room: Room = connection.client
-        connection.overflow()  # what it asks for may be large, and it may ask again and again
+        room: Room = connection.session
+        connection.check_slow()  # what it asks for may be large, and it may ask again and again
         if room.busy:
-            connection.pause("room")
+            connection.pause_reading(SyncPause.ROOM_BUSY)
             self._slicer.when_free(room, partial(self._receive_late, connection, message))
             return
         then = partial(self._received, connection, message)
         if not self._slicer.do(room, room.receive(connection, message), then, connection.address):
-            connection.pause("room")
+            connection.pause_reading(SyncPause.ROOM_BUSY)
             self._slicer.when_free(room, partial(self._go_on, connection))
 
     def _receive_late(self, connection: Connection, message: bytes) -> None:
         """Handle a message that came while the room was busy, also if its sender has left since."""
-        room: Room = connection.client
+        room: Room = connection.session
         if self.rooms.holds(room) and connection in room.clients:  # and was not refused meanwhile
             try:
                 self.receive(connection, message, text=False)
@@ -227,7 +239,7 @@ class Sync(Application):
 
     def _received(self, connection: Connection, message: bytes, handled: Handled) -> None:
         """Go on when a room has handled a message."""
-        room: Room = connection.client
+        room: Room = connection.session
         if not self.rooms.holds(room):
             return
         try:
@@ -235,18 +247,18 @@ class Sync(Application):
         except MalformedError as error:
             self.metrics.received["invalid"] += 1
             log.debug("refused", error=str(error))
-            connection.end(1003, f"Not a valid message: {error}")
+            connection.disconnect(1003, f"Not a valid message: {error}")
             return
         except FullError as full:
             self.rooms.settle(room)  # there may be less of it when it is compacted
             if room.compacting or room.busy:
-                connection.pause("room")
+                connection.pause_reading(SyncPause.ROOM_BUSY)
                 self._full.setdefault(room, {})[connection] = message
             else:
-                connection.end(1009, str(full))
+                connection.disconnect(1009, str(full))
             return
         except NoMemoryError as error:
-            connection.hold(2 * TURN_AWAY_AFTER)
+            connection.pause_reading_for(2 * TURN_AWAY_AFTER)
             asyncio.get_running_loop().call_later(TURN_AWAY_AFTER, self._turn_away, connection, str(error))
             return
         except Exception as error:
@@ -254,33 +266,33 @@ class Sync(Application):
             return
         self.metrics.received[NAMES[kind]] += 1
         if kind is Kind.TOKEN:
-            if self.auth.required and connection.alive:
+            if self.auth.required and connection.is_open:
                 connection.work(partial(self._renew, connection, parse(message)[1]))
             return
         self.updates += kind in (Kind.STEP_2, Kind.UPDATE) and reply is None
         if reply is not None:
             self._answer(connection, reply)
         if kind is Kind.AWARENESS and len(message) > FEW_STATES:
-            connection.hold(len(message) / STATES_RATE)
+            connection.pause_reading_for(len(message) / STATES_RATE)
         self._flusher.schedule(room)
         document = room.document
         if document.turn_updates >= MAX_TURN + MORE_TURN * len(room.clients) or document.turn_size >= MAX_TURN_SIZE:
             self._flusher.flush(room)
             if document.turn_size >= MAX_TURN_SIZE:
                 self._held.add(connection)
-                connection.pause("disk")
+                connection.pause_reading(SyncPause.STORAGE)
 
     def _turn_away(self, connection: Connection, reason: str) -> None:
-        if connection.alive:
-            connection.end(1013, reason)
+        if connection.is_open:
+            connection.disconnect(1013, reason)
 
     def _go_on(self, connection: Connection) -> None:
         """Read on from a client, when what has waited is done and this turn has been told."""
         asyncio.get_running_loop().call_soon(self._read_on, connection)
 
     def _read_on(self, connection: Connection) -> None:
-        if connection not in self._full.get(connection.client, ()):
-            connection.resume("room")
+        if connection not in self._full.get(connection.session, ()):
+            connection.resume_reading(SyncPause.ROOM_BUSY)
 
     async def _prove(self, connection: Connection, token: str | None) -> None:
         """Let in who may read the room's document.
@@ -300,11 +312,11 @@ class Sync(Application):
     def _admit(self, connection: Connection, identity: Identity) -> None:
         if not identity.allows(connection.path[1:]):
             raise AuthError("Your token is not for this room.")
-        connection.admit(identity)
+        connection.set_identity(identity)
 
     async def _renew(self, connection: Connection, token: bytes) -> None:
         """Let a client stay for as long as a new token says; with a wrong one nothing changes."""
-        room: Room = connection.client
+        room: Room = connection.session
         try:
             self._admit(connection, identity := await self.identify(connection, token.decode(errors="replace")))
         except AuthError as error:
@@ -313,33 +325,33 @@ class Sync(Application):
             self._slicer.when_free(room, partial(self._permit, connection, reader=_reader(identity)))
 
     def _permit(self, connection: Connection, *, reader: str | None) -> None:
-        room: Room = connection.client
+        room: Room = connection.session
         if connection in room.clients:
             room.permit(connection, reader=reader)
 
     def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Read more slowly from a client over the rate: dropping an update would lose work."""
-        connection.hold(over.seconds)
+        connection.pause_reading_for(over.seconds)
         return True
 
     def slow(self, connection: Connection) -> None:
         """Leave a client that does not read out of the updates, from a state on that is known."""
-        room: Room = connection.client
+        room: Room = connection.session
         self._slicer.when_free(room, partial(self._put_behind, connection))
 
     def _put_behind(self, connection: Connection) -> None:
-        room: Room = connection.client
-        if connection.alive:
+        room: Room = connection.session
+        if connection.is_open:
             room.put_behind(connection)
             self._flusher.flush(room)
 
     def drained(self, connection: Connection) -> None:
         """Bring a client that was left out up to date."""
-        self._slicer.when_free(connection.client, partial(self._catch_up, connection))
+        self._slicer.when_free(connection.session, partial(self._catch_up, connection))
 
     def _catch_up(self, connection: Connection) -> None:
-        room: Room = connection.client
-        if connection.alive:
+        room: Room = connection.session
+        if connection.is_open:
             present = room.catch_up(connection)
             if present is not None:
                 self._reply(connection, present)
@@ -352,10 +364,10 @@ class Sync(Application):
         client may come back within moments, and its awareness states are kept for as long.
         """
         lost = connection.protocol.state is CLOSED
-        self._slicer.when_free(connection.client, partial(self._leave, connection, lost=lost))
+        self._slicer.when_free(connection.session, partial(self._leave, connection, lost=lost))
 
     def _leave(self, connection: Connection, *, lost: bool) -> None:
-        room: Room = connection.client
+        room: Room = connection.session
         self._end_transfer(connection)
         self._keepalive.remove(connection)
         if room.leave(connection, lost=lost and len(self._lost) < MAX_LOST):
@@ -369,7 +381,7 @@ class Sync(Application):
 
     def _forget(self, connection: Connection) -> None:
         del self._lost[connection]
-        self._slicer.when_free(connection.client, partial(self._end_states, connection.client, connection))
+        self._slicer.when_free(connection.session, partial(self._end_states, connection.session, connection))
 
     def _end_states(self, room: Room, connection: Connection) -> None:
         if self.rooms.holds(room):
@@ -410,7 +422,7 @@ class Sync(Application):
         """Begin a large answer when there is memory for it, and its room is not busy."""
         if self._transfers.get(connection) is not transfer:  # it has left, or asked again
             return
-        room: Room = connection.client
+        room: Room = connection.session
         if not self._budget.may_transfer:
             asyncio.get_running_loop().call_later(LOOK_AGAIN, self._begin_transfer, connection, transfer)
         elif room.busy:
@@ -466,13 +478,13 @@ class Sync(Application):
         """Read on from those that were kept waiting for the disk."""
         held, self._held = self._held, set()
         for connection in held:
-            connection.resume("disk")
+            connection.resume_reading(SyncPause.STORAGE)
 
     def _answer(self, connection: Connection, message: bytes) -> None:
         """Give a client what it asked for; a few bytes can ask for megabytes, so it may not ask again at once."""
         self._reply(connection, message)
         if len(message) > LARGE_ANSWER:
-            connection.hold(len(message) / ANSWER_RATE)
+            connection.pause_reading_for(len(message) / ANSWER_RATE)
 
     def _reply(self, connection: Connection, message: bytes) -> None:
         self.metrics.sent["reply"] += 1
@@ -492,7 +504,7 @@ class Sync(Application):
         self._flusher.discard(room)
         self._full.pop(room, None)
         for connection in tuple(cast("set[Connection]", room.clients)):
-            connection.end(1011, "This document cannot be kept right now. Connect again.")
+            connection.disconnect(1011, "This document cannot be kept right now. Connect again.")
         if self.failure() is not None:
             self._retry_later()
 

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from . import __version__
-from .edge.application import StartError
+from .edge.errors import StartError
 
 MIN_SECRET = 16
 """Characters that a secret has at least."""

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from opennoodl_sync.edge.connection import Connection
 from opennoodl_sync.edge.service import Service
+from opennoodl_sync.edge.websocket.connection import Connection
 from opennoodl_sync.server import Sync, create
 from opennoodl_sync.settings import Settings
 from websockets.asyncio.client import ClientConnection, connect
@@ -221,8 +221,8 @@ async def get(port: int, path: str, *headers: str) -> Answer:
 
 SERVE = """
 from opennoodl_sync.__main__ import main
-from opennoodl_sync.edge import refusals
-refusals.FIRST, refusals.LONGEST = 0.01, 0.05  # a client that comes back at once is to be refused again
+from opennoodl_sync.edge.admission import refusal_delay
+refusal_delay.FIRST, refusal_delay.LONGEST = 0.01, 0.05  # a client that comes back at once is to be refused again
 main()
 """
 """Does what ``python -m opennoodl_sync`` does, but for how long refused clients are kept."""

@@ -81,8 +81,8 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 def brief_refusals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Close refused connections soon, but in the tests of how long they are kept."""
     if request.path.parent.name != "edge":
-        monkeypatch.setattr("opennoodl_sync.edge.refusals.FIRST", 0.01)
-        monkeypatch.setattr("opennoodl_sync.edge.refusals.LONGEST", 0.05)
+        monkeypatch.setattr("opennoodl_sync.edge.admission.refusal_delay.FIRST", 0.01)
+        monkeypatch.setattr("opennoodl_sync.edge.admission.refusal_delay.LONGEST", 0.05)
 
 
 @pytest.fixture

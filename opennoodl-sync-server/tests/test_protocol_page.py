@@ -11,8 +11,8 @@ from opennoodl_sync.server import create
 from opennoodl_sync.settings import Settings
 from opennoodl_sync.y_protocol import ACKNOWLEDGEMENT, DENIED, MAX_NAME, NAMES, TOKEN
 
-from .edge.dialogue import dialogues, play, record
-from .edge.documents import ROOT, closing_codes, code, page, rows, section
+from .package.dialogue import dialogues, play, record
+from .package.documents import ROOT, closing_codes, code, page, rows, section
 
 PAGE = page("docs/protocol.md")
 NUMBERS = {next(iter(code(cells[2]))): cells[0] for cells in rows(section(PAGE, "Messages"))}

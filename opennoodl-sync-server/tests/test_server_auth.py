@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from opennoodl_sync.edge.auth import ATTEMPTS
+from opennoodl_sync.edge.auth.authenticator import ATTEMPTS
 from opennoodl_sync.rooms.room import READING
 from opennoodl_sync.y_protocol import NAMES, Kind
 from websockets.asyncio.client import connect
@@ -205,7 +205,7 @@ async def test_expired(server: Server) -> None:
     await bob.point(1, {"name": "bob"})
     await ann.knows({2: (1, {"name": "bob"})})
     (connection,) = (c for c in server.members("r") if c.identity is not None and c.identity.user == "bob")
-    connection.deadline(0, "Your token has expired.")
+    connection.set_deadline(0, "Your token has expired.")
     assert await bob.ended() == 1008
     await ann.knows({2: (1, None)})
 

@@ -265,7 +265,7 @@ async def test_the_rate_does_not_end_the_wait_for_the_disk(
         await writes.begun()
         await ann.type("y" * 60_000)
         await until(lambda: not connection.transport.is_reading())
-        connection.hold(0)
+        connection.pause_reading_for(0)
         await settled(server)
         assert not connection.transport.is_reading()
         writes.release()

@@ -95,7 +95,7 @@ async def test_who_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.Monk
             ann.put("piece", "x" * 10_000)
             await ann.push_edits()
             await handled(ann)
-        while bob.connection.alive:
+        while bob.connection.is_open:
             await handled(ann)
         assert ann.code is None
         bob.resume()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from opennoodl_sync.edge.connection import Connection
+from opennoodl_sync.edge.websocket.connection import Connection
 from opennoodl_sync.rooms import room as room_module
 from opennoodl_sync.server import ANSWER_RATE, FEW_STATES, LARGE_ANSWER, STATES_RATE
 from opennoodl_sync.yjs import document as document_module
@@ -17,7 +17,7 @@ from .wire import QUERY, awareness_message, step_1
 def holds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return for how many seconds anybody was not read from, in order; here nobody waits for them to pass."""
     holds: list[float] = []
-    monkeypatch.setattr(Connection, "hold", lambda _, seconds: holds.append(seconds))
+    monkeypatch.setattr(Connection, "pause_reading_for", lambda _, seconds: holds.append(seconds))
     return holds
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from opennoodl_sync.edge.connection import Connection
+from opennoodl_sync.edge.websocket.connection import Connection
 from websockets.asyncio.client import connect
 
 from .client import TIMEOUT, Client, Server, running

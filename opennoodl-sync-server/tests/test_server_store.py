@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync import server as module
-from opennoodl_sync.edge.application import StartError
+from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.y_protocol import denial
 

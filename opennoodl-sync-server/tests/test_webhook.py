@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opennoodl_sync.edge.application import StartError
+from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.webhook import CLOCK_STEP, MAX_DEBOUNCES, MAX_POSTS, Webhook
 
 from .receiver import LONG, SECRET, SHORT, Document, Make, Receiver, answer, counted, vector

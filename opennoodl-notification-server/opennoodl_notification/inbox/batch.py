@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, structs
 from uuid_utils import uuid7
 
-from ..edge.json_messages import BadMessage
+from ..edge.errors import BadMessage
 from ..messages import (
     AllRead,
     Answer,

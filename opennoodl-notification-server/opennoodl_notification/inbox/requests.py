@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import structs
 
-from ..edge.json_messages import encode
+from ..edge.messages import encode
 from ..messages import (
     Answer,
     Authenticate,

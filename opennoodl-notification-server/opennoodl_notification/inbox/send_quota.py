@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..edge.addresses import place, site
+from ..edge.admission.client_address import rate_limit_key, site_key
 from ..edge.limits import Quota
 
 HOUR = 3600
@@ -63,8 +63,8 @@ class SendQuota:
 
     def _amounts(self, user: str, address: str, number: int, size: int) -> Iterator[tuple[Quota, str, int]]:
         for quotas, key in (
-            (self._of_sites, site(address)),
-            (self._of_addresses, place(address)),
+            (self._of_sites, site_key(address)),
+            (self._of_addresses, rate_limit_key(address)),
             (self._of_users, user),
         ):
             for quota, amount in zip(quotas, (number, size), strict=True):

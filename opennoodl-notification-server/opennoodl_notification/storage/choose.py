@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..edge.application import StartError
+from ..edge.errors import StartError
 from ..inbox.store import Store
 from .json_file.store import JsonStore
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..edge.application import StartError
+from ..edge.errors import StartError
 
 
 def named(name: str, text: str) -> Path:

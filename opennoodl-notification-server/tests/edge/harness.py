@@ -21,15 +21,20 @@ def _module(name: str) -> Any:
     return import_module(f"{PACKAGE}.edge.{name}")
 
 
-application, arrivals = map(_module, ("application", "arrivals"))
-connection, frames = map(_module, ("connection", "frames"))
-newcomers, outbox = map(_module, ("newcomers", "outbox"))
-http, limits, protocol = map(_module, ("http", "limits", "protocol"))
-addresses, fetch, files, origins = map(_module, ("addresses", "fetch", "files", "origins"))
-auth, github, identity = map(_module, ("auth", "github", "identity"))
-keys, minting, tokens = map(_module, ("keys", "minting", "tokens"))
-json_messages, logs, metrics = map(_module, ("json_messages", "logs", "metrics"))
-listener, refusals, service, settings, tls = map(_module, ("listener", "refusals", "service", "settings", "tls"))
+application, errors, json_application, limits = map(_module, ("application", "errors", "json_application", "limits"))
+logs, messages, metrics = map(_module, ("logs", "messages", "metrics"))
+open_files, service, settings = map(_module, ("open_files", "service", "settings"))
+client_address, listener, listening_socket = map(
+    _module, ("admission.client_address", "admission.listener", "admission.listening_socket")
+)
+origins, pending, refusal_delay = map(_module, ("admission.origins", "admission.pending", "admission.refusal_delay"))
+tls = _module("admission.tls")
+authenticator, credential, fetch = map(_module, ("auth.authenticator", "auth.credential", "auth.fetch"))
+github, identity, jwt_tokens = map(_module, ("auth.github", "auth.identity", "auth.jwt_tokens"))
+keys, token_command = map(_module, ("auth.keys", "auth.token_command"))
+query, routes = map(_module, ("http.query", "http.routes"))
+connection, flow, frames = map(_module, ("websocket.connection", "websocket.flow", "websocket.frames"))
+outbox, protocol, registry = map(_module, ("websocket.outbox", "websocket.protocol", "websocket.registry"))
 Application: Any = application.Application
 
 TIMEOUT = 30.0
@@ -42,6 +47,12 @@ HANDSHAKE = (
 """The headers of a valid handshake."""
 UPGRADE = HANDSHAKE.split("\r\n")[1:-1]
 """The headers of a handshake, without Host."""
+
+
+class Pause(flow.ReadPause):  # type: ignore[misc]  # see Echo
+    """A reason that only one server has."""
+
+    STORAGE = False
 
 
 class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy cannot follow
@@ -62,7 +73,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         self.settings = settings.EdgeSettings(**{"host": "127.0.0.1", "rate_limit": 0, "byte_rate_limit": 0, **values})
         self.max_message_size = max_message_size
         self.metrics = metrics.Metrics("1.2.3", list)
-        self.auth = auth.Auth(self.settings, self.metrics.tokens)
+        self.auth = authenticator.Authenticator(self.settings, self.metrics.tokens)
         self.calls: list[tuple[str, int]] = []
         self.got: list[bytes] = []
         self.connections: dict[int, Any] = {}
@@ -73,7 +84,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
 
     async def open(self, connection: Any) -> None:
         """Number the connection."""
-        connection.client = number = sum(name == "open" for name, _ in self.calls)
+        connection.session = number = sum(name == "open" for name, _ in self.calls)
         self._note("open", number)
         if self.open_waits is not None:
             await self.open_waits.wait()
@@ -84,13 +95,13 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
     def receive(self, sender: Any, message: bytes, text: bool) -> None:
         """Echo, send to all, or misbehave as the message says."""
         self.got.append(message)
-        self._note("receive", sender.client)
+        self._note("receive", sender.session)
         if message.startswith(b"raise"):
             raise RuntimeError("the application failed")
         if message == b"refuse":
-            raise connection.CloseConnection(1008, "Refused.")
+            raise errors.CloseConnection(1008, "Refused.")
         if message == b"end":
-            sender.end(1000, "The end.")
+            sender.disconnect(1000, "The end.")
             return
         frame = frames.encode_frame(message, text=text)
         for receiver in tuple(self.connections.values()) if message.startswith(b"all ") else (sender,):
@@ -98,8 +109,8 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
 
     def close(self, connection: Any) -> None:
         """Forget the connection."""
-        self.connections.pop(connection.client, None)
-        self._note("close", connection.client)
+        self.connections.pop(connection.session, None)
+        self._note("close", connection.session)
 
     async def stop(self) -> None:
         """Note that the edge has called this, for connection -1."""

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from .conftest import Configure, Connect, OpenRaw, Serve
-from .harness import HANDSHAKE, TEXT, auth, github, request
+from .harness import HANDSHAKE, TEXT, authenticator, github, request
 from .issuer import Loopback
 
 
@@ -143,7 +143,7 @@ async def test_life(configure: Configure, serve: Serve, client: Connect, capsys:
     await connected.close()
     await running.stop()
     logged = lines(capsys)
-    assert [line["event"] for line in logged] == [auth.OPEN, "listening", "draining", "stopped"]
+    assert [line["event"] for line in logged] == [authenticator.OPEN, "listening", "draining", "stopped"]
     assert logged[0]["level"] == "warning"
     assert logged[1]["port"] == running.port
 
@@ -152,4 +152,4 @@ async def test_any_audience(configure: Configure, serve: Serve, capsys: pytest.C
     """A service that accepts an issuer's tokens for other applications too warns of it at its start, once."""
     configure("warning", "json")
     await serve(auth="jwt", auth_jwks_url="https://issuer.example/jwks")
-    assert [line["event"] for line in lines(capsys)] == [auth.ANY_AUDIENCE]
+    assert [line["event"] for line in lines(capsys)] == [authenticator.ANY_AUDIENCE]

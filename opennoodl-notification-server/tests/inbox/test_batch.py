@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
-from opennoodl_notification.edge.json_messages import BadMessage
+from opennoodl_notification.edge.errors import BadMessage
 from opennoodl_notification.inbox.batch import Batch, Outcome
 from opennoodl_notification.inbox.requests import change, need
 from opennoodl_notification.inbox.send_quota import SendQuota

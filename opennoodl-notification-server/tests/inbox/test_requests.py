@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, cast
 
 import pytest
-from opennoodl_notification.edge.json_messages import encode
+from opennoodl_notification.edge.messages import encode
 from opennoodl_notification.inbox import requests
 from opennoodl_notification.inbox.requests import PAGE_SIZE, read
 from opennoodl_notification.inbox.state import HISTORY, Inbox

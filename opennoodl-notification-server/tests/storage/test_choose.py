@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.storage.choose import choose, same
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.state import HISTORY, Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Query, Store
 from opennoodl_notification.records import Deletion, Record, Sending, timestamp

@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from .auth import ATTEMPTS, Auth
-from .connection import CloseConnection, Connection
-from .identity import AuthError, Identity
+from .auth.authenticator import ATTEMPTS, Authenticator
+from .auth.identity import AuthError, Identity
+from .errors import CloseConnection
 from .limits import Over
 from .metrics import Metrics
 from .settings import EdgeSettings
+from .websocket.connection import Connection
 
 
 class Application(ABC):
@@ -27,7 +28,7 @@ class Application(ABC):
     max_message_size: int
     """Bytes of the largest message that is read; a larger one closes its sender with 1009."""
     settings: EdgeSettings
-    auth: Auth
+    auth: Authenticator
     metrics: Metrics
 
     async def start(self) -> None:
@@ -79,7 +80,7 @@ class Application(ABC):
 
     def slow(self, connection: Connection) -> None:
         """Deal with a client for which more than ``SLOW_CLIENT_BUFFER`` waits: close it, or send it less."""
-        connection.end(1013, "Too slow: too much is waiting to be read. Connect again.")
+        connection.disconnect(1013, "Too slow: too much is waiting to be read. Connect again.")
 
     def drained(self, connection: Connection) -> None:
         """Go on with a slow client that was not closed and has read what waited for it."""
@@ -119,7 +120,3 @@ class Application(ABC):
     @abstractmethod
     def health(self) -> dict[str, Any]:
         """Return what this server adds to ``/health``: numbers, never a name."""
-
-
-class StartError(Exception):
-    """The server cannot start; the text is one line that says why."""

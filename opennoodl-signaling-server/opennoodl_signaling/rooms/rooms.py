@@ -11,7 +11,7 @@ from time import monotonic
 
 from msgspec import UNSET, Raw
 
-from ..edge.json_messages import BadMessage
+from ..edge.errors import BadMessage
 from ..messages import (
     Join,
     Joined,

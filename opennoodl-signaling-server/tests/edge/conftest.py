@@ -37,7 +37,7 @@ def pytest_asyncio_loop_factories(
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is about connections on TCP alone, and with TLS on it."""
     if (
-        metafunc.module.__name__.endswith(("test_connection", "test_connection_ends", "test_heartbeats"))
+        metafunc.module.__name__.endswith(("test_connection", "test_connection_close", "test_liveness"))
         and "wire" in metafunc.fixturenames
     ):
         metafunc.parametrize("wire", ["tcp", "tls"], indirect=True)

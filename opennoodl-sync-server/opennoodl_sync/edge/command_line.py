@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .application import StartError
+from .errors import StartError
 from .settings import SettingError
 
 

@@ -14,21 +14,24 @@ from time import monotonic
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from .addresses import place
-from .application import Application, StartError
-from .arrivals import Arrivals
-from .auth import credential
-from .connection import CloseConnection, Connection
-from .files import fit, raise_limit, spare
-from .http import Http
-from .listener import EVERYWHERE, listen_everywhere
+from .admission.client_address import rate_limit_key
+from .admission.listener import Listener
+from .admission.listening_socket import EVERYWHERE, listen_everywhere
+from .admission.pending import Pending
+from .admission.refusal_delay import RefusalDelays
+from .admission.tls import Certificate, Tls
+from .application import Application
+from .auth.credential import credential
+from .errors import CloseConnection, StartError
+from .http.routes import Http
 from .logs import configure
-from .newcomers import Connections, Newcomers
-from .outbox import Outbox
-from .protocol import EdgeProtocol
-from .refusals import Refusals
+from .open_files import fit, raise_limit, spare
 from .settings import S, SettingError, load
-from .tls import Certificate, Tls
+from .websocket.connection import Connection
+from .websocket.flow import EdgePause
+from .websocket.outbox import Outbox
+from .websocket.protocol import EdgeProtocol
+from .websocket.registry import Connections
 
 OPEN_TIMEOUT = 10.0
 """Seconds that a client has for its first bytes after connecting, and for its handshake after them."""
@@ -61,11 +64,11 @@ class Service:
         self._certificate = Certificate(app.settings)
         most = app.settings.max_connections
         self._backlog = min(BACKLOG, spare(most))
-        self._newcomers = Newcomers(min(most, spare(most)))
-        self.connections = Connections(self._newcomers)
-        self._arrivals = Arrivals(self._protocol, OPEN_TIMEOUT, self._newcomers)
+        self._pending = Pending(min(most, spare(most)))
+        self.connections = Connections(self._pending)
+        self._listener = Listener(self._protocol, OPEN_TIMEOUT, self._pending)
         self._outbox = Outbox()
-        self._refusals = Refusals(most)
+        self._refusal_delays = RefusalDelays(most)
         self._server: Server | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -102,7 +105,7 @@ class Service:
         log.info("listening", host=settings.host, port=self.port, version=self.http.version)
 
     async def stop(self) -> None:
-        """Drain: refuse newcomers, close everybody with 1001, flush, stop listening."""
+        """Drain: refuse handshakes, close all connections with 1001, flush, stop listening."""
         assert self._server is not None
         log.info("draining", connections=len(self.connections))
         self.http.draining = True
@@ -110,9 +113,9 @@ class Service:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         for connection in list(self.connections):
-            connection.end(1001, GOING_AWAY)
+            connection.disconnect(1001, GOING_AWAY)
         await self._finish(DRAIN_TIMEOUT)
-        self._arrivals.close()
+        self._listener.close()
         for connection in list(self.connections):
             connection.abort()
         for task in list(self._server.handler_tasks):
@@ -141,7 +144,7 @@ class Service:
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection)
-        self._newcomers.remove(connection)
+        self._pending.remove(connection)
         self.app.metrics.opened()
         try:
             await self._open(connection)
@@ -157,7 +160,7 @@ class Service:
 
     async def _open(self, connection: Connection) -> None:
         """Let the application take the connection, which is not read from before that."""
-        connection.pause("open")
+        connection.pause_reading(EdgePause.OPENING)
         try:
             await self.app.open(connection)
         except CloseConnection as close:
@@ -166,27 +169,27 @@ class Service:
             connection.logger.exception("a connection could not be opened")
             self._refuse(connection, CloseConnection(1011, "The server failed on this connection."))
         else:
-            connection.take()
+            connection.attach()
             if self.http.draining:
-                connection.end(1001, GOING_AWAY)
-        connection.resume("open")
+                connection.disconnect(1001, GOING_AWAY)
+        connection.resume_reading(EdgePause.OPENING)
 
     def _refuse(self, connection: Connection, close: CloseConnection) -> None:
         """Close a connection that the application does not take, after a while if it may be kept for that."""
         assert connection.request is not None
-        address = place(connection.address)
+        address = rate_limit_key(connection.address)
         seconds = 0.0
         if not self.http.draining:
-            seconds = self._refusals.keep(address, credential(connection.request), monotonic())
+            seconds = self._refusal_delays.keep(address, credential(connection.request), monotonic())
         if seconds:
-            connection.when_gone(partial(self._refusals.release, address))
-            connection.deadline(seconds, close.reason, close.code)
+            connection.when_lost(partial(self._refusal_delays.release, address))
+            connection.set_deadline(seconds, close.reason, close.code)
         else:
-            connection.end(close.code, close.reason)
+            connection.disconnect(close.code, close.reason)
 
     async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        create, host = self._arrivals.arrival, self.app.settings.host
+        create, host = self._listener.accept, self.app.settings.host
         if host == EVERYWHERE:
             return await loop.create_server(create, sock=listen_everywhere(self.port), backlog=self._backlog)
         return await loop.create_server(create, host, self.port, backlog=self._backlog)
@@ -195,7 +198,7 @@ class Service:
         context = self._certificate.context
         if context is None:
             return self._connection()
-        return Tls(context, self._connection, OPEN_TIMEOUT, self._newcomers, self.http.addresses)
+        return Tls(context, self._connection, OPEN_TIMEOUT, self._pending, self.http.addresses)
 
     def _connection(self) -> Connection:
         assert self._server is not None

@@ -4,7 +4,7 @@ from operator import itemgetter
 
 import structlog
 
-from ..edge.connection import Connection
+from ..edge.websocket.connection import Connection
 from .budget import MemoryBudget
 
 INTERVAL = 1.0

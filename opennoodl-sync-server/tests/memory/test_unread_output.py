@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from opennoodl_sync.edge.connection import Connection
+from opennoodl_sync.edge.websocket.connection import Connection
 from opennoodl_sync.memory.budget import ROOM_SIZE, MemoryBudget
 from opennoodl_sync.memory.unread_output import PATIENCE, UnreadOutput
 from opennoodl_sync.rooms.room import Room

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from ...edge.application import StartError
+from ...edge.errors import StartError
 from ...inbox.store import Changes, Counts, Needs, Query, Store, StoreError, Transaction, portions
 from ...records import Deletion, Record
 from ..file_lock import FileLock

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 import structlog
 
-from ...edge.application import StartError
+from ...edge.errors import StartError
 from ...settings import DATABASES
 
 SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")

@@ -15,7 +15,7 @@ from msgspec import structs
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from ...edge.application import StartError
+from ...edge.errors import StartError
 from ...inbox.store import (
     Changes,
     Counts,

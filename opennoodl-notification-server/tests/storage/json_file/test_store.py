@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs
 from opennoodl_notification.records import timestamp

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Query
 from opennoodl_notification.records import Deletion, Sending, timestamp

@@ -15,7 +15,7 @@ from time import sleep
 import asyncpg.connection
 import pytest
 import sqlalchemy as sa
-from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.store import Changes, Needs, Query
 from opennoodl_notification.storage.sql.postgresql import arguments, shown
 from opennoodl_notification.storage.sql.store import SqlStore

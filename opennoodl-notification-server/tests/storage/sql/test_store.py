@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from opennoodl_notification.edge.application import StartError
+from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Query, StoreError, UnsettledError
 from opennoodl_notification.records import timestamp

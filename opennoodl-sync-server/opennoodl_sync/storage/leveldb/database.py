@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ...edge.application import StartError
+from ...edge.errors import StartError
 from ..interface import Batch, CorruptError, StoreError
 from . import files as leveldb_files
 from .bindings import plyvel

@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...edge.application import StartError
 from ...edge.command_line import CommandError
+from ...edge.errors import StartError
 from ...yjs.document import DamagedError, Document
 from ...yjs.lib0 import finish
 from ..interface import Batch, CorruptError, StoreError

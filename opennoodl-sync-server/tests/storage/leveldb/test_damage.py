@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from opennoodl_sync.commands import CommandError, check_documents, list_documents
-from opennoodl_sync.edge.application import StartError
+from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.interface import Batch, CorruptError, StoreError
 from opennoodl_sync.storage.leveldb import files as leveldb_files
 from opennoodl_sync.storage.leveldb.database import Database

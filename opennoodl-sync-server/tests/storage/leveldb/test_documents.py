@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from opennoodl_sync.edge.application import StartError
+from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.interface import Batch, StoreError
 from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.storage.leveldb.checksums import unseal

@@ -52,7 +52,7 @@ def mounted(backing: Path, mount: Path) -> Iterator[None]:
 WRITER = """
 import asyncio, sys
 from opennoodl_sync.storage.leveldb import background_sync
-from opennoodl_sync.edge.application import StartError
+from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.interface import Batch
 from opennoodl_sync.storage.leveldb.database import Database
 from opennoodl_sync.storage.leveldb.documents import LevelYStore

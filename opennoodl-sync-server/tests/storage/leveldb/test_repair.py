@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync.commands import CommandError, check_documents
-from opennoodl_sync.edge.application import StartError
+from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.interface import Batch
 from opennoodl_sync.storage.leveldb.database import Database
 from opennoodl_sync.storage.leveldb.documents import LevelYStore

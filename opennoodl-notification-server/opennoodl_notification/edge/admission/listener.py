@@ -1,0 +1,138 @@
+"""The listener: accepts TCP connections, and hands them on when their first bytes have come.
+
+The objects of a WebSocket are made when the client's first bytes are here, and for a few clients in each turn of the
+event loop. When thousands connect at once, as after a restart, the open connections are served in between. A client
+that connects and sends nothing costs only its TCP connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from .pending import Pending
+
+PER_TURN = 16
+"""Clients that are handed on in one turn of the event loop."""
+MAX_UNREAD = 65_536
+"""Bytes that a client may send before it is handed on; after them, it is not read from."""
+
+
+class Listener:
+    """Hands TCP connections on in the order in which their first bytes came.
+
+    Args:
+        create: makes the protocol that takes over a TCP connection; it limits the time of what follows.
+        timeout: seconds that a client has for its first bytes.
+        pending: counts the TCP connections until they are handed on.
+    """
+
+    def __init__(self, create: Callable[[], asyncio.Protocol], timeout: float, pending: Pending) -> None:
+        self._create = create
+        self._timeout = timeout
+        self._pending = pending
+        self._silent: dict[Accepted, asyncio.TimerHandle] = {}
+        self._queue: deque[Accepted] = deque()  # some may have disconnected
+        self._handed_on = 0  # in this turn
+        self._closed = False
+
+    def accept(self) -> Accepted:
+        """Return a protocol for the next TCP connection."""
+        return Accepted(self)
+
+    def close(self) -> None:
+        """Cut every TCP connection that was not handed on, and each later one."""
+        self._closed = True
+        for accepted in (*self._silent, *self._queue):
+            accepted.transport.abort()
+        self._queue.clear()
+
+    # Called by the accepted TCP connections
+
+    def connected(self, accepted: Accepted) -> None:
+        """Wait for the first bytes."""
+        if self._closed:
+            accepted.transport.abort()
+        else:
+            self._pending.add(accepted)
+            loop = asyncio.get_running_loop()
+            self._silent[accepted] = loop.call_later(self._timeout, accepted.transport.abort)
+
+    def first_bytes(self, accepted: Accepted) -> None:
+        """Hand the TCP connection on now, or in a later turn if this one has had enough of them."""
+        self._stop_timer(accepted)
+        if self._handed_on < PER_TURN:
+            self._hand_on(accepted)
+        else:
+            self._queue.append(accepted)
+
+    def disconnected(self, accepted: Accepted) -> None:
+        """Forget it."""
+        self._stop_timer(accepted)
+        self._pending.remove(accepted)
+
+    # Inside
+
+    def _stop_timer(self, accepted: Accepted) -> None:
+        timer = self._silent.pop(accepted, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _hand_on(self, accepted: Accepted) -> None:
+        if not self._handed_on:  # before anything can fail: the queue must be served in any case
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._handed_on += 1
+        self._pending.remove(accepted)
+        transport, protocol = accepted.transport, self._create()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        transport.resume_reading()
+        protocol.data_received(accepted.data)
+
+    def _next_turn(self) -> None:
+        self._handed_on = 0
+        while self._queue and self._handed_on < PER_TURN:
+            accepted = self._queue.popleft()
+            if not accepted.transport.is_closing():
+                self._hand_on(accepted)
+
+
+class Accepted(asyncio.Protocol):
+    """A TCP connection that was not handed on yet.
+
+    It is read from while it waits, since only this shows that the client has disconnected.
+
+    Attributes:
+        transport: of the TCP connection.
+        data: the bytes that the client has sent.
+    """
+
+    __slots__ = ("_listener", "data", "transport")
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.transport: asyncio.Transport
+        self.data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self.transport = cast(asyncio.Transport, transport)
+        self._listener.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep the bytes; the first of them start the handover."""
+        first, self.data = not self.data, self.data + data
+        if first:
+            self._listener.first_bytes(self)
+        elif len(self.data) > MAX_UNREAD:
+            self.transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; a TCP connection in the queue is skipped."""
+        self._listener.disconnected(self)
+
+    def abort(self) -> None:
+        """Cut it."""
+        self.transport.abort()

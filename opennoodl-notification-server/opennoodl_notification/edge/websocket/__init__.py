@@ -1,0 +1,1 @@
+"""WebSocket: the connection after its handshake (RFC 6455)."""

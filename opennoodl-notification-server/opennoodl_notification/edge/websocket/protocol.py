@@ -1,0 +1,187 @@
+"""The protocol: what the websockets library does by itself, but for a few answers."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from websockets.exceptions import InvalidHeaderValue, InvalidMessage, ProtocolError, TooManyHeaders
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import CONNECTING
+from websockets.server import ServerProtocol
+from websockets.typing import StatusLike, Subprotocol
+
+from ..auth.credential import TOKEN_PROTOCOL
+
+METHODS = (b"GET", b"HEAD", b"OPTIONS")
+HEAD_SIZE = 16_384
+"""Bytes of a request's line and headers, as in Node."""
+HEAD_END = b"\r\n\r\n"
+MAX_PIPELINED = 16
+"""Requests that one TCP connection may send without waiting for their answers; the last one's answer closes it."""
+ALLOW = "GET, HEAD, OPTIONS"
+VERSION = "13"
+"""The version of the WebSocket protocol (RFC 6455, 4.1)."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class EdgeProtocol(ServerProtocol):
+    """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
+
+    Attributes:
+        cors: the headers of answers that tell browsers which pages may read them.
+        crowded: whether more waits for the client than it is reading.
+        between_messages: whether nothing of an unfinished frame or message is in here; False where that is
+            not known, as before the first frame.
+    """
+
+    # Beside the library's own ones, of which there are so few that all instances share the keys of one dictionary:
+    # a few more, and each connection would take 1.3 KB more.
+    __slots__ = (
+        "_answered",
+        "_asked",
+        "_head",
+        "_method",
+        "_persistent",
+        "_tail",
+        "_unread",
+        "between_messages",
+        "cors",
+        "crowded",
+    )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.cors: Mapping[str, str] = NO_HEADERS
+        self.crowded = False
+        self.between_messages = False
+        self._answered = 0  # requests
+        self._method = self._tail = b""  # the last bytes of the head, as far as they may be part of its end
+        self._head = 0  # bytes of the request
+        self._asked = self._persistent = False  # the request is complete; its client expects answers to others
+        self._unread = b""  # what the client sent behind it
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """Take bytes from the network; of those before the handshake's answer, only one request at a time."""
+        self.between_messages = False
+        if self.state is not CONNECTING:
+            super().receive_data(data)
+            return
+        if not self._method:
+            self._method = bytes(data[:16]).partition(b" ")[0]
+        self._head += len(data)
+        if self.handshake_exc is not None:
+            super().receive_data(data)
+        elif self._head <= HEAD_SIZE:
+            if self._asked:
+                self._unread += data
+            else:
+                self._receive_head(bytes(data))
+        elif self._asked:  # it is being answered
+            self.parser_exc = ProtocolError("much came before the handshake was answered")
+        else:
+            self.handshake_exc = TooManyHeaders(f"expected no more than {HEAD_SIZE} bytes")
+            text = f"The head of a request may have {HEAD_SIZE} bytes.\n"
+            self.send_response(self.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text))
+
+    def _receive_head(self, data: bytes) -> None:
+        """Parse a request's head, and keep what follows it until the request is answered."""
+        seen = self._tail + data
+        end = seen.find(HEAD_END) + len(HEAD_END) - len(self._tail) if HEAD_END in seen else len(data)
+        self._tail = seen[-len(HEAD_END) + 1 :]
+        super().receive_data(data[:end])
+        request = self.events[0] if self.events else None
+        if isinstance(request, Request):
+            self._asked, self._persistent = True, _persists(request)
+            self._unread = data[end:]
+        elif end < len(data):
+            super().receive_data(data[end:])
+
+    def next_request(self) -> bytes:
+        """Return what the client sent behind a request that is answered, if that is to be read as its next one."""
+        if self.state is not CONNECTING or self.eof_sent or not self._asked:
+            return b""
+        unread, self._unread = self._unread, b""
+        self._method = self._tail = b""
+        self._head, self._asked = 0, False
+        self.accept_called = False
+        return unread.lstrip(b"\r\n")  # RFC 9112, 2.2
+
+    def accept(self, request: Request) -> Response:
+        """Return the answer to a handshake."""
+        response = super().accept(request)
+        error = self.handshake_exc
+        if isinstance(error, InvalidHeaderValue) and error.name == "Sec-WebSocket-Version":
+            text = f"This server speaks version {VERSION} of the WebSocket protocol.\n"
+            response = self.reject(HTTPStatus.UPGRADE_REQUIRED, text)
+            response.headers["Upgrade"] = "websocket"
+            response.headers["Sec-WebSocket-Version"] = VERSION
+        elif self._unread and error is None:
+            self.handshake_exc = ProtocolError("a frame came before the handshake was answered")
+            text = "A client must wait for the answer to its handshake before it sends anything else.\n"
+            response = self.reject(HTTPStatus.BAD_REQUEST, text)
+        return response
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Return the first subprotocol that is offered, but one that carries a token only if there is no other.
+
+        Browsers fail a connection for which they offered some and the server answers none. No subprotocol changes
+        what these servers do.
+        """
+        return next(
+            (name for name in subprotocols if not name.startswith(TOKEN_PROTOCOL)), next(iter(subprotocols), None)
+        )
+
+    def send_response(self, response: Response) -> None:
+        """Answer a request; if the client has sent another one behind it, the TCP connection stays open for that."""
+        self._answered += 1
+        goes_on = response.status_code != HTTPStatus.SWITCHING_PROTOCOLS and self._unread.lstrip(b"\r\n")
+        if goes_on and self.handshake_exc is None and self._answered < MAX_PIPELINED and self._persistent:
+            del response.headers["Connection"]
+            self.writes.append(response.serialize())
+            self.parser = self.parse()
+            next(self.parser)
+        else:
+            super().send_response(response)
+
+    def reject(self, status: StatusLike, text: str) -> Response:
+        """Return a plain-text answer with CORS headers."""
+        response = super().reject(status, text)
+        response.headers.update(self.cors)
+        return response
+
+    def send_eof(self) -> None:
+        """End the stream; a request that could not be parsed is told so first."""
+        if self.state is CONNECTING and isinstance(self.handshake_exc, InvalidMessage):
+            cause = self.handshake_exc.__cause__
+            # websockets reads no request bodies and would drop a POST without a word.
+            has_body = isinstance(cause, NotImplementedError) or str(cause) == "unsupported request body"
+            if has_body and self._method not in METHODS:
+                response = self.reject(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
+                response.headers["Allow"] = ALLOW
+            else:
+                why = "This server reads no request bodies" if has_body else "This is not a valid HTTP/1.1 request"
+                response = self.reject(HTTPStatus.BAD_REQUEST, why + ".\n")
+            self.writes.append(response.serialize())
+        super().send_eof()
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame, but do not answer a ping of a client that does not read."""
+        if frame.opcode is Opcode.PING and self.crowded:
+            self.events.append(frame)
+        else:
+            super().recv_frame(frame)
+        # A frame is complete, and the parser takes up the next one only if there is more to read.
+        self.between_messages = not self.reader.buffer and self.current_size is None
+
+    def release(self) -> None:
+        """Let go of itself, after the end: only a full garbage collection, which holds everybody, would find it."""
+        self.parser.close()
+        self.parser_exc = self.handshake_exc = None  # their tracebacks lead here
+
+
+def _persists(request: Request) -> bool:
+    """Return whether the client expects its TCP connection to stay open after the answer (RFC 9112, 9.3)."""
+    options = ",".join(request.headers.get_all("Connection")).lower().split(",")
+    return request.protocol == "HTTP/1.1" and "close" not in map(str.strip, options)

@@ -1,0 +1,125 @@
+"""What a URL answers is there in time and has a bound, also over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from ..certificates import Files
+from ..harness import TIMEOUT, fetch
+from ..issuer import Loopback
+
+
+@pytest.fixture(params=["tcp", "tls"])
+async def server(
+    request: pytest.FixtureRequest, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Loopback]:
+    """Run what is asked, whose certificate is believed."""
+    server, context = Loopback(), None
+    if request.param == "tls":
+        monkeypatch.setenv("SSL_CERT_FILE", str(files.certificate))
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(files.certificate, files.key)
+    await server.start(context)
+    yield server
+    await server.stop()
+
+
+async def fetched(server: Loopback, seconds: float = TIMEOUT, most: int = 3) -> bytes:
+    """Return what it answers."""
+    body: bytes = await asyncio.to_thread(fetch.fetch, f"{server.url}/path?query", seconds, most)
+    return body
+
+
+async def test_answer(server: Loopback) -> None:
+    """An answer is what is asked for."""
+    server.answer = (200, b"yes")
+    assert await fetched(server) == b"yes"
+    assert server.asked[0].startswith("GET /path?query HTTP/1.1\r\n")
+
+
+async def test_too_large(server: Loopback) -> None:
+    """One that is too large is none."""
+    server.answer = (200, b"much")
+    with pytest.raises(ValueError, match="larger than 3 bytes"):
+        await fetched(server)
+
+
+async def test_failure(server: Loopback) -> None:
+    """One that tells of a failure is none."""
+    server.answer = (503, b"no")
+    with pytest.raises(OSError, match="503"):
+        await fetched(server)
+
+
+async def test_chunks(server: Loopback) -> None:
+    """One that comes in chunks is put together."""
+    server.headers = ["Transfer-Encoding: chunked"]
+    server.answer = (200, b"1\r\ny\r\n2\r\nes\r\n0\r\n\r\n")
+    assert await fetched(server) == b"yes"
+
+
+async def test_trickle(server: Loopback) -> None:
+    """One that comes byte by byte is given up, and its sender left."""
+    server.trickles = b"HTTP/1.1 200 -\r\n\r\n"
+    with pytest.raises(TimeoutError):
+        await fetched(server, 0.1, 1_000_000)
+    await server.until_left()
+
+
+@pytest.mark.parametrize("server", ["tls"], indirect=True)
+async def test_not_believed(server: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    """Whose certificate is not believed is not asked."""
+    monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/nobody.pem")
+    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        await fetched(server)
+    assert server.asked == []
+
+
+# Through a proxy
+
+
+@pytest.mark.parametrize("server", ["tcp"], indirect=True)
+async def test_proxy(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked over HTTP goes through the proxy that `http_proxy` names, unless `no_proxy` names the host."""
+    monkeypatch.setenv("http_proxy", server.url)
+    server.answer = (200, b"yes")
+    assert await asyncio.to_thread(fetch.fetch, "http://issuer.invalid/keys", TIMEOUT, 3) == b"yes"
+    assert server.asked[0].startswith("GET http://issuer.invalid/keys HTTP/1.1\r\n")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert await fetched(server) == b"yes"
+
+
+@pytest.mark.parametrize("server", ["tls"], indirect=True)
+async def test_tunnel(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked over HTTPS goes through a tunnel of the proxy that `https_proxy` names."""
+    asked: list[bytes] = []
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        there, back = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                while data := await source.read(65_536):
+                    sink.write(data)
+            sink.close()
+
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+        ended.set()
+
+    ended = asyncio.Event()
+    server.answer = (200, b"yes")
+    proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    assert await fetched(server) == b"yes"
+    async with asyncio.timeout(TIMEOUT):
+        await ended.wait()
+    proxy.close()
+    assert asked[0].startswith(b"CONNECT 127.0.0.1:")

@@ -1,0 +1,186 @@
+"""Who comes in is decided before there is a WebSocket: by where it is, and by which page it serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from ..certificates import Files
+from ..conftest import Connect, OpenRaw, Serve
+from ..harness import HANDSHAKE, UPGRADE, limits, request, routes, settings
+
+PAGE, OTHER = "https://noodl.example", "https://evil.example"
+
+
+async def test_origin(serve: Serve) -> None:
+    """A page of another origin is refused with a sentence and counted; one of a listed origin and no page are not."""
+    running = await serve(allowed_origins=PAGE)
+    answer = await request(running.port, "GET /", *UPGRADE, f"Origin: {OTHER}")
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (403, None)
+    assert b"origin" in answer.body
+    assert running.app.metrics.handshakes == {"origin": 1}
+    for headers in ((*UPGRADE[:-1], f"Origin: {PAGE}"), UPGRADE[:-1]):  # without a key, so that there is an answer
+        assert (await request(running.port, "GET /", *headers)).status == 400
+
+
+async def test_two_origins(serve: Serve) -> None:
+    """Whoever says two origins is refused where only some are allowed."""
+    running = await serve(allowed_origins=PAGE)
+    answer = await request(running.port, "GET /", *UPGRADE, f"Origin: {PAGE}", f"Origin: {OTHER}")
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize("line", ["GET /health", "OPTIONS /health", "GET /nowhere", "DELETE /"])
+async def test_cors(serve: Serve, line: str) -> None:
+    """Answers may be read by listed pages and no others; health is told to all who are no page."""
+    running = await serve(allowed_origins=f"{PAGE},https://*.noodl.example")
+    for origin in (PAGE, "https://a.noodl.example"):
+        headers = (await request(running.port, line, f"Origin: {origin}")).headers
+        assert (headers["Access-Control-Allow-Origin"], headers["Vary"]) == (origin, "Origin")
+    headers = (await request(running.port, line, f"Origin: {OTHER}")).headers
+    assert (headers["Access-Control-Allow-Origin"], headers["Vary"]) == (None, "Origin")
+    assert (await request(running.port, "GET /health", "Host: somewhere.else")).status == 200
+
+
+async def test_cors_of_nonsense(serve: Serve) -> None:
+    """What cannot be read has no origin, so no page may read the answer."""
+    running = await serve(allowed_origins=PAGE)
+    answer = await request(running.port, "nonsense")
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (400, None)
+
+
+async def test_one_address(serve: Serve, client: Connect) -> None:
+    """One connection too many from an address is answered 429 and counted; it may come when another has gone."""
+    running = await serve(max_connections_per_ip=2)
+    first, _ = await client(running), await client(running)
+    answer = await request(running.port, "GET /", *UPGRADE)
+    assert answer.status == 429
+    assert int(answer.headers["Retry-After"]) > 0
+    assert running.app.metrics.handshakes["address"] == 1
+    assert (await request(running.port, "GET /health")).status == 200
+    await first.close()
+    await (await client(running)).send("here")
+
+
+async def test_handshakes_of_one_address(serve: Serve, client: Connect) -> None:
+    """One handshake too many at once is answered 429, whatever became of the others; who is here stays."""
+    running = await serve(handshake_rate_limit=1)
+    here = await client(running)
+    for _ in range(limits.BURST_SECONDS - 2):
+        await (await client(running)).close()
+    assert (await request(running.port, "GET /nowhere", *UPGRADE)).status == 404
+    assert (await request(running.port, "GET /", *UPGRADE)).status == 429
+    assert (await request(running.port, "GET /health")).status == 200
+    await here.send("still here")
+    assert await here.recv() == "still here"
+
+
+async def test_pages_of_one_address(serve: Serve, client: Connect) -> None:
+    """One request too many for a page is answered 429; health is shown all the same, and handshakes go on."""
+    running = await serve(handshake_rate_limit=1)
+    for path in ["/metrics", "/", "/nowhere"] * 3 + ["/metrics"]:
+        assert (await request(running.port, f"GET {path}")).status != 429
+    for path in ("/metrics", "/", "/nowhere"):
+        answer = await request(running.port, f"GET {path}")
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "10")
+    assert (await request(running.port, "GET /health")).status == 200
+    assert running.app.metrics.handshakes == {}
+    await (await client(running)).send("here")
+
+
+async def test_refused_handshakes_take_no_place(serve: Serve, client: Connect) -> None:
+    """A handshake that fails later leaves no trace in what is counted."""
+    running = await serve(max_connections_per_ip=1)
+    for _ in range(3):
+        assert (await request(running.port, "GET /", *UPGRADE[:-1])).status == 400
+        assert (await request(running.port, "GET /nowhere", *UPGRADE)).status == 404
+    await client(running)
+
+
+async def test_behind_a_proxy(serve: Serve, client: Connect) -> None:
+    """Clients behind a trusted proxy are counted each for itself."""
+    running = await serve(max_connections_per_ip=1, trusted_proxies="127.0.0.1")
+    await client(running)  # from the proxy itself
+    assert (await request(running.port, "GET /", *UPGRADE)).status == 429
+    headers = (*UPGRADE[:-1], "X-Forwarded-For: 203.0.113.7")
+    assert (await request(running.port, "GET /", *headers)).status == 400
+
+
+async def test_header_of_anybody(serve: Serve, client: Connect) -> None:
+    """Who is no trusted proxy cannot be somebody else."""
+    running = await serve(max_connections_per_ip=1)
+    await client(running)
+    assert (await request(running.port, "GET /", *UPGRADE, "X-Forwarded-For: 203.0.113.7")).status == 429
+
+
+HTTPS = "X-Forwarded-Proto: https"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "headers"),
+    [("127.0.0.1", ()), ("127.0.0.1", ("X-Forwarded-Proto: http",)), ("192.0.2.1", (HTTPS,))],
+    ids=["not said", "said not to be", "said by anybody"],
+)
+async def test_not_over_tls(serve: Serve, trusted: str, headers: tuple[str, ...]) -> None:
+    """Who has not come over TLS to a trusted proxy is refused with a sentence and counted, and its page is as well."""
+    running = await serve(require_wss=True, trusted_proxies=trusted)
+    for answer in (
+        await request(running.port, "GET /", *UPGRADE, *headers),
+        await request(running.port, "GET /health", *UPGRADE, *headers),  # as a room's name
+        await request(running.port, "GET /", *headers),
+        await request(running.port, "GET /nowhere", *headers),
+    ):
+        assert answer.status == 403
+        assert b"wss://" in answer.body
+    assert running.app.metrics.handshakes == {"insecure": 2}
+
+
+async def test_over_tls(serve: Serve, raw: OpenRaw) -> None:
+    """Who has come over TLS to a trusted proxy is let in."""
+    running = await serve(require_wss=True, trusted_proxies="127.0.0.1")
+    client = await raw(running, handshake=False)
+    await client.send(f"GET / HTTP/1.1\r\n{HANDSHAKE}{HTTPS}\r\n\r\n".encode())
+    assert (await client.head()).status == 101
+    assert (await request(running.port, "GET /", HTTPS)).status == 200
+
+
+async def test_over_own_tls(serve: Serve, files: Files) -> None:
+    """Who has come over this server's own TLS is let in."""
+    running = await serve(require_wss=True, **files.settings)
+    async with connect(f"wss://localhost:{running.port}/", ssl=files.client, proxy=None) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+async def test_health_without_tls(serve: Serve, path: str) -> None:
+    """Who watches the server is answered without TLS, whatever name they use for it."""
+    running = await serve(require_wss=True, trusted_proxies="192.0.2.1")
+    assert (await request(running.port, f"GET {path}", "Host: healthcheck.railway.app")).status == 200
+
+
+@pytest.mark.parametrize(
+    "values", [{"allowed_origins": "here"}, {"trusted_proxies": "there"}, {"require_wss": True}], ids=str
+)
+def test_bad_setting(values: dict[str, Any]) -> None:
+    """A bad setting of the door stops the start."""
+
+    class App:
+        settings = settings_with(values)
+
+    with pytest.raises(settings.SettingError):
+        routes.Http(App(), "1")
+
+
+def settings_with(values: dict[str, Any]) -> Any:
+    """Return settings with these values."""
+    return settings.EdgeSettings(**values)
+
+
+async def test_no_compression(serve: Serve) -> None:
+    """An offer to compress is not taken up: it multiplies what a message costs to read."""
+    running = await serve()
+    async with connect(f"ws://127.0.0.1:{running.port}/", compression="deflate", proxy=None) as offering:
+        assert offering.protocol.extensions == []

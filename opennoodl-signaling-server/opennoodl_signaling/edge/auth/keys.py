@@ -1,0 +1,158 @@
+"""The keys: what tokens are checked with. One that is set, or those that an issuer publishes (RFC 7517)."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from http.client import HTTPException
+from time import monotonic
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt import PyJWK
+from msgspec import Struct
+
+from ..settings import SettingError
+from .fetch import fetch
+from .identity import AuthError
+
+TIMEOUT = 5.0
+"""Seconds that an issuer has to answer, and that somebody waits for it."""
+MAX_ANSWER = 1_048_576
+"""Bytes of an answer."""
+LIFESPAN = 300.0
+"""Seconds for which published keys are taken to be the current ones."""
+MAX_AGE = 3600.0
+"""Seconds for which they are used if the issuer cannot be asked."""
+COOLDOWN = 10.0
+"""Seconds between two questions: with made-up key ids, anybody could have it asked as often as they like."""
+MIN_RSA_BITS = 2048
+ACCEPTED = f"RSA with {MIN_RSA_BITS} bits or more, P-256, or Ed25519"
+"""The public keys that can be used."""
+
+log = structlog.get_logger()
+
+
+class Key(NamedTuple):
+    """A key and the one algorithm it is for."""
+
+    material: Any
+    algorithm: str
+
+
+def algorithm_of(material: object) -> str | None:
+    """Return the one algorithm that a public key is for, or None if it is no public key, or none that is accepted."""
+    match material:
+        case RSAPublicKey(key_size=bits) if bits >= MIN_RSA_BITS:
+            return "RS256"
+        case EllipticCurvePublicKey(curve=SECP256R1()):
+            return "ES256"
+        case Ed25519PublicKey():
+            return "EdDSA"
+    return None
+
+
+class _Set(Struct):
+    keys: list[Any]
+
+
+class Keys(ABC):
+    """Where keys come from."""
+
+    @abstractmethod
+    async def find(self, key_id: object) -> Key:
+        """Return the key that signed a token whose header has `key_id`, or None, as its `kid`.
+
+        Raises:
+            AuthError: there is none.
+        """
+
+
+class FixedKey(Keys):
+    """One key, whatever it is called."""
+
+    def __init__(self, material: Any, algorithm: str) -> None:
+        self._key = Key(material, algorithm)
+
+    @property
+    def material(self) -> Any:
+        """The key itself."""
+        return self._key.material
+
+    async def find(self, key_id: object) -> Key:
+        """Return the key."""
+        return self._key
+
+
+class JwksKeys(Keys):
+    """What an issuer publishes under a URL: asked when it is needed, again when it may have changed.
+
+    Raises:
+        SettingError: the URL is none.
+    """
+
+    def __init__(self, url: str) -> None:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise SettingError("AUTH_JWKS_URL is no URL that can be asked; accepted is https://... or http://...")
+        self._url = url
+        self._question: asyncio.Task[None] | None = None
+        self._keys: dict[str, Key] = {}
+        self._got = self._asked = float("-inf")
+
+    async def find(self, key_id: object) -> Key:
+        """Return a published key; a token that names none is of the only one there is."""
+        if self._find(key_id) is None or monotonic() - self._got > LIFESPAN:
+            under_way = self._question is not None and not self._question.done()
+            if not under_way and monotonic() - self._asked > COOLDOWN:
+                self._asked = monotonic()
+                self._question = asyncio.create_task(self._ask())
+            if self._question is not None:
+                # Whoever leaves meanwhile does not take the answer from the others.
+                await asyncio.wait([self._question], timeout=max(self._asked + TIMEOUT - monotonic(), 0))
+        if monotonic() - self._got > MAX_AGE:
+            raise AuthError("Tokens cannot be checked just now; try again later.", "auth-unavailable")
+        key = self._find(key_id)
+        if key is None:
+            raise AuthError("The token is signed with a key that is not known here.")
+        return key
+
+    def _find(self, key_id: object) -> Key | None:
+        if key_id is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(key_id) if isinstance(key_id, str) else None
+
+    async def _ask(self) -> None:
+        try:
+            self._keys = await asyncio.to_thread(_published, self._url)
+        except (OSError, HTTPException, ValueError, msgspec.DecodeError, RecursionError) as error:
+            log.warning("the keys of AUTH_JWKS_URL could not be read", error=str(error))
+        else:
+            self._got = monotonic()
+
+
+def _published(url: str) -> dict[str, Key]:
+    """Ask an issuer; return the keys that can be used by their ids."""
+    published = msgspec.json.decode(fetch(url, TIMEOUT, MAX_ANSWER), type=_Set).keys
+    keys = dict(filter(None, map(_usable, published)))
+    if not keys:
+        raise ValueError(f"the answer has no key for signatures with a `kid`; accepted is {ACCEPTED}")
+    return keys
+
+
+def _usable(jwk: Any) -> tuple[str, Key] | None:
+    """Return a key and its id, or None if it is for something else, too weak, or no key at all: others may be."""
+    try:
+        key = PyJWK(jwk)
+    except Exception:  # PyJWT and cryptography raise several kinds
+        return None
+    # What is published is no secret, so nothing may be signed with a key that is not a public one.
+    algorithm = algorithm_of(key.key)
+    for_signatures = key.public_key_use in ("sig", None) and algorithm == key.algorithm_name
+    if algorithm is None or not for_signatures or not isinstance(key.key_id, str) or not key.key_id:
+        return None
+    return key.key_id, Key(key.key, algorithm)

@@ -1,0 +1,117 @@
+"""An application whose clients send JSON in text frames, and get an error for each bad message."""
+
+from abc import abstractmethod
+from typing import Generic, TypeVar
+
+import structlog
+from msgspec import Struct
+
+from .application import Application
+from .auth.credential import credential
+from .auth.identity import AuthError, Identity
+from .errors import BadMessage, CloseConnection
+from .limits import PATIENCE, Over
+from .messages import Decoder, Error, Message, encode, replace_lone_surrogates, request_id
+from .websocket.connection import Connection
+from .websocket.frames import encode_frame
+
+AUTHENTICATION_TIMEOUT = 10.0
+"""Seconds that a connection has to say, or prove, who it is."""
+
+M = TypeVar("M", bound=Message)
+
+log = structlog.get_logger()
+
+
+class JsonApplication(Application, Generic[M]):
+    """An application whose clients send JSON objects in text frames."""
+
+    decode: Decoder[M]
+
+    async def open(self, connection: Connection) -> None:
+        """Look at the token that came with the handshake, if one had to come sooner or later."""
+        if not self.auth.required:
+            return
+        connection.set_deadline(AUTHENTICATION_TIMEOUT, "Send your token within ten seconds of connecting.")
+        assert connection.request is not None
+        token = credential(connection.request)
+        if token is not None:
+            try:
+                connection.set_identity(await self.identify(connection, token))
+            except AuthError as error:
+                self.refuse(connection, BadMessage(error.code, str(error)))
+
+    async def prove(self, connection: Connection, token: str | None, user: str) -> Identity:
+        """Return the identity of a client that says it is `user`.
+
+        Args:
+            connection: the client's.
+            token: what the message brought; without it, the connection's identity has to do.
+            user: the `userId` that the message names.
+
+        Raises:
+            BadMessage: it is not, or cannot be, proven.
+            CloseConnection: it has tried that too often.
+        """
+        try:
+            identity = connection.identity if token is None else await self.identify(connection, token)
+        except AuthError as error:
+            raise BadMessage(error.code, str(error)) from None
+        if identity is None:
+            raise BadMessage("unauthorized", "This server lets in only who proves who they are: `token` is missing.")
+        if identity.user != user:
+            raise BadMessage("unauthorized", "The token is another user's than `userId` says.")
+        return identity
+
+    @abstractmethod
+    def dispatch(self, connection: Connection, incoming: M, message: bytes) -> None:
+        """Handle one typed message, whose text is `message`.
+
+        Raises:
+            BadMessage: it cannot be done; the sender is told.
+        """
+
+    def receive(self, connection: Connection, message: bytes, text: bool) -> None:
+        """Decode, count and dispatch one message; answer a bad one with an error."""
+        if not text:
+            raise CloseConnection(1003, "Messages are JSON in text frames.")
+        received = self.metrics.received
+        try:
+            try:
+                incoming = self.decode(message)
+            except BadMessage as bad:
+                if bad.code != "invalid-json":
+                    raise
+                message = replace_lone_surrogates(message)
+                incoming = self.decode(message)
+        except BadMessage as bad:
+            received["unknown" if bad.code in ("unknown-type", "invalid-json") else "invalid"] += 1
+            self.refuse(connection, bad)
+            return
+        received[self.decode.names[type(incoming)]] += 1
+        try:
+            self.dispatch(connection, incoming, message)
+        except BadMessage as bad:
+            bad.request_id = request_id(message)
+            self.refuse(connection, bad)
+
+    def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
+        """Answer a message over the rate with an error, and close a client that does not stop."""
+        connection.strikes += 1
+        if connection.strikes > PATIENCE:
+            raise CloseConnection(1008, f"Too many {over.limit}.")
+        error = f"Too many {over.limit}; wait {over.seconds:.3f} seconds."
+        self.refuse(connection, BadMessage("rate-limited", error, request_id(message)))
+        return False
+
+    def refuse(self, connection: Connection, bad: BadMessage) -> None:
+        """Tell the sender of a bad message."""
+        log.debug("refused", code=bad.code)
+        self.send((connection,), Error(bad.error, bad.code, bad.request_id))
+
+    def send(self, to: tuple[Connection, ...], message: Struct) -> None:
+        """Send one message, encoded once, to every connection of `to`."""
+        frame = encode_frame(encode(message), text=True)
+        self.metrics.sent[str(message.__struct_config__.tag)] += len(to)
+        for connection in to:
+            connection.write_soon(frame)

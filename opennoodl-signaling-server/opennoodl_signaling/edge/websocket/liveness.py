@@ -1,0 +1,47 @@
+"""Liveness: whether a client answers a ping. *Presence*, in these servers, is something else: the users in a room."""
+
+from __future__ import annotations
+
+import asyncio
+
+PAYLOAD = b"are you there?"
+"""The payload of a ping that checks liveness."""
+
+
+class Liveness:
+    """The liveness check of one client. All callers wait for the pong of one ping."""
+
+    __slots__ = ("_pong",)
+
+    def __init__(self) -> None:
+        self._pong: asyncio.Future[bool] | None = None
+
+    def begin(self) -> bool:
+        """Begin a check; return whether a ping must be sent, or one is under way already."""
+        if self._pong is not None:
+            return False
+        self._pong = asyncio.get_running_loop().create_future()
+        return True
+
+    async def wait(self, seconds: float) -> bool:
+        """Return whether the pong that is expected comes within `seconds`."""
+        if self._pong is None:
+            return False
+        done, _ = await asyncio.wait((self._pong,), timeout=seconds)
+        return any(pong.result() for pong in done)
+
+    def expects(self, payload: bytes) -> bool:
+        """Return whether a pong with this payload is the expected one."""
+        return self._pong is not None and payload == PAYLOAD
+
+    def pong(self, payload: bytes) -> None:
+        """Take a pong, which may be the expected one."""
+        if self._pong is not None and self.expects(payload):
+            self._pong.set_result(True)
+            self._pong = None
+
+    def end(self) -> None:
+        """Answer no: the client is disconnected."""
+        if self._pong is not None:
+            self._pong.set_result(False)
+            self._pong = None

@@ -1,0 +1,82 @@
+"""The limit of open files decides how many connections there may be, and the store is left its share."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from .harness import errors, open_files, settings
+
+
+def fitted(most: int, limit: int) -> tuple[int, str]:
+    """Return how many connections a limit of open files leaves of so many, and the warning."""
+    fit, warning = open_files.fit(settings.EdgeSettings(max_connections=most), limit)
+    return fit.max_connections, warning
+
+
+@pytest.mark.parametrize(("most", "limit"), [(10_000, 2**20), (10_000, sys.maxsize), (0, sys.maxsize), (100, 300)])
+def test_enough(most: int, limit: int) -> None:
+    """Where there are files enough, nothing changes and nothing is said."""
+    assert fitted(most, limit) == (most, "")
+
+
+@pytest.mark.parametrize("most", [10_000, 0])
+def test_too_few(most: int) -> None:
+    """Where there are fewer, so many connections are accepted, and one line says which setting, limit and number."""
+    connections, warning = fitted(most, 1024)
+    assert 500 < connections < 1024 - 1024 // 5
+    assert f"MAX_CONNECTIONS is {most}" in warning
+    assert "1024 open files" in warning
+    assert str(connections) in warning
+    assert "\n" not in warning
+
+
+def test_hopeless() -> None:
+    """Where there are hardly any, the server does not start, and says what to raise."""
+    with pytest.raises(errors.StartError, match=r"may open 100 files.*ulimit -n"):
+        fitted(10_000, 100)
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Pretend that the limits are these, and that the system grants so many files; return the soft limit in a list."""
+
+    def pretend(soft: int, hard: int, granted: int) -> list[int]:
+        now = [soft]
+
+        def set_(_: int, pair: tuple[int, int]) -> None:
+            if pair[0] > granted or pair[0] == resource.RLIM_INFINITY:
+                raise ValueError("not allowed")
+            now[0] = pair[0]
+
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (now[0], hard))
+        monkeypatch.setattr(resource, "setrlimit", set_)
+        return now
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "granted", "raised"),
+    [
+        (1024, 524_288, 524_288, 524_288),
+        (256, resource.RLIM_INFINITY, 10_240, 10_240),
+        (256, resource.RLIM_INFINITY, 300, 256),
+    ],
+    ids=["Linux", "macOS", "nothing granted"],
+)
+def test_raised(limits: Callable[..., list[int]], soft: int, hard: int, granted: int, raised: int) -> None:
+    """The soft limit is raised as far as the system grants it, and what there is then is known."""
+    now = limits(soft, hard, granted)
+    assert open_files.raise_limit() == raised == now[0]
+
+
+def test_spare(limits: Callable[..., list[int]]) -> None:
+    """Connections, clients on the way in, and those that come at once leave a fifth of the files to the store."""
+    for limit in (256, 1024, 20_000):
+        limits(limit, limit, limit)
+        connections, _ = fitted(10_000, limit)
+        assert connections + 2 * open_files.spare(connections) <= limit - limit // 5 - open_files.RESERVE

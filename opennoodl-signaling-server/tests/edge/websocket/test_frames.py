@@ -1,0 +1,264 @@
+"""Whole messages need no parser, and nothing but the work tells whether one was needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ..harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Echo, connection, frames, masked, outbox, protocol
+
+CONT, FIN = 0, 0x80
+MAX_SIZE = 300
+REQUEST = f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode()
+GOODBYE = b"\x03\xe8"
+END = b"This is the end. " * 10
+"""The message that ends a connection; longer than any that is drawn."""
+
+
+class Listener(Echo):
+    """Keeps messages with their kind; `END` ends a connection."""
+
+    def receive(self, sender: Any, message: bytes, text: bool) -> None:
+        """Keep the message."""
+        self.got.append((message, text))
+        if message == END:
+            sender.disconnect(1000, "The end.")
+
+
+async def hear(chunks: Iterable[bytes]) -> Any:
+    """Return a connection that has got `chunks`, one by one, from its client after the handshake."""
+    app = Listener(max_message_size=MAX_SIZE)
+    heard = connection.Connection(protocol.EdgeProtocol(max_size=MAX_SIZE), None, app, set(), outbox.Outbox())
+    heard.transport = Mock(asyncio.Transport)
+    heard.data_received(REQUEST)
+    heard.protocol.send_response(heard.protocol.accept(heard.request))
+    await app.open(heard)
+    heard.attach()
+    for chunk in chunks:
+        heard.data_received(chunk)
+    return heard
+
+
+def frame(head: int, payload: bytes, mask: bytes = b"mask", length: int = 0) -> bytes:
+    """Return a client's frame.
+
+    Args:
+        head: its first byte.
+        payload: to be masked.
+        mask: four bytes.
+        length: how many bytes the length takes at least: 0, 2 or 8; beyond what is needed, it is not minimal.
+    """
+    size = len(payload)
+    if size < 126 and not length:
+        coded = bytes((0x80 | size,))
+    elif length < 8:
+        coded = b"\xfe" + size.to_bytes(2, "big")
+    else:
+        coded = b"\xff" + size.to_bytes(8, "big")
+    return bytes((head,)) + coded + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
+
+def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
+    """Return `stream` in packets that begin at `places`."""
+    return [stream[start:end] for start, end in pairwise(sorted({0, *places, len(stream)}))]
+
+
+# One frame
+
+
+@pytest.mark.parametrize("length", [0, 2, 8])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_message(opcode: int, length: int) -> None:
+    """A whole message is read, unmasked, with its kind and its end, however its length is written."""
+    data = frame(FIN | opcode, b"hello", length=length)
+    assert frames.message_at(b"before" + data + b"after", 6, None) == (b"hello", opcode == TEXT, 6 + len(data))
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_size(size: int) -> None:
+    """A message of any size is read."""
+    data = masked(BINARY, bytes(size))
+    assert frames.message_at(data, 0, size) == (bytes(size), False, len(data))
+
+
+@pytest.mark.parametrize("size", [0, 1, 126, 65_536])
+def test_part(size: int) -> None:
+    """A frame that has not come whole is none."""
+    data = masked(TEXT, bytes(size))
+    for end in (*range(min(20, len(data))), len(data) - 1):
+        assert frames.message_at(data[:end], 0, None) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_begins(size: int) -> None:
+    """Any part of a frame that will be read when it is whole is told from what is for the library."""
+    data = masked(BINARY, bytes(size))
+    for end in (*range(1, min(20, len(data))), len(data) - 1):
+        assert frames.begins(b"before" + data[:end], 6, None)
+        assert frames.begins(data[:end], 0, size)
+
+
+@pytest.mark.parametrize(("size", "most"), [(11, 10), (70_000, 69_999), (70_000, None)])
+def test_begins_too_big(size: int, most: int | None) -> None:
+    """Once its length is known, a frame that is too big is for the library, and so is one that is better left to it."""
+    data = masked(TEXT, bytes(size))
+    assert frames.begins(data[:1], 0, most)
+    assert not frames.begins(data[:10], 0, most)
+
+
+OTHER = {
+    "fragment": frame(TEXT, b"x"),
+    "continuation": frame(FIN | CONT, b"x"),
+    "ping": frame(FIN | PING, b"x"),
+    "pong": frame(FIN | PONG, b"x"),
+    "close": frame(FIN | CLOSE, GOODBYE),
+    "unknown opcode": frame(FIN | 3, b"x"),
+    "unmasked": b"\x81\x08unmasked",
+    "too big": frame(FIN | TEXT, bytes(MAX_SIZE + 1)),
+    "reserved bit 1": frame(FIN | 0x40 | TEXT, b"x"),
+    "reserved bit 2": frame(FIN | 0x20 | TEXT, b"x"),
+    "reserved bit 3": frame(FIN | 0x10 | TEXT, b"x"),
+}
+"""Frames for the library."""
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_other(name: str) -> None:
+    """Whatever is no whole message is left to the library."""
+    assert frames.message_at(OTHER[name], 0, MAX_SIZE) is None
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_other_does_not_begin(name: str) -> None:
+    """What is no whole message is not waited for either."""
+    assert not frames.begins(OTHER[name], 0, MAX_SIZE)
+
+
+# Many frames
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [masked(TEXT, b"whole")],
+        [masked(PING, b"?")],
+        [masked(TEXT, b"in ", fin=False), masked(CONT, b"parts")],
+        [masked(TEXT, b"halves")[:8], masked(TEXT, b"halves")[8:]],
+        [masked(TEXT, b"one") + masked(PING) + masked(TEXT, b"another")],
+    ],
+)
+async def test_without_the_library(before: list[bytes]) -> None:
+    """Once the library has seen a message end, it sees no further one that comes whole."""
+    heard = await hear(before)
+    heard.app.got.clear()
+    heard.protocol.receive_data = Mock()
+    heard.data_received(masked(TEXT, b"one") + masked(BINARY, b"two"))
+    assert heard.app.got == [(b"one", True), (b"two", False)]
+    heard.protocol.receive_data.assert_not_called()
+
+
+@pytest.mark.parametrize("places", [[], [-1], [-5], [-6], [-6, -5], [-6, -4], [-6, -1]])
+async def test_frame_in_a_payload(places: list[int]) -> None:
+    """A payload that begins a packet is not taken for a frame, though it looks like one."""
+    inner = masked(TEXT, b"inner")
+    stream = masked(TEXT, b"first") + masked(BINARY, inner)
+    payload = len(stream) - len(inner)
+    heard = await hear(cut(stream, [payload, *(payload + place for place in places)]))
+    assert heard.app.got == [(b"first", True), (inner, False)]
+
+
+async def test_message_among_fragments() -> None:
+    """A whole message between the parts of another one closes with 1002."""
+    heard = await hear([masked(TEXT, b"first"), masked(TEXT, b"part", fin=False), masked(TEXT, b"whole")])
+    assert heard.app.got == [(b"first", True)]
+    assert heard.close_code == 1002
+
+
+async def test_messages_after_end() -> None:
+    """What comes after the message that ended the connection is not handled, in its packet or later."""
+    end, late = masked(TEXT, END), masked(TEXT, b"late")
+    heard = await hear([masked(TEXT, b"first"), end + late, late])
+    assert heard.app.got == [(b"first", True), (END, True)]
+    assert heard.close_code == 1000
+
+
+async def test_heard() -> None:
+    """A message is a sign of life."""
+    heard = await hear([masked(TEXT, b"first")])
+    heard.heartbeat()
+    heard.data_received(masked(TEXT, b"second"))
+    heard.heartbeat()
+    heard.transport.abort.assert_not_called()
+
+
+# As the library alone
+
+MASKS = st.binary(min_size=4, max_size=4)
+LENGTHS = st.sampled_from([0, 2, 8])
+TEXTS = st.text(max_size=20).map(str.encode)
+BYTES = st.binary(max_size=20) | st.sampled_from([125, 126, MAX_SIZE]).map(bytes)
+CONTROLS = st.builds(masked, st.sampled_from([PING, PONG]), st.binary(max_size=125))
+WHOLES = st.builds(frame, st.just(FIN | TEXT), TEXTS, MASKS, LENGTHS) | st.builds(
+    frame, st.just(FIN | BINARY), BYTES, MASKS, LENGTHS
+)
+
+
+@st.composite
+def fragmented(draw: st.DrawFn) -> bytes:
+    """Draw one message in several frames, a control frame perhaps between them."""
+    parts = draw(st.lists(st.binary(max_size=20), min_size=2, max_size=4))
+    *most, last = (masked(CONT if at else BINARY, part, fin=at == len(parts) - 1) for at, part in enumerate(parts))
+    return b"".join(most) + draw(st.just(b"") | CONTROLS) + last
+
+
+ENDS = st.sampled_from(
+    [
+        *OTHER.values(),
+        frame(FIN | CLOSE, b""),
+        frame(FIN | CLOSE, b"\x03"),
+        frame(FIN | CLOSE, b"\x00\x00"),
+        frame(FIN | CLOSE, GOODBYE + b"\xff"),
+        frame(PING, b"in parts"),
+        frame(FIN | PING, bytes(126)),
+        frame(FIN | TEXT, b"\xff"),
+        frame(FIN | TEXT, END),
+        frame(BINARY, bytes(200)) + frame(FIN | CONT, bytes(200)),
+    ]
+)
+"""What ends most connections; a fragment does when something else than its next part follows."""
+
+
+@st.composite
+def packets(draw: st.DrawFn) -> list[bytes]:
+    """Draw what a client sends, cut anywhere: between frames, and within them."""
+    # At most one frame ends the connection, and nothing that would end it follows. The library reads the whole of
+    # a packet before its messages are handled; so of two reasons, the packets would decide which comes first.
+    whole = st.lists(WHOLES | CONTROLS | fragmented(), max_size=6)
+    sent = [*draw(whole), draw(st.just(masked(TEXT)) | ENDS), *draw(st.lists(WHOLES, max_size=3))]
+    bounds = list(accumulate(map(len, sent)))
+    cuts = draw(st.sets(st.sampled_from(bounds) | st.integers(1, bounds[-1])))
+    return cut(b"".join(sent), cuts)
+
+
+@settings(max_examples=200, deadline=None)
+@given(packets())
+def test_as_the_library(sent: list[bytes]) -> None:
+    """Messages and close code are those of the library alone, which gets the same byte by byte."""
+    heard = asyncio.run(hear(sent))
+    alone = asyncio.run(hear(bytes((byte,)) for byte in b"".join(sent)))
+    assert heard.app.got == alone.app.got
+    assert heard.close_code == alone.close_code
+
+
+def test_is_utf8() -> None:
+    """Text is UTF-8, without halves of surrogate pairs."""
+    assert frames.is_utf8("\u00e9\U0001f600".encode())
+    assert not frames.is_utf8(b"\xff")
+    assert not frames.is_utf8(b"\xed\xa0\x80")

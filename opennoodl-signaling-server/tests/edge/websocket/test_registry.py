@@ -1,0 +1,38 @@
+"""Slow clients may have only so much unread output together."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..harness import pending, registry
+
+
+class Reader:
+    """A client with so many bytes of unread output."""
+
+    cut = False
+
+    def __init__(self, unread: int, *, slow: bool = True) -> None:
+        self.slow = slow
+        self.transport = self
+        self._unread = unread
+
+    def get_write_buffer_size(self) -> int:
+        return self._unread
+
+    def abort(self) -> None:
+        self.cut = True
+
+
+def test_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When too much waits for all who are slow, those go for whom most does; who is not slow is not asked."""
+    monkeypatch.setattr(registry, "MAX_UNREAD", 100)
+    connections = registry.Connections(pending.Pending(0))
+    readers = [Reader(60), Reader(10), Reader(30), Reader(1000, slow=False)]
+    for reader in readers:
+        connections.add(reader)
+    connections.limit_unread()
+    assert not any(reader.cut for reader in readers)
+    connections.add(late := Reader(70))
+    connections.limit_unread()
+    assert [reader.cut for reader in (*readers, late)] == [False, False, False, False, True]

@@ -1,0 +1,78 @@
+"""What is to be sent soon goes out at the end of the turn, together and in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from ..harness import HANDSHAKE, Echo, connection, frames, outbox, protocol
+
+ONE, TWO, THREE = (frames.encode_frame(text, text=True) for text in (b"one", b"two", b"three"))
+
+
+@pytest.fixture
+async def client() -> Any:
+    """Return a connection whose transport keeps what is written."""
+    app = Echo()
+    client = connection.Connection(protocol.EdgeProtocol(), None, app, set(), outbox.Outbox())
+    client.transport = Mock(asyncio.Transport)
+    client.data_received(f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
+    client.protocol.send_response(client.protocol.accept(client.request))
+    client.send_data()
+    client.attach()
+    client.transport.write.reset_mock()
+    return client
+
+
+def written(client: Any) -> list[bytes]:
+    """Return what was written, write by write."""
+    return [call.args[0] for call in client.transport.write.call_args_list]
+
+
+async def test_together(client: Any) -> None:
+    """Frames of one turn are one write, when the turn is over; those of the next are another."""
+    client.write_soon(ONE)
+    client.write_soon(TWO)
+    assert written(client) == []
+    await asyncio.sleep(0)
+    assert written(client) == [ONE + TWO]
+    client.write_soon(THREE)
+    await asyncio.sleep(0)
+    assert written(client) == [ONE + TWO, THREE]
+
+
+async def test_before_the_end(client: Any) -> None:
+    """Who is closed gets first what was for them; after it nothing."""
+    client.write_soon(ONE)
+    client.disconnect(1000, "")
+    client.write_soon(TWO)
+    await asyncio.sleep(0)
+    first, second = written(client)
+    assert (first, second[:2]) == (ONE, b"\x88\x02")
+
+
+async def test_before_an_answer_of_the_protocol(client: Any) -> None:
+    """What the protocol answers, a close for one, comes after what was to be sent soon."""
+    client.write_soon(ONE)
+    client.data_received(b"\x88\x82\x00\x00\x00\x00\x03\xe8")
+    await asyncio.sleep(0)
+    first, second = written(client)
+    assert (first, second[:1]) == (ONE, b"\x88")
+
+
+async def test_before_a_heartbeat(client: Any) -> None:
+    """A pong says that everything has arrived that was sent before its ping: what was to be sent soon is."""
+    client.write_soon(ONE)
+    client.heartbeat()
+    assert written(client) == [ONE, b"\x89\x00"]
+
+
+async def test_gone_meanwhile(client: Any) -> None:
+    """Nothing is written to a connection that ended before the turn did."""
+    client.write_soon(ONE)
+    client.protocol.state = connection.CONNECTING
+    await asyncio.sleep(0)
+    assert written(client) == []
