@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from importlib import import_module
 from pathlib import Path
@@ -42,6 +44,14 @@ def test_env_example() -> None:
         f"{s.name}={s.default}" for s in settings.describe(Settings)
     ]
     assert [s.name for s in settings.describe(Settings) if s.description not in plain] == []
+
+
+def test_commands() -> None:
+    """Every command stands in the table, and no other does."""
+    usage = subprocess.run([sys.executable, "-m", PACKAGE, "--help"], capture_output=True, text=True, check=True).stdout
+    table = "\n".join(command for command, _ in rows(section(README, "Commands")))
+    documented = re.findall(rf"`(?:\.\.\.|python -m {PACKAGE}) ([a-z]+)", table)
+    assert {*documented, "serve"} == set(re.findall(r"^    ([a-z]+)", usage, flags=re.MULTILINE))
 
 
 async def test_metrics(application: Any) -> None:
