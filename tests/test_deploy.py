@@ -294,6 +294,12 @@ def test_deployed_inboxes_have_owners() -> None:
 
 
 @every_server
+def test_fly_restarts(server: Server) -> None:
+    """Fly restarts a server however often it fails."""
+    assert fly(server)["restart"] == [{"policy": "always"}]
+
+
+@every_server
 def test_fly_mount(server: Server) -> None:
     """On Fly, what a server keeps is on a volume; a server that keeps nothing has none."""
     known = fly(server)

@@ -1,0 +1,103 @@
+"""The documents name only files, settings, metrics and texts that exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SERVERS = ("signaling", "sync", "notification")
+GUIDES = ("operate", "proxies", "troubleshooting")
+OTHER_NAMES = {
+    "RAILWAY_RUN_UID",  # Railway's
+    "SYNC_MAX_ROOM_SIZE",  # docker-compose.yml's
+    "SYNC_RATE_LIMIT",  # with the prefix of up.py
+    "REDIS_URL",  # refused
+}
+CODE = re.compile(r"`([^`\n]+)`")
+FENCED = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def pages() -> list[str]:
+    """Return every Markdown file of the repository."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return listed.split()
+
+
+def guide(name: str) -> str:
+    """Return a page for operators without its code blocks."""
+    return FENCED.sub("", (ROOT / f"docs/{name}.md").read_text())
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", path.read_text()), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@cache
+def source() -> str:
+    """Return the code of all servers, with strings that stand in several pieces joined."""
+    code = "\n".join(
+        path.read_text() for name in SERVERS for path in (ROOT / f"opennoodl-{name}-server").glob("opennoodl_*/**/*.py")
+    )
+    return re.sub(r'"\n\s*f?"', "", code)
+
+
+@pytest.mark.parametrize("page", pages())
+def test_links_lead_somewhere(page: str) -> None:
+    """Each relative link of a page leads to a file of the repository, and to a heading if it names one."""
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", path.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), target
+
+
+def test_contributing_names_test_files() -> None:
+    """Each test file in the commands of CONTRIBUTING.md exists."""
+    folders = [ROOT, ROOT / "e2e", *(ROOT / f"opennoodl-{server}-server" for server in SERVERS)]
+    named = re.findall(r"pytest ([\w/]+\.py)", (ROOT / "CONTRIBUTING.md").read_text())
+    assert named
+    assert [name for name in named if not any((folder / name).is_file() for folder in folders)] == []
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_settings_exist(name: str) -> None:
+    """Each setting that a guide names is a setting of a server."""
+    known = {
+        field.upper()
+        for server in SERVERS
+        for field in import_module(f"opennoodl_{server}.settings").Settings.__struct_fields__
+    }
+    named = {word for code in CODE.findall(guide(name)) for word in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", code)}
+    assert named
+    assert named - known - OTHER_NAMES == set()
+
+
+def test_metrics_exist() -> None:
+    """Each metric that a guide names is documented by a server."""
+    readmes = "".join((ROOT / f"opennoodl-{server}-server/README.md").read_text() for server in SERVERS)
+    named = {metric for name in GUIDES for metric in re.findall(r"\bopennoodl_\w+_\w+", guide(name))}
+    assert len(named) > 3
+    assert {metric for metric in named if f"| `{metric}` |" not in readmes} == set()
+
+
+def test_quoted_texts_exist() -> None:
+    """Each text of a server that the troubleshooting page quotes is in the code.
+
+    It ends with a full stop, or has `...` in place of values.
+    """
+    quoted = [code for code in CODE.findall(guide("troubleshooting")) if " " in code and re.search(r"\.$|\.\.\.", code)]
+    texts = [part.strip(" .:;") for code in quoted for part in re.sub(r"^\d{3} ", "", code).split("...")]
+    assert len(texts) > 10
+    assert [text for text in texts if text not in source()] == []
