@@ -50,7 +50,7 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         Meta(
             ge=0,
             description="Bytes for documents in memory and for output that clients have not read, together; see "
-            "Memory in the README. 0 means half of the memory that the machine or its cgroup has beyond "
+            "Memory in docs/data.md. 0 means half of the memory that the machine or its cgroup has beyond "
             "96 MiB.",
         ),
     ] = 0
