@@ -63,6 +63,17 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in anchors(there), target
 
 
+@pytest.mark.parametrize("page", [page for page in pages() if page.startswith("opennoodl-")])
+def test_packages_stand_alone(page: str) -> None:
+    """A page of a package links to nothing outside the package, which is a repository of its own."""
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)\s:]+)\)", FENCED.sub("", path.read_text()))
+    package = ROOT / Path(page).parts[0]
+    assert [
+        link for link in links if not (path.parent / link.partition("#")[0]).resolve().is_relative_to(package)
+    ] == []
+
+
 def test_contributing_names_test_files() -> None:
     """Each test file in the commands of CONTRIBUTING.md exists."""
     folders = [ROOT, ROOT / "e2e", *(ROOT / f"opennoodl-{server}-server" for server in SERVERS)]
