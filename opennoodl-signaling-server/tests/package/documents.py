@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,6 +46,9 @@ def code(text: str) -> set[str]:
     """Return everything in backticks."""
     return set(re.findall(r"`([^`]+)`", text))
 
+
+CLOSING = ("CloseConnection", "Close", "disconnect")
+"""What is called with a close code."""
 
 Fields = dict[str, dict[str, str]]
 """The type of every field of every message; the name of an optional field ends with a question mark."""
@@ -125,13 +129,33 @@ def closing_codes() -> set[str]:
     The edge's own answers for servers of JSON (1008, and 1013 for a slow client) are not sync's: it reads a
     fast client more slowly, and sends a slow one less.
     """
-    edge, own = "", ""
+    edge: set[str] = set()
+    own: set[str] = set()
+    speaks_json = False
     for path in (ROOT / PACKAGE).rglob("*.py"):
         if "edge" in path.relative_to(ROOT).parts:
-            edge += path.read_text()
+            edge |= _sent_codes(path)
         else:
-            own += path.read_text()
-    sends = re.compile(r"(?:CloseConnection|disconnect|Close)\((?:client, |holder, )?(\d{4}),")
-    theirs = set() if "JsonApplication" in own else {"1008", "1013"}
-    named = re.findall(r"^[A-Z]+ = (44\d\d)$", own, flags=re.MULTILINE)
-    return {"1009", *(set(sends.findall(edge)) - theirs), *sends.findall(own), *named}
+            own |= _sent_codes(path)
+            speaks_json |= "JsonApplication" in path.read_text()
+    return {"1009"} | own | (edge if speaks_json else edge - {"1008", "1013"})
+
+
+def _sent_codes(path: Path) -> set[str]:
+    """Return the close codes in the calls that close a connection; a name in capitals stands for its constant."""
+    tree = ast.parse(path.read_text())
+    constants = {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    codes: set[str] = set()
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", getattr(call.func, "id", "")) in CLOSING:
+            for node in (part for argument in call.args for part in ast.walk(argument)):
+                code = node.value if isinstance(node, ast.Constant) else constants.get(getattr(node, "id", ""))
+                if isinstance(code, int) and 1000 <= code <= 4999:
+                    codes.add(str(code))
+    return codes
