@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from .edge.messages import Decoder, Message
-from .records import Notification, Type, size_of
+from .records import Notification, Type, payload_size, record_size
 
 # NUL has no place in an id, and PostgreSQL has none for it in a text.
 Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
@@ -55,8 +55,10 @@ class SendNotification(Message, tag="send-notification", frozen=True, rename="ca
         return _all_of(self.target_user_id, self.target_user_ids)
 
     def size(self, sender: str) -> int:
-        """Return the bytes for which the notifications count that it leads to."""
-        return sum(size_of(self.data, user, sender) for user in self.targets)
+        """Return the bytes for which that counts what it leads to."""
+        targets = self.targets
+        data = memoryview(self.data).nbytes if len(targets) == 1 else payload_size(self.data)
+        return data + sum(record_size(user, sender) for user in targets)
 
 
 class ClientForm(Message, frozen=True, rename="camel"):

@@ -251,7 +251,7 @@ class Notifying(JsonApplication[Any]):
 
     async def _change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
         """Do what changes inboxes, store it, and tell of it; return the batch, or None if it could not be stored."""
-        config, batch, changes = self._config, None, Changes()
+        config, batch, changes, freed = self._config, None, Changes(), 0
         try:
             async with self.store.transaction(needs) as transaction:
                 free = config.max_stored_size - self.stored_size if config.max_stored_size else None
@@ -259,7 +259,7 @@ class Notifying(JsonApplication[Any]):
                 outcomes = [self._outcome(batch, request) for request in requests]
                 changes = batch.changes()
                 if changes:
-                    await transaction.commit(changes)
+                    freed = await transaction.commit(changes)
                     self.commits += 1
                     self._works()
         except Exception as error:  # whatever it is but one, nothing was stored
@@ -273,8 +273,8 @@ class Notifying(JsonApplication[Any]):
                 self._doubt(changes)
             return None
         self.stored += batch.growth
-        self.stored_size += batch.grown
-        if batch.grown < 0 and self.stored_size < FULL * config.max_stored_size:
+        self.stored_size += batch.grown - freed
+        if batch.grown < freed and self.stored_size < FULL * config.max_stored_size:
             self._full = False
         for user in batch.users & self.devices.keys():
             self._sizes[user] = batch.inbox(user).total

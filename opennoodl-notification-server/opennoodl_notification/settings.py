@@ -58,8 +58,8 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Bytes of notifications that one user may send in an hour, counted for each receiver. One "
-            "address may send twice as many, one IPv6 /48 network four times as many. 0 means no limit.",
+            description="Bytes of notifications that one user may send in an hour, counted as for `MAX_STORED_SIZE`. "
+            "One address may send twice as many, one IPv6 /48 network four times as many. 0 means no limit.",
         ),
     ] = 2_097_152
     max_stored_size: Annotated[
@@ -67,7 +67,8 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         Meta(
             ge=0,
             description="Bytes of all stored data. Beyond them, sending is refused with `storage-full`. A "
-            "notification counts as its `data`, its two user ids and 768 bytes. 0 means no limit.",
+            "notification counts as its `data`, its two user ids and 768 bytes. The `data` of a message to several "
+            "users counts once. 0 means no limit.",
         ),
     ] = 67_108_864
     max_message_size: Annotated[

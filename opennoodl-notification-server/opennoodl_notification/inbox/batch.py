@@ -7,10 +7,10 @@ nobody may be told anything; when they cannot be, the batch is dropped and nothi
 from collections.abc import Iterable, KeysView, Sequence
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, structs
+from msgspec import UNSET, Raw, UnsetType, structs
 from uuid_utils import uuid7
 
 from ..edge.errors import BadMessage
@@ -26,7 +26,7 @@ from ..messages import (
     Sent,
     Updated,
 )
-from ..records import SENDING_SIZE, Deletion, Record, Sending, Type, milliseconds, timestamp
+from ..records import SENDING_SIZE, Deletion, Record, Sending, milliseconds, payload_size, payloads_of, timestamp
 from .send_quota import SendQuota
 from .state import DELETION_SIZE, HISTORY, SIZE, Inbox
 from .store import Changes, Loaded
@@ -93,6 +93,7 @@ class Batch:
         self._removed: list[str] = []
         self._deletions: list[Deletion] = []
         self._new_sendings: list[Sending] = []
+        self._payloads: dict[str, int] = {}  # the sizes of new ones
         self.growth = 0
         self.grown = 0
         self.expired = self._expire(loaded.due)
@@ -136,7 +137,13 @@ class Batch:
         self._counted.append((sender, address, len(targets), size))
         events: list[tuple[str, Event]] = []
         data = send.data.copy()  # one for all receivers, and not a view that keeps the whole message
-        ids = tuple(self._deliver(sender, user, send.notification_type, data, events) for user in targets)
+        payload_id: str | UnsetType = UNSET
+        if len(targets) > 1:
+            payload_id = _new_id()
+            self._payloads[payload_id] = payload_size(data)
+            self.grown += self._payloads[payload_id]
+        new = {"from_user_id": sender, "type": send.notification_type, "data": data, "payload_id": payload_id}
+        ids = tuple(self._deliver(user, new, events) for user in targets)
         if key is not None:
             sending = Sending(sender, key, fingerprint, ids, timestamp(self._now + DAY))
             self.grown += sending.size - (0 if known is None else known.size)
@@ -231,11 +238,14 @@ class Batch:
         idle = [inbox for inbox in self._inboxes.values() if not inbox.total and inbox.due <= self._moment]
         forgotten = [inbox for inbox in idle if inbox.user_id not in self._changed]
         self.grown -= sum(inbox.size for inbox in forgotten)
+        added = [record for record in records if record.id in self._added]
+        unused = self._payloads.keys() - payloads_of(added).keys()  # all that referred to these is gone already
+        self.grown -= sum(self._payloads.pop(id_) for id_ in unused)
         return Changes(
             cleared=list(self._cleared),
             removed=self._removed,
-            updated=[record for record in records if record.id in self._updated],
-            added=[record for record in records if record.id in self._added],
+            updated=[record.mark() for record in records if record.id in self._updated],
+            added=added,
             deletions=self._deletions,
             sendings=self._new_sendings,
             inboxes=inboxes,
@@ -248,7 +258,7 @@ class Batch:
             self._sends.give_back(*counted)
         self._counted.clear()
 
-    def _deliver(self, sender: str, user: str, kind: Type, data: Raw, events: list[tuple[str, Event]]) -> str:
+    def _deliver(self, user: str, new: dict[str, Any], events: list[tuple[str, Event]]) -> str:
         inbox = self._inboxes.get(user)
         if inbox is None:
             inbox = self._inboxes[user] = Inbox(user_id=user, sequence=0)
@@ -261,16 +271,14 @@ class Batch:
         expires = timestamp(milliseconds(created) + self._ttl)
         inbox.advance(self._epoch, self._now)
         record = Record(
-            id=str(uuid7()),  # they begin with the time: a database puts what is new in one place of its index
+            id=_new_id(),
             user_id=user,
-            from_user_id=sender,
-            type=kind,
-            data=data,
             read=False,
             created_at=created,
             expires_at=expires,
             born=inbox.sequence,
             sequence=inbox.sequence,
+            **new,
         )
         self._put(record)
         self._added.add(record.id)
@@ -361,6 +369,11 @@ class Batch:
             self._inboxes[user].due = moment
             self._changed.add(user)
         return events
+
+
+def _new_id() -> str:
+    """Return an id that begins with the time: a database puts what is new in one place of its index."""
+    return str(uuid7())
 
 
 def _rank(record: Record) -> tuple[bool, str, str]:

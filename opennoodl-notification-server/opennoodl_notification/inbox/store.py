@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from ..records import Deletion, Record, Sending, Type
+from ..records import Deletion, Mark, Record, Sending, Type
 from .state import Inbox
 
 
@@ -72,8 +72,9 @@ class Changes(Struct, omit_defaults=True):
     Attributes:
         cleared: users whose notifications and deletions all go.
         removed: ids of notifications that go.
-        updated: notifications of which ``read``, ``read_at`` and ``sequence`` changed.
-        added: new notifications.
+        updated: notifications that were marked.
+        added: new notifications. Those that refer to the same payload have the same data, which is stored once; it goes
+            with the last notification that refers to it.
         deletions: to be remembered; those before the horizon of an inbox need not be any more.
         sendings: to be remembered, in place of others with the same sender and key.
         inboxes: new states.
@@ -83,7 +84,7 @@ class Changes(Struct, omit_defaults=True):
 
     cleared: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
-    updated: list[Record] = field(default_factory=list)
+    updated: list[Mark] = field(default_factory=list)
     added: list[Record] = field(default_factory=list)
     deletions: list[Deletion] = field(default_factory=list)
     sendings: list[Sending] = field(default_factory=list)
@@ -131,8 +132,11 @@ class Transaction(ABC):
     loaded: Loaded
 
     @abstractmethod
-    async def commit(self, changes: Changes) -> None:
+    async def commit(self, changes: Changes) -> int:
         """Make `changes` last, all or none; they survive a power cut when this returns. At most once.
+
+        Returns:
+            The bytes for which the payloads counted that went with their last notification.
 
         Raises:
             StoreError: they could not be stored; what was kept before still is.
@@ -184,7 +188,7 @@ class Store(ABC):
 
     @abstractmethod
     async def size(self) -> int:
-        """Return the bytes for which all counts that there is."""
+        """Return the bytes for which all counts that there is, payloads once."""
 
     @abstractmethod
     def content(self, size: int) -> AsyncIterator[Changes]:

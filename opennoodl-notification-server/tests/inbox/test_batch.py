@@ -8,12 +8,12 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from opennoodl_notification.edge.errors import BadMessage
 from opennoodl_notification.inbox.batch import Batch, Outcome
 from opennoodl_notification.inbox.requests import change, need
 from opennoodl_notification.inbox.send_quota import SendQuota
-from opennoodl_notification.inbox.state import HISTORY, Inbox
+from opennoodl_notification.inbox.state import HISTORY, SIZE, Inbox
 from opennoodl_notification.inbox.store import Loaded, Needs, Query
 from opennoodl_notification.messages import (
     Deleted,
@@ -26,7 +26,7 @@ from opennoodl_notification.messages import (
     Sent,
     Updated,
 )
-from opennoodl_notification.records import Record, milliseconds, timestamp
+from opennoodl_notification.records import Record, milliseconds, payload_size, record_size, timestamp
 from opennoodl_notification.storage.json_file.contents import Contents
 
 from ..harness import DAY, NOW
@@ -326,9 +326,32 @@ def test_marked_already() -> None:
 
 
 def test_one_text_for_all_receivers() -> None:
-    """The data of a sending to many users is in memory once."""
+    """The data of a sending to several users is in memory once and counts once, and has an id of its own."""
     batch = Batch(Loaded(), NOW * 1000, 30, 0, SendQuota(0))
     batch.send("s", SendNotification("thread", target_user_ids=("a", "b", "c"), data=Raw(b'"text"')), "192.0.2.1")
     first, *others = batch.changes().added
-    assert all(record.data is first.data for record in others)
+    assert all(record.data is first.data and record.payload_id == first.payload_id for record in others)
     assert len(others) == 2
+    assert isinstance(first.payload_id, str)
+    assert batch.grown == 3 * (SIZE + record_size("a", "s")) + payload_size(first.data)
+
+
+def test_one_receiver() -> None:
+    """The data of a sending to one user is the notification's own."""
+    batch = Batch(Loaded(), NOW * 1000, 30, 0, SendQuota(0))
+    batch.send("s", SendNotification("thread", target_user_ids=("a", "a"), data=Raw(b'"text"')), "192.0.2.1")
+    (only,) = batch.changes().added
+    assert only.payload_id is UNSET
+    assert batch.grown == SIZE + only.size == SIZE + record_size("a", "s") + 6
+
+
+def test_sent_and_gone() -> None:
+    """A sending of which nothing is left at the end of its batch counts for no payload."""
+    office = Office()
+    batch, _ = office.unfinished(("s", to("a", "b", data=b"1")))
+    sizes = batch.grown
+    batch.delete_all("a")
+    batch.delete_all("b")
+    assert batch.changes().added == []
+    assert 0 < batch.grown < sizes
+    assert batch.grown == 2 * SIZE

@@ -13,7 +13,7 @@ from msgspec import structs
 from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.state import HISTORY, Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Query, Store
-from opennoodl_notification.records import Deletion, Record, Sending, timestamp
+from opennoodl_notification.records import PAYLOAD_SIZE, Deletion, Record, Sending, timestamp
 from opennoodl_notification.storage.choose import choose
 
 from ..harness import DAY, NOW, record
@@ -39,10 +39,10 @@ async def store(at: str) -> AsyncIterator[Store]:
     await store.close()
 
 
-async def commit(store: Store, **changes: Any) -> None:
-    """Store changes."""
+async def commit(store: Store, **changes: Any) -> int:
+    """Store changes; return the bytes of the payloads that went."""
     async with store.transaction(Needs(EARLY, 0)) as transaction:
-        await transaction.commit(Changes(**changes))
+        return await transaction.commit(Changes(**changes))
 
 
 async def load(store: Store, room: int = 0, now: str = EARLY, **needs: Any) -> Any:
@@ -136,11 +136,11 @@ async def test_update(store: Store) -> None:
     """What is updated is read or unread, at its place."""
     await commit(store, added=[numbered(number) for number in range(3)])
     read = structs.replace(numbered(1), read=True, read_at=LATER, sequence=8)
-    await commit(store, updated=[read])
+    await commit(store, updated=[read.mark()])
     assert list(map(plain, await store.page("u", Query(10), EARLY))) == list(
         map(plain, [numbered(2), read, numbered(0)])
     )
-    await commit(store, updated=[numbered(1)])
+    await commit(store, updated=[numbered(1).mark()])
     assert plain((await store.page("u", Query(10), EARLY))[1]) == plain(numbered(1))
 
 
@@ -150,6 +150,50 @@ async def test_removing(store: Store) -> None:
     for _ in range(2):
         await commit(store, removed=["u1", "unknown"])
         assert ids(await store.page("u", Query(10), EARLY)) == ["u2"]
+
+
+@pytest.mark.parametrize("way", ["removed", "cleared", "forgotten"])
+async def test_payload(at: str, way: str) -> None:
+    """A payload is stored and counted once, also after a restart, and goes with the last notification that has it."""
+    store = choose(at)
+    await store.open()
+    data = b'"%s"' % (b"x" * 5000)
+    sent = [numbered(1, user, payload_id="p", data=data) for user in ("u", "v", "w")]
+    states = [inbox(one.user_id, total=1, unread=1) for one in sent]
+    for state, one in zip(states, sent, strict=True):
+        state.measure([one.size], gone=0)
+    await commit(store, added=sent, inboxes=states)
+    size = PAYLOAD_SIZE + len(data)
+    assert await store.size() == size + sum(state.size for state in states) < 2 * size
+    await store.close()
+    store = choose(at)
+    await store.open()
+    assert await store.size() == size + sum(state.size for state in states)
+    names = [one.id if way == "removed" else one.user_id for one in sent]
+    assert await commit(store, **{way: names[:2]}) == 0
+    assert bytes((await store.page("w", Query(10), EARLY))[0].data) == data
+    assert bytes((await store.changed("w", 0))[0].data) == data  # type: ignore[union-attr]
+    assert bytes((await load(store, ids={"w1"})).records[0].data) == data
+    assert await commit(store, **{way: names[2:]}) == size
+    assert await store.size() == sum(state.size for state in states if way != "forgotten")
+    await store.close()
+
+
+async def test_payload_in_several_commits(store: Store) -> None:
+    """Notifications that come later may share a payload that is there, as when inboxes are moved one by one."""
+    for user in ("u", "v"):
+        await commit(store, added=[numbered(1, user, payload_id="p", data=b"1")])
+    assert await store.size() == PAYLOAD_SIZE + 1
+    assert await commit(store, removed=["u1"]) == 0
+    assert bytes((await store.page("v", Query(10), EARLY))[0].data) == b"1"
+
+
+async def test_payload_that_stays(store: Store) -> None:
+    """A commit that replaces the last notification that has a payload keeps the payload."""
+    await commit(store, added=[numbered(1, payload_id="p", data=b"1")])
+    assert await commit(store, removed=["u1"], added=[numbered(1, payload_id="p", data=b"1")]) == 0
+    assert bytes((await store.page("u", Query(10), EARLY))[0].data) == b"1"
+    assert await store.size() == PAYLOAD_SIZE + 1
 
 
 async def test_clearing(store: Store) -> None:

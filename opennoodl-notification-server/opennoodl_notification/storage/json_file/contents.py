@@ -1,15 +1,16 @@
 """The contents: everything that is stored, by user, for a store whose file is only there to start again."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from ...inbox.state import Inbox
 from ...inbox.store import Changes, Counts, Loaded, Needs, Query
-from ...records import Deletion, Record, Sending
+from ...records import Deletion, Mark, Payload, Record, Sending
 
 
 class Snapshot(NamedTuple):
@@ -30,21 +31,24 @@ class Contents:
         self.deletions: dict[str, list[Deletion]] = {}
         self.sendings: dict[tuple[str, str], Sending] = {}
         self._users: dict[str, str] = {}  # whose inbox a notification is in
+        self._payloads: dict[str, Payload] = {}
+        self._uses: Counter[str] = Counter()  # notifications that refer to a payload
 
     def __len__(self) -> int:
         return len(self._users)
 
-    def apply(self, changes: Changes) -> None:
-        """Make changes."""
+    def apply(self, changes: Changes) -> int:
+        """Make changes; return the bytes for which the payloads counted that went."""
+        gone: list[Record] = []
         for user in changes.cleared:
-            self._clear(user)
+            gone += self._clear(user)
         for id_ in changes.removed:
             user = self._users.pop(id_, "")
             if user:
-                del self.records[user][id_]
-        for record in changes.updated:
-            if record.id in self._users:  # else it came with a journal that was lost
-                self.records[record.user_id][record.id] = record
+                gone.append(self.records[user].pop(id_))
+        for mark in changes.updated:
+            if mark.id in self._users:  # else it came with a journal that was lost
+                self._mark(mark)
         for record in changes.added:
             self.put(record)
         for deletion in changes.deletions:
@@ -57,13 +61,19 @@ class Contents:
             self.inboxes[inbox.user_id] = inbox
             self._trim(inbox)
         for user in changes.forgotten:
-            self._clear(user)
+            gone += self._clear(user)
             self.inboxes.pop(user, None)
         for key in changes.unsent:
             self.sendings.pop(key, None)
+        return self._release(gone)
 
     def put(self, record: Record) -> None:
         """Add a notification that is newer than all others in its inbox."""
+        if record.payload_id is not UNSET:
+            self._uses[record.payload_id] += 1
+            payload = self._payloads.setdefault(record.payload_id, Payload(record.payload_id, record.data))
+            if payload.data is not record.data:
+                record = structs.replace(record, data=payload.data)
         self._users[record.id] = record.user_id
         self.records.setdefault(record.user_id, {})[record.id] = record
 
@@ -141,7 +151,8 @@ class Contents:
     def size(self) -> int:
         """Return the bytes for which all counts that there is."""
         inboxes = sum(inbox.size for inbox in self.inboxes.values())
-        return inboxes + sum(sending.size for sending in self.sendings.values())
+        payloads = sum(payload.size for payload in self._payloads.values())
+        return inboxes + payloads + sum(sending.size for sending in self.sendings.values())
 
     def snapshot(self) -> Snapshot:
         """Return everything as it is now, whatever changes later."""
@@ -196,7 +207,25 @@ class Contents:
             kept = bisect_right(deletions, inbox.horizon, key=lambda one: one.sequence)
             self.deletions[inbox.user_id] = deletions[kept:]
 
-    def _clear(self, user: str) -> None:
-        for id_ in self.records.pop(user, ()):
+    def _mark(self, mark: Mark) -> None:
+        record = self.records[mark.user_id][mark.id]
+        marked = structs.replace(record, read=mark.read, read_at=mark.read_at, sequence=mark.sequence)
+        self.records[mark.user_id][mark.id] = marked
+
+    def _clear(self, user: str) -> list[Record]:
+        records = self.records.pop(user, {})
+        for id_ in records:
             del self._users[id_]
         self.deletions.pop(user, None)
+        return list(records.values())
+
+    def _release(self, gone: list[Record]) -> int:
+        """Forget payloads to which no notification refers any more; return the bytes for which they counted."""
+        size = 0
+        for record in gone:
+            if record.payload_id is not UNSET:
+                self._uses[record.payload_id] -= 1
+                if not self._uses[record.payload_id]:
+                    del self._uses[record.payload_id]
+                    size += self._payloads.pop(record.payload_id).size
+        return size

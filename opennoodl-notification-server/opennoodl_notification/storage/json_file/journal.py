@@ -6,26 +6,38 @@ journal, and is cut off before another journal follows. Any other line that does
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from errno import EEXIST
 from pathlib import Path
 from zlib import crc32
 
 import msgspec
 import structlog
-from msgspec import Raw, structs
+from msgspec import field
 
 from ...inbox.store import Changes
-from ...records import Record
+from ...records import Payload, payloads_of
+from .payloads import with_payloads, without_payload
 
 PROBE = 1 << 16
 """Bytes that a disk has to take before it is said to work again."""
 SECTOR = 512
 """Bytes that a disk writes all or none of; what was not written reads as zeros at the end of a file."""
 
-_decode = msgspec.json.Decoder(Changes).decode
-
 log = structlog.get_logger()
+
+
+class Line(Changes, omit_defaults=True):
+    """Changes as a line has them.
+
+    Attributes:
+        payloads: to which records in `added` refer, which are without data.
+    """
+
+    payloads: list[Payload] = field(default_factory=list)
+
+
+_decode = msgspec.json.Decoder(Line).decode
 
 
 class JournalError(ValueError):
@@ -37,7 +49,10 @@ def line(changes: Changes, size: int = 0) -> bytes:
 
     A line break in the senders' JSON, which can only be between its parts, becomes a space.
     """
-    content = msgspec.json.encode(changes).replace(b"\n", b" ").ljust(size)
+    parts = {name: getattr(changes, name) for name in Changes.__struct_fields__}
+    parts["added"] = [without_payload(record) for record in changes.added]
+    written = Line(**parts, payloads=list(payloads_of(changes.added).values()))
+    content = msgspec.json.encode(written).replace(b"\n", b" ").ljust(size)
     return b"%08x %s\n" % (crc32(content), content)
 
 
@@ -65,9 +80,11 @@ def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Chang
                 continue
             content = b"".join(parts)
             try:
-                yield _own(_decode(content[9:-1]))
-            except msgspec.DecodeError as error:
+                changes = _decode(content[9:-1])
+                changes.added = list(with_payloads(changes.added, changes.payloads))
+            except ValueError as error:
                 raise JournalError(f"line {first} of {path.name} is none of this server's: {error}") from None
+            yield changes
             whole += len(content)
             first, parts, check = number + 1, [], 0
     if parts:
@@ -151,19 +168,6 @@ def _is_torn(text: bytes, start: int) -> bool:
         if len(part) > 1 and not part.strip(b"\0"):
             return True
     return False
-
-
-def _own(changes: Changes) -> Changes:
-    """Return changes whose records have `data` of their own, in place of views that keep the whole line."""
-    changes.added, changes.updated = _copies(changes.added), _copies(changes.updated)
-    return changes
-
-
-def _copies(records: Iterable[Record]) -> list[Record]:
-    shared: dict[bytes, Raw] = {}  # one sending to many users has one text for all of them
-    return [
-        structs.replace(record, data=shared.setdefault(bytes(record.data), record.data.copy())) for record in records
-    ]
 
 
 def _cut(path: Path, size: int) -> None:

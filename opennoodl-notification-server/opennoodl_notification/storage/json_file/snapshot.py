@@ -17,19 +17,20 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import Struct
 from tinydb import TinyDB
 from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import Storage
 
 from ...inbox.state import Inbox
-from ...records import Deletion, Record, Sending, milliseconds, timestamp
+from ...records import Deletion, Payload, Record, Sending, milliseconds, payloads_of, timestamp
 from .contents import Contents, Snapshot
+from .payloads import with_payloads, without_payload
 
 CHUNK = 1 << 18
 """Bytes that are handed to the system at once."""
 
-TABLES = {"file", "notifications", "inboxes", "deletions", "sendings", "checksum"}
+TABLES = {"file", "notifications", "payloads", "inboxes", "deletions", "sendings", "checksum"}
 CHECKSUM = b',"checksum":{"1":{"crc32":"%08x"}}\n}\n'
 """How the file ends: with the CRC-32 of the bytes before this."""
 
@@ -160,9 +161,9 @@ class SnapshotFile:
         if others := sorted(database.tables() - TABLES):
             raise ForeignFileError(f"has a table {others[0]!r}, which is none of this server's")
         self.edited = "checksum" not in database.tables()
-        shared: dict[bytes, Raw] = {}  # one sending to many users has one text for all of them
-        for record in sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at):
-            contents.put(structs.replace(record, data=shared.setdefault(bytes(record.data), record.data.copy())))
+        records = sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at)
+        for record in with_payloads(records, _rows(database, "payloads", Payload)):
+            contents.put(record)
         for deletion in _rows(database, "deletions", Deletion):
             contents.deletions.setdefault(deletion.user_id, []).append(deletion)
         for sending in _rows(database, "sendings", Sending):
@@ -185,7 +186,8 @@ class SnapshotFile:
         storage.write(
             {
                 "file": _table([Head(generation)]),
-                "notifications": _table(snapshot.records),
+                "notifications": _table(map(without_payload, snapshot.records)),
+                "payloads": _table(payloads_of(snapshot.records).values()),
                 "inboxes": _table(snapshot.inboxes),
                 "deletions": _table(snapshot.deletions),
                 "sendings": _table(snapshot.sendings),

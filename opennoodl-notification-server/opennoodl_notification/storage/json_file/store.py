@@ -39,9 +39,9 @@ class JsonTransaction(Transaction):
         self.loaded = store.contents.load(needs)
         self.loaded.epoch = store.epoch
 
-    async def commit(self, changes: Changes) -> None:
+    async def commit(self, changes: Changes) -> int:
         """Bring the changes to disk, and then to memory."""
-        await self._store.commit(changes)
+        return await self._store.commit(changes)
 
 
 class JsonStore(Store):
@@ -130,20 +130,21 @@ class JsonStore(Store):
         for piece in self.contents.content(size):
             yield piece
 
-    async def commit(self, changes: Changes) -> None:
-        """Write changes to the journal, and make them."""
+    async def commit(self, changes: Changes) -> int:
+        """Write changes to the journal, and make them; return the bytes of the payloads that went."""
         if self._journal is None or not self._journal.sound:
             raise StoreError("it is not known what the journal has on disk")
         try:
             await asyncio.to_thread(self._journal.append, line(changes))
         except OSError as error:
             raise _failed(error) from error
-        self.contents.apply(changes)
+        freed = self.contents.apply(changes)
         if self._journal.size > max(LEAST, self._file.size) and (self._writing is None or self._writing.done()):
             await self._rotate()
         if len(self.contents) > COMFORTABLE and not self._warned:
             self._warned = True
             log.warning("many notifications for a file; set DATABASE_URL and `migrate`", stored=len(self.contents))
+        return freed
 
     async def recover(self) -> None:
         """See that the disk has room; after it has failed in another way, write everything to a new file."""

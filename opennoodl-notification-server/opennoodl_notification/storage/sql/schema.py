@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table
 
-VERSION = 2
+VERSION = 3
 """Of the schema. A change of a table raises it, and adds to `UPGRADES`."""
 
 # Texts are compared byte by byte, whatever language the database was set up for: that is fast, and sorts times.
@@ -42,15 +42,25 @@ notifications = Table(
     Column("user_id", Text, nullable=False),
     Column("from_user_id", Text, nullable=False),
     Column("type", Text, nullable=False),
-    Column("data", Text, nullable=False),
+    Column("own_data", Text, nullable=False),
     Column("read", Boolean, nullable=False),
     Column("created_at", Text, nullable=False),
     Column("expires_at", Text, nullable=False),
     Column("read_at", Text),
     Column("born", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False),
+    Column("payload_id", Text),
     Index("notifications_created", "user_id", "created_at"),
     Index("notifications_sequence", "user_id", "sequence"),
+)
+
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("data", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("uses", BigInteger, nullable=False),
 )
 
 deletions = Table(
@@ -73,7 +83,6 @@ sendings = Table(
     Index("sendings_expires", "expires_at"),
 )
 
-# A server of the former version may go on beside this one for a while: what it does not know has a default.
 UPGRADES = {
     1: (
         "ALTER TABLE opennoodl_schema ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0",
@@ -82,6 +91,14 @@ UPGRADES = {
         "ALTER TABLE inboxes ADD COLUMN gone INTEGER NOT NULL DEFAULT 0",
         "UPDATE inboxes SET size = 1024 + 1024 * total",  # about; it is exact when they have been empty
         "ALTER TABLE inboxes ADD COLUMN gaps TEXT NOT NULL DEFAULT '[]'",
-    )
+    ),
+    2: (
+        # Under another name: a server of the former version fails on it, and does not show notifications without data.
+        "ALTER TABLE notifications RENAME COLUMN data TO own_data",
+        "ALTER TABLE notifications ADD COLUMN payload_id {text}",
+    ),
 }
-"""Statements that lead from a version of the schema to the next one."""
+"""Statements that lead from a version of the schema to the next one, with the type of `Text` filled in.
+
+New tables are made before.
+"""

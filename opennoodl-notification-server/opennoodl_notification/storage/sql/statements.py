@@ -6,6 +6,7 @@ batch cost.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import cache, partial
 from hashlib import blake2b
@@ -20,8 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...inbox.state import Inbox
 from ...inbox.store import Changes, Loaded, Needs
-from ...records import Record, Sending
-from .schema import deletions, inboxes, notifications, sendings
+from ...records import Mark, Record, Sending, payloads_of
+from .schema import deletions, inboxes, notifications, payloads, sendings
 
 CHUNK = 200
 """Values of a list, or rows, that are one statement's."""
@@ -39,7 +40,11 @@ _WHICH: sa.BindParameter[str] = sa.bindparam("which")
 _MARKS = ("read", "read_at", "sequence")
 
 _table = notifications.c
-_select = sa.select(notifications)
+_columns = (column for column in _table if column is not _table.own_data)
+SELECT_RECORDS = sa.select(*_columns, sa.func.coalesce(payloads.c.data, _table.own_data).label("data")).select_from(
+    notifications.outerjoin(payloads, _table.payload_id == payloads.c.id)
+)
+"""Notifications with their data, wherever that is."""
 _SELECT_RECEIVERS = sa.select(_table.user_id).where(_table.id.in_(_VALUES))
 # Locks are taken in one order, so that servers on one database never wait for each other in a circle.
 _LOCK_KEYS = sa.select(
@@ -47,22 +52,29 @@ _LOCK_KEYS = sa.select(
 )
 _MAKE_INBOX = postgresql.insert(inboxes).on_conflict_do_nothing()
 _SELECT_INBOXES = sa.select(inboxes).where(inboxes.c.user_id.in_(_VALUES)).order_by(inboxes.c.user_id).with_for_update()
-_SELECT_NAMED = _select.where(_table.id.in_(_VALUES))
-_SELECT_UNREAD = _select.where(_table.user_id.in_(_VALUES), ~_table.read)
-_SELECT_EXPIRED = _select.where(_table.user_id.in_(_VALUES), _table.expires_at <= _NOW)
+_SELECT_NAMED = SELECT_RECORDS.where(_table.id.in_(_VALUES))
+_SELECT_UNREAD = SELECT_RECORDS.where(_table.user_id.in_(_VALUES), ~_table.read)
+_SELECT_EXPIRED = SELECT_RECORDS.where(_table.user_id.in_(_VALUES), _table.expires_at <= _NOW)
 _SELECT_NEXT_DUE = (
     sa.select(_table.user_id, sa.func.min(_table.expires_at).label("due"))
     .where(_table.user_id.in_(_VALUES), _table.expires_at > _NOW)
     .group_by(_table.user_id)
 )
-_SELECT_OLDEST = _select.where(_table.user_id == _USER).order_by(_table.created_at).limit(sa.bindparam("most"))
+_SELECT_OLDEST = SELECT_RECORDS.where(_table.user_id == _USER).order_by(_table.created_at).limit(sa.bindparam("most"))
 _SELECT_OLDEST_READ = _SELECT_OLDEST.where(_table.read)
 _SELECT_SENDINGS = sa.select(sendings).where(sa.tuple_(sendings.c.sender, sendings.c.key).in_(_VALUES))
 
 _INSERT = sa.insert(notifications)
 _MARK = sa.update(notifications).where(_table.id == _WHICH).values({name: sa.bindparam(name) for name in _MARKS})
-_DELETE = sa.delete(notifications).where(_table.id == _WHICH)
-_DELETE_OF_USER = [sa.delete(one).where(one.c.user_id == _WHICH) for one in (notifications, deletions)]
+_DELETE = sa.delete(notifications).where(_table.id.in_(_VALUES)).returning(_table.payload_id)
+_DELETE_OF_USERS = sa.delete(notifications).where(_table.user_id.in_(_VALUES)).returning(_table.payload_id)
+_DELETE_DELETIONS = sa.delete(deletions).where(deletions.c.user_id == _WHICH)
+_RELEASE_PAYLOAD = (
+    sa.update(payloads).where(payloads.c.id == _WHICH).values(uses=payloads.c.uses - sa.bindparam("released"))
+)
+_DELETE_PAYLOADS = (
+    sa.delete(payloads).where(payloads.c.id.in_(_VALUES), payloads.c.uses <= 0).returning(payloads.c.size)
+)
 _DELETE_INBOX = sa.delete(inboxes).where(inboxes.c.user_id == _WHICH)
 _DELETE_SENDING = sa.delete(sendings).where(sendings.c.sender == _WHICH, sendings.c.key == sa.bindparam("which_key"))
 _FORGET_DELETIONS = sa.delete(deletions).where(
@@ -70,7 +82,7 @@ _FORGET_DELETIONS = sa.delete(deletions).where(
 )
 
 
-async def rows_of(connection: AsyncConnection, select: sa.Select[Any], values: Row | None = None) -> list[Row]:
+async def rows_of(connection: AsyncConnection, select: sa.Executable, values: Row | None = None) -> list[Row]:
     """Return what a query finds with these values of its parameters."""
     rows: list[Row] = []
     for some in (await connection.execute(select, values)).mappings().partitions(CHUNK):
@@ -82,8 +94,8 @@ async def rows_of(connection: AsyncConnection, select: sa.Select[Any], values: R
 
 def record_of(row: Row) -> Record:
     """Return the notification in a row."""
-    read_at = UNSET if row["read_at"] is None else row["read_at"]
-    return Record(**{**row, "data": Raw(row["data"].encode()), "read_at": read_at})
+    known = {name: value for name, value in row.items() if value is not None}
+    return Record(**{**known, "data": Raw(row["data"].encode())})
 
 
 def inbox_of(row: Row) -> Inbox:
@@ -149,15 +161,16 @@ def _lock_number(sending: tuple[str, str]) -> int:
     return SCHEMA_LOCK + 1 + blake2b(msgspec.json.encode(sending), digest_size=1).digest()[0]
 
 
-async def apply(connection: AsyncConnection, changes: Changes) -> None:
-    """Make changes; they last when the transaction is committed."""
+async def apply(connection: AsyncConnection, changes: Changes) -> int:
+    """Make changes, which last when the transaction is committed; return the bytes of the payloads that went."""
     put = partial(_put, connection.dialect.name)
-    for delete in _DELETE_OF_USER:
-        await _execute(connection, delete, ({"which": user} for user in (*changes.cleared, *changes.forgotten)))
-    await _execute(connection, _DELETE, ({"which": id_} for id_ in changes.removed))
-    updated = map(_row, changes.updated)
-    await _execute(connection, _MARK, ({"which": row["id"], **{name: row[name] for name in _MARKS}} for row in updated))
+    emptied = [*changes.cleared, *changes.forgotten]
+    released = [row["payload_id"] async for row in _find(connection, _DELETE_OF_USERS, emptied)]
+    await _execute(connection, _DELETE_DELETIONS, ({"which": user} for user in emptied))
+    released += [row["payload_id"] async for row in _find(connection, _DELETE, changes.removed)]
+    await _execute(connection, _MARK, map(_marks, changes.updated))
     await _execute(connection, _INSERT, map(_row, changes.added))
+    freed = await _count_uses(connection, changes.added, filter(None, released))
     await _execute(connection, put(deletions), map(structs.asdict, changes.deletions))
     users = {deletion.user_id for deletion in changes.deletions}
     old = ({"which": one.user_id, "last": one.horizon} for one in changes.inboxes if one.user_id in users)
@@ -168,10 +181,26 @@ async def apply(connection: AsyncConnection, changes: Changes) -> None:
     await _execute(connection, put(inboxes), map(_state, changes.inboxes))
     await _execute(connection, _DELETE_INBOX, ({"which": user} for user in changes.forgotten))
     await _execute(connection, _DELETE_SENDING, ({"which": sender, "which_key": key} for sender, key in changes.unsent))
+    return freed
+
+
+async def _count_uses(connection: AsyncConnection, added: Iterable[Record], released: Iterable[str]) -> int:
+    """Store new payloads, and delete those to which no notification refers any more; return the bytes of these."""
+    uses = Counter(record.payload_id for record in added if record.payload_id is not UNSET)
+    uses.subtract(released)
+    new = (
+        {"id": id_, "data": bytes(payload.data).decode(), "size": payload.size, "uses": uses[id_]}
+        for id_, payload in payloads_of(added).items()
+        if uses[id_] > 0
+    )
+    await _execute(connection, _add_payload(connection.dialect.name), new)
+    left = sorted(id_ for id_, number in uses.items() if number < 0)
+    await _execute(connection, _RELEASE_PAYLOAD, ({"which": id_, "released": -uses[id_]} for id_ in left))
+    return sum([row["size"] async for row in _find(connection, _DELETE_PAYLOADS, left)])
 
 
 async def _find(
-    connection: AsyncConnection, select: sa.Select[Any], values: Iterable[Any], others: Row | None = None
+    connection: AsyncConnection, select: sa.Executable, values: Iterable[Any], others: Row | None = None
 ) -> AsyncIterator[Row]:
     """Yield what a query finds for these values of its list, in their order as far as it sorts."""
     for some in _chunks(values):
@@ -192,19 +221,35 @@ def _chunks(things: Iterable[T]) -> Iterator[list[T]]:
 
 
 @cache
+def _add_payload(dialect: str) -> Any:
+    """Return what inserts a payload, or adds its uses to those of one that is there."""
+    statement = _insert(dialect, payloads)
+    uses = payloads.c.uses + statement.excluded.uses
+    return statement.on_conflict_do_update(index_elements=["id"], set_={"uses": uses})
+
+
+@cache
 def _put(dialect: str, table: sa.Table) -> Any:
     """Return what inserts a row, in place of one with the same key."""
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement = insert(table)
+    statement = _insert(dialect, table)
     keys = [column.name for column in table.primary_key]
     others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=others)
+
+
+def _insert(dialect: str, table: sa.Table) -> Any:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def _state(inbox: Inbox) -> Row:
     return {**structs.asdict(inbox), "gaps": msgspec.json.encode(inbox.gaps).decode()}
 
 
+def _marks(mark: Mark) -> Row:
+    read_at = None if mark.read_at is UNSET else mark.read_at
+    return {"which": mark.id, "read": mark.read, "read_at": read_at, "sequence": mark.sequence}
+
+
 def _row(record: Record) -> Row:
-    read_at = None if record.read_at is UNSET else record.read_at
-    return {**structs.asdict(record), "data": bytes(record.data).decode(), "read_at": read_at}
+    row = {name: None if value is UNSET else value for name, value in structs.asdict(record).items() if name != "data"}
+    return {**row, "own_data": bytes(record.data).decode() if record.payload_id is UNSET else ""}

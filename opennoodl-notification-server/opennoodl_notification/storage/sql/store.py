@@ -33,8 +33,8 @@ from ...settings import DATABASES
 from ..file_lock import FileLock
 from ..paths import named
 from .postgresql import SCHEMES, UNNAMED, arguments, is_postgresql, shown
-from .schema import UPGRADES, VERSION, deletions, inboxes, metadata, notifications, sendings, versions
-from .statements import SCHEMA_LOCK, Row, apply, inbox_of, load, record_of, rows_of, sending_of
+from .schema import UPGRADES, VERSION, Text, deletions, inboxes, metadata, notifications, payloads, sendings, versions
+from .statements import SCHEMA_LOCK, SELECT_RECORDS, Row, apply, inbox_of, load, record_of, rows_of, sending_of
 
 DRIVERS = {
     **dict.fromkeys(SCHEMES, "postgresql+asyncpg"),
@@ -69,19 +69,20 @@ class SqlTransaction(Transaction):
         self._connection = connection
         self.loaded = loaded
 
-    async def commit(self, changes: Changes) -> None:
+    async def commit(self, changes: Changes) -> int:
         """Make changes, and bring them to disk."""
         # An inbox that was made to be locked, and then got nothing: its sender was refused.
         used = {inbox.user_id for inbox in changes.inboxes}
         unused = [user for user, inbox in self.loaded.inboxes.items() if inbox.sequence == 0 and user not in used]
         async with _failing():
-            await apply(self._connection, structs.replace(changes, forgotten=changes.forgotten + unused))
+            freed = await apply(self._connection, structs.replace(changes, forgotten=changes.forgotten + unused))
         try:
             await self._connection.commit()
         except Exception as error:
             # The database's own word is that nothing was stored; without it, its answer may be what was lost.
             said = isinstance(error, DBAPIError) and not error.connection_invalidated
             raise (StoreError if said else UnsettledError)(_reason(error)) from error
+        return freed
 
 
 class SqlStore(Store):
@@ -190,7 +191,7 @@ class SqlStore(Store):
     async def page(self, user: str, query: Query, now: str) -> list[Record]:
         """Return notifications of an inbox."""
         table = notifications.c
-        select = sa.select(notifications).where(table.user_id == user, table.expires_at > now)
+        select = SELECT_RECORDS.where(table.user_id == user, table.expires_at > now)
         if query.before is not None:
             select = select.where(table.created_at < query.before)
         if query.unread:
@@ -201,7 +202,7 @@ class SqlStore(Store):
 
     async def changed(self, user: str, since: int) -> list[Record | Deletion]:
         """Return what changed in an inbox."""
-        select = sa.select(notifications).where(notifications.c.user_id == user, notifications.c.sequence > since)
+        select = SELECT_RECORDS.where(notifications.c.user_id == user, notifications.c.sequence > since)
         changed: list[Record | Deletion] = [record_of(row) for row in await self._rows(select)]
         select = sa.select(deletions).where(deletions.c.user_id == user, deletions.c.sequence > since)
         changed += [Deletion(**row) for row in await self._rows(select)]
@@ -244,11 +245,10 @@ class SqlStore(Store):
         return Counts(**row)
 
     async def size(self) -> int:
-        """Add up the bytes for which inboxes and sendings count."""
+        """Add up the bytes for which inboxes, payloads and sendings count."""
         texts = map(sa.func.length, (sendings.c.sender, sendings.c.key, sendings.c.ids))
-        each = (inboxes.c.size, sum(texts, sa.literal(SENDING_SIZE)))
-        inboxes_and_sendings = [sa.select(sa.func.sum(one).label("size")) for one in each]
-        rows = [await self._rows(select) for select in inboxes_and_sendings]
+        each = (inboxes.c.size, payloads.c.size, sum(texts, sa.literal(SENDING_SIZE)))
+        rows = [await self._rows(sa.select(sa.func.sum(one).label("size"))) for one in each]
         return sum(int(row["size"] or 0) for (row,) in rows)  # PostgreSQL's sums are decimals
 
     async def content(self, size: int) -> AsyncIterator[Changes]:
@@ -259,7 +259,8 @@ class SqlStore(Store):
             for some in portions(await self._sizes(users), size):
                 piece = Changes()
                 piece.inboxes = [inbox_of(row) for row in await self._of(inboxes, some)]
-                records = [record_of(row) for row in await self._of(notifications, some)]
+                select = SELECT_RECORDS.where(notifications.c.user_id.in_(some))
+                records = [record_of(row) for row in await self._rows(select)]
                 piece.added = sorted(records, key=lambda record: record.created_at)
                 rows = await self._of(deletions, some)
                 piece.deletions = sorted((Deletion(**row) for row in rows), key=lambda deletion: deletion.sequence)
@@ -311,9 +312,12 @@ async def _version(connection: AsyncConnection) -> int:
 async def _upgrade(connection: AsyncConnection) -> None:
     """Change the tables of a former version into those of this one, and say which ones they are."""
     version = await _version(connection)
+    if version in UPGRADES:
+        await connection.run_sync(metadata.create_all)
+    text = Text.compile(connection.dialect)
     while version in UPGRADES:
         for statement in UPGRADES[version]:
-            await connection.execute(sa.text(statement))
+            await connection.execute(sa.text(statement.format(text=text)))
         version += 1
         await connection.execute(sa.update(versions).values(version=version))
     if (await connection.execute(sa.select(versions.c.version))).scalar() is None:

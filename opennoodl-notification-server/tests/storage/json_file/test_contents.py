@@ -65,7 +65,7 @@ def test_snapshot() -> None:
 
 def test_updated_and_unknown() -> None:
     """A change of a notification that is not there, as after the loss of a journal, does not bring it back."""
-    kept = contents(added=[record("n1")], updated=[record("n2")], inboxes=[Inbox(user_id="u", sequence=1)])
+    kept = contents(added=[record("n1")], updated=[record("n2").mark()], inboxes=[Inbox(user_id="u", sequence=1)])
     assert kept.records == {"u": {"n1": record("n1")}}
     assert len(kept) == 1
     kept.apply(Changes(cleared=["u"]))

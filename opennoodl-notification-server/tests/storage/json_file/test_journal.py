@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from opennoodl_notification.inbox.store import Changes
 from opennoodl_notification.storage.json_file.journal import PROBE, SECTOR, Journal, JournalError, line, read
 
-from ...harness import record
+from ...harness import DATA, record
 
 CHANGES = [
     Changes(removed=["1"]),
@@ -92,10 +92,10 @@ def test_line_breaks_of_former_versions(path: Path) -> None:
 def test_data_of_its_own(path: Path) -> None:
     """What was read keeps nothing but itself in memory, and not the line that it came in."""
     journal = Journal(path)
-    journal.append(line(Changes(added=[record("1")], updated=[record("2")])))
+    journal.append(line(Changes(added=[record("1"), record("2", payload_id="p")])))
     journal.close()
     (changes,) = read(path)
-    for one in (*changes.added, *changes.updated):
+    for one in changes.added:
         assert one.data.copy() is one.data  # as only of what is no view
 
 
@@ -261,12 +261,39 @@ def test_written_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_text_for_all_receivers(tmp_path: Path) -> None:
-    """The data of a sending to many users is in memory once, also when it is read again."""
+    """The data of a sending to several users is in a line once, and in memory once when it is read again."""
     path = tmp_path / "journal"
     journal = Journal(path)
-    journal.append(line(Changes(added=[record("a", "ann"), record("b", "bob"), record("c", "cleo", data=b"1")])))
+    text = line(Changes(added=[*(record(id_, id_, payload_id="p") for id_ in "ab"), record("c", data=b"1")]))
+    assert text.count(b"lines") == 1
+    journal.append(text)
     journal.close()
     (changes,) = read(path)
     first, second, other = (one.data for one in changes.added)
     assert first is second
+    assert bytes(first) == DATA.replace(b"\n", b" ")
     assert bytes(other) == b"1"
+
+
+def test_marks(path: Path) -> None:
+    """A mark is written without the data of its notification; lines of former versions, which had it, are read."""
+    marked = record("a", read=True, read_at="2026-11-29T00:00:00.000Z", sequence=2)
+    assert b"lines" not in line(Changes(updated=[marked.mark()]))
+    former = b'{"updated":[%s]}' % msgspec.json.encode(marked).replace(b"\n", b" ")
+    path.write_bytes(b"%08x %s\n" % (crc32(former), former))
+    (changes,) = read(path)
+    assert changes.updated == [marked.mark()]
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [("payloadId", "the notification 'a' refers to a payload that is not there"), ("other", "'a' has no `data`")],
+)
+def test_no_data(path: Path, field: str, told: str) -> None:
+    """A notification without data is damage."""
+    added = {**msgspec.json.decode(msgspec.json.encode(record("a"))), field: "p"}
+    del added["data"]
+    content = msgspec.json.encode({"added": [added]})
+    path.write_bytes(b"%08x %s\n" % (crc32(content), content))
+    with pytest.raises(JournalError, match=f"line 1 of journal.0 .*{told}"):
+        list(read(path))

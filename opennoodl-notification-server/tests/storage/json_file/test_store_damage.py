@@ -227,7 +227,7 @@ async def test_without_a_lost_journal(file: Path, change: str) -> None:
     await asyncio.to_thread(store._begin, 2)
     state = Inbox(user_id="u", sequence=9, total=2, unread=1, newest=timestamp(NOW * 1000), due=timestamp(0))
     changes = {
-        "updated": Changes(updated=[record("lost", read=True)], inboxes=[state]),
+        "updated": Changes(updated=[record("lost", read=True).mark()], inboxes=[state]),
         "removed": Changes(removed=["lost"], inboxes=[state]),
         "cleared": Changes(cleared=["u"], added=[record("b", created=NOW + 5)], inboxes=[state]),
     }[change]

@@ -28,6 +28,9 @@ FORMER = (
     "create table inboxes (user_id text primary key, sequence bigint not null, total integer not null, "
     "unread integer not null, newest text not null, due text not null, cleared bigint not null)",
     "insert into inboxes values ('u', 9, 1, 0, '', '', 0)",
+    "create table notifications (id text primary key, user_id text not null, from_user_id text not null, "
+    "type text not null, data text not null, read boolean not null, created_at text not null, "
+    "expires_at text not null, read_at text, born bigint not null, sequence bigint not null)",
 )
 """As much of a database of schema 1 as the later ones change."""
 
