@@ -3,16 +3,20 @@
 It is taken in batches, and in turns, so that whoever asks for much waits for themselves and not the others for them.
 """
 
+from __future__ import annotations
+
 from collections import Counter, deque
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Raw, UnsetType
 
 from .edge.errors import BadMessage
 from .edge.messages import request_id
-from .edge.websocket.connection import Connection
 from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkAllRead, Named, SendNotification
+
+if TYPE_CHECKING:
+    from .edge.websocket.connection import Connection
 
 BATCH = 200
 """Messages that are handled at once, or notifications where a message is about several; more if the last one is."""

@@ -15,11 +15,9 @@ from msgspec import UNSET, structs
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import __version__
-from .edge.auth.authenticator import Authenticator
 from .edge.auth.identity import Identity
 from .edge.errors import BadMessage
 from .edge.json_application import AUTHENTICATION_TIMEOUT, JsonApplication
-from .edge.metrics import Metrics
 from .edge.service import Service
 from .edge.websocket.connection import Connection
 from .inbox.batch import Batch, Outcome
@@ -74,10 +72,7 @@ class Notifying(JsonApplication[Any]):
     decode = decode
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.max_message_size = settings.max_message_size
-        self.metrics = Metrics(__version__, self._families)
-        self.auth = Authenticator(settings, self.metrics.tokens)
+        super().__init__(settings, __version__, settings.max_message_size)
         self.devices: dict[str, set[Connection]] = {}
         self._users: dict[Connection, str] = {}
         self._behind: set[Connection] = set()  # devices that have given `since` and not all pages of the list
@@ -411,7 +406,8 @@ class Notifying(JsonApplication[Any]):
             self._users[connection] = user
             self.devices.setdefault(user, set()).add(connection)
 
-    def _families(self) -> list[Metric]:
+    def metric_families(self) -> list[Metric]:
+        """Return what only this server counts."""
         return [
             GaugeMetricFamily("opennoodl_notification_stored", "Notifications kept now.", self.stored),
             GaugeMetricFamily("opennoodl_notification_stored_bytes", "Bytes for which all counts.", self.stored_size),
@@ -422,7 +418,7 @@ class Notifying(JsonApplication[Any]):
 
 def create(settings: Settings) -> Service:
     """Return the server, not started yet."""
-    return Service(Notifying(settings), __version__, settings.port)
+    return Service(Notifying(settings), settings.port)
 
 
 def _permit_system(identity: Identity | None) -> None:

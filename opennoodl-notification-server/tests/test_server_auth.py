@@ -117,12 +117,12 @@ async def test_renewed(service: Service, device: Device) -> None:
     """A newer token takes the place of one that expires; one that expires ends the connection."""
     client = await proven(device, service, "ann")
     (connection,) = service.connections
-    assert connection._deadline is not None
-    first = connection._deadline.when()
+    assert connection.deadline is not None
+    first = connection.deadline
     newer = signed(exp=4_000_000_000)
     assert (await client.ask("authenticate", userId="ann", token=newer))["type"] == "authenticated"
     await client.expect("notifications")
-    assert connection._deadline.when() > first + 1000
+    assert connection.deadline > first + 1000
     connection.set_deadline(0, "Your token has expired.")
     assert await client.closed() == 1008
 
@@ -160,8 +160,8 @@ async def test_nothing_in_the_log(service: Service, device: Device, capsys: pyte
 def left(service: Service) -> list[float]:
     """Return the seconds that each connection has left, those first that have least."""
     now = asyncio.get_running_loop().time()
-    deadlines = [connection._deadline for connection in service.connections]
-    return sorted(deadline.when() - now for deadline in deadlines if deadline is not None)
+    deadlines = [connection.deadline for connection in service.connections]
+    return sorted(deadline - now for deadline in deadlines if deadline is not None)
 
 
 async def test_too_many_devices(serve: Serve, device: Device) -> None:

@@ -17,14 +17,13 @@ from websockets.protocol import CLOSED
 
 from . import __version__
 from .edge.admission.client_address import rate_limit_key
-from .edge.auth.authenticator import Authenticator
 from .edge.auth.credential import credential
 from .edge.auth.identity import AuthError, Identity
 from .edge.errors import BadMessage
 from .edge.json_application import JsonApplication
 from .edge.limits import Quota
 from .edge.messages import Error, encode, request_id
-from .edge.metrics import Histogram, Metrics, counters
+from .edge.metrics import Histogram, counters
 from .edge.service import Service
 from .edge.websocket.connection import Connection
 from .edge.websocket.frames import encode_frame
@@ -49,7 +48,7 @@ from .messages import (
     decode,
 )
 from .rooms.model import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
-from .rooms.rooms import PeerNotFound, Rooms
+from .rooms.rooms import REPLACED, PeerNotFound, Rooms
 from .settings import Settings
 from .users import Users
 from .y_webrtc import Topics
@@ -71,13 +70,11 @@ class Signaling(JsonApplication[Incoming]):
         "Connect an editor, or y-webrtc's `signaling` option, to this address as ws:// or wss://."
     )
 
+    close_codes = frozenset({REPLACED})
     decode = decode
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.max_message_size = settings.max_message_size
-        self.metrics = Metrics(__version__, self._families)
-        self.auth = Authenticator(settings, self.metrics.tokens)
+        super().__init__(settings, __version__, settings.max_message_size)
         max_absent = settings.max_connections if settings.resume_grace else None
         self.users = Users(settings.invites_per_hour)
         self.rooms = Rooms(settings.max_room_size, self.users, max_absent, proven=self.auth.required)
@@ -119,7 +116,7 @@ class Signaling(JsonApplication[Incoming]):
         # The two know each other: only a full garbage collection, which holds everybody, would find them.
         connection.session = None
 
-    def heartbeat(self, connection: Connection) -> bytes:
+    def ping_payload(self, connection: Connection) -> bytes:
         """Return what says, when it comes back, that a peer has what it was told."""
         client: Client | None = connection.session
         return client.resumption.mark() if client is not None and client.resumption is not None else b""
@@ -328,7 +325,8 @@ class Signaling(JsonApplication[Incoming]):
             "createdAt": datetime.fromtimestamp(room.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
         }
 
-    def _families(self) -> Iterable[Metric]:
+    def metric_families(self) -> Iterable[Metric]:
+        """Return what only this server counts."""
         peers = sum(len(room.peers) for room in self.rooms.rooms.values())
         yield GaugeMetricFamily("opennoodl_signaling_rooms", "Rooms of the editor now.", len(self.rooms.rooms))
         yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now, absent ones too.", peers)
@@ -354,7 +352,7 @@ class Signaling(JsonApplication[Incoming]):
 
 def create(settings: Settings) -> Service:
     """Return the server, not started yet."""
-    return Service(Signaling(settings), __version__, settings.port)
+    return Service(Signaling(settings), settings.port)
 
 
 def _connection(client: Client) -> Connection:

@@ -158,10 +158,10 @@ async def test_renewed(server: Service, enter: Enter) -> None:
     await ann.join("r", "a", "ann", token=signed(exp=ends))
     await bob.expect("peer-joined")
     (connection,) = (each for each in server.connections if each.identity and each.identity.user == "ann")
-    assert connection._deadline is not None
-    first = connection._deadline.when()
+    assert connection.deadline is not None
+    first = connection.deadline
     await ann.ask("register", userId="ann", token=signed())
-    assert connection._deadline.when() > first + 30
+    assert connection.deadline > first + 30
     connection.set_deadline(0, "Your token has expired.")
     assert await ann.closed() == 1008
     assert await bob.expect("peer-left") == {"peerId": "a"}
@@ -290,8 +290,8 @@ async def test_in_time(server: Service, enter: Enter, monkeypatch: pytest.Monkey
     proven = await enter(server)
     await proven.join("r", "a", "ann", token=signed())
     (connection,) = (each for each in server.connections if each.identity is not None)
-    assert connection._deadline is not None
-    assert connection._deadline.when() > connection.loop.time() + 10
+    assert connection.deadline is not None
+    assert connection.deadline > connection.loop.time() + 10
 
 
 async def test_session(server: Service, enter: Enter) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from opennoodl_signaling import server as module
 from opennoodl_signaling.edge.service import Service
+from opennoodl_signaling.rooms.rooms import REPLACED
 
 from .conftest import Enter, EnterRaw, StartServer
 from .test_server_resume import X, both, cut
@@ -122,3 +123,9 @@ async def test_relayed(server: Service, enter: Enter) -> None:
     await again.join(**X, resumeToken=token)
     await again.expect("signal")
     assert read(server, "relayed_total") == 2
+
+
+async def test_replaced_is_counted_by_its_code(server: Service) -> None:
+    """The close code that only this server sends is counted under its number."""
+    server.app.metrics.closed(REPLACED)
+    assert 'opennoodl_closes_total{code="4409"} 1.0' in server.app.metrics.text().decode()

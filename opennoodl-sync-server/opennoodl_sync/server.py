@@ -13,13 +13,12 @@ from websockets.protocol import CLOSED
 
 from . import __version__
 from .edge.application import Application
-from .edge.auth.authenticator import Authenticator
 from .edge.auth.credential import credential
 from .edge.auth.identity import AuthError, Identity
 from .edge.errors import CloseConnection
 from .edge.http.query import value
 from .edge.limits import Over
-from .edge.metrics import Metrics, counters
+from .edge.metrics import counters
 from .edge.service import Service
 from .edge.websocket.connection import Connection
 from .edge.websocket.flow import ReadPause
@@ -100,10 +99,7 @@ class Sync(Application):
     settings: Settings
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.max_message_size = settings.max_message_size
-        self.metrics = Metrics(__version__, self._families)
-        self.auth = Authenticator(settings, self.metrics.tokens)
+        super().__init__(settings, __version__, settings.max_message_size)
         self.updates = 0
         self._directory = settings.persist_dir if settings.enable_persistence else None
         self._database: Database | None = None
@@ -523,7 +519,8 @@ class Sync(Application):
 
         writer.write(Batch(), done)
 
-    def _families(self) -> list[Metric]:
+    def metric_families(self) -> list[Metric]:
+        """Return what only this server counts."""
         posts = self._webhook.posts if self._webhook is not None else Counter[str]()
         return [
             counters("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", "outcome", posts),
@@ -548,4 +545,4 @@ def _reader(identity: Identity | None) -> str | None:
 
 def create(settings: Settings) -> Service:
     """Return the server, not started yet."""
-    return Service(Sync(settings), __version__, settings.port)
+    return Service(Sync(settings), settings.port)

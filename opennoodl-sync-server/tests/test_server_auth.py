@@ -167,12 +167,12 @@ async def test_renewed(server: Server) -> None:
     ann = await enter(server, "r", 1, signed())
     bob = await enter(server, "r", 2, signed(sub="bob", access="read"))
     (connection,) = (c for c in server.members("r") if c.identity is not None and c.identity.user == "bob")
-    assert connection._deadline is not None
-    ends = connection._deadline.when()
+    assert connection.deadline is not None
+    ends = connection.deadline
     await bob.socket.send(token_message(signed(sub="bob", exp=4_000_000_000)))
     await bob.type("his ")
     await ann.shows("his ")
-    assert connection._deadline.when() > ends + 1000
+    assert connection.deadline > ends + 1000
     await bob.socket.send(token_message(signed(sub="bob", access="read")))
     heard = len(bob.messages)
     await bob.type("lost ")

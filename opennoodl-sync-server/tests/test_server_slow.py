@@ -143,13 +143,13 @@ async def asked(witness: Client, asker: Client) -> None:
 
 def becomes_slow(server: Server, client: Reader) -> None:
     """Do what the edge does when too much waits for a client."""
-    client.connection.slow = True
+    client.connection._write_flow.begin_slow()
     server.app.slow(client.connection)
 
 
 def has_drained(server: Server, client: Reader) -> None:
     """Do what the edge does when a client has read what waited for it."""
-    client.connection.slow = False
+    client.connection._write_flow.end_slow()
     server.app.drained(client.connection)
 
 

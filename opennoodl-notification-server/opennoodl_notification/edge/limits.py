@@ -10,8 +10,6 @@ BURST_SECONDS = 10
 A first sync, a large paste or ten trickled ICE candidates come at once; the rate is an average.
 """
 
-LEAST_PAUSE = 0.05
-"""The shortest read-pause, in seconds, of a client over its rate limit: each one costs a timer."""
 PATIENCE = 1000
 """Messages over the rate that are answered with an error, or frames over it that wait, until 1008 ends it."""
 

@@ -20,7 +20,8 @@ from prometheus_client.registry import Collector
 
 SIZES = (64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
 SECONDS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
-CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1013, 4409})
+CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1013})
+"""Those of RFC 6455 that a client or the edge may send."""
 
 
 class Histogram:
@@ -53,15 +54,15 @@ class Metrics(Collector):
     Args:
         version: the version of the package.
         own: called at every scrape for the metrics that only this server has.
-
-    Attributes:
-        tasks: those of the event loop; to be counted by whoever scrapes.
+        close_codes: those that only this server sends.
     """
 
-    def __init__(self, version: str, own: Callable[[], Iterable[Metric]]) -> None:
+    def __init__(
+        self, version: str, own: Callable[[], Iterable[Metric]], close_codes: frozenset[int] = frozenset()
+    ) -> None:
         self.version = version
         self.open_connections = 0
-        self.tasks = 0
+        self._tasks = 0
         self.total_connections = 0
         self.handshakes: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
@@ -72,6 +73,7 @@ class Metrics(Collector):
         self.rate_limited: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
         self._own = own
+        self._close_codes = CLOSE_CODES | close_codes
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -87,17 +89,22 @@ class Metrics(Collector):
     def closed(self, code: int) -> None:
         """Count the end of a connection by its close code (1006 where there was none)."""
         self.open_connections -= 1
-        self.closes[str(code) if code in CLOSE_CODES else "other"] += 1
+        self.closes[str(code) if code in self._close_codes else "other"] += 1
 
-    def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+    def text(self, tasks: int = 0) -> bytes:
+        """Return everything in Prometheus' text format.
+
+        Args:
+            tasks: of the event loop now.
+        """
+        self._tasks = tasks
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families; called by prometheus-client at each scrape."""
         yield InfoMetricFamily("opennoodl_build", "The running version.", {"version": self.version})
         yield GaugeMetricFamily("opennoodl_open_connections", "WebSocket connections open now.", self.open_connections)
-        yield GaugeMetricFamily("opennoodl_tasks", "Tasks of the event loop now.", self.tasks)
+        yield GaugeMetricFamily("opennoodl_tasks", "Tasks of the event loop now.", self._tasks)
         yield counters("opennoodl_handshakes", "WebSocket handshakes by outcome.", "outcome", self.handshakes)
         yield counters("opennoodl_closes", "Ended connections by close code.", "code", self.closes)
         messages = CounterMetricFamily(

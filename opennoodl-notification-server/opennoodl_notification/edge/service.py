@@ -23,7 +23,7 @@ from .admission.tls import Certificate, Tls
 from .application import Application
 from .auth.credential import credential
 from .errors import CloseConnection, StartError
-from .http.routes import Http
+from .http.dispatch import Http
 from .logs import configure
 from .open_files import fit, raise_limit, spare
 from .settings import S, SettingError, load
@@ -50,22 +50,21 @@ class Service:
 
     Args:
         app: what is served.
-        version: of the package.
         port: to listen on; 0 takes any free one.
 
     Raises:
         SettingError: a setting of the door is wrong.
     """
 
-    def __init__(self, app: Application, version: str, port: int) -> None:
+    def __init__(self, app: Application, port: int) -> None:
         self.app = app
-        self.http = Http(app, version)
+        self.http = Http(app)
         self.port = port
         self._certificate = Certificate(app.settings)
         most = app.settings.max_connections
         self._backlog = min(BACKLOG, spare(most))
         self._pending = Pending(min(most, spare(most)))
-        self.connections = Connections(self._pending)
+        self.connections: Connections[Connection] = Connections(self._pending)
         self._listener = Listener(self._protocol, OPEN_TIMEOUT, self._pending)
         self._outbox = Outbox()
         self._refusal_delays = RefusalDelays(most)
@@ -102,13 +101,13 @@ class Service:
             self._heartbeat = asyncio.create_task(self._beat(settings.heartbeat_interval / 1000))
         for warning in self.app.auth.warnings:
             log.warning(warning)
-        log.info("listening", host=settings.host, port=self.port, version=self.http.version)
+        log.info("listening", host=settings.host, port=self.port, version=self.app.version)
 
     async def stop(self) -> None:
         """Drain: refuse handshakes, close all connections with 1001, flush, stop listening."""
         assert self._server is not None
         log.info("draining", connections=len(self.connections))
-        self.http.draining = True
+        self.http.drain()
         self.app.drain()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
@@ -203,7 +202,7 @@ class Service:
     def _connection(self) -> Connection:
         assert self._server is not None
         protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=self._server.logger)
-        protocol.cors = self.http.origins.headers(())
+        protocol.set_cors(self.http.origins.headers(()))
         return Connection(protocol, self._server, self.app, self.connections, self._outbox)
 
     async def _beat(self, interval: float) -> None:

@@ -24,17 +24,16 @@ def _module(name: str) -> Any:
 application, errors, json_application, limits = map(_module, ("application", "errors", "json_application", "limits"))
 logs, messages, metrics = map(_module, ("logs", "messages", "metrics"))
 open_files, service, settings = map(_module, ("open_files", "service", "settings"))
-client_address, listener, listening_socket = map(
-    _module, ("admission.client_address", "admission.listener", "admission.listening_socket")
-)
-origins, pending, refusal_delay = map(_module, ("admission.origins", "admission.pending", "admission.refusal_delay"))
-tls = _module("admission.tls")
+client_address, listener = map(_module, ("admission.client_address", "admission.listener"))
+listening_socket, origins = map(_module, ("admission.listening_socket", "admission.origins"))
+pending, refusal_delay, tls = map(_module, ("admission.pending", "admission.refusal_delay", "admission.tls"))
 authenticator, credential, fetch = map(_module, ("auth.authenticator", "auth.credential", "auth.fetch"))
 github, identity, jwt_tokens = map(_module, ("auth.github", "auth.identity", "auth.jwt_tokens"))
 keys, token_command = map(_module, ("auth.keys", "auth.token_command"))
-query, routes = map(_module, ("http.query", "http.routes"))
+dispatch, query, routes = map(_module, ("http.dispatch", "http.query", "http.routes"))
 connection, flow, frames = map(_module, ("websocket.connection", "websocket.flow", "websocket.frames"))
-outbox, protocol, registry = map(_module, ("websocket.outbox", "websocket.protocol", "websocket.registry"))
+outbox, protocol = map(_module, ("websocket.outbox", "websocket.protocol"))
+reader, registry = map(_module, ("websocket.reader", "websocket.registry"))
 Application: Any = application.Application
 
 TIMEOUT = 30.0
@@ -70,10 +69,8 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
     about = "It echoes."
 
     def __init__(self, *, max_message_size: int = 65_536, **values: object) -> None:
-        self.settings = settings.EdgeSettings(**{"host": "127.0.0.1", "rate_limit": 0, "byte_rate_limit": 0, **values})
-        self.max_message_size = max_message_size
-        self.metrics = metrics.Metrics("1.2.3", list)
-        self.auth = authenticator.Authenticator(self.settings, self.metrics.tokens)
+        chosen = settings.EdgeSettings(**{"host": "127.0.0.1", "rate_limit": 0, "byte_rate_limit": 0, **values})
+        super().__init__(chosen, "1.2.3", max_message_size)
         self.calls: list[tuple[str, int]] = []
         self.got: list[bytes] = []
         self.connections: dict[int, Any] = {}

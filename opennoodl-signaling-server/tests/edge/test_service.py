@@ -37,7 +37,7 @@ async def test_port_in_use() -> None:
     """A port that is taken is a StartError of one line that names it, after what was opened is closed again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        starting = service.Service(Echo(), "1.2.3", port)
+        starting = service.Service(Echo(), port)
         with pytest.raises(Exception, match="already in use") as info:
             await starting.start()
     assert type(info.value).__name__ == "StartError"
@@ -50,7 +50,7 @@ async def test_port_in_use() -> None:
 async def test_bad_host(host: str) -> None:
     """An address that cannot be listened on is a StartError of one line that names it and says why."""
     with pytest.raises(Exception, match=host) as info:
-        await service.Service(Echo(host=host), "1.2.3", 0).start()
+        await service.Service(Echo(host=host), 0).start()
     assert type(info.value).__name__ == "StartError"
     assert "\n" not in str(info.value)
     assert "Unknown error" not in str(info.value)

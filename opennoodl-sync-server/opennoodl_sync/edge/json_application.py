@@ -97,8 +97,7 @@ class JsonApplication(Application, Generic[M]):
 
     def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Answer a message over the rate with an error, and close a client that does not stop."""
-        connection.strikes += 1
-        if connection.strikes > PATIENCE:
+        if connection.count_strike() > PATIENCE:
             raise CloseConnection(1008, f"Too many {over.limit}.")
         error = f"Too many {over.limit}; wait {over.seconds:.3f} seconds."
         self.refuse(connection, BadMessage("rate-limited", error, request_id(message)))

@@ -62,7 +62,7 @@ async def serve(wire: Files | None) -> AsyncIterator[Serve]:
 
     async def start(kind: type[Echo] = Echo, **values: Any) -> Any:
         values = {**(wire.settings if wire else {}), **values}
-        started.append(service.Service(kind(**values), "1.2.3", 0))
+        started.append(service.Service(kind(**values), 0))
         await started[-1].start()
         return started[-1]
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from opennoodl_sync.edge.websocket.connection import Connection
 from opennoodl_sync.memory.budget import ROOM_SIZE, MemoryBudget
 from opennoodl_sync.memory.unread_output import PATIENCE, UnreadOutput
 from opennoodl_sync.rooms.room import Room
@@ -13,22 +10,12 @@ from opennoodl_sync.storage.memory import MemoryYStore
 LIMIT = 800_000
 
 
-class Transport:
-    """Tells whether its connection has ended."""
-
-    closing = False
-
-    def is_closing(self) -> bool:
-        """Return it."""
-        return self.closing
-
-
 class Waiting:
     """What is asked of a connection."""
 
     def __init__(self, buffered: int) -> None:
         self.buffered = buffered
-        self.transport = Transport()
+        self.is_closing = False
         self.cut = False
 
     def abort(self) -> None:
@@ -42,7 +29,7 @@ def counted(documents: int, *buffered: int) -> tuple[MemoryBudget, UnreadOutput,
     budget.count(Room("room", MemoryYStore()), documents - ROOM_SIZE)
     unread, connections = UnreadOutput(budget), [Waiting(size) for size in buffered]
     for connection in connections:
-        unread.add(cast(Connection, connection))
+        unread.add(connection)
     return budget, unread, connections
 
 
@@ -83,7 +70,7 @@ def test_nobody_is_cut_at_once_where_memory_is_short() -> None:
 def test_a_connection_counts_until_it_is_gone() -> None:
     """One that is closing may hold much still."""
     budget, unread, (closing,) = counted(0, 1000)
-    closing.transport.closing = True
+    closing.is_closing = True
     unread.count(0)
     assert budget.output == 1000
     closing.buffered = 0

@@ -30,8 +30,6 @@ class EdgeProtocol(ServerProtocol):
     """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
 
     Attributes:
-        cors: the headers of answers that tell browsers which pages may read them.
-        crowded: whether more waits for the client than it is reading.
         between_messages: whether nothing of an unfinished frame or message is in here; False where that is
             not known, as before the first frame.
     """
@@ -40,27 +38,35 @@ class EdgeProtocol(ServerProtocol):
     # a few more, and each connection would take 1.3 KB more.
     __slots__ = (
         "_answered",
+        "_answers_pings",
         "_asked",
+        "_cors",
         "_head",
         "_method",
         "_persistent",
         "_tail",
         "_unread",
         "between_messages",
-        "cors",
-        "crowded",
     )
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.cors: Mapping[str, str] = NO_HEADERS
-        self.crowded = False
+        self._cors: Mapping[str, str] = NO_HEADERS
+        self._answers_pings = True
         self.between_messages = False
         self._answered = 0  # requests
         self._method = self._tail = b""  # the last bytes of the head, as far as they may be part of its end
         self._head = 0  # bytes of the request
         self._asked = self._persistent = False  # the request is complete; its client expects answers to others
         self._unread = b""  # what the client sent behind it
+
+    def set_cors(self, headers: Mapping[str, str]) -> None:
+        """Set the headers of the next answers that tell browsers which pages may read them."""
+        self._cors = headers
+
+    def answer_pings(self, answers: bool) -> None:
+        """Answer pings from now on, or ignore them, as those of a client that does not read."""
+        self._answers_pings = answers
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """Take bytes from the network; of those before the handshake's answer, only one request at a time."""
@@ -148,7 +154,7 @@ class EdgeProtocol(ServerProtocol):
     def reject(self, status: StatusLike, text: str) -> Response:
         """Return a plain-text answer with CORS headers."""
         response = super().reject(status, text)
-        response.headers.update(self.cors)
+        response.headers.update(self._cors)
         return response
 
     def send_eof(self) -> None:
@@ -168,7 +174,7 @@ class EdgeProtocol(ServerProtocol):
 
     def recv_frame(self, frame: Frame) -> None:
         """Take a frame, but do not answer a ping of a client that does not read."""
-        if frame.opcode is Opcode.PING and self.crowded:
+        if frame.opcode is Opcode.PING and not self._answers_pings:
             self.events.append(frame)
         else:
             super().recv_frame(frame)

@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 
 from ..certificates import Files
 from ..conftest import Connect, OpenRaw, Serve
-from ..harness import HANDSHAKE, UPGRADE, limits, request, routes, settings
+from ..harness import HANDSHAKE, UPGRADE, dispatch, limits, request, settings
 
 PAGE, OTHER = "https://noodl.example", "https://evil.example"
 
@@ -171,7 +171,7 @@ def test_bad_setting(values: dict[str, Any]) -> None:
         settings = settings_with(values)
 
     with pytest.raises(settings.SettingError):
-        routes.Http(App(), "1")
+        dispatch.Http(App())
 
 
 def settings_with(values: dict[str, Any]) -> Any:

@@ -72,7 +72,7 @@ async def test_nothing_is_read(running: Any, raw: OpenRaw) -> None:
     await client.send(masked(TEXT, b"b") * 1000)
     await other.send_frame(TEXT, b"c")
     assert (await other.frame()).payload == b"c"
-    assert not running.app.connections[0]._waiting
+    assert not running.app.connections[0]._work._messages
     running.app.goes_on.set()
     assert [(await client.frame()).payload for _ in range(1001)] == [b"a", *([b"b"] * 1000)]
 
@@ -83,7 +83,7 @@ async def test_little_is_kept(running: Any, raw: OpenRaw) -> None:
     await client.send(masked(TEXT, b"wait a") + masked(TEXT, b"b") * 5000)
     await running.app.until(lambda: running.app.works == 1)
     kept = running.app.connections[0]
-    assert len(kept._waiting) * len(masked(TEXT, b"b")) <= connection.PIECE
+    assert len(kept._work._messages) * len(masked(TEXT, b"b")) <= connection.PIECE
     running.app.goes_on.set()
     assert [(await client.frame()).payload for _ in range(5001)] == [b"a", *([b"b"] * 5000)]
 

@@ -1,8 +1,13 @@
-"""Reasons not to read from a client."""
+"""Flow control of one client: when it is not read from, and when it reads too slowly."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from enum import Enum
+
+LEAST_PAUSE = 0.05
+"""The shortest read-pause, in seconds, of a client over its rate limit: each one costs a timer."""
 
 
 class ReadPause(Enum):
@@ -33,3 +38,87 @@ class EdgePause(ReadPause):
     """The client is over its rate limit."""
     WORK = True
     """A message of the client is being worked on, such as one with a token."""
+
+
+NO_REASON: frozenset[ReadPause] = frozenset()
+"""One object for all connections that are read from."""
+
+
+class ReadFlow:
+    """The reasons not to read from one client.
+
+    Attributes:
+        paused: whether there is any.
+        holds_messages: whether messages that have been read already wait too.
+    """
+
+    __slots__ = ("_reasons", "_timer", "holds_messages", "paused")
+
+    def __init__(self) -> None:
+        self._reasons = NO_REASON
+        self._timer: asyncio.TimerHandle | None = None
+        self.paused = self.holds_messages = False
+
+    def pause(self, reason: ReadPause) -> None:
+        """Add a reason."""
+        self._set(self._reasons | {reason})
+
+    def resume(self, reason: ReadPause) -> None:
+        """Remove a reason."""
+        self._set(self._reasons - {reason})
+
+    def resume_later(self, seconds: float, resume: Callable[[ReadPause], None]) -> None:
+        """Call `resume` with `EdgePause.RATE` after so many seconds; a later call replaces this one."""
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(max(seconds, LEAST_PAUSE), resume, EdgePause.RATE)
+
+    def stop(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set(self, reasons: frozenset[ReadPause]) -> None:
+        self._reasons = reasons or NO_REASON
+        self.paused = bool(reasons)
+        self.holds_messages = any(reason.holds_messages for reason in reasons)
+
+
+class WriteFlow:
+    """Whether one client reads too slowly.
+
+    Args:
+        limit: bytes of output that may wait for it; 0 means any number.
+
+    Attributes:
+        slow: whether more waits, and this was noticed.
+    """
+
+    __slots__ = ("_check_scheduled", "_limit", "slow")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._check_scheduled = False
+        self.slow = False
+
+    def schedule_check(self, check: Callable[[], None]) -> None:
+        """Call `check` soon, unless that is scheduled: the event loop may not have tried to send yet."""
+        if self._limit and not self._check_scheduled:
+            self._check_scheduled = True
+            asyncio.get_running_loop().call_later(0.001, check)
+
+    def check(self, size: int) -> bool:
+        """Make the scheduled check; return whether `size` bytes are more than may wait."""
+        self._check_scheduled = False
+        return size > self._limit
+
+    def begin_slow(self) -> bool:
+        """Note that the client is slow; return whether this is new."""
+        if self.slow or not self._limit:
+            return False
+        self.slow = True
+        return True
+
+    def end_slow(self) -> bool:
+        """Note that all output was read; return whether the client was slow before."""
+        was_slow, self.slow = self.slow, False
+        return was_slow

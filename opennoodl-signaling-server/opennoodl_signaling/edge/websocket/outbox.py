@@ -6,20 +6,24 @@ A system call costs more than all else that is done for a small message, and in 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .connection import Connection
+
+class Flushable(Protocol):
+    """A connection with frames to write."""
+
+    def flush(self) -> None:
+        """Write them."""
 
 
 class Outbox:
     """The connections that have something to write in this turn."""
 
     def __init__(self) -> None:
-        self._connections: list[Connection] = []
+        self._connections: list[Flushable] = []
 
-    def add(self, connection: Connection) -> None:
-        """Let a connection write when everything that came in this turn has been handled."""
+    def add(self, connection: Flushable) -> None:
+        """Flush a connection when all that was read in this turn has been handled."""
         if not self._connections:
             asyncio.get_running_loop().call_soon(self._flush)
         self._connections.append(connection)

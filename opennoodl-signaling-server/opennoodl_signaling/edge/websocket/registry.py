@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from ..admission.pending import Pending
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 MAX_UNREAD = 536_870_912
 """Bytes that may wait for all slow clients together."""
 
 
-class Connections(set["Connection"]):
+class Registered(Protocol):
+    """What the registry needs to know of a connection."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether more than ``SLOW_CLIENT_BUFFER`` waits for its client."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for its client."""
+
+    def abort(self) -> None:
+        """Cut its TCP connection."""
+
+
+R = TypeVar("R", bound=Registered)
+
+
+class Connections(set[R]):
     """All connections; each is also pending until it is removed there, at the end of its handshake."""
 
     def __init__(self, pending: Pending) -> None:
         super().__init__()
         self._pending = pending
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: R) -> None:
         """Register a connection."""
         super().add(connection)
         self._pending.add(connection)
@@ -33,7 +48,7 @@ class Connections(set["Connection"]):
 
     def limit_unread(self) -> None:
         """Cut the slow clients with the most unread output, until that of all is within `MAX_UNREAD`."""
-        unread = {connection: connection.transport.get_write_buffer_size() for connection in self if connection.slow}
+        unread = {connection: connection.buffered for connection in self if connection.slow}
         total = sum(unread.values())
         for connection, size in sorted(unread.items(), key=itemgetter(1), reverse=True):
             if total <= MAX_UNREAD:

@@ -70,4 +70,4 @@ async def test_port_in_use(host: str) -> None:
     with socket.create_server((host, 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(Exception, match="already in use"):
-            await service.Service(Echo(host="::"), "1.2.3", port).start()
+            await service.Service(Echo(host="::"), port).start()

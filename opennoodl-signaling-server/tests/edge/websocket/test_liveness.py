@@ -44,7 +44,7 @@ async def test_silent_alone(serve: Serve, raw: OpenRaw, client: Connect) -> None
 class Marking(Echo):
     """An application that marks its heartbeats."""
 
-    def heartbeat(self, connection: Any) -> bytes:
+    def ping_payload(self, connection: Any) -> bytes:
         """Mark it."""
         return b"mark"
 

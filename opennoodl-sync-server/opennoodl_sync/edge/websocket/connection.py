@@ -3,14 +3,18 @@
 The websockets library does the protocol, but a message that is one whole frame does not pass through its parser,
 and there is no receive queue: it goes to the application in the turn of the event loop that read it, and a prepared
 frame to the transport as it is. So no message waits; what waits to be written is bounded here.
+
+The parts of a connection are classes of their own: `Reader` (bytes to messages), `ReadFlow` and `WriteFlow` (flow
+control), `Work` (what messages wait for) and `Liveness` (pings). None of them refers to the connection, so that it is
+freed without a garbage collection when it has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.frames import Frame, Opcode
@@ -18,25 +22,22 @@ from websockets.protocol import CONNECTING, OPEN, Event
 
 from ..auth.identity import Identity
 from ..errors import CloseConnection
-from ..limits import LEAST_PAUSE, PATIENCE, Pace
-from .flow import EdgePause, ReadPause
-from .frames import begins, is_utf8, message_at
+from ..limits import PATIENCE, Pace
+from .flow import EdgePause, ReadFlow, ReadPause, WriteFlow
+from .frames import is_utf8
+from .handler import Handler
 from .liveness import PAYLOAD, Liveness
 from .outbox import Outbox
 from .protocol import EdgeProtocol
-
-if TYPE_CHECKING:
-    from ..application import Application
-    from .registry import Connections
+from .reader import Reader
+from .registry import Connections
+from .work import Work
 
 PIECE = 4096
 """Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
-NO_PAUSE: frozenset[ReadPause] = frozenset()
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""
 EXPIRED = "Your token has expired. Connect again with a new one."
-MAX_FRAGMENTS = 4096
-"""Frames of one message; empty ones would cost memory that no size counts."""
 
 
 class Connection(ServerConnection):
@@ -46,50 +47,45 @@ class Connection(ServerConnection):
         session: what the application keeps for this client; only the application sets it.
         peer: the other end of the TCP connection, empty if it was gone already.
         address: where the client is, as far as its proxies are trusted.
-        identity: whom the client has proven to be, if it has.
-        attempts: how many tokens it has shown that prove nothing; the application's to count.
         path: the request's path without the query, as it was sent (not percent-decoded).
-        slow: whether more than ``SLOW_CLIENT_BUFFER`` waits for this client.
-        strikes: how many messages in a row were over the rate; the application's to count.
+        identity: the user that the client has proven to be, if it has.
     """
 
     def __init__(
-        self, protocol: EdgeProtocol, server: Server, app: Application, connections: Connections, outbox: Outbox
+        self,
+        protocol: EdgeProtocol,
+        server: Server,
+        app: Handler[Connection],
+        connections: Connections[Connection],
+        outbox: Outbox,
     ) -> None:
         super().__init__(protocol, server, ping_interval=None, close_timeout=CLOSE_TIMEOUT)
         self.protocol: EdgeProtocol = protocol
         self.app = app
-        self._connections = connections
-        self._outbox = outbox
-        self._frames: list[bytes] = []  # for the end of this turn
         self.session: Any = None
         self.peer = self.address = self.path = ""
         self.identity: Identity | None = None
-        self.attempts = 0
-        self._when_lost: list[Callable[[], None]] = []
-        self.slow = self.silent = False  # nothing has been heard since the last ping
-        self.strikes = 0  # messages over the rate
-        rates = app.settings.rate_limit, app.settings.byte_rate_limit
-        self.pace = Pace(*rates, app.max_message_size, perf_counter())
+        self._connections = connections
+        self._outbox = outbox
+        self._frames: list[bytes] = []  # for the end of this turn
         self._attached = False  # the application knows this connection
-        self._part = self._unread = b""  # of a frame; what came with a message that others, or it, have to wait for
-        self._fragments: list[bytes] | None = None
-        self._fragments_text = False
-        self._check_scheduled = False
+        self._read_flow = ReadFlow()
+        self._write_flow = WriteFlow(app.settings.slow_client_buffer)
+        self._reader = Reader(protocol, self._read_flow)
+        self._work = Work()
         self._liveness = Liveness()
-        self._pauses = NO_PAUSE
-        self._holds_messages = False  # for one of these reasons
-        self._rate_timer: asyncio.TimerHandle | None = None
-        self._abort_timer: asyncio.TimerHandle | None = None
+        self._pace = Pace(app.settings.rate_limit, app.settings.byte_rate_limit, app.max_message_size, perf_counter())
+        self._strikes = 0  # messages and frames over the rate, one after the other
+        self._failed_tokens = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self._work: asyncio.Task[None] | None = None
-        self._waiting: Sequence[tuple[bytes, bool]] = ()  # messages of the same piece
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._when_lost: list[Callable[[], None]] = []
 
-    # From the application
+    # Called by the application: writing
 
     @property
     def is_open(self) -> bool:
-        """Whether the application still has this connection."""
+        """Whether the application has this connection: it was opened, and not closed yet."""
         return self._attached
 
     @property
@@ -97,12 +93,22 @@ class Connection(ServerConnection):
         """Bytes that wait for this client."""
         return self.transport.get_write_buffer_size()
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the TCP connection is closing or closed."""
+        return self.transport.is_closing()
+
+    @property
+    def slow(self) -> bool:
+        """Whether more than ``SLOW_CLIENT_BUFFER`` waits for this client."""
+        return self._write_flow.slow
+
     def write(self, frame: bytes) -> None:
-        """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, the application is asked what to do."""
+        """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, `Application.slow` is called."""
         if self.protocol.state is OPEN:
             self.transport.write(frame)
             if self.paused:
-                self._schedule_check()
+                self._write_flow.schedule_check(self._check_slow)
 
     def write_soon(self, frame: bytes) -> None:
         """Send a prepared frame at the end of this turn of the event loop, with all others for this client."""
@@ -120,59 +126,68 @@ class Connection(ServerConnection):
 
     def check_slow(self) -> None:
         """Call `Application.slow` now, if more than ``SLOW_CLIENT_BUFFER`` waits already."""
-        if self.paused and not self.slow and self.app.settings.slow_client_buffer:
-            self.slow = True
+        if self.paused and self._write_flow.begin_slow():
             self.app.slow(self)
             self._connections.limit_unread()
 
+    # Called by the application: reading
+
     def pause_reading(self, reason: ReadPause) -> None:
         """Stop reading from this client, until `resume_reading` was called for every reason."""
-        self._pauses |= {reason}
-        self._holds_messages = self._holds_messages or reason.holds_messages
+        self._read_flow.pause(reason)
         if not self.transport.is_closing():
             self.transport.pause_reading()
-
-    def resume_reading(self, reason: ReadPause) -> None:
-        """Read again, unless there is another reason not to."""
-        self._pauses = self._pauses - {reason} or NO_PAUSE
-        self._holds_messages = any(left.holds_messages for left in self._pauses)
-        if not self._pauses and not self.transport.is_closing():
-            self.silent = False  # as far as the server could notice
-            self.transport.resume_reading()
-            unread, self._unread = self._unread, b""
-            self.data_received(unread)
 
     def pause_reading_for(self, seconds: float) -> None:
         """Stop reading from this client for so long, as with one over its rate limit."""
         self.pause_reading(EdgePause.RATE)
-        if self._rate_timer is not None:
-            self._rate_timer.cancel()
-        self._rate_timer = self.loop.call_later(max(seconds, LEAST_PAUSE), self.resume_reading, EdgePause.RATE)
+        self._read_flow.resume_later(seconds, self.resume_reading)
+
+    def resume_reading(self, reason: ReadPause) -> None:
+        """Read again, unless there is another reason not to."""
+        self._read_flow.resume(reason)
+        if not self._read_flow.paused and not self.transport.is_closing():
+            self._liveness.heard()
+            self.transport.resume_reading()
+            self.data_received(self._reader.held())
 
     def work(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something that takes a while; messages that come meanwhile wait, and what is not here yet is not read.
+        """Do something that takes a while; messages that come meanwhile wait, and nothing more is read.
 
         It is cancelled when the connection ends. It may raise `CloseConnection`.
         """
         self.pause_reading(EdgePause.WORK)
-        self._work = self.loop.create_task(self._do(work))
+        self._work.start(self._do(work))
+
+    def count_strike(self) -> int:
+        """Count a message or frame over the rate; return how many there were, one after the other."""
+        self._strikes += 1
+        return self._strikes
+
+    # Called by the application: who the client is, and the end
 
     def set_identity(self, identity: Identity) -> None:
         """Take the client to be this user from now on, until the proof of it ends."""
         self.identity = identity
         self.set_deadline(None if identity.expires is None else identity.expires - time(), EXPIRED)
 
+    def count_failed_token(self) -> int:
+        """Count a token that proves nothing; return how many this connection has shown."""
+        self._failed_tokens += 1
+        return self._failed_tokens
+
+    @property
+    def deadline(self) -> float | None:
+        """When the connection will be closed, in the time of its event loop."""
+        return None if self._deadline is None else self._deadline.when()
+
     def set_deadline(self, seconds: float | None, reason: str = "", code: int = 1008) -> None:
-        """Close with `code` after so many seconds; a later call with other ones, or None, takes the place of this."""
+        """Close with `code` after so many seconds; a later call replaces this one, and None cancels it."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         if seconds is not None:
             self._deadline = self.loop.call_later(max(seconds, 0.0), self.disconnect, code, reason)
-
-    def when_lost(self, act: Callable[[], None]) -> None:
-        """Have something done when the TCP connection has ended."""
-        self._when_lost.append(act)
 
     def disconnect(self, code: int, reason: str) -> None:
         """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
@@ -184,11 +199,17 @@ class Connection(ServerConnection):
             self.send_data()
 
     def fail(self, error: Exception) -> None:
-        """Close for what a message has led to; what is no `CloseConnection` is logged. Call it while handling that."""
+        """Close because of an error; one that is no `CloseConnection` is logged. Call it while handling the error."""
         if not isinstance(error, CloseConnection):
             self.logger.exception("a message could not be handled")
             error = CloseConnection(1011, "The server failed on this message.")
         self.disconnect(error.code, error.reason)
+
+    def abort(self) -> None:
+        """Cut the TCP connection without a closing handshake."""
+        self.transport.abort()
+
+    # Called by the application: pings
 
     async def is_alive(self, seconds: float) -> bool:
         """Return whether the client answers a ping within `seconds`; if it has one to answer already, that one."""
@@ -198,17 +219,25 @@ class Connection(ServerConnection):
         return await self._liveness.wait(seconds)
 
     def probe(self) -> None:
-        """Ping with the payload that the application wants; the pong says that all that was sent before has arrived."""
+        """Ping with the application's payload; the pong says that all that was sent before has arrived."""
         if self.protocol.state is OPEN:
             self.flush()
-            self.protocol.send_ping(self.app.heartbeat(self))
+            self.protocol.send_ping(self.app.ping_payload(self))
             self.send_data()
 
-    def abort(self) -> None:
-        """Cut the TCP connection without a closing handshake."""
-        self.transport.abort()
+    # Called by the service
 
-    # From the server
+    def set_address(self, address: str) -> None:
+        """Set the address that the headers of the request show."""
+        self.address = address
+
+    def set_path(self, path: str) -> None:
+        """Set the path of the request."""
+        self.path = path
+
+    def when_lost(self, act: Callable[[], None]) -> None:
+        """Call `act` when the TCP connection has ended."""
+        self._when_lost.append(act)
 
     def attach(self) -> None:
         """Hand messages to the application from now on; a connection that ended meanwhile is closed."""
@@ -220,11 +249,10 @@ class Connection(ServerConnection):
         """Ping; cut a client that has been silent since the last ping, unless it is not read from."""
         if self.protocol.state is not OPEN:
             return
-        if self.silent and not self._pauses:
+        if self._liveness.was_silent() and not self._read_flow.paused:
             self.abort()
-            return
-        self.silent = True
-        self.probe()
+        else:
+            self.probe()
 
     @property
     def close_code(self) -> int:
@@ -232,7 +260,7 @@ class Connection(ServerConnection):
         sent = self.protocol.close_sent
         return 1006 if sent is None else int(sent.code)
 
-    # From websockets and the event loop
+    # Called by websockets and the event loop
 
     async def handshake(self, *args: Any, **options: Any) -> None:
         """Answer the requests that the client sends one behind the other, until one is a handshake or the last."""
@@ -257,29 +285,17 @@ class Connection(ServerConnection):
 
         A closing connection is forgotten at once, whatever its client does next.
         """
-        self.silent = False
-        protocol = self.protocol
-        start = 0
-        if protocol.between_messages:
-            if self._part:
-                data, self._part = self._part + data, b""
-            # Any message may have made the application end the connection or wait, or have been too fast.
-            while start < len(data) and protocol.state is OPEN and not self._holds_messages:
-                found = message_at(data, start, protocol.max_message_size)
-                if found is None:
-                    if begins(data, start, protocol.max_message_size):
-                        self._part = data[start:]
-                        return
-                    break
-                message, text, start = found
-                self._receive(message, text)
-        while start < len(data):
-            if protocol.state is OPEN and self._holds_messages:
-                self._unread += data[start:]
+        self._liveness.heard()
+        protocol, flow = self.protocol, self._read_flow
+        data = self._reader.read(data, self._receive)
+        start, end = 0, len(data)
+        while start < end:
+            if protocol.state is OPEN and flow.holds_messages:
+                self._reader.hold(data[start:])
                 return
             self.flush()  # before anything that the protocol answers, such as a close
             super().data_received(data[start : start + PIECE])
-            start = start + PIECE if protocol.state in (OPEN, CONNECTING) else len(data)  # the rest is nothing to us
+            start = start + PIECE if protocol.state in (OPEN, CONNECTING) else end  # the rest is nothing to us
         if protocol.state is OPEN:
             return
         if protocol.state is not CONNECTING:
@@ -292,31 +308,19 @@ class Connection(ServerConnection):
         if not isinstance(event, Frame):
             super().process_event(event)
             return
-        opcode = event.opcode
-        data = opcode is Opcode.TEXT or opcode is Opcode.BINARY
-        if data and event.fin:
-            self._receive(bytes(event.data), opcode is Opcode.TEXT)
-            return
-        # Pings and parts of messages cost as much as messages, and there is nobody to be told.
-        asked = opcode is Opcode.PONG and self._liveness.expects(bytes(event.data))
-        over = None if asked else self.pace.take(perf_counter(), 0)
-        if over is not None and self.protocol.state is OPEN:
-            self.app.metrics.rate_limited[over.limit] += 1
-            self.strikes += 1
-            self.pause_reading_for(over.seconds)
-            if self.strikes > PATIENCE:
-                self.disconnect(1008, "Too many frames.")
-        if data:
-            self._fragments, self._fragments_text = [bytes(event.data)], opcode is Opcode.TEXT
-        elif opcode is Opcode.CONT and self._fragments is not None:
-            self._fragments.append(bytes(event.data))
-            if len(self._fragments) > MAX_FRAGMENTS:
-                self.disconnect(1009, "Too many fragments.")
-            elif event.fin:
-                message, self._fragments = b"".join(self._fragments), None
-                self._receive(message, self._fragments_text)
-        else:
+        data = event.opcode in (Opcode.TEXT, Opcode.BINARY)
+        if not (data and event.fin):
+            self._limit_frame(event)
+        if not data and event.opcode is not Opcode.CONT:
             super().process_event(event)
+            return
+        try:
+            message = self._reader.join(event)
+        except CloseConnection as close:
+            self.fail(close)
+        else:
+            if message is not None:
+                self._receive(*message)
 
     def acknowledge_pings(self, data: bytes) -> None:
         """Pass a pong on."""
@@ -328,17 +332,15 @@ class Connection(ServerConnection):
     def pause_writing(self) -> None:
         """Ask for a decision about a client that does not read."""
         super().pause_writing()
-        self.protocol.crowded = True
-        self._schedule_check()
+        self.protocol.answer_pings(False)
+        self._write_flow.schedule_check(self._check_slow)
 
     def resume_writing(self) -> None:
         """Tell the application when a slow client has caught up."""
         super().resume_writing()
-        self.protocol.crowded = False
-        if self.slow:
-            self.slow = False
-            if self._attached:
-                self.app.drained(self)
+        self.protocol.answer_pings(True)
+        if self._write_flow.end_slow() and self._attached:
+            self.app.drained(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client."""
@@ -348,7 +350,8 @@ class Connection(ServerConnection):
         for act in self._when_lost:
             act()
         self._detach()
-        for timer in (self._abort_timer, self._rate_timer, self._deadline):
+        self._read_flow.stop()
+        for timer in (self._abort_timer, self._deadline):
             if timer is not None:
                 timer.cancel()
         self.protocol.release()
@@ -357,11 +360,11 @@ class Connection(ServerConnection):
 
     def _receive(self, message: bytes, text: bool) -> None:
         if not self._attached:  # the application has ended or refused it
-            if self.protocol.state is OPEN and self.pace.take(perf_counter(), len(message)) is not None:
+            if self.protocol.state is OPEN and self._pace.take(perf_counter(), len(message)) is not None:
                 self.abort()
             return
-        if self._work is not None:
-            self._waiting = [*self._waiting, (message, text)]
+        if self._work.active:
+            self._work.add(message, text)
             return
         if text and not message.isascii() and not is_utf8(message):
             self.disconnect(1007, "A text message must be UTF-8.")
@@ -369,9 +372,9 @@ class Connection(ServerConnection):
         app = self.app
         started = perf_counter()
         try:
-            over = self.pace.take(started, len(message))
+            over = self._pace.take(started, len(message))
             if over is None:
-                self.strikes = 0
+                self._strikes = 0
             else:
                 app.metrics.rate_limited[over.limit] += 1
             if over is None or app.limited(self, message, over):
@@ -381,30 +384,29 @@ class Connection(ServerConnection):
         app.metrics.message_sizes.observe(len(message))
         app.metrics.handling.observe(perf_counter() - started)
 
+    def _limit_frame(self, frame: Frame) -> None:
+        """Count a ping, a pong or a fragment, which cost as much as messages; there is no answer to one too many."""
+        if frame.opcode is Opcode.PONG and self._liveness.expects(bytes(frame.data)):
+            return
+        over = self._pace.take(perf_counter(), 0)
+        if over is not None and self.protocol.state is OPEN:
+            self.app.metrics.rate_limited[over.limit] += 1
+            self.pause_reading_for(over.seconds)
+            if self.count_strike() > PATIENCE:
+                self.disconnect(1008, "Too many frames.")
+
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception as error:
             self.fail(error)
-        self._work = None
-        waiting, self._waiting = self._waiting, ()
-        for position, (message, text) in enumerate(waiting, 1):
+        for message, text in self._work.finish():
             self._receive(message, text)
-            if self._work is not None:  # the rest waits for this one
-                self._waiting = waiting[position:]
-                return
-        self.resume_reading(EdgePause.WORK)
+        if not self._work.active:
+            self.resume_reading(EdgePause.WORK)
 
-    def _schedule_check(self) -> None:
-        limit = self.app.settings.slow_client_buffer
-        if limit and not self._check_scheduled:
-            # Event loops that gather writes have not tried to send yet: look again a little later.
-            self._check_scheduled = True
-            self.loop.call_later(0.001, self._check_slow, limit)
-
-    def _check_slow(self, limit: int) -> None:
-        self._check_scheduled = False
-        if self._attached and self.transport.get_write_buffer_size() > limit:
+    def _check_slow(self) -> None:
+        if self._write_flow.check(self.buffered) and self._attached:
             self.check_slow()
 
     def _detach(self) -> None:
@@ -413,8 +415,5 @@ class Connection(ServerConnection):
         if self._attached:
             self._attached = False
             self.app.close(self)
-        work = self._work
-        if work is not None and work is not asyncio.current_task(self.loop):
-            self._work = None
-            work.cancel()
+        if self._work.cancel():
             self.resume_reading(EdgePause.WORK)  # for what the protocol has to read yet

@@ -324,7 +324,7 @@ async def test_unanswered_pings_have_a_rate(serve: Serve, raw: OpenRaw) -> None:
     flood = await raw(running)
     await running.app.until(lambda: 0 in running.app.connections)
     connected = running.app.connections[0]
-    connected.protocol.crowded = True
+    connected.protocol.answer_pings(False)
     await flood.send(masked(PING) * 11)
     other = await raw(running)  # so the server has had the time to read what came before it
     await other.send_frame(TEXT, b"x")

@@ -14,11 +14,7 @@ class Reader:
 
     def __init__(self, unread: int, *, slow: bool = True) -> None:
         self.slow = slow
-        self.transport = self
-        self._unread = unread
-
-    def get_write_buffer_size(self) -> int:
-        return self._unread
+        self.buffered = unread
 
     def abort(self) -> None:
         self.cut = True

@@ -1,0 +1,76 @@
+"""The handshake: which WebSocket handshakes are accepted, and why one is refused."""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from time import monotonic
+
+from websockets.http11 import Request, Response
+
+from ..admission.client_address import ClientAddresses
+from ..admission.origins import Origins
+from ..application import Application
+from ..websocket.connection import Connection
+
+
+class Handshakes:
+    """Accepts and refuses handshakes, and counts them by outcome.
+
+    Args:
+        app: whose paths and limits count.
+        addresses: the limits of each address.
+        origins: the allowed web pages.
+    """
+
+    def __init__(self, app: Application, addresses: ClientAddresses, origins: Origins) -> None:
+        self._app = app
+        self._addresses = addresses
+        self._origins = origins
+        self._draining = False
+
+    def drain(self) -> None:
+        """Refuse all handshakes from now on."""
+        self._draining = True
+
+    def count_invalid(self) -> None:
+        """Count a handshake that is not valid (RFC 6455, 4.2.1)."""
+        self._app.metrics.handshakes["invalid"] += 1
+
+    def refusal(self, connection: Connection, request: Request, insecure: Response | None) -> Response | None:
+        """Return the answer to a handshake that is refused; None if it is accepted, and the connection counts.
+
+        Args:
+            connection: of the client.
+            request: the handshake.
+            insecure: the answer to a client that did not come over TLS, if it had to.
+        """
+        found = self._find_refusal(connection, request, insecure)
+        if found is None:
+            connection.when_lost(partial(self._addresses.release, connection.address))
+            return None
+        outcome, response = found
+        self._app.metrics.handshakes[outcome] += 1
+        return response
+
+    def _find_refusal(
+        self, connection: Connection, request: Request, insecure: Response | None
+    ) -> tuple[str, Response] | None:
+        respond, limit = connection.respond, self._app.settings.max_connections
+        if not self._addresses.allow_handshake(connection.address, monotonic()):
+            return "address", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many handshakes from your address.\n")
+        if insecure is not None:
+            return "insecure", insecure
+        if self._draining:
+            return "draining", respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is shutting down.\n")
+        if limit and self._app.metrics.open_connections >= limit:
+            text = "This server is full; try again later.\n"
+            return "at-capacity", respond(HTTPStatus.SERVICE_UNAVAILABLE, text)
+        if not self._origins.allow(request.headers.get_all("Origin")):
+            return "origin", respond(HTTPStatus.FORBIDDEN, "This server is not for pages of this origin.\n")
+        refusal = self._app.refusal(connection.path)
+        if refusal is not None:
+            return "refused", respond(HTTPStatus.NOT_FOUND, refusal + "\n")
+        if not self._addresses.acquire(connection.address):
+            return "address", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from your address.\n")
+        return None

@@ -1,0 +1,71 @@
+"""Which module loads which: the domain loads no socket, and nothing in the edge imports in a circle."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from ..edge.harness import PACKAGE
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / PACKAGE
+WITH_SOCKET = {"__main__", "commands", "server", "sessions", "worker", "devices"}
+"""The modules of a server that may load the edge's connections, or are clients themselves."""
+LOAD = """
+import sys
+from importlib import import_module
+for name in sys.argv[1:]:
+    import_module(name)
+    if "websockets" in sys.modules:
+        sys.exit(f"{name} loads websockets")
+"""
+"""Loads modules one after the other, and says which is the first that loads a socket."""
+
+
+def modules(folder: Path) -> dict[str, Path]:
+    """Return the modules below a folder by name, with their files."""
+    found = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(name: str, path: Path, known: set[str]) -> Iterator[str]:
+    """Yield the modules among `known` that a module imports anywhere, also for its types alone."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        parts = package.split(".")
+        base = parts[: len(parts) - node.level + 1] if node.level else []
+        origin = ".".join([*base, *([node.module] if node.module else [])])
+        for alias in node.names:
+            yield from {origin, f"{origin}.{alias.name}"} & known
+
+
+def test_domain_has_no_socket() -> None:
+    """Every module of the domain can be loaded without websockets."""
+    names = [
+        name
+        for name, path in modules(SOURCE).items()
+        if "edge" not in path.relative_to(SOURCE).parts and path.stem not in WITH_SOCKET
+    ]
+    assert names
+    done = subprocess.run([sys.executable, "-c", LOAD, *names], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_circle() -> None:
+    """No module of this package imports itself by way of others, not even for types."""
+    known = modules(SOURCE)
+    graph = {name: set(imported(name, path, set(known))) - {name} for name, path in known.items()}
+    assert sum(map(len, graph.values())) > len(graph)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        raise AssertionError(" -> ".join(circle.args[1])) from None
