@@ -12,62 +12,10 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from .edge.messages import Decoder, Error, Message
+from .session import SessionChange
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
-Title = Annotated[str, Meta(max_length=256)]
-Description = Annotated[str, Meta(max_length=4096)]
 Token = Annotated[str, Meta(max_length=256)]
-
-
-class Features(Struct, frozen=True, rename="camel"):
-    """What a session offers beside editing."""
-
-    audio_enabled: bool = False
-    video_enabled: bool = False
-    screen_share_enabled: bool = False
-
-
-class SessionInfo(Struct, frozen=True):
-    """How a room is presented to those who look through the door."""
-
-    title: str = ""
-    description: str = ""
-    max_participants: int | None = None
-    features: Features = Features()
-
-
-class FeaturesChange(Struct, frozen=True, rename="camel"):
-    """The features that change; `null` is the default."""
-
-    audio_enabled: bool | UnsetType | None = UNSET
-    video_enabled: bool | UnsetType | None = UNSET
-    screen_share_enabled: bool | UnsetType | None = UNSET
-
-
-class SessionChange(Struct, frozen=True, rename="camel"):
-    """What of a session changes: the fields that are named. `null` is the default."""
-
-    title: Title | UnsetType | None = UNSET
-    description: Description | UnsetType | None = UNSET
-    max_participants: Annotated[int, Meta(ge=1)] | UnsetType | None = UNSET
-    features: FeaturesChange | UnsetType | None = UNSET
-
-    def applied(self, info: SessionInfo) -> SessionInfo:
-        """Return `info` with what is named here."""
-        named = _named(self, SessionInfo())
-        if isinstance(self.features, FeaturesChange):
-            named["features"] = msgspec.structs.replace(info.features, **_named(self.features, Features()))
-        return msgspec.structs.replace(info, **named)
-
-
-def _named(change: Struct, defaults: Struct) -> dict[str, Any]:
-    """Return the values of the fields that `change` names, with the default where it says `null`."""
-    values = {name: getattr(change, name) for name in change.__struct_fields__}
-    return {
-        name: getattr(defaults, name) if value is None else value
-        for name, value in values.items()
-        if value is not UNSET
-    }
 
 
 class Join(Message, tag="join", frozen=True, rename="camel"):

@@ -13,7 +13,6 @@ from opennoodl_signaling.edge.errors import BadMessage
 from opennoodl_signaling.messages import (
     ERRORS,
     AskIceServers,
-    Features,
     Invite,
     Join,
     Leave,
@@ -22,12 +21,12 @@ from opennoodl_signaling.messages import (
     Publish,
     Register,
     Session,
-    SessionInfo,
     Signal,
     Subscribe,
     Unsubscribe,
     decode,
 )
+from opennoodl_signaling.session import Features, SessionInfo
 
 JOIN = {"type": "join", "room": "r", "peerId": "p", "userId": "u"}
 SIGNAL = {"type": "signal", "to": "p", "signal": {}}

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from opennoodl_signaling import messages
+from opennoodl_signaling import messages, session
 from opennoodl_signaling.edge.service import Service
 from opennoodl_signaling.rooms.rooms import MAX_METADATA, REPLACED
 from opennoodl_signaling.server import create
@@ -34,7 +34,7 @@ def test_messages_from_the_server() -> None:
 
 def test_objects() -> None:
     """Every object within a message stands in the table with its fields and their types."""
-    kinds = (messages.PeerInfo, messages.IceServer, messages.SessionChange, messages.FeaturesChange)
+    kinds = (messages.PeerInfo, messages.IceServer, session.SessionChange, session.FeaturesChange)
     assert documented_fields(section(PAGE, "Objects")) == declared_fields(kinds)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from msgspec import Raw
-from opennoodl_signaling.messages import Leave, Session, SessionChange, SessionInfo, Signal, decode
+from opennoodl_signaling.messages import Leave, Session, Signal, decode
 from opennoodl_signaling.rooms.model import Client
 from opennoodl_signaling.rooms.rooms import REPLACED
+from opennoodl_signaling.session import SessionChange, SessionInfo
 
 from .ward import Ward, came, joined, left, refused
 

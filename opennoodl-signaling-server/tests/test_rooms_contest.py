@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from msgspec import Raw
-from opennoodl_signaling.messages import Leave, Session, SessionInfo, Signal
+from opennoodl_signaling.messages import Leave, Session, Signal
 from opennoodl_signaling.rooms import rooms as module
 from opennoodl_signaling.rooms.model import Client
+from opennoodl_signaling.session import SessionInfo
 
 from .ward import Ward, came, joined, left, refused, token_of
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET, Raw
-from opennoodl_signaling.messages import Join, Session, SessionInfo, Signal
+from opennoodl_signaling.messages import Join, Session, Signal
 from opennoodl_signaling.rooms.absent_peers import MAX_SIGNALS
 from opennoodl_signaling.rooms.model import Client
+from opennoodl_signaling.session import SessionInfo
 
 from .ward import Told, Ward, came, left, refused, token_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from opennoodl_signaling import server as module
+from opennoodl_signaling import effects
 from opennoodl_signaling.edge.service import Service
 
 from .conftest import Enter, EnterRaw
@@ -18,12 +18,12 @@ JOIN = {"type": "join", "room": "r", "peerId": "x", "userId": "X"}
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the holder of a contested peer id little time."""
-    monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.1)
+    monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.1)
 
 
 async def test_two_seconds() -> None:
     """A holder has 2 seconds to answer."""
-    assert module.CONTEST_TIMEOUT == 2.0
+    assert effects.CONTEST_TIMEOUT == 2.0
 
 
 async def test_other_user(server: Service, enter: Enter) -> None:

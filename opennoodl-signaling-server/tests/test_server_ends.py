@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from opennoodl_signaling import server as module
+from opennoodl_signaling import effects
 from opennoodl_signaling.edge.limits import PATIENCE
 from opennoodl_signaling.edge.service import Service
 
@@ -55,7 +55,7 @@ class Scene:
         app: Any = self.server.app
         assert [list(room.peers) for room in app.rooms.rooms.values()] == [["o"]]
         assert list(app.users.devices) == ["user of o"]
-        assert app._graces == app.topics.topics == {}
+        assert app.effects.absent == app.topics.topics == {}
         assert app.rooms.absent_peers.count == app.rooms.absent_peers.size == app.rooms.logs.size == 0
 
 
@@ -225,7 +225,7 @@ async def test_stop(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
     await stopping
     app: Any = scene.server.app
     assert await scene.other.closed() == 1001
-    assert app.rooms.rooms == app.users.devices == app.topics.topics == app._graces == {}
+    assert app.rooms.rooms == app.users.devices == app.topics.topics == app.effects.absent == {}
 
 
 # Those that are none
@@ -234,7 +234,7 @@ async def test_stop(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
 @joins
 async def test_replaced(set_up: Any, enter: Enter, monkeypatch: pytest.MonkeyPatch, join: dict[str, Any]) -> None:
     """To be replaced by a connection without the token is one; that connection has come, and leaves once."""
-    monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.05)
+    monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.05)
     scene = await set_up(join)
     newer = await enter(scene.server)
     await newer.join("r", "x", "X")

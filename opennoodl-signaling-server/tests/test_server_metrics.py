@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from opennoodl_signaling import server as module
+from opennoodl_signaling import effects
 from opennoodl_signaling.edge.service import Service
 from opennoodl_signaling.rooms.rooms import REPLACED
 
@@ -49,7 +49,7 @@ async def test_joins(start: StartServer, enter: Enter) -> None:
 
 async def test_abandoned(server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch) -> None:
     """A join that was taken back while the holder of its peer id was asked is counted as such."""
-    monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.05)
+    monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.05)
     await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
     first, second = await enter(server), await enter(server)
     await first.send("join", room="r", peerId="x", userId="X")
@@ -62,7 +62,7 @@ async def test_join_seconds(
     server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time of each join is counted; one that has to wait for a ping takes at least that long."""
-    monkeypatch.setattr(module, "CONTEST_TIMEOUT", 0.3)
+    monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.3)
     await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
     await (await enter(server)).join(**X)
     buckets = read(server, "join_seconds_bucket")

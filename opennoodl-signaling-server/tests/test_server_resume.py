@@ -101,7 +101,7 @@ async def test_lost_before_it_is_asked(server: Service, enter: Enter) -> None:
 
     def join_(*args: Any) -> Any:
         effects = join(*args)
-        asyncio.get_running_loop().call_soon(app.rooms.rooms["r"].peers["x"].carrier.abort)
+        asyncio.get_running_loop().call_soon(app.rooms.rooms["r"].peers["x"].peer.abort)
         return effects
 
     app.rooms.join = join_
@@ -269,7 +269,7 @@ async def test_stop(start: StartServer, enter: Enter) -> None:
     await cut(server, x)
     await server.stop()
     assert await other.closed() == 1001
-    assert app.rooms.rooms == app.users.devices == app._graces == {}
+    assert app.rooms.rooms == app.users.devices == app.effects.absent == {}
 
 
 async def test_bad_token(server: Service, enter: Enter) -> None:

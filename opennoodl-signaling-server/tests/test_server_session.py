@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from opennoodl_signaling import server as module
+from opennoodl_signaling import session_info
 from opennoodl_signaling.edge.service import Service
 
 from .conftest import Enter, StartServer
@@ -176,8 +176,8 @@ async def test_head(server: Service, enter: Enter) -> None:
 async def test_rate(server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guessing names is limited, and hits and misses count alike."""
     await (await enter(server)).join("r", "a")
-    monkeypatch.setattr(module, "time", lambda: 1_000_000.0)  # so that no minute ends meanwhile
-    for _ in range(module.LOOKS_PER_MINUTE // 2):
+    monkeypatch.setattr(session_info, "time", lambda: 1_000_000.0)  # so that no minute ends meanwhile
+    for _ in range(session_info.LOOKS_PER_MINUTE // 2):
         assert (await look(server, "r")).status == 200
         assert (await look(server, "never")).status == 404
     for room in ("r", "never"):
@@ -189,8 +189,8 @@ async def test_rate(server: Service, enter: Enter, monkeypatch: pytest.MonkeyPat
 
 async def test_rate_of_a_network(start: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has a whole IPv6 network guesses no more than who has one address."""
-    monkeypatch.setattr(module, "LOOKS_PER_MINUTE", 2)
-    monkeypatch.setattr(module, "time", lambda: 1_000_000.0)
+    monkeypatch.setattr(session_info, "LOOKS_PER_MINUTE", 2)
+    monkeypatch.setattr(session_info, "time", lambda: 1_000_000.0)
     server = await start(trusted_proxies="127.0.0.1")
     looks = [("2001:db8::1", 404), ("2001:db8::2", 404), ("2001:db8::3", 429), ("2001:db8:0:1::1", 404)]
     for address, status in looks:

@@ -101,7 +101,7 @@ def test_invites_of_many_names(clients: list[Client]) -> None:
     ward = Ward(invites=2)
     for number in range(10):
         for client in (a, b):
-            ward.users.register(client, Register(f"{client.carrier}{number}"))
+            ward.users.register(client, Register(f"{client.peer}{number}"))
             ward.users.invite(client, Invite("U", "r"), 0)
     ward.users.register(a, Register("another"))
     with refused("rate-limited"):

@@ -37,9 +37,9 @@ class Ward:
             match effect:
                 case Send(to=to, message=message):
                     encoded = msgspec.json.decode(msgspec.json.encode(message))
-                    self.told += [(str(client.carrier), encoded) for client in tuple(to)]
+                    self.told += [(str(client.peer), encoded) for client in tuple(to)]
                 case Close(client=client, code=code):
-                    self.told.append((str(client.carrier), code))
+                    self.told.append((str(client.peer), code))
                     assert self.rooms.forget(client) == []
                 case Contest():
                     self.contests.append(effect)
@@ -53,7 +53,7 @@ class Ward:
 
     def join(self, client: Client, room: str = "r", user: str = "", **fields: Any) -> Told:
         """Join under the client's own name."""
-        name = str(client.carrier)
+        name = str(client.peer)
         fields = {"room": room, "peer_id": name, "user_id": user or name.upper(), **fields}
         return self.perform(self.rooms.join(client, Join(**fields)))
 

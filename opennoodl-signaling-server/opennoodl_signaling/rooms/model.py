@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
-from ..messages import Join, Outgoing, PeerInfo, SessionInfo
+from ..edge.peer import Peer
+from ..messages import Join, Outgoing, PeerInfo
+from ..session import SessionInfo
 from .absent_peers import AbsentPeer
 from .resumption import Resumption
 
@@ -18,7 +20,7 @@ class Client:
     """One connection as the domain sees it.
 
     Attributes:
-        carrier: whatever brings messages to it, as long as something does; never looked at here.
+        peer: sends to it; None while its connection is lost.
         address: where it is, as what is limited for each address counts that.
         user_id: who it says it is, once it has joined or registered.
         room: where it is, as `info`.
@@ -34,9 +36,9 @@ class Client:
         "absent",
         "address",
         "awaited",
-        "carrier",
         "contest",
         "info",
+        "peer",
         "resumption",
         "room",
         "took_place",
@@ -44,8 +46,8 @@ class Client:
         "user_id",
     )
 
-    def __init__(self, carrier: object, address: str = "") -> None:
-        self.carrier = carrier
+    def __init__(self, peer: Peer | None, address: str = "") -> None:
+        self.peer = peer
         self.address = address
         self.user_id: str | None = None
         self.room: Room | None = None
@@ -56,6 +58,12 @@ class Client:
         self.absent: AbsentPeer | None = None
         self.resumption: Resumption | None = None
         self.took_place = -inf
+
+    @property
+    def connected(self) -> Peer:
+        """What sends to a client that is known to be connected."""
+        assert self.peer is not None
+        return self.peer
 
 
 class Room:

@@ -12,26 +12,14 @@ from time import monotonic
 from msgspec import UNSET, Raw
 
 from ..edge.errors import BadMessage
-from ..messages import (
-    Join,
-    Joined,
-    Leave,
-    Metadata,
-    PeerInfo,
-    PeerJoined,
-    PeerLeft,
-    PeerUpdated,
-    Session,
-    SessionChange,
-    Signal,
-    SignalFrom,
-    SignalLost,
-)
+from ..messages import Join, Joined, Leave, Metadata, PeerInfo, Session, Signal, SignalFrom, SignalLost
+from ..session import SessionChange
 from ..users import Users
+from . import announcements
 from .absent_peers import AbsentPeer, AbsentPeers
 from .model import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
 from .resumption import Former, Resumption
-from .unacknowledged import DeliveryLog, DeliveryLogs, Told
+from .unacknowledged import DeliveryLog, DeliveryLogs
 
 REPLACED = 4409
 """Close code for a connection whose place a newer one with the same identity took."""
@@ -124,7 +112,7 @@ class Rooms:
         self._enter(room, client, join)
         self.joins["joined"] += 1
         effects.append(Send((client,), self._joined(room, client, join)))
-        return effects + _tell(room.others(client), _news(client))
+        return effects + announcements.tell(room.others(client), announcements.arrival(client))
 
     def _join_again(self, room: Room, client: Client, join: Join) -> list[Effect]:
         """Answer a client that is in the room already under this name; the others are told of new metadata alone."""
@@ -138,7 +126,7 @@ class Rooms:
             former = client.resumption.hand_over(join.resume_token, others, self.logs)
             client.resumption = None
         answer = Send((client,), self._joined(room, client, join, former=former))
-        return [answer, *_update(room, client, info), *([] if former is None else [Probe(client)])]
+        return [answer, *announcements.change(room, client, info), *([] if former is None else [Probe(client)])]
 
     def settle(self, contest: Contest, alive: bool) -> list[Effect]:
         """Decide a contest once it is known whether its holder is `alive`.
@@ -177,7 +165,7 @@ class Rooms:
         self._vacate(client, "gone")
         if not room.peers:
             del self.rooms[room.name]
-        return _departure(room, client, client.info.peer_id)
+        return announcements.departure(room, client, client.info.peer_id)
 
     def lose(self, client: Client) -> list[Effect]:
         """Keep the place of a client whose connection was lost, if it has asked for that; else forget it."""
@@ -228,7 +216,7 @@ class Rooms:
         _check_metadata(message.metadata)
         info = client.info
         client.info = PeerInfo(info.peer_id, info.user_id, message.metadata.copy())
-        return _update(client.room, client, info)
+        return announcements.change(client.room, client, info)
 
     def present(self, client: Client, session: Session) -> list[Effect]:
         """Change how the client's room is presented.
@@ -274,10 +262,10 @@ class Rooms:
         effects.append(Send((newcomer,), self._joined(room, newcomer, join, known, former)))
         for name in others:
             if name not in known:
-                effects += _tell((newcomer,), _news(room.peers[name]))
+                effects += announcements.tell((newcomer,), announcements.arrival(room.peers[name]))
         for signal in signals:
-            effects += _tell((newcomer,), signal)
-        return [*effects, *_update(room, newcomer, info), Probe(newcomer)]
+            effects += announcements.tell((newcomer,), signal)
+        return [*effects, *announcements.change(room, newcomer, info), Probe(newcomer)]
 
     def _replace(self, holder: Client, newcomer: Client, join: Join) -> list[Effect]:
         """Give the holder's place to a newcomer without its token: one peer has left, and another one has come.
@@ -295,9 +283,9 @@ class Rooms:
                 if peer is not None and peer is not newcomer and peer.absent is None:
                     lost = SignalLost(UNDELIVERED, "peer-not-found", request_id, join.peer_id)
                     effects.append(Send((peer,), lost))
-        effects += _departure(room, newcomer, join.peer_id)
+        effects += announcements.departure(room, newcomer, join.peer_id)
         effects.append(Send((newcomer,), self._joined(room, newcomer, join)))
-        return effects + _tell(room.others(newcomer), _news(newcomer))
+        return effects + announcements.tell(room.others(newcomer), announcements.arrival(newcomer))
 
     def _take_place(self, room: Room, holder: Client, newcomer: Client, join: Join, how: str) -> list[Effect]:
         """Put a newcomer where the holder was, under the same key: the place in the order of arrival stays."""
@@ -372,35 +360,3 @@ def _check_metadata(metadata: Raw) -> None:
 def _info(join: Join) -> PeerInfo:
     # What was decoded would keep the whole message in memory, of which it may be a small part.
     return PeerInfo(join.peer_id, join.user_id, join.metadata.copy())
-
-
-def _news(client: Client) -> PeerJoined:
-    info = client.info
-    return PeerJoined(info.peer_id, info.user_id, info.metadata)
-
-
-def _departure(room: Room, client: Client, peer_id: str) -> list[Effect]:
-    """Tell everybody in the room but this client that a peer has left."""
-    for peer in room.peers.values():
-        if peer.absent is not None:
-            peer.absent.forget(peer_id)
-    return _tell(room.others(client), PeerLeft(peer_id))
-
-
-def _update(room: Room, client: Client, before: PeerInfo) -> list[Effect]:
-    """Tell the others of a peer's metadata, unless it is as before.
-
-    Nothing is recorded: a peer that misses it finds the newest metadata in its next `joined`.
-    """
-    info, others = client.info, room.others(client)
-    if not others or bytes(info.metadata) == bytes(before.metadata):
-        return []
-    return [Send(others, PeerUpdated(info.peer_id, info.user_id, info.metadata))]
-
-
-def _tell(peers: Collection[Client], message: Told) -> list[Effect]:
-    """Send peers a message about their room, and record it for those that can resume."""
-    for peer in peers:
-        if peer.resumption is not None:
-            peer.resumption.told(message)
-    return [Send(peers, message)] if peers else []

@@ -18,7 +18,7 @@ from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.frames import Frame, Opcode
-from websockets.protocol import CONNECTING, OPEN, Event
+from websockets.protocol import CLOSED, CONNECTING, OPEN, Event
 
 from ..auth.identity import Identity
 from ..errors import CloseConnection
@@ -253,6 +253,11 @@ class Connection(ServerConnection):
             self.abort()
         else:
             self.probe()
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether the TCP connection ended without a closing handshake of either side."""
+        return self.protocol.state is CLOSED
 
     @property
     def close_code(self) -> int:

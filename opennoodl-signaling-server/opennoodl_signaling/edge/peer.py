@@ -1,0 +1,21 @@
+"""The peer: a client as the domain sees it, which knows no socket. A `Connection` is one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Peer(Protocol):
+    """What the domain, and what acts for it, may do with a client."""
+
+    def write_soon(self, frame: bytes) -> None:
+        """Send a prepared frame at the end of this turn of the event loop."""
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """Close the client's connection; the application's `close` is called at once."""
+
+    def probe(self) -> None:
+        """Ping the client; the pong says that all that was sent before has arrived."""
+
+    async def is_alive(self, seconds: float) -> bool:
+        """Return whether the client answers a ping within `seconds`."""
