@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opennoodl_sync.storage.interface import Batch
 from opennoodl_sync.storage.leveldb.bindings import plyvel
-from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 
@@ -51,10 +50,10 @@ def _write_y_leveldb(path: Path, documents: Documents) -> None:
     database = Database(str(path))
     try:
         for name, updates in documents:
-            store = LevelYStore(name, database=database)
-            batch = Batch()
+            store = LevelDBDocument(name, database=database)
+            batch = RecordBatch()
             store.append(updates, _document(updates).state_vector, batch)
-            store.commit(batch)
+            database.write(batch)
     finally:
         database.close()
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from .edge.command_line import CommandError, standard_input
-from .storage.interface import Batch, CorruptError, StoreError
+from .storage.interface import CorruptError, StoreError
 from .storage.leveldb import files as leveldb_files
-from .storage.leveldb.database import DAMAGED, Database
-from .storage.leveldb.documents import LevelYStore
+from .storage.leveldb.database import DAMAGED, Database, RecordBatch
+from .storage.leveldb.documents import LevelDBDocument
 from .storage.leveldb.repair import repair
 from .workers import interpreter
 from .workers.interpreter import InterpretationError
@@ -50,7 +50,7 @@ def list_documents(database: Database) -> Iterator[Listed]:
     listed, stored, damage = database.survey()
     for name in sorted(listed | stored):
         try:
-            records = LevelYStore(name, database=database).records()
+            records = LevelDBDocument(name, database=database).records()
         except StoreError:
             yield Listed(name, None, 0)
         else:
@@ -89,13 +89,13 @@ def import_document(database: Database, name: str, update: bytes) -> None:
         raise CommandError(f"no client could open this room: a name has one to {MAX_NAME} printable characters")
     if _encoded(name) != name:
         raise CommandError(f"no client could open this room: in a URL, its name is {_encoded(name)}")
-    store = LevelYStore(name, database=database)
+    store = LevelDBDocument(name, database=database)
     document = _open(store)
     try:
         finish(document.integrate(update))
     except MalformedError as error:
         raise CommandError(f"this is not a sound Yjs update: {error}") from None
-    batch = Batch()
+    batch = RecordBatch()
     store.append(document.commit(), document.state_vector, batch)
     database.write(batch, sync=True)
 
@@ -122,10 +122,10 @@ def compact_documents(database: Database) -> tuple[int, int]:
     """
     before = after = 0
     for listed in list(list_documents(database)):
-        store = LevelYStore(listed.name, database=database)
+        store = LevelDBDocument(listed.name, database=database)
         try:
             size = sum(map(len, store.updates()))
-            batch = Batch()
+            batch = RecordBatch()
             document = Document()
             finish(document.load(store.updates()))
             segment, waiting = finish(compact_records(store.updates()))
@@ -153,7 +153,7 @@ def check_documents(database: Database, *, deep: bool = False) -> Iterator[str]:
     if damage is not None:
         yield f"some of the data cannot be read, so documents may be missing here: {damage}"
     for name in sorted(listed | stored):
-        store = LevelYStore(name, database=database)
+        store = LevelDBDocument(name, database=database)
         try:
             document = Document()
             finish(document.load(store.updates()))
@@ -178,14 +178,14 @@ def _deep_fault(document: Document) -> str | None:
     return None
 
 
-def _store(database: Database, name: str) -> LevelYStore:
-    store = LevelYStore(name, database=database)
+def _store(database: Database, name: str) -> LevelDBDocument:
+    store = LevelDBDocument(name, database=database)
     if not store.exists():
         raise CommandError(f"there is no document {name!r}; `list` shows those that are there")
     return store
 
 
-def _open(store: LevelYStore) -> Document:
+def _open(store: LevelDBDocument) -> Document:
     document = Document()
     try:
         finish(document.load(store.updates()))

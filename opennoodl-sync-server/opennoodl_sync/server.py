@@ -33,10 +33,9 @@ from .rooms.room import Flush, FullError, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
 from .rooms.transfer import Transfer
 from .settings import Settings
-from .storage.interface import Batch, StoreError
-from .storage.leveldb.background_sync import sync_every_second
-from .storage.leveldb.database import Database
-from .storage.writer import Writer
+from .storage.interface import Store
+from .storage.leveldb.store import LevelDBStore
+from .storage.memory import MemoryStore
 from .webhook import Webhook
 from .y_protocol import KEEPALIVE, MAX_NAME, NAMES, Kind, denial, is_name, parse
 from .yjs.lib0 import MalformedError
@@ -67,8 +66,6 @@ OWN_MEMORY = 100_663_296
 """Bytes that a server takes by itself, with LevelDB and the process that compacts."""
 TURN_AWAY_AFTER = 5.0
 """Seconds after which a client is closed whose change there is no memory for: y-websocket comes back at once."""
-RETRY_INTERVAL = 2.0
-"""Seconds after which it is tried whether a disk that failed works again."""
 
 KEEPALIVE_FRAME = encode_frame(KEEPALIVE, text=False)
 
@@ -101,32 +98,24 @@ class Sync(Application):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, __version__, settings.max_message_size)
         self.updates = 0
-        self._directory = settings.persist_dir if settings.enable_persistence else None
-        self._database: Database | None = None
-        self._writer: Writer | None = None
+        self._store: Store = MemoryStore()
         self._held: set[Connection] = set()  # those that are not read from until the disk has done its work
-        self._retrying = False
         self._full: dict[Room, dict[Connection, bytes]] = {}  # messages that wait until a room is compacted
         self._transfers: dict[Connection, Transfer] = {}
         self._budget = MemoryBudget(settings.max_memory or _default_limit(available_memory()))
-        self._unread = UnreadOutput(self._budget)
+        self._unread = UnreadOutput[Connection](self._budget)
         self._keepalive = KeepAlive(self._keep_alive)
         self._lost: dict[Connection, asyncio.TimerHandle] = {}  # by connection, when its awareness states end
-        self._syncing: asyncio.Task[None] | None = None
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
 
     async def start(self) -> None:
         """Open the data directory."""
-        if self._directory is not None:
-            self._database = Database(self._directory)
-            self._writer = Writer(self._database, sync=self.settings.fsync == "true")
-            if self.settings.fsync == "every-second":
-                self._syncing = asyncio.create_task(sync_every_second(self._database, self._retry_later))
+        if self.settings.enable_persistence:
+            self._store = LevelDBStore(self.settings.persist_dir, fsync=self.settings.fsync)
         self.rooms = Rooms(
-            self._database,
-            self._writer,
+            self._store,
             idle_timeout=self.settings.room_idle_timeout / 1000,
             max_rooms=self.settings.max_rooms,
             max_size=self.settings.max_document_size,
@@ -134,7 +123,7 @@ class Sync(Application):
             compacted=self._compacted,
         )
         self._slicer = self.rooms.slicer
-        self._flusher = Flusher(self._writer, self._slicer, self._tell, self._fail, self._release)
+        self._flusher = Flusher(self._store, self._slicer, self._tell, self._fail, self._release)
         runs = self.rooms.tidy(), self._keepalive.run(), self._count_memory()
         self._background = [asyncio.create_task(run) for run in runs]
 
@@ -142,7 +131,18 @@ class Sync(Application):
         while True:
             await asyncio.sleep(INTERVAL)
             self._budget.recount()
-            self._unread.count(sum(len(transfer.state_vector) for transfer in self._transfers.values()))
+            self._unread.count(self._transfer_memory())
+
+    def _transfer_memory(self) -> dict[Connection, int]:
+        """Return the bytes that large answers keep, by connection; several may keep the same part of a document."""
+        memory = {}
+        seen = set[int]()
+        for connection, transfer in self._transfers.items():
+            room: Room = connection.session
+            old = [segment for segment in transfer.superseded(room.document) if id(segment) not in seen]
+            seen.update(map(id, old))
+            memory[connection] = transfer.memory + sum(segment.memory for segment in old)
+        return memory
 
     def _compacted(self, room: Room) -> None:
         """Go on with a room that was compacted."""
@@ -157,17 +157,7 @@ class Sync(Application):
         for timer in self._lost.values():
             timer.cancel()
         await self.rooms.close()
-        if self._writer is not None and self._database is not None:
-            await self._writer.drain()
-            self._writer.close()
-            if self._syncing is not None:
-                self._syncing.cancel()
-                await asyncio.wait([self._syncing])
-                try:
-                    await asyncio.to_thread(self._database.sync)
-                except StoreError as error:
-                    log.error("what was written could not be synced to the disk", error=str(error))
-            self._database.close()
+        await self._store.close()
         if self._webhook is not None:
             await self._webhook.close()
 
@@ -190,7 +180,7 @@ class Sync(Application):
         if self.auth.required:
             await self._prove(connection, credential(connection.request))
         acknowledge = value(connection.request.path, "ack") == "true"
-        if acknowledge and self._writer is None:
+        if acknowledge and not self._store.durable:
             raise CloseConnection(1008, "Nothing is stored here, so nothing can be acknowledged: leave out ack=true.")
         try:
             room = await self.rooms.open(connection.path[1:], connection.address)
@@ -386,7 +376,7 @@ class Sync(Application):
 
     def failure(self) -> str | None:
         """Return why documents cannot be stored, if the last attempt failed."""
-        return self._database.failure if self._database is not None else None
+        return self._store.failure
 
     def health(self) -> dict[str, Any]:
         """Return the counts that monitors of the seed read."""
@@ -424,14 +414,14 @@ class Sync(Application):
         elif room.busy:
             self._slicer.when_free(room, partial(self._begin_transfer, connection, transfer))
         else:
-            transfer.begin(room.document.difference(transfer.state_vector))
-            self._budget.transfers += 1
+            transfer.begin(room.document)
+            self._budget.begin_transfer()
             self._send_part(connection, transfer)
 
     def _end_transfer(self, connection: Connection) -> None:
         transfer = self._transfers.pop(connection, None)
         if transfer is not None and transfer.begun:
-            self._budget.transfers -= 1
+            self._budget.end_transfer()
 
     def _send_part(self, connection: Connection, transfer: Transfer) -> None:
         """Make the next part of a large answer, and send it; wait for a client that reads slowly."""
@@ -501,23 +491,6 @@ class Sync(Application):
         self._full.pop(room, None)
         for connection in tuple(cast("set[Connection]", room.clients)):
             connection.disconnect(1011, "This document cannot be kept right now. Connect again.")
-        if self.failure() is not None:
-            self._retry_later()
-
-    def _retry_later(self) -> None:
-        if self._writer is not None and not self._retrying:
-            self._retrying = True
-            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, self._writer)
-
-    def _retry(self, writer: Writer) -> None:
-        """Find out whether a disk that failed works again, also when nobody writes."""
-
-        def done(error: StoreError | None) -> None:
-            self._retrying = error is not None
-            if error is not None:
-                asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._retry, writer)
-
-        writer.write(Batch(), done)
 
     def metric_families(self) -> list[Metric]:
         """Return what only this server counts."""

@@ -41,8 +41,8 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Bytes of one document. A client whose change would exceed them is closed with 1009. 0 means "
-            "no limit.",
+            description="Bytes of one document. A client whose change would exceed them is closed with 1009. The "
+            "deletions alone may have as many. 0 means no limit.",
         ),
     ] = 67_108_864
     max_memory: Annotated[

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from opennoodl_sync.storage.interface import Batch, StoreError
-from opennoodl_sync.storage.leveldb.database import Database
+from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 
 TIMEOUT = 30.0
 
@@ -37,13 +37,13 @@ class Writes:
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.failure: BaseException | None = None
-        self.done: list[tuple[Batch, bool, threading.Thread]] = []
+        self.done: list[tuple[RecordBatch, bool, threading.Thread]] = []
         self.at_once = 0
         self._under_way = 0
         self._begun = threading.Semaphore(0)
         real = Database.write
 
-        def write(database: Database, batch: Batch, *, sync: bool = False) -> None:
+        def write(database: Database, batch: RecordBatch, *, sync: bool = False) -> None:
             self._under_way += 1
             self.at_once = max(self.at_once, self._under_way)
             self._begun.release()
@@ -95,7 +95,7 @@ class Records:
         """Return every key that begins with `prefix`, in order, and its value."""
         return sorted(record for record in self.now.items() if record[0].startswith(prefix))
 
-    def write(self, batch: Batch, *, sync: bool = False) -> None:
+    def write(self, batch: RecordBatch, *, sync: bool = False) -> None:
         """Write a batch."""
         if self.failure is not None:
             raise StoreError(self.failure)
@@ -106,7 +106,7 @@ class Records:
 
 
 class ByHand:
-    """A writer whose batches are under way until the test says that they are written.
+    """A store whose batches are under way until the test says that they are written.
 
     Attributes:
         slow: whether batches take their time.
@@ -117,18 +117,26 @@ class ByHand:
 
     def __init__(self, database: Any) -> None:
         self.slow = True
-        self.batches: list[tuple[Batch, Any]] = []
-        self.written: list[Batch] = []
+        self.batches: list[tuple[RecordBatch, Any]] = []
+        self.written: list[RecordBatch] = []
         self.failure: StoreError | None = None
-        self.on_idle = lambda: None
         self._database = database
+        self._when_idle: list[Callable[[], None]] = []
 
     @property
     def busy(self) -> bool:
         """Whether a batch is under way."""
         return bool(self.batches)
 
-    def write(self, batch: Batch, done: Any) -> None:
+    def when_idle(self, act: Callable[[], None]) -> None:
+        """Have `act` called when nothing is under way any more."""
+        self._when_idle.append(act)
+
+    def batch(self) -> RecordBatch:
+        """Return an empty batch."""
+        return RecordBatch()
+
+    def write(self, batch: RecordBatch, done: Any) -> None:
         """Take a batch."""
         self.batches.append((batch, done))
         if not self.slow:
@@ -143,4 +151,5 @@ class ByHand:
             self.written.append(batch)
         done(failure)
         if slow and not self.batches:
-            self.on_idle()
+            for act in self._when_idle:
+                act()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 
 
 class Loads:
@@ -19,11 +19,11 @@ class Loads:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self.may_go_on = threading.Event()
-        real = LevelYStore.records
+        real = LevelDBDocument.records
 
-        def records(store: LevelYStore) -> list[tuple[int, bytes]]:
+        def records(store: LevelDBDocument) -> list[tuple[int, bytes]]:
             self.count += 1
             assert self.may_go_on.wait(30)
             return real(store)
 
-        monkeypatch.setattr(LevelYStore, "records", records)
+        monkeypatch.setattr(LevelDBDocument, "records", records)

@@ -16,7 +16,7 @@ import pytest
 from opennoodl_sync.__main__ import main
 from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
@@ -75,7 +75,7 @@ def run_alone(directory: Path, *arguments: str) -> Ended:
 def write(directory: Path, name: str, *updates: bytes) -> None:
     """Store a document."""
     database = Database(str(directory))
-    store = LevelYStore(name, database=database)
+    store = LevelDBDocument(name, database=database)
     document = Document()
     finish(document.load(updates))
     for written in updates:
@@ -250,7 +250,7 @@ def test_import_into_a_new_directory(tmp_path: Path) -> None:
 def text_of(directory: Path, name: str) -> str:
     """Return the text of a document."""
     database = Database(str(directory))
-    text = kept(LevelYStore(name, database=database))[0]
+    text = kept(LevelDBDocument(name, database=database))[0]
     database.close()
     return text
 

@@ -11,13 +11,13 @@ import pytest
 from opennoodl_sync.edge.service import Service
 from opennoodl_sync.server import create
 from opennoodl_sync.settings import Settings
-from opennoodl_sync.storage.memory import MemoryYStore
 from opennoodl_sync.y_protocol import Kind, parse, step_1, update_message
 from pycrdt import Provider
 from pycrdt.websocket import YRoom
 from websockets.asyncio.client import ClientConnection, connect
 
 from .editor import Editor
+from .memory_records import MemoryRecords
 from .turns import end_turn, open_room, receive
 
 TIMEOUT = 30.0
@@ -93,7 +93,7 @@ async def test_stock_room_shows_updates_before_step_2() -> None:
 
 def test_our_room_shows_step_2_first() -> None:
     """In our room, the same client is sent nothing before step 2, which holds the update."""
-    store = MemoryYStore()
+    store = MemoryRecords()
     room = open_room(store)
     room.join("writer")
     room.join("newcomer")

@@ -146,7 +146,10 @@ async def test_a_compaction_that_makes_no_room_keeps_nobody_waiting(tmp_path: Pa
     """A change that does not fit waits for a compaction that may make room; if it does not, its sender is closed."""
     async with running(tmp_path, max_document_size=10_000) as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
-        await ann.type(*["x" * 2_400] * 8)
+        for letter in "abcd":
+            await ann.type(letter * 2_400)
+            await bob.shows(letter)
+        await ann.type("e" * 2_400)
         assert await ann.ended() == 1009
         assert bob.code is None
 

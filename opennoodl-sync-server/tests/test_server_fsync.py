@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync import server as server_module
-from opennoodl_sync.rooms import room as room_module
+from opennoodl_sync.rooms import records as records_module
 from opennoodl_sync.rooms.room import Room
 from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.yjs.document import DamagedError
 
 from .client import TIMEOUT, Client, Server, running
@@ -56,7 +56,7 @@ async def unloaded(server: Server) -> None:
 def on_disk(path: Path) -> str:
     """Return the text of a document whose server has ended."""
     database = Database(str(path))
-    text = kept(LevelYStore("room", database=database))[0]
+    text = kept(LevelDBDocument("room", database=database))[0]
     database.close()
     return text
 
@@ -155,7 +155,7 @@ async def test_a_compaction_under_way_is_not_written_over(
     tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who opens a room whose compaction is under way comes behind it: nothing of the document is lost."""
-    monkeypatch.setattr(room_module, "COMPACT_AFTER", 3)
+    monkeypatch.setattr(records_module, "COMPACT_AFTER", 3)
     async with running(tmp_path, fsync="true", room_idle_timeout=0) as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
         for word in ("one ", "two ", "three "):
@@ -293,7 +293,7 @@ async def test_documents_of_many_records_are_opened(tmp_path: Path) -> None:
     """A document that was left with many records is served."""
     database = Database(str(tmp_path))
     ann = Editor(1)
-    keep(LevelYStore("room", database=database), *(ann.write("word ") for _ in range(700)))
+    keep(LevelDBDocument("room", database=database), *(ann.write("word ") for _ in range(700)))
     database.close()
     async with running(tmp_path, fsync="true") as server:
         bob = await server.join("room", 2)
@@ -302,5 +302,5 @@ async def test_documents_of_many_records_are_opened(tmp_path: Path) -> None:
         await (await server.join("room", 3)).shows("last")
         await until(lambda: not server.app.rooms.rooms["room"].compacting)
     database = Database(str(tmp_path))
-    assert len(LevelYStore("room", database=database).records()) <= 2
+    assert len(LevelDBDocument("room", database=database).records()) <= 2
     database.close()

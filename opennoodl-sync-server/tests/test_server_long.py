@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from opennoodl_sync.rooms.room import Room
+from opennoodl_sync.storage.leveldb.store import LevelDBStore
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import Steps
 
@@ -19,7 +20,7 @@ from .wire import QUERY, awareness_message, step_1, update_message
 
 PASTE = "long" * 10_000
 
-TOUCH = ("join", "permit", "leave", "receive", "take", "stored", "put_behind", "catch_up", "begin_compaction")
+TOUCH = ("join", "permit", "leave", "receive", "take", "put_behind", "catch_up", "begin_compaction")
 """What is done to rooms."""
 
 
@@ -301,19 +302,20 @@ async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypat
     """What was being stored when the room became busy is shown when it is free, and is no less stored for that."""
     async with running(tmp_path, fsync="true") as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
-        assert server.app._writer is not None
-        real, writing = server.app._writer._write, threading.Event()
+        assert isinstance(server.app._store, LevelDBStore)
+        writer = server.app._store._writer
+        real, writing = writer._write, threading.Event()
 
         def write(batch: Any) -> None:
             assert writing.wait(30)
             real(batch)
 
-        monkeypatch.setattr(server.app._writer, "_write", write)
+        monkeypatch.setattr(writer, "_write", write)
         await bob.type("hello")
         await heard(bob)
         await paste(ann, gate)
         writing.set()
-        await server.app._writer.drain()
+        await writer.drain()
         assert server.app.rooms.rooms["room"].storing
         gate.open()
         await ann.agrees(bob)

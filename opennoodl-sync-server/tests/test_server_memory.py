@@ -98,6 +98,7 @@ async def test_who_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.Monk
         while bob.connection.is_open:
             await handled(ann)
         assert ann.code is None
+        monkeypatch.setattr(unread_output, "PATIENCE", 1_000_000)  # a newcomer may take a moment to read
         bob.resume()
         assert await bob.ended() == 1006
         await (await server.join("a", 3)).agrees(ann)

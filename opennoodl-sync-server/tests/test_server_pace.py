@@ -6,7 +6,7 @@ import pytest
 from opennoodl_sync.edge.websocket.connection import Connection
 from opennoodl_sync.rooms import room as room_module
 from opennoodl_sync.server import ANSWER_RATE, FEW_STATES, LARGE_ANSWER, STATES_RATE
-from opennoodl_sync.yjs import document as document_module
+from opennoodl_sync.yjs import difference as difference_module
 from pycrdt import write_var_uint
 
 from .client import Server
@@ -55,7 +55,7 @@ async def test_large_answers(server: Server, holds: list[float]) -> None:
 
 async def test_a_large_state_vector(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large one is answered, and so is one that is larger than is looked at: with the whole document."""
-    monkeypatch.setattr(document_module, "MAX_VECTOR", 100_000)
+    monkeypatch.setattr(difference_module, "MAX_VECTOR", 100_000)
     monkeypatch.setattr(room_module, "MAX_VECTOR", 100_000)
     ann, eve = await server.join("room", 1), await server.join("room", 2)
     await ann.type("hello")

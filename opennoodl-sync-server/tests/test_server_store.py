@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from opennoodl_sync import server as module
 from opennoodl_sync.edge.errors import StartError
+from opennoodl_sync.storage.leveldb import store as store_module
 from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.y_protocol import denial
 
@@ -89,7 +89,7 @@ async def test_health_recovers_without_anybody_writing(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that has room again is noticed by itself: a host that waits for `/health` sends nobody before."""
-    monkeypatch.setattr(module, "RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.01)
     async with running(tmp_path) as server:
         ann = await server.join("room", 1)
         disk.full = True

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from opennoodl_sync.rooms.room import Flush, Room
 from opennoodl_sync.rooms.transfer import Transfer
-from opennoodl_sync.storage.interface import Batch, DocumentStore, StoreError
-from opennoodl_sync.storage.memory import MemoryYStore
+from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.leveldb.database import RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.y_protocol import Kind
 from opennoodl_sync.yjs.compaction import compact_records
 from opennoodl_sync.yjs.document import Document
@@ -15,10 +16,13 @@ from opennoodl_sync.yjs.lib0 import finish
 from opennoodl_sync.yjs.segment_index import write_index
 
 from .editor import Editor, content
+from .memory_records import MemoryRecords
 from .wire import awareness_message, step_1, update_message
 
+Store = LevelDBDocument | MemoryRecords
 
-class Disk(MemoryYStore):
+
+class Disk(MemoryRecords):
     """A store that can be made to fail."""
 
     fails = False
@@ -30,11 +34,17 @@ class Disk(MemoryYStore):
         super().append(updates, state_vector, batch)
 
 
-def open_room(store: DocumentStore, max_size: int = 0, *, name: str = "room") -> Room:
+def open_room(store: Store, max_size: int = 0, *, name: str = "room") -> Room:
     """Return a room with what is stored."""
     room = Room(name, store, max_size)
-    finish(room.load(room.stored()))
+    finish(room.load(store.stored()))
     return room
+
+
+def commit(store: Store, batch: RecordBatch) -> None:
+    """Write a batch."""
+    if isinstance(store, LevelDBDocument):
+        store._database.write(batch)
 
 
 def receive(room: Room, client: object, message: bytes) -> tuple[Kind, bytes | None]:
@@ -54,7 +64,7 @@ def whole(document: Document) -> bytes:
     return finish(document.write())
 
 
-def end_turn(room: Room, store: DocumentStore) -> Flush:
+def end_turn(room: Room, store: Store) -> Flush:
     """Store what a room took in, compact it if that is due, and return what is to be told."""
     flush = write_turn(room, store)
     if compact_if_due(room):
@@ -62,11 +72,11 @@ def end_turn(room: Room, store: DocumentStore) -> Flush:
     return flush
 
 
-def write_turn(room: Room, store: DocumentStore) -> Flush:
+def write_turn(room: Room, store: Store) -> Flush:
     """Store what a room took in, and return what is to be told."""
-    batch = Batch()
+    batch = RecordBatch()
     flush = room.take(batch)
-    store.commit(batch)
+    commit(store, batch)
     room.written()
     return flush
 
@@ -82,7 +92,7 @@ def compact_if_due(room: Room, *, resting: bool = False) -> bool:
     return True
 
 
-def rest(room: Room, store: DocumentStore) -> None:
+def rest(room: Room, store: Store) -> None:
     """Let a room leave memory."""
     end_turn(room, store)
     if compact_if_due(room, resting=True):
@@ -95,26 +105,26 @@ def waiting(room: Room) -> list[bytes]:
     return [] if pending is None else [pending]
 
 
-def keep(store: DocumentStore, *updates: bytes, state_vector: Callable[[], bytes] = lambda: b"\x00") -> None:
+def keep(store: Store, *updates: bytes, state_vector: Callable[[], bytes] = lambda: b"\x00") -> None:
     """Append updates, each with a batch of its own."""
     for update in updates:
         keep_together(store, update, state_vector=state_vector)
 
 
-def keep_together(store: DocumentStore, *updates: bytes, state_vector: Callable[[], bytes] = lambda: b"\x00") -> None:
+def keep_together(store: Store, *updates: bytes, state_vector: Callable[[], bytes] = lambda: b"\x00") -> None:
     """Append updates with one batch."""
-    batch = Batch()
+    batch = RecordBatch()
     store.append(updates, state_vector, batch)
-    store.commit(batch)
+    commit(store, batch)
 
 
-def compacted(store: DocumentStore) -> int:
+def compacted(store: Store) -> int:
     """Compact what is kept; return how many records that leaves."""
-    batch = Batch()
+    batch = RecordBatch()
     segment, waiting = finish(compact_records(store.updates()))
     updates = [*([waiting] if waiting is not None else []), finish(segment.write())]
     store.replace(store.last(), updates, loaded(store.updates()).state_vector(), None, batch)
-    store.commit(batch)
+    commit(store, batch)
     return len(store.records())
 
 
@@ -128,7 +138,7 @@ def built(updates: Iterable[bytes]) -> tuple[str, object, object]:
     return shown(loaded(updates))
 
 
-def kept(store: DocumentStore) -> tuple[str, object, object]:
+def kept(store: Store) -> tuple[str, object, object]:
     """Return what a document shows that is built from a store."""
     return shown(loaded(store.updates()))
 
@@ -153,7 +163,7 @@ def ask(room: Room, client: str, editor: Editor | None = None) -> None:
 
 def flush(room: Room) -> Flush:
     """End the turn."""
-    return end_turn(room, MemoryYStore())
+    return end_turn(room, MemoryRecords())
 
 
 def messages(flush: Flush, client: str, room: Room | None = None) -> list[bytes]:
@@ -163,7 +173,7 @@ def messages(flush: Flush, client: str, room: Room | None = None) -> list[bytes]
     for to, state_vector in flush.large if room is not None else ():
         assert room is not None
         transfer = Transfer(state_vector)
-        transfer.begin(room.document.difference(state_vector))
+        transfer.begin(room.document)
         while to == client and not transfer.ended:
             replies.append(finish(transfer.next_message()))
     return [*(flush.updates if client in flush.synced else []), *awareness, *replies]

@@ -41,9 +41,9 @@ class MemoryBudget:
         """Bytes that documents take."""
         return self._counted + self._grown
 
-    def allows(self, size: int) -> bool:
-        """Return whether documents may take so many bytes more."""
-        output = max(self.output, self.limit // OUTPUT_SHARE)
+    def allows(self, size: int, *, deletes: bool = False) -> bool:
+        """Return whether documents may take so many bytes more; deletions may take of what is kept for output."""
+        output = self.output if deletes else max(self.output, self.limit // OUTPUT_SHARE)
         return not self.limit or self.documents + size + output <= self.limit
 
     def change(self, room: Room, size: int = 0) -> None:
@@ -71,6 +71,18 @@ class MemoryBudget:
         self._grown = 0
         for room in changed:
             self.count(room)
+
+    def count_output(self, size: int) -> None:
+        """Note how many bytes wait to be read."""
+        self.output = size
+
+    def begin_transfer(self) -> None:
+        """Count one large answer more."""
+        self.transfers += 1
+
+    def end_transfer(self) -> None:
+        """Count one large answer less."""
+        self.transfers -= 1
 
     @property
     def full(self) -> bool:

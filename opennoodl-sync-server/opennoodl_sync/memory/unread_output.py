@@ -1,7 +1,8 @@
 """Unread output: what waits for all clients together. Where memory is short, connections with most of it are cut."""
 
+from collections.abc import Mapping
 from operator import itemgetter
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
@@ -30,7 +31,10 @@ class Reader(Protocol):
         """Cut the TCP connection."""
 
 
-class UnreadOutput:
+R = TypeVar("R", bound=Reader)
+
+
+class UnreadOutput(Generic[R]):
     """Counts what waits for clients.
 
     Args:
@@ -39,35 +43,35 @@ class UnreadOutput:
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
-        self._connections: set[Reader] = set()
+        self._readers: set[R] = set()
         self._short = 0  # how often in a row there was too little memory
 
-    def add(self, connection: Reader) -> None:
+    def add(self, reader: R) -> None:
         """Count what waits for a client, until its connection is gone."""
-        self._connections.add(connection)
+        self._readers.add(reader)
 
-    def count(self, more: int) -> None:
+    def count(self, elsewhere: Mapping[R, int]) -> None:
         """Count what waits for all; where that and the documents are too much, cut those that have read least.
 
         Clients that are cut come back, and are sent what they lack.
 
         Args:
-            more: bytes that wait elsewhere.
+            elsewhere: bytes that are kept for a client besides what waits in its connection.
         """
-        waiting = {connection: connection.buffered for connection in self._connections}
-        self._connections -= {connection for connection, size in waiting.items() if not size and connection.is_closing}
-        self._budget.output = more + sum(waiting.values())
+        waiting = {reader: reader.buffered + elsewhere.get(reader, 0) for reader in self._readers}
+        self._readers -= {reader for reader, size in waiting.items() if not size and reader.is_closing}
+        self._budget.count_output(sum(waiting.values()))
         self._short = self._short + 1 if self._budget.short else 0
         if self._budget.full or self._short > PATIENCE:
             self._cut(waiting)
 
-    def _cut(self, waiting: dict[Reader, int]) -> None:
+    def _cut(self, waiting: dict[R, int]) -> None:
         number = 0
-        for connection, size in sorted(waiting.items(), key=itemgetter(1), reverse=True):
+        for reader, size in sorted(waiting.items(), key=itemgetter(1), reverse=True):
             if not self._budget.short or not size:
                 break
-            connection.abort()
-            self._budget.output -= size
+            reader.abort()
+            self._budget.count_output(self._budget.output - size)
             number += 1
         if number:
             log.warning("connections that read too slowly were cut: MAX_MEMORY is reached", connections=number)

@@ -6,8 +6,7 @@ from functools import partial
 
 import structlog
 
-from ..storage.interface import Batch, StoreError
-from ..storage.writer import Writer
+from ..storage.interface import Store, StoreError
 from .room import Flush, Room
 from .timeslicer import TimeSlicer
 
@@ -21,30 +20,27 @@ class Flusher:
     """Ends turns.
 
     Args:
-        writer: stores, or None if nothing is.
+        store: where the documents are kept.
         slicer: knows the rooms that have to be waited for.
         tell: is called with what a room's clients are to be told, when it is stored.
         fail: is called for a room that could not be stored and cannot go on.
         go_on: is called when a batch that took its time is written: who was kept waiting may go on.
     """
 
-    def __init__(
-        self, writer: Writer | None, slicer: TimeSlicer, tell: Tell, fail: Fail, go_on: Callable[[], None]
-    ) -> None:
-        self._writer = writer
+    def __init__(self, store: Store, slicer: TimeSlicer, tell: Tell, fail: Fail, go_on: Callable[[], None]) -> None:
+        self._store = store
         self._slicer = slicer
         self._tell = tell
         self._fail = fail
         self._go_on = go_on
         self._rooms: dict[Room, None] = {}
         self._scheduled = False
-        if writer is not None:
-            writer.on_idle = self._idle
+        store.when_idle(self._idle)
 
     @property
     def busy(self) -> bool:
         """Whether a batch is under way, so that turns wait for it and grow."""
-        return self._writer is not None and self._writer.busy
+        return self._store.busy
 
     def schedule(self, room: Room) -> None:
         """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then."""
@@ -84,7 +80,7 @@ class Flusher:
 
     def _flush(self) -> None:
         rooms, self._rooms = self._rooms, {}
-        batch = Batch()
+        batch = self._store.batch()
         flushes = []
         for room in rooms:
             if room.busy:
@@ -93,13 +89,11 @@ class Flusher:
             try:
                 with batch.whole():
                     flushes.append((room, room.take(batch)))
-            except StoreError as error:
-                self._fail(room, error)
             except Exception as error:  # a mistake of ours must not cost the other rooms what they were sent
                 log.exception("a document could not be flushed")
                 self._fail(room, error)
-        if batch and self._writer is not None:
-            self._writer.write(batch, lambda error: self._written(flushes, error))
+        if batch:
+            self._store.write(batch, lambda error: self._written(flushes, error))
         else:
             self._written(flushes, None)
 

@@ -1,24 +1,19 @@
 """Rooms: the documents in memory. Loads each once, however many ask, and lets idle ones go."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import structlog
 
 from ..memory.allocator import give_back
 from ..memory.budget import ROOM_SIZE, MemoryBudget
-from ..storage.interface import Batch, DocumentStore, StoreError
-from ..storage.leveldb.database import Database
-from ..storage.leveldb.documents import LevelYStore
-from ..storage.memory import MemoryYStore
-from ..storage.writer import Writer
+from ..storage.interface import Batch, Store, Stored, StoreError
 from ..workers.compactor import Compacted, CompactionError, Compactor
 from ..yjs.document import DamagedError
 from ..yjs.segment import Segment
-from .room import REST_AFTER, FullError, NoMemoryError, Room, Stored
+from .records import REST_AFTER
+from .room import FullError, NoMemoryError, Room
 from .timeslicer import Outcome, TimeSlicer
 
 TIDY_AFTER = 60.0
@@ -39,8 +34,6 @@ GIVE_BACK_AFTER = 0.5
 MAX_FAILING = 1000
 """Documents of which is known that the log says already that they could not be loaded."""
 
-T = TypeVar("T")
-
 log = structlog.get_logger()
 
 
@@ -52,8 +45,7 @@ class Rooms:
     """All documents in memory.
 
     Args:
-        database: where documents are kept, or None to keep them in memory only.
-        writer: writes to it.
+        store: where documents are kept.
         idle_timeout: seconds that a room stays in memory after its last client has left.
         max_rooms: documents in memory at once; 0 means no limit.
         max_size: bytes that one document may have; 0 means no limit.
@@ -67,8 +59,7 @@ class Rooms:
 
     def __init__(
         self,
-        database: Database | None,
-        writer: Writer | None,
+        store: Store,
         *,
         idle_timeout: float,
         max_rooms: int = 0,
@@ -78,8 +69,7 @@ class Rooms:
     ) -> None:
         self.rooms: dict[str, Room] = {}
         self.slicer = TimeSlicer()
-        self._database = database
-        self._writer = writer
+        self._store = store
         self._idle_timeout = idle_timeout
         self._max_rooms = max_rooms
         self._max_size = max_size
@@ -95,7 +85,6 @@ class Rooms:
         self._failing: dict[str, None] = {}  # documents that could not be loaded, which the log says already
         self._busy: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written, not to be opened
         self._giving_back: asyncio.TimerHandle | None = None
-        self._reader = ThreadPoolExecutor(1, "reader")
 
     async def open(self, name: str, address: str = "") -> Room:
         """Return the room, when it is not busy; load its document first if it is not in memory.
@@ -142,18 +131,15 @@ class Rooms:
         if self.holds(room):
             self._remove(room)
             self._let_go(room)
-            self._write(room.name, Batch())
+            self._write(room.name, self._store.batch())
 
     def unload(self, room: Room) -> None:
         """Let an idle room leave memory; one who opens it again waits until all of it is stored."""
         if not self.holds(room) or room.clients or room.busy:
             return
         self._remove(room)
-        batch = Batch()
-        try:
-            room.take(batch)
-        except StoreError as error:
-            log.error("a document's last changes could not be stored", error=str(error))
+        batch = self._store.batch()
+        room.take(batch)
         self._let_go(room)
         self._write(room.name, batch)
 
@@ -206,9 +192,9 @@ class Rooms:
     async def tidy(self) -> None:
         """Compact documents that nobody opens, now and then, for ever."""
         await asyncio.sleep(TIDY_AFTER)
-        while self._database is not None:
+        while self._store.durable:
             try:
-                async for name in self._read_each(self._database.crowded_names(REST_AFTER)):
+                async for name in self._store.names(REST_AFTER):
                     if name not in self.rooms and name not in self._busy:
                         self._busy[name] = asyncio.create_task(self._tidy(name))
                         await asyncio.wait([self._busy[name]])
@@ -225,18 +211,18 @@ class Rooms:
         await self._compactor.close()
         if self._giving_back is not None:
             self._giving_back.cancel()
-        batch = Batch()
+        batch = self._store.batch()
         for room in list(self.rooms.values()):
             self._remove(room)
             try:
-                room.take(batch)
-            except StoreError as error:  # the others' changes are still to be stored
-                log.error("a document's last changes could not be stored", error=str(error))
+                with batch.whole():
+                    room.take(batch)
+            except Exception:  # the others' changes are still to be stored
+                log.exception("a document's last changes could not be stored")
         self._write("", batch)  # no document has an empty name
         while self._busy:
             await asyncio.wait(self._busy.values())
             await asyncio.sleep(0)
-        self._reader.shutdown()
 
     def _let_go(self, room: Room) -> None:
         if room.document.size >= LARGE and self._giving_back is None:
@@ -244,7 +230,7 @@ class Rooms:
 
     def _give_back(self) -> None:
         self._giving_back = None
-        asyncio.get_running_loop().run_in_executor(self._reader, give_back)
+        asyncio.get_running_loop().run_in_executor(None, give_back)
 
     def _remove(self, room: Room) -> None:
         del self.rooms[room.name]
@@ -272,27 +258,28 @@ class Rooms:
         if not self._has_memory(size):
             raise NoMemoryError("This server has no memory left for another document. Connect again later.")
 
-    def _has_memory(self, size: int) -> bool:
+    def _has_memory(self, size: int, *, deletes: bool = False) -> bool:
         """Return whether documents may take so many bytes more; idle rooms leave where they may not."""
-        if self._budget.allows(size):
+        if self._budget.allows(size, deletes=deletes):
             return True
         self._budget.recount()
         for room in list(self._idle):
-            if self._budget.allows(size):
+            if self._budget.allows(size, deletes=deletes):
                 break
             self.unload(room)
-        return self._budget.allows(size)
+        return self._budget.allows(size, deletes=deletes)
 
-    def _may_grow(self, room: Room, size: int) -> bool:
-        if not self._has_memory(size):
+    def _may_grow(self, room: Room, size: int, deletes: bool) -> bool:
+        if not self._has_memory(size, deletes=deletes):
             return False
         self._budget.change(room, size)
         return True
 
     async def _load(self, name: str, address: str) -> None:
         try:
-            room = Room(name, self._store(name), self._max_size, self._may_grow)
-            await self._fill(room, await self._read(room.stored), address)
+            records, stored = await self._store.open(name)
+            room = Room(name, records, self._max_size, self._may_grow)
+            await self._fill(room, stored, address)
             self.rooms[name] = room
         except (StoreError, DamagedError) as error:
             if name not in self._failing:  # a line for each one who comes would be many
@@ -320,10 +307,12 @@ class Rooms:
         self._budget.count(room)
 
     async def _tidy(self, name: str) -> None:
-        batch = Batch()
-        room = Room(name, self._store(name))
+        batch = self._store.batch()
+        room = None
         try:
-            await self._fill(room, await self._read(room.stored))
+            records, stored = await self._store.open(name)
+            room = Room(name, records)
+            await self._fill(room, stored)
             if self._is_compaction_due(room, resting=True):
                 compacted = await self._compact_segments(await self.slicer.done(room.begin_compaction()))
                 room.end_compaction(compacted.update, compacted.segment, compacted.index)
@@ -334,13 +323,14 @@ class Rooms:
         except NoMemoryError:  # those that are open need it: another day
             return
         finally:
-            self._budget.remove(room)
+            if room is not None:
+                self._budget.remove(room)
             del self._busy[name]
         self._write(name, batch)
 
     def _write(self, name: str, batch: Batch) -> None:
         """Write the last of a document that left memory; until that and what came before is done, it is busy."""
-        if self._writer is None or not (batch or self._writer.busy):
+        if not (batch or self._store.busy):
             return
         written = self._busy[name] = asyncio.get_running_loop().create_future()
 
@@ -350,17 +340,7 @@ class Rooms:
             del self._busy[name]
             written.set_result(None)
 
-        self._writer.write(batch, done)
-
-    def _store(self, name: str) -> DocumentStore:
-        return LevelYStore(name, database=self._database) if self._database is not None else MemoryYStore()
-
-    async def _read(self, read: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, read)
-
-    async def _read_each(self, values: Iterator[str]) -> AsyncIterator[str]:
-        while (value := await self._read(lambda: next(values, None))) is not None:
-            yield value
+        self._store.write(batch, done)
 
 
 def _heard(loading: asyncio.Task[None]) -> None:

@@ -9,37 +9,33 @@ from contextlib import suppress
 from time import monotonic
 from typing import NamedTuple
 
-from ..storage.interface import Batch, DocumentStore
-from ..y_protocol import Kind, acknowledgement, awareness_message, denial, parse, step_1, step_2, update_message
-from ..yjs.document import MAX_VECTOR, Document
+from ..storage.interface import Batch, DocumentRecords, Stored
+from ..y_protocol import (
+    Kind,
+    acknowledgement,
+    awareness_message,
+    denial,
+    parse,
+    step_1,
+    step_2,
+    update_message,
+)
+from ..yjs.difference import MAX_VECTOR
+from ..yjs.document import Document
 from ..yjs.lib0 import MalformedError, Steps
 from ..yjs.segment import Segment
 from ..yjs.segment_index import read_segment
 from ..yjs.state_vector import decode
 from ..yjs.update import NOTHING
 from .awareness import Awareness
+from .records import Records
+from .slow_readers import Behind, SlowReaders
 
-COMPACT_AFTER = 500
-"""Stored updates of a document before they are merged into one; y-leveldb's own number."""
-COMPACT_ANYWAY = 10_000
-"""Stored updates before they are merged, however large the document was last: much of it may be deleted."""
-COMPACT_SIZE = 1_048_576
-"""Bytes of them before they are merged, however few they are."""
-REST_AFTER = 20
-"""Stored updates before they are merged when a room is left."""
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
-COMPACT_PAUSE = 20
-"""Times as long as a compaction takes, for which a document is not compacted again because it is full."""
-FAILURE_PAUSE = 60.0
-"""Seconds until a compaction is tried again after one has failed."""
-INDEXED = 65_536
-"""Bytes of a compacted document that is stored with an index."""
-MIN_RECORDS = 2
-"""Stored updates of which one can be made."""
 MAX_ANSWER = 262_144
 """Bytes that are sent at once as the answer to step 1."""
 MAX_STEPS = 8
-"""Steps of `Document.difference` that may be done for that."""
+"""Steps of a difference that may be done for that."""
 NOBODY = (None, b"")
 """Who sent the last update, and the update, while there is none."""
 
@@ -50,50 +46,6 @@ class FullError(Exception):
 
 class NoMemoryError(Exception):
     """What cannot be taken in since the documents in memory take all that they may; the text says so."""
-
-
-class Behind(NamedTuple):
-    """What a client that does not read has.
-
-    Attributes:
-        state_vector: of the document, if the client asked for it.
-        version: of the document; -1 if it is to have all behind the state vector anyway.
-        seen: the clients whose awareness states it saw.
-    """
-
-    state_vector: bytes | None
-    version: int
-    seen: frozenset[int]
-
-
-class Stored(NamedTuple):
-    """What is stored of a document.
-
-    Attributes:
-        updates: all of it.
-        base_index: of the largest one of them, see ``yjs.segment_index``.
-    """
-
-    updates: list[bytes]
-    base_index: bytes | None
-
-
-class Compaction(NamedTuple):
-    """What is being compacted.
-
-    Attributes:
-        last: the number of the last record of it.
-        records: how many came since it was compacted before.
-        size: their bytes.
-        state_vector: of the document then.
-        began: when it began.
-    """
-
-    last: int
-    records: int
-    size: int
-    state_vector: bytes
-    began: float
 
 
 class Flush(NamedTuple):
@@ -118,68 +70,44 @@ class Flush(NamedTuple):
 
 
 class Room:
-    """One live document. Making it reads the whole document: do that off the event loop.
+    """One live document.
 
     Args:
         name: the room's name.
-        store: where the document is kept.
+        records: where the document is kept.
         max_size: bytes that the document may have; 0 means no limit.
-        may_grow: is asked whether a room may take so many bytes more of memory.
+        may_grow: is asked whether a room may take so many bytes more of memory, and told whether they only delete.
 
     Attributes:
         document: the document.
         clients: everybody in the room; any hashable objects.
         synced: those of them whose step 1 was answered: they are sent updates.
         busy: whether something long is being done with the document, and nothing else may be; see `TimeSlicer`.
-
-    Raises:
-        StoreError: the disk failed.
-        DamagedError: what is stored is not sound.
     """
 
     def __init__(
         self,
         name: str,
-        store: DocumentStore,
+        records: DocumentRecords,
         max_size: int = 0,
-        may_grow: "Callable[[Room, int], bool]" = lambda *_: True,
+        may_grow: "Callable[[Room, int, bool], bool]" = lambda *_: True,
     ) -> None:
         self.name = name
+        self.document = Document()
         self.awareness = Awareness()
         self.clients: set[Hashable] = set()
         self.synced: set[Hashable] = set()
         self.busy = False
-        self._store = store
+        self._records = Records(records, max_size)
         self._max_size = max_size
         self._may_grow = may_grow
-        self._storing: list[bytes] = []  # what a batch has that may not be written yet
         self._readers: dict[Hashable, str] = {}  # those that may not change the document, and their users
-        self._behind: dict[Hashable, Behind] = {}
-        self._falling: set[Hashable] = set()  # those that are behind from the next flush on
+        self._slow = SlowReaders()
         self._asked: dict[Hashable, bytes] = {}  # state vectors to be answered
         self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
         self._acknowledge: set[Hashable] = set()
         self._last: tuple[Hashable, bytes] = NOBODY  # the update that came last, and who sent it
         self._moved: set[int] = set()  # awareness clients that changed since the last flush
-        self._base = 0  # bytes of the compacted document
-        self._since = [0, 0]  # updates, and their bytes, since it was compacted
-        self._must_compact = False
-        self._compact_again = 0.0  # when it may be compacted again because it is full
-        self._compact_after = 0.0  # when it may be compacted again at all, after that failed
-        self._compacting: Compaction | None = None
-        self._compacted: tuple[bytes, bytes | None] | None = (
-            None  # what is to take the place of the records, and its index
-        )
-        self._replacing = False  # a batch has that, and may not be written yet
-        self.document = Document()
-
-    def stored(self) -> Stored:
-        """Return what is stored, for `load`; this may be called in another thread.
-
-        Raises:
-            StoreError: the disk failed, or the data is damaged.
-        """
-        return Stored(self._store.updates(), self._store.index())
 
     def load(self, stored: Stored) -> Steps[None]:
         """Take what is stored, before anything else is done.
@@ -194,8 +122,7 @@ class Room:
             with suppress(MalformedError):  # others have written the document since: it has to be walked
                 segment = yield from read_segment(base, index)
         yield from self.document.load((update for update in updates if update is not base or segment is None), segment)
-        self._base = len(base)
-        self._since = [len(updates), sum(map(len, updates)) - self._base]
+        self._records.loaded(stored)
 
     @property
     def dirty(self) -> bool:
@@ -205,20 +132,20 @@ class Room:
             or self._moved
             or self.awareness.has_renewals
             or self._asked
-            or self._falling
+            or self._slow.falling
             or self._acknowledge
-            or self._compacted is not None
+            or self._records.has_compacted
         )
 
     @property
     def storing(self) -> bool:
         """Whether a batch has something of this room that is not written yet."""
-        return bool(self._storing) or self._replacing
+        return self._records.storing
 
     @property
     def compacting(self) -> bool:
         """Whether a compaction is under way, which may make room."""
-        return self._compacting is not None and self._compacted is None
+        return self._records.compacting
 
     def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
         """Let a client in; return what it is greeted with: step 1, and who is here.
@@ -251,8 +178,7 @@ class Room:
         self.clients.discard(client)
         self.synced.discard(client)
         self._readers.pop(client, None)
-        self._behind.pop(client, None)
-        self._falling.discard(client)
+        self._slow.remove(client)
         self._asked.pop(client, None)
         self._sent.pop(client, None)
         self._acknowledge.discard(client)
@@ -282,18 +208,19 @@ class Room:
             reader = self._readers.get(client)
             self._moved.update(self.awareness.apply(content, client, reader=reader, writers=self.document))
         elif kind is Kind.QUERY_AWARENESS:
-            if client not in self._behind:
+            if client not in self._slow:
                 return kind, awareness_message(self.awareness.encode())
         elif kind is Kind.TOKEN:
             pass
         elif client in self._readers:
             # Every step 2 repeats all deletions, those of others too: there, only what is inserted is the client's.
             changes = content[:1] not in (b"", b"\0") if kind is Kind.STEP_2 else content != NOTHING
-            if changes and client not in self._behind:
+            if changes and client not in self._slow:
                 return kind, denial(READING)
         else:
             if content != NOTHING:
-                self._make_room(content)
+                if not self._has_room(content):
+                    yield from self._limit_deletions(content)
                 yield from self.document.integrate(content)
                 self._last = client, content
             if client in self._sent:
@@ -305,17 +232,11 @@ class Room:
         """End the turn: return what is to be told when `batch`, which is added to, is written.
 
         Until `written` says that it is, this must not be called again.
-
-        Raises:
-            StoreError: the disk failed; nobody may be told, and the room cannot go on.
         """
-        updates = self._storing = self.document.commit()
-        if updates:
-            self._store.append(updates, self.document.state_vector, batch)
-            self._since[0] += len(updates)
-            self._since[1] += sum(map(len, updates))
-        if self._compacted is not None:
-            self._replace(*self._compacted, batch)
+        updates = self.document.commit()
+        self._records.append(updates, self.document.state_vector, batch)
+        if self._records.has_compacted:
+            self._records.replace(self.document.pending(), batch)
         replies: list[tuple[Hashable, bytes]] = []
         large: list[tuple[Hashable, bytes]] = []
         synced = list(self.synced)
@@ -332,72 +253,53 @@ class Room:
                 replies += [(client, message) for message in answer]
         self._asked = {}
         # One that does not read would have them pile up.
-        told = self._acknowledge - self._behind.keys()
+        told = self._acknowledge - self._slow.keys()
         replies += [(client, acknowledgement(self._sent[client])) for client in told]
         self._acknowledge -= told
         awareness, present = None, []
         if self._moved:
-            present = [client for client in self.clients if client not in self._behind]
+            present = [client for client in self.clients if client not in self._slow]
             # The sender too, as y-websocket's server does.
             awareness = awareness_message(self.awareness.encode(self._moved))
             self._moved = set()
-        renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._behind]
+        renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._slow]
         replies += [(owner, awareness_message(update)) for owner, update in renewals]
-        for client in self._falling:
+        for client in self._slow.fall():
             has = self.document.state_vector() if client in self.synced else None
             self.synced.discard(client)
-            self._behind[client] = Behind(has, self.document.version, self.awareness.clients())
-        self._falling = set()
+            self._slow[client] = Behind(has, self.document.version, self.awareness.clients())
         return Flush([update_message(update) for update in updates], synced, awareness, present, replies, large)
 
     def written(self) -> None:
         """Go on after a flush: what `take` gave is written."""
-        self._storing = []
-        self._replacing = False
+        self._records.written()
 
     def put_behind(self, client: Hashable) -> None:
         """Send a client that does not read no more from the next flush on."""
-        if client not in self._behind:
-            self._falling.add(client)
+        self._slow.add(client)
 
     def catch_up(self, client: Hashable) -> bytes | None:
         """Let a client that reads again have what it missed, with the next flush; return who is here."""
-        self._falling.discard(client)
-        behind = self._behind.pop(client, None)
+        behind = self._slow.remove(client)
         if behind is None:
             return None
         if behind.state_vector is not None:
             if behind.version == self.document.version and not self.document.changed:
-                self.synced.add(
-                    client
-                )  # all deletions, which are in every answer, may be more than it can read at once
+                # All deletions, which are in every answer, may be more than it can read at once.
+                self.synced.add(client)
             else:
                 self._asked[client] = behind.state_vector
         return awareness_message(self.awareness.encode(behind.seen | self.awareness.clients()))
 
     def is_compaction_due(self, *, resting: bool = False) -> bool:
-        """Return whether there are many updates, and as much again as the compacted document.
-
-        What is stored is then never more than twice the document when it was last compacted, and one window.
-
-        Args:
-            resting: whether the room is about to leave memory, so that few records should be left.
-        """
-        count, size = self._since
-        if self._compacting is not None or count < MIN_RECORDS or monotonic() < self._compact_after:
-            return False
-        if resting and (count > COMPACT_AFTER or (count > REST_AFTER and size >= self._base // 4)):
-            return True
-        if count > COMPACT_ANYWAY or self._must_compact:
-            return True
-        window = min(COMPACT_SIZE, self._max_size // 4 or COMPACT_SIZE)
-        return (count > COMPACT_AFTER or size > window) and size >= self._base
+        """Return whether the document should be compacted; `resting` is whether the room is about to leave memory."""
+        return self._records.is_compaction_due(resting=resting)
 
     def begin_compaction(self) -> Steps[list[Segment]]:
         """Return what is to be compacted: all of the document. Call it right after a flush."""
-        last, began = self._store.last(), monotonic()
+        last, began = self._records.last(), monotonic()
         segments = yield from self.document.freeze()
-        self._compacting = Compaction(last, self._since[0], self._since[1], self.document.state_vector(), began)
+        self._records.begin_compaction(last, began, self.document.state_vector())
         return segments
 
     def end_compaction(self, update: bytes, segment: Segment, index: bytes) -> None:
@@ -409,28 +311,12 @@ class Room:
             index: of the segment, see ``yjs.segment_index``.
         """
         self.document.thaw(segment)
-        self._compacted = update, index if len(update) >= INDEXED else None
-        self._must_compact = False
+        self._records.end_compaction(update, index)
 
     def abandon_compaction(self) -> None:
         """Go on without the compaction, which failed."""
-        self._compact_after = monotonic() + FAILURE_PAUSE
         self.document.thaw(None)
-        self._compacting = None
-        self._must_compact = False
-
-    def _replace(self, update: bytes, index: bytes | None, batch: Batch) -> None:
-        """Have `batch` keep what was compacted in place of the records that it was made of."""
-        assert self._compacting is not None
-        last, count, size, state_vector, began = self._compacting
-        self._compact_again = monotonic() + COMPACT_PAUSE * (monotonic() - began)
-        waiting = self.document.pending()
-        updates = [update] if waiting is None else [waiting, update]
-        self._compacting = self._compacted = None
-        self._store.replace(last, updates, state_vector, index, batch)
-        self._base = len(update)
-        self._since = [self._since[0] - count + len(updates) - 1, self._since[1] - size]
-        self._replacing = True
+        self._records.abandon_compaction()
 
     def _answer(self, state_vector: bytes, steps: int) -> tuple[list[bytes] | None, int]:
         """Return the answer to a step 1, and how many steps are left.
@@ -452,24 +338,41 @@ class Room:
         return [*map(update_message, updates[:-1]), step_2(updates[-1])], steps
 
     def _ask(self, client: Hashable, state_vector: bytes) -> None:
-        if client in self._behind:
-            # It does not read what it asks for; it gets the latest answer when it does.
-            self._behind[client] = Behind(state_vector, -1, self._behind[client].seen)
+        if client in self._slow:
+            self._slow.ask(client, state_vector)
         else:
             self._asked[client] = state_vector
 
-    def _make_room(self, update: bytes) -> None:
-        """See whether the document may grow by `update`; one that only deletes is always welcome.
+    def _has_room(self, update: bytes) -> bool:
+        """Return whether the document may grow by `update`; not, if that depends on how much of it is new.
+
+        An update that only deletes may make room, so what it adds to the document counts apart: as many bytes as the
+        document may have.
 
         Raises:
             FullError: it may not.
             NoMemoryError: no document may now.
         """
-        if update[:1] in (b"", b"\0"):
-            return
-        if not self._may_grow(self, len(update)):
+        deletes = update[:1] in (b"", b"\0")
+        if not self._may_grow(self, len(update), deletes):
             raise NoMemoryError("This server has no memory left for changes. They are kept by you; connect again.")
-        if self._max_size and self.document.size + len(update) > self._max_size:
+        if not self._max_size:
+            return True
+        if deletes:
+            return self.document.deletions_size + len(update) <= self._max_size
+        if self.document.size + len(update) > self._max_size:
             # There may be less of it when it is compacted; that takes long, and a client may ask for it all the time.
-            self._must_compact = self._since[0] > 0 and monotonic() >= self._compact_again
+            self._records.must_shrink()
             raise FullError(f"This document is full: {self._max_size} bytes are allowed.")
+        return True
+
+    def _limit_deletions(self, update: bytes) -> Steps[None]:
+        """See whether the document may have the deletions that are new in `update`: clients repeat all they know.
+
+        Raises:
+            FullError: it may not.
+            MalformedError: it is not an update.
+        """
+        new = yield from self.document.new_deletions_size(update)
+        if new and self.document.deletions_size + new > self._max_size:
+            raise FullError(f"This document has too many deletions: {self._max_size} bytes of them are allowed.")

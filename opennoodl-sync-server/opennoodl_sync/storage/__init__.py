@@ -1,6 +1,6 @@
 """Storage: where the updates of documents are kept.
 
-* ``interface`` is what every store does, ``memory`` is the store of servers without persistence;
+* ``interface`` is what a store does, and all that rooms know of it;
 * ``leveldb`` is the store in LevelDB, in y-leveldb's format;
-* ``writer`` writes batches, in a thread where they take their time.
+* ``memory`` is the store of servers without persistence.
 """

@@ -1,43 +1,69 @@
-"""The store of servers without persistence: it keeps updates in memory."""
+"""The store of servers without persistence: a document that leaves memory is gone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from .interface import Batch, DocumentStore, Record
+from .interface import Batch, DocumentRecords, Done, Store, Stored
 
 
-class MemoryYStore(DocumentStore):
-    """Keeps updates in memory, for servers without persistence: what a batch is given is kept at once."""
+class NothingToWrite(Batch):
+    """A batch that stays empty."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+
+class NoRecords(DocumentRecords):
+    """Keeps nothing, but counts."""
 
     def __init__(self) -> None:
-        self._records: dict[int, bytes] = {}
-        self._index: bytes | None = None
         self._next = 0
 
-    def records(self) -> list[Record]:
-        """Return everything that is kept, in order."""
-        return [Record(*record) for record in self._records.items()]
-
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
-        """Keep `updates`."""
-        for update in updates:
-            self._records[self._next] = update
-            self._next += 1
+        """Count `updates`."""
+        self._next += len(updates)
 
     def last(self) -> int:
-        """Return the number of the last record."""
+        """Return the number of the last update."""
         return self._next - 1
-
-    def index(self) -> bytes | None:
-        """Return the index that `replace` was given last."""
-        return self._index
 
     def replace(
         self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
     ) -> None:
-        """Keep `updates` in place of all that is kept up to record `last`."""
-        self._index = index
-        later = {number: update for number, update in self._records.items() if number > last}
-        self._records = dict(enumerate(updates, last + 1 - len(updates))) | later
+        """Do nothing."""
 
-    def commit(self, batch: Batch) -> None:
-        """Do nothing: it is kept already."""
+
+class MemoryStore(Store):
+    """Keeps nothing: the rooms have the documents."""
+
+    durable = False
+    failure = None
+    busy = False
+
+    def when_idle(self, act: Callable[[], None]) -> None:
+        """Do nothing: no batch is ever under way."""
+
+    def batch(self) -> Batch:
+        """Return an empty batch."""
+        return NothingToWrite()
+
+    async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
+        """Return an empty document."""
+        return NoRecords(), Stored([], None)
+
+    def write(self, batch: Batch, done: Done) -> None:
+        """Say that it is written."""
+        done(None)
+
+    async def names(self, more_than: int) -> AsyncIterator[str]:
+        """Yield nothing."""
+        return
+        yield
+
+    async def close(self) -> None:
+        """Do nothing."""

@@ -16,13 +16,14 @@ Source: yjs 13, ``structs/Item.js``, ``structs/GC.js``, ``utils/Transaction.js``
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from .contents import OpenValues, skip_values, utf16_length
+from .contents import long_values, utf16_length
 from .delete_set import DeleteSet
 from .document import Document
-from .lib0 import Steps, read_varuint, write_varuint
+from .lib0 import Steps, finish, read_varuint, write_varuint
 from .segment import MARK_DISTANCE, Section, Segment, SegmentWriter, merge
 from .structs import (
     ANY,
+    CHECKED,
     DELETED,
     GC,
     KIND,
@@ -231,7 +232,7 @@ def _read_head(data: bytes, at: int, client: int, clock: int, expected: bytes) -
     """
     info, begin = data[at], at + 1
     if not info & ORIGIN:
-        at = skip_head(data, at, client, clock)
+        at = skip_head(data, at, client, clock, CHECKED)
         return False, data[begin:at] if info & RIGHT_ORIGIN else b"", at
     before = write_varuint(client) + write_varuint(clock - 1) if clock else b""
     follows = clock > 0 and data.startswith(before, begin)
@@ -297,7 +298,4 @@ def _cut_values(values: bytes, length: int, clock: int, bounds: Sequence[int], p
 
 def _skip(values: bytes, at: int, number: int) -> int:
     """Return the offset behind so many values."""
-    open_values: OpenValues = [(number, False)]
-    while open_values:
-        at = skip_values(values, at, open_values)
-    return at
+    return finish(long_values(values, at, [(number, False)]))

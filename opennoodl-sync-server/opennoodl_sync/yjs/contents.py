@@ -6,6 +6,7 @@ Sources: lib0 ``decoding.js`` (``readAny``, ``readVarString``); yjs 13 ``utils/U
 import codecs
 import json
 import re
+from collections.abc import Container
 from typing import NoReturn
 
 from .lib0 import MalformedError, Steps, read_varuint
@@ -30,6 +31,13 @@ OpenValues = list[tuple[int, bool]]
 _SHORT_JSON = frozenset((b"true", b"false", b"null", b'""', b"{}", b"[]"))
 
 
+class LongTextError(Exception):
+    """A text takes long to look at: it stands from `at` to `end`, and has to be checked with `long_text`."""
+
+    def __init__(self, at: int, end: int) -> None:
+        self.at, self.end = at, end
+
+
 class LongContentError(Exception):
     """A content takes long to look at: the `steps` are to be done, which return its length and the offset behind it."""
 
@@ -37,11 +45,17 @@ class LongContentError(Exception):
         self.steps = steps
 
 
-def skip_text(data: bytes, at: int) -> int:
+def skip_text(data: bytes, at: int, checked: Container[int] = ()) -> int:
     """Return the offset behind the length-prefixed text at offset `at`.
+
+    Args:
+        data: has the text.
+        at: the offset.
+        checked: offsets at which long texts begin that were checked before.
 
     Raises:
         MalformedError, IndexError: there is none.
+        LongTextError: it is long, and was not checked before.
     """
     size = data[at]
     at += 1
@@ -50,6 +64,10 @@ def skip_text(data: bytes, at: int) -> int:
     end = at + size
     if end > len(data):
         raise MalformedError("it ends before a text does")
+    if size > LARGE_TEXT:
+        if at in checked:
+            return end
+        raise LongTextError(at, end)
     text = data[at:end]
     if not text.isascii():
         try:
@@ -102,6 +120,7 @@ def skip_values(data: bytes, at: int, open_values: OpenValues) -> int:
 
     Raises:
         MalformedError, IndexError: these are none.
+        LongTextError: there is a long text; when it is checked, this goes on behind it with the same `open_values`.
     """
     for _ in range(MANY_VALUES):
         if not open_values:
@@ -111,7 +130,11 @@ def skip_values(data: bytes, at: int, open_values: OpenValues) -> int:
             continue
         open_values.append((left - 1, keyed))
         if keyed:
-            at = skip_text(data, at)
+            try:
+                at = skip_text(data, at)
+            except LongTextError:
+                open_values.append((1, False))  # its value
+                raise
         kind = data[at]
         at += 1
         if kind == 119:
@@ -144,12 +167,16 @@ def skip_values(data: bytes, at: int, open_values: OpenValues) -> int:
     return at
 
 
-def long_values(data: bytes, at: int, open_values: OpenValues, length: int) -> Steps[tuple[int, int]]:
-    """Skip values to their end; return `length` and the offset behind them."""
+def long_values(data: bytes, at: int, open_values: OpenValues) -> Steps[int]:
+    """Skip values to their end; return the offset behind them."""
     while open_values:
-        yield
-        at = skip_values(data, at, open_values)
-    return length, at
+        try:
+            at = skip_values(data, at, open_values)
+        except LongTextError as text:
+            _, at = yield from long_text(data, text.at, text.end)
+        if open_values:
+            yield
+    return at
 
 
 def skip_json(data: bytes, at: int) -> int:

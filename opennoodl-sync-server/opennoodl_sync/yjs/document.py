@@ -9,15 +9,15 @@ Source: yjs 13, ``utils/StructStore.js`` and ``utils/encoding.js`` (``readUpdate
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
-from .delete_set import DeleteSet, Deletions, insert, union
+from .delete_set import DeleteSet, Deletions, insert
 from .delete_set import rest as missing
+from .difference import Difference
 from .lib0 import MalformedError, Steps, finish, write_varuint
+from .pending import PendingRuns
 from .segment import LargeParts, Segment, SegmentWriter, merge
-from .state_vector import decode
-from .structs import SKIP, cut_struct, struct_end
-from .update import NOTHING, STEP_SIZE, Deletion, Parts, Run, in_order, read, write, write_deletions, write_section
+from .update import NOTHING, Deletion, Parts, Run, cut_run, in_order, read, write, write_deletions, write_section
 
 LARGE_UPDATE = 16_384
 """Bytes of an update that becomes a segment at once."""
@@ -27,18 +27,12 @@ RECENT_CLIENTS = 1024
 """Clients, and ranges of deletions, of which there are as many at most among recent changes."""
 MAX_PENDING = 4_194_304
 """Bytes of what came before its predecessors; a client that goes on sending more is refused."""
-CHUNK = 524_288
-"""Bytes of a part of a difference: a client on a slow line hears something before it gives up."""
-PART = 8192
-"""Bytes of a delete set that are written at once."""
 MANY = 512
 """Sections that are worked on at once."""
+DELETION_SIZE = 4
+"""Bytes that a range of deletions has in an update, about."""
 RANGE_SIZE = 8
-"""Bytes that a deletion of what is not there counts."""
-RUN_SIZE = 4096
-"""Bytes that a run counts besides its own when it waits: each makes every answer to step 1 longer."""
-MAX_VECTOR = 1_048_576
-"""Bytes of a state vector; of a larger one nothing is taken to be known."""
+"""Bytes that a deletion counts while its elements have not come."""
 
 
 class DamagedError(Exception):
@@ -72,7 +66,6 @@ class Document:
 
     Attributes:
         version: changes with every change of the document.
-        pending_size: bytes of what waits for its predecessors.
         turn_updates: how many updates came since the last `commit`.
         turn_size: their bytes.
     """
@@ -84,10 +77,12 @@ class Document:
         self._recent_size = 0
         self._deleted: dict[int, list[int]] = {}  # recently, by client: clock, end, clock, end and so on
         self._ranges = 0
-        self._pending: dict[int, list[tuple[int, int, int, bytes]]] = {}  # clock, end, structs, content
+        self._pending = PendingRuns()
+        # Deleted ranges whose elements have not come, at most. Yjs keeps these too: ``StructStore.pendingDs``.
+        self._early = 0
+        self._fewer_early = False  # some of them may have come since they were counted
         self.version = 0
         self._view: tuple[list[Segment], bytes | None] | None = None  # what differences are made of, until it changes
-        self.pending_size = 0
         self._loading = False
         self.turn_updates = self.turn_size = 0
         self._touched: list[Tail] = []
@@ -105,13 +100,36 @@ class Document:
     @property
     def size(self) -> int:
         """Bytes of the document, as an update of it would have."""
-        return sum(len(segment.data) + 4 * len(segment.deleted) for segment in self._segments) + self._recent_size
+        recent = self._recent_size + DELETION_SIZE * self._ranges
+        return sum(len(segment.data) + DELETION_SIZE * len(segment.deleted) for segment in self._segments) + recent
+
+    @property
+    def deletions_size(self) -> int:
+        """Bytes of its deletions."""
+        return DELETION_SIZE * (sum(len(segment.deleted) for segment in self._segments) + self._ranges)
+
+    def new_deletions_size(self, update: bytes) -> Steps[int]:
+        """Return the bytes of the deletions of an update that are not in this document.
+
+        Raises:
+            MalformedError: it is not an update.
+        """
+        yield from self._seal()
+        parts = LargeParts()
+        yield from read(update, parts)
+        new, _ = yield from self._new_deletions((yield from parts.deleted()), SegmentWriter().segment(DeleteSet()))
+        return DELETION_SIZE * len(new)
 
     @property
     def memory(self) -> int:
         """Bytes that it takes, as far as they depend on what is in it."""
         recent = 2 * self._recent_size + 300 * len(self._tails) + 200 * len(self._deleted)
         return sum(segment.memory for segment in self._segments) + recent + self.pending_size
+
+    @property
+    def pending_size(self) -> int:
+        """Bytes that what waits for its predecessors counts, at most."""
+        return self._pending.size + RANGE_SIZE * self._early
 
     @property
     def changed(self) -> bool:
@@ -211,7 +229,7 @@ class Document:
 
     def _take(self, update: bytes, parts: Parts) -> Steps[None]:
         if self.pending_size + len(update) > MAX_PENDING // 2:
-            self._may_wait(self._early(parts))
+            yield from self._may_wait(self._early_size(parts))
         first = not self.changed
         whole = True
         for run in parts.runs:
@@ -242,27 +260,19 @@ class Document:
         elif self.changed:
             self._whole = None
 
-    def _early(self, parts: Parts) -> int:
+    def _early_size(self, parts: Parts) -> int:
         """Return the bytes of an update that come too early."""
         size = 0
         ends: dict[int, int] = {}
         for run in parts.runs:
             if run.clock > (ends.get(run.client) or self.state(run.client)):
-                size += self._wait_size(run)
+                size += self._pending.cost(run)
             else:
                 ends[run.client] = run.end
         for deletion in parts.deletions:
             if deletion.end > max(ends.get(deletion.client, 0), self.state(deletion.client)):
                 size += RANGE_SIZE * len(self._undeleted(deletion))
         return size
-
-    def _wait_size(self, run: Run) -> int:
-        """Return the bytes that a run counts while it waits; none if all of it waits already."""
-        runs = self._pending.get(run.client, [])
-        at = bisect_right(runs, run.clock, key=lambda run: run[0])
-        if at and runs[at - 1][1] >= run.end:
-            return 0
-        return run.stop - run.at + RUN_SIZE
 
     def _append(self, client: int, clock: int, end: int, structs: int, content: bytes) -> None:
         tail = self._tails.get(client)
@@ -275,6 +285,7 @@ class Document:
         tail.structs += structs
         tail.content += content
         self._recent_size += len(content)
+        self._fewer_early = True
 
     def _delete(self, deletion: Deletion) -> list[Deletion]:
         """Take a deletion; return what of it is new."""
@@ -283,10 +294,9 @@ class Document:
         if rest:
             known = self.state(client)
             for piece in rest:
-                if piece.end > known:  # Yjs keeps these too: ``StructStore.pendingDs``
-                    self.pending_size += RANGE_SIZE
+                if piece.end > known:
+                    self._early += 1
                 self._ranges += 1
-                self._recent_size += RANGE_SIZE // 2
                 insert(self._deleted.setdefault(client, []), piece.clock, piece.end)
         return rest
 
@@ -299,54 +309,45 @@ class Document:
         return rest
 
     def _keep(self, run: Run, content: bytes) -> Steps[bool]:
-        """Keep a run that comes too early; return whether all of it is new. Those that are kept do not overlap."""
-        client, clock, end, structs = run[:4]
-        runs = self._pending.setdefault(client, [])
-        at = bisect_right(runs, clock, key=lambda run: run[0])
-        if at and runs[at - 1][1] > clock:
-            known = runs[at - 1][1]
-            if known >= end:
-                return False
-            structs, content = yield from cut_run(content, Run(client, clock, end, structs, 0, len(content)), known)
-            clock = known
-        whole = clock == run.clock
-        while at < len(runs) and runs[at][0] < end:
-            start, stop, number, later = runs.pop(at)
-            whole = False
-            self.pending_size -= len(later) + RUN_SIZE
-            if stop > end:
-                number, later = yield from cut_run(later, Run(client, start, stop, number, 0, len(later)), end)
-                runs.insert(at, (end, stop, number, later))
-                self.pending_size += len(later) + RUN_SIZE
-        runs.insert(at, (clock, end, structs, content))
-        self.pending_size += len(content) + RUN_SIZE
-        self._turn_pending.append(write([write_section(client, clock, structs, content)]))
+        """Keep a run that comes too early; return whether all of it is new."""
+        told, whole = yield from self._pending.add(run, content)
+        if told is not None:
+            self._turn_pending.append(told)
         return whole
 
-    def _may_wait(self, size: int) -> None:
+    def _may_wait(self, size: int) -> Steps[None]:
         """Refuse what would make too much wait.
 
         Raises:
             MalformedError: it would.
         """
-        if size and self.pending_size + size > MAX_PENDING and not self._loading:
+        if not size or self._loading or self.pending_size + size <= MAX_PENDING:
+            return
+        if self._early and self._fewer_early:
+            yield from self._recount_early()
+        if self.pending_size + size > MAX_PENDING:
             raise MalformedError("too much waits for updates that never came")
+
+    def _recount_early(self) -> Steps[None]:
+        """Count the deletions whose elements have not come: those of elements that have come wait no more."""
+        early = 0
+        for client, recent in self._deleted.items():
+            early += len(recent) // 2 - bisect_right(recent, self.state(client)) // 2
+        for segment in self._segments:
+            for number, client in enumerate(segment.deleted.clients):
+                bounds = segment.deleted.ranges(client)
+                early += len(bounds) // 2 - bisect_right(bounds, self.state(client)) // 2
+                if number % MANY == MANY - 1:
+                    yield
+        self._early = min(early, self._early)
+        self._fewer_early = False
 
     def _release(self, client: int) -> Steps[bool]:
         """Append what has waited for a client's last element; return whether there was something."""
-        runs = self._pending[client]
-        waiting = len(runs)
-        while runs and runs[0][0] <= (known := self.state(client)):
-            clock, end, structs, content = runs.pop(0)
-            self.pending_size -= len(content) + RUN_SIZE
-            if end > known:
-                if clock < known:
-                    run = Run(client, clock, end, structs, 0, len(content))
-                    structs, content = yield from cut_run(content, run, known)
-                self._append(client, known, end, structs, content)
-        released = len(runs) < waiting
-        if not runs:
-            del self._pending[client]
+        released = False
+        while client in self._pending and (run := (yield from self._pending.pop(client, self.state(client)))):
+            self._append(client, self.state(client), run.end, run.structs, run.content)
+            released = True
         return released
 
     def _take_large(self, update: bytes) -> Steps[None]:
@@ -371,7 +372,7 @@ class Document:
                     cut[number] = known
             if number % MANY == MANY - 1:
                 yield
-        self._may_wait(sum(map(self._wait_size, waiting)))
+        yield from self._may_wait(sum(map(self._pending.cost, waiting)))
         yield from self._seal()
         writer = SegmentWriter()
         for done, number in enumerate((yield from parts.descending(chosen))):
@@ -388,8 +389,8 @@ class Document:
         segment = writer.segment(DeleteSet())
         asked = yield from parts.deleted()
         segment.deleted, early = yield from self._new_deletions(asked, segment)
-        self._may_wait(early * RANGE_SIZE)
-        self.pending_size += early * RANGE_SIZE
+        yield from self._may_wait(early * RANGE_SIZE)
+        self._early += early
         whole = whole and segment.deleted is asked and parts.in_order
         for run in waiting:
             whole = (yield from self._keep(run, update[run.at : run.stop])) and whole
@@ -398,8 +399,9 @@ class Document:
             if whole:
                 self._turn_pending = []
             self._segments.append(segment)
+            self._fewer_early = True
             yield from self._settle()
-        for client in list(self._pending):
+        for client in self._pending.clients():
             yield from self._release(client)
 
     def _new_deletions(self, asked: DeleteSet, segment: Segment) -> Steps[tuple[DeleteSet, int]]:
@@ -472,35 +474,18 @@ class Document:
 
     def pending(self) -> bytes | None:
         """Return what waits for its predecessors as one update; None if nothing does."""
-        sections = []
-        for client in self._pending:
-            clock, _, structs, content = self._waiting(client, self._pending[client][0][0])
-            sections.append(write_section(client, clock, structs, content))
-        return write(sections) if sections else None
+        return self._pending.update()
 
     def write(self) -> Steps[bytes]:
         """Return all of the document as one update."""
         yield from self._seal()
         writer = SegmentWriter()
-        for client in sorted(self._pending, reverse=True):
-            writer.section(client, *self._waiting(client, self.state(client)))
+        for client in sorted(self._pending.clients(), reverse=True):
+            writer.section(client, *self._pending.run(client, self.state(client)))
         whole = writer.segment(DeleteSet())
         for segment in reversed(self._segments):
             whole = yield from merge(segment, whole)
         return (yield from whole.write())
-
-    def _waiting(self, client: int, clock: int) -> tuple[int, int, int, bytes]:
-        """Return what waits of a client as a run from `clock` on, with ``Skip`` structs for what has not come."""
-        end, number = clock, 0
-        written = []
-        for start, stop, structs, content in self._pending[client]:
-            if start > end:
-                written.append(bytes((SKIP,)) + write_varuint(start - end))
-                number += 1
-            written.append(content)
-            number += structs
-            end = stop
-        return clock, end, number, b"".join(written)
 
     # What others lack
 
@@ -510,103 +495,16 @@ class Document:
         written += [write_varuint(tail.client) + write_varuint(tail.end) for tail in self._tails.values()]
         return write_varuint(sum(map(len, self._segments)) + len(self._tails)) + b"".join(written)
 
-    def difference(self, state_vector: bytes) -> Iterator[bytes | None]:
-        """Yield updates of `CHUNK` or so that bring a document at a state vector to where this one is now.
-
-        Later changes of this document do not matter. All deletions are in the updates, as in those of Yjs. None is no
-        update, but an opportunity to do something else.
-
-        Raises:
-            MalformedError: this is not a state vector.
-        """
+    def difference(self, state_vector: bytes) -> Difference:
+        """Return the updates that bring a document at a state vector to where this one is now."""
         if self._view is None:
             segments = [*self._segments]
             if self._tails or self._deleted:
                 segments.append(self._recent())
             self._view = segments, self.pending()
-        return _difference(*self._view, state_vector)
+        return Difference(*self._view, state_vector)
 
-
-class Chunk:
-    """An update that is being made of sections of several segments, the older ones first."""
-
-    def __init__(self) -> None:
-        self._sections: dict[int, tuple[int, int, list[bytes]]] = {}  # by client: clock, structs, contents
-        self.size = 0
-
-    def add(self, client: int, clock: int, structs: int, content: bytes) -> None:
-        """Add structs of a client, which follow those that it has."""
-        first, before, contents = self._sections.get(client, (clock, 0, []))
-        contents.append(content)
-        self._sections[client] = first, before + structs, contents
-        self.size += len(content) + 12
-
-    def write(self, clients: int = 0, deletions: bytes = b"") -> bytes:
-        """Return the update, and begin another one."""
-        sections = [
-            write_section(client, clock, structs, b"".join(contents))
-            for client, (clock, structs, contents) in self._sections.items()
-        ]
-        self._sections = {}
-        self.size = 0
-        return write(sections, clients, deletions)
-
-
-def _difference(segments: Sequence[Segment], pending: bytes | None, state_vector: bytes) -> Iterator[bytes | None]:
-    known: dict[int, int] = {}
-    if len(state_vector) <= MAX_VECTOR:
-        known = yield from decode(state_vector)
-    chunk = Chunk()
-    done = 0
-    for segment in segments:
-        for section in segment.sections():
-            done += 1
-            if done % MANY == 0:
-                yield None
-            clock = known.get(section.client, 0)
-            if clock >= section.end:
-                continue
-            # A struct that is known in part is sent whole: Yjs leaves out what it knows.
-            start = next(iter(segment.marks(section)))
-            if clock > section.clock:
-                start = yield from segment.find(section, clock)
-                yield None
-            for mark in segment.marks(section):
-                if mark.at > start.at and mark.at - start.at + chunk.size >= CHUNK:
-                    chunk.add(section.client, start.clock, start.left - mark.left, segment.data[start.at : mark.at])
-                    yield chunk.write()
-                    start = mark
-            chunk.add(section.client, start.clock, start.left, segment.data[start.at : section.stop])
-            if chunk.size >= CHUNK:
-                yield chunk.write()
-    if pending is not None:
-        yield pending
-    deleted = DeleteSet()
-    for segment in segments:
-        deleted = yield from union(deleted, segment.deleted)
-    clients, entries = 0, list[bytes]()
-    for number, part in deleted.write(PART):
-        clients += number
-        entries.append(part)
-        if len(entries) * PART >= CHUNK:
-            yield chunk.write(clients, b"".join(entries))
-            clients, entries = 0, []
-        yield None
-    yield chunk.write(clients, b"".join(entries))
-
-
-def cut_run(data: bytes, run: Run, clock: int) -> Steps[tuple[int, bytes]]:
-    """Return what of a run comes from `clock` on, which is within it: how many structs, and their bytes."""
-    at, here = run.at, run.clock
-    for passed in range(run.structs):
-        length, behind = yield from struct_end(data, at, run.client, here)
-        if here + length > clock:
-            left = run.structs - passed
-            if here == clock:
-                return left, data[at : run.stop]
-            first = yield from cut_struct(data, at, run.client, here, clock - here)
-            return left, first + data[behind : run.stop]
-        if passed % MANY == MANY - 1 or behind - at > STEP_SIZE // MANY:
-            yield
-        at, here = behind, here + length
-    raise ValueError("the clock is not in the run")
+    def superseded(self, difference: Difference) -> list[Segment]:
+        """Return the segments that a difference keeps in memory, and this document does not need any more."""
+        mine = set(map(id, self._segments))
+        return [segment for segment in difference.segments if id(segment) not in mine]

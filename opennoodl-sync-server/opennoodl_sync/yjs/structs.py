@@ -3,11 +3,14 @@
 Source of the format: yjs 13, ``utils/encoding.js`` (``readClientsStructRefs``) and ``structs/*.js``.
 """
 
+from collections.abc import Container
+
 from .contents import (
     LARGE_TEXT,
     NULL,
     UNDEFINED,
     LongContentError,
+    LongTextError,
     OpenValues,
     long_json,
     long_text,
@@ -32,6 +35,8 @@ UNDEFINED_TEXT = b"\x09undefined"
 """What `JSON` has in place of a JSON text where the value is undefined."""
 REPLACEMENT = "\ufffd".encode()
 """What Yjs puts in place of half a character."""
+CHECKED = range(2**63)
+"""All offsets: of data that was read before, every text was checked."""
 
 _clients: dict[bytes, int] = {}
 """What was read lately by `read_client`."""
@@ -53,7 +58,7 @@ def read_client(data: bytes, at: int) -> tuple[int, int]:
     return client, end
 
 
-def read_struct(data: bytes, at: int, client: int, clock: int) -> tuple[int, int]:
+def read_struct(data: bytes, at: int, client: int, clock: int, checked: tuple[int, ...] = ()) -> tuple[int, int]:
     """Return the length of the struct at offset `at`, in clocks, and the offset behind it.
 
     Args:
@@ -61,60 +66,73 @@ def read_struct(data: bytes, at: int, client: int, clock: int) -> tuple[int, int
         at: the offset.
         client: whose struct it is.
         clock: of its first element.
+        checked: offsets at which long texts begin that were checked before.
 
     Raises:
         MalformedError, IndexError: a Yjs client could not decode or integrate it.
         LongContentError: its content takes long to look at.
     """
-    kind = data[at] & KIND
-    at = skip_head(data, at, client, clock)
-    if kind == STRING:
-        size = data[at]
-        at += 1
-        if size > 0x7F:
-            size, at = read_varuint(data, at - 1)
-            if size > LARGE_TEXT and at + size <= len(data):
-                raise LongContentError(long_text(data, at, at + size))
-        end = at + size
-        if end > len(data):
-            raise MalformedError("it ends before a text does")
-        text = data[at:end]
-        return (size if text.isascii() else utf16_length(text)), end
-    if kind == ANY:
-        length, at = _read_length(data, at)
-        open_values: OpenValues = [(length, False)]
-        at = skip_values(data, at, open_values)
-        if open_values:
-            raise LongContentError(long_values(data, at, open_values, length))
-        return length, at
-    if kind == TYPE:
-        reference, at = read_varuint(data, at)
-        if reference > LAST_TYPE:
-            raise MalformedError(f"there is no type {reference}")
-        return 1, skip_text(data, at) if reference in (XML_ELEMENT, XML_HOOK) else at
-    if kind in (GC, DELETED, SKIP):
-        return _read_length(data, at)
-    if kind == FORMAT:
-        return 1, skip_json(data, skip_text(data, at))
-    if kind == EMBED:
-        return 1, skip_json(data, at)
-    if kind == BINARY:
-        size, at = read_varuint(data, at)
-        if at + size > len(data):
-            raise MalformedError("it ends before its bytes do")
-        return 1, at + size
-    if kind == DOC:
-        at = skip_text(data, at)
-        if data[at] in (NULL, UNDEFINED):
-            raise MalformedError("a subdocument has no options")
-        return _skip_values(data, at, 1)
-    if kind == JSON:
-        length, at = _read_length(data, at)
-        raise LongContentError(_texts(data, at, length))
+    begin = at
+    try:
+        kind = data[at] & KIND
+        at = skip_head(data, at, client, clock, checked)
+        if kind == STRING:
+            size = data[at]
+            at += 1
+            if size > 0x7F:
+                size, at = read_varuint(data, at - 1)
+                if size > LARGE_TEXT and at + size <= len(data):
+                    raise LongContentError(long_text(data, at, at + size))
+            end = at + size
+            if end > len(data):
+                raise MalformedError("it ends before a text does")
+            text = data[at:end]
+            return (size if text.isascii() else utf16_length(text)), end
+        if kind == ANY:
+            length, at = _read_length(data, at)
+            return length, _skip_values(data, at, length)
+        if kind == TYPE:
+            reference, at = read_varuint(data, at)
+            if reference > LAST_TYPE:
+                raise MalformedError(f"there is no type {reference}")
+            return 1, skip_text(data, at, checked) if reference in (XML_ELEMENT, XML_HOOK) else at
+        if kind in (GC, DELETED, SKIP):
+            return _read_length(data, at)
+        if kind == FORMAT:
+            return 1, skip_json(data, skip_text(data, at, checked))
+        if kind == EMBED:
+            return 1, skip_json(data, at)
+        if kind == BINARY:
+            size, at = read_varuint(data, at)
+            if at + size > len(data):
+                raise MalformedError("it ends before its bytes do")
+            return 1, at + size
+        if kind == DOC:
+            at = skip_text(data, at, checked)
+            if data[at] in (NULL, UNDEFINED):
+                raise MalformedError("a subdocument has no options")
+            return 1, _skip_values(data, at, 1)
+        if kind == JSON:
+            length, at = _read_length(data, at)
+            raise LongContentError(_texts(data, at, length))
+    except LongTextError as text:
+        raise LongContentError(_read_after(text, data, (begin, client, clock), checked)) from None
     raise MalformedError(f"there is no content {kind}")
 
 
-def skip_head(data: bytes, at: int, client: int, clock: int) -> int:
+def _read_after(
+    text: LongTextError, data: bytes, struct: tuple[int, int, int], checked: tuple[int, ...]
+) -> Steps[tuple[int, int]]:
+    """Check a long text of a struct, then read the struct, which is its offset, its client and its clock."""
+    yield from long_text(data, text.at, text.end)
+    try:
+        return read_struct(data, *struct, (*checked, text.at))
+    except LongContentError as long:
+        steps = long.steps
+    return (yield from steps)
+
+
+def skip_head(data: bytes, at: int, client: int, clock: int, checked: Container[int] = ()) -> int:
     """Return the offset of the content of the struct at offset `at`.
 
     Yjs takes for granted that an item of the same client that this one refers to is there, and fails if it comes
@@ -122,6 +140,7 @@ def skip_head(data: bytes, at: int, client: int, clock: int) -> int:
 
     Raises:
         MalformedError, IndexError: there is no struct, or it refers to a later one of the same client.
+        LongTextError: there is a long text that is not among those that were `checked`.
     """
     info = data[at]
     at += 1
@@ -135,8 +154,8 @@ def skip_head(data: bytes, at: int, client: int, clock: int) -> int:
     if info & RIGHT_ORIGIN:
         return _skip_id(data, at, client, clock)
     named, at = read_varuint(data, at)
-    at = skip_text(data, at) if named == 1 else _skip_id(data, at, client, clock)
-    return skip_text(data, at) if info & PARENT_KEY else at
+    at = skip_text(data, at, checked) if named == 1 else _skip_id(data, at, client, clock)
+    return skip_text(data, at, checked) if info & PARENT_KEY else at
 
 
 def _skip_id(data: bytes, at: int, client: int, clock: int) -> int:
@@ -167,7 +186,7 @@ def cut_struct(data: bytes, at: int, client: int, clock: int, offset: int) -> St
     """
     info = data[at]
     kind = info & KIND
-    content = skip_head(data, at, client, clock)
+    content = skip_head(data, at, client, clock, CHECKED)
     length, end = yield from struct_end(data, at, client, clock)
     if kind in (GC, SKIP):
         return bytes((info,)) + write_varuint(length - offset)
@@ -182,7 +201,7 @@ def cut_struct(data: bytes, at: int, client: int, clock: int, offset: int) -> St
     if kind == DELETED:
         return head + write_varuint(length - offset)
     if kind == STRING:
-        text = _cut_text(data[read_varuint(data, content)[1] : end], offset)
+        text = yield from _cut_text(data, read_varuint(data, content)[1], end, offset)
         return head + write_varuint(len(text)) + text
     content = read_varuint(data, content)[1]
     if kind == ANY:
@@ -208,23 +227,32 @@ def struct_end(data: bytes, at: int, client: int, clock: int) -> Steps[tuple[int
     return (yield from steps)
 
 
-def _cut_text(text: bytes, offset: int) -> bytes:
-    """Return a text without its first `offset` UTF-16 units; half a character becomes U+FFFD, as in Yjs."""
+def _cut_text(data: bytes, at: int, end: int, offset: int) -> Steps[bytes]:
+    """Return the text from `at` to `end` without its first `offset` UTF-16 units.
+
+    Half a character becomes U+FFFD, as in Yjs.
+    """
+    while end - at > LARGE_TEXT:
+        stop = at + LARGE_TEXT
+        while data[stop] & 0xC0 == 0x80:  # within a character
+            stop -= 1
+        units = utf16_length(data[at:stop])
+        if units > offset:
+            return (yield from _cut_text(data, at, stop, offset)) + data[stop:end]
+        offset -= units
+        at = stop
+        yield
+    text = data[at:end]
     if text.isascii():
         return text[offset:]
-    units = text.decode().encode("utf-16-le")[2 * offset :]
-    if 0xDC <= units[1] <= 0xDF:
-        return REPLACEMENT + units[2:].decode("utf-16-le").encode()
-    return units.decode("utf-16-le").encode()
+    units16 = text.decode().encode("utf-16-le")[2 * offset :]
+    if units16 and 0xDC <= units16[1] <= 0xDF:
+        return REPLACEMENT + units16[2:].decode("utf-16-le").encode()
+    return units16.decode("utf-16-le").encode()
 
 
 def _skip_one(data: bytes, at: int) -> Steps[int]:
-    open_values: OpenValues = [(1, False)]
-    at = skip_values(data, at, open_values)
-    while open_values:
-        yield
-        at = skip_values(data, at, open_values)
-    return at
+    return (yield from long_values(data, at, [(1, False)]))
 
 
 def _read_length(data: bytes, at: int) -> tuple[int, int]:
@@ -234,12 +262,25 @@ def _read_length(data: bytes, at: int) -> tuple[int, int]:
     return length, at
 
 
-def _skip_values(data: bytes, at: int, length: int) -> tuple[int, int]:
+def _skip_values(data: bytes, at: int, length: int) -> int:
     open_values: OpenValues = [(length, False)]
-    at = skip_values(data, at, open_values)
+    try:
+        at = skip_values(data, at, open_values)
+    except LongTextError as text:
+        check = long_text(data, text.at, text.end)
+        raise LongContentError(_values(data, text.end, open_values, length, check)) from None
     if open_values:
-        raise LongContentError(long_values(data, at, open_values, length))
-    return length, at
+        raise LongContentError(_values(data, at, open_values, length))
+    return at
+
+
+def _values(
+    data: bytes, at: int, open_values: OpenValues, length: int, check: Steps[object] | None = None
+) -> Steps[tuple[int, int]]:
+    """Skip values to their end, after a `check`; return `length` and the offset behind them."""
+    if check is not None:
+        yield from check
+    return length, (yield from long_values(data, at, open_values))
 
 
 def _texts(data: bytes, at: int, length: int) -> Steps[tuple[int, int]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from .contents import LongContentError
 from .lib0 import MalformedError, Steps, read_varuint, write_varuint
-from .structs import KIND, SKIP, read_client, read_struct
+from .structs import KIND, SKIP, cut_struct, read_client, read_struct, struct_end
 
 NOTHING = b"\x00\x00"
 """The update that changes nothing."""
@@ -223,3 +223,20 @@ def write_ranges(bounds: Sequence[int]) -> bytes:
     return b"".join(
         [write_varuint(clock) + write_varuint(end - clock) for clock, end in zip(pairs, pairs, strict=True)]
     )
+
+
+def cut_run(data: bytes, run: Run, clock: int) -> Steps[tuple[int, bytes]]:
+    """Return what of a run comes from `clock` on, which is within it: how many structs, and their bytes."""
+    at, here = run.at, run.clock
+    for passed in range(run.structs):
+        length, behind = yield from struct_end(data, at, run.client, here)
+        if here + length > clock:
+            left = run.structs - passed
+            if here == clock:
+                return left, data[at : run.stop]
+            first = yield from cut_struct(data, at, run.client, here, clock - here)
+            return left, first + data[behind : run.stop]
+        if passed % BLOCK == BLOCK - 1 or behind - at > STEP_SIZE // BLOCK:
+            yield
+        at, here = behind, here + length
+    raise ValueError("the clock is not in the run")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from opennoodl_sync.memory.budget import ROOM_SIZE, TRANSFER_SIZE, MemoryBudget
 from opennoodl_sync.rooms.room import Room
-from opennoodl_sync.storage.memory import MemoryYStore
 
 from ..editor import Editor
+from ..memory_records import MemoryRecords
 from ..turns import receive
 from ..wire import update_message
 
@@ -15,7 +15,7 @@ LIMIT = 1_000_000
 
 def room() -> Room:
     """Return an empty room."""
-    return Room("room", MemoryYStore())
+    return Room("room", MemoryRecords())
 
 
 def test_a_quarter_is_kept_for_output() -> None:

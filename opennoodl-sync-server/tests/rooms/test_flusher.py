@@ -9,15 +9,16 @@ import pytest
 from opennoodl_sync.rooms.flusher import Flusher
 from opennoodl_sync.rooms.room import Flush, Room
 from opennoodl_sync.rooms.timeslicer import TimeSlicer
-from opennoodl_sync.storage.interface import Batch, StoreError
-from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
-from opennoodl_sync.storage.memory import MemoryYStore
+from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
+from opennoodl_sync.storage.memory import MemoryStore
 from opennoodl_sync.yjs.document import DamagedError
 from opennoodl_sync.yjs.lib0 import Steps
 
 from ..disks import ByHand, Records
 from ..editor import Editor
+from ..memory_records import MemoryRecords
 from ..turns import ask, here, kept, open_room, send
 from ..wire import sync_content
 
@@ -46,9 +47,9 @@ class Turns:
         room.join(name)
         return room
 
-    def store(self, name: str) -> LevelYStore:
+    def store(self, name: str) -> LevelDBDocument:
         """Return where a room is kept."""
-        return LevelYStore(name, database=cast("Database", self.records))
+        return LevelDBDocument(name, database=cast("Database", self.records))
 
     def writes(self, *rooms: Room, text: str = "x", number: int = 1) -> None:
         """Let somebody write into rooms, and end their turn."""
@@ -124,11 +125,11 @@ async def test_a_turn_without_anything_to_store_is_told_at_once(turns: Turns) ->
     assert not turns.writer.batches
 
 
-async def test_without_a_writer_turns_are_told_when_they_end() -> None:
+async def test_without_a_store_turns_are_told_when_they_end() -> None:
     """Documents in memory are told like those on disk, once a turn."""
     told: list[Flush] = []
-    flusher = Flusher(None, TimeSlicer(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
-    room = open_room(MemoryYStore())
+    flusher = Flusher(MemoryStore(), TimeSlicer(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
+    room = open_room(MemoryRecords())
     ann = Editor(1)
     for word in ("one ", "two"):
         send(room, "ann", ann.write(word))
@@ -246,7 +247,7 @@ async def test_a_room_that_fails_does_not_stop_the_others(
     """What cannot be taken from one room is that room's failure: the others are stored and told."""
     rooms = [turns.room(name) for name in "abc"]
 
-    def fail(batch: Batch) -> Flush:
+    def fail(batch: RecordBatch) -> Flush:
         raise error
 
     monkeypatch.setattr(rooms[1], "take", fail)

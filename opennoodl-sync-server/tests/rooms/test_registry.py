@@ -16,11 +16,12 @@ import pytest
 from opennoodl_sync.rooms import registry as module
 from opennoodl_sync.rooms.registry import LoadError, Rooms
 from opennoodl_sync.rooms.room import Room
-from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.bindings import plyvel
-from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
-from opennoodl_sync.storage.writer import Writer
+from opennoodl_sync.storage.leveldb.database import RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
+from opennoodl_sync.storage.leveldb.store import LevelDBStore
+from opennoodl_sync.storage.memory import MemoryStore
 
 from ..conftest import Disk
 from ..disks import Writes, until
@@ -41,16 +42,13 @@ def ignore(room: Room) -> None:
 @asynccontextmanager
 async def opened(path: Path, *, sync: bool = False, idle_timeout: float = 1000, **bounds: Any) -> AsyncIterator[Rooms]:
     """Open the rooms of a directory; close them as the server does."""
-    database = Database(str(path))
-    writer = Writer(database, sync=sync)
-    rooms = Rooms(database, writer, idle_timeout=idle_timeout, **bounds, compacted=ignore)
+    store = LevelDBStore(str(path), fsync="true" if sync else "false")
+    rooms = Rooms(store, idle_timeout=idle_timeout, **bounds, compacted=ignore)
     try:
         yield rooms
     finally:
         await rooms.close()
-        await writer.drain()
-        writer.close()
-        database.close()
+        await store.close()
 
 
 @pytest.fixture
@@ -117,7 +115,7 @@ async def test_a_disk_that_cannot_be_read_is_asked_again(rooms: Rooms, monkeypat
         raise StoreError("cannot read")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LevelYStore, "records", fail)
+        patch.setattr(LevelDBDocument, "records", fail)
         with pytest.raises(LoadError):
             await rooms.open("room")
     assert (await rooms.open("room")).name == "room"
@@ -128,9 +126,9 @@ async def test_what_cannot_be_loaded_is_logged_once(
 ) -> None:
     """However often somebody asks for a document that cannot be loaded, the log says so once, until it can."""
     broken = True
-    records = LevelYStore.records
+    records = LevelDBDocument.records
 
-    def fail(store: LevelYStore) -> object:
+    def fail(store: LevelDBDocument) -> object:
         if broken:
             raise StoreError("cannot read")
         return records(store)
@@ -141,7 +139,7 @@ async def test_what_cannot_be_loaded_is_logged_once(
                 await rooms.open(name)
         return capsys.readouterr().out.count("could not be loaded")
 
-    monkeypatch.setattr(LevelYStore, "records", fail)
+    monkeypatch.setattr(LevelDBDocument, "records", fail)
     monkeypatch.setattr(module, "MAX_FAILING", 1)
     assert await try_often("a") == 1
     assert await try_often("b") == 1
@@ -295,7 +293,7 @@ async def test_closing_goes_on_when_the_disk_fails(tmp_path: Path, disk: Disk) -
 async def test_closing_stores_the_others_when_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document that cannot be stored at the end costs the others nothing."""
 
-    def fail(_: Batch) -> None:
+    def fail(_: RecordBatch) -> None:
         raise StoreError("cannot be kept")
 
     async with opened(tmp_path) as rooms:
@@ -341,7 +339,7 @@ async def test_who_opens_a_room_again_waits_for_its_last_write(tmp_path: Path, m
 
 async def test_rooms_in_memory(tmp_path: Path) -> None:
     """Without a database rooms work in memory, and are empty when they are opened again."""
-    rooms = Rooms(None, None, idle_timeout=1000, compacted=ignore)
+    rooms = Rooms(MemoryStore(), idle_timeout=1000, compacted=ignore)
     room = await rooms.open("room")
     write(room, "hello")
     assert (await rooms.open("room")).document is room.document
@@ -354,7 +352,7 @@ async def test_rooms_in_memory(tmp_path: Path) -> None:
 async def test_documents_in_memory_are_not_tidied(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is on disk there is nothing to compact."""
     monkeypatch.setattr("opennoodl_sync.rooms.registry.TIDY_AFTER", 0)
-    rooms: Any = Rooms(None, None, idle_timeout=1000, compacted=ignore)
+    rooms: Any = Rooms(MemoryStore(), idle_timeout=1000, compacted=ignore)
     await asyncio.wait_for(rooms.tidy(), 5)
     await rooms.close()
 
@@ -375,5 +373,5 @@ async def test_memory_of_large_documents_is_given_back(
     if given_back:
         assert await asyncio.to_thread(calls.acquire, timeout=30)
     assert rooms._giving_back is None
-    await rooms.open("a")  # which the same thread does
+    await asyncio.to_thread(int)  # in a thread like that which gives back
     assert not calls.acquire(blocking=False)

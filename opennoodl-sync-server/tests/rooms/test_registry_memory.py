@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from opennoodl_sync.memory.budget import ROOM_SIZE, MemoryBudget
 from opennoodl_sync.rooms.room import NoMemoryError
-from opennoodl_sync.storage.interface import Batch
+from opennoodl_sync.storage.leveldb.database import RecordBatch
 
+from ..raw import gc, section, update
+from ..turns import receive
+from ..wire import update_message
 from .test_registry import opened, text_of, write
 from .test_registry_bounds import left, used
 
@@ -61,6 +65,23 @@ async def test_a_document_may_not_grow_where_there_is_no_memory(tmp_path: Path) 
         assert "small" in text_of(room)
 
 
+async def test_deletions_take_of_what_is_kept_for_output(tmp_path: Path) -> None:
+    """They may make room, so they are taken where nothing else is; but not without end."""
+    async with opened(tmp_path, budget=bound(1)) as rooms:
+        room = await used(rooms, "a")
+        receive(room, "ann", update_message(update(section(1, 0, gc(2**31)))))
+        write(room, "a" * SIZE, 2)
+        with pytest.raises(NoMemoryError):
+            write(room, "b" * (SIZE // 3), 3)
+        pieces = [[(2 * (1000 * first + number) + 1, 1) for number in range(1000)] for first in range(100)]
+        taken = []
+        with suppress(NoMemoryError):
+            for piece in pieces:
+                receive(room, "ann", update_message(update(deletes={1: piece})))
+                taken.append(piece)
+        assert 1 < len(taken) < 99
+
+
 async def test_another_document_is_refused_where_there_is_no_memory(tmp_path: Path) -> None:
     """It is read, does not fit, and takes no place; the documents that are there are open to everybody."""
     async with opened(tmp_path) as rooms:
@@ -85,7 +106,7 @@ async def test_an_empty_document_needs_memory_too(tmp_path: Path, monkeypatch: p
     async with opened(tmp_path, budget=MemoryBudget(ROOM_SIZE * 10)) as rooms:
         for number in range(7):
             await used(rooms, str(number))
-        monkeypatch.setattr("opennoodl_sync.rooms.room.Room.stored", lambda _: 1 / 0)
+        monkeypatch.setattr("opennoodl_sync.storage.leveldb.store.LevelDBStore.open", lambda *_: 1 / 0)
         with pytest.raises(NoMemoryError):
             await used(rooms, "7")
 
@@ -111,7 +132,7 @@ async def test_a_compaction_needs_memory(tmp_path: Path, limit: int, due: bool) 
         room = await used(rooms, "a")
         for number in range(30):
             write(room, "a" * (SIZE // 30), number + 1)
-            room.take(Batch())
+            room.take(RecordBatch())
             room.written()
         left(rooms, room)
         rooms._rest(room)

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from opennoodl_sync.rooms import registry as module
 from opennoodl_sync.rooms.registry import Rooms
-from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.bindings import plyvel
-from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
+from opennoodl_sync.storage.leveldb.store import LevelDBStore
 
 from ..disks import TIMEOUT, Writes
 from ..editor import Editor, content
@@ -34,14 +36,14 @@ def fill(path: Path, **counts: int) -> None:
     database = Database(str(path))
     for name, count in counts.items():
         ann = Editor(1)
-        keep(LevelYStore(name, database=database), *(ann.write(f"{number} ") for number in range(count)))
+        keep(LevelDBDocument(name, database=database), *(ann.write(f"{number} ") for number in range(count)))
     database.close()
 
 
 def counts(path: Path, *names: str) -> list[int]:
     """Return how many records documents have; nobody holds the database."""
     database = Database(str(path))
-    stores = [LevelYStore(name, database=database) for name in names]
+    stores = [LevelDBDocument(name, database=database) for name in names]
     found = [len(store.records()) for store in stores]
     database.close()
     return found
@@ -114,7 +116,7 @@ async def test_who_opens_a_document_that_is_tidied_waits(tmp_path: Path, monkeyp
         writes.release()
         room = await opening
         assert len(text_of(room).split()) == 30
-        batch = Batch()
+        batch = RecordBatch()
         room.take(batch)
         assert not batch
 
@@ -182,10 +184,9 @@ async def test_it_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     async with opened(tmp_path) as rooms, tidying(rooms):
         await tidied.round()
         ann = Editor(2)
-        database = rooms._database
-        assert database is not None
-        keep(LevelYStore("room", database=database), *(ann.write("x ") for _ in range(30)))
+        database = cast("LevelDBStore", rooms._store)._database
+        keep(LevelDBDocument("room", database=database), *(ann.write("x ") for _ in range(30)))
         for _ in range(2):
             await tidied.round()
-        assert len(LevelYStore("room", database=database).records()) == 1
-        assert kept(LevelYStore("room", database=database))[0].count("x") == len(content(ann.doc)[0].split())
+        assert len(LevelDBDocument("room", database=database).records()) == 1
+        assert kept(LevelDBDocument("room", database=database))[0].count("x") == len(content(ann.doc)[0].split())

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from opennoodl_sync.rooms.room import Room
-from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.storage.leveldb.database import RecordBatch
 from opennoodl_sync.y_protocol import Kind
 from opennoodl_sync.yjs.lib0 import MalformedError
 from opennoodl_sync.yjs.update import NOTHING
@@ -319,13 +320,13 @@ def test_says_whether_something_is_being_stored(room: Room) -> None:
     """Between `take` and `stored` the room says that it has something to lose, and else that it has not."""
     send(room, "ann", Editor(1).write("one"))
     assert not room.storing
-    room.take(Batch())
+    room.take(RecordBatch())
     assert room.storing
     room.written()
     assert not room.storing
     here(room, "ann", (1, 1, {}))
     ask(room, "ann")
-    room.take(Batch())
+    room.take(RecordBatch())
     assert not room.storing
 
 
@@ -334,7 +335,7 @@ def test_what_waits_is_something_to_lose(room: Room) -> None:
     ann = Editor(1)
     ann.write("lost")
     send(room, "ann", ann.write("waits"))
-    room.take(Batch())
+    room.take(RecordBatch())
     assert room.storing
 
 
@@ -342,7 +343,7 @@ def test_what_comes_while_a_batch_is_under_way_is_for_the_next_one(room: Room, d
     """Between `take` and `stored` the room takes in what clients send."""
     ann = Editor(1)
     send(room, "ann", ann.write("one "))
-    first = room.take(Batch())
+    first = room.take(RecordBatch())
     send(room, "ann", ann.write("two"))
     ask(room, "bob")
     room.written()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 from opennoodl_sync.rooms.room import Room
-from opennoodl_sync.storage.interface import Batch, StoreError
-from opennoodl_sync.storage.memory import MemoryYStore
+from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.storage.leveldb.database import RecordBatch
 from opennoodl_sync.yjs.lib0 import MalformedError, read_varuint
 from opennoodl_sync.yjs.update import NOTHING
 
 from ..editor import Editor
+from ..memory_records import MemoryRecords
 from ..turns import Disk, ask, flush, here, open_room, receive, send
 from ..wire import QUERY, step_2, update_message
 
@@ -129,7 +130,7 @@ def test_what_comes_while_a_batch_is_under_way_is_not_acknowledged_with_it(room:
     """The count is that of the batch, not that of the moment when it is written."""
     ann = Editor(1)
     send(room, "ann", ann.write("one "))
-    replies = room.take(Batch()).replies
+    replies = room.take(RecordBatch()).replies
     send(room, "ann", ann.write("two"))
     assert replies == [("ann", b"\x64\x01")]
     room.written()
@@ -140,7 +141,7 @@ def test_a_repeated_update_of_a_batch_under_way_is_acknowledged_after_it(room: R
     """What is being stored for another client is not stored yet."""
     first = Editor(1).write("one")
     send(room, "bob", first)
-    assert room.take(Batch()).replies == []
+    assert room.take(RecordBatch()).replies == []
     send(room, "ann", first)
     room.written()
     assert acknowledged(room) == {"ann": 1}
@@ -194,7 +195,7 @@ def test_who_falls_behind_is_acknowledged_what_it_sent_before(room: Room) -> Non
 
 def test_without_a_disk_there_is_nothing_to_wait_for() -> None:
     """A room in memory counts as well; the server does not offer it."""
-    room = open_room(MemoryYStore())
+    room = open_room(MemoryRecords())
     room.join("ann", acknowledge=True)
     send(room, "ann", Editor(1).write("one"))
     assert acknowledged(room) == {"ann": 1}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from opennoodl_sync.rooms.room import Room
-from opennoodl_sync.storage.memory import MemoryYStore
 
 from ..editor import Editor
+from ..memory_records import MemoryRecords
 from ..turns import answer, ask, flush, here, joined, messages, open_room, receive, send, told
 from ..wire import QUERY, awareness_of, sync_content
 
@@ -14,7 +14,7 @@ from ..wire import QUERY, awareness_of, sync_content
 @pytest.fixture
 def room() -> Room:
     """Return an empty room."""
-    return open_room(MemoryYStore())
+    return open_room(MemoryRecords())
 
 
 def caught_up(room: Room, client: str) -> list[bytes]:

@@ -6,11 +6,12 @@ from contextlib import suppress
 
 import pytest
 from opennoodl_sync.rooms.room import FullError, Room
-from opennoodl_sync.storage.memory import MemoryYStore
 from opennoodl_sync.yjs.lib0 import MalformedError
 from opennoodl_sync.yjs.update import NOTHING
 
 from ..editor import Editor, content
+from ..memory_records import MemoryRecords
+from ..raw import gc, section, update
 from ..turns import end_turn, flush, is_quiet, keep, kept, open_room, receive, send, shown, told, waiting, whole
 from ..wire import step_2, sync_content, update_message
 
@@ -18,21 +19,21 @@ MOST = 1_000
 
 
 @pytest.fixture
-def disk() -> MemoryYStore:
+def disk() -> MemoryRecords:
     """Return where the room is kept."""
-    return MemoryYStore()
+    return MemoryRecords()
 
 
 @pytest.fixture
-def room(disk: MemoryYStore) -> Room:
+def room(disk: MemoryRecords) -> Room:
     """Return an empty room that may have a thousand bytes."""
     return open_room(disk, MOST)
 
 
-def refused(room: Room, client: str, update: bytes) -> None:
+def refused(room: Room, client: str, written: bytes) -> None:
     """Send an update that is too much."""
     with pytest.raises(FullError, match=r"full: 1000 bytes are allowed"):
-        receive(room, client, update_message(update))
+        receive(room, client, update_message(written))
 
 
 def filled(room: Room) -> Editor:
@@ -47,7 +48,7 @@ def filled(room: Room) -> Editor:
 def test_the_bound_is_that_of_the_whole_document(spare: int) -> None:
     """A document of as many bytes as are allowed is taken, one that has a byte more is not."""
     update = Editor(1).write("x" * 300)
-    room = open_room(MemoryYStore(), len(update) + spare)
+    room = open_room(MemoryRecords(), len(update) + spare)
     if spare < 0:
         with pytest.raises(FullError):
             receive(room, "ann", update_message(update))
@@ -58,13 +59,13 @@ def test_the_bound_is_that_of_the_whole_document(spare: int) -> None:
 
 def test_without_a_bound_everything_is_welcome() -> None:
     """Zero means no limit."""
-    room = open_room(MemoryYStore(), 0)
+    room = open_room(MemoryRecords(), 0)
     send(room, "ann", Editor(1).write("x" * 100_000))
     assert len(shown(room.document)[0]) == 100_000
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["in one turn", "in the next turn"])
-def test_what_makes_a_document_too_large_is_refused(room: Room, disk: MemoryYStore, stored: bool) -> None:
+def test_what_makes_a_document_too_large_is_refused(room: Room, disk: MemoryRecords, stored: bool) -> None:
     """Nothing of a refused update is applied, told or stored; what others sent in that turn is."""
     ann, eve = Editor(1), Editor(3)
     send(room, "ann", ann.write("x" * 900))
@@ -86,7 +87,7 @@ def test_a_refusal_alone_is_no_news(room: Room) -> None:
     assert is_quiet(flush(room))
 
 
-def test_what_waits_is_refused_too(room: Room, disk: MemoryYStore) -> None:
+def test_what_waits_is_refused_too(room: Room, disk: MemoryRecords) -> None:
     """An update that is too large is not kept waiting either."""
     ann = Editor(1)
     ann.write("lost")
@@ -110,7 +111,7 @@ def test_many_small_updates_are_bounded_together(room: Room) -> None:
     assert MOST - 50 < size <= MOST
 
 
-def test_the_bound_is_not_on_the_updates(room: Room, disk: MemoryYStore) -> None:
+def test_the_bound_is_not_on_the_updates(room: Room, disk: MemoryRecords) -> None:
     """A document that stays small may change as often as it likes, and its records stay few."""
     ann = Editor(1)
     for number in range(500):
@@ -120,7 +121,7 @@ def test_the_bound_is_not_on_the_updates(room: Room, disk: MemoryYStore) -> None
     assert kept(disk) == content(ann.doc)
 
 
-def test_deletions_are_always_welcome(room: Room, disk: MemoryYStore) -> None:
+def test_deletions_are_always_welcome(room: Room, disk: MemoryRecords) -> None:
     """A full document takes what only deletes."""
     ann = filled(room)
     for _ in range(100):
@@ -129,7 +130,7 @@ def test_deletions_are_always_welcome(room: Room, disk: MemoryYStore) -> None:
     assert kept(disk) == content(ann.doc)
 
 
-def test_what_was_deleted_makes_place(room: Room, disk: MemoryYStore) -> None:
+def test_what_was_deleted_makes_place(room: Room, disk: MemoryRecords) -> None:
     """A document that was full is compacted when much of it is deleted, and may grow again then."""
     ann = filled(room)
     refused(room, "eve", Editor(3).write("y" * 500))
@@ -139,6 +140,38 @@ def test_what_was_deleted_makes_place(room: Room, disk: MemoryYStore) -> None:
     end_turn(room, disk)
     assert kept(disk) == content(ann.doc)
     assert sum(map(len, disk.updates())) < 700
+
+
+def holes(client: int, number: int) -> bytes:
+    """Return an update that deletes every second element of a client."""
+    return update(deletes={client: [(2 * at + 1, 1) for at in range(number)]})
+
+
+def test_deletions_are_bounded_too(room: Room) -> None:
+    """An element that takes the place of millions can be deleted in holes: these take as much as a document may."""
+    send(room, "ann", update(section(2, 0, gc(2**31)), section(1, 0, gc(2**31))))
+    for client in (1, 2):
+        send(room, "ann", holes(client, 120))
+        flush(room)
+    with pytest.raises(FullError, match="too many deletions: 1000 bytes of them are allowed"):
+        receive(room, "ann", update_message(holes(1, 250)))
+    send(room, "ann", holes(1, 120))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_deletions_that_are_known_are_no_more_of_them(
+    room: Room, monkeypatch: pytest.MonkeyPatch, *, large: bool
+) -> None:
+    """A client that comes back repeats all deletions that it knows, and is not locked out for that."""
+    if large:
+        monkeypatch.setattr("opennoodl_sync.yjs.document.LARGE_UPDATE", 10)
+    send(room, "ann", update(section(1, 0, gc(2**31))))
+    send(room, "ann", holes(1, 240))
+    flush(room)
+    assert receive(room, "bob", step_2(holes(1, 240)))[1] is None
+    assert is_quiet(flush(room))
+    with pytest.raises(FullError):
+        receive(room, "eve", step_2(holes(1, 260)))
 
 
 def test_a_deletion_that_comes_with_content_is_no_deletion(room: Room) -> None:
@@ -160,7 +193,7 @@ def test_a_full_document_greets_those_that_bring_nothing(room: Room) -> None:
     bob.hear(*(message for _, message in flush(room).replies))
 
 
-def test_a_document_that_is_too_large_already_is_served(disk: MemoryYStore) -> None:
+def test_a_document_that_is_too_large_already_is_served(disk: MemoryRecords) -> None:
     """A bound that was lowered closes no document: it may only not grow before it has shrunk."""
     ann = Editor(1)
     keep(disk, ann.write("x" * 2 * MOST))
@@ -174,7 +207,7 @@ def test_a_document_that_is_too_large_already_is_served(disk: MemoryYStore) -> N
     assert kept(disk) == content(ann.doc)
 
 
-def test_an_empty_update_is_malformed_in_a_full_document_too(disk: MemoryYStore) -> None:
+def test_an_empty_update_is_malformed_in_a_full_document_too(disk: MemoryRecords) -> None:
     """What is no update is refused as such, however little place there is."""
     keep(disk, Editor(1).write("x" * 2 * MOST))
     room = open_room(disk, MOST)

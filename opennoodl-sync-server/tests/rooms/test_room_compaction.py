@@ -8,11 +8,10 @@ from typing import cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opennoodl_sync.rooms import room as module
+from opennoodl_sync.rooms import records as module
 from opennoodl_sync.rooms.room import Room
 from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
-from opennoodl_sync.storage.memory import MemoryYStore
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.yjs import document as document_module
 from opennoodl_sync.yjs.compaction import compact_records
 from opennoodl_sync.yjs.lib0 import finish
@@ -20,24 +19,25 @@ from opennoodl_sync.yjs.segment_index import write_index
 
 from ..disks import Records
 from ..editor import Editor, content
+from ..memory_records import MemoryRecords
 from ..turns import end_turn, flush, keep, kept, open_room, rest, send, shown, waiting, whole, write_turn
 
 
 @pytest.fixture
-def disk() -> MemoryYStore:
+def disk() -> MemoryRecords:
     """Return where the room is kept."""
-    return MemoryYStore()
+    return MemoryRecords()
 
 
 @pytest.fixture
-def room(disk: MemoryYStore) -> Room:
+def room(disk: MemoryRecords) -> Room:
     """Return an empty room."""
     return open_room(disk)
 
 
-def level(records: Records) -> LevelYStore:
+def level(records: Records) -> LevelDBDocument:
     """Return the store of a document among records."""
-    return LevelYStore("room", database=cast("Database", records))
+    return LevelDBDocument("room", database=cast("Database", records))
 
 
 def edit(room: Room, *updates: bytes) -> None:
@@ -47,7 +47,7 @@ def edit(room: Room, *updates: bytes) -> None:
         flush(room)
 
 
-def test_many_records_become_one(room: Room, disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_records_become_one(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document is compacted while it is open, so that it can be opened quickly, and keeps its content."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 5)
     ann = Editor(1)
@@ -57,7 +57,7 @@ def test_many_records_become_one(room: Room, disk: MemoryYStore, monkeypatch: py
     assert kept(disk) == content(ann.doc)
 
 
-def test_large_records_become_one(room: Room, disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_records_become_one(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """However few they are, records of many bytes are merged."""
     monkeypatch.setattr(module, "COMPACT_SIZE", 5_000)
     ann = Editor(1)
@@ -69,7 +69,7 @@ def test_large_records_become_one(room: Room, disk: MemoryYStore, monkeypatch: p
 
 @pytest.mark.parametrize("name", ["COMPACT_AFTER", "COMPACT_SIZE"])
 def test_a_large_document_is_not_merged_for_a_little(
-    disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch, name: str
+    disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """A document is written again only when as many bytes have come as it has."""
     monkeypatch.setattr(module, name, 5)
@@ -82,7 +82,7 @@ def test_a_large_document_is_not_merged_for_a_little(
     assert len(disk.records()) == 1
 
 
-def test_a_document_that_was_large_is_merged_in_the_end(disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_that_was_large_is_merged_in_the_end(disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was deleted gives its space back, though as many bytes as it had never come."""
     monkeypatch.setattr(module, "COMPACT_ANYWAY", 20)
     ann = Editor(1)
@@ -93,7 +93,7 @@ def test_a_document_that_was_large_is_merged_in_the_end(disk: MemoryYStore, monk
     assert kept(disk) == content(ann.doc)
 
 
-def test_what_others_left_is_merged_with_the_next_change(disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_others_left_is_merged_with_the_next_change(disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document with many records is opened as it is, and compacted when it changes."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 5)
     ann = Editor(1)
@@ -141,14 +141,14 @@ def test_compaction_keeps_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept(level(records))[0] == "e two"
 
 
-def rested(room: Room, store: MemoryYStore) -> int:
+def rested(room: Room, store: MemoryRecords) -> int:
     """Let a room leave memory; return how many records there are then."""
     rest(room, store)
     return len(store.records())
 
 
 @pytest.mark.parametrize(("count", "left"), [(20, 20), (21, 1)])
-def test_a_room_that_is_left_leaves_few_records(room: Room, disk: MemoryYStore, count: int, left: int) -> None:
+def test_a_room_that_is_left_leaves_few_records(room: Room, disk: MemoryRecords, count: int, left: int) -> None:
     """More than twenty records are merged when a document leaves memory, the last changes with them."""
     ann = Editor(1)
     edit(room, *(ann.write("word ") for _ in range(count - 1)))
@@ -157,7 +157,7 @@ def test_a_room_that_is_left_leaves_few_records(room: Room, disk: MemoryYStore, 
     assert kept(disk) == content(ann.doc)
 
 
-def test_a_large_document_is_not_written_again_for_a_little(disk: MemoryYStore) -> None:
+def test_a_large_document_is_not_written_again_for_a_little(disk: MemoryRecords) -> None:
     """Whoever only looked in, or changed little, does not make a large document be written again."""
     ann = Editor(1)
     keep(disk, ann.write("x" * 10_000))
@@ -166,7 +166,7 @@ def test_a_large_document_is_not_written_again_for_a_little(disk: MemoryYStore) 
     assert rested(room, disk) == 101
 
 
-def test_very_many_records_are_merged_when_a_room_is_left(disk: MemoryYStore) -> None:
+def test_very_many_records_are_merged_when_a_room_is_left(disk: MemoryRecords) -> None:
     """However large a document is, it is not left with more than five hundred records."""
     ann = Editor(1)
     keep(disk, ann.write("x" * 100_000))
@@ -176,7 +176,7 @@ def test_very_many_records_are_merged_when_a_room_is_left(disk: MemoryYStore) ->
     assert rested(room, disk) == 1
 
 
-def test_a_room_that_was_compacted_is_left_as_it_is(room: Room, disk: MemoryYStore) -> None:
+def test_a_room_that_was_compacted_is_left_as_it_is(room: Room, disk: MemoryRecords) -> None:
     """What is merged already is not written again."""
     ann = Editor(1)
     edit(room, *(ann.write("word ") for _ in range(30)))
@@ -269,7 +269,7 @@ def test_a_crash_between_batches_loses_nothing(seed: int) -> None:
             batches = len(session.records.before)
             session.step()
             if len(session.records.before) > batches:
-                everything = open_room(MemoryYStore())
+                everything = open_room(MemoryRecords())
                 send(everything, "ann", *session.sent)
                 for records in session.records.before[batches:]:
                     assert shown(open_room(level(Records(records))).document) == shown(everything.document)
@@ -296,7 +296,7 @@ def test_records_stay_within_bounds(seed: int) -> None:
 
 
 def test_a_compaction_that_failed_is_tried_again_later(
-    room: Room, disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch
+    room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not come again with every change; nothing is lost, and after a minute it is due again."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 2)
@@ -317,7 +317,7 @@ def test_a_compaction_that_failed_is_tried_again_later(
     assert kept(disk) == content(ann.doc)
 
 
-def test_what_comes_during_a_compaction_stays(room: Room, disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_during_a_compaction_stays(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """Changes that come while a document is compacted are behind it, on disk and in memory."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 2)
     ann = Editor(1)
@@ -336,15 +336,15 @@ def test_what_comes_during_a_compaction_stays(room: Room, disk: MemoryYStore, mo
     assert kept(disk) == content(ann.doc)
 
 
-def test_a_large_document_is_loaded_by_its_index(disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_document_is_loaded_by_its_index(disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compacted document of some size is not read struct by struct; without its index it is."""
     ann = Editor(1)
     keep(disk, *(ann.write("x" * 50_000) for _ in range(3)))
     room = open_room(disk)
-    room._must_compact = True
+    room._records.must_shrink()
     send(room, "ann", ann.write("y"))
     end_turn(room, disk)
-    assert disk.index() is not None
+    assert disk.stored().base_index is not None
     with monkeypatch.context() as patch:
         patch.setattr(document_module, "read", lambda *_: pytest.fail("it was read"))
         assert open_room(disk).document.state_vector() == room.document.state_vector()
@@ -352,7 +352,7 @@ def test_a_large_document_is_loaded_by_its_index(disk: MemoryYStore, monkeypatch
     assert shown(open_room(disk).document) == content(ann.doc)
 
 
-def test_what_is_released_during_a_compaction_is_kept(room: Room, disk: MemoryYStore) -> None:
+def test_what_is_released_during_a_compaction_is_kept(room: Room, disk: MemoryRecords) -> None:
     """A run that waited is not in what is compacted: when its predecessors come meanwhile, it is stored again."""
     ann = Editor(1)
     first, second = ann.write("one "), ann.write("two")

@@ -6,12 +6,12 @@ from contextlib import suppress
 from itertools import permutations
 
 import pytest
-from opennoodl_sync.rooms import room as module
+from opennoodl_sync.rooms import records as module
 from opennoodl_sync.rooms.room import Room
-from opennoodl_sync.storage.memory import MemoryYStore
 from opennoodl_sync.yjs.lib0 import MalformedError
 
 from ..editor import BASE, ODD, UNSOUND, Editor, content
+from ..memory_records import MemoryRecords
 from ..turns import end_turn, kept, open_room, receive, shown, waiting, whole
 from ..wire import step_1, sync_content, update_message
 
@@ -19,18 +19,18 @@ unsound = pytest.mark.parametrize("update", UNSOUND.values(), ids=UNSOUND.keys()
 
 
 @pytest.fixture
-def disk() -> MemoryYStore:
+def disk() -> MemoryRecords:
     """Return where the room is kept."""
-    return MemoryYStore()
+    return MemoryRecords()
 
 
 @pytest.fixture
-def room(disk: MemoryYStore) -> Room:
+def room(disk: MemoryRecords) -> Room:
     """Return an empty room."""
     return open_room(disk)
 
 
-def send(room: Room, disk: MemoryYStore, *updates: bytes) -> None:
+def send(room: Room, disk: MemoryRecords, *updates: bytes) -> None:
     """Let a client send updates, each in a turn of its own."""
     for update in updates:
         receive(room, "somebody", update_message(update))
@@ -38,7 +38,7 @@ def send(room: Room, disk: MemoryYStore, *updates: bytes) -> None:
 
 
 @unsound
-def test_an_unsound_update_harms_nobody(room: Room, disk: MemoryYStore, update: bytes) -> None:
+def test_an_unsound_update_harms_nobody(room: Room, disk: MemoryRecords, update: bytes) -> None:
     """The sender is refused; what was written before, stored or not yet, and what comes later is all there."""
     bob = Editor(5, BASE)
     send(room, disk, BASE, bob.write(" stored", 3))
@@ -58,7 +58,7 @@ def test_an_unsound_update_harms_nobody(room: Room, disk: MemoryYStore, update: 
 
 
 @unsound
-def test_an_unsound_update_is_not_stored(room: Room, disk: MemoryYStore, update: bytes) -> None:
+def test_an_unsound_update_is_not_stored(room: Room, disk: MemoryRecords, update: bytes) -> None:
     """A refused update leaves nothing behind, and there is nothing to tell."""
     send(room, disk, BASE)
     with pytest.raises(MalformedError):
@@ -69,7 +69,7 @@ def test_an_unsound_update_is_not_stored(room: Room, disk: MemoryYStore, update:
 
 
 @pytest.mark.parametrize("update", ODD.values(), ids=ODD.keys())
-def test_an_odd_update_is_carried(room: Room, disk: MemoryYStore, update: bytes) -> None:
+def test_an_odd_update_is_carried(room: Room, disk: MemoryRecords, update: bytes) -> None:
     """An update that makes no sense, and that Yjs accepts, is passed on and kept as it is."""
     send(room, disk, BASE)
     receive(room, "eve", update_message(update))
@@ -78,7 +78,7 @@ def test_an_odd_update_is_carried(room: Room, disk: MemoryYStore, update: bytes)
     assert disk.updates() == [BASE, update]
 
 
-def test_an_update_that_waits_is_handed_on(room: Room, disk: MemoryYStore) -> None:
+def test_an_update_that_waits_is_handed_on(room: Room, disk: MemoryRecords) -> None:
     """An update that comes before its predecessors is stored and told at once: Yjs clients keep it themselves."""
     ann = Editor(1)
     first, second = ann.write("one "), ann.write("two")
@@ -94,7 +94,7 @@ def test_an_update_that_waits_is_handed_on(room: Room, disk: MemoryYStore) -> No
 
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 def test_several_that_wait_are_all_there_when_their_turn_comes(
-    room: Room, disk: MemoryYStore, order: tuple[int, ...]
+    room: Room, disk: MemoryRecords, order: tuple[int, ...]
 ) -> None:
     """Updates of one editor may come in any order: when all have come, all are in the document and in answers."""
     ann = Editor(1)
@@ -105,7 +105,7 @@ def test_several_that_wait_are_all_there_when_their_turn_comes(
     assert kept(disk) == content(ann.doc)
 
 
-def test_what_waits_survives_on_disk(room: Room, disk: MemoryYStore) -> None:
+def test_what_waits_survives_on_disk(room: Room, disk: MemoryRecords) -> None:
     """Content and deletions that wait are there after a restart, and are applied when their turn comes."""
     ann = Editor(1)
     first, second = ann.write("one "), ann.write("two")
@@ -118,7 +118,7 @@ def test_what_waits_survives_on_disk(room: Room, disk: MemoryYStore) -> None:
     assert kept(disk)[0] == "e two"
 
 
-def test_what_waits_is_in_answers(room: Room, disk: MemoryYStore) -> None:
+def test_what_waits_is_in_answers(room: Room, disk: MemoryRecords) -> None:
     """A client that was not there when an update came too early gets it as well."""
     ann = Editor(1)
     first, second = ann.write("one "), ann.write("two")
@@ -128,7 +128,7 @@ def test_what_waits_is_in_answers(room: Room, disk: MemoryYStore) -> None:
     assert bob.text == "one two"
 
 
-def test_what_waits_survives_many_compactions(room: Room, disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_survives_many_compactions(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting updates outlive compactions, and do not keep the records from being few."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 5)
     ann, bob = Editor(1), Editor(2)
@@ -140,7 +140,7 @@ def test_what_waits_survives_many_compactions(room: Room, disk: MemoryYStore, mo
     assert shown(room.document) == ("one two", {"k": 29.0}, [])
 
 
-def test_what_waits_is_stored_once(room: Room, disk: MemoryYStore) -> None:
+def test_what_waits_is_stored_once(room: Room, disk: MemoryRecords) -> None:
     """A waiting update that is sent again, by its sender or by others that have it, is not stored again."""
     ann = Editor(1)
     ann.write("lost")
@@ -149,7 +149,7 @@ def test_what_waits_is_stored_once(room: Room, disk: MemoryYStore) -> None:
     assert len(disk.records()) == 1
 
 
-def test_what_waits_is_bounded(room: Room, disk: MemoryYStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_is_bounded(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends ever more that waits is refused at last; what does not wait is welcome as before."""
     monkeypatch.setattr("opennoodl_sync.yjs.document.MAX_PENDING", 50_000)
     ann, bob = Editor(1), Editor(2)

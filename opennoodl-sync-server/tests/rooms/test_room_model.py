@@ -8,16 +8,16 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from opennoodl_sync.rooms import room as module
+from opennoodl_sync.rooms import records as module
 from opennoodl_sync.rooms.room import Flush
-from opennoodl_sync.storage.interface import Batch
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.database import RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.yjs.lib0 import finish
 from pycrdt import Doc
 
 from ..disks import Records
 from ..editor import Editor, content
-from ..turns import compact_if_due, kept, loaded, messages, open_room, receive, rest, shown, waiting
+from ..turns import commit, compact_if_due, kept, loaded, messages, open_room, receive, rest, shown, waiting
 from ..wire import step_1, sync_content, update_message
 
 NAMES = ("ann", "bob", "carol")
@@ -56,13 +56,13 @@ class Interleavings(RuleBasedStateMachine):
         self.peers = {name: Peer(number) for number, name in enumerate(NAMES, 1)}
         self.model: Doc[Any] = Doc()
         self.connections = 0
-        self.batch = Batch()
+        self.batch = RecordBatch()
         self.under_way: Flush | None = None
         self.open()
 
     def open(self) -> None:
         """Read the room from the disk."""
-        self.store = LevelYStore("room", database=cast(Any, self.records))
+        self.store = LevelDBDocument("room", database=cast(Any, self.records))
         self.room = open_room(self.store)
 
     @rule(name=names, at=places, text=st.sampled_from(["a", "bc", "d😀f"]))
@@ -139,7 +139,7 @@ class Interleavings(RuleBasedStateMachine):
     def take(self) -> None:
         """A turn of the event loop ends, and what it gave is on its way to the disk."""
         if self.under_way is None:
-            self.batch = Batch()
+            self.batch = RecordBatch()
             self.under_way = self.room.take(self.batch)
 
     @rule()
@@ -148,7 +148,7 @@ class Interleavings(RuleBasedStateMachine):
         if self.under_way is None:
             return
         if self.batch:
-            self.store.commit(self.batch)
+            commit(self.store, self.batch)
         self.room.written()
         flush, self.under_way = self.under_way, None
         for peer in self.peers.values():
@@ -199,7 +199,7 @@ class Interleavings(RuleBasedStateMachine):
     def crash(self, *, written: bool) -> None:
         """The process dies without another word, when what was on its way was written, or was not."""
         if written and self.batch and self.under_way is not None:
-            self.store.commit(self.batch)
+            commit(self.store, self.batch)
         self._end()
         self.open()
 

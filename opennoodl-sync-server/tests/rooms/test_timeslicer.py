@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 from opennoodl_sync.rooms import timeslicer as module
 from opennoodl_sync.rooms.timeslicer import Outcome, TimeSlicer
-from opennoodl_sync.storage.memory import MemoryYStore
 from opennoodl_sync.yjs.lib0 import Steps
 
+from ..memory_records import MemoryRecords
 from ..turns import open_room
 
 MANY = 1_000
@@ -44,7 +44,7 @@ async def until(done: Sequence[object], number: int) -> None:
 
 async def test_short_work_is_done_at_once(slicer: TimeSlicer) -> None:
     """Work that ends within its first slice makes no room busy."""
-    room, outcomes = open_room(MemoryYStore()), list[str]()
+    room, outcomes = open_room(MemoryRecords()), list[str]()
     assert slicer.do(room, counting([], "one", 1), lambda outcome: outcomes.append(outcome()))
     assert outcomes == ["one"]
     assert not room.busy
@@ -52,7 +52,7 @@ async def test_short_work_is_done_at_once(slicer: TimeSlicer) -> None:
 
 async def test_the_event_loop_has_turns_between_slices(slicer: TimeSlicer) -> None:
     """Other callbacks run while long work goes on."""
-    room, done, turns = open_room(MemoryYStore()), list[str](), list[int]()
+    room, done, turns = open_room(MemoryRecords()), list[str](), list[int]()
     slicer.do(room, counting(done, "x", MANY), lambda _: None)
     while room.busy:
         turns.append(len(done))
@@ -65,8 +65,8 @@ async def test_addresses_take_turns(slicer: TimeSlicer) -> None:
     """An address with much work does not keep another one waiting, however many rooms it uses."""
     done, ended = list[str](), list[object]()
     for _ in range(20):
-        slicer.do(open_room(MemoryYStore()), counting(done, "eve", MANY), ended.append, "eve")
-    slicer.do(open_room(MemoryYStore()), counting(done, "ann", MANY), ended.append, "ann")
+        slicer.do(open_room(MemoryRecords()), counting(done, "eve", MANY), ended.append, "eve")
+    slicer.do(open_room(MemoryRecords()), counting(done, "ann", MANY), ended.append, "ann")
     await until(ended, 1)
     assert done.count("ann") == MANY
     assert done.count("eve") < 2 * MANY
@@ -74,7 +74,7 @@ async def test_addresses_take_turns(slicer: TimeSlicer) -> None:
 
 async def test_what_comes_for_a_busy_room_waits_in_order(slicer: TimeSlicer) -> None:
     """It is done when the room is free: first what was to be first, at last what the work was for."""
-    room, acts = open_room(MemoryYStore()), list[object]()
+    room, acts = open_room(MemoryRecords()), list[object]()
     slicer.do(room, counting([], "x", 10), lambda _: acts.append("then"))
     for name in "ab":
         slicer.when_free(room, lambda name=name: acts.append(name))
@@ -86,7 +86,7 @@ async def test_what_comes_for_a_busy_room_waits_in_order(slicer: TimeSlicer) -> 
 
 async def test_what_makes_a_room_busy_again_keeps_the_rest_waiting(slicer: TimeSlicer) -> None:
     """What waits for a room is never done while it is busy."""
-    room, acts = open_room(MemoryYStore()), list[object]()
+    room, acts = open_room(MemoryRecords()), list[object]()
 
     def again() -> None:
         acts.append("again")
@@ -107,7 +107,7 @@ async def test_a_failure_is_an_outcome(slicer: TimeSlicer) -> None:
             yield
         raise LookupError("no")
 
-    room, outcomes = open_room(MemoryYStore()), list[Outcome[None]]()
+    room, outcomes = open_room(MemoryRecords()), list[Outcome[None]]()
     slicer.do(room, fail(), outcomes.append)
     await until(outcomes, 1)
     assert not room.busy
@@ -119,7 +119,7 @@ async def test_a_failure_is_an_outcome(slicer: TimeSlicer) -> None:
 
 async def test_an_act_that_fails_is_logged(slicer: TimeSlicer, capsys: pytest.CaptureFixture[str]) -> None:
     """A mistake of ours costs nobody else what waits behind it."""
-    room, acts = open_room(MemoryYStore()), list[object]()
+    room, acts = open_room(MemoryRecords()), list[object]()
     slicer.do(room, counting([], "x", 10), lambda _: None)
     slicer.when_free(room, lambda: {}[0])
     slicer.when_free(room, lambda: acts.append("next"))
@@ -129,7 +129,7 @@ async def test_an_act_that_fails_is_logged(slicer: TimeSlicer, capsys: pytest.Ca
 
 async def test_closing_ends_work_where_it_is(slicer: TimeSlicer) -> None:
     """Nothing goes on after `close`; what has waited for the room is done."""
-    room, done, acts = open_room(MemoryYStore()), list[str](), list[str]()
+    room, done, acts = open_room(MemoryRecords()), list[str](), list[str]()
     slicer.do(room, counting(done, "x", MANY), lambda _: acts.append("then"))
     slicer.when_free(room, lambda: acts.append("waited"))
     slicer.close()

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from opennoodl_sync.rooms.transfer import Transfer
-from opennoodl_sync.storage.memory import MemoryYStore
-from opennoodl_sync.yjs import document as document_module
+from opennoodl_sync.yjs import difference as difference_module
+from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 
 from ..client import Server
 from ..editor import Editor
+from ..memory_records import MemoryRecords
 from ..turns import ask, flush, open_room, send
+
+
+class Answers:
+    """A document that gives an answer."""
+
+    def __init__(self, answer: Iterator[bytes | None]) -> None:
+        self._answer = answer
+
+    def difference(self, _: bytes) -> Any:
+        """Return the answer."""
+        return self._answer
 
 
 def begun(answer: Iterator[bytes | None]) -> Transfer:
     """Return a transfer of an answer."""
     transfer = Transfer(b"\0")
-    transfer.begin(answer)
+    transfer.begin(cast("Document", Answers(answer)))
     return transfer
 
 
@@ -41,7 +54,7 @@ def test_a_single_update_is_step_2() -> None:
 
 def test_the_parts_make_the_document() -> None:
     """A new client that hears all parts has the document, and no part is much larger than it may be."""
-    room, ann = open_room(MemoryYStore()), Editor(1)
+    room, ann = open_room(MemoryRecords()), Editor(1)
     for number in range(40):
         send(room, "ann", ann.write(chr(97 + number % 26) * 50_000), ann.put(f"k{number}", number))
         flush(room)
@@ -51,15 +64,30 @@ def test_the_parts_make_the_document() -> None:
     ((_, state_vector),) = flush(room).large
     messages = list(sent(begun(room.document.difference(state_vector))))
     assert 3 <= len(messages) <= 6
-    assert max(map(len, messages)) < document_module.CHUNK + 60_000
+    assert max(map(len, messages)) < difference_module.CHUNK + 60_000
     bob = Editor(2)
     bob.hear(*messages)
     assert bob.same(ann)
 
 
+def test_what_a_transfer_takes() -> None:
+    """Its state vector until it begins, then what it keeps of that, and parts that the document has replaced."""
+    room, ann = open_room(MemoryRecords()), Editor(1)
+    send(room, "ann", ann.write("x" * 100_000))
+    flush(room)
+    transfer = Transfer(vector := b"\x01\x05\x07")
+    assert (transfer.memory, transfer.superseded(room.document)) == (len(vector), [])
+    transfer.begin(room.document)
+    finish(transfer.next_message())
+    assert (transfer.memory, transfer.superseded(room.document)) == (0, [])
+    send(room, "ann", ann.write("y" * 100_000))
+    (old,) = transfer.superseded(room.document)
+    assert old.memory >= 100_000
+
+
 async def test_a_large_document_arrives_while_others_write(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client whose answer comes in parts misses nothing that is written meanwhile."""
-    monkeypatch.setattr(document_module, "CHUNK", 20_000)
+    monkeypatch.setattr(difference_module, "CHUNK", 20_000)
     ann = await server.join("room", 1)
     for number in range(100):
         await ann.type(f"{number} " * 2_000)

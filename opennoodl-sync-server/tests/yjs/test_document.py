@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opennoodl_sync.yjs import difference
 from opennoodl_sync.yjs import document as module
 from opennoodl_sync.yjs import segment as segment_module
 from opennoodl_sync.yjs.document import DamagedError, Document
@@ -27,10 +29,11 @@ def sizes(request: pytest.FixtureRequest) -> object:
                 "LARGE_UPDATE": 60,
                 "RECENT_SIZE": 100,
                 "RECENT_CLIENTS": 2,
-                "CHUNK": 50,
                 "MANY": 2,
             }.items():
                 patch.setattr(module, name, size)
+            patch.setattr(difference, "CHUNK", 50)
+            patch.setattr(difference, "MANY", 2)
             patch.setattr(segment_module, "MARK_DISTANCE", 20)
             patch.setattr(segment_module, "MANY", 2)
         yield
@@ -235,6 +238,32 @@ def test_what_waits_already_may_come_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert document.state(3) == 10
     with pytest.raises(MalformedError, match="too much waits"):
         finish(document.integrate(update(section(4, 9, gc(74)))))
+
+
+def test_early_deletions_count_until_their_elements_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document that has seen many deletions before their elements goes on taking what comes early."""
+    monkeypatch.setattr(module, "MAX_PENDING", 6_000)
+    document = Document()
+    for client in range(1, 20):
+        finish(document.integrate(update(deletes={client: [(2 * number, 1) for number in range(200)]})))
+        finish(document.integrate(update(section(client, 0, gc(400)))))
+        document.commit()
+    finish(document.integrate(update(section(99, 5, gc(1)))))
+    assert document.pending() is not None
+
+
+def test_early_deletions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose elements have not come are not given back, whatever else comes."""
+    monkeypatch.setattr(module, "MAX_PENDING", 6_000)
+    document = Document()
+    client = 0
+    with suppress(MalformedError):
+        for client in range(1, 20):
+            finish(document.integrate(update(deletes={client: [(2 * number, 1) for number in range(200)]})))
+            finish(document.integrate(update(section(client, 0, gc(10)))))
+            document.commit()
+    assert client == 4
+    assert document.pending_size <= 6_000
 
 
 def steps_of(document: Document, data: bytes) -> int:

@@ -172,6 +172,51 @@ def test_a_long_content_is_read_in_steps(monkeypatch: pytest.MonkeyPatch, conten
         finish(struct_end(struct[:-1], 0, 5, 2))
 
 
+LONG = "aé😀" * 100
+
+
+@pytest.mark.parametrize(
+    "struct",
+    [
+        pytest.param(item(values(b"\x77" + string(LONG), NULL)), id="value"),
+        pytest.param(item(values(b"\x76" + number(1) + string(LONG) + NULL, NULL)), id="key of a value"),
+        pytest.param(item(values(b"\x76" + number(1) + string(LONG) + b"\x77" + string(LONG))), id="both"),
+        pytest.param(item(text("x"), parent=LONG), id="parent"),
+        pytest.param(item(text(LONG), parent=LONG, key=LONG), id="parent, key and text"),
+        pytest.param(item(b"\x06" + string(LONG) + string("1")), id="format"),
+        pytest.param(item(b"\x07\x03" + string(LONG)), id="element"),
+        pytest.param(item(b"\x09" + string(LONG) + b"\x76\x00"), id="subdocument"),
+    ],
+)
+def test_a_long_text_anywhere_is_read_in_steps(monkeypatch: pytest.MonkeyPatch, struct: bytes) -> None:
+    """Names, keys and values too; each long text is looked at, and what is no UTF-8 is refused."""
+    expected = finish(struct_end(struct, 0, 5, 2))
+    monkeypatch.setattr(contents, "LARGE_TEXT", 100)
+    monkeypatch.setattr("opennoodl_sync.yjs.structs.LARGE_TEXT", 100)
+    with pytest.raises(LongContentError):
+        read_struct(struct, 0, 5, 2)
+    assert finish(struct_end(struct, 0, 5, 2)) == expected
+    raw = LONG.encode()
+    assert sum(1 for _ in struct_end(struct, 0, 5, 2)) >= struct.count(raw) * len(raw) // 100
+    at = -1
+    while (at := struct.find(raw, at + 1)) >= 0:
+        damaged = struct[: at + 500] + b"\xff" + struct[at + 501 :]
+        with pytest.raises(MalformedError, match="not UTF-8"):
+            finish(struct_end(damaged, 0, 5, 2))
+
+
+@pytest.mark.parametrize("offset", [1, 3, 4, 150, 399])
+@pytest.mark.parametrize("words", ["x" * 400, "aé😀" * 100, "中" * 400])
+def test_a_long_text_is_cut_in_steps(monkeypatch: pytest.MonkeyPatch, words: str, offset: int) -> None:
+    """The rest is what it is where the text is cut at once."""
+    struct = item(text(words))
+    expected = finish(cut_struct(struct, 0, 5, 2, offset))
+    monkeypatch.setattr("opennoodl_sync.yjs.structs.LARGE_TEXT", 64)
+    assert finish(cut_struct(struct, 0, 5, 2, offset)) == expected
+    steps = sum(1 for _ in cut_struct(struct, 0, 5, 2, offset))
+    assert steps >= offset // 64
+
+
 @pytest.mark.parametrize(
     ("struct", "clock", "offset", "rest"),
     [

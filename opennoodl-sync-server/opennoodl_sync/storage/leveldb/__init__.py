@@ -12,9 +12,11 @@ The records of a document (``keys`` encodes their keys):
 
 Behind the end of an update and of a state vector, where y-leveldb does not read, stands a checksum (``checksums``).
 
+* ``store`` is the store: it has threads to read and to write (``writer``), and syncs once a second
+  (``background_sync``);
 * ``database`` is the open directory, ``documents`` the updates of one document in it;
 * ``files``, ``log`` and ``table`` know LevelDB's own files: what must be there before LevelDB opens them;
-* ``background_sync`` syncs once a second; ``repair`` writes what can be read of a damaged directory into a new one.
+* ``repair`` writes what can be read of a damaged directory into a new one.
 
 Source of the format: y-leveldb 0.1.2, ``src/y-leveldb.js``.
 """

@@ -30,6 +30,37 @@ class Survey(NamedTuple):
     damage: str | None
 
 
+class RecordBatch(Batch):
+    """What is to be written to a database in one step.
+
+    Attributes:
+        puts: keys and values to write.
+        deletes: keys to delete.
+    """
+
+    def __init__(self) -> None:
+        self.puts: list[tuple[bytes, bytes]] = []
+        self.deletes: list[bytes] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.puts or self.deletes)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        return sum(len(value) for _, value in self.puts)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Take back what is added meanwhile if that fails half way."""
+        puts, deletes = len(self.puts), len(self.deletes)
+        try:
+            yield
+        except BaseException:
+            del self.puts[puts:], self.deletes[deletes:]
+            raise
+
+
 class Database:
     """A directory of documents, held by this process alone.
 
@@ -158,7 +189,7 @@ class Database:
             StoreError: the disk failed; everything is as before.
             CorruptError: the data is damaged; everything is as before.
         """
-        batch = Batch()
+        batch = RecordBatch()
         batch.deletes = [key_of("v1_sv", name), *(key for key, _ in self.read(key_of("v1", name)))]
         self.write(batch)
 
@@ -170,7 +201,7 @@ class Database:
             CorruptError: the data is damaged.
         """
         self._db.compact_range(start=b"\x00", stop=b"\xff")  # plyvel takes no bounds for an empty range
-        self.write(Batch())  # fails if that has failed
+        self.write(RecordBatch())  # fails if that has failed
 
     def get(self, key: bytes) -> bytes | None:
         """Return one value, or None if it is not there.
@@ -199,7 +230,7 @@ class Database:
                 records.next()
         return found
 
-    def write(self, batch: Batch, *, sync: bool = False) -> None:
+    def write(self, batch: RecordBatch, *, sync: bool = False) -> None:
         """Write and delete records in one batch: all of it or nothing.
 
         Args:

@@ -2,19 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from ...yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
 from ...yjs.state_vector import decode
-from ..interface import Batch, CorruptError, DocumentStore, Record
+from ..interface import Batch, CorruptError, DocumentRecords, Stored
 from .checksums import seal, unseal
-from .database import Database
+from .database import Database, RecordBatch
 from .keys import key_of, number_element
 
 BYTES = b"\x74"
 """How bytes begin among y-leveldb's metadata, which is in lib0's encoding of any value."""
 
 
-class LevelYStore(DocumentStore):
+class Record(NamedTuple):
+    """One update that is kept, by its number."""
+
+    number: int
+    update: bytes
+
+
+class LevelDBDocument(DocumentRecords):
     """One document's updates in a `Database`.
 
     Args:
@@ -41,7 +49,12 @@ class LevelYStore(DocumentStore):
         return self._database.get(self._state_vector_key) is not None or self._database.holds(self._prefix)
 
     def records(self) -> list[Record]:
-        """Return everything that is kept; what is appended later comes behind it."""
+        """Return everything that is kept, in order; what is appended later comes behind it.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
         records, first = self._verified()
         if records and self._first is None:
             self._first = first
@@ -50,8 +63,27 @@ class LevelYStore(DocumentStore):
         self._numbers.update(record.number for record in records)
         return records
 
+    def updates(self) -> list[bytes]:
+        """Return the updates of all records.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+        return [record.update for record in self.records()]
+
+    def stored(self) -> Stored:
+        """Return everything that is kept, with the index.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+        return Stored(self.updates(), self.index())
+
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
         """Have `batch` keep `updates`, and the state vector if they are the first."""
+        assert isinstance(batch, RecordBatch)
         if self._next is None:
             self.records()
         if self._first is None:
@@ -80,6 +112,7 @@ class LevelYStore(DocumentStore):
         self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
     ) -> None:
         """Have `batch` keep `updates` in place of all that was read and appended up to record `last`."""
+        assert isinstance(batch, RecordBatch)
         if self._next is None:
             self.records()
         self._first = last + 1 - len(updates)
@@ -91,10 +124,6 @@ class LevelYStore(DocumentStore):
         else:
             batch.puts.append((self._index_key, seal(self._index_key, BYTES + write_bytes(index), self._first)))
         self._numbers = {number for number in self._numbers if number > last}.union(range(self._first, last + 1))
-
-    def commit(self, batch: Batch) -> None:
-        """Write a batch."""
-        self._database.write(batch)
 
     def salvage(self) -> tuple[list[bytes], list[int]]:
         """Return the updates of a damaged document that are sound, and the numbers of those that are lost.
@@ -126,7 +155,7 @@ class LevelYStore(DocumentStore):
         lost = [number for number in range(first, self._next) if number not in updates]
         return [update for number, update in updates.items() if number >= first], lost
 
-    def discard(self, batch: Batch) -> None:
+    def discard(self, batch: RecordBatch) -> None:
         """Have `batch` delete what was read, and the state vector."""
         batch.deletes += [self._prefix + number_element(number) for number in self._numbers]
         batch.deletes += [self._state_vector_key, self._index_key]

@@ -14,12 +14,12 @@ from ...edge.command_line import CommandError
 from ...edge.errors import StartError
 from ...yjs.document import DamagedError, Document
 from ...yjs.lib0 import finish
-from ..interface import Batch, CorruptError, StoreError
+from ..interface import CorruptError, StoreError
 from . import files as leveldb_files
 from . import log as leveldb_log
 from .bindings import plyvel
-from .database import Database
-from .documents import LevelYStore
+from .database import Database, RecordBatch
+from .documents import LevelDBDocument
 from .keys import parse_key
 from .table import with_footer
 
@@ -90,12 +90,12 @@ def _doubtful(directory: Path) -> set[str]:
         return set()
     try:
         listed, stored, _ = database.survey()
-        return {name for name in listed | stored if not _is_sound(LevelYStore(name, database=database))}
+        return {name for name in listed | stored if not _is_sound(LevelDBDocument(name, database=database))}
     finally:
         database.close()
 
 
-def _is_sound(store: LevelYStore) -> bool:
+def _is_sound(store: LevelDBDocument) -> bool:
     try:
         store.records()
     except StoreError:
@@ -124,7 +124,7 @@ def _mended(database: Database, doubtful: set[str]) -> Iterator[tuple[str, str]]
     """Put documents that lost something in order; yield their names, and what they lost."""
     listed, stored, _ = database.survey()
     for name in sorted(listed | stored | doubtful):
-        store = LevelYStore(name, database=database)
+        store = LevelDBDocument(name, database=database)
         if name not in listed | stored:
             yield name, "all of it is lost"
         elif not _is_sound(store):
@@ -133,10 +133,10 @@ def _mended(database: Database, doubtful: set[str]) -> Iterator[tuple[str, str]]
             yield name, "changes may be lost from its end"
 
 
-def _mend(database: Database, store: LevelYStore) -> str:
+def _mend(database: Database, store: LevelDBDocument) -> str:
     """Put what is left of a document in order; return what it lost."""
     updates, lost = store.salvage()
-    batch = Batch()
+    batch = RecordBatch()
     if not updates:
         store.discard(batch)
         database.write(batch, sync=True)

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from opennoodl_sync import server as server_module
-from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb import background_sync
 from opennoodl_sync.storage.leveldb import files as leveldb_files
-from opennoodl_sync.storage.leveldb.database import Database
+from opennoodl_sync.storage.leveldb import store as store_module
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.store import LevelDBStore
 
-from ...client import running
+from ...client import Server, running
 from ...disks import TIMEOUT, until
 
 
@@ -54,9 +55,15 @@ def syncs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Syncs]:
     syncs.may_go_on.set()
 
 
+def database_of(server: Server) -> Database:
+    """Return the database of a server."""
+    assert isinstance(server.app._store, LevelDBStore)
+    return server.app._store._database
+
+
 def put(database: Database, size: int = 1, *, sync: bool = False) -> None:
     """Write one record."""
-    batch = Batch()
+    batch = RecordBatch()
     batch.puts.append((b"key", bytes(size)))
     database.write(batch, sync=sync)
 
@@ -67,7 +74,7 @@ async def test_what_was_written_is_synced(tmp_path: Path, syncs: Syncs) -> None:
         syncs.paths.clear()
         ann = await server.join("room", 1)
         await ann.type("hello")
-        await until(lambda: syncs.logs() and not server.app._database.unsynced)
+        await until(lambda: syncs.logs() and not database_of(server).unsynced)
         syncs.paths.clear()
         for _ in range(20):
             await server.health()
@@ -80,7 +87,7 @@ async def test_nobody_waits_for_it(tmp_path: Path, syncs: Syncs) -> None:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
         syncs.may_go_on.clear()
         await ann.type("one ")
-        await until(lambda: not server.app._database.unsynced)
+        await until(lambda: not database_of(server).unsynced)
         await ann.type("two")
         await bob.shows("two")
         syncs.may_go_on.set()
@@ -105,7 +112,7 @@ async def test_a_server_that_stops_syncs(tmp_path: Path, syncs: Syncs, monkeypat
     async with running(tmp_path) as server:
         syncs.paths.clear()
         await (await server.join("room", 1)).type("hello")
-        await until(lambda: server.app._database.unsynced)
+        await until(lambda: database_of(server).unsynced)
     assert syncs.logs()
 
 
@@ -113,17 +120,17 @@ async def test_a_sync_that_fails_is_told_and_made_good(
     tmp_path: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """/health says so until LevelDB was opened again, which writes what the operating system has forgotten."""
-    monkeypatch.setattr(server_module, "RETRY_INTERVAL", 0.05)
+    monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.05)
     async with running(tmp_path) as server:
         ann = await server.join("room", 1)
-        before = server.app._database._db
+        before = database_of(server)._db
         syncs.failure = OSError(5, "Input/output error")
         await ann.type("hello")
-        await until(lambda: server.app._database.failure)
+        await until(lambda: database_of(server).failure)
         assert (await server.health())[0] == 503
-        await until(lambda: server.app._database.failure is None)
+        await until(lambda: database_of(server).failure is None)
         assert (await server.health())[0] == 200
-        assert server.app._database._db is not before
+        assert database_of(server)._db is not before
         assert capsys.readouterr().out.count("could not be synced") == 1
         await (await server.join("room", 2)).shows("hello")
 

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import pytest
 from opennoodl_sync.commands import CommandError, check_documents, list_documents
 from opennoodl_sync.edge.errors import StartError
-from opennoodl_sync.storage.interface import Batch, CorruptError, StoreError
+from opennoodl_sync.storage.interface import CorruptError, StoreError
 from opennoodl_sync.storage.leveldb import files as leveldb_files
-from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 
 from ...editor import Editor
-from ...turns import compacted, keep
+from ...turns import commit, compacted, keep
 
 Contents = dict[str, list[bytes]]
 
@@ -54,7 +54,7 @@ def small(path: Path) -> Contents:
     """Fill a database with two documents, one of them compacted."""
     database = Database(str(path))
     ann, bob = Editor(1), Editor(2)
-    first, second = LevelYStore("first", database=database), LevelYStore("second", database=database)
+    first, second = LevelDBDocument("first", database=database), LevelDBDocument("second", database=database)
     keep(first, ann.write("1000 "), state_vector=ann.doc.get_state)
     keep(second, bob.write("one "), bob.put("k", 1), state_vector=bob.doc.get_state)
     compacted(first)
@@ -72,7 +72,7 @@ def large(path: Path) -> Contents:
     for opening in range(4):
         database = Database(str(path))
         for number, (name, editor) in enumerate(editors.items()):
-            store = LevelYStore(name, database=database)
+            store = LevelDBDocument(name, database=database)
             if opening or number % 3:
                 for _ in range(8):
                     text = dice.randbytes(dice.choice([10, 100, 1000])).hex()
@@ -81,7 +81,7 @@ def large(path: Path) -> Contents:
                 compacted(store)
             contents[name] = store.updates()
         editor = Editor(100 + opening)
-        store = LevelYStore(f"large {opening}", database=database)
+        store = LevelDBDocument(f"large {opening}", database=database)
         keep(store, editor.write(dice.randbytes(50_000).hex()), state_vector=editor.doc.get_state)
         contents[f"large {opening}"] = store.updates()
         database.close()
@@ -103,7 +103,7 @@ def outcome(path: Path, contents: Contents) -> str:
         refused = set()
         for name, updates in contents.items():
             try:
-                assert LevelYStore(name, database=database).updates() == updates
+                assert LevelDBDocument(name, database=database).updates() == updates
             except StoreError:
                 refused.add(name)
         assert listed(database) in (None, contents.keys() - refused)
@@ -184,7 +184,7 @@ def test_every_block(memory: Path) -> None:
     """Whichever block of a table is damaged, the documents in it are refused; plyvel's iterator would end there."""
     path = memory / "sample"
     database, ann, dice = Database(str(path)), Editor(1), random.Random(1)  # noqa: S311
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     keep(store, *(ann.write(dice.randbytes(500).hex()) for _ in range(30)), state_vector=ann.doc.get_state)
     database.close()
     reopened(path)
@@ -245,7 +245,7 @@ def log_of(path: Path) -> Path:
 def numbered(path: Path, count: int) -> list[bytes]:
     """Fill a database with one document of so many updates, the last of them long; return them."""
     database, ann = Database(str(path)), Editor(1)
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     texts = ["short"] * (count - 1) + ["long " * 500]
     keep(store, *(ann.write(text) for text in texts), state_vector=ann.doc.get_state)
     database.close()
@@ -256,7 +256,7 @@ def opened(path: Path) -> list[bytes]:
     """Return the updates of the document, without keeping the database open."""
     database = Database(str(path))
     try:
-        return LevelYStore("room", database=database).updates()
+        return LevelDBDocument("room", database=database).updates()
     finally:
         database.close()
 
@@ -309,16 +309,16 @@ def test_a_database_that_was_never_finished_is_made_anew(memory: Path, left: byt
 def test_records_that_are_missing_are_named(memory: Path, first: int, last: int, *, compaction: bool) -> None:
     """Updates that are missing refuse the document, wherever they are; at the end only those of a compaction."""
     database, ann = Database(str(memory / "data")), Editor(1)
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     keep(store, *(ann.write("x") for _ in range(5)))
     if compaction:
-        store.replace(store.last(), ann.updates, b"\x00", None, batch := Batch())
-        store.commit(batch)
+        store.replace(store.last(), ann.updates, b"\x00", None, batch := RecordBatch())
+        commit(store, batch)
     prefix = bytes.fromhex("000276310004726f6f6d000675706461746501")
-    batch = Batch()
+    batch = RecordBatch()
     batch.deletes = [prefix + number.to_bytes(4, "big") for number in range(first, last + 1)]
     database.write(batch)
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     if last == 4 and not compaction:
         assert len(store.records()) == 3  # only LevelDB itself could say that there were more, and it does
     else:
@@ -341,28 +341,28 @@ def test_a_record_that_is_not_what_was_written_is_refused(
 ) -> None:
     """Our own checksum covers the value and the key, whatever LevelDB says of them."""
     database, ann = Database(str(memory / "data")), Editor(1)
-    keep(LevelYStore("room", database=database), ann.write("x"))
+    keep(LevelDBDocument("room", database=database), ann.write("x"))
     ((key, value),) = database.read(bytes.fromhex("000276310004726f6f6d0006"))
-    batch = Batch()
+    batch = RecordBatch()
     batch.deletes.append(key)
     batch.puts.append(change(key, value))
     if batch.puts[0][0] == key:
         batch.deletes.clear()
     database.write(batch)
     with pytest.raises(CorruptError, match=said):
-        LevelYStore("room", database=database).records()
+        LevelDBDocument("room", database=database).records()
     database.close()
 
 
 def test_a_missing_state_vector_refuses_the_document(memory: Path) -> None:
     """Every document with updates has a state vector; one without has lost something."""
     database = Database(str(memory / "data"))
-    keep(LevelYStore("room", database=database), Editor(1).write("x"))
-    batch = Batch()
+    keep(LevelDBDocument("room", database=database), Editor(1).write("x"))
+    batch = RecordBatch()
     batch.deletes.append(bytes.fromhex("000576315f73760004726f6f6d"))
     database.write(batch)
     with pytest.raises(CorruptError, match="no state vector"):
-        LevelYStore("room", database=database).records()
+        LevelDBDocument("room", database=database).records()
     database.close()
 
 

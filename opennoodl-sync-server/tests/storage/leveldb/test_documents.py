@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync.edge.errors import StartError
-from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.storage.leveldb.checksums import unseal
-from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from pycrdt import get_state
 
 from ...conftest import Disk
 from ...editor import Editor, content
-from ...turns import compacted, keep, keep_together, kept
+from ...turns import commit, compacted, keep, keep_together, kept
 
 # Written by y-leveldb 0.1.2.
 UPDATE_KEYS = {
@@ -43,11 +43,11 @@ def path(tmp_path: Path) -> str:
 
 
 @contextmanager
-def opened(path: str, name: str = "room") -> Iterator[LevelYStore]:
+def opened(path: str, name: str = "room") -> Iterator[LevelDBDocument]:
     """Open the store of one document, read what it has, and close the database afterwards."""
     database = Database(path)
     try:
-        store = LevelYStore(name, database=database)
+        store = LevelDBDocument(name, database=database)
         store.records()
         yield store
     finally:
@@ -60,11 +60,11 @@ def raw(path: str) -> dict[bytes, bytes]:
         return {key: unseal(key, value)[0] for key, value in db}
 
 
-def replace(store: LevelYStore, *updates: bytes) -> None:
+def replace(store: LevelDBDocument, *updates: bytes) -> None:
     """Keep `updates` in place of everything."""
-    batch = Batch()
+    batch = RecordBatch()
     store.replace(store.last(), updates, b"\x00", None, batch)
-    store.commit(batch)
+    commit(store, batch)
 
 
 def files(path: Path) -> dict[str, bytes]:
@@ -182,7 +182,7 @@ def test_writing_without_reading_first_overwrites_nothing(path: str) -> None:
     with opened(path) as store:
         keep(store, b"one")
     database = Database(path)
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     keep(store, b"two")
     assert store.updates() == [b"one", b"two"]
     database.close()
@@ -269,7 +269,7 @@ def test_a_damaged_directory_stops_the_start(path: str, damage: Callable[[Path],
 def test_a_write_that_fails_is_told_and_kept_in_mind(path: str, disk: Disk) -> None:
     """A failing disk is a StoreError, the database says so, and the next success ends that; nothing is half kept."""
     database = Database(path)
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     store.records()
     keep(store, b"before")
     disk.full = True
@@ -282,7 +282,7 @@ def test_a_write_that_fails_is_told_and_kept_in_mind(path: str, disk: Disk) -> N
     assert store.updates() == [b"before"]
     disk.full = False
     assert database.failure
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     keep(store, b"after")
     assert database.failure is None
     assert store.updates() == [b"before", b"after"]
@@ -292,13 +292,14 @@ def test_a_write_that_fails_is_told_and_kept_in_mind(path: str, disk: Disk) -> N
 FULL_DISK = """
 import os, resource, signal, sys
 from opennoodl_sync.storage.leveldb.checksums import unseal
-from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.storage.leveldb.database import RecordBatch
 from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 database = Database(sys.argv[1])
-store = LevelYStore("room", database=database)
+store = LevelDBDocument("room", database=database)
 store.records()
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 kept = []
@@ -308,11 +309,11 @@ for number in range(20):
     if number == 9:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     try:
-        store.append([bytes((number,)) * 1000], lambda: b"\\x00", batch := Batch())
-        store.commit(batch)
+        store.append([bytes((number,)) * 1000], lambda: b"\\x00", batch := RecordBatch())
+        database.write(batch)
     except StoreError:
         assert database.failure
-        store = LevelYStore("room", database=database)
+        store = LevelDBDocument("room", database=database)
     else:
         assert database.failure is None
         kept.append(number)

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opennoodl_sync.storage.interface import Batch, StoreError
+from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.bindings import plyvel
-from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.yjs.lib0 import read_bytes, read_varuint
 
 from ...conftest import Disk
 from ...editor import Editor, content
-from ...turns import built, compacted, keep, kept
+from ...turns import built, commit, compacted, keep, kept
 
 STATE_VECTOR_KEY = bytes.fromhex("000576315f73760004726f6f6d")
 
@@ -30,64 +30,64 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def store(database: Database) -> LevelYStore:
+def store(database: Database) -> LevelDBDocument:
     """Return the store of one document, which has nothing."""
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     store.records()
     return store
 
 
-def again(database: Database) -> LevelYStore:
+def again(database: Database) -> LevelDBDocument:
     """Return a store of the same document, as who opens it later has it."""
-    return LevelYStore("room", database=database)
+    return LevelDBDocument("room", database=database)
 
 
-def test_nothing_is_on_disk_before_the_batch_is_written(database: Database, store: LevelYStore) -> None:
+def test_nothing_is_on_disk_before_the_batch_is_written(database: Database, store: LevelDBDocument) -> None:
     """Appending and replacing only prepare."""
     keep(store, b"there")
-    batch = Batch()
+    batch = RecordBatch()
     store.append([b"more"], lambda: b"\x00", batch)
     store.replace(store.last(), [b"instead"], b"\x00", None, batch)
     assert again(database).updates() == [b"there"]
-    store.commit(batch)
+    commit(store, batch)
     assert again(database).updates() == [b"instead"]
 
 
-def test_numbers_of_a_batch_under_way_are_not_used_again(database: Database, store: LevelYStore) -> None:
+def test_numbers_of_a_batch_under_way_are_not_used_again(database: Database, store: LevelDBDocument) -> None:
     """What is read while a batch is not written yet does not make the next one overwrite it."""
-    first, second = Batch(), Batch()
+    first, second = RecordBatch(), RecordBatch()
     store.append([b"first", b"second"], lambda: b"\x00", first)
     assert store.records() == []
     store.append([b"third"], lambda: b"\x00", second)
-    store.commit(first)
-    store.commit(second)
+    commit(store, first)
+    commit(store, second)
     assert again(database).updates() == [b"first", b"second", b"third"]
 
 
 def test_one_batch_takes_many_documents(database: Database) -> None:
     """Documents share a batch, and each has its own when it is written."""
-    batch = Batch()
+    batch = RecordBatch()
     for name in ("a", "b"):
-        LevelYStore(name, database=database).append([name.encode()], lambda: b"\x00", batch)
+        LevelDBDocument(name, database=database).append([name.encode()], lambda: b"\x00", batch)
     database.write(batch)
-    assert [LevelYStore(name, database=database).updates() for name in ("a", "b")] == [[b"a"], [b"b"]]
+    assert [LevelDBDocument(name, database=database).updates() for name in ("a", "b")] == [[b"a"], [b"b"]]
     assert database.survey().listed == {"a", "b"}
 
 
-def test_compaction_leaves_what_it_does_not_know(database: Database, store: LevelYStore) -> None:
+def test_compaction_leaves_what_it_does_not_know(database: Database, store: LevelDBDocument) -> None:
     """A compaction replaces what was read and appended, and no record that came from elsewhere meanwhile."""
     ann = Editor(1)
     keep(store, ann.write("one "))
     other = again(database)
     other.records()
     keep(other, ann.write("two "))
-    batch = Batch()
+    batch = RecordBatch()
     store.replace(store.last(), ann.updates[:1], b"\x00", None, batch)
     database.write(batch)
     assert again(database).updates() == ann.updates
 
 
-def test_the_state_vector_of_what_waits_is_right(database: Database, store: LevelYStore) -> None:
+def test_the_state_vector_of_what_waits_is_right(database: Database, store: LevelDBDocument) -> None:
     """A compaction with what waits leaves a state vector that readers trust, and that has no more than is there."""
     ann = Editor(1)
     first = ann.write("one ")
@@ -99,7 +99,9 @@ def test_the_state_vector_of_what_waits_is_right(database: Database, store: Leve
     assert read_bytes(database.get(STATE_VECTOR_KEY) or b"", at)[0] == Editor(2, first).doc.get_state()
 
 
-def test_a_document_that_lost_its_first_records_goes_on_behind_the_last(database: Database, store: LevelYStore) -> None:
+def test_a_document_that_lost_its_first_records_goes_on_behind_the_last(
+    database: Database, store: LevelDBDocument
+) -> None:
     """Numbers rise for ever: after compactions a new record never comes before what is there."""
     ann = Editor(1)
     for number in range(3):
@@ -116,8 +118,8 @@ def test_stored_names_are_those_with_updates(database: Database) -> None:
     """Documents are found by their updates too, listed or not; others' metadata alone is none."""
     names = ["", "a", "ab", "room", "x" * 200, "\x01a", "a/b"]
     for name in names:
-        keep(LevelYStore(name, database=database), b"one", b"two")
-    batch = Batch()
+        keep(LevelDBDocument(name, database=database), b"one", b"two")
+    batch = RecordBatch()
     batch.deletes.append(STATE_VECTOR_KEY)
     batch.puts.append((bytes.fromhex("0002763100046d657461" + "00046d65746100016d"), b"theirs"))
     database.write(batch)
@@ -128,7 +130,7 @@ def test_stored_names_are_those_with_updates(database: Database) -> None:
 def test_crowded_names_are_those_with_many_updates(database: Database) -> None:
     """Documents with more than so many updates are found, wherever their numbers begin."""
     for name, count in {"few": 3, "many": 4, "compacted": 50}.items():
-        ann, store = Editor(1), LevelYStore(name, database=database)
+        ann, store = Editor(1), LevelDBDocument(name, database=database)
         keep(store, *(ann.write("x") for _ in range(count)))
         if name == "compacted":
             compacted(store)
@@ -140,7 +142,7 @@ def test_crowded_names_are_those_with_many_updates(database: Database) -> None:
 def test_delete_leaves_the_others(database: Database) -> None:
     """Deleting a document leaves those whose names begin alike."""
     for name in ("a", "ab", ""):
-        keep(LevelYStore(name, database=database), name.encode())
+        keep(LevelDBDocument(name, database=database), name.encode())
     database.delete("a")
     assert database.survey() == ({"", "ab"}, {"", "ab"}, None)
 
@@ -164,7 +166,7 @@ def test_sync_is_leveldbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync:
 
     monkeypatch.setattr(plyvel, "DB", WatchedDB)
     database = Database(str(tmp_path))
-    database.write(Batch(), sync=sync)
+    database.write(RecordBatch(), sync=sync)
     database.close()
     assert asked == [sync]
 
@@ -174,7 +176,7 @@ def test_a_disk_that_failed_is_not_opened_anew_while_somebody_reads(
 ) -> None:
     """A write after a failure waits for no reader: it fails, and the one after that succeeds."""
     database = Database(str(tmp_path))
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     disk.full = True
     with pytest.raises(StoreError):
         keep(store, b"lost")
@@ -193,16 +195,16 @@ def test_a_disk_that_failed_is_not_opened_anew_while_somebody_reads(
     thread.start()
     assert reading.wait(30)
     with pytest.raises(StoreError, match="still being read"):
-        database.write(Batch())
+        database.write(RecordBatch())
     assert database.failure
     done.set()
     thread.join()
-    database.write(Batch())
+    database.write(RecordBatch())
     assert database.failure is None
     database.close()
 
 
-def test_records_of_a_crash_between_batches_make_the_document(store: LevelYStore) -> None:
+def test_records_of_a_crash_between_batches_make_the_document(store: LevelDBDocument) -> None:
     """Whatever prefix of the batches is on disk, it is the document as it was then."""
     ann = Editor(1)
     for number in range(6):

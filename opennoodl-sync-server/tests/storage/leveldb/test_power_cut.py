@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 
 from ...editor import Editor
 from ...turns import keep
@@ -53,9 +53,9 @@ WRITER = """
 import asyncio, sys
 from opennoodl_sync.storage.leveldb import background_sync
 from opennoodl_sync.edge.errors import StartError
-from opennoodl_sync.storage.interface import Batch
+from opennoodl_sync.storage.leveldb.database import RecordBatch
 from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 
 background_sync.INTERVAL = 0.02
 path, fsync, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -63,7 +63,7 @@ path, fsync, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
 async def main():
     print("opening", flush=True)
     database = Database(path)
-    store = LevelYStore("room", database=database)
+    store = LevelDBDocument("room", database=database)
     number = len(store.records())
     if fsync == "every-second":
         real = database.sync
@@ -74,7 +74,7 @@ async def main():
         database.sync = sync
         task = asyncio.create_task(background_sync.sync_every_second(database, lambda: None))
     while True:
-        store.append([number.to_bytes(4, "big") * size], lambda: b"\\x00", batch := Batch())
+        store.append([number.to_bytes(4, "big") * size], lambda: b"\\x00", batch := RecordBatch())
         database.write(batch, sync=fsync == "true")
         number += 1
         if fsync == "true":
@@ -110,7 +110,7 @@ def found(path: Path) -> int:
     """Return how many updates the document has; fail if one is not what was written."""
     database = Database(str(path))
     try:
-        records = LevelYStore("room", database=database).records()
+        records = LevelDBDocument("room", database=database).records()
     finally:
         database.close()
     for number, update in records:
@@ -140,7 +140,7 @@ def test_the_file_system_forgets(tmp_path: Path) -> None:
     backing, mount = tmp_path / "backing", tmp_path / "mount"
     with mounted(backing, mount):
         database = Database(str(mount / "data"))
-        store, ann = LevelYStore("room", database=database), Editor(1)
+        store, ann = LevelDBDocument("room", database=database), Editor(1)
         keep(store, ann.write("synced"))
         database.sync()
         keep(store, ann.write("forgotten"))
@@ -163,6 +163,6 @@ def updates(path: Path) -> list[bytes]:
     """Return the updates of the document."""
     database = Database(str(path))
     try:
-        return LevelYStore("room", database=database).updates()
+        return LevelDBDocument("room", database=database).updates()
     finally:
         database.close()

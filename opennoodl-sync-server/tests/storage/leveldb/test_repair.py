@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from opennoodl_sync.commands import CommandError, check_documents
 from opennoodl_sync.edge.errors import StartError
-from opennoodl_sync.storage.interface import Batch
-from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.leveldb.documents import LevelYStore
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.storage.leveldb.repair import repair
 from opennoodl_sync.storage.leveldb.table import with_footer
 
@@ -30,7 +29,7 @@ def source(tmp_path: Path) -> Path:
     database = Database(str(path))
     for number, name in enumerate(("first", "second")):
         editor = Editor(number + 1)
-        store = LevelYStore(name, database=database)
+        store = LevelDBDocument(name, database=database)
         keep(
             store,
             *(editor.write(f"{word} ") for word in ["one", "two", "three", "four"]),
@@ -79,7 +78,7 @@ def repaired(source: Path) -> tuple[dict[str, str], Texts]:
     try:
         assert list(check_documents(database)) == []
         listed = sorted(database.survey().listed)
-        return lost, {name: kept(LevelYStore(name, database=database))[0] for name in listed}
+        return lost, {name: kept(LevelDBDocument(name, database=database))[0] for name in listed}
     finally:
         database.close()
 
@@ -142,7 +141,7 @@ def test_a_damaged_block_is_told(source: Path) -> None:
 
 def lose(path: Path, *numbers: int) -> None:
     """Lose updates of a document, so that nothing else tells of it."""
-    database, batch = Database(str(path)), Batch()
+    database, batch = Database(str(path)), RecordBatch()
     batch.deletes = [PREFIX + bytes((number,)) for number in numbers]
     database.write(batch)
     database.close()
@@ -171,7 +170,7 @@ def test_what_waits_for_lost_updates_is_kept(source: Path) -> None:
     lose(source, 1)
     repaired(source)
     database = Database(str(source.with_name("repaired")))
-    store = LevelYStore("first", database=database)
+    store = LevelDBDocument("first", database=database)
     keep(store, updates[1])
     compacted(store)
     assert kept(store) == content(ann.doc)

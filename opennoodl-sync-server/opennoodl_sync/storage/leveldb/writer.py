@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from .interface import Batch, StoreError
-from .leveldb.database import Database
+from ..interface import Done, StoreError
+from .database import Database, RecordBatch
 
 LARGE = 262_144
 """Bytes of a batch that is written in the writer's own thread."""
-
-Done = Callable[[StoreError | None], None]
 
 
 class Writer:
@@ -19,16 +17,13 @@ class Writer:
     Args:
         database: where to.
         sync: whether a batch survives a power cut when it is done, and not only the end of this process.
-
-    Attributes:
-        on_idle: is called when nothing is under way any more.
     """
 
     def __init__(self, database: Database, *, sync: bool) -> None:
         self._database = database
         self._sync = sync
         self._thread = ThreadPoolExecutor(1, "writer")
-        self.on_idle: Callable[[], None] = lambda: None
+        self._when_idle: list[Callable[[], None]] = []
         self._under_way: set[asyncio.Future[None]] = set()
 
     @property
@@ -36,9 +31,16 @@ class Writer:
         """Whether a batch is under way; another one would have to wait for it."""
         return bool(self._under_way)
 
-    def write(self, batch: Batch, done: Done) -> None:
-        """Write a batch, and call `done` with what failed or None: before this returns if the batch is small."""
-        if not self._sync and not self.busy and sum(len(value) for _, value in batch.puts) < LARGE:
+    def when_idle(self, act: Callable[[], None]) -> None:
+        """Have `act` called whenever batches were under way and none is any more."""
+        self._when_idle.append(act)
+
+    def write(self, batch: RecordBatch, done: Done) -> None:
+        """Write a batch, and call `done` with what failed or None: before this returns if the batch is small.
+
+        After a failure, the next batch is for the thread, since the database is opened anew before it.
+        """
+        if not self._sync and not self.busy and self._database.failure is None and batch.size < LARGE:
             try:
                 self._database.write(batch)
             except Exception as error:
@@ -53,7 +55,8 @@ class Writer:
                 _tell(done, future.exception())
             finally:
                 if not self.busy:
-                    self.on_idle()
+                    for act in self._when_idle:
+                        act()
 
         loop = asyncio.get_running_loop()
         write = loop.run_in_executor(self._thread, self._write, batch)
@@ -70,7 +73,7 @@ class Writer:
         """End the thread; call `drain` before it."""
         self._thread.shutdown()
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: RecordBatch) -> None:
         self._database.write(batch, sync=self._sync)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opennoodl_sync.storage.interface import Batch, StoreError
-from opennoodl_sync.storage.leveldb.database import Database
-from opennoodl_sync.storage.writer import LARGE, Writer
+from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.writer import LARGE, Writer
 
-from ..disks import Writes
+from ...disks import Writes
 
 SMALL = b"small"
 HUGE = b"x" * LARGE
@@ -54,9 +54,9 @@ async def safe(database: Database, writes: Writes) -> AsyncIterator[Writer]:
     writer.close()
 
 
-def put(key: str, value: bytes = SMALL) -> Batch:
+def put(key: str, value: bytes = SMALL) -> RecordBatch:
     """Return a batch with one record."""
-    batch = Batch()
+    batch = RecordBatch()
     batch.puts.append((key.encode(), value))
     return batch
 
@@ -117,7 +117,7 @@ async def test_with_fsync_every_batch_is_written_by_the_thread(
     told = Told()
     writes.hold()
     safe.write(put("a"), told("a"))
-    safe.write(Batch(), told("b"))
+    safe.write(RecordBatch(), told("b"))
     await writes.begun()
     assert told.names == []
     assert database.get(b"a") is None
@@ -162,6 +162,28 @@ def test_a_failure_is_told_at_once(lazy: Writer, writes: Writes) -> None:
     assert told.errors["b"] is None
 
 
+async def test_after_a_failure_the_thread_writes(
+    lazy: Writer, database: Database, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LevelDB is opened anew before the next batch, which takes its time: that holds up nobody else."""
+    told, threads = Told(), list[threading.Thread]()
+    real = Database._reopen
+
+    def reopen(database: Database) -> None:
+        threads.append(threading.current_thread())
+        real(database)
+
+    monkeypatch.setattr(Database, "_reopen", reopen)
+    database._failed(StoreError("the disk is full"))
+    lazy.write(put("a"), told("a"))
+    assert lazy.busy
+    await lazy.drain()
+    lazy.write(put("b"), told("b"))
+    assert told.errors == {"a": None, "b": None}
+    (thread,) = threads
+    assert thread is not threading.current_thread()
+
+
 async def test_a_failure_in_the_thread_is_told(safe: Writer, writes: Writes) -> None:
     """A failure is told to those of the batch alone, and the next one is tried."""
     told = Told()
@@ -204,7 +226,7 @@ async def test_says_when_nothing_is_under_way(safe: Writer, writes: Writes) -> N
     """`on_idle` is called once for many batches, when everybody was told; also if the last failed."""
     told = Told()
     idle: list[list[str]] = []
-    safe.on_idle = lambda: idle.append([*told.names])
+    safe.when_idle(lambda: idle.append([*told.names]))
     writes.hold()
     for name in ("a", "b", "c"):
         safe.write(put(name), told(name))
@@ -222,7 +244,7 @@ async def test_says_when_nothing_is_under_way(safe: Writer, writes: Writes) -> N
 def test_a_batch_that_is_written_at_once_was_never_under_way(lazy: Writer) -> None:
     """Nobody is kept waiting for a small batch, so nobody is told to go on."""
     idle: list[None] = []
-    lazy.on_idle = lambda: idle.append(None)
+    lazy.when_idle(lambda: idle.append(None))
     lazy.write(put("a"), Told()("a"))
     assert idle == []
 

@@ -1,0 +1,162 @@
+"""The stored records of a room's document: what a turn adds to them, and when they are compacted."""
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import NamedTuple
+
+from ..storage.interface import Batch, DocumentRecords, Stored
+
+COMPACT_AFTER = 500
+"""Stored updates of a document before they are merged into one; y-leveldb's own number."""
+COMPACT_ANYWAY = 10_000
+"""Stored updates before they are merged, however large the document was last: much of it may be deleted."""
+COMPACT_SIZE = 1_048_576
+"""Bytes of them before they are merged, however few they are."""
+REST_AFTER = 20
+"""Stored updates before they are merged when a room is left."""
+COMPACT_PAUSE = 20
+"""Times as long as a compaction takes, for which a document is not compacted again because it is full."""
+FAILURE_PAUSE = 60.0
+"""Seconds until a compaction is tried again after one has failed."""
+INDEXED = 65_536
+"""Bytes of a compacted document that is stored with an index."""
+MIN_RECORDS = 2
+"""Stored updates of which one can be made."""
+
+
+class Compaction(NamedTuple):
+    """A compaction that is under way.
+
+    Attributes:
+        last: the number of the last record of it.
+        records: how many came since the one before.
+        size: their bytes.
+        state_vector: of the document then.
+        began: when it began.
+    """
+
+    last: int
+    records: int
+    size: int
+    state_vector: bytes
+    began: float
+
+
+class Compacted(NamedTuple):
+    """What takes the place of the records: the document, and its index if it is large."""
+
+    update: bytes
+    base_index: bytes | None
+
+
+class Records:
+    """The stored records of one document.
+
+    Args:
+        store: where they are kept.
+        max_size: bytes that the document may have; 0 means no limit.
+    """
+
+    def __init__(self, store: DocumentRecords, max_size: int) -> None:
+        self._store = store
+        self._max_size = max_size
+        self._unwritten = False  # a batch has something that may not be written yet
+        self._base = 0  # bytes of the compacted document
+        self._count = self._size = 0  # of the updates since it was compacted
+        self._must_compact = False
+        self._compact_again = 0.0  # when it may be compacted again because it is full
+        self._compact_after = 0.0  # when it may be compacted again at all, after that failed
+        self._compaction: Compaction | None = None
+        self._compacted: Compacted | None = None
+
+    def loaded(self, stored: Stored) -> None:
+        """Note what is stored."""
+        self._base = max(map(len, stored.updates), default=0)
+        self._count, self._size = len(stored.updates), sum(map(len, stored.updates)) - self._base
+
+    @property
+    def storing(self) -> bool:
+        """Whether a batch has something that is not written yet."""
+        return self._unwritten
+
+    @property
+    def compacting(self) -> bool:
+        """Whether a compaction is under way, which may make room."""
+        return self._compaction is not None and self._compacted is None
+
+    @property
+    def has_compacted(self) -> bool:
+        """Whether the next batch replaces records."""
+        return self._compacted is not None
+
+    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
+        """Have `batch` keep updates; `state_vector` returns that of the document with them."""
+        if updates:
+            self._store.append(updates, state_vector, batch)
+            self._unwritten = True
+            self._count += len(updates)
+            self._size += sum(map(len, updates))
+
+    def written(self) -> None:
+        """Note that the batch is written."""
+        self._unwritten = False
+
+    def must_shrink(self) -> None:
+        """Note that the document is full: it may be smaller when it is compacted, which is not done all the time."""
+        self._must_compact = self._count > 0 and monotonic() >= self._compact_again
+
+    def is_compaction_due(self, *, resting: bool) -> bool:
+        """Return whether there are many records, and as many bytes as the compacted document.
+
+        What is stored is then never more than twice the document when it was last compacted, and one window.
+
+        Args:
+            resting: whether the room is about to leave memory, so that few records should be left.
+        """
+        if self._compaction is not None or self._count < MIN_RECORDS or monotonic() < self._compact_after:
+            return False
+        if resting and (self._count > COMPACT_AFTER or (self._count > REST_AFTER and self._size >= self._base // 4)):
+            return True
+        if self._count > COMPACT_ANYWAY or self._must_compact:
+            return True
+        window = min(COMPACT_SIZE, self._max_size // 4 or COMPACT_SIZE)
+        return (self._count > COMPACT_AFTER or self._size > window) and self._size >= self._base
+
+    def begin_compaction(self, last: int, began: float, state_vector: bytes) -> None:
+        """Note that all records up to `last` are being compacted."""
+        self._compaction = Compaction(last, self._count, self._size, state_vector, began)
+
+    def last(self) -> int:
+        """Return the number of the last record."""
+        return self._store.last()
+
+    def end_compaction(self, update: bytes, index: bytes) -> None:
+        """Note what the compaction made; `replace` stores it."""
+        self._compacted = Compacted(update, index if len(update) >= INDEXED else None)
+        self._must_compact = False
+
+    def abandon_compaction(self) -> None:
+        """Go on without the compaction, which failed."""
+        self._compact_after = monotonic() + FAILURE_PAUSE
+        self._compaction = None
+        self._must_compact = False
+
+    def replace(self, pending: bytes | None, batch: Batch) -> None:
+        """Have `batch` keep what was compacted in place of the records that it was made of.
+
+        Args:
+            pending: an update with what waits for its predecessors, which is not in it.
+            batch: is added to.
+        """
+        assert self._compaction is not None
+        assert self._compacted is not None
+        last, count, size, state_vector, began = self._compaction
+        update, index = self._compacted
+        self._compaction = self._compacted = None
+        self._compact_again = monotonic() + COMPACT_PAUSE * (monotonic() - began)
+        updates = [update] if pending is None else [pending, update]
+        self._store.replace(last, updates, state_vector, index, batch)
+        self._unwritten = True
+        self._base = len(update)
+        self._count += len(updates) - 1 - count
+        self._size -= size

@@ -1,0 +1,120 @@
+"""The store in LevelDB: one thread reads, batches are written in order, and a disk that failed is tried again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import TypeVar
+
+import structlog
+
+from ..interface import Batch, DocumentRecords, Done, Store, Stored, StoreError
+from .background_sync import sync_every_second
+from .database import Database, RecordBatch
+from .documents import LevelDBDocument
+from .writer import Writer
+
+RETRY_INTERVAL = 2.0
+"""Seconds after which it is tried whether a disk that failed works again, also when nobody writes."""
+LOG_INTERVAL = 60.0
+"""Seconds until the log says again that the disk fails."""
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class LevelDBStore(Store):
+    """Documents in LevelDB. Make it on the event loop.
+
+    Args:
+        directory: is opened, and made if it is not there.
+        fsync: when a change survives a power cut: ``true`` before its batch is done, ``every-second`` a second later,
+            ``false`` when the operating system writes it.
+
+    Raises:
+        StartError: the directory cannot be opened; what is in it was not changed.
+    """
+
+    durable = True
+
+    def __init__(self, directory: str, *, fsync: str) -> None:
+        self._database = Database(directory)
+        self._writer = Writer(self._database, sync=fsync == "true")
+        self._reader = ThreadPoolExecutor(1, "reader")
+        self._retry: asyncio.TimerHandle | None = None
+        self._log_again = 0.0  # when the log says again that the disk fails
+        self._syncing: asyncio.Task[None] | None = None
+        if fsync == "every-second":
+            self._syncing = asyncio.create_task(sync_every_second(self._database, self._failed))
+
+    @property
+    def failure(self) -> str | None:
+        """What the last write failed with, for people; None when it succeeded."""
+        return self._database.failure
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is under way."""
+        return self._writer.busy
+
+    def when_idle(self, act: Callable[[], None]) -> None:
+        """Have `act` called whenever batches were under way and none is any more."""
+        self._writer.when_idle(act)
+
+    def batch(self) -> RecordBatch:
+        """Return an empty batch."""
+        return RecordBatch()
+
+    async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
+        """Read a document in the reader's thread."""
+        document = LevelDBDocument(name, database=self._database)
+        return document, await self._read(document.stored)
+
+    def write(self, batch: Batch, done: Done) -> None:
+        """Write a batch, and call `done`: before this returns if the batch is small and the disk works."""
+        assert isinstance(batch, RecordBatch)
+
+        def written(error: StoreError | None) -> None:
+            if self.failure is not None:
+                self._failed()
+            done(error)
+
+        self._writer.write(batch, written)
+
+    async def names(self, more_than: int) -> AsyncIterator[str]:
+        """Yield the names of the documents that have more than so many updates."""
+        names = self._database.crowded_names(more_than)
+        while (name := await self._read(lambda: next(names, None))) is not None:
+            yield name
+
+    async def close(self) -> None:
+        """Write what was given, sync it unless nobody wants that, and close the directory."""
+        await self._writer.drain()
+        self._writer.close()
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._syncing is not None:
+            self._syncing.cancel()
+            await asyncio.wait([self._syncing])
+            try:
+                await asyncio.to_thread(self._database.sync)
+            except StoreError as error:
+                log.error("what was written could not be synced to the disk", error=str(error))
+        self._reader.shutdown()
+        self._database.close()
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, read)
+
+    def _failed(self) -> None:
+        """Try soon whether the disk works again, also when nobody writes. The writer opens LevelDB anew for that."""
+        if monotonic() >= self._log_again:
+            self._log_again = monotonic() + LOG_INTERVAL
+            log.error(self.failure, retry_seconds=RETRY_INTERVAL)
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.write(self.batch(), lambda _: None)

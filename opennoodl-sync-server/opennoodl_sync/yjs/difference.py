@@ -1,0 +1,122 @@
+"""Differences: the updates that bring a document at a state vector to where another one is.
+
+Source: yjs 13, ``utils/encoding.js`` (``writeClientsStructs``, ``encodeStateAsUpdate``).
+"""
+
+from collections.abc import Iterator, Sequence
+
+from .delete_set import DeleteSet, union
+from .segment import Segment
+from .state_vector import StateVector, read
+from .update import write, write_section
+
+CHUNK = 524_288
+"""Bytes of a part of a difference: a client on a slow line hears something before it gives up."""
+PART = 8192
+"""Bytes of a delete set that are written at once."""
+MANY = 512
+"""Sections that are worked on at once."""
+MAX_VECTOR = 1_048_576
+"""Bytes of a state vector; of a larger one nothing is taken to be known."""
+
+
+class Difference(Iterator[bytes | None]):
+    """Yields updates of `CHUNK` or so. None is no update, but an opportunity to do something else.
+
+    All deletions are in the updates, as in those of Yjs. Later changes of the document do not matter.
+
+    Args:
+        segments: of the document.
+        pending: an update with what waits for its predecessors, if anything does.
+        state_vector: what the other document has.
+
+    Attributes:
+        segments: of the document; they stay in memory until the last update was made.
+
+    Raises:
+        MalformedError: this is not a state vector; raised with the first update.
+    """
+
+    def __init__(self, segments: Sequence[Segment], pending: bytes | None, state_vector: bytes) -> None:
+        self.segments = segments
+        self._known = StateVector()
+        self._deleted = DeleteSet()
+        self._updates = self._make(pending, state_vector)
+
+    def __next__(self) -> bytes | None:
+        return next(self._updates)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes besides the segments and the parts that are being made."""
+        shared = not len(self._deleted) or any(segment.deleted is self._deleted for segment in self.segments)
+        return self._known.memory + (0 if shared else self._deleted.memory)
+
+    def _make(self, pending: bytes | None, state_vector: bytes) -> Iterator[bytes | None]:
+        if len(state_vector) <= MAX_VECTOR:
+            self._known = yield from read(state_vector, self._has)
+        del state_vector
+        chunk = Chunk()
+        done = 0
+        for segment in self.segments:
+            for section in segment.sections():
+                done += 1
+                if done % MANY == 0:
+                    yield None
+                clock = self._known.clock(section.client)
+                if clock >= section.end:
+                    continue
+                # A struct that is known in part is sent whole: Yjs leaves out what it knows.
+                start = next(iter(segment.marks(section)))
+                if clock > section.clock:
+                    start = yield from segment.find(section, clock)
+                    yield None
+                for mark in segment.marks(section):
+                    if mark.at > start.at and mark.at - start.at + chunk.size >= CHUNK:
+                        chunk.add(section.client, start.clock, start.left - mark.left, segment.data[start.at : mark.at])
+                        yield chunk.write()
+                        start = mark
+                chunk.add(section.client, start.clock, start.left, segment.data[start.at : section.stop])
+                if chunk.size >= CHUNK:
+                    yield chunk.write()
+        if pending is not None:
+            yield pending
+        for segment in self.segments:
+            self._deleted = yield from union(self._deleted, segment.deleted)
+        clients, entries = 0, list[bytes]()
+        for number, part in self._deleted.write(PART):
+            clients += number
+            entries.append(part)
+            if len(entries) * PART >= CHUNK:
+                yield chunk.write(clients, b"".join(entries))
+                clients, entries = 0, []
+            yield None
+        yield chunk.write(clients, b"".join(entries))
+
+    def _has(self, client: int) -> bool:
+        return any(segment.state(client) for segment in self.segments)
+
+
+class Chunk:
+    """An update that is being made of sections of several segments, the older ones first."""
+
+    def __init__(self) -> None:
+        self._sections: dict[int, tuple[int, int, list[bytes]]] = {}  # by client: clock, structs, contents
+        self.size = 0
+
+    def add(self, client: int, clock: int, structs: int, content: bytes) -> None:
+        """Add structs of a client, which follow those that it has."""
+        first, before, contents = self._sections.get(client, (clock, 0, []))
+        contents.append(content)
+        self._sections[client] = first, before + structs, contents
+        self.size += len(content) + 12
+
+    def write(self, clients: int = 0, deletions: bytes = b"") -> bytes:
+        """Return the update, and begin another one."""
+        sections = [
+            write_section(client, clock, structs, b"".join(contents))
+            for client, (clock, structs, contents) in self._sections.items()
+        ]
+        self._sections = {}
+        self.size = 0
+        return write(sections, clients, deletions)

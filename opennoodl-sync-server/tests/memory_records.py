@@ -1,0 +1,47 @@
+"""Records of a document that are kept in memory: what a batch is given is kept at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from opennoodl_sync.storage.interface import Batch, DocumentRecords, Stored
+from opennoodl_sync.storage.leveldb.documents import Record
+
+
+class MemoryRecords(DocumentRecords):
+    """Keeps updates in memory."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, bytes] = {}
+        self._index: bytes | None = None
+        self._next = 0
+
+    def records(self) -> list[Record]:
+        """Return everything that is kept, in order."""
+        return [Record(*record) for record in self._records.items()]
+
+    def updates(self) -> list[bytes]:
+        """Return the updates of all records."""
+        return list(self._records.values())
+
+    def stored(self) -> Stored:
+        """Return everything that is kept, with the index."""
+        return Stored(self.updates(), self._index)
+
+    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
+        """Keep `updates`."""
+        for update in updates:
+            self._records[self._next] = update
+            self._next += 1
+
+    def last(self) -> int:
+        """Return the number of the last record."""
+        return self._next - 1
+
+    def replace(
+        self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
+    ) -> None:
+        """Keep `updates` in place of all that is kept up to record `last`."""
+        self._index = index
+        later = {number: update for number, update in self._records.items() if number > last}
+        self._records = dict(enumerate(updates, last + 1 - len(updates))) | later

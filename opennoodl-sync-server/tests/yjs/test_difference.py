@@ -1,0 +1,75 @@
+"""A difference: what it keeps in memory while its client reads. What it tells is in `test_document`."""
+
+from __future__ import annotations
+
+from opennoodl_sync.yjs.delete_set import DeleteSet
+from opennoodl_sync.yjs.difference import Difference
+from opennoodl_sync.yjs.document import Document
+from opennoodl_sync.yjs.lib0 import finish, write_varuint
+
+from ..raw import gc, item, section, text, update
+from .segments import segment_of
+
+CLIENTS = 500
+
+
+def vector(*entries: tuple[int, int]) -> bytes:
+    """Return a state vector."""
+    return write_varuint(len(entries)) + b"".join(
+        write_varuint(client) + write_varuint(clock) for client, clock in entries
+    )
+
+
+def document() -> Document:
+    """Return a document of many clients."""
+    document = Document()
+    finish(document.load([update(*(section(client, 0, gc(3)) for client in range(CLIENTS, 0, -1)))]))
+    return document
+
+
+def test_clients_that_the_document_has_not_take_no_memory() -> None:
+    """A client may name as many as it likes."""
+    difference = document().difference(vector(*((client, 1) for client in range(10_000, 20_000))))
+    assert [*difference][-1] is not None
+    assert difference.memory == 0
+
+
+def test_a_client_takes_twelve_bytes() -> None:
+    """However often it is named; the last entry counts, as in Yjs."""
+    known = [(client, 9) for client in range(1, CLIENTS + 1)] + [(client, 3) for client in range(1, CLIENTS + 1)]
+    difference = document().difference(vector(*known, (7, 0)))
+    updates = [update for update in difference if update is not None]
+    assert difference.memory == 12 * CLIENTS
+    newcomer = Document()
+    finish(newcomer.load(updates))
+    assert (newcomer.state(7), newcomer.state(8)) == (3, 0)
+
+
+def test_deletions_of_several_segments_are_counted() -> None:
+    """They are put together for the difference; those of one segment are its own."""
+    one, other = (segment_of(update(deletes={client: [(2 * n, 1) for n in range(100)]})) for client in (1, 2))
+    for segments, memory in (([one], 0), ([one, other], one.deleted.memory + other.deleted.memory)):
+        difference = Difference(segments, None, vector())
+        list(difference)
+        assert abs(difference.memory - memory) < 20
+    assert len(DeleteSet()) == 0
+
+
+def test_segments_that_the_document_has_replaced() -> None:
+    """They are in memory for the difference alone."""
+    whole = document()
+    finish(whole.freeze())
+    whole.thaw(None)
+    difference = whole.difference(vector())
+    assert whole.superseded(difference) == []
+    segments = finish(whole.freeze())
+    whole.thaw(segment_of(finish(segments[0].write())))
+    assert whole.superseded(difference) == difference.segments
+
+
+def test_a_difference_goes_on_as_it_was() -> None:
+    """What comes after it was asked for is not in it."""
+    whole = document()
+    difference = whole.difference(vector((1, 3)))
+    finish(whole.integrate(update(section(9_999, 0, item(text("later"))))))
+    assert not any(b"later" in update for update in difference if update is not None)
