@@ -144,13 +144,13 @@ def skip_head(data: bytes, at: int, client: int, clock: int, checked: Container[
     """
     info = data[at]
     at += 1
+    if info & KIND in (GC, SKIP):
+        if info & KIND == SKIP and info != SKIP:  # ``applyUpdate`` takes it for a gap, and ``mergeUpdates`` for an item
+            raise MalformedError("a gap has the flags of an item")
+        return at
     if info & ORIGIN:
-        if info & KIND in (GC, SKIP):
-            return at
         at = _skip_id(data, at, client, clock)
         return _skip_id(data, at, client, clock) if info & RIGHT_ORIGIN else at
-    if info & KIND in (GC, SKIP):
-        return at
     if info & RIGHT_ORIGIN:
         return _skip_id(data, at, client, clock)
     named, at = read_varuint(data, at)

@@ -124,6 +124,8 @@ def test_what_is_cut_off_is_malformed(struct: bytes) -> None:
         pytest.param(item(b"\x0b\x01"), id="an unknown content"),
         pytest.param(gc(0), id="empty garbage"),
         pytest.param(skip(0), id="an empty gap"),
+        pytest.param(b"\x4a\x05", id="a gap with the flag of an origin"),
+        pytest.param(b"\x2a\x05", id="a gap with the flag of a key"),
         pytest.param(item(b"\x01\x00"), id="nothing deleted"),
         pytest.param(item(values()), id="no values"),
         pytest.param(item(text("x"), origin=(5, 2)), id="behind itself"),
