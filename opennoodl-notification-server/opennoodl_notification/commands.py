@@ -63,7 +63,7 @@ def send(url: str, sender: str, proof: Proof, data: str, **fields: Any) -> list[
     try:
         parse_uri(url)
     except (InvalidURI, ValueError) as error:
-        raise CommandError(f"{url} is no URL of a server: {error}") from None
+        raise CommandError(f"{url} is not the URL of a server: {error}") from None
     try:
         with connect(url, open_timeout=TIMEOUT, proxy=None) as server:
             hello = {"type": "authenticate", "userId": sender, "token": proof.token}
@@ -72,7 +72,7 @@ def send(url: str, sender: str, proof: Proof, data: str, **fields: Any) -> list[
     except TimeoutError:
         raise CommandError(f"{url} does not answer") from None
     except (InvalidHandshake, msgspec.DecodeError) as error:
-        raise CommandError(f"{url} is no notification server: {error}") from None
+        raise CommandError(f"{url} is not a notification server: {error}") from None
     except (OSError, WebSocketException) as error:
         raise CommandError(f"{url} cannot be reached: {error}") from None
     return sent.ids
@@ -177,7 +177,7 @@ def erase(place: str, user: str, ttl_days: int) -> str:
 
 def _known(person: Person) -> Person:
     if not person:
-        raise CommandError(f"nothing is stored of {person.user_id!r}")
+        raise CommandError(f"no data of user {person.user_id!r} is stored")
     return person
 
 
@@ -191,7 +191,7 @@ def migrate(source: str, target: str) -> Counts:
     if same(source, target):
         raise CommandError("`--from` and `--to` are the same")
     if "://" not in target and not Path(target).absolute().parent.is_dir():
-        raise CommandError(f"{target} would be in a directory that is not there")
+        raise CommandError(f"{target} would be in a directory that does not exist")
 
     async def move() -> Counts:
         async with _opened(source) as from_, _opened(target, create=True) as to:

@@ -167,19 +167,19 @@ decode: Decoder[Any] = Decoder(Incoming)
 
 ERRORS = {
     "invalid-json": "The message is not a JSON object.",
-    "unknown-type": "The message's `type` is missing or none that this server knows.",
-    "missing-field": "A field that the message needs is not there.",
+    "unknown-type": "The message's `type` is missing or unknown.",
+    "missing-field": "A required field is missing.",
     "invalid-field": "A field has the wrong type, is empty, or is too long.",
     "data-too-large": "`data` has more than `MAX_DATA_SIZE` bytes.",
-    "unauthorized": "The connection has not said, or not proven, who it is: `authenticate` first, with `token`. "
-    "Or it is another user's already.",
-    "auth-unavailable": "Who has issued the token cannot be asked just now; try again later.",
-    "forbidden": "The sender's token is not for services, which alone may send `system` notifications.",
+    "unauthorized": "The connection is not authenticated: send `authenticate` first, with `token` if `AUTH` is set. "
+    "Or it belongs to another user.",
+    "auth-unavailable": "The token issuer does not answer, so the token cannot be checked now; try again later.",
+    "forbidden": "Only a token with the claim `services` may send `system` notifications.",
     "too-many-connections": "The user has `MAX_CONNECTIONS_PER_USER` connections; close one and `authenticate` again.",
-    "not-found": "You have, or have sent, no notification with this id.",
+    "not-found": "No notification with this id is in your inbox or was sent by you.",
     "idempotency-conflict": "You used this `idempotencyKey` for another notification within the last 24 hours.",
-    "rate-limited": "Too many messages, or too many notifications or bytes sent this hour; wait and send again.",
-    "storage-full": "As many bytes are stored as `MAX_STORED_SIZE` allows; send again when notifications are gone.",
+    "rate-limited": "Too many messages a second, or too many notifications or bytes in an hour; wait and send again.",
+    "storage-full": "`MAX_STORED_SIZE` is reached; send again when notifications were deleted or have expired.",
     "storage-unavailable": "The change could not be stored; send it again later, best under an `idempotencyKey`.",
 }
 """Every error code, and when it is sent."""

@@ -56,7 +56,7 @@ MAX_REQUEST_ID = 1024
 WAITS = "Send `authenticate` within ten seconds of connecting."
 UNSETTLED = "It is not known what was stored: connect again to be told."
 UNAUTHORIZED = BadMessage("unauthorized", "Send `authenticate` with your userId first.")
-UNAVAILABLE = BadMessage("storage-unavailable", "This could not be stored or read just now; try again later.")
+UNAVAILABLE = BadMessage("storage-unavailable", "The store failed; send this again later.")
 
 log = structlog.get_logger()
 
@@ -151,7 +151,7 @@ class Notifying(JsonApplication[Any]):
         if request.id is not UNSET and (size := memoryview(request.id).nbytes) > MAX_REQUEST_ID:
             raise BadMessage("invalid-field", f"`requestId` has {size} bytes; at most {MAX_REQUEST_ID} are accepted.")
         if self._queue.bytes + len(message) > MAX_QUEUED:
-            raise BadMessage("storage-unavailable", "Too much waits to be stored; try again later.")
+            raise BadMessage("storage-unavailable", "The store's queue is full; send this again later.")
         self._queue.add(request)
         self._wake.set()
 

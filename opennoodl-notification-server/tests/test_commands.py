@@ -115,7 +115,7 @@ async def test_token_without_secret() -> None:
     """Without a secret there is no token, and one line says why."""
     code, output, error = await command("token", "--user", "ann")
     assert (code, output) == (1, "")
-    assert error == "opennoodl_notification: AUTH_SECRET is not set, and only tokens that it signs can be made here\n"
+    assert error == "opennoodl_notification: AUTH_SECRET is not set; the command `token` signs with it\n"
 
 
 async def test_send_once(serve: Serve) -> None:
@@ -144,9 +144,9 @@ async def test_refused(serve: Serve) -> None:
     ("arguments", "why"),
     [
         (["--url", "ws://127.0.0.1:1"], "cannot be reached"),
-        (["--url", "http://127.0.0.1:1"], "no URL of a server"),
-        (["--url", "ws://127.0.0.1:99999"], "no URL of a server"),
-        (["--url", "ws://[::1"], "no URL of a server"),
+        (["--url", "http://127.0.0.1:1"], "not the URL of a server"),
+        (["--url", "ws://127.0.0.1:99999"], "not the URL of a server"),
+        (["--url", "ws://[::1"], "not the URL of a server"),
         (["--data", "{what"], "not JSON"),
     ],
 )
@@ -175,7 +175,7 @@ async def test_another_server() -> None:
         port = next(iter(other.sockets)).getsockname()[1]
         code, output, error = await command("send", "--to", "ann", "--url", f"ws://127.0.0.1:{port}")
     assert (code, output, error.count("\n")) == (1, "", 1)
-    assert "is no notification server" in error
+    assert "is not a notification server" in error
 
 
 async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
@@ -283,7 +283,7 @@ async def test_migrate_into_no_directory(serve: Serve, file: Path, tmp_path: Pat
     await (await serve()).stop()
     code, _, error = await command("migrate", "--from", str(file), "--to", str(tmp_path / "nowhere" / "n.json"))
     assert (code, error.count("\n")) == (1, 1)
-    assert "would be in a directory that is not there" in error
+    assert "would be in a directory that does not exist" in error
     assert not (tmp_path / "nowhere").exists()
     code, _, error = await command("migrate", "--from", str(file), "--to", f"{file.parent}/./{file.name}")
     assert (code, error) == (1, "opennoodl_notification: `--from` and `--to` are the same\n")

@@ -181,7 +181,7 @@ async def test_commands(tmp_path: Path) -> None:
     assert output == "erased: 2 notifications received and 2 sent, 1 deletions and 1 idempotency keys\n"
     for name in ("export", "erase"):
         code, output, error = await command(name, "bob", DB_FILE=str(file))
-        assert (code, output, error) == (1, "", "opennoodl_notification: nothing is stored of 'bob'\n")
+        assert (code, output, error) == (1, "", "opennoodl_notification: no data of user 'bob' is stored\n")
 
 
 async def test_beside_a_server_with_a_file(serve: Serve, device: Device, file: Path) -> None:

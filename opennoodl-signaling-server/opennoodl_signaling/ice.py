@@ -47,7 +47,7 @@ class Ice:
         if self._turn and not settings.turn_secret:
             raise SettingError("TURN_URLS is set, but TURN_SECRET is not; set it to coturn's static-auth-secret")
         if settings.turn_secret and not self._turn:
-            raise SettingError("TURN_SECRET is set, but TURN_URLS is not; set it to where the TURN server is")
+            raise SettingError("TURN_SECRET is set, but TURN_URLS is not; set it to the address of the TURN server")
         if settings.turn_secret and not _SECRET.fullmatch(settings.turn_secret):
             raise SettingError(
                 "TURN_SECRET is not usable; accepted are 16 or more ASCII characters without blanks and double quotes, "

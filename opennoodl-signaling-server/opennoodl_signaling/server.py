@@ -48,6 +48,7 @@ class Signaling(JsonApplication[Incoming]):
     """Both dialects of signaling on one socket."""
 
     title = "OpenNoodl signaling server"
+    pages = (*JsonApplication.pages, "/session/<room>/info")
     about = (
         "It helps editors find each other for WebRTC; no project data passes through it.\n"
         "Connect an editor, or y-webrtc's `signaling` option, to this address as ws:// or wss://."
@@ -140,7 +141,9 @@ class Signaling(JsonApplication[Incoming]):
                 case AskIceServers():
                     identity = connection.identity
                     if identity is not None and (identity.access != "write" or not identity.rooms):
-                        raise BadMessage("forbidden", "Your token is for no room here, so there is nobody to reach.")
+                        raise BadMessage(
+                            "forbidden", "Your token allows no room for writing, so you get no ICE servers."
+                        )
         self._act(connection, incoming, message)
 
     async def _prove(self, connection: Connection, incoming: Join | Register, message: bytes) -> None:
@@ -231,13 +234,13 @@ def _permit(identity: Identity | None, name: str) -> None:
         BadMessage: they may not.
     """
     if identity is None:
-        raise BadMessage(
-            "unauthorized", "Prove who you are first: connect with `?token=`, or send `register` with `token`."
-        )
+        raise BadMessage("unauthorized", "Authenticate first: connect with a token, or send `register` with `token`.")
     if not identity.allows(name):
         raise BadMessage("forbidden", "Your token is not for this room.")
     if identity.access != "write":
-        raise BadMessage("forbidden", "Your token is only for reading, which peers cannot see to: use the sync server.")
+        raise BadMessage(
+            "forbidden", "Your token allows only reading, which peers cannot enforce: use the sync server."
+        )
 
 
 def _entered(client: Client, incoming: Join | Register | None = None) -> set[str]:

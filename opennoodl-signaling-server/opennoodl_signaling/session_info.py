@@ -54,18 +54,20 @@ class SessionInfoPage:
             return None
         if not self._looks.allow(rate_limit_key(address), time()):
             self._rate_limited["session-info"] += 1
-            return HTTPStatus.TOO_MANY_REQUESTS, {"error": "Too many looks; try again in a minute."}
+            return HTTPStatus.TOO_MANY_REQUESTS, {"error": "Too many requests; try again in a minute."}
         name = unquote(parts[2])
         if self._auth.required and (refused := await self._refusal(name, address, token)):
             return refused
         room = self._rooms.rooms.get(name)
         if room is None:
-            return HTTPStatus.NOT_FOUND, {"error": "Nobody is there."}
+            return HTTPStatus.NOT_FOUND, {"error": "Nobody is in this room."}
         return HTTPStatus.OK, self._preview(room)
 
     async def _refusal(self, room: str, address: str, token: str | None) -> Page | None:
         if token is None:
-            return HTTPStatus.UNAUTHORIZED, {"error": "Bring a token, as a bearer token or as `token` in the query."}
+            return HTTPStatus.UNAUTHORIZED, {
+                "error": "A token is required: as a bearer token or as `token` in the query."
+            }
         try:
             identity = await self._auth.identify(token, address)
         except AuthError as error:

@@ -62,9 +62,7 @@ class Users:
             allowed = False
         if not allowed:
             self.invites["rate-limited"] += 1
-            raise BadMessage(
-                "rate-limited", "You, or all at your address, have sent as many invites as may be in an hour."
-            )
+            raise BadMessage("rate-limited", "You or your address have reached INVITES_PER_HOUR.")
         target = invite.target_user_id
         devices = self.devices.get(target)
         self.invites["delivered" if devices else "offline"] += 1

@@ -140,14 +140,14 @@ async def test_error_as_json(server: Service, accept: str) -> None:
     answer = await request(server.port, "GET /session/r/info", f"Accept: {accept}")
     assert answer.status == 404
     assert answer.headers["Content-Type"] == "application/json"
-    assert json.loads(answer.body) == {"error": "Nobody is there."}
+    assert json.loads(answer.body) == {"error": "Nobody is in this room."}
 
 
 @pytest.mark.parametrize("headers", [[], ["Accept: */*"], ["Accept: application/*, application/json5"]])
 async def test_error_as_text(server: Service, headers: list[str]) -> None:
     """Other clients are told in text, so that a page which takes every answer for a session fails to read it."""
     answer = await request(server.port, "GET /session/r/info", *headers)
-    assert (answer.status, answer.body) == (404, b"Nobody is there.\n")
+    assert (answer.status, answer.body) == (404, b"Nobody is in this room.\n")
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert answer.headers["Cache-Control"] == "no-store"
 
@@ -218,3 +218,10 @@ async def test_no_limit(start: StartServer, enter: Enter) -> None:
     server = await start(max_room_size=0)
     await (await enter(server)).join("r", "a")
     assert (await info(server, "r"))["maxParticipants"] == 0
+
+
+async def test_another_path_is_answered_with_the_path_of_the_preview(server: Service) -> None:
+    """An answer 404 names the session preview among the paths of the server."""
+    answer = await request(server.port, "GET /sessions")
+    assert answer.status == 404
+    assert "/session/<room>/info" in answer.body.decode()

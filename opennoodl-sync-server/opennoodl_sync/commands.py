@@ -181,7 +181,7 @@ def _deep_fault(document: Document) -> str | None:
 def _store(database: Database, name: str) -> LevelDBDocument:
     store = LevelDBDocument(name, database=database)
     if not store.exists():
-        raise CommandError(f"there is no document {name!r}; `list` shows those that are there")
+        raise CommandError(f"there is no document {name!r}; `list` shows all documents")
     return store
 
 

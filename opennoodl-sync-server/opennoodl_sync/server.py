@@ -181,7 +181,7 @@ class Sync(Application):
             await self._prove(connection, credential(connection.request))
         acknowledge = value(connection.request.path, "ack") == "true"
         if acknowledge and not self._store.durable:
-            raise CloseConnection(1008, "Nothing is stored here, so nothing can be acknowledged: leave out ack=true.")
+            raise CloseConnection(1008, "This server stores nothing, so it cannot acknowledge: leave out ack=true.")
         try:
             room = await self.rooms.open(connection.path[1:], connection.address)
         except LoadError:
@@ -200,7 +200,7 @@ class Sync(Application):
     def receive(self, connection: Connection, message: bytes, text: bool) -> None:
         """Handle one message of y-websocket's protocol."""
         if text:
-            raise CloseConnection(1003, "Messages are y-protocols in binary frames.")
+            raise CloseConnection(1003, "Text frames are not supported: send y-protocols messages in binary frames.")
         room: Room = connection.session
         connection.check_slow()  # what it asks for may be large, and it may ask again and again
         if room.busy:
@@ -288,9 +288,7 @@ class Sync(Application):
         """
         try:
             if token is None:
-                raise AuthError(
-                    "This server lets in only who proves who they are: bring a token, as `token` in the query."
-                )
+                raise AuthError("This server requires authentication: connect with a token.")
             self._admit(connection, await self.identify(connection, token))
         except AuthError as error:
             raise CloseConnection(1008 if error.code == "unauthorized" else 1013, str(error)) from None
@@ -485,12 +483,12 @@ class Sync(Application):
 
     def _fail(self, room: Room, error: Exception) -> None:
         """Drop a room that cannot be stored: its clients keep their work, come back, and bring it again."""
-        log.error("a document could not be kept", error=str(error), clients=len(room.clients))
+        log.error("a document could not be stored", error=str(error), clients=len(room.clients))
         self.rooms.discard(room)
         self._flusher.discard(room)
         self._full.pop(room, None)
         for connection in tuple(cast("set[Connection]", room.clients)):
-            connection.disconnect(1011, "This document cannot be kept right now. Connect again.")
+            connection.disconnect(1011, "This document cannot be stored now. Connect again.")
 
     def metric_families(self) -> list[Metric]:
         """Return what only this server counts."""

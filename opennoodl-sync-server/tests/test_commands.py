@@ -338,7 +338,7 @@ def test_repair(directory: Path, tmp_path: Path) -> None:
     assert run(target, "check").stdout == b"all documents are sound\n"
     again = run(directory, "repair", str(target))
     assert (again.returncode, again.stdout) == (1, b"")
-    assert again.stderr.decode() == f"opennoodl_sync: {target} is there already; name a directory that is not\n"
+    assert again.stderr.decode() == f"opennoodl_sync: {target} exists already; name a new directory\n"
 
 
 def test_repair_of_a_directory_in_use(directory: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ async def test_without_persistence_there_is_nothing_to_acknowledge(tmp_path: Pat
     async with running(tmp_path, enable_persistence=False) as server:
         ann = await asking(server, 1, sync=False)
         assert await ann.ended() == 1008
-        assert "Nothing is stored here" in (ann.socket.close_reason or "")
+        assert "This server stores nothing" in (ann.socket.close_reason or "")
         assert ann.messages == [denial(ann.socket.close_reason or "")]
         bob = await server.join("room", 2)
         await bob.type("hello")

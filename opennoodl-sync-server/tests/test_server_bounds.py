@@ -35,7 +35,7 @@ async def test_one_document_more_than_may_be_is_refused(tmp_path: Path) -> None:
         ann, bob = await server.join("a", 1), await server.join("b", 2)
         eve = await server.join("c", 3, sync=False)
         assert await eve.ended() == 1013
-        assert await reason(eve) == "This server has 2 documents open, which is all it may."
+        assert await reason(eve) == "MAX_ROOMS is reached: 2 documents are in use."
         assert eve.messages == [denial(eve.socket.close_reason or "")]
         carol = await server.join("a", 4)
         await ann.type("hello")
@@ -117,7 +117,7 @@ async def test_who_makes_a_document_too_large_is_closed(tmp_path: Path) -> None:
         await eve.shows("x")
         await eve.type("y" * 2_000)
         assert await eve.ended() == 1009
-        assert await reason(eve) == "This document is full: 10000 bytes are allowed."
+        assert await reason(eve) == "This document would exceed MAX_DOCUMENT_SIZE: 10000 bytes."
         await ann.type(" and on")
         await bob.shows(" and on")
         assert "y" not in bob.text

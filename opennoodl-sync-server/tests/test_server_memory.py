@@ -45,9 +45,12 @@ async def test_nobody_loses_anything(tmp_path: Path) -> None:
         await handled(bob)
         eve = await server.join("stored", 3, sync=False)
         await ann.type("c" * 200_000)
-        assert await reason(ann) == "This server has no memory left for changes. They are kept by you; connect again."
+        assert (
+            await reason(ann)
+            == "MAX_MEMORY is reached, so the change was not stored. Your client keeps it; connect again."
+        )
         assert ann.code == 1013
-        assert await reason(eve) == "This server has no memory left for another document. Connect again later."
+        assert await reason(eve) == "MAX_MEMORY is reached, so no further document can be loaded. Connect again later."
         assert eve.code == 1013
         carol = await server.join("b", 4)
         assert carol.text == "b" * 300_000

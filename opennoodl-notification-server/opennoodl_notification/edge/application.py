@@ -37,6 +37,8 @@ class Application(Handler[Connection]):
     """The server's name for people, as the page on ``/`` shows it."""
     about: ClassVar[str]
     """What the server is for and how it is reached, in a paragraph of plain text."""
+    pages: ClassVar[tuple[str, ...]] = ("/", "/health", "/metrics")
+    """The paths that the server answers, as an answer to another path names them."""
     close_codes: ClassVar[frozenset[int]] = frozenset()
     """The close codes that only this server sends, for the metrics to count by name."""
 
@@ -91,7 +93,7 @@ class Application(Handler[Connection]):
 
     def slow(self, connection: Connection) -> None:
         """Close a client that reads too slowly."""
-        connection.disconnect(1013, "Too slow: too much is waiting to be read. Connect again.")
+        connection.disconnect(1013, "You read too slowly. Connect again.")
 
     def close(self, connection: Connection) -> None:
         """Forget a connection, whatever ended it."""
@@ -110,5 +112,5 @@ class Application(Handler[Connection]):
                 raise CloseConnection(1008, str(error)) from None
             raise
         if connection.identity is not None and identity.user != connection.identity.user:
-            raise AuthError("This connection is another user's; open one of your own.")
+            raise AuthError("This connection belongs to another user; open a new one.")
         return identity

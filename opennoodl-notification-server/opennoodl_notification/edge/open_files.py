@@ -41,7 +41,7 @@ def fit(settings: S, limit: int) -> tuple[S, str]:
     # A quarter is for clients that are not let in yet, and for those that come within one turn of the event loop.
     most = _for_clients(limit) * 3 // 4
     if most < FEWEST:
-        raise StartError(f"this process may open {limit} files, which is too few; raise the limit, as with ulimit -n")
+        raise StartError(f"this process may open only {limit} files; raise the limit, for instance with ulimit -n")
     if 0 < settings.max_connections <= most or limit == sys.maxsize:
         return settings, ""
     wanted = str(settings.max_connections or "0, for any number")

@@ -131,9 +131,9 @@ class Service:
         try:
             self._certificate.load()
         except SettingError as error:
-            log.error("the certificate was not loaded again", error=str(error))
+            log.error("the certificate could not be reloaded", error=str(error))
         else:
-            log.info("the certificate was loaded again")
+            log.info("the certificate was reloaded")
 
     async def _finish(self, seconds: float) -> None:
         """Wait until nothing of a connection is under way any more, or for so long."""

@@ -130,7 +130,7 @@ class Batch:
             raise BadMessage("invalid-field", "`data` is nested too deeply.")
         size = send.size(sender)
         if self._free is not None and self.grown + size + self._overhead(targets) > self._free:
-            raise BadMessage("storage-full", "The server stores as many bytes as it may (MAX_STORED_SIZE).")
+            raise BadMessage("storage-full", "MAX_STORED_SIZE is reached: nothing more can be stored.")
         if not self._sends.allow(sender, address, len(targets), size, self._now / 1000):
             text = "You, or all at your address, have sent as many notifications or bytes of them as may be in an hour."
             raise BadMessage("rate-limited", text)

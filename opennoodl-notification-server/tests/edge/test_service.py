@@ -247,13 +247,13 @@ def test_process_reloads(start: Start, tmp_path: Path) -> None:
     with over_tls(port, old) as before:
         new = certify(tmp_path / "tls")
         process.send_signal(signal.SIGHUP)
-        logged(process, "the certificate was loaded again")
+        logged(process, "the certificate was reloaded")
         with over_tls(port, new) as after:
             assert answers(after)
         assert answers(before)
     new.certificate.rename(tmp_path / "away.pem")
     process.send_signal(signal.SIGHUP)
-    failed = logged(process, "the certificate was not loaded again")
+    failed = logged(process, "the certificate could not be reloaded")
     assert failed["level"] == "error"
     assert failed["error"].startswith("TLS_CERT")
     with over_tls(port, new._replace(certificate=tmp_path / "away.pem")) as still:

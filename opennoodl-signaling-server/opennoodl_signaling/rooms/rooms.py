@@ -195,14 +195,14 @@ class Rooms:
             raise BadMessage("not-in-room", "Join a room before you signal.")
         target = room.peers.get(signal.to)
         if target is None:
-            raise PeerNotFound("Nobody in your room has the peerId in `to`.", signal.to)
+            raise PeerNotFound("No peer in your room has the peerId in `to`.", signal.to)
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
         if target.absent is None:
             if target.resumption is not None:
                 target.resumption.told(message)
             return target, message
         if not target.absent.hold(message, signal.request_id):
-            raise PeerNotFound("That peer's connection is lost, and too much waits for it already.", signal.to)
+            raise PeerNotFound("That peer's connection is lost, and its queue is full.", signal.to)
         return None, message
 
     def update(self, client: Client, message: Metadata) -> list[Effect]:

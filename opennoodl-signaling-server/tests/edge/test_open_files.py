@@ -36,7 +36,7 @@ def test_too_few(most: int) -> None:
 
 def test_hopeless() -> None:
     """Where there are hardly any, the server does not start, and says what to raise."""
-    with pytest.raises(errors.StartError, match=r"may open 100 files.*ulimit -n"):
+    with pytest.raises(errors.StartError, match=r"may open only 100 files.*ulimit -n"):
         fitted(10_000, 100)
 
 

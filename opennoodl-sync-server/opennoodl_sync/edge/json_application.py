@@ -32,7 +32,7 @@ class JsonApplication(Application, Generic[M]):
         """Look at the token that came with the handshake, if one had to come sooner or later."""
         if not self.auth.required:
             return
-        connection.set_deadline(AUTHENTICATION_TIMEOUT, "Send your token within ten seconds of connecting.")
+        connection.set_deadline(AUTHENTICATION_TIMEOUT, "No valid token within ten seconds. Connect again with one.")
         assert connection.request is not None
         token = credential(connection.request)
         if token is not None:
@@ -58,9 +58,9 @@ class JsonApplication(Application, Generic[M]):
         except AuthError as error:
             raise BadMessage(error.code, str(error)) from None
         if identity is None:
-            raise BadMessage("unauthorized", "This server lets in only who proves who they are: `token` is missing.")
+            raise BadMessage("unauthorized", "This server requires authentication: `token` is missing.")
         if identity.user != user:
-            raise BadMessage("unauthorized", "The token is another user's than `userId` says.")
+            raise BadMessage("unauthorized", "The token belongs to another user than `userId`.")
         return identity
 
     @abstractmethod
@@ -74,7 +74,7 @@ class JsonApplication(Application, Generic[M]):
     def receive(self, connection: Connection, message: bytes, text: bool) -> None:
         """Decode, count and dispatch one message; answer a bad one with an error."""
         if not text:
-            raise CloseConnection(1003, "Messages are JSON in text frames.")
+            raise CloseConnection(1003, "Binary frames are not supported: send JSON in text frames.")
         received = self.metrics.received
         try:
             try:

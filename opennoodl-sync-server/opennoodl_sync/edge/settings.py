@@ -191,7 +191,7 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
     for name in LATER:
         own = name.lower() in kind.__struct_fields__
         if not own and environment.get(name, "").lower() not in ("", "0", "false", "none"):
-            raise SettingError(f"{name} is set, but this version does not support it; unset {name} to start")
+            raise SettingError(f"{name} is not supported by this version; unset it to start")
     values = {}
     for field in msgspec.structs.fields(kind):
         name = field.name.upper()
@@ -199,7 +199,7 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
         if not text:
             continue
         if not _is_text(text):  # and is not shown, since it may be a secret
-            raise SettingError(f"{name} is no valid UTF-8; accepted is {_accepted(field.type)}")
+            raise SettingError(f"{name} is not valid UTF-8; accepted is {_accepted(field.type)}")
         try:
             choice = isinstance(msgspec.inspect.type_info(get_args(field.type)[0]), msgspec.inspect.LiteralType)
             values[field.name] = msgspec.convert(text.lower() if choice else text, field.type, strict=False)

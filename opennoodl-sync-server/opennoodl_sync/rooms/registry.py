@@ -200,7 +200,7 @@ class Rooms:
                         await asyncio.wait([self._busy[name]])
                     await asyncio.sleep(TIDY_PAUSE)
             except StoreError as error:
-                log.warning("documents that nobody opens could not be found", error=str(error))
+                log.warning("idle documents could not be listed", error=str(error))
             await asyncio.sleep(TIDY_INTERVAL)
 
     async def close(self) -> None:
@@ -245,7 +245,7 @@ class Rooms:
     def _make_space(self) -> None:
         if self._max_rooms and len(self.rooms) + self._loading >= self._max_rooms:
             if not self._idle:
-                raise FullError(f"This server has {self._max_rooms} documents open, which is all it may.")
+                raise FullError(f"MAX_ROOMS is reached: {self._max_rooms} documents are in use.")
             self.unload(next(iter(self._idle)))
         self._make_memory(ROOM_SIZE)
 
@@ -256,7 +256,7 @@ class Rooms:
             NoMemoryError: there is none.
         """
         if not self._has_memory(size):
-            raise NoMemoryError("This server has no memory left for another document. Connect again later.")
+            raise NoMemoryError("MAX_MEMORY is reached, so no further document can be loaded. Connect again later.")
 
     def _has_memory(self, size: int, *, deletes: bool = False) -> bool:
         """Return whether documents may take so many bytes more; idle rooms leave where they may not."""

@@ -355,7 +355,9 @@ class Room:
         """
         deletes = update[:1] in (b"", b"\0")
         if not self._may_grow(self, len(update), deletes):
-            raise NoMemoryError("This server has no memory left for changes. They are kept by you; connect again.")
+            raise NoMemoryError(
+                "MAX_MEMORY is reached, so the change was not stored. Your client keeps it; connect again."
+            )
         if not self._max_size:
             return True
         if deletes:
@@ -363,7 +365,7 @@ class Room:
         if self.document.size + len(update) > self._max_size:
             # There may be less of it when it is compacted; that takes long, and a client may ask for it all the time.
             self._records.must_shrink()
-            raise FullError(f"This document is full: {self._max_size} bytes are allowed.")
+            raise FullError(f"This document would exceed MAX_DOCUMENT_SIZE: {self._max_size} bytes.")
         return True
 
     def _limit_deletions(self, update: bytes) -> Steps[None]:

@@ -113,7 +113,7 @@ def test_one_line(name: str, text: str) -> None:
 def test_no_text(name: str) -> None:
     """Bytes that are no UTF-8 are refused in every setting, and not shown."""
     line = refusal(**{name: "hush" * 8 + "\udcff"})
-    assert line.startswith(f"{name} is no valid UTF-8; accepted is ")
+    assert line.startswith(f"{name} is not valid UTF-8; accepted is ")
     assert "hush" not in line
 
 

@@ -58,7 +58,7 @@ async def test_a_document_may_not_grow_where_there_is_no_memory(tmp_path: Path) 
     async with opened(tmp_path, budget=bound(1)) as rooms:
         room = await used(rooms, "a")
         write(room, "a" * SIZE)
-        with pytest.raises(NoMemoryError, match="no memory left for changes"):
+        with pytest.raises(NoMemoryError, match="the change was not stored"):
             write(room, "b" * SIZE, 2)
         assert text_of(room) == "a" * SIZE
         write(room, "small", 3)
@@ -92,7 +92,7 @@ async def test_another_document_is_refused_where_there_is_no_memory(tmp_path: Pa
         write(room, "a" * (SIZE // 2))
         budget.recount()
         before = budget.documents
-        with pytest.raises(NoMemoryError, match="no memory left for another document"):
+        with pytest.raises(NoMemoryError, match="no further document can be loaded"):
             await rooms.open("large")
         assert set(rooms.rooms) == {"a"}
         assert budget.documents == before

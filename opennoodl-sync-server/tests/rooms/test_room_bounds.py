@@ -32,7 +32,7 @@ def room(disk: MemoryRecords) -> Room:
 
 def refused(room: Room, client: str, written: bytes) -> None:
     """Send an update that is too much."""
-    with pytest.raises(FullError, match=r"full: 1000 bytes are allowed"):
+    with pytest.raises(FullError, match=r"MAX_DOCUMENT_SIZE: 1000 bytes"):
         receive(room, client, update_message(written))
 
 

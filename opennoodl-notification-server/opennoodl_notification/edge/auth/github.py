@@ -88,11 +88,13 @@ class GitHub:
 
     def __init__(self, url: str) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise SettingError("GITHUB_API_URL is no URL that can be asked; accepted is https://... or http://...")
+            raise SettingError("GITHUB_API_URL is not a usable URL; accepted is https://... or http://...")
         try:
             import httpx
         except ImportError:
-            raise SettingError("AUTH is github, which needs the extra `github`: install this server with it") from None
+            raise SettingError(
+                "AUTH is github, but the extra `github` is not installed; install this server with it"
+            ) from None
         self._url = url.rstrip("/") + "/user"
         self._failures = (httpx.HTTPError, msgspec.DecodeError, RecursionError, TimeoutError)
         self._client: httpx.AsyncClient = httpx.AsyncClient(
@@ -123,7 +125,7 @@ class GitHub:
             AuthError: nobody's, or GitHub does not say.
         """
         if len(token) > MAX_TOKEN:
-            raise AuthError(f"The token is too long to be GitHub's: it has {len(token)} characters.")
+            raise AuthError(f"The token has {len(token)} characters, which is too long for a GitHub token.")
         answer = await self._find(sha256(token.encode()).digest(), token, source)
         if not answer.proper:
             raise _unavailable()
@@ -202,7 +204,7 @@ class GitHub:
             seconds = min(self._failing.values())  # what GitHub asks of one may be that one's own
             self._failing.clear()
             self._pause_ends = monotonic() + seconds
-            log.warning("GitHub does not answer, and is not asked for a while", seconds=seconds, error=repr(error))
+            log.warning("GitHub does not answer; requests to it are paused", seconds=seconds, error=repr(error))
 
     def _remember(self, key: bytes, answer: _Answer) -> _Answer:
         self._answers.pop(key, None)
@@ -221,4 +223,4 @@ def _pause(response: httpx.Response) -> float:
 
 
 def _unavailable() -> AuthError:
-    return AuthError("GitHub cannot be asked who you are just now; try again later.", "auth-unavailable")
+    return AuthError("GitHub does not answer, so the token cannot be checked now; try again later.", "auth-unavailable")

@@ -17,13 +17,15 @@ MAX_TTL = 3660 * DAY
 def add_token_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``token`` to a command line."""
     token = commands.add_parser("token", help="make a token for a user, signed with AUTH_SECRET")
-    token.add_argument("--user", type=_user, required=True, help="the userId that it proves")
+    token.add_argument("--user", type=_user, required=True, help="the user's id")
     token.add_argument(
-        "--room", action="append", metavar="PATTERN", help="a room, or with * and ? several; may be repeated"
+        "--room", action="append", metavar="PATTERN", help="an allowed room, or a pattern with * and ?; may be repeated"
     )
-    token.add_argument("--access", choices=("read", "write"), default="write", help="in these rooms (write)")
+    token.add_argument(
+        "--access", choices=("read", "write"), default="write", help="access to these rooms (default: write)"
+    )
     token.add_argument("--services", action="store_true", help="for a service: it may send `system` notifications")
-    token.add_argument("--ttl", type=_seconds, default=DAY, metavar="SECONDS", help=f"for which it is good ({DAY})")
+    token.add_argument("--ttl", type=_seconds, default=DAY, metavar="SECONDS", help=f"lifetime (default: {DAY})")
 
 
 def token(settings: EdgeSettings, asked: argparse.Namespace) -> str:
@@ -48,10 +50,10 @@ def _user(text: str) -> str:
     try:
         return msgspec.convert(text, Name)
     except msgspec.ValidationError:
-        raise argparse.ArgumentTypeError(f"a userId has 1 to 256 characters, and not {len(text)}") from None
+        raise argparse.ArgumentTypeError(f"a userId has 1 to 256 characters; this one has {len(text)}") from None
 
 
 def _seconds(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= MAX_TTL:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 to {MAX_TTL}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 1 to {MAX_TTL}")
     return int(text)

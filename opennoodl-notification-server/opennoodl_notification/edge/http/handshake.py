@@ -64,10 +64,10 @@ class Handshakes:
         if self._draining:
             return "draining", respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is shutting down.\n")
         if limit and self._app.metrics.open_connections >= limit:
-            text = "This server is full; try again later.\n"
+            text = "MAX_CONNECTIONS is reached; try again later.\n"
             return "at-capacity", respond(HTTPStatus.SERVICE_UNAVAILABLE, text)
         if not self._origins.allow(request.headers.get_all("Origin")):
-            return "origin", respond(HTTPStatus.FORBIDDEN, "This server is not for pages of this origin.\n")
+            return "origin", respond(HTTPStatus.FORBIDDEN, "This origin is not in ALLOWED_ORIGINS.\n")
         refusal = self._app.refusal(connection.path)
         if refusal is not None:
             return "refused", respond(HTTPStatus.NOT_FOUND, refusal + "\n")

@@ -52,7 +52,8 @@ class Routes:
         if path == "/":
             text = f"{self._app.title} {self._app.version}\n\n{self._app.about}\n\nMore: /health and /metrics\n"
             return connection.respond(HTTPStatus.OK, text)
-        return connection.respond(HTTPStatus.NOT_FOUND, "There is only /, /health and /metrics here.\n")
+        *others, last = self._app.pages
+        return connection.respond(HTTPStatus.NOT_FOUND, f"Not found. This server has {', '.join(others)} and {last}.\n")
 
     def _health(self, connection: Connection) -> Response:
         failure = self._app.failure()

@@ -88,7 +88,7 @@ class EdgeProtocol(ServerProtocol):
             self.parser_exc = ProtocolError("much came before the handshake was answered")
         else:
             self.handshake_exc = TooManyHeaders(f"expected no more than {HEAD_SIZE} bytes")
-            text = f"The head of a request may have {HEAD_SIZE} bytes.\n"
+            text = f"The request line and headers may have {HEAD_SIZE} bytes together.\n"
             self.send_response(self.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text))
 
     def _receive_head(self, data: bytes) -> None:
@@ -119,13 +119,13 @@ class EdgeProtocol(ServerProtocol):
         response = super().accept(request)
         error = self.handshake_exc
         if isinstance(error, InvalidHeaderValue) and error.name == "Sec-WebSocket-Version":
-            text = f"This server speaks version {VERSION} of the WebSocket protocol.\n"
+            text = f"This server supports version {VERSION} of the WebSocket protocol.\n"
             response = self.reject(HTTPStatus.UPGRADE_REQUIRED, text)
             response.headers["Upgrade"] = "websocket"
             response.headers["Sec-WebSocket-Version"] = VERSION
         elif self._unread and error is None:
             self.handshake_exc = ProtocolError("a frame came before the handshake was answered")
-            text = "A client must wait for the answer to its handshake before it sends anything else.\n"
+            text = "A client must wait for the response to its handshake before it sends data.\n"
             response = self.reject(HTTPStatus.BAD_REQUEST, text)
         return response
 
@@ -164,7 +164,9 @@ class EdgeProtocol(ServerProtocol):
             # websockets reads no request bodies and would drop a POST without a word.
             has_body = isinstance(cause, NotImplementedError) or str(cause) == "unsupported request body"
             if has_body and self._method not in METHODS:
-                response = self.reject(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
+                response = self.reject(
+                    HTTPStatus.METHOD_NOT_ALLOWED, f"Method not allowed. This server answers {ALLOW}.\n"
+                )
                 response.headers["Allow"] = ALLOW
             else:
                 why = "This server reads no request bodies" if has_body else "This is not a valid HTTP/1.1 request"

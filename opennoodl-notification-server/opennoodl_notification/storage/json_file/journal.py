@@ -90,7 +90,7 @@ def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Chang
     if parts:
         if not last or len(parts) > 1 or not _is_torn(parts[0], whole):
             raise JournalError(f"line {first} of {path.name} is damaged")
-        log.warning("a journal ends in a line that is not whole; it was left out", journal=path.name, line=first)
+        log.warning("the last journal ended in an incomplete line, which was removed", journal=path.name, line=first)
         if mend:
             _cut(path, whole)
 

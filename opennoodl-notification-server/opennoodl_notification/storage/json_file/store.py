@@ -133,7 +133,7 @@ class JsonStore(Store):
     async def commit(self, changes: Changes) -> int:
         """Write changes to the journal, and make them; return the bytes of the payloads that went."""
         if self._journal is None or not self._journal.sound:
-            raise StoreError("it is not known what the journal has on disk")
+            raise StoreError("the journal's state on disk is unknown")
         try:
             await asyncio.to_thread(self._journal.append, line(changes))
         except OSError as error:
@@ -143,7 +143,7 @@ class JsonStore(Store):
             await self._rotate()
         if len(self.contents) > COMFORTABLE and not self._warned:
             self._warned = True
-            log.warning("many notifications for a file; set DATABASE_URL and `migrate`", stored=len(self.contents))
+            log.warning("the JSON file has very many notifications; `migrate` to a database", stored=len(self.contents))
         return freed
 
     async def recover(self) -> None:
@@ -278,7 +278,7 @@ class JsonStore(Store):
             await asyncio.to_thread(self._begin, self._generation + 1)
         except OSError as error:
             if not self._stuck:  # else it was said, and would be at every commit until it works again
-                log.error("a new journal could not be begun", error=error.strerror)
+                log.error("a new journal could not be started", error=error.strerror)
             self._stuck = True
             return
         self._stuck = False

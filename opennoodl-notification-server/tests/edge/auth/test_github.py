@@ -309,7 +309,7 @@ async def test_remembered(api: Loopback, hub: Any, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("url", ["hush", "ftp://hush", "https:/hush"])
 def test_bad_url(url: str) -> None:
     """What is no URL is refused with the setting's name."""
-    with pytest.raises(settings.SettingError, match=r"^GITHUB_API_URL is no URL that can be asked; accepted is"):
+    with pytest.raises(settings.SettingError, match=r"^GITHUB_API_URL is not a usable URL; accepted is"):
         github.GitHub(url)
 
 

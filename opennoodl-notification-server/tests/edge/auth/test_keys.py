@@ -96,7 +96,9 @@ async def test_only_one(issuer: Loopback) -> None:
     issuer.answer = (200, published(one=PRIVATE["ES256"]))
     assert (await checker(issuer).identify(token(None))).user == "ann"
     issuer.answer = (200, published(one=PRIVATE["ES256"], two=PRIVATE["EdDSA"]))
-    assert (await refusal(checker(issuer), token(None)))[1] == "The token is signed with a key that is not known here."
+    assert (await refusal(checker(issuer), token(None)))[
+        1
+    ] == "The token is signed with a key that the issuer does not publish."
 
 
 async def test_wrong_key(issuer: Loopback) -> None:
@@ -241,7 +243,7 @@ async def test_not_accepted(issuer: Loopback, algorithm: str, weak: Any) -> None
     made = jwt.get_algorithm_by_name(algorithm).to_jwk(weak.public_key(), as_dict=True)
     issuer.answer = (200, {"keys": [{**made, "kid": "weak"}, *published(one=PRIVATE["EdDSA"])["keys"]]})
     check = checker(issuer)
-    text = "The token is signed with a key that is not known here."
+    text = "The token is signed with a key that the issuer does not publish."
     assert await refusal(check, token("weak", algorithm)) == ("unauthorized", text)
     assert (await check.identify(token("one", "EdDSA"))).user == "ann"
 

@@ -69,7 +69,7 @@ async def test_failing_journal(file: Path, store: JsonStore, monkeypatch: pytest
             patch.setattr(os, step, fail)
             with pytest.raises(StoreError, match="No space"):
                 await store.recover()
-        with pytest.raises(StoreError, match="not known"):
+        with pytest.raises(StoreError, match="is unknown"):
             await add(store, "b")
     assert set(store.contents.records["u"]) == set(stored(file)) == {"a"}
     await store.recover()
@@ -104,7 +104,7 @@ async def test_refused_line_and_backup(file: Path, store: JsonStore, monkeypatch
         for step in ("fdatasync", "ftruncate"):
             patch.setattr(os, step, fail)
         for _ in range(2):
-            with pytest.raises(StoreError, match=r"No space|not known"):
+            with pytest.raises(StoreError, match=r"No space|is unknown"):
                 await add(store, "refused")
             with pytest.raises(StoreError, match="No space"):
                 await store.recover()
@@ -137,7 +137,7 @@ async def test_no_next_journal(
             descriptors = len(await asyncio.to_thread(os.listdir, "/proc/self/fd"))
             await add(store, *numbers(lines))
             assert len(await asyncio.to_thread(os.listdir, "/proc/self/fd")) == descriptors
-        assert capsys.readouterr().out.count("a new journal could not be begun") == 1
+        assert capsys.readouterr().out.count("a new journal could not be started") == 1
         assert store._generation == round_
         await add(store, "more")
         await written(store)

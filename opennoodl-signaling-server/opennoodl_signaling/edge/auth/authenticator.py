@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 KEYS = ("AUTH_SECRET", "AUTH_PUBLIC_KEY", "AUTH_JWKS_URL")
 """The settings of which one says whose tokens are believed."""
 ATTEMPTS = 5
-"""JwtTokens that prove nothing which one connection may show before it is closed with 1008."""
+"""Invalid tokens that one connection may show before it is closed with 1008."""
 OPEN = (
-    "AUTH is none: whoever knows this server's address can use it, as whoever they say they are. "
-    "Set AUTH to jwt or github to have users prove who they are."
+    "AUTH is none: any client that reaches this server can act as any user. "
+    "Set AUTH to jwt or github to authenticate users."
 )
 """What a server without authentication says of itself."""
 ANY_AUDIENCE = (
@@ -96,7 +96,7 @@ class Authenticator:
 
     async def _identify(self, token: str, address: str) -> Identity:
         if not _TOKEN.fullmatch(token):
-            raise AuthError("The token is too long, or has characters that no token has.")
+            raise AuthError("The token is too long or has characters that tokens cannot have.")
         # GitHub's own tokens begin with a prefix of theirs, and JSON in base64 with this.
         if self._tokens is not None and (self._github is None or token.startswith("eyJ")):
             return await self._tokens.identify(token)

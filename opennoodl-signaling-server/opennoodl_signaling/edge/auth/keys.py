@@ -98,7 +98,7 @@ class JwksKeys(Keys):
 
     def __init__(self, url: str) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise SettingError("AUTH_JWKS_URL is no URL that can be asked; accepted is https://... or http://...")
+            raise SettingError("AUTH_JWKS_URL is not a usable URL; accepted is https://... or http://...")
         self._url = url
         self._question: asyncio.Task[None] | None = None
         self._keys: dict[str, Key] = {}
@@ -115,10 +115,13 @@ class JwksKeys(Keys):
                 # Whoever leaves meanwhile does not take the answer from the others.
                 await asyncio.wait([self._question], timeout=max(self._asked + TIMEOUT - monotonic(), 0))
         if monotonic() - self._got > MAX_AGE:
-            raise AuthError("Tokens cannot be checked just now; try again later.", "auth-unavailable")
+            raise AuthError(
+                "The token issuer does not answer, so the token cannot be checked now; try again later.",
+                "auth-unavailable",
+            )
         key = self._find(key_id)
         if key is None:
-            raise AuthError("The token is signed with a key that is not known here.")
+            raise AuthError("The token is signed with a key that the issuer does not publish.")
         return key
 
     def _find(self, key_id: object) -> Key | None:

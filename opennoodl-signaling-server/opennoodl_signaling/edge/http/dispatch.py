@@ -52,9 +52,7 @@ class Http:
         self._routes = Routes(app)
         self._tls_only = settings.require_wss and not settings.tls_cert  # with a certificate, all is TLS already
         if self._tls_only and not settings.trusted_proxies:
-            raise SettingError(
-                "REQUIRE_WSS is true, which nobody can meet without TLS_CERT or TRUSTED_PROXIES; set one"
-            )
+            raise SettingError("REQUIRE_WSS is true, but neither TLS_CERT nor TRUSTED_PROXIES is set; set one")
 
     def drain(self) -> None:
         """Refuse handshakes from now on, and say in ``/health`` that the server stops."""
@@ -83,7 +81,9 @@ class Http:
 
     async def _answer(self, connection: Connection, request: Request) -> Response | None:
         if request.method not in ("GET", "HEAD", "OPTIONS"):
-            response = connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"This server answers {ALLOW}.\n")
+            response = connection.respond(
+                HTTPStatus.METHOD_NOT_ALLOWED, f"Method not allowed. This server answers {ALLOW}.\n"
+            )
             response.headers["Allow"] = ALLOW
             return response
         target = origin_form(request)

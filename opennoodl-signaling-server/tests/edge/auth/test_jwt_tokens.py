@@ -182,9 +182,9 @@ def test_mint_without_secret() -> None:
     [
         ({"auth_secret": "hush"}, "AUTH_SECRET is too short; accepted are 32 characters or more"),
         ({"auth_secret": SECRET, "auth_jwks_url": "https://a"}, "AUTH_SECRET and AUTH_JWKS_URL are set;"),
-        ({"auth_public_key": "hush"}, "AUTH_PUBLIC_KEY is no such key;"),
-        ({"auth_jwks_url": "file:///etc/passwd"}, "AUTH_JWKS_URL is no URL that can be asked;"),
-        ({"auth_jwks_url": "https:/hush"}, "AUTH_JWKS_URL is no URL that can be asked;"),
+        ({"auth_public_key": "hush"}, "AUTH_PUBLIC_KEY cannot be read;"),
+        ({"auth_jwks_url": "file:///etc/passwd"}, "AUTH_JWKS_URL is not a usable URL;"),
+        ({"auth_jwks_url": "https:/hush"}, "AUTH_JWKS_URL is not a usable URL;"),
     ],
 )
 def test_bad_settings(values: dict[str, str], line: str) -> None:
@@ -204,5 +204,5 @@ def test_weak_keys() -> None:
     other = pem(ec.generate_private_key(ec.SECP384R1()))
     private = PRIVATE["ES256"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     for text in (short, other, private):
-        with pytest.raises(settings.SettingError, match=r"^AUTH_PUBLIC_KEY is no such key; accepted is"):
+        with pytest.raises(settings.SettingError, match=r"^AUTH_PUBLIC_KEY cannot be read; accepted is"):
             jwt_tokens.choose_keys(settings.EdgeSettings(auth_public_key=text))

@@ -47,7 +47,7 @@ def test_bad_ttl(ttl: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What is no time is refused with what is accepted."""
     with pytest.raises(SystemExit):
         ask("--user", "a", f"--ttl={ttl}")
-    assert "is no number of seconds from 1 to" in capsys.readouterr().err
+    assert "is not a whole number of seconds from 1 to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("user", ["", "a" * 257])

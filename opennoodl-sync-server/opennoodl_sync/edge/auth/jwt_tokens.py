@@ -65,7 +65,7 @@ class JwtTokens:
         try:
             header = jwt.get_unverified_header(token)
         except PyJWTError:
-            raise AuthError("The token is no JSON Web Token.") from None
+            raise AuthError("The token is not a JSON Web Token.") from None
         key = await self._keys.find(header.get("kid"))
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -83,11 +83,11 @@ class JwtTokens:
         except ImmatureSignatureError:
             raise AuthError("The token is not valid yet.") from None
         except (InvalidIssuerError, InvalidAudienceError):
-            raise AuthError("The token is of another issuer, or for another audience.") from None
+            raise AuthError("The token has another `iss` or `aud` than this server requires.") from None
         except PyJWTError:
             raise AuthError("The token is not valid here.") from None
         except msgspec.ValidationError as error:
-            raise AuthError(f"A claim of the token is not as it should be: {error}.") from None
+            raise AuthError(f"The token has an invalid claim: {error}.") from None
         return Identity(known.sub, known.rooms, known.access, known.services, known.exp + LEEWAY)
 
 
@@ -103,7 +103,7 @@ def mint(settings: EdgeSettings, claims: dict[str, Any], seconds: float) -> str:
         SettingError: there is no secret to sign with.
     """
     if not settings.auth_secret:
-        raise SettingError("AUTH_SECRET is not set, and only tokens that it signs can be made here")
+        raise SettingError("AUTH_SECRET is not set; the command `token` signs with it")
     now = int(time())
     more = {"iss": settings.auth_issuer, "aud": settings.auth_audience}
     claims = {**claims, "iat": now, "exp": now + seconds, **{name: value for name, value in more.items() if value}}
@@ -123,7 +123,7 @@ def choose_keys(settings: EdgeSettings) -> Keys:
     }
     named = [name for name, value in sources.items() if value]
     if len(named) > 1:
-        raise SettingError(f"{' and '.join(named)} are set; accepted is one of them: whose tokens are to be believed?")
+        raise SettingError(f"{' and '.join(named)} are set; set only one of them")
     if settings.auth_secret:
         return _secret(settings.auth_secret)
     if settings.auth_public_key:
@@ -145,5 +145,5 @@ def _public_key(pem: str) -> FixedKey:
         key = None
     algorithm = algorithm_of(key)
     if algorithm is None:
-        raise SettingError(f"AUTH_PUBLIC_KEY is no such key; accepted is a public key in PEM: {ACCEPTED}")
+        raise SettingError(f"AUTH_PUBLIC_KEY cannot be read; accepted is a public key in PEM: {ACCEPTED}")
     return FixedKey(key, algorithm)

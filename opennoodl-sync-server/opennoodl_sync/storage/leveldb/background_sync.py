@@ -33,7 +33,7 @@ async def sync_every_second(database: Database, failed: Callable[[], None]) -> N
                 await asyncio.get_running_loop().run_in_executor(thread, database.sync)
             except StoreError as error:
                 if healthy:  # one line for each failure, not for each second
-                    log.error("what was written could not be synced to the disk", error=str(error))
+                    log.error("written data could not be synced to the disk", error=str(error))
                 healthy = False
                 failed()
             else:

@@ -40,7 +40,7 @@ def repair(source: Path, target: Path) -> Iterator[tuple[str, str]]:
         CommandError: there is nothing to repair, it is in use, or the new directory is there already.
     """
     if target.exists():
-        raise CommandError(f"{target} is there already; name a directory that is not")
+        raise CommandError(f"{target} exists already; name a new directory")
     try:
         if not source.is_dir() or not leveldb_files.data_files(source):
             raise CommandError(f"PERSIST_DIR {source} holds no documents")

@@ -100,7 +100,7 @@ class LevelDBStore(Store):
             try:
                 await asyncio.to_thread(self._database.sync)
             except StoreError as error:
-                log.error("what was written could not be synced to the disk", error=str(error))
+                log.error("written data could not be synced to the disk", error=str(error))
         self._reader.shutdown()
         self._database.close()
 

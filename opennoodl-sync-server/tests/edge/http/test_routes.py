@@ -160,8 +160,10 @@ async def test_root(running: Any) -> None:
 
 @pytest.mark.parametrize("path", ["/nowhere", "/health/", "/healthy", "//", "/../health"])
 async def test_unknown(running: Any, path: str) -> None:
-    """An unknown path is 404."""
-    assert (await request(running.port, f"GET {path}")).status == 404
+    """An unknown path is answered with 404 and the paths that the server has."""
+    answer = await request(running.port, f"GET {path}")
+    assert answer.status == 404
+    assert "/health and /metrics" in answer.body.decode()
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/nowhere"])

@@ -179,7 +179,7 @@ def test_what_waits_for_lost_updates_is_kept(source: Path) -> None:
 
 def test_nothing_is_overwritten(source: Path) -> None:
     """The new directory may not be there, nor one that is in use or empty be repaired."""
-    with pytest.raises(CommandError, match="there already"):
+    with pytest.raises(CommandError, match="exists already"):
         list(repair(source, source))
     with pytest.raises(CommandError, match="holds no documents"):
         list(repair(source.with_name("nowhere"), source.with_name("new")))
