@@ -18,9 +18,14 @@ const waiting = doc => {
   const updates = [pendingStructs?.update, pendingDs].filter(Boolean)
   const { structs, ds } = Y.decodeUpdateV2(updates.length > 0 ? Y.mergeUpdatesV2(updates) : Y.encodeStateAsUpdateV2(new Y.Doc()))
   const left = structs.filter(({ id, length }) => !(Y.Skip && id === null) && id.clock + length > Y.getState(doc.store, id.client))
-  const elements = new Set(left.flatMap(({ id, length }) => Array.from({ length: Math.min(length, 1000) }, (_, index) => `${id.client} ${id.clock + index}`)))
+  const elements = []
+  for (const { id, length } of left.sort((one, other) => one.id.client - other.id.client || one.id.clock - other.id.clock)) {
+    const last = elements.at(-1)
+    if (last?.client === id.client && id.clock <= last.end) last.end = Math.max(last.end, id.clock + length)
+    else elements.push({ client: id.client, clock: id.clock, end: id.clock + length })
+  }
   const deletions = [...ds.clients].flatMap(([client, ranges]) => ranges.map(({ clock, len }) => `${client} ${clock} ${len}`))
-  return JSON.stringify([[...elements].sort(), deletions.sort()])
+  return JSON.stringify([elements, deletions.sort()])
 }
 
 /** The document of updates that come as one, as somebody gets them who comes late. */
