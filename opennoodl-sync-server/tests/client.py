@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 from opennoodl_sync.edge.service import Service
 from opennoodl_sync.edge.websocket.connection import Connection
 from opennoodl_sync.server import Sync, create
+from opennoodl_sync.sessions import Session
 from opennoodl_sync.settings import Settings
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -167,7 +168,7 @@ class Server:
     def members(self, name: str) -> set[Connection]:
         """Return the server's side of everybody who is in a room."""
         room = self.app.rooms.rooms.get(name)
-        return {cast(Connection, client) for client in room.clients} if room is not None else set()
+        return {cast(Session, client).connection for client in room.clients} if room is not None else set()
 
     async def health(self) -> tuple[int, dict[str, Any]]:
         """Return status and body of ``/health``."""

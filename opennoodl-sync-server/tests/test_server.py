@@ -151,7 +151,7 @@ async def test_who_has_gone_is_gone_at_once(server: Server) -> None:
 
 async def test_who_is_lost_is_gone_after_a_while(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a connection was lost for a while, the others are told that its states have ended."""
-    monkeypatch.setattr("opennoodl_sync.server.LOST_GRACE", 0.05)
+    monkeypatch.setattr("opennoodl_sync.sessions.LOST_GRACE", 0.05)
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.point(3, {"cursor": 5})
     await bob.knows({1: (3, {"cursor": 5})})
@@ -165,7 +165,7 @@ async def test_who_is_lost_is_shown_to_newcomers(server: Server) -> None:
     await ann.point(3, {"cursor": 5})
     await bob.knows({1: (3, {"cursor": 5})})
     await ann.abort()
-    await until(lambda: server.app._lost)
+    await until(lambda: server.app._sessions._lost)
     carol = await server.join("room", 3)
     await carol.knows({1: (3, {"cursor": 5})})
     assert bob.states == {1: (3, {"cursor": 5})}
@@ -177,14 +177,14 @@ async def test_who_is_lost_and_comes_back_is_not_missed(server: Server) -> None:
     await ann.point(3, {"cursor": 5})
     await bob.knows({1: (3, {"cursor": 5})})
     await ann.abort()
-    await until(lambda: server.app._lost)
+    await until(lambda: server.app._sessions._lost)
     again = await server.join("room", 1)
     await again.point(3, {"cursor": 5})
     await again.type("here again")
     await bob.shows("here again")
-    ((lost, timer),) = server.app._lost.items()
+    ((lost, timer),) = server.app._sessions._lost.items()
     timer.cancel()
-    server.app._forget(lost)
+    server.app._sessions._forget(lost)
     await again.type("still here")
     await bob.shows("still here")
     assert bob.states == {1: (3, {"cursor": 5})}
@@ -192,7 +192,7 @@ async def test_who_is_lost_and_comes_back_is_not_missed(server: Server) -> None:
 
 async def test_so_many_lost_clients_are_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a number of lost connections, states end at once, so little is kept for clients that are gone."""
-    monkeypatch.setattr("opennoodl_sync.server.MAX_LOST", 1)
+    monkeypatch.setattr("opennoodl_sync.sessions.MAX_LOST", 1)
     bob = await server.join("room", 9)
     for number in (1, 2):
         client = await server.join("room", number)

@@ -97,13 +97,13 @@ async def test_reader_changes_nothing(server: Server) -> None:
     ann = await enter(server, "r", 1, signed())
     await ann.type("hers ")
     reader = await enter(server, "r", 2, signed(sub="bob", access="read"))
-    forged, counted = Editor(3).write("his "), server.app.updates
+    forged, counted = Editor(3).write("his "), server.app._sessions.updates
     for message in (update_message(forged), step_2(forged)):
         heard = len(reader.messages)
         await reader.socket.send(message)
         await reader.hears(heard)
         assert denial(reader.messages[-1]) == READING
-    assert server.app.updates == counted
+    assert server.app._sessions.updates == counted
     await ann.type("again ")
     await reader.shows("again ")
     late = await enter(server, "r", 4, signed())

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from opennoodl_sync import server as server_module
+from opennoodl_sync import sessions as sessions_module
 from opennoodl_sync.rooms import records as records_module
 from opennoodl_sync.rooms.room import Room
 from opennoodl_sync.storage.interface import StoreError
@@ -227,7 +227,7 @@ async def test_who_sends_too_much_while_the_disk_is_at_work_is_not_read_from(
 ) -> None:
     """It is read from again when the disk has done its work, and everything arrives; others are read from meanwhile."""
     most = 50_000
-    monkeypatch.setattr(server_module, "MAX_TURN_SIZE", most)
+    monkeypatch.setattr(sessions_module, "MAX_TURN_SIZE", most)
     async with running(tmp_path, fsync="true", rate_limit=0) as server:
         ann = await server.join("room", 1)
         (connection,) = server.members("room")
@@ -256,7 +256,7 @@ async def test_the_rate_does_not_end_the_wait_for_the_disk(
     tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who is over the rate and waits for the disk as well is read from when both are over."""
-    monkeypatch.setattr(server_module, "MAX_TURN_SIZE", 50_000)
+    monkeypatch.setattr(sessions_module, "MAX_TURN_SIZE", 50_000)
     async with running(tmp_path, fsync="true", rate_limit=0) as server:
         ann = await server.join("room", 1)
         (connection,) = server.members("room")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync import server as module
+from opennoodl_sync import sessions as sessions_module
 from opennoodl_sync.edge.settings import load
 from opennoodl_sync.memory import unread_output
 from opennoodl_sync.settings import Settings
@@ -22,7 +23,7 @@ LIMIT = 1_000_000
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep nobody waiting."""
-    monkeypatch.setattr(module, "TURN_AWAY_AFTER", 0.05)
+    monkeypatch.setattr(sessions_module, "TURN_AWAY_AFTER", 0.05)
 
 
 async def handled(client: Client) -> None:
@@ -69,7 +70,7 @@ async def test_nobody_loses_anything(tmp_path: Path) -> None:
 
 async def test_large_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newcomer is sent a large document when there is memory for it again."""
-    monkeypatch.setattr(module, "INTERVAL", 60.0)
+    monkeypatch.setattr(sessions_module, "INTERVAL", 60.0)
     async with running(tmp_path, max_memory=2 * LIMIT) as server:
         ann = await server.join("a", 1)
         await ann.type("a" * 700_000)
@@ -89,7 +90,7 @@ async def test_large_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 async def test_who_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents grow into what unread output has taken; the client that did not read comes back for what it lacks."""
-    monkeypatch.setattr(module, "INTERVAL", 0.01)
+    monkeypatch.setattr(sessions_module, "INTERVAL", 0.01)
     monkeypatch.setattr(unread_output, "PATIENCE", 2)
     async with running(tmp_path, max_memory=LIMIT, slow_client_buffer=250_000, rate_limit=0) as server:
         ann, bob = await server.join("a", 1), await reader(server, "a", 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from opennoodl_sync.edge.websocket.connection import Connection
 from opennoodl_sync.rooms import room as room_module
-from opennoodl_sync.server import ANSWER_RATE, FEW_STATES, LARGE_ANSWER, STATES_RATE
+from opennoodl_sync.sessions import ANSWER_RATE, FEW_STATES, LARGE_ANSWER, STATES_RATE
 from opennoodl_sync.yjs import difference as difference_module
 from pycrdt import write_var_uint
 

@@ -1,6 +1,7 @@
 """Rooms: the documents in memory and their clients. These modules know no socket.
 
-* ``room`` is one document and its clients, ``registry`` loads rooms and lets idle ones leave;
+* ``room`` is one document and its clients, with its ``records`` and its ``slow_readers``;
+* ``registry`` loads rooms, lets idle ones leave, and compacts documents in ``fair_turns``;
 * ``awareness`` has the clients' awareness states;
 * ``flusher`` ends a turn of the event loop: it stores what changed, then tells it;
 * ``timeslicer`` runs long work in short slices between the turns;

@@ -12,6 +12,7 @@ from ..storage.interface import Batch, Store, Stored, StoreError
 from ..workers.compactor import Compacted, CompactionError, Compactor
 from ..yjs.document import DamagedError
 from ..yjs.segment import Segment
+from .fair_turns import FairTurns
 from .records import REST_AFTER
 from .room import FullError, NoMemoryError, Room
 from .timeslicer import Outcome, TimeSlicer
@@ -76,7 +77,7 @@ class Rooms:
         self._budget = budget or MemoryBudget(0)
         self._compacted = compacted
         self._compactor = Compactor()
-        self._compacting = asyncio.Lock()
+        self._compacting = FairTurns()
         self._compactions: set[asyncio.Task[None]] = set()
         self._loading = 0
         self._idle: dict[
@@ -169,7 +170,7 @@ class Rooms:
 
     async def _do_compact(self, room: Room, segments: list[Segment]) -> None:
         try:
-            compacted = await self._compact_segments(segments)
+            compacted = await self._compact_segments(segments, room.opened_by)
         except CompactionError as error:
             log.warning("a document could not be compacted", error=str(error))
             end = room.abandon_compaction
@@ -177,9 +178,9 @@ class Rooms:
             end = partial(room.end_compaction, compacted.update, compacted.segment, compacted.index)
         self.slicer.when_free(room, partial(self._end_compaction, room, end))
 
-    async def _compact_segments(self, segments: list[Segment]) -> Compacted:
+    async def _compact_segments(self, segments: list[Segment], address: str = "") -> Compacted:
         """Compact a document. It is copied for that, so others wait until their turn comes, and are not."""
-        async with self._compacting:
+        async with self._compacting.turn(address):
             return await self._compactor.compact([await self.slicer.done(segment.write()) for segment in segments])
 
     def _end_compaction(self, room: Room, end: Callable[[], None]) -> None:
@@ -278,7 +279,7 @@ class Rooms:
     async def _load(self, name: str, address: str) -> None:
         try:
             records, stored = await self._store.open(name)
-            room = Room(name, records, self._max_size, self._may_grow)
+            room = Room(name, records, self._max_size, self._may_grow, opened_by=address)
             await self._fill(room, stored, address)
             self.rooms[name] = room
         except (StoreError, DamagedError) as error:

@@ -77,6 +77,7 @@ class Room:
         records: where the document is kept.
         max_size: bytes that the document may have; 0 means no limit.
         may_grow: is asked whether a room may take so many bytes more of memory, and told whether they only delete.
+        opened_by: the address of the client for which it was loaded.
 
     Attributes:
         document: the document.
@@ -91,8 +92,11 @@ class Room:
         records: DocumentRecords,
         max_size: int = 0,
         may_grow: "Callable[[Room, int, bool], bool]" = lambda *_: True,
+        *,
+        opened_by: str = "",
     ) -> None:
         self.name = name
+        self.opened_by = opened_by
         self.document = Document()
         self.awareness = Awareness()
         self.clients: set[Hashable] = set()
@@ -262,9 +266,10 @@ class Room:
             # The sender too, as y-websocket's server does.
             awareness = awareness_message(self.awareness.encode(self._moved))
             self._moved = set()
-        renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._slow]
-        replies += [(owner, awareness_message(update)) for owner, update in renewals]
-        for client in self._slow.fall():
+        if self.awareness.has_renewals:
+            renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._slow]
+            replies += [(owner, awareness_message(update)) for owner, update in renewals]
+        for client in self._slow.fall() if self._slow.falling else ():
             has = self.document.state_vector() if client in self.synced else None
             self.synced.discard(client)
             self._slow[client] = Behind(has, self.document.version, self.awareness.clients())

@@ -246,7 +246,7 @@ class Document:
             else:
                 whole = False
                 continue
-            if run[0] in self._pending:
+            if self._pending.size and run[0] in self._pending:
                 # What was told before is told again: a compaction that is under way does not have it.
                 whole = not (yield from self._release(run[0])) and whole
         last = None

@@ -90,7 +90,7 @@ async def test_a_document_that_cannot_be_loaded_takes_no_place(tmp_path: Path, m
         with monkeypatch.context() as patch:
             loads = Loads(patch)
             loads.may_go_on.set()
-            patch.setattr("opennoodl_sync.rooms.registry.Room", lambda *_: 1 / 0)
+            patch.setattr("opennoodl_sync.rooms.registry.Room", lambda *_, **__: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 await rooms.open("a")
         assert (await rooms.open("b")).name == "b"

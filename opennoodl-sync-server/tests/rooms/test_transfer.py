@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from opennoodl_sync.rooms.transfer import Transfer
+from opennoodl_sync.memory.budget import MemoryBudget
+from opennoodl_sync.rooms.timeslicer import TimeSlicer
+from opennoodl_sync.rooms.transfer import Transfer, Transfers
 from opennoodl_sync.yjs import difference as difference_module
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
@@ -98,3 +100,27 @@ async def test_a_large_document_arrives_while_others_write(server: Server, monke
     await bob.agrees(ann)
     await ann.type("end")
     await bob.shows("end")
+
+
+class Reader:
+    """A client that reads nothing."""
+
+    address = ""
+    buffered = 10_000_000
+
+
+async def test_what_several_transfers_keep_counts_once() -> None:
+    """Parts that the document has replaced are counted for one of those that keep them."""
+    room, ann = open_room(MemoryRecords()), Editor(1)
+    send(room, "ann", ann.write("x" * 100_000))
+    flush(room)
+    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None)
+    bob, eve = Reader(), Reader()
+    for client in (bob, eve):
+        transfers.begin(client, room, b"\x00")
+    assert transfers.memory() == {bob: 0, eve: 0}
+    send(room, "ann", ann.write("y" * 100_000))
+    assert sorted(transfers.memory().values())[0] == 0
+    assert sorted(transfers.memory().values())[1] >= 100_000
+    transfers.end(bob)
+    assert transfers.memory()[eve] >= 100_000
