@@ -143,7 +143,10 @@ class JsonStore(Store):
             await self._rotate()
         if len(self.contents) > COMFORTABLE and not self._warned:
             self._warned = True
-            log.warning("the JSON file has very many notifications; `migrate` to a database", stored=len(self.contents))
+            log.warning(
+                "the JSON file has very many notifications; `migrate` them and set DATABASE_URL",
+                stored=len(self.contents),
+            )
         return freed
 
     async def recover(self) -> None:

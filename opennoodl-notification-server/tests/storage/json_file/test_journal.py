@@ -204,7 +204,7 @@ def test_torn_line_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> No
     path.write_bytes(path.read_bytes()[:-1])
     texts(path)
     told = capsys.readouterr().out
-    assert "not whole" in told
+    assert "incomplete line" in told
     assert "line=3" in told
 
 
