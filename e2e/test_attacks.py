@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +22,17 @@ TRIPS = 5
 """Round trips of honest clients that each attack goes on for at least."""
 SLACK = 80.0
 """MiB that a server may have more after an attack than before the first: its allocator keeps some for the next."""
-PATIENCE = 30.0
+PATIENCE = 120.0
+"""Seconds in which a server has to be at rest again; what it compacts takes some of them on a busy machine."""
 DOORS = ("open", "tls", "jwt", "github")
-SETTINGS = {"HANDSHAKE_RATE_LIMIT": 50, "MAX_ROOMS": 50, "MAX_DOCUMENT_SIZE": 4_194_304, "ROOM_IDLE_TIMEOUT": 100}
-"""Bounds that an attack comes to sooner than to those that the servers have by themselves."""
+SETTINGS = {
+    "HANDSHAKE_RATE_LIMIT": 15,
+    "MAX_CONNECTIONS_PER_IP": 90,
+    "MAX_ROOMS": 50,
+    "MAX_DOCUMENT_SIZE": 4_194_304,
+    "ROOM_IDLE_TIMEOUT": 100,
+}
+"""Bounds that an attack comes to sooner than to those that the servers have by themselves, on a slow machine, too."""
 PROGRAM = """
 from {package} import __main__ as program
 from {package}.edge.admission import refusal_delay
@@ -61,9 +69,11 @@ class Place(NamedTuple):
     async def withstand(self, attack: Attack, target: Target) -> set[str]:
         """Attack until honest clients have done enough meanwhile, and others could come; return what it got."""
         got: set[str] = set()
+        rounds = count(1)  # each from an address of its own, with all that an address may do
         begun = len(self.pair.times)
         while len(self.pair.times) - begun < TRIPS:
-            given, _ = await asyncio.gather(attack.act(target), self.pair.more(1))
+            each = target._replace(address=f"127.0.{next(rounds)}.{ATTACKS.index(attack)}")
+            given, _ = await asyncio.gather(attack.act(each), self.pair.more(1))
             got.update(given)
         newcomers = await PAIRS[self.kind].open(self.server.port, self.door)
         await newcomers.trip()
@@ -78,7 +88,7 @@ class Place(NamedTuple):
                     now = await vitals(self.server.pid, self.server.port, self.door.tls)
                     if now[1:] == self.rest[1:] and now.memory < self.rest.memory + SLACK:
                         break
-                    await asyncio.sleep(0.05)  # so that asking stays below HANDSHAKE_RATE_LIMIT
+                    await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(f"{self.rest} at rest, and {now} after the attack") from None
 
@@ -101,10 +111,9 @@ async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         await place.close()
 
 
-def target(place: Place, attack: Attack, *, whole: bool) -> Target:
-    """Return what is attacked, from an address of the attack's own."""
-    number = ATTACKS.index(attack)
-    return Target(place.kind, place.server.port, f"127.0.1.{number}", whole, place.door.tls)
+def target(place: Place, *, whole: bool) -> Target:
+    """Return what is attacked."""
+    return Target(place.kind, place.server.port, whole=whole, tls=place.door.tls)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -113,7 +122,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     whole = metafunc.config.getoption("--whole")
     cases = [
-        pytest.param((kind, door), attack, id=f"{door}-{kind}-{attack.name}")
+        pytest.param(
+            *((kind, door), attack), id=f"{door}-{kind}-{attack.name}", marks=pytest.mark.xdist_group(f"{door}-{kind}")
+        )
         for door in DOORS
         for kind in KINDS
         for attack in ATTACKS
@@ -125,9 +136,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 async def test_attack(place: Place, attack: Attack, request: pytest.FixtureRequest) -> None:
     """The attacker gets what the attack says, honest clients work meanwhile, and nothing is left of it."""
-    got = await place.withstand(attack, target(place, attack, whole=request.config.getoption("--whole")))
-    assert got
-    assert got <= attack.gets[place.kind]
+    got = await place.withstand(attack, target(place, whole=request.config.getoption("--whole")))
+    attack.check(place.kind, got)
     await place.recover()
     assert not place.server.complaints
 
@@ -152,12 +162,12 @@ async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[d
             door = await stack.enter_async_context(stand(name, folder))
             for kind in sorted({kind for where, kind, _ in SLOW if where == name}):
                 data = tmp_path_factory.mktemp(kind)
-                places[name, kind] = await Place.prepare(kind, door, data, HEARTBEAT_INTERVAL=3000)
+                places[name, kind] = await Place.prepare(kind, door, data, HEARTBEAT_INTERVAL=6000)
                 stack.push_async_callback(places[name, kind].close)
 
         async def withstand(door: str, kind: str, attack: Attack) -> None:
             place = places[door, kind]
-            ends[door, kind, attack.name] = await place.withstand(attack, target(place, attack, whole=False))
+            ends[door, kind, attack.name] = await place.withstand(attack, target(place, whole=False))
 
         async with asyncio.TaskGroup() as group:
             for each in SLOW:
@@ -167,13 +177,13 @@ async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[d
         yield ends
 
 
+@pytest.mark.xdist_group("slow-attacks")
 @pytest.mark.parametrize(("door", "kind", "attack"), SLOW, ids=lambda each: getattr(each, "name", each))
 async def test_slow_attack(
     slow_ends: dict[tuple[str, str, str], set[str]], door: str, kind: str, attack: Attack
 ) -> None:
     """The attacker gets what the attack says; honest clients worked meanwhile, and nothing was left of it."""
-    assert slow_ends[door, kind, attack.name]
-    assert slow_ends[door, kind, attack.name] <= attack.gets[kind]
+    attack.check(kind, slow_ends[door, kind, attack.name])
 
 
 async def test_table_of_attacks() -> None:

@@ -92,7 +92,7 @@ async def test_editors_find_each_other_with_tokens(server: StartServer, client: 
     await eve.event("refused", code="unauthorized")
     await ben.call("open", signaling=f"{signaling.url}/?token={token('ben', rooms=['project'])}", room="project")
     for editor in (ada, ben):
-        await editor.event("synced", 20, synced=True)
+        await editor.event("synced", synced=True)
     await ada.call("insert", text="hello")
     await ben.call("untilText", text="hello")
     assert await eve.call("connections") == []
@@ -106,7 +106,7 @@ async def test_a_session_with_tokens(server: StartServer, client: StartClient) -
         shown = token("eve") if editor is eve else token(name)
         await editor.call("join", room="session", peerId=name, userId=name, name=name, token=shown)
         await editor.event("error" if editor is eve else "joined")
-    await ada.event("channel-open", 20, peerId="ben")
+    await ada.event("channel-open", peerId="ben")
     assert ben.pending("closed") == []
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness import Client, Server, StartClient, StartServer
+from harness import PATIENCE, Client, Server, StartClient, StartServer
 from pycrdt import Doc, Text
 from test_leveldb import assert_y_leveldb_reads, text_of, write
 
@@ -34,7 +34,7 @@ async def operator(directory: Path, *command: str, update: bytes = b"") -> str:
 
 async def unloaded(sync: Server) -> None:
     """Wait until all documents have left memory."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (await sync.health())["metrics"]["activeDocuments"]:
             pass
 

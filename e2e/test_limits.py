@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness import Client, StartClient, StartServer
+import asyncio
+
+from harness import PATIENCE, Client, Server, StartClient, StartServer
 from test_webrtc import connect
 
 
@@ -11,7 +13,14 @@ async def share(*editors: Client, text: str) -> None:
     await editors[0].call("insert", text=text, at=0)
     expected = await editors[0].call("text")
     for editor in editors:
-        await editor.call("untilText", 20, text=expected)
+        await editor.call("untilText", text=expected)
+
+
+async def until_connected(signaling: Server, number: int) -> None:
+    """Wait until the server has so many connections."""
+    async with asyncio.timeout(PATIENCE):
+        while (await signaling.health())["metrics"]["activeConnections"] != number:
+            pass
 
 
 async def test_too_many_messages(server: StartServer, client: StartClient) -> None:
@@ -23,11 +32,11 @@ async def test_too_many_messages(server: StartServer, client: StartClient) -> No
     await ada.call("publish", number=250)
     await ada.event("refused", code="rate-limited")
     await share(ada, ben, text="while refused; ")
-    await ada.call("untilPublished", 20)
+    await ada.call("untilPublished")
     assert ada.pending("signaling") == [{"event": "signaling", "connected": True}]
     await cleo.call("open", **options)
     await ada.event("peers", added=[await cleo.call("peerId")])
-    await cleo.event("synced", 20, synced=True)
+    await cleo.event("synced", synced=True)
     await share(cleo, ada, ben, text="afterwards; ")
 
 
@@ -44,7 +53,7 @@ async def test_too_large_a_message(server: StartServer, client: StartClient) -> 
     await share(ada, ben, text="still connected; ")
     await cleo.call("open", **options)
     await ada.event("peers", added=[await cleo.call("peerId")])
-    await cleo.event("synced", 20, synced=True)
+    await cleo.event("synced", synced=True)
     await share(cleo, ada, ben, text="afterwards; ")
 
 
@@ -57,12 +66,12 @@ async def test_too_many_editors(server: StartServer, client: StartClient) -> Non
     await cleo.call("open", **options)
     await cleo.event("refused", code="room-full")
     await share(ada, ben, text="without cleo; ")
-    await ben.call("disconnect")
-    await cleo.call("disconnect")
-    while (await signaling.health())["metrics"]["activeConnections"] > 1:
-        pass  # until the server has seen both go
+    # Cleo goes first: she would be let in when ben goes, and y-webrtc does not recover from a call that is cut short.
+    for editor, left in ((cleo, 2), (ben, 1)):
+        await editor.call("disconnect")
+        await until_connected(signaling, left)
     await cleo.call("reconnect")
-    await cleo.event("synced", 20, synced=True)
+    await cleo.event("synced", synced=True)
     await share(cleo, ada, text="with cleo; ")
 
 
@@ -73,5 +82,5 @@ async def test_too_many_topics(server: StartServer, client: StartClient) -> None
     await ada.event("refused", code="too-many-topics")
     await ada.event("published")
     await ben.call("open", signaling=signaling.url, room="project")
-    await ben.event("synced", 20, synced=True)
+    await ben.event("synced", synced=True)
     await share(ada, ben, text="in the first one; ")

@@ -133,7 +133,7 @@ class Rooms:
 
     async def edit(self, room: str) -> None:
         """Let somebody else edit; the editor has that, and neither has anything to complain about."""
-        assert await self._editors.call("edit", 60, url=self._url, room=room) is None
+        assert await self._editors.call("edit", url=self._url, room=room) is None
         assert await self._editors.call("fault", room=room) is None
 
     async def end(self, room: str) -> None:
@@ -143,7 +143,7 @@ class Rooms:
 
     async def compare(self, room: str) -> None:
         """Compare what somebody has who comes now with what the editor had who left."""
-        found = await self._editors.call("compare", 60, url=self._url, room=room)
+        found = await self._editors.call("compare", url=self._url, room=room)
         assert found["fault"] is None
         self.disputed += found["disputed"]
 

@@ -31,7 +31,7 @@ async def limited(server: Server) -> list[str]:
 
 async def open_document(editor: Client, server: Server, name: str) -> None:
     """Open the document with y-websocket."""
-    await editor.call("open", 30, name=name, url=server.url, room="project", version="3")
+    await editor.call("open", name=name, url=server.url, room="project", version="3")
 
 
 async def test_a_paste_in_one_piece(server: StartServer, client: StartClient) -> None:
@@ -41,7 +41,7 @@ async def test_a_paste_in_one_piece(server: StartServer, client: StartClient) ->
         await open_document(driver, sync, name)
     await driver.call("insert", name="ada", text="x" * 5 * MEGABYTE)
     await driver.call("finish", name="ada", who="ada")
-    await driver.call("untilFinished", 30, name="ben", all=["ada"])
+    await driver.call("untilFinished", name="ben", all=["ada"])
     assert await limited(sync) == []
 
 
@@ -50,9 +50,9 @@ async def test_a_paste_line_by_line(server: StartServer, client: StartClient) ->
     driver, sync = await client("websocket"), await server("sync")
     for name in ("ada", "ben"):
         await open_document(driver, sync, name)
-    await driver.call("storm", 30, name="ada", seed=1, letter="a line", edits=4000)
+    await driver.call("storm", name="ada", seed=1, letter="a line", edits=4000)
     await driver.call("finish", name="ada", who="ada")
-    await driver.call("untilFinished", 30, name="ben", all=["ada"])
+    await driver.call("untilFinished", name="ben", all=["ada"])
     assert len(await driver.call("text", name="ben")) == 4000 * len("a line")
     assert await limited(sync) == []
 
@@ -64,12 +64,12 @@ async def test_a_first_sync(server: StartServer, client: StartClient) -> None:
         await open_document(driver, sync, name)
     await driver.call("insert", name="ada", text="x" * 10 * MEGABYTE)
     await driver.call("finish", name="ada", who="ada")
-    await driver.call("untilFinished", 30, name="ben", all=["ada"])
+    await driver.call("untilFinished", name="ben", all=["ada"])
     await sync.restart()
     for name in ("ada", "ben"):
-        await driver.call("untilSynced", 30, name=name)
+        await driver.call("untilSynced", name=name)
     await open_document(driver, sync, "carl")
-    await driver.call("untilFinished", 30, name="carl", all=["ada"])
+    await driver.call("untilFinished", name="carl", all=["ada"])
     assert await limited(sync) == []
 
 
@@ -79,7 +79,7 @@ async def test_trickled_candidates(server: StartServer, client: StartClient) -> 
     for number, editor in enumerate(editors):
         await joined(editor, signaling, str(number))
     for number in range(5):
-        await editors[-1].event("channel-open", 20, peerId=f"peer-{number}")
+        await editors[-1].event("channel-open", peerId=f"peer-{number}")
     assert await limited(signaling) == []
 
 
@@ -89,8 +89,8 @@ async def test_announcements(server: StartServer, client: StartClient) -> None:
     await connect(editors[0], editors[1], signaling=signaling.url, room="project")
     for editor in editors[2:]:
         await editor.call("open", signaling=signaling.url, room="project")
-        await editor.event("synced", 20, synced=True)
+        await editor.event("synced", synced=True)
     await editors[0].call("insert", text="hello")
     for editor in editors:
-        await editor.call("untilText", 20, text="hello")
+        await editor.call("untilText", text="hello")
     assert await limited(signaling) == []

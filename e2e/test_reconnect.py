@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from harness import Client, StartClient, StartServer
+from harness import PATIENCE, SOON, Client, StartClient, StartServer
 from proxy import network
 from test_session import joined, message
 from test_webrtc import connect
@@ -32,20 +32,20 @@ async def test_an_editor_that_resumes_is_not_missed(server: StartServer, client:
     async with network(signaling.port) as cable:
         await joined(ada, signaling, "ada")
         await enter(ben, cable.url, "ben", resume=True)
-        await ada.event("channel-open", 20, peerId="peer-ben")
-        await ben.event("channel-open", 20, peerId="peer-ada")
+        await ada.event("channel-open", peerId="peer-ben")
+        await ben.event("channel-open", peerId="peer-ada")
         await cable.cut()
         await ben.event("closed", code=1006)
         listed = await joined(cleo, signaling, "cleo")
         assert [peer["peerId"] for peer in listed["peers"]] == ["peer-ada", "peer-ben"]
-        await cleo.event("channel-open", 20, peerId="peer-ada")
+        await cleo.event("channel-open", peerId="peer-ada")
         await cable.restore()
         again = await message(ben, "joined")
         assert again["resumed"] is True
         assert [peer["peerId"] for peer in again["peers"]] == ["peer-ada"]
         assert (await message(ben, "peer-joined"))["peerId"] == "peer-cleo"
         for editor, other in ((ben, "cleo"), (cleo, "ben")):
-            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+            await editor.event("channel-open", peerId=f"peer-{other}")
         await talk(ada=ada, ben=ben, cleo=cleo)
         for editor in (ada, ben, cleo):
             assert editor.pending("peer-left") == editor.pending("channel-closed") == []
@@ -61,17 +61,17 @@ async def test_an_editor_that_counts_misses_nothing(server: StartServer, client:
         await joined(ada, signaling, "ada")
         await enter(ben, cable.url, "ben", resume=True, count=True)
         for editor, other in ((ada, "ben"), (ben, "ada")):
-            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+            await editor.event("channel-open", peerId=f"peer-{other}")
         cable.lose()
         await joined(cleo, signaling, "cleo")
-        await cleo.event("channel-open", 20, peerId="peer-ada")  # by now, it has called ben as well
+        await cleo.event("channel-open", peerId="peer-ada")  # by now, it has called ben as well
         await ben.call("drop")
         again = await message(ben, "joined")
         assert again["resumed"] is True
         assert [peer["peerId"] for peer in again["peers"]] == ["peer-ada"]
         assert (await message(ben, "peer-joined"))["peerId"] == "peer-cleo"
         for editor, other in ((ben, "cleo"), (cleo, "ben")):
-            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+            await editor.event("channel-open", peerId=f"peer-{other}")
         await talk(ada=ada, ben=ben, cleo=cleo)
         for editor in (ada, ben, cleo):
             assert editor.pending("peer-left") == editor.pending("channel-closed") == []
@@ -84,20 +84,20 @@ async def test_an_editor_that_is_cut_off_twice_misses_nothing(server: StartServe
         await joined(ada, signaling, "ada")
         await enter(ben, cable.url, "ben", resume=True)
         for editor, other in ((ada, "ben"), (ben, "ada")):
-            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+            await editor.event("channel-open", peerId=f"peer-{other}")
         await cable.cut()
         await joined(cleo, signaling, "cleo")
-        await cleo.event("channel-open", 20, peerId="peer-ada")  # by now, it has called ben as well
+        await cleo.event("channel-open", peerId="peer-ada")  # by now, it has called ben as well
         cable.lose_from(b'"type":"joined"')
         await cable.restore()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await cable.met.wait()
         cable.lose_from(None)
         await ben.call("drop")
         assert (await message(ben, "joined"))["resumed"] is True
         assert (await message(ben, "peer-joined"))["peerId"] == "peer-cleo"
         for editor, other in ((ben, "cleo"), (cleo, "ben")):
-            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+            await editor.event("channel-open", peerId=f"peer-{other}")
         await talk(ada=ada, ben=ben, cleo=cleo)
         for editor in (ada, ben, cleo):
             assert editor.pending("peer-left") == editor.pending("channel-closed") == []
@@ -109,14 +109,14 @@ async def test_an_editor_that_starts_afresh_is_called_anew(server: StartServer, 
     async with network(signaling.port) as cable:
         await enter(ben, cable.url, "ben", resume=True)
         await joined(ada, signaling, "ada")  # and calls ben
-        await ada.event("channel-open", 20, peerId="peer-ben")
+        await ada.event("channel-open", peerId="peer-ben")
         await cable.cut()
         await ben.kill()
         await joined(again, signaling, "ben")
         assert (await message(ada, "peer-left"))["peerId"] == "peer-ben"
         assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
-        await again.event("channel-open", 20, peerId="peer-ada")
-        await ada.event("channel-open", 20, peerId="peer-ben")
+        await again.event("channel-open", peerId="peer-ada")
+        await ada.event("channel-open", peerId="peer-ben")
         await talk(ada=ada, ben=again)
 
 
@@ -126,13 +126,13 @@ async def test_an_editor_that_stays_away_has_left(server: StartServer, client: S
     async with network(signaling.port) as cable:
         await joined(ada, signaling, "ada")
         await enter(ben, cable.url, "ben", resume=True)
-        await ada.event("channel-open", 20)
+        await ada.event("channel-open")
         await cable.cut()
         assert (await message(ada, "peer-left"))["peerId"] == "peer-ben"
         await cable.restore()
         assert "resumed" not in await message(ben, "joined")
         await ada.event("channel-closed")
-        await ada.event("channel-open", 20, peerId="peer-ben")
+        await ada.event("channel-open", peerId="peer-ben")
         assert ada.pending("peer-left") == []
 
 
@@ -143,13 +143,13 @@ async def test_an_editor_that_does_not_resume_has_left(server: StartServer, clie
         await joined(ada, signaling, "ada")
         await enter(ben, cable.url, "ben")
         assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
-        await ada.event("channel-open", 20)
+        await ada.event("channel-open")
         await cable.cut()
         assert (await message(ada, "peer-left"))["peerId"] == "peer-ben"
         await cable.restore()
         await enter(ben, cable.url, "ben")
         assert (await message(ada, "peer-joined"))["peerId"] == "peer-ben"
-        await ada.event("channel-open", 20, peerId="peer-ben")
+        await ada.event("channel-open", peerId="peer-ben")
 
 
 VERSIONS = pytest.mark.parametrize("version", ["1.5", "3"])
@@ -172,9 +172,9 @@ async def test_the_cursor_of_a_lost_client_stays(server: StartServer, client: St
         await cable.cut()
         await driver.event("closed", name="ben")
         await cable.restore()
-        await driver.call("untilUsers", 5, name="ben", users=["ada", "ben"])
+        await driver.call("untilUsers", SOON, name="ben", users=["ada", "ben"])
         await driver.call("setState", name="ben", state={"user": "ben, who is back"})
-        await driver.call("untilUsers", 2, name="ada", users=["ada", "ben, who is back"])
+        await driver.call("untilUsers", SOON, name="ada", users=["ada", "ben, who is back"])
         assert [event for event in driver.pending("left") if event["name"] == "ada"] == []
 
 
@@ -184,10 +184,10 @@ async def test_cursors_come_back_at_once(server: StartServer, client: StartClien
     driver, sync = await client("websocket"), await server("sync")
     await open_two(driver, sync.url, sync.url, version)
     await driver.call("disconnect", name="ben")
-    await driver.call("untilUsers", 2, name="ada", users=["ada"])
+    await driver.call("untilUsers", SOON, name="ada", users=["ada"])
     await driver.call("connect", name="ben")
     for name in ("ada", "ben"):
-        await driver.call("untilUsers", 2, name=name, users=["ada", "ben"])
+        await driver.call("untilUsers", SOON, name=name, users=["ada", "ben"])
 
 
 async def test_documents_survive_a_cut(server: StartServer, client: StartClient) -> None:
@@ -203,7 +203,7 @@ async def test_documents_survive_a_cut(server: StartServer, client: StartClient)
         await cable.restore()
         await asyncio.gather(*(editor.call("untilSignaling", connected=True) for editor in (ada, ben)))
         await cleo.call("open", **options)
-        await cleo.event("synced", 20, synced=True)
+        await cleo.event("synced", synced=True)
         await cleo.call("untilText", text="while it was cut, ")
         await ben.call("insert", text="and after")
         texts = [editor.call("untilText", text="while it was cut, and after") for editor in (ada, ben, cleo)]

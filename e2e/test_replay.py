@@ -23,14 +23,14 @@ def recording() -> Path:
 
 async def load(driver: Client, recording: Path) -> str:
     """Compute the updates of the recording and return the text; merged locally they must give what was recorded."""
-    session = await driver.call("load", 60, path=str(recording))
+    session = await driver.call("load", path=str(recording))
     assert session["texts"] == [session["endContent"]] * 2
     return str(session["endContent"])
 
 
 async def invent(driver: Client, seed: int, edits: int = 1500) -> str:
     """Invent a session and return the text on which Yjs agrees without any server."""
-    session = await driver.call("invent", 60, seed=seed, edits=edits)
+    session = await driver.call("invent", seed=seed, edits=edits)
     assert min(session["edits"]) > edits / 3
     assert session["texts"][0] == session["texts"][1] != ""
     return str(session["texts"][0])
@@ -38,7 +38,7 @@ async def invent(driver: Client, seed: int, edits: int = 1500) -> str:
 
 async def replay(driver: Client, sync: Server, client: StartClient) -> list[str]:
     """Let both authors type over y-websocket; return what they have in the end, and what a newcomer has later."""
-    await driver.call("replay", 60, url=sync.url, room="project")
+    await driver.call("replay", url=sync.url, room="project")
     return [*await final_texts(driver, AUTHORS), await text_after_restart(driver, sync, client)]
 
 
@@ -46,7 +46,7 @@ async def race(driver: Client, sync: Server, client: StartClient) -> list[str]:
     """Let both authors send without waiting for each other; return what readers have, and a newcomer later."""
     readers = ["reader before", "reader after"]
     await driver.call("open", name=readers[0], url=sync.url, room="project")
-    await driver.call("race", 60, url=sync.url, room="project", block=400)
+    await driver.call("race", url=sync.url, room="project", block=400)
     await driver.call("open", name=readers[1], url=sync.url, room="project")
     return [*await final_texts(driver, readers), await text_after_restart(driver, sync, client)]
 
@@ -54,7 +54,7 @@ async def race(driver: Client, sync: Server, client: StartClient) -> list[str]:
 async def final_texts(driver: Client, names: list[str]) -> list[str]:
     """Return the texts of these clients once they have heard the last word of both authors."""
     for name in names:
-        await driver.call("untilFinished", 60, name=name, all=AUTHORS)
+        await driver.call("untilFinished", name=name, all=AUTHORS)
     return [await driver.call("text", name=name) for name in names]
 
 
@@ -63,7 +63,7 @@ async def text_after_restart(driver: Client, sync: Server, client: StartClient) 
     await driver.close()
     await sync.restart()
     fresh = await client("websocket")
-    await fresh.call("open", 30, name="fresh", url=sync.url, room="project", version="3")
+    await fresh.call("open", name="fresh", url=sync.url, room="project", version="3")
     return str(await fresh.call("text", name="fresh"))
 
 

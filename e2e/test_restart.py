@@ -72,7 +72,7 @@ async def test_editors_go_on_after_all_servers_were_restarted(server: StartServe
 
     await documents[0].call("untilSignaling", connected=True)
     await documents[1].call("open", signaling=signaling.url, room="project")
-    await documents[1].call("untilText", 20, text="kept by the peers")
+    await documents[1].call("untilText", text="kept by the peers")
 
     await receiver.call("initialize", url=notification.url, userId="ben")
     inbox = (await receiver.event("notifications"))["message"]["notifications"]

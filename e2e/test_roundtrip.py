@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness import Client, Server, StartClient, StartServer
 
-PATIENCE = 120
+PATIENCE = 240
 SEEDS = [1, 2, 3, 4]
 """Of documents that several clients made at once."""
 AT_ONCE = {"RATE_LIMIT": 0, "BYTE_RATE_LIMIT": 0, "HANDSHAKE_RATE_LIMIT": 0}

@@ -52,8 +52,8 @@ async def test_signals_lead_to_a_data_channel(server: StartServer, client: Start
     ada, ben, signaling = await client("session"), await client("session"), await server("signaling")
     await joined(ada, signaling, "ada")
     await joined(ben, signaling, "ben")
-    await ada.event("channel-open", 20, peerId="peer-ben")
-    await ben.event("channel-open", 20, peerId="peer-ada")
+    await ada.event("channel-open", peerId="peer-ben")
+    await ben.event("channel-open", peerId="peer-ada")
     assert (await message(ada, "signal"))["from"] == "peer-ben"
     assert (await message(ben, "signal"))["from"] == "peer-ada"
     await ada.call("say", peerId="peer-ben", text="hello Ben")
@@ -72,7 +72,7 @@ async def test_four_editors_are_all_connected_to_each_other(server: StartServer,
     for name, editor in editors.items():
         for other in names:
             if other != name:
-                await editor.event("channel-open", 20, peerId=f"peer-{other}", userId=f"user-{other}")
+                await editor.event("channel-open", peerId=f"peer-{other}", userId=f"user-{other}")
 
 
 async def test_an_invitation_reaches_every_editor_of_the_user(server: StartServer, client: StartClient) -> None:
@@ -122,7 +122,7 @@ async def test_a_killed_editor_has_left(server: StartServer, client: StartClient
     ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
     await joined(ada, signaling, "ada")
     await joined(ben, signaling, "ben")
-    await ada.event("channel-open", 20)
+    await ada.event("channel-open")
     await ben.kill()
     assert await message(ada, "peer-left") == {"type": "peer-left", "peerId": "peer-ben"}
     assert [peer["peerId"] for peer in (await joined(cleo, signaling, "cleo"))["peers"]] == ["peer-ada"]
@@ -136,7 +136,7 @@ async def test_calls_go_on_when_the_server_stops(server: StartServer, client: St
         await joined(editor, signaling, name)
     for name, editor in editors.items():
         for other in editors.keys() - {name}:
-            await editor.event("channel-open", 20, peerId=f"peer-{other}")
+            await editor.event("channel-open", peerId=f"peer-{other}")
     await signaling.stop()
     for editor in editors.values():
         await editor.event("closed", code=1001)
@@ -153,7 +153,7 @@ async def test_new_metadata_is_told(server: StartServer, client: StartClient) ->
     ada, ben, signaling = await client("session"), await client("session"), await server("signaling")
     await joined(ada, signaling, "ada")
     await joined(ben, signaling, "ben")
-    await ada.event("channel-open", 20)
+    await ada.event("channel-open")
     await ben.call("rename", name="Benjamin")
     updated = await message(ada, "peer-updated")
     assert (updated["peerId"], updated["metadata"]) == ("peer-ben", {"name": "Benjamin", "color": "#4c9ffe"})
@@ -190,9 +190,9 @@ async def test_both_dialects_share_one_server_and_not_one_room(server: StartServ
         await document.call("open", signaling=signaling.url, room="session")
     assert [peer["peerId"] for peer in listed["peers"]] == ["peer-ada"]
     assert (await message(sessions[0], "peer-joined"))["peerId"] == "peer-ben"
-    await sessions[0].event("channel-open", 20, peerId="peer-ben")
+    await sessions[0].event("channel-open", peerId="peer-ben")
     for document in documents:
-        await document.event("synced", 20, synced=True)
+        await document.event("synced", synced=True)
     await documents[0].call("insert", text="both work")
     await documents[1].call("untilText", text="both work")
     assert sessions[0].pending("peer-joined") == []

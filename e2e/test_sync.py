@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from harness import Client, Server, StartClient, StartServer
+from harness import SOON, Client, Server, StartClient, StartServer
 
 VERSIONS = ("1.5", "3")
 # A machine types faster than any limit meant for people.
@@ -24,7 +24,7 @@ async def storm(client: Client, names: list[str], edits: int, *, deletes: bool =
 
     async def one(index: int, name: str) -> None:
         letter = "abcdefghij"[index]
-        await client.call("storm", 30, name=name, seed=index, letter=letter, edits=edits, deletes=deletes)
+        await client.call("storm", name=name, seed=index, letter=letter, edits=edits, deletes=deletes)
         await client.call("finish", name=name, who=name)
 
     await asyncio.gather(*(one(index, name) for index, name in enumerate(names)))
@@ -32,7 +32,7 @@ async def storm(client: Client, names: list[str], edits: int, *, deletes: bool =
 
 async def settled_text(client: Client, names: list[str], typists: list[str]) -> str:
     """Return the text on which all agree once they have heard the last word of every typist."""
-    await asyncio.gather(*(client.call("untilFinished", 20, name=name, all=typists) for name in names))
+    await asyncio.gather(*(client.call("untilFinished", name=name, all=typists) for name in names))
     texts = [await client.call("text", name=name) for name in names]
     assert len(set(texts)) == 1, f"they differ: {dict(zip(names, map(len, texts), strict=True))}"
     return str(texts[0])
@@ -119,7 +119,7 @@ async def test_the_cursor_of_a_killed_client_disappears(server: StartServer, cli
         await driver.call("open", name=name, url=sync.url, room="project", version="3", state=state)
     await staying.call("untilUsers", name="ben", users=["ada", "ben"])
     await doomed.kill()
-    await staying.call("untilUsers", 8, name="ben", users=["ben"])
+    await staying.call("untilUsers", SOON, name="ben", users=["ben"])
 
 
 async def test_the_cursor_of_a_closed_editor_disappears_at_once(server: StartServer, client: StartClient) -> None:
@@ -129,8 +129,8 @@ async def test_the_cursor_of_a_closed_editor_disappears_at_once(server: StartSer
         await driver.call("open", name=name, url=sync.url, room="project", version="3", state={"user": name})
     await driver.call("untilUsers", name="ben", users=["ada", "ben", "cleo"])
     await driver.call("close", name="ada")
-    await driver.call("untilUsers", 2, name="ben", users=["ben", "cleo"])
-    await driver.call("untilUsers", 2, name="cleo", users=["ben", "cleo"])
+    await driver.call("untilUsers", SOON, name="ben", users=["ben", "cleo"])
+    await driver.call("untilUsers", SOON, name="cleo", users=["ben", "cleo"])
 
 
 async def test_what_another_has_seen_survives_a_killed_server(server: StartServer, client: StartClient) -> None:

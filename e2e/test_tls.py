@@ -33,7 +33,7 @@ async def test_y_websocket(server: StartServer, client: StartClient, files: dict
         await driver.call("open", name=name, url=url(sync), room="project", version="3")
     await driver.call("insert", name="ada", text="x" * 3_000_000)
     await driver.call("finish", name="ada", who="ada")
-    await driver.call("untilFinished", 20, name="ben", all=["ada"])
+    await driver.call("untilFinished", name="ben", all=["ada"])
     await driver.call("open", name="carl", url=url(sync), room="project", version="1.5")
     await driver.call("insert", name="carl", text="the end", at=0)
     await driver.call("untilText", name="ada", text="the end" + "x" * 3_000_000)
@@ -47,7 +47,7 @@ async def test_y_webrtc(server: StartServer, client: StartClient, files: dict[st
     await ada.event("published")
     await ben.call("open", signaling=url(signaling), room="project")
     for editor in (ada, ben):
-        await editor.event("synced", 20, synced=True)
+        await editor.event("synced", synced=True)
 
 
 @pytest.mark.parametrize("kind", ["signaling", "sync", "notification"])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import HERE, Event, Process, Server, StartClient, StartServer
+from harness import HERE, PATIENCE, Event, Process, Server, StartClient, StartServer
 from websockets.asyncio.client import connect
 
 Ice: Any = import_module("opennoodl_signaling.ice").Ice
@@ -58,7 +58,7 @@ class Coturn(Process):
     async def says(self, *words: str) -> str:
         """Wait for a line of its log that has all these words; return it."""
         try:
-            async with asyncio.timeout(10), self._news:
+            async with asyncio.timeout(PATIENCE), self._news:
                 while True:
                     for line in self.output:
                         if all(word in line for word in words):
@@ -71,7 +71,7 @@ class Coturn(Process):
     async def close(self) -> None:
         """End it after a test."""
         if self.running:
-            await self._end(signal.SIGTERM, 10)
+            await self._end(signal.SIGTERM, PATIENCE)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ async def relay(coturn: Coturn, username: str, credential: str, *options: str) -
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             return await client.wait()
     finally:
         if client.returncode is None:
@@ -168,7 +168,7 @@ async def test_two_editors_sync_through_the_relay(server: StartServer, client: S
         if editor is ada:
             await ada.event("published")
     for editor in (ada, ben):
-        await editor.event("synced", 20, synced=True)
+        await editor.event("synced", synced=True)
     await ada.call("insert", text="around two firewalls")
     await ben.call("untilText", text="around two firewalls")
     for user in users:

@@ -19,7 +19,7 @@ async def connect(first: Client, second: Client, **options: object) -> None:
     await first.event("published")
     await second.call("open", **options)
     for editor in (first, second):
-        await editor.event("synced", 20, synced=True)
+        await editor.event("synced", synced=True)
 
 
 async def test_two_editors_sync_over_a_data_channel(server: StartServer, client: StartClient) -> None:
@@ -66,7 +66,7 @@ async def test_three_editors_are_all_connected_to_each_other(server: StartServer
     signaling = await server("signaling")
     await connect(editors[0], editors[1], signaling=signaling.url, room="project")
     await editors[2].call("open", signaling=signaling.url, room="project")
-    await editors[2].event("synced", 20, synced=True)
+    await editors[2].event("synced", synced=True)
     await editors[0].call("insert", text="for all")
     await asyncio.gather(*(editor.call("untilText", text="for all") for editor in editors))
 
@@ -88,7 +88,7 @@ async def test_a_killed_editor_is_dropped_by_the_others(server: StartServer, cli
     await connect(ada, ben, signaling=signaling.url, room="project")
     await ada.kill()
     await cleo.call("open", signaling=signaling.url, room="project")
-    await cleo.event("synced", 20, synced=True)
+    await cleo.event("synced", synced=True)
     await ben.call("insert", text="still here")
     await cleo.call("untilText", text="still here")
 
@@ -101,7 +101,7 @@ async def test_an_editor_that_a_full_room_refused_comes_in_later(server: StartSe
     await cleo.call("open", signaling=signaling.url, room="project")
     await cleo.event("refused", code="room-full")
     await ben.kill()
-    await cleo.event("synced", 20, synced=True)
+    await cleo.event("synced", synced=True)
     await ada.call("insert", text="at last")
     await cleo.call("untilText", text="at last")
 
@@ -114,14 +114,14 @@ async def test_an_editor_is_not_kept_out_by_its_own_ghost(server: StartServer, c
         await ada.call("open", signaling=signaling.url, room="project")
         await ada.event("published")
         await ben.call("open", signaling=cable.url, room="project")
-        await ben.event("synced", 20, synced=True)
+        await ben.event("synced", synced=True)
         cable.lose()
         await ben.call("disconnect")
         await ben.call("reconnect")
         await ben.event("refused", code="room-full")
-        await ben.event("published", 20)
+        await ben.event("published")
         await ada.call("insert", text="back again")
-        await ben.call("untilText", 20, text="back again")
+        await ben.call("untilText", text="back again")
 
 
 async def test_where_webrtc_is_impossible_the_document_goes_on_through_the_sync_server(
@@ -170,9 +170,9 @@ async def test_editors_that_are_connected_do_not_fall_back(server: StartServer, 
     """With WebRTC at work nothing goes to the sync server."""
     ada, ben = await client("webrtc"), await client("webrtc")
     signaling, sync = await asyncio.gather(server("signaling"), server("sync"))
-    options = {"signaling": signaling.url, "room": "project", "fallbackAfter": FALLBACK_AFTER, "sync": sync.url}
-    await connect(ada, ben, **options)
+    await connect(ada, ben, signaling=signaling.url, room="project")
     for editor in (ada, ben):
+        await editor.call("fallBack", sync=sync.url, room="project")
         await editor.event("direct")
     await ada.call("insert", text="between us")
     await ben.call("untilText", text="between us")

@@ -22,6 +22,7 @@ class Attack(NamedTuple):
         name: what it is called.
         gets: by server, all that its connections and messages may be answered with: HTTP statuses, close codes, types
             of messages, codes of errors, ``cut`` (without a word), ``slowed`` and ``ignored``.
+        bound: those of them that show that the attack went beyond the bound that it is about: it gets all of these.
         slow: whether it waits until the server's patience ends.
         doors: how the servers are set up that it is meant for; see `doors`.
         act: does it, and returns what it was answered with.
@@ -29,6 +30,7 @@ class Attack(NamedTuple):
 
     name: str
     gets: Mapping[str, frozenset[str]]
+    bound: frozenset[str]
     slow: bool
     doors: Collection[str]
     act: Act
@@ -51,6 +53,12 @@ class Attack(NamedTuple):
         setup = "" if "open" in self.doors else f" ({', '.join(self.doors)})"
         return f"| {self.name} | {where}{setup} | {self.about} | {gets} |"
 
+    def check(self, kind: str, got: Collection[str]) -> None:
+        """Fail if an attack on a server got what it should not, nothing, or nothing that shows that it went too far."""
+        assert got
+        assert set(got) <= self.gets[kind]
+        assert self.bound & self.gets[kind] <= set(got), "the attack did not go beyond the bound that it is about"
+
 
 ATTACKS: list[Attack] = []
 
@@ -60,6 +68,7 @@ def attack(
     servers: Collection[str] = KINDS,
     slow: bool = False,
     doors: Collection[str] = ("open",),
+    bound: Collection[str] = (),
     **others: Collection[str],
 ) -> Callable[[Act], Act]:
     """Add what a function does to the attacks, under the function's name.
@@ -69,12 +78,13 @@ def attack(
         servers: those that it is meant for.
         slow: whether it waits until the server's patience ends.
         doors: how the servers are set up that it is meant for.
+        bound: what it gets, of what its server gives at all, when it goes beyond the bound that it is about.
         others: what the attacker gets from a server that answers otherwise.
     """
 
     def add(act: Act) -> Act:
         answers = {kind: frozenset(others.get(kind, gets)) for kind in servers}
-        ATTACKS.append(Attack(act.__name__.replace("_", "-"), answers, slow, doors, act))
+        ATTACKS.append(Attack(act.__name__.replace("_", "-"), answers, frozenset(bound), slow, doors, act))
         return act
 
     return add

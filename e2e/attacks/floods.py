@@ -16,11 +16,15 @@ PATIENT = 2100
 """Messages after which a server of JSON has closed a connection: ten seconds' worth, and as many errors as it sends."""
 BURST = 5000
 """Messages that the sync server takes from one connection before it reads more slowly."""
+MORE = 5000
+"""Messages beyond them: as many as may come in ten seconds, which is more time than it takes to send them."""
 MEMORY = "process_resident_memory_bytes"
 TOO_MANY = 'opennoodl_closes_total{code="1008"}'
 TOO_LARGE = 'opennoodl_closes_total{code="1009"}'
 TOO_SLOW = 'opennoodl_closes_total{code="1013"}'
 OVER = 'opennoodl_rate_limited_total{limit="messages"}'
+FEW = 100
+"""Connections at once: more than the servers of the tests allow, and fewer than the handshakes that they allow."""
 TOPICS = count()
 KEPT = 48 * 2**20
 """Bytes that a server may use more while somebody does not read."""
@@ -39,11 +43,11 @@ async def a_million_small_messages(target: Target) -> Collection[str]:
 
 @attack("slowed", servers=["sync"])
 async def a_million_small_messages_of_sync(target: Target) -> Collection[str]:
-    """The same to the server that drops no message (12,000; a million when whole): it reads more slowly."""
+    """The same to the server that drops no message (10,000; a million when whole): it reads more slowly."""
     ends = set()
-    for _ in range((MILLION if target.whole else 12_000) // (BURST + 1000)):
+    for _ in range((MILLION if target.whole else 10_000) // (BURST + MORE)):
         async with target.websocket() as raw:
-            await raw.send(target.message * (BURST + 1000))
+            await raw.send(target.message * (BURST + MORE))
             for _ in range(BURST):
                 answer = await raw.next()
                 assert answer is not None
@@ -52,10 +56,10 @@ async def a_million_small_messages_of_sync(target: Target) -> Collection[str]:
     return ends
 
 
-@attack("101", "429")
+@attack("101", "429", bound=["101", "429"])
 async def ten_thousand_connections(target: Target) -> Collection[str]:
-    """Connections from one address, kept open (600; ten thousand when whole)."""
-    count = 10_000 if target.whole else 600
+    """Connections from one address, kept open (100; ten thousand when whole)."""
+    count = 10_000 if target.whole else FEW
     statuses = set()
     async with AsyncExitStack() as stack:
         for _ in range(count // 50):
@@ -64,7 +68,7 @@ async def ten_thousand_connections(target: Target) -> Collection[str]:
     return statuses
 
 
-@attack("101", "429")
+@attack("101", "429", bound=["429"])
 async def connections_that_come_and_go(target: Target) -> Collection[str]:
     """Handshakes by one address at full speed, until they are refused."""
 
@@ -94,7 +98,7 @@ async def _endless(target: Target, first: bytes, more: bytes, closes: str = TOO_
     before = await target.metric(closes)
     async with target.websocket() as raw:
         raw.write(first + more * (MILLION if target.whole else 20_000))
-        return {await _closed(target, closes, before)}
+        return {await closed(target, closes, before)}
 
 
 @attack("1008", slow=True)
@@ -125,7 +129,7 @@ async def _unread(target: Target, raw: Raw, requests: Iterable[bytes]) -> None:
             assert await target.metric(MEMORY) < began + KEPT
 
 
-async def _closed(target: Target, closes: str, before: float) -> str:
+async def closed(target: Target, closes: str, before: float) -> str:
     """Wait until a connection more than before has been closed with a code, and return that."""
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -146,7 +150,7 @@ async def messages_without_reading(target: Target) -> Collection[str]:
         for _ in range(10):
             other = await stack.enter_async_context(target.websocket())
             await _unread(target, other, [large] * 30)
-        return {await _closed(target, TOO_SLOW, before)}
+        return {await closed(target, TOO_SLOW, before)}
 
 
 @attack("1013", servers=["notification"], doors=BOTH)
@@ -160,7 +164,7 @@ async def inboxes_without_reading(target: Target) -> Collection[str]:
             await raw.send(text({**large, "data": {"text": "a" * 16_000}, "idempotencyKey": str(number)}))
             await raw.message("notification-sent")
         await _unread(target, raw, [text({"type": "get-notifications", "limit": 200})] * 500)
-        return {await _closed(target, TOO_SLOW, before)}
+        return {await closed(target, TOO_SLOW, before)}
 
 
 @attack(IGNORED, servers=["sync"], doors=BOTH)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack
 from itertools import count
 
 from .attack import attack
 from .documents import awareness_frame, struct, sync_frame, written
-from .raw import CUT, IGNORED, PING, PONG, Raw, Target, frame, text
+from .floods import closed
+from .raw import IGNORED, PING, PONG, Raw, Target, frame, text
 
 MANY = 10_000
 CLAIMS = 900
@@ -34,7 +35,7 @@ async def _answers(target: Target, make: Callable[[int], object], first: object 
                 return answers
 
 
-@attack("joined", "rate-limited", "1008", servers=["signaling"])
+@attack("joined", "rate-limited", "1008", bound=["rate-limited", "1008"], servers=["signaling"])
 async def ten_thousand_rooms(target: Target) -> Collection[str]:
     """One client that joins 10,000 rooms; it is in one at a time."""
     return await _answers(
@@ -42,19 +43,19 @@ async def ten_thousand_rooms(target: Target) -> Collection[str]:
     )
 
 
-@attack("registered", "rate-limited", "1008", servers=["signaling"])
+@attack("registered", "rate-limited", "1008", bound=["rate-limited", "1008"], servers=["signaling"])
 async def ten_thousand_users(target: Target) -> Collection[str]:
     """One client that registers as 10,000 users: it is one at a time."""
     return await _answers(target, lambda number: {"type": "register", "userId": f"greedy-{number}"})
 
 
-@attack("too-many-topics", "rate-limited", "1008", servers=["signaling"])
+@attack("too-many-topics", "rate-limited", "1008", bound=["too-many-topics", "1008"], servers=["signaling"])
 async def ten_thousand_topics(target: Target) -> Collection[str]:
     """One client that subscribes to 10,000 topics."""
     return await _answers(target, lambda number: {"type": "subscribe", "topics": [f"topic-{number}"]})
 
 
-@attack("registered", "invite-sent", "rate-limited", "1008", servers=["signaling"])
+@attack("registered", "invite-sent", "rate-limited", "1008", bound=["rate-limited", "1008"], servers=["signaling"])
 async def ten_thousand_invites(target: Target) -> Collection[str]:
     """One user that invites 10,000 others."""
     return await _answers(
@@ -106,13 +107,13 @@ async def a_thousand_claims(target: Target) -> Collection[str]:
         return answers
 
 
-@attack("authenticated", "notifications", "rate-limited", "1008", servers=["notification"])
+@attack("authenticated", "notifications", "rate-limited", "1008", bound=["1008"], servers=["notification"])
 async def ten_thousand_inboxes(target: Target) -> Collection[str]:
     """One client that authenticates as 10,000 users in a row."""
     return await _answers(target, lambda number: {"type": "authenticate", "userId": f"greedy-{number}"})
 
 
-@attack("notification-sent", "rate-limited", "1008", servers=["notification"])
+@attack("notification-sent", "rate-limited", "1008", bound=["rate-limited", "1008"], servers=["notification"])
 async def ten_thousand_notifications(target: Target) -> Collection[str]:
     """One user that sends 10,000 notifications."""
     answers = set()
@@ -129,7 +130,7 @@ async def ten_thousand_notifications(target: Target) -> Collection[str]:
     return answers
 
 
-@attack("authenticated", "too-many-connections", servers=["notification"])
+@attack("authenticated", "too-many-connections", bound=["too-many-connections"], servers=["notification"])
 async def many_devices(target: Target) -> Collection[str]:
     """One user with more devices than allowed."""
     answers = set()
@@ -141,7 +142,7 @@ async def many_devices(target: Target) -> Collection[str]:
     return answers
 
 
-@attack("1013", IGNORED, servers=["sync"])
+@attack("1013", IGNORED, bound=["1013"], servers=["sync"])
 async def many_documents(target: Target) -> Collection[str]:
     """More open documents than allowed, each with content that is stored."""
     answers = set()
@@ -153,28 +154,35 @@ async def many_documents(target: Target) -> Collection[str]:
     return answers
 
 
-@attack("1009", CUT, servers=["sync"])
+async def _sent_until_closed(target: Target, path: bytes, frames: Iterable[bytes], code: str) -> Collection[str]:
+    """Send frames and wait until the server has closed a connection with a code more often than before.
+
+    What it counts says so for sure: its close frame can be lost to somebody who goes on sending.
+    """
+    closes = f'opennoodl_closes_total{{code="{code}"}}'
+    before = await target.metric(closes)
+    async with target.websocket(path) as raw:
+        for each in frames:
+            await raw.send(each)
+        return {await closed(target, closes, before)}
+
+
+@attack("1009", servers=["sync"])
 async def document_without_an_end(target: Target) -> Collection[str]:
     """A document that is written to until it is too large."""
-    async with target.websocket(b"/endless") as raw:
-        for number in range(100):
-            await raw.send(sync_frame(2, written(1000 + number, "a" * 1_000_000, f"key-{number}")))
-        return {await raw.end()}
+    updates = (written(1000 + number, "a" * 1_000_000, f"key-{number}") for number in range(100))
+    return await _sent_until_closed(target, b"/endless", (sync_frame(2, update) for update in updates), "1009")
 
 
 @attack("1003", servers=["sync"])
 async def updates_that_wait(target: Target) -> Collection[str]:
     """Updates with missing dependencies, until too many are pending."""
-    async with target.websocket(b"/waiting") as raw:
-        for number in range(100):
-            await raw.send(sync_frame(2, struct(1 + number, 10, 4, b"\xc0\x84\x3d" + b"a" * 1_000_000)))
-        return {await raw.end()}
+    updates = (struct(1 + number, 10, 4, b"\xc0\x84\x3d" + b"a" * 1_000_000) for number in range(100))
+    return await _sent_until_closed(target, b"/waiting", (sync_frame(2, update) for update in updates), "1003")
 
 
 @attack("1003", servers=["sync"])
 async def many_clients_in_one(target: Target) -> Collection[str]:
     """One connection with the awareness states of 10,000 clients."""
-    async with target.websocket() as raw:
-        for number in range(MANY):
-            await raw.send(awareness_frame((number, 1, b"{}")))
-        return {await raw.end()}
+    states = (awareness_frame((number, 1, b"{}")) for number in range(MANY))
+    return await _sent_until_closed(target, b"", states, "1003")

@@ -15,6 +15,8 @@ from .doors import OPEN, Door
 
 PATIENCE = 30.0
 """Seconds after which what did not come never will."""
+KEEPALIVE = b"\x01\x01\x00"
+"""What the sync server sends to a client that has heard nothing for long: no awareness states."""
 PAUSE = 0.02
 """Seconds between two round trips: honest clients are not the load, and stay within their rate."""
 
@@ -176,7 +178,8 @@ class Editors(Pair):
 
     async def _hear(self, socket: ClientConnection, doc: Doc[Any]) -> int:
         """Take the next message, and return which sync message it is."""
-        message = await socket.recv()
+        while (message := await socket.recv()) == KEEPALIVE:
+            pass
         assert isinstance(message, bytes)
         assert message[0] == 0, f"{message!r} is no sync message"
         reply = handle_sync_message(message[1:], doc)

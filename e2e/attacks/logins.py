@@ -16,7 +16,9 @@ UNKNOWN = 40
 """Tokens that GitHub does not know: more than it is asked about in a minute."""
 
 
-@attack("unauthorized", "auth-unavailable", sync=["1008", "1013"], doors=["github"])
+@attack(
+    *("unauthorized", "auth-unavailable"), sync=["1008", "1013"], bound=["auth-unavailable", "1013"], doors=["github"]
+)
 async def made_up_logins(target: Target) -> Collection[str]:
     """Tokens that GitHub does not know, until the server stops asking."""
     return await answers(target, (f"made-up-{number}" for number in range(UNKNOWN)))

@@ -258,14 +258,14 @@ class Target(NamedTuple):
     Attributes:
         kind: which of the three servers it is.
         port: where it listens.
-        address: where the attacker is.
+        address: where the attacker is; empty for anywhere.
         whole: whether an attack that takes long is done whole, and not as a small part of it.
         tls: what a client has to know to speak TLS; None where nobody does.
     """
 
     kind: str
     port: int
-    address: str
+    address: str = ""
     whole: bool = False
     tls: ssl.SSLContext | None = None
 

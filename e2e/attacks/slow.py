@@ -73,7 +73,7 @@ async def half_a_frame(target: Target) -> Collection[str]:
     return await _frames(target, frame(b"a" * 100, BINARY)[:50], 0)
 
 
-@attack("1003", notification=["1008", CUT], slow=True)
+@attack("1003", CUT, notification=["1008", CUT], bound=["1003"], slow=True)
 async def frame_byte_by_byte(target: Target) -> Collection[str]:
     """A frame sent byte by byte, for longer than any deadline of the server."""
     return await _frames(target, frame(b"a" * 100, TEXT if target.kind == "sync" else BINARY), DRIPS)

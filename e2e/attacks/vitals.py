@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
 PATIENCE = 30.0
+_observers = cycle(f"127.2.{number // 250}.{number % 250 + 1}" for number in range(50_000))
+"""Where those are who only watch: each at an address of its own, so that none of them comes to a limit."""
 PIPES = 2
 """Open files of a server for each process that it has started: there and back."""
 
@@ -35,7 +38,7 @@ async def connected(
 
 async def metrics(port: int, tls: ssl.SSLContext | None = None) -> dict[str, float]:
     """Return every sample of ``/metrics``, by its name and labels."""
-    reader, writer = await connected(port, tls)
+    reader, writer = await connected(port, tls, next(_observers))
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
     async with asyncio.timeout(PATIENCE):
         answer = await reader.read()

@@ -130,7 +130,9 @@ export const difference = (wanted, got) => {
     while (a[at] === b[at]) at++
     return `${what} differ: ${a.slice(Math.max(0, at - 60), at + 40)} is ${b.slice(Math.max(0, at - 60), at + 40)}`
   }
-  const deleted = Y.createDeleteSetFromStructStore(wanted.doc.store)
+  // What waits may be deleted as well, by a deletion that waits with it and is not in the store yet.
+  const deletions = wanted.updates.map(update => Y.decodeUpdate(update).ds)
+  const deleted = Y.mergeDeleteSets([Y.createDeleteSetFromStructStore(wanted.doc.store), ...deletions])
   const [sent, came] = [contents(wanted.updates), contents(got.updates)]
   for (const [element, content] of sent.found) {
     const [client, clock] = element.split(':').map(Number)

@@ -12,7 +12,7 @@ import { serve } from './lines.mjs'
 import { documents } from './values.mjs'
 
 const ACKNOWLEDGEMENT = 100
-const PATIENCE = 60_000
+const PATIENCE = 200_000
 const rooms = new Map()
 
 let complaint = null

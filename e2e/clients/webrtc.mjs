@@ -59,6 +59,9 @@ serve({
     if (fallbackAfter !== undefined) setTimeout(fallbackAfter).then(() => fallBack(sync, room))
   },
 
+  /** Go on through the sync server now, unless a peer was reached. */
+  fallBack: ({ sync, room }) => fallBack(sync, room),
+
   connections: () => connections().map(({ connected, synced, peer }) => ({
     connected,
     synced,

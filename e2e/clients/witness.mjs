@@ -9,7 +9,7 @@ import * as Y from 'yjs'
 import { difference } from './contents.mjs'
 import { serve, until } from './lines.mjs'
 
-const PATIENCE = 30_000
+const PATIENCE = 50_000
 const rooms = new Map()
 
 /** What waits for elements that have not come, as ranges of each client. */
