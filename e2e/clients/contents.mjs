@@ -74,10 +74,14 @@ const part = (decoder, ...readers) => {
 /**
  * The contents of updates (format 1) as they were sent: for each element `client:clock` its kind and bytes, or its
  * character, or `AMBIGUOUS` if it was sent as two different ones, which no editor does. Elements that were sent as
- * deleted are in `gone`, as ranges of each client.
+ * deleted, or deleted by an update, are in `gone`, as ranges of each client.
  */
 export const contents = updates => {
   const [found, gone] = [new Map(), new Map()]
+  const remove = (client, clock, length) => {
+    if (!gone.has(client)) gone.set(client, [])
+    gone.get(client).push([clock, clock + length])
+  }
   const id = decoder => [decoding.readVarUint(decoder), decoding.readVarUint(decoder)]
   for (const update of updates) {
     const decoder = decoding.createDecoder(update)
@@ -89,7 +93,7 @@ export const contents = updates => {
         const kind = info & 31
         const skip = () => {
           const length = decoding.readVarUint(decoder)
-          if (kind !== 10) gone.set(client, [...(gone.get(client) ?? []), [clock, clock + length]])
+          if (kind !== 10) remove(client, clock, length)
           clock += length
         }
         if (kind === 0 || kind === 10) {
@@ -113,6 +117,11 @@ export const contents = updates => {
         }
       }
     }
+    // What waits for its predecessors is deleted by these, too, and not in Yjs's store yet.
+    for (let clients = decoding.readVarUint(decoder); clients > 0; clients--) {
+      const [client, ranges] = id(decoder)
+      for (let left = ranges; left > 0; left--) remove(client, ...id(decoder))
+    }
   }
   return { found, gone }
 }
@@ -130,9 +139,7 @@ export const difference = (wanted, got) => {
     while (a[at] === b[at]) at++
     return `${what} differ: ${a.slice(Math.max(0, at - 60), at + 40)} is ${b.slice(Math.max(0, at - 60), at + 40)}`
   }
-  // What waits may be deleted as well, by a deletion that waits with it and is not in the store yet.
-  const deletions = wanted.updates.map(update => Y.decodeUpdate(update).ds)
-  const deleted = Y.mergeDeleteSets([Y.createDeleteSetFromStructStore(wanted.doc.store), ...deletions])
+  const deleted = Y.createDeleteSetFromStructStore(wanted.doc.store)
   const [sent, came] = [contents(wanted.updates), contents(got.updates)]
   for (const [element, content] of sent.found) {
     const [client, clock] = element.split(':').map(Number)

@@ -17,6 +17,7 @@ from opennoodl_notification.storage.json_file.journal import Journal
 from .harness import TIMEOUT, Client, Clock, Gate
 
 settings.register_profile("steady", deadline=None)  # a busy machine is no defect
+settings.register_profile("quick", deadline=None, max_examples=10)  # for `make quick`
 settings.load_profile("steady")
 
 Serve = Callable[..., Awaitable[Service]]

@@ -19,6 +19,7 @@ from .edge.harness import TEXT, Raw
 from .editor import Editor
 
 settings.register_profile("steady", deadline=None, max_examples=50)  # a busy machine is no defect
+settings.register_profile("quick", deadline=None, max_examples=10)  # for `make quick`
 settings.load_profile("steady")
 
 StartServer = Callable[..., Awaitable[Service]]

@@ -29,6 +29,7 @@ os.environ["RUST_BACKTRACE"] = "0"
 
 # Machines that run tests are busy with other things too.
 hypothesis.settings.register_profile("busy", deadline=None, max_examples=60)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)  # for `make quick`
 hypothesis.settings.load_profile("busy")
 
 

@@ -100,6 +100,7 @@ async def test_options_of_libpq(at: str, options: str) -> None:
     """What hosts write into their URLs for libpq keeps nobody from connecting."""
     store = SqlStore(f"{at}&{options}")
     await store.open()
+    assert (await store.counts()).notifications == 0
     await store.close()
 
 
@@ -120,6 +121,7 @@ async def test_several_hosts(at: str) -> None:
     socket = at.partition("?host=")[2]
     store = SqlStore(f"postgresql://postgres@/postgres?host=127.0.0.1,{socket}&port=1,5432")
     await store.open()
+    assert (await store.counts()).notifications == 0
     await store.close()
 
 

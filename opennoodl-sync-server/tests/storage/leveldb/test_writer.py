@@ -263,5 +263,5 @@ async def test_who_is_told_may_write(safe: Writer, database: Database) -> None:
 
 
 async def test_draining_nothing_returns(safe: Writer) -> None:
-    """Who waits for nothing does not wait."""
+    """A writer that has nothing to write drains without an error."""
     await safe.drain()
