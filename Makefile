@@ -42,6 +42,16 @@ test-rest: .venv/test
 	pytest -q -W error -p no:asyncio tests
 	pytest -q -W error -p no:asyncio bench
 
+quick: .venv/test ## Run the tests that start no process and no server, in less than half a minute
+	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),-O) $(SERVERS:%=quick-%)
+
+# Folders and files whose tests start a process, a database or many connections.
+$(SERVERS:%=quick-%): quick-%: .venv/test
+	cd opennoodl-$*-server && pytest --hypothesis-profile quick $(if $(filter-out signaling,$*),--ignore=tests/edge) \
+	  $(foreach glob,test_server* test_crash* test_commands* test_command_line* test_two_servers* test_agreement* test_migrate* \
+	    test_personal_data* test_every_store* test_webhook* test_service* test_tls* test_github* sql/* workers/* websocket/* \
+	    package/* test_power_cut* test_damage* *_model* test_room_compaction*,--ignore-glob='*/$(glob)')
+
 bench: .venv/bench bench/node_modules/.package-lock.json ## Measure the servers beside their peers
 	python -m bench sync
 	python -m bench signaling
@@ -112,4 +122,4 @@ e2e/node_modules/.package-lock.json: e2e/package-lock.json .venv/test
 	cd e2e && npm ci
 	@touch $@
 
-.PHONY: help up test $(PARTS) bench copies lock clean
+.PHONY: help up test $(PARTS) quick $(SERVERS:%=quick-%) bench copies lock clean
