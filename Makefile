@@ -15,7 +15,7 @@ PARTS := test-e2e test-notification test-sync test-signaling lint test-rest
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 up: .venv/up ## Start the three servers, with their data in ./data; Ctrl-C stops them
 	@mkdir -p data
@@ -52,6 +52,12 @@ $(SERVERS:%=quick-%): quick-%: .venv/test
 	    test_personal_data* test_every_store* test_webhook* test_service* test_tls* test_github* sql/* workers/* websocket/* \
 	    package/* test_power_cut* test_damage* *_model* test_room_compaction*,--ignore-glob='*/$(glob)')
 
+coverage: .venv/test ## Show the lines that differ from main and that no test of a server runs
+	pip install -q 'pytest-cov==7.*' 'diff-cover==10.*'
+	@set -e; for name in $(SERVERS); do (cd opennoodl-$$name-server && \
+	  pytest $(PARALLEL) --cov=opennoodl_$$name --cov-config=../pyproject.toml --cov-report=xml --cov-report=); done
+	diff-cover opennoodl-*-server/coverage.xml --compare-branch=main
+
 bench: .venv/bench bench/node_modules/.package-lock.json ## Measure the servers beside their peers
 	python -m bench sync
 	python -m bench signaling
@@ -84,7 +90,7 @@ lock: .venv/bin/pip ## Lock the newest versions of what is installed, with their
 	done
 
 clean: ## Remove what the other commands made, except ./data
-	rm -rf .venv e2e/node_modules bench/node_modules .*_cache */.*_cache .hypothesis */.hypothesis */*.egg-info */build
+	rm -rf .venv */coverage.xml */.coverage* e2e/node_modules bench/node_modules .*_cache */.*_cache .hypothesis */.hypothesis */*.egg-info */build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/pip:
@@ -122,4 +128,4 @@ e2e/node_modules/.package-lock.json: e2e/package-lock.json .venv/test
 	cd e2e && npm ci
 	@touch $@
 
-.PHONY: help up test $(PARTS) quick $(SERVERS:%=quick-%) bench copies lock clean
+.PHONY: help up test $(PARTS) quick $(SERVERS:%=quick-%) coverage bench copies lock clean
