@@ -11,6 +11,8 @@ RECORDING = HERE.parent.parent / "shared" / "data" / "friendsforever.json.gz"
 AUTHORS = ["author 0", "author 1"]
 # The whole afternoon of two people within seconds.
 AT_ONCE = {"RATE_LIMIT": 0}
+LONG = 240.0
+"""Seconds after which a recorded session of 26,000 edits has not been replayed."""
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def recording() -> Path:
 
 async def load(driver: Client, recording: Path) -> str:
     """Compute the updates of the recording and return the text; merged locally they must give what was recorded."""
-    session = await driver.call("load", path=str(recording))
+    session = await driver.call("load", LONG, path=str(recording))
     assert session["texts"] == [session["endContent"]] * 2
     return str(session["endContent"])
 
@@ -38,7 +40,7 @@ async def invent(driver: Client, seed: int, edits: int = 1500) -> str:
 
 async def replay(driver: Client, sync: Server, client: StartClient) -> list[str]:
     """Let both authors type over y-websocket; return what they have in the end, and what a newcomer has later."""
-    await driver.call("replay", url=sync.url, room="project")
+    await driver.call("replay", LONG, url=sync.url, room="project")
     return [*await final_texts(driver, AUTHORS), await text_after_restart(driver, sync, client)]
 
 
@@ -46,7 +48,7 @@ async def race(driver: Client, sync: Server, client: StartClient) -> list[str]:
     """Let both authors send without waiting for each other; return what readers have, and a newcomer later."""
     readers = ["reader before", "reader after"]
     await driver.call("open", name=readers[0], url=sync.url, room="project")
-    await driver.call("race", url=sync.url, room="project", block=400)
+    await driver.call("race", LONG, url=sync.url, room="project", block=400)
     await driver.call("open", name=readers[1], url=sync.url, room="project")
     return [*await final_texts(driver, readers), await text_after_restart(driver, sync, client)]
 
@@ -54,7 +56,7 @@ async def race(driver: Client, sync: Server, client: StartClient) -> list[str]:
 async def final_texts(driver: Client, names: list[str]) -> list[str]:
     """Return the texts of these clients once they have heard the last word of both authors."""
     for name in names:
-        await driver.call("untilFinished", name=name, all=AUTHORS)
+        await driver.call("untilFinished", LONG, name=name, all=AUTHORS)
     return [await driver.call("text", name=name) for name in names]
 
 
