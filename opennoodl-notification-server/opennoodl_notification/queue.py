@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Raw, UnsetType
 
+from .devices import Device
 from .edge.errors import BadMessage
 from .edge.messages import request_id
 from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkAllRead, Named, SendNotification
 
 if TYPE_CHECKING:
-    from .edge.websocket.connection import Connection
+    pass
 
 BATCH = 200
 """Messages that are handled at once, or notifications where a message is about several; more if the last one is."""
@@ -27,7 +28,7 @@ SHARE = 100
 class Request(NamedTuple):
     """One message in the queue."""
 
-    connection: Connection
+    device: Device
     incoming: Incoming
     message: bytes
 
@@ -46,7 +47,7 @@ class Request(NamedTuple):
         """Who asks, or claims to."""
         if isinstance(self.incoming, Authenticate):
             return self.incoming.user_id
-        user: str | None = self.connection.session
+        user: str | None = self.device.session
         return user
 
     def size(self, sizes: Mapping[str, int]) -> int:
@@ -79,7 +80,7 @@ class Queue:
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
-        self._waiting: dict[Connection, deque[Request]] = {}  # whose turn is next comes first
+        self._waiting: dict[Device, deque[Request]] = {}  # whose turn is next comes first
         self._number = 0
         self.bytes = 0
 
@@ -88,7 +89,7 @@ class Queue:
 
     def add(self, request: Request) -> None:
         """Put a request behind the others of its connection."""
-        self._waiting.setdefault(request.connection, deque()).append(request)
+        self._waiting.setdefault(request.device, deque()).append(request)
         self._number += 1
         self.bytes += len(request.message)
 
@@ -100,13 +101,13 @@ class Queue:
         """
         batch: list[Request] = []
         shares: Counter[object] = Counter()
-        for connection in list(self._waiting):
+        for device in list(self._waiting):
             if shares.total() >= BATCH:
                 break
-            requests = self._waiting.pop(connection)
-            self._take(requests, connection.session or connection, batch, shares)
+            requests = self._waiting.pop(device)
+            self._take(requests, device.session or device, batch, shares)
             if requests:
-                self._waiting[connection] = requests
+                self._waiting[device] = requests
         self._number -= len(batch)
         self.bytes -= sum(len(request.message) for request in batch)
         return batch

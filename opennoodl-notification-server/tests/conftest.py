@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from opennoodl_notification import server
+from opennoodl_notification import cleanup, server
 from opennoodl_notification.edge.service import Service
 from opennoodl_notification.settings import Settings
 from opennoodl_notification.storage.json_file.journal import Journal
@@ -103,12 +103,12 @@ def gate(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 @pytest.fixture
 def busy_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the server clean up all the time."""
-    monkeypatch.setattr(server, "CLEANUP_INTERVAL", 0.01)
+    monkeypatch.setattr(cleanup, "INTERVAL", 0.01)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Give the server a clock that stands still."""
-    clock = Clock()
-    monkeypatch.setattr(server, "time", clock)
-    return clock
+    fake = Clock()
+    fake.use(monkeypatch)
+    return fake

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
-from opennoodl_notification import server
+from opennoodl_notification import clock
 from opennoodl_notification.edge.websocket.connection import Connection
 from opennoodl_notification.inbox.store import Changes, Needs, StoreError, Transaction, UnsettledError
 from opennoodl_notification.messages import decode
-from opennoodl_notification.server import Notifying
+from opennoodl_notification.server import NotificationServer
 from opennoodl_notification.settings import Settings
 
 from .harness import Json
@@ -33,7 +33,7 @@ class Device:
     address = "192.0.2.1"
 
     def __init__(self) -> None:
-        self.app: Notifying | None = None
+        self.app: NotificationServer | None = None
         self.session: str | None = None
         self.identity = None
         self.is_open = True
@@ -142,14 +142,16 @@ class Desk:
         self.at = at
         name = "database_url" if "://" in at else "db_file"
         self._settings = Settings(**{name: at, **settings})
-        self.app = Notifying(self._settings)
+        self.app = NotificationServer(self._settings)
         self.now = 1_700_000_000_000
         self.failing: StoreError | None = None
         self.stored = False
 
     def clock(self, patch: pytest.MonkeyPatch) -> None:
         """Put this desk's time in place of the server's."""
-        patch.setattr(server, "time", lambda: self.now / 1000)
+        patch.setattr(clock, "time", lambda: self.now / 1000)
+        patch.setattr(clock, "monotonic", lambda: self.now / 1000)
+        self.app = NotificationServer(self._settings)
 
     async def open(self) -> None:
         """Start as the server does, but let nothing happen by itself."""
@@ -163,12 +165,12 @@ class Desk:
 
         setattr(store, "transaction", transaction)  # noqa: B010
         await store.open()
-        await self.app.count()
+        await self.app.totals.count(store)
 
     async def close(self) -> None:
         """Stop; what opens next is another server."""
         await self.app.store.close()
-        self.app = Notifying(self._settings)
+        self.app = NotificationServer(self._settings)
 
     def ask(self, device: Device, type_: str, **fields: Any) -> None:
         """Let a device send a message."""
@@ -178,8 +180,8 @@ class Desk:
 
     async def work(self) -> None:
         """Handle everything that was asked."""
-        while self.app.queued:
-            await self.app.step()
+        while self.app.worker.queued:
+            await self.app.worker.step()
 
     async def join(self, user: str, since: int | None = None, device: Device | None = None) -> Device:
         """Return a device of `user` that has been answered."""

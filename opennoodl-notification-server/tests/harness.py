@@ -8,7 +8,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec import Raw
+from opennoodl_notification import clock
 from opennoodl_notification.records import Record, timestamp
 from opennoodl_notification.storage.json_file.contents import Snapshot
 from opennoodl_notification.storage.json_file.journal import Journal
@@ -195,14 +197,21 @@ class Gate:
 
 
 class Clock:
-    """Takes the place of the server's clock."""
+    """Takes the place of the machine's clocks.
+
+    Attributes:
+        now: the time of day in seconds; the monotonic clock goes with it.
+        ahead: seconds by which the time of day is wrong.
+    """
 
     def __init__(self) -> None:
         self.now = float(NOW)
+        self.ahead = 0.0
 
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+    def use(self, patch: pytest.MonkeyPatch) -> None:
+        """Take the place of the clocks."""
+        patch.setattr(clock, "time", lambda: self.now + self.ahead)
+        patch.setattr(clock, "monotonic", lambda: self.now)
 
 
 async def http(port: int, path: str) -> tuple[int, bytes]:

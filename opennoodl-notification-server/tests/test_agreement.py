@@ -106,8 +106,8 @@ class Agreement(RuleBasedStateMachine):
     @rule()
     def clean(self) -> None:
         """Search for what has expired."""
-        self.desk.app.clean()
-        self.run(self.desk.app.step())
+        self.desk.app.cleanup.soon()
+        self.run(self.desk.app.worker.step())
 
     @rule(user=users, which=positions, hears=st.none() | st.integers(0, 3))
     def leave(self, user: str, which: int, hears: int | None = None) -> None:
@@ -124,8 +124,8 @@ class Agreement(RuleBasedStateMachine):
     def fail(self, error: StoreError, stored: bool) -> None:
         """Let the store fail for what was asked and for what is due: nobody is told of what may not be stored."""
         self.desk.failing, self.desk.stored = error, stored and error is SILENT
-        self.desk.app.clean()
-        self.run(self.desk.app.step())
+        self.desk.app.cleanup.soon()
+        self.run(self.desk.app.worker.step())
         self.handle()
         self.desk.failing = None
 
@@ -134,7 +134,7 @@ class Agreement(RuleBasedStateMachine):
         """Come back, and be told what was missed, or everything."""
         if self.away:
             user, device = self.away.pop(which % len(self.away))
-            device.alive, device.client, device.hears, device.closed = True, None, None, None
+            device.is_open, device.session, device.hears, device.closed = True, None, None, None
             device.take()
             since = device.sequence
             self.run(self.desk.join(user, since, device))
@@ -191,12 +191,12 @@ class Agreement(RuleBasedStateMachine):
     @invariant()
     def agree(self) -> None:
         """All devices of a user know what a fresh one is shown, once everything was handled."""
-        if not hasattr(self, "desk") or self.desk.app.queued:
+        if not hasattr(self, "desk") or self.desk.app.worker.queued:
             return
         self.handle()
         for user in USERS:
-            self.desk.app.clean()
-            self.run(self.desk.app.step())
+            self.desk.app.cleanup.soon()
+            self.run(self.desk.app.worker.step())
             fresh = self.run(self.desk.join(user))
             self.desk.leave(fresh)
             assert fresh.unread == sum(not one["read"] for one in fresh.inbox())
@@ -205,8 +205,8 @@ class Agreement(RuleBasedStateMachine):
                 assert device.unread == fresh.unread
                 assert device.sequence <= fresh.sequence or not fresh.sequence  # the inbox is forgotten
         counts = self.run(self.desk.app.store.counts())
-        assert self.desk.app.stored == counts.notifications
-        assert self.desk.app.stored_size == self.run(self.desk.app.store.size())
+        assert self.desk.app.totals.notifications == counts.notifications
+        assert self.desk.app.totals.size == self.run(self.desk.app.store.size())
 
 
 class AgreementInSqlite(Agreement):
@@ -254,7 +254,7 @@ async def test_cut_between_any_two_events(
         desk.ask(asking, change, notificationIds=ids)
     await desk.work()
     desk.leave(device)
-    device.alive, device.client, device.hears = True, None, None
+    device.is_open, device.session, device.hears = True, None, None
     await desk.join("u", device.sequence, device)
     fresh = await desk.join("u")
     assert (device.inbox(), device.unread) == (fresh.inbox(), fresh.unread)

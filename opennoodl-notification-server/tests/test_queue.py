@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from opennoodl_notification.edge.websocket.connection import Connection
 from opennoodl_notification.messages import (
     Authenticate,
     DeleteAll,
@@ -39,12 +38,12 @@ def to(number: int) -> SendNotification:
 def put(queue: Queue, device: Device, *messages: Any, size: int = 10) -> None:
     """Let a device ask."""
     for message in messages:
-        queue.add(Request(cast("Connection", device), message, b"x" * size))
+        queue.add(Request(device, message, b"x" * size))
 
 
 def taken(queue: Queue, device: Device) -> list[Any]:
     """Return what the next batch has of a device."""
-    return [request.incoming for request in queue.take() if cast("Any", request.connection) is device]
+    return [request.incoming for request in queue.take() if request.device is device]
 
 
 def test_order() -> None:
@@ -55,7 +54,7 @@ def test_order() -> None:
         put(queue, one, message)
         put(queue, two, WRITE)
     batch = queue.take()
-    of_one = [request.incoming for request in batch if cast("Any", request.connection) is one]
+    of_one = [request.incoming for request in batch if request.device is one]
     assert all(mine is message for mine, message in zip(of_one, asked, strict=True))
     assert len(batch) == 8
 
@@ -85,7 +84,7 @@ def test_share() -> None:
     put(queue, other, WRITE)
     batch = queue.take()
     assert len(batch) == SHARE + 1
-    assert cast("Any", batch[-1].connection) is other
+    assert batch[-1].device is other
 
 
 def test_share_of_a_user() -> None:
@@ -109,7 +108,7 @@ def test_sendings_to_many() -> None:
         60,
         60,
     ]
-    assert cast("Any", batch[-1].connection) is other
+    assert batch[-1].device is other
 
 
 @pytest.mark.parametrize("kind", [MarkRead, MarkUnread, DeleteNotification, RevokeNotification])
@@ -120,7 +119,7 @@ def test_many_ids(kind: Any) -> None:
     put(queue, flood, *[kind(notification_id="0", notification_ids=ids)] * 10)
     put(queue, other, *[kind(notification_id="0")] * SHARE)
     batch = queue.take()
-    assert [cast("Any", request.connection) for request in batch] == [flood] * 2 + [other] * 80
+    assert [request.device for request in batch] == [flood] * 2 + [other] * 80
 
 
 def test_turns() -> None:
@@ -128,8 +127,8 @@ def test_turns() -> None:
     queue, floods, late = Queue({}), [device(str(number)) for number in range(3)], device("late")
     for one in (*floods, late):
         put(queue, one, *[WRITE] * 1000)
-    assert {cast("Any", request.connection) for request in queue.take()} == set(floods[:2])
-    assert {cast("Any", request.connection) for request in queue.take()} == {floods[2], late}
+    assert {request.device for request in queue.take()} == set(floods[:2])
+    assert {request.device for request in queue.take()} == {floods[2], late}
 
 
 def test_counts() -> None:

@@ -14,9 +14,10 @@ HALF = 120
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     """Open a server."""
     desk = Desk(str(tmp_path / "notifications.json"), sends_per_hour=0, send_bytes_per_hour=0)
+    desk.clock(monkeypatch)
     await desk.open()
     yield desk
     await desk.app.store.close()
@@ -37,8 +38,8 @@ async def test_all_of_an_inbox(desk: Desk, change: str) -> None:
     """What is about all of an inbox takes as much of a batch as there is in it."""
     for device in await filled(desk, "a", "b", "c"):
         desk.ask(device, change)
-    await desk.app.step()
-    assert desk.app.queued == 1
+    await desk.app.worker.step()
+    assert desk.app.worker.queued == 1
 
 
 async def test_all_of_an_inbox_that_is_empty_by_now(desk: Desk) -> None:
@@ -49,8 +50,8 @@ async def test_all_of_an_inbox_that_is_empty_by_now(desk: Desk) -> None:
     await desk.work()
     for device in devices:
         desk.ask(device, "mark-all-read")
-    await desk.app.step()
-    assert desk.app.queued == 0
+    await desk.app.worker.step()
+    assert desk.app.worker.queued == 0
 
 
 async def test_sizes_of_who_has_gone(desk: Desk) -> None:
@@ -58,7 +59,7 @@ async def test_sizes_of_who_has_gone(desk: Desk) -> None:
     devices = await filled(desk, "a", "b")
     for device in devices:
         desk.leave(device)
-    assert set(desk.app._sizes) == {"sender"}
+    assert set(desk.app.devices.sizes) == {"sender"}
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -79,14 +80,13 @@ async def test_lost_answer(desk: Desk, stored: bool) -> None:
     await desk.work()
     assert sender.take()[-1]["type"] == "notification-sent"
     assert (len(again.inbox()), again.unread) == (1, 1)
-    desk.app.clean()
-    await desk.app.step()
-    assert desk.app.stored == 1
+    desk.app.cleanup.soon()
+    await desk.app.worker.step()
+    assert desk.app.totals.notifications == 1
 
 
-async def test_expired_while_the_store_fails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_expired_while_the_store_fails(desk: Desk) -> None:
     """What has expired and cannot be deleted is not shown, and not counted as unread."""
-    desk.clock(monkeypatch)
     sender = await desk.join("s")
     for day in (0, 20):
         desk.now += day * 86_400_000

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opennoodl_notification import server
+from opennoodl_notification import cleanup
 from opennoodl_notification.inbox.store import Needs, StoreError
 
 from .conftest import Device, Serve
@@ -70,12 +70,12 @@ async def test_cleanup_during_a_commit(serve: Serve, device: Device, gate: Gate,
 
 async def test_cleanup_goes_on(serve: Serve, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than is cleaned up at once goes piece by piece, without a pause."""
-    monkeypatch.setattr(server, "CLEANUP_INTERVAL", 3600)
-    monkeypatch.setattr(server, "CLEANUP_SIZE", 4)
+    monkeypatch.setattr(cleanup, "INTERVAL", 3600)
+    monkeypatch.setattr(cleanup, "SIZE", 4)
     write(file, *[record(f"old {number}", f"u{number}", created=NOW - 31 * DAY) for number in range(9)])
     service = await serve()
     await cleaned(service.port, 0)
-    assert service.app.commits > 3
+    assert service.app.worker.commits > 3
 
 
 @pytest.mark.usefixtures("clock")
@@ -83,9 +83,9 @@ async def test_cleanup_is_not_tried_again_at_once(
     serve: Serve, device: Device, gate: Gate, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cleanup that cannot be stored waits for its next time, however much is due."""
-    monkeypatch.setattr(server, "RETRY_INTERVAL", 3600)
-    monkeypatch.setattr(server, "CLEANUP_INTERVAL", 3600)
-    monkeypatch.setattr(server, "CLEANUP_SIZE", 1)
+    monkeypatch.setattr(cleanup, "RETRY_INTERVAL", 3600)
+    monkeypatch.setattr(cleanup, "INTERVAL", 3600)
+    monkeypatch.setattr(cleanup, "SIZE", 1)
     write(file, *[record(f"old {number}", f"u{number}", created=NOW - 31 * DAY) for number in range(3)])
     gate.failure = OSError("the disk is full")
     client = await device(await serve(), "s")
@@ -114,7 +114,7 @@ async def test_cleanup_that_fails(serve: Serve, device: Device, file: Path, cloc
     service.app.store.transaction, service.app.store.due = transaction, due
     client = await device(service, "s")
     for _ in range(3):
-        service.app.clean()
+        service.app.cleanup.soon()
         await client.notify("u")
 
 

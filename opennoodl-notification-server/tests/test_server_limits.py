@@ -274,12 +274,29 @@ async def test_stored_size_after_a_restart(serve: Serve, device: Device, tmp_pat
         await sender.notify("u", data="x" * 1000, idempotencyKey=str(number))
         await client.expect("notification")
     await client.ask("delete-notification", notificationId=(await client.inbox())["notifications"][0]["id"])
-    size = service.app.stored_size  # type: ignore[attr-defined]
+    size = service.app.totals.size  # type: ignore[attr-defined]
     assert size > 4 * 1000 + 5 * 512
     await service.stop()
     service = await serve(**where, max_stored_size=size)
-    assert service.app.stored_size == size  # type: ignore[attr-defined]
+    assert service.app.totals.size == size  # type: ignore[attr-defined]
     assert await (await device(service, "s")).refused("invite", targetUserId="u", data={}) == "storage-full"
+
+
+async def test_several_receivers_count_data_once(serve: Serve, device: Device) -> None:
+    """The data of a sending to several users counts once, for the bound of all that is stored and for the quota."""
+    service = await serve(max_stored_size=100_000, send_bytes_per_hour=100_000)
+    sender = await device(service, "s")
+    users = [str(number) for number in range(20)]
+    data = "x" * 10_000
+    sent = await sender.ask("send-notification", notificationType="invite", targetUserIds=users, data=data)
+    assert sent["type"] == "notification-sent"
+    size = service.app.totals.size  # type: ignore[attr-defined]
+    assert len(data) < size < 60_000
+    for user in users:
+        client = await device(service, user)
+        assert (await client.inbox())["notifications"][0]["data"] == data
+        await client.ask("delete-all")
+    assert service.app.totals.size < size - len(data)  # type: ignore[attr-defined]
 
 
 async def test_full_is_logged_once(serve: Serve, device: Device, capsys: pytest.CaptureFixture[str]) -> None:

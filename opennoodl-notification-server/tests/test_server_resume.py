@@ -160,7 +160,7 @@ async def test_no_number(serve: Serve, device: Device, monkeypatch: pytest.Monke
     page = await client.authenticate("u")
     assert (await client.inbox(before=page["notifications"][-1]["createdAt"]))["hasMore"] is False
     assert await client.waiting() == []
-    assert service.app._behind == set()  # type: ignore[attr-defined]
+    assert service.app.devices._behind == set()  # type: ignore[attr-defined]
 
 
 async def test_gone_before_the_end_of_the_list(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,10 +171,10 @@ async def test_gone_before_the_end_of_the_list(serve: Serve, device: Device, mon
     for _ in range(3):
         await sender.notify("u")
     await client.resume("u", 0)
-    assert len(service.app._behind) == 1  # type: ignore[attr-defined]
+    assert len(service.app.devices._behind) == 1  # type: ignore[attr-defined]
     await client.ws.close()
     await sender.heard()
-    assert service.app._behind == set()  # type: ignore[attr-defined]
+    assert service.app.devices._behind == set()  # type: ignore[attr-defined]
 
 
 async def test_empty_inbox(serve: Serve, device: Device) -> None:

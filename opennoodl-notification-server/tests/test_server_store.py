@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opennoodl_notification import server
+from opennoodl_notification import worker
 from opennoodl_notification.edge.errors import StartError
 
 from .conftest import Device, Serve
@@ -188,7 +188,7 @@ async def test_what_waits_is_bounded(serve: Serve, device: Device, gate: Gate, m
     gate.shut()
     await first.send("invite", targetUserId="u", data={})
     await gate.holds()
-    monkeypatch.setattr(server, "MAX_QUEUED", 2500)
+    monkeypatch.setattr(worker, "MAX_QUEUED", 2500)
     for _ in range(3):
         await sender.send("invite", targetUserId="u", data="x" * 1000)
     assert (await sender.expect("error"))["code"] == "storage-unavailable"
@@ -230,7 +230,7 @@ async def test_a_defect_costs_one_batch(serve: Serve, device: Device, monkeypatc
         raise RuntimeError("nobody thought of this")
 
     with monkeypatch.context() as patch:
-        patch.setattr(server, "need", fail)
+        patch.setattr(worker, "need", fail)
         await client.send("mark-all-read")
         assert await client.waiting() == []
     await client.inbox()

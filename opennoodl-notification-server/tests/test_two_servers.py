@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from opennoodl_notification import cleanup
+from opennoodl_notification.edge.service import Service
 from opennoodl_notification.inbox.store import Changes, Needs
 from opennoodl_notification.storage.sql.store import SqlStore
 
 from .conftest import Device, Serve
-from .harness import Client
+from .harness import TIMEOUT, Client, health
 from .places import place
 
 INBOXES = 40
@@ -47,6 +49,26 @@ async def same_numbers(at: str, users: list[str]) -> list[str]:
             wrong.append(user)
     await store.close()
     return wrong
+
+
+async def test_stored_size_of_both(serve: Serve, device: Device, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one server stores counts for the bound of the other one, and in its `/health`, after the next count."""
+    monkeypatch.setattr(cleanup, "COUNT_INTERVAL", 0.0)
+    monkeypatch.setattr(cleanup, "INTERVAL", 0.01)
+    first, second = [await serve(database_url=at, max_stored_size=20_000) for _ in range(2)]
+    sender, other = await device(first, "s"), await device(second, "s")
+    while (answer := await sender.ask("invite", targetUserId="u", data="x" * 2000))["type"] == "notification-sent":
+        pass
+    assert answer["code"] == "storage-full"
+    async with asyncio.timeout(TIMEOUT):
+        while await counted(second) < await counted(first):
+            await other.heard()
+    assert await other.refused("invite", targetUserId="u", data="x" * 2000) == "storage-full"
+
+
+async def counted(service: Service) -> int:
+    """Return how many notifications a server says there are."""
+    return int((await health(service.port))[1]["notificationCount"])
 
 
 async def blocked(store: SqlStore) -> None:

@@ -37,6 +37,13 @@ SPARE_DEPTH = 64
 """Levels of nesting that JSON from clients must leave free."""
 
 
+class StorageFull(BadMessage):
+    """A sending for which there is no room."""
+
+    def __init__(self) -> None:
+        super().__init__("storage-full", "MAX_STORED_SIZE is reached: nothing more can be stored.")
+
+
 class Outcome(NamedTuple):
     """What an operation leads to.
 
@@ -130,7 +137,7 @@ class Batch:
             raise BadMessage("invalid-field", "`data` is nested too deeply.")
         size = send.size(sender)
         if self._free is not None and self.grown + size + self._overhead(targets) > self._free:
-            raise BadMessage("storage-full", "MAX_STORED_SIZE is reached: nothing more can be stored.")
+            raise StorageFull
         if not self._sends.allow(sender, address, len(targets), size, self._now / 1000):
             text = "You, or all at your address, have sent as many notifications or bytes of them as may be in an hour."
             raise BadMessage("rate-limited", text)

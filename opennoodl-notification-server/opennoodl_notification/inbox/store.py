@@ -145,7 +145,13 @@ class Transaction(ABC):
 
 
 class Store(ABC):
-    """Keeps notifications. Everything but `open` and `close` may raise `StoreError`."""
+    """Keeps notifications. Everything but `open` and `close` may raise `StoreError`.
+
+    Attributes:
+        exclusive: whether no other process can change what is stored.
+    """
+
+    exclusive = True
 
     @abstractmethod
     async def open(self) -> None:
@@ -185,6 +191,10 @@ class Store(ABC):
     @abstractmethod
     async def counts(self) -> Counts:
         """Return how much there is."""
+
+    @abstractmethod
+    async def total(self) -> int:
+        """Return how many notifications there are; it reads the states of the inboxes only."""
 
     @abstractmethod
     async def size(self) -> int:

@@ -121,6 +121,10 @@ class JsonStore(Store):
         """Return how much there is."""
         return self.contents.counts()
 
+    async def total(self) -> int:
+        """Return how many notifications there are."""
+        return len(self.contents)
+
     async def size(self) -> int:
         """Return the bytes for which all counts."""
         return self.contents.size()

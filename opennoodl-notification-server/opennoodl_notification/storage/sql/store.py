@@ -101,6 +101,7 @@ class SqlStore(Store):
         self._arguments: dict[str, Any] = {}
         self._file: Path | None = None
         if is_postgresql(url):
+            self.exclusive = False
             self._name = shown(url)
             # Until it is known that no pooler is in between, no statement is given a name.
             self._arguments = arguments(url, TIMEOUT) | UNNAMED
@@ -243,6 +244,11 @@ class SqlStore(Store):
         names = Counts._fields
         (row,) = await self._rows(sa.select(*(column.label(name) for column, name in zip(columns, names, strict=True))))
         return Counts(**row)
+
+    async def total(self) -> int:
+        """Add up the notifications of the inboxes."""
+        (row,) = await self._rows(sa.select(sa.func.sum(inboxes.c.total).label("total")))
+        return int(row["total"] or 0)
 
     async def size(self) -> int:
         """Add up the bytes for which inboxes, payloads and sendings count."""

@@ -1,0 +1,75 @@
+"""The cleanup: deletes what has expired, and finds out whether a store that failed works again."""
+
+import asyncio
+from time import monotonic
+
+from .clock import Clock
+from .inbox.store import Needs, Store
+from .records import timestamp
+from .totals import Totals
+from .worker import Worker
+
+INTERVAL = 10.0
+"""Seconds between two searches for what has expired."""
+RETRY_INTERVAL = 5.0
+"""Seconds after which it is tried whether a store that failed works again."""
+COUNT_INTERVAL = 60.0
+"""Seconds between two counts of what is stored, where other servers may use the same database."""
+SIZE = 1000
+"""Notifications in the inboxes that are cleaned up at once, or more where a single inbox has more."""
+
+
+class Cleanup:
+    """Cleans up every few seconds, between two batches of the worker.
+
+    Args:
+        worker: what makes the changes.
+        store: where inboxes are kept.
+        totals: how much is stored.
+        room: notifications that an inbox may hold; 0 means any number.
+        clock: the time.
+    """
+
+    def __init__(self, worker: Worker, store: Store, totals: Totals, room: int, clock: Clock) -> None:
+        self._worker = worker
+        self._store = store
+        self._totals = totals
+        self._room = room
+        self._clock = clock
+        self._counted = monotonic()
+
+    async def run(self) -> None:
+        """Clean up until this is cancelled."""
+        while True:
+            self.soon()
+            await asyncio.sleep(INTERVAL if self._worker.failure is None else RETRY_INTERVAL)
+
+    def soon(self) -> None:
+        """Clean up before the next batch."""
+        self._worker.soon(self._clean_up)
+
+    async def _clean_up(self) -> None:
+        """Delete what has expired, in some inboxes."""
+        now = self._clock.now()
+        needs = Needs(timestamp(now), self._room)
+        try:
+            if self._worker.failure is not None:
+                await self._store.recover()
+                self._worker.works()
+            if not self._totals.certain or self._others_may_have_changed_it():
+                await self._totals.count(self._store)
+                self._counted = monotonic()
+            self._totals.add(0, -await self._store.clean(needs.now))
+            due = await self._store.due(needs.now, SIZE)
+        except Exception as error:  # whatever it is, nothing was changed
+            self._worker.failed(error)
+            return
+        needs.users.update(dict.fromkeys(due, 0))
+        commits = self._worker.commits
+        if due:
+            await self._worker.change([], needs, now)
+        if self._worker.commits > commits:  # else the same would be tried again without an end
+            self.soon()
+
+    def _others_may_have_changed_it(self) -> bool:
+        return not self._store.exclusive and monotonic() - self._counted >= COUNT_INTERVAL

@@ -1,0 +1,119 @@
+"""The devices: which connections are whose, and what they are told."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from msgspec import UNSET, Raw, Struct, UnsetType, structs
+
+from .edge.errors import BadMessage
+from .messages import Answer, Event, UpToDate
+
+
+class Device(Protocol):
+    """A connection, as far as inboxes know it."""
+
+    address: str
+    """Where it is."""
+    session: Any
+    """The user who has authenticated on it, or None."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be told anything."""
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """Close it."""
+
+
+class Sender(Protocol):
+    """What writes messages to connections."""
+
+    def send(self, to: tuple[Any, ...], message: Struct) -> None:
+        """Send one message to some connections."""
+
+    def refuse(self, connection: Any, bad: BadMessage) -> None:
+        """Tell a connection what was wrong with its message."""
+
+
+class Devices:
+    """The connections of users who have authenticated.
+
+    Args:
+        sender: what writes to them.
+
+    Attributes:
+        sizes: how many notifications each user with a device has.
+    """
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._of_users: dict[str, set[Device]] = {}
+        self._users: dict[Device, str] = {}
+        self._behind: set[Device] = set()
+        self.sizes: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """Return how many users have a device."""
+        return len(self._of_users)
+
+    def of(self, user: str) -> tuple[Device, ...]:
+        """Return the devices of a user."""
+        return tuple(self._of_users.get(user, ()))
+
+    def add(self, device: Device, user: str, size: int, *, behind: bool) -> None:
+        """Make a connection a device of `user`, and of nobody else.
+
+        Args:
+            device: the connection.
+            user: whose it is.
+            size: how many notifications the user has.
+            behind: whether it has given `since`, and has yet to be told that it has everything.
+        """
+        self.remove(device)
+        self._users[device] = user
+        self._of_users.setdefault(user, set()).add(device)
+        self.sizes[user] = size
+        if behind:
+            self._behind.add(device)
+
+    def remove(self, device: Device) -> None:
+        """Forget a device."""
+        self._behind.discard(device)
+        user = self._users.pop(device, None)
+        if user is None:
+            return
+        self._of_users[user].discard(device)
+        if not self._of_users[user]:
+            del self._of_users[user]
+            self.sizes.pop(user, None)
+
+    def is_behind(self, device: Device) -> bool:
+        """Return whether a device has given `since` and has not been told yet that it has everything."""
+        return device in self._behind
+
+    def resize(self, sizes: Mapping[str, int]) -> None:
+        """Take note of how many notifications users have by now."""
+        self.sizes.update({user: sizes[user] for user in sizes.keys() & self._of_users.keys()})
+
+    def tell(self, user: str, event: Event, but: Device | None = None) -> None:
+        """Send an event to the devices of a user, except for one of them."""
+        if devices := self._of_users.get(user):
+            self._sender.send(tuple(devices - {but}), event)
+
+    def answer(self, device: Device, answer: Answer, request_id: Raw | UnsetType = UNSET) -> None:
+        """Send an answer to a connection.
+
+        Args:
+            device: the connection.
+            answer: what it is told.
+            request_id: the `requestId` of its message, which the answer carries.
+        """
+        if request_id is not UNSET:
+            answer = structs.replace(answer, request_id=request_id)
+        if isinstance(answer, UpToDate):
+            self._behind.discard(device)
+        self._sender.send((device,), answer)
+
+    def refuse(self, device: Device, bad: BadMessage) -> None:
+        """Tell a connection what was wrong with its message."""
+        self._sender.refuse(device, bad)

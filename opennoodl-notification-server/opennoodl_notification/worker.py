@@ -1,0 +1,238 @@
+"""The worker: takes batches from the queue, makes their changes last, and tells of them.
+
+Every message waits its turn in one queue. What is queued is handled as a batch: the changes of all of it become one
+commit, and answers and events are sent only when that is on disk, in order. So an answer is a promise, no read shows
+what may yet be lost, and a busy server brings many messages to disk at once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from msgspec import UNSET
+
+from .clock import Clock
+from .devices import Devices
+from .edge.errors import BadMessage
+from .inbox.batch import Batch, Outcome, StorageFull
+from .inbox.requests import change, need
+from .inbox.send_quota import SendQuota
+from .inbox.store import Changes, Needs, Store, StoreError, UnsettledError
+from .messages import SendNotification
+from .queue import Queue, Request
+from .reader import Reader
+from .records import timestamp
+from .settings import Settings
+from .totals import Totals
+
+MAX_QUEUED = 67_108_864
+"""Bytes of messages that wait for the store; more are refused."""
+
+UNAUTHORIZED = BadMessage("unauthorized", "Send `authenticate` with your userId first.")
+UNAVAILABLE = BadMessage("storage-unavailable", "The store failed; send this again later.")
+UNSETTLED = "It is not known what was stored: connect again to be told."
+
+Job = Callable[[], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """Handles requests, one batch after the other. Nothing else changes what is stored.
+
+    Args:
+        store: where inboxes are kept.
+        devices: whom changes are told.
+        reader: what answers requests that read.
+        totals: how much is stored.
+        settings: the bounds.
+        clock: the time.
+
+    Attributes:
+        failure: why the store failed, if its last attempt did.
+        commits: how many there have been.
+    """
+
+    def __init__(
+        self, store: Store, devices: Devices, reader: Reader, totals: Totals, *, settings: Settings, clock: Clock
+    ) -> None:
+        self._store = store
+        self._devices = devices
+        self._reader = reader
+        self._totals = totals
+        self._settings = settings
+        self._clock = clock
+        self._quota = SendQuota(settings.sends_per_hour, settings.send_bytes_per_hour)
+        self._queue = Queue(devices.sizes)
+        self._jobs: list[Job] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.failure: str | None = None
+        self.commits = 0
+
+    @property
+    def queued(self) -> int:
+        """How many requests have not been handled yet."""
+        return len(self._queue)
+
+    def add(self, request: Request) -> None:
+        """Queue a request.
+
+        Raises:
+            BadMessage: too much waits already.
+        """
+        if self._queue.bytes + len(request.message) > MAX_QUEUED:
+            raise BadMessage("storage-unavailable", "The store's queue is full; send this again later.")
+        self._queue.add(request)
+        self._wake.set()
+
+    def soon(self, job: Job) -> None:
+        """Do something between two batches."""
+        if job not in self._jobs:
+            self._jobs.append(job)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Let `run` return when all that is queued is handled, or the store fails."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Handle what is queued until `stop`."""
+        # When the store fails, all who waited for an answer have gone by now, and the process must end.
+        while not self._stopping or (self._queue and self.failure is None):
+            if not self._queue:
+                await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.step()
+            except Exception:  # a defect; it costs the answers of one batch, and not those of all that follow
+                log.exception("a batch could not be handled")
+
+    async def step(self) -> None:
+        """Do what was to be done soon, and handle one batch of what is queued."""
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            await job()
+        if self._queue:
+            await self._handle(self._queue.take())
+
+    async def change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
+        """Make the changes of requests, store them, and tell of them.
+
+        Args:
+            requests: those that change something.
+            needs: what they need to see.
+            now: the time in milliseconds.
+
+        Returns:
+            The batch, or None if it could not be stored.
+        """
+        batch, changes, freed = None, Changes(), 0
+        try:
+            async with self._store.transaction(needs) as transaction:
+                config, free = self._settings, self._totals.free
+                batch = Batch(transaction.loaded, now, config.ttl_days, config.max_per_user, self._quota, free=free)
+                outcomes = [self._outcome(batch, request) for request in requests]
+                changes = batch.changes()
+                if changes:
+                    freed = await transaction.commit(changes)
+                    self.commits += 1
+                    self.works()
+        except Exception as error:  # whatever it is but an UnsettledError, nothing was stored
+            self.failed(error)
+            if batch is not None:
+                batch.drop()
+            for request in requests:
+                bad = UNAVAILABLE if request.user is not None else UNAUTHORIZED
+                self._devices.refuse(request.device, request.refuse(bad))
+            if isinstance(error, UnsettledError):
+                self._doubt(changes)
+            return None
+        self._totals.add(batch.growth, batch.grown - freed)
+        self._devices.resize({user: batch.inbox(user).total for user in batch.users})
+        for user, event in batch.expired:
+            self._devices.tell(user, event)
+        for request, outcome in zip(requests, outcomes, strict=True):
+            if isinstance(outcome, BadMessage):
+                self._devices.refuse(request.device, request.refuse(outcome))
+            else:
+                self._tell(outcome, request)
+        return batch
+
+    def failed(self, error: Exception) -> None:
+        """Take note that the store failed; it is logged once, and not for every batch until it works again."""
+        if self.failure != str(error):
+            unforeseen = None if isinstance(error, StoreError) else error
+            log.error("the store failed", error=str(error), exc_info=unforeseen)
+        self.failure = str(error)
+
+    def works(self) -> None:
+        """Take note that the store works."""
+        if self.failure is not None:
+            log.info("notifications can be stored again")
+            self.failure = None
+
+    async def _handle(self, requests: list[Request]) -> None:
+        """Make the changes of a batch in one commit; then answer what it reads."""
+        now = self._clock.now()
+        needs = Needs(timestamp(now), self._settings.max_per_user)
+        for request in requests:
+            if request.user is not None:
+                need(needs, request.user, request.incoming, may_send=self._may_send(request, now))
+        batch = await self.change([request for request in requests if not request.reads], needs, now)
+        for request in requests:
+            if request.reads:
+                await self._read(request, batch, needs.now)
+
+    async def _read(self, request: Request, batch: Batch | None, now: str) -> None:
+        if request.user is None:
+            self._devices.refuse(request.device, request.refuse(UNAUTHORIZED))
+            return
+        try:
+            await self._reader.answer(request, request.user, batch, now)
+        except BadMessage as bad:
+            self._devices.refuse(request.device, request.refuse(bad))
+        except Exception as error:
+            self.failed(error)
+            self._devices.refuse(request.device, request.refuse(UNAVAILABLE))
+
+    def _may_send(self, request: Request, now: int) -> bool:
+        send, user = request.incoming, request.user
+        if not isinstance(send, SendNotification) or user is None:
+            return True
+        return self._quota.has(user, request.device.address, len(send.targets), send.size(user), now / 1000)
+
+    def _outcome(self, batch: Batch, request: Request) -> Outcome | BadMessage:
+        if request.user is None:
+            return UNAUTHORIZED
+        try:
+            return change(batch, request.user, request.incoming, request.device.address)
+        except BadMessage as bad:
+            if isinstance(bad, StorageFull):
+                self._totals.refused()
+            return bad
+        except Exception:
+            # One message that this server fails on must not stop the queue for everybody.
+            log.exception("a message could not be handled")
+            request.device.disconnect(1011, "The server failed on this message.")
+            return Outcome()
+
+    def _tell(self, outcome: Outcome, request: Request) -> None:
+        """Send the events and the answers of a request; an event that is the answer carries its `requestId`."""
+        answered = outcome.answered and request.id is not UNSET
+        for user, event in outcome.events:
+            if answered:
+                self._devices.tell(user, event, but=request.device)
+                self._devices.answer(request.device, event, request.id)
+            else:
+                self._devices.tell(user, event)
+        for reply in outcome.replies:
+            self._devices.answer(request.device, reply, request.id)
+
+    def _doubt(self, changes: Changes) -> None:
+        """Let devices connect again whose inboxes may have changed or not, and count again what is stored."""
+        self._totals.certain = False
+        for user in (*(inbox.user_id for inbox in changes.inboxes), *changes.forgotten):
+            for device in self._devices.of(user):
+                device.disconnect(1013, UNSETTLED)
