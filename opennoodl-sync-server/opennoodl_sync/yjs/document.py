@@ -379,6 +379,7 @@ class Document:
             run = parts[number]
             if number in cut:
                 structs, content = yield from cut_run(update, run, cut[number])
+                yield
                 writer.section(run.client, cut[number], run.end, structs, content)
             else:
                 at = writer.section(run.client, run.clock, run.end, run.structs, memoryview(update)[run.at : run.stop])
@@ -386,6 +387,7 @@ class Document:
                     writer.mark(mark._replace(at=mark.at - run.at + at))
             if done % MANY == MANY - 1:
                 yield
+        yield
         segment = writer.segment(DeleteSet())
         asked = yield from parts.deleted()
         segment.deleted, early = yield from self._new_deletions(asked, segment)
@@ -395,6 +397,7 @@ class Document:
         for run in waiting:
             whole = (yield from self._keep(run, update[run.at : run.stop])) and whole
         if len(segment) or len(segment.deleted):
+            yield
             self._told.append(update[:end] if whole else (yield from segment.write()))
             if whole:
                 self._turn_pending = []

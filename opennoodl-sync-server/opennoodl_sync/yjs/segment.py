@@ -18,6 +18,8 @@ MARK_DISTANCE = 16_384
 """Bytes between two places in a long section from which it can be read."""
 MANY = 512
 """Sections that are worked on at once."""
+COPIED_AT_ONCE = 1_048_576
+"""Bytes of sections that are copied at once, and one section more."""
 
 
 class Section(NamedTuple):
@@ -150,6 +152,10 @@ class SegmentWriter:
         self._data = bytearray()
         self._segment = Segment()
 
+    def __len__(self) -> int:
+        """Return the bytes of all sections."""
+        return len(self._data)
+
     def section(self, client: int, clock: int, end: int, structs: int, *content: bytes | memoryview | bytearray) -> int:
         """Add a section; return by how much its structs stand further behind than in `content`."""
         segment = self._segment
@@ -251,10 +257,11 @@ def merge(older: Segment, newer: Segment) -> Steps[Segment]:
     writer = SegmentWriter()
     mine, theirs = older.sections(), newer.sections()
     my, their = next(mine, None), next(theirs, None)
-    number = 0
+    number = copied = 0
     while my is not None or their is not None:
         number += 1
-        if number % MANY == 0:
+        if number % MANY == 0 or len(writer) - copied > COPIED_AT_ONCE:
+            copied = len(writer)
             yield
         if their is None or (my is not None and my.client > their.client):
             assert my is not None
@@ -273,6 +280,7 @@ def merge(older: Segment, newer: Segment) -> Steps[Segment]:
                 writer.mark(Mark(mark.at - their.at + at, mark.clock, mark.left))
             my, their = next(mine, None), next(theirs, None)
     deleted = yield from union(older.deleted, newer.deleted)
+    yield
     return writer.segment(deleted)
 
 

@@ -202,6 +202,8 @@ def cut_struct(data: bytes, at: int, client: int, clock: int, offset: int) -> St
         return head + write_varuint(length - offset)
     if kind == STRING:
         text = yield from _cut_text(data, read_varuint(data, content)[1], end, offset)
+        if len(text) > LARGE_TEXT:
+            yield
         return head + write_varuint(len(text)) + text
     content = read_varuint(data, content)[1]
     if kind == ANY:
@@ -238,7 +240,9 @@ def _cut_text(data: bytes, at: int, end: int, offset: int) -> Steps[bytes]:
             stop -= 1
         units = utf16_length(data[at:stop])
         if units > offset:
-            return (yield from _cut_text(data, at, stop, offset)) + data[stop:end]
+            begin = yield from _cut_text(data, at, stop, offset)
+            yield  # each copy of what may be megabytes is a step of its own
+            return b"".join((begin, memoryview(data)[stop:end]))
         offset -= units
         at = stop
         yield

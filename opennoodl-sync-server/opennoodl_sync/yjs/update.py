@@ -235,6 +235,8 @@ def cut_run(data: bytes, run: Run, clock: int) -> Steps[tuple[int, bytes]]:
             if here == clock:
                 return left, data[at : run.stop]
             first = yield from cut_struct(data, at, run.client, here, clock - here)
+            if len(first) > STEP_SIZE:
+                yield
             return left, first + data[behind : run.stop]
         if passed % BLOCK == BLOCK - 1 or behind - at > STEP_SIZE // BLOCK:
             yield
