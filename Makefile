@@ -85,7 +85,7 @@ lock: .venv/bin/pip ## Lock the newest versions of what is installed, with their
 	echo 'honcho==2.*' | $(COMPILE) - -o requirements.lock
 	@# setuptools builds the package itself, which then needs nothing that is not locked.
 	set -e; for name in $(SERVERS); do \
-	  (cd opennoodl-$$name-server; extras='--extra github'; [ $$name != notification ] || extras="$$extras --extra sql"; \
+	  (cd opennoodl-$$name-server; extras=; [ $$name != notification ] || extras='--extra sql'; \
 	   echo 'setuptools>=77' | $(COMPILE) $$extras pyproject.toml - -o requirements.lock); \
 	done
 

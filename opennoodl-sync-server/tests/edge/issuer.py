@@ -68,6 +68,7 @@ class Loopback:
         self._trickling = 0
         self._scheme = ""
         self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen."""
@@ -79,6 +80,11 @@ class Loopback:
         self.goes_on.set()
         if self._server is not None:
             self._server.close()
+        async with asyncio.timeout(30):
+            for writer in list(self._writers):
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
 
     @property
     def url(self) -> str:
@@ -97,6 +103,7 @@ class Loopback:
             await self._came.wait_for(lambda: not self._trickling)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         request = await reader.readuntil(b"\r\n\r\n")
         async with self._came:
             self.asked.append(request.decode())

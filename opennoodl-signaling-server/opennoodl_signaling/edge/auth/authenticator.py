@@ -72,7 +72,9 @@ class Authenticator:
             self._github = GitHub(settings.github_api_url)
 
     async def close(self) -> None:
-        """Let go of what was opened to find out."""
+        """Close the HTTP clients."""
+        if self._tokens is not None:
+            await self._tokens.close()
         if self._github is not None:
             await self._github.close()
 

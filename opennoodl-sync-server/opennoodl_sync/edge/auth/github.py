@@ -83,24 +83,22 @@ class GitHub:
         url: of its API.
 
     Raises:
-        SettingError: the URL is none, or the extra `github` is not installed.
+        SettingError: the URL is none.
     """
 
     def __init__(self, url: str) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
             raise SettingError("GITHUB_API_URL is not a usable URL; accepted is https://... or http://...")
-        try:
-            import httpx
-        except ImportError:
-            raise SettingError(
-                "AUTH is github, but the extra `github` is not installed; install this server with it"
-            ) from None
+        # httpx takes memory that a server without GitHub does without.
+        import httpx
+
+        from .http_client import new_client, read
+
+        self._read_body = read
         self._url = url.rstrip("/") + "/user"
-        self._failures = (httpx.HTTPError, msgspec.DecodeError, RecursionError, TimeoutError)
-        self._client: httpx.AsyncClient = httpx.AsyncClient(
-            headers={"Accept": "application/vnd.github+json", "User-Agent": "opennoodl"},
-            timeout=TIMEOUT,
-        )
+        self._failures = (httpx.HTTPError, msgspec.DecodeError, RecursionError, TimeoutError, ValueError)
+        headers = {"Accept": "application/vnd.github+json", "User-Agent": "opennoodl"}
+        self._client: httpx.AsyncClient = new_client(TIMEOUT, keep=CONNECTIONS, headers=headers)
         self._answers: OrderedDict[bytes, _Answer] = OrderedDict()
         self._unproven = Quota(UNPROVEN_PER_MINUTE, 60)
         self._questions: dict[bytes, _Question] = {}
@@ -188,12 +186,7 @@ class GitHub:
         if response.status_code == 401:
             return None
         response.raise_for_status()
-        body = bytearray()
-        async for part in response.aiter_bytes():
-            body += part
-            if len(body) > MAX_ANSWER:
-                raise TimeoutError
-        return msgspec.json.decode(body, type=_User).login
+        return msgspec.json.decode(await self._read_body(response, MAX_ANSWER), type=_User).login
 
     def _failed(self, source: str, pause: float, error: Exception) -> None:
         """Take note that an address got no proper answer; if many did and none else, nobody's question is asked."""

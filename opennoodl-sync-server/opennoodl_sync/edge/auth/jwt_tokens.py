@@ -56,6 +56,10 @@ class JwtTokens:
         self._issuer = issuer or None
         self._audience = audience or None
 
+    async def close(self) -> None:
+        """Close what the keys were asked for with."""
+        await self._keys.close()
+
     async def identify(self, token: str) -> Identity:
         """Return whom a token proves.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from http.client import HTTPException
 from time import monotonic
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,7 +17,6 @@ from jwt import PyJWK
 from msgspec import Struct
 
 from ..settings import SettingError
-from .fetch import fetch
 from .identity import AuthError
 
 TIMEOUT = 5.0
@@ -72,6 +70,9 @@ class Keys(ABC):
             AuthError: there is none.
         """
 
+    async def close(self) -> None:
+        """Close what was opened to find them."""
+
 
 class FixedKey(Keys):
     """One key, whatever it is called."""
@@ -99,6 +100,14 @@ class JwksKeys(Keys):
     def __init__(self, url: str) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
             raise SettingError("AUTH_JWKS_URL is not a usable URL; accepted is https://... or http://...")
+        # httpx takes memory that a server with one fixed key does without.
+        import httpx
+
+        from .http_client import fetch, new_client
+
+        self._failures = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, msgspec.DecodeError, RecursionError)
+        self._client = new_client(TIMEOUT, keep=0)
+        self._fetch = fetch
         self._url = url
         self._question: asyncio.Task[None] | None = None
         self._keys: dict[str, Key] = {}
@@ -124,6 +133,12 @@ class JwksKeys(Keys):
             raise AuthError("The token is signed with a key that the issuer does not publish.")
         return key
 
+    async def close(self) -> None:
+        """Close the HTTP client."""
+        if self._question is not None:
+            self._question.cancel()
+        await self._client.aclose()
+
     def _find(self, key_id: object) -> Key | None:
         if key_id is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
@@ -131,16 +146,17 @@ class JwksKeys(Keys):
 
     async def _ask(self) -> None:
         try:
-            self._keys = await asyncio.to_thread(_published, self._url)
-        except (OSError, HTTPException, ValueError, msgspec.DecodeError, RecursionError) as error:
-            log.warning("the keys of AUTH_JWKS_URL could not be read", error=str(error))
+            answer = await self._fetch(self._client, self._url, TIMEOUT, MAX_ANSWER)
+            self._keys = await asyncio.to_thread(_published, answer)
+        except self._failures as error:
+            log.warning("the keys of AUTH_JWKS_URL could not be read", error=str(error) or type(error).__name__)
         else:
             self._got = monotonic()
 
 
-def _published(url: str) -> dict[str, Key]:
-    """Ask an issuer; return the keys that can be used by their ids."""
-    published = msgspec.json.decode(fetch(url, TIMEOUT, MAX_ANSWER), type=_Set).keys
+def _published(answer: bytes) -> dict[str, Key]:
+    """Return the usable keys of a JWK Set by their ids; with many keys this takes long."""
+    published = msgspec.json.decode(answer, type=_Set).keys
     keys = dict(filter(None, map(_usable, published)))
     if not keys:
         raise ValueError(f"the answer has no key for signatures with a `kid`; accepted is {ACCEPTED}")

@@ -311,12 +311,3 @@ def test_bad_url(url: str) -> None:
     """What is no URL is refused with the setting's name."""
     with pytest.raises(settings.SettingError, match=r"^GITHUB_API_URL is not a usable URL; accepted is"):
         github.GitHub(url)
-
-
-def test_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the extra is not installed, that is said with its name."""
-    import sys
-
-    monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(settings.SettingError, match="extra `github`"):
-        github.GitHub("https://api.github.com")

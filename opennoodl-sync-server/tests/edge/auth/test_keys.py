@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 
 from ..conftest import Configure
-from ..harness import TIMEOUT, identity, jwt_tokens, keys
+from ..harness import TIMEOUT, http_client, identity, jwt_tokens, keys
 from ..issuer import PRIVATE, Loopback, pem, published, signed
 
 
@@ -202,13 +201,13 @@ async def test_byte_by_byte(issuer: Loopback, clock: Clock, monkeypatch: pytest.
 
 async def test_nobody_waits_longer(issuer: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever keeps a question from its end, as a name server may, nobody waits longer than an answer may take."""
-    goes_on = threading.Event()
+    goes_on = asyncio.Event()
 
-    def fetch(*_: object) -> bytes:
-        goes_on.wait(TIMEOUT)
+    async def fetch(*_: object) -> bytes:
+        await goes_on.wait()
         return json.dumps(published(one=PRIVATE["ES256"])).encode()
 
-    monkeypatch.setattr(keys, "fetch", fetch)
+    monkeypatch.setattr(http_client, "fetch", fetch)
     monkeypatch.setattr(keys, "TIMEOUT", 0.01)
     check = checker(issuer)
     assert (await refusal(check, token("one")))[0] == "auth-unavailable"

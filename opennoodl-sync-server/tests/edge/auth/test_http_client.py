@@ -1,4 +1,4 @@
-"""What a URL answers is there in time and has a bound, also over TLS."""
+"""The answer of a URL arrives in time and has a bound, also over TLS."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import httpx
 import pytest
 
 from ..certificates import Files
-from ..harness import TIMEOUT, fetch
+from ..harness import TIMEOUT, http_client
 from ..issuer import Loopback
 
 
@@ -29,9 +30,10 @@ async def server(
     await server.stop()
 
 
-async def fetched(server: Loopback, seconds: float = TIMEOUT, most: int = 3) -> bytes:
-    """Return what it answers."""
-    body: bytes = await asyncio.to_thread(fetch.fetch, f"{server.url}/path?query", seconds, most)
+async def fetched(server: Loopback, seconds: float = TIMEOUT, most: int = 3, url: str = "") -> bytes:
+    """Return its answer, fetched with a client that knows the environment of this moment."""
+    async with http_client.new_client(TIMEOUT) as client:
+        body: bytes = await http_client.fetch(client, url or f"{server.url}/path?query", seconds, most)
     return body
 
 
@@ -52,8 +54,25 @@ async def test_too_large(server: Loopback) -> None:
 async def test_failure(server: Loopback) -> None:
     """One that tells of a failure is none."""
     server.answer = (503, b"no")
-    with pytest.raises(OSError, match="503"):
+    with pytest.raises(ValueError, match="status 503"):
         await fetched(server)
+
+
+async def test_redirect(server: Loopback) -> None:
+    """One that points elsewhere is none, and nothing else is asked."""
+    server.answer = (302, b"")
+    server.headers = [f"Location: {server.url}/elsewhere"]
+    with pytest.raises(ValueError, match="status 302"):
+        await fetched(server)
+    assert len(server.asked) == 1
+
+
+async def test_compressed(server: Loopback) -> None:
+    """No compressed answer is asked for, and one that comes is not decompressed: its size would have no bound."""
+    server.headers = ["Content-Encoding: gzip"]
+    server.answer = (200, b"gz!")
+    assert await fetched(server) == b"gz!"
+    assert "accept-encoding: identity\r\n" in server.asked[0].lower()
 
 
 async def test_chunks(server: Loopback) -> None:
@@ -63,11 +82,12 @@ async def test_chunks(server: Loopback) -> None:
     assert await fetched(server) == b"yes"
 
 
+@pytest.mark.parametrize("server", ["tcp"], indirect=True)
 async def test_trickle(server: Loopback) -> None:
     """One that comes byte by byte is given up, and its sender left."""
     server.trickles = b"HTTP/1.1 200 -\r\n\r\n"
     with pytest.raises(TimeoutError):
-        await fetched(server, 0.1, 1_000_000)
+        await fetched(server, 0.5, 1_000_000)
     await server.until_left()
 
 
@@ -75,7 +95,7 @@ async def test_trickle(server: Loopback) -> None:
 async def test_not_believed(server: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     """Whose certificate is not believed is not asked."""
     monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/nobody.pem")
-    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
         await fetched(server)
     assert server.asked == []
 
@@ -88,7 +108,7 @@ async def test_proxy(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked over HTTP goes through the proxy that `http_proxy` names, unless `no_proxy` names the host."""
     monkeypatch.setenv("http_proxy", server.url)
     server.answer = (200, b"yes")
-    assert await asyncio.to_thread(fetch.fetch, "http://issuer.invalid/keys", TIMEOUT, 3) == b"yes"
+    assert await fetched(server, url="http://issuer.invalid/keys") == b"yes"
     assert server.asked[0].startswith("GET http://issuer.invalid/keys HTTP/1.1\r\n")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -112,6 +132,9 @@ async def test_tunnel(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None
             sink.close()
 
         await asyncio.gather(copy(reader, back), copy(there, writer))
+        for each in (back, writer):
+            with suppress(OSError):
+                await each.wait_closed()
         ended.set()
 
     ended = asyncio.Event()
