@@ -100,6 +100,7 @@ class Transfers(Generic[C]):
         self._slicer = slicer
         self._send = send
         self._transfers: dict[C, tuple[Room, Transfer]] = {}
+        self._next: dict[C, bytes] = {}  # state vectors of the answers that follow
 
     def memory(self) -> dict[C, int]:
         """Return the bytes that are kept for each client; several may keep the same part of a document."""
@@ -108,24 +109,31 @@ class Transfers(Generic[C]):
         for client, (room, transfer) in self._transfers.items():
             old = [segment for segment in transfer.superseded(room.document) if id(segment) not in seen]
             seen.update(map(id, old))
-            memory[client] = transfer.memory + sum(segment.memory for segment in old)
+            memory[client] = transfer.memory + sum(segment.memory for segment in old) + len(self._next.get(client, b""))
         return memory
 
     def begin(self, client: C, room: Room, state_vector: bytes) -> None:
-        """Send a client what it lacks of a room's document, in place of an answer that is being sent."""
-        self.end(client)
+        """Send a client what it lacks of a room's document, after an answer that is being sent.
+
+        That answer is sent to its end: the state vector of a client that was slow for a while counts on it. Of several
+        answers that follow, the first one has what the others would have.
+        """
+        if client in self._transfers:
+            self._next.setdefault(client, state_vector)
+            return
         transfer = Transfer(state_vector)
         self._transfers[client] = room, transfer
         self._begin(client, room, transfer)
 
     def end(self, client: C) -> None:
-        """Send a client nothing more of its answer."""
+        """Send a client nothing more."""
+        self._next.pop(client, None)
         _, transfer = self._transfers.pop(client, (None, None))
         if transfer is not None and transfer.begun:
             self._budget.end_transfer()
 
     def _goes_on(self, client: C, transfer: Transfer) -> bool:
-        """Return whether the client has neither left nor asked again."""
+        """Return whether the client is still there."""
         return self._transfers.get(client, (None, None))[1] is transfer
 
     def _begin(self, client: C, room: Room, transfer: Transfer) -> None:
@@ -154,7 +162,10 @@ class Transfers(Generic[C]):
         if not self._goes_on(client, transfer):
             return
         self._send(client, made())
-        if transfer.ended:
-            self.end(client)
-        else:
+        if not transfer.ended:
             self._make_part(client, transfer)
+            return
+        room, follows = self._transfers[client][0], self._next.get(client)
+        self.end(client)
+        if follows is not None:
+            self.begin(client, room, follows)

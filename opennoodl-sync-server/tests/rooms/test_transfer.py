@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -103,10 +104,12 @@ async def test_a_large_document_arrives_while_others_write(server: Server, monke
 
 
 class Reader:
-    """A client that reads nothing."""
+    """A client, which reads nothing unless `buffered` says otherwise."""
 
     address = ""
-    buffered = 10_000_000
+
+    def __init__(self, buffered: int = 10_000_000) -> None:
+        self.buffered = buffered
 
 
 async def test_what_several_transfers_keep_counts_once() -> None:
@@ -124,3 +127,43 @@ async def test_what_several_transfers_keep_counts_once() -> None:
     assert sorted(transfers.memory().values())[1] >= 100_000
     transfers.end(bob)
     assert transfers.memory()[eve] >= 100_000
+
+
+async def test_an_answer_is_sent_to_its_end_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that was slow meanwhile, and is sent what came since, lacks nothing of what came before."""
+    monkeypatch.setattr(difference_module, "CHUNK", 20_000)
+    room, ann, bob = open_room(MemoryRecords()), Editor(1), Editor(2)
+    for number in range(5):
+        send(room, "ann", ann.write(chr(97 + number) * 30_000))
+        flush(room)
+    came: asyncio.Queue[bytes] = asyncio.Queue()
+    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda _, message: came.put_nowait(message))
+    reader = Reader(buffered=0)
+    transfers.begin(reader, room, b"\x00")
+    bob.hear(await came.get())
+    since = room.document.state_vector()
+    send(room, "ann", ann.write("z" * 30_000))
+    flush(room)
+    transfers.begin(reader, room, since)
+    ends = 0
+    while ends < 2:
+        message = await came.get()
+        ends += message[1] == 1  # step 2
+        bob.hear(message)
+    assert bob.same(ann)
+    assert transfers.memory() == {}
+
+
+async def test_a_client_that_has_left_is_sent_no_answer_that_follows() -> None:
+    """Nothing is kept for it."""
+    room, ann = open_room(MemoryRecords()), Editor(1)
+    send(room, "ann", ann.write("x" * 100_000))
+    flush(room)
+    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None)
+    reader = Reader()
+    for _ in range(3):
+        transfers.begin(reader, room, b"\x00")
+    assert transfers.memory() == {reader: 1}
+    transfers.end(reader)
+    transfers.begin(reader, room, b"\x00")
+    assert transfers.memory() == {reader: 0}
