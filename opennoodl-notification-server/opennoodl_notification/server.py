@@ -103,7 +103,7 @@ class NotificationServer(JsonApplication[Any]):
         return None if self.worker.failure is None else "Notifications cannot be stored."
 
     def health(self) -> dict[str, Any]:
-        """Return the counts that monitors of the seed read."""
+        """Return the counts that ``/health`` shows."""
         return {"notificationCount": self.totals.notifications, "connectedUsers": len(self.devices)}
 
     async def _prove(self, connection: Connection, incoming: Authenticate, message: bytes) -> None:

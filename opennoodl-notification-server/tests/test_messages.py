@@ -1,4 +1,4 @@
-"""Every message is understood as the contract words it, and every answer worded so."""
+"""Every message is read, and every answer written, as the protocol page says."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_no_object(text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["", "party", "notification", "MARK-READ", 5, None, [], {}])
 def test_unknown_type(kind: object) -> None:
-    """A type that is none of the contract's is refused, and the error says which there are."""
+    """A type that the protocol does not have is refused, and the error says which there are."""
     with pytest.raises(BadMessage) as info:
         read({"type": kind})
     assert info.value.code == "unknown-type"
@@ -345,7 +345,7 @@ def test_any_fields(name: str, fields: Json) -> None:
     ],
 )
 def test_answers(message: msgspec.Struct, text: str) -> None:
-    """Every answer has the contract's names."""
+    """Every answer has the protocol's names."""
     assert json.loads(msgspec.json.encode(message)) == json.loads(text)
 
 

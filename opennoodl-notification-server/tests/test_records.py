@@ -61,7 +61,7 @@ def test_sorts_as_text(moment: int, other: int) -> None:
 
 
 def test_shown_unread() -> None:
-    """What is shown has the contract's names, and no time of reading before it is read."""
+    """What is shown has the protocol's names, and no time of reading before it is read."""
     shown = msgspec.json.decode(msgspec.json.encode(record("1", data=b'{"number": 1}', born=7, sequence=8).shown()))
     assert shown == {
         "id": "1",

@@ -1,4 +1,4 @@
-"""The server over sockets: every row of the contract, for users with several devices."""
+"""The server over sockets: every message of the protocol, for users with several devices."""
 
 from __future__ import annotations
 

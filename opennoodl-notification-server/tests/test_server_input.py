@@ -105,7 +105,7 @@ WRONG: list[tuple[str, Json]] = [
 
 @pytest.mark.parametrize(("code", "message"), WRONG)
 async def test_wrong(scene: Scene, code: str, message: Json) -> None:
-    """What is no message of the contract is answered with an error that says why, and carries its requestId."""
+    """An unknown message is answered with an error that says why, and carries its requestId."""
     await scene.bad.text(json.dumps({**message, "requestId": "r"}))
     error = await scene.bad.expect("error")
     assert (set(error), error["code"], error["requestId"]) == ({"type", "error", "code", "requestId"}, code, "r")

@@ -1,4 +1,4 @@
-"""Settings have the seed's names and defaults, and a bad one stops the start with one line."""
+"""Settings have the documented names and defaults, and a bad one stops the start with one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from opennoodl_notification.settings import Settings
 
 
 def test_defaults() -> None:
-    """Where nothing is set, the contract's defaults hold."""
+    """Where nothing is set, the documented defaults hold."""
     settings = load(Settings, {})
     assert (settings.port, settings.db_file, settings.ttl_days) == (4446, "./notifications.json", 30)
     assert (settings.sends_per_hour, settings.heartbeat_interval) == (300, 30_000)

@@ -1,7 +1,7 @@
 """Messages: what clients send, typed, and what they are answered.
 
-Two dialects share one socket: the editor's own messages (`Join` to `Session`) and y-webrtc's
-(`Subscribe` to `Ping`). What only passes through stays the bytes it came in (`msgspec.Raw`).
+Two dialects share one socket: the editor's own messages and y-webrtc's (`Subscribe`, `Unsubscribe`,
+`Publish` and `Ping`). What only passes through stays the bytes it came in (`msgspec.Raw`).
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from time import perf_counter, time
-from typing import Any
+from typing import Any, assert_never
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
@@ -111,7 +111,7 @@ class Signaling(JsonApplication[Incoming]):
         return await self._session_info.answer(path, connection.address, token)
 
     def health(self) -> dict[str, Any]:
-        """Return the counts that monitors of the seed read."""
+        """Return the counts that ``/health`` shows."""
         return {
             "metrics": {
                 "activeConnections": self.metrics.open_connections,
@@ -196,6 +196,8 @@ class Signaling(JsonApplication[Incoming]):
                 self.topics.subscribe(client, names)
             case Unsubscribe(topics=names):
                 self.effects.perform(self.topics.unsubscribe(client, names))
+            case _:
+                assert_never(incoming)
 
     def refuse(self, connection: Connection, bad: BadMessage) -> None:
         """Tell the sender of a bad message, and count it."""

@@ -1,4 +1,4 @@
-"""Every message of both dialects is understood as the contract words it."""
+"""Every message of both dialects is read as the protocol page says."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_metadata_passes_through() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"room": "r"}, {"room": "r", "peerId": "p"}, {"room": None}])
 def test_leave(fields: dict[str, Any]) -> None:
-    """`leave` may name the room and the peer, or neither."""
+    """`leave` may name the room, or not."""
     assert read({"type": "leave", **fields}) == Leave(fields.get("room"))
 
 
@@ -219,7 +219,7 @@ unknown = st.text().filter(lambda name: name not in Register.__struct_encode_fie
 
 @given(fields=st.dictionaries(unknown, json_values, max_size=4))
 def test_unknown_fields(fields: dict[str, Any]) -> None:
-    """Fields that the contract does not have are ignored, whatever they hold."""
+    """Fields that the protocol does not have are ignored, whatever they hold."""
     assert read({**fields, **REGISTER}) == Register("u")
 
 

@@ -254,7 +254,7 @@ def test_signal_outside(ward: Ward, clients: list[Client]) -> None:
 
 
 def test_replaced_code() -> None:
-    """The contract's code for a newer connection with the same identity is 4409."""
+    """The protocol's code for a newer connection with the same identity is 4409."""
     assert REPLACED == 4409
 
 

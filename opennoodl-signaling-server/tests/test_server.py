@@ -26,7 +26,7 @@ async def both(server: Service, enter: Enter, room: str = "r") -> tuple[Editor, 
     return a, b
 
 
-# Every row of the contract's table
+# Every message of the protocol
 
 
 async def test_join(server: Service, enter: Enter) -> None:

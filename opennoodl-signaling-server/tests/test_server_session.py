@@ -32,7 +32,7 @@ async def info(server: Service, room: str) -> Any:
 
 
 async def test_info(server: Service, enter: Enter) -> None:
-    """A look shows the session, its host and its participants, with all the fields of the contract."""
+    """A look shows the session, its host and its participants, with all the fields of the protocol."""
     a, b = await enter(server), await enter(server)
     session = {"title": "T", "description": "D", "maxParticipants": 5, "features": FEATURES}
     await a.join("r", "a", "A", metadata={"name": "Ann", "avatar": "a.png", "color": "red"}, session=session)

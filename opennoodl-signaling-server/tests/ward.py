@@ -36,6 +36,7 @@ class Ward:
         for effect in effects:
             match effect:
                 case Send(to=to, message=message):
+                    assert not [client.peer for client in to if client.absent is not None], "has no connection"
                     encoded = msgspec.json.decode(msgspec.json.encode(message))
                     self.told += [(str(client.peer), encoded) for client in tuple(to)]
                 case Close(client=client, code=code):

@@ -179,7 +179,7 @@ class Sync(Application):
         return self._store.failure
 
     def health(self) -> dict[str, Any]:
-        """Return the counts that monitors of the seed read."""
+        """Return the counts that ``/health`` shows."""
         return {
             "metrics": {
                 "activeConnections": self.metrics.open_connections,

@@ -275,7 +275,7 @@ async def test_what_can_be_a_name_is_served(server: Server, name: str) -> None:
 
 
 async def test_health_counts_and_names_nobody(server: Server) -> None:
-    """``/health`` has the seed's three counts, and no room name in it."""
+    """``/health`` has its three counts, and no room name in it."""
     ann, bob = await server.join("secret-room", 1), await server.join("other-room", 2)
     await ann.type("one", "two")
     await (await server.join("secret-room", 3)).shows("two")

@@ -1,4 +1,4 @@
-"""Metrics have the contract's names, and labels from closed sets."""
+"""Metrics have the documented names, and labels from closed sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def counted() -> Any:
 
 
 def test_names(counted: Any) -> None:
-    """Every name and label of the contract is there."""
+    """Every documented name and label is there."""
     counted.handshakes["accepted"] += 1
     counted.closed(1000)
     counted.received["ping"] += 1
@@ -77,7 +77,7 @@ def test_histogram(counted: Any) -> None:
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1006, 1008, 1009, 1011, 1013])
 def test_close_code(counted: Any, code: int) -> None:
-    """A close code of the contract is counted under its number, and takes the connection off the gauge."""
+    """A documented close code is counted under its number, and takes the connection off the gauge."""
     counted.open_connections = 5
     counted.closed(code)
     assert samples(counted)["opennoodl_closes_total", (str(code),)] == 1

@@ -111,13 +111,13 @@ class Contest(NamedTuple):
 
 
 class Away(NamedTuple):
-    """The client is absent: call `give_up` when its grace is over, unless it is `Back` before."""
+    """The client is absent: start its timer, and call `give_up` when its grace is over, unless `Back` came before."""
 
     client: Client
 
 
 class Back(NamedTuple):
-    """The client's place, kept while it was absent, is taken by a newer connection."""
+    """The absence has ended, since a newer connection took the place or the client left: cancel its timer."""
 
     client: Client
 

@@ -135,7 +135,7 @@ def test_no_text(name: str) -> None:
     ],
 )
 def test_promise(name: str, value: str) -> None:
-    """A setting of the contract works or refuses the start; it is never silently without effect."""
+    """A documented setting works or refuses the start; it is never silently without effect."""
     if name.lower() not in Settings.__struct_fields__:
         line = refusal(**{name: value})
         assert name in line
