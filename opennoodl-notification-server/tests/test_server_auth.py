@@ -39,7 +39,9 @@ async def test_token(service: Service, device: Device) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", [None, "", "x", signed(OTHER_SECRET), signed(exp=1), signed(sub="bob"), signed(sub="ANN"), 1, ["x"]]
+    "token",
+    [None, "", "x", signed(OTHER_SECRET), signed(exp=1), signed(sub="bob"), signed(sub="ANN"), 1, ["x"]],
+    ids=["none", "empty", "no token", "another secret", "expired", "of Bob", "of a like name", "a number", "a list"],
 )
 async def test_no_proof(service: Service, device: Device, token: object) -> None:
     """Without a token of the user that `userId` names, nobody is anybody."""
