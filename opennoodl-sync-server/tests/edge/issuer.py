@@ -6,7 +6,6 @@ import asyncio
 import json
 import ssl
 from contextlib import suppress
-from time import time
 from typing import Any
 
 import jwt
@@ -29,9 +28,16 @@ def pem(private: Any) -> str:
     return str(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
 
 
+YEAR_2100 = 4_102_444_800
+"""In seconds of Unix time."""
+
+
 def signed(key: Any = SECRET, algorithm: str = "HS256", headers: dict[str, Any] | None = None, **claims: Any) -> str:
-    """Return a token of ann's that is good for a minute, unless `claims` say otherwise; None leaves a claim out."""
-    claims = {"sub": "ann", "exp": int(time()) + 60, **claims}
+    """Return a token of ann's, unless `claims` say otherwise; None leaves a claim out.
+
+    It is the same in every process, since tokens are in the ids of tests.
+    """
+    claims = {"sub": "ann", "exp": YEAR_2100, **claims}
     kept = {name: value for name, value in claims.items() if value is not None}
     return jwt.encode(kept, key, algorithm=algorithm, headers=headers)
 
