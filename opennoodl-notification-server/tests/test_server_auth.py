@@ -121,7 +121,7 @@ async def test_renewed(service: Service, device: Device) -> None:
     (connection,) = service.connections
     assert connection.deadline is not None
     first = connection.deadline
-    newer = signed(exp=4_000_000_000)
+    newer = signed(exp=5_000_000_000)
     assert (await client.ask("authenticate", userId="ann", token=newer))["type"] == "authenticated"
     await client.expect("notifications")
     assert connection.deadline > first + 1000

@@ -169,7 +169,7 @@ async def test_renewed(server: Server) -> None:
     (connection,) = (c for c in server.members("r") if c.identity is not None and c.identity.user == "bob")
     assert connection.deadline is not None
     ends = connection.deadline
-    await bob.socket.send(token_message(signed(sub="bob", exp=4_000_000_000)))
+    await bob.socket.send(token_message(signed(sub="bob", exp=5_000_000_000)))
     await bob.type("his ")
     await ann.shows("his ")
     assert connection.deadline > ends + 1000
