@@ -56,7 +56,7 @@ def parse(message: bytes) -> tuple[Kind, bytes]:
     if kind == SYNC:
         step, at = read_varuint(message, at)
         if step > Kind.UPDATE:
-            raise MalformedError(f"there is no sync message {step}; 0, 1 and 2 are known")
+            raise MalformedError(f"unknown sync message type {step}; accepted are 0, 1 and 2")
         return STEPS[step], read_bytes(message, at)[0]
     if kind == AWARENESS:
         return Kind.AWARENESS, read_bytes(message, at)[0]
@@ -65,7 +65,7 @@ def parse(message: bytes) -> tuple[Kind, bytes]:
     if kind == TOKEN:
         return Kind.TOKEN, read_bytes(message, at)[0]
     raise MalformedError(
-        f"there is no message {kind} from clients; 0 (sync), 1 (awareness), 3 (query) and {TOKEN} (token) are known"
+        f"unknown message type {kind}; accepted are 0 (sync), 1 (awareness), 3 (query) and {TOKEN} (token)"
     )
 
 

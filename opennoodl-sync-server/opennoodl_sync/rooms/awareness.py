@@ -168,9 +168,9 @@ class Awareness:
                 brings[client] = len(state)
                 news.append(state)
         if len(brings) > MAX_STATES:
-            raise MalformedError(f"a connection may bring {MAX_STATES} awareness states")
+            raise MalformedError(f"one connection may have {MAX_STATES} awareness states")
         if max(sum(brings.values()), sum(map(len, news))) > MAX_SIZE:  # a client may be named more than once
-            raise MalformedError(f"the awareness states that a connection brings may have {MAX_SIZE} bytes together")
+            raise MalformedError(f"the awareness states of one connection may have {MAX_SIZE} bytes together")
         for state in news:
             try:
                 # Whatever is not JSON would be thrown at every client of the room.

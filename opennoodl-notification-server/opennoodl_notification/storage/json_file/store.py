@@ -207,7 +207,7 @@ class JsonStore(Store):
         there = self._path.exists()
         self._generation = self._oldest = self._file.read(self.contents)
         if not there and (traces := self._traces()):
-            missing = f"DB_FILE {self._name} is missing, but {traces[0]} is there; bring it back"
+            missing = f"DB_FILE {self._name} is missing, but {traces[0]} is there; restore it from a backup"
             raise StartError(missing + self._way_out())
         numbers = [number for number in self._numbers() if number >= self._generation]
         for number in range(self._generation, numbers[-1] if numbers else self._generation + bool(self._generation)):

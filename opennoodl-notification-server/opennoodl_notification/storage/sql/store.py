@@ -164,7 +164,9 @@ class SqlStore(Store):
                 trace = file.with_name(f"{file.name}-{kind}")
                 if trace.exists() and trace.stat().st_size:  # SQLite would begin anew, and delete it
                     missing = "is empty" if file.exists() else "is missing"
-                    raise StartError(f"the database {self._name} {missing}, but {trace.name} is there; bring it back")
+                    raise StartError(
+                        f"the database {self._name} {missing}, but {trace.name} is there; restore it from a backup"
+                    )
         try:
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             if not self._read_only:
@@ -399,7 +401,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
-    cursor.execute("PRAGMA cache_size = -65536")  # KiB; ids are random, so much of their index has to be at hand
+    cursor.execute("PRAGMA cache_size = -65536")  # KiB: a batch touches the indexes of many users
     cursor.close()
 
 

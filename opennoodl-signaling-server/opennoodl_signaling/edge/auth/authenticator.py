@@ -60,7 +60,7 @@ class Authenticator:
         if settings.auth == "none" and keys:
             raise SettingError(f"{keys[0]} is set, but AUTH is none; set AUTH to jwt or github, or unset {keys[0]}")
         if settings.auth == "jwt" and not keys:
-            raise SettingError(f"AUTH is jwt, which needs one of {', '.join(KEYS)}")
+            raise SettingError(f"AUTH is jwt, but no key is set; set one of {', '.join(KEYS)}")
         # What these need takes 9 MB, which is a quarter of a server that does without.
         if keys:
             from .jwt_tokens import JwtTokens, choose_keys

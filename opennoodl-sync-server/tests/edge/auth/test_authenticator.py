@@ -126,7 +126,7 @@ async def test_close_while_asking(api: Loopback) -> None:
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"auth": "jwt"}, "AUTH is jwt, which needs one of AUTH_SECRET, AUTH_PUBLIC_KEY, AUTH_JWKS_URL"),
+        ({"auth": "jwt"}, "AUTH is jwt, but no key is set; set one of AUTH_SECRET, AUTH_PUBLIC_KEY, AUTH_JWKS_URL"),
         ({"auth_secret": SECRET}, "AUTH_SECRET is set, but AUTH is none;"),
         ({"auth_jwks_url": "https://a.example"}, "AUTH_JWKS_URL is set, but AUTH is none;"),
     ],
