@@ -20,7 +20,7 @@ from .rooms.keepalive import KeepAlive
 from .rooms.registry import Rooms
 from .rooms.room import Flush, FullError, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
-from .rooms.transfer import Transfers
+from .rooms.transfer import Transfer, Transfers
 from .storage.interface import Store
 from .y_protocol import KEEPALIVE, NAMES, Kind, parse
 from .yjs.lib0 import MalformedError
@@ -145,7 +145,7 @@ class Sessions:
         self._renew = renew
         self._changed = changed
         self._flusher = Flusher(store, self.slicer, self._tell, self._fail, self._release)
-        self._transfers = Transfers[Session](budget, self.slicer, self.reply)
+        self._transfers = Transfers[Session](budget, self.slicer, self.reply, self._transferred)
         self._unread = UnreadOutput[Session](budget)
         self._keepalive = KeepAlive[Session](self._keep_alive)
         self._held: set[Session] = set()  # those that are not read from until the disk has done its work
@@ -291,6 +291,13 @@ class Sessions:
             present = session.room.catch_up(session)
             if present is not None:
                 self.reply(session, present)
+            self._flusher.schedule(session.room)
+
+    @in_order
+    def _transferred(self, session: Session, transfer: Transfer) -> None:
+        """Bring a client up to date that was sent a large answer."""
+        if session in session.room.clients:
+            session.room.transferred(session, transfer.state_vector, transfer.version)
             self._flusher.schedule(session.room)
 
     @in_order

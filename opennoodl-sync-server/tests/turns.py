@@ -176,6 +176,8 @@ def messages(flush: Flush, client: str, room: Room | None = None) -> list[bytes]
         transfer.begin(room.document)
         while to == client and not transfer.ended:
             replies.append(finish(transfer.next_message()))
+        if to == client:
+            room.transferred(client, transfer.state_vector, transfer.version)
     return [*(flush.updates if client in flush.synced else []), *awareness, *replies]
 
 

@@ -22,8 +22,6 @@ NOTHING = b"\x00\x00"
 """The update that changes nothing."""
 PATIENCE = 60.0
 """Seconds after which clients that do not agree never will; documents of many rounds are large."""
-QUIET = 1.0
-"""Seconds without a message after which clients that do not agree look again at what they were sent."""
 LONG_TEXT = 500
 """Characters of a text that is long enough to delete from."""
 
@@ -148,15 +146,6 @@ class Writer(Editor):
         self.sent.append(message)  # no await before the bytes are written, so this is the order on the wire
         await self._socket.send(message)
 
-    def apply_again(self) -> None:
-        """Apply all that the server sent once more.
-
-        yrs sometimes leaves an update waiting of which all predecessors have come, if it came before them. Yjs does
-        not. Remove this when pycrdt integrates such an update by itself.
-        """
-        for update in self.shown:
-            self.doc.apply_update(update)
-
     def lost(self, doc: Doc[Any]) -> str:
         """Return what a document lacks that this client was shown or promised."""
         known = state(doc)
@@ -224,13 +213,10 @@ async def converged(writers: Sequence[Writer]) -> None:
         while not all(writer.agrees(rooms[writer.room]) for writer in writers):
             # A message to one of them may be what another one was waiting for.
             waits = [writer.next_message() for writer in writers]
-            news, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=QUIET)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-            if not news:
-                for writer in writers:
-                    writer.apply_again()
 
 
 def lacks(doc: Doc[Any], updates: Sequence[bytes]) -> list[bytes]:

@@ -4,10 +4,10 @@ States are kept as the bytes they came in. Source of the rules: y-protocols' ``a
 a higher clock replaces one with a lower, and ``null`` ends it.
 """
 
-import json
 from collections.abc import Collection, Container, Iterable
 from time import monotonic
 
+from ..yjs.contents import parse_json
 from ..yjs.lib0 import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
 
 MAX_STATES = 64
@@ -174,7 +174,7 @@ class Awareness:
         for state in news:
             try:
                 # Whatever is not JSON would be thrown at every client of the room.
-                json.loads(state.decode(), parse_constant=_refuse)
+                parse_json(state.decode())
             except (ValueError, RecursionError):
                 raise MalformedError("an awareness state is not JSON") from None
 
@@ -230,11 +230,6 @@ class Awareness:
             client = next(iter(self._ended))
             del self._ended[client]
             self._readers.pop(client, None)
-
-
-def _refuse(constant: str) -> None:
-    """Refuse NaN and Infinity, which Python takes for JSON and JavaScript does not."""
-    raise ValueError(constant)
 
 
 def _parse(update: bytes) -> list[tuple[int, int, bytes]]:

@@ -58,7 +58,7 @@ class Flush(NamedTuple):
         present: who reads.
         replies: messages for one client each, after the others.
         large: clients that lack much, and the state vectors that they have: they are to be sent
-            `Document.difference` in parts. They are sent updates meanwhile, which Yjs keeps until it can apply them.
+            `Document.difference` in parts, and then `Room.transferred` is to be called.
     """
 
     updates: list[bytes]
@@ -108,6 +108,7 @@ class Room:
         self._readers: dict[Hashable, str] = {}  # those that may not change the document, and their users
         self._slow = SlowReaders()
         self._asked: dict[Hashable, bytes] = {}  # state vectors to be answered
+        self._transferring: set[Hashable] = set()  # those whose first large answer is under way
         self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
         self._acknowledge: set[Hashable] = set()
         self._last: tuple[Hashable, bytes] = NOBODY  # the update that came last, and who sent it
@@ -181,6 +182,7 @@ class Room:
         """
         self.clients.discard(client)
         self.synced.discard(client)
+        self._transferring.discard(client)
         self._readers.pop(client, None)
         self._slow.remove(client)
         self._asked.pop(client, None)
@@ -207,7 +209,8 @@ class Room:
         if kind is Kind.STEP_1:
             if len(content) <= MAX_VECTOR:
                 yield from decode(content)  # for what it raises
-            self._ask(client, content)
+            if client not in self._transferring:  # else it gets another step 2 anyway
+                self._ask(client, content)
         elif kind is Kind.AWARENESS:
             reader = self._readers.get(client)
             self._moved.update(self.awareness.apply(content, client, reader=reader, writers=self.document))
@@ -250,11 +253,18 @@ class Room:
         steps = MAX_STEPS  # of all answers: many clients may ask in one turn
         for client, state_vector in self._asked.items():
             answer, steps = self._answer(state_vector, steps)
-            self.synced.add(client)
             if answer is None:
                 large.append((client, state_vector))
             else:
                 replies += [(client, message) for message in answer]
+            if answer is None and client not in self._transferring:
+                # Updates would come before their predecessors, which some clients do not apply in the end (yrs).
+                self.synced.discard(client)
+                self._transferring.add(client)
+            else:
+                # A large answer to one that has had one already may be all deletions: those are in every answer.
+                self._transferring.discard(client)
+                self.synced.add(client)
         self._asked = {}
         # One that does not read would have them pile up.
         told = self._acknowledge - self._slow.keys()
@@ -278,6 +288,22 @@ class Room:
     def written(self) -> None:
         """Go on after a flush: what `take` gave is written."""
         self._records.written()
+
+    def transferred(self, client: Hashable, state_vector: bytes, version: int) -> None:
+        """Go on after a large answer: with the next flush its client gets what came since, and then all updates.
+
+        Args:
+            client: the client.
+            state_vector: of the document when the answer began.
+            version: of that document.
+        """
+        if client not in self._transferring:
+            return
+        if version == self.document.version and not self.document.changed and client not in self._slow:
+            self._transferring.discard(client)
+            self.synced.add(client)
+        else:
+            self._ask(client, state_vector)
 
     def put_behind(self, client: Hashable) -> None:
         """Send a client that does not read no more from the next flush on."""

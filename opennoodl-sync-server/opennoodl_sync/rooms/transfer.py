@@ -29,12 +29,15 @@ class Transfer:
         state_vector: what the client has.
 
     Attributes:
+        state_vector: what the client has; after `begin`, what it will have in the end.
+        version: after `begin`, the version of the document that it will have.
         ended: whether the last message was made.
     """
 
     def __init__(self, state_vector: bytes) -> None:
+        self.state_vector = state_vector
+        self.version = 0
         self.ended = False
-        self._state_vector = state_vector
         self._answer: Difference | None = None
         self._held: bytes | None = None  # made already: whether it is the last one is not known yet
 
@@ -46,7 +49,7 @@ class Transfer:
     @property
     def memory(self) -> int:
         """Bytes that it takes, besides parts of the document and the message that is being made."""
-        return len(self._state_vector) if self._answer is None else self._answer.memory
+        return len(self.state_vector) + (0 if self._answer is None else self._answer.memory)
 
     def superseded(self, document: Document) -> list[Segment]:
         """Return the segments that are in memory for this transfer alone, since the document has other ones now."""
@@ -54,8 +57,8 @@ class Transfer:
 
     def begin(self, document: Document) -> None:
         """Begin with what the client lacks of a document."""
-        self._answer = document.difference(self._state_vector)
-        self._state_vector = b""
+        self._answer = document.difference(self.state_vector)
+        self.state_vector, self.version = document.state_vector(), document.version
 
     def next_message(self) -> Steps[bytes]:
         """Return the next message; call `begin` before it."""
@@ -93,12 +96,20 @@ class Transfers(Generic[C]):
         budget: says whether there is memory for one more.
         slicer: makes the parts.
         send: is called with a client and its next message.
+        sent: is called with a client and its transfer, which has ended.
     """
 
-    def __init__(self, budget: MemoryBudget, slicer: TimeSlicer, send: Callable[[C, bytes], None]) -> None:
+    def __init__(
+        self,
+        budget: MemoryBudget,
+        slicer: TimeSlicer,
+        send: Callable[[C, bytes], None],
+        sent: Callable[[C, Transfer], None],
+    ) -> None:
         self._budget = budget
         self._slicer = slicer
         self._send = send
+        self._sent = sent
         self._transfers: dict[C, tuple[Room, Transfer]] = {}
         self._next: dict[C, bytes] = {}  # state vectors of the answers that follow
 
@@ -169,3 +180,4 @@ class Transfers(Generic[C]):
         self.end(client)
         if follows is not None:
             self.begin(client, room, follows)
+        self._sent(client, transfer)

@@ -195,7 +195,7 @@ def skip_json(data: bytes, at: int) -> int:
     text = data[at:end]
     if text not in _SHORT_JSON:
         try:
-            _parse(text.decode())
+            parse_json(text.decode())
         except (ValueError, RecursionError):
             raise MalformedError("a value is not JSON") from None
     return end
@@ -206,7 +206,8 @@ def _refuse(constant: str) -> NoReturn:
 
 
 # Numbers stay texts: Python limits the digits of an integer, JavaScript does not.
-_parse = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse).decode
+parse_json = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse).decode
+"""Reads what JavaScript takes for JSON: no NaN, no Infinity. It raises ValueError or RecursionError for the rest."""
 
 _SPACE = re.compile(rb"[ \t\n\r]{0,4096}")
 _SCALAR = re.compile(

@@ -199,7 +199,7 @@ def test_what_others_could_not_read_is_refused_as_a_whole(entries: Iterable[Entr
 @pytest.mark.parametrize("name", [name for name in TOO_MUCH if name.startswith("too")])
 def test_what_is_too_much_is_not_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bounds come first: a message of 16 MB took 0.8 s and 400 MB to be read as JSON, before it was refused."""
-    monkeypatch.setattr(module.json, "loads", None)
+    monkeypatch.setattr(module, "parse_json", None)
     with pytest.raises(MalformedError):
         Awareness().apply(encode((1, 2, {"new": 1}), (2, 1, {}), *TOO_MUCH[name]), BOB)
 

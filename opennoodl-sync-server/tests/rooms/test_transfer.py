@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from opennoodl_sync.memory.budget import MemoryBudget
+from opennoodl_sync.rooms.room import Room
 from opennoodl_sync.rooms.timeslicer import TimeSlicer
 from opennoodl_sync.rooms.transfer import Transfer, Transfers
 from opennoodl_sync.yjs import difference as difference_module
@@ -17,11 +18,13 @@ from opennoodl_sync.yjs.lib0 import finish
 from ..client import Server
 from ..editor import Editor
 from ..memory_records import MemoryRecords
-from ..turns import ask, flush, open_room, send
+from ..turns import ask, flush, is_quiet, messages, open_room, send
 
 
 class Answers:
     """A document that gives an answer."""
+
+    version = 1
 
     def __init__(self, answer: Iterator[bytes | None]) -> None:
         self._answer = answer
@@ -29,6 +32,10 @@ class Answers:
     def difference(self, _: bytes) -> Any:
         """Return the answer."""
         return self._answer
+
+    def state_vector(self) -> bytes:
+        """Return one of no clients."""
+        return b"\0"
 
 
 def begun(answer: Iterator[bytes | None]) -> Transfer:
@@ -74,7 +81,7 @@ def test_the_parts_make_the_document() -> None:
 
 
 def test_what_a_transfer_takes() -> None:
-    """Its state vector until it begins, then what it keeps of that, and parts that the document has replaced."""
+    """The state vector of its client, then of the document, and parts that the document has replaced."""
     room, ann = open_room(MemoryRecords()), Editor(1)
     send(room, "ann", ann.write("x" * 100_000))
     flush(room)
@@ -82,10 +89,81 @@ def test_what_a_transfer_takes() -> None:
     assert (transfer.memory, transfer.superseded(room.document)) == (len(vector), [])
     transfer.begin(room.document)
     finish(transfer.next_message())
-    assert (transfer.memory, transfer.superseded(room.document)) == (0, [])
+    assert (transfer.memory, transfer.superseded(room.document)) == (len(room.document.state_vector()), [])
     send(room, "ann", ann.write("y" * 100_000))
     (old,) = transfer.superseded(room.document)
     assert old.memory >= 100_000
+
+
+def large_room() -> tuple[Room, Editor, Transfer]:
+    """Return a room, its editor Ann, and the transfer that Bob's step 1 has begun."""
+    room, ann = open_room(MemoryRecords()), Editor(1)
+    send(room, "ann", ann.write("x" * 300_000))
+    flush(room)
+    ask(room, "bob")
+    ((client, state_vector),) = flush(room).large
+    assert client == "bob"
+    transfer = Transfer(state_vector)
+    transfer.begin(room.document)
+    return room, ann, transfer
+
+
+def test_no_update_comes_before_its_predecessors() -> None:
+    """During a large answer its client is sent no updates; what came meanwhile is the next answer, and then it is."""
+    room, ann, transfer = large_room()
+    bob = Editor(2)
+    send(room, "ann", ann.write("meanwhile"))
+    assert "bob" not in flush(room).synced
+    bob.hear(*sent(transfer))
+    room.transferred("bob", transfer.state_vector, transfer.version)
+    bob.hear(*messages(flush(room), "bob"))
+    assert bob.same(ann)
+    send(room, "ann", ann.write("later"))
+    bob.hear(*messages(flush(room), "bob"))
+    assert bob.same(ann)
+
+
+def test_nothing_follows_where_nothing_came_meanwhile() -> None:
+    """The client has everything, and is sent updates from then on."""
+    room, ann, transfer = large_room()
+    room.transferred("bob", transfer.state_vector, transfer.version)
+    assert is_quiet(flush(room))
+    send(room, "ann", ann.write("later"))
+    assert "bob" in flush(room).synced
+
+
+def test_another_step_1_during_a_large_answer_begins_no_other_one() -> None:
+    """y-websocket may repeat it every few seconds, and a client on a slow line would never get to the end."""
+    room, _, _ = large_room()
+    ask(room, "bob")
+    assert is_quiet(flush(room))
+    assert flush(room).large == []
+
+
+def test_updates_come_during_a_second_large_answer() -> None:
+    """All deletions are in every answer, so one that waits for quiet could go on for ever."""
+    room, ann, transfer = large_room()
+    send(room, "ann", ann.write("y" * 300_000))
+    flush(room)
+    room.transferred("bob", transfer.state_vector, transfer.version)
+    assert [client for client, _ in flush(room).large] == ["bob"]
+    send(room, "ann", ann.write("z"))
+    assert "bob" in flush(room).synced
+
+
+def test_a_client_that_is_slow_when_its_large_answer_ends() -> None:
+    """It is sent nothing until it reads, and then everything that it lacks."""
+    room, ann, transfer = large_room()
+    bob = Editor(2)
+    bob.hear(*sent(transfer))
+    room.put_behind("bob")
+    flush(room)
+    room.transferred("bob", transfer.state_vector, transfer.version)
+    send(room, "ann", ann.write("more"))
+    assert messages(flush(room), "bob") == []
+    room.catch_up("bob")
+    bob.hear(*messages(flush(room), "bob"))
+    assert bob.same(ann)
 
 
 async def test_a_large_document_arrives_while_others_write(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,13 +195,14 @@ async def test_what_several_transfers_keep_counts_once() -> None:
     room, ann = open_room(MemoryRecords()), Editor(1)
     send(room, "ann", ann.write("x" * 100_000))
     flush(room)
-    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None)
+    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None, lambda *_: None)
     bob, eve = Reader(), Reader()
     for client in (bob, eve):
         transfers.begin(client, room, b"\x00")
-    assert transfers.memory() == {bob: 0, eve: 0}
+    vector = len(room.document.state_vector())
+    assert transfers.memory() == {bob: vector, eve: vector}
     send(room, "ann", ann.write("y" * 100_000))
-    assert sorted(transfers.memory().values())[0] == 0
+    assert sorted(transfers.memory().values())[0] == vector
     assert sorted(transfers.memory().values())[1] >= 100_000
     transfers.end(bob)
     assert transfers.memory()[eve] >= 100_000
@@ -137,7 +216,8 @@ async def test_an_answer_is_sent_to_its_end_before_the_next_one(monkeypatch: pyt
         send(room, "ann", ann.write(chr(97 + number) * 30_000))
         flush(room)
     came: asyncio.Queue[bytes] = asyncio.Queue()
-    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda _, message: came.put_nowait(message))
+    send_to = lambda _, message: came.put_nowait(message)  # noqa: E731
+    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), send_to, lambda *_: None)
     reader = Reader(buffered=0)
     transfers.begin(reader, room, b"\x00")
     bob.hear(await came.get())
@@ -159,11 +239,12 @@ async def test_a_client_that_has_left_is_sent_no_answer_that_follows() -> None:
     room, ann = open_room(MemoryRecords()), Editor(1)
     send(room, "ann", ann.write("x" * 100_000))
     flush(room)
-    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None)
+    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None, lambda *_: None)
     reader = Reader()
     for _ in range(3):
         transfers.begin(reader, room, b"\x00")
-    assert transfers.memory() == {reader: 1}
+    vector = len(room.document.state_vector())
+    assert transfers.memory() == {reader: vector + 1}
     transfers.end(reader)
     transfers.begin(reader, room, b"\x00")
-    assert transfers.memory() == {reader: 0}
+    assert transfers.memory() == {reader: vector}
