@@ -80,6 +80,8 @@ async def test_large_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         await bob.point(1, {"cursor": 1})
         await ann.until(lambda: 2 in ann.states)
         await ann.type("more")
+        await ann.point(1, {"cursor": 2})
+        await bob.until(lambda: 1 in bob.states)  # an update would have come before that
         assert not any(message[0] == 0 and len(message) > 1000 for message in bob.messages)
         server.app._budget.output = server.app._budget.transfers = 0
         await bob.until(lambda: bob.synced)
