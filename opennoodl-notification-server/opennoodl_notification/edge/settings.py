@@ -58,8 +58,8 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             description="WebSocket handshakes a second from one address, with a burst of ten seconds. A further one "
-            "is answered with 429. The same limit applies to HTTP requests, except for `/health`, and to "
-            "TLS handshakes, where a further one is cut. 0 means no limit.",
+            "is answered with 429. The same limit applies to HTTP requests, except for `/health` and "
+            "`/ready`, and to TLS handshakes, where a further one is cut. 0 means no limit.",
         ),
     ] = 100
     tls_cert: Annotated[
@@ -76,7 +76,7 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
         bool,
         Meta(
             description="Refuse connections without TLS with 403. TLS may end at this server or at a trusted proxy "
-            "that reports it. `/health` and `/metrics` are exempt."
+            "that reports it. `/health`, `/ready` and `/metrics` are exempt."
         ),
     ] = False
     trusted_proxies: Annotated[

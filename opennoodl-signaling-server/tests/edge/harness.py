@@ -64,6 +64,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         open_waits: when set, `open` waits for it.
         open_fails: when set, `open` raises it.
         broken: what `failure` says.
+        away: what `outage` says.
     """
 
     title = "Echo"
@@ -78,6 +79,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         self.open_waits: asyncio.Event | None = None
         self.open_fails: Exception | None = None
         self.broken: str | None = None
+        self.away: str | None = None
         self._changed = asyncio.Event()
 
     async def open(self, connection: Any) -> None:
@@ -117,6 +119,10 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
     def failure(self) -> str | None:
         """Say what the test wants to be broken."""
         return self.broken
+
+    def outage(self) -> str | None:
+        """Say what the test wants to be away."""
+        return self.away
 
     def health(self) -> dict[str, Any]:
         """Return a number."""

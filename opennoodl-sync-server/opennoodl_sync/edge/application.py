@@ -37,7 +37,7 @@ class Application(Handler[Connection]):
     """The server's name for people, as the page on ``/`` shows it."""
     about: ClassVar[str]
     """What the server is for and how it is reached, in a paragraph of plain text."""
-    pages: ClassVar[tuple[str, ...]] = ("/", "/health", "/metrics")
+    pages: ClassVar[tuple[str, ...]] = ("/", "/health", "/ready", "/metrics")
     """The paths that the server answers, as an answer to another path names them."""
     close_codes: ClassVar[frozenset[int]] = frozenset()
     """The close codes that only this server sends, for the metrics to count by name."""
@@ -79,6 +79,13 @@ class Application(Handler[Connection]):
 
     def failure(self) -> str | None:
         """Return what keeps this server from its work, for ``/health`` to say with 503, or None."""
+        return None
+
+    def outage(self) -> str | None:
+        """Return which outage outside of this process, such as its database's, keeps it from its work, or None.
+
+        A restart would not end it. So ``/health`` answers 200 and mentions it, and ``/ready`` answers 503.
+        """
         return None
 
     @abstractmethod

@@ -30,6 +30,11 @@ async def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     await service.stop()
 
 
+async def test_pages(application: Any) -> None:
+    """Every path that the server answers stands in the table, and no other does."""
+    assert [path for name, _ in rows(section(README, "HTTP")) for path in code(name)] == list(application.pages)
+
+
 def test_settings() -> None:
     """Every setting stands in the table with its default, what is accepted, and its meaning."""
     expected = [[f"`{s.name}`", f"`{s.default}`", s.accepted, s.description] for s in settings.describe(Settings)]

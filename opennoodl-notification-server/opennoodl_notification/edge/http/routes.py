@@ -1,4 +1,4 @@
-"""The routes: ``/``, ``/health``, ``/metrics``, and the pages of the application."""
+"""The routes: ``/``, ``/health``, ``/ready``, ``/metrics``, and the pages of the application."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..websocket.connection import Connection
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
+DRAINING = "This server is shutting down."
 METRICS_AGE = 1.0
 """Seconds for which the text of ``/metrics`` is shown again: with many connections it takes long to make."""
 
@@ -34,13 +35,15 @@ class Routes:
         self._metrics, self._metrics_until = b"", 0.0
 
     def drain(self) -> None:
-        """Say in ``/health`` that the server stops."""
+        """Say in ``/health`` and ``/ready`` that the server stops."""
         self._draining = True
 
     async def page(self, connection: Connection, path: str) -> Response:
         """Return the answer to a GET on `path`."""
         if path == "/health":
             return self._health(connection)
+        if path == "/ready":
+            return self._ready(connection)
         if path == "/metrics":
             return _typed(connection, HTTPStatus.OK, self._metrics_text(), METRICS)
         answer = await self._app.page(connection, path)
@@ -50,23 +53,37 @@ class Routes:
                 return _typed(connection, status, f"{fields['error']}\n".encode(), TEXT)
             return _typed(connection, status, msgspec.json.encode(fields), JSON)
         if path == "/":
-            text = f"{self._app.title} {self._app.version}\n\n{self._app.about}\n\nMore: /health and /metrics\n"
+            text = f"{self._app.title} {self._app.version}\n\n{self._app.about}\n\nMore: /health, /ready and /metrics\n"
             return connection.respond(HTTPStatus.OK, text)
         *others, last = self._app.pages
         return connection.respond(HTTPStatus.NOT_FOUND, f"Not found. This server has {', '.join(others)} and {last}.\n")
 
     def _health(self, connection: Connection) -> Response:
-        failure = self._app.failure()
+        failure, outage = self._app.failure(), self._app.outage()
+        status, code = "healthy", HTTPStatus.OK
+        if self._draining:
+            status, code = "draining", HTTPStatus.SERVICE_UNAVAILABLE
+        elif failure:
+            status, code = "failing", HTTPStatus.SERVICE_UNAVAILABLE
+        elif outage:
+            status = "degraded"
+        reason = failure or outage
         health = {
-            "status": "draining" if self._draining else "failing" if failure else "healthy",
+            "status": status,
             "version": self._app.version,
             "uptime": int(monotonic() - self._started),
-            **({"reason": failure} if failure else {}),
+            **({"reason": reason} if reason else {}),
             **({} if self._app.auth.required else {"warning": OPEN}),
             **self._app.health(),
         }
-        status = HTTPStatus.OK if health["status"] == "healthy" else HTTPStatus.SERVICE_UNAVAILABLE
-        return _typed(connection, status, msgspec.json.encode(health), JSON)
+        return _typed(connection, code, msgspec.json.encode(health), JSON)
+
+    def _ready(self, connection: Connection) -> Response:
+        reason = DRAINING if self._draining else self._app.failure() or self._app.outage()
+        if reason is None:
+            return _typed(connection, HTTPStatus.OK, msgspec.json.encode({"ready": True}), JSON)
+        body = msgspec.json.encode({"ready": False, "reason": reason})
+        return _typed(connection, HTTPStatus.SERVICE_UNAVAILABLE, body, JSON)
 
     def _metrics_text(self) -> bytes:
         if monotonic() >= self._metrics_until:

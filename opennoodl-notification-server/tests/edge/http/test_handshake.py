@@ -78,14 +78,15 @@ async def test_handshakes_of_one_address(serve: Serve, client: Connect) -> None:
 
 
 async def test_pages_of_one_address(serve: Serve, client: Connect) -> None:
-    """One request too many for a page is answered 429; health is shown all the same, and handshakes go on."""
+    """One request too many for a page is answered 429; /health, /ready and handshakes have no such limit."""
     running = await serve(handshake_rate_limit=1)
     for path in ["/metrics", "/", "/nowhere"] * 3 + ["/metrics"]:
         assert (await request(running.port, f"GET {path}")).status != 429
     for path in ("/metrics", "/", "/nowhere"):
         answer = await request(running.port, f"GET {path}")
         assert (answer.status, answer.headers["Retry-After"]) == (429, "10")
-    assert (await request(running.port, "GET /health")).status == 200
+    for path in ("/health", "/ready"):
+        assert (await request(running.port, f"GET {path}")).status == 200
     assert running.app.metrics.handshakes == {}
     await (await client(running)).send("here")
 
@@ -154,7 +155,7 @@ async def test_over_own_tls(serve: Serve, files: Files) -> None:
         assert await client.recv() == "hello"
 
 
-@pytest.mark.parametrize("path", ["/health", "/metrics"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_health_without_tls(serve: Serve, path: str) -> None:
     """Who watches the server is answered without TLS, whatever name they use for it."""
     running = await serve(require_wss=True, trusted_proxies="192.0.2.1")

@@ -18,8 +18,10 @@ from ..websocket.protocol import ALLOW
 from .handshake import Handshakes
 from .routes import Routes
 
-WATCHED = ("/health", "/metrics")
+WATCHED = ("/health", "/ready", "/metrics")
 """Pages that are answered without TLS as well: monitoring asks for them from nearby, and seldom over TLS."""
+UNLIMITED = ("/health", "/ready")
+"""Pages that any number of requests may ask for: platforms and load balancers act on a missing answer."""
 RETRY_AFTER = "10"
 """Seconds until a client that was answered 429 or 503 should ask again."""
 CHALLENGE = 'Bearer realm="opennoodl"'
@@ -55,7 +57,7 @@ class Http:
             raise SettingError("REQUIRE_WSS is true, but neither TLS_CERT nor TRUSTED_PROXIES is set; set one")
 
     def drain(self) -> None:
-        """Refuse handshakes from now on, and say in ``/health`` that the server stops."""
+        """Refuse handshakes from now on, and say in ``/health`` and ``/ready`` that the server stops."""
         self.draining = True
         self._handshakes.drain()
         self._routes.drain()
@@ -102,8 +104,7 @@ class Http:
         insecure = connection.respond(HTTPStatus.FORBIDDEN, TLS_ONLY) if plain else None
         if any(value.strip().lower() == "websocket" for value in request.headers.get_all("Upgrade")):
             return self._handshakes.refusal(connection, request, insecure)
-        # Platforms end a server whose health they cannot see.
-        if path != "/health" and not self.addresses.allow_request(connection.address, monotonic()):
+        if path not in UNLIMITED and not self.addresses.allow_request(connection.address, monotonic()):
             response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests from your address.\n")
         elif insecure is not None and path not in WATCHED:
             response = insecure

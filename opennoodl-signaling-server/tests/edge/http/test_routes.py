@@ -102,6 +102,39 @@ async def test_draining(draining: Any) -> None:
     assert json.loads(answer.body)["status"] == "draining"
 
 
+async def test_health_in_an_outage(running: Any) -> None:
+    """/health answers 200 and mentions an outage that a restart would not end."""
+    running.app.away = "The database does not answer."
+    answer = await request(running.port, "GET /health")
+    assert answer.status == 200
+    health = json.loads(answer.body)
+    assert (health["status"], health["reason"]) == ("degraded", "The database does not answer.")
+
+
+async def test_ready(running: Any) -> None:
+    """/ready answers 200 while this instance should get new clients, and no proxy may answer in its place."""
+    answer = await request(running.port, "GET /ready")
+    assert answer.status == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert json.loads(answer.body) == {"ready": True}
+
+
+@pytest.mark.parametrize("kind", ["broken", "away"])
+async def test_not_ready(running: Any, kind: str) -> None:
+    """/ready answers 503 with the reason in an outage and while the server cannot do its work."""
+    setattr(running.app, kind, "The database does not answer.")
+    answer = await request(running.port, "GET /ready")
+    assert answer.status == 503
+    assert json.loads(answer.body) == {"ready": False, "reason": "The database does not answer."}
+
+
+async def test_not_ready_while_draining(draining: Any) -> None:
+    """/ready answers 503 while the server drains."""
+    answer = await request(draining.port, "GET /ready")
+    assert answer.status == 503
+    assert json.loads(answer.body) == {"ready": False, "reason": routes.DRAINING}
+
+
 async def test_draining_refuses(draining: Any) -> None:
     """No handshake succeeds while the server drains."""
     assert (await request(draining.port, "GET /", *UPGRADE)).status == 503
@@ -163,10 +196,10 @@ async def test_unknown(running: Any, path: str) -> None:
     """An unknown path is answered with 404 and the paths that the server has."""
     answer = await request(running.port, f"GET {path}")
     assert answer.status == 404
-    assert "/health and /metrics" in answer.body.decode()
+    assert "/health, /ready and /metrics" in answer.body.decode()
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics", "/nowhere"])
 async def test_head(running: Any, path: str) -> None:
     """HEAD answers as GET does, with the length of the body and without the body."""
     get, head = await request(running.port, f"GET {path}"), await request(running.port, f"HEAD {path}")
