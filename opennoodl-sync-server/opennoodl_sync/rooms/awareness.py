@@ -23,6 +23,12 @@ MAX_ENDED = 1024
 
 MAX_LOST_SIZE = 4096
 """Bytes of the states of a lost connection that are kept; a cursor has a few hundred."""
+INTERVAL = 1 / 30
+"""Seconds between two messages about changes. In a room of 50 people with moving cursors, each client would otherwise
+be sent 500 messages a second; a screen shows no difference."""
+MAX_CHANGES = 1024
+"""Changed clients that are told at once, however short ago the last ones were told."""
+
 RENEWAL_PAUSE = 1.0
 """Seconds for which clients that were asked to renew their states are not asked again."""
 
@@ -37,6 +43,8 @@ class Awareness:
         self._owners: dict[int, object] = {}
         self._owned: dict[object, set[int]] = {}
         self._ended: dict[int, int] = {}
+        self._changed: set[int] = set()  # clients whose changes are not encoded yet
+        self._next = 0.0  # when changes may be encoded again
         self._readers: dict[int, str] = {}  # of whom readers brought, the users that those are
         self._lost: set[object] = set()  # owners whose connections are gone, and whose states are kept for a while
         self._stale: dict[object, set[int]] = {}  # by owner, the states that it has to renew
@@ -62,7 +70,6 @@ class Awareness:
             MalformedError: it is not one, or brings too much; nothing was changed.
         """
         entries = _parse(update)
-        self._forget_some()
         self._see_what_it_brings(entries, owner)
         changed = []
         # The first message of y-websocket's client is about itself alone; later ones repeat what it hears of others.
@@ -94,6 +101,7 @@ class Awareness:
                 self._states[client] = (clock, state)
                 self._own(client, owner, reader)
             changed.append(client)
+        self._changed.update(changed)
         return changed
 
     def lose(self, owner: object) -> bool:
@@ -115,7 +123,23 @@ class Awareness:
         clients = list(self._owned.get(owner, ()))
         for client in clients:
             self._end(client, self._states[client][0])
+        self._changed.update(clients)
         return clients
+
+    @property
+    def delay(self) -> float | None:
+        """Seconds until `encode_changes` should be called; None if nothing has changed."""
+        if not self._changed:
+            return None
+        return 0.0 if len(self._changed) >= MAX_CHANGES else max(0.0, self._next - monotonic())
+
+    def encode_changes(self) -> bytes:
+        """Return the awareness update that tells of the clients that changed since the last call."""
+        self._next = monotonic() + INTERVAL
+        update = self.encode(self._changed)
+        self._changed = set()
+        self._forget_some()
+        return update
 
     @property
     def has_renewals(self) -> bool:
@@ -139,16 +163,14 @@ class Awareness:
             told.append((owner, write_varuint(len(entries)) + b"".join(entries)))
         return told
 
-    def clients(self) -> frozenset[int]:
-        """Return the ids of everybody that is here."""
-        return frozenset(self._states)
+    def seen(self) -> frozenset[int]:
+        """Return the ids of all clients that a reader of every message so far may believe to be here."""
+        return frozenset(self._states.keys() | self._changed)
 
     def encode(self, clients: Collection[int] | None = None) -> bytes:
         """Return the awareness update that tells of `clients`, or of everybody that is here."""
         clients = self._states if clients is None else clients
-        update = write_varuint(len(clients)) + b"".join(self._entries(clients))
-        self._forget_some()
-        return update
+        return write_varuint(len(clients)) + b"".join(self._entries(clients))
 
     def _entries(self, clients: Iterable[int]) -> Iterable[bytes]:
         for client in clients:
@@ -225,7 +247,7 @@ class Awareness:
         self._ended[client] = clock
 
     def _forget_some(self) -> None:
-        # Not when they end: all that end in one turn are told of before.
+        # Not when they end: the others are told of it before.
         while len(self._ended) > MAX_ENDED:
             client = next(iter(self._ended))
             del self._ended[client]

@@ -112,7 +112,6 @@ class Room:
         self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
         self._acknowledge: set[Hashable] = set()
         self._last: tuple[Hashable, bytes] = NOBODY  # the update that came last, and who sent it
-        self._moved: set[int] = set()  # awareness clients that changed since the last flush
 
     def load(self, stored: Stored) -> Steps[None]:
         """Take what is stored, before anything else is done.
@@ -134,13 +133,18 @@ class Room:
         """Whether `take` has something to give."""
         return bool(
             self.document.changed
-            or self._moved
+            or self.awareness_delay == 0
             or self.awareness.has_renewals
             or self._asked
             or self._slow.falling
             or self._acknowledge
             or self._records.has_compacted
         )
+
+    @property
+    def awareness_delay(self) -> float | None:
+        """Seconds until changes of awareness states are to be told; None if nobody has to be told of one."""
+        return self.awareness.delay if self.clients else None
 
     @property
     def storing(self) -> bool:
@@ -195,7 +199,7 @@ class Room:
 
     def forget(self, client: Hashable) -> None:
         """End the awareness states of a client that has left; others are told with the next flush."""
-        self._moved.update(self.awareness.remove(client))
+        self.awareness.remove(client)
 
     def receive(self, client: Hashable, message: bytes) -> Steps[tuple[Kind, bytes | None]]:
         """Handle one message; return its kind and the reply for its sender, if it gets one at once.
@@ -213,7 +217,7 @@ class Room:
                 self._ask(client, content)
         elif kind is Kind.AWARENESS:
             reader = self._readers.get(client)
-            self._moved.update(self.awareness.apply(content, client, reader=reader, writers=self.document))
+            self.awareness.apply(content, client, reader=reader, writers=self.document)
         elif kind is Kind.QUERY_AWARENESS:
             if client not in self._slow:
                 return kind, awareness_message(self.awareness.encode())
@@ -270,19 +274,18 @@ class Room:
         told = self._acknowledge - self._slow.keys()
         replies += [(client, acknowledgement(self._sent[client])) for client in told]
         self._acknowledge -= told
-        awareness, present = None, []
-        if self._moved:
+        awareness, present, seen = None, [], self.awareness.seen()
+        if self.awareness_delay == 0:
             present = [client for client in self.clients if client not in self._slow]
             # The sender too, as y-websocket's server does.
-            awareness = awareness_message(self.awareness.encode(self._moved))
-            self._moved = set()
+            awareness = awareness_message(self.awareness.encode_changes())
         if self.awareness.has_renewals:
             renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._slow]
             replies += [(owner, awareness_message(update)) for owner, update in renewals]
         for client in self._slow.fall() if self._slow.falling else ():
             has = self.document.state_vector() if client in self.synced else None
             self.synced.discard(client)
-            self._slow[client] = Behind(has, self.document.version, self.awareness.clients())
+            self._slow[client] = Behind(has, self.document.version, seen)
         return Flush([update_message(update) for update in updates], synced, awareness, present, replies, large)
 
     def written(self) -> None:
@@ -320,7 +323,7 @@ class Room:
                 self.synced.add(client)
             else:
                 self._asked[client] = behind.state_vector
-        return awareness_message(self.awareness.encode(behind.seen | self.awareness.clients()))
+        return awareness_message(self.awareness.encode(behind.seen | self.awareness.seen()))
 
     def is_compaction_due(self, *, resting: bool = False) -> bool:
         """Return whether the document should be compacted; `resting` is whether the room is about to leave memory."""

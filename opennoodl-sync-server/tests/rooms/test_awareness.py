@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opennoodl_sync.rooms import awareness as module
 from opennoodl_sync.rooms.awareness import (
+    INTERVAL,
+    MAX_CHANGES,
     MAX_ENDED,
     MAX_ENTRIES,
     MAX_LOST_SIZE,
@@ -236,8 +238,49 @@ def test_many_that_have_ended_are_still_told_of() -> None:
     for number, owner in enumerate(owners):
         entries: list[Entry] = [(number * MAX_STATES + client, 3, {}) for client in range(MAX_STATES)]
         awareness.apply(encode(*entries), owner)
-    ended = [client for owner in owners for client in awareness.remove(owner)]
-    assert {clock for _, clock, _ in decode(awareness.encode(ended))} == {3}
+    awareness.encode_changes()
+    for owner in owners:
+        awareness.remove(owner)
+    awareness.apply(encode((9999, 1, {})), ANN)
+    assert {clock for client, clock, _ in decode(awareness.encode_changes()) if client != 9999} == {3}
+
+
+def test_changes_are_encoded_once() -> None:
+    """What has changed since the last call is in an update, and nothing else."""
+    awareness = with_states((1, 1, {}), (2, 1, {}))
+    awareness.encode_changes()
+    assert awareness.delay is None
+    awareness.apply(encode((2, 2, {})), ANN)
+    awareness.apply(encode((3, 1, {})), BOB)
+    awareness.remove(BOB)
+    assert decode(awareness.encode_changes()) == [(2, 2, {}), (3, 1, None)]
+    assert awareness.delay is None
+
+
+def test_changes_wait_after_others_were_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first change after a quiet time is due at once; the next ones are due an interval later, together."""
+    now = 100.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    awareness = with_states((1, 1, {}))
+    assert awareness.delay == 0
+    awareness.encode_changes()
+    now += INTERVAL / 4
+    awareness.apply(encode((1, 2, {})), ANN)
+    assert awareness.delay == pytest.approx(INTERVAL * 3 / 4)
+    now += INTERVAL
+    assert awareness.delay == 0
+
+
+def test_very_many_changes_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their number bounds the memory that they take until they are encoded."""
+    monkeypatch.setattr(module, "monotonic", lambda: 100.0)
+    awareness = with_states((1, 1, {}))
+    awareness.encode_changes()
+    for number in range(MAX_CHANGES // MAX_STATES):
+        assert awareness.delay != 0
+        first = 100 + number * MAX_STATES
+        awareness.apply(encode(*((client, 1, {}) for client in range(first, first + MAX_STATES))), number)
+    assert awareness.delay == 0
 
 
 def test_a_reader_ends_nobody_before_they_come() -> None:
@@ -277,7 +320,8 @@ def test_what_is_remembered_of_the_ended_is_bounded() -> None:
     awareness = Awareness()
     for client in range(MAX_ENDED + 1):
         awareness.apply(encode((client, 5, {})), ANN)
-        awareness.encode(awareness.remove(ANN))
+        awareness.remove(ANN)
+        awareness.encode_changes()
     assert awareness.apply(encode((MAX_ENDED, 5, {})), ANN) == []
     assert awareness.apply(encode((0, 5, {})), ANN) == [0]
 
@@ -296,7 +340,9 @@ def test_memory_of_the_ended_is_bounded_without_more_news() -> None:
     awareness = Awareness()
     for number in range(40):
         awareness.apply(encode(*((number * 60 + client, 1, {}) for client in range(60))), number)
-    awareness.encode([client for number in range(40) for client in awareness.remove(number)])
+    for number in range(40):
+        awareness.remove(number)
+    awareness.encode_changes()
     assert len(awareness._ended) == MAX_ENDED
 
 

@@ -20,7 +20,7 @@ from ..disks import ByHand, Records
 from ..editor import Editor
 from ..memory_records import MemoryRecords
 from ..turns import ask, here, kept, open_room, send
-from ..wire import sync_content
+from ..wire import awareness_of, sync_content
 
 
 class Turns:
@@ -30,12 +30,14 @@ class Turns:
         told: what was told, in order.
         failed: what could not go on, and why.
         went_on: how often those that were kept waiting were let go on.
+        tells: set when something is told after the first time.
     """
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Flush]] = []
         self.failed: list[tuple[str, Exception]] = []
         self.went_on = 0
+        self.tells = asyncio.Event()
         self.records = Records()
         self.writer = ByHand(self.records)
         self.slicer = TimeSlicer()
@@ -69,6 +71,8 @@ class Turns:
         return [name for name, _ in self.told]
 
     def _tell(self, room: Room, flush: Flush) -> None:
+        if self.told:
+            self.tells.set()
         self.told.append((room.name, flush))
 
     def _fail(self, room: Room, error: Exception) -> None:
@@ -123,6 +127,44 @@ async def test_a_turn_without_anything_to_store_is_told_at_once(turns: Turns) ->
     await turn()
     assert turns.names == ["a"]
     assert not turns.writer.batches
+
+
+async def test_awareness_that_waits_is_told_when_it_is_due(turns: Turns) -> None:
+    """A second change within the interval is told after it, although nothing else happens in the room."""
+    room = turns.room("a")
+    turns.points(room)
+    await turn()
+    turns.points(room)
+    await turn()
+    assert turns.names == ["a"]
+    await asyncio.wait_for(turns.tells.wait(), 30)
+    assert [awareness_of(flush.awareness) for _, flush in turns.told] == [[(1, 1, {})], [(1, 2, {})]]
+
+
+async def test_a_document_does_not_wait_for_awareness(turns: Turns) -> None:
+    """An update is told with its turn; a change of awareness that is not due stays behind, and follows."""
+    turns.writer.slow = False
+    room = turns.room("a")
+    turns.points(room)
+    await turn()
+    turns.writes(room)
+    turns.points(room)
+    await turn()
+    assert [bool(flush.updates) for _, flush in turns.told] == [False, True]
+    assert turns.told[1][1].awareness is None
+    turns.tells.clear()
+    await asyncio.wait_for(turns.tells.wait(), 30)
+    assert awareness_of(turns.told[2][1].awareness) == [(1, 2, {})]
+
+
+async def test_a_room_that_is_discarded_is_told_nothing_later(turns: Turns) -> None:
+    """Its timer ends with it."""
+    room = turns.room("a")
+    turns.points(room)
+    await turn()
+    turns.points(room)
+    turns.flusher.discard(room)
+    assert not turns.flusher._delayed
 
 
 async def test_without_a_store_turns_are_told_when_they_end() -> None:

@@ -96,6 +96,18 @@ def test_who_was_behind_learns_who_has_left_meanwhile(room: Room) -> None:
     assert awareness_of(caught_up(room, "bob")[0]) == [(1, 4, None)]
 
 
+def test_a_client_that_falls_behind_learns_who_was_leaving_then(room: Room) -> None:
+    """A state that ended in the turn in which a client fell behind, or shortly before it, leaves no ghost."""
+    for name in ("ann", "bob"):
+        joined(room, name, ord(name[0]))
+    here(room, "ann", (1, 4, {}))
+    flush(room)
+    room.leave("ann")
+    behind(room, "bob")
+    flush(room)
+    assert awareness_of(caught_up(room, "bob")[0]) == [(1, 4, None)]
+
+
 def test_who_is_behind_already_stays_where_it_was(room: Room) -> None:
     """A client that is found slow twice misses nothing that came in between."""
     ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
