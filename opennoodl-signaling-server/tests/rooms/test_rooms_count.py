@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from opennoodl_signaling.rooms.model import Client
 
-from .ward import Told, Ward, came, token_of
+from ..ward import Told, Ward, came, token_of
 
 
 @pytest.fixture

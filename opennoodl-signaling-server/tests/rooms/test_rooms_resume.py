@@ -11,7 +11,7 @@ from opennoodl_signaling.rooms.absent_peers import MAX_SIGNALS
 from opennoodl_signaling.rooms.model import Client
 from opennoodl_signaling.session import SessionInfo
 
-from .ward import Told, Ward, came, left, refused, token_of
+from ..ward import Told, Ward, came, left, refused, token_of
 
 
 @pytest.fixture

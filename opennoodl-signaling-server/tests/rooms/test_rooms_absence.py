@@ -8,7 +8,7 @@ import pytest
 from opennoodl_signaling.messages import Invite, Session
 from opennoodl_signaling.rooms.model import Client
 
-from .ward import Told, Ward, came, left, refused, token_of
+from ..ward import Told, Ward, came, left, refused, token_of
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from opennoodl_signaling.rooms.model import Client
 from opennoodl_signaling.rooms.rooms import REPLACED
 from opennoodl_signaling.session import SessionChange, SessionInfo
 
-from .ward import Ward, came, joined, left, refused
+from ..ward import Ward, came, joined, left, refused
 
 
 @pytest.fixture

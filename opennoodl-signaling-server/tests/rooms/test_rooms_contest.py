@@ -9,7 +9,7 @@ from opennoodl_signaling.rooms import rooms as module
 from opennoodl_signaling.rooms.model import Client
 from opennoodl_signaling.session import SessionInfo
 
-from .ward import Ward, came, joined, left, refused, token_of
+from ..ward import Ward, came, joined, left, refused, token_of
 
 
 @pytest.fixture
