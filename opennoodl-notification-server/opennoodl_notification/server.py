@@ -118,10 +118,8 @@ class NotificationServer(JsonApplication[Any]):
         """Let a user in who has proven to be that user, when it is their turn and they may have one device more."""
         try:
             identity = await self.prove(connection, incoming.token, incoming.user_id)
-            if connection.session is None:
-                connection.identity = identity  # what is sent right behind this is looked at as theirs
-            else:
-                connection.set_identity(identity)
+            # Messages right behind this one are the user's already. The deadline stays until the user has entered.
+            connection.set_identity(identity, expires=connection.session is not None)
             self._enqueue(connection, incoming, message)
         except BadMessage as bad:
             self.refuse(connection, Request(connection, incoming, message).refuse(bad))

@@ -66,7 +66,7 @@ async def serve(file: Path) -> AsyncIterator[Serve]:
 
     yield start
     for service in started:
-        if not service.http.draining:
+        if not service.app.draining:
             async with asyncio.timeout(TIMEOUT):
                 await service.stop()
 

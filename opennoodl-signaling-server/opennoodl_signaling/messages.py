@@ -196,7 +196,7 @@ class SignalFrom(Struct, tag="signal", tag_field="type", frozen=True):
 
 
 class SignalLost(Error, tag="error", tag_field="type", frozen=True):
-    """A signal did not, or will not, reach its peer."""
+    """What a client sent to a peer, such as a signal, did not or will not reach it."""
 
     peer_id: str = msgspec.field(default="", name="peerId")
 

@@ -12,6 +12,7 @@ from .edge.admission.client_address import rate_limit_key
 from .edge.auth.credential import credential
 from .edge.auth.identity import Identity
 from .edge.errors import BadMessage
+from .edge.http.request import HttpRequest
 from .edge.json_application import JsonApplication
 from .edge.messages import encode, request_id
 from .edge.metrics import counters
@@ -66,11 +67,6 @@ class Signaling(JsonApplication[Incoming]):
         self.ice = Ice(settings)
         self.effects = Effects(self.rooms, self.ice, settings.resume_grace / 1000, self.metrics.sent)
         self._session_info = SessionInfoPage(self.rooms, self.auth, self.metrics.rate_limited)
-        self._draining = False
-
-    def drain(self) -> None:
-        """Tell nobody of departures from now on: the server closes everybody, and each would drop its live calls."""
-        self._draining = True
 
     async def stop(self) -> None:
         """Let the absent peers go: no client can come back to a server that stops."""
@@ -84,7 +80,7 @@ class Signaling(JsonApplication[Incoming]):
     def close(self, connection: Connection) -> None:
         """Tell the others that the client is gone, and forget it; one that can resume is waited for if it was lost."""
         client: Client = connection.session
-        if self._draining:
+        if self.draining:  # everybody is closed: a peer that is told of departures would drop its live calls
             self.topics.forget(client)
             self.rooms.forget(client)
         else:
@@ -104,11 +100,10 @@ class Signaling(JsonApplication[Incoming]):
         if client.resumption is not None:
             client.resumption.reached(payload)
 
-    async def page(self, connection: Connection, path: str) -> Page | None:
+    async def page(self, request: HttpRequest) -> Page | None:
         """Answer ``/session/<room>/info``."""
-        assert connection.request is not None
-        token = credential(connection.request) if self.auth.required else None
-        return await self._session_info.answer(path, connection.address, token)
+        token = credential(request.head) if self.auth.required else None
+        return await self._session_info.answer(request.path, request.address, token)
 
     def health(self) -> dict[str, Any]:
         """Return the counts that ``/health`` shows."""

@@ -47,7 +47,7 @@ async def start() -> AsyncIterator[StartServer]:
 
     yield start_
     for service in services:
-        if not service.http.draining:
+        if not service.app.draining:
             await service.stop()
 
 

@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 
 from .edge.harness import request
 from .package.dialogue import dialogues, play, record
-from .package.documents import ROOT, closing_codes, declared_fields, documented_fields, page, rows, section
+from .package.documents import ROOT, closing_codes, compare, declared_fields, documented_fields, page, rows, section
 
 PAGE = page("docs/protocol.md")
 ERRORS = {cells[0].strip("`"): cells[1] for cells in rows(section(PAGE, "Errors"))}
@@ -23,29 +23,29 @@ ERRORS = {cells[0].strip("`"): cells[1] for cells in rows(section(PAGE, "Errors"
 
 def test_messages_from_clients() -> None:
     """Every message that a client may send stands in the table with its fields and their types."""
-    assert documented_fields(section(PAGE, "Messages from clients")) == declared_fields(messages.decode.names)
+    compare(documented_fields(section(PAGE, "Messages from clients")), declared_fields(messages.decode.names))
 
 
 def test_messages_from_the_server() -> None:
     """Every message that the server sends stands in the table with its fields and their types."""
     kinds = (*messages.Outgoing.__args__, messages.SignalLost)  # type: ignore[attr-defined]  # of a union
-    assert documented_fields(section(PAGE, "Messages from the server")) == declared_fields(kinds)
+    compare(documented_fields(section(PAGE, "Messages from the server")), declared_fields(kinds))
 
 
 def test_objects() -> None:
     """Every object within a message stands in the table with its fields and their types."""
     kinds = (messages.PeerInfo, messages.IceServer, session.SessionChange, session.FeaturesChange)
-    assert documented_fields(section(PAGE, "Objects")) == declared_fields(kinds)
+    compare(documented_fields(section(PAGE, "Objects")), declared_fields(kinds))
 
 
 def test_errors() -> None:
     """Every error code stands in the table with its meaning."""
-    assert {code: meaning for code, meaning in ERRORS.items() if not code.isdigit()} == messages.ERRORS
+    compare({code: meaning for code, meaning in ERRORS.items() if not code.isdigit()}, messages.ERRORS)
 
 
 def test_close_codes() -> None:
     """Every code that closes a connection stands in the table."""
-    assert {code for code in ERRORS if code.isdigit()} == closing_codes()
+    compare({code for code in ERRORS if code.isdigit()}, closing_codes())
     assert str(REPLACED) in ERRORS
 
 

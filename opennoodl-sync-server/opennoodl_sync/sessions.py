@@ -219,7 +219,7 @@ class Sessions:
             return
         except FullError as full:
             self._rooms.settle(room)  # there may be less of it when it is compacted
-            if room.compacting or room.busy:
+            if room.records.compacting or room.busy:
                 connection.pause_reading(SyncPause.ROOM_BUSY)
                 session.too_large = message
             else:

@@ -12,7 +12,7 @@ from opennoodl_sync.settings import Settings
 from opennoodl_sync.y_protocol import ACKNOWLEDGEMENT, DENIED, MAX_NAME, NAMES, TOKEN
 
 from .package.dialogue import dialogues, play, record
-from .package.documents import ROOT, closing_codes, code, page, rows, section
+from .package.documents import ROOT, closing_codes, code, compare, page, rows, section
 
 PAGE = page("docs/protocol.md")
 NUMBERS = {next(iter(code(cells[2]))): cells[0] for cells in rows(section(PAGE, "Messages"))}
@@ -21,13 +21,13 @@ NUMBERS = {next(iter(code(cells[2]))): cells[0] for cells in rows(section(PAGE, 
 def test_messages() -> None:
     """Every message stands in the table, this server's own ones with their numbers."""
     own = {"denied": f"{DENIED}, 0", "acknowledgement": f"{ACKNOWLEDGEMENT}", "token": f"{TOKEN}"}
-    assert set(NUMBERS) == set(NAMES.values()) | set(own)
+    compare(set(NUMBERS), {*NAMES.values(), *own})
     assert {name: NUMBERS[name] for name in own} == own
 
 
 def test_close_codes() -> None:
     """Every code that closes a connection stands in the table."""
-    assert {cells[0] for cells in rows(section(PAGE, "Errors"))} == closing_codes()
+    compare({cells[0] for cells in rows(section(PAGE, "Errors"))}, closing_codes())
 
 
 def test_limits() -> None:

@@ -300,7 +300,7 @@ async def test_documents_of_many_records_are_opened(tmp_path: Path) -> None:
         assert bob.text == ann.text
         await bob.socket.send(update_message(ann.write("last")))
         await (await server.join("room", 3)).shows("last")
-        await until(lambda: not server.app.rooms.rooms["room"].compacting)
+        await until(lambda: not server.app.rooms.rooms["room"].records.compacting)
     database = Database(str(tmp_path))
     assert len(LevelDBDocument("room", database=database).records()) <= 2
     database.close()

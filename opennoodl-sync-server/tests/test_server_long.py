@@ -316,7 +316,7 @@ async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypat
         await paste(ann, gate)
         writing.set()
         await writer.drain()
-        assert server.app.rooms.rooms["room"].storing
+        assert server.app.rooms.rooms["room"].records.storing
         gate.open()
         await ann.agrees(bob)
         assert len(ann.text) == len(PASTE + "hello")

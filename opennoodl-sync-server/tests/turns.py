@@ -77,13 +77,13 @@ def write_turn(room: Room, store: Store) -> Flush:
     batch = RecordBatch()
     flush = room.take(batch)
     commit(store, batch)
-    room.written()
+    room.records.written()
     return flush
 
 
 def compact_if_due(room: Room, *, resting: bool = False) -> bool:
     """Compact a document as the server does, but at once; return whether that was due. The next turn stores it."""
-    if not room.is_compaction_due(resting=resting):
+    if not room.records.is_compaction_due(resting=resting):
         return False
     segment, waiting = finish(compact_records(finish(segment.write()) for segment in finish(room.begin_compaction())))
     assert waiting is None

@@ -9,26 +9,24 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 
 import structlog
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, serve
 
-from .admission.client_address import rate_limit_key
 from .admission.listener import Listener
 from .admission.listening_socket import EVERYWHERE, listen_everywhere
 from .admission.pending import Pending
-from .admission.refusal_delay import RefusalDelays
 from .admission.tls import Certificate, Tls
 from .application import Application
-from .auth.credential import credential
-from .errors import CloseConnection, StartError
+from .errors import StartError
+from .http.connection import HttpConnection
 from .http.dispatch import Http
+from .http.request import HttpRequest
 from .logs import configure
 from .open_files import fit, raise_limit, spare
 from .settings import S, SettingError, load
 from .websocket.connection import Connection
-from .websocket.flow import EdgePause
+from .websocket.lifecycle import GOING_AWAY, Lifecycle
 from .websocket.outbox import Outbox
 from .websocket.protocol import EdgeProtocol
 from .websocket.registry import Connections
@@ -40,7 +38,8 @@ DRAIN_TIMEOUT = 4.0
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart, everybody comes back within seconds."""
-GOING_AWAY = "This server is going away. Connect again."
+
+LOGGER = logging.getLogger("websockets.server")
 
 log = structlog.get_logger()
 
@@ -64,10 +63,10 @@ class Service:
         most = app.settings.max_connections
         self._backlog = min(BACKLOG, spare(most))
         self._pending = Pending(min(most, spare(most)))
-        self.connections: Connections[Connection] = Connections(self._pending)
+        self.connections: Connections[Connection] = Connections()
         self._listener = Listener(self._protocol, OPEN_TIMEOUT, self._pending)
         self._outbox = Outbox()
-        self._refusal_delays = RefusalDelays(most)
+        self._lifecycle = Lifecycle(app)
         self._server: Server | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -79,14 +78,8 @@ class Service:
         """
         await self.app.start()
         settings = self.app.settings
-        self._server = serve(
-            self._handle,
-            process_request=self.http.request,
-            process_response=self.http.response,
-            server_header=None,
-            open_timeout=OPEN_TIMEOUT,
-            logger=logging.getLogger("websockets.server"),
-        )
+        # There is a WebSocket only after its handshake, so there is no timeout for that.
+        self._server = serve(self._lifecycle.handle, open_timeout=None, logger=LOGGER)
         # By itself, websockets would make a connection's objects as soon as it is accepted.
         self._server.create_server = self._listen
         try:
@@ -107,7 +100,6 @@ class Service:
         """Drain: refuse handshakes, close all connections with 1001, flush, stop listening."""
         assert self._server is not None
         log.info("draining", connections=len(self.connections))
-        self.http.drain()
         self.app.drain()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
@@ -115,6 +107,7 @@ class Service:
             connection.disconnect(1001, GOING_AWAY)
         await self._finish(DRAIN_TIMEOUT)
         self._listener.close()
+        self._pending.close()
         for connection in list(self.connections):
             connection.abort()
         for task in list(self._server.handler_tasks):
@@ -141,51 +134,6 @@ class Service:
         if self._server.handler_tasks:
             await asyncio.wait(self._server.handler_tasks, timeout=seconds)
 
-    async def _handle(self, connection: ServerConnection) -> None:
-        assert isinstance(connection, Connection)
-        self._pending.remove(connection)
-        self.app.metrics.opened()
-        try:
-            await self._open(connection)
-            # Nobody asks for these any more, and every garbage collection would go through them.
-            for part in (connection.request, connection.response):
-                if part is not None:
-                    part.headers.clear()
-            if connection.request is not None:
-                connection.request.path = connection.path  # without the query, which may have a token
-            await connection.wait_closed()
-        finally:
-            self.app.metrics.closed(connection.close_code)
-
-    async def _open(self, connection: Connection) -> None:
-        """Let the application take the connection, which is not read from before that."""
-        connection.pause_reading(EdgePause.OPENING)
-        try:
-            await self.app.open(connection)
-        except CloseConnection as close:
-            self._refuse(connection, close)
-        except Exception:
-            connection.logger.exception("a connection could not be opened")
-            self._refuse(connection, CloseConnection(1011, "The server failed on this connection."))
-        else:
-            connection.attach()
-            if self.http.draining:
-                connection.disconnect(1001, GOING_AWAY)
-        connection.resume_reading(EdgePause.OPENING)
-
-    def _refuse(self, connection: Connection, close: CloseConnection) -> None:
-        """Close a connection that the application does not take, after a while if it may be kept for that."""
-        assert connection.request is not None
-        address = rate_limit_key(connection.address)
-        seconds = 0.0
-        if not self.http.draining:
-            seconds = self._refusal_delays.keep(address, credential(connection.request), monotonic())
-        if seconds:
-            connection.when_lost(partial(self._refusal_delays.release, address))
-            connection.set_deadline(seconds, close.reason, close.code)
-        else:
-            connection.disconnect(close.code, close.reason)
-
     async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         create, host = self._listener.accept, self.app.settings.host
@@ -196,14 +144,19 @@ class Service:
     def _protocol(self) -> asyncio.Protocol:
         context = self._certificate.context
         if context is None:
-            return self._connection()
-        return Tls(context, self._connection, OPEN_TIMEOUT, self._pending, self.http.addresses)
+            return self._http_connection()
+        return Tls(context, self._http_connection, OPEN_TIMEOUT, self._pending, self.http.addresses)
 
-    def _connection(self) -> Connection:
-        assert self._server is not None
-        protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=self._server.logger)
+    def _http_connection(self) -> HttpConnection:
+        protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=LOGGER)
         protocol.set_cors(self.http.origins.headers(()))
-        return Connection(protocol, self._server, self.app, self.connections, self._outbox)
+        return HttpConnection(self.http, protocol, OPEN_TIMEOUT, self._pending, self._upgrade)
+
+    def _upgrade(self, request: HttpRequest) -> Connection:
+        assert self._server is not None
+        connection = Connection(request, self._server, self.app, self.connections, self._outbox)
+        connection.when_lost(partial(self.http.release, request))
+        return connection
 
     async def _beat(self, interval: float) -> None:
         while True:

@@ -1,4 +1,8 @@
-"""The lock: a file of notifications is one process's alone."""
+"""The lock: a file of notifications is one process's alone.
+
+``fcntl.flock`` of the standard library is all that it needs; the package filelock adds systems on which this server
+does not run.
+"""
 
 import fcntl
 import os

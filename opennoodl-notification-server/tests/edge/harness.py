@@ -12,6 +12,7 @@ from http.client import parse_headers
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 PACKAGE = next(Path(__file__).parents[2].glob("opennoodl_*/edge")).parent.name
 """The package beside `tests`; this folder runs in three of them, so it may not know the name."""
@@ -31,10 +32,11 @@ authenticator, credential = map(_module, ("auth.authenticator", "auth.credential
 http_client = _module("auth.http_client")
 github, identity, jwt_tokens = map(_module, ("auth.github", "auth.identity", "auth.jwt_tokens"))
 keys, token_command = map(_module, ("auth.keys", "auth.token_command"))
-dispatch, query, routes = map(_module, ("http.dispatch", "http.query", "http.routes"))
+http_connection, dispatch, query = map(_module, ("http.connection", "http.dispatch", "http.query"))
+handshake, request_, routes = map(_module, ("http.handshake", "http.request", "http.routes"))
 connection, flow, frames = map(_module, ("websocket.connection", "websocket.flow", "websocket.frames"))
 outbox, protocol = map(_module, ("websocket.outbox", "websocket.protocol"))
-reader, registry = map(_module, ("websocket.reader", "websocket.registry"))
+liveness, registry, work = map(_module, ("websocket.liveness", "websocket.registry", "websocket.work"))
 Application: Any = application.Application
 
 TIMEOUT = 30.0
@@ -146,6 +148,19 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
     def _note(self, name: str, number: int) -> None:
         self.calls.append((name, number))
         self._changed.set()
+
+
+def opened(app: Echo) -> Any:
+    """Return a connection of `app` after its handshake, on a transport that keeps what is written."""
+    parser = protocol.EdgeProtocol(max_size=app.max_message_size)
+    parser.receive_data(f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
+    (head,) = parser.events_received()
+    parser.send_response(parser.accept(head))
+    parser.data_to_send()
+    request = request_.HttpRequest(head, "/", "127.0.0.1", parser)
+    client = connection.Connection(request, None, app, set(), outbox.Outbox())
+    client.transport = Mock(asyncio.Transport)
+    return client
 
 
 class Frame(NamedTuple):

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from .auth.authenticator import ATTEMPTS, Authenticator
 from .auth.identity import AuthError, Identity
 from .errors import CloseConnection
+from .http.request import HttpRequest
 from .metrics import Metrics
 from .settings import EdgeSettings
 from .websocket.connection import Connection
@@ -28,6 +29,7 @@ class Application(Handler[Connection]):
 
     Attributes:
         auth: finds the user that a token proves.
+        draining: whether the server is about to stop.
 
     Raises:
         SettingError: the settings for authentication contradict each other.
@@ -48,6 +50,7 @@ class Application(Handler[Connection]):
         self.max_message_size = max_message_size
         self.metrics = Metrics(version, self.metric_families, self.close_codes)
         self.auth = Authenticator(settings, self.metrics.tokens)
+        self.draining = False
 
     # Life
 
@@ -60,6 +63,7 @@ class Application(Handler[Connection]):
 
     def drain(self) -> None:
         """Take note that the server is about to close every connection, and then to stop."""
+        self.draining = True
 
     async def stop(self) -> None:
         """Flush and close; called when every connection has ended."""
@@ -70,8 +74,8 @@ class Application(Handler[Connection]):
         """Return why a WebSocket handshake on `path` (without the query) is refused, or None."""
         return None if path == "/" else "WebSockets are served on / only."
 
-    async def page(self, connection: Connection, path: str) -> tuple[HTTPStatus, dict[str, Any]] | None:
-        """Return status and JSON body of a GET on a `path` that only this server has, or None.
+    async def page(self, request: HttpRequest) -> tuple[HTTPStatus, dict[str, Any]] | None:
+        """Return status and JSON body of a GET on a path that only this server has, or None.
 
         A body with `error` is sent as that text to clients that do not ask for JSON by name.
         """

@@ -34,11 +34,11 @@ UNDELIVERED = "The peer came back without its state: what you have signaled to i
 
 
 class PeerNotFound(BadMessage):
-    """A signal cannot be passed on.
+    """What a client sends to a peer cannot be passed on: nobody has this id, or the peer's queue is full.
 
     Args:
         error: the sentence for people.
-        peer_id: whom it was for.
+        peer_id: the peer.
     """
 
     def __init__(self, error: str, peer_id: str) -> None:
@@ -107,7 +107,7 @@ class Rooms:
             return [client.contest]
         if room is not None and client.room is not room and self._full(room):
             raise BadMessage("room-full", f"The room is full: {len(room.peers)} peers are all it may have.")
-        effects = self.leave(client)
+        effects = self._leave_room(client)
         room = self.rooms.setdefault(join.room, room or Room(join.room))
         self._enter(room, client, join)
         self.joins["joined"] += 1
@@ -154,12 +154,18 @@ class Rooms:
         return self._replace(holder, newcomer, join)
 
     def leave(self, client: Client, leave: Leave | None = None) -> list[Effect]:
-        """Leave the room, if the client is in one (and in the one that `leave` names), or stop waiting for it."""
+        """Leave the room and give up a contest; nothing, if `leave` names another room."""
         named = None if leave is None else leave.room
         if client.contest is not None and named in (None, client.contest.join.room):
             client.contest = None
+        if client.room is None or named not in (None, client.room.name):
+            return []
+        return self._leave_room(client)
+
+    def _leave_room(self, client: Client) -> list[Effect]:
+        """Take a client out of its room, if it is in one, and tell the others."""
         room = client.room
-        if room is None or named not in (None, room.name):
+        if room is None:
             return []
         del room.peers[client.info.peer_id]
         self._vacate(client, "gone")
@@ -179,7 +185,7 @@ class Rooms:
 
     def give_up(self, client: Client) -> list[Effect]:
         """Let a client go that is still absent."""
-        return self.leave(client) if client.absent is not None else []
+        return self._leave_room(client) if client.absent is not None else []
 
     def signal(self, client: Client, signal: Signal) -> tuple[Client | None, SignalFrom]:
         """Return who gets signaling data now, or None for who will when they are back, and what they get.
@@ -234,7 +240,7 @@ class Rooms:
     def forget(self, client: Client) -> list[Effect]:
         """Leave the room and the users for good."""
         client.contest = None
-        effects = self.leave(client)
+        effects = self._leave_room(client)
         self._users.identify(client, None)
         return effects
 
@@ -252,7 +258,7 @@ class Rooms:
         room, resumption, absent, info = holder.room, holder.resumption, holder.absent, holder.info
         assert room is not None
         assert resumption is not None
-        effects = self.leave(newcomer)
+        effects = self._leave_room(newcomer)
         missed = resumption.missed(token, join.received, absent)
         effects += self._take_place(room, holder, newcomer, join, "resumed")
         others = [name for name, peer in room.peers.items() if peer is not newcomer]
@@ -274,7 +280,7 @@ class Rooms:
         """
         room, absent = holder.room, holder.absent
         assert room is not None
-        effects = self.leave(newcomer)
+        effects = self._leave_room(newcomer)
         effects += self._take_place(room, holder, newcomer, join, "replaced")
         if absent is not None:
             # A signal is answered once, and those without a `requestId` once for each sender.

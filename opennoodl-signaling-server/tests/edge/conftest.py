@@ -70,7 +70,7 @@ async def serve(wire: Files | None) -> AsyncIterator[Serve]:
     for running in started:
         for left in list(running.connections):
             left.abort()  # a drain would wait for those that are not read from
-        if not running.http.draining:
+        if not running.app.draining:
             await running.stop()
 
 

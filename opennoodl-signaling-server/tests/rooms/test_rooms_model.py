@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from msgspec import Raw
 from opennoodl_signaling.edge.errors import BadMessage
 from opennoodl_signaling.messages import (
@@ -34,6 +35,8 @@ from .view import Place, View
 MAX_SIZE = 3
 MAX_ABSENT = 2
 MAX_SIGNALS = 2
+FEWEST = 5
+"""Steps of all runs after which the rooms are in each state at least."""
 clients = st.integers(0, 5)
 rooms = st.sampled_from("rs")
 peers = st.sampled_from("xyzw")
@@ -43,7 +46,13 @@ metadata = st.sampled_from([Raw(b"{}"), Raw(b'{"name":"x"}')])
 
 
 class Model(RuleBasedStateMachine):
-    """Does the same to `Rooms` and to a dictionary of places, and compares."""
+    """Does the same to `Rooms` and to a dictionary of places, and compares.
+
+    Attributes:
+        reached: after how many steps the rooms were in which state, in all runs.
+    """
+
+    reached: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,9 +166,11 @@ class Model(RuleBasedStateMachine):
         self.waiting.pop(client, None)
         self.perform(None, lambda: self.rooms.forget(client))
 
-    @rule(number=clients)
-    def lose(self, number: int) -> None:
-        """A connection is lost; a new one comes in its place."""
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        """A connection is lost, that of a peer if there is one; a new one comes in its place."""
+        peers = [number for number, client in enumerate(self.clients) if client in self.places]
+        number = data.draw(st.sampled_from(peers) if peers else clients)
         client = self.clients[number]
         place = self.places.get(client)
         if place is None or not place.resumable or len(self.away) >= MAX_ABSENT:
@@ -223,6 +234,15 @@ class Model(RuleBasedStateMachine):
                 if other is not place and other.room == place.room and not place.absent:
                     self.do_signal(client, other.peer)
 
+    @precondition(lambda self: self.away)
+    @rule(data=st.data())
+    def signal_absent(self, data: st.DataObject) -> None:
+        """The peers of a room send a signal to one that is absent."""
+        absent = self.places[data.draw(st.sampled_from(self.away))]
+        for client, place in list(self.places.items()):
+            if place.room == absent.room and not place.absent:
+                self.do_signal(client, absent.peer)
+
     @precondition(lambda self: self.contests)
     @rule(data=st.data(), alive=st.booleans())
     def settle(self, data: st.DataObject, alive: bool) -> None:
@@ -281,6 +301,20 @@ class Model(RuleBasedStateMachine):
         waiting = [signal for place in absent.values() for _, signal in place.waiting]
         assert self.rooms.absent_peers.count == len(absent) <= MAX_ABSENT
         assert self.rooms.absent_peers.size == sum(len(signal) + absent_peers.OVERHEAD for signal in waiting)
+
+    @invariant()
+    def count_states(self) -> None:
+        """Count the states that are hard to reach."""
+        places = self.places.values()
+        self.reached["a peer is absent"] += any(place.absent for place in places)
+        self.reached["a signal waits for an absent peer"] += any(place.waiting for place in places)
+        self.reached["as many are absent as may be"] += len(self.away) == MAX_ABSENT
+        self.reached["a peer receives nothing, and nobody knows"] += any(place.dark for place in places)
+        self.reached["an absent peer may come back with a former token"] += any(
+            place.absent and place.former is not None for place in places
+        )
+        self.reached["a peer waits for the holder of its id"] += bool(self.waiting)
+        self.reached["a room is full"] += any(len(room.peers) == MAX_SIZE for room in self.rooms.rooms.values())
 
     @invariant()
     def users_agree(self) -> None:
@@ -482,3 +516,12 @@ class Model(RuleBasedStateMachine):
 
 Model.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestModel = Model.TestCase
+
+
+def test_states_are_reached() -> None:
+    """The random steps reach every state that the model is about, and often."""
+    Model.reached.clear()
+    steps = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True, database=None)
+    run_state_machine_as_test(Model, settings=steps)
+    assert len(Model.reached) == 7
+    assert {state: count for state, count in Model.reached.items() if count < FEWEST} == {}

@@ -10,7 +10,7 @@ from .application import Application
 from .auth.credential import credential
 from .auth.identity import AuthError, Identity
 from .errors import BadMessage, CloseConnection
-from .limits import PATIENCE, Over
+from .limits import PATIENCE, SETTING_OF, Over
 from .messages import Decoder, Error, Message, encode, replace_lone_surrogates, request_id
 from .websocket.connection import Connection
 from .websocket.frames import encode_frame
@@ -98,7 +98,7 @@ class JsonApplication(Application, Generic[M]):
     def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Answer a message over the rate with an error, and close a client that does not stop."""
         if connection.count_strike() > PATIENCE:
-            raise CloseConnection(1008, f"Too many {over.limit}.")
+            raise CloseConnection(1008, f"Too many {over.limit}: you kept sending over {SETTING_OF[over.limit]}.")
         error = f"Too many {over.limit}; wait {over.seconds:.3f} seconds."
         self.refuse(connection, BadMessage("rate-limited", error, request_id(message)))
         return False

@@ -1,4 +1,8 @@
-"""Limits: how fast one connection may speak, and how much one user may ask for."""
+"""Limits: how fast one connection may speak, and how much one user may ask for.
+
+This is our own code, since it runs for every message: an addition for each. Libraries for rate limits call a storage
+or wait in a task.
+"""
 
 from collections import Counter
 from math import inf
@@ -12,6 +16,10 @@ A first sync, a large paste or ten trickled ICE candidates come at once; the rat
 
 PATIENCE = 1000
 """Messages over the rate that are answered with an error, or frames over it that wait, until 1008 ends it."""
+
+
+SETTING_OF = {"messages": "RATE_LIMIT", "bytes": "BYTE_RATE_LIMIT"}
+"""The setting of each limit of a connection."""
 
 
 class Over(NamedTuple):

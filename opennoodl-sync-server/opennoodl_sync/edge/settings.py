@@ -3,6 +3,9 @@
 A field of a settings class *is* the setting: its name in capitals is the variable, its default the
 default, its ``Meta`` the bounds and the description. README tables and ``.env.example`` are held to
 these declarations by tests.
+
+msgspec, which decodes the messages, converts the values too. A library for settings, such as pydantic-settings, would
+bring a second way to declare types, and its errors are several lines long.
 """
 
 from collections.abc import Iterator, Mapping

@@ -115,8 +115,8 @@ class Flusher:
             self._slicer.when_free(room, partial(self._end, room, flush, error), first=True)
 
     def _end(self, room: Room, flush: Flush, error: StoreError | None) -> None:
-        if error is not None and room.storing:
+        if error is not None and room.records.storing:
             self._fail(room, error)
         else:
-            room.written()
+            room.records.written()
             self._tell(room, flush)

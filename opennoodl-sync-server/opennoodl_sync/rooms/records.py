@@ -105,7 +105,7 @@ class Records:
         """Note that the document is full: it may be smaller when it is compacted, which is not done all the time."""
         self._must_compact = self._count > 0 and monotonic() >= self._compact_again
 
-    def is_compaction_due(self, *, resting: bool) -> bool:
+    def is_compaction_due(self, *, resting: bool = False) -> bool:
         """Return whether there are many records, and as many bytes as the compacted document.
 
         What is stored is then never more than twice the document when it was last compacted, and one window.

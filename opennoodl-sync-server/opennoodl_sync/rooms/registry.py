@@ -156,7 +156,7 @@ class Rooms:
 
     def _is_compaction_due(self, room: Room, *, resting: bool = False) -> bool:
         limit = self._budget.limit
-        return room.is_compaction_due(resting=resting) and (
+        return room.records.is_compaction_due(resting=resting) and (
             not limit or COMPACTION_FACTOR * room.document.size <= limit
         )
 

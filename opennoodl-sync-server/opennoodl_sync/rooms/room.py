@@ -81,6 +81,7 @@ class Room:
 
     Attributes:
         document: the document.
+        records: what is stored of it, and what is to be.
         clients: everybody in the room; any hashable objects.
         synced: those of them whose step 1 was answered: they are sent updates.
         busy: whether something long is being done with the document, and nothing else may be; see `TimeSlicer`.
@@ -102,7 +103,7 @@ class Room:
         self.clients: set[Hashable] = set()
         self.synced: set[Hashable] = set()
         self.busy = False
-        self._records = Records(records, max_size)
+        self.records = Records(records, max_size)
         self._max_size = max_size
         self._may_grow = may_grow
         self._readers: dict[Hashable, str] = {}  # those that may not change the document, and their users
@@ -112,6 +113,10 @@ class Room:
         self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
         self._acknowledge: set[Hashable] = set()
         self._last: tuple[Hashable, bytes] = NOBODY  # the update that came last, and who sent it
+
+    def set_busy(self, busy: bool) -> None:
+        """Note that something long begins or has ended; only the `TimeSlicer` calls this."""
+        self.busy = busy
 
     def load(self, stored: Stored) -> Steps[None]:
         """Take what is stored, before anything else is done.
@@ -126,7 +131,7 @@ class Room:
             with suppress(MalformedError):  # others have written the document since: it has to be walked
                 segment = yield from read_segment(base, index)
         yield from self.document.load((update for update in updates if update is not base or segment is None), segment)
-        self._records.loaded(stored)
+        self.records.loaded(stored)
 
     @property
     def dirty(self) -> bool:
@@ -138,23 +143,13 @@ class Room:
             or self._asked
             or self._slow.falling
             or self._acknowledge
-            or self._records.has_compacted
+            or self.records.has_compacted
         )
 
     @property
     def awareness_delay(self) -> float | None:
         """Seconds until changes of awareness states are to be told; None if nobody has to be told of one."""
         return self.awareness.delay if self.clients else None
-
-    @property
-    def storing(self) -> bool:
-        """Whether a batch has something of this room that is not written yet."""
-        return self._records.storing
-
-    @property
-    def compacting(self) -> bool:
-        """Whether a compaction is under way, which may make room."""
-        return self._records.compacting
 
     def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
         """Let a client in; return what it is greeted with: step 1, and who is here.
@@ -242,12 +237,12 @@ class Room:
     def take(self, batch: Batch) -> Flush:
         """End the turn: return what is to be told when `batch`, which is added to, is written.
 
-        Until `written` says that it is, this must not be called again.
+        Until `Records.written` says that it is, this must not be called again.
         """
         updates = self.document.commit()
-        self._records.append(updates, self.document.state_vector, batch)
-        if self._records.has_compacted:
-            self._records.replace(self.document.pending(), batch)
+        self.records.append(updates, self.document.state_vector, batch)
+        if self.records.has_compacted:
+            self.records.replace(self.document.pending(), batch)
         replies: list[tuple[Hashable, bytes]] = []
         large: list[tuple[Hashable, bytes]] = []
         synced = list(self.synced)
@@ -288,10 +283,6 @@ class Room:
             self._slow[client] = Behind(has, self.document.version, seen)
         return Flush([update_message(update) for update in updates], synced, awareness, present, replies, large)
 
-    def written(self) -> None:
-        """Go on after a flush: what `take` gave is written."""
-        self._records.written()
-
     def transferred(self, client: Hashable, state_vector: bytes, version: int) -> None:
         """Go on after a large answer: with the next flush its client gets what came since, and then all updates.
 
@@ -325,15 +316,11 @@ class Room:
                 self._asked[client] = behind.state_vector
         return awareness_message(self.awareness.encode(behind.seen | self.awareness.seen()))
 
-    def is_compaction_due(self, *, resting: bool = False) -> bool:
-        """Return whether the document should be compacted; `resting` is whether the room is about to leave memory."""
-        return self._records.is_compaction_due(resting=resting)
-
     def begin_compaction(self) -> Steps[list[Segment]]:
         """Return what is to be compacted: all of the document. Call it right after a flush."""
-        last, began = self._records.last(), monotonic()
+        last, began = self.records.last(), monotonic()
         segments = yield from self.document.freeze()
-        self._records.begin_compaction(last, began, self.document.state_vector())
+        self.records.begin_compaction(last, began, self.document.state_vector())
         return segments
 
     def end_compaction(self, update: bytes, segment: Segment, index: bytes) -> None:
@@ -345,12 +332,12 @@ class Room:
             index: of the segment, see ``yjs.segment_index``.
         """
         self.document.thaw(segment)
-        self._records.end_compaction(update, index)
+        self.records.end_compaction(update, index)
 
     def abandon_compaction(self) -> None:
         """Go on without the compaction, which failed."""
         self.document.thaw(None)
-        self._records.abandon_compaction()
+        self.records.abandon_compaction()
 
     def _answer(self, state_vector: bytes, steps: int) -> tuple[list[bytes] | None, int]:
         """Return the answer to a step 1, and how many steps are left.
@@ -398,7 +385,7 @@ class Room:
             return self.document.deletions_size + len(update) <= self._max_size
         if self.document.size + len(update) > self._max_size:
             # There may be less of it when it is compacted; that takes long, and a client may ask for it all the time.
-            self._records.must_shrink()
+            self.records.must_shrink()
             raise FullError(f"This document would exceed MAX_DOCUMENT_SIZE: {self._max_size} bytes.")
         return True
 

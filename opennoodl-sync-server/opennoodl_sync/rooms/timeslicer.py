@@ -62,7 +62,7 @@ class TimeSlicer:
         if outcome is not None:
             then(outcome)
             return True
-        room.busy = True
+        room.set_busy(True)
         self._waiting[room] = deque()
         self._add(address, Work(room, steps, then))
         return False
@@ -136,7 +136,7 @@ class TimeSlicer:
 
     def _freed(self, room: Room, then: Act | None = None) -> None:
         """Go on with what has waited for a room."""
-        room.busy = False
+        room.set_busy(False)
         waiting = self._waiting.pop(room)
         if then is not None:
             waiting.append(then)

@@ -149,7 +149,10 @@ async def test_byte_rate(serve: Serve, client: Connect, monkeypatch: pytest.Monk
     answers = [json.loads(answer) async for answer in until_closed(connected)]
     assert [answer.get("code") for answer in answers] == [None, None, "rate-limited", "rate-limited"]
     assert answers[-1]["error"].startswith("Too many bytes; wait ")
-    assert (connected.close_code, connected.close_reason) == (1008, "Too many bytes.")
+    assert (connected.close_code, connected.close_reason) == (
+        1008,
+        "Too many bytes: you kept sending over BYTE_RATE_LIMIT.",
+    )
     assert running.app.metrics.rate_limited == {"bytes": 3}
 
 

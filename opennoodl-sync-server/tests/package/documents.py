@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -45,6 +45,28 @@ def rows(text: str) -> list[list[str]]:
 def code(text: str) -> set[str]:
     """Return everything in backticks."""
     return set(re.findall(r"`([^`]+)`", text))
+
+
+def compare(documented: Collection[Any], declared: Collection[Any]) -> None:
+    """Fail if a document and the code differ, and say which of the two lacks what.
+
+    Args:
+        documented: rows or names of the document; of mappings, keys and values count.
+        declared: the same of the code.
+    """
+    page, source = set(_lines(documented)), set(_lines(declared))
+    if page != source:
+        raise AssertionError(f"the code lacks {sorted(page - source)}, the document lacks {sorted(source - page)}")
+    assert len(documented) == len(declared), "something is empty, or stands in the document twice"
+
+
+def _lines(compared: Collection[Any]) -> Iterator[str]:
+    """Yield what is compared, one by one, also within mappings of mappings."""
+    if not isinstance(compared, Mapping):
+        yield from map(str, compared)
+        return
+    for key, value in compared.items():
+        yield from [f"{key}: {line}" for line in _lines(value)] if isinstance(value, Mapping) else [f"{key}: {value}"]
 
 
 CLOSING = ("CloseConnection", "Close", "disconnect")

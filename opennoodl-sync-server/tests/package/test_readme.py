@@ -13,11 +13,17 @@ from typing import Any
 import pytest
 
 from ..edge.harness import PACKAGE, settings
-from .documents import ROOT, code, page, rows, section
+from .documents import ROOT, code, compare, page, rows, section
 
 README = page("README.md")
 Settings: Any = import_module(f"{PACKAGE}.settings").Settings
 server: Any = import_module(f"{PACKAGE}.server")
+COMMANDS = {
+    found[1]: f"{command} {purpose}"
+    for command, purpose in rows(section(README, "Commands"))
+    if (found := re.search(rf"`(?:\.\.\.|python -m {PACKAGE}) ([a-z]+)", command))
+}
+"""The row of each command."""
 
 
 @pytest.fixture
@@ -30,33 +36,47 @@ async def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     await service.stop()
 
 
-async def test_pages(application: Any) -> None:
-    """Every path that the server answers stands in the table, and no other does."""
-    assert [path for name, _ in rows(section(README, "HTTP")) for path in code(name)] == list(application.pages)
+def usage(*command: str) -> str:
+    """Return what a command prints about itself."""
+    words = [sys.executable, "-m", PACKAGE, *command, "--help"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def test_settings() -> None:
     """Every setting stands in the table with its default, what is accepted, and its meaning."""
     expected = [[f"`{s.name}`", f"`{s.default}`", s.accepted, s.description] for s in settings.describe(Settings)]
-    assert rows(section(README, "Settings")) == expected
+    compare(rows(section(README, "Settings")), expected)
+    assert rows(section(README, "Settings")) == expected, "the order differs"
 
 
 def test_env_example() -> None:
     """Every setting stands in `.env.example` with its default and its meaning."""
     text = (ROOT / ".env.example").read_text()
     plain = " ".join(text.replace("#", " ").split())
-    assert re.findall(r"^([A-Z_]+=.*)$", text, flags=re.MULTILINE) == [
-        f"{s.name}={s.default}" for s in settings.describe(Settings)
-    ]
+    set_there = re.findall(r"^([A-Z_]+=.*)$", text, flags=re.MULTILINE)
+    expected = [f"{s.name}={s.default}" for s in settings.describe(Settings)]
+    compare(set_there, expected)
+    assert set_there == expected, "the order differs"
     assert [s.name for s in settings.describe(Settings) if s.description not in plain] == []
 
 
 def test_commands() -> None:
     """Every command stands in the table, and no other does."""
-    usage = subprocess.run([sys.executable, "-m", PACKAGE, "--help"], capture_output=True, text=True, check=True).stdout
-    table = "\n".join(command for command, _ in rows(section(README, "Commands")))
-    documented = re.findall(rf"`(?:\.\.\.|python -m {PACKAGE}) ([a-z]+)", table)
-    assert {*documented, "serve"} == set(re.findall(r"^    ([a-z]+)", usage, flags=re.MULTILINE))
+    compare({*COMMANDS, "serve"}, set(re.findall(r"^    ([a-z]+)", usage(), flags=re.MULTILINE)))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options(command: str) -> None:
+    """Every option of a command stands in its row or its paragraph, and no other does."""
+    paragraphs = section(README, "Commands").split("\n\n")
+    about = [COMMANDS[command], *(text for text in paragraphs if text.startswith("**") and f"`{command}`" in text)]
+    documented = {option for text in about for option in re.findall(r"(--[a-z]+)", text)}
+    compare(documented, set(re.findall(r"(--[a-z]+)", usage(command))) - {"--help"})
+
+
+async def test_pages(application: Any) -> None:
+    """Every path that the server answers stands in the table, and no other does."""
+    compare([path for paths, _ in rows(section(README, "HTTP")) for path in code(paths)], application.pages)
 
 
 async def test_metrics(application: Any) -> None:
@@ -66,7 +86,7 @@ async def test_metrics(application: Any) -> None:
     for family in application.metrics.collect():
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
         families[family.name + suffix] = family
-    assert set(documented) == set(families)
+    compare(set(documented), set(families))
     for name, family in families.items():
         for sample in family.samples:
             assert set(sample.labels) <= documented[name], name

@@ -115,10 +115,10 @@ async def test_nothing_is_told_before_it_is_written(turns: Turns) -> None:
     turns.points(bob)
     await turn()
     assert turns.told == []
-    assert ann.storing
+    assert ann.records.storing
     turns.writer.finish()
     assert sorted(turns.names) == ["ann", "bob"]
-    assert not ann.storing
+    assert not ann.records.storing
 
 
 async def test_a_turn_without_anything_to_store_is_told_at_once(turns: Turns) -> None:
@@ -358,9 +358,9 @@ async def test_a_room_that_is_busy_when_it_was_written_is_told_when_it_is_free(t
     await turn()
     ends, seen, may_end = asyncio.Event(), [], list[None]()
     turns.slicer.do(ann, long_work(may_end), lambda _: ends.set())
-    turns.slicer.when_free(ann, lambda: seen.append((ann.storing, turns.names)))
+    turns.slicer.when_free(ann, lambda: seen.append((ann.records.storing, turns.names)))
     turns.writer.finish()
-    assert ann.storing
+    assert ann.records.storing
     assert turns.names == []
     may_end.append(None)
     await asyncio.wait_for(ends.wait(), 30)

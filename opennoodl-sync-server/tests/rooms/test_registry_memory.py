@@ -133,7 +133,7 @@ async def test_a_compaction_needs_memory(tmp_path: Path, limit: int, due: bool) 
         for number in range(30):
             write(room, "a" * (SIZE // 30), number + 1)
             room.take(RecordBatch())
-            room.written()
+            room.records.written()
         left(rooms, room)
         rooms._rest(room)
-        assert room.compacting == due
+        assert room.records.compacting == due

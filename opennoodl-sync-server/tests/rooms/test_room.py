@@ -348,15 +348,15 @@ def test_nothing_is_told_that_is_not_stored(room: Room, disk: Disk) -> None:
 def test_says_whether_something_is_being_stored(room: Room) -> None:
     """Between `take` and `stored` the room says that it has something to lose, and else that it has not."""
     send(room, "ann", Editor(1).write("one"))
-    assert not room.storing
+    assert not room.records.storing
     room.take(RecordBatch())
-    assert room.storing
-    room.written()
-    assert not room.storing
+    assert room.records.storing
+    room.records.written()
+    assert not room.records.storing
     here(room, "ann", (1, 1, {}))
     ask(room, "ann")
     room.take(RecordBatch())
-    assert not room.storing
+    assert not room.records.storing
 
 
 def test_what_waits_is_something_to_lose(room: Room) -> None:
@@ -365,7 +365,7 @@ def test_what_waits_is_something_to_lose(room: Room) -> None:
     ann.write("lost")
     send(room, "ann", ann.write("waits"))
     room.take(RecordBatch())
-    assert room.storing
+    assert room.records.storing
 
 
 def test_what_comes_while_a_batch_is_under_way_is_for_the_next_one(room: Room, disk: Disk) -> None:
@@ -375,7 +375,7 @@ def test_what_comes_while_a_batch_is_under_way_is_for_the_next_one(room: Room, d
     first = room.take(RecordBatch())
     send(room, "ann", ann.write("two"))
     ask(room, "bob")
-    room.written()
+    room.records.written()
     assert Editor(2, sync_content(first.updates[0], 2)).text == "one "
     bob = Editor(3)
     bob.hear(*messages(flush(room), "bob"))

@@ -133,7 +133,7 @@ def test_what_comes_while_a_batch_is_under_way_is_not_acknowledged_with_it(room:
     replies = room.take(RecordBatch()).replies
     send(room, "ann", ann.write("two"))
     assert replies == [("ann", b"\x64\x01")]
-    room.written()
+    room.records.written()
     assert acknowledged(room) == {"ann": 2}
 
 
@@ -143,7 +143,7 @@ def test_a_repeated_update_of_a_batch_under_way_is_acknowledged_after_it(room: R
     send(room, "bob", first)
     assert room.take(RecordBatch()).replies == []
     send(room, "ann", first)
-    room.written()
+    room.records.written()
     assert acknowledged(room) == {"ann": 1}
 
 

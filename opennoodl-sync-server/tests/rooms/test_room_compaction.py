@@ -306,14 +306,14 @@ def test_a_compaction_that_failed_is_tried_again_later(
     for _ in range(3):
         send(room, "ann", ann.write("word "))
         write_turn(room, disk)
-    assert room.is_compaction_due()
+    assert room.records.is_compaction_due()
     finish(room.begin_compaction())
     room.abandon_compaction()
     send(room, "ann", ann.write("more"))
     write_turn(room, disk)
-    assert not room.is_compaction_due()
+    assert not room.records.is_compaction_due()
     now[0] += module.FAILURE_PAUSE
-    assert room.is_compaction_due()
+    assert room.records.is_compaction_due()
     assert kept(disk) == content(ann.doc)
 
 
@@ -341,7 +341,7 @@ def test_a_large_document_is_loaded_by_its_index(disk: MemoryRecords, monkeypatc
     ann = Editor(1)
     keep(disk, *(ann.write("x" * 50_000) for _ in range(3)))
     room = open_room(disk)
-    room._records.must_shrink()
+    room.records.must_shrink()
     send(room, "ann", ann.write("y"))
     end_turn(room, disk)
     assert disk.stored().base_index is not None

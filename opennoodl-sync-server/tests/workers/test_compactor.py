@@ -17,6 +17,7 @@ from opennoodl_sync.workers.compactor import Compacted, CompactionError, Compact
 from opennoodl_sync.yjs.lib0 import finish, write_varuint
 from opennoodl_sync.yjs.segment_index import read_segment
 
+from ..edge.harness import TIMEOUT
 from ..raw import item, section, text, update
 
 TYPED = [update(section(7, n, item(text("ab"), **({"origin": (7, n - 1)} if n else {})))) for n in range(0, 200, 2)]
@@ -211,6 +212,7 @@ async def main():
     job = bytes.fromhex(input())
     while True:
         await compactor.compact([job])
+        print("the next job begins", flush=True)
 
 asyncio.run(main())
 """
@@ -226,7 +228,8 @@ async def test_a_killed_server_leaves_no_process() -> None:
     process = int(await server.stdout.readline())
     server.stdin.write(LONG[0].hex().encode() + b"\n")
     await server.stdin.drain()
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(TIMEOUT):
+        await server.stdout.readline()
     server.kill()
     server.stdin.close()
     await server.wait()

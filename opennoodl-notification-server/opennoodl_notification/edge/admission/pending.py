@@ -33,6 +33,11 @@ class Pending:
             oldest.abort()
         self._connections[connection] = None
 
+    def close(self) -> None:
+        """Cut all of them."""
+        for connection in list(self._connections):
+            connection.abort()
+
     def remove(self, connection: object) -> None:
         """Stop counting a connection, if it is still counted: it is open, or it has ended."""
         self._connections.pop(connection, None)

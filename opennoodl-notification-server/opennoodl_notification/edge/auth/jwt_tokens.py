@@ -14,8 +14,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.exceptions import (
     ExpiredSignatureError,
     ImmatureSignatureError,
+    InvalidAlgorithmError,
     InvalidAudienceError,
     InvalidIssuerError,
+    InvalidSignatureError,
+    MissingRequiredClaimError,
     PyJWTError,
 )
 from msgspec import Meta, Struct
@@ -88,8 +91,12 @@ class JwtTokens:
             raise AuthError("The token is not valid yet.") from None
         except (InvalidIssuerError, InvalidAudienceError):
             raise AuthError("The token has another `iss` or `aud` than this server requires.") from None
+        except (InvalidSignatureError, InvalidAlgorithmError):
+            raise AuthError("The token is not signed with the key of this server.") from None
+        except MissingRequiredClaimError as error:
+            raise AuthError(f"The token lacks the claim `{error.claim}`.") from None
         except PyJWTError:
-            raise AuthError("The token is not valid here.") from None
+            raise AuthError("The token is not valid.") from None
         except msgspec.ValidationError as error:
             raise AuthError(f"The token has an invalid claim: {error}.") from None
         return Identity(known.sub, known.rooms, known.access, known.services, known.exp + LEEWAY)

@@ -1,4 +1,8 @@
-"""The keys: what tokens are checked with. One that is set, or those that an issuer publishes (RFC 7517)."""
+"""The keys: what tokens are checked with. One that is set, or those that an issuer publishes (RFC 7517).
+
+PyJWT reads the keys. Its own client for JWK Sets is not used, since it is synchronous and asks under a lock: an issuer
+that does not answer would hold up the check of every token, also of those whose keys are known.
+"""
 
 from __future__ import annotations
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
+from websockets.protocol import CLOSED
 
-from ..harness import HANDSHAKE, Echo, connection, frames, outbox, protocol
+from ..harness import Echo, frames, opened, outbox
 
 ONE, TWO, THREE = (frames.encode_frame(text, text=True) for text in (b"one", b"two", b"three"))
 
@@ -16,14 +16,8 @@ ONE, TWO, THREE = (frames.encode_frame(text, text=True) for text in (b"one", b"t
 @pytest.fixture
 async def client() -> Any:
     """Return a connection whose transport keeps what is written."""
-    app = Echo()
-    client = connection.Connection(protocol.EdgeProtocol(), None, app, set(), outbox.Outbox())
-    client.transport = Mock(asyncio.Transport)
-    client.data_received(f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
-    client.protocol.send_response(client.protocol.accept(client.request))
-    client.send_data()
+    client = opened(Echo())
     client.attach()
-    client.transport.write.reset_mock()
     return client
 
 
@@ -73,6 +67,54 @@ async def test_before_a_heartbeat(client: Any) -> None:
 async def test_gone_meanwhile(client: Any) -> None:
     """Nothing is written to a connection that ended before the turn did."""
     client.write_soon(ONE)
-    client.protocol.state = connection.CONNECTING
+    client.protocol.state = CLOSED
     await asyncio.sleep(0)
     assert written(client) == []
+
+
+# Without a connection
+
+
+class Flushable:
+    """A connection that notes when it is flushed."""
+
+    def __init__(self, name: str, flushed: list[str]) -> None:
+        self._name = name
+        self._flushed = flushed
+
+    def flush(self) -> None:
+        """Note it."""
+        self._flushed.append(self._name)
+
+
+async def test_flushes_in_order() -> None:
+    """Every connection is flushed once, in the order in which they came, and not before the turn is over."""
+    flushed: list[str] = []
+    box = outbox.Outbox()
+    for name in ("a", "b"):
+        box.add(Flushable(name, flushed))
+    assert flushed == []
+    await asyncio.sleep(0)
+    assert flushed == ["a", "b"]
+    await asyncio.sleep(0)
+    assert flushed == ["a", "b"]
+
+
+async def test_added_while_flushing() -> None:
+    """What is added by a flush goes out in the next turn."""
+    flushed: list[str] = []
+    box = outbox.Outbox()
+
+    class Adding(Flushable):
+        """A connection whose flush makes another one have something to write."""
+
+        def flush(self) -> None:
+            """Add another one."""
+            super().flush()
+            box.add(Flushable("b", flushed))
+
+    box.add(Adding("a", flushed))
+    await asyncio.sleep(0)
+    assert flushed == ["a"]
+    await asyncio.sleep(0)
+    assert flushed == ["a", "b"]

@@ -1,8 +1,8 @@
 """The listener: accepts TCP connections, and hands them on when their first bytes have come.
 
-The objects of a WebSocket are made when the client's first bytes are here, and for a few clients in each turn of the
-event loop. When thousands connect at once, as after a restart, the open connections are served in between. A client
-that connects and sends nothing costs only its TCP connection.
+Requests are read when the client's first bytes are here, and of a few clients in each turn of the event loop. When
+thousands connect at once, as after a restart, the open connections are served in between. A client that connects and
+sends nothing costs only its TCP connection.
 """
 
 from __future__ import annotations

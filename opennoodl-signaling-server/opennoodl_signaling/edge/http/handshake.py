@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from http import HTTPStatus
 from time import monotonic
 
-from websockets.http11 import Request, Response
+from websockets.http11 import Response
 
 from ..admission.client_address import ClientAddresses
 from ..admission.origins import Origins
 from ..application import Application
-from ..websocket.connection import Connection
+from .request import HttpRequest
 
 
 class Handshakes:
@@ -27,50 +26,41 @@ class Handshakes:
         self._app = app
         self._addresses = addresses
         self._origins = origins
-        self._draining = False
-
-    def drain(self) -> None:
-        """Refuse all handshakes from now on."""
-        self._draining = True
 
     def count_invalid(self) -> None:
         """Count a handshake that is not valid (RFC 6455, 4.2.1)."""
         self._app.metrics.handshakes["invalid"] += 1
 
-    def refusal(self, connection: Connection, request: Request, insecure: Response | None) -> Response | None:
-        """Return the answer to a handshake that is refused; None if it is accepted, and the connection counts.
+    def refusal(self, request: HttpRequest, insecure: Response | None) -> Response | None:
+        """Return the answer to a handshake that is refused; None if it is accepted, and counts for its address.
 
         Args:
-            connection: of the client.
             request: the handshake.
             insecure: the answer to a client that did not come over TLS, if it had to.
         """
-        found = self._find_refusal(connection, request, insecure)
+        found = self._find_refusal(request, insecure)
         if found is None:
-            connection.when_lost(partial(self._addresses.release, connection.address))
             return None
         outcome, response = found
         self._app.metrics.handshakes[outcome] += 1
         return response
 
-    def _find_refusal(
-        self, connection: Connection, request: Request, insecure: Response | None
-    ) -> tuple[str, Response] | None:
-        respond, limit = connection.respond, self._app.settings.max_connections
-        if not self._addresses.allow_handshake(connection.address, monotonic()):
+    def _find_refusal(self, request: HttpRequest, insecure: Response | None) -> tuple[str, Response] | None:
+        respond, limit = request.respond, self._app.settings.max_connections
+        if not self._addresses.allow_handshake(request.address, monotonic()):
             return "address", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many handshakes from your address.\n")
         if insecure is not None:
             return "insecure", insecure
-        if self._draining:
+        if self._app.draining:
             return "draining", respond(HTTPStatus.SERVICE_UNAVAILABLE, "This server is shutting down.\n")
         if limit and self._app.metrics.open_connections >= limit:
             text = "MAX_CONNECTIONS is reached; try again later.\n"
             return "at-capacity", respond(HTTPStatus.SERVICE_UNAVAILABLE, text)
-        if not self._origins.allow(request.headers.get_all("Origin")):
+        if not self._origins.allow(request.head.headers.get_all("Origin")):
             return "origin", respond(HTTPStatus.FORBIDDEN, "This origin is not in ALLOWED_ORIGINS.\n")
-        refusal = self._app.refusal(connection.path)
+        refusal = self._app.refusal(request.path)
         if refusal is not None:
             return "refused", respond(HTTPStatus.NOT_FOUND, refusal + "\n")
-        if not self._addresses.acquire(connection.address):
+        if not self._addresses.acquire(request.address):
             return "address", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from your address.\n")
         return None

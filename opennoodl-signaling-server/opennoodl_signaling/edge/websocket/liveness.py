@@ -8,27 +8,13 @@ PAYLOAD = b"are you there?"
 """The payload of a ping that checks liveness."""
 
 
-class Liveness:
-    """What is known of one client's liveness.
+class LivenessCheck:
+    """A check whether one client answers a ping now; all that ask at once wait for the pong of one ping."""
 
-    Heartbeats ask whether anything came since the last one. A check asks for a pong now; all callers wait for the
-    pong of one ping.
-    """
-
-    __slots__ = ("_pong", "_silent")
+    __slots__ = ("_pong",)
 
     def __init__(self) -> None:
         self._pong: asyncio.Future[bool] | None = None
-        self._silent = False
-
-    def heard(self) -> None:
-        """Note that something came from the client, or that it could not come."""
-        self._silent = False
-
-    def was_silent(self) -> bool:
-        """Return whether nothing came since the last call of this."""
-        silent, self._silent = self._silent, True
-        return silent
 
     def begin(self) -> bool:
         """Begin a check; return whether a ping must be sent, or one is under way already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate, pairwise
 from typing import Any
 from unittest.mock import Mock
@@ -11,12 +11,13 @@ from unittest.mock import Mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
 
-from ..harness import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Echo, connection, frames, masked, outbox, protocol
+from ..harness import BINARY, CLOSE, PING, PONG, TEXT, Echo, errors, flow, frames, masked, opened, protocol
 
 CONT, FIN = 0, 0x80
 MAX_SIZE = 300
-REQUEST = f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode()
 GOODBYE = b"\x03\xe8"
 END = b"This is the end. " * 10
 """The message that ends a connection; longer than any that is drawn."""
@@ -35,10 +36,7 @@ class Listener(Echo):
 async def hear(chunks: Iterable[bytes]) -> Any:
     """Return a connection that has got `chunks`, one by one, from its client after the handshake."""
     app = Listener(max_message_size=MAX_SIZE)
-    heard = connection.Connection(protocol.EdgeProtocol(max_size=MAX_SIZE), None, app, set(), outbox.Outbox())
-    heard.transport = Mock(asyncio.Transport)
-    heard.data_received(REQUEST)
-    heard.protocol.send_response(heard.protocol.accept(heard.request))
+    heard = opened(app)
     await app.open(heard)
     heard.attach()
     for chunk in chunks:
@@ -196,6 +194,85 @@ async def test_heard() -> None:
     heard.data_received(masked(TEXT, b"second"))
     heard.heartbeat()
     heard.transport.abort.assert_not_called()
+
+
+# The reader, without a connection
+
+
+class Messages(list[Any]):
+    """Takes messages; `pauses` is what is called after each."""
+
+    def __init__(self, pauses: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self._pauses = pauses
+
+    def __call__(self, message: bytes, text: bool) -> None:
+        """Note the message."""
+        self.append((message, text))
+        self._pauses()
+
+
+def reader(reads: Any = None) -> Any:
+    """Return a reader of an open WebSocket from which a whole message was read before."""
+    parser = protocol.EdgeProtocol(max_size=MAX_SIZE)
+    parser.state = OPEN
+    parser.between_messages = True
+    return frames.Reader(parser, flow.ReadFlow() if reads is None else reads)
+
+
+def test_reader_takes_whole_frames() -> None:
+    """Whole frames are handed on, and nothing is left."""
+    messages = Messages()
+    assert reader().read(masked(TEXT, b"one") + masked(BINARY, b"two"), messages) == b""
+    assert messages == [(b"one", True), (b"two", False)]
+
+
+def test_reader_buffers_a_part() -> None:
+    """A part of a frame is kept until the rest has come."""
+    whole, messages, reads = masked(TEXT, b"halves"), Messages(), reader()
+    assert reads.read(whole[:4], messages) == b""
+    assert messages == []
+    assert reads.read(whole[4:], messages) == b""
+    assert messages == [(b"halves", True)]
+
+
+def test_reader_leaves_the_rest() -> None:
+    """From the first frame that is no whole message on, all is for the parser."""
+    messages, rest = Messages(), masked(PING, b"?") + masked(TEXT, b"two")
+    assert reader().read(masked(TEXT, b"one") + rest, messages) == rest
+    assert messages == [(b"one", True)]
+
+
+def test_reader_stops_at_a_pause() -> None:
+    """Nothing is handed on after a message that made the flow hold messages; it can be held and taken back."""
+    flows = flow.ReadFlow()
+    messages, reads = Messages(lambda: flows.pause(flow.EdgePause.WORK)), reader(flows)
+    rest = reads.read(masked(TEXT, b"one") + masked(TEXT, b"two"), messages)
+    assert messages == [(b"one", True)]
+    reads.hold(rest)
+    reads.hold(masked(TEXT, b"three"))
+    assert reads.held() == masked(TEXT, b"two") + masked(TEXT, b"three")
+    assert reads.held() == b""
+
+
+def test_reader_joins_fragments() -> None:
+    """The fragments of a message are joined; its kind is that of the first."""
+    reads = reader()
+    assert reads.join(Frame(Opcode.TEXT, b"he", fin=False)) is None
+    assert reads.join(Frame(Opcode.CONT, b"ll", fin=False)) is None
+    assert reads.join(Frame(Opcode.CONT, b"o", fin=True)) == (b"hello", True)
+    assert reads.join(Frame(Opcode.BINARY, b"alone", fin=True)) == (b"alone", False)
+
+
+def test_reader_bounds_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message with too many fragments closes with 1009."""
+    monkeypatch.setattr(frames, "MAX_FRAGMENTS", 3)
+    reads = reader()
+    reads.join(Frame(Opcode.TEXT, b"", fin=False))
+    for _ in range(2):
+        assert reads.join(Frame(Opcode.CONT, b"", fin=False)) is None
+    with pytest.raises(errors.CloseConnection, check=lambda close: close.code == 1009):
+        reads.join(Frame(Opcode.CONT, b"", fin=False))
 
 
 # As the library alone

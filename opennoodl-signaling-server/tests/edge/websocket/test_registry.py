@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..harness import pending, registry
+from ..harness import registry
 
 
 class Reader:
@@ -23,7 +23,7 @@ class Reader:
 def test_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """When too much waits for all who are slow, those go for whom most does; who is not slow is not asked."""
     monkeypatch.setattr(registry, "MAX_UNREAD", 100)
-    connections = registry.Connections(pending.Pending(0))
+    connections = registry.Connections()
     readers = [Reader(60), Reader(10), Reader(30), Reader(1000, slow=False)]
     for reader in readers:
         connections.add(reader)

@@ -193,6 +193,10 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     # As a transport
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Replace the protocol above."""
+        self._above = cast(asyncio.Protocol, protocol)
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send; nothing is kept here, so what waits is what waits in the TCP connection."""
         if self._ended or self.is_closing():

@@ -1,6 +1,8 @@
 """GitHub: people who log in to the editor with GitHub are proven by the token that it gave the editor.
 
 GitHub is asked once for each token (``GET /user``); the answer is remembered for minutes, under the token's hash.
+
+Nothing is asked again here, so no library for retries is used: clients come back, and a pause is kept for all of them.
 """
 
 from __future__ import annotations

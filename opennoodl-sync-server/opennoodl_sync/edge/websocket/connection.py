@@ -5,8 +5,8 @@ and there is no receive queue: it goes to the application in the turn of the eve
 frame to the transport as it is. So no message waits; what waits to be written is bounded here.
 
 The parts of a connection are classes of their own: `Reader` (bytes to messages), `ReadFlow` and `WriteFlow` (flow
-control), `Work` (what messages wait for) and `Liveness` (pings). None of them refers to the connection, so that it is
-freed without a garbage collection when it has ended.
+control), `Work` (what messages wait for) and `LivenessCheck` (pings). None of them refers to the connection, so that
+it is freed without a garbage collection when it has ended.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.frames import Frame, Opcode
-from websockets.protocol import CLOSED, CONNECTING, OPEN, Event
+from websockets.http11 import Request
+from websockets.protocol import CLOSED, OPEN, Event
 
 from ..auth.identity import Identity
 from ..errors import CloseConnection
+from ..http.request import HttpRequest
 from ..limits import PATIENCE, Pace
 from .flow import EdgePause, ReadFlow, ReadPause, WriteFlow
-from .frames import is_utf8
+from .frames import Reader, is_utf8
 from .handler import Handler
-from .liveness import PAYLOAD, Liveness
+from .liveness import PAYLOAD, LivenessCheck
 from .outbox import Outbox
 from .protocol import EdgeProtocol
-from .reader import Reader
 from .registry import Connections
 from .work import Work
 
@@ -43,9 +44,15 @@ EXPIRED = "Your token has expired. Connect again with a new one."
 class Connection(ServerConnection):
     """One client.
 
+    Args:
+        request: its handshake, which was accepted; with the protocol that has parsed it.
+        server: of websockets.
+        app: handles the client's messages.
+        connections: all connections.
+        outbox: writes at the end of each turn.
+
     Attributes:
         session: what the application keeps for this client; only the application sets it.
-        peer: the other end of the TCP connection, empty if it was gone already.
         address: where the client is, as far as its proxies are trusted.
         path: the request's path without the query, as it was sent (not percent-decoded).
         identity: the user that the client has proven to be, if it has.
@@ -53,17 +60,19 @@ class Connection(ServerConnection):
 
     def __init__(
         self,
-        protocol: EdgeProtocol,
+        request: HttpRequest,
         server: Server,
         app: Handler[Connection],
         connections: Connections[Connection],
         outbox: Outbox,
     ) -> None:
+        protocol = request.protocol
         super().__init__(protocol, server, ping_interval=None, close_timeout=CLOSE_TIMEOUT)
         self.protocol: EdgeProtocol = protocol
         self.app = app
         self.session: Any = None
-        self.peer = self.address = self.path = ""
+        self.request: Request | None = request.head
+        self.path, self.address = request.path, request.address
         self.identity: Identity | None = None
         self._connections = connections
         self._outbox = outbox
@@ -73,7 +82,8 @@ class Connection(ServerConnection):
         self._write_flow = WriteFlow(app.settings.slow_client_buffer)
         self._reader = Reader(protocol, self._read_flow)
         self._work = Work()
-        self._liveness = Liveness()
+        self._silent = False  # nothing has come since the last heartbeat
+        self._liveness = LivenessCheck()
         self._pace = Pace(app.settings.rate_limit, app.settings.byte_rate_limit, app.max_message_size, perf_counter())
         self._strikes = 0  # messages and frames over the rate, one after the other
         self._failed_tokens = 0
@@ -147,7 +157,7 @@ class Connection(ServerConnection):
         """Read again, unless there is another reason not to."""
         self._read_flow.resume(reason)
         if not self._read_flow.paused and not self.transport.is_closing():
-            self._liveness.heard()
+            self._silent = False  # it could not be heard
             self.transport.resume_reading()
             self.data_received(self._reader.held())
 
@@ -166,10 +176,16 @@ class Connection(ServerConnection):
 
     # Called by the application: who the client is, and the end
 
-    def set_identity(self, identity: Identity) -> None:
-        """Take the client to be this user from now on, until the proof of it ends."""
+    def set_identity(self, identity: Identity, *, expires: bool = True) -> None:
+        """Take the client to be this user from now on.
+
+        Args:
+            identity: the user.
+            expires: whether the connection is closed when the proof ends, in place of its present deadline.
+        """
         self.identity = identity
-        self.set_deadline(None if identity.expires is None else identity.expires - time(), EXPIRED)
+        if expires:
+            self.set_deadline(None if identity.expires is None else identity.expires - time(), EXPIRED)
 
     def count_failed_token(self) -> int:
         """Count a token that proves nothing; return how many this connection has shown."""
@@ -227,14 +243,6 @@ class Connection(ServerConnection):
 
     # Called by the service
 
-    def set_address(self, address: str) -> None:
-        """Set the address that the headers of the request show."""
-        self.address = address
-
-    def set_path(self, path: str) -> None:
-        """Set the path of the request."""
-        self.path = path
-
     def when_lost(self, act: Callable[[], None]) -> None:
         """Call `act` when the TCP connection has ended."""
         self._when_lost.append(act)
@@ -245,13 +253,20 @@ class Connection(ServerConnection):
         if self.protocol.state is not OPEN:
             self._detach()
 
+    def forget_handshake(self) -> None:
+        """Drop the query, which may have a token, and the headers: every garbage collection would go through them."""
+        assert self.request is not None
+        self.request.headers.clear()
+        self.request.path = self.path
+
     def heartbeat(self) -> None:
         """Ping; cut a client that has been silent since the last ping, unless it is not read from."""
         if self.protocol.state is not OPEN:
             return
-        if self._liveness.was_silent() and not self._read_flow.paused:
+        if self._silent and not self._read_flow.paused:
             self.abort()
         else:
+            self._silent = True
             self.probe()
 
     @property
@@ -268,20 +283,16 @@ class Connection(ServerConnection):
     # Called by websockets and the event loop
 
     async def handshake(self, *args: Any, **options: Any) -> None:
-        """Answer the requests that the client sends one behind the other, until one is a handshake or the last."""
-        await super().handshake(*args, **options)
-        while request := self.protocol.next_request():
-            await asyncio.sleep(0)  # others have their turn in between
-            self.request = self.response = None
-            self.request_rcvd = self.loop.create_future()
-            self.data_received(request)
-            await super().handshake(*args, **options)
+        """Do nothing: the handshake is done before there is a connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; the transport tells when more than ``SLOW_CLIENT_BUFFER`` waits in it."""
+        """Begin, without reading until the application has this connection.
+
+        The transport tells when more than ``SLOW_CLIENT_BUFFER`` waits in it.
+        """
         super().connection_made(transport)
-        self.peer = (transport.get_extra_info("peername") or ("",))[0]  # event loops fail at this after the end
         self._connections.add(self)
+        self.pause_reading(EdgePause.OPENING)
         if limit := self.app.settings.slow_client_buffer:
             self.transport.set_write_buffer_limits(limit)
 
@@ -290,7 +301,7 @@ class Connection(ServerConnection):
 
         A closing connection is forgotten at once, whatever its client does next.
         """
-        self._liveness.heard()
+        self._silent = False
         protocol, flow = self.protocol, self._read_flow
         data = self._reader.read(data, self._receive)
         start, end = 0, len(data)
@@ -300,13 +311,9 @@ class Connection(ServerConnection):
                 return
             self.flush()  # before anything that the protocol answers, such as a close
             super().data_received(data[start : start + PIECE])
-            start = start + PIECE if protocol.state in (OPEN, CONNECTING) else end  # the rest is nothing to us
-        if protocol.state is OPEN:
-            return
-        if protocol.state is not CONNECTING:
+            start = start + PIECE if protocol.state is OPEN else end  # the rest is nothing to us
+        if protocol.state is not OPEN:
             self._detach()
-        elif protocol.parser_exc is not None:
-            self.abort()
 
     def process_event(self, event: Event) -> None:
         """Pass whole messages on; leave everything else to websockets."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Protocol, TypeVar
 
-from ..admission.pending import Pending
-
 MAX_UNREAD = 536_870_912
 """Bytes that may wait for all slow clients together."""
 
@@ -30,21 +28,7 @@ R = TypeVar("R", bound=Registered)
 
 
 class Connections(set[R]):
-    """All connections; each is also pending until it is removed there, at the end of its handshake."""
-
-    def __init__(self, pending: Pending) -> None:
-        super().__init__()
-        self._pending = pending
-
-    def add(self, connection: R) -> None:
-        """Register a connection."""
-        super().add(connection)
-        self._pending.add(connection)
-
-    def discard(self, connection: object) -> None:
-        """Forget a connection."""
-        super().discard(connection)
-        self._pending.remove(connection)
+    """All connections."""
 
     def limit_unread(self) -> None:
         """Cut the slow clients with the most unread output, until that of all is within `MAX_UNREAD`."""

@@ -131,7 +131,7 @@ async def test_refused_leaves(refusing: Any, raw: OpenRaw) -> None:
             if not refusing.app.metrics.open_connections:
                 break
             await asyncio.sleep(0)
-    assert refusing._refusal_delays._count == 0
+    assert refusing._lifecycle._refusal_delays._count == 0
 
 
 async def test_too_many_refused(serve: Serve, raw: OpenRaw) -> None:

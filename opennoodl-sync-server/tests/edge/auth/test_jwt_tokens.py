@@ -73,7 +73,10 @@ async def test_public_key(algorithm: str) -> None:
 async def test_other_hash(algorithm: str) -> None:
     """A secret is for HS256 and for no other algorithm."""
     long = SECRET * 2
-    assert await refusal(signed(long, algorithm), auth_secret=long) == "The token is not valid here."
+    assert (
+        await refusal(signed(long, algorithm), auth_secret=long)
+        == "The token is not signed with the key of this server."
+    )
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE)
@@ -81,7 +84,10 @@ async def test_confusion(algorithm: str) -> None:
     """A token that is signed with the public key as if that were a secret is refused."""
     text = pem(PRIVATE[algorithm])
     token = forged({"alg": "HS256", "typ": "JWT"}, text.encode())
-    assert await refusal(token, auth_secret="", auth_public_key=text) == "The token is not valid here."
+    assert (
+        await refusal(token, auth_secret="", auth_public_key=text)
+        == "The token is not signed with the key of this server."
+    )
 
 
 @pytest.mark.parametrize("name", ["none", "None", "NONE", "", None, 0, ["HS256"]])
@@ -96,7 +102,7 @@ async def test_forged() -> None:
     head, _, signature = signed().split(".")
     body = segment({"sub": "bob", "exp": int(time()) + 60})
     for token in (signed(OTHER_SECRET), f"{head}.{body}.{signature}"):
-        assert await refusal(token) == "The token is not valid here."
+        assert await refusal(token) == "The token is not signed with the key of this server."
 
 
 @pytest.mark.parametrize("token", ["", "a", "a.b.c", "..", "e30.e30.e30", "eyJhbGciOiJIUzI1NiJ9..", "ann" * 1000])
@@ -110,7 +116,7 @@ async def test_nonsense(token: str) -> None:
 @pytest.mark.parametrize("name", ["sub", "exp"])
 async def test_missing(name: str) -> None:
     """A token without a user or without an end is refused."""
-    assert await refusal(signed(**{name: None})) == "The token is not valid here."
+    assert await refusal(signed(**{name: None})) == f"The token lacks the claim `{name}`."
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,10 @@ async def test_only_one(issuer: Loopback) -> None:
 async def test_wrong_key(issuer: Loopback) -> None:
     """A token that names another key than the one that signed it is refused."""
     issuer.answer = (200, published(one=PRIVATE["EdDSA"], two=PRIVATE["ES256"]))
-    assert (await refusal(checker(issuer), token("one"))) == ("unauthorized", "The token is not valid here.")
+    assert (await refusal(checker(issuer), token("one"))) == (
+        "unauthorized",
+        "The token is not signed with the key of this server.",
+    )
 
 
 async def test_rotation(issuer: Loopback, clock: Clock) -> None:

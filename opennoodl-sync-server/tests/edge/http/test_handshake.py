@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 
 from ..certificates import Files
 from ..conftest import Connect, OpenRaw, Serve
-from ..harness import HANDSHAKE, UPGRADE, dispatch, limits, request, settings
+from ..harness import HANDSHAKE, UPGRADE, dispatch, handshake, limits, request, settings
 
 PAGE, OTHER = "https://noodl.example", "https://evil.example"
 
@@ -64,8 +64,9 @@ async def test_one_address(serve: Serve, client: Connect) -> None:
     await (await client(running)).send("here")
 
 
-async def test_handshakes_of_one_address(serve: Serve, client: Connect) -> None:
+async def test_handshakes_of_one_address(serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """One handshake too many at once is answered 429, whatever became of the others; who is here stays."""
+    monkeypatch.setattr(handshake, "monotonic", lambda: 1000.0)  # however long the handshakes take
     running = await serve(handshake_rate_limit=1)
     here = await client(running)
     for _ in range(limits.BURST_SECONDS - 2):
@@ -77,8 +78,9 @@ async def test_handshakes_of_one_address(serve: Serve, client: Connect) -> None:
     assert await here.recv() == "still here"
 
 
-async def test_pages_of_one_address(serve: Serve, client: Connect) -> None:
+async def test_pages_of_one_address(serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request too many for a page is answered 429; /health, /ready and handshakes have no such limit."""
+    monkeypatch.setattr(dispatch, "monotonic", lambda: 1000.0)  # however long the requests take
     running = await serve(handshake_rate_limit=1)
     for path in ["/metrics", "/", "/nowhere"] * 3 + ["/metrics"]:
         assert (await request(running.port, f"GET {path}")).status != 429

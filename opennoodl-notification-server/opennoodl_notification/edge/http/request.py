@@ -1,0 +1,30 @@
+"""A request: what a client asks for, and where the client is."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import NamedTuple
+
+from websockets.http11 import Request, Response
+
+from ..websocket.protocol import EdgeProtocol
+
+
+class HttpRequest(NamedTuple):
+    """One request.
+
+    Attributes:
+        head: its line and its headers.
+        path: without the query, as it was sent (not percent-decoded).
+        address: where the client is, as far as its proxies are trusted.
+        protocol: makes the response.
+    """
+
+    head: Request
+    path: str
+    address: str
+    protocol: EdgeProtocol
+
+    def respond(self, status: HTTPStatus, text: str) -> Response:
+        """Return a plain-text response, with CORS headers."""
+        return self.protocol.reject(status, text)

@@ -1,0 +1,146 @@
+"""HTTP on one TCP connection: requests are answered one after the other, until one is a handshake that is accepted.
+
+Only then are the objects of a WebSocket created. A request for a page needs none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
+
+from websockets.http11 import Request
+from websockets.protocol import CONNECTING, OPEN
+
+from ..admission.pending import Pending
+from ..websocket.protocol import EdgeProtocol
+from .dispatch import Http
+from .request import HttpRequest
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that a client has to read the last response and to close before its TCP connection is cut."""
+
+Upgrade = Callable[[HttpRequest], asyncio.Protocol]
+"""Makes the WebSocket of a handshake that was accepted."""
+
+log = logging.getLogger("websockets.server")
+
+
+class HttpConnection(asyncio.Protocol):
+    """A client before the end of its handshake.
+
+    Args:
+        http: answers requests.
+        protocol: parses them.
+        timeout: seconds that the client has for all of them.
+        pending: counts the client.
+        upgrade: makes what takes over the TCP connection after a handshake.
+    """
+
+    def __init__(self, http: Http, protocol: EdgeProtocol, timeout: float, pending: Pending, upgrade: Upgrade) -> None:
+        self._http = http
+        self._protocol = protocol
+        self._timeout = timeout
+        self._pending = pending
+        self._upgrade = upgrade
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle
+        self._task: asyncio.Task[None] | None = None
+        self._accepted: HttpRequest | None = None
+        self._writing_paused = False
+
+    # Called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._peer: str = (transport.get_extra_info("peername") or ("",))[0]  # event loops fail at this after the end
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, self.abort)
+        self._pending.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a request that is complete is answered."""
+        self._protocol.receive_data(data)
+        self._send()
+        for request in self._protocol.events_received():
+            assert isinstance(request, Request)
+            self._task = asyncio.get_running_loop().create_task(self._answer(request))
+        if self._protocol.parser_exc is not None:
+            self.abort()
+
+    def eof_received(self) -> None:
+        """Note that the client sends nothing more; a part of a request is answered with an error."""
+        self._protocol.receive_eof()
+        self._send()
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read what was answered."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Note that it reads again."""
+        self._writing_paused = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client."""
+        self._timer.cancel()
+        self._pending.remove(self)
+        if self._task is not None:
+            self._task.cancel()
+        if self._accepted is not None:
+            self._http.release(self._accepted)
+        self._protocol.receive_eof()
+        self._protocol.release()
+
+    # Called by `Pending`
+
+    def abort(self) -> None:
+        """Cut the TCP connection."""
+        self._transport.abort()
+
+    # Inside
+
+    async def _answer(self, head: Request) -> None:
+        protocol = self._protocol
+        try:
+            answer = await self._http.answer(self._peer, protocol, head)
+        except Exception:
+            log.exception("a request could not be answered")
+            answer = protocol.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error in the server.\n")
+        if isinstance(answer, HttpRequest):
+            self._accepted = answer
+            response = self._http.accept(answer)
+        else:
+            response = answer
+        if protocol.state is not CONNECTING:
+            return  # the client is gone
+        protocol.send_response(response)
+        self._send()
+        if protocol.state is OPEN:
+            self._hand_over()
+        elif protocol.eof_sent:
+            self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+        else:
+            await asyncio.sleep(0)  # others have their turn in between
+            self.data_received(protocol.next_request())
+
+    def _hand_over(self) -> None:
+        """Give the TCP connection to a WebSocket."""
+        assert self._accepted is not None
+        self._timer.cancel()
+        self._pending.remove(self)
+        websocket = self._upgrade(self._accepted)
+        self._transport.set_protocol(websocket)
+        websocket.connection_made(self._transport)
+        if self._writing_paused:
+            websocket.pause_writing()
+
+    def _send(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif not self._transport.is_closing():
+                self._transport.write_eof()

@@ -1,0 +1,69 @@
+"""The lifecycle of a WebSocket: the application takes it or refuses it, and both ends are counted."""
+
+from __future__ import annotations
+
+from functools import partial
+from time import monotonic
+
+from websockets.asyncio.server import ServerConnection
+
+from ..admission.client_address import rate_limit_key
+from ..admission.refusal_delay import RefusalDelays
+from ..application import Application
+from ..auth.credential import credential
+from ..errors import CloseConnection
+from .connection import Connection
+from .flow import EdgePause
+
+GOING_AWAY = "This server is going away. Connect again."
+
+
+class Lifecycle:
+    """Takes each WebSocket from the end of its handshake to its own end.
+
+    Args:
+        app: takes the connections.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self._refusal_delays = RefusalDelays(app.settings.max_connections)
+
+    async def handle(self, connection: ServerConnection) -> None:
+        """Handle one connection until it has ended; websockets calls this."""
+        assert isinstance(connection, Connection)
+        self._app.metrics.opened()
+        try:
+            await self._open(connection)
+            connection.forget_handshake()
+            await connection.wait_closed()
+        finally:
+            self._app.metrics.closed(connection.close_code)
+
+    async def _open(self, connection: Connection) -> None:
+        """Let the application take the connection; then it is read from."""
+        try:
+            await self._app.open(connection)
+        except CloseConnection as close:
+            self._refuse(connection, close)
+        except Exception:
+            connection.logger.exception("a connection could not be opened")
+            self._refuse(connection, CloseConnection(1011, "The server failed on this connection."))
+        else:
+            connection.attach()
+            if self._app.draining:
+                connection.disconnect(1001, GOING_AWAY)
+        connection.resume_reading(EdgePause.OPENING)
+
+    def _refuse(self, connection: Connection, close: CloseConnection) -> None:
+        """Close a connection that the application does not take, after a while if it may be kept for that."""
+        assert connection.request is not None
+        address = rate_limit_key(connection.address)
+        seconds = 0.0
+        if not self._app.draining:
+            seconds = self._refusal_delays.keep(address, credential(connection.request), monotonic())
+        if seconds:
+            connection.when_lost(partial(self._refusal_delays.release, address))
+            connection.set_deadline(seconds, close.reason, close.code)
+        else:
+            connection.disconnect(close.code, close.reason)
