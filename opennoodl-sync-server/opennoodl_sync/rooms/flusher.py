@@ -38,11 +38,6 @@ class Flusher:
         self._delayed: dict[Room, asyncio.TimerHandle] = {}  # rooms with changes of awareness that are not due yet
         store.when_idle(self._idle)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a batch is under way, so that turns wait for it and grow."""
-        return self._store.busy
-
     def schedule(self, room: Room) -> None:
         """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then.
 
@@ -61,7 +56,7 @@ class Flusher:
     def flush(self, room: Room) -> None:
         """Flush a room at once, unless a batch is under way."""
         self._rooms[room] = None
-        if not self.busy:
+        if not self._store.busy:
             self._flush()
 
     def _flush_late(self, room: Room) -> None:
@@ -81,13 +76,13 @@ class Flusher:
             self._schedule()
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self.busy:
+        if not self._scheduled and not self._store.busy:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         self._scheduled = False
-        if not self.busy:
+        if not self._store.busy:
             self._flush()
 
     def _flush(self) -> None:

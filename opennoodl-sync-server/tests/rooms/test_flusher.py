@@ -170,7 +170,8 @@ async def test_a_room_that_is_discarded_is_told_nothing_later(turns: Turns) -> N
 async def test_without_a_store_turns_are_told_when_they_end() -> None:
     """Documents in memory are told like those on disk, once a turn."""
     told: list[Flush] = []
-    flusher = Flusher(MemoryStore(), TimeSlicer(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
+    store = MemoryStore()
+    flusher = Flusher(store, TimeSlicer(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
     room = open_room(MemoryRecords())
     ann = Editor(1)
     for word in ("one ", "two"):
@@ -180,7 +181,7 @@ async def test_without_a_store_turns_are_told_when_they_end() -> None:
     await turn()
     (flush,) = told
     assert Editor(2, sync_content(flush.updates[0], 2)).text == "one two"
-    assert not flusher.busy
+    assert not store.busy
 
 
 async def test_a_room_without_news_is_not_flushed(turns: Turns) -> None:
@@ -197,7 +198,7 @@ async def test_turns_wait_for_the_disk_and_become_one(turns: Turns) -> None:
     send(a, "a", ann.write("one "))
     turns.flusher.schedule(a)
     await turn()
-    assert turns.flusher.busy
+    assert turns.writer.busy
     for word in ("two ", "three "):
         send(a, "a", ann.write(word))
         turns.flusher.schedule(a)

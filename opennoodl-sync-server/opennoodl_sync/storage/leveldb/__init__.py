@@ -10,7 +10,7 @@ The records of a document (``keys`` encodes their keys):
 * ``['v1', doc, 'meta', 'opennoodl-index']``: our index of a large update, see ``yjs.segment_index``;
 * ``['v1', doc, 'meta', key]``: metadata of other programs, left alone.
 
-Behind the end of an update and of a state vector, where y-leveldb does not read, stands a checksum (``checksums``).
+Behind the end of an update and of a state vector, where y-leveldb does not read, stands a checksum (``record_format``).
 
 * ``store`` is the store: it has threads to read and to write (``writer``), and syncs once a second
   (``background_sync``);

@@ -10,7 +10,7 @@ from ...edge.errors import StartError
 from ..interface import Batch, CorruptError, StoreError
 from . import files as leveldb_files
 from .bindings import plyvel
-from .keys import key_of, number_element, parse_key
+from .record_format import key_of, number_element, parse_key
 
 DAMAGED = "Put a backup back, or see what the command `repair` can read"
 """What an operator can do about a damaged directory."""

@@ -7,9 +7,8 @@ from typing import NamedTuple
 from ...yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
 from ...yjs.state_vector import decode
 from ..interface import Batch, CorruptError, DocumentRecords, Stored
-from .checksums import seal, unseal
 from .database import Database, RecordBatch
-from .keys import key_of, number_element
+from .record_format import key_of, number_element, seal, unseal
 
 BYTES = b"\x74"
 """How bytes begin among y-leveldb's metadata, which is in lib0's encoding of any value."""

@@ -20,7 +20,7 @@ from . import log as leveldb_log
 from .bindings import plyvel
 from .database import Database, RecordBatch
 from .documents import LevelDBDocument
-from .keys import parse_key
+from .record_format import parse_key
 from .table import with_footer
 
 _KEY = re.compile(rb"\x00(\x02v1|\x05v1_sv)\x00")

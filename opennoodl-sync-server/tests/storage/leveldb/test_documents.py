@@ -12,9 +12,9 @@ import pytest
 from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.bindings import plyvel
-from opennoodl_sync.storage.leveldb.checksums import unseal
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
+from opennoodl_sync.storage.leveldb.record_format import unseal
 from pycrdt import get_state
 
 from ...conftest import Disk
@@ -291,7 +291,7 @@ def test_a_write_that_fails_is_told_and_kept_in_mind(path: str, disk: Disk) -> N
 
 FULL_DISK = """
 import os, resource, signal, sys
-from opennoodl_sync.storage.leveldb.checksums import unseal
+from opennoodl_sync.storage.leveldb.record_format import unseal
 from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.database import RecordBatch
 from opennoodl_sync.storage.leveldb.database import Database
