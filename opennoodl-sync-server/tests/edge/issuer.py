@@ -86,6 +86,8 @@ class Loopback:
         self.goes_on.set()
         if self._server is not None:
             self._server.close()
+        for _ in range(3):  # what was accepted in this turn begins now, and is closed below
+            await asyncio.sleep(0)
         async with asyncio.timeout(30):
             for writer in list(self._writers):
                 writer.close()
