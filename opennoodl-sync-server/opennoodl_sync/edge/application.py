@@ -75,7 +75,7 @@ class Application(Handler[Connection]):
         return None if path == "/" else "WebSockets are served on / only."
 
     async def page(self, request: HttpRequest) -> tuple[HTTPStatus, dict[str, Any]] | None:
-        """Return status and JSON body of a GET on a path that only this server has, or None.
+        """Return status and JSON body of a GET on a path that only this server has, or None. `pages` names the path.
 
         A body with `error` is sent as that text to clients that do not ask for JSON by name.
         """
