@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any, get_args
 
-from .commands import Proof, erase, export, inbox, migrate, send, stats
+from .commands import Proof, erase, export, inbox, migrate, redate, send, stats
 from .edge.auth.token_command import add_token_command, token
 from .edge.command_line import CommandError, command, parse, show, show_bytes, standard_input
 from .edge.service import main as serve
@@ -43,6 +43,7 @@ def arguments() -> argparse.Namespace:
     export_.add_argument("user")
     erase_ = commands.add_parser("erase", help="erase all that is stored of a user, received and sent")
     erase_.add_argument("user")
+    commands.add_parser("redate", help="give a date of today to what a wrong clock has dated in the future")
     commands.add_parser("stats", help="show how much is stored")
     migrate_ = commands.add_parser("migrate", help="bring everything from one store to another, with no server running")
     migrate_.add_argument("--from", dest="source", required=True, metavar="FILE|URL")
@@ -80,6 +81,8 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
             show_bytes(export(settings.place, asked.user))
         case "erase":
             show(erase(settings.place, asked.user, settings.ttl_days))
+        case "redate":
+            show(redate(settings.place, settings.ttl_days))
         case "stats":
             for name, number in stats(settings.place)._asdict().items():
                 show(f"{number:10} {name}")

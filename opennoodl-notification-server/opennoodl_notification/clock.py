@@ -34,8 +34,3 @@ class Clock:
         if steady - self._since >= min(abs(seen - self._believed), HOUR):
             self._believed = seen
         return int((steady + self._believed) * 1000)
-
-    @property
-    def settled(self) -> bool:
-        """Whether the time of day has agreed with the monotonic clock for an hour."""
-        return monotonic() - self._since >= HOUR

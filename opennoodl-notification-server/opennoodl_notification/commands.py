@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketExcepti
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
-from . import personal_data
+from . import dates, personal_data
 from .edge.command_line import CommandError
 from .inbox.store import Counts, Query, Store, StoreError
 from .migrate import Migration, MigrationError
@@ -173,6 +173,26 @@ def erase(place: str, user: str, ttl_days: int) -> str:
         f"erased: {len(person.received)} notifications received and {len(person.sent)} sent, "
         f"{len(person.deleted)} deletions and {len(person.idempotency_keys)} idempotency keys"
     )
+
+
+def redate(place: str, ttl_days: int) -> str:
+    """Give a date of today to what a wrong clock has dated in the future; return a line that says how much it was.
+
+    Args:
+        place: where it is stored.
+        ttl_days: after which a notification expires.
+
+    Raises:
+        CommandError: the store failed.
+        StartError: it cannot be opened, as when a server has it.
+    """
+
+    async def find_and_redate() -> tuple[int, int]:
+        async with _opened(place) as store:
+            return await dates.redate(store, ttl_days)
+
+    notifications, inboxes = asyncio.run(find_and_redate())
+    return f"redated: {notifications} notifications in {inboxes} inboxes"
 
 
 def _known(person: Person) -> Person:

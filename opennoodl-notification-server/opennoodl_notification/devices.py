@@ -1,11 +1,12 @@
 """The devices: which connections are whose, and what they are told."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, KeysView
 from typing import Any, Protocol
 
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
 from .edge.errors import BadMessage
+from .inbox.state import Inbox
 from .messages import Answer, Event, UpToDate
 
 
@@ -43,6 +44,8 @@ class Devices:
 
     Attributes:
         sizes: how many notifications each user with a device has.
+        sequences: the number of the inbox, as the devices of each user know it; all of a user know the same one.
+        moved: what is called with a user who has one device more or less.
     """
 
     def __init__(self, sender: Sender) -> None:
@@ -51,6 +54,8 @@ class Devices:
         self._users: dict[Device, str] = {}
         self._behind: set[Device] = set()
         self.sizes: dict[str, int] = {}
+        self.sequences: dict[str, int] = {}
+        self.moved: Callable[[str], None] = _ignore
 
     def __len__(self) -> int:
         """Return how many users have a device."""
@@ -60,21 +65,22 @@ class Devices:
         """Return the devices of a user."""
         return tuple(self._of_users.get(user, ()))
 
-    def add(self, device: Device, user: str, size: int, *, behind: bool) -> None:
-        """Make a connection a device of `user`, and of nobody else.
+    def add(self, device: Device, inbox: Inbox, *, behind: bool) -> None:
+        """Make a connection a device of the inbox's user, and of nobody else.
 
         Args:
             device: the connection.
-            user: whose it is.
-            size: how many notifications the user has.
+            inbox: what it is told of, as the user's other devices know it.
             behind: whether it has given `since`, and has yet to be told that it has everything.
         """
         self.remove(device)
+        user = inbox.user_id
         self._users[device] = user
         self._of_users.setdefault(user, set()).add(device)
-        self.sizes[user] = size
+        self.know(user, inbox.sequence, inbox.total)
         if behind:
             self._behind.add(device)
+        self.moved(user)
 
     def remove(self, device: Device) -> None:
         """Forget a device."""
@@ -85,15 +91,27 @@ class Devices:
         self._of_users[user].discard(device)
         if not self._of_users[user]:
             del self._of_users[user]
-            self.sizes.pop(user, None)
+            del self.sizes[user], self.sequences[user]
+        self.moved(user)
 
     def is_behind(self, device: Device) -> bool:
         """Return whether a device has given `since` and has not been told yet that it has everything."""
         return device in self._behind
 
-    def resize(self, sizes: Mapping[str, int]) -> None:
-        """Take note of how many notifications users have by now."""
-        self.sizes.update({user: sizes[user] for user in sizes.keys() & self._of_users.keys()})
+    @property
+    def users(self) -> KeysView[str]:
+        """Those who have a device."""
+        return self._of_users.keys()
+
+    def know(self, user: str, sequence: int, size: int) -> None:
+        """Take note of what the devices of a user have been told.
+
+        Args:
+            user: who has devices.
+            sequence: the number of the inbox that they know.
+            size: how many notifications the user has by then.
+        """
+        self.sequences[user], self.sizes[user] = sequence, size
 
     def tell(self, user: str, event: Event, but: Device | None = None) -> None:
         """Send an event to the devices of a user, except for one of them."""
@@ -117,3 +135,7 @@ class Devices:
     def refuse(self, device: Device, bad: BadMessage) -> None:
         """Tell a connection what was wrong with its message."""
         self._sender.refuse(device, bad)
+
+
+def _ignore(_user: str) -> None:
+    """Tell nobody of a user's devices."""

@@ -69,7 +69,8 @@ async def find(store: Store, user: str) -> Person:
 async def erase(store: Store, person: Person, ttl_days: int) -> None:
     """Erase what `find` has found of a user, also from backups that the store keeps itself.
 
-    Other users' devices learn of it when they come again, as of any deletion. After an interruption it can be repeated.
+    Other users' devices learn of it when they come again, or from a server that uses the same PostgreSQL. After an
+    interruption it can be repeated.
 
     Args:
         store: where it is.

@@ -9,10 +9,11 @@ from msgspec import UNSET
 from .devices import Devices
 from .edge.errors import BadMessage
 from .inbox.batch import Batch
-from .inbox.requests import read
+from .inbox.requests import OutdatedError, read
 from .inbox.state import Inbox
-from .inbox.store import Needs, Store
-from .messages import Authenticate, Event
+from .inbox.store import Loaded, Needs, Store
+from .instances import Instances
+from .messages import Answer, Authenticate, Event
 from .queue import Request
 
 
@@ -22,12 +23,21 @@ class Reader:
     Args:
         store: where inboxes are kept.
         devices: who is answered, and becomes a device by `authenticate`.
+        instances: others that use the same store, if there may be any.
         most: devices that a user may have at once; 0 means any number.
         enter: what is called with a connection and its user when it may do everything else.
     """
 
-    def __init__(self, store: Store, devices: Devices, most: int, enter: Callable[[Any, str], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        devices: Devices,
+        instances: Instances | None,
+        most: int,
+        enter: Callable[[Any, str], None],
+    ) -> None:
         self._store = store
+        self._instances = instances
         self._devices = devices
         self._most = most
         self._enter = enter
@@ -49,17 +59,25 @@ class Reader:
         if not device.is_open and not enters:
             return
         devices = self._devices.of(user)
-        if self._most and len(devices) >= self._most and device not in devices:
+        elsewhere = 0 if self._instances is None else self._instances.devices_elsewhere(user)
+        if self._most and len(devices) + elsewhere >= self._most and device not in devices:
             text = f"This user has {self._most} connections already; close one of them and authenticate again."
             raise BadMessage("too-many-connections", text)
-        inbox = batch.inbox(user) if batch is not None else await self._inbox(user, now)
         behind = self._devices.is_behind(device)
-        answers = await read(self._store, inbox, request.incoming, now, behind=behind)
+        if self._instances is None or batch is not None:
+            inbox = batch.inbox(user) if batch is not None else await self._inbox(user, now)
+            try:
+                certain = self._instances is None
+                answers = await read(self._store, inbox, request.incoming, now, behind=behind, certain=certain)
+            except OutdatedError:
+                inbox, answers = await self._read_locked(request, user, now, behind=behind)
+        else:
+            inbox, answers = await self._read_locked(request, user, now, behind=behind)
         if isinstance(request.incoming, Authenticate):
             # Also of a connection that has ended: what it has asked for after this is still done.
             self._enter(device, user)
             if device.is_open:
-                self._devices.add(device, user, inbox.total, behind=request.incoming.since is not None)
+                self._devices.add(device, inbox, behind=request.incoming.since is not None)
         for answer in answers:
             # What the device has missed is told as it was at first.
             self._devices.answer(device, answer, UNSET if isinstance(answer, Event) else request.id)
@@ -68,10 +86,29 @@ class Reader:
 
     async def _inbox(self, user: str, now: str) -> Inbox:
         """Return the state of an inbox, without what has expired in it and cannot be deleted just now."""
-        needs = Needs(now, 0)
-        needs.users[user] = 0
-        async with self._store.transaction(needs) as transaction:
-            loaded = transaction.loaded
-        inbox = loaded.inboxes.get(user) or Inbox(user_id=user, sequence=0)
-        inbox.unread -= sum(record.expires_at <= now and not record.read for record in loaded.records)
-        return inbox
+        async with self._store.transaction(_needs(user, now)) as transaction:
+            return _state(transaction.loaded, user, now)
+
+    async def _read_locked(self, request: Request, user: str, now: str, *, behind: bool) -> tuple[Inbox, list[Answer]]:
+        """Return the answers to a request, and the state of the inbox, which no other instance changes meanwhile.
+
+        The user's devices are caught up to that state first.
+        """
+        assert self._instances is not None
+        async with self._store.transaction(_needs(user, now)) as transaction:
+            inbox = _state(transaction.loaded, user, now)
+            await self._instances.catch_up([inbox], now)
+            return inbox, await read(self._store, inbox, request.incoming, now, behind=behind)
+
+
+def _needs(user: str, now: str) -> Needs:
+    needs = Needs(now, 0)
+    needs.users[user] = 0
+    return needs
+
+
+def _state(loaded: Loaded, user: str, now: str) -> Inbox:
+    """Return the state of an inbox as it was loaded, without what has expired in it."""
+    inbox = loaded.inboxes.get(user) or Inbox(user_id=user, sequence=0)
+    inbox.unread -= sum(record.expires_at <= now and not record.read for record in loaded.records)
+    return inbox

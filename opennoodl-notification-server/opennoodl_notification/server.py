@@ -1,36 +1,50 @@
 """The server: wires connections to the queue, and starts and stops what works in the background."""
 
 import asyncio
+from collections import Counter
 from functools import partial
 from typing import Any
 
+import structlog
 from msgspec import UNSET
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import __version__
 from .cleanup import Cleanup
 from .clock import Clock
+from .dates import DAY
 from .devices import Devices
 from .edge.auth.identity import Identity
-from .edge.errors import BadMessage
+from .edge.errors import BadMessage, StartError
 from .edge.json_application import AUTHENTICATION_TIMEOUT, JsonApplication
+from .edge.metrics import counters
 from .edge.service import Service
 from .edge.websocket.connection import Connection
+from .follower import Follower
 from .inbox.requests import normal
-from .inbox.store import Store
+from .inbox.send_quota import SendQuota
+from .inbox.store import Store, StoreError
+from .instances import Instances
 from .messages import Authenticate, Incoming, SendNotification, decode
 from .queue import Request
 from .reader import Reader
+from .records import timestamp
 from .settings import Settings
-from .storage.choose import choose
+from .storage.choose import choose, choose_channel
 from .totals import Totals
 from .worker import Worker
 
 MAX_REQUEST_ID = 1024
 """Bytes of a `requestId`: a message about many notifications has many answers, and all of them have it."""
 
+LAST_HINTS = 1.0
+"""Seconds that a server which stops has to tell other instances what it has stored."""
+
 NOT_STORED = "Notifications cannot be stored."
+POOLED = "set DATABASE_LISTEN_URL to the database's own address"
 WAITS = "Send `authenticate` within ten seconds of connecting."
+
+log = structlog.get_logger()
 
 
 class NotificationServer(JsonApplication[Any]):
@@ -42,6 +56,8 @@ class NotificationServer(JsonApplication[Any]):
         totals: how much is stored.
         worker: what handles messages.
         cleanup: what deletes expired notifications.
+        instances: what is told to, and heard from, others that use the same database.
+        follower: what tells devices of changes made through others.
     """
 
     title = "OpenNoodl notification server"
@@ -54,27 +70,76 @@ class NotificationServer(JsonApplication[Any]):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, __version__, settings.max_message_size)
         self._max_data_size = settings.max_data_size
-        clock = Clock()
+        self._listens_apart = bool(settings.database_listen_url)
+        clock = self._clock = Clock()
         self.store: Store = choose(settings.place)
+        self._channel = choose_channel(settings.place, settings.database_listen_url)
         self.devices = Devices(self)
         self.totals = Totals(settings.max_stored_size)
-        reader = Reader(self.store, self.devices, settings.max_connections_per_user, self._enter)
-        self.worker = Worker(self.store, self.devices, reader, self.totals, settings=settings, clock=clock)
+        quota = SendQuota(settings.sends_per_hour, settings.send_bytes_per_hour)
+        self.follower = Follower(self.store, self.devices, clock)
+        self.instances = Instances(self.follower, self.devices, self.totals, quota=quota, clock=clock)
+        others = None if self.store.exclusive else self.instances
+        reader = Reader(self.store, self.devices, others, settings.max_connections_per_user, self._enter)
+        self.worker = Worker(
+            self.store,
+            self.devices,
+            reader,
+            self.totals,
+            quota=quota,
+            instances=others,
+            settings=settings,
+            clock=clock,
+        )
         self.cleanup = Cleanup(self.worker, self.store, self.totals, settings.max_per_user, clock)
 
     async def start(self) -> None:
         """Open the store and begin to work."""
         await self.store.open()
-        await self.totals.count(self.store)
+        try:
+            await self._check_clock()
+            await self._open_channel()
+            await self.totals.count(self.store)
+        except (StartError, StoreError):
+            await self.store.close()
+            raise
         self._working = asyncio.create_task(self.worker.run())
-        self._cleaning = asyncio.create_task(self.cleanup.run())
+        self._background = [asyncio.create_task(self.cleanup.run())]
+        if not self.store.exclusive:
+            self._background.append(asyncio.create_task(self.instances.run(self.worker.soon)))
+        if self._channel is not None:
+            self.instances.use(self._channel)
+            self._exchanging = asyncio.create_task(self._channel.run(self.instances))
 
     async def stop(self) -> None:
-        """Handle what is queued, and close the store."""
+        """Handle what is queued, tell other instances, and close the store."""
         self.worker.stop()
         await self._working
-        self._cleaning.cancel()
+        for task in self._background:
+            task.cancel()
+        if self._channel is not None:
+            self._channel.stop()
+            await asyncio.wait([self._exchanging], timeout=LAST_HINTS)
+            self._exchanging.cancel()
         await self.store.close()
+
+    async def _check_clock(self) -> None:
+        """Refuse to start with a clock that is behind: what it dates would expire as soon as the clock is right."""
+        now, newest = self._clock.now(), await self.store.newest()
+        if newest > timestamp(now + DAY):
+            raise StartError(
+                f"the clock says {timestamp(now)}, but there are notifications of {newest}; set the clock, or run the "
+                "command `redate` if the clock is right"
+            )
+
+    async def _open_channel(self) -> None:
+        """Connect with other instances, if that is possible."""
+        if self._channel is None or await self._channel.open():
+            return
+        if self._listens_apart:
+            raise StartError(f"DATABASE_LISTEN_URL leads to a pooler; {POOLED}")
+        log.warning(f"DATABASE_URL leads to a pooler: other instances' changes are noticed within 10 seconds; {POOLED}")
+        self._channel = None
 
     async def open(self, connection: Connection) -> None:
         """A connection is nobody's until it authenticates, which it has to do soon."""
@@ -150,6 +215,24 @@ class NotificationServer(JsonApplication[Any]):
             GaugeMetricFamily("opennoodl_notification_stored_bytes", "Bytes for which all counts.", totals.size),
             GaugeMetricFamily("opennoodl_notification_users", "Users with a device connected.", len(self.devices)),
             CounterMetricFamily("opennoodl_notification_commits", "Commits to the store.", self.worker.commits),
+            CounterMetricFamily("opennoodl_notification_store_errors", "Failures of the store.", self.worker.errors),
+            *self._instance_metrics(),
+        ]
+
+    def _instance_metrics(self) -> list[Metric]:
+        """Return what is counted about other instances; nothing, where there can be none."""
+        instances, channel = self.instances, self._channel
+        hints = Counter({"sent": instances.sent, "heard": instances.heard, "lost": instances.lost})
+        listening = channel is not None and channel.listening
+        reconnects = 0 if channel is None else channel.reconnects
+        prefix = "opennoodl_notification"
+        return [
+            GaugeMetricFamily(f"{prefix}_instances", "Other instances.", instances.present),
+            GaugeMetricFamily(f"{prefix}_listening", "Whether hints can be heard.", int(listening)),
+            CounterMetricFamily(f"{prefix}_listen_reconnects", "New connections for hints.", reconnects),
+            counters(f"{prefix}_hints", "Hints to and from other instances.", "kind", hints),
+            instances.latency.family(f"{prefix}_hint_seconds", "Time from a commit until its hint is heard."),
+            counters(f"{prefix}_gaps", "Changes that were read for devices.", "found", self.follower.gaps),
         ]
 
 

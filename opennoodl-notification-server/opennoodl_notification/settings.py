@@ -23,6 +23,13 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             "`sqlite:////data/notifications.sqlite`. Requires the extra `sql`."
         ),
     ] = ""
+    database_listen_url: Annotated[
+        str,
+        Meta(
+            description="Direct URL of the same PostgreSQL, if `DATABASE_URL` goes through a pooler in transaction "
+            "mode such as pgbouncer. Instances tell each other of changes there. Empty means `DATABASE_URL`."
+        ),
+    ] = ""
     ttl_days: Annotated[
         int,
         Meta(ge=1, le=3650, description="Days until a notification expires. A new value applies to new notifications."),

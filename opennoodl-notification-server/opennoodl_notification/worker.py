@@ -6,7 +6,7 @@ what may yet be lost, and a busy server brings many messages to disk at once.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from itertools import chain
 
 import structlog
 from msgspec import UNSET
@@ -18,6 +18,7 @@ from .inbox.batch import Batch, Outcome, StorageFull
 from .inbox.requests import change, need
 from .inbox.send_quota import SendQuota
 from .inbox.store import Changes, Needs, Store, StoreError, UnsettledError
+from .instances import Instances, Job
 from .messages import SendNotification
 from .queue import Queue, Request
 from .reader import Reader
@@ -32,8 +33,6 @@ UNAUTHORIZED = BadMessage("unauthorized", "Send `authenticate` with your userId 
 UNAVAILABLE = BadMessage("storage-unavailable", "The store failed; send this again later.")
 UNSETTLED = "It is not known what was stored: connect again to be told."
 
-Job = Callable[[], Awaitable[None]]
-
 log = structlog.get_logger()
 
 
@@ -45,16 +44,28 @@ class Worker:
         devices: whom changes are told.
         reader: what answers requests that read.
         totals: how much is stored.
+        quota: what users have sent.
+        instances: others that use the same store, if there may be any.
         settings: the bounds.
         clock: the time.
 
     Attributes:
         failure: why the store failed, if its last attempt did.
+        errors: how often it has failed.
         commits: how many there have been.
     """
 
     def __init__(
-        self, store: Store, devices: Devices, reader: Reader, totals: Totals, *, settings: Settings, clock: Clock
+        self,
+        store: Store,
+        devices: Devices,
+        reader: Reader,
+        totals: Totals,
+        *,
+        quota: SendQuota,
+        instances: Instances | None,
+        settings: Settings,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._devices = devices
@@ -62,12 +73,14 @@ class Worker:
         self._totals = totals
         self._settings = settings
         self._clock = clock
-        self._quota = SendQuota(settings.sends_per_hour, settings.send_bytes_per_hour)
+        self._quota = quota
+        self._instances = instances
         self._queue = Queue(devices.sizes)
         self._jobs: list[Job] = []
         self._wake = asyncio.Event()
         self._stopping = False
         self.failure: str | None = None
+        self.errors = 0
         self.commits = 0
 
     @property
@@ -113,7 +126,10 @@ class Worker:
         """Do what was to be done soon, and handle one batch of what is queued."""
         jobs, self._jobs = self._jobs, []
         for job in jobs:
-            await job()
+            try:
+                await job()
+            except StoreError as error:
+                self.failed(error)
         if self._queue:
             await self._handle(self._queue.take())
 
@@ -129,8 +145,13 @@ class Worker:
             The batch, or None if it could not be stored.
         """
         batch, changes, freed = None, Changes(), 0
+        before: dict[str, int] = {}
         try:
             async with self._store.transaction(needs) as transaction:
+                if self._instances is not None:
+                    inboxes = transaction.loaded.inboxes.values()
+                    before = {inbox.user_id: inbox.sequence for inbox in inboxes}
+                    await self._instances.catch_up(inboxes, needs.now)
                 config, free = self._settings, self._totals.free
                 batch = Batch(transaction.loaded, now, config.ttl_days, config.max_per_user, self._quota, free=free)
                 outcomes = [self._outcome(batch, request) for request in requests]
@@ -150,7 +171,14 @@ class Worker:
                 self._doubt(changes)
             return None
         self._totals.add(batch.growth, batch.grown - freed)
-        self._devices.resize({user: batch.inbox(user).total for user in batch.users})
+        forgotten = set(changes.forgotten)
+        for user in batch.users & self._devices.users:
+            inbox = batch.inbox(user)
+            self._devices.know(user, 0 if user in forgotten else inbox.sequence, inbox.total)
+        if self._instances is not None and changes:
+            of_requests = (outcome.events for outcome in outcomes if isinstance(outcome, Outcome))
+            events = chain(batch.expired, *of_requests)
+            self._instances.announce(before, batch, changes, batch.grown - freed, events)
         for user, event in batch.expired:
             self._devices.tell(user, event)
         for request, outcome in zip(requests, outcomes, strict=True):
@@ -162,6 +190,7 @@ class Worker:
 
     def failed(self, error: Exception) -> None:
         """Take note that the store failed; it is logged once, and not for every batch until it works again."""
+        self.errors += 1
         if self.failure != str(error):
             unforeseen = None if isinstance(error, StoreError) else error
             log.error("the store failed", error=str(error), exc_info=unforeseen)

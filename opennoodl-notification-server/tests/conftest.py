@@ -27,6 +27,7 @@ Device = Callable[..., Awaitable[Client]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the test that kills the server do so more often, or again as it was."""
     parser.addoption("--crash-rounds", type=int, default=20, help="how often the server is killed")
+    parser.addoption("--chaos-rounds", type=int, default=6, help="how many faults two instances meet")
     parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
 
 
@@ -34,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def crash_rounds(request: pytest.FixtureRequest) -> int:
     """Return how often the server is to be killed."""
     return int(request.config.getoption("--crash-rounds"))
+
+
+@pytest.fixture
+def chaos_rounds(request: pytest.FixtureRequest) -> int:
+    """Return how many faults there are to be."""
+    return int(request.config.getoption("--chaos-rounds"))
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Process:
         self.port = port
 
     @classmethod
-    async def start(cls, at: str, *, small_journal: bool = False) -> Process:
+    async def start(cls, at: str, *, small_journal: bool = False, **settings: str) -> Process:
         """Start a server with its notifications in a file or a database, and wait until it listens."""
         limits = dict.fromkeys(
             ("RATE_LIMIT", "BYTE_RATE_LIMIT", "SENDS_PER_HOUR", "SEND_BYTES_PER_HOUR", "MAX_PER_USER"), "0"
@@ -36,7 +36,7 @@ class Process:
         place = {"DATABASE_URL": at} if "://" in at else {"DB_FILE": at}
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", SMALL_JOURNAL * small_journal + RUN),
-            env={**os.environ, **limits, **place, "HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json"},
+            env={**os.environ, **limits, **place, "HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", **settings},
             stdout=asyncio.subprocess.PIPE,
         )
         assert child.stdout is not None

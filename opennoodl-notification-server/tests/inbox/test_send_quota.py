@@ -92,3 +92,14 @@ def test_of_a_network() -> None:
     sends = SendQuota(3)
     allowed = [sends.allow(f"user {number}", f"2001:db8:1:1::{number:x}", 1, 0, 0) for number in range(50)]
     assert allowed.count(True) == 3 * USERS_OF_AN_ADDRESS
+
+
+def test_sent_elsewhere() -> None:
+    """What a user has sent through another instance counts for the user, and for the address."""
+    sends = SendQuota(2)
+    sends.count("u", HERE, 2, 0, 0)
+    assert not sends.allow("u", THERE, 1, 0, 0)
+    for number in range(USERS_OF_AN_ADDRESS - 1):
+        sends.count(f"user {number}", HERE, 2, 0, 0)
+    assert not sends.allow("another", HERE, 1, 0, 0)
+    assert sends.allow("another", THERE, 1, 0, 0)

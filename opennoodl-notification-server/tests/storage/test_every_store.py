@@ -408,3 +408,17 @@ async def test_due_by_size(store: Store) -> None:
     await commit(store, inboxes=[inbox(f"u{number}", due=timestamp(NOW + number), total=9) for number in range(9)])
     for size, found in ((1, 1), (10, 1), (11, 2), (40, 4), (41, 5), (1000, 9)):
         assert len(await store.due(EARLY, size)) == found, size
+
+
+async def test_numbers(store: Store) -> None:
+    """The numbers of many inboxes are read at once; those that are not there have none."""
+    await commit(store, inboxes=[inbox(f"u{number}", sequence=number + 1) for number in range(500)])
+    asked = [f"u{number}" for number in range(0, 600, 2)]
+    assert await store.numbers(asked) == {f"u{number}": number + 1 for number in range(0, 500, 2)}
+
+
+async def test_newest(store: Store) -> None:
+    """The newest notification is found over all inboxes, also when it is gone."""
+    assert await store.newest() == ""
+    await commit(store, inboxes=[inbox("a", newest=EARLY), inbox("b", newest=LATER), inbox("c", newest="")])
+    assert await store.newest() == LATER

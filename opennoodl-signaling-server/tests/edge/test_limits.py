@@ -165,3 +165,14 @@ def test_quota_given_back() -> None:
     for _ in range(3):
         quota.give_back("a")
     assert not quota._used
+
+
+def test_quota_counted_elsewhere() -> None:
+    """What is counted without being asked for counts for the quota, also beyond it, until the next window."""
+    quota = limits.Quota(2, 60)
+    quota.count("a", 0.0, 3)
+    assert not quota.allow("a", 0.0)
+    assert quota.allow("a", 60.0)
+    unlimited = limits.Quota(0, 60)
+    unlimited.count("a", 0.0)
+    assert not unlimited._used

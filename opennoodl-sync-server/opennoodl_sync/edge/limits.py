@@ -115,19 +115,21 @@ class Quota:
 
     def has(self, key: str, now: float, number: int = 1) -> bool:
         """Return whether `key` may have so many more at time `now`."""
-        window = int(now / self._seconds)
-        if window != self._window:
-            self._window = window
-            self._used.clear()
+        self._turn(now)
         return not self._limit or self._used.get(key, 0) + number <= self._limit
 
     def allow(self, key: str, now: float, number: int = 1) -> bool:
         """Return whether `key` may have so many more at time `now`, and count them if so."""
         if not self.has(key, now, number):
             return False
+        self.count(key, now, number)
+        return True
+
+    def count(self, key: str, now: float, number: int = 1) -> None:
+        """Count so many more for `key`, whether it may have them or not."""
+        self._turn(now)
         if self._limit:
             self._used[key] += number
-        return True
 
     def give_back(self, key: str, number: int = 1) -> None:
         """Take back what was counted last for `key`: it was not done after all."""
@@ -135,3 +137,10 @@ class Quota:
             self._used[key] -= number
         else:
             del self._used[key]  # who has nothing left to give back is not remembered
+
+    def _turn(self, now: float) -> None:
+        """Forget all keys if another window has begun."""
+        window = int(now / self._seconds)
+        if window != self._window:
+            self._window = window
+            self._used.clear()

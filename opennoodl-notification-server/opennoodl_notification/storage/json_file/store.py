@@ -7,7 +7,7 @@ the two files is there, nothing is missing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -108,6 +108,11 @@ class JsonStore(Store):
         """Return what changed in an inbox."""
         return self.contents.changed(user, since)
 
+    async def numbers(self, users: Collection[str]) -> dict[str, int]:
+        """Return the numbers of inboxes."""
+        inboxes = self.contents.inboxes
+        return {user: inboxes[user].sequence for user in users if user in inboxes}
+
     async def due(self, now: str, size: int) -> list[str]:
         """Return users in whose inboxes something is to be done."""
         sizes = ((user, self.contents.inboxes[user].total) for user in self.contents.due(now))
@@ -116,6 +121,10 @@ class JsonStore(Store):
     async def clean(self, now: str) -> int:
         """Forget sendings that have expired; the next file will be without them."""
         return self.contents.clean(now)
+
+    async def newest(self) -> str:
+        """Return when the newest notification came in."""
+        return max((inbox.newest for inbox in self.contents.inboxes.values()), default="")
 
     async def counts(self) -> Counts:
         """Return how much there is."""

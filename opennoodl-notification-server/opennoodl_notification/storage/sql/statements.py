@@ -52,6 +52,7 @@ _LOCK_KEYS = sa.select(
 )
 _MAKE_INBOX = postgresql.insert(inboxes).on_conflict_do_nothing()
 _SELECT_INBOXES = sa.select(inboxes).where(inboxes.c.user_id.in_(_VALUES)).order_by(inboxes.c.user_id).with_for_update()
+_SELECT_NUMBERS = sa.select(inboxes.c.user_id, inboxes.c.sequence).where(inboxes.c.user_id.in_(_VALUES))
 _SELECT_NAMED = SELECT_RECORDS.where(_table.id.in_(_VALUES))
 _SELECT_UNREAD = SELECT_RECORDS.where(_table.user_id.in_(_VALUES), ~_table.read)
 _SELECT_EXPIRED = SELECT_RECORDS.where(_table.user_id.in_(_VALUES), _table.expires_at <= _NOW)
@@ -132,6 +133,11 @@ async def load(connection: AsyncConnection, needs: Needs) -> Loaded:
     async for row in _find(connection, _SELECT_SENDINGS, needs.sendings):
         loaded.sendings[row["sender"], row["key"]] = sending_of(row)
     return loaded
+
+
+async def numbers(connection: AsyncConnection, users: Iterable[str]) -> dict[str, int]:
+    """Return the numbers of these users' inboxes, as far as they have one."""
+    return {row["user_id"]: row["sequence"] async for row in _find(connection, _SELECT_NUMBERS, users)}
 
 
 async def _own_inboxes(connection: AsyncConnection, needs: Needs) -> dict[str, Inbox]:

@@ -5,7 +5,7 @@ handful of statements (`statements.py`), so what a message costs does not depend
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from ..file_lock import FileLock
 from ..paths import named
 from .postgresql import SCHEMES, UNNAMED, arguments, is_postgresql, shown
 from .schema import UPGRADES, VERSION, Text, deletions, inboxes, metadata, notifications, payloads, sendings, versions
-from .statements import SCHEMA_LOCK, SELECT_RECORDS, Row, apply, inbox_of, load, record_of, rows_of, sending_of
+from .statements import SCHEMA_LOCK, SELECT_RECORDS, Row, apply, inbox_of, load, numbers, record_of, rows_of, sending_of
 
 DRIVERS = {
     **dict.fromkeys(SCHEMES, "postgresql+asyncpg"),
@@ -43,6 +43,8 @@ DRIVERS = {
 """The driver for every kind of URL that is accepted."""
 TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
+IDLE_TIMEOUT = 3
+"""Seconds after which PostgreSQL frees the inboxes that an instance has locked and then stands still. Others wait."""
 
 
 def spelled_out(url: str) -> str:
@@ -142,6 +144,7 @@ class SqlStore(Store):
             if direct:  # the database itself keeps what it has prepared for this connection
                 for name in UNNAMED:
                     self._arguments.pop(name, None)
+                self._arguments["server_settings"] = {"idle_in_transaction_session_timeout": str(1000 * IDLE_TIMEOUT)}
                 await self._engine.dispose()
         except StoreError as error:
             raise StartError(f"the database {self._name} cannot be used: {error}") from None
@@ -211,6 +214,11 @@ class SqlStore(Store):
         changed += [Deletion(**row) for row in await self._rows(select)]
         return sorted(changed, key=lambda one: one.sequence)
 
+    async def numbers(self, users: Collection[str]) -> dict[str, int]:
+        """Return the numbers of inboxes."""
+        async with _failing(), self._engine.connect() as connection:
+            return await numbers(connection, users)
+
     async def due(self, now: str, size: int) -> list[str]:
         """Return users in whose inboxes something is to be done."""
         select = sa.select(inboxes.c.user_id, inboxes.c.total).where(inboxes.c.due <= now)
@@ -234,6 +242,11 @@ class SqlStore(Store):
             if version != VERSION:  # a later one has taken it over meanwhile
                 raise StoreError(f"the database has schema {version}; this version knows {VERSION}")
             await connection.execute(sa.update(versions).values(version=VERSION))
+
+    async def newest(self) -> str:
+        """Return when the newest notification came in."""
+        (row,) = await self._rows(sa.select(sa.func.max(inboxes.c.newest).label("newest")))
+        return row["newest"] or ""
 
     async def counts(self) -> Counts:
         """Count everything."""

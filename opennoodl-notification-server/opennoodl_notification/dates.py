@@ -1,0 +1,101 @@
+"""Dates: finds and corrects what a clock that was ahead has dated."""
+
+from collections.abc import Iterator
+from time import time
+
+from msgspec import UNSET, structs
+
+from .inbox.state import Inbox
+from .inbox.store import Changes, Needs, Store
+from .records import Record, Sending, milliseconds, timestamp
+
+DAY = 86_400_000
+"""Milliseconds. What is dated by more than that after now was dated by a wrong clock."""
+PIECE = 500
+"""Notifications that are read at once, or more where a single inbox has more."""
+
+
+async def redate(store: Store, ttl_days: int) -> tuple[int, int]:
+    """Give a date of today to everything that is dated in the future; the order in an inbox stays.
+
+    Devices get their whole list when they come again. With PostgreSQL, servers may run meanwhile.
+
+    Args:
+        store: where it is.
+        ttl_days: after which a notification expires.
+
+    Returns:
+        How many notifications were dated anew, and in how many inboxes.
+
+    Raises:
+        StoreError: some of it could not be done; it can be repeated.
+    """
+    notifications = inboxes = 0
+    changed = True
+    while changed:  # again, for inboxes that a server has changed since they were read
+        changed = False
+        async for piece in store.content(PIECE):
+            now = int(time() * 1000)
+            for inbox in piece.inboxes:
+                records = [record for record in piece.added if record.user_id == inbox.user_id]
+                if not _is_ahead(inbox, records, timestamp(now + DAY), timestamp(now + (ttl_days + 1) * DAY)):
+                    continue
+                if not await _replace(store, inbox, list(_redated(records, now, ttl_days)), now, ttl_days):
+                    changed = True
+                else:
+                    inboxes += 1
+                    notifications += sum(record.created_at > timestamp(now + DAY) for record in records)
+            late = [sending for sending in piece.sendings if sending.expires_at > timestamp(now + 2 * DAY)]
+            if late:
+                await _replace_sendings(store, late, now)
+    return notifications, inboxes
+
+
+def _is_ahead(inbox: Inbox, records: list[Record], limit: str, last_due: str) -> bool:
+    """Return whether a clock that was ahead has dated any of this."""
+    if inbox.newest > limit or (not inbox.total and inbox.due > last_due):
+        return True
+    read = (record.read_at for record in records if record.read_at is not UNSET)
+    return any(record.created_at > limit for record in records) or any(moment > limit for moment in read)
+
+
+def _redated(records: list[Record], now: int, ttl_days: int) -> Iterator[Record]:
+    """Yield the notifications of an inbox, the oldest first, none of them dated after now."""
+    records = sorted(records, key=lambda record: record.created_at)
+    last = 0
+    for number, record in enumerate(records, 1):
+        created, read_at = milliseconds(record.created_at), record.read_at
+        expires_at = record.expires_at
+        if created > now + DAY:
+            created = max(last + 1, now - len(records) + number)
+            expires_at = timestamp(created + ttl_days * DAY)
+        if read_at is not UNSET and read_at > timestamp(now + DAY):
+            read_at = timestamp(now)
+        last = created
+        yield structs.replace(record, created_at=timestamp(created), expires_at=expires_at, read_at=read_at)
+
+
+async def _replace(store: Store, inbox: Inbox, records: list[Record], now: int, ttl_days: int) -> bool:
+    """Put notifications in place of those in an inbox, unless it has changed since."""
+    user = inbox.user_id
+    needs = Needs("", 0)
+    needs.users[user] = 0
+    async with store.transaction(needs) as transaction:
+        state = transaction.loaded.inboxes.get(user)
+        if state is None or state.sequence != inbox.sequence:
+            return False
+        state.advance(transaction.loaded.epoch, now)
+        state.forget()
+        state.newest = records[-1].created_at if records else ""
+        state.due = min((record.expires_at for record in records), default=timestamp(now + ttl_days * DAY))
+        state.measure((record.size for record in records), 0)
+        await transaction.commit(Changes(cleared=[user], added=records, inboxes=[state]))
+    return True
+
+
+async def _replace_sendings(store: Store, sendings: list[Sending], now: int) -> None:
+    """Let idempotency keys expire a day from now."""
+    changed = [structs.replace(sending, expires_at=timestamp(now + DAY)) for sending in sendings]
+    needs = Needs("", 0, sendings={(sending.sender, sending.key) for sending in sendings})
+    async with store.transaction(needs) as transaction:
+        await transaction.commit(Changes(sendings=changed))

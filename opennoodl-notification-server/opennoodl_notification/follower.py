@@ -1,0 +1,133 @@
+"""The follower: keeps devices up to date with what other instances have stored in the same database.
+
+All devices of a user here know the same number of the inbox. What directly follows that number is sent as it comes in a
+hint. Otherwise the changes in between are read, as they are for a device that comes back with `since`. The worker calls
+all of this between two batches, or while a batch has locked its inboxes, so nothing overtakes anything.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+
+import structlog
+from msgspec import DecodeError
+
+from .clock import Clock
+from .devices import Devices
+from .hints import Change, events_of
+from .inbox.requests import missed
+from .inbox.state import Inbox
+from .inbox.store import Needs, Store
+from .records import timestamp
+
+LOCKED = 20
+"""Inboxes that are locked at once while their changes are read."""
+FORGOTTEN = "What changed meanwhile is not known any more: connect again to be told."
+
+log = structlog.get_logger()
+
+
+class Follower:
+    """Tells devices here of changes that were made elsewhere.
+
+    Args:
+        store: where inboxes are kept.
+        devices: who is told.
+        clock: the time.
+
+    Attributes:
+        gaps: how often devices did not know the number before a change, by what found that.
+    """
+
+    def __init__(self, store: Store, devices: Devices, clock: Clock) -> None:
+        self._store = store
+        self._devices = devices
+        self._clock = clock
+        self.gaps: Counter[str] = Counter({"batch": 0, "hint": 0, "poll": 0})
+
+    async def catch_up(self, inboxes: Iterable[Inbox], now: str, found: str = "batch") -> None:
+        """Tell devices everything up to the states of these inboxes, which are locked and unchanged.
+
+        Args:
+            inboxes: as they are stored.
+            now: the time.
+            found: what found that devices may be behind.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        known = self._devices.sequences
+        for inbox in inboxes:
+            user = inbox.user_id
+            if known.get(user, inbox.sequence) == inbox.sequence:
+                continue
+            self.gaps[found] += 1
+            since = known[user]
+            # Devices that know number 0 know that the inbox was empty, so that everything in it is new to them.
+            complete = not since or inbox.remembers(since)
+            events = await missed(self._store, inbox, since, now) if complete else None
+            if user not in known:  # the last device has gone meanwhile
+                continue
+            if events is None:
+                for device in self._devices.of(user):
+                    device.disconnect(1013, FORGOTTEN)
+                continue
+            for event in events:
+                self._devices.tell(user, event)
+            self._devices.know(user, inbox.sequence, inbox.total)
+
+    async def follow(self, changes: Iterable[Change]) -> None:
+        """Tell devices of changes that another instance has stored.
+
+        Raises:
+            StoreError: what lies between could not be read.
+        """
+        behind: dict[str, None] = {}
+        for change in changes:
+            user, known = change.user, self._devices.sequences.get(change.user)
+            if known is None or known == change.after or (change.after and known > change.after):
+                continue
+            if user in behind or known != change.before or not self._tell(change):
+                behind[user] = None
+        await self._read_up(behind, "hint")
+
+    async def compare(self, users: Collection[str]) -> None:
+        """Tell devices of these users what they have missed so far.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        numbers = await self._store.numbers(users)
+        known = self._devices.sequences
+        await self._read_up([user for user in users if user in known and known[user] != numbers.get(user, 0)], "poll")
+
+    def _tell(self, change: Change) -> bool:
+        """Tell devices the events of a change that directly follows; return False if they are not known."""
+        if change.events is None:
+            return False
+        try:
+            events = events_of(change)
+        except DecodeError as error:  # an instance of a later version
+            log.debug("the events of a hint cannot be read", error=str(error))
+            return False
+        for event in events:
+            self._devices.tell(change.user, event)
+        self._devices.know(change.user, change.after, self._devices.sizes[change.user])
+        return True
+
+    async def _read_up(self, users: Iterable[str], found: str) -> None:
+        """Read and tell what devices of these users have missed."""
+        now = timestamp(self._clock.now())
+        for some in _portions(users):
+            needs = Needs(now, 0)
+            needs.users.update(dict.fromkeys(some, 0))
+            async with self._store.transaction(needs) as transaction:
+                inboxes = transaction.loaded.inboxes
+                all_ = [inboxes.get(user) or Inbox(user_id=user, sequence=0) for user in some]
+                await self.catch_up(all_, now, found)
+
+
+def _portions(users: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(users)
+    while some := list(islice(rest, LOCKED)):
+        yield some

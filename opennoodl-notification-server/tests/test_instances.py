@@ -1,0 +1,391 @@
+"""Two instances on one PostgreSQL: devices at one hear what is stored through the other, and bounds hold for both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Raw
+from opennoodl_notification import cleanup, hints, instances
+from opennoodl_notification.edge.service import Service
+from opennoodl_notification.server import NotificationServer
+from opennoodl_notification.settings import Settings
+
+from .conftest import Device, Serve
+from .harness import TIMEOUT, Client, health, ids
+from .places import place
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> str:
+    """Return where an empty PostgreSQL is."""
+    return place("postgresql", tmp_path)
+
+
+@pytest.fixture
+async def both(serve: Serve, at: str) -> tuple[Service, Service]:
+    """Start two instances that have heard of each other."""
+    services = [await serve(database_url=at) for _ in range(2)]
+    for service in services:
+        await known(service, 1)
+    return services[0], services[1]
+
+
+async def known(service: Service, number: int) -> None:
+    """Wait until an instance knows so many others."""
+    await until(lambda: service.app.instances.present == number)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something that no message tells has happened."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def compared(service: Service) -> None:
+    """Wait until an instance has compared the numbers of all users."""
+    group = service.app.instances
+    await until(lambda: not (group._to_compare or group._compare_again))
+
+
+def deafen(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an instance hear nothing any more."""
+    monkeypatch.setattr(service.app.instances, "hear", lambda _: None)
+
+
+def gaps(service: Service) -> dict[str, int]:
+    """Return how often devices did not know the number before a change."""
+    return dict(service.app.follower.gaps)
+
+
+NO_GAPS = {"batch": 0, "hint": 0, "poll": 0}
+
+
+async def test_notification(both: tuple[Service, Service], device: Device) -> None:
+    """A notification that comes through one instance is told at the other as it is here, from a hint alone."""
+    sender, here, elsewhere = await device(both[0], "s"), await device(both[0], "u"), await device(both[1], "u")
+    for size in (10, 3000):
+        await sender.notify("u", data="x" * size)
+        event = await here.expect("notification")
+        assert await elsewhere.expect("notification") == event
+    assert gaps(both[1]) == NO_GAPS
+
+
+async def test_every_change(both: tuple[Service, Service], device: Device) -> None:
+    """What a user reads, marks and deletes at one instance, the other one tells their devices in the same order."""
+    sender, here, elsewhere = await device(both[0], "s"), await device(both[0], "u"), await device(both[1], "u")
+    sent = [await sender.notify("u") for _ in range(4)]
+    for change, fields in (
+        ("mark-read", {"notificationId": sent[0]}),
+        ("mark-unread", {"notificationId": sent[0]}),
+        ("delete-notification", {"notificationIds": sent[:2]}),
+        ("mark-all-read", {}),
+        ("delete-all", {}),
+    ):
+        await here.send(change, **fields)
+    await sender.ask("revoke-notification", notificationId=await sender.notify("u"))
+    told = [await here.get() for _ in range(12)]
+    assert [await elsewhere.get() for _ in range(12)] == told
+    assert gaps(both[1]) == NO_GAPS
+
+
+async def test_large_notification(serve: Serve, at: str, device: Device) -> None:
+    """A notification that is too large for a hint is read from the database, as missed."""
+    first, second = [await serve(database_url=at, max_data_size=0) for _ in range(2)]
+    await known(first, 1)
+    sender, elsewhere = await device(first, "s"), await device(second, "u")
+    await sender.notify("u", data="x" * 8000)
+    event = await elsewhere.expect("notification")
+    assert (event["notification"]["data"], event["replayed"]) == ("x" * 8000, True)
+    assert gaps(second) == {**NO_GAPS, "hint": 1}
+
+
+async def test_answer_after_what_was_missed(
+    both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that changes something is told what it has missed before the answer, so its numbers never go down."""
+    deafen(both[1], monkeypatch)
+    sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
+    first, second = await sender.notify("u"), await sender.notify("u")
+    await elsewhere.send("mark-read", notificationId=second, requestId=1)
+    told = [await elsewhere.get() for _ in range(3)]
+    assert [message["notification"]["id"] for message in told] == [first, second, second]
+    assert [message.get("replayed", False) for message in told] == [True, True, False]
+    assert told[0]["sequence"] < told[1]["sequence"] < told[2]["sequence"]
+    assert told[2]["requestId"] == 1
+    assert gaps(both[1]) == {**NO_GAPS, "batch": 1}
+
+
+async def test_page_after_what_was_missed(
+    both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that reads its inbox is told what it has missed before the page."""
+    deafen(both[1], monkeypatch)
+    sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
+    sent = await sender.notify("u")
+    await elsewhere.send("get-notifications")
+    event = await elsewhere.expect("notification")
+    page = await elsewhere.expect("notifications")
+    assert (event["notification"]["id"], ids(page)) == (sent, [sent])
+    assert event["sequence"] == page["sequence"]
+
+
+async def test_new_device(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a user's second device comes to an instance, the first one there is told what it has missed."""
+    deafen(both[1], monkeypatch)
+    sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
+    sent = await sender.notify("u")
+    other = await device(both[1])
+    assert ids(await other.authenticate("u")) == [sent]
+    assert (await elsewhere.expect("notification"))["notification"]["id"] == sent
+
+
+async def test_lost_hint(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hint whose predecessor is missing lets all numbers be compared, and what was missed be told."""
+    sender, elsewhere, another = await device(both[0], "s"), await device(both[1], "u"), await device(both[1], "v")
+    await compared(both[1])
+    with monkeypatch.context() as patch:
+        deafen(both[1], patch)
+        before = both[0].app.instances.latency.counts[:]
+        sent = await sender.notify("u")
+        await until(lambda: both[0].app.instances.latency.counts != before)
+    await sender.notify("v")
+    await another.expect("notification")
+    assert (await elsewhere.expect("notification"))["notification"]["id"] == sent
+    assert gaps(both[1]) == {**NO_GAPS, "poll": 1}
+
+
+async def test_no_hints_at_all(serve: Serve, at: str, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without hints, devices are told by the regular comparison with the database."""
+    monkeypatch.setattr(instances, "INTERVAL", 0.05)
+    first, second = [await serve(database_url=at) for _ in range(2)]
+    deafen(second, monkeypatch)
+    sender, elsewhere = await device(first, "s"), await device(second, "u")
+    sent = [await sender.notify("u") for _ in range(3)]
+    assert [(await elsewhere.expect("notification"))["notification"]["id"] for _ in sent] == sent
+
+
+async def test_too_much_missed(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that has missed more than is remembered is closed, and gets its whole list when it comes again."""
+    monkeypatch.setattr("opennoodl_notification.inbox.state.HISTORY", 3)
+    sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
+    await sender.notify("u")
+    number = (await elsewhere.expect("notification"))["sequence"]
+    deafen(both[1], monkeypatch)
+    for _ in range(5):
+        await sender.notify("u")
+    both[1].app.instances.compare()
+    assert await elsewhere.closed() == 1013
+    again = await device(both[1])
+    assert (await again.resume("u", number))["complete"] is False
+
+
+async def test_forgotten_inbox(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inbox that is forgotten and made anew goes on for a device at another instance."""
+    monkeypatch.setattr("opennoodl_notification.inbox.batch.Batch._emptied", _forget_at_once)
+    monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
+    sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
+    await sender.ask("revoke-notification", notificationId=await sender.notify("u"))
+    both[0].app.cleanup.soon()
+    await until(lambda: not both[1].app.devices.sequences["u"])
+    await sender.notify("u")
+    kinds = [(await elsewhere.get())["type"] for _ in range(3)]
+    assert kinds == ["notification", "notification-deleted", "notification"]
+
+
+def _forget_at_once(batch: object, inbox: object) -> None:
+    """Let an empty inbox be forgotten at once."""
+    inbox.due = "0"  # type: ignore[attr-defined]
+    batch._changed.add(inbox.user_id)  # type: ignore[attr-defined]
+
+
+async def test_devices_of_both(serve: Serve, at: str, device: Device) -> None:
+    """The devices of a user at other instances count for `MAX_CONNECTIONS_PER_USER`, and those that go do not."""
+    first, second = [await serve(database_url=at, max_connections_per_user=2) for _ in range(2)]
+    await known(first, 1)
+    await known(second, 1)
+    here, elsewhere = await device(first, "u"), await device(second, "u")
+    await counted(first, "u", 1)
+    await counted(second, "u", 1)
+    for service in (first, second):
+        assert await (await device(service)).refused("authenticate", userId="u") == "too-many-connections"
+    await here.ws.close()
+    await counted(second, "u", 0)
+    await device(second, "u")
+    await counted(first, "u", 2)
+    await elsewhere.ws.close()
+    await counted(first, "u", 1)
+
+
+async def counted(service: Service, user: str, number: int) -> None:
+    """Wait until an instance knows that a user has so many devices elsewhere."""
+    await until(lambda: service.app.instances.devices_elsewhere(user) == number)
+
+
+async def test_devices_of_a_later_instance(serve: Serve, at: str, device: Device) -> None:
+    """An instance that starts later learns which devices there are, and forgets those of one that stops."""
+    first = await serve(database_url=at)
+    await device(first, "u")
+    second = await serve(database_url=at)
+    await counted(second, "u", 1)
+    await first.stop()
+    await counted(second, "u", 0)
+
+
+async def test_devices_of_a_silent_instance(
+    both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The devices of an instance that says nothing for long do not count."""
+    await device(both[0], "u")
+    await counted(both[1], "u", 1)
+    monkeypatch.setattr(instances, "ABSENT", -1.0)
+    assert both[1].app.instances.devices_elsewhere("u") == 0
+    assert both[1].app.instances.present == 0
+
+
+async def test_sends_of_both(serve: Serve, at: str, device: Device) -> None:
+    """What a user sends through one instance counts for the user's quota at the other."""
+    first, second = [await serve(database_url=at, sends_per_hour=3) for _ in range(2)]
+    await known(second, 1)
+    one, other, witness = await device(first, "s"), await device(second, "s"), await device(second, "u")
+    for _ in range(2):
+        await one.notify("u")
+        await witness.expect("notification")
+    await other.notify("u")
+    assert await other.refused("invite", targetUserId="u", data={}) == "rate-limited"
+
+
+async def test_count_of_both(both: tuple[Service, Service], device: Device) -> None:
+    """`notificationCount` is that of the database at every instance, soon after a change through any."""
+    sender = await device(both[0], "s")
+    sent = [await sender.notify("u") for _ in range(3)]
+    await sender.ask("revoke-notification", notificationId=sent[0])
+    async with asyncio.timeout(TIMEOUT):
+        while (await health(both[1].port))[1]["notificationCount"] != 2:
+            pass
+
+
+async def test_last_changes_before_a_stop(both: tuple[Service, Service], device: Device) -> None:
+    """What an instance stores while it stops is told elsewhere."""
+    sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
+    await sender.send("send-notification", targetUserId="u", notificationType="invite", data={})
+    await sender.heard()
+    await both[0].stop()
+    await elsewhere.expect("notification")
+    assert gaps(both[1]) == NO_GAPS
+
+
+async def test_devices_that_know_nothing_of_it(both: tuple[Service, Service], device: Device) -> None:
+    """A hint about a user without a device here costs no query."""
+    sender, witness = await device(both[0], "s"), await device(both[1], "w")
+    await sender.notify("u", data="x" * 9000)
+    await sender.notify("w")
+    await witness.expect("notification")
+    assert gaps(both[1]) == NO_GAPS
+
+
+async def metrics(service: Service) -> dict[str, float]:
+    """Return the numbers of a server's metrics that have one."""
+    samples = [sample for family in service.app.metric_families() for sample in family.samples]
+    return {sample.name + "".join(sample.labels.values()): sample.value for sample in samples}
+
+
+async def test_metrics(both: tuple[Service, Service], device: Device) -> None:
+    """Metrics say how many instances there are, how long hints take, and how many there were."""
+    sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
+    await sender.notify("u")
+    await elsewhere.expect("notification")
+    first, second = await metrics(both[0]), await metrics(both[1])
+    assert (first["opennoodl_notification_instances"], first["opennoodl_notification_listening"]) == (1, 1)
+    assert first["opennoodl_notification_hint_seconds_count"] > 0
+    assert second["opennoodl_notification_hints_totalheard"] > 0
+    assert second["opennoodl_notification_hints_totallost"] == 0
+
+
+async def test_slow_reader(serve: Serve, at: str) -> None:
+    """A device that reads nothing is closed with 1013, also for what comes from elsewhere; others hear everything."""
+    unlimited = {"sends_per_hour": 0, "send_bytes_per_hour": 0, "max_per_user": 0}
+    first, second = [await serve(database_url=at, **unlimited) for _ in range(2)]
+    await known(second, 1)
+    sender, slow, quick = [await Client.connect(service.port) for service in (first, second, second)]
+    await sender.authenticate("s")
+    await slow.authenticate("u")
+    await quick.authenticate("u")
+    slow.ws.transport.pause_reading()
+    for _ in range(3000):
+        await sender.notify("u", data="x" * 7000)
+        await quick.expect("notification")
+        if len(second.app.devices.of("u")) == 1:
+            break
+    assert len(second.app.devices.of("u")) == 1
+    slow.ws.transport.resume_reading()
+    for client in (sender, slow, quick):
+        await client.ws.close()
+
+
+class Silent:
+    """A channel that carries nothing."""
+
+    def wake(self) -> None:
+        """Do nothing."""
+
+
+def alone() -> instances.Instances:
+    """Return an instance that has nobody to tell, and nothing to store."""
+    group: Any = NotificationServer(Settings(db_file="unused.json")).instances
+    group.use(Silent())
+    return group
+
+
+def change(number: int) -> hints.Change:
+    """Return a change of about 5,000 bytes."""
+    return hints.Change("u", number, number + 1, (Raw(b'"%s"' % (b"x" * 5000)),))
+
+
+def test_hints_that_wait_are_bounded() -> None:
+    """Hints that cannot be sent are dropped when they are too many, and the next number shows that some are missing."""
+    group = alone()
+    (text,) = group.take()
+    first = hints.unpack(text).number
+    for number in range(2000):
+        group._tell([change(number)])
+    assert group.lost == 1
+    assert group._outgoing_size < instances.MOST_WAITING
+    assert hints.unpack(group.take()[0]).number > first + 1
+
+
+def test_changes_that_wait_are_bounded() -> None:
+    """Changes of others that the worker does not take are dropped when they are too many; then numbers are compared."""
+    group = alone()
+    for number in range(2000):
+        group.hear(next(hints.pack("other", number, [change(number)])))
+    assert group.lost == 1
+    assert group._changes_size < instances.MOST_WAITING
+    assert group._compare_again
+
+
+async def test_many_users(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More users than are compared at once are compared one part after the other."""
+    monkeypatch.setattr(instances, "COMPARED", 2)
+    deafen(both[1], monkeypatch)
+    sender = await device(both[0], "s")
+    clients = [await device(both[1], f"u{number}") for number in range(5)]
+    for number in range(5):
+        await sender.notify(f"u{number}")
+    both[1].app.instances.compare()
+    for client in clients:
+        await client.expect("notification")
+    assert gaps(both[1]) == {**NO_GAPS, "poll": 5}
+
+
+def test_later_versions() -> None:
+    """A hint that cannot be read lets the numbers be compared."""
+    group = alone()
+    group._compare_again = False
+    group.hear('["other",0,["later"]]')
+    assert group._compare_again
+    assert group.lost == 1
