@@ -19,7 +19,7 @@ class Database:
 
     def __init__(self) -> None:
         self._path = Path(mkdtemp(prefix="opennoodl-postgresql-"))
-        self._server: Any = None
+        self._server: Any
         self.start()
         self.url = str(self._server.get_uri())
 

@@ -113,7 +113,7 @@ class Unlucky(Transaction):
         self.loaded = one.loaded
         self._one, self._stored, self._error = one, stored, error
 
-    async def commit(self, changes: Changes) -> None:
+    async def commit(self, changes: Changes) -> int:
         """Fail, before or after."""
         if self._stored:
             await self._one.commit(changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
+from opennoodl_sync.storage.leveldb.documents import LevelDBDocument, Record
 
 
 class Loads:
@@ -21,7 +21,7 @@ class Loads:
         self.may_go_on = threading.Event()
         real = LevelDBDocument.records
 
-        def records(store: LevelDBDocument) -> list[tuple[int, bytes]]:
+        def records(store: LevelDBDocument) -> list[Record]:
             self.count += 1
             assert self.may_go_on.wait(30)
             return real(store)

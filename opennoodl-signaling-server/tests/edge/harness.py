@@ -51,7 +51,7 @@ UPGRADE = HANDSHAKE.split("\r\n")[1:-1]
 """The headers of a handshake, without Host."""
 
 
-class Pause(flow.ReadPause):  # type: ignore[misc]  # see Echo
+class Pause(flow.ReadPause):  # type: ignore[misc,name-defined]  # see Echo
     """A reason that only one server has."""
 
     STORAGE = False
