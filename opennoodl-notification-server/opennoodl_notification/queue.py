@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from .devices import Device
 from .edge.errors import BadMessage
-from .edge.messages import request_id
 from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkAllRead, Named, SendNotification
-
-if TYPE_CHECKING:
-    pass
 
 BATCH = 200
 """Messages that are handled at once, or notifications where a message is about several; more if the last one is."""
@@ -26,16 +22,19 @@ SHARE = 100
 
 
 class Request(NamedTuple):
-    """One message in the queue."""
+    """One message in the queue.
+
+    Attributes:
+        device: its sender.
+        incoming: the message.
+        message: its text.
+        id: its `requestId`, if it has one.
+    """
 
     device: Device
     incoming: Incoming
     message: bytes
-
-    @property
-    def id(self) -> Raw | UnsetType:
-        """The `requestId` of the message, if it has one."""
-        return request_id(self.message)
+    id: Raw | UnsetType = UNSET
 
     @property
     def reads(self) -> bool:

@@ -17,6 +17,7 @@ from .devices import Devices
 from .edge.auth.identity import Identity
 from .edge.errors import BadMessage, StartError
 from .edge.json_application import AUTHENTICATION_TIMEOUT, JsonApplication
+from .edge.messages import request_id
 from .edge.metrics import counters
 from .edge.service import Service
 from .edge.websocket.connection import Connection
@@ -187,14 +188,15 @@ class NotificationServer(JsonApplication[Any]):
             connection.set_identity(identity, expires=connection.session is not None)
             self._enqueue(connection, incoming, message)
         except BadMessage as bad:
-            self.refuse(connection, Request(connection, incoming, message).refuse(bad))
+            bad.request_id = request_id(message)
+            self.refuse(connection, bad)
 
     def _enqueue(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         if isinstance(incoming, SendNotification):
             size, most = memoryview(incoming.data).nbytes, self._max_data_size
             if most and size > most:
                 raise BadMessage("data-too-large", f"`data` has {size} bytes; at most {most} are accepted.")
-        request = Request(connection, incoming, message)
+        request = Request(connection, incoming, message, request_id(message))
         if request.id is not UNSET and (size := memoryview(request.id).nbytes) > MAX_REQUEST_ID:
             raise BadMessage("invalid-field", f"`requestId` has {size} bytes; at most {MAX_REQUEST_ID} are accepted.")
         self.worker.add(request)

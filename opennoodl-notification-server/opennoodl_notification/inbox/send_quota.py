@@ -1,7 +1,5 @@
 """The sends: how much each user may still send in this hour, and all who are at one address or site."""
 
-from collections.abc import Iterator
-
 from ..edge.admission.client_address import rate_limit_key, site_key
 from ..edge.limits import Quota
 
@@ -65,11 +63,14 @@ class SendQuota:
         for quota, key, amount in self._amounts(user, address, number, size):
             quota.give_back(key, amount)
 
-    def _amounts(self, user: str, address: str, number: int, size: int) -> Iterator[tuple[Quota, str, int]]:
-        for quotas, key in (
+    def _amounts(self, user: str, address: str, number: int, size: int) -> list[tuple[Quota, str, int]]:
+        of_each = (
             (self._of_sites, site_key(address)),
             (self._of_addresses, rate_limit_key(address)),
             (self._of_users, user),
-        ):
-            for quota, amount in zip(quotas, (number, size), strict=True):
-                yield quota, key, amount
+        )
+        return [
+            (quota, key, amount)
+            for quotas, key in of_each
+            for quota, amount in zip(quotas, (number, size), strict=True)
+        ]
