@@ -24,11 +24,11 @@ up: .venv/up ## Start the three servers, with their data in ./data; Ctrl-C stops
 	@echo 'Notifications  ws://localhost:4446'
 	@python up.py
 
-test: .venv/test e2e/node_modules/.package-lock.json ## Run every check and every test
+test: .venv/test e2e/node_modules/.package-lock.json playground/node_modules/.package-lock.json ## Run every check and every test
 	@# The longest first, two at a time; the output of each is shown when it has ended.
 	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),-O) $(PARTS)
 
-test-e2e: e2e/node_modules/.package-lock.json
+test-e2e: e2e/node_modules/.package-lock.json playground/node_modules/.package-lock.json
 	cd e2e && pytest -q $(PARALLEL)
 
 # What the three share is one text, so its tests run on one of the copies. tests/package is about the package itself.
@@ -70,7 +70,7 @@ lint: .venv/test ## Check style and types
 	@# What stands in for parts of a server in its tests has the types of those parts.
 	set -e; for name in $(SERVERS); do (cd opennoodl-$$name-server && mypy --config-file ../pyproject.toml \
 	  $$(find tests -name '*.py' ! -name 'test_*' ! -path '*/edge/*' ! -path '*/package/*')); done
-	mypy tests up.py .ci/round_trip.py docs/shared/fill.py
+	mypy tests up.py playground/serve.py .ci/round_trip.py docs/shared/fill.py
 	MYPYPATH=opennoodl-sync-server mypy e2e
 	MYPYPATH=opennoodl-sync-server:opennoodl-notification-server mypy bench
 
@@ -93,7 +93,7 @@ lock: .venv/bin/pip ## Lock the newest versions of what is installed, with their
 	done
 
 clean: ## Remove what the other commands made, except ./data
-	rm -rf .venv */coverage.xml */.coverage* e2e/node_modules bench/node_modules .*_cache */.*_cache .hypothesis */.hypothesis */*.egg-info */build
+	rm -rf .venv */coverage.xml */.coverage* e2e/node_modules bench/node_modules playground/node_modules .*_cache */.*_cache .hypothesis */.hypothesis */*.egg-info */build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/pip:
@@ -127,8 +127,11 @@ bench/node_modules/.package-lock.json: bench/package-lock.json .venv/bench
 	cd bench && npm ci
 	@touch $@
 
-e2e/node_modules/.package-lock.json: e2e/package-lock.json .venv/test
-	cd e2e && npm ci
+e2e/node_modules/.package-lock.json playground/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package-lock.json .venv/test
+	cd $* && npm ci
 	@touch $@
 
-.PHONY: help up test $(PARTS) quick $(SERVERS:%=quick-%) coverage bench copies lock clean
+playground: playground/node_modules/.package-lock.json ## Build the playground anew into playground/dist
+	cd playground && npm run build
+
+.PHONY: help up test playground $(PARTS) quick $(SERVERS:%=quick-%) coverage bench copies lock clean

@@ -45,9 +45,14 @@ def main(directory: Path) -> int:
     """Run the servers until one of them ends or somebody says so; return 0 in the latter case."""
     file = directory / ".env"
     variables = {**os.environ, **environ.parse(file.read_text() if file.exists() else "")}
+    playground = variables.get("PLAYGROUND", "on")
+    if playground not in {"on", "off"}:
+        print(f"PLAYGROUND must be on or off, not {playground!r}.", file=sys.stderr)
+        return 1
     manager = Manager(Printer(Terminal()))
     for name, command in environ.parse_procfile((directory / "Procfile").read_text()).processes.items():
-        manager.add_process(name, command, env=settings(name, variables), cwd=directory)
+        if name != "playground" or playground == "on":
+            manager.add_process(name, command, env=settings(name, variables), cwd=directory)
     for told in SIGNALS.values():
         told["rc"] = 0
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else whoever began this wants it to go on: nohup

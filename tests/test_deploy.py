@@ -166,10 +166,23 @@ def compose() -> dict[str, Any]:
 
 
 def test_compose() -> None:
-    """docker-compose.yml has the three servers, and no key that one of its two generations refuses or warns of."""
+    """docker-compose.yml has the servers, and no key that one of its two generations refuses or warns of."""
     known = compose()
     assert {key for key in known if not key.startswith("x-")} == {"services", "volumes"}
-    assert set(known["services"]) == {server.name for server in SERVERS}
+    assert set(known["services"]) == {server.name for server in SERVERS} | {"playground"}
+
+
+def test_compose_playground() -> None:
+    """The playground starts with its profile only, and its server finds its files where they are in the repository."""
+    service = compose()["services"]["playground"]
+    assert service["profiles"] == ["playground"]
+    assert service["ports"] == ["4447:4447"]
+    assert service["command"] == ["python", "/app/playground/serve.py"]
+    mounted = [volume.split(":") for volume in service["volumes"]]
+    assert {(f"./{Path(inside).relative_to('/app')}", mode) for _, inside, mode in mounted} == {
+        (outside, "ro") for outside, _, _ in mounted
+    }
+    assert all((ROOT / outside).is_dir() for outside, _, _ in mounted)
 
 
 @every_server
@@ -313,7 +326,7 @@ def test_fly_mount(server: Server) -> None:
 def test_procfile(server: Server) -> None:
     """`make up` starts every server on its default port, with its data below ./data."""
     lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
-    assert lines.keys() == {server.name for server in SERVERS}
+    assert lines.keys() == {server.name for server in SERVERS} | {"playground"}
     environment, command = lines[server.name].split(" exec ")
     assert command == f"python -m {server.package}"
     variables = dict(pair.split("=", 1) for pair in environment.split())

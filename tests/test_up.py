@@ -103,3 +103,18 @@ def test_nohup(up: Up) -> None:
     assert process.stdout is not None
     shown = next(process.stdout)
     assert shown.rstrip().endswith("still")
+
+
+def test_the_playground_can_be_left_out(up: Up) -> None:
+    """PLAYGROUND=off starts everything but the playground."""
+    process = up("sync: echo here\nplayground: echo there", "PLAYGROUND=off")
+    output, _ = process.communicate(timeout=30)
+    assert "here" in output
+    assert "there" not in output
+
+
+def test_the_playground_is_on_or_off(up: Up) -> None:
+    """Another value stops the start with one line."""
+    process = up("playground: echo there", "PLAYGROUND=no")
+    output, _ = process.communicate(timeout=30)
+    assert (process.returncode, output) == (1, "PLAYGROUND must be on or off, not 'no'.\n")

@@ -1,0 +1,75 @@
+// Pages in Chromium. Each page has a browser profile of its own unless it shares another page's.
+
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { chromium } from 'playwright-core'
+import { emit, serve } from './lines.mjs'
+
+const args = [
+  '--disable-quic',
+  // WebRTC on a machine without a network, where no name of the form <uuid>.local can be looked up.
+  '--allow-loopback-in-peer-connection',
+  '--disable-features=WebRtcHideLocalIpsWithMdns'
+]
+const browser = chromium.launch({
+  executablePath: process.env.CHROMIUM, args, chromiumSandbox: false, handleSIGTERM: false
+})
+process.on('SIGTERM', async () => {
+  await (await browser).close()
+  process.exit(0)
+})
+const axe = readFile(createRequire(import.meta.url).resolve('axe-core'), 'utf8')
+const pages = new Map()
+
+const profile = async (shared, script, options) => {
+  if (shared !== undefined) return pages.get(shared).context()
+  const context = await (await browser).newContext(options)
+  context.setDefaultTimeout(30_000)
+  await context.addInitScript(await axe)
+  if (script !== undefined) await context.addInitScript(script)
+  return context
+}
+
+serve({
+  /** Open an address; `profileOf` is a page whose profile this one shares, `script` runs before those of the page.
+      With `clock`, `forward` works. */
+  open: async ({ page: name, url, profileOf, script, clock, ...options }) => {
+    const page = await (await profile(profileOf, script, options)).newPage()
+    if (clock) await page.clock.install()
+    pages.set(name, page)
+    page.on('console', message => message.type() === 'error' && emit('complained', { page: name, text: message.text() }))
+    page.on('pageerror', error => emit('complained', { page: name, text: String(error) }))
+    await page.goto(url)
+  },
+
+  /** Call a method of Playwright's page. */
+  page: async ({ page, method, args }) => {
+    const value = await pages.get(page)[method](...args)
+    return value === null || typeof value !== 'object' || Array.isArray(value) ? value : undefined
+  },
+
+  /** Let time pass on a page: its timers come early. */
+  forward: ({ page, milliseconds }) => pages.get(page).clock.fastForward(milliseconds),
+
+  /** Wait until an element is shown, with this text in it if one is given. */
+  shows: ({ page, selector, text }) => pages.get(page).locator(selector, { hasText: text }).first().waitFor(),
+
+  /** Wait until no such element is shown. */
+  hides: ({ page, selector, text }) => pages.get(page).locator(selector, { hasText: text }).first().waitFor({ state: 'hidden' }),
+
+  /** Drag an element. */
+  drag: async ({ page: name, selector, to: [x, y] }) => {
+    const page = pages.get(name)
+    const box = await page.locator(selector).first().boundingBox()
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2)
+    await page.mouse.down()
+    await page.mouse.move(x, y, { steps: 8 })
+    await page.mouse.up()
+  },
+
+  /** The rules of accessibility that a page breaks, with the elements that do. */
+  accessibility: async ({ page }) => {
+    const { violations } = await pages.get(page).evaluate(() => globalThis.axe.run())
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`)
+  }
+})

@@ -1,0 +1,209 @@
+"""The examples of `docs/client.md` work as the page says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import Callable
+from urllib.request import urlopen
+
+import pytest
+from harness import HERE, Client, Server, StartClient, StartServer
+from proxy import network
+
+SECRET = "a secret of a test, in 32 characters or more"
+AUTH = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
+ROOM = "garden-7f3a"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+STUN = "stun:127.0.0.1:3478"
+
+
+async def opened(client: StartClient, signaling: Server, sync: Server, user: str, seconds: int = 3600) -> Client:
+    """Open the app for a user, with a token that the page's own code makes."""
+    app = await client("guide")
+    token = await app.call("mint", secret=SECRET, claims={"sub": user, "rooms": ["garden-*"]}, seconds=seconds)
+    await app.call("open", signaling=signaling.url, sync=sync.url, room=ROOM, user=user, token=token)
+    return app
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.xdist_group("playground")
+async def test_the_app_in_20_lines(server: StartServer, client: StartClient) -> None:
+    """Two browsers with the first app share its list, and know of each other."""
+    browser, guide = await client("browser", CHROMIUM=str(CHROMIUM)), await client("guide")
+    signaling, sync = await server("signaling"), await server("sync")
+    html = await guide.call("firstApp", signaling=signaling.url, sync=sync.url)
+    for user in ("ann", "ben"):
+        await browser.call("open", page=user, url=f"{sync.http}/health")  # of the same machine
+        await browser.call("page", page=user, method="setContent", args=[html])
+    await browser.call("shows", page="ann", selector="p", text="2 here")
+    await browser.call("page", page="ann", method="fill", args=["input", "Milk"])
+    await browser.call("page", page="ann", method="click", args=["button"])
+    await browser.call("shows", page="ben", selector="li", text="Milk")
+    complaints = [event["text"] for event in browser.pending("complained")]
+    assert [text for text in complaints if not text.startswith("Failed to load resource")] == []  # it has no icon
+
+
+async def test_two_users_share_a_document(server: StartServer, client: StartClient) -> None:
+    """They meet over WebRTC and on the sync server, and each has one cursor."""
+    signaling = await server("signaling", STUN_URLS=STUN, **AUTH)
+    sync = await server("sync", **AUTH)
+    ann = await opened(client, signaling, sync, "ann")
+    ben = await opened(client, signaling, sync, "ben")
+    await ann.event("peers", 30, number=1)
+    await ann.call("write", text="Hello")
+    await ben.call("untilText", text="Hello")
+    assert await ben.call("users") == ["ann", "ben"]
+    assert await ben.call("iceServers") == [{"urls": [STUN]}]
+
+
+async def test_a_refused_client_gets_in_with_a_new_token(server: StartServer, client: StartClient) -> None:
+    """A client with a token for other rooms is refused by both servers, and gets in with the one that it then gets."""
+    signaling, sync = await server("signaling", **AUTH), await server("sync", **AUTH)
+    ann = await opened(client, signaling, sync, "ann")
+    ben = await client("guide")
+    wrong, right = [
+        await ben.call("mint", secret=SECRET, claims={"sub": "ben", "rooms": [rooms]}) for rooms in ("other", ROOM)
+    ]
+    await ben.call("open", signaling=signaling.url, sync=sync.url, room=ROOM, user="ben", token=wrong)
+    await ben.call("renewWhenRefused", token=right)
+    await ben.event("closed", 30, code=1008)
+    await ben.call("untilSynced", 30)
+    await ben.event("peers", 30, number=1)
+    await ann.call("write", text="Hello")
+    await ben.call("untilText", 30, text="Hello")
+
+
+async def test_an_open_connection_gets_a_new_token(server: StartServer, client: StartClient) -> None:
+    """A new token takes effect on the open connection: one for reading stops what its client writes."""
+    signaling, sync = await server("signaling", **AUTH), await server("sync", **AUTH)
+    ann = await opened(client, signaling, sync, "ann")
+    await opened(client, signaling, sync, "ben")
+    await ann.event("connected", 30)
+    await ann.event("peers", 30, number=1)
+    claims = {"sub": "ann", "rooms": ["garden-*"], "access": "read"}
+    await ann.call("renew", token=await ann.call("mint", secret=SECRET, claims=claims))
+    await ann.call("write", text="Hello")
+    warning = await ann.event("warned", 30)
+    assert warning["text"].startswith("Permission denied")
+
+
+async def test_a_read_only_user(server: StartServer, client: StartClient) -> None:
+    """A user who may only read is told that a change was refused, and nobody else gets the change."""
+    sync = await server("sync", **AUTH)
+    ann = await client("guide")
+    token = await ann.call("mint", secret=SECRET, claims={"sub": "ann", "access": "read"})
+    await ann.call("openToRead", sync=sync.url, room=ROOM, token=token)
+    await ann.call("untilSynced")
+    await ann.call("write", text="Hello")
+    assert (await ann.event("denied"))["reason"]
+    ben = await client("guide")
+    await ben.call("openToRead", sync=sync.url, room=ROOM, token=token)
+    await ben.call("untilSynced")
+    assert await ben.call("read") == ""
+
+
+async def test_saved(server: StartServer, client: StartClient) -> None:
+    """A document is `saving` when something was written, and `saved` when the server has acknowledged it."""
+    sync = await server("sync")
+    ann = await client("guide")
+    await ann.call("openSaved", url=sync.url, room=ROOM)
+    await ann.event("saved")
+    await ann.call("writeSaved", text="Hello")
+    await ann.event("saving")
+    await ann.event("saved")
+
+
+async def test_calls_resume(server: StartServer, client: StartClient) -> None:
+    """A call goes on when its user's connection to the signaling server is cut, and the place is resumed."""
+    ann, ben = await client("guide"), await client("guide")
+    signaling = await server("signaling")
+    async with network(signaling.port) as cable:
+        await ann.call("call", url=signaling.url, room=ROOM, user="ann")
+        await ben.call("call", url=cable.url, room=ROOM, user="ben")
+        await said(ann, ben, "before")
+        await cable.cut()
+        await said(ann, ben, "during")
+        await cable.restore()
+        await ben.call("untilJoined")
+        await said(ben, ann, "after")
+        metrics = await asyncio.to_thread(lambda: urlopen(f"{signaling.http}/metrics").read().decode())  # noqa: S310
+    assert 'opennoodl_signaling_absences_total{end="resumed"} 1.0' in metrics
+
+
+async def said(speaker: Client, listener: Client, text: str) -> None:
+    """Say something until it is heard: a call takes a moment to connect."""
+    for _ in range(100):
+        await speaker.call("say", text=text)
+        await asyncio.sleep(0.1)
+        if any(event["text"] == text for event in listener.pending("data")):
+            return
+    raise AssertionError(f"{text} was not heard")
+
+
+async def test_an_invite(server: StartServer, client: StartClient) -> None:
+    """An invite says if the user is online, and waits in the inbox if not."""
+    ann, ben = await client("guide"), await client("guide")
+    signaling, notification = await server("signaling"), await server("notification")
+    await ann.call("call", url=signaling.url, room=ROOM, user="ann")
+    await ann.call("openInbox", url=notification.url, user="ann")
+    await ann.call("untilJoined")
+    assert await ann.call("invite", user="ben", room=ROOM, title="Garden") is False
+    await ben.call("openInbox", url=notification.url, user="ben")
+    await ben.call("untilInbox", total=1, unread=1)
+    assert await ben.call("newest") == {"sessionId": ROOM, "sessionTitle": "Garden"}
+
+
+async def test_an_inbox_on_two_devices(server: StartServer, client: StartClient) -> None:
+    """Both devices get a notification that another program sent; what one reads or deletes is so on the other."""
+    desk, phone = await client("guide"), await client("guide")
+    notification = await server("notification")
+    for device in (desk, phone):
+        await device.call("openInbox", url=notification.url, user="ann")
+    sent = await asyncio.to_thread(python("notify"), notification.url, "ben", "ann", "Look!")
+    for device in (desk, phone):
+        shown = await device.event("shown", notification=sent)
+        assert (shown["fromUserId"], shown["data"]) == ("ben", {"text": "Look!"})
+    await desk.call("markRead", notification=sent)
+    await phone.call("untilInbox", total=1, unread=0)
+    await phone.call("remove", notification=sent)
+    await desk.call("untilInbox", total=0, unread=0)
+
+
+async def test_an_inbox_after_a_loss(server: StartServer, client: StartClient) -> None:
+    """A device that was away gets the changes alone, and all pages of a long list the first time."""
+    device = await client("guide")
+    notification = await server("notification", SENDS_PER_HOUR=0, RATE_LIMIT=0)
+    notify = python("notify")
+    for number in range(60):
+        await asyncio.to_thread(notify, notification.url, "ben", "ann", str(number))
+    async with network(notification.port) as cable:
+        await device.call("openInbox", url=cable.url, user="ann")
+        await device.call("untilInbox", total=60, unread=60)
+        await cable.cut()
+        sent = await asyncio.to_thread(notify, notification.url, "ben", "ann", "missed")
+        await cable.restore()
+        assert (await device.event("shown", notification=sent))["missed"]
+        await device.call("untilInbox", total=61, unread=61)
+
+
+async def test_a_token_of_python(server: StartServer, client: StartClient) -> None:
+    """A token that the Python example makes is accepted."""
+    notification = await server("notification", **AUTH)
+    token = python("mint")(SECRET, {"sub": "ben"})
+    device = await client("guide")
+    await device.call("openInbox", url=notification.url, user="ann")
+    sent = await asyncio.to_thread(python("notify"), notification.url, "ben", "ann", "Look!", token)
+    assert sent
+    with pytest.raises(RuntimeError, match="token"):
+        await asyncio.to_thread(python("notify"), notification.url, "ben", "ann", "Look!", "no token")
+
+
+def python(name: str) -> Callable[..., str]:
+    """Return a function of the page's Python examples."""
+    page = (HERE.parent / "docs" / "client.md").read_text()
+    names: dict[str, Callable[..., str]] = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(code, names)  # noqa: S102
+    return names[name]

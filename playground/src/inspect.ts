@@ -1,0 +1,100 @@
+// What a developer looks at: protocol messages, the document from inside, and the health of the servers.
+
+import * as Y from 'yjs'
+import { byId, element } from './dom'
+import type { Frame } from './network'
+import type { Project } from './project'
+import { entry, link } from './protocol'
+
+const LOGGED = 200
+const HEALTH_SECONDS = 5
+
+/** The page has many frames, and draws at most once in each turn of the screen. */
+export const soon = (draw: () => void) => {
+  let planned = false
+  return () => {
+    if (planned) return
+    planned = true
+    requestAnimationFrame(() => {
+      planned = false
+      draw()
+    })
+  }
+}
+
+export class Log {
+  private readonly lines: HTMLElement[] = []
+  private readonly draw = soon(() => byId('log').replaceChildren(...this.lines))
+
+  constructor () {
+    byId('messages').addEventListener('toggle', () => this.draw())
+  }
+
+  add (frame: Frame) {
+    const logged = entry(frame)
+    const name = element('a', { href: link(logged), target: '_blank', rel: 'noopener' }, logged.name)
+    const time = new Date().toTimeString().slice(0, 8)
+    const arrow = logged.direction === 'to' ? '↑' : '↓'
+    this.lines.unshift(element('li', {}, `${time} ${logged.server} ${arrow} `, name,
+      element('small', {}, ` ${logged.bytes} bytes ${logged.summary}`)))
+    this.lines.length = Math.min(this.lines.length, LOGGED)
+    if (byId<HTMLDetailsElement>('messages').open) this.draw()
+  }
+}
+
+export const inspect = ({ doc, nodes, connections, properties }: Project) => {
+  const panel = byId<HTMLDetailsElement>('document')
+  const draw = soon(() => {
+    if (!panel.open) return
+    const clients = [...Y.decodeStateVector(Y.encodeStateVector(doc))]
+    const facts: [string, string][] = [
+      ['nodes (Y.Map)', String(nodes.size)],
+      ['connections (Y.Map)', String(connections.size)],
+      ['properties (Y.Map)', String(properties.size)],
+      ['size as one update', `${Y.encodeStateAsUpdate(doc).length} bytes`],
+      ['client of this page', String(doc.clientID)],
+      ...clients.map(([client, clock]): [string, string] => [`state vector: ${client}`, `clock ${clock}`])
+    ]
+    byId('facts').replaceChildren(...facts.map(([name, value]) =>
+      element('tr', {}, element('th', { scope: 'row' }, name), element('td', {}, value))))
+    byId('json').textContent = JSON.stringify(doc.toJSON(), null, 1)
+  })
+  doc.on('update', draw)
+  panel.addEventListener('toggle', draw)
+}
+
+export class Servers {
+  private readonly rows = new Map<string, { health: HTMLElement, state: HTMLElement }>()
+
+  constructor (private readonly addresses: Record<Frame['server'], string>) {
+    for (const name of Object.keys(addresses)) {
+      const row = { health: element('td'), state: element('td') }
+      this.rows.set(name, row)
+      byId('servers').append(element('tr', {}, element('th', { scope: 'row' }, name), row.health, row.state))
+    }
+    void this.watch()
+  }
+
+  /** How this page is connected to a server. */
+  state (server: Frame['server'], state: string, reason: string) {
+    const { state: cell } = this.rows.get(server)!
+    cell.textContent = reason === '' ? state : `${state}: ${reason}`
+    cell.className = ['connected', 'saved', 'saving'].includes(state) ? 'good' : 'bad'
+  }
+
+  private async watch () {
+    await Promise.all(Object.entries(this.addresses).map(async ([name, address]) => {
+      const cell = this.rows.get(name)!.health
+      try {
+        const answer = await fetch(`${address.replace(/^ws/, 'http')}/health`, { signal: AbortSignal.timeout(4000) })
+        const { status, version } = await answer.json()
+        cell.textContent = `${status}, version ${version}`
+        cell.className = answer.ok ? 'good' : 'bad'
+      } catch {
+        cell.textContent = 'unreachable, or it does not allow this page'
+        cell.className = 'bad'
+      }
+    }))
+    setTimeout(() => void this.watch(), HEALTH_SECONDS * 1000)
+  }
+}

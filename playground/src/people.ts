@@ -1,0 +1,56 @@
+// Who is in the room: names, cursors and selections are awareness states, which end with the page that set them.
+
+import { Awareness } from 'y-protocols/awareness'
+import { byId, element } from './dom'
+import type { Place } from './project'
+
+export interface Person {
+  user: { name: string, color: string }
+  cursor: Place | null
+  selected: string | null
+  /** Id of this page among y-webrtc's peers. */
+  direct?: string
+  /** For each client, how many of its changes this page has: the answer that delivery times are measured by. */
+  seen: Record<string, number>
+}
+
+/** Dark enough for white text. */
+const COLORS = ['#2558b8', '#a3256f', '#1b6b35', '#8a4b08', '#6a3fb5', '#0b6a78', '#a12d2d', '#4d5a1e']
+
+export const colorOf = (name: string) =>
+  COLORS[[...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)!) % 9973, 7) % COLORS.length]
+
+export class People {
+  constructor (readonly awareness: Awareness, name: string) {
+    awareness.setLocalState({ user: { name, color: colorOf(name) }, cursor: null, selected: null, seen: {} })
+  }
+
+  set<K extends keyof Person> (field: K, value: Person[K]) {
+    this.awareness.setLocalStateField(field, value)
+  }
+
+  /** Everybody who has said a name; programs that share the room without one are left out. */
+  get all (): [number, Person][] {
+    return ([...this.awareness.getStates()] as [number, Person][]).filter(([, { user }]) => user?.name !== undefined)
+  }
+
+  get others () {
+    return this.all.filter(([client]) => client !== this.awareness.clientID)
+  }
+
+  show (pathTo: (person: Person) => string) {
+    byId('people').replaceChildren(...this.all.map(([client, person]) => {
+      const me = client === this.awareness.clientID
+      const shown = element('li', {}, `${person.user.name} `, element('small', {}, me ? 'you' : pathTo(person)))
+      shown.style.background = person.user.color
+      return shown
+    }))
+    byId('cursors').replaceChildren(...this.others.flatMap(([, { user, cursor }]) => {
+      if (cursor === null || cursor === undefined) return []
+      const shown = element('div', { className: 'cursor' }, user.name)
+      shown.style.setProperty('--by', user.color)
+      shown.style.transform = `translate(${cursor.x}px, ${cursor.y}px)`
+      return [shown]
+    }))
+  }
+}
