@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from importlib import import_module
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,6 +160,10 @@ def test_build_context(server: Server) -> None:
     }
 
 
+CADDY = "172.30.44.2"
+"""The address of Caddy in the network of docker-compose.yml."""
+
+
 def compose() -> dict[str, Any]:
     """Return what docker-compose.yml says, anchors resolved."""
     known: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -166,10 +171,11 @@ def compose() -> dict[str, Any]:
 
 
 def test_compose() -> None:
-    """docker-compose.yml has the servers, and no key that one of its two generations refuses or warns of."""
+    """Without a profile, docker-compose.yml has the three servers, and it has no key that a generation refuses."""
     known = compose()
-    assert {key for key in known if not key.startswith("x-")} == {"services", "volumes"}
-    assert set(known["services"]) == {server.name for server in SERVERS} | {"playground"}
+    assert {key for key in known if not key.startswith("x-")} == {"networks", "services", "volumes"}
+    without = {name for name, service in known["services"].items() if "profiles" not in service}
+    assert without == {server.name for server in SERVERS}
 
 
 def test_compose_playground() -> None:
@@ -191,11 +197,37 @@ def test_compose_service(server: Server) -> None:
     service = compose()["services"][server.name]
     port = server.default("port")
     assert (ROOT / service["build"]).resolve() == server.folder
-    assert service["ports"] == [f"{port}:{port}"]
+    assert service["ports"] == [f"${{BIND_ADDRESS:-0.0.0.0}}:{port}:{port}"]
     assert service["restart"] == "unless-stopped"
     assert float(service["stop_grace_period"].removesuffix("s")) > server.drain
     assert service["logging"]["driver"] == "json-file"
     assert {"max-size", "max-file"} == service["logging"]["options"].keys()
+
+
+def test_compose_trusts_caddy_alone() -> None:
+    """The address that the servers trust is Caddy's, and Docker gives it to no other container and not to the host."""
+    known = compose()
+    assert known["services"]["caddy"]["networks"]["default"]["ipv4_address"] == CADDY
+    ((network,),) = (known["networks"]["default"]["ipam"]["config"],)
+    address = ip_address(CADDY)
+    assert address in ip_network(network["subnet"])
+    assert address not in ip_network(network["ip_range"])
+    assert network["gateway"] != CADDY
+
+
+@every_server
+def test_compose_limits(server: Server) -> None:
+    """A container has a bound of processes, and of memory if the operator wants one."""
+    service = compose()["services"][server.name]
+    assert service["pids_limit"] > 0
+    assert service["mem_limit"] == f"${{{server.name.upper()}_MEMORY:-0}}"
+
+
+@every_server
+def test_caddyfile(server: Server) -> None:
+    """Caddy finds each server under the name and the port that it has in the network of docker-compose.yml."""
+    text = (ROOT / "deploy/Caddyfile").read_text()
+    assert f"{{${server.name.upper()}:{server.name}:{server.default('port')}}}" in text
 
 
 @every_server
@@ -313,6 +345,19 @@ def test_fly_restarts(server: Server) -> None:
 
 
 @every_server
+def test_fly_metrics(server: Server) -> None:
+    """Fly collects the metrics of each server."""
+    known = fly(server)["metrics"]
+    assert known == {"port": server.default("port"), "path": "/metrics"}
+
+
+@every_server
+def test_fly_memory(server: Server) -> None:
+    """On Fly, each server has the memory that its defaults are made for."""
+    assert fly(server)["vm"] == [{"size": "shared-cpu-1x", "memory": "512mb"}]
+
+
+@every_server
 def test_fly_mount(server: Server) -> None:
     """On Fly, what a server keeps is on a volume; a server that keeps nothing has none."""
     known = fly(server)
@@ -343,7 +388,10 @@ def test_compose_passes_settings_on(server: Server) -> None:
     assert {name.lower() for name in environment} == set(kind.__struct_fields__) - {"host", "port", server.data}
     # A name that two servers have means another number in each.
     prefixed = {name: f"${{{server.name.upper()}_{name}:-}}" for name in environment}
-    assert all(value in (None, prefixed[name]) for name, value in environment.items())
+    own = {"LOG_FORMAT": "json", "TRUSTED_PROXIES": CADDY}
+    defaults = {name: f"${{{name}:-{default}}}" for name, default in own.items()}
+    assert all(value in (None, prefixed[name], defaults.get(name)) for name, value in environment.items())
+    assert defaults.items() <= environment.items()
 
 
 @every_server
@@ -360,7 +408,7 @@ def test_compose_gives_no_two_servers_the_same_number() -> None:
     """A setting of two servers that is no setting of all three is set for each by itself."""
     names = [
         name
-        for service in compose()["services"].values()
+        for service in (compose()["services"][server.name] for server in SERVERS)
         for name, value in service["environment"].items()
         if value is None
     ]

@@ -54,18 +54,52 @@ def said(process: subprocess.Popen[str], name: str) -> str:
 def test_a_setting_may_be_for_one_server(up: Up) -> None:
     """What begins with a server's name is for that one, in place of what is for all."""
     process = up(
-        "sync: echo $RATE_LIMIT $LOG_LEVEL", "RATE_LIMIT=5\nSYNC_RATE_LIMIT=7\nLOG_LEVEL=debug\nUP_LOG_LEVEL=no"
+        "sync: echo $RATE_LIMIT $LOG_LEVEL; exit 1", "RATE_LIMIT=5\nSYNC_RATE_LIMIT=7\nLOG_LEVEL=debug\nUP_LOG_LEVEL=no"
     )
     assert said(process, "sync") == "7 debug"
+    assert process.wait(30) == 1
+
+
+def test_server_that_cannot_start(up: Up) -> None:
+    """When a server cannot start, the others are stopped, and its exit code is that of all."""
+    process = up(f"one: exec {SERVER}\ntwo: exit 1")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "sending SIGTERM to one" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_server_that_ends(up: Up, number: signal.Signals) -> None:
+    """A server that ends by itself starts again and a line says so; the others do not notice."""
+    process = up(f"one: exec {SERVER}\ntwo: exec {SERVER} two")
+    assert process.stdout is not None
+    first = int(said(process, "one"))
+    os.kill(first, number)
+    assert said(process, "one").startswith(f"ended with -{number.value} after")
+    second = int(said(process, "one"))
+    assert second != first
+    process.terminate()
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert output.count("sending SIGTERM to two") == 1
+
+
+def test_server_that_fails_again(up: Up) -> None:
+    """A server that fails again and again starts again after longer and longer pauses, also when it cannot start."""
+    process = up(f"one: exec {SERVER}\ntwo: test -e started && exit 1; touch started; kill -KILL $$")
+    assert said(process, "two").endswith("starts again in 1 s")
+    assert said(process, "two").endswith("ended with 1 after 0 s; it starts again in 2 s")
+    process.terminate()
     assert process.wait(30) == 0
 
 
-def test_a_server_that_fails_is_said(up: Up) -> None:
-    """When one of them ends by itself, the others are stopped, and its exit code is that of all."""
-    process = up(f"one: exec {SERVER}\ntwo: exit 3")
-    output, _ = process.communicate(timeout=10)
-    assert process.returncode == 3
-    assert "sending SIGTERM to one" in output
+def test_stop_during_a_pause(up: Up) -> None:
+    """A stop does not wait for a server that is about to start again."""
+    process = up("one: kill -KILL $$")
+    for seconds in (1, 2, 5):
+        assert said(process, "one").endswith(f"starts again in {seconds} s")
+    process.terminate()
+    assert process.wait(4) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

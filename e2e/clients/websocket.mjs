@@ -37,6 +37,7 @@ serve({
     const provider = new providers[version](url, room, doc, { WebSocketPolyfill: WebSocket, disableBc: true, params, protocols })
     clients.set(name, { doc, provider, awareness: provider.awareness })
     provider.on('status', ({ status }) => emit(status, { name }))
+    provider.on('connection-error', event => emit('unreachable', { name, why: event.message }))
     provider.on('connection-close', event => emit('closed', { name, code: event?.code ?? null }))
     provider.awareness.on('change', ({ removed }) => {
       const others = removed.filter(id => id !== doc.clientID)

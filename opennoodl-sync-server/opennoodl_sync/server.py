@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from .edge.http.query import value
 from .edge.limits import Over
 from .edge.metrics import counters
 from .edge.service import Service
+from .edge.settings import SettingError
 from .edge.websocket.connection import Connection
 from .edge.websocket.frames import encode_frame
 from .memory.available import available_memory
@@ -35,6 +37,8 @@ from .y_protocol import MAX_NAME, denial, is_name
 
 OWN_MEMORY = 100_663_296
 """Bytes that a server takes by itself, with LevelDB and the process that compacts."""
+PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
+"""A path that no proxy writes in another way: of characters that stand as they are in a URL (RFC 3986, 2.3)."""
 
 
 class Sync(Application):
@@ -50,6 +54,7 @@ class Sync(Application):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, __version__, settings.max_message_size)
+        self._prefix = _path_prefix(settings.path_prefix)
         self._store: Store = MemoryStore()
         self._budget = MemoryBudget(settings.max_memory or _default_limit(available_memory()))
         self._webhook: Webhook | None = None
@@ -91,9 +96,15 @@ class Sync(Application):
 
     def refusal(self, path: str) -> str | None:
         """Refuse what cannot be a room's name; it is taken from the path as it stands, not decoded."""
-        if is_name(path[1:]):
+        if not path.startswith(self._prefix):
+            return f"The path does not begin with the PATH_PREFIX of this server: {self._prefix}<room>."
+        if is_name(self._room(path)):
             return None
         return f"The path names the room: one to {MAX_NAME} printable characters after the slash."
+
+    def _room(self, path: str) -> str:
+        """Return the name of the room that an accepted path names."""
+        return path.removeprefix(self._prefix)
 
     async def open(self, connection: Connection) -> None:
         """Load the room if need be, and let the client in, if it may come in; if not, tell it why by message 2."""
@@ -112,7 +123,7 @@ class Sync(Application):
         if acknowledge and not self._store.durable:
             raise CloseConnection(1008, "This server stores nothing, so it cannot acknowledge: leave out ack=true.")
         try:
-            room = await self.rooms.open(connection.path[1:], connection.address)
+            room = await self.rooms.open(self._room(connection.path), connection.address)
         except LoadError:
             raise CloseConnection(1011, "This document could not be loaded.") from None
         except (FullError, NoMemoryError) as full:
@@ -143,7 +154,7 @@ class Sync(Application):
             raise CloseConnection(1008 if error.code == "unauthorized" else 1013, str(error)) from None
 
     def _admit(self, connection: Connection, identity: Identity) -> None:
-        if not identity.allows(connection.path[1:]):
+        if not identity.allows(self._room(connection.path)):
             raise AuthError("Your token is not for this room.")
         connection.set_identity(identity)
 
@@ -214,6 +225,17 @@ class Sync(Application):
             GaugeMetricFamily("opennoodl_sync_unread_bytes", "Bytes that wait for all clients.", self._budget.output),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self._sessions.updates),
         ]
+
+
+def _path_prefix(setting: str) -> str:
+    """Return what stands before the name of a room in a path: the setting, and a slash.
+
+    Raises:
+        SettingError: it is not a path.
+    """
+    if setting and not PATH.fullmatch(setting):
+        raise SettingError(f"PATH_PREFIX is {setting!r}; accepted is a path such as /sync, without a slash at its end")
+    return setting + "/"
 
 
 def _default_limit(available: int | None) -> int:

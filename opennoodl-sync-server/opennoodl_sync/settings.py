@@ -14,6 +14,13 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     persist_dir: Annotated[
         str, Meta(min_length=1, description="Directory of the documents: a LevelDB database in y-leveldb's format.")
     ] = "./data"
+    path_prefix: Annotated[
+        str,
+        Meta(
+            description="Path that stands before the name of every room, such as `/sync`, for a proxy that does not "
+            "remove it. A handshake on another path is answered with 404. Empty means none."
+        ),
+    ] = ""
     enable_persistence: Annotated[
         bool, Meta(description="Store documents on disk. With `false`, a document is lost when it leaves memory.")
     ] = True
