@@ -69,6 +69,15 @@ class Recipe:
             [*(["compose"] if self._heading is None else []), self.program, "hosts" if self.hosts else "paths"]
         )
 
+    def room(self, name: str) -> str:
+        """Return the name that the sync server sees.
+
+        Where Caddy removes a prefix, it encodes some characters if the path has no percent sign.
+        """
+        if self._heading is None and not self.hosts and "%" not in name:
+            return name.replace("'", "%27").replace("!", "%21")
+        return name
+
     def text(self, ports: Mapping[str, int]) -> str:
         """Return the configuration for servers on these ports."""
         if self._heading is None:

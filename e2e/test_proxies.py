@@ -117,7 +117,7 @@ async def test_room_names(recipe: Recipe, proxy: StartProxy, server: StartServer
     """A room has the same name through the proxy and without it."""
     sync = await server("sync", **BEHIND, **recipe.settings)
     started = await proxy(sync=sync)
-    direct = f"{sync.url}{recipe.settings.get('PATH_PREFIX', '')}/{room}"
+    direct = f"{sync.url}{recipe.settings.get('PATH_PREFIX', '')}/{recipe.room(room)}"
     async with (
         connect(direct, additional_headers={"X-Forwarded-Proto": "https"}, compression=None) as near,
         to_proxy(f"{started.url('sync')}/{room}", started) as far,

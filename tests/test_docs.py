@@ -12,10 +12,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVERS = ("signaling", "sync", "notification")
-GUIDES = ("operate", "proxies", "troubleshooting")
+GUIDES = ("operate", "proxies", "backup", "troubleshooting")
 OTHER_NAMES = {
     "RAILWAY_RUN_UID",  # Railway's
-    "SYNC_MAX_ROOM_SIZE",  # docker-compose.yml's
+    # docker-compose.yml's
+    "BIND_ADDRESS",
+    "SIGNALING_MEMORY",
+    "SYNC_MEMORY",
+    "NOTIFICATION_MEMORY",
+    "SYNC_MAX_ROOM_SIZE",
     "SYNC_RATE_LIMIT",  # with the prefix of up.py
     "REDIS_URL",  # refused
 }

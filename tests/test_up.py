@@ -141,7 +141,7 @@ def test_nohup(up: Up) -> None:
 
 def test_the_playground_can_be_left_out(up: Up) -> None:
     """PLAYGROUND=off starts everything but the playground."""
-    process = up("sync: echo here\nplayground: echo there", "PLAYGROUND=off")
+    process = up("sync: echo here; exit 1\nplayground: echo there", "PLAYGROUND=off")
     output, _ = process.communicate(timeout=30)
     assert "here" in output
     assert "there" not in output

@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any, get_args
 
-from .commands import Proof, erase, export, inbox, migrate, redate, send, stats
+from .commands import Proof, back_up, erase, export, inbox, migrate, redate, restore, send, stats
 from .edge.auth.token_command import add_token_command, token
 from .edge.command_line import CommandError, command, parse, show, show_bytes, standard_input
 from .edge.service import main as serve
@@ -48,6 +48,10 @@ def arguments() -> argparse.Namespace:
     migrate_ = commands.add_parser("migrate", help="bring everything from one store to another, with no server running")
     migrate_.add_argument("--from", dest="source", required=True, metavar="FILE|URL")
     migrate_.add_argument("--to", dest="target", required=True, metavar="FILE|URL")
+    backup = commands.add_parser("backup", help="copy all that is stored to a new file; a server may be running")
+    backup.add_argument("file", help="the new file")
+    restore_ = commands.add_parser("restore", help="bring a backup to an empty store, with no server running")
+    restore_.add_argument("file", help="the backup")
     add_token_command(commands)
     return parse(parser)
 
@@ -88,6 +92,12 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
                 show(f"{number:10} {name}")
         case "migrate":
             moved = migrate(asked.source, asked.target)
+            show(f"all is there: {moved.notifications} notifications in {moved.inboxes} inboxes")
+        case "backup":
+            copied = back_up(settings.place, asked.file)
+            show(f"{copied.notifications} notifications in {copied.inboxes} inboxes are in {asked.file}")
+        case "restore":
+            moved = restore(settings.place, asked.file)
             show(f"all is there: {moved.notifications} notifications in {moved.inboxes} inboxes")
 
 

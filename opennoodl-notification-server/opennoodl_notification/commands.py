@@ -24,9 +24,12 @@ from .migrate import Migration, MigrationError
 from .personal_data import Person, find
 from .records import Record, timestamp
 from .storage.choose import choose, same
+from .storage.paths import named
 
 TIMEOUT = 10.0
 """Seconds after which a server that does not answer is given up."""
+SQLITE = b"SQLite format 3\0"
+"""How a database of SQLite begins."""
 NOT_PLAIN = re.compile(r"[^ -~]")
 """What is not a printable character of ASCII; JSON has it in its texts only."""
 
@@ -201,8 +204,54 @@ def _known(person: Person) -> Person:
     return person
 
 
-def migrate(source: str, target: str) -> Counts:
+def back_up(place: str, file: str) -> Counts:
+    """Write a copy of all that is stored to a new file, also while a server runs; return how much is in it.
+
+    Raises:
+        CommandError: it could not be written.
+        StartError: the store, or the copy, cannot be opened.
+    """
+    path = named(file, file)
+    if path.exists():
+        raise CommandError(f"{file} is there already; name a new file")
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"{file} would be in a directory that does not exist")
+
+    async def copy() -> None:
+        async with _opened(place, read_only=True) as store:
+            await store.back_up(path)
+
+    asyncio.run(copy())
+    return stats(_place_of(path))
+
+
+def restore(place: str, file: str) -> Counts:
+    """Bring everything from a backup to an empty store, with no server running; return how much there is.
+
+    Raises:
+        CommandError: the store is not empty, or failed.
+        StartError: the backup or the store cannot be opened.
+    """
+    return migrate(_place_of(named(file, file)), place, read_only=True)
+
+
+def _place_of(path: Path) -> str:
+    """Return what is given to `choose` for a backup."""
+    try:
+        with path.open("rb") as file:
+            is_sqlite = file.read(len(SQLITE)) == SQLITE
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from None
+    return f"sqlite:///{path.absolute()}" if is_sqlite else str(path)
+
+
+def migrate(source: str, target: str, *, read_only: bool = False) -> Counts:
     """Bring everything from one store to another, and show how far it is; return how much there is.
+
+    Args:
+        source: the one.
+        target: the other one.
+        read_only: whether nothing may be written beside the source.
 
     Raises:
         CommandError: it could not be finished; the same again goes on from there.
@@ -214,7 +263,7 @@ def migrate(source: str, target: str) -> Counts:
         raise CommandError(f"{target} would be in a directory that does not exist")
 
     async def move() -> Counts:
-        async with _opened(source) as from_, _opened(target, create=True) as to:
+        async with _opened(source, read_only=read_only) as from_, _opened(target, create=True) as to:
             counts = await from_.counts()
             migration = Migration(from_, to)
             with tqdm(total=counts.notifications, unit=" notifications") as bar:

@@ -5,6 +5,7 @@ import os
 import sys
 
 from .commands import (
+    back_up,
     check_documents,
     compact_documents,
     delete_document,
@@ -13,6 +14,7 @@ from .commands import (
     list_documents,
     read_update,
     repair_documents,
+    restore,
     shown,
     with_database,
 )
@@ -30,8 +32,8 @@ def arguments() -> argparse.Namespace:
     """Return what was asked for; `serve` if nothing was."""
     parser = argparse.ArgumentParser(
         prog="python -m opennoodl_sync",
-        description="OpenNoodl's sync server. Settings come from the environment; the commands other than `serve` "
-        "and `token` work on PERSIST_DIR while no server runs on it.",
+        description="OpenNoodl's sync server. Settings come from the environment; the commands other than `serve`, "
+        "`token` and `backup` work on PERSIST_DIR while no server runs on it.",
     )
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="run the server (the default)")
@@ -51,6 +53,10 @@ def arguments() -> argparse.Namespace:
     )
     repair = commands.add_parser("repair", help="write what can be read of damaged data into a new directory")
     repair.add_argument("directory", help="the new directory")
+    backup = commands.add_parser("backup", help="copy all documents into a new directory; a server may be running")
+    backup.add_argument("directory", help="the new directory")
+    restore_ = commands.add_parser("restore", help="copy a backup into PERSIST_DIR, which must be empty")
+    restore_.add_argument("directory", help="the backup")
     add_token_command(commands)
     return parse(parser)
 
@@ -96,6 +102,10 @@ def main() -> None:
         settings = load(Settings, os.environ)
         if asked.command == "token":
             show(token(settings, asked))
+        elif asked.command == "backup":
+            show(back_up(settings.persist_dir, asked.directory))
+        elif asked.command == "restore":
+            show(restore(settings.persist_dir, asked.directory))
         elif asked.command == "repair":
             for line in repair_documents(settings.persist_dir, asked.directory):
                 show(line)

@@ -2,13 +2,16 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from .edge.command_line import CommandError, standard_input
+from .edge.open_files import raise_limit
 from .storage.interface import CorruptError, StoreError
 from .storage.leveldb import files as leveldb_files
+from .storage.leveldb.backup import back_up as copy
 from .storage.leveldb.database import DAMAGED, Database, RecordBatch
 from .storage.leveldb.documents import LevelDBDocument
 from .storage.leveldb.repair import repair
@@ -204,6 +207,47 @@ def repair_documents(path: str, target: str) -> Iterator[str]:
         yield f"{shown(name)}: {lost}"
 
 
+def back_up(path: str, target: str) -> str:
+    """Copy the data directory into a new one, also while a server uses it; return a line that says what was copied.
+
+    The copy is opened, which shows that a server could.
+
+    Raises:
+        CommandError: there is nothing to copy, or it could not be copied.
+        StartError: the copy cannot be opened.
+    """
+    _must_hold_documents(path, f"PERSIST_DIR {path}")
+    return _copied(path, target)
+
+
+def restore(path: str, source: str) -> str:
+    """Copy a backup into the data directory, which must be empty; return a line that says what was copied.
+
+    Raises:
+        CommandError: there is no backup, or it could not be copied.
+        StartError: the copy cannot be opened.
+    """
+    _must_hold_documents(source, source)
+    return _copied(source, path)
+
+
+def _copied(source: str, target: str) -> str:
+    raise_limit()
+    try:
+        size = copy(Path(source), Path(target))
+    except (CorruptError, StoreError) as error:
+        raise CommandError(f"nothing was copied: {error}") from None
+    with closing(Database(target)) as database:
+        documents = len(list(database.stored_names()))
+    return f"{documents} documents, {size} bytes, are in {target}"
+
+
+def _must_hold_documents(path: str, name: str) -> None:
+    directory = Path(path)
+    if not (directory.is_dir() and ((directory / "CURRENT").exists() or leveldb_files.data_files(directory))):
+        raise CommandError(f"{name} holds no documents")
+
+
 def read_update(path: str) -> bytes:
     """Return the bytes of a file, or of standard input for ``-``.
 
@@ -228,11 +272,8 @@ def with_database(path: str, act: Callable[[Database], None], *, may_make: bool 
         StartError: a server holds it, or it is not one.
         CommandError: it is not there, or `act` failed.
     """
-    directory = Path(path)
-    if not may_make and not (
-        directory.is_dir() and ((directory / "CURRENT").exists() or leveldb_files.data_files(directory))
-    ):
-        raise CommandError(f"PERSIST_DIR {path} holds no documents")
+    if not may_make:
+        _must_hold_documents(path, f"PERSIST_DIR {path}")
     database = Database(path)
     try:
         act(database)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -220,6 +221,14 @@ class Store(ABC):
         """Leave nothing of what was deleted in the files of this store, its own backups included.
 
         A database server keeps what it has deleted for as long as its administrator has set.
+        """
+
+    @abstractmethod
+    async def back_up(self, path: Path) -> None:
+        """Write a copy of all that there is to a new file, as it is at one moment; a server may be running.
+
+        Raises:
+            StoreError: this kind of store cannot do that, or the file could not be written.
         """
 
     @abstractmethod

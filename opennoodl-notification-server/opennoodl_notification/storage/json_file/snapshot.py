@@ -27,6 +27,8 @@ from ...records import Deletion, Payload, Record, Sending, milliseconds, payload
 from .contents import Contents, Snapshot
 from .payloads import with_payloads, without_payload
 
+FORMAT = 1
+"""Number of the format of the file and its journals. A release that writes what this one cannot read raises it."""
 CHUNK = 1 << 18
 """Bytes that are handed to the system at once."""
 
@@ -52,9 +54,11 @@ class Head(Struct):
 
     Attributes:
         generation: the number of the first journal whose changes are not in the file.
+        format: the number of the format, `FORMAT` or an older one.
     """
 
     generation: int
+    format: int = FORMAT
 
 
 class AtomicStorage(Storage):
@@ -160,6 +164,9 @@ class SnapshotFile:
         database = TinyDB(str(self._path), storage=cached)
         if others := sorted(database.tables() - TABLES):
             raise ForeignFileError(f"has a table {others[0]!r}, which is none of this server's")
+        heads = _rows(database, "file", Head)
+        if (newest := max((head.format for head in heads), default=FORMAT)) > FORMAT:
+            raise ForeignFileError(f"has format {newest} of a newer release; this release reads formats up to {FORMAT}")
         self.edited = "checksum" not in database.tables()
         records = sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at)
         for record in with_payloads(records, _rows(database, "payloads", Payload)):
@@ -173,7 +180,7 @@ class SnapshotFile:
         written = int(self._path.stat().st_mtime * 1000)
         for user in inboxes.keys() | contents.records.keys():
             contents.inboxes[user] = inboxes.get(user) or Inbox(user_id=user, sequence=written)
-        return max((head.generation for head in _rows(database, "file", Head)), default=0)
+        return max((head.generation for head in heads), default=0)
 
     def write(self, snapshot: Snapshot, generation: int) -> bool:
         """Replace the file; return whether the former one is the backup now: what is empty or gone is none.

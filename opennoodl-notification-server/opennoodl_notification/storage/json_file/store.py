@@ -13,6 +13,7 @@ from glob import escape
 from pathlib import Path
 
 import structlog
+from msgspec import structs
 
 from ...edge.errors import StartError
 from ...inbox.store import Changes, Counts, Needs, Query, Store, StoreError, Transaction, portions
@@ -25,6 +26,8 @@ from .snapshot import ChecksumError, ForeignFileError, SnapshotFile, keep_direct
 
 LEAST = 1 << 20
 """Bytes of a journal that are never too many."""
+ATTEMPTS = 100
+"""How often a file is read that a server replaces meanwhile."""
 COMFORTABLE = 50_000
 """Notifications that a file is good for."""
 
@@ -183,6 +186,15 @@ class JsonStore(Store):
         except OSError as error:
             raise _failed(error) from error
 
+    async def back_up(self, path: Path) -> None:
+        """Write everything to a file that needs no journal; its inboxes are from before each epoch that it will see."""
+        snapshot = self.contents.snapshot()
+        snapshot = snapshot._replace(inboxes=[structs.replace(inbox, epoch=-1) for inbox in snapshot.inboxes])
+        try:
+            await asyncio.to_thread(SnapshotFile(path).write, snapshot, 0)
+        except OSError as error:
+            raise _failed(error) from error
+
     async def close(self) -> None:
         """Write everything to the file, so that nothing is in the journal that goes on from it, and let go of it."""
         if self._read_only:
@@ -199,7 +211,7 @@ class JsonStore(Store):
 
     def _open(self) -> bool:
         if self._read_only:
-            return self._read()
+            return self._read_beside_server()
         keep_directory(self._path.parent)
         self._lock = FileLock(self._path)
         try:
@@ -210,6 +222,18 @@ class JsonStore(Store):
             self._lock.release()
             raise
         return outdated
+
+    def _read_beside_server(self) -> bool:
+        """Read as `_read` does, and again if a server has replaced the file and deleted journals meanwhile."""
+        for _ in range(ATTEMPTS):
+            before = self._numbers()
+            try:
+                return self._read()
+            except (StartError, FileNotFoundError):
+                if self._numbers() == before:
+                    raise
+                self.contents = Contents()
+        return self._read()
 
     def _read(self) -> bool:
         """Read the file and the journals after it; return whether the file is to be written anew."""

@@ -4,9 +4,11 @@ Nothing is kept in memory. A batch reads the states of its inboxes, the few noti
 handful of statements (`statements.py`), so what a message costs does not depend on how much is stored.
 """
 
+import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +306,15 @@ class SqlStore(Store):
             for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):  # neither may be in a transaction
                 await (await database.execute(statement)).close()
 
+    async def back_up(self, path: Path) -> None:
+        """Have SQLite write its database to a file."""
+        if self._file is None:
+            raise StoreError("a PostgreSQL database is backed up with pg_dump")
+        try:
+            await asyncio.to_thread(_copy_sqlite, self._file, path)
+        except sqlite3.Error as error:
+            raise StoreError(_reason(error)) from error
+
     async def close(self) -> None:
         """Disconnect."""
         await self._engine.dispose()
@@ -416,6 +427,14 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
     cursor.execute("PRAGMA cache_size = -65536")  # KiB: a batch touches the indexes of many users
     cursor.close()
+
+
+def _copy_sqlite(file: Path, copy: Path) -> None:
+    """Write a database to a file, which is on the disk when this returns."""
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("VACUUM INTO ?", (str(copy),))
 
 
 def _users_after(last: str, size: int) -> sa.Select[Any]:

@@ -107,6 +107,7 @@ class Database:
             if "lock " in str(error):  # "already held by process", or "Resource temporarily unavailable"
                 raise leveldb_files.InUseError from None
             raise
+        leveldb_files.mark_format(self._path)
         leveldb_files.restrict(self._path)
         # LevelDB leaves what it wrote while it opened to the operating system.
         files = leveldb_files.data_files(self._path)

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...yjs.lib0 import MalformedError, read_bytes, read_varuint
-from ..interface import CorruptError
+from ..interface import CorruptError, StoreError
 from . import log as leveldb_log
 
+FORMAT = 1
+"""Number of the format of the records. A release that writes what this one cannot read raises it."""
+FORMAT_FILE = "opennoodl-format"
+"""Name of the file that has this number. y-leveldb's directories have none; their format is 1."""
 _DATA = re.compile(r"(MANIFEST-\d+|\d+\.(log|ldb|sst))")
-_OTHER = re.compile(r"(CURRENT|LOCK|LOG|LOG\.old|\d+\.dbtmp)")
+_OTHER = re.compile(r"(CURRENT|LOCK|LOG|LOG\.old|\d+\.dbtmp|opennoodl-format)")
 
 
 class InUseError(Exception):
@@ -67,9 +71,11 @@ def prepare(directory: Path) -> bool:
         whether there is one.
 
     Raises:
+        StoreError: a newer release has written it.
         CorruptError: something is missing or damaged.
         OSError: it cannot be read.
     """
+    check_format(directory)
     current = directory / "CURRENT"
     if not current.exists():
         if left := _stored(directory):
@@ -93,6 +99,39 @@ def prepare(directory: Path) -> bool:
     for log in needed:
         _cut_unfinished(log)
     return True
+
+
+def check_format(directory: Path) -> None:
+    """Return if this release can read a directory.
+
+    Raises:
+        StoreError: a newer release has written it, and may have written records that this one would misread.
+        CorruptError: the number of its format cannot be read.
+    """
+    try:
+        text = (directory / FORMAT_FILE).read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise CorruptError(f"{FORMAT_FILE} has no number")
+    if int(text) > FORMAT:
+        raise StoreError(f"it has format {text} of a newer release; this release reads formats up to {FORMAT}")
+
+
+def mark_format(directory: Path) -> None:
+    """Write the number of the format beside LevelDB's files, if it is not there; a power cut leaves no part of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if (directory / FORMAT_FILE).exists():
+        return
+    temporary = directory / f"{FORMAT_FILE}.new"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(b"%d\n" % FORMAT)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(directory / FORMAT_FILE)
 
 
 def restrict(directory: Path) -> None:

@@ -8,6 +8,7 @@ knows no documents: those that lost updates are found and put in order afterward
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ...edge.command_line import CommandError
@@ -45,6 +46,8 @@ def repair(source: Path, target: Path) -> Iterator[tuple[str, str]]:
         if not source.is_dir() or not leveldb_files.data_files(source):
             raise CommandError(f"PERSIST_DIR {source} holds no documents")
         with leveldb_files.held(source):
+            with suppress(CorruptError):  # the file with the number is damaged too
+                leveldb_files.check_format(source)
             _copy(source, target)
             doubtful = _doubtful(target)
             _copy(source, target)
@@ -64,6 +67,8 @@ def repair(source: Path, target: Path) -> Iterator[tuple[str, str]]:
         raise CommandError(f"PERSIST_DIR {source} is in use by another process") from None
     except OSError as error:
         raise CommandError(f"{error.filename or target}: {error.strerror}") from None
+    except StoreError as error:
+        raise CommandError(f"PERSIST_DIR {source} is not repaired: {error}") from None
     except (plyvel.Error, StartError) as error:
         raise CommandError(f"nothing of it can be read: {error}") from None
     try:

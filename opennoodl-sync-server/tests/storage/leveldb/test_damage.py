@@ -17,6 +17,7 @@ from opennoodl_sync.storage.interface import CorruptError, StoreError
 from opennoodl_sync.storage.leveldb import files as leveldb_files
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
+from opennoodl_sync.storage.leveldb.files import FORMAT_FILE
 
 from ...editor import Editor
 from ...turns import commit, compacted, keep
@@ -216,8 +217,9 @@ def test_merging_tables_loses_nothing_silently(memory: Path) -> None:
 
 
 def data_files(path: Path) -> dict[str, bytes]:
-    """Return the files of a database; LevelDB's own protocol and lock are none."""
-    return {file.name: file.read_bytes() for file in path.iterdir() if not file.name.startswith("LO")}
+    """Return the files of a database; LevelDB's own protocol and lock are none, nor is the number of the format."""
+    others = ("LO", FORMAT_FILE)
+    return {file.name: file.read_bytes() for file in path.iterdir() if not file.name.startswith(others)}
 
 
 def test_lost_files(sample: Sample) -> None:
