@@ -173,6 +173,8 @@ class Handler(BaseHTTPRequestHandler):
 
     server: Server
     timeout = TIMEOUT
+    server_version = "playground"
+    sys_version = ""
 
     def do_GET(self) -> None:
         """Answer with a file, or with the addresses of the servers."""

@@ -112,7 +112,7 @@ export class Connection {
       return
     }
     if (attempt !== this.attempt) return // closed, or opened again, while the token was made
-    this.setState('connecting', '')
+    if (refusedToken !== undefined) this.setState('connecting', '')
     const socket = new WebSocket(this.options.url)
     this.socket = socket
     socket.onopen = () => {

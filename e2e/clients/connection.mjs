@@ -1,0 +1,37 @@
+// The connection that the reference client's signaling and inbox are built on.
+
+import { rm } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+import WebSocket from 'ws'
+import { emit, serve } from './lines.mjs'
+
+globalThis.WebSocket = WebSocket
+
+const path = relative => fileURLToPath(new URL(relative, import.meta.url))
+const outfile = path(`./connection-${process.pid}.mjs`)
+await build({ entryPoints: [path('../../playground/src/client/connection.ts')], bundle: true, format: 'esm', outfile })
+const { Connection } = await import(outfile).finally(() => rm(outfile))
+
+let connection
+
+serve({
+  /** Connect; with `tokens`, each request for a token gets the next one. */
+  connect: ({ url, tokens }) => {
+    connection = new Connection({
+      url,
+      getToken: tokens && (async old => {
+        emit('asked', { old: old ?? null })
+        return tokens.shift()
+      }),
+      probe: { type: 'ping' },
+      onOpen: token => connection.send({ type: 'hello', token }),
+      onRenew: token => connection.send({ type: 'renewed', token }),
+      onMessage: ({ type }) => type === 'accepted' && connection.accepted(),
+      onState: (state, reason) => emit(state, { reason, at: performance.now() })
+    })
+    connection.connect()
+  },
+
+  close: () => connection.close()
+})

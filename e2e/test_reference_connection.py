@@ -1,0 +1,109 @@
+"""What the reference client's connection does at each close code, against a server that closes as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+
+import jwt
+import pytest
+from harness import Client, Event, StartClient
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+SECRET = "a secret of a test, in 32 characters or more"
+
+
+class Peer:
+    """A server with a queue of its connections, each with the client's first message, and a queue of later messages."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.greeted: asyncio.Queue[tuple[ServerConnection, Event]] = asyncio.Queue()
+        self.messages: asyncio.Queue[Event] = asyncio.Queue()
+
+    async def handle(self, connection: ServerConnection) -> None:
+        """Read a connection until it ends."""
+        await self.greeted.put((connection, json.loads(await connection.recv())))
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self.messages.put(json.loads(await connection.recv()))
+
+    async def accept(self) -> ServerConnection:
+        """Accept the next client."""
+        connection, _ = await asyncio.wait_for(self.greeted.get(), 30)
+        await connection.send('{"type": "accepted"}')
+        return connection
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    """Return a server that ends with the test."""
+    peer = Peer()
+    async with serve(peer.handle, "127.0.0.1", 0) as server:
+        peer.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield peer
+
+
+async def accepted(client: StartClient, peer: Peer, **options: object) -> tuple[Client, ServerConnection]:
+    """Return a client that the server has accepted."""
+    page = await client("connection")
+    await page.call("connect", url=peer.url, **options)
+    connection = await peer.accept()
+    await page.event("connected")
+    return page, connection
+
+
+@pytest.mark.parametrize(("code", "least"), [(1001, 250), (1011, 250), (1013, 2500)])
+async def test_it_returns(client: StartClient, peer: Peer, code: int, least: int) -> None:
+    """It connects again after a random delay, which is longer if the server is at a limit."""
+    page, connection = await accepted(client, peer)
+    await page.event("connecting")
+    await connection.close(code, "the reason")
+    lost = await page.event("waiting", reason="the reason")
+    await peer.accept()
+    assert (await page.event("connecting"))["at"] - lost["at"] > least - 5  # timers of Node may be early by a little
+    await page.event("connected")
+
+
+async def test_delays_grow(client: StartClient, peer: Peer) -> None:
+    """A server that closes before it accepts is asked less and less often."""
+    page = await client("connection")
+    await page.call("connect", url=peer.url)
+    await page.event("connecting")
+    for least in (250, 500, 1000):
+        connection, _ = await asyncio.wait_for(peer.greeted.get(), 30)
+        await connection.close(1011)
+        lost = await page.event("waiting")
+        assert (await page.event("connecting"))["at"] - lost["at"] > least - 5
+
+
+async def test_a_replaced_client_stays_away(client: StartClient, peer: Peer) -> None:
+    """After 4409 it does not return, and says so."""
+    page, connection = await accepted(client, peer)
+    await connection.close(4409, "a newer connection")
+    await page.event("replaced", reason="a newer connection")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(peer.greeted.get(), 1)
+
+
+async def test_a_refused_token_is_replaced(client: StartClient, peer: Peer) -> None:
+    """After 1008 it asks for another token, names the refused one, and connects with the new one."""
+    page, connection = await accepted(client, peer, tokens=["one", "two"])
+    await connection.close(1008, "expired")
+    await page.event("refused", reason="expired")
+    await page.event("asked", old="one")
+    _, hello = await asyncio.wait_for(peer.greeted.get(), 30)
+    assert hello["token"] == "two"
+
+
+async def test_a_token_is_renewed_in_time(client: StartClient, peer: Peer) -> None:
+    """At half of a short lifetime it asks for a newer token, and sends it on the open connection."""
+    token = jwt.encode({"exp": int(time.time()) + 10}, SECRET, "HS256")
+    page, _ = await accepted(client, peer, tokens=[token, "newer"])
+    await page.event("asked", old=token)
+    assert await asyncio.wait_for(peer.messages.get(), 30) == {"type": "renewed", "token": "newer"}
+    assert peer.greeted.empty()
