@@ -337,6 +337,8 @@ async def test_accessibility(playground: StartPlayground, scheme: str) -> None:
     await ann.shows("#facts tr", "state vector")
     assert await here.browser.call("accessibility", page=ann.name) == []
     assert await ann.do("evaluate", "document.documentElement.scrollWidth") <= 390
+    await ann.do("click", "#bell")  # the inbox does not cover it
+    await ann.hides("#inbox")
 
 
 async def test_each_logged_message_has_its_row(playground: StartPlayground) -> None:

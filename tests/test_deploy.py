@@ -182,7 +182,7 @@ def test_compose_playground() -> None:
     """The playground starts with its profile only, and its server finds its files where they are in the repository."""
     service = compose()["services"]["playground"]
     assert service["profiles"] == ["playground"]
-    assert service["ports"] == ["4447:4447"]
+    assert service["ports"] == ["${BIND_ADDRESS:-0.0.0.0}:4447:4447"]
     assert service["command"] == ["python", "/app/playground/serve.py"]
     mounted = [volume.split(":") for volume in service["volumes"]]
     assert {(f"./{Path(inside).relative_to('/app')}", mode) for _, inside, mode in mounted} == {

@@ -2,7 +2,7 @@
 
 import * as Y from 'yjs'
 import { byId, element } from './dom'
-import type { Frame } from './network'
+import type { Frame, Network } from './network'
 import type { Project } from './project'
 import { entry, link } from './protocol'
 
@@ -66,7 +66,7 @@ export const inspect = ({ doc, nodes, connections, properties }: Project) => {
 export class Servers {
   private readonly rows = new Map<string, { health: HTMLElement, state: HTMLElement }>()
 
-  constructor (private readonly addresses: Record<Frame['server'], string>) {
+  constructor (private readonly addresses: Record<Frame['server'], string>, private readonly network: Network) {
     for (const name of Object.keys(addresses)) {
       const row = { health: element('td'), state: element('td') }
       this.rows.set(name, row)
@@ -85,10 +85,15 @@ export class Servers {
   private async watch () {
     await Promise.all(Object.entries(this.addresses).map(async ([name, address]) => {
       const cell = this.rows.get(name)!.health
+      if (this.network.cut) {
+        cell.textContent = 'the network is cut'
+        cell.className = 'bad'
+        return
+      }
       try {
         const answer = await fetch(`${address.replace(/^ws/, 'http')}/health`, { signal: AbortSignal.timeout(4000) })
         const { status, version } = await answer.json()
-        cell.textContent = `${status}, version ${version}`
+        cell.textContent = `${status} (${version})`
         cell.className = answer.ok ? 'good' : 'bad'
       } catch {
         cell.textContent = 'unreachable, or it does not allow this page'

@@ -67,7 +67,7 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
   const project = new Project()
   const awareness = new Awareness(project.doc)
   const people = new People(awareness, name)
-  const servers = new Servers(addresses)
+  const servers = new Servers(addresses, network)
   const getToken = tokens(firstToken, token => direct.renew(token))
   const stored = new Plot('stored')
   let mode: Mode = 'both'
