@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from functools import partial
+from shutil import disk_usage
 from typing import Any
 
 import structlog
@@ -71,6 +72,7 @@ class NotificationServer(JsonApplication[Any]):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, __version__, settings.max_message_size)
         self._max_data_size = settings.max_data_size
+        self._max_stored_size = settings.max_stored_size
         self._listens_apart = bool(settings.database_listen_url)
         clock = self._clock = Clock()
         self.store: Store = choose(settings.place)
@@ -215,11 +217,24 @@ class NotificationServer(JsonApplication[Any]):
         return [
             GaugeMetricFamily("opennoodl_notification_stored", "Notifications kept now.", totals.notifications),
             GaugeMetricFamily("opennoodl_notification_stored_bytes", "Bytes for which all counts.", totals.size),
+            GaugeMetricFamily(
+                "opennoodl_notification_max_stored_bytes",
+                "Their limit, MAX_STORED_SIZE.",
+                self._max_stored_size,
+            ),
             GaugeMetricFamily("opennoodl_notification_users", "Users with a device connected.", len(self.devices)),
             CounterMetricFamily("opennoodl_notification_commits", "Commits to the store.", self.worker.commits),
             CounterMetricFamily("opennoodl_notification_store_errors", "Failures of the store.", self.worker.errors),
+            *self._free_space(),
             *self._instance_metrics(),
         ]
+
+    def _free_space(self) -> list[Metric]:
+        """Return the free bytes of the disk of a JSON file or of SQLite."""
+        if self.store.directory is None:
+            return []
+        free = disk_usage(self.store.directory).free
+        return [GaugeMetricFamily("opennoodl_data_free_bytes", "Free bytes on the disk of the data.", free)]
 
     def _instance_metrics(self) -> list[Metric]:
         """Return what is counted about other instances; nothing, where there can be none."""

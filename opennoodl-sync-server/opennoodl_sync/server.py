@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from functools import partial
+from shutil import disk_usage
 from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -222,9 +223,18 @@ class Sync(Application):
             GaugeMetricFamily(
                 "opennoodl_sync_document_bytes", "Bytes of memory that documents take.", self._budget.documents
             ),
+            GaugeMetricFamily("opennoodl_sync_max_memory_bytes", "Their limit, MAX_MEMORY.", self._budget.limit),
             GaugeMetricFamily("opennoodl_sync_unread_bytes", "Bytes that wait for all clients.", self._budget.output),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self._sessions.updates),
+            *self._free_space(),
         ]
+
+    def _free_space(self) -> list[Metric]:
+        """Return the free bytes of the disk where documents are; nothing if they are not on a disk."""
+        if not isinstance(self._store, LevelDBStore):
+            return []
+        free = disk_usage(self.settings.persist_dir).free
+        return [GaugeMetricFamily("opennoodl_data_free_bytes", "Free bytes on the disk of the data.", free)]
 
 
 def _path_prefix(setting: str) -> str:

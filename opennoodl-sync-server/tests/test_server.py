@@ -395,3 +395,11 @@ async def test_a_document_of_several_megabytes_is_served(server: Server) -> None
     doc: Doc[Any] = Doc()
     doc.apply_update(bob.doc.get_update())
     assert content(doc) == content(ann.doc)
+
+
+async def test_free_space(tmp_path: Path) -> None:
+    """The free bytes of the disk are a metric of a server with a disk, and of no other."""
+    for persistence in (True, False):
+        async with running(tmp_path, enable_persistence=persistence) as server:
+            names = {family.name for family in server.app.metric_families()}
+            assert ("opennoodl_data_free_bytes" in names) == persistence

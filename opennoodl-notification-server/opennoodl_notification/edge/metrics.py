@@ -25,6 +25,11 @@ SECONDS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5,
 CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1013})
 """Those of RFC 6455 that a client or the edge may send."""
 
+HANDSHAKES = ("accepted", "refused", "origin", "address", "insecure", "invalid", "at-capacity", "draining")
+"""Outcomes of handshakes."""
+TOKENS = ("accepted", "refused", "unavailable")
+"""Outcomes of checks of tokens."""
+
 
 class Histogram:
     """Counts of observations by upper bound, and their sum."""
@@ -55,25 +60,32 @@ class Metrics(Collector):
 
     Args:
         version: the version of the package.
+        failure: returns why the server cannot do its work, or None.
         own: called at every scrape for the metrics that only this server has.
         close_codes: those that only this server sends.
     """
 
     def __init__(
-        self, version: str, own: Callable[[], Iterable[Metric]], close_codes: frozenset[int] = frozenset()
+        self,
+        version: str,
+        failure: Callable[[], str | None],
+        own: Callable[[], Iterable[Metric]],
+        close_codes: frozenset[int] = frozenset(),
     ) -> None:
         self.version = version
         self.open_connections = 0
         self._tasks = 0
         self.total_connections = 0
-        self.handshakes: Counter[str] = Counter()
+        # From zero, so that Prometheus sees the first one as an increase.
+        self.handshakes = Counter(dict.fromkeys(HANDSHAKES, 0))
         self.closes: Counter[str] = Counter()
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.message_sizes = Histogram(SIZES)
         self.handling = Histogram(SECONDS)
         self.rate_limited: Counter[str] = Counter()
-        self.tokens: Counter[str] = Counter()
+        self.tokens = Counter(dict.fromkeys(TOKENS, 0))
+        self._failure = failure
         self._own = own
         self._close_codes = CLOSE_CODES | close_codes
         self._registry = CollectorRegistry()
@@ -105,6 +117,8 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the families; called by prometheus-client at each scrape."""
         yield InfoMetricFamily("opennoodl_build", "The running version.", {"version": self.version})
+        healthy = self._failure() is None
+        yield GaugeMetricFamily("opennoodl_healthy", "Whether the server can do its work: 1 or 0.", int(healthy))
         yield GaugeMetricFamily("opennoodl_open_connections", "WebSocket connections open now.", self.open_connections)
         yield GaugeMetricFamily("opennoodl_tasks", "Tasks of the event loop now.", self._tasks)
         yield counters("opennoodl_handshakes", "WebSocket handshakes by outcome.", "outcome", self.handshakes)

@@ -150,9 +150,11 @@ class Store(ABC):
 
     Attributes:
         exclusive: whether no other process can change what is stored.
+        directory: where the files of the store are; None if it has none on this machine.
     """
 
     exclusive = True
+    directory: Path | None = None
 
     @abstractmethod
     async def open(self) -> None:

@@ -48,7 +48,7 @@ class Application(Handler[Connection]):
         self.settings = settings
         self.version = version
         self.max_message_size = max_message_size
-        self.metrics = Metrics(version, self.metric_families, self.close_codes)
+        self.metrics = Metrics(version, self.failure, self.metric_families, self.close_codes)
         self.auth = Authenticator(settings, self.metrics.tokens)
         self.draining = False
 

@@ -22,7 +22,7 @@ def samples(counted: Any) -> dict[tuple[str, tuple[str, ...]], float]:
 @pytest.fixture
 def counted() -> Any:
     """Return metrics without a server."""
-    return metrics.Metrics("1.2.3", list)
+    return metrics.Metrics("1.2.3", lambda: None, list)
 
 
 def test_names(counted: Any) -> None:
@@ -87,7 +87,7 @@ def test_close_code(counted: Any, code: int) -> None:
 def test_close_code_of_one_server() -> None:
     """A code that only one server sends is counted under its number there, and as other elsewhere."""
     for codes, label in ((frozenset({4409}), "4409"), (frozenset[int](), "other")):
-        counted = metrics.Metrics("1.2.3", list, codes)
+        counted = metrics.Metrics("1.2.3", lambda: None, list, codes)
         counted.closed(4409)
         assert samples(counted)["opennoodl_closes_total", (label,)] == 1
 
@@ -103,5 +103,23 @@ def test_unknown_close_code(counted: Any, code: int) -> None:
 def test_own() -> None:
     """A server's own families are asked for at every scrape."""
     values = iter((1.0, 2.0))
-    counted = metrics.Metrics("1.2.3", lambda: [GaugeMetricFamily("opennoodl_own", "Its own.", next(values))])
+    counted = metrics.Metrics(
+        "1.2.3", lambda: None, lambda: [GaugeMetricFamily("opennoodl_own", "Its own.", next(values))]
+    )
     assert [samples(counted)["opennoodl_own", ()] for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize(("failure", "expected"), [(None, 1), ("The disk is full.", 0)])
+def test_healthy(failure: str | None, expected: int) -> None:
+    """A server that cannot do its work says so at the next scrape."""
+    counted = metrics.Metrics("1.2.3", lambda: failure, list)
+    assert samples(counted)["opennoodl_healthy", ()] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"), [("opennoodl_handshakes_total", "at-capacity"), ("opennoodl_tokens_total", "unavailable")]
+)
+def test_counters_begin_with_zero(name: str, outcome: str) -> None:
+    """A counter is there before its first event, so that Prometheus sees that event as an increase."""
+    counted = metrics.Metrics("1.2.3", lambda: None, list)
+    assert samples(counted)[name, (outcome,)] == 0

@@ -68,6 +68,7 @@ class JsonStore(Store):
         self.epoch = 0
         self._name = path
         self._path = named(f"DB_FILE {path}", path).resolve()  # what a link points to is what is locked and replaced
+        self.directory = self._path.parent
         self._create = create
         self._read_only = read_only
         self._file = SnapshotFile(self._path)

@@ -114,6 +114,7 @@ class SqlStore(Store):
             parsed = _sqlite_url(url)
             self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
             self._file = named(f"the database {self._name}", str(parsed.database))
+            self.directory = self._file.absolute().parent
             self._engine = _sqlite_engine(parsed)
         self._create = create
         self._read_only = read_only
