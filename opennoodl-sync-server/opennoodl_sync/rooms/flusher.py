@@ -43,10 +43,11 @@ class Flusher:
 
         Changes of awareness states are flushed when they are due.
         """
+        delay = room.awareness_delay  # before `dirty`, since it may become due in between
         if room.dirty:
             self._rooms[room] = None
             self._schedule()
-        if (delay := room.awareness_delay) and room not in self._delayed:
+        if delay and room not in self._delayed:
             self._delayed[room] = asyncio.get_running_loop().call_later(delay, self._awareness_due, room)
 
     def _awareness_due(self, room: Room) -> None:

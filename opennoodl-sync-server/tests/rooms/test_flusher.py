@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, cast
 
 import pytest
+from opennoodl_sync.rooms import awareness
 from opennoodl_sync.rooms.flusher import Flusher
 from opennoodl_sync.rooms.room import Flush, Room
 from opennoodl_sync.rooms.timeslicer import TimeSlicer
@@ -139,6 +140,21 @@ async def test_awareness_that_waits_is_told_when_it_is_due(turns: Turns) -> None
     assert turns.names == ["a"]
     await asyncio.wait_for(turns.tells.wait(), 30)
     assert [awareness_of(flush.awareness) for _, flush in turns.told] == [[(1, 1, {})], [(1, 2, {})]]
+
+
+async def test_awareness_that_becomes_due_meanwhile_is_told(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that becomes due while its room is looked at is not forgotten."""
+    turns.writer.slow = False
+    room = turns.room("a")
+    turns.points(room)
+    await turn()
+    here(room, room.name, (1, 2, {}))
+    due = room.awareness._next
+    times = iter([due - 0.001])
+    monkeypatch.setattr(awareness, "monotonic", lambda: next(times, due + 0.001))
+    turns.flusher.schedule(room)
+    await turn()
+    assert turns.names == ["a", "a"]
 
 
 async def test_a_document_does_not_wait_for_awareness(turns: Turns) -> None:
