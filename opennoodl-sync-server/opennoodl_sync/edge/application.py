@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from prometheus_client.metrics_core import Metric
+from websockets.http11 import Request
 
 from .auth.authenticator import ATTEMPTS, Authenticator
 from .auth.identity import AuthError, Identity
@@ -61,6 +62,9 @@ class Application(Handler[Connection]):
             StartError: the server cannot start; nothing was changed.
         """
 
+    def listening(self, port: int) -> None:
+        """Take note of the port that the server listens on, before anything is accepted."""
+
     def drain(self) -> None:
         """Take note that the server is about to close every connection, and then to stop."""
         self.draining = True
@@ -69,6 +73,13 @@ class Application(Handler[Connection]):
         """Flush and close; called when every connection has ended."""
 
     # HTTP
+
+    def client_address(self, request: Request) -> str | None:
+        """Return the client's address if another server of ours proves that it passes this request on, else None.
+
+        That server has checked that the client may come over its network, and without TLS.
+        """
+        return None
 
     def refusal(self, path: str) -> str | None:
         """Return why a WebSocket handshake on `path` (without the query) is refused, or None."""

@@ -90,6 +90,7 @@ class Service:
             why = "it is already in use; set PORT to a free one" if taken else error.strerror
             raise StartError(f"cannot listen on {settings.host} port {self.port}: {why}") from None
         self.port = next(iter(self._server.sockets)).getsockname()[1]
+        self.app.listening(self.port)
         if settings.heartbeat_interval:
             self._heartbeat = asyncio.create_task(self._beat(settings.heartbeat_interval / 1000))
         for warning in self.app.auth.warnings:

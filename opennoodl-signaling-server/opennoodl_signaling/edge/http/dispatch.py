@@ -47,6 +47,7 @@ class Http:
         settings = app.settings
         self.addresses = ClientAddresses(settings)
         self.origins = Origins(settings.allowed_origins)
+        self._app = app
         self._handshakes = Handshakes(app, self.addresses, self.origins)
         self._routes = Routes(app)
         self._tls_only = settings.require_wss and not settings.tls_cert  # with a certificate, all is TLS already
@@ -94,14 +95,15 @@ class Http:
             text = "The target of a request must be a path that begins with a slash, or an http or ws URL.\n"
             return protocol.reject(HTTPStatus.BAD_REQUEST, text)
         head.path = target
-        path, address = target.partition("?")[0], self.addresses.client(peer, head.headers)
+        passed_on = self._app.client_address(head)
+        path, address = target.partition("?")[0], passed_on or self.addresses.client(peer, head.headers)
         request = HttpRequest(head, path, address, protocol)
         if head.method == "OPTIONS":
             response = request.respond(HTTPStatus.NO_CONTENT, "")
             del response.headers["Content-Type"], response.headers["Content-Length"]
             return response
         # 403 and not 426, which would promise to go on with TLS in this very connection.
-        plain = self._tls_only and not self.addresses.secure(peer, head.headers)
+        plain = self._tls_only and passed_on is None and not self.addresses.secure(peer, head.headers)
         insecure = request.respond(HTTPStatus.FORBIDDEN, TLS_ONLY) if plain else None
         if any(value.strip().lower() == "websocket" for value in head.headers.get_all("Upgrade")):
             return self._handshakes.refusal(request, insecure) or request

@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 
 from ..certificates import Files
 from ..conftest import Connect, OpenRaw, Serve
-from ..harness import HANDSHAKE, UPGRADE, dispatch, handshake, limits, request, settings
+from ..harness import HANDSHAKE, UPGRADE, Echo, dispatch, handshake, limits, request, settings
 
 PAGE, OTHER = "https://noodl.example", "https://evil.example"
 
@@ -147,6 +147,32 @@ async def test_over_tls(serve: Serve, raw: OpenRaw) -> None:
     await client.send(f"GET / HTTP/1.1\r\n{HANDSHAKE}{HTTPS}\r\n\r\n".encode())
     assert (await client.head()).status == 101
     assert (await request(running.port, "GET /", HTTPS)).status == 200
+
+
+class Behind(Echo):
+    """An application to which another server passes connections on."""
+
+    port = 0
+
+    def listening(self, port: int) -> None:
+        """Note the port."""
+        self.port = port
+
+    def client_address(self, request: Any) -> str | None:
+        """Return the address in a header."""
+        address: str | None = request.headers.get("X-Behind")
+        return address
+
+
+async def test_passed_on(serve: Serve, raw: OpenRaw) -> None:
+    """A handshake that another server passes on is its client's: its address counts, and it came over TLS there."""
+    running = await serve(Behind, require_wss=True, trusted_proxies="192.0.2.9", max_connections_per_ip=1)
+    assert running.app.port == running.port
+    for header, status in (("X-Behind: 192.0.2.1", 101), ("X-Behind: 192.0.2.2", 101), ("X-Behind: 192.0.2.1", 429)):
+        client = await raw(running, handshake=False)
+        await client.send(f"GET / HTTP/1.1\r\n{HANDSHAKE}{header}\r\n\r\n".encode())
+        assert (await client.head()).status == status
+    assert (await request(running.port, "GET /", *UPGRADE)).status == 403
 
 
 async def test_over_own_tls(serve: Serve, files: Files) -> None:
