@@ -81,6 +81,7 @@ copies: ## Copy the code and the document sections that the three servers share
 	    | tar -C opennoodl-$$name-server/opennoodl_$$name -xf -; \
 	  tar -C opennoodl-signaling-server/tests --exclude=__pycache__ -cf - edge package | tar -C opennoodl-$$name-server/tests -xf -; \
 	done
+	cp opennoodl-notification-server/opennoodl_notification/storage/sql/postgresql.py opennoodl-sync-server/opennoodl_sync/storage/postgresql/url.py
 	$(PYTHON) docs/shared/fill.py
 
 lock: .venv/bin/pip ## Lock the newest versions of what is installed, with their hashes
@@ -88,7 +89,7 @@ lock: .venv/bin/pip ## Lock the newest versions of what is installed, with their
 	echo 'honcho==2.*' | $(COMPILE) - -o requirements.lock
 	@# setuptools builds the package itself, which then needs nothing that is not locked.
 	set -e; for name in $(SERVERS); do \
-	  (cd opennoodl-$$name-server; extras=; [ $$name != notification ] || extras='--extra sql'; \
+	  (cd opennoodl-$$name-server; case $$name in sync) extras='--extra postgresql';; notification) extras='--extra sql';; *) extras=;; esac; \
 	   echo 'setuptools>=77' | $(COMPILE) $$extras pyproject.toml - -o requirements.lock); \
 	done
 

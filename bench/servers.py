@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,18 @@ OURS = Peer(
     },
     seeds="compacted",
 )
+OURS_POSTGRESQL = replace(
+    OURS,
+    name="ours-postgresql",
+    about="opennoodl-sync-server, stored in PostgreSQL before it is shown; commits wait for the disk",
+    environment={**OURS.environment, "DATABASE_URL": "{database}", "FSYNC": "true"},
+    seeds=None,
+    reference=True,
+    database=True,
+)
 PEERS = (
     OURS,
+    OURS_POSTGRESQL,
     Peer(
         "y-websocket-server",
         "@y/websocket-server 0.1.1 with y-leveldb 0.1.2: every update is stored, after it was shown",

@@ -54,7 +54,7 @@ def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
 
     async def start(kind: str, /, **settings: object) -> Server:
         data = tmp_path / kind
-        data.mkdir()
+        data.mkdir(exist_ok=True)  # several servers of one kind share a database
         started = Server(f"opennoodl_{kind}", data, environment(data, **settings))
         processes.append(started)
         await started.start()

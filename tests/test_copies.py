@@ -31,6 +31,13 @@ def test_copies(name: str, folder: str) -> None:
         )
 
 
+def test_database_urls() -> None:
+    """Sync and notification read URLs of PostgreSQL with the same text; notification has the original."""
+    original = ROOT / "opennoodl-notification-server" / "opennoodl_notification" / "storage" / "sql" / "postgresql.py"
+    copy = ROOT / "opennoodl-sync-server" / "opennoodl_sync" / "storage" / "postgresql" / "url.py"
+    assert copy.read_bytes() == original.read_bytes(), "change notification's text and run `make copies`"
+
+
 def fill() -> Any:
     """Load the script that fills the shared sections of documents."""
     spec = spec_from_file_location("fill", ROOT / "docs" / "shared" / "fill.py")

@@ -1,22 +1,28 @@
 """The command line: ``python -m opennoodl_sync [command]``."""
 
 import argparse
+import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+
+import structlog
 
 from .commands import (
     back_up,
     check_documents,
     compact_documents,
     delete_document,
+    directory_of,
     export_document,
     import_document,
     list_documents,
+    migrate_documents,
     read_update,
     repair_documents,
     restore,
     shown,
-    with_database,
+    with_store,
 )
 from .edge.auth.token_command import add_token_command, token
 from .edge.command_line import command, parse, show, show_bytes
@@ -25,7 +31,7 @@ from .edge.settings import load
 from .memory.allocator import keep_large_blocks_apart
 from .server import create
 from .settings import Settings
-from .storage.leveldb.database import Database
+from .storage.interface import PersistentStore
 
 
 def arguments() -> argparse.Namespace:
@@ -33,7 +39,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m opennoodl_sync",
         description="OpenNoodl's sync server. Settings come from the environment; the commands other than `serve`, "
-        "`token` and `backup` work on PERSIST_DIR while no server runs on it.",
+        "`token` and `backup` work on PERSIST_DIR while no server runs on it, or on DATABASE_URL beside servers.",
     )
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="run the server (the default)")
@@ -57,11 +63,15 @@ def arguments() -> argparse.Namespace:
     backup.add_argument("directory", help="the new directory")
     restore_ = commands.add_parser("restore", help="copy a backup into PERSIST_DIR, which must be empty")
     restore_.add_argument("directory", help="the backup")
+    migration = commands.add_parser("migrate", help="copy all documents from one store to another")
+    places = "a directory, or a URL as in DATABASE_URL"
+    migration.add_argument("--from", dest="source", required=True, metavar="PLACE", help=places)
+    migration.add_argument("--to", dest="target", required=True, metavar="PLACE", help=places)
     add_token_command(commands)
     return parse(parser)
 
 
-def act(asked: argparse.Namespace, database: Database) -> None:
+async def act(asked: argparse.Namespace, store: PersistentStore) -> None:
     """Carry out one command.
 
     Raises:
@@ -69,25 +79,31 @@ def act(asked: argparse.Namespace, database: Database) -> None:
     """
     match asked.command:
         case "list":
-            for listed in list_documents(database):
+            async for listed in list_documents(store):
                 if listed.updates is None:
                     show(f"{'damaged':>35}  {shown(listed.name)}")
                 else:
                     show(f"{listed.updates:8} updates {listed.size:12} bytes  {shown(listed.name)}")
         case "export":
-            show_bytes(export_document(database, asked.room, asked.format))
+            show_bytes(await export_document(store, asked.room, asked.format))
         case "import":
-            import_document(database, asked.room, read_update(asked.file))
+            await import_document(store, asked.room, read_update(asked.file))
         case "delete":
-            delete_document(database, asked.room)
+            await delete_document(store, asked.room)
         case "compact":
-            before, after = compact_documents(database)
+            before, after = await compact_documents(store)
             show(f"{before} bytes of updates were compacted to {after}")
         case "check":
-            faults = list(check_documents(database, deep=asked.deep))
+            faults = [fault async for fault in check_documents(store, deep=asked.deep)]
             show("\n".join(faults) if faults else "all documents are sound")
             if faults:
                 sys.exit(1)
+
+
+async def show_all(lines: AsyncIterator[str]) -> None:
+    """Print lines."""
+    async for line in lines:
+        show(line)
 
 
 def main() -> None:
@@ -98,21 +114,24 @@ def main() -> None:
         keep_large_blocks_apart()
         serve(Settings, create)
         return
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the command's
     with command("opennoodl_sync"):
         settings = load(Settings, os.environ)
         if asked.command == "token":
             show(token(settings, asked))
         elif asked.command == "backup":
-            show(back_up(settings.persist_dir, asked.directory))
+            show(back_up(directory_of(settings), asked.directory))
         elif asked.command == "restore":
-            show(restore(settings.persist_dir, asked.directory))
+            show(restore(directory_of(settings), asked.directory))
         elif asked.command == "repair":
-            for line in repair_documents(settings.persist_dir, asked.directory):
-                show(line)
-            show(f"what can be read is in {asked.directory}; PERSIST_DIR {settings.persist_dir} is as it was")
+            asyncio.run(show_all(repair_documents(settings, asked.directory)))
+            source = "the database" if settings.database_url else f"PERSIST_DIR {settings.persist_dir}"
+            show(f"what can be read is in {asked.directory}; {source} is as it was")
+        elif asked.command == "migrate":
+            asyncio.run(show_all(migrate_documents(asked.source, asked.target)))
         else:
             may_make = asked.command == "import"
-            with_database(settings.persist_dir, lambda database: act(asked, database), may_make=may_make)
+            asyncio.run(with_store(settings, lambda store: act(asked, store), may_make=may_make))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What an operator does with a data directory while no server holds it: look, copy, mend."""
+"""The operator's commands: they list, copy and mend stored documents."""
 
+import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +10,22 @@ from urllib.parse import quote
 
 from .edge.command_line import CommandError, standard_input
 from .edge.open_files import raise_limit
-from .storage.interface import CorruptError, StoreError
-from .storage.leveldb import files as leveldb_files
+from .migrate import migrate
+from .settings import Settings
+from .storage.choose import holds_documents, open_for_command, open_place
+from .storage.interface import (
+    DAMAGED,
+    Batch,
+    CorruptError,
+    DocumentRecords,
+    ElsewhereError,
+    PersistentStore,
+    Stored,
+    StoreError,
+    UnavailableError,
+)
 from .storage.leveldb.backup import back_up as copy
-from .storage.leveldb.database import DAMAGED, Database, RecordBatch
-from .storage.leveldb.documents import LevelDBDocument
+from .storage.leveldb.database import Database
 from .storage.leveldb.repair import repair
 from .workers import interpreter
 from .workers.interpreter import InterpretationError
@@ -26,7 +38,7 @@ from .yjs.state_vector import decode
 
 
 class Listed(NamedTuple):
-    """One document of a data directory.
+    """One document of a store.
 
     Attributes:
         name: its name.
@@ -44,45 +56,52 @@ def shown(name: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
-def list_documents(database: Database) -> Iterator[Listed]:
+async def list_documents(store: PersistentStore) -> AsyncIterator[Listed]:
     """Yield every document with the number and the bytes of its stored updates.
 
     Raises:
         CommandError: some of the data cannot be read, so documents may be missing; comes after all others.
     """
-    listed, stored, damage = database.survey()
-    for name in sorted(listed | stored):
+    names, damage = await store.survey()
+    for name in names:
         try:
-            records = LevelDBDocument(name, database=database).records()
+            updates = (await store.read(name)).updates
+        except UnavailableError:
+            raise
         except StoreError:
             yield Listed(name, None, 0)
         else:
-            yield Listed(name, len(records), sum(len(update) for _, update in records))
+            yield Listed(name, len(updates), sum(map(len, updates)))
     if damage is not None:
         raise CommandError(f"some of the data cannot be read, so documents may be missing here: {damage}. {DAMAGED}")
 
 
-def export_document(database: Database, name: str, form: str) -> bytes:
+async def export_document(store: PersistentStore, name: str, form: str) -> bytes:
     """Return a document as one Yjs update, or as JSON for people to read.
 
     Args:
-        database: where it is.
+        store: where it is.
         name: of the document.
         form: ``update`` or ``json``.
 
     Raises:
         CommandError: there is no such document, it is damaged, or pycrdt cannot read it.
     """
-    state = finish(_open(_store(database, name)).write())
+    await _find(store, name)
+    try:
+        stored = await store.read(name)
+        state = await asyncio.to_thread(lambda: finish(_loaded(stored).write()))
+    except CorruptError as error:
+        raise _damaged(error) from None
     if form == "update":
         return state
     try:
-        return interpreter.to_json(state)
+        return await asyncio.to_thread(interpreter.to_json, state)
     except InterpretationError as error:
         raise CommandError(f"pycrdt cannot read the document: {error}") from None
 
 
-def import_document(database: Database, name: str, update: bytes) -> None:
+async def import_document(store: PersistentStore, name: str, update: bytes) -> None:
     """Merge a Yjs update into a document, which is made if it is not there.
 
     Raises:
@@ -92,15 +111,17 @@ def import_document(database: Database, name: str, update: bytes) -> None:
         raise CommandError(f"no client could open this room: a name has one to {MAX_NAME} printable characters")
     if _encoded(name) != name:
         raise CommandError(f"no client could open this room: in a URL, its name is {_encoded(name)}")
-    store = LevelDBDocument(name, database=database)
-    document = _open(store)
+    records, stored = await _open(store, name)
+    batch = store.batch()
     try:
-        finish(document.integrate(update))
+        document = await asyncio.to_thread(_loaded, stored)
+        await asyncio.to_thread(lambda: finish(document.integrate(update)))
+        records.append(document.commit(), document.state_vector, batch)
     except MalformedError as error:
         raise CommandError(f"this is not a sound Yjs update: {error}") from None
-    batch = RecordBatch()
-    store.append(document.commit(), document.state_vector, batch)
-    database.write(batch, sync=True)
+    finally:
+        records.release(batch)
+        await _store(store, records, batch)
 
 
 def _encoded(name: str) -> str:
@@ -108,65 +129,90 @@ def _encoded(name: str) -> str:
     return quote(name, safe="".join(chr(code) for code in range(ord("!"), 0x7F) if chr(code) not in "?#"))
 
 
-def delete_document(database: Database, name: str) -> None:
+async def delete_document(store: PersistentStore, name: str) -> None:
     """Delete a document with all that is stored under its name.
 
     Raises:
         CommandError: there is no such document.
     """
-    _store(database, name)
-    database.delete(name)
+    await _find(store, name)
+    await store.delete(name)
 
 
-def compact_documents(database: Database) -> tuple[int, int]:
+async def compact_documents(store: PersistentStore) -> tuple[int, int]:
     """Merge every document's updates into one; return the bytes of updates before and after.
 
     A damaged document is left as it is, with a line on standard error.
     """
     before = after = 0
-    for listed in list(list_documents(database)):
-        store = LevelDBDocument(listed.name, database=database)
+    async for listed in list_documents(store):
         try:
-            size = sum(map(len, store.updates()))
-            batch = RecordBatch()
-            document = Document()
-            finish(document.load(store.updates()))
-            segment, waiting = finish(compact_records(store.updates()))
-            update = finish(segment.write())
-            updates = [update] if waiting is None else [waiting, update]
-            store.replace(store.last(), updates, document.state_vector(), finish(write_index(segment, update)), batch)
-            database.write(batch, sync=True)
+            sizes = await _compact(store, listed.name)
+        except UnavailableError:
+            raise
+        except ElsewhereError:
+            print(f"{shown(listed.name)}: open at a server, left as it is", file=sys.stderr)
         except (StoreError, DamagedError) as error:
             print(f"{shown(listed.name)}: damaged, left as it is: {error}", file=sys.stderr)
         else:
-            before += size
-            after += sum(map(len, store.updates()))
-    database.shrink()
+            before += sizes[0]
+            after += sizes[1]
+    await store.shrink()
     return before, after
 
 
-def check_documents(database: Database, *, deep: bool = False) -> Iterator[str]:
-    """Yield one line for everything that is wrong with a data directory; none means that all is well.
+async def _compact(store: PersistentStore, name: str) -> tuple[int, int]:
+    """Merge a document's updates into one; return their bytes before and after."""
+    records, stored = await store.open(name)
+    batch = store.batch()
+    try:
+        # In a thread: the lease of a database has to be renewed meanwhile.
+        updates, state_vector, index = await asyncio.to_thread(_compacted, stored.updates)
+        records.replace(records.last(), updates, state_vector, index, batch)
+    finally:
+        records.release(batch)
+        await _store(store, records, batch)
+    return sum(map(len, stored.updates)), sum(map(len, updates))
+
+
+def _compacted(updates: list[bytes]) -> tuple[list[bytes], bytes, bytes]:
+    """Return what takes the place of updates, the state vector and the index."""
+    document = _load(updates)
+    segment, waiting = finish(compact_records(updates))
+    update = finish(segment.write())
+    compacted = [update] if waiting is None else [waiting, update]
+    return compacted, document.state_vector(), finish(write_index(segment, update))
+
+
+async def _store(store: PersistentStore, records: DocumentRecords, batch: Batch) -> None:
+    await store.store(batch)
+    if records.lost:
+        raise StoreError("another server has taken the document meanwhile; try again")
+
+
+async def check_documents(store: PersistentStore, *, deep: bool = False) -> AsyncIterator[str]:
+    """Yield one line for everything that is wrong with a store; none means that all is well.
 
     Args:
-        database: the data.
+        store: the data.
         deep: whether pycrdt has to integrate every document, too.
     """
-    listed, stored, damage = database.survey()
+    names, damage = await store.survey()
     if damage is not None:
         yield f"some of the data cannot be read, so documents may be missing here: {damage}"
-    for name in sorted(listed | stored):
-        store = LevelDBDocument(name, database=database)
+    for name in names:
         try:
-            document = Document()
-            finish(document.load(store.updates()))
-            stale = store.stale_state_vector(document.state_vector())
-        except (StoreError, DamagedError, MalformedError) as error:
+            stored = await store.read(name)
+            document = await asyncio.to_thread(_load, stored.updates)
+            fault = await store.fault(name, document.state_vector())
+        except UnavailableError:
+            raise
+        except (StoreError, DamagedError) as error:
             yield f"{shown(name)}: cannot be loaded: {error}"
         else:
-            if stale:
-                yield f"{shown(name)}: its state vector claims to be current and is not"
-            if deep and (fault := _deep_fault(document)) is not None:
+            if fault is not None:
+                yield f"{shown(name)}: {fault}"
+            if deep and (fault := await asyncio.to_thread(_deep_fault, document)) is not None:
                 yield f"{shown(name)}: {fault}"
 
 
@@ -181,30 +227,100 @@ def _deep_fault(document: Document) -> str | None:
     return None
 
 
-def _store(database: Database, name: str) -> LevelDBDocument:
-    store = LevelDBDocument(name, database=database)
-    if not store.exists():
+async def _find(store: PersistentStore, name: str) -> None:
+    if not await store.exists(name):
         raise CommandError(f"there is no document {name!r}; `list` shows all documents")
-    return store
 
 
-def _open(store: LevelDBDocument) -> Document:
-    document = Document()
+async def _open(store: PersistentStore, name: str) -> tuple[DocumentRecords, Stored]:
     try:
-        finish(document.load(store.updates()))
-    except (CorruptError, DamagedError) as error:
-        raise CommandError(f"the document is damaged: {error}. {DAMAGED}") from None
+        return await store.open(name)
+    except CorruptError as error:
+        raise _damaged(error) from None
+
+
+def _load(updates: list[bytes]) -> Document:
+    document = Document()
+    finish(document.load(updates))
     return document
 
 
-def repair_documents(path: str, target: str) -> Iterator[str]:
-    """Write what can be read of a data directory into a new one; yield one line for everything that is lost.
+def _loaded(stored: Stored) -> Document:
+    try:
+        return _load(stored.updates)
+    except DamagedError as error:
+        raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> CommandError:
+    return CommandError(f"the document is damaged: {error}. {DAMAGED}")
+
+
+async def repair_documents(settings: Settings, target: str) -> AsyncIterator[str]:
+    """Write what can be read of damaged data into a new directory; yield one line for everything that is lost.
 
     Raises:
         CommandError: there is nothing to repair, it is in use, or the new directory is there already.
     """
-    for name, lost in repair(Path(path), Path(target)):
-        yield f"{shown(name)}: {lost}"
+    if not settings.database_url:
+        for name, lost in repair(Path(settings.persist_dir), Path(target)):
+            yield f"{shown(name)}: {lost}"
+        return
+    store = await open_for_command(settings, may_make=False)
+    try:
+        from .storage.postgresql.repair import repair as repair_database
+
+        async for name, lost in repair_database(store, Path(target)):
+            yield f"{shown(name)}: {lost}"
+    except StoreError as error:
+        raise CommandError(str(error)) from None
+    finally:
+        await store.close()
+
+
+async def migrate_documents(source: str, target: str) -> AsyncIterator[str]:
+    """Copy all documents from one place to another; yield lines about what could not be copied and what was.
+
+    Args:
+        source: a directory, or the URL of a database.
+        target: another one.
+
+    Raises:
+        CommandError: they cannot be copied, or some of them could not be.
+    """
+    if source == target:
+        raise CommandError("the source and the target are the same")
+    opened = [await open_place(source, may_make=False)]
+    try:
+        opened.append(await open_place(target, may_make=True))
+        copied = there = size = faults = 0
+        async for one in migrate(*opened):
+            if one.fault is not None:
+                faults += 1
+                yield f"{shown(one.name)}: not copied: {one.fault}"
+            else:
+                copied += one.new
+                there += not one.new
+                size += one.size * one.new
+        yield f"{copied} documents were copied ({size} bytes of updates), {there} had been copied before"
+        if faults:
+            raise CommandError(f"{faults} damaged documents were not copied; {DAMAGED}")
+    except StoreError as error:
+        raise CommandError(f"{error}; the same command goes on from there") from None
+    finally:
+        for store in opened:
+            await store.close()
+
+
+def directory_of(settings: Settings) -> str:
+    """Return the data directory.
+
+    Raises:
+        CommandError: the documents are in a database, which has tools of its own for backups.
+    """
+    if settings.database_url:
+        raise CommandError("DATABASE_URL is set; use pg_dump and psql with the schema opennoodl_sync")
+    return settings.persist_dir
 
 
 def back_up(path: str, target: str) -> str:
@@ -243,8 +359,7 @@ def _copied(source: str, target: str) -> str:
 
 
 def _must_hold_documents(path: str, name: str) -> None:
-    directory = Path(path)
-    if not (directory.is_dir() and ((directory / "CURRENT").exists() or leveldb_files.data_files(directory))):
+    if not holds_documents(Path(path)):
         raise CommandError(f"{name} holds no documents")
 
 
@@ -260,26 +375,30 @@ def read_update(path: str) -> bytes:
         raise CommandError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def with_database(path: str, act: Callable[[Database], None], *, may_make: bool = False) -> None:
-    """Open the data directory for the time of `act`.
+async def with_store(
+    settings: Settings, act: Callable[[PersistentStore], Awaitable[None]], *, may_make: bool = False
+) -> None:
+    """Open the store for the time of `act`.
 
     Args:
-        path: the directory.
-        act: what is done.
-        may_make: whether the directory is made if it is not there.
+        settings: name the store.
+        act: uses the store.
+        may_make: whether the store is made if there is none.
 
     Raises:
-        StartError: a server holds it, or it is not one.
-        CommandError: it is not there, or `act` failed.
+        StartError: it cannot be opened, or a server holds it.
+        CommandError: there is none, or `act` failed.
     """
-    if not may_make:
-        _must_hold_documents(path, f"PERSIST_DIR {path}")
-    database = Database(path)
+    store = await open_for_command(settings, may_make=may_make)
     try:
-        act(database)
+        await act(store)
     except CorruptError as error:
         raise CommandError(f"the data is damaged: {error}. {DAMAGED}") from None
+    except ElsewhereError:
+        raise CommandError("a server has this document open; try again when its clients have left") from None
+    except UnavailableError as error:
+        raise CommandError(str(error)) from None
     except StoreError as error:
         raise CommandError(f"the disk failed: {error}") from None
     finally:
-        database.close()
+        await store.close()

@@ -7,12 +7,18 @@ import re
 from collections import Counter
 from functools import partial
 from shutil import disk_usage
+from time import monotonic
 from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from websockets.http11 import Request
 from websockets.protocol import CLOSED
 
 from . import __version__
+from .cluster.address import own_host
+from .cluster.peers import Peers
+from .cluster.relay import GONE, Relay, RelayError
+from .cluster.signature import HEADER
 from .edge.application import Application
 from .edge.auth.credential import credential
 from .edge.auth.identity import AuthError, Identity
@@ -30,12 +36,17 @@ from .rooms.registry import LoadError, Rooms
 from .rooms.room import FullError, NoMemoryError, Room
 from .sessions import Session, Sessions
 from .settings import Settings
-from .storage.interface import Store
+from .storage.choose import open_store
+from .storage.interface import ElsewhereError, Store, UnavailableError
 from .storage.leveldb.store import LevelDBStore
 from .storage.memory import MemoryStore
 from .webhook import Webhook
 from .y_protocol import MAX_NAME, denial, is_name
 
+PATIENCE = 3.0
+"""Seconds for which it is tried to pass a connection on, until its client is to come again."""
+RETRY_INTERVAL = 0.25
+"""Seconds between two attempts."""
 OWN_MEMORY = 100_663_296
 """Bytes that a server takes by itself, with LevelDB and the process that compacts."""
 PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
@@ -43,7 +54,7 @@ PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 
 
 class Sync(Application):
-    """y-websocket's protocol, with the documents in LevelDB."""
+    """y-websocket's protocol, with the documents in LevelDB or PostgreSQL."""
 
     title = "OpenNoodl sync server"
     about = (
@@ -57,15 +68,18 @@ class Sync(Application):
         super().__init__(settings, __version__, settings.max_message_size)
         self._prefix = _path_prefix(settings.path_prefix)
         self._store: Store = MemoryStore()
+        self._own_host: str | None = None
         self._budget = MemoryBudget(settings.max_memory or _default_limit(available_memory()))
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
 
     async def start(self) -> None:
-        """Open the data directory."""
+        """Open the store."""
         if self.settings.enable_persistence:
-            self._store = LevelDBStore(self.settings.persist_dir, fsync=self.settings.fsync)
+            self._store = await open_store(self.settings)
+            self._own_host = await own_host(self.settings, self._store)
+        self._peers = Peers(self.settings.cluster_secret, self._store)
         self.rooms = Rooms(
             self._store,
             idle_timeout=self.settings.room_idle_timeout / 1000,
@@ -82,11 +96,11 @@ class Sync(Application):
             renew=self._renew if self.auth.required else None,
             changed=self._changed if self._webhook is not None else None,
         )
-        services = self.rooms.tidy, self._sessions.keep_alive, self._sessions.count_memory
+        services = self.rooms.tidy, self._sessions.keep_alive, self._sessions.count_memory, self._peers.watch
         self._services = [asyncio.create_task(run()) for run in services]
 
     async def stop(self) -> None:
-        """Store what is not stored yet, and close the data directory."""
+        """Store what is not stored yet, and close the store."""
         for task in self._services:
             task.cancel()
         self._sessions.stop()
@@ -94,6 +108,15 @@ class Sync(Application):
         await self._store.close()
         if self._webhook is not None:
             await self._webhook.close()
+
+    def listening(self, port: int) -> None:
+        """Tell other instances where this one is reached."""
+        if self._own_host:
+            self._store.announce(self.settings.instance_url or f"ws://{self._own_host}:{port}")
+
+    def client_address(self, request: Request) -> str | None:
+        """Return the address of a client whose connection another instance passes on."""
+        return self._peers.client_address(request)
 
     def refusal(self, path: str) -> str | None:
         """Refuse what cannot be a room's name; it is taken from the path as it stands, not decoded."""
@@ -123,23 +146,51 @@ class Sync(Application):
         acknowledge = value(connection.request.path, "ack") == "true"
         if acknowledge and not self._store.durable:
             raise CloseConnection(1008, "This server stores nothing, so it cannot acknowledge: leave out ack=true.")
-        try:
-            room = await self.rooms.open(self._room(connection.path), connection.address)
-        except LoadError:
-            raise CloseConnection(1011, "This document could not be loaded.") from None
-        except (FullError, NoMemoryError) as full:
-            raise CloseConnection(1013, str(full)) from None
+        found = await self._find(connection)
+        if isinstance(found, Relay):
+            connection.session = found
+            connection.set_deadline(None)  # the other instance has been shown the token, and may be shown others
+            self._sessions.count_output(found)
+            return
+        room = found
         most = self.settings.max_room_size
         if most and len(room.clients) >= most:
             raise CloseConnection(1013, f"This room is full: {most} clients are allowed.")
         connection.session = session = Session(connection, room)
         self._sessions.enter(session, acknowledge=acknowledge, reader=_reader(connection.identity))
 
+    async def _find(self, connection: Connection) -> Room | Relay:
+        """Return the room, or a relay to the instance that has it.
+
+        An instance that stops gives its rooms back within moments, so this is tried for a while.
+        """
+        until = monotonic() + PATIENCE
+        while True:
+            try:
+                return await self.rooms.open(self._room(connection.path), connection.address)
+            except LoadError:
+                raise CloseConnection(1011, "This document could not be loaded.") from None
+            except (FullError, NoMemoryError, UnavailableError) as refusal:
+                raise CloseConnection(1013, str(refusal)) from None
+            except ElsewhereError as owner:
+                if _is_passed_on(connection):
+                    raise CloseConnection(1013, "This document moves to another server. Connect again.") from None
+                try:
+                    return await self._peers.pass_on(connection, owner)
+                except RelayError:
+                    if monotonic() > until or connection.is_closing:
+                        raise CloseConnection(1013, GONE) from None
+            await asyncio.sleep(RETRY_INTERVAL)
+
     def receive(self, connection: Connection, message: bytes, text: bool) -> None:
         """Handle one message of y-websocket's protocol."""
         if text:
             raise CloseConnection(1003, "Text frames are not supported: send y-protocols messages in binary frames.")
-        self._sessions.receive(connection.session, message)
+        session = connection.session
+        if isinstance(session, Relay):
+            session.send(message)
+        else:
+            self._sessions.receive(session, message)
 
     async def _prove(self, connection: Connection, token: str | None) -> None:
         """Let in who may read the room's document.
@@ -176,19 +227,33 @@ class Sync(Application):
 
     def slow(self, connection: Connection) -> None:
         """Leave a client that does not read out of the updates."""
-        self._sessions.put_behind(connection.session)
+        if isinstance(connection.session, Relay):
+            connection.session.pause()  # the other instance leaves it out then
+        else:
+            self._sessions.put_behind(connection.session)
 
     def drained(self, connection: Connection) -> None:
         """Bring a client that was left out up to date."""
-        self._sessions.catch_up(connection.session)
+        if isinstance(connection.session, Relay):
+            connection.session.resume()
+        else:
+            self._sessions.catch_up(connection.session)
 
     def close(self, connection: Connection) -> None:
         """Take the client out of its room; its connection is lost if neither side has closed it."""
-        self._sessions.leave(connection.session, lost=connection.protocol.state is CLOSED)
+        lost = connection.protocol.state is CLOSED
+        if isinstance(connection.session, Relay):
+            self._peers.end(connection.session, lost=lost)
+        else:
+            self._sessions.leave(connection.session, lost=lost)
 
     def failure(self) -> str | None:
-        """Return why documents cannot be stored, if the last attempt failed."""
-        return self._store.failure
+        """Return why documents cannot be stored on this machine's disk, if the last attempt failed."""
+        return None if self.settings.database_url else self._store.failure
+
+    def outage(self) -> str | None:
+        """Return why documents cannot be stored in the database, if it is away: a restart would not bring it back."""
+        return self._store.failure if self.settings.database_url else None
 
     def health(self) -> dict[str, Any]:
         """Return the counts that ``/health`` shows."""
@@ -217,6 +282,7 @@ class Sync(Application):
     def metric_families(self) -> list[Metric]:
         """Return what only this server counts."""
         posts = self._webhook.posts if self._webhook is not None else Counter[str]()
+        counts = self._store.counts
         return [
             counters("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", "outcome", posts),
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
@@ -225,6 +291,25 @@ class Sync(Application):
             ),
             GaugeMetricFamily("opennoodl_sync_max_memory_bytes", "Their limit, MAX_MEMORY.", self._budget.limit),
             GaugeMetricFamily("opennoodl_sync_unread_bytes", "Bytes that wait for all clients.", self._budget.output),
+            self._sessions.store_seconds.family("opennoodl_sync_store_seconds", "Time to store the changes of a turn."),
+            CounterMetricFamily(
+                "opennoodl_sync_store_errors", "Turns whose changes could not be stored.", self._sessions.store_errors
+            ),
+            CounterMetricFamily(
+                "opennoodl_sync_database_reconnects", "Connections to PostgreSQL opened again.", counts.reconnects
+            ),
+            GaugeMetricFamily(
+                "opennoodl_sync_lease_age_seconds", "Time since this instance's lease was renewed.", counts.lease_age
+            ),
+            GaugeMetricFamily("opennoodl_sync_owned_documents", "Documents that this instance owns.", counts.owned),
+            GaugeMetricFamily(
+                "opennoodl_sync_passed_on_connections",
+                "Connections that are passed on to other instances now.",
+                len(self._peers.relays),
+            ),
+            counters(
+                "opennoodl_sync_passed_on", "Connections to be passed on by outcome.", "outcome", self._peers.outcomes
+            ),
             CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self._sessions.updates),
             *self._free_space(),
         ]
@@ -251,6 +336,11 @@ def _path_prefix(setting: str) -> str:
 def _default_limit(available: int | None) -> int:
     """Return what documents and output may take where nobody says; the other half is for work in progress."""
     return 0 if available is None else max((available - OWN_MEMORY) // 2, available // 8)
+
+
+def _is_passed_on(connection: Connection) -> bool:
+    """Return whether another instance passes a connection on, with the right secret or not."""
+    return connection.request is not None and HEADER in connection.request.headers
 
 
 def _reader(identity: Identity | None) -> str | None:

@@ -9,12 +9,12 @@ from typing import Concatenate, ParamSpec, TypeAlias, cast
 
 import structlog
 
-from .edge.metrics import Metrics
+from .edge.metrics import Histogram, Metrics
 from .edge.websocket.connection import Connection
 from .edge.websocket.flow import ReadPause
 from .edge.websocket.frames import encode_frame
 from .memory.budget import MemoryBudget
-from .memory.unread_output import INTERVAL, UnreadOutput
+from .memory.unread_output import INTERVAL, Reader, UnreadOutput
 from .rooms.flusher import Flusher
 from .rooms.keepalive import KeepAlive
 from .rooms.registry import Rooms
@@ -145,11 +145,22 @@ class Sessions:
         self._renew = renew
         self._changed = changed
         self._flusher = Flusher(store, self.slicer, self._tell, self._fail, self._release)
+        store.when_lost(self._lose)
         self._transfers = Transfers[Session](budget, self.slicer, self.reply, self._transferred)
-        self._unread = UnreadOutput[Session](budget)
+        self._unread = UnreadOutput[Reader](budget)
         self._keepalive = KeepAlive[Session](self._keep_alive)
         self._held: set[Session] = set()  # those that are not read from until the disk has done its work
         self._lost: dict[Session, asyncio.TimerHandle] = {}  # when the awareness states of lost connections end
+
+    @property
+    def store_seconds(self) -> Histogram:
+        """The seconds that the batches of turns took."""
+        return self._flusher.seconds
+
+    @property
+    def store_errors(self) -> int:
+        """How many batches of turns could not be written."""
+        return self._flusher.errors
 
     # What goes on beside the messages
 
@@ -162,7 +173,11 @@ class Sessions:
         while True:
             await asyncio.sleep(INTERVAL)
             self._budget.recount()
-            self._unread.count(self._transfers.memory())
+            self._unread.count(cast("dict[Reader, int]", self._transfers.memory()))
+
+    def count_output(self, reader: Reader) -> None:
+        """Count what waits for a client that is in no room here."""
+        self._unread.add(reader)
 
     def stop(self) -> None:
         """Wait for no lost connection any more."""
@@ -379,7 +394,16 @@ class Sessions:
     def _fail(self, room: Room, error: Exception) -> None:
         """Drop a room that cannot be stored: its clients keep their work, come back, and bring it again."""
         log.error("a document could not be stored", error=str(error), clients=len(room.clients))
+        self._drop(room, 1011, "This document cannot be stored now. Connect again.")
+
+    def _lose(self, name: str) -> None:
+        """Drop a room that another server may open from now on."""
+        room = self._rooms.rooms.get(name)
+        if room is not None and room.records.lost:
+            self._drop(room, 1013, "This document moves to another server. Connect again.")
+
+    def _drop(self, room: Room, code: int, reason: str) -> None:
         self._rooms.discard(room)
         self._flusher.discard(room)
         for session in cast("Iterable[Session]", tuple(room.clients)):
-            session.connection.disconnect(1011, "This document cannot be stored now. Connect again.")
+            session.connection.disconnect(code, reason)

@@ -1,10 +1,18 @@
 """The settings of the sync server."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from .edge.settings import EdgeSettings
+from .edge.settings import EdgeSettings, SettingError
+
+DATABASES = "accepted is postgresql://user:password@host/name"
+"""What `DATABASE_URL` may be, for messages about one that is not."""
+
+
+MIN_SECRET = 32
+"""Characters that `CLUSTER_SECRET` has at least."""
 
 
 class Settings(EdgeSettings, frozen=True, kw_only=True):
@@ -21,8 +29,32 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             "remove it. A handshake on another path is answered with 404. Empty means none."
         ),
     ] = ""
+    database_url: Annotated[
+        str,
+        Meta(
+            description="PostgreSQL database of the documents in place of `PERSIST_DIR`: "
+            "`postgresql://user:password@host/name`. Several servers can use it at the same time. Requires the extra "
+            "`postgresql`."
+        ),
+    ] = ""
+    instance_url: Annotated[
+        str,
+        Meta(
+            description="ws:// or wss:// URL at which other servers on the same `DATABASE_URL` reach this one. Empty "
+            "means `HOST` if that is one address, else the address from which the database sees this server, "
+            "and the port."
+        ),
+    ] = ""
+    cluster_secret: Annotated[
+        str,
+        Meta(
+            description="Secret of at least 32 characters, the same for all servers on one `DATABASE_URL`: a "
+            "connection for a document that another server has open is passed on to it. Empty means that "
+            "such a connection is closed with 1013."
+        ),
+    ] = ""
     enable_persistence: Annotated[
-        bool, Meta(description="Store documents on disk. With `false`, a document is lost when it leaves memory.")
+        bool, Meta(description="Store documents. With `false`, a document is lost when it leaves memory.")
     ] = True
     fsync: Annotated[
         Literal["every-second", "true", "false"],
@@ -30,7 +62,8 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             description="When a change is safe from a power cut: `true` before other clients see it and before it is "
             "acknowledged, `every-second` about one second later, `false` when the operating system "
             "writes it. With each value, a change survives a crash of this process before other clients "
-            "see it."
+            "see it. In PostgreSQL, `true` waits for each commit to be on disk; the other values do not, "
+            "and a crash of PostgreSQL counts as a power cut."
         ),
     ] = "every-second"
     max_rooms: Annotated[
@@ -110,3 +143,36 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             "time is posted at least every ten times that.",
         ),
     ] = 2_000
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            SettingError: two settings contradict each other, or one is not usable.
+        """
+        if not self.database_url:
+            for name in ("instance_url", "cluster_secret"):
+                if getattr(self, name):
+                    raise SettingError(f"{name.upper()} is set, and DATABASE_URL is not; it is for several servers")
+            return
+        if not self.enable_persistence:
+            raise SettingError("DATABASE_URL is set, and ENABLE_PERSISTENCE is false; unset one of them")
+        if self.cluster_secret and len(self.cluster_secret) < MIN_SECRET:
+            raise SettingError(f"CLUSTER_SECRET is too short; accepted are {MIN_SECRET} characters or more")
+        if self.instance_url and not _is_websocket_url(self.instance_url):
+            raise SettingError("INSTANCE_URL is not usable; accepted is ws://host:port or wss://host:port")
+        if self.cluster_secret and self.tls_cert and not self.instance_url:
+            raise SettingError(
+                "TLS_CERT and CLUSTER_SECRET are set, and INSTANCE_URL is not; set it to a wss:// URL with a name of "
+                "the certificate"
+            )
+
+
+def _is_websocket_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        sound = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
+    return sound and bare and parts.scheme in ("ws", "wss") and bool(parts.hostname)

@@ -242,14 +242,14 @@ class Process:
         self.port = 0
 
     @classmethod
-    async def spawn(cls, path: Path, **environment: str) -> Process:
-        """Start it."""
+    async def spawn(cls, path: Path, *, before: str = "", **environment: str) -> Process:
+        """Start it; the process executes the code `before` first."""
         own = {"HOST": "127.0.0.1", "PORT": "0", "PERSIST_DIR": str(path), "LOG_FORMAT": "json", **environment}
         return cls(
             await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
-                SERVE,
+                before + SERVE,
                 env={**os.environ, **own},
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -257,9 +257,9 @@ class Process:
         )
 
     @classmethod
-    async def start(cls, path: Path, **environment: str) -> Process:
-        """Start it and wait until it listens."""
-        process = await cls.spawn(path, **environment)
+    async def start(cls, path: Path, *, before: str = "", **environment: str) -> Process:
+        """Start it and wait until it listens; see `spawn`."""
+        process = await cls.spawn(path, before=before, **environment)
         try:
             await process._listens()
         except BaseException:

@@ -46,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let those tests that search for failures search for longer, or again where one was found."""
     parser.addoption("--crash-rounds", type=int, default=20, help="how often the server is killed")
     parser.addoption("--power-cuts", type=int, default=2, help="how often the power is cut")
+    parser.addoption("--chaos-rounds", type=int, default=0, help="faults of two servers; 0 is one of each, in short")
     parser.addoption("--damage-rounds", type=int, default=0, help="bytes to change in each file; also: every bit")
     parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
 
@@ -60,6 +61,12 @@ def crash_rounds(request: pytest.FixtureRequest) -> int:
 def power_cuts(request: pytest.FixtureRequest) -> int:
     """Return how often the power is to be cut."""
     return int(request.config.getoption("--power-cuts"))
+
+
+@pytest.fixture
+def chaos_rounds(request: pytest.FixtureRequest) -> int:
+    """Return how many faults two servers are to have, with leases as they are deployed; 0 is a short form."""
+    return int(request.config.getoption("--chaos-rounds"))
 
 
 @pytest.fixture

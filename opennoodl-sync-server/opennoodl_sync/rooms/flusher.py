@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 
 import structlog
 
+from ..edge.metrics import SECONDS, Histogram
 from ..storage.interface import Store, StoreError
 from .room import Flush, Room
 from .timeslicer import TimeSlicer
@@ -24,10 +26,16 @@ class Flusher:
         slicer: knows the rooms that have to be waited for.
         tell: is called with what a room's clients are to be told, when it is stored.
         fail: is called for a room that could not be stored and cannot go on.
-        go_on: is called when a batch that took its time is written: who was kept waiting may go on.
+        go_on: is called when a batch that took its time is written: those that were kept waiting may go on.
+
+    Attributes:
+        seconds: that batches took.
+        errors: batches that could not be written.
     """
 
     def __init__(self, store: Store, slicer: TimeSlicer, tell: Tell, fail: Fail, go_on: Callable[[], None]) -> None:
+        self.seconds = Histogram(SECONDS)
+        self.errors = 0
         self._store = store
         self._slicer = slicer
         self._tell = tell
@@ -91,6 +99,8 @@ class Flusher:
         batch = self._store.batch()
         flushes = []
         for room in rooms:
+            if room.records.lost:
+                continue
             if room.busy:
                 self._slicer.when_free(room, partial(self._flush_late, room))
                 continue
@@ -101,7 +111,14 @@ class Flusher:
                 log.exception("a document could not be flushed")
                 self._fail(room, error)
         if batch:
-            self._store.write(batch, lambda error: self._written(flushes, error))
+            started = perf_counter()
+
+            def written(error: StoreError | None) -> None:
+                self.seconds.observe(perf_counter() - started)
+                self.errors += error is not None
+                self._written(flushes, error)
+
+            self._store.write(batch, written)
         else:
             self._written(flushes, None)
 
@@ -111,6 +128,8 @@ class Flusher:
             self._slicer.when_free(room, partial(self._end, room, flush, error), first=True)
 
     def _end(self, room: Room, flush: Flush, error: StoreError | None) -> None:
+        if room.records.lost:
+            return
         if error is not None and room.records.storing:
             self._fail(room, error)
         else:

@@ -97,6 +97,15 @@ class Records:
             self._count += len(updates)
             self._size += sum(map(len, updates))
 
+    @property
+    def lost(self) -> bool:
+        """Whether another process may have taken the document."""
+        return self._store.lost
+
+    def release(self, batch: Batch) -> None:
+        """Have `batch` give the document back."""
+        self._store.release(batch)
+
     def written(self) -> None:
         """Note that the batch is written."""
         self._unwritten = False

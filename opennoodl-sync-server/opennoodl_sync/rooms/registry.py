@@ -8,7 +8,15 @@ import structlog
 
 from ..memory.allocator import give_back
 from ..memory.budget import ROOM_SIZE, MemoryBudget
-from ..storage.interface import Batch, Store, Stored, StoreError
+from ..storage.interface import (
+    Batch,
+    DocumentRecords,
+    ElsewhereError,
+    Store,
+    Stored,
+    StoreError,
+    UnavailableError,
+)
 from ..workers.compactor import Compacted, CompactionError, Compactor
 from ..yjs.document import DamagedError
 from ..yjs.segment import Segment
@@ -96,6 +104,8 @@ class Rooms:
 
         Raises:
             LoadError: the document could not be read.
+            ElsewhereError: another instance has it.
+            UnavailableError: the store cannot be reached.
             FullError: as many documents are in memory as may be, and all of them are in use.
             NoMemoryError: they take as much memory as they may, and there is no place for this one.
         """
@@ -104,7 +114,11 @@ class Rooms:
                 await self.slicer.free(room)
                 continue
             if name not in self._busy:
-                self._make_space()
+                try:
+                    self._make_space()
+                except (FullError, NoMemoryError):
+                    await self._store.find(name)  # at another instance it takes no space here
+                    raise
                 self._loading += 1
                 loading = self._busy[name] = asyncio.create_task(self._load(name, address))
                 loading.add_done_callback(_heard)
@@ -132,7 +146,9 @@ class Rooms:
         if self.holds(room):
             self._remove(room)
             self._let_go(room)
-            self._write(room.name, self._store.batch())
+            batch = self._store.batch()
+            room.records.release(batch)
+            self._write(room.name, batch)
 
     def unload(self, room: Room) -> None:
         """Let an idle room leave memory; one who opens it again waits until all of it is stored."""
@@ -141,6 +157,7 @@ class Rooms:
         self._remove(room)
         batch = self._store.batch()
         room.take(batch)
+        room.records.release(batch)
         self._let_go(room)
         self._write(room.name, batch)
 
@@ -218,6 +235,7 @@ class Rooms:
             try:
                 with batch.whole():
                     room.take(batch)
+                    room.records.release(batch)
             except Exception:  # the others' changes are still to be stored
                 log.exception("a document's last changes could not be stored")
         self._write("", batch)  # no document has an empty name
@@ -277,12 +295,22 @@ class Rooms:
         return True
 
     async def _load(self, name: str, address: str) -> None:
+        records = None
         try:
             records, stored = await self._store.open(name)
             room = Room(name, records, self._max_size, self._may_grow, opened_by=address)
             await self._fill(room, stored, address)
+            if room.records.lost:
+                self._budget.remove(room)
+                raise UnavailableError("This document moves to another server. Connect again.")
             self.rooms[name] = room
-        except (StoreError, DamagedError) as error:
+        except (ElsewhereError, UnavailableError):
+            self._loaded(name)
+            raise
+        except BaseException as error:
+            self._loaded(name, records)
+            if not isinstance(error, StoreError | DamagedError):
+                raise
             if name not in self._failing:  # a line for each one who comes would be many
                 log.error("a document could not be loaded", error=str(error))
             self._failing[name] = None
@@ -290,10 +318,20 @@ class Rooms:
                 del self._failing[next(iter(self._failing))]
             raise LoadError(str(error)) from error
         else:
+            self._loaded(name)
             self._failing.pop(name, None)
-        finally:
-            self._loading -= 1
-            del self._busy[name]
+
+    def _loaded(self, name: str, abandoned: DocumentRecords | None = None) -> None:
+        """Note that a load has ended; give the document back if that failed."""
+        self._loading -= 1
+        del self._busy[name]
+        if abandoned is not None:
+            self._give_back_document(name, abandoned)
+
+    def _give_back_document(self, name: str, records: DocumentRecords) -> None:
+        batch = self._store.batch()
+        records.release(batch)
+        self._write(name, batch)
 
     async def _fill(self, room: Room, stored: Stored, address: str = "") -> None:
         """Load a document, and count it."""
@@ -318,16 +356,17 @@ class Rooms:
                 compacted = await self._compact_segments(await self.slicer.done(room.begin_compaction()))
                 room.end_compaction(compacted.update, compacted.segment, compacted.index)
                 room.take(batch)
+        except (ElsewhereError, NoMemoryError):  # those that are open need the memory: another day
+            pass
         except (StoreError, DamagedError, CompactionError) as error:
             log.warning("a document could not be compacted", error=str(error))
-            return
-        except NoMemoryError:  # those that are open need it: another day
-            return
         finally:
             if room is not None:
                 self._budget.remove(room)
             del self._busy[name]
-        self._write(name, batch)
+        if room is not None:
+            room.records.release(batch)
+            self._write(name, batch)
 
     def _write(self, name: str, batch: Batch) -> None:
         """Write the last of a document that left memory; until that and what came before is done, it is busy."""

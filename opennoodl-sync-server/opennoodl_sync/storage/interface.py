@@ -1,16 +1,20 @@
-"""What a store does: it keeps the updates of documents. The rooms know nothing else of it.
+"""The interface of a store, which keeps the updates of documents. Rooms and commands use no other part of a store.
 
-A store keeps bytes. It detects damage to them and knows nothing of what they mean. What rooms want to keep is gathered
-in a batch in memory; `Store.write` makes it durable. Nothing here blocks the event loop.
+A store keeps bytes. It detects damage to them and does not interpret them. Changes are added to a batch in memory;
+`Store.write` makes it durable. Nothing here blocks the event loop.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import ClassVar, NamedTuple
 
 Done = Callable[["StoreError | None"], None]
 """Is called when a batch is written, with what failed or None."""
+
+DAMAGED = "Put a backup back, or see what the command `repair` can read"
+"""What an operator can do about damaged data."""
 
 
 class StoreError(Exception):
@@ -19,6 +23,24 @@ class StoreError(Exception):
 
 class CorruptError(StoreError):
     """What is stored is not what was written; the text says what is wrong with it."""
+
+
+class UnavailableError(StoreError):
+    """The store cannot be reached now, and no document is at fault; the text is for clients."""
+
+
+class ElsewhereError(StoreError):
+    """Another instance has the document.
+
+    Args:
+        instance: its name.
+        url: where it is reached.
+    """
+
+    def __init__(self, instance: str, url: str) -> None:
+        super().__init__("another server has this document")
+        self.instance = instance
+        self.url = url
 
 
 class Batch(ABC):
@@ -44,8 +66,26 @@ class Stored(NamedTuple):
     base_index: bytes | None
 
 
+class Contents(NamedTuple):
+    """The documents of a store.
+
+    Attributes:
+        names: of all documents, in order.
+        damage: why documents may be missing here, or None.
+    """
+
+    names: list[str]
+    damage: str | None
+
+
 class DocumentRecords(ABC):
-    """One document's updates, numbered in the order in which they came. Its methods only add to a batch."""
+    """One document's updates, numbered in the order in which they came. Its methods only add to a batch.
+
+    Attributes:
+        lost: whether another process may have taken the document; nothing of it is stored from then on.
+    """
+
+    lost: bool = False
 
     @abstractmethod
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
@@ -75,6 +115,23 @@ class DocumentRecords(ABC):
             batch: is added to.
         """
 
+    def release(self, batch: Batch) -> None:
+        """Have `batch` give the document back, so that another process can open it; call nothing else after it."""
+
+
+class StoreCounts(NamedTuple):
+    """What metrics show of a store that other instances use too.
+
+    Attributes:
+        reconnects: how often a lost connection to it was opened again.
+        lease_age: seconds since this instance's lease was renewed.
+        owned: documents that no other instance can open.
+    """
+
+    reconnects: int = 0
+    lease_age: float = 0.0
+    owned: int = 0
+
 
 class Store(ABC):
     """Where all documents are kept."""
@@ -86,6 +143,36 @@ class Store(ABC):
     @abstractmethod
     def failure(self) -> str | None:
         """What the last write failed with, for people; None when it succeeded."""
+
+    @property
+    def instance(self) -> str:
+        """The name of this instance among those that use the store; empty where there is no other one."""
+        return ""
+
+    async def own_address(self) -> str | None:
+        """Return the address from which the store sees this process, if it is another one than the store's own.
+
+        Raises:
+            StartError: it cannot be known.
+            UnavailableError: the store cannot be reached.
+        """
+        return None
+
+    def announce(self, url: str) -> None:
+        """Tell other instances where this one is reached."""
+
+    async def alive(self, instances: Set[str]) -> set[str]:
+        """Return those of some instances whose rooms nobody else can open.
+
+        Raises:
+            UnavailableError: the store cannot be reached.
+        """
+        return set(instances)
+
+    @property
+    def counts(self) -> StoreCounts:
+        """What metrics show."""
+        return StoreCounts()
 
     @property
     @abstractmethod
@@ -100,13 +187,26 @@ class Store(ABC):
     def batch(self) -> Batch:
         """Return an empty batch."""
 
+    def when_lost(self, act: Callable[[str], None]) -> None:
+        """Have `act` called with the name of each open document that another process may take from now on."""
+
+    async def find(self, name: str) -> None:
+        """Return if this process has a document, or can open it.
+
+        Raises:
+            ElsewhereError: another instance has it.
+            UnavailableError: the store cannot be reached.
+        """
+
     @abstractmethod
     async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
-        """Read a document, which may not exist yet; nobody else may write it from here on.
+        """Read a document, which may not exist yet; no other process can write it until it is released.
 
         Raises:
             StoreError: it could not be read.
             CorruptError: the data is damaged.
+            ElsewhereError: another instance has it.
+            UnavailableError: the store cannot be reached.
         """
 
     @abstractmethod
@@ -125,3 +225,78 @@ class Store(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Write what was given, and close."""
+
+
+class PersistentStore(Store):
+    """A store whose documents survive the process, as the operator's commands use it."""
+
+    durable = True
+
+    async def store(self, batch: Batch) -> None:
+        """Write a batch.
+
+        Raises:
+            StoreError: nothing of it was written.
+        """
+        done = asyncio.get_running_loop().create_future()
+        self.write(batch, done.set_result)
+        error: StoreError | None = await done
+        if error is not None:
+            raise error
+
+    @abstractmethod
+    async def survey(self) -> Contents:
+        """Return the names of all documents, damaged ones included.
+
+        Raises:
+            StoreError: they could not be read.
+        """
+
+    async def other_instances(self) -> int:
+        """Return how many other processes use the store now.
+
+        Raises:
+            UnavailableError: the store cannot be reached.
+        """
+        return 0
+
+    @abstractmethod
+    async def read(self, name: str) -> Stored:
+        """Read a document without taking it; a server may be writing it.
+
+        Raises:
+            StoreError: it could not be read.
+            CorruptError: the data is damaged.
+        """
+
+    @abstractmethod
+    async def delete(self, name: str) -> None:
+        """Delete a document, damaged or not, with everything that is stored under its name.
+
+        Raises:
+            StoreError: it could not be deleted, and is as before.
+            ElsewhereError: another instance has it.
+        """
+
+    @abstractmethod
+    async def exists(self, name: str) -> bool:
+        """Return whether anything is stored under this name, damaged or not.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+
+    async def fault(self, name: str, state_vector: bytes) -> str | None:
+        """Return what is wrong beside the updates of a document, whose state vector this is; None for nothing.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        return None
+
+    async def shrink(self) -> None:
+        """Free the space of what was deleted.
+
+        Raises:
+            StoreError: the disk failed.
+        """

@@ -22,13 +22,6 @@ LIBPQ = {
 """Options that are about libpq's own way to connect, and have no counterpart in asyncpg."""
 FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 """Options that name a file."""
-UNNAMED: dict[str, Any] = {
-    "statement_cache_size": 0,
-    "prepared_statement_cache_size": 0,
-    "prepared_statement_name_func": lambda: "",
-}
-"""Arguments for connections without named prepared statements, which a pooler may hand to another client."""
-
 log = structlog.get_logger()
 
 

@@ -34,7 +34,7 @@ from ...records import SENDING_SIZE, Deletion, Record
 from ...settings import DATABASES
 from ..file_lock import FileLock
 from ..paths import named
-from .postgresql import SCHEMES, UNNAMED, arguments, is_postgresql, shown
+from .postgresql import SCHEMES, arguments, is_postgresql, shown
 from .schema import UPGRADES, VERSION, Text, deletions, inboxes, metadata, notifications, payloads, sendings, versions
 from .statements import SCHEMA_LOCK, SELECT_RECORDS, Row, apply, inbox_of, load, numbers, record_of, rows_of, sending_of
 
@@ -47,6 +47,12 @@ TIMEOUT = 5
 """Seconds after which a database that does not answer has failed."""
 IDLE_TIMEOUT = 3
 """Seconds after which PostgreSQL frees the inboxes that an instance has locked and then stands still. Others wait."""
+UNNAMED: dict[str, Any] = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
+"""Arguments for connections without named prepared statements, which a pooler may hand to another client."""
 
 
 def spelled_out(url: str) -> str:

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...edge.errors import StartError
-from ..interface import Batch, CorruptError, StoreError
+from ..interface import DAMAGED, Batch, CorruptError, StoreError
 from . import files as leveldb_files
 from .bindings import plyvel
 from .record_format import key_of, number_element, parse_key
-
-DAMAGED = "Put a backup back, or see what the command `repair` can read"
-"""What an operator can do about a damaged directory."""
 
 
 class Survey(NamedTuple):
@@ -182,17 +179,6 @@ class Database:
             records.seek(start)
             key: bytes = records.key() if records.valid() else b""
         return key
-
-    def delete(self, name: str) -> None:
-        """Delete everything that is stored under a name, others' metadata included.
-
-        Raises:
-            StoreError: the disk failed; everything is as before.
-            CorruptError: the data is damaged; everything is as before.
-        """
-        batch = RecordBatch()
-        batch.deletes = [key_of("v1_sv", name), *(key for key, _ in self.read(key_of("v1", name)))]
-        self.write(batch)
 
     def shrink(self) -> None:
         """Give the space of what was deleted back to the disk; it may take a while.

@@ -8,10 +8,12 @@ from typing import TypeVar
 
 import structlog
 
-from ..interface import Batch, DocumentRecords, Done, Store, Stored, StoreError
+from ...yjs.lib0 import MalformedError
+from ..interface import Batch, Contents, DocumentRecords, Done, PersistentStore, Stored, StoreError
 from .background_sync import sync_every_second
 from .database import Database, RecordBatch
 from .documents import LevelDBDocument
+from .record_format import key_of
 from .writer import Writer
 
 RETRY_INTERVAL = 2.0
@@ -24,7 +26,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class LevelDBStore(Store):
+class LevelDBStore(PersistentStore):
     """Documents in LevelDB. Make it on the event loop.
 
     Args:
@@ -35,8 +37,6 @@ class LevelDBStore(Store):
     Raises:
         StartError: the directory cannot be opened; what is in it was not changed.
     """
-
-    durable = True
 
     def __init__(self, directory: str, *, fsync: str) -> None:
         self._database = Database(directory)
@@ -87,6 +87,44 @@ class LevelDBStore(Store):
         names = self._database.crowded_names(more_than)
         while (name := await self._read(lambda: next(names, None))) is not None:
             yield name
+
+    async def survey(self) -> Contents:
+        """Read everything, and return which documents that shows."""
+        listed, stored, damage = await self._read(self._database.survey)
+        return Contents(sorted(listed | stored), damage)
+
+    async def read(self, name: str) -> Stored:
+        """Read a document."""
+        return (await self.open(name))[1]
+
+    async def delete(self, name: str) -> None:
+        """Delete everything that is stored under a name, others' metadata included."""
+        batch = self.batch()
+        records = await self._read(lambda: self._database.read(key_of("v1", name)))
+        batch.deletes = [key_of("v1_sv", name), *(key for key, _ in records)]
+        await self.store(batch)
+
+    async def exists(self, name: str) -> bool:
+        """Return whether anything is stored under this name."""
+        return await self._read(LevelDBDocument(name, database=self._database).exists)
+
+    async def fault(self, name: str, state_vector: bytes) -> str | None:
+        """Return whether readers would trust a stored state vector that is not this one."""
+
+        def is_stale() -> bool:
+            document = LevelDBDocument(name, database=self._database)
+            document.records()
+            return document.stale_state_vector(state_vector)
+
+        try:
+            stale = await self._read(is_stale)
+        except MalformedError as error:
+            return f"cannot be loaded: {error}"
+        return "its state vector claims to be current and is not" if stale else None
+
+    async def shrink(self) -> None:
+        """Free the space of what was deleted; it may take a while."""
+        await self._read(self._database.shrink)
 
     async def close(self) -> None:
         """Write what was given, sync it unless nobody wants that, and close the directory."""

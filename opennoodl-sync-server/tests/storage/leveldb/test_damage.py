@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from opennoodl_sync.commands import CommandError, check_documents, list_documents
 from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.interface import CorruptError, StoreError
 from opennoodl_sync.storage.leveldb import files as leveldb_files
@@ -20,6 +19,7 @@ from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.storage.leveldb.files import FORMAT_FILE
 
 from ...editor import Editor
+from ...looked import faults, listed
 from ...turns import commit, compacted, keep
 
 Contents = dict[str, list[bytes]]
@@ -107,20 +107,11 @@ def outcome(path: Path, contents: Contents) -> str:
                 assert LevelDBDocument(name, database=database).updates() == updates
             except StoreError:
                 refused.add(name)
-        assert listed(database) in (None, contents.keys() - refused)
-        faults = list(check_documents(database))
-        assert faults or not refused
-        return "refused" if refused else "right"
     finally:
         database.close()
-
-
-def listed(database: Database) -> set[str] | None:
-    """Return the documents that are listed as sound, or None if a fault is named instead."""
-    try:
-        return {document.name for document in list_documents(database) if document.updates is not None}
-    except CommandError:
-        return None
+    assert listed(path) in (None, contents.keys() - refused)
+    assert faults(path) or not refused
+    return "refused" if refused else "right"
 
 
 def flips(sample: Sample, to: Path, places: Callable[[bytes], Iterator[tuple[int, int]]]) -> dict[str, int]:

@@ -139,14 +139,6 @@ def test_crowded_names_are_those_with_many_updates(database: Database) -> None:
     assert sorted(database.crowded_names(2)) == ["compacted", "few", "many"]
 
 
-def test_delete_leaves_the_others(database: Database) -> None:
-    """Deleting a document leaves those whose names begin alike."""
-    for name in ("a", "ab", ""):
-        keep(LevelDBDocument(name, database=database), name.encode())
-    database.delete("a")
-    assert database.survey() == ({"", "ab"}, {"", "ab"}, None)
-
-
 @pytest.mark.parametrize("sync", [False, True])
 def test_sync_is_leveldbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool) -> None:
     """A batch that is to survive a power cut is written with LevelDB's own sync, any other without."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opennoodl_sync.commands import CommandError, check_documents
+from opennoodl_sync.edge.command_line import CommandError
 from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
@@ -13,6 +13,7 @@ from opennoodl_sync.storage.leveldb.repair import repair
 from opennoodl_sync.storage.leveldb.table import with_footer
 
 from ...editor import Editor, content
+from ...looked import faults
 from ...turns import compacted, keep, kept
 
 Texts = dict[str, str]
@@ -74,9 +75,9 @@ def repaired(source: Path) -> tuple[dict[str, str], Texts]:
     before, target = files(source), source.with_name("repaired")
     lost = dict(repair(source, target))
     assert files(source) == before
+    assert faults(target) == []
     database = Database(str(target))
     try:
-        assert list(check_documents(database)) == []
         listed = sorted(database.survey().listed)
         return lost, {name: kept(LevelDBDocument(name, database=database))[0] for name in listed}
     finally:

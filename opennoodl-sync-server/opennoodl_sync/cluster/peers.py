@@ -1,0 +1,104 @@
+"""The other instances: connections for their rooms are passed on to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from time import monotonic
+
+import structlog
+from websockets.http11 import Request
+
+from ..edge.auth.credential import credential
+from ..edge.errors import CloseConnection
+from ..edge.websocket.connection import Connection
+from ..storage.interface import ElsewhereError, Store, UnavailableError
+from .relay import Relay, RelayError
+from .signature import HEADER, Signature
+
+WATCH_INTERVAL = 1.0
+"""Seconds between two looks at whether the instances that connections are passed on to still have their leases."""
+LOG_INTERVAL = 60.0
+"""Seconds until the log says again that another instance cannot be reached."""
+
+log = structlog.get_logger()
+
+
+class Peers:
+    """Passes connections on, and takes those that are passed on.
+
+    Args:
+        secret: that all instances share; empty to pass nothing on.
+        store: knows the instances.
+
+    Attributes:
+        relays: those that are open.
+        outcomes: of attempts to pass a connection on: ``accepted`` or ``failed``.
+    """
+
+    def __init__(self, secret: str, store: Store) -> None:
+        self.relays: set[Relay] = set()
+        self.outcomes: Counter[str] = Counter(accepted=0, failed=0)
+        self._signature = Signature(secret, store.instance) if secret else None
+        self._store = store
+        self._log_again = 0.0
+
+    def client_address(self, request: Request) -> str | None:
+        """Return the address of the client whose connection another instance passes on; None for any other request."""
+        value = request.headers.get(HEADER)
+        if value is None or self._signature is None:
+            return None
+        address = self._signature.check(value, request.path)
+        if address is None:
+            self._warn("a connection was passed on with another CLUSTER_SECRET")
+        return address
+
+    async def pass_on(self, connection: Connection, owner: ElsewhereError) -> Relay:
+        """Pass a connection on to the instance that has its room.
+
+        Raises:
+            CloseConnection: it cannot be passed on.
+            RelayError: that instance cannot be reached, or takes no connections now.
+        """
+        if self._signature is None or not owner.url:
+            raise CloseConnection(1013, "Another server has this document. Connect again.")
+        assert connection.request is not None
+        target = connection.request.path
+        headers = {HEADER: self._signature.sign(owner.instance, connection.address, target)}
+        token = credential(connection.request)
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        relay = Relay(connection, owner.instance)
+        try:
+            await relay.start(owner.url, target, headers)
+        except RelayError as error:
+            self.outcomes["failed"] += 1
+            self._warn("a connection could not be passed on", url=owner.url, error=str(error))
+            raise
+        self.outcomes["accepted"] += 1
+        self.relays.add(relay)
+        return relay
+
+    def end(self, relay: Relay, *, lost: bool) -> None:
+        """Forget a relay whose client has left."""
+        self.relays.discard(relay)
+        relay.leave(lost=lost)
+
+    async def watch(self) -> None:
+        """Close the relays to instances whose lease is over, for ever: their rooms are free to others."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            instances = {relay.instance for relay in self.relays}
+            if not instances:
+                continue
+            try:
+                alive = await self._store.alive(instances)
+            except UnavailableError:
+                continue  # nobody can take their rooms either
+            for relay in [relay for relay in self.relays if relay.instance in instances - alive]:
+                relay.disconnect()
+
+    def _warn(self, event: str, **values: str) -> None:
+        if monotonic() >= self._log_again:
+            self._log_again = monotonic() + LOG_INTERVAL
+            log.warning(event, **values)

@@ -1,0 +1,56 @@
+"""Writes what can be read of damaged documents in PostgreSQL into a new data directory, and says what is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from ...edge.command_line import CommandError
+from ...yjs.document import DamagedError, Document
+from ...yjs.lib0 import finish
+from ..interface import CorruptError, PersistentStore
+from ..leveldb.store import LevelDBStore
+from .store import PostgreSQLStore
+
+
+async def repair(source: PersistentStore, target: Path) -> AsyncIterator[tuple[str, str]]:
+    """Write all documents into a new data directory.
+
+    Args:
+        source: the documents in PostgreSQL; they are left as they are.
+        target: the directory.
+
+    Yields:
+        the name of a document, and what is lost of it.
+
+    Raises:
+        CommandError: the directory is there already.
+        StartError: it cannot be made.
+        StoreError: one of the two failed.
+    """
+    assert isinstance(source, PostgreSQLStore)
+    if await asyncio.to_thread(target.exists):
+        raise CommandError(f"{target} exists already; name a new directory")
+    made = LevelDBStore(str(target), fsync="true")
+    try:
+        for name in (await source.survey()).names:
+            try:
+                updates, lost = (await source.read(name)).updates, None
+            except CorruptError:
+                updates, number = await source.salvage(name)
+                lost = f"{number} of its last {number + len(updates)} updates are lost" if updates else None
+                if not updates:
+                    yield name, "all of it is lost"
+                    continue
+            document = Document()
+            try:
+                finish(document.load(updates))
+            except DamagedError as error:
+                lost = f"it cannot be loaded: {error}"
+            records, _ = await made.open(name)
+            batch = made.batch()
+            records.replace(len(updates) - 1, updates, document.state_vector(), None, batch)
+            await made.store(batch)
+            if lost is not None:
+                yield name, lost
+    finally:
+        await made.close()

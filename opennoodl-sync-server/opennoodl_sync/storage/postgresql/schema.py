@@ -1,0 +1,38 @@
+"""The tables. They are in a PostgreSQL schema of their own, so that other servers can use the same database."""
+
+from ..interface import StoreError
+from .link import Link
+
+VERSION = 1
+"""Of the tables. A change of them raises it."""
+LOCK = 0x6F70656E73796E63
+"""The advisory lock under which the tables are made, so that servers can start at the same time."""
+
+MAKE = (
+    f"SELECT pg_advisory_xact_lock({LOCK})",
+    "CREATE SCHEMA IF NOT EXISTS opennoodl_sync",
+    "CREATE TABLE IF NOT EXISTS opennoodl_sync.schema (version integer PRIMARY KEY)",
+    "CREATE SEQUENCE IF NOT EXISTS opennoodl_sync.epochs",
+    # `expires` is by the clock of the database. No instance uses a clock of its own for it.
+    "CREATE TABLE IF NOT EXISTS opennoodl_sync.instances "
+    "(name text PRIMARY KEY, url text NOT NULL, expires timestamptz NOT NULL)",
+    # `first` and `last` are numbers of updates when the document was compacted, or first written: these exist at least.
+    'CREATE TABLE IF NOT EXISTS opennoodl_sync.rooms (name text COLLATE "C" PRIMARY KEY, owner text, '
+    "epoch bigint NOT NULL, first bigint NOT NULL DEFAULT 0, last bigint NOT NULL DEFAULT -1, base_index bytea)",
+    "CREATE INDEX IF NOT EXISTS rooms_owner ON opennoodl_sync.rooms (owner) WHERE owner IS NOT NULL",
+    'CREATE TABLE IF NOT EXISTS opennoodl_sync.updates (room text COLLATE "C", seq bigint, epoch bigint NOT NULL, '
+    "data bytea NOT NULL, checksum bigint NOT NULL, PRIMARY KEY (room, seq))",
+    f"INSERT INTO opennoodl_sync.schema SELECT {VERSION} WHERE NOT EXISTS (SELECT FROM opennoodl_sync.schema)",  # noqa: S608
+)
+
+
+async def make_tables(link: Link) -> None:
+    """Make the tables that are missing.
+
+    Raises:
+        StoreError: the tables are those of another version.
+    """
+    await link.script(*MAKE)
+    (row,) = await link.fetch("SELECT version FROM opennoodl_sync.schema")
+    if row["version"] != VERSION:
+        raise StoreError(f"it has schema {row['version']}; this version knows {VERSION}")

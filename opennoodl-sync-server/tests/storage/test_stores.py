@@ -1,0 +1,236 @@
+"""What every persistent store does, shown of both: as rooms and commands use them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from opennoodl_sync.settings import Settings
+from opennoodl_sync.storage.choose import open_store
+from opennoodl_sync.storage.interface import CorruptError, DocumentRecords, PersistentStore, StoreError
+
+from ..databases import empty_database, execute
+from ..disks import until
+
+KINDS = ("leveldb", "postgresql")
+pytestmark = pytest.mark.xdist_group("postgresql")
+
+
+@pytest.fixture
+def url() -> str:
+    """Return the URL of a database without tables."""
+    return empty_database()
+
+
+@pytest.fixture(params=KINDS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Return settings that name an empty store of each kind."""
+    if request.param == "leveldb":
+        return Settings(persist_dir=str(tmp_path / "data"))
+    return Settings(database_url=empty_database())
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[PersistentStore]:
+    """Return an empty store of each kind."""
+    store = await open_store(settings)
+    yield store
+    await store.close()
+
+
+async def keep(store: PersistentStore, records: DocumentRecords, *updates: bytes) -> None:
+    """Append updates in one batch."""
+    batch = store.batch()
+    records.append(updates, lambda: b"\x00", batch)
+    await store.store(batch)
+
+
+async def replace(
+    store: PersistentStore, records: DocumentRecords, *updates: bytes, index: bytes | None = None
+) -> None:
+    """Keep `updates` in place of everything."""
+    batch = store.batch()
+    records.replace(records.last(), updates, b"\x00", index, batch)
+    await store.store(batch)
+
+
+async def kept(store: PersistentStore, name: str = "room") -> list[bytes]:
+    """Return the updates of a document."""
+    return (await store.read(name)).updates
+
+
+async def test_unknown_document(store: PersistentStore) -> None:
+    """A document that nobody has written has no updates, and reading it leaves no trace."""
+    records, stored = await store.open("room")
+    assert (stored.updates, stored.base_index, records.last()) == ([], None, -1)
+    batch = store.batch()
+    records.release(batch)
+    await store.store(batch)
+    assert not await store.exists("room")
+    assert (await store.survey()).names == []
+
+
+async def test_order(store: PersistentStore) -> None:
+    """Updates come back in the order of their coming, byte for byte, the empty and the repeated ones too."""
+    updates = [b"first", b"", b"\x00\xff" * 50_000, b"first"]
+    records, _ = await store.open("room")
+    await keep(store, records, *updates)
+    await keep(store, records, b"last")
+    assert await kept(store) == [*updates, b"last"]
+    assert records.last() == 4
+
+
+async def test_documents_are_apart(store: PersistentStore) -> None:
+    """One batch has the changes of several documents, each of which has its own."""
+    batch = store.batch()
+    for name in ("b", "ä", "a"):
+        records, _ = await store.open(name)
+        records.append([name.encode()], lambda: b"\x00", batch)
+    await store.store(batch)
+    assert [await kept(store, name) for name in ("a", "b", "ä")] == [[b"a"], [b"b"], "ä".encode().split()]
+    assert await store.survey() == (["a", "b", "ä"], None)
+
+
+async def test_restart(settings: Settings) -> None:
+    """Another process reads what was written, and goes on behind it."""
+    first = await open_store(settings)
+    records, _ = await first.open("room")
+    await keep(first, records, b"a", b"b")
+    await replace(first, records, b"ab", index=b"index")
+    await keep(first, records, b"c")
+    batch = first.batch()
+    records.release(batch)
+    await first.store(batch)
+    await first.close()
+    second = await open_store(settings)
+    records, stored = await second.open("room")
+    assert (stored.updates, stored.base_index) == ([b"ab", b"c"], b"index")
+    await keep(second, records, b"d")
+    assert await kept(second) == [b"ab", b"c", b"d"]
+    await second.close()
+
+
+async def test_replace(store: PersistentStore) -> None:
+    """A compaction leaves nothing of what it replaces, also of what came with the same batch or came before it."""
+    records, _ = await store.open("room")
+    await keep(store, records, b"a", b"b", b"c")
+    batch = store.batch()
+    last = records.last()
+    records.append([b"d"], lambda: b"\x00", batch)
+    records.replace(last, [b"ab", b"c"], b"\x00", None, batch)
+    await store.store(batch)
+    assert await kept(store) == [b"ab", b"c", b"d"]
+    batch = store.batch()
+    records.append([b"e"], lambda: b"\x00", batch)
+    records.replace(records.last(), [b"abcde"], b"\x00", None, batch)
+    await store.store(batch)
+    assert await kept(store) == [b"abcde"]
+    await keep(store, records, b"f")
+    assert await kept(store) == [b"abcde", b"f"]
+
+
+async def test_whole(store: PersistentStore) -> None:
+    """What is added to a batch while something fails is taken back; the rest of the batch stays."""
+    batch = store.batch()
+    records, _ = await store.open("room")
+    records.append([b"kept"], lambda: b"\x00", batch)
+    failing, _ = await store.open("other")
+
+    def fail() -> None:
+        with batch.whole():
+            failing.append([b"lost"], lambda: b"\x00", batch)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    await store.store(batch)
+    assert (await store.survey()).names == ["room"]
+
+
+async def test_batches_in_order(store: PersistentStore) -> None:
+    """Batches that are given before the first one is done are written in their order, and the store is idle then."""
+    records, _ = await store.open("room")
+    done: list[StoreError | None] = []
+    for number in range(20):
+        batch = store.batch()
+        records.append([b"%d" % number], lambda: b"\x00", batch)
+        store.write(batch, done.append)
+    await until(lambda: len(done) == 20 and not store.busy)
+    assert done == [None] * 20
+    assert await kept(store) == [b"%d" % number for number in range(20)]
+
+
+async def test_delete(store: PersistentStore) -> None:
+    """A document that is deleted is gone, and one of the same name begins anew."""
+    records, _ = await store.open("room")
+    await keep(store, records, b"a", b"b")
+    batch = store.batch()
+    records.release(batch)
+    await store.store(batch)
+    await store.delete("room")
+    assert not await store.exists("room")
+    records, stored = await store.open("room")
+    assert stored.updates == []
+    await keep(store, records, b"c")
+    assert await kept(store) == [b"c"]
+
+
+async def test_delete_leaves_the_others(store: PersistentStore) -> None:
+    """Deleting a document leaves those whose names begin alike."""
+    for name in ("a", "ab", "b"):
+        records, _ = await store.open(name)
+        await keep(store, records, b"x")
+        batch = store.batch()
+        records.release(batch)
+        await store.store(batch)
+    await store.delete("a")
+    assert await store.survey() == (["ab", "b"], None)
+
+
+async def test_names(store: PersistentStore) -> None:
+    """Only documents with more than so many updates are named."""
+    for name, count in (("few", 2), ("many", 3)):
+        records, _ = await store.open(name)
+        await keep(store, records, *[b"update"] * count)
+        batch = store.batch()
+        records.release(batch)
+        await store.store(batch)
+    assert [name async for name in store.names(2)] == ["many"]
+
+
+DAMAGE: dict[str, tuple[str, str]] = {
+    "changed": ("UPDATE opennoodl_sync.updates SET data = 'x' WHERE seq = 1", "update 1: checksum mismatch"),
+    "swapped": (
+        "UPDATE opennoodl_sync.updates u SET data = o.data, checksum = o.checksum "
+        "FROM opennoodl_sync.updates o WHERE u.seq = 1 AND o.seq = 2",
+        "update 1: checksum mismatch",
+    ),
+    "first": ("DELETE FROM opennoodl_sync.updates WHERE seq = 0", "updates 0 to 0 are missing"),
+    "middle": ("DELETE FROM opennoodl_sync.updates WHERE seq = 2", "updates 2 to 2 are missing"),
+    "all": ("DELETE FROM opennoodl_sync.updates", "updates 0 to 0 are missing"),
+    "compacted": ("UPDATE opennoodl_sync.rooms SET last = 9", "updates 4 to 9 are missing"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_damage_in_postgresql(damage: str, url: str) -> None:
+    """An update that is changed, in another's place or missing is noticed, and the document stays free."""
+    store = await open_store(Settings(database_url=url))
+    records, _ = await store.open("room")
+    await keep(store, records, b"a", b"b", b"c", b"d")
+    batch = store.batch()
+    records.release(batch)
+    await store.store(batch)
+    statement, message = DAMAGE[damage]
+    await execute(url, statement)
+    with pytest.raises(CorruptError, match=message):
+        await store.open("room")
+    with pytest.raises(CorruptError, match=message):
+        await store.read("room")
+    assert await store.exists("room")
+    async with asyncio.timeout(30):
+        while (await execute(url, "SELECT owner FROM opennoodl_sync.rooms"))[0]["owner"] is not None:
+            pass
+    await store.close()
