@@ -47,8 +47,10 @@ PATIENCE = 3.0
 """Seconds for which it is tried to pass a connection on, until its client is to come again."""
 RETRY_INTERVAL = 0.25
 """Seconds between two attempts."""
-OWN_MEMORY = 100_663_296
-"""Bytes that a server takes by itself, with LevelDB and the process that compacts."""
+OWN_MEMORY = 134_217_728
+"""Bytes that a server takes by itself, with LevelDB, the process that compacts, and one large message."""
+LARGE_MESSAGES_SHARE = 16
+"""One byte in so many of `MAX_MEMORY` is for messages that arrive; to handle one takes several times its size."""
 PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 """A path that no proxy writes in another way: of characters that stand as they are in a URL (RFC 3986, 2.3)."""
 
@@ -65,11 +67,12 @@ class Sync(Application):
     settings: Settings
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, __version__, settings.max_message_size)
+        max_memory = settings.max_memory or _default_limit(available_memory())
+        super().__init__(settings, __version__, settings.max_message_size, max_memory // LARGE_MESSAGES_SHARE)
         self._prefix = _path_prefix(settings.path_prefix)
         self._store: Store = MemoryStore()
         self._own_host: str | None = None
-        self._budget = MemoryBudget(settings.max_memory or _default_limit(available_memory()))
+        self._budget = MemoryBudget(max_memory)
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
@@ -241,11 +244,12 @@ class Sync(Application):
 
     def close(self, connection: Connection) -> None:
         """Take the client out of its room; its connection is lost if neither side has closed it."""
+        session, connection.session = connection.session, None  # a document is not to stay until the socket is closed
         lost = connection.protocol.state is CLOSED
-        if isinstance(connection.session, Relay):
-            self._peers.end(connection.session, lost=lost)
+        if isinstance(session, Relay):
+            self._peers.end(session, lost=lost)
         else:
-            self._sessions.leave(connection.session, lost=lost)
+            self._sessions.leave(session, lost=lost)
 
     def failure(self) -> str | None:
         """Return why documents cannot be stored on this machine's disk, if the last attempt failed."""

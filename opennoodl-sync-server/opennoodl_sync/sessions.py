@@ -198,6 +198,7 @@ class Sessions:
         session.connection.check_slow()  # what it asks for may be large, and it may ask again and again
         if session.room.busy:
             session.connection.pause_reading(SyncPause.ROOM_BUSY)
+            session.connection.count_handling(len(message))
             self._handle_late(session, message)
         else:
             self._handle(session, message)
@@ -207,6 +208,7 @@ class Sessions:
         then = partial(self._handled, session, message)
         if not self.slicer.do(room, room.receive(session, message), then, session.address):
             session.connection.pause_reading(SyncPause.ROOM_BUSY)
+            session.connection.count_handling(len(message))
             self._go_on(session)
 
     @in_order
@@ -222,36 +224,31 @@ class Sessions:
 
     def _handled(self, session: Session, message: bytes, handled: Handled) -> None:
         """Go on when a room has handled a message."""
+        kept = False
+        try:
+            kept = self._take(session, message, handled)
+        finally:
+            if not kept:
+                session.connection.count_handling(0)
+
+    def _take(self, session: Session, message: bytes, handled: Handled) -> bool:
+        """Do what a handled message asks for; return whether it takes memory until it is stored or tried again."""
         room, connection = session.room, session.connection
         if not self._rooms.holds(room):
-            return
+            return False
         try:
             kind, reply = handled()
-        except MalformedError as error:
-            self._metrics.received["invalid"] += 1
-            log.debug("refused", error=str(error))
-            connection.disconnect(1003, f"Not a valid message: {error}")
-            return
-        except FullError as full:
-            self._rooms.settle(room)  # there may be less of it when it is compacted
-            if room.records.compacting or room.busy:
-                connection.pause_reading(SyncPause.ROOM_BUSY)
-                session.too_large = message
-            else:
-                connection.disconnect(1009, str(full))
-            return
-        except NoMemoryError as error:
-            connection.pause_reading_for(2 * TURN_AWAY_AFTER)
-            asyncio.get_running_loop().call_later(TURN_AWAY_AFTER, self._turn_away, session, str(error))
-            return
+        except (MalformedError, FullError, NoMemoryError) as refusal:
+            refusal.__traceback__ = None  # it leads back here in a circle, with the message
+            return self._refuse(session, message, refusal)
         except Exception as error:
             connection.fail(error)
-            return
+            return False
         self._metrics.received[NAMES[kind]] += 1
         if kind is Kind.TOKEN:
             if self._renew is not None and connection.is_open:
                 connection.work(partial(self._renew, session, parse(message)[1]))
-            return
+            return False
         self.updates += kind in (Kind.STEP_2, Kind.UPDATE) and reply is None
         if reply is not None:
             self._answer(session, reply)
@@ -264,6 +261,29 @@ class Sessions:
             if document.turn_size >= MAX_TURN_SIZE:
                 self._held.add(session)
                 connection.pause_reading(SyncPause.STORAGE)
+                connection.count_handling(len(message))
+                return True
+        return False
+
+    def _refuse(self, session: Session, message: bytes, refusal: MalformedError | FullError | NoMemoryError) -> bool:
+        """Deal with a message that a room did not take; return whether it is to be tried again."""
+        room, connection = session.room, session.connection
+        match refusal:
+            case MalformedError():
+                self._metrics.received["invalid"] += 1
+                log.debug("refused", error=str(refusal))
+                connection.disconnect(1003, f"Not a valid message: {refusal}")
+            case NoMemoryError():
+                connection.pause_reading_for(2 * TURN_AWAY_AFTER)
+                asyncio.get_running_loop().call_later(TURN_AWAY_AFTER, self._turn_away, session, str(refusal))
+            case FullError():
+                self._rooms.settle(room)  # there may be less of it when it is compacted
+                if room.records.compacting or room.busy:
+                    connection.pause_reading(SyncPause.ROOM_BUSY)
+                    session.too_large = message
+                    return True
+                connection.disconnect(1009, str(refusal))
+        return False
 
     def _turn_away(self, session: Session, reason: str) -> None:
         if session.connection.is_open:
@@ -389,6 +409,7 @@ class Sessions:
         """Read on from those that were kept waiting for the disk."""
         held, self._held = self._held, set()
         for session in held:
+            session.connection.count_handling(0)
             session.connection.resume_reading(SyncPause.STORAGE)
 
     def _fail(self, room: Room, error: Exception) -> None:

@@ -91,7 +91,7 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             ge=0,
             description="Bytes for documents in memory and for output that clients have not read, together; see "
             "Memory in docs/data.md. 0 means half of the memory that the machine or its cgroup has beyond "
-            "96 MiB.",
+            "128 MiB.",
         ),
     ] = 0
     room_idle_timeout: Annotated[

@@ -36,7 +36,8 @@ http_connection, dispatch, query = map(_module, ("http.connection", "http.dispat
 handshake, request_, routes = map(_module, ("http.handshake", "http.request", "http.routes"))
 connection, flow, frames = map(_module, ("websocket.connection", "websocket.flow", "websocket.frames"))
 outbox, protocol = map(_module, ("websocket.outbox", "websocket.protocol"))
-liveness, registry, work = map(_module, ("websocket.liveness", "websocket.registry", "websocket.work"))
+large_messages, liveness = map(_module, ("websocket.large_messages", "websocket.liveness"))
+registry, work = map(_module, ("websocket.registry", "websocket.work"))
 Application: Any = application.Application
 
 TIMEOUT = 30.0

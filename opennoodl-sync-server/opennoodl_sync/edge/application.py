@@ -18,6 +18,10 @@ from .metrics import Metrics
 from .settings import EdgeSettings
 from .websocket.connection import Connection
 from .websocket.handler import Handler
+from .websocket.large_messages import LargeMessages
+
+LARGE_MESSAGES = 67_108_864
+"""Bytes of the large messages of all clients, where a server has no other bound for its memory."""
 
 
 class Application(Handler[Connection]):
@@ -27,6 +31,7 @@ class Application(Handler[Connection]):
         settings: of the server.
         version: of the package.
         max_message_size: bytes of the largest message that is read; 0 for any number.
+        large_messages: bytes of the large messages of all clients that are read and not handled; 0 for any number.
 
     Attributes:
         auth: finds the user that a token proves.
@@ -45,11 +50,14 @@ class Application(Handler[Connection]):
     close_codes: ClassVar[frozenset[int]] = frozenset()
     """The close codes that only this server sends, for the metrics to count by name."""
 
-    def __init__(self, settings: EdgeSettings, version: str, max_message_size: int) -> None:
+    def __init__(
+        self, settings: EdgeSettings, version: str, max_message_size: int, large_messages: int = LARGE_MESSAGES
+    ) -> None:
         self.settings = settings
         self.version = version
         self.max_message_size = max_message_size
         self.metrics = Metrics(version, self.failure, self.metric_families, self.close_codes)
+        self.large_messages = LargeMessages[Connection](large_messages)
         self.auth = Authenticator(settings, self.metrics.tokens)
         self.draining = False
 

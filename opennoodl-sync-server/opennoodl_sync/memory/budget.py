@@ -34,7 +34,8 @@ class MemoryBudget:
         self._sizes: dict[Room, int] = {}
         self._counted = 0
         self._changed: set[Room] = set()
-        self._grown = 0  # bytes of updates that came since documents were counted
+        self._growth: dict[Room, int] = {}  # bytes of updates that came since a document was counted
+        self._grown = 0  # their sum
 
     @property
     def documents(self) -> int:
@@ -50,6 +51,7 @@ class MemoryBudget:
         """Note that a document is to be counted again, and that it takes about `size` bytes more meanwhile."""
         if room in self._sizes:
             self._changed.add(room)
+            self._growth[room] = self._growth.get(room, 0) + size
             self._grown += size
 
     def count(self, room: Room, size: int | None = None) -> None:
@@ -63,13 +65,14 @@ class MemoryBudget:
     def remove(self, room: Room) -> None:
         """Count a document no more."""
         self._changed.discard(room)
+        self._grown -= self._growth.pop(room, 0)
         self._counted -= self._sizes.pop(room, 0)
 
     def recount(self) -> None:
-        """Count the documents that have changed."""
-        changed, self._changed = self._changed, set()
-        self._grown = 0
-        for room in changed:
+        """Count the documents that have changed; not one that is changing, of which the updates that came count."""
+        for room in [room for room in self._changed if not room.busy]:
+            self._changed.discard(room)
+            self._grown -= self._growth.pop(room, 0)
             self.count(room)
 
     def count_output(self, size: int) -> None:

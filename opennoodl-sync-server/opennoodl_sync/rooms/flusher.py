@@ -12,6 +12,9 @@ from ..storage.interface import Store, StoreError
 from .room import Flush, Room
 from .timeslicer import TimeSlicer
 
+MAX_BATCH_SIZE = 8_388_608
+"""Bytes of updates after which the other rooms wait for the next batch: LevelDB takes several times as much memory."""
+
 log = structlog.get_logger()
 
 Fail = Callable[[Room, Exception], None]
@@ -98,9 +101,14 @@ class Flusher:
         rooms, self._rooms = self._rooms, {}
         batch = self._store.batch()
         flushes = []
+        size = 0
         for room in rooms:
             if room.records.lost:
                 continue
+            if size >= MAX_BATCH_SIZE:
+                self._rooms[room] = None
+                continue
+            size += room.document.turn_size
             if room.busy:
                 self._slicer.when_free(room, partial(self._flush_late, room))
                 continue
@@ -121,6 +129,8 @@ class Flusher:
             self._store.write(batch, written)
         else:
             self._written(flushes, None)
+        if self._rooms:
+            self._schedule()
 
     def _written(self, flushes: list[tuple[Room, Flush]], error: StoreError | None) -> None:
         for room, flush in flushes:

@@ -62,6 +62,20 @@ def test_updates_count_until_their_document_is_counted_again() -> None:
     assert budget.documents == ROOM_SIZE + one.document.memory
 
 
+def test_a_document_that_is_changing_is_counted_later() -> None:
+    """While a large update is taken in, its document has not grown yet; the update counts until it has."""
+    budget, one = MemoryBudget(LIMIT), room()
+    budget.count(one)
+    one.set_busy(True)
+    budget.change(one, 700_000)
+    budget.recount()
+    assert budget.documents == ROOM_SIZE + 700_000
+    assert not budget.allows(100_000)
+    one.set_busy(False)
+    budget.recount()
+    assert budget.documents == ROOM_SIZE + one.document.memory
+
+
 def test_a_document_that_left_is_not_counted_again() -> None:
     """A change that was on its way to be told when its room left adds nothing."""
     budget, one, other = MemoryBudget(LIMIT), room(), room()

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from opennoodl_sync.rooms import awareness
+from opennoodl_sync.rooms import flusher as module
 from opennoodl_sync.rooms.flusher import Flusher
 from opennoodl_sync.rooms.room import Flush, Room
 from opennoodl_sync.rooms.timeslicer import TimeSlicer
@@ -232,6 +233,35 @@ async def test_turns_wait_for_the_disk_and_become_one(turns: Turns) -> None:
     assert texts == ["one "]
     assert len(turns.told[1][1].updates) == 1
     assert kept(turns.store("a"))[0] == "one two three "
+
+
+async def test_a_batch_is_bounded(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rooms that would make a batch too large are in the next one."""
+    monkeypatch.setattr(module, "MAX_BATCH_SIZE", 20_000)
+    rooms = [turns.room(name) for name in "abc"]
+    turns.writes(*rooms, text="x" * 15_000)
+    for expected in ("ab", "abc"):
+        await turn()
+        turns.writer.finish()
+        assert "".join(turns.names) == expected
+    await turn()
+    assert not turns.writer.batches
+    assert not turns.flusher._rooms
+
+
+async def test_without_a_store_no_room_is_left_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rooms that are over the size of a batch follow in the next turn."""
+    monkeypatch.setattr(module, "MAX_BATCH_SIZE", 1)
+    told: list[str] = []
+    tell = lambda room, _: told.append(room.name)  # noqa: E731
+    flusher = Flusher(MemoryStore(), TimeSlicer(), tell, lambda *_: None, lambda: None)
+    for name in "ab":
+        room = open_room(MemoryRecords(), name=name)
+        room.join(name)
+        send(room, name, Editor(1).write("x"))
+        flusher.schedule(room)
+    await turn()
+    assert told == ["a", "b"]
 
 
 async def test_who_was_kept_waiting_goes_on_when_the_disk_is_idle(turns: Turns) -> None:

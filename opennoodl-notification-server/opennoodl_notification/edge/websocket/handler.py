@@ -11,8 +11,9 @@ from typing import Generic, TypeVar
 from ..limits import Over
 from ..metrics import Metrics
 from ..settings import EdgeSettings
+from .large_messages import LargeMessages, Sender
 
-C = TypeVar("C")
+C = TypeVar("C", bound=Sender)
 
 
 class Handler(ABC, Generic[C]):
@@ -25,11 +26,13 @@ class Handler(ABC, Generic[C]):
         settings: with the limits of one connection.
         max_message_size: bytes of the largest message that is read; a larger one closes its sender with 1009.
         metrics: count messages and limits.
+        large_messages: bounds those of all clients together.
     """
 
     settings: EdgeSettings
     max_message_size: int
     metrics: Metrics
+    large_messages: LargeMessages[C]
 
     async def open(self, connection: C) -> None:
         """Take a new connection; its messages wait until this returns.

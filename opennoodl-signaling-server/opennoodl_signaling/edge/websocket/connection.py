@@ -28,6 +28,7 @@ from ..limits import PATIENCE, Pace
 from .flow import EdgePause, ReadFlow, ReadPause, WriteFlow
 from .frames import Reader, is_utf8
 from .handler import Handler
+from .large_messages import LARGE
 from .liveness import PAYLOAD, LivenessCheck
 from .outbox import Outbox
 from .protocol import EdgeProtocol
@@ -81,6 +82,9 @@ class Connection(ServerConnection):
         self._read_flow = ReadFlow()
         self._write_flow = WriteFlow(app.settings.slow_client_buffer)
         self._reader = Reader(protocol, self._read_flow)
+        self._handling = 0  # bytes of a message that the application has not handled yet
+        self._counted = False  # among the large messages
+        self._lost = False
         self._work = Work()
         self._silent = False  # nothing has come since the last heartbeat
         self._liveness = LivenessCheck()
@@ -168,6 +172,18 @@ class Connection(ServerConnection):
         """
         self.pause_reading(EdgePause.WORK)
         self._work.start(self._do(work))
+
+    def count_handling(self, size: int) -> None:
+        """Note that the application keeps a message of so many bytes until it is handled; 0 when it is."""
+        self._handling = size
+        self._count_large()
+
+    def wait_for_memory(self, waits: bool) -> None:
+        """Stop reading, or read again: `LargeMessages` decides."""
+        if waits:
+            self.pause_reading(EdgePause.MEMORY)
+        else:
+            self.resume_reading(EdgePause.MEMORY)
 
     def count_strike(self) -> int:
         """Count a message or frame over the rate; return how many there were, one after the other."""
@@ -308,12 +324,15 @@ class Connection(ServerConnection):
         while start < end:
             if protocol.state is OPEN and flow.holds_messages:
                 self._reader.hold(data[start:])
+                self._count_large()
                 return
             self.flush()  # before anything that the protocol answers, such as a close
             super().data_received(data[start : start + PIECE])
             start = start + PIECE if protocol.state is OPEN else end  # the rest is nothing to us
         if protocol.state is not OPEN:
             self._detach()
+        if end or self._counted or self._reader.partial:
+            self._count_large()
 
     def process_event(self, event: Event) -> None:
         """Pass whole messages on; leave everything else to websockets."""
@@ -358,6 +377,8 @@ class Connection(ServerConnection):
         """Forget the client."""
         super().connection_lost(exc)
         self._connections.discard(self)
+        self._lost = True
+        self.app.large_messages.remove(self)
         self._liveness.end()
         for act in self._when_lost:
             act()
@@ -416,6 +437,12 @@ class Connection(ServerConnection):
             self._receive(message, text)
         if not self._work.active:
             self.resume_reading(EdgePause.WORK)
+
+    def _count_large(self) -> None:
+        size = self._reader.size + self._handling
+        if (size > LARGE or self._counted) and not self._lost:
+            self._counted = size > LARGE
+            self.app.large_messages.count(self, size, arriving=not self._handling)
 
     def _check_slow(self) -> None:
         if self._write_flow.check(self.buffered) and self._attached:

@@ -38,6 +38,8 @@ class EdgePause(ReadPause):
     """The client is over its rate limit."""
     WORK = True
     """A message of the client is being worked on, such as one with a token."""
+    MEMORY = False
+    """The large messages of other clients have to be handled first."""
 
 
 NO_REASON: frozenset[ReadPause] = frozenset()

@@ -108,16 +108,20 @@ class Reader:
     Args:
         protocol: of its connection.
         flow: may hold messages back.
+
+    Attributes:
+        partial: a frame of which a part has come.
     """
 
-    __slots__ = ("_flow", "_fragments", "_held", "_partial", "_protocol", "_text")
+    __slots__ = ("_flow", "_fragments", "_fragments_size", "_held", "_protocol", "_text", "partial")
 
     def __init__(self, protocol: EdgeProtocol, flow: ReadFlow) -> None:
         self._protocol = protocol
         self._flow = flow
-        self._partial = b""  # a frame of which a part has come
+        self.partial = b""
         self._held = b""
         self._fragments: list[bytes] | None = None
+        self._fragments_size = 0
         self._text = False  # the message of these fragments is text
 
     def read(self, data: bytes, receive: Receive) -> bytes:
@@ -130,8 +134,8 @@ class Reader:
         protocol, flow = self._protocol, self._flow
         if not protocol.between_messages:
             return data
-        if self._partial:
-            data, self._partial = self._partial + data, b""
+        if self.partial:
+            data, self.partial = self.partial + data, b""
         start, end = 0, len(data)
         # Any message may have ended the connection, or paused it.
         while start < end and protocol.state is OPEN and not flow.holds_messages:
@@ -139,11 +143,16 @@ class Reader:
             if found is None:
                 if not begins(data, start, protocol.max_message_size):
                     break
-                self._partial = data[start:]
+                self.partial = data[start:]
                 return b""
             message, text, start = found
             receive(message, text)
         return data[start:]
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept, here and in the parser."""
+        return len(self.partial) + len(self._held) + self._fragments_size + self._protocol.unparsed
 
     def hold(self, data: bytes) -> None:
         """Keep bytes until messages are handed on again."""
@@ -165,13 +174,15 @@ class Reader:
             if frame.fin:
                 return bytes(frame.data), text
             self._fragments, self._text = [bytes(frame.data)], text
+            self._fragments_size = len(frame.data)
             return None
         if self._fragments is None:
             return None
         self._fragments.append(bytes(frame.data))
+        self._fragments_size += len(frame.data)
         if len(self._fragments) > MAX_FRAGMENTS:
             raise CloseConnection(1009, "Too many fragments.")
         if not frame.fin:
             return None
-        message, self._fragments = b"".join(self._fragments), None
+        message, self._fragments, self._fragments_size = b"".join(self._fragments), None, 0
         return message, self._text

@@ -64,6 +64,11 @@ class EdgeProtocol(ServerProtocol):
         """Set the headers of the next answers that tell browsers which pages may read them."""
         self._cors = headers
 
+    @property
+    def unparsed(self) -> int:
+        """Bytes of an unfinished frame."""
+        return len(self.reader.buffer)
+
     def answer_pings(self, answers: bool) -> None:
         """Answer pings from now on, or ignore them, as those of a client that does not read."""
         self._answers_pings = answers

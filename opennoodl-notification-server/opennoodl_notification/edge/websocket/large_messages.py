@@ -1,0 +1,110 @@
+"""Large messages: a bound on what is read of all clients and not handled yet.
+
+A client may send a message of ``MAX_MESSAGE_SIZE``, and need not end it. So above a limit only the oldest large message
+is read on, and the clients of the others are read-paused; far above it, clients are closed. A client that would keep
+the others waiting is closed too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, Protocol, TypeVar
+
+LARGE = 16_384
+"""Bytes of a message, or of its part that has arrived, from which on it counts."""
+PATIENCE = 10.0
+"""Seconds in which so much of the oldest message has to arrive while others wait:"""
+PROGRESS = 655_360
+"""Bytes."""
+SHORT = "The server is short of memory for large messages. Connect again."
+TOO_SLOW = "Your message arrives too slowly, and others wait for it. Connect again."
+
+
+class Sender(Protocol):
+    """A connection that messages arrive from."""
+
+    def wait_for_memory(self, waits: bool) -> None:
+        """Stop reading, or read again."""
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """Close the connection."""
+
+
+S = TypeVar("S", bound=Sender)
+
+
+class LargeMessages(Generic[S]):
+    """The large messages of all clients, the oldest first.
+
+    Args:
+        limit: bytes of them together above which only the oldest is read on; 0 means no limit.
+
+    Attributes:
+        size: bytes of them together.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.size = 0
+        self._limit = limit
+        self._sizes: dict[S, int] = {}
+        self._arriving: set[S] = set()  # those of which more is to come
+        self._waiting: dict[S, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def count(self, sender: S, size: int, *, arriving: bool) -> None:
+        """Note how much of a client's messages has been read and is not handled.
+
+        Args:
+            sender: the client.
+            size: bytes; no more than `LARGE` do not count.
+            arriving: whether handling them has to wait for more.
+        """
+        if size <= LARGE:
+            self.remove(sender)
+            return
+        self.size += size - self._sizes.get(sender, 0)
+        self._sizes[sender] = size
+        if arriving:
+            self._arriving.add(sender)
+        else:
+            self._arriving.discard(sender)
+        oldest = next(iter(self._sizes))
+        if not self._limit or self.size <= self._limit or sender is oldest or sender in self._waiting:
+            return
+        if self.size - self._sizes[oldest] > 2 * self._limit:
+            sender.disconnect(1013, SHORT)
+            return
+        self._waiting[sender] = None
+        sender.wait_for_memory(True)
+        if self._timer is None:
+            self._watch(oldest)
+
+    def remove(self, sender: S) -> None:
+        """Count a client no more: its messages are handled, or its connection is lost."""
+        if sender not in self._sizes:
+            return
+        self.size -= self._sizes.pop(sender)
+        self._arriving.discard(sender)
+        self._waiting.pop(sender, None)
+        if self.size <= self._limit:
+            released = list(self._waiting)
+        else:
+            released = [oldest for oldest in list(self._sizes)[:1] if oldest in self._waiting]
+        for waiting in released:
+            if waiting in self._waiting:  # and not closed meanwhile
+                del self._waiting[waiting]
+                waiting.wait_for_memory(False)
+        if self._timer is not None and not self._waiting:
+            self._timer.cancel()
+            self._timer = None
+
+    def _watch(self, oldest: S) -> None:
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._check, oldest, self._sizes[oldest])
+
+    def _check(self, oldest: S, size: int) -> None:
+        self._timer = None
+        if oldest in self._arriving and self._sizes[oldest] < size + PROGRESS:
+            self.remove(oldest)
+            oldest.disconnect(1013, TOO_SLOW)
+        if self._waiting:
+            self._watch(next(iter(self._sizes)))
