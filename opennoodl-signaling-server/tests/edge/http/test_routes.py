@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -176,7 +177,7 @@ async def test_handshakes(serve: Serve, client: Connect) -> None:
     running.app.settings = type(running.app.settings)(max_connections=0)
     await request(running.port, "GET /nowhere", *UPGRADE)
     await request(running.port, "GET /", *UPGRADE[:-1])
-    assert running.app.metrics.handshakes == {"accepted": 1, "at-capacity": 1, "refused": 1, "invalid": 1}
+    assert running.app.metrics.handshakes == Counter({"accepted": 1, "at-capacity": 1, "refused": 1, "invalid": 1})
 
 
 # Pages and methods

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -184,7 +185,7 @@ async def test_early_frame(serve: Serve, raw: OpenRaw, opcode: int) -> None:
     await client.rest()
     assert (running.app.got, running.app.calls) == ([], [])
     assert running.app.metrics.open_connections == 0
-    assert running.app.metrics.handshakes == {"invalid": 1}
+    assert running.app.metrics.handshakes == Counter({"invalid": 1})
 
 
 async def test_first_message(serve: Serve, raw: OpenRaw) -> None:

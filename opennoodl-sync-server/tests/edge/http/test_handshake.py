@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ async def test_origin(serve: Serve) -> None:
     answer = await request(running.port, "GET /", *UPGRADE, f"Origin: {OTHER}")
     assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (403, None)
     assert b"origin" in answer.body
-    assert running.app.metrics.handshakes == {"origin": 1}
+    assert running.app.metrics.handshakes == Counter({"origin": 1})
     for headers in ((*UPGRADE[:-1], f"Origin: {PAGE}"), UPGRADE[:-1]):  # without a key, so that there is an answer
         assert (await request(running.port, "GET /", *headers)).status == 400
 
@@ -89,7 +90,7 @@ async def test_pages_of_one_address(serve: Serve, client: Connect, monkeypatch: 
         assert (answer.status, answer.headers["Retry-After"]) == (429, "10")
     for path in ("/health", "/ready"):
         assert (await request(running.port, f"GET {path}")).status == 200
-    assert running.app.metrics.handshakes == {}
+    assert running.app.metrics.handshakes == Counter()
     await (await client(running)).send("here")
 
 
@@ -137,7 +138,7 @@ async def test_not_over_tls(serve: Serve, trusted: str, headers: tuple[str, ...]
     ):
         assert answer.status == 403
         assert b"wss://" in answer.body
-    assert running.app.metrics.handshakes == {"insecure": 2}
+    assert running.app.metrics.handshakes == Counter({"insecure": 2})
 
 
 async def test_over_tls(serve: Serve, raw: OpenRaw) -> None:
