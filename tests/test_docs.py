@@ -21,6 +21,7 @@ OTHER_NAMES = {
     "SYNC_MEMORY",
     "NOTIFICATION_MEMORY",
     "GRAFANA_PASSWORD",
+    "SYNC_DATABASE_URL",
     "SYNC_MAX_ROOM_SIZE",
     "SYNC_RATE_LIMIT",  # with the prefix of up.py
     "REDIS_URL",  # refused
