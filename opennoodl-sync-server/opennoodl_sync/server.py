@@ -10,6 +10,7 @@ from shutil import disk_usage
 from time import monotonic
 from typing import Any
 
+import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from websockets.http11 import Request
 from websockets.protocol import CLOSED
@@ -53,6 +54,10 @@ LARGE_MESSAGES_SHARE = 16
 """One byte in so many of `MAX_MEMORY` is for messages that arrive; to handle one takes several times its size."""
 PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 """A path that no proxy writes in another way: of characters that stand as they are in a URL (RFC 3986, 2.3)."""
+MESSAGES_SHARE = 8
+"""`MAX_MEMORY` should be so many times the size of the largest message."""
+
+log = structlog.get_logger()
 
 
 class Sync(Application):
@@ -113,7 +118,12 @@ class Sync(Application):
             await self._webhook.close()
 
     def listening(self, port: int) -> None:
-        """Tell other instances where this one is reached."""
+        """Tell other instances where this one is reached, and the operator if memory is short for what may come."""
+        if 0 < self._budget.limit < MESSAGES_SHARE * self.max_message_size:
+            log.warning(
+                "A few large messages may need more memory than this server has. Set MAX_MESSAGE_SIZE to no more than "
+                f"{self._budget.limit // MESSAGES_SHARE}, or raise MAX_MEMORY on a machine with more memory."
+            )
         if self._own_host:
             self._store.announce(self.settings.instance_url or f"ws://{self._own_host}:{port}")
 

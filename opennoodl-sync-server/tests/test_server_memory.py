@@ -148,6 +148,16 @@ async def bring(process: Process, name: str, update: bytes) -> str:
         return "stored"
 
 
+@pytest.mark.parametrize(("size", "warns"), [(LIMIT // 8, False), (LIMIT // 8 + 1, True)])
+async def test_a_machine_that_is_small_for_its_messages(
+    tmp_path: Path, size: int, warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line at the start says which setting to change."""
+    async with running(tmp_path, max_memory=LIMIT, max_message_size=size):
+        pass
+    assert (f"Set MAX_MESSAGE_SIZE to no more than {LIMIT // 8}" in capsys.readouterr().out) is warns
+
+
 async def test_a_refused_change_is_not_kept(tmp_path: Path) -> None:
     """Its memory is free at once, and not when a garbage collection finds it."""
     async with running(tmp_path, max_memory=LIMIT) as server:
