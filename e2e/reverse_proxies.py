@@ -86,9 +86,9 @@ class Recipe:
         section = page.partition(f"\n### {self._heading}\n")[2].partition("\n### ")[0]
         blocks = re.findall(r"^```\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
         text: str = blocks[0 if self.hosts else 1]
-        for kind, default in PORTS.items():
-            text = text.replace(f"127.0.0.1:{default}", f"127.0.0.1:{ports[kind]}")
-        return text
+        kinds = {str(port): kind for kind, port in PORTS.items()}
+        # In one pass, since the port of one server may begin with another one's default.
+        return re.sub(r"(127\.0\.0\.1:)(\d+)\b", lambda at: at[1] + str(ports[kinds[at[2]]]), text)
 
 
 RECIPES = [

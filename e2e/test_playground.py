@@ -73,6 +73,7 @@ class Page:
         await self.do("click", "#add")
         for key in ("Enter", *name, "Enter"):
             await self.do("press", ":focus", key)
+        await self.shows(".node:focus", name)
 
     async def mode(self, mode: str) -> None:
         """Choose the path of edits: both, webrtc or sync."""

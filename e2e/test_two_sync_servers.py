@@ -16,7 +16,7 @@ from test_sync import STORM, open_all, settled_text, storm
 SECRET = "s" * 32
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)  # so it is there before the servers, and ends after them
 def database() -> Iterator[str]:
     """Start a PostgreSQL for one test."""
     server = get_server(Path(mkdtemp(prefix="opennoodl-postgresql-")), cleanup_mode="delete")
