@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.webhook import Webhook
 
@@ -49,6 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-rounds", type=int, default=0, help="faults of two servers; 0 is one of each, in short")
     parser.addoption("--damage-rounds", type=int, default=0, help="bytes to change in each file; also: every bit")
     parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """Undo what a test does to the logs, such as running a command, which logs to standard error."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
