@@ -42,6 +42,7 @@ class Proxy:
         for writer in self._open:
             writer.transport.abort()
         await asyncio.gather(*self._passing)
+        await asyncio.sleep(0)  # until the sockets are closed
 
     def lose(self) -> None:
         """Let nothing more through on all connections that are open, nor tell one side when the other has gone."""
@@ -53,8 +54,17 @@ class Proxy:
         self.met.clear()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._target)
-        self._open |= {writer, back}
+        self._open.add(writer)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            self._open.discard(writer)
+            return
+        if writer.transport.is_closing():  # it was cut meanwhile
+            back.transport.abort()
+            return
+        self._open.add(back)
         for source, sink in ((reader, back), (there, writer)):
             task = asyncio.create_task(self._copy(source, sink, self._lost, from_server=source is there))
             self._passing.add(task)

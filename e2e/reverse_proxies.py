@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import shutil
 import signal
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from attacks.certificate import certify
@@ -41,6 +43,15 @@ defaults
     log global
     option httplog
 """
+
+
+def free_port() -> int:
+    """Return a port that is free, and that the system gives to nobody who asks for any port."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # noqa: S311
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 class Recipe:
@@ -116,9 +127,7 @@ class ReverseProxy(Process):
     """
 
     def __init__(self, recipe: Recipe, folder: Path, ports: Mapping[str, int]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._recipe = recipe
         self._folder = folder
         self._ports = {kind: ports.get(kind, UNUSED) for kind in PORTS}

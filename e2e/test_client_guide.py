@@ -161,14 +161,18 @@ async def test_an_inbox_on_two_devices(server: StartServer, client: StartClient)
     notification = await server("notification")
     for device in (desk, phone):
         await device.call("openInbox", url=notification.url, user="ann")
-    sent = await asyncio.to_thread(python("notify"), notification.url, "ben", "ann", "Look!")
+    notify = python("notify")
+    await asyncio.to_thread(notify, notification.url, "ben", "ann", "Before or after the devices are there.")
+    for device in (desk, phone):
+        await device.call("untilInbox", total=1, unread=1)
+    sent = await asyncio.to_thread(notify, notification.url, "ben", "ann", "Look!")
     for device in (desk, phone):
         shown = await device.event("shown", notification=sent)
         assert (shown["fromUserId"], shown["data"]) == ("ben", {"text": "Look!"})
     await desk.call("markRead", notification=sent)
-    await phone.call("untilInbox", total=1, unread=0)
+    await phone.call("untilInbox", total=2, unread=1)
     await phone.call("remove", notification=sent)
-    await desk.call("untilInbox", total=0, unread=0)
+    await desk.call("untilInbox", total=1, unread=1)
 
 
 async def test_an_inbox_after_a_loss(server: StartServer, client: StartClient) -> None:
