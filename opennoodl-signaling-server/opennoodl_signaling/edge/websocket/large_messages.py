@@ -59,8 +59,9 @@ class LargeMessages(Generic[S]):
             size: bytes; no more than `LARGE` do not count.
             arriving: whether handling them has to wait for more.
         """
-        if size <= LARGE:
+        if size <= LARGE or size < self._sizes.get(sender, 0):  # one is handled: what follows it is the newest
             self.remove(sender)
+        if size <= LARGE:
             return
         self.size += size - self._sizes.get(sender, 0)
         self._sizes[sender] = size

@@ -100,6 +100,15 @@ async def test_the_oldest_is_read(messages: Any, senders: list[Sender]) -> None:
     assert messages.size == LIMIT
 
 
+async def test_one_message_after_another_is_not_the_oldest(messages: Any, senders: list[Sender]) -> None:
+    """A client that begins its next message while others wait is behind them."""
+    messages.count(senders[0], 2 * LIMIT, arriving=True)
+    messages.count(senders[1], LIMIT, arriving=True)
+    assert senders[1].waits
+    messages.count(senders[0], LIMIT, arriving=True)
+    assert [sender.waits for sender in senders[:2]] == [True, False]
+
+
 async def test_far_above_the_limit_clients_are_closed(messages: Any, senders: list[Sender]) -> None:
     """What waits is bounded too."""
     for sender in senders[:4]:
