@@ -23,12 +23,6 @@ MAX_ENDED = 1024
 
 MAX_LOST_SIZE = 4096
 """Bytes of the states of a lost connection that are kept; a cursor has a few hundred."""
-INTERVAL = 1 / 30
-"""Seconds between two messages about changes. In a room of 50 people with moving cursors, each client would otherwise
-be sent 500 messages a second; a screen shows no difference."""
-MAX_CHANGES = 1024
-"""Changed clients that are told at once, however short ago the last ones were told."""
-
 RENEWAL_PAUSE = 1.0
 """Seconds for which clients that were asked to renew their states are not asked again."""
 
@@ -44,7 +38,6 @@ class Awareness:
         self._owned: dict[object, set[int]] = {}
         self._ended: dict[int, int] = {}
         self._changed: set[int] = set()  # clients whose changes are not encoded yet
-        self._next = 0.0  # when changes may be encoded again
         self._readers: dict[int, str] = {}  # of whom readers brought, the users that those are
         self._lost: set[object] = set()  # owners whose connections are gone, and whose states are kept for a while
         self._stale: dict[object, set[int]] = {}  # by owner, the states that it has to renew
@@ -127,15 +120,12 @@ class Awareness:
         return clients
 
     @property
-    def delay(self) -> float | None:
-        """Seconds until `encode_changes` should be called; None if nothing has changed."""
-        if not self._changed:
-            return None
-        return 0.0 if len(self._changed) >= MAX_CHANGES else max(0.0, self._next - monotonic())
+    def has_changes(self) -> bool:
+        """Whether `encode_changes` has something to tell."""
+        return bool(self._changed)
 
     def encode_changes(self) -> bytes:
         """Return the awareness update that tells of the clients that changed since the last call."""
-        self._next = monotonic() + INTERVAL
         update = self.encode(self._changed)
         self._changed = set()
         self._forget_some()

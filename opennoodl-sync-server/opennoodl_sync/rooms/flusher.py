@@ -46,24 +46,13 @@ class Flusher:
         self._go_on = go_on
         self._rooms: dict[Room, None] = {}
         self._scheduled = False
-        self._delayed: dict[Room, asyncio.TimerHandle] = {}  # rooms with changes of awareness that are not due yet
         store.when_idle(self._idle)
 
     def schedule(self, room: Room) -> None:
-        """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then.
-
-        Changes of awareness states are flushed when they are due.
-        """
-        delay = room.awareness_delay  # before `dirty`, since it may become due in between
+        """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then."""
         if room.dirty:
             self._rooms[room] = None
             self._schedule()
-        if delay and room not in self._delayed:
-            self._delayed[room] = asyncio.get_running_loop().call_later(delay, self._awareness_due, room)
-
-    def _awareness_due(self, room: Room) -> None:
-        del self._delayed[room]
-        self.schedule(room)
 
     def flush(self, room: Room) -> None:
         """Flush a room at once, unless a batch is under way."""
@@ -79,8 +68,6 @@ class Flusher:
     def discard(self, room: Room) -> None:
         """Forget a room that is not to be stored any more."""
         self._rooms.pop(room, None)
-        if room in self._delayed:
-            self._delayed.pop(room).cancel()
 
     def _idle(self) -> None:
         self._go_on()

@@ -138,18 +138,13 @@ class Room:
         """Whether `take` has something to give."""
         return bool(
             self.document.changed
-            or self.awareness_delay == 0
+            or self.awareness.has_changes
             or self.awareness.has_renewals
             or self._asked
             or self._slow.falling
             or self._acknowledge
             or self.records.has_compacted
         )
-
-    @property
-    def awareness_delay(self) -> float | None:
-        """Seconds until changes of awareness states are to be told; None if nobody has to be told of one."""
-        return self.awareness.delay if self.clients else None
 
     def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
         """Let a client in; return what it is greeted with: step 1, and who is here.
@@ -269,8 +264,9 @@ class Room:
         told = self._acknowledge - self._slow.keys()
         replies += [(client, acknowledgement(self._sent[client])) for client in told]
         self._acknowledge -= told
-        awareness, present, seen = None, [], self.awareness.seen()
-        if self.awareness_delay == 0:
+        awareness, present = None, []
+        seen = self.awareness.seen() if self._slow.falling else frozenset()
+        if self.awareness.has_changes:
             present = [client for client in self.clients if client not in self._slow]
             # The sender too, as y-websocket's server does.
             awareness = awareness_message(self.awareness.encode_changes())

@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opennoodl_sync.rooms import awareness as module
 from opennoodl_sync.rooms.awareness import (
-    INTERVAL,
-    MAX_CHANGES,
     MAX_ENDED,
     MAX_ENTRIES,
     MAX_LOST_SIZE,
@@ -249,38 +247,12 @@ def test_changes_are_encoded_once() -> None:
     """What has changed since the last call is in an update, and nothing else."""
     awareness = with_states((1, 1, {}), (2, 1, {}))
     awareness.encode_changes()
-    assert awareness.delay is None
+    assert not awareness.has_changes
     awareness.apply(encode((2, 2, {})), ANN)
     awareness.apply(encode((3, 1, {})), BOB)
     awareness.remove(BOB)
     assert decode(awareness.encode_changes()) == [(2, 2, {}), (3, 1, None)]
-    assert awareness.delay is None
-
-
-def test_changes_wait_after_others_were_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first change after a quiet time is due at once; the next ones are due an interval later, together."""
-    now = 100.0
-    monkeypatch.setattr(module, "monotonic", lambda: now)
-    awareness = with_states((1, 1, {}))
-    assert awareness.delay == 0
-    awareness.encode_changes()
-    now += INTERVAL / 4
-    awareness.apply(encode((1, 2, {})), ANN)
-    assert awareness.delay == pytest.approx(INTERVAL * 3 / 4)
-    now += INTERVAL
-    assert awareness.delay == 0
-
-
-def test_very_many_changes_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their number bounds the memory that they take until they are encoded."""
-    monkeypatch.setattr(module, "monotonic", lambda: 100.0)
-    awareness = with_states((1, 1, {}))
-    awareness.encode_changes()
-    for number in range(MAX_CHANGES // MAX_STATES):
-        assert awareness.delay != 0
-        first = 100 + number * MAX_STATES
-        awareness.apply(encode(*((client, 1, {}) for client in range(first, first + MAX_STATES))), number)
-    assert awareness.delay == 0
+    assert not awareness.has_changes
 
 
 def test_a_reader_ends_nobody_before_they_come() -> None:

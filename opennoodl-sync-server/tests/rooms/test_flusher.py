@@ -6,7 +6,6 @@ import asyncio
 from typing import Any, cast
 
 import pytest
-from opennoodl_sync.rooms import awareness
 from opennoodl_sync.rooms import flusher as module
 from opennoodl_sync.rooms.flusher import Flusher
 from opennoodl_sync.rooms.room import Flush, Room
@@ -22,7 +21,7 @@ from ..disks import ByHand, Records
 from ..editor import Editor
 from ..memory_records import MemoryRecords
 from ..turns import ask, here, kept, open_room, send
-from ..wire import awareness_of, sync_content
+from ..wire import sync_content
 
 
 class Turns:
@@ -32,14 +31,12 @@ class Turns:
         told: what was told, in order.
         failed: what could not go on, and why.
         went_on: how often those that were kept waiting were let go on.
-        tells: set when something is told after the first time.
     """
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Flush]] = []
         self.failed: list[tuple[str, Exception]] = []
         self.went_on = 0
-        self.tells = asyncio.Event()
         self.records = Records()
         self.writer = ByHand(self.records)
         self.slicer = TimeSlicer()
@@ -73,8 +70,6 @@ class Turns:
         return [name for name, _ in self.told]
 
     def _tell(self, room: Room, flush: Flush) -> None:
-        if self.told:
-            self.tells.set()
         self.told.append((room.name, flush))
 
     def _fail(self, room: Room, error: Exception) -> None:
@@ -129,59 +124,6 @@ async def test_a_turn_without_anything_to_store_is_told_at_once(turns: Turns) ->
     await turn()
     assert turns.names == ["a"]
     assert not turns.writer.batches
-
-
-async def test_awareness_that_waits_is_told_when_it_is_due(turns: Turns) -> None:
-    """A second change within the interval is told after it, although nothing else happens in the room."""
-    room = turns.room("a")
-    turns.points(room)
-    await turn()
-    turns.points(room)
-    await turn()
-    assert turns.names == ["a"]
-    await asyncio.wait_for(turns.tells.wait(), 30)
-    assert [awareness_of(flush.awareness) for _, flush in turns.told] == [[(1, 1, {})], [(1, 2, {})]]
-
-
-async def test_awareness_that_becomes_due_meanwhile_is_told(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change that becomes due while its room is looked at is not forgotten."""
-    turns.writer.slow = False
-    room = turns.room("a")
-    turns.points(room)
-    await turn()
-    here(room, room.name, (1, 2, {}))
-    due = room.awareness._next
-    times = iter([due - 0.001])
-    monkeypatch.setattr(awareness, "monotonic", lambda: next(times, due + 0.001))
-    turns.flusher.schedule(room)
-    await turn()
-    assert turns.names == ["a", "a"]
-
-
-async def test_a_document_does_not_wait_for_awareness(turns: Turns) -> None:
-    """An update is told with its turn; a change of awareness that is not due stays behind, and follows."""
-    turns.writer.slow = False
-    room = turns.room("a")
-    turns.points(room)
-    await turn()
-    turns.writes(room)
-    turns.points(room)
-    await turn()
-    assert [bool(flush.updates) for _, flush in turns.told] == [False, True]
-    assert turns.told[1][1].awareness is None
-    turns.tells.clear()
-    await asyncio.wait_for(turns.tells.wait(), 30)
-    assert awareness_of(turns.told[2][1].awareness) == [(1, 2, {})]
-
-
-async def test_a_room_that_is_discarded_is_told_nothing_later(turns: Turns) -> None:
-    """Its timer ends with it."""
-    room = turns.room("a")
-    turns.points(room)
-    await turn()
-    turns.points(room)
-    turns.flusher.discard(room)
-    assert not turns.flusher._delayed
 
 
 async def test_without_a_store_turns_are_told_when_they_end() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from opennoodl_sync.rooms import awareness
 from opennoodl_sync.rooms.room import Room
 from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.database import RecordBatch
@@ -243,24 +242,8 @@ def test_awareness_is_told_to_the_sender_too(room: Room) -> None:
     assert is_quiet(flush(room))
 
 
-def test_awareness_has_an_interval(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes of awareness are in a flush again when the interval is over."""
-    now = 100.0
-    monkeypatch.setattr(awareness, "monotonic", lambda: now)
-    room.join("ann")
-    here(room, "ann", (1, 1, {}))
-    assert flush(room).awareness is not None
-    here(room, "ann", (1, 2, {}))
-    assert not room.dirty
-    assert flush(room).awareness is None
-    now += awareness.INTERVAL
-    assert room.dirty
-    assert awareness_of(flush(room).awareness) == [(1, 2, {})]
-
-
-def test_who_leaves_is_gone_with_the_next_flush(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_leaves_is_gone_with_the_next_flush(room: Room) -> None:
     """The end of a connection ends the states it brought, and the others are told so."""
-    monkeypatch.setattr(awareness, "INTERVAL", 0)
     room.join("ann")
     room.join("bob")
     here(room, "ann", (1, 4, {}))
@@ -271,19 +254,8 @@ def test_who_leaves_is_gone_with_the_next_flush(room: Room, monkeypatch: pytest.
     assert len(room.join("eve")) == 1
 
 
-def test_nobody_is_told_in_an_empty_room(room: Room) -> None:
-    """When the last client leaves, the end of its awareness state makes no work."""
-    room.join("ann")
-    here(room, "ann", (1, 4, {}))
-    room.leave("ann")
-    assert not room.dirty
-    assert room.awareness_delay is None
-    assert flush(room).awareness is None
-
-
-def test_the_states_of_a_lost_client_end_when_they_are_forgotten(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_states_of_a_lost_client_end_when_they_are_forgotten(room: Room) -> None:
     """A client whose connection is lost leaves the room; its states stay until they are forgotten."""
-    monkeypatch.setattr(awareness, "INTERVAL", 0)
     room.join("ann")
     here(room, "ann", (1, 4, {}))
     flush(room)
