@@ -33,8 +33,7 @@ class MemoryBudget:
         self.output = self.transfers = 0
         self._sizes: dict[Room, int] = {}
         self._counted = 0
-        self._changed: set[Room] = set()
-        self._growth: dict[Room, int] = {}  # bytes of updates that came since a document was counted
+        self._growth: dict[Room, int] = {}  # of documents that have changed, the bytes of updates that came since
         self._grown = 0  # their sum
 
     @property
@@ -50,7 +49,6 @@ class MemoryBudget:
     def change(self, room: Room, size: int = 0) -> None:
         """Note that a document is to be counted again, and that it takes about `size` bytes more meanwhile."""
         if room in self._sizes:
-            self._changed.add(room)
             self._growth[room] = self._growth.get(room, 0) + size
             self._grown += size
 
@@ -64,15 +62,13 @@ class MemoryBudget:
 
     def remove(self, room: Room) -> None:
         """Count a document no more."""
-        self._changed.discard(room)
         self._grown -= self._growth.pop(room, 0)
         self._counted -= self._sizes.pop(room, 0)
 
     def recount(self) -> None:
         """Count the documents that have changed; not one that is changing, of which the updates that came count."""
-        for room in [room for room in self._changed if not room.busy]:
-            self._changed.discard(room)
-            self._grown -= self._growth.pop(room, 0)
+        for room in [room for room in self._growth if not room.busy]:
+            self._grown -= self._growth.pop(room)
             self.count(room)
 
     def count_output(self, size: int) -> None:

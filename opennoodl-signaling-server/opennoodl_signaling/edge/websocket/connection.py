@@ -175,8 +175,9 @@ class Connection(ServerConnection):
 
     def count_handling(self, size: int) -> None:
         """Note that the application keeps a message of so many bytes until it is handled; 0 when it is."""
-        self._handling = size
-        self._count_large()
+        if size != self._handling:  # of most messages, nothing is kept
+            self._handling = size
+            self._count_large()
 
     def wait_for_memory(self, waits: bool) -> None:
         """Stop reading, or read again: `LargeMessages` decides."""
