@@ -87,6 +87,17 @@ def token_of(client: Client) -> str:
     return client.resumption.token
 
 
+def token_in(told: Told) -> str:
+    """Return the token in the first thing that was told."""
+    token: str = told[0][1]["resumeToken"]
+    return token
+
+
+def back(ward: Ward, client: Client, token: str | None, **fields: Any) -> Told:
+    """Join as x with a token."""
+    return ward.join(client, **{"peer_id": "x", "user": "X", "resume_token": token, **fields})
+
+
 def joined(client: str, room: str = "r", *peers: str) -> tuple[str, Any]:
     """Return what a client is told when it has joined a room with these peers in it."""
     infos = [{"peerId": peer, "userId": peer.upper(), "metadata": {}} for peer in peers]

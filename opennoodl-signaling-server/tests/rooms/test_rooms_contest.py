@@ -13,24 +13,6 @@ from ..ward import Ward, came, joined, left, refused, token_of
 
 
 @pytest.fixture
-def old() -> Client:
-    """Return the connection that is in the room as x."""
-    return Client("old")
-
-
-@pytest.fixture
-def new() -> Client:
-    """Return the connection that claims to be x."""
-    return Client("new")
-
-
-@pytest.fixture
-def other() -> Client:
-    """Return a peer that looks on."""
-    return Client("other")
-
-
-@pytest.fixture
 def ward(old: Client, new: Client, other: Client) -> Ward:
     """Return a room with x and a peer in it, and a contest for x."""
     ward = Ward(max_size=2)

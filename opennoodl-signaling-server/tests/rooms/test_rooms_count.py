@@ -11,24 +11,6 @@ from ..ward import Told, Ward, came, token_of
 
 
 @pytest.fixture
-def other() -> Client:
-    """Return a peer that looks on."""
-    return Client("other")
-
-
-@pytest.fixture
-def old() -> Client:
-    """Return the connection that is in the room as x."""
-    return Client("old")
-
-
-@pytest.fixture
-def new() -> Client:
-    """Return the connection that comes to be x."""
-    return Client("new")
-
-
-@pytest.fixture
 def ward(other: Client, old: Client) -> Ward:
     """Return a room with another peer and x, which can resume and counts."""
     ward = Ward()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from msgspec import UNSET, Raw
 from opennoodl_signaling.messages import Join, Session, Signal
@@ -11,25 +9,7 @@ from opennoodl_signaling.rooms.absent_peers import MAX_SIGNALS
 from opennoodl_signaling.rooms.model import Client
 from opennoodl_signaling.session import SessionInfo
 
-from ..ward import Told, Ward, came, left, refused, token_of
-
-
-@pytest.fixture
-def other() -> Client:
-    """Return a peer that looks on."""
-    return Client("other")
-
-
-@pytest.fixture
-def old() -> Client:
-    """Return the connection that is in the room as x."""
-    return Client("old")
-
-
-@pytest.fixture
-def new() -> Client:
-    """Return the connection that comes to be x."""
-    return Client("new")
+from ..ward import Told, Ward, back, came, left, refused, token_in, token_of
 
 
 @pytest.fixture
@@ -39,17 +19,6 @@ def ward(other: Client, old: Client) -> Ward:
     ward.join(old, peer_id="x", user="X", resume=True)
     ward.join(other)
     return ward
-
-
-def token_in(told: Told) -> str:
-    """Return the token in the first thing that was told."""
-    token: str = told[0][1]["resumeToken"]
-    return token
-
-
-def back(ward: Ward, client: Client, token: str | None, **fields: Any) -> Told:
-    """Join as x with a token."""
-    return ward.join(client, **{"peer_id": "x", "user": "X", "resume_token": token, **fields})
 
 
 def types(told: Told) -> list[str]:
