@@ -22,7 +22,7 @@ from .rooms.room import Flush, FullError, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
 from .rooms.transfer import Transfer, Transfers
 from .storage.interface import Store
-from .y_protocol import KEEPALIVE, NAMES, Kind, parse
+from .y_protocol import KEEPALIVE, Kind, parse
 from .yjs.lib0 import MalformedError
 
 MAX_TURN = 100
@@ -244,12 +244,13 @@ class Sessions:
         except Exception as error:
             connection.fail(error)
             return False
-        self._metrics.received[NAMES[kind]] += 1
+        self._metrics.received[kind.label] += 1
         if kind is Kind.TOKEN:
             if self._renew is not None and connection.is_open:
                 connection.work(partial(self._renew, session, parse(message)[1]))
             return False
-        self.updates += kind in (Kind.STEP_2, Kind.UPDATE) and reply is None
+        if reply is None and (kind is Kind.UPDATE or kind is Kind.STEP_2):
+            self.updates += 1
         if reply is not None:
             self._answer(session, reply)
         if kind is Kind.AWARENESS and len(message) > FEW_STATES:

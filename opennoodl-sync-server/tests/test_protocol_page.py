@@ -9,7 +9,7 @@ import pytest
 from opennoodl_sync.edge.service import Service
 from opennoodl_sync.server import create
 from opennoodl_sync.settings import Settings
-from opennoodl_sync.y_protocol import ACKNOWLEDGEMENT, DENIED, MAX_NAME, NAMES, TOKEN
+from opennoodl_sync.y_protocol import ACKNOWLEDGEMENT, DENIED, MAX_NAME, TOKEN, Kind
 
 from .package.dialogue import dialogues, play, record
 from .package.documents import ROOT, closing_codes, code, compare, page, rows, section
@@ -21,7 +21,7 @@ NUMBERS = {next(iter(code(cells[2]))): cells[0] for cells in rows(section(PAGE, 
 def test_messages() -> None:
     """Every message stands in the table, this server's own ones with their numbers."""
     own = {"denied": f"{DENIED}, 0", "acknowledgement": f"{ACKNOWLEDGEMENT}", "token": f"{TOKEN}"}
-    compare(set(NUMBERS), {*NAMES.values(), *own})
+    compare(set(NUMBERS), {*(kind.label for kind in Kind), *own})
     assert {name: NUMBERS[name] for name in own} == own
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from opennoodl_sync.edge.auth.authenticator import ATTEMPTS
 from opennoodl_sync.rooms.room import READING
-from opennoodl_sync.y_protocol import NAMES, Kind
+from opennoodl_sync.y_protocol import Kind
 from websockets.asyncio.client import connect
 
 from .client import Client, Server, get, running
@@ -226,6 +226,6 @@ async def test_metrics(server: Server) -> None:
     await ann.point(1, {})
     await ann.knows({1: (1, {})})
     text = (await get(server.service.port, "/metrics")).body.decode()
-    assert f'opennoodl_messages_total{{direction="in",type="{NAMES[Kind.TOKEN]}"}} 1.0' in text
+    assert f'opennoodl_messages_total{{direction="in",type="{Kind.TOKEN.label}"}} 1.0' in text
     assert 'opennoodl_tokens_total{outcome="accepted"} 2.0' in text
     assert signed()[:20] not in text

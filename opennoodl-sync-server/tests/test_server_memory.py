@@ -89,7 +89,8 @@ async def test_large_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         await ann.point(1, {"cursor": 2})
         await bob.until(lambda: 1 in bob.states)  # an update would have come before that
         assert not any(message[0] == 0 and len(message) > 1000 for message in bob.messages)
-        server.app._budget.output = server.app._budget.transfers = 0
+        server.app._budget.transfers = 0
+        server.app._budget.count_output(0)
         await bob.until(lambda: bob.synced)
         await bob.agrees(ann)
         assert server.app._budget.transfers == 0

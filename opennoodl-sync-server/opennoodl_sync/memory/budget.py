@@ -31,6 +31,7 @@ class MemoryBudget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.output = self.transfers = 0
+        self._kept = limit // OUTPUT_SHARE  # for output; or what waits, if that is more
         self._sizes: dict[Room, int] = {}
         self._counted = 0
         self._growth: dict[Room, int] = {}  # of documents that have changed, the bytes of updates that came since
@@ -43,14 +44,23 @@ class MemoryBudget:
 
     def allows(self, size: int, *, deletes: bool = False) -> bool:
         """Return whether documents may take so many bytes more; deletions may take of what is kept for output."""
-        output = self.output if deletes else max(self.output, self.limit // OUTPUT_SHARE)
-        return not self.limit or self.documents + size + output <= self.limit
+        # Asked for every update: so it takes no shares and no maximum.
+        left = self.limit - self._counted - self._grown - size
+        return not self.limit or left >= (self.output if deletes else self._kept)
 
-    def change(self, room: Room, size: int = 0) -> None:
-        """Note that a document is to be counted again, and that it takes about `size` bytes more meanwhile."""
+    def grow(self, room: Room, size: int, *, deletes: bool = False) -> bool:
+        """Count `size` bytes more for a document, if it may take them; return whether it may. See `allows`."""
+        if not self.allows(size, deletes=deletes):
+            return False
         if room in self._sizes:
             self._growth[room] = self._growth.get(room, 0) + size
             self._grown += size
+        return True
+
+    def change(self, room: Room) -> None:
+        """Note that a document is to be counted again."""
+        if room in self._sizes:
+            self._growth.setdefault(room, 0)
 
     def count(self, room: Room, size: int | None = None) -> None:
         """Count a document: what it takes now, or `size`."""
@@ -74,6 +84,7 @@ class MemoryBudget:
     def count_output(self, size: int) -> None:
         """Note how many bytes wait to be read."""
         self.output = size
+        self._kept = max(size, self.limit // OUTPUT_SHARE)
 
     def begin_transfer(self) -> None:
         """Count one large answer more."""

@@ -50,7 +50,7 @@ class Flusher:
 
     def schedule(self, room: Room) -> None:
         """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then."""
-        if room.dirty:
+        if room not in self._rooms and room.dirty:
             self._rooms[room] = None
             self._schedule()
 

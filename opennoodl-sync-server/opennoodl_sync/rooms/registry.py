@@ -289,10 +289,9 @@ class Rooms:
         return self._budget.allows(size, deletes=deletes)
 
     def _may_grow(self, room: Room, size: int, deletes: bool) -> bool:
-        if not self._has_memory(size, deletes=deletes):
-            return False
-        self._budget.change(room, size)
-        return True
+        if self._budget.grow(room, size, deletes=deletes):
+            return True
+        return self._has_memory(size, deletes=deletes) and self._budget.grow(room, size, deletes=deletes)
 
     async def _load(self, name: str, address: str) -> None:
         records = None

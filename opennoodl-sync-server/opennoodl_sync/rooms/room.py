@@ -200,7 +200,22 @@ class Room:
             NoMemoryError: no document may grow now; the same.
         """
         kind, content = parse(message)
-        if kind is Kind.STEP_1:
+        if kind is Kind.UPDATE or kind is Kind.STEP_2:
+            if client not in self._readers:
+                if content != NOTHING:
+                    if not self._has_room(content):
+                        yield from self._limit_deletions(content)
+                    yield from self.document.integrate(content)
+                    self._last = client, content
+                if client in self._sent:
+                    self._sent[client] += 1
+                    self._acknowledge.add(client)
+            elif client not in self._slow:
+                # Every step 2 repeats all deletions, those of others too: there, only what is inserted is the client's.
+                changes = content[:1] not in (b"", b"\0") if kind is Kind.STEP_2 else content != NOTHING
+                if changes:
+                    return kind, denial(READING)
+        elif kind is Kind.STEP_1:
             if len(content) <= MAX_VECTOR:
                 yield from decode(content)  # for what it raises
             if client not in self._transferring:  # else it gets another step 2 anyway
@@ -208,25 +223,8 @@ class Room:
         elif kind is Kind.AWARENESS:
             reader = self._readers.get(client)
             self.awareness.apply(content, client, reader=reader, writers=self.document)
-        elif kind is Kind.QUERY_AWARENESS:
-            if client not in self._slow:
-                return kind, awareness_message(self.awareness.encode())
-        elif kind is Kind.TOKEN:
-            pass
-        elif client in self._readers:
-            # Every step 2 repeats all deletions, those of others too: there, only what is inserted is the client's.
-            changes = content[:1] not in (b"", b"\0") if kind is Kind.STEP_2 else content != NOTHING
-            if changes and client not in self._slow:
-                return kind, denial(READING)
-        else:
-            if content != NOTHING:
-                if not self._has_room(content):
-                    yield from self._limit_deletions(content)
-                yield from self.document.integrate(content)
-                self._last = client, content
-            if client in self._sent:
-                self._sent[client] += 1
-                self._acknowledge.add(client)
+        elif kind is Kind.QUERY_AWARENESS and client not in self._slow:
+            return kind, awareness_message(self.awareness.encode())
         return kind, None
 
     def take(self, batch: Batch) -> Flush:

@@ -17,7 +17,19 @@ from .difference import Difference
 from .lib0 import MalformedError, Steps, finish, write_varuint
 from .pending import PendingRuns
 from .segment import LargeParts, Segment, SegmentWriter, merge
-from .update import NOTHING, Deletion, Parts, Run, cut_run, in_order, read, write, write_deletions, write_section
+from .update import (
+    NOTHING,
+    Deletion,
+    Parts,
+    Run,
+    cut_run,
+    in_order,
+    read,
+    read_edit,
+    write,
+    write_deletions,
+    write_section,
+)
 
 LARGE_UPDATE = 16_384
 """Bytes of an update that becomes a segment at once."""
@@ -72,6 +84,7 @@ class Document:
 
     def __init__(self) -> None:
         self._segments: list[Segment] = []
+        self._segments_size = 0  # of all of them, in an update
         self._frozen = 0  # segments that are being compacted
         self._tails: dict[int, Tail] = {}
         self._recent_size = 0
@@ -100,8 +113,7 @@ class Document:
     @property
     def size(self) -> int:
         """Bytes of the document, as an update of it would have."""
-        recent = self._recent_size + DELETION_SIZE * self._ranges
-        return sum(len(segment.data) + DELETION_SIZE * len(segment.deleted) for segment in self._segments) + recent
+        return self._segments_size + self._recent_size + DELETION_SIZE * self._ranges
 
     @property
     def deletions_size(self) -> int:
@@ -159,7 +171,7 @@ class Document:
             yield from self._seal()
         if len(update) < LARGE_UPDATE:
             parts = Parts()
-            end = yield from read(update, parts)
+            end = read_edit(update, parts) or (yield from read(update, parts))
             yield from self._take(update[:end] if end < len(update) else update, parts)
         else:
             yield from self._take_large(update)
@@ -180,6 +192,7 @@ class Document:
         if base is not None:
             yield from base.state_entries()
             self._segments = [base]
+            self._count_segments()
         for number, record in enumerate(records):
             try:
                 yield from self.integrate(record)
@@ -459,6 +472,12 @@ class Document:
             segments[-2:] = [merged]
         if segments and len(segments[-1]) > MANY:
             yield from segments[-1].state_entries()
+        self._count_segments()
+
+    def _count_segments(self) -> None:
+        self._segments_size = sum(
+            len(segment.data) + DELETION_SIZE * len(segment.deleted) for segment in self._segments
+        )
 
     # Compaction
 
@@ -473,6 +492,7 @@ class Document:
         self._view = None
         if compacted is not None:
             self._segments[: self._frozen] = [compacted]
+            self._count_segments()
         self._frozen = 0
 
     def pending(self) -> bytes | None:

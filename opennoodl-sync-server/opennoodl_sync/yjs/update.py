@@ -90,6 +90,47 @@ class Parts:
         """Forget a mark."""
 
 
+def read_edit(data: bytes, parts: Parts) -> int:
+    """Read an update of one struct and no more than one deletion, as typing and setting a value make it.
+
+    Nearly all updates are such, so this is done without the steps that longer ones need.
+
+    Args:
+        data: the update.
+        parts: is given what it has.
+
+    Returns:
+        the offset behind it; 0 if it is another one or none at all, and has to be read with `read`.
+    """
+    if data[:2] != b"\1\1":
+        return 0
+    try:
+        client, at = read_client(data, 2)
+        clock, start = read_varuint(data, at)
+        length, stop = read_struct(data, start, client, clock)
+        deletion = None
+        if data[stop]:
+            if data[stop] > 1:
+                return 0
+            other, at = read_client(data, stop + 1)
+            if data[at] != 1:
+                return 0
+            first, at = read_varuint(data, at + 1)
+            count, at = read_varuint(data, at)
+            deletion = Deletion(other, first, first + count)
+        else:
+            at = stop + 1
+    except (IndexError, MalformedError, LongContentError):
+        return 0
+    end = clock + length
+    if data[start] & KIND == SKIP or end > MAX_CLOCK or (deletion is not None and deletion.end > MAX_CLOCK):
+        return 0
+    parts.runs.append(Run(client, clock, end, 1, start, stop))
+    if deletion is not None:
+        parts.deletions.append(deletion)
+    return at
+
+
 def read(data: bytes, parts: Collector) -> Steps[int]:
     """Read an update; what follows its end is ignored, as Yjs does.
 

@@ -23,7 +23,7 @@ def test_a_quarter_is_kept_for_output() -> None:
     budget = MemoryBudget(LIMIT)
     assert budget.allows(750_000)
     assert not budget.allows(750_001)
-    budget.output = 400_000
+    budget.count_output(400_000)
     assert budget.allows(600_000)
     assert not budget.allows(600_001)
 
@@ -32,7 +32,7 @@ def test_without_a_limit_everything_is_allowed() -> None:
     """Zero is no limit; documents are counted all the same."""
     budget = MemoryBudget(0)
     budget.count(room(), LIMIT)
-    budget.output = LIMIT
+    budget.count_output(LIMIT)
     assert budget.allows(LIMIT)
     assert (budget.full, budget.short) == (False, False)
     assert budget.documents == LIMIT + ROOM_SIZE
@@ -56,10 +56,22 @@ def test_updates_count_until_their_document_is_counted_again() -> None:
     budget.count(one)
     update = Editor(1).write("x" * 10_000)
     receive(one, "ann", update_message(update))
-    budget.change(one, len(update))
+    assert budget.grow(one, len(update))
     assert budget.documents == ROOM_SIZE + len(update)
     budget.recount()
     assert budget.documents == ROOM_SIZE + one.document.memory
+
+
+def test_a_document_grows_no_further_than_the_limit() -> None:
+    """What does not fit is not counted; deletions may take of what is kept for output."""
+    budget, one = MemoryBudget(LIMIT), room()
+    budget.count(one, 500_000 - ROOM_SIZE)
+    assert not budget.grow(one, 250_001)
+    assert budget.grow(one, 250_000)
+    assert not budget.grow(one, 1)
+    assert budget.grow(one, 250_000, deletes=True)
+    assert not budget.grow(one, 1, deletes=True)
+    assert budget.documents == LIMIT
 
 
 def test_a_document_that_is_changing_is_counted_later() -> None:
@@ -67,7 +79,7 @@ def test_a_document_that_is_changing_is_counted_later() -> None:
     budget, one = MemoryBudget(LIMIT), room()
     budget.count(one)
     one.set_busy(True)
-    budget.change(one, 700_000)
+    assert budget.grow(one, 700_000)
     budget.recount()
     assert budget.documents == ROOM_SIZE + 700_000
     assert not budget.allows(100_000)
@@ -81,9 +93,10 @@ def test_a_document_that_left_is_not_counted_again() -> None:
     budget, one, other = MemoryBudget(LIMIT), room(), room()
     for each in one, other:
         budget.count(each, 1000)
-    budget.change(one, 10)
+    assert budget.grow(one, 10)
     budget.remove(one)
-    budget.change(one, 10)
+    assert budget.grow(one, 10)
+    budget.change(one)
     budget.recount()
     assert budget.documents == 1000 + ROOM_SIZE
 
@@ -93,17 +106,18 @@ def test_it_is_short_before_it_is_full() -> None:
     budget = MemoryBudget(LIMIT)
     budget.count(room(), 500_000 - ROOM_SIZE)
     for output, short, full in (375_000, False, False), (375_001, True, False), (500_000, True, False), (500_001, 1, 1):
-        budget.output = output
+        budget.count_output(output)
         assert (budget.short, budget.full) == (short, full)
 
 
 def test_large_answers_wait_where_memory_is_short() -> None:
     """Each that has begun takes some; one may begin in any case."""
     budget = MemoryBudget(16 * TRANSFER_SIZE)
-    budget.output = 11 * TRANSFER_SIZE + 1
+    budget.count_output(11 * TRANSFER_SIZE + 1)
     for number in range(3):
         assert budget.may_transfer
         budget.transfers = number + 1
     assert not budget.may_transfer
-    budget.transfers, budget.output = 0, 16 * TRANSFER_SIZE
+    budget.transfers = 0
+    budget.count_output(16 * TRANSFER_SIZE)
     assert budget.may_transfer

@@ -18,6 +18,7 @@ from opennoodl_sync.yjs.update import (
     Parts,
     Run,
     read,
+    read_edit,
     write,
     write_deletions,
     write_section,
@@ -180,6 +181,50 @@ def test_a_large_update_is_read_the_same(data: st.DataObject, chosen: Any) -> No
         return
     finish(read(changed, large))
     assert [large[number] for number in range(len(large))] == parts.runs
+
+
+TYPED = update(section(3_000_000_000, 7, item(text("é😀"), origin=(3_000_000_000, 6))))
+SET = update(section(1, 7, item(b"\x08\x01\x7d\x05", origin=(1, 6))), deletes={1: [(6, 1)]})
+
+
+@pytest.mark.parametrize("edit", [pytest.param(TYPED, id="typing"), pytest.param(SET, id="setting a value")])
+def test_an_edit_is_read_at_once(edit: bytes) -> None:
+    """One struct, and no more than one deletion, take no steps; what follows them is ignored."""
+    parts = Parts()
+    assert read_edit(edit + b"more", parts) == len(edit)
+    assert (parts.runs, parts.deletions) == (parts_of(edit)[0].runs, parts_of(edit)[0].deletions)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(NOTHING, id="nothing"),
+        pytest.param(update(section(1, 0, gc(1), gc(1))), id="two structs"),
+        pytest.param(update(section(2, 0, gc(1)), section(1, 0, gc(1))), id="two clients"),
+        pytest.param(update(section(1, 0, skip(1))), id="a gap"),
+        pytest.param(update(section(1, 0, gc(1)), deletes={1: [(0, 1)], 2: [(0, 1)]}), id="deletions of two clients"),
+        pytest.param(update(section(1, 0, gc(1)), deletes={1: [(0, 1), (2, 1)]}), id="two deletions"),
+        pytest.param(update(section(1, MAX_CLOCK, gc(1))), id="a clock that is too large"),
+        pytest.param(update(section(1, 0, gc(1)), deletes={1: [(MAX_CLOCK, 1)]}), id="a deletion that is too large"),
+        pytest.param(TYPED[:-1], id="a part"),
+        pytest.param(update(section(1, 0, item(b"\x02\x01\x01x", origin=(2, 0)))), id="a content that takes steps"),
+    ],
+)
+def test_other_updates_take_steps(data: bytes) -> None:
+    """They are left to `read`, which also says what is wrong."""
+    parts = Parts()
+    assert read_edit(data, parts) == 0
+    assert (parts.runs, parts.deletions) == ([], [])
+
+
+@given(st.data(), steps)
+def test_an_edit_that_is_read_at_once_is_read_the_same(data: st.DataObject, chosen: Any) -> None:
+    """Also if it is damaged: nothing is accepted that `read` refuses."""
+    changed = data.draw(mutated([*edit(chosen), TYPED, SET]))
+    at_once = Parts()
+    if end := read_edit(changed, at_once):
+        parts, same_end = parts_of(changed)
+        assert (at_once.runs, at_once.deletions, end) == (parts.runs, parts.deletions, same_end)
 
 
 @given(st.binary(max_size=60))
