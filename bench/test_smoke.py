@@ -141,7 +141,7 @@ def test_a_long_session_ends_with_one_text() -> None:
     assert complete(once(scenario))
 
 
-def test_what_a_shape_costs_is_measured() -> None:
+def test_the_cost_of_a_shape_is_measured() -> None:
     """A small update of a bad shape is acknowledged, loaded and exported, and a bystander works meanwhile."""
     row = asyncio.run(shapes.measure("one-place", 2000, 2, None))
     cells = dict(zip(shapes.COLUMNS, row.cells, strict=True))
@@ -232,7 +232,7 @@ def test_rounds_are_kept(tmp_path: Path) -> None:
     assert results.rounds == (2, 2)
 
 
-def test_what_was_done_before_a_run_was_stopped_is_kept(tmp_path: Path) -> None:
+def test_finished_scenarios_of_a_stopped_run_are_kept(tmp_path: Path) -> None:
     """Scenarios before the one in which a run ends are in the file."""
     file, cores = tmp_path / "rounds.json", os.sched_getaffinity(0)
 
@@ -262,7 +262,7 @@ def test_the_readme_names_every_scenario_and_peer() -> None:
         assert f"| `{peer.name}` |" in readme
 
 
-def test_what_is_written_names_no_path_and_no_registry() -> None:
+def test_results_name_no_path_and_no_registry() -> None:
     """Results and lock file can be read anywhere."""
     written = [*HERE.glob("results/*.md"), HERE / "package-lock.json"]
     for path in written:

@@ -118,7 +118,7 @@ def target(place: Place, *, whole: bool) -> Target:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Do quick attacks through the doors that they are meant for; whole, all that need no token over TLS as well."""
-    if metafunc.function is not test_attack:
+    if metafunc.function is not test_attack_is_repelled_while_honest_clients_work:
         return
     whole = metafunc.config.getoption("--whole")
     cases = [
@@ -134,7 +134,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(("place", "attack"), cases, indirect=["place"])
 
 
-async def test_attack(place: Place, attack: Attack, request: pytest.FixtureRequest) -> None:
+async def test_attack_is_repelled_while_honest_clients_work(
+    place: Place, attack: Attack, request: pytest.FixtureRequest
+) -> None:
     """The attacker gets what the attack says, honest clients work meanwhile, and nothing is left of it."""
     got = await place.withstand(attack, target(place, whole=request.config.getoption("--whole")))
     attack.check(place.kind, got)
@@ -179,7 +181,7 @@ async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[d
 
 @pytest.mark.xdist_group("slow-attacks")
 @pytest.mark.parametrize(("door", "kind", "attack"), SLOW, ids=lambda each: getattr(each, "name", each))
-async def test_slow_attack(
+async def test_slow_attack_is_repelled_while_honest_clients_work(
     slow_ends: dict[tuple[str, str, str], set[str]], door: str, kind: str, attack: Attack
 ) -> None:
     """The attacker gets what the attack says; honest clients worked meanwhile, and nothing was left of it."""

@@ -35,7 +35,7 @@ async def test_a_document_is_shared_with_tokens(server: StartServer, client: Sta
     await driver.call("untilText", name="ada", text="from Ada, from Ben")
 
 
-async def test_subprotocols(server: StartServer, client: StartClient) -> None:
+async def test_y_websocket_may_send_its_token_in_a_subprotocol(server: StartServer, client: StartClient) -> None:
     """y-websocket connects with any subprotocol; one of several can carry the token, which is then in no URL."""
     driver, sync = await client("websocket"), await server("sync", **JWT)
     room = {"url": sync.url, "room": "team-1", "version": "3"}

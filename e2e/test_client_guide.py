@@ -104,7 +104,7 @@ async def test_a_read_only_user(server: StartServer, client: StartClient) -> Non
     assert await ben.call("read") == ""
 
 
-async def test_saved(server: StartServer, client: StartClient) -> None:
+async def test_document_is_saved_once_acknowledged(server: StartServer, client: StartClient) -> None:
     """A document is `saving` when something was written, and `saved` when the server has acknowledged it."""
     sync = await server("sync")
     ann = await client("guide")
@@ -115,7 +115,7 @@ async def test_saved(server: StartServer, client: StartClient) -> None:
     await ann.event("saved")
 
 
-async def test_calls_resume(server: StartServer, client: StartClient) -> None:
+async def test_calls_resume_after_a_cut_connection(server: StartServer, client: StartClient) -> None:
     """A call goes on when its user's connection to the signaling server is cut, and the place is resumed."""
     ann, ben = await client("guide"), await client("guide")
     signaling = await server("signaling")
@@ -142,7 +142,7 @@ async def said(speaker: Client, listener: Client, text: str) -> None:
     raise AssertionError(f"{text} was not heard")
 
 
-async def test_an_invite(server: StartServer, client: StartClient) -> None:
+async def test_an_invite_waits_for_an_offline_user(server: StartServer, client: StartClient) -> None:
     """An invite says if the user is online, and waits in the inbox if not."""
     ann, ben = await client("guide"), await client("guide")
     signaling, notification = await server("signaling"), await server("notification")

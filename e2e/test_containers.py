@@ -145,13 +145,13 @@ def inbox(user: str) -> list[str]:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_unprivileged(stack: Stack, server: str) -> None:
+def test_servers_run_unprivileged_as_the_first_process(stack: Stack, server: str) -> None:
     """A server does not run as root, and is the process that Docker's signals reach."""
     assert stack.compose("exec", "-T", server, "id", "-u").strip() == "10001"
     assert "python" in stack.compose("exec", "-T", server, "cat", "/proc/1/cmdline").split("\0")
 
 
-def test_killed(stack: Stack) -> None:
+def test_killed_servers_restart_and_keep_their_data(stack: Stack) -> None:
     """Servers that are killed are started again and have forgotten nothing that they had promised to keep."""
     write("killed", "kept")
     notification = notify("killed")
@@ -165,7 +165,7 @@ def test_killed(stack: Stack) -> None:
     assert peers("killed", "somebody") == []
 
 
-def test_stopped(stack: Stack) -> None:
+def test_stopped_servers_end_within_the_grace_period(stack: Stack) -> None:
     """Servers that are told to stop end in order within the grace period, with a client on each."""
     with connect("ws://localhost:4444"), connect("ws://localhost:4445/stopped"), connect("ws://localhost:4446"):
         start = time.monotonic()
@@ -174,7 +174,7 @@ def test_stopped(stack: Stack) -> None:
     assert {server: stack.inspect(server)["State"]["ExitCode"] for server in SERVERS} == dict.fromkeys(SERVERS, 0)
 
 
-def test_removed(stack: Stack) -> None:
+def test_volumes_outlive_their_containers(stack: Stack) -> None:
     """What is in the volumes outlives the containers."""
     write("removed", "kept")
     notification = notify("removed")
@@ -185,7 +185,7 @@ def test_removed(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("user", ["10001", "0"])
-def test_port(stack: Stack, user: str) -> None:
+def test_every_image_serves_on_the_given_port(stack: Stack, user: str) -> None:
     """Every image serves on the port that a platform gives it, also where that runs it as root."""
     images = [stack.inspect(server)["Image"] for server in SERVERS]
     containers = [run("docker", "run", "--detach", "-e", "PORT=8080", "--user", user, i).strip() for i in images]

@@ -50,7 +50,7 @@ async def assert_merged(store: Client, directory: Path, name: str) -> None:
     await store.call("close")
 
 
-async def test_what_the_server_merged_is_edited_by_y_leveldb(
+async def test_y_leveldb_edits_a_document_that_the_server_merged(
     server: StartServer, client: StartClient, tmp_path: Path
 ) -> None:
     """We merge when a room is left; y-leveldb reads that and adds to it; we read all of it and merge again."""
@@ -76,7 +76,7 @@ async def test_what_the_server_merged_is_edited_by_y_leveldb(
     await assert_y_leveldb_reads(store, directory, {"project": LONG + ", theirs, ours, in many letters again"})
 
 
-async def test_what_the_operator_merged_is_edited_by_y_leveldb(client: StartClient, tmp_path: Path) -> None:
+async def test_y_leveldb_edits_a_document_that_compact_merged(client: StartClient, tmp_path: Path) -> None:
     """`compact` leaves one update of every document, which y-leveldb reads, adds to, and gives back."""
     store = await client("leveldb")
     await store.call("open", directory=str(tmp_path))
@@ -93,7 +93,7 @@ async def test_what_the_operator_merged_is_edited_by_y_leveldb(client: StartClie
     assert '"text of one, theirs"' in await operator(tmp_path, "export", "one", "--format", "json")
 
 
-async def test_what_y_leveldb_merged_is_served_and_edited(
+async def test_a_document_that_y_leveldb_merged_is_served_and_edited(
     server: StartServer, client: StartClient, tmp_path: Path
 ) -> None:
     """y-leveldb merges what we wrote, and adds to it; we serve that, and go on behind it."""
@@ -131,7 +131,7 @@ def updates() -> list[bytes]:
     return made
 
 
-async def test_what_waits_goes_there_and_back(client: StartClient, tmp_path: Path) -> None:
+async def test_a_pending_update_survives_merges_by_both(client: StartClient, tmp_path: Path) -> None:
     """An update that waits for another one survives our merging, theirs, and ours again, and is whole in the end."""
     first, second, third = updates()
     store = await client("leveldb")

@@ -138,7 +138,7 @@ def queries() -> dict[str, str]:
     return {rule["alert"]: rule["expr"] for rule in rules} | shown
 
 
-async def test_queries(server: StartServer, watch: Watch) -> None:
+async def test_prometheus_evaluates_every_query(server: StartServer, watch: Watch) -> None:
     """Prometheus can evaluate every query, and every metric of ours in them is scraped from a server."""
     prometheus, _ = await watch(await all_servers(server))
 
@@ -155,7 +155,7 @@ async def test_queries(server: StartServer, watch: Watch) -> None:
         assert asked - names == set(), asks
 
 
-async def test_alert(server: StartServer, watch: Watch) -> None:
+async def test_a_killed_server_raises_and_ends_an_alert(server: StartServer, watch: Watch) -> None:
     """When a server is killed, Alertmanager is told of it, and of the end when the server is back."""
     servers = await all_servers(server)
     _, alertmanager = await watch(servers)

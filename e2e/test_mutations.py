@@ -80,7 +80,7 @@ def means(request: pytest.FixtureRequest, server: StartServer, client: StartClie
 
 
 @pytest.mark.parametrize("kind", list(HELLO))
-async def test_json(kind: str, means: Means) -> None:
+async def test_mutated_json_disturbs_no_honest_client(kind: str, means: Means) -> None:
     """Honest clients go on working; a JavaScript client can read all that comes of it, also after a restart."""
     started, recorded, count = await means.start(kind)
     pair = await PAIRS[kind].open(started.port)
@@ -153,7 +153,7 @@ class Rooms:
             await self._editors.call("forget", room=room)
 
 
-async def test_sync(means: Means) -> None:
+async def test_mutated_updates_can_be_applied_or_are_refused(means: Means) -> None:
     """Yjs can apply all that comes of it, live and later: what it cannot decode is neither passed on nor stored."""
     started, recorded, count = await means.start("sync")
     editors = await means.client("witness")

@@ -17,7 +17,7 @@ async def online(device: Client, server: Server, user: str) -> Event:
     return (await device.event("notifications"))["message"]  # type: ignore[no-any-return]
 
 
-async def test_a_notification_waits_for_who_is_offline(server: StartServer, client: StartClient) -> None:
+async def test_a_notification_waits_for_an_offline_user(server: StartServer, client: StartClient) -> None:
     """What was sent while somebody was away is in the list they are shown when they come."""
     sender, receiver, notification = *[await client("notifications") for _ in range(2)], await server("notification")
     await online(sender, notification, "ada")

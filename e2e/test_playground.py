@@ -285,7 +285,7 @@ async def test_a_token_that_has_expired(playground: StartPlayground) -> None:
     assert not await ann.do("isVisible", "#login")
 
 
-async def test_the_keyboard(playground: StartPlayground) -> None:
+async def test_nodes_can_be_edited_with_the_keyboard(playground: StartPlayground) -> None:
     """Nodes are added, renamed, moved, connected, deleted and brought back without a pointer."""
     here = await playground()
     ann, ben = await here.page("ann"), await here.page("ben")
@@ -305,7 +305,7 @@ async def test_the_keyboard(playground: StartPlayground) -> None:
     await ben.shows(".node", "One")
 
 
-async def test_the_pointer(playground: StartPlayground) -> None:
+async def test_nodes_can_be_moved_and_connected_by_dragging(playground: StartPlayground) -> None:
     """A node is moved by a drag, and connected by a drag of its dot."""
     here = await playground()
     ann = await here.page("ann")
@@ -319,7 +319,7 @@ async def test_the_pointer(playground: StartPlayground) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_accessibility(playground: StartPlayground, scheme: str) -> None:
+async def test_axe_finds_no_fault_on_any_page(playground: StartPlayground, scheme: str) -> None:
     """Axe finds nothing on the first page, on a page at work with everything open, and on one as wide as a phone."""
     here = await playground()
     ann = await here.page("ann", start=False, colorScheme=scheme, viewport={"width": 390, "height": 800})

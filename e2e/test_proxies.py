@@ -66,7 +66,9 @@ async def driver(client: StartClient, name: str, proxy: ReverseProxy) -> Client:
     return await client(name, NODE_OPTIONS=options, NODE_EXTRA_CA_CERTS=str(proxy.authority))
 
 
-async def test_y_websocket(recipe: Recipe, proxy: StartProxy, server: StartServer, client: StartClient) -> None:
+async def test_y_websocket_clients_share_a_document_through_a_proxy(
+    recipe: Recipe, proxy: StartProxy, server: StartServer, client: StartClient
+) -> None:
     """Two y-websocket clients share a document through the proxy, also a message of megabytes."""
     started = await proxy(sync=await server("sync", **BEHIND, **recipe.settings))
     clients = await driver(client, "websocket", started)
@@ -76,7 +78,9 @@ async def test_y_websocket(recipe: Recipe, proxy: StartProxy, server: StartServe
     await clients.call("untilText", name="ben", text="x" * 3_000_000)
 
 
-async def test_y_webrtc(proxy: StartProxy, server: StartServer, client: StartClient) -> None:
+async def test_y_webrtc_editors_find_each_other_through_a_proxy(
+    proxy: StartProxy, server: StartServer, client: StartClient
+) -> None:
     """Two y-webrtc editors find each other through the proxy."""
     started = await proxy(signaling=await server("signaling", **BEHIND))
     ada, ben = [await driver(client, "webrtc", started) for _ in range(2)]
@@ -87,7 +91,7 @@ async def test_y_webrtc(proxy: StartProxy, server: StartServer, client: StartCli
         await editor.event("synced", synced=True)
 
 
-async def test_notification(proxy: StartProxy, server: StartServer) -> None:
+async def test_devices_authenticate_through_a_proxy(proxy: StartProxy, server: StartServer) -> None:
     """A device authenticates at the notification server through the proxy."""
     started = await proxy(notification=await server("notification", **BEHIND))
     async with to_proxy(started.url("notification"), started) as device:
@@ -113,7 +117,9 @@ async def receive(socket: ClientConnection, end: bytes) -> None:
 @pytest.mark.parametrize(
     "room", ["x", "team%2F1", "a//b", "a/b/", "a%20b", "a/%2e%2e/b", "metrics", "caf%C3%A9", "a'b!"]
 )
-async def test_room_names(recipe: Recipe, proxy: StartProxy, server: StartServer, room: str) -> None:
+async def test_room_names_are_the_same_through_a_proxy(
+    recipe: Recipe, proxy: StartProxy, server: StartServer, room: str
+) -> None:
     """A room has the same name through the proxy and without it."""
     sync = await server("sync", **BEHIND, **recipe.settings)
     started = await proxy(sync=sync)
@@ -139,7 +145,7 @@ async def test_address_of_the_client(proxy: StartProxy, server: StartServer) -> 
         assert refused.value.response.status_code == 429
 
 
-async def test_logs(recipe: Recipe, proxy: StartProxy, server: StartServer) -> None:
+async def test_proxies_log_no_room_and_no_token(recipe: Recipe, proxy: StartProxy, server: StartServer) -> None:
     """The proxy logs neither the name of a room nor a token, also when it cannot reach the server."""
     sync = await server("sync", **BEHIND, **recipe.settings)
     started = await proxy(sync=sync)
@@ -154,7 +160,7 @@ async def test_logs(recipe: Recipe, proxy: StartProxy, server: StartServer) -> N
     assert [line for line in started.output if "a-secret" in line] == []
 
 
-async def test_session_preview(proxy: StartProxy, server: StartServer) -> None:
+async def test_session_previews_are_found_through_a_proxy(proxy: StartProxy, server: StartServer) -> None:
     """The session preview of signaling is found behind the proxy, for a room with a slash in its name."""
     signaling = await server("signaling", **BEHIND)
     started = await proxy(signaling=signaling)

@@ -73,7 +73,7 @@ async def test_a_first_sync(server: StartServer, client: StartClient) -> None:
     assert await limited(sync) == []
 
 
-async def test_trickled_candidates(server: StartServer, client: StartClient) -> None:
+async def test_calls_to_five_editors_are_within_the_rate(server: StartServer, client: StartClient) -> None:
     """An editor that calls five others at once, with an offer and its candidates for each."""
     editors, signaling = [await client("session") for _ in range(6)], await server("signaling")
     for number, editor in enumerate(editors):
@@ -83,7 +83,7 @@ async def test_trickled_candidates(server: StartServer, client: StartClient) -> 
     assert await limited(signaling) == []
 
 
-async def test_announcements(server: StartServer, client: StartClient) -> None:
+async def test_y_webrtc_announcements_are_within_the_rate(server: StartServer, client: StartClient) -> None:
     """Four editors with y-webrtc, which announces itself again for everybody who comes."""
     editors, signaling = [await client("webrtc") for _ in range(4)], await server("signaling")
     await connect(editors[0], editors[1], signaling=signaling.url, room="project")

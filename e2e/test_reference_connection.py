@@ -58,7 +58,9 @@ async def accepted(client: StartClient, peer: Peer, **options: object) -> tuple[
 
 
 @pytest.mark.parametrize(("code", "least"), [(1001, 250), (1011, 250), (1013, 2500)])
-async def test_it_returns(client: StartClient, peer: Peer, code: int, least: int) -> None:
+async def test_the_client_reconnects_after_a_random_delay(
+    client: StartClient, peer: Peer, code: int, least: int
+) -> None:
     """It connects again after a random delay, which is longer if the server is at a limit."""
     page, connection = await accepted(client, peer)
     await page.event("connecting")
@@ -69,7 +71,7 @@ async def test_it_returns(client: StartClient, peer: Peer, code: int, least: int
     await page.event("connected")
 
 
-async def test_delays_grow(client: StartClient, peer: Peer) -> None:
+async def test_delays_grow_while_the_server_closes_early(client: StartClient, peer: Peer) -> None:
     """A server that closes before it accepts is asked less and less often."""
     page = await client("connection")
     await page.call("connect", url=peer.url)

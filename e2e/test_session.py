@@ -17,7 +17,7 @@ async def message(editor: Client, kind: str) -> Event:
     return (await editor.event(kind))["message"]  # type: ignore[no-any-return]
 
 
-async def test_who_joins_learns_who_is_there(server: StartServer, client: StartClient) -> None:
+async def test_a_joiner_learns_of_all_peers(server: StartServer, client: StartClient) -> None:
     """`joined` lists everybody who came before, with what they said of themselves, and not the joiner."""
     ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
     first = await joined(ada, signaling, "ada")
@@ -30,7 +30,7 @@ async def test_who_joins_learns_who_is_there(server: StartServer, client: StartC
     ]
 
 
-async def test_those_who_are_there_learn_who_joins(server: StartServer, client: StartClient) -> None:
+async def test_peers_learn_of_a_joiner(server: StartServer, client: StartClient) -> None:
     """`peer-joined` tells everybody in the room, and nobody else, who has come."""
     ada, ben, other, signaling = *[await client("session") for _ in range(3)], await server("signaling")
     await joined(ada, signaling, "ada")
@@ -94,7 +94,7 @@ async def test_an_invitation_reaches_every_editor_of_the_user(server: StartServe
     assert await message(host, "invite-sent") == {"type": "invite-sent", "to": "user-ben", "delivered": True}
 
 
-async def test_an_invitation_to_somebody_who_is_away_says_so(server: StartServer, client: StartClient) -> None:
+async def test_an_invitation_to_an_offline_user_is_reported(server: StartServer, client: StartClient) -> None:
     """The sender learns that the invitation reached nobody."""
     host, signaling = await client("session"), await server("signaling")
     await joined(host, signaling, "host")
@@ -103,7 +103,7 @@ async def test_an_invitation_to_somebody_who_is_away_says_so(server: StartServer
     assert sent == {"type": "invite-sent", "to": "user-away", "delivered": False, "reason": "User offline"}
 
 
-async def test_who_leaves_is_announced_and_can_come_back(server: StartServer, client: StartClient) -> None:
+async def test_a_peer_that_leaves_is_announced_and_can_return(server: StartServer, client: StartClient) -> None:
     """`leave` ends the membership, not the connection."""
     ada, ben, signaling = await client("session"), await client("session"), await server("signaling")
     await joined(ada, signaling, "ada")

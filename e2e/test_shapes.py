@@ -23,7 +23,7 @@ async def add_all(clients: Client, folder: Path) -> None:
         await clients.call("add", name=name, paths=[str(file)])
 
 
-async def test_what_was_acknowledged_is_loaded_and_exported(
+async def test_acknowledged_updates_of_every_shape_are_loaded_and_exported(
     server: StartServer, client: StartClient, tmp_path: Path
 ) -> None:
     """Updates of every shape are acknowledged and passed on, loaded after `kill -9`, and exported."""

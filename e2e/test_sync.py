@@ -99,7 +99,7 @@ async def test_rooms_are_apart(server: StartServer, client: StartClient) -> None
         await driver.call("untilUsers", name=f"late {room}", users=[room])
 
 
-async def test_a_late_joiner_sees_who_is_there(server: StartServer, client: StartClient) -> None:
+async def test_a_late_joiner_sees_the_cursors_of_others(server: StartServer, client: StartClient) -> None:
     """The cursors that others set before somebody came are shown to the newcomer."""
     early, late, sync = await client("websocket"), await client("websocket"), await server("sync")
     await open_all(early, sync, ["ada", "ben"])
@@ -133,7 +133,7 @@ async def test_the_cursor_of_a_closed_editor_disappears_at_once(server: StartSer
     await driver.call("untilUsers", SOON, name="cleo", users=["ben", "cleo"])
 
 
-async def test_what_another_has_seen_survives_a_killed_server(server: StartServer, client: StartClient) -> None:
+async def test_a_shown_edit_survives_a_killed_server(server: StartServer, client: StartClient) -> None:
     """A server that is killed the moment an edit reached somebody has that edit on disk."""
     driver, sync = await client("websocket"), await server("sync")
     await open_all(driver, sync, ["ada", "ben"])

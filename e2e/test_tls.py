@@ -25,7 +25,9 @@ def url(server: Server) -> str:
     return f"wss://localhost:{server.port}"
 
 
-async def test_y_websocket(server: StartServer, client: StartClient, files: dict[str, str]) -> None:
+async def test_y_websocket_clients_share_a_document_over_tls(
+    server: StartServer, client: StartClient, files: dict[str, str]
+) -> None:
     """What is typed at one y-websocket client appears at the other, and a document of megabytes comes whole."""
     driver = await client("websocket", NODE_EXTRA_CA_CERTS=files["TLS_CERT"])
     sync = await server("sync", REQUIRE_WSS=True, **files)
@@ -39,7 +41,9 @@ async def test_y_websocket(server: StartServer, client: StartClient, files: dict
     await driver.call("untilText", name="ada", text="the end" + "x" * 3_000_000)
 
 
-async def test_y_webrtc(server: StartServer, client: StartClient, files: dict[str, str]) -> None:
+async def test_y_webrtc_editors_find_each_other_over_tls(
+    server: StartServer, client: StartClient, files: dict[str, str]
+) -> None:
     """Two editors find each other over signaling in TLS."""
     ada, ben = [await client("webrtc", NODE_EXTRA_CA_CERTS=files["TLS_CERT"]) for _ in range(2)]
     signaling = await server("signaling", REQUIRE_WSS=True, **files)
@@ -52,7 +56,9 @@ async def test_y_webrtc(server: StartServer, client: StartClient, files: dict[st
 
 @pytest.mark.parametrize("kind", ["signaling", "sync", "notification"])
 @pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
-async def test_health_check(server: StartServer, files: dict[str, str], kind: str, tls: bool) -> None:
+async def test_health_check_of_an_image_works_over_tls(
+    server: StartServer, files: dict[str, str], kind: str, tls: bool
+) -> None:
     """What an image asks its server succeeds while it runs, with TLS and without, and fails when it does not."""
     settings = files if tls else {}
     running = await server(kind, **settings)

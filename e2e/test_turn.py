@@ -125,7 +125,7 @@ async def relay(coturn: Coturn, username: str, credential: str, *options: str) -
             await client.wait()
 
 
-async def test_what_the_signaling_server_gives_opens_a_relay(server: StartServer, coturn: Coturn) -> None:
+async def test_credentials_of_the_signaling_server_open_a_relay(server: StartServer, coturn: Coturn) -> None:
     """Its own client sends through relays that it opened with the credentials from `joined`."""
     _, turn = await given(await server("signaling", **settings(coturn)), "Ada 'the first' Løvelace")
     assert await relay(coturn, turn["username"], turn["credential"]) == 0

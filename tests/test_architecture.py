@@ -19,7 +19,7 @@ NAMED = [
 
 
 @pytest.mark.parametrize(("page", "name"), NAMED)
-def test_named_file(page: str, name: str) -> None:
+def test_every_named_file_exists(page: str, name: str) -> None:
     """A file or folder that a page names exists: in the repository, the package's folder, or somewhere below it."""
     folder = ROOT / f"opennoodl-{PAGES[page]}-server"
     package = folder / f"opennoodl_{PAGES[page]}"

@@ -17,7 +17,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", ["sync", "notification"])
 @pytest.mark.parametrize("folder", ["opennoodl_{}/edge", "tests/edge", "tests/package"])
-def test_copies(name: str, folder: str) -> None:
+def test_edge_copies_are_identical(name: str, folder: str) -> None:
     """Each copy has the files of the original, and the same text in them."""
     original = files(ROOT / f"opennoodl-{ORIGINAL}-server" / folder.format(ORIGINAL))
     copy = files(ROOT / f"opennoodl-{name}-server" / folder.format(name))
@@ -31,7 +31,7 @@ def test_copies(name: str, folder: str) -> None:
         )
 
 
-def test_database_urls() -> None:
+def test_copies_of_the_database_urls_are_identical() -> None:
     """Sync and notification read URLs of PostgreSQL with the same text; notification has the original."""
     original = ROOT / "opennoodl-notification-server" / "opennoodl_notification" / "storage" / "sql" / "postgresql.py"
     copy = ROOT / "opennoodl-sync-server" / "opennoodl_sync" / "storage" / "postgresql" / "url.py"
@@ -49,7 +49,7 @@ def fill() -> Any:
 
 
 @pytest.mark.parametrize("name", ["signaling", "sync", "notification"])
-def test_shared_sections(name: str) -> None:
+def test_shared_sections_are_identical(name: str) -> None:
     """Each document has the text of the shared sections as it is in docs/shared, and each section is in one."""
     script = fill()
     used: set[str] = set()

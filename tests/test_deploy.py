@@ -87,7 +87,7 @@ def test_image_starts_server(server: Server) -> None:
 
 
 @every_server
-def test_image_settings(server: Server) -> None:
+def test_server_accepts_the_settings_of_its_image(server: Server) -> None:
     """What the image sets is accepted by the server."""
     module = import_module(f"{server.package}.settings")
     environment = Dockerfile(server).environment
@@ -97,7 +97,7 @@ def test_image_settings(server: Server) -> None:
 
 
 @every_server
-def test_image_port(server: Server) -> None:
+def test_image_exposes_the_default_port(server: Server) -> None:
     """The image exposes the server's default port, and leaves PORT to the platform."""
     dockerfile = Dockerfile(server)
     assert dockerfile["EXPOSE"] == str(server.default("port"))
@@ -105,7 +105,7 @@ def test_image_port(server: Server) -> None:
 
 
 @every_server
-def test_image_health(server: Server) -> None:
+def test_image_checks_health_with_python_alone(server: Server) -> None:
     """The health check asks on PORT, or else on the default port, and needs no tool but python."""
     options, command = Dockerfile(server)["HEALTHCHECK"].split(" CMD ")
     python, _, code = json.loads(command)
@@ -117,13 +117,13 @@ def test_image_health(server: Server) -> None:
 
 
 @every_server
-def test_image_user(server: Server) -> None:
+def test_image_does_not_run_as_root(server: Server) -> None:
     """The image does not run as root, and says so in numbers."""
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", Dockerfile(server)["USER"])
 
 
 @every_server
-def test_image_layers(server: Server) -> None:
+def test_image_caches_its_dependencies(server: Server) -> None:
     """A change of code does not install the dependencies again, and no compiler is in the image."""
     dockerfile = Dockerfile(server)
     steps = [f"{keyword} {rest}" for keyword, rest in dockerfile.build]
@@ -139,7 +139,7 @@ def test_image_declares_no_volume(server: Server) -> None:
 
 
 @every_server_with_data
-def test_image_data(server: Server) -> None:
+def test_image_owns_its_data_directory(server: Server) -> None:
     """The data directory belongs to the user that the server runs as."""
     dockerfile = Dockerfile(server)
     directory = data_directory(server)
@@ -147,7 +147,7 @@ def test_image_data(server: Server) -> None:
 
 
 @every_server
-def test_build_context(server: Server) -> None:
+def test_build_context_has_only_named_files(server: Server) -> None:
     """Nothing gets into an image that is not named."""
     lines = (server.folder / ".dockerignore").read_text().splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
@@ -170,7 +170,7 @@ def compose() -> dict[str, Any]:
     return known
 
 
-def test_compose() -> None:
+def test_compose_starts_three_servers() -> None:
     """Without a profile, docker-compose.yml has the three servers, and it has no key that a generation refuses."""
     known = compose()
     assert {key for key in known if not key.startswith("x-")} == {"networks", "services", "volumes"}
@@ -178,7 +178,7 @@ def test_compose() -> None:
     assert without == {server.name for server in SERVERS}
 
 
-def test_compose_playground() -> None:
+def test_compose_starts_the_playground_by_profile() -> None:
     """The playground starts with its profile only, and its server finds its files where they are in the repository."""
     service = compose()["services"]["playground"]
     assert service["profiles"] == ["playground"]
@@ -192,7 +192,7 @@ def test_compose_playground() -> None:
 
 
 @every_server
-def test_compose_service(server: Server) -> None:
+def test_compose_builds_restarts_and_drains_each_server(server: Server) -> None:
     """A container is built from its folder, published on its own port, started again, drained, and its log bounded."""
     service = compose()["services"][server.name]
     port = server.default("port")
@@ -216,7 +216,7 @@ def test_compose_trusts_caddy_alone() -> None:
 
 
 @every_server
-def test_compose_limits(server: Server) -> None:
+def test_compose_bounds_processes_and_memory(server: Server) -> None:
     """A container has a bound of processes, and of memory if the operator wants one."""
     service = compose()["services"][server.name]
     assert service["pids_limit"] > 0
@@ -224,14 +224,14 @@ def test_compose_limits(server: Server) -> None:
 
 
 @every_server
-def test_caddyfile(server: Server) -> None:
+def test_caddy_finds_each_server(server: Server) -> None:
     """Caddy finds each server under the name and the port that it has in the network of docker-compose.yml."""
     text = (ROOT / "deploy/Caddyfile").read_text()
     assert f"{{${server.name.upper()}:{server.name}:{server.default('port')}}}" in text
 
 
 @every_server
-def test_compose_volume(server: Server) -> None:
+def test_compose_keeps_data_in_named_volumes(server: Server) -> None:
     """What a server keeps is in a named volume; a server that keeps nothing has none."""
     known = compose()
     expected = [f"{server.name}:{data_directory(server)}"] if server.data else []
@@ -240,7 +240,7 @@ def test_compose_volume(server: Server) -> None:
 
 
 @every_server
-def test_railway(server: Server) -> None:
+def test_railway_builds_checks_and_drains(server: Server) -> None:
     """railway.json builds the Dockerfile, asks for health, and lets the server drain."""
     known = json.loads((server.folder / "railway.json").read_text())
     assert known["$schema"] == "https://railway.com/railway.schema.json"
@@ -255,7 +255,7 @@ def test_railway(server: Server) -> None:
 
 
 @every_server
-def test_render(server: Server) -> None:
+def test_render_builds_checks_and_drains(server: Server) -> None:
     """render.yaml builds the Dockerfile, asks for health, lets the server drain, and does not let it sleep."""
     (service,) = yaml.safe_load((server.folder / "render.yaml").read_text())["services"]
     assert (service["type"], service["runtime"], service["name"]) == ("web", "docker", server.folder.name)
@@ -268,7 +268,7 @@ def test_render(server: Server) -> None:
 
 
 @every_server
-def test_render_disk(server: Server) -> None:
+def test_render_keeps_data_on_a_disk(server: Server) -> None:
     """On Render, what a server keeps is on a disk; a server that keeps nothing has none."""
     (service,) = yaml.safe_load((server.folder / "render.yaml").read_text())["services"]
     assert ("disk" in service) == bool(server.data)
@@ -283,7 +283,7 @@ def fly(server: Server) -> dict[str, Any]:
 
 
 @every_server
-def test_fly(server: Server) -> None:
+def test_fly_keeps_one_machine_and_drains(server: Server) -> None:
     """fly.toml names the port, keeps one machine awake, and lets the server drain on SIGTERM."""
     known = fly(server)
     assert known["app"] == server.folder.name
@@ -299,7 +299,7 @@ def test_fly(server: Server) -> None:
 
 
 @every_server
-def test_fly_limits(server: Server) -> None:
+def test_fly_admits_as_many_connections_as_the_server(server: Server) -> None:
     """Fly counts connections, and lets as many in as the server does."""
     limits = fly(server)["http_service"]["concurrency"]
     assert limits["type"] == "connections"
@@ -307,7 +307,7 @@ def test_fly_limits(server: Server) -> None:
 
 
 @every_server
-def test_fly_health(server: Server) -> None:
+def test_fly_checks_health(server: Server) -> None:
     """Fly asks for health."""
     (check,) = fly(server)["http_service"]["checks"]
     assert check.keys() == {"grace_period", "interval", "method", "timeout", "path"}
@@ -339,26 +339,26 @@ def test_deployed_inboxes_have_owners() -> None:
 
 
 @every_server
-def test_fly_restarts(server: Server) -> None:
+def test_fly_restarts_a_failed_server(server: Server) -> None:
     """Fly restarts a server however often it fails."""
     assert fly(server)["restart"] == [{"policy": "always"}]
 
 
 @every_server
-def test_fly_metrics(server: Server) -> None:
+def test_fly_collects_metrics(server: Server) -> None:
     """Fly collects the metrics of each server."""
     known = fly(server)["metrics"]
     assert known == {"port": server.default("port"), "path": "/metrics"}
 
 
 @every_server
-def test_fly_memory(server: Server) -> None:
+def test_fly_grants_the_memory_of_the_defaults(server: Server) -> None:
     """On Fly, each server has the memory that its defaults are made for."""
     assert fly(server)["vm"] == [{"size": "shared-cpu-1x", "memory": "512mb"}]
 
 
 @every_server
-def test_fly_mount(server: Server) -> None:
+def test_fly_keeps_data_on_a_volume(server: Server) -> None:
     """On Fly, what a server keeps is on a volume; a server that keeps nothing has none."""
     known = fly(server)
     assert ("mounts" in known) == bool(server.data)
@@ -368,7 +368,7 @@ def test_fly_mount(server: Server) -> None:
 
 
 @every_server
-def test_procfile(server: Server) -> None:
+def test_procfile_starts_every_server(server: Server) -> None:
     """`make up` starts every server on its default port, with its data below ./data."""
     lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
     assert lines.keys() == {server.name for server in SERVERS} | {"playground"}
@@ -395,7 +395,7 @@ def test_compose_passes_settings_on(server: Server) -> None:
 
 
 @every_server
-def test_compose_confines(server: Server) -> None:
+def test_compose_confines_each_container(server: Server) -> None:
     """Each container runs on a root that it cannot write to, without privileges and without a way to get any."""
     service = compose()["services"][server.name]
     assert service["read_only"] is True

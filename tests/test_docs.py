@@ -90,7 +90,7 @@ def test_contributing_names_test_files() -> None:
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_settings_exist(name: str) -> None:
+def test_settings_of_the_guides_exist(name: str) -> None:
     """Each setting that a guide names is a setting of a server."""
     known = {
         field.upper()
@@ -102,7 +102,7 @@ def test_settings_exist(name: str) -> None:
     assert named - known - OTHER_NAMES == set()
 
 
-def test_metrics_exist() -> None:
+def test_metrics_of_the_guides_exist() -> None:
     """Each metric that a guide names is documented by a server."""
     readmes = "".join((ROOT / f"opennoodl-{server}-server/README.md").read_text() for server in SERVERS)
     named = {metric for name in GUIDES for metric in re.findall(r"\bopennoodl_\w+_\w+", guide(name))}

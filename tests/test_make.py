@@ -42,7 +42,7 @@ def install(clone: Path, **environ: str) -> list[str]:
     return make(clone, PIP_IGNORE_INSTALLED="1", PIP_DRY_RUN="1", **environ)
 
 
-def test_no_wheel(clone: Path) -> None:
+def test_package_without_a_wheel_is_named(clone: Path) -> None:
     """A package that has no wheel for this Python and machine is named, with the two ways out."""
     (clone / "nothing").mkdir()
     [line] = install(clone, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(clone / "nothing"))
@@ -61,7 +61,7 @@ def test_an_old_python(clone: Path) -> None:
     assert not (clone / ".venv").exists()
 
 
-def test_no_network(clone: Path) -> None:
+def test_other_errors_of_pip_are_shown(clone: Path) -> None:
     """When pip fails for another reason, its own words are shown."""
     lines = install(clone, PIP_INDEX_URL="http://127.0.0.1:9", PIP_EXTRA_INDEX_URL="", PIP_RETRIES="1")
     assert any("connection broken" in line for line in lines)

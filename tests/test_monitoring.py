@@ -48,7 +48,7 @@ def check(*command: str) -> None:
 
 
 @needs_promtool
-def test_prometheus_configuration() -> None:
+def test_prometheus_accepts_its_configuration() -> None:
     """Prometheus accepts its configuration with the rules."""
     check("promtool", "check", "config", "prometheus.yml")
 
@@ -60,7 +60,7 @@ def test_rules_fire_and_end() -> None:
 
 
 @needs_amtool
-def test_alertmanager_configuration() -> None:
+def test_alertmanager_accepts_its_configuration() -> None:
     """Alertmanager accepts its configuration."""
     check("amtool", "check-config", "alertmanager.yml")
 
@@ -83,7 +83,7 @@ def test_every_alert_is_in_the_runbook() -> None:
         assert rule["labels"]["severity"] in ("warning", "critical")
 
 
-def test_metrics_exist() -> None:
+def test_metrics_of_rules_and_dashboard_exist() -> None:
     """Each metric of ours in the rules and the dashboard is documented by a server."""
     text = (MONITORING / "alerts.yml").read_text() + (MONITORING / "grafana/dashboards/opennoodl.json").read_text()
     readmes = "".join(path.read_text() for path in ROOT.glob("opennoodl-*-server/README.md"))
@@ -92,7 +92,7 @@ def test_metrics_exist() -> None:
     assert used - documented == set()
 
 
-def test_targets() -> None:
+def test_prometheus_targets_match_the_compose_file() -> None:
     """Prometheus asks each server under the name and port that it has in docker-compose.yml."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     (job,) = load("prometheus.yml")["scrape_configs"]
@@ -104,7 +104,7 @@ def test_targets() -> None:
     assert len(job["static_configs"]) == 3
 
 
-def test_mounts() -> None:
+def test_mounted_files_exist_and_ports_are_local() -> None:
     """Each file that a container is given is there, and only this machine can reach the three programs."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     monitoring = {name: one for name, one in services.items() if one.get("profiles") == ["monitoring"]}
@@ -116,7 +116,7 @@ def test_mounts() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
-def test_panels() -> None:
+def test_every_panel_is_complete() -> None:
     """Each panel has what Grafana needs: an id, a title, a place in the grid, and queries of the data source."""
     source = load("grafana/datasource.yml")["datasources"][0]
     assert len({panel["id"] for panel in panels()}) == len(panels())

@@ -102,7 +102,7 @@ def test_nothing_else_is_served(port: int, path: str) -> None:
     assert answer(port, path)[0] == 404
 
 
-def test_head(port: int) -> None:
+def test_head_has_no_body(port: int) -> None:
     """HEAD is answered like GET, without the body."""
     status, headers, body = answer(port, "/app.js", "HEAD")
     assert (status, body) == (200, "")

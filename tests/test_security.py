@@ -37,7 +37,7 @@ def defined(server: str, file: str, test: str) -> bool:
 
 
 @pytest.mark.parametrize(("server", "row"), rows())
-def test_bound(server: str, row: str) -> None:
+def test_every_bound_names_its_tests(server: str, row: str) -> None:
     """Each bound names at least one test of the server, and only settings of the server."""
     _resource, _bound, setting, tests = row.split("|")[1:-1]
     named = TEST.findall(tests)

@@ -39,7 +39,7 @@ def analyze(*arguments: str) -> None:
 
 @needs_systemd
 @pytest.mark.parametrize("name", [*(f"opennoodl@{server}.service" for server in SERVERS), "opennoodl-backup.timer"])
-def test_verify(tmp_path: Path, name: str) -> None:
+def test_systemd_accepts_every_unit(tmp_path: Path, name: str) -> None:
     """Systemd finds nothing wrong with a unit."""
     for source in UNITS.iterdir():
         target = name if "@" in source.name and "@" in name else source.name
@@ -49,7 +49,7 @@ def test_verify(tmp_path: Path, name: str) -> None:
 
 @needs_systemd
 @pytest.mark.parametrize("name", ["opennoodl@.service", "opennoodl-backup.service"])
-def test_security(tmp_path: Path, name: str) -> None:
+def test_systemd_finds_every_service_well_confined(tmp_path: Path, name: str) -> None:
     """Systemd counts a service among those that are well confined."""
     target = tmp_path / name.replace("@", "@sync")
     target.write_text((UNITS / name).read_text())
@@ -64,7 +64,7 @@ def service(name: str) -> dict[str, str]:
     return dict(parser["Service"])
 
 
-def test_restarts() -> None:
+def test_ended_server_is_restarted() -> None:
     """A server that ends is started again, however often."""
     unit = (UNITS / "opennoodl@.service").read_text()
     assert service("opennoodl@.service")["Restart"] == "always"
@@ -72,13 +72,13 @@ def test_restarts() -> None:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_drain(server: str) -> None:
+def test_server_has_time_to_drain(server: str) -> None:
     """A server has the time to drain before it is killed."""
     drain = import_module(f"opennoodl_{server}.edge.service").DRAIN_TIMEOUT
     assert float(service("opennoodl@.service")["TimeoutStopSec"]) > drain + 1
 
 
-def test_data() -> None:
+def test_server_and_backup_share_their_data() -> None:
     """The server and the backup mean the same data, below the directory that systemd makes for a server."""
     expected = "PERSIST_DIR=/var/lib/opennoodl/sync DB_FILE=/var/lib/opennoodl/notification/notifications.json"
     for name in ("opennoodl@.service", "opennoodl-backup.service"):

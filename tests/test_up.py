@@ -125,7 +125,7 @@ def test_a_terminal_that_is_gone(up: Up) -> None:
         os.kill(server, 0)
 
 
-def test_nohup(up: Up) -> None:
+def test_nohup_is_honoured(up: Up) -> None:
     """Who asks for it to go on without its terminal gets that."""
     speak = 'signal.signal(signal.SIGUSR1, lambda *_: print("still", flush=True))'
     code = f"import os, signal; {speak}; print(os.getpid(), flush=True); signal.pause(); signal.pause()"

@@ -49,7 +49,7 @@ async def inbox(at: str) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
-async def test_backup_under_load(tmp_path: Path, kind: str) -> None:
+async def test_backup_under_load_is_complete(tmp_path: Path, kind: str) -> None:
     """A backup has every notification whose sender was answered before the command began."""
     sent: list[str] = []
     at = place(kind, tmp_path)
@@ -133,7 +133,7 @@ def test_restore_from_one_kind_to_another(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "backups").iterdir() if path.stat().st_size) == ["one", "two"]
 
 
-def test_restore_over_notifications(tmp_path: Path) -> None:
+def test_restore_does_not_overwrite_notifications(tmp_path: Path) -> None:
     """`restore` does not write over notifications."""
     write(tmp_path / "n.json", record("1"))
     write(tmp_path / "copy", record("2"))
@@ -141,7 +141,7 @@ def test_restore_over_notifications(tmp_path: Path) -> None:
         restore(str(tmp_path / "n.json"), str(tmp_path / "copy"))
 
 
-def test_backup_over_file(tmp_path: Path) -> None:
+def test_backup_does_not_overwrite_a_file(tmp_path: Path) -> None:
     """`backup` does not write over a file."""
     write(tmp_path / "n.json", record("1"))
     (tmp_path / "copy").write_text("something")
@@ -150,20 +150,20 @@ def test_backup_over_file(tmp_path: Path) -> None:
     assert (tmp_path / "copy").read_text() == "something"
 
 
-def test_backup_of_nothing(tmp_path: Path) -> None:
+def test_backup_names_a_missing_store(tmp_path: Path) -> None:
     """A store that is not there is named."""
     with pytest.raises(StartError, match=r"n\.json is not there"):
         back_up(str(tmp_path / "n.json"), str(tmp_path / "copy"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_restore_of_nothing(tmp_path: Path) -> None:
+def test_restore_names_a_missing_backup(tmp_path: Path) -> None:
     """A backup that is not there is named."""
     with pytest.raises(CommandError, match="copy cannot be read: No such file or directory"):
         restore(str(tmp_path / "n.json"), str(tmp_path / "copy"))
 
 
-def test_postgresql(tmp_path: Path) -> None:
+def test_backup_of_postgresql_names_its_program(tmp_path: Path) -> None:
     """For PostgreSQL, `backup` names the program that makes backups of it."""
     at = place("postgresql", tmp_path)
 

@@ -352,7 +352,7 @@ async def living(world: World) -> AsyncIterator[list[asyncio.Task[None]]]:
             await editor.leave()
 
 
-async def test_n1_acknowledged_once(world: World) -> None:
+async def test_n1_acknowledged_notification_is_stored_once(world: World) -> None:
     """N1: what is sent through both instances under one key, while one of them is killed, is there once."""
     receiver = await Client.connect(world.instances[1].port)
     await receiver.authenticate("u")
@@ -421,7 +421,7 @@ async def test_n4_heard_within_11_seconds(world: World) -> None:
         await client.ws.close()
 
 
-async def test_chaos(fragile_world: World, chaos_rounds: int) -> None:
+async def test_invariants_hold_under_any_faults(fragile_world: World, chaos_rounds: int) -> None:
     """Whatever fails, N1 to N4 hold in the end, and N3 all the time."""
     world, faults = fragile_world, list(FAULTS)
     async with living(world) as tasks:

@@ -18,7 +18,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> harness.Clock:
     return machine
 
 
-def test_time_goes_by(machine: harness.Clock) -> None:
+def test_time_follows_the_machine(machine: harness.Clock) -> None:
     """The time is that of the machine, however long nobody has looked."""
     clock = Clock()
     for seconds in (0.0, 1.0, 86_400.0, YEARS):
@@ -42,7 +42,7 @@ def test_step_that_does_not_last(machine: harness.Clock, years: float) -> None:
 @pytest.mark.parametrize(
     ("step", "believed"), [(0.5, 0.5), (-30.0, 30.0), (600.0, 600.0), (YEARS, HOUR), (-YEARS, HOUR)]
 )
-def test_step_that_lasts(machine: harness.Clock, step: float, believed: float) -> None:
+def test_lasting_step_of_the_clock_is_accepted(machine: harness.Clock, step: float, believed: float) -> None:
     """A step is believed when it has lasted for as long as it is, at most for an hour; half a second is at once."""
     clock = Clock()
     machine.now += 10.0

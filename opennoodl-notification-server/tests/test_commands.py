@@ -37,7 +37,7 @@ async def command(*arguments: str, text: str | bytes = "", **environment: str) -
     return process.returncode, output.decode(), error.decode()
 
 
-async def test_send(serve: Serve, device: Device) -> None:
+async def test_send_reaches_devices_and_prints_ids(serve: Serve, device: Device) -> None:
     """`send` reaches the devices of every user it names, and prints the ids in their order."""
     service = await serve()
     ann, bob = await device(service, "ann"), await device(service, "bob")
@@ -86,7 +86,7 @@ async def test_send_with_a_token(serve: Serve) -> None:
     ],
     ids=["nothing", "another's token", "another secret"],
 )
-async def test_send_without_proof(serve: Serve, environment: dict[str, str], hint: str) -> None:
+async def test_send_names_the_missing_proof(serve: Serve, environment: dict[str, str], hint: str) -> None:
     """What the server does not accept as a proof is named, with what would be one."""
     service = await serve(auth="jwt", auth_secret=SECRET)
     url = f"ws://127.0.0.1:{service.port}"
@@ -104,28 +104,28 @@ async def test_send_without_proof_being_the_fault(serve: Serve) -> None:
     assert error.endswith(" may send `system` notifications. (forbidden)\n")
 
 
-async def test_token() -> None:
+async def test_token_command_prints_a_token() -> None:
     """`token` prints a token that is good for what was asked for."""
     code, output, _ = await command("token", "--user", "ann", "--services", AUTH_SECRET=SECRET)
     claims = jwt.decode(output.strip(), SECRET, algorithms=["HS256"])
     assert (code, claims["sub"], claims["services"]) == (0, "ann", True)
 
 
-async def test_token_without_secret() -> None:
+async def test_token_command_needs_a_secret() -> None:
     """Without a secret there is no token, and one line says why."""
     code, output, error = await command("token", "--user", "ann")
     assert (code, output) == (1, "")
     assert error == "opennoodl_notification: AUTH_SECRET is not set; the command `token` signs with it\n"
 
 
-async def test_send_once(serve: Serve) -> None:
+async def test_send_with_the_same_key_sends_once(serve: Serve) -> None:
     """Sent again under the same key, it is the same notification."""
     service = await serve()
     again = ["send", "--to", "ann", "--key", "weekly", "--url", f"ws://127.0.0.1:{service.port}"]
     assert await command(*again) == await command(*again)
 
 
-async def test_refused(serve: Serve) -> None:
+async def test_send_shows_the_servers_refusal(serve: Serve) -> None:
     """What the server refuses, it is quoted on."""
     service = await serve(max_data_size=10)
     with pytest.raises(CommandError, match="data-too-large"):
@@ -150,7 +150,7 @@ async def test_refused(serve: Serve) -> None:
         (["--data", "{what"], "not JSON"),
     ],
 )
-async def test_not_sent(arguments: list[str], why: str) -> None:
+async def test_failed_send_is_one_line_and_exit_code_1(arguments: list[str], why: str) -> None:
     """What could not be sent is one line on standard error, and exit code 1."""
     code, output, error = await command("send", "--to", "ann", *arguments)
     assert (code, output) == (1, "")
@@ -164,7 +164,7 @@ async def test_data_that_is_no_text() -> None:
     assert (code, output, error) == (1, "", "opennoodl_notification: the data is not UTF-8\n")
 
 
-async def test_another_server() -> None:
+async def test_send_names_a_server_of_another_kind() -> None:
     """A server that talks about something else is named as none of notifications."""
 
     async def talk(connection: ServerConnection) -> None:
@@ -178,7 +178,7 @@ async def test_another_server() -> None:
     assert "is not a notification server" in error
 
 
-async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
+async def test_inbox_command_shows_notifications(serve: Serve, device: Device, file: Path) -> None:
     """`inbox` shows a user's notifications, the newest first, while the server runs."""
     service = await serve()
     sender, ann = await device(service, "sender\n"), await device(service, "ann")
@@ -198,14 +198,14 @@ async def test_inbox(serve: Serve, device: Device, file: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "2147483648", "9223372036854775808"])
-async def test_bad_limit(limit: str) -> None:
+async def test_bad_limit_names_what_is_accepted(limit: str) -> None:
     """How many notifications are to be shown is a number from 1 to what every store can hold."""
     code, output, error = await command("inbox", "ann", "--limit", limit)
     assert (code, output) == (2, "")
     assert f"invalid number value: '{limit}'" in error
 
 
-async def test_stats(serve: Serve, device: Device, file: Path) -> None:
+async def test_stats_command_counts_what_is_stored(serve: Serve, device: Device, file: Path) -> None:
     """`stats` counts what is stored, while the server runs."""
     service = await serve()
     sender = await device(service, "sender")
@@ -222,7 +222,7 @@ async def test_stats(serve: Serve, device: Device, file: Path) -> None:
     }
 
 
-async def test_no_limit(file: Path) -> None:
+async def test_largest_limit_is_accepted(file: Path) -> None:
     """The largest number is accepted."""
     write(file, record("n", "ann", expires_at="2999-01-01T00:00:00.000Z"))
     code, output, error = await command("inbox", "ann", "--limit", "2147483647", DB_FILE=str(file))
@@ -245,14 +245,14 @@ async def test_looking_into_a_database(serve: Serve, device: Device, database: s
     assert "1 notifications" in (await command("stats", DATABASE_URL=database))[1]
 
 
-def test_nothing_there(file: Path) -> None:
+def test_commands_report_a_missing_store(file: Path) -> None:
     """To look where nothing is says so, and makes nothing."""
     with pytest.raises(StartError, match="is not there"):
         stats(str(file))
     assert list(file.parent.iterdir()) == []
 
 
-async def test_migrate(serve: Serve, device: Device, file: Path, tmp_path: Path) -> None:
+async def test_migrate_command_fills_a_database(serve: Serve, device: Device, file: Path, tmp_path: Path) -> None:
     """`migrate` brings a file into a database, from which the server goes on."""
     service = await serve()
     sender = await device(service, "sender")
@@ -269,7 +269,7 @@ async def test_migrate(serve: Serve, device: Device, file: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/name"])
-async def test_migrate_to_nowhere(serve: Serve, file: Path, url: str) -> None:
+async def test_migrate_refuses_an_unknown_target(serve: Serve, file: Path, url: str) -> None:
     """`migrate` into what keeps nothing, or is not known, is refused in one line that says what is accepted."""
     await (await serve()).stop()
     code, output, error = await command("migrate", "--from", str(file), "--to", url)
@@ -289,7 +289,7 @@ async def test_migrate_into_no_directory(serve: Serve, file: Path, tmp_path: Pat
     assert (code, error) == (1, "opennoodl_notification: `--from` and `--to` are the same\n")
 
 
-async def test_missing_extra(file: Path) -> None:
+async def test_missing_extra_is_named(file: Path) -> None:
     """A database without what it needs is refused in one line that names the extra."""
     block = "import sys; sys.modules['sqlalchemy'] = None; import runpy; sys.argv[1:] = ['stats']; "
     process = await asyncio.create_subprocess_exec(
@@ -305,7 +305,7 @@ async def test_missing_extra(file: Path) -> None:
     assert error.count(b"\n") == 1
 
 
-async def test_strange_numbers(serve: Serve, device: Device, file: Path) -> None:
+async def test_unusual_numbers_are_shown_as_sent(serve: Serve, device: Device, file: Path) -> None:
     """Numbers that Python does not read, and all that JSON has, are shown as they were sent, without line ends."""
     service = await serve()
     sender = await device(service, "sender")
@@ -320,7 +320,7 @@ async def test_strange_numbers(serve: Serve, device: Device, file: Path) -> None
     assert (code, len(output.split()), error) == (0, 1, "")
 
 
-async def test_send_over_tls(serve: Serve, tmp_path: Path) -> None:
+async def test_send_uses_tls_where_configured(serve: Serve, tmp_path: Path) -> None:
     """Where the settings name a certificate, the server on this machine is asked over TLS."""
     files = certify(tmp_path / "tls")
     service = await serve(**files.settings)

@@ -159,7 +159,9 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return place(request.param, tmp_path)
 
 
-async def test_kills(request: pytest.FixtureRequest, at: str, dice: random.Random, crash_rounds: int) -> None:
+async def test_killed_server_loses_and_doubles_nothing(
+    request: pytest.FixtureRequest, at: str, dice: random.Random, crash_rounds: int
+) -> None:
     """However often it is killed: nothing answered is lost, nothing undone, nothing sent twice, and devices agree."""
     world = World(dice)
     rounds = max(1, round(crash_rounds * SHARES[request.node.callspec.params["at"]]))

@@ -53,7 +53,7 @@ async def sent_ahead(at: str, clock: Clock, serve: Serve, device: Device) -> tup
     return sent, number
 
 
-async def test_start(at: str, now: Clock, serve: Serve, device: Device) -> None:
+async def test_start_with_a_late_clock_is_refused(at: str, now: Clock, serve: Serve, device: Device) -> None:
     """A server whose clock is more than a day behind the newest notification does not start, and says what to do."""
     await sent_ahead(at, now, serve, device)
     with pytest.raises(StartError, match=r"2023-11-14.*2028-11-12.*`redate`"):
@@ -62,7 +62,7 @@ async def test_start(at: str, now: Clock, serve: Serve, device: Device) -> None:
     await serve(**settings(at))
 
 
-async def test_redate(at: str, now: Clock, serve: Serve, device: Device) -> None:
+async def test_redate_dates_everything_today(at: str, now: Clock, serve: Serve, device: Device) -> None:
     """After `redate` all is dated today in the former order and expires in time, and what comes is dated right."""
     sent, number = await sent_ahead(at, now, serve, device)
     store = choose(at)
@@ -132,7 +132,7 @@ async def test_redate_of_an_empty_inbox(at: str, now: Clock, serve: Serve, devic
     assert (await client.expect("notification"))["notification"]["createdAt"] == timestamp(NOW * 1000)
 
 
-def test_command(tmp_path: Path) -> None:
+def test_redate_command_reports_its_changes(tmp_path: Path) -> None:
     """The command says how much it has changed."""
     write(tmp_path / "notifications.json")
     assert commands.redate(place("json", tmp_path), 30) == "redated: 0 notifications in 0 inboxes"

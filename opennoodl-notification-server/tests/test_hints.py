@@ -38,12 +38,12 @@ def all_of(items: list[Item]) -> list[Item]:
     return arrived
 
 
-def test_nothing() -> None:
+def test_hint_without_items_announces_the_instance() -> None:
     """A hint without an item says that the instance is there."""
     assert list(pack("me", 7, [])) == ['["me",7]']
 
 
-def test_events() -> None:
+def test_events_survive_the_round_trip() -> None:
     """Every kind of event arrives as it was told to devices."""
     (change,) = all_of([changed("u", 7, 12, EVENTS)])
     assert isinstance(change, Change)
@@ -51,14 +51,14 @@ def test_events() -> None:
 
 
 @given(st.lists(st.one_of(st.builds(Present, ids, numbers), st.builds(Sends, ids, ids, numbers, numbers)), max_size=40))
-def test_many_items(items: list[Item]) -> None:
+def test_many_items_are_split_into_ordered_hints(items: list[Item]) -> None:
     """Items that do not fit into one hint come in several, in order."""
     sent = [Hello(), Recount(), *items, Growth(-3, 4)]
     assert all_of(sent) == sent
 
 
 @given(ids, st.integers(0, 9000))
-def test_size(user: str, size: int) -> None:
+def test_large_change_has_only_its_numbers(user: str, size: int) -> None:
     """A change has its events if they fit into a hint; otherwise it has its numbers alone."""
     event = Received(notification=record("a", data=b'"%s"' % (b"x" * size)).shown(), sequence=8, unread_count=1)
     (change,) = all_of([changed(user, 7, 8, [event])])
@@ -70,7 +70,7 @@ def test_size(user: str, size: int) -> None:
         assert change.events is None
 
 
-def test_many_events() -> None:
+def test_change_of_many_notifications_has_only_its_numbers() -> None:
     """A change of many notifications has its numbers alone."""
     events = [Deleted(notification_id=f"{number}", sequence=number, unread_count=0) for number in range(1000)]
     assert changed("u", 0, 999, events).events is None
@@ -79,7 +79,7 @@ def test_many_events() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '["me"]', '[7,"me"]', '["me",7,["later",1]]', '["me",7,["change","u"]]']
 )
-def test_other_versions(text: str) -> None:
+def test_hint_of_another_version_is_refused(text: str) -> None:
     """A hint of another version is refused as a whole."""
     with pytest.raises((msgspec.MsgspecError, ValueError)):
         unpack(text)

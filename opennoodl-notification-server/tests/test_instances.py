@@ -65,7 +65,7 @@ def gaps(service: Service) -> dict[str, int]:
 NO_GAPS = {"batch": 0, "hint": 0, "poll": 0}
 
 
-async def test_notification(both: tuple[Service, Service], device: Device) -> None:
+async def test_notification_reaches_another_instance_by_a_hint(both: tuple[Service, Service], device: Device) -> None:
     """A notification that comes through one instance is told at the other as it is here, from a hint alone."""
     sender, here, elsewhere = await device(both[0], "s"), await device(both[0], "u"), await device(both[1], "u")
     for size in (10, 3000):
@@ -75,7 +75,7 @@ async def test_notification(both: tuple[Service, Service], device: Device) -> No
     assert gaps(both[1]) == NO_GAPS
 
 
-async def test_every_change(both: tuple[Service, Service], device: Device) -> None:
+async def test_every_change_reaches_another_instance_in_order(both: tuple[Service, Service], device: Device) -> None:
     """What a user reads, marks and deletes at one instance, the other one tells their devices in the same order."""
     sender, here, elsewhere = await device(both[0], "s"), await device(both[0], "u"), await device(both[1], "u")
     sent = [await sender.notify("u") for _ in range(4)]
@@ -93,7 +93,7 @@ async def test_every_change(both: tuple[Service, Service], device: Device) -> No
     assert gaps(both[1]) == NO_GAPS
 
 
-async def test_large_notification(serve: Serve, at: str, device: Device) -> None:
+async def test_large_notification_is_read_from_the_database(serve: Serve, at: str, device: Device) -> None:
     """A notification that is too large for a hint is read from the database, as missed."""
     first, second = [await serve(database_url=at, max_data_size=0) for _ in range(2)]
     await known(first, 1)
@@ -134,7 +134,9 @@ async def test_page_after_what_was_missed(
     assert event["sequence"] == page["sequence"]
 
 
-async def test_new_device(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_second_device_updates_the_first(
+    both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When a user's second device comes to an instance, the first one there is told what it has missed."""
     deafen(both[1], monkeypatch)
     sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
@@ -144,7 +146,9 @@ async def test_new_device(both: tuple[Service, Service], device: Device, monkeyp
     assert (await elsewhere.expect("notification"))["notification"]["id"] == sent
 
 
-async def test_lost_hint(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lost_hint_leads_to_a_comparison(
+    both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hint whose predecessor is missing lets all numbers be compared, and what was missed be told."""
     sender, elsewhere, another = await device(both[0], "s"), await device(both[1], "u"), await device(both[1], "v")
     await compared(both[1])
@@ -169,7 +173,9 @@ async def test_no_hints_at_all(serve: Serve, at: str, device: Device, monkeypatc
     assert [(await elsewhere.expect("notification"))["notification"]["id"] for _ in sent] == sent
 
 
-async def test_too_much_missed(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_device_that_missed_too_much_is_closed(
+    both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A device that has missed more than is remembered is closed, and gets its whole list when it comes again."""
     monkeypatch.setattr("opennoodl_notification.inbox.state.HISTORY", 3)
     sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
@@ -184,7 +190,9 @@ async def test_too_much_missed(both: tuple[Service, Service], device: Device, mo
     assert (await again.resume("u", number))["complete"] is False
 
 
-async def test_forgotten_inbox(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recreated_inbox_continues_at_another_instance(
+    both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An inbox that is forgotten and made anew goes on for a device at another instance."""
     monkeypatch.setattr("opennoodl_notification.inbox.batch.Batch._emptied", _forget_at_once)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
@@ -203,7 +211,7 @@ def _forget_at_once(batch: object, inbox: object) -> None:
     batch._changed.add(inbox.user_id)  # type: ignore[attr-defined]
 
 
-async def test_devices_of_both(serve: Serve, at: str, device: Device) -> None:
+async def test_devices_of_all_instances_share_a_limit(serve: Serve, at: str, device: Device) -> None:
     """The devices of a user at other instances count for `MAX_CONNECTIONS_PER_USER`, and those that go do not."""
     first, second = [await serve(database_url=at, max_connections_per_user=2) for _ in range(2)]
     await known(first, 1)
@@ -247,7 +255,7 @@ async def test_devices_of_a_silent_instance(
     assert both[1].app.instances.present == 0
 
 
-async def test_sends_of_both(serve: Serve, at: str, device: Device) -> None:
+async def test_sends_of_all_instances_share_a_quota(serve: Serve, at: str, device: Device) -> None:
     """What a user sends through one instance counts for the user's quota at the other."""
     first, second = [await serve(database_url=at, sends_per_hour=3) for _ in range(2)]
     await known(second, 1)
@@ -259,7 +267,7 @@ async def test_sends_of_both(serve: Serve, at: str, device: Device) -> None:
     assert await other.refused("invite", targetUserId="u", data={}) == "rate-limited"
 
 
-async def test_count_of_both(both: tuple[Service, Service], device: Device) -> None:
+async def test_notification_count_agrees_at_all_instances(both: tuple[Service, Service], device: Device) -> None:
     """`notificationCount` is that of the database at every instance, soon after a change through any."""
     sender = await device(both[0], "s")
     sent = [await sender.notify("u") for _ in range(3)]
@@ -294,7 +302,7 @@ async def metrics(service: Service) -> dict[str, float]:
     return {sample.name + "".join(sample.labels.values()): sample.value for sample in samples}
 
 
-async def test_metrics(both: tuple[Service, Service], device: Device) -> None:
+async def test_metrics_show_instances_and_hints(both: tuple[Service, Service], device: Device) -> None:
     """Metrics say how many instances there are, how long hints take, and how many there were."""
     sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
     await sender.notify("u")
@@ -306,7 +314,7 @@ async def test_metrics(both: tuple[Service, Service], device: Device) -> None:
     assert second["opennoodl_notification_hints_totallost"] == 0
 
 
-async def test_slow_reader(serve: Serve, at: str) -> None:
+async def test_slow_device_is_closed_alone(serve: Serve, at: str) -> None:
     """A device that reads nothing is closed with 1013, also for what comes from elsewhere; others hear everything."""
     unlimited = {"sends_per_hour": 0, "send_bytes_per_hour": 0, "max_per_user": 0}
     first, second = [await serve(database_url=at, **unlimited) for _ in range(2)]
@@ -368,7 +376,9 @@ def test_changes_that_wait_are_bounded() -> None:
     assert group._compare_again
 
 
-async def test_many_users(both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_users_are_compared_in_parts(
+    both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More users than are compared at once are compared one part after the other."""
     monkeypatch.setattr(instances, "COMPARED", 2)
     deafen(both[1], monkeypatch)
@@ -382,7 +392,7 @@ async def test_many_users(both: tuple[Service, Service], device: Device, monkeyp
     assert gaps(both[1]) == {**NO_GAPS, "poll": 5}
 
 
-def test_later_versions() -> None:
+def test_unreadable_hint_leads_to_a_comparison() -> None:
     """A hint that cannot be read lets the numbers be compared."""
     group = alone()
     group._compare_again = False

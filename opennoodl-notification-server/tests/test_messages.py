@@ -86,17 +86,17 @@ def code(message: Json) -> str:
     return info.value.code
 
 
-def test_authenticate() -> None:
+def test_authenticate_has_a_user_id() -> None:
     """`authenticate` has a userId."""
     assert read(AUTHENTICATE) == Authenticate("u")
 
 
-def test_get() -> None:
+def test_get_notifications_needs_no_field() -> None:
     """`get-notifications` needs nothing."""
     assert read(GET) == GetNotifications(None, None, False)
 
 
-def test_get_with_all() -> None:
+def test_get_notifications_takes_all_filters() -> None:
     """`get-notifications` may say how many, before when, whether only unread ones, and of which types."""
     before = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     fields = {"limit": 7, "before": "2023-11-14T22:13:20.000Z", "unreadOnly": True, "types": ["invite", "system"]}
@@ -105,13 +105,13 @@ def test_get_with_all() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 50, 200])
-def test_limit(limit: int) -> None:
+def test_limit_is_from_1_to_200(limit: int) -> None:
     """A page has 1 to 200 notifications."""
     assert read({**GET, "limit": limit}).limit == limit
 
 
 @pytest.mark.parametrize("limit", [0, -1, 201, 10**30, 1.5, "5", True, []])
-def test_bad_limit(limit: object) -> None:
+def test_other_limits_are_refused(limit: object) -> None:
     """Any other limit is refused."""
     assert code({**GET, "limit": limit}) == "invalid-field"
 
@@ -129,13 +129,13 @@ def test_bad_limit(limit: object) -> None:
         *({"types": ["x"]}, {"types": ["invite"] * (len(TYPES) + 1)}),
     ],
 )
-def test_bad_get(fields: Json) -> None:
+def test_bad_filters_are_refused(fields: Json) -> None:
     """`before` is a time with its zone, `unreadOnly` true or false, and `types` are types, no more than there are."""
     assert code({**GET, **fields}) == "invalid-field"
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_send(kind: str) -> None:
+def test_send_notification_has_target_type_and_data(kind: str) -> None:
     """`send-notification` has a target, one of six types, and data."""
     send = read({**SEND, "notificationType": kind, "data": {"a": 1}})
     assert isinstance(send, SendNotification)
@@ -143,19 +143,19 @@ def test_send(kind: str) -> None:
     assert json.loads(bytes(send.data)) == {"a": 1}
 
 
-def test_send_with_key() -> None:
+def test_send_notification_may_have_a_key() -> None:
     """`send-notification` may have an idempotencyKey."""
     assert read({**SEND, "idempotencyKey": "k"}).idempotency_key == "k"
 
 
 @pytest.mark.parametrize("kind", ["party", "", "Invite", "authenticate", 1, None, ["invite"]])
-def test_bad_notification_type(kind: object) -> None:
+def test_unknown_notification_type_is_refused(kind: object) -> None:
     """Any other type of notification is refused."""
     assert code({**SEND, "notificationType": kind}) == "invalid-field"
 
 
 @pytest.mark.parametrize("form", FORMS, ids=TYPES)
-def test_client_form(form: Json) -> None:
+def test_editors_form_is_a_send_notification(form: Json) -> None:
     """What the editor really sends is a send-notification of the type it names."""
     message = read({**form, "data": {"a": 1}, "idempotencyKey": "k"})
     assert isinstance(message, ClientForm)
@@ -175,7 +175,7 @@ def test_client_form_without_target(form: Json) -> None:
     "data",
     ['{"a" : 1.0, "b":"\\u00fc"}', '"ü ☃ 😀"', "[1,  2]", "1E+5", "-0.0", "123456789012345678901234567890", "null"],
 )
-def test_data_passes_through(message: Json, data: str) -> None:
+def test_data_keeps_its_bytes(message: Json, data: str) -> None:
     """Data may be any JSON, and is kept as the bytes it came in."""
     text = json.dumps(message).replace('"data": {}', f'"data": {data} ')
     assert bytes(decode(text.encode()).data) == data.encode()
@@ -184,7 +184,7 @@ def test_data_passes_through(message: Json, data: str) -> None:
 @pytest.mark.parametrize(
     "data", ["", "{", "[1,]", '"\\x"', '"\n"', "01", "1.", "NaN", "Infinity", "tru", "{'a': 1}", '{"a": 1,}']
 )
-def test_data_is_json(data: str) -> None:
+def test_data_must_be_json(data: str) -> None:
     """Data that is no JSON makes the message none, so no receiver is sent what it cannot read."""
     text = json.dumps(SEND).replace('"data": {}', f'"data": {data}')
     with pytest.raises(BadMessage) as info:
@@ -192,7 +192,7 @@ def test_data_is_json(data: str) -> None:
     assert info.value.code == "invalid-json"
 
 
-def test_mark_and_delete() -> None:
+def test_mark_and_delete_name_notifications() -> None:
     """What is about single notifications names them, the others none."""
     assert read(MARK) == MarkRead("n")
     assert read(UNMARK) == MarkUnread("n")
@@ -203,7 +203,7 @@ def test_mark_and_delete() -> None:
 
 
 @pytest.mark.parametrize(("message", "field"), IDS)
-def test_missing_id(message: Json, field: str) -> None:
+def test_missing_id_is_refused(message: Json, field: str) -> None:
     """A needed id that is not there is missed."""
     assert code({name: value for name, value in message.items() if name != field}) == "missing-field"
 
@@ -212,7 +212,7 @@ def test_missing_id(message: Json, field: str) -> None:
     ("message", "field", "most"),
     [(SEND, "targetUserId", 100), *((named, "notificationId", 200) for named in (MARK, UNMARK, DELETE, REVOKE))],
 )
-def test_several(message: Json, field: str, most: int) -> None:
+def test_several_ids_count_once_each(message: Json, field: str, most: int) -> None:
     """In place of one id there may be several, or both; each counts once, up to so many."""
     without = {name: value for name, value in message.items() if name != field}
     name = "targets" if field == "targetUserId" else "ids"
@@ -224,39 +224,39 @@ def test_several(message: Json, field: str, most: int) -> None:
     assert code({**without, f"{field}s": ["a", ""]}) == "invalid-field"
 
 
-def test_since() -> None:
+def test_since_is_a_number_from_0() -> None:
     """A device may say the last number it knows, which is none below zero."""
     assert read({**AUTHENTICATE, "since": 7}) == Authenticate("u", 7)
     assert code({**AUTHENTICATE, "since": -1}) == code({**AUTHENTICATE, "since": "7"}) == "invalid-field"
 
 
-def test_missing_notification_type() -> None:
+def test_missing_notification_type_is_refused() -> None:
     """A notification without a type is refused."""
     assert code({"type": "send-notification", "targetUserId": "t", "data": {}}) == "missing-field"
 
 
 @pytest.mark.parametrize(("message", "field"), [*IDS, *KEYS])
 @pytest.mark.parametrize("value", ["x", "x" * 256, "ü" * 256, "😀" * 256, " ", "__proto__"])
-def test_id(message: Json, field: str, value: str) -> None:
+def test_valid_id_is_accepted(message: Json, field: str, value: str) -> None:
     """An id is any text of 1 to 256 characters: it is read without an error."""
     read({**message, field: value})
 
 
 @pytest.mark.parametrize(("message", "field"), [*IDS, *KEYS])
 @pytest.mark.parametrize("value", ["", "x" * 257, "x" * 300, "ü" * 300, 5, True, [], {}, "a\0b"])
-def test_bad_id(message: Json, field: str, value: object) -> None:
+def test_bad_id_is_refused(message: Json, field: str, value: object) -> None:
     """An id that is empty, too long, or no text is refused."""
     assert code({**message, field: value}) == "invalid-field"
 
 
 @pytest.mark.parametrize("message", EVERY)
-def test_unknown_fields(message: Json) -> None:
+def test_unknown_fields_are_ignored(message: Json) -> None:
     """Unknown fields are ignored."""
     assert read({**message, "future": {"a": [1]}, "tokens": "t"}) == read(message)
 
 
 @pytest.mark.parametrize("text", ["", " ", "x", "{", '{"type":"mark-all-read"', "[]", '"a"', "5", "null", "true"])
-def test_no_object(text: str) -> None:
+def test_message_must_be_an_object(text: str) -> None:
     """What is no JSON object is refused as that."""
     with pytest.raises(BadMessage) as info:
         decode(text.encode())
@@ -264,7 +264,7 @@ def test_no_object(text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "party", "notification", "MARK-READ", 5, None, [], {}])
-def test_unknown_type(kind: object) -> None:
+def test_unknown_type_is_refused_with_the_known_ones(kind: object) -> None:
     """A type that the protocol does not have is refused, and the error says which there are."""
     with pytest.raises(BadMessage) as info:
         read({"type": kind})
@@ -272,14 +272,14 @@ def test_unknown_type(kind: object) -> None:
     assert "send-notification" in info.value.error
 
 
-def test_no_type() -> None:
+def test_message_without_a_type_is_refused() -> None:
     """A message without a type is of none that is known."""
     assert code({}) == "unknown-type"
 
 
 @pytest.mark.parametrize("request_id", ["r", 7, 0, None, False, {"a": [1]}, ""])
 @pytest.mark.parametrize("message", [{}, {"type": "party"}, {"type": "mark-read"}, {**MARK, "notificationId": 5}])
-def test_request_id(message: Json, request_id: object) -> None:
+def test_error_carries_the_request_id(message: Json, request_id: object) -> None:
     """An error carries the requestId of the message it is about, whatever that is."""
     with pytest.raises(BadMessage) as info:
         read({**message, "requestId": request_id})
@@ -288,7 +288,7 @@ def test_request_id(message: Json, request_id: object) -> None:
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-def test_any_bytes(message: bytes) -> None:
+def test_arbitrary_bytes_are_decoded_or_refused(message: bytes) -> None:
     """Nothing that comes makes the decoder fail in any other way."""
     with pytest.raises(BadMessage):
         decode(message)
@@ -306,7 +306,7 @@ names = st.sampled_from([*kinds, "revoke-notification"])
 
 
 @given(names, st.dictionaries(st.sampled_from([*fields, "idempotencyKey", "requestId"]), values))
-def test_any_fields(name: str, fields: Json) -> None:
+def test_arbitrary_fields_are_decoded_or_refused(name: str, fields: Json) -> None:
     """A known type with whatever fields is either understood or refused with a code that is documented."""
     with suppress(BadMessage):
         read({"type": name, **fields})
@@ -344,13 +344,13 @@ def test_any_fields(name: str, fields: Json) -> None:
         ),
     ],
 )
-def test_answers(message: msgspec.Struct, text: str) -> None:
+def test_answers_have_the_protocols_names(message: msgspec.Struct, text: str) -> None:
     """Every answer has the protocol's names."""
     assert json.loads(msgspec.json.encode(message)) == json.loads(text)
 
 
 @pytest.mark.parametrize(("kind", "name"), [(Received, "notification"), (Updated, "notification-updated")])
-def test_events_with_notification(kind: type[Received | Updated], name: str) -> None:
+def test_events_carry_their_notification(kind: type[Received | Updated], name: str) -> None:
     """A notification is in the field of that name."""
     shown = record("n", data=b'{"a" : 1}').shown()
     text = msgspec.json.encode(kind(notification=shown, sequence=5, unread_count=1))

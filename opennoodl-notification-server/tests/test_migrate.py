@@ -127,7 +127,7 @@ def two(tmp_path: Path, source: str, target: str) -> tuple[str, str]:
 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize(("source", "target"), PAIRS)
-def test_any_two(tmp_path: Path, source: str, target: str) -> None:
+def test_migration_between_any_stores_is_complete(tmp_path: Path, source: str, target: str) -> None:
     """Everything is the same in the target as in the source, whatever the two are."""
     at, to = two(tmp_path, source, target)
     run(fill(at, content()))
@@ -154,7 +154,7 @@ def interrupted(steps: int) -> Callable[[Migration, Changes], Coroutine[Any, Any
 @pytest.mark.parametrize("steps", range(4))
 @pytest.mark.parametrize("kill", [False, True])
 @pytest.mark.parametrize("pair", PAIRS)
-def test_broken_off(
+def test_interrupted_migration_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], kill: bool, steps: int
 ) -> None:
     """A migration that was broken off goes on where it was, whatever the two are and however the server has ended."""
@@ -191,7 +191,7 @@ def test_broken_off_with_a_file_of_others(tmp_path: Path, monkeypatch: pytest.Mo
     assert run(migrated(at, to)) == USERS * EACH
 
 
-def test_again(tmp_path: Path) -> None:
+def test_second_migration_changes_nothing(tmp_path: Path) -> None:
     """To migrate once more changes nothing."""
     at, to = two(tmp_path, "json", "sqlite")
     run(fill(at, content()))
@@ -200,7 +200,7 @@ def test_again(tmp_path: Path) -> None:
     assert run(kept(to)) == run(kept(at))
 
 
-def test_nothing(tmp_path: Path) -> None:
+def test_empty_store_can_be_migrated(tmp_path: Path) -> None:
     """An empty store may be migrated."""
     at, to = two(tmp_path, "json", "sqlite")
     assert run(migrated(at, to)) == 0

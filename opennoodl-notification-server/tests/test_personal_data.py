@@ -79,7 +79,7 @@ def ids(entries: list[Any]) -> set[str]:
     return {entry["id"] for entry in entries}
 
 
-async def test_export(at: str) -> None:
+async def test_export_shows_only_the_users_data(at: str) -> None:
     """`export` shows what a user got, sent and deleted, and nobody else's marks and notifications."""
     async with opened(at) as store:
         await commit(store, people())
@@ -92,7 +92,7 @@ async def test_export(at: str) -> None:
     assert [(one.sender, one.key) for one in person.idempotency_keys] == [("bob", "key")]
 
 
-async def test_erase(at: str) -> None:
+async def test_erase_leaves_other_users_data(at: str) -> None:
     """`erase` leaves the notifications of others, and nothing of the user, in the inboxes of others too."""
     async with opened(at) as store:
         await commit(store, people())
@@ -114,7 +114,7 @@ async def erase_in(store: Store, user: str) -> None:
     await personal_data.erase(store, await find(store, user), 30)
 
 
-async def test_many_sent(at: str) -> None:
+async def test_erase_handles_many_sent_notifications(at: str) -> None:
     """More than are erased at once are erased all."""
     users = [f"u{number}" for number in range(450)]
     changes = Changes(
@@ -165,7 +165,7 @@ def holders(directory: Path) -> list[str]:
     return [file.name for file in sorted(directory.iterdir()) if SECRET.encode() in file.read_bytes()]
 
 
-async def test_commands(tmp_path: Path) -> None:
+async def test_commands_export_and_erase(tmp_path: Path) -> None:
     """As commands: what is exported is JSON, what is erased is counted, and a name that is not there is said."""
     file = tmp_path / "notifications.json"
     async with opened(str(file)) as store:
@@ -211,7 +211,7 @@ async def _in_thread(what: Any, *arguments: Any) -> Any:
     return await asyncio.to_thread(what, *arguments)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_missing_store_is_reported(tmp_path: Path) -> None:
     """A store that is not there is said, and not made."""
     with pytest.raises(StartError, match="is not there"):
         erase(str(tmp_path / "n.json"), "bob", 30)

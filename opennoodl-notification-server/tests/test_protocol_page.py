@@ -21,7 +21,7 @@ ERRORS = {cells[0].strip("`"): cells[1] for cells in rows(section(PAGE, "Errors"
 SENT = (*messages.Answer.__subclasses__(), *messages.Event.__subclasses__(), Error)
 
 
-def test_messages_from_clients() -> None:
+def test_client_messages_table_is_complete() -> None:
     """Every message that a client may send stands in the table with its fields and their types."""
     compare(documented_fields(section(PAGE, "Messages from clients")), declared_fields(messages.decode.names))
 
@@ -32,28 +32,28 @@ def test_messages_from_the_server() -> None:
     compare(documented_fields(section(PAGE, "Messages from the server")), declared_fields(kinds))
 
 
-def test_objects() -> None:
+def test_objects_table_is_complete() -> None:
     """Every object within a message stands in the table with its fields and their types."""
     compare(documented_fields(section(PAGE, "Objects")), declared_fields([Notification]))
 
 
-def test_errors() -> None:
+def test_error_codes_table_is_complete() -> None:
     """Every error code stands in the table with its meaning."""
     compare({code: meaning for code, meaning in ERRORS.items() if not code.isdigit()}, messages.ERRORS)
 
 
-def test_close_codes() -> None:
+def test_close_codes_table_is_complete() -> None:
     """Every code that closes a connection stands in the table."""
     compare({code for code in ERRORS if code.isdigit()}, closing_codes())
 
 
-def test_limits() -> None:
+def test_request_id_limit_is_documented() -> None:
     """The page names the size of a `requestId`."""
     assert f"at most {MAX_REQUEST_ID:,} bytes" in PAGE
 
 
 @pytest.mark.parametrize("text", dialogues(PAGE), ids=range(len(dialogues(PAGE))))
-async def test_dialogue(text: str, tmp_path: Path) -> None:
+async def test_recorded_dialogue_is_what_the_server_sends(text: str, tmp_path: Path) -> None:
     """The server sends the frames that the page shows."""
     await play(text, service(tmp_path))
 

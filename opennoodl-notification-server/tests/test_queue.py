@@ -46,7 +46,7 @@ def taken(queue: Queue, device: Device) -> list[Any]:
     return [request.incoming for request in queue.take() if request.device is device]
 
 
-def test_order() -> None:
+def test_requests_of_a_connection_keep_their_order() -> None:
     """What a connection asks for is handled in its order, with others between."""
     queue, one, two = Queue({}), device("u"), device("v")
     asked = [MarkAllRead() for _ in range(4)]
@@ -68,7 +68,7 @@ def test_order() -> None:
         ([Authenticate(user_id="u"), READ, WRITE], 2),
     ],
 )
-def test_changes_after_reading(asked: list[Any], first: int) -> None:
+def test_change_after_a_read_waits_for_the_next_batch(asked: list[Any], first: int) -> None:
     """What a connection changes after it has read waits for the next batch, with all that follows."""
     queue, one, other = Queue({}), device("u"), device("v")
     put(queue, one, *asked)
@@ -77,7 +77,7 @@ def test_changes_after_reading(asked: list[Any], first: int) -> None:
     assert taken(queue, one) == asked[first:]
 
 
-def test_share() -> None:
+def test_client_with_many_requests_gets_a_share() -> None:
     """One who asks for very much has a share of each batch, and others are in the same one."""
     queue, flood, other = Queue({}), device("flood"), device("u")
     put(queue, flood, *[WRITE] * 1000)
@@ -98,7 +98,7 @@ def test_share_of_a_user() -> None:
     assert len(queue.take()) == BATCH
 
 
-def test_sendings_to_many() -> None:
+def test_sending_weighs_as_many_as_its_users() -> None:
     """A sending takes as much of a batch as it has users."""
     queue, flood, other = Queue({}), device("flood"), device("u")
     put(queue, flood, *[to(60)] * 10)
@@ -112,7 +112,7 @@ def test_sendings_to_many() -> None:
 
 
 @pytest.mark.parametrize("kind", [MarkRead, MarkUnread, DeleteNotification, RevokeNotification])
-def test_many_ids(kind: Any) -> None:
+def test_message_weighs_as_many_as_its_ids(kind: Any) -> None:
     """A message takes as much of a batch as it names notifications, each once."""
     queue, flood, other = Queue({}), device("flood"), device("u")
     ids = tuple(str(number) for number in range(60))
@@ -122,7 +122,7 @@ def test_many_ids(kind: Any) -> None:
     assert [request.device for request in batch] == [flood] * 2 + [other] * 80
 
 
-def test_turns() -> None:
+def test_next_batch_begins_with_the_client_left_out() -> None:
     """Whom a full batch did not reach, the next one begins with."""
     queue, floods, late = Queue({}), [device(str(number)) for number in range(3)], device("late")
     for one in (*floods, late):
@@ -131,7 +131,7 @@ def test_turns() -> None:
     assert {request.device for request in queue.take()} == {floods[2], late}
 
 
-def test_counts() -> None:
+def test_queue_counts_requests_and_bytes() -> None:
     """The queue knows how many requests it has, and how many bytes."""
     queue, one = Queue({}), device("u")
     put(queue, one, READ, WRITE, size=7)

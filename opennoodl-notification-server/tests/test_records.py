@@ -28,21 +28,21 @@ times = st.integers(0, END)
         (END, "9999-12-31T23:59:59.999Z"),
     ],
 )
-def test_timestamp(moment: int, text: str) -> None:
+def test_timestamp_is_iso_8601_in_utc(moment: int, text: str) -> None:
     """A time is ISO 8601 in UTC."""
     assert timestamp(moment) == text
     assert milliseconds(text) == moment
 
 
 @given(times)
-def test_format(moment: int) -> None:
+def test_timestamp_has_milliseconds_and_z(moment: int) -> None:
     """Every time has milliseconds and `Z`, as JavaScript's own have."""
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", timestamp(moment))
 
 
 @given(times)
 @example(END)
-def test_round_trip(moment: int) -> None:
+def test_timestamp_survives_the_round_trip(moment: int) -> None:
     """A time comes back from its text to the millisecond."""
     assert milliseconds(timestamp(moment)) == moment
     assert datetime.fromisoformat(timestamp(moment)).replace(microsecond=0) == datetime.fromtimestamp(
@@ -52,7 +52,7 @@ def test_round_trip(moment: int) -> None:
 
 @given(times, times | st.integers(-1500, 1500))
 @example(NOW * 1000, 1)
-def test_sorts_as_text(moment: int, other: int) -> None:
+def test_timestamps_sort_as_text(moment: int, other: int) -> None:
     """Texts sort as the times they stand for."""
     if other < END // 2:
         other = min(max(moment + other, 0), END)
@@ -60,7 +60,7 @@ def test_sorts_as_text(moment: int, other: int) -> None:
     assert (timestamp(moment) == timestamp(other)) == (moment == other)
 
 
-def test_shown_unread() -> None:
+def test_unread_notification_has_no_read_time() -> None:
     """What is shown has the protocol's names, and no time of reading before it is read."""
     shown = msgspec.json.decode(msgspec.json.encode(record("1", data=b'{"number": 1}', born=7, sequence=8).shown()))
     assert shown == {
@@ -75,7 +75,7 @@ def test_shown_unread() -> None:
     }
 
 
-def test_shown_read() -> None:
+def test_read_notification_has_a_read_time() -> None:
     """What was read says when."""
     read_at = timestamp(NOW * 1000 + 5)
     shown = record("1", read=True, read_at=read_at).shown()
@@ -90,7 +90,7 @@ def test_shown_is_not_the_record() -> None:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_stored_form(kind: str) -> None:
+def test_record_survives_json(kind: str) -> None:
     """A record comes back from JSON as it was, the data as the bytes they were."""
     one = record("1", type=kind, data=b'{"a" : 1.0, "b":"\\u00fc"}', born=7, sequence=8)
     content = msgspec.json.encode(one)
@@ -99,7 +99,7 @@ def test_stored_form(kind: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["type", "read", "createdAt", "id", "userId"])
-def test_incomplete(field: str) -> None:
+def test_incomplete_record_is_refused(field: str) -> None:
     """A record without one of its fields is none."""
     content = msgspec.json.decode(msgspec.json.encode(record("1")))
     del content[field]

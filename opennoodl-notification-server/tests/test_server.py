@@ -22,7 +22,7 @@ EVERYTHING: list[Json] = [
 
 
 @pytest.mark.parametrize("message", EVERYTHING, ids=[message["type"] for message in EVERYTHING])
-async def test_unauthorized(serve: Serve, device: Device, message: Json) -> None:
+async def test_unauthenticated_client_is_refused(serve: Serve, device: Device, message: Json) -> None:
     """Before `authenticate`, everything else is refused and does nothing; after it, one may go on."""
     service = await serve()
     receiver, client = await device(service, "u"), await device(service)
@@ -32,7 +32,7 @@ async def test_unauthorized(serve: Serve, device: Device, message: Json) -> None
     await client.authenticate("v")
 
 
-async def test_authenticate(serve: Serve, device: Device) -> None:
+async def test_authenticate_is_answered_and_sends_the_inbox(serve: Serve, device: Device) -> None:
     """Who authenticates is told so, and then gets the inbox without asking for it."""
     client = await device(await serve())
     numbers = {"unreadCount": 0, "sequence": 0}
@@ -41,7 +41,7 @@ async def test_authenticate(serve: Serve, device: Device) -> None:
     assert await client.get() == {"type": "notifications", "notifications": [], "hasMore": False, **numbers}
 
 
-async def test_offline_then_online(serve: Serve, device: Device) -> None:
+async def test_offline_user_finds_notifications_later(serve: Serve, device: Device) -> None:
     """Who is offline finds what was sent, newest first, when coming online."""
     service = await serve()
     sender = await device(service, "s")
@@ -52,7 +52,7 @@ async def test_offline_then_online(serve: Serve, device: Device) -> None:
     assert (page["unreadCount"], page["hasMore"]) == (3, False)
 
 
-async def test_first_page(serve: Serve, device: Device) -> None:
+async def test_first_page_has_everything(serve: Serve, device: Device) -> None:
     """Who asks for no number gets all that there is, at first and later, as the editor does."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
@@ -63,7 +63,7 @@ async def test_first_page(serve: Serve, device: Device) -> None:
     assert await client.inbox() == page
 
 
-async def test_pages(serve: Serve, device: Device) -> None:
+async def test_pages_go_back_by_time(serve: Serve, device: Device) -> None:
     """`get-notifications` pages back by the time of the last one shown, and can leave out what was read."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service, "u")
@@ -79,7 +79,7 @@ async def test_pages(serve: Serve, device: Device) -> None:
     assert (ids(page), page["unreadCount"], page["hasMore"]) == ([sent[4], sent[2], sent[1]], 4, True)
 
 
-async def test_send(serve: Serve, device: Device) -> None:
+async def test_send_reaches_every_device_of_the_target(serve: Serve, device: Device) -> None:
     """Every device of the target gets what is sent, as it is read later; the sending device alone an answer."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service, "s")
@@ -103,7 +103,7 @@ async def test_send(serve: Serve, device: Device) -> None:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-async def test_client_form(serve: Serve, device: Device, kind: str) -> None:
+async def test_editors_form_is_delivered(serve: Serve, device: Device, kind: str) -> None:
     """What the editor's `sendNotification` really sends is a notification of the type it names."""
     service = await serve()
     sender, receiver = await device(service, "s"), await device(service, "u")
@@ -123,7 +123,7 @@ async def test_client_form_without_target(serve: Serve, device: Device) -> None:
     assert await sender.refused("invite", data={}) == "missing-field"
 
 
-async def test_send_to_oneself(serve: Serve, device: Device) -> None:
+async def test_sender_may_be_its_own_target(serve: Serve, device: Device) -> None:
     """Who sends to themselves gets both the notification and the answer, on other devices only the first."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service, "s")
@@ -133,7 +133,7 @@ async def test_send_to_oneself(serve: Serve, device: Device) -> None:
     assert await other.waiting() == []
 
 
-async def test_data_is_untouched(serve: Serve, device: Device) -> None:
+async def test_data_arrives_unchanged(serve: Serve, device: Device) -> None:
     """Data arrives as the bytes in which it was sent, at once and later."""
     service = await serve()
     sender, receiver = await device(service, "s"), await device(service, "u")
@@ -156,7 +156,7 @@ CHANGES: list[tuple[str, bool, str]] = [
 
 
 @pytest.mark.parametrize(("change", "names", "event"), CHANGES)
-async def test_devices_agree(serve: Serve, device: Device, change: str, names: bool, event: str) -> None:
+async def test_all_devices_of_a_user_agree(serve: Serve, device: Device, change: str, names: bool, event: str) -> None:
     """What one device does, all devices of the user are told once, and nobody else; then they read the same."""
     service = await serve()
     sender = await device(service, "s")
@@ -175,7 +175,7 @@ async def test_devices_agree(serve: Serve, device: Device, change: str, names: b
     assert await sender.waiting() == []
 
 
-async def test_mark_read(serve: Serve, device: Device) -> None:
+async def test_mark_read_is_told_to_all_devices(serve: Serve, device: Device) -> None:
     """Devices get the notification as it is now; reading again changes nothing."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service, "u")
@@ -191,7 +191,7 @@ async def test_mark_read(serve: Serve, device: Device) -> None:
     assert (updated["notification"], updated["unreadCount"]) == (shown, 1)
 
 
-async def test_what_changes_nothing(serve: Serve, device: Device) -> None:
+async def test_unchanged_request_is_answered_to_its_sender_alone(serve: Serve, device: Device) -> None:
     """Only who asked is answered where nothing changes."""
     service = await serve()
     id_ = await (await device(service, "s")).notify("u")
@@ -206,7 +206,7 @@ async def test_what_changes_nothing(serve: Serve, device: Device) -> None:
     assert await two.waiting() == []
 
 
-async def test_mark_all_read(serve: Serve, device: Device) -> None:
+async def test_mark_all_read_is_told_to_all_devices(serve: Serve, device: Device) -> None:
     """Devices get the time at which everything was read, and that nothing is unread."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
@@ -221,7 +221,7 @@ async def test_mark_all_read(serve: Serve, device: Device) -> None:
     assert page["unreadCount"] == 0
 
 
-async def test_delete(serve: Serve, device: Device) -> None:
+async def test_delete_is_told_to_all_devices(serve: Serve, device: Device) -> None:
     """Devices get the id of what was deleted, or that everything was."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
@@ -239,7 +239,7 @@ async def test_delete(serve: Serve, device: Device) -> None:
 
 
 @pytest.mark.parametrize("change", ["mark-read", "mark-unread", "delete-notification"])
-async def test_several(serve: Serve, device: Device, change: str) -> None:
+async def test_several_notifications_are_changed_at_once(serve: Serve, device: Device, change: str) -> None:
     """Of several, those that are there are changed, each with an event of its own; the others are left out."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
@@ -257,7 +257,7 @@ async def test_several(serve: Serve, device: Device, change: str) -> None:
 
 
 @pytest.mark.parametrize("message", ["mark-read", "mark-unread", "delete-notification"])
-async def test_not_found(serve: Serve, device: Device, message: str) -> None:
+async def test_missing_and_foreign_ids_get_one_answer(serve: Serve, device: Device, message: str) -> None:
     """Another's notification, a deleted one and none at all get one and the same answer."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service, "other")
@@ -273,7 +273,7 @@ async def test_not_found(serve: Serve, device: Device, message: str) -> None:
     assert (ids(page), page["unreadCount"]) == ([others], 1)
 
 
-async def test_another_user(serve: Serve, device: Device) -> None:
+async def test_authentication_as_another_user_changes_the_user(serve: Serve, device: Device) -> None:
     """Who authenticates again as another user is a device of that one and no longer of the first."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service, "u")
@@ -288,7 +288,7 @@ async def test_another_user(serve: Serve, device: Device) -> None:
     assert (await health(service.port))[1]["connectedUsers"] == 2
 
 
-async def test_same_user_again(serve: Serve, device: Device) -> None:
+async def test_repeated_authentication_delivers_once(serve: Serve, device: Device) -> None:
     """Who authenticates again as the same user gets everything once."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service, "u")
@@ -297,7 +297,7 @@ async def test_same_user_again(serve: Serve, device: Device) -> None:
     assert len(await client.waiting()) == 1
 
 
-async def test_device_that_left(serve: Serve, device: Device) -> None:
+async def test_departed_device_is_forgotten(serve: Serve, device: Device) -> None:
     """A device that left costs the others nothing; the last one takes its user with it."""
     service = await serve()
     sender, one, two = await device(service, "s"), await device(service, "u"), await device(service, "u")
@@ -309,7 +309,7 @@ async def test_device_that_left(serve: Serve, device: Device) -> None:
     assert (await health(service.port))[1]["connectedUsers"] == 1
 
 
-async def test_answer_order(serve: Serve, device: Device) -> None:
+async def test_answers_keep_the_order_of_messages(serve: Serve, device: Device) -> None:
     """Whoever does not wait for answers gets them in the order of the messages."""
     service = await serve()
     client = await device(service)
@@ -345,7 +345,7 @@ async def test_many_pages_in_order(serve: Serve, device: Device) -> None:
         assert ids(await client.expect("notifications")) == sent[::-1]
 
 
-async def test_health(serve: Serve, device: Device) -> None:
+async def test_health_counts_and_names_nobody(serve: Serve, device: Device) -> None:
     """`/health` counts notifications and users, and names none of them."""
     service = await serve()
     sender = await device(service, "secret-sender")
@@ -362,7 +362,7 @@ async def test_health(serve: Serve, device: Device) -> None:
     assert "secret" not in str(content)
 
 
-async def test_metrics(serve: Serve, device: Device) -> None:
+async def test_metrics_count_and_name_nobody(serve: Serve, device: Device) -> None:
     """`/metrics` counts messages by type, what only this server has under a name of its own, and names nobody."""
     service = await serve()
     sender = await device(service, "secret-sender")

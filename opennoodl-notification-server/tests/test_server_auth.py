@@ -29,7 +29,7 @@ async def proven(device: Device, service: Service, user: str, **claims: object) 
     return client
 
 
-async def test_token(service: Service, device: Device) -> None:
+async def test_token_authenticates_all_devices(service: Service, device: Device) -> None:
     """Whoever shows a token is its user, on all devices."""
     ann, bob, other = [await proven(device, service, user) for user in ("ann", "bob", "bob")]
     sent = await ann.notify("bob")
@@ -43,7 +43,7 @@ async def test_token(service: Service, device: Device) -> None:
     [None, "", "x", signed(OTHER_SECRET), signed(exp=1), signed(sub="bob"), signed(sub="ANN"), 1, ["x"]],
     ids=["none", "empty", "no token", "another secret", "expired", "of Bob", "of a like name", "a number", "a list"],
 )
-async def test_no_proof(service: Service, device: Device, token: object) -> None:
+async def test_unproven_user_is_refused(service: Service, device: Device, token: object) -> None:
     """Without a token of the user that `userId` names, nobody is anybody."""
     client = await device(service)
     code = await client.refused("authenticate", userId="ann", token=token)
@@ -60,7 +60,7 @@ async def test_no_token_at_all(service: Service, device: Device) -> None:
 
 
 @pytest.mark.parametrize("with_header", [True, False])
-async def test_with_the_connection(service: Service, with_header: bool) -> None:
+async def test_token_of_the_connection_proves_one_user(service: Service, with_header: bool) -> None:
     """A token that came with the connection proves its user, who authenticates all the same, and no other user."""
     url = f"ws://127.0.0.1:{service.port}/"
     headers = {"Authorization": f"Bearer {signed()}"} if with_header else {}
@@ -72,7 +72,7 @@ async def test_with_the_connection(service: Service, with_header: bool) -> None:
         assert ids(await client.inbox()) == []
 
 
-async def test_order(service: Service, device: Device) -> None:
+async def test_messages_behind_authenticate_wait(service: Service, device: Device) -> None:
     """What is sent right behind `authenticate` waits until that is answered."""
     client = await device(service)
     await client.send("authenticate", userId="ann", token=signed())
@@ -84,7 +84,7 @@ async def test_order(service: Service, device: Device) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mark-read", "mark-unread", "delete-notification", "revoke-notification"])
-async def test_of_others(service: Service, device: Device, kind: str) -> None:
+async def test_foreign_and_missing_ids_get_one_answer(service: Service, device: Device, kind: str) -> None:
     """What another user has, and what nobody has, get the same answer."""
     ann, bob, eve = [await proven(device, service, user) for user in ("ann", "bob", "eve")]
     theirs = await ann.notify("bob")
@@ -95,7 +95,7 @@ async def test_of_others(service: Service, device: Device, kind: str) -> None:
     assert (ids(page), page["unreadCount"]) == ([theirs], 1)
 
 
-async def test_one_user(service: Service, device: Device) -> None:
+async def test_connection_keeps_its_user(service: Service, device: Device) -> None:
     """A connection stays one user's, whatever tokens it shows."""
     client = await proven(device, service, "ann")
     assert await client.refused("authenticate", userId="bob", token=signed(sub="bob")) == "unauthorized"
@@ -103,7 +103,7 @@ async def test_one_user(service: Service, device: Device) -> None:
     await client.expect("notification")
 
 
-async def test_system(service: Service, device: Device) -> None:
+async def test_only_services_send_system_notifications(service: Service, device: Device) -> None:
     """Only a token for services may send `system` notifications, in either form; the others may send the others."""
     ann, forum = await proven(device, service, "ann"), await proven(device, service, "forum", services=True)
     both = {"targetUserId": "ann", "data": {}}
@@ -115,7 +115,7 @@ async def test_system(service: Service, device: Device) -> None:
     await ann.notify("forum", "mention")
 
 
-async def test_renewed(service: Service, device: Device) -> None:
+async def test_newer_token_replaces_the_older(service: Service, device: Device) -> None:
     """A newer token takes the place of one that expires; one that expires ends the connection."""
     client = await proven(device, service, "ann")
     (connection,) = service.connections
@@ -129,7 +129,9 @@ async def test_renewed(service: Service, device: Device) -> None:
     assert await client.closed() == 1008
 
 
-async def test_in_time(service: Service, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_is_closed_without_a_timely_proof(
+    service: Service, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who proves nothing in time is closed with 1008."""
     from opennoodl_notification import server
 
@@ -138,7 +140,7 @@ async def test_in_time(service: Service, device: Device, monkeypatch: pytest.Mon
     assert await (await device(service)).closed() == 1008
 
 
-async def test_five_tokens(service: Service, device: Device) -> None:
+async def test_five_rejected_tokens_close_the_client(service: Service, device: Device) -> None:
     """Who shows five tokens that prove nothing is closed with 1008."""
     client = await device(service)
     for _ in range(4):
@@ -166,7 +168,7 @@ def left(service: Service) -> list[float]:
     return sorted(deadline - now for deadline in deadlines if deadline is not None)
 
 
-async def test_too_many_devices(serve: Serve, device: Device) -> None:
+async def test_refused_device_is_closed_later(serve: Serve, device: Device) -> None:
     """Who has proven who it is and may not have one device more still has ten seconds, and then is closed."""
     service = await serve(auth="jwt", auth_secret=SECRET, max_connections_per_user=1)
     first, second = await proven(device, service, "ann"), await device(service)
@@ -186,7 +188,7 @@ async def test_a_token_without_authenticate(service: Service) -> None:
         assert seconds <= json_application.AUTHENTICATION_TIMEOUT
 
 
-async def test_system_right_behind(service: Service, device: Device) -> None:
+async def test_message_behind_authenticate_is_the_proven_users(service: Service, device: Device) -> None:
     """What is sent right behind `authenticate` is looked at as that user's, before it is answered."""
     client = await device(service)
     await client.send("authenticate", userId="ann", token=signed())

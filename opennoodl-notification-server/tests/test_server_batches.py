@@ -54,7 +54,7 @@ async def test_all_of_an_inbox_that_is_empty_by_now(desk: Desk) -> None:
     assert desk.app.worker.queued == 0
 
 
-async def test_sizes_of_who_has_gone(desk: Desk) -> None:
+async def test_inbox_size_is_remembered_while_a_device_is_connected(desk: Desk) -> None:
     """How much is in an inbox is remembered for as long as a device of its user is there."""
     devices = await filled(desk, "a", "b")
     for device in devices:
@@ -63,7 +63,7 @@ async def test_sizes_of_who_has_gone(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("stored", [True, False])
-async def test_lost_answer(desk: Desk, stored: bool) -> None:
+async def test_unknown_outcome_of_a_commit_closes_devices(desk: Desk, stored: bool) -> None:
     """When nobody knows whether a commit was made, the devices of its inboxes are closed, and all is counted again."""
     sender, receiver, other = await desk.join("s"), await desk.join("u"), await desk.join("v")
     desk.failing, desk.stored = SILENT, stored

@@ -14,7 +14,7 @@ from .conftest import Device, Serve
 from .harness import DAY, NOW, TIMEOUT, Clock, Gate, health, ids, record, stored, write
 
 
-async def test_cleanup_at_start(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
+async def test_start_removes_expired_notifications(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
     """At the start, what has expired goes from the file too."""
     expired = [record(f"old {user}", user, created=NOW - 31 * DAY) for user in ("u", "v")]
     write(file, *expired, record("new", created=NOW - DAY))
@@ -34,7 +34,9 @@ async def cleaned(port: int, count: int) -> None:
 
 
 @pytest.mark.usefixtures("busy_cleanup")
-async def test_cleanup_while_running(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
+async def test_running_server_removes_expired_notifications(
+    serve: Serve, device: Device, file: Path, clock: Clock
+) -> None:
     """What expires goes from the file without anybody asking."""
     service = await serve(ttl_days=1)
     client = await device(service, "s")
@@ -68,7 +70,9 @@ async def test_cleanup_during_a_commit(serve: Serve, device: Device, gate: Gate,
     assert set(stored(file)) == {new}
 
 
-async def test_cleanup_goes_on(serve: Serve, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_cleanup_continues_without_a_pause(
+    serve: Serve, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More than is cleaned up at once goes piece by piece, without a pause."""
     monkeypatch.setattr(cleanup, "INTERVAL", 3600)
     monkeypatch.setattr(cleanup, "SIZE", 4)
@@ -96,7 +100,7 @@ async def test_cleanup_is_not_tried_again_at_once(
     assert gate.asked == 1
 
 
-async def test_cleanup_that_fails(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
+async def test_failing_cleanup_blocks_no_other_inbox(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
     """An inbox that cannot be cleaned up keeps nobody from sending to another."""
     write(file, record("old", created=NOW - 31 * DAY))
     service = await serve()
@@ -119,7 +123,7 @@ async def test_cleanup_that_fails(serve: Serve, device: Device, file: Path, cloc
 
 
 @pytest.mark.usefixtures("busy_cleanup")
-async def test_keys_are_forgotten(serve: Serve, device: Device, clock: Clock) -> None:
+async def test_keys_expire_after_a_day(serve: Serve, device: Device, clock: Clock) -> None:
     """An idempotency key is forgotten after a day without anybody asking."""
     service = await serve()
     await (await device(service, "s")).notify("u", idempotencyKey="k")

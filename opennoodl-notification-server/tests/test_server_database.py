@@ -36,7 +36,7 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return place(request.param, tmp_path)
 
 
-async def test_restart(at: str, serve: Serve, device: Device) -> None:
+async def test_restart_keeps_everything(at: str, serve: Serve, device: Device) -> None:
     """A restart keeps everything."""
     service = await serve(database_url=at)
     sender, client = await device(service, "s"), await device(service, "u")
@@ -76,7 +76,7 @@ async def test_database_that_is_away(
     assert ids(await (await device(service)).authenticate("v")) == [after, before]
 
 
-async def test_database_that_hangs(
+async def test_hanging_database_fails_and_recovers(
     serve: Serve, device: Device, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that says nothing has failed after a while; when it speaks again the server finds out by itself."""

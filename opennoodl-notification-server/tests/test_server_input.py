@@ -64,7 +64,7 @@ NO_JSON = [
 
 
 @pytest.mark.parametrize("text", [*NO_JSON, "[" * 60_000, '{"a":' * 10_000])
-async def test_not_json(scene: Scene, text: str) -> None:
+async def test_invalid_json_is_answered_with_an_error(scene: Scene, text: str) -> None:
     """What is no JSON object is answered with an error."""
     await scene.bad.text(text)
     error = await scene.bad.expect("error")
@@ -104,7 +104,7 @@ WRONG: list[tuple[str, Json]] = [
 
 
 @pytest.mark.parametrize(("code", "message"), WRONG)
-async def test_wrong(scene: Scene, code: str, message: Json) -> None:
+async def test_unknown_message_is_answered_with_an_error(scene: Scene, code: str, message: Json) -> None:
     """An unknown message is answered with an error that says why, and carries its requestId."""
     await scene.bad.text(json.dumps({**message, "requestId": "r"}))
     error = await scene.bad.expect("error")
@@ -113,7 +113,7 @@ async def test_wrong(scene: Scene, code: str, message: Json) -> None:
 
 
 @pytest.mark.parametrize("request_id", ["r", "", 0, 7, 1.5, None, False, {"a": [1]}, "☃"])
-async def test_request_id(scene: Scene, request_id: object) -> None:
+async def test_errors_carry_the_request_id(scene: Scene, request_id: object) -> None:
     """An error carries the requestId of what it is about, whatever that is, also where the inbox refuses."""
     error = await scene.bad.ask("mark-read", notificationId="nothing", requestId=request_id)
     assert (error["code"], error["requestId"]) == ("not-found", request_id)
@@ -121,7 +121,7 @@ async def test_request_id(scene: Scene, request_id: object) -> None:
     assert (error["code"], error["requestId"]) == ("missing-field", request_id)
 
 
-async def test_no_request_id(scene: Scene) -> None:
+async def test_error_without_a_request_id_has_none(scene: Scene) -> None:
     """An error about a message without requestId has none."""
     assert "requestId" not in await scene.bad.ask("mark-read", notificationId="nothing")
 
@@ -140,7 +140,7 @@ NUMBERS = ["1e999", "-1e400", "9" * 400]
     ],
     ids=["not-found", "missing-field", "unknown-type"],
 )
-async def test_odd_request_id(scene: Scene, message: str, code: str, number: str) -> None:
+async def test_odd_request_id_is_echoed(scene: Scene, message: str, code: str, number: str) -> None:
     """A requestId is echoed also where it is a number beyond all bounds."""
     await scene.bad.text(f'{{{message},"requestId":{number}}}')
     error = await scene.bad.expect("error")
@@ -149,19 +149,19 @@ async def test_odd_request_id(scene: Scene, message: str, code: str, number: str
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=["1e999", "-1e400", "400 digits"])
-async def test_odd_unknown_field(scene: Scene, number: str) -> None:
+async def test_odd_unknown_field_is_ignored(scene: Scene, number: str) -> None:
     """Unknown fields are ignored, whatever is in them."""
     await scene.bad.text(f'{{"type":"get-notifications","future":{number},"requestId":{number}}}')
     await scene.bad.expect("notifications")
 
 
-async def test_binary_frame(scene: Scene) -> None:
+async def test_binary_frame_closes_with_1003(scene: Scene) -> None:
     """A binary frame closes with 1003."""
     await scene.bad.ws.send(b'{"type":"delete-all"}')
     assert await scene.bad.closed() == 1003
 
 
-async def test_not_utf8(scene: Scene) -> None:
+async def test_invalid_utf8_closes_with_1007(scene: Scene) -> None:
     """A text that is no UTF-8 closes with 1007."""
     await scene.bad.text(b'{"type":"invite","targetUserId":"receiver","data":"\xff"}')
     assert await scene.bad.closed() == 1007
@@ -174,7 +174,7 @@ def sized(size: int) -> str:
 
 
 @pytest.mark.parametrize("over", [1, 100_000])
-async def test_too_big(scene: Scene, over: int) -> None:
+async def test_message_over_the_limit_is_not_stored(scene: Scene, over: int) -> None:
     """A message over the limit closes with 1009, and is not stored."""
     before = (await health(scene.service.port))[1]["notificationCount"]
     await scene.bad.text(sized(65_536 + over))
@@ -182,13 +182,13 @@ async def test_too_big(scene: Scene, over: int) -> None:
     assert (await health(scene.service.port))[1]["notificationCount"] == before
 
 
-async def test_biggest(scene: Scene) -> None:
+async def test_message_of_the_limit_is_stored(scene: Scene) -> None:
     """A message of just the limit is stored."""
     await scene.bad.text(sized(65_536))
     await scene.bad.expect("notification-sent")
 
 
-async def test_data_too_large(serve: Serve, device: Device) -> None:
+async def test_data_over_its_limit_is_refused(serve: Serve, device: Device) -> None:
     """Data over its own limit is refused with both numbers; just as much is stored."""
     sender = await device(await serve(max_data_size=10), "sender")
     error = await sender.ask("invite", targetUserId="u", data="123456789", requestId=4)
@@ -208,7 +208,7 @@ async def test_fragments_over_the_limit(scene: Scene) -> None:
     assert await scene.bad.closed() == 1009
 
 
-async def test_half_an_emoji(scene: Scene) -> None:
+async def test_lone_surrogate_is_replaced(scene: Scene) -> None:
     """A text that JavaScript cut within an emoji is delivered; no half is left in it that a receiver could choke on."""
     await scene.bad.text('{"type":"invite","targetUserId":"receiver","data":{"a":"cut \\ud83d","b":"\\ud83d\\ude00"}}')
     await scene.bad.expect("notification-sent")
@@ -216,7 +216,7 @@ async def test_half_an_emoji(scene: Scene) -> None:
     assert event["notification"]["data"] == {"a": "cut \ufffd", "b": "😀"}
 
 
-async def test_our_fault(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failing_message_closes_its_sender_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message on which the server fails closes its sender with 1011, and nobody else notices."""
 
     def fail(*args: object) -> None:
@@ -227,7 +227,7 @@ async def test_our_fault(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await scene.bad.closed() == 1011
 
 
-async def test_rate(serve: Serve, device: Device) -> None:
+async def test_message_over_the_rate_is_answered_with_an_error(serve: Serve, device: Device) -> None:
     """Messages over the rate are answered with an error that carries their requestId; others have their own rate."""
     service = await serve(rate_limit=1)
     bad, other = await device(service, "bad"), await device(service, "other")

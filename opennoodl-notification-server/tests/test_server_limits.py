@@ -16,7 +16,7 @@ from .harness import DAY, NOW, Clock, Json, health, ids
 from .places import place
 
 
-async def test_sends_per_hour(serve: Serve, device: Device, clock: Clock) -> None:
+async def test_sends_have_an_hourly_quota(serve: Serve, device: Device, clock: Clock) -> None:
     """A user may send so many an hour over all devices; then only that user has to wait."""
     service = await serve(sends_per_hour=2)
     one, two, other = await device(service, "s"), await device(service, "s"), await device(service, "other")
@@ -28,7 +28,7 @@ async def test_sends_per_hour(serve: Serve, device: Device, clock: Clock) -> Non
     await one.notify("u")
 
 
-async def test_max_per_user(serve: Serve, device: Device) -> None:
+async def test_full_inbox_loses_its_oldest_read(serve: Serve, device: Device) -> None:
     """A full inbox loses the oldest read one, and every device is told before the new one comes."""
     service = await serve(max_per_user=2)
     sender, client = await device(service, "s"), await device(service, "u")
@@ -41,7 +41,7 @@ async def test_max_per_user(serve: Serve, device: Device) -> None:
     assert ids(await client.inbox()) == [new, unread]
 
 
-async def test_idempotency(serve: Serve, device: Device) -> None:
+async def test_same_key_delivers_once(serve: Serve, device: Device) -> None:
     """The same again under its key is answered the same and delivered once."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service, "u")
@@ -92,7 +92,7 @@ async def test_key_of_what_is_gone(serve: Serve, device: Device) -> None:
     assert await client.waiting() == []
 
 
-async def test_key_of_several(serve: Serve, device: Device) -> None:
+async def test_same_key_needs_the_same_users_in_order(serve: Serve, device: Device) -> None:
     """A sending to several is the same again with the same users in the same order, in which the ids come."""
     sender = await device(await serve(), "s")
     fields: dict[str, Any] = {"notificationType": "thread", "data": {}, "idempotencyKey": "k"}
@@ -150,7 +150,7 @@ async def test_connections_of_a_user(serve: Serve, device: Device) -> None:
     await three.authenticate("u")
 
 
-async def test_time_to_authenticate(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_client_is_closed_in_time(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not say who it is in time is closed with 1008; who does may then be silent."""
     monkeypatch.setattr(server, "AUTHENTICATION_TIMEOUT", 0.05)
     service = await serve()
@@ -172,7 +172,7 @@ async def test_expiry_on_an_open_device(serve: Serve, device: Device, clock: Clo
     assert (told["notificationId"], told["unreadCount"]) == (id_, 0)
 
 
-async def test_pages_without_reading(serve: Serve, device: Device) -> None:
+async def test_pages_to_a_device_that_does_not_read_are_bounded(serve: Serve, device: Device) -> None:
     """Of a device that asks for page after page and reads none, few are made before it is closed with 1013."""
     service = await serve(max_per_user=0, sends_per_hour=0, send_bytes_per_hour=0, slow_client_buffer=100_000)
     sender, slow = await device(service, "s"), await device(service, "u")
@@ -193,7 +193,7 @@ async def test_pages_without_reading(serve: Serve, device: Device) -> None:
     assert slow.ws.close_code == 1013
 
 
-async def test_slow_reader(serve: Serve, device: Device) -> None:
+async def test_slow_device_is_closed_and_resumes(serve: Serve, device: Device) -> None:
     """A device that does not read is closed with 1013, others are not held up, and it resumes without a gap."""
     service = await serve(slow_client_buffer=20_000, max_per_user=0, sends_per_hour=0, send_bytes_per_hour=0)
     sender, slow, other = await device(service, "s"), await device(service, "u"), await device(service, "v")
@@ -231,7 +231,7 @@ async def test_sends_of_an_address(serve: Serve, device: Device) -> None:
     assert (await service.app.store.counts()).sendings == 0
 
 
-async def test_bytes_per_hour(serve: Serve, device: Device, clock: Clock) -> None:
+async def test_sent_bytes_have_an_hourly_quota(serve: Serve, device: Device, clock: Clock) -> None:
     """A user may send so many bytes an hour, counted for each receiver; then only that user has to wait."""
     service = await serve(send_bytes_per_hour=10_000)
     sender, other = await device(service, "s"), await device(service, "other")
@@ -243,7 +243,7 @@ async def test_bytes_per_hour(serve: Serve, device: Device, clock: Clock) -> Non
     assert (await sender.ask("send-notification", **many))["type"] == "notification-sent"
 
 
-async def test_stored_size(serve: Serve, device: Device) -> None:
+async def test_stored_size_is_bounded(serve: Serve, device: Device) -> None:
     """When as much is stored as may be, more is refused and named, nothing is lost, and what goes makes room."""
     service = await serve(max_stored_size=20_000)
     sender, client = await device(service, "s"), await device(service, "u")

@@ -30,7 +30,7 @@ async def start(file: Path) -> AsyncIterator[Start]:
         await process.kill()
 
 
-async def test_terminate(start: Start, file: Path) -> None:
+async def test_sigterm_stores_everything(start: Start, file: Path) -> None:
     """On SIGTERM, clients are told to connect again, everything is stored, and the process ends without error."""
     process = await start()
     client = await Client.connect(process.port)
@@ -49,7 +49,7 @@ def put(file: Path, bytes_: bytes) -> None:
 
 
 @pytest.mark.parametrize("bytes_", [b"no JSON", b'{"notifications":{"1":{}}}'])
-async def test_damaged_file(file: Path, bytes_: bytes) -> None:
+async def test_damaged_file_stops_the_process(file: Path, bytes_: bytes) -> None:
     """A damaged file stops the start with one line and exit code 1."""
     put(file, bytes_)
     arguments = [sys.executable, "-m", "opennoodl_notification"]
@@ -64,7 +64,7 @@ async def test_damaged_file(file: Path, bytes_: bytes) -> None:
     assert content(file) == bytes_
 
 
-async def test_deep_data(start: Start, file: Path) -> None:
+async def test_deeply_nested_data_does_not_stop_a_restart(start: Start, file: Path) -> None:
     """However deep data is nested: it is refused, or it is stored such that the server starts again."""
     process = await start()
     client = await Client.connect(process.port)
@@ -81,7 +81,7 @@ async def test_deep_data(start: Start, file: Path) -> None:
     await client.ws.close()
 
 
-async def test_full_disk(start: Start, file: Path) -> None:
+async def test_full_disk_refuses_writes_and_recovers(start: Start, file: Path) -> None:
     """A full disk refuses what it does not take; reads go on, and with some room all is well, also after a kill."""
     process = await start()
     client = await Client.connect(process.port)

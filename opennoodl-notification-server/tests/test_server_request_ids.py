@@ -29,7 +29,7 @@ MARKS = ["mark-read", "mark-unread", "delete-notification"]
 
 
 @pytest.mark.parametrize("type_", MARKS)
-async def test_changes(serve: Serve, device: Device, type_: str) -> None:
+async def test_change_answers_its_device_with_the_id(serve: Serve, device: Device, type_: str) -> None:
     """Each event that answers a change has the id for the device that asked, and not for the others."""
     _, one, two, sent = await notified(await serve(), device)
     if type_ == "mark-unread":
@@ -43,7 +43,7 @@ async def test_changes(serve: Serve, device: Device, type_: str) -> None:
 
 
 @pytest.mark.parametrize("type_", ["mark-all-read", "delete-all"])
-async def test_changes_of_everything(serve: Serve, device: Device, type_: str) -> None:
+async def test_change_of_everything_answers_with_the_id(serve: Serve, device: Device, type_: str) -> None:
     """So has the one event of a change of everything, and the answer where nothing is left to change."""
     _, one, two, _ = await notified(await serve(), device)
     answer = await one.ask(type_, requestId=1)
@@ -54,7 +54,7 @@ async def test_changes_of_everything(serve: Serve, device: Device, type_: str) -
     assert await two.waiting() == []
 
 
-async def test_changed_already(serve: Serve, device: Device) -> None:
+async def test_unchanged_request_answers_with_the_id(serve: Serve, device: Device) -> None:
     """So have the answers to a change of which a part was so already."""
     _, one, two, sent = await notified(await serve(), device)
     await two.ask("mark-read", notificationId=sent[0])
@@ -65,7 +65,7 @@ async def test_changed_already(serve: Serve, device: Device) -> None:
     assert "requestId" not in await two.expect("notification-updated")
 
 
-async def test_sending(serve: Serve, device: Device) -> None:
+async def test_sending_answers_with_the_id(serve: Serve, device: Device) -> None:
     """A sending and its revocation are answered with the id; who receives it is not told it, be it the sender."""
     service = await serve()
     one, two = await device(service, "u"), await device(service, "u")
@@ -82,7 +82,7 @@ async def test_sending(serve: Serve, device: Device) -> None:
     assert "requestId" not in event
 
 
-async def test_reading(serve: Serve, device: Device) -> None:
+async def test_page_answers_with_the_id(serve: Serve, device: Device) -> None:
     """A page has it, and all that answers `authenticate`, but not what is replayed."""
     service = await serve()
     _, one, _, _ = await notified(service, device)
@@ -98,7 +98,7 @@ async def test_reading(serve: Serve, device: Device) -> None:
 
 
 @pytest.mark.parametrize(("length", "accepted"), [(1022, True), (1023, False), (60_000, False)])
-async def test_too_long(serve: Serve, device: Device, length: int, accepted: bool) -> None:
+async def test_long_request_id_is_refused(serve: Serve, device: Device, length: int, accepted: bool) -> None:
     """An id that is too long is refused: a message about many notifications would have many such answers."""
     _, one, two, _ = await notified(await serve(), device)
     answer: Json = await one.ask("mark-all-read", requestId="x" * length)

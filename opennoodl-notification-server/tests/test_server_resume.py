@@ -21,7 +21,7 @@ async def missed(client: Client, user: str, since: int) -> tuple[Json, list[Json
     return answer, told
 
 
-async def test_nothing_missed(serve: Serve, device: Device) -> None:
+async def test_device_that_missed_nothing_gets_no_list(serve: Serve, device: Device) -> None:
     """Who missed nothing is told that, and no list."""
     service = await serve()
     await (await device(service, "s")).notify("u")
@@ -37,7 +37,7 @@ async def test_nothing_missed(serve: Serve, device: Device) -> None:
     assert told == []
 
 
-async def test_each_change(serve: Serve, device: Device) -> None:
+async def test_missed_changes_are_told_in_order(serve: Serve, device: Device) -> None:
     """What came, was marked and went is told in order, as it is now, with one count; what came and went is not."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service)
@@ -63,7 +63,7 @@ async def test_each_change(serve: Serve, device: Device) -> None:
     assert [one["notification"]["read"] for one in told if "notification" in one] == [True, False, False]
 
 
-async def test_all_read(serve: Serve, device: Device) -> None:
+async def test_missed_mark_all_read_is_told(serve: Serve, device: Device) -> None:
     """After `mark-all-read` each that was unread is told as it is now."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service)
@@ -75,7 +75,7 @@ async def test_all_read(serve: Serve, device: Device) -> None:
     assert {one["notification"]["readAt"] for one in told} == {read_at}
 
 
-async def test_cleared(serve: Serve, device: Device) -> None:
+async def test_missed_delete_all_is_told_first(serve: Serve, device: Device) -> None:
     """After `delete-all`, that is told first, and then what came later."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service)
@@ -90,7 +90,7 @@ async def test_cleared(serve: Serve, device: Device) -> None:
 
 
 @pytest.mark.parametrize("since", [1, 2**53])
-async def test_unknown_number(serve: Serve, device: Device, since: int) -> None:
+async def test_unknown_number_gets_the_list(serve: Serve, device: Device, since: int) -> None:
     """A number too old, or one that was never told, is answered with the list."""
     service = await serve()
     id_ = await (await device(service, "s")).notify("u")
@@ -99,7 +99,7 @@ async def test_unknown_number(serve: Serve, device: Device, since: int) -> None:
     assert ids(await client.expect("notifications")) == [id_]
 
 
-async def test_too_much(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_missed_changes_get_the_list(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is more than a client should be sent at once is answered with the list, which comes in pages."""
     monkeypatch.setattr(requests, "PAGE_SIZE", 300)
     service = await serve()
@@ -148,7 +148,9 @@ async def test_end_of_the_list_at_once(serve: Serve, device: Device) -> None:
     assert await client.get() == {"type": "up-to-date", "sequence": answer["sequence"], "unreadCount": 1}
 
 
-async def test_no_number(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_device_without_a_number_gets_no_numbers(
+    serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A device that gives no number, as the editor does not, is told nothing of numbers, and forgets a former one."""
     monkeypatch.setattr(requests, "PAGE_SIZE", 300)
     service = await serve()
@@ -177,14 +179,14 @@ async def test_gone_before_the_end_of_the_list(serve: Serve, device: Device, mon
     assert service.app.devices._behind == set()  # type: ignore[attr-defined]
 
 
-async def test_empty_inbox(serve: Serve, device: Device) -> None:
+async def test_empty_inbox_resumes_from_zero(serve: Serve, device: Device) -> None:
     """Who has never had a notification resumes from zero."""
     service = await serve()
     answer, told = await missed(await device(service), "u", 0)
     assert (answer["sequence"], answer["complete"], told) == (0, True, [])
 
 
-async def test_after_a_restart(serve: Serve, device: Device) -> None:
+async def test_numbers_continue_after_a_restart(serve: Serve, device: Device) -> None:
     """Numbers go on after a restart, and what went before it is still told."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service)
@@ -232,7 +234,7 @@ async def test_in_the_middle_of_it(serve: Serve, device: Device) -> None:
     assert seen == sent
 
 
-async def test_revoke(serve: Serve, device: Device) -> None:
+async def test_sender_revokes_its_notification(serve: Serve, device: Device) -> None:
     """What its sender revokes goes from the receivers' devices; another's cannot be revoked."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service, "other")
@@ -249,7 +251,7 @@ async def test_revoke(serve: Serve, device: Device) -> None:
     assert await sender.refused("revoke-notification", notificationId=sent[0]) == "not-found"
 
 
-async def test_several_users(serve: Serve, device: Device) -> None:
+async def test_sending_to_several_users_answers_their_ids(serve: Serve, device: Device) -> None:
     """One sending reaches each user that it names once, and is answered with an id for each in their order."""
     service = await serve()
     sender, ann, bob = await device(service, "s"), await device(service, "ann"), await device(service, "bob")
@@ -261,7 +263,7 @@ async def test_several_users(serve: Serve, device: Device) -> None:
     assert await bob.waiting() == []
 
 
-async def test_types(serve: Serve, device: Device) -> None:
+async def test_page_may_be_of_some_types(serve: Serve, device: Device) -> None:
     """A page may be of some types only; the count is of all."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service)

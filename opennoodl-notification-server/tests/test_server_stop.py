@@ -10,7 +10,7 @@ from .conftest import Device, Serve
 from .harness import TIMEOUT, Gate, stored
 
 
-async def test_drain(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
+async def test_stopping_server_stores_what_it_received(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
     """A server that is told to stop first stores what has been sent to it."""
     service = await serve()
     client, other = await device(service, "s"), await device(service, "t")

@@ -27,7 +27,7 @@ async def commits(port: int) -> int:
 # Restarts
 
 
-async def test_restart(serve: Serve, device: Device) -> None:
+async def test_restart_keeps_order_and_contents(serve: Serve, device: Device) -> None:
     """A restart keeps everything: order, data, what was read and what was deleted."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
@@ -54,7 +54,7 @@ async def test_one_server_a_file(serve: Serve, device: Device) -> None:
     await (await device(service, "s")).notify("u")
 
 
-async def test_damaged_file(serve: Serve, file: Path) -> None:
+async def test_damaged_file_stops_the_server(serve: Serve, file: Path) -> None:
     """A server does not start on a damaged file, and leaves it as it is."""
     await asyncio.to_thread(file.write_bytes, b'{"notifications":')
     with pytest.raises(StartError, match="damaged"):
@@ -107,7 +107,7 @@ async def test_no_change_before_the_commit(serve: Serve, device: Device, gate: G
     assert page["unreadCount"] == 0
 
 
-async def test_errors_wait_too(serve: Serve, device: Device, gate: Gate) -> None:
+async def test_not_found_waits_for_the_commit(serve: Serve, device: Device, gate: Gate) -> None:
     """Whether something is not found depends on what is being stored: that answer waits too."""
     service = await serve()
     id_ = await (await device(service, "s")).notify("u")
@@ -181,7 +181,9 @@ async def test_many_in_one_commit(serve: Serve, device: Device, gate: Gate) -> N
     assert gate.commits == 2
 
 
-async def test_what_waits_is_bounded(serve: Serve, device: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_requests_are_bounded(
+    serve: Serve, device: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the disk takes its time, more than may wait is refused at once; the rest is done, then there is room."""
     service = await serve()
     first, sender = await device(service, "f"), await device(service, "s")
@@ -199,7 +201,7 @@ async def test_what_waits_is_bounded(serve: Serve, device: Device, gate: Gate, m
     await sender.notify("u", data="x" * 1000)
 
 
-async def test_turns(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
+async def test_heavy_sender_does_not_delay_others(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
     """Who sends very much waits for themselves: another's message is in the next batch."""
     service = await serve(sends_per_hour=0, send_bytes_per_hour=0, max_per_user=0)
     first, flood, other = await device(service, "f"), await device(service, "flood"), await device(service, "o")
@@ -249,7 +251,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("asked", REQUESTS, ids=[name for name, _ in REQUESTS])
-async def test_failing_store(
+async def test_failed_commit_is_told_to_its_sender(
     serve: Serve, device: Device, gate: Gate, file: Path, asked: tuple[str, dict[str, Any]]
 ) -> None:
     """What cannot be stored is not done: its sender is told, nobody else, and reads show what is stored."""
@@ -302,7 +304,7 @@ async def test_failure_is_logged_once(
     assert [told.count(text) for text in ("No space", "Input/output", "can be stored again")] == [1, 1, 1]
 
 
-async def test_unforeseen_failure(serve: Serve, device: Device, gate: Gate) -> None:
+async def test_unexpected_store_error_is_handled(serve: Serve, device: Device, gate: Gate) -> None:
     """A store that fails in a way nobody thought of is a store that fails: the server says so and goes on."""
     service = await serve()
     client = await device(service, "s")
@@ -314,7 +316,7 @@ async def test_unforeseen_failure(serve: Serve, device: Device, gate: Gate) -> N
     assert (await health(service.port))[0] == 200
 
 
-async def test_failing_batch(serve: Serve, device: Device, gate: Gate) -> None:
+async def test_reads_of_a_failed_batch_show_what_is_stored(serve: Serve, device: Device, gate: Gate) -> None:
     """Of what shares a commit that fails, reads are answered from what is stored, in their place in the order."""
     service = await serve()
     id_ = await (await device(service, "s")).notify("u")
@@ -343,7 +345,9 @@ async def test_failing_batch(serve: Serve, device: Device, gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("user", ["a", None])
-async def test_who_asked_in_a_failing_batch(serve: Serve, device: Device, gate: Gate, user: str | None) -> None:
+async def test_request_of_a_failed_batch_is_answered_as_its_user(
+    serve: Serve, device: Device, gate: Gate, user: str | None
+) -> None:
     """Also where the commit fails, what was asked before `authenticate` is answered as who one was then."""
     service = await serve()
     sender = await device(service, "s")

@@ -7,7 +7,7 @@ from opennoodl_notification.edge.settings import SettingError, describe, load
 from opennoodl_notification.settings import Settings
 
 
-def test_defaults() -> None:
+def test_unset_settings_have_the_documented_defaults() -> None:
     """Where nothing is set, the documented defaults hold."""
     settings = load(Settings, {})
     assert (settings.port, settings.db_file, settings.ttl_days) == (4446, "./notifications.json", 30)
@@ -18,13 +18,13 @@ def test_defaults() -> None:
     ("name", "value"),
     [("PORT", 5000), ("DB_FILE", "a b.json"), ("TTL_DAYS", 7), ("SENDS_PER_HOUR", 5), ("MAX_PER_USER", 9)],
 )
-def test_set(name: str, value: object) -> None:
+def test_every_setting_is_an_environment_variable(name: str, value: object) -> None:
     """Every setting is an environment variable."""
     assert getattr(load(Settings, {name: str(value)}), name.lower()) == value
 
 
 @pytest.mark.parametrize("url", ["secret", "/data/n.sqlite", "postgresql:/u:secret@host/name"])
-def test_no_url(url: str) -> None:
+def test_invalid_database_url_is_refused(url: str) -> None:
     """A DATABASE_URL that is none is not taken for a file's name; what is accepted is said, and not what it was."""
     with pytest.raises(SettingError, match=r"DATABASE_URL cannot be read; accepted are postgresql://") as info:
         _ = load(Settings, {"DATABASE_URL": url}).place
@@ -32,7 +32,7 @@ def test_no_url(url: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["SENDS_PER_HOUR", "MAX_PER_USER", "MAX_MESSAGE_SIZE", "RATE_LIMIT"])
-def test_no_limit(name: str) -> None:
+def test_zero_means_no_limit(name: str) -> None:
     """For every limit, 0 means none."""
     assert getattr(load(Settings, {name: "0"}), name.lower()) == 0
 
@@ -51,7 +51,7 @@ def test_no_limit(name: str) -> None:
         ("MAX_MESSAGE_SIZE", "64K"),
     ],
 )
-def test_bad(name: str, value: str) -> None:
+def test_bad_value_is_refused_in_one_line(name: str, value: str) -> None:
     """A bad value is refused with one line that names the variable, the value and what is accepted."""
     with pytest.raises(SettingError) as info:
         load(Settings, {name: value})
@@ -62,6 +62,6 @@ def test_bad(name: str, value: str) -> None:
     assert "\n" not in line
 
 
-def test_described() -> None:
+def test_every_setting_has_a_description() -> None:
     """Every setting has a description."""
     assert all(setting.description for setting in describe(Settings))

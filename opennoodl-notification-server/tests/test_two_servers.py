@@ -80,7 +80,7 @@ async def blocked(store: SqlStore) -> None:
                 return
 
 
-async def test_new_inboxes(serve: Serve, device: Device, at: str) -> None:
+async def test_new_inbox_of_two_servers_counts_both(serve: Serve, device: Device, at: str) -> None:
     """An inbox whose first two notifications come through two servers at once has both, and counts both."""
     first, second = await two_senders(serve, device, at)
     users = [f"user {number}" for number in range(INBOXES)]
@@ -89,7 +89,7 @@ async def test_new_inboxes(serve: Serve, device: Device, at: str) -> None:
     assert await same_numbers(at, users) == []
 
 
-async def test_several_new_inboxes(serve: Serve, device: Device, at: str) -> None:
+async def test_new_inboxes_of_two_servers_do_not_deadlock(serve: Serve, device: Device, at: str) -> None:
     """Two servers that send to the same new users, in whatever order, do not wait for each other in a circle."""
     first, second = await two_senders(serve, device, at)
     users = [f"user {number}" for number in range(INBOXES)]
@@ -104,7 +104,7 @@ async def test_several_new_inboxes(serve: Serve, device: Device, at: str) -> Non
     assert await same_numbers(at, users) == []
 
 
-async def test_one_key(serve: Serve, device: Device, at: str) -> None:
+async def test_one_key_through_two_servers_sends_once(serve: Serve, device: Device, at: str) -> None:
     """What is sent under one key through two servers at once is sent once, and answered alike."""
     first, second = await two_senders(serve, device, at)
     for number in range(KEYS):
@@ -129,7 +129,7 @@ async def test_one_key_for_two(serve: Serve, device: Device, at: str) -> None:
         assert sorted(answer.get("code", "sent") for answer in answers) == ["idempotency-conflict", "sent"]
 
 
-async def test_first_starts(at: str) -> None:
+async def test_simultaneous_first_starts_succeed(at: str) -> None:
     """Servers that start at the same time on an empty database all start, and each has an epoch of its own."""
     stores = [SqlStore(at) for _ in range(STARTS)]
     await asyncio.gather(*(store.open() for store in stores))
@@ -141,7 +141,7 @@ async def test_first_starts(at: str) -> None:
     assert len(epochs) == STARTS
 
 
-async def test_forgotten_inbox(at: str) -> None:
+async def test_forgotten_inbox_is_recreated(at: str) -> None:
     """An inbox that one server forgets while another one waits to send to it is made anew."""
     first, second = SqlStore(at), SqlStore(at)
     await first.open()

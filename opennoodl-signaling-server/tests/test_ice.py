@@ -43,22 +43,22 @@ def refusal(**settings: Any) -> str:
 # What is minted
 
 
-def test_vector() -> None:
+def test_credential_is_the_hmac_of_the_username() -> None:
     """The credential is base64(HMAC-SHA1(secret, username))."""
     assert credential(b"north", "1266890800:mbzrxpgjys") == "nbRcrnq5h6xXhyNhlwk+lDLvVVo="
 
 
-def test_nothing_configured() -> None:
+def test_nothing_configured_lists_no_servers() -> None:
     """Without settings there are no servers, and nothing that expires."""
     assert mint() == {"type": "ice-servers", "iceServers": []}
 
 
-def test_stun_alone() -> None:
+def test_stun_needs_no_credentials() -> None:
     """STUN needs no credentials, and does not expire."""
     assert mint(stun_urls=STUN) == {"type": "ice-servers", "iceServers": [{"urls": [STUN]}]}
 
 
-def test_turn() -> None:
+def test_turn_follows_stun_with_credentials() -> None:
     """TURN comes with the user's credentials, after STUN."""
     stun, turn = mint("ann", turn_ttl=800, **BOTH)["iceServers"]
     assert stun == {"urls": [STUN]}
@@ -66,39 +66,39 @@ def test_turn() -> None:
     assert turn == {"urls": [TURN], "username": name, "credential": credential(SECRET.encode(), name)}
 
 
-def test_expiry() -> None:
+def test_username_starts_with_its_expiry() -> None:
     """The username starts with the time at which it expires, and `expiresAt` is the same time."""
     minted = mint(turn_ttl=800, **BOTH)
     assert minted["iceServers"][1]["username"].split(":")[0] == "1266890800"
     assert minted["expiresAt"] == datetime.fromtimestamp(1_266_890_800, UTC).isoformat().replace("+00:00", "Z")
 
 
-def test_refresh() -> None:
+def test_later_credentials_expire_later() -> None:
     """Who asks later gets credentials that expire later."""
     first, second = mint(now=NOW, **BOTH), mint(now=NOW + 60, **BOTH)
     assert first["expiresAt"] < second["expiresAt"]
     assert first["iceServers"][1]["credential"] != second["iceServers"][1]["credential"]
 
 
-def test_longest_ttl() -> None:
+def test_longest_ttl_can_be_written() -> None:
     """The longest time that is accepted can be written down."""
     assert mint(turn_ttl=31_536_000, **BOTH)["expiresAt"] == "2011-02-23T01:53:20Z"
 
 
-def test_several_urls() -> None:
+def test_several_urls_share_credentials() -> None:
     """URLs are separated by commas, with or without blanks, and share one set of credentials."""
     urls = ["turn:a.example", "turn:[2001:db8::1]:3478?transport=tcp", "turns:a.example:5349?transport=tcp"]
     (turn,) = mint(turn_urls=f" {urls[0]},{urls[1]} , {urls[2]},", turn_secret=SECRET)["iceServers"]
     assert turn["urls"] == urls
 
 
-def test_two_users() -> None:
+def test_each_user_has_credentials() -> None:
     """Every user has credentials of their own, by which coturn tells them apart."""
     assert username("ann") != username("ben")
 
 
 @given(st.text(min_size=1, max_size=256))
-def test_username(user: str) -> None:
+def test_username_suits_coturn_and_browsers(user: str) -> None:
     """The name is what coturn and browsers take, whatever the id: one colon, nothing to escape, 509 bytes at most."""
     name = username(user)
     assert re.fullmatch(r"\d+:[\w.~%-]+", name, flags=re.ASCII)
@@ -131,7 +131,7 @@ def test_username_can_be_read() -> None:
         "STUN:turn.example",
     ],
 )
-def test_bad_stun_url(url: str) -> None:
+def test_bad_stun_url_is_named(url: str) -> None:
     """What a browser would not take as a STUN URL is refused with its name and the URL."""
     line = refusal(stun_urls=f"{STUN},{url}")
     assert line == f"STUN_URLS has {url!r}; accepted is stun:host:port or stuns:host:port, separated by commas"
@@ -149,13 +149,13 @@ def test_bad_stun_url(url: str) -> None:
         "turn:turn.example:99999",
     ],
 )
-def test_bad_turn_url(url: str) -> None:
+def test_bad_turn_url_is_named(url: str) -> None:
     """What a browser would not take as a TURN URL is refused with its name and the URL."""
     line = refusal(turn_urls=f"{TURN},{url}", turn_secret=SECRET)
     assert line.startswith(f"TURN_URLS has {url!r}; accepted is turn:host:port or turns:host:port")
 
 
-def test_password_in_url() -> None:
+def test_password_in_a_url_is_refused() -> None:
     """A password has no place in a URL, and is not shown."""
     line = refusal(turn_urls="turn:ann:hush@turn.example", turn_secret=SECRET)
     assert "'turn.example'" in line
@@ -163,18 +163,18 @@ def test_password_in_url() -> None:
 
 
 @pytest.mark.parametrize("url", ["stun:a\nb", "stun:\x1b[2J", "stun:\udcff"])
-def test_one_line(url: str) -> None:
+def test_url_refusal_is_one_line(url: str) -> None:
     """The refusal is one printable line of valid text whatever the URL holds."""
     assert refusal(stun_urls=url).encode().decode().isprintable()
 
 
-def test_urls_without_secret() -> None:
+def test_turn_urls_need_a_secret() -> None:
     """A TURN server without its secret is of no use."""
     assert refusal(turn_urls=TURN).startswith("TURN_URLS is set, but TURN_SECRET is not")
 
 
 @pytest.mark.parametrize("urls", ["", " , "])
-def test_secret_without_urls(urls: str) -> None:
+def test_secret_needs_turn_urls(urls: str) -> None:
     """A secret without a TURN server is a setting forgotten."""
     line = refusal(turn_urls=urls, turn_secret=SECRET)
     assert line.startswith("TURN_SECRET is set, but TURN_URLS is not")
@@ -193,14 +193,14 @@ def test_secret_without_urls(urls: str) -> None:
         "=hush-hush-hush-hush",
     ],
 )
-def test_bad_secret(secret: str) -> None:
+def test_bad_secret_is_refused(secret: str) -> None:
     """A secret that is short, or that coturn would read in another way, is refused and not shown."""
     line = refusal(turn_urls=TURN, turn_secret=secret)
     assert line.startswith("TURN_SECRET is not usable; accepted are 16 or more ASCII characters")
     assert "hush" not in line
 
 
-def test_good_secret() -> None:
+def test_generated_secret_is_accepted() -> None:
     """What `openssl rand` makes is accepted, in hexadecimal digits or in base64."""
     for secret in ("0123456789abcdef", "vGhl+Sm9lIENv/Y2tl==", "a'b#c$d%e&f(g)h,i;j"):
         assert mint(turn_urls=TURN, turn_secret=secret)["expiresAt"]

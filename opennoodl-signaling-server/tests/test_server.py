@@ -29,7 +29,7 @@ async def both(server: Service, enter: Enter, room: str = "r") -> tuple[Editor, 
 # Every message of the protocol
 
 
-async def test_join(server: Service, enter: Enter) -> None:
+async def test_join_is_answered_with_the_peers(server: Service, enter: Enter) -> None:
     """`join` is answered with `joined`: the room, the own peer id, and the peers without the joiner itself."""
     a, b = await enter(server), await enter(server)
     first = await a.ask("join", room="r", peerId="a", userId="A", metadata={"name": "Ann"}, token="t", more=1)
@@ -39,7 +39,7 @@ async def test_join(server: Service, enter: Enter) -> None:
     assert await a.expect("peer-joined") == news("b", "B")
 
 
-async def test_leave(server: Service, enter: Enter) -> None:
+async def test_leave_is_told_to_the_others(server: Service, enter: Enter) -> None:
     """`leave` tells the others, and is owed no answer."""
     a, b = await both(server, enter)
     await b.send("leave", room="r", peerId="b")
@@ -48,7 +48,7 @@ async def test_leave(server: Service, enter: Enter) -> None:
     assert await b.refused("signal", to="a", signal={}) == "not-in-room"
 
 
-async def test_signal(server: Service, enter: Enter) -> None:
+async def test_signal_reaches_only_its_target(server: Service, enter: Enter) -> None:
     """`signal` reaches the peer that it is for, alone, with any JSON in it."""
     a, b = await both(server, enter)
     c = await enter(server)
@@ -62,7 +62,7 @@ async def test_signal(server: Service, enter: Enter) -> None:
     await c.quiet()
 
 
-async def test_invite(server: Service, enter: Enter) -> None:
+async def test_invite_reaches_every_connection_of_a_user(server: Service, enter: Enter) -> None:
     """`invite` reaches every connection of a user, and the sender learns that it did."""
     sender, one, two, other = [await enter(server) for _ in range(4)]
     await sender.join("r", "s", "S")
@@ -77,7 +77,7 @@ async def test_invite(server: Service, enter: Enter) -> None:
     await other.quiet()
 
 
-async def test_invite_offline(server: Service, enter: Enter) -> None:
+async def test_invite_to_an_offline_user_is_reported(server: Service, enter: Enter) -> None:
     """The sender learns that nobody is there to be invited."""
     sender = await enter(server)
     await sender.join("r", "s")
@@ -85,7 +85,7 @@ async def test_invite_offline(server: Service, enter: Enter) -> None:
     assert answer == {"type": "invite-sent", "to": "T", "delivered": False, "reason": "User offline"}
 
 
-async def test_register(server: Service, enter: Enter) -> None:
+async def test_register_makes_a_user_reachable(server: Service, enter: Enter) -> None:
     """`register` is answered, and makes reachable before any room is joined."""
     a, b = await enter(server), await enter(server)
     assert await a.refused("invite", targetUserId="B", roomId="r") == "not-registered"
@@ -95,7 +95,7 @@ async def test_register(server: Service, enter: Enter) -> None:
     assert (await b.expect("invite"))["from"] == "A"
 
 
-async def test_invites_per_hour(start: StartServer, enter: Enter) -> None:
+async def test_invites_have_an_hourly_quota(start: StartServer, enter: Enter) -> None:
     """A user that has used its invites up is told, and the others invite on."""
     server = await start(invites_per_hour=2)
     a, b = await enter(server), await enter(server)
@@ -110,7 +110,7 @@ async def test_invites_per_hour(start: StartServer, enter: Enter) -> None:
 # Rules that a first version tends to miss
 
 
-async def test_move(server: Service, enter: Enter) -> None:
+async def test_join_of_another_room_leaves_the_first(server: Service, enter: Enter) -> None:
     """A connection that joins another room leaves its old one first."""
     a, b = await both(server, enter)
     await b.join("s", "b")
@@ -120,7 +120,7 @@ async def test_move(server: Service, enter: Enter) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "abort", "silence"])
-async def test_lost(start: StartServer, enter: Enter, enter_raw: EnterRaw, how: str) -> None:
+async def test_lost_connection_is_a_leave(start: StartServer, enter: Enter, enter_raw: EnterRaw, how: str) -> None:
     """A lost connection is a leave, however it was lost."""
     server = await start(heartbeat_interval=250)
     a = await enter(server)
@@ -134,7 +134,7 @@ async def test_lost(start: StartServer, enter: Enter, enter_raw: EnterRaw, how: 
     assert await a.receive() == {"type": "peer-left", "peerId": "b"}
 
 
-async def test_last_words(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_last_message_is_delivered_before_the_leave(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """What a client sends in the packet that ends its connection is delivered before its leaving is told."""
     a = await enter(server)
     await a.join("r", "a")
@@ -146,7 +146,7 @@ async def test_last_words(server: Service, enter: Enter, enter_raw: EnterRaw) ->
     assert await a.expect("peer-left") == {"peerId": "b"}
 
 
-async def test_joined_comes_first(server: Service, enter: Enter) -> None:
+async def test_joined_precedes_every_signal(server: Service, enter: Enter) -> None:
     """`joined` is sent before anybody can signal the joiner."""
     a = await enter(server)
     await a.join("r", "a")
@@ -158,7 +158,7 @@ async def test_joined_comes_first(server: Service, enter: Enter) -> None:
     assert (await b.expect("signal"))["signal"] == "hello"
 
 
-async def test_concurrent_joins(server: Service, enter: Enter) -> None:
+async def test_concurrent_joiners_learn_of_each_other_once(server: Service, enter: Enter) -> None:
     """Of two peers that join at once, each learns of the other exactly once: in `peers` or by `peer-joined`."""
     editors = [await enter(server) for _ in range(15)]
     answers = await asyncio.gather(*(editor.join("r", str(number)) for number, editor in enumerate(editors)))
@@ -170,7 +170,7 @@ async def test_concurrent_joins(server: Service, enter: Enter) -> None:
         await editor.quiet()
 
 
-async def test_full(start: StartServer, enter: Enter) -> None:
+async def test_room_size_holds_under_concurrent_joins(start: StartServer, enter: Enter) -> None:
     """MAX_ROOM_SIZE holds exactly under concurrent joins, and a refused one may join elsewhere."""
     server = await start(max_room_size=5)
     editors = [await enter(server) for _ in range(12)]
@@ -184,7 +184,7 @@ async def test_full(start: StartServer, enter: Enter) -> None:
     await editors[refused[0]].join("s", "x")
 
 
-async def test_default_room_size(server: Service, enter: Enter) -> None:
+async def test_default_room_size_is_20(server: Service, enter: Enter) -> None:
     """By default, a room holds 20."""
     for number in range(20):
         await (await enter(server)).join("r", str(number))
@@ -206,7 +206,7 @@ async def test_empty_rooms_cost_nothing(server: Service, enter: Enter) -> None:
 # HTTP
 
 
-async def test_health(server: Service, enter: Enter) -> None:
+async def test_health_has_counts_and_no_names(server: Service, enter: Enter) -> None:
     """/health counts connections, rooms and relayed messages, and names nothing: a room's name opens it."""
     a, _ = await both(server, enter, room="SECRET")
     await a.subscribe("SECRET too")
@@ -223,7 +223,7 @@ async def test_health(server: Service, enter: Enter) -> None:
     }
 
 
-async def test_metrics(server: Service, enter: Enter) -> None:
+async def test_metrics_have_no_names(server: Service, enter: Enter) -> None:
     """/metrics has the server's own numbers, and no name of anything."""
     a, _ = await both(server, enter, room="SECRET")
     await a.ask("SECRET")
@@ -241,7 +241,7 @@ async def test_metrics(server: Service, enter: Enter) -> None:
 
 
 @pytest.mark.parametrize("path", ["/room", "/health", "//"])
-async def test_other_paths(server: Service, path: str) -> None:
+async def test_websocket_on_another_path_is_refused(server: Service, path: str) -> None:
     """WebSockets are served on / alone, with any query."""
     with pytest.raises(InvalidStatus) as info:
         await connect(f"ws://127.0.0.1:{server.port}{path}")

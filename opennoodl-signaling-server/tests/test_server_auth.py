@@ -48,7 +48,7 @@ async def bring(server: Service) -> AsyncIterator[Bring]:
         await editor.socket.close()
 
 
-async def test_join(server: Service, enter: Enter) -> None:
+async def test_token_joins_as_its_user(server: Service, enter: Enter) -> None:
     """Whoever shows a token joins as its user; signals and invites need no other one."""
     ann, bob = await enter(server), await enter(server)
     await ann.join("r", "a", "ann", token=signed())
@@ -64,7 +64,7 @@ async def test_join(server: Service, enter: Enter) -> None:
 @pytest.mark.parametrize(
     "token", [None, "", "x", signed(OTHER_SECRET), signed(exp=1), signed(sub="bob"), signed(sub="ANN")]
 )
-async def test_no_proof(server: Service, enter: Enter, kind: str, token: str | None) -> None:
+async def test_unproven_user_is_refused(server: Service, enter: Enter, kind: str, token: str | None) -> None:
     """Without a token of the user that `userId` names, nobody joins or registers."""
     editor = await enter(server)
     fields = {
@@ -80,7 +80,7 @@ async def test_no_proof(server: Service, enter: Enter, kind: str, token: str | N
 
 
 @pytest.mark.parametrize("header", [True, False])
-async def test_with_the_connection(bring: Bring, header: bool) -> None:
+async def test_token_of_the_connection_proves_every_message(bring: Bring, header: bool) -> None:
     """A token that came with the connection proves its user in every message, and no other user."""
     editor = await bring(signed(), header=header)
     assert await editor.refused("join", room="r", peerId="a", userId="bob") == "unauthorized"
@@ -95,7 +95,7 @@ async def test_wrong_with_the_connection(bring: Bring) -> None:
     await editor.join("r", "a", "ann", token=signed())
 
 
-async def test_rooms(server: Service, enter: Enter) -> None:
+async def test_token_limits_rooms_and_access(server: Service, enter: Enter) -> None:
     """Only rooms that a token allows can be joined, and who may only read can join none."""
     editor = await enter(server)
     token = signed(rooms=["team-*"])
@@ -105,7 +105,7 @@ async def test_rooms(server: Service, enter: Enter) -> None:
     await editor.join("team-1", "a", "ann", token=token)
 
 
-async def test_topics(bring: Bring) -> None:
+async def test_token_limits_topics(bring: Bring) -> None:
     """y-webrtc's topics are rooms, too: what a token does not allow is neither subscribed nor published to."""
     editor, other = await bring(signed(rooms=["team-*"])), await bring(signed(sub="bob"))
     assert await editor.refused("subscribe", topics=["team-1", "r"]) == "forbidden"
@@ -117,7 +117,7 @@ async def test_topics(bring: Bring) -> None:
     assert (await editor.expect("publish"))["data"] == 2
 
 
-async def test_reader_of_topics(bring: Bring) -> None:
+async def test_reader_subscribes_to_nothing(bring: Bring) -> None:
     """Who may only read subscribes to nothing: what peers tell each other, no server can hold to reading."""
     editor = await bring(signed(access="read"))
     assert await editor.refused("subscribe", topics=["r"]) == "forbidden"
@@ -135,7 +135,9 @@ async def test_reader_of_topics(bring: Bring) -> None:
         ("ice-servers", {}, "not-registered"),
     ],
 )
-async def test_before(server: Service, enter: Enter, kind: str, fields: dict[str, Any], code: str) -> None:
+async def test_unproven_client_reaches_nobody(
+    server: Service, enter: Enter, kind: str, fields: dict[str, Any], code: str
+) -> None:
     """Before it has proven who it is, a client gets nothing and reaches nobody."""
     ann, editor = await enter(server), await enter(server)
     await ann.join("r", "a", "ann", token=signed())
@@ -143,14 +145,14 @@ async def test_before(server: Service, enter: Enter, kind: str, fields: dict[str
     await ann.quiet()
 
 
-async def test_one_user(server: Service, enter: Enter) -> None:
+async def test_connection_keeps_its_user(server: Service, enter: Enter) -> None:
     """A connection stays one user's, whatever tokens it shows."""
     editor = await enter(server)
     await editor.ask("register", userId="ann", token=signed())
     assert await editor.refused("register", userId="bob", token=signed(sub="bob")) == "unauthorized"
 
 
-async def test_renewed(server: Service, enter: Enter) -> None:
+async def test_newer_token_replaces_the_older(server: Service, enter: Enter) -> None:
     """A newer token takes the place of an older one; when one expires, the connection ends and the others are told."""
     ann, bob = await enter(server), await enter(server)
     await bob.join("r", "b", "bob", token=signed(sub="bob"))
@@ -167,7 +169,7 @@ async def test_renewed(server: Service, enter: Enter) -> None:
     assert await bob.expect("peer-left") == {"peerId": "a"}
 
 
-async def test_renewed_with_less(server: Service, enter: Enter) -> None:
+async def test_newer_token_without_the_room_changes_nothing(server: Service, enter: Enter) -> None:
     """A newer token that does not allow what the connection is in changes nothing."""
     editor = await enter(server)
     await editor.join("r", "a", "ann", token=signed())
@@ -178,7 +180,7 @@ async def test_renewed_with_less(server: Service, enter: Enter) -> None:
     assert (await editor.ask("register", userId="ann", token=signed(rooms=["r", "t"])))["type"] == "registered"
 
 
-async def test_refused_with_another(server: Service, enter: Enter) -> None:
+async def test_refused_join_keeps_the_former_room(server: Service, enter: Enter) -> None:
     """Who is refused in another room stays where it is, by the token for that; who is in none goes by the new one."""
     editor, new = await enter(server), await enter(server)
     here, there = signed(rooms=["r"]), signed(rooms=["s"])
@@ -203,7 +205,7 @@ async def test_invites_into_rooms_of_others(server: Service, enter: Enter) -> No
 
 
 @pytest.mark.parametrize("claims", [{"rooms": []}, {"access": "read"}], ids=str)
-async def test_nobody_to_reach(server: Service, enter: Enter, claims: dict[str, Any]) -> None:
+async def test_token_without_rooms_gets_no_credentials(server: Service, enter: Enter, claims: dict[str, Any]) -> None:
     """Whose token is for no room here is reachable for invites, but is given no credentials of a relay."""
     editor = await enter(server)
     assert (await editor.ask("register", userId="ann", token=signed(**claims)))["type"] == "registered"
@@ -226,7 +228,7 @@ async def test_peer_id_of_the_same_user(server: Service, enter: Enter) -> None:
     assert refused == "peer-id-taken"
 
 
-async def test_two_tabs(server: Service, enter: Enter) -> None:
+async def test_two_tabs_do_not_replace_each_other_forever(server: Service, enter: Enter) -> None:
     """Two tabs with one peer id that both come back when they are replaced do not throw each other out for ever."""
     first, second = await enter(server), await enter(server)
     await first.join("r", "a", "ann", token=signed())
@@ -252,7 +254,9 @@ async def test_two_tabs_with_one_token(server: Service, enter: Enter) -> None:
     await second.quiet()
 
 
-async def test_many_topics(start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_topics_compared_with_a_token_are_bounded(
+    start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No more topics are compared with a token's patterns than a connection may have."""
     server = await start(auth="jwt", auth_secret=SECRET, max_topics=3)
     allows = Identity.allows
@@ -268,7 +272,7 @@ async def test_many_topics(start: StartServer, enter: Enter, monkeypatch: pytest
     assert (await editor.ask("publish", topic="t2"))["clients"] == 1
 
 
-async def test_five_tokens(server: Service, enter: Enter) -> None:
+async def test_five_rejected_tokens_close_the_client(server: Service, enter: Enter) -> None:
     """Who shows five tokens that prove nothing is closed with 1008."""
     editor = await enter(server)
     for _ in range(4):
@@ -277,7 +281,9 @@ async def test_five_tokens(server: Service, enter: Enter) -> None:
     assert await editor.closed() == 1008
 
 
-async def test_in_time(server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_is_closed_without_a_timely_proof(
+    server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who proves nothing in time is closed with 1008, whatever it does meanwhile; who does stays."""
     monkeypatch.setattr(json_application, "AUTHENTICATION_TIMEOUT", 0.1)
     idle, busy = await enter(server), await enter(server)
@@ -294,7 +300,7 @@ async def test_in_time(server: Service, enter: Enter, monkeypatch: pytest.Monkey
     assert connection.deadline > connection.loop.time() + 10
 
 
-async def test_session(server: Service, enter: Enter) -> None:
+async def test_session_preview_needs_a_token(server: Service, enter: Enter) -> None:
     """A look through the door needs a token for the room; whether anybody is there is told to no one else."""
     ann = await enter(server)
     await ann.join("r", "a", "ann", token=signed())
@@ -313,7 +319,7 @@ async def test_session(server: Service, enter: Enter) -> None:
     assert await look("nobody", query="?token=" + signed()) == 404
 
 
-async def test_metrics(server: Service, enter: Enter) -> None:
+async def test_tokens_are_counted_by_outcome(server: Service, enter: Enter) -> None:
     """Tokens are counted by what became of them."""
     editor = await enter(server)
     await editor.refused("register", userId="ann", token="x")

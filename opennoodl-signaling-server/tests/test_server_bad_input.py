@@ -84,7 +84,9 @@ BAD: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("message", "code"), BAD, ids=[f"{code}-{message[:40]!r}" for message, code in BAD])
-async def test_mistake(server: Service, enter: Enter, talk: Talk, message: str, code: str) -> None:
+async def test_mistake_is_answered_to_its_sender_alone(
+    server: Service, enter: Enter, talk: Talk, message: str, code: str
+) -> None:
     """A mistake is answered with an error to its sender alone, who may go on."""
     sender = await enter(server)
     await sender.socket.send(message)
@@ -104,7 +106,9 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "fields", "code"), MISTAKES)
-async def test_request_id(server: Service, enter: Enter, kind: str, fields: dict[str, Any], code: str) -> None:
+async def test_error_echoes_its_request_id(
+    server: Service, enter: Enter, kind: str, fields: dict[str, Any], code: str
+) -> None:
     """An error echoes the `requestId` of the message that caused it."""
     sender = await enter(server)
     for request_id in ("id-1", 17, None, {"n": 1}):
@@ -118,7 +122,7 @@ async def test_refusals_inside_a_room(server: Service, enter: Enter, talk: Talk)
     await talk.goes_on()
 
 
-async def test_binary(server: Service, enter: Enter, talk: Talk) -> None:
+async def test_binary_frame_closes_the_client(server: Service, enter: Enter, talk: Talk) -> None:
     """A binary frame closes with 1003."""
     sender = await enter(server)
     await sender.socket.send(b'{"type":"ping"}')
@@ -126,7 +130,7 @@ async def test_binary(server: Service, enter: Enter, talk: Talk) -> None:
     await talk.goes_on()
 
 
-async def test_invalid_utf8(server: Service, enter_raw: EnterRaw, talk: Talk) -> None:
+async def test_invalid_utf8_closes_the_client(server: Service, enter_raw: EnterRaw, talk: Talk) -> None:
     """A text frame that is not UTF-8 closes with 1007."""
     sender = await enter_raw(server)
     await sender.send_frame(TEXT, b'{"type":"publish","topic":"t","data":"\xff"}')
@@ -136,7 +140,7 @@ async def test_invalid_utf8(server: Service, enter_raw: EnterRaw, talk: Talk) ->
     await talk.goes_on()
 
 
-async def test_too_large(server: Service, enter: Enter, talk: Talk) -> None:
+async def test_message_over_64_kib_closes_its_sender(server: Service, enter: Enter, talk: Talk) -> None:
     """A message over 64 KiB closes with 1009, and none of it is relayed."""
     sender = await enter(server)
     await sender.socket.send(json.dumps({"type": "publish", "topic": "t", "data": "x" * 65_536}))
@@ -144,7 +148,7 @@ async def test_too_large(server: Service, enter: Enter, talk: Talk) -> None:
     await talk.goes_on()
 
 
-async def test_large(server: Service, enter: Enter, talk: Talk) -> None:
+async def test_message_of_64_kib_is_relayed(server: Service, enter: Enter, talk: Talk) -> None:
     """A message of 64 KiB is relayed."""
     message = '{"type":"publish","topic":"t","data":"%s"}'
     await talk.a.socket.send(message % ("x" * (65_536 - len(message) + 2)))
@@ -153,7 +157,7 @@ async def test_large(server: Service, enter: Enter, talk: Talk) -> None:
     await talk.goes_on()
 
 
-async def test_message_size(start: StartServer, enter: Enter) -> None:
+async def test_message_size_can_be_set(start: StartServer, enter: Enter) -> None:
     """MAX_MESSAGE_SIZE may be set, and 0 means no limit."""
     small, any_size = await start(max_message_size=100), await start(max_message_size=0, slow_client_buffer=0)
     sender = await enter(small)
@@ -175,7 +179,7 @@ async def test_peer_of_a_bad_client(server: Service, enter: Enter, talk: Talk) -
 
 
 @pytest.mark.parametrize("metadata", [None, 1, "text", [1], {"name": 1}, {"name": {"deep": []}}, True])
-async def test_any_metadata(server: Service, enter: Enter, talk: Talk, metadata: object) -> None:
+async def test_metadata_may_be_any_json(server: Service, enter: Enter, talk: Talk, metadata: object) -> None:
     """Metadata may be any JSON; it reaches the others as it is."""
     sender = await enter(server)
     await sender.join("r", "x", metadata=metadata)
@@ -183,7 +187,7 @@ async def test_any_metadata(server: Service, enter: Enter, talk: Talk, metadata:
         assert (await editor.expect("peer-joined"))["metadata"] == metadata
 
 
-async def test_rate(start: StartServer, enter: Enter) -> None:
+async def test_client_over_the_rate_is_told(start: StartServer, enter: Enter) -> None:
     """A client over RATE_LIMIT is told with its `requestId`, while another one is served."""
     server = await start(rate_limit=1)
     fast, other = await enter(server), await enter(server)
@@ -193,7 +197,7 @@ async def test_rate(start: StartServer, enter: Enter) -> None:
     await other.quiet()
 
 
-async def test_all_at_once(server: Service, enter: Enter, talk: Talk) -> None:
+async def test_many_bad_clients_disturb_nobody(server: Service, enter: Enter, talk: Talk) -> None:
     """Many bad clients at once are no more than one."""
     senders = [await enter(server) for _ in range(20)]
     for sender in senders:

@@ -21,12 +21,12 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.1)
 
 
-async def test_two_seconds() -> None:
+async def test_holder_has_two_seconds_to_answer() -> None:
     """A holder has 2 seconds to answer."""
     assert effects.CONTEST_TIMEOUT == 2.0
 
 
-async def test_other_user(server: Service, enter: Enter) -> None:
+async def test_another_users_peer_id_is_taken(server: Service, enter: Enter) -> None:
     """The peer id of another user is taken, and nothing happens to its holder."""
     holder, newcomer = await enter(server), await enter(server)
     await holder.join("r", "x", "X")
@@ -36,7 +36,7 @@ async def test_other_user(server: Service, enter: Enter) -> None:
     assert await holder.expect("peer-joined") == news("y", "Y")
 
 
-async def test_alive(server: Service, enter: Enter) -> None:
+async def test_living_holder_keeps_its_place(server: Service, enter: Enter) -> None:
     """A holder that answers the ping stays; the newcomer is refused; the others see nothing."""
     holder, newcomer, other = [await enter(server) for _ in range(3)]
     await holder.join("r", "x", "X")
@@ -49,7 +49,7 @@ async def test_alive(server: Service, enter: Enter) -> None:
     await other.quiet()
 
 
-async def test_alive_echoes(server: Service, enter: Enter) -> None:
+async def test_refused_newcomer_gets_its_request_id(server: Service, enter: Enter) -> None:
     """This refusal, like any other, echoes the `requestId` of the message that caused it."""
     holder, newcomer = await enter(server), await enter(server)
     await holder.join("r", "x", "X")
@@ -57,7 +57,7 @@ async def test_alive_echoes(server: Service, enter: Enter) -> None:
 
 
 @pytest.mark.usefixtures("_soon")
-async def test_dead(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_dead_holder_is_closed_with_4409(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """A holder that does not answer is closed with 4409; the newcomer takes its place, and the others call it anew."""
     other = await enter(server)
     await other.join("r", "o")
@@ -90,7 +90,7 @@ async def test_dead_while_others_talk(server: Service, enter: Enter, enter_raw: 
     await other.quiet()
 
 
-async def test_answer_in_time(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_any_timely_pong_keeps_the_place(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """A holder is alive that answers the ping with its pong, at whatever time within the limit."""
     holder = await enter_raw(server, JOIN)
     newcomer = await enter(server)
@@ -102,7 +102,7 @@ async def test_answer_in_time(server: Service, enter: Enter, enter_raw: EnterRaw
     assert (await newcomer.expect("error"))["code"] == "peer-id-taken"
 
 
-async def test_holder_vanishes(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_vanished_holder_is_not_waited_for(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """A holder that turns out to be gone while it is asked need not be waited for."""
     holder = await enter_raw(server, JOIN)
     newcomer = await enter(server)
@@ -113,7 +113,7 @@ async def test_holder_vanishes(server: Service, enter: Enter, enter_raw: EnterRa
         await newcomer.expect("joined")
 
 
-async def test_newcomer_vanishes(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_vanished_newcomer_leaves_no_trace(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """A newcomer that is gone before its case is decided leaves no trace."""
     other = await enter(server)
     await other.join("r", "o")
@@ -130,7 +130,7 @@ async def test_newcomer_vanishes(server: Service, enter: Enter, enter_raw: Enter
 
 
 @pytest.mark.usefixtures("_soon")
-async def test_newcomer_leaves(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_newcomer_that_leaves_does_not_join_later(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """A newcomer that leaves before its case is decided does not find itself in the room after all."""
     await enter_raw(server, JOIN)
     newcomer, late = await enter(server), await enter(server)
@@ -145,7 +145,7 @@ async def test_newcomer_leaves(server: Service, enter: Enter, enter_raw: EnterRa
     await newcomer.quiet()
 
 
-async def test_reconnect(server: Service, enter: Enter) -> None:
+async def test_client_may_reconnect_after_a_close(server: Service, enter: Enter) -> None:
     """Who has closed its connection properly may come back at once."""
     first = await enter(server)
     await first.join("r", "x", "X")

@@ -18,7 +18,7 @@ from .test_server_resume import X, cut
 JOIN = {"type": "join", "room": "r", "peerId": "x", "userId": "X", "resume": True, "received": 0}
 
 
-async def test_half_open(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_count_resumes_with_the_missing_messages(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """Who says how much it has received is told the rest, in order; the others see nothing."""
     other, late = await enter(server), await enter(server)
     await other.join("r", "o")
@@ -44,7 +44,7 @@ async def test_half_open(server: Service, enter: Enter, enter_raw: EnterRaw) -> 
     await other.quiet()
 
 
-async def test_heartbeat(start: StartServer, enter: Enter) -> None:
+async def test_answered_heartbeat_drops_the_log(start: StartServer, enter: Enter) -> None:
     """What was sent before a heartbeat that is answered is kept no longer."""
     server = await start(heartbeat_interval=200)
     x, other = await enter(server), await enter(server)
@@ -61,7 +61,7 @@ async def test_heartbeat(start: StartServer, enter: Enter) -> None:
     await again.quiet()
 
 
-async def test_not_asked(server: Service, enter: Enter) -> None:
+async def test_client_without_a_count_has_no_log(server: Service, enter: Enter) -> None:
     """For who does not count nothing is kept."""
     x, other = await enter(server), await enter(server)
     await x.join(**X, resume=True)
@@ -72,7 +72,7 @@ async def test_not_asked(server: Service, enter: Enter) -> None:
 
 
 @pytest.mark.parametrize("received", [-1, "1", 1.5, True, []])
-async def test_no_count(server: Service, enter: Enter, received: object) -> None:
+async def test_invalid_count_is_refused(server: Service, enter: Enter, received: object) -> None:
     """A count that is none is refused."""
     x = await enter(server)
     assert await x.refused("join", room="r", peerId="x", userId="X", received=received) == "invalid-field"

@@ -78,7 +78,7 @@ def set_up(start: StartServer, enter: Enter, enter_raw: EnterRaw) -> Any:
 
 
 @joins
-async def test_leave(set_up: Any, join: dict[str, Any]) -> None:
+async def test_leave_is_told_once(set_up: Any, join: dict[str, Any]) -> None:
     """`leave` is one; the end of the connection after it is no other."""
     scene = await set_up(join)
     await scene.send(type="leave")
@@ -90,7 +90,7 @@ async def test_leave(set_up: Any, join: dict[str, Any]) -> None:
 
 
 @joins
-async def test_move(set_up: Any, join: dict[str, Any]) -> None:
+async def test_move_is_told_once(set_up: Any, join: dict[str, Any]) -> None:
     """To join another room is one; the end of the connection after it is no other."""
     scene = await set_up(join)
     await scene.send(**{**join, "room": "s"})
@@ -103,7 +103,7 @@ async def test_move(set_up: Any, join: dict[str, Any]) -> None:
 
 @joins
 @pytest.mark.parametrize("payload", [b"\x03\xe8", b"\x03\xe9", b"", b"\x03\xf3", b"\x0f\xa0bye"])
-async def test_close(set_up: Any, join: dict[str, Any], payload: bytes) -> None:
+async def test_close_frame_is_told_at_once(set_up: Any, join: dict[str, Any], payload: bytes) -> None:
     """A close frame is one, whatever its code."""
     scene = await set_up(join)
     await scene.x.send_frame(CLOSE, payload)
@@ -112,7 +112,7 @@ async def test_close(set_up: Any, join: dict[str, Any], payload: bytes) -> None:
 
 @pytest.mark.parametrize("how", ["reset", "half_close"])
 @joins
-async def test_lost(set_up: Any, join: dict[str, Any], how: str) -> None:
+async def test_lost_connection_is_told_after_the_grace(set_up: Any, join: dict[str, Any], how: str) -> None:
     """A connection that ends without a close frame is one, after the grace if there is one."""
     scene = await set_up(join, resume_grace=50)
     getattr(scene.x, how)()
@@ -120,7 +120,7 @@ async def test_lost(set_up: Any, join: dict[str, Any], how: str) -> None:
 
 
 @joins
-async def test_silence(set_up: Any, join: dict[str, Any]) -> None:
+async def test_silent_client_is_told_after_the_grace(set_up: Any, join: dict[str, Any]) -> None:
     """Two heartbeats of silence are one, after the grace if there is one."""
     scene = await set_up(join, resume_grace=50, heartbeat_interval=100)
     await scene.is_over()
@@ -144,7 +144,7 @@ async def test_silence_is_a_loss(set_up: Any, enter: Enter, join: dict[str, Any]
 
 
 @joins
-async def test_binary(set_up: Any, join: dict[str, Any]) -> None:
+async def test_end_by_a_binary_frame_is_told(set_up: Any, join: dict[str, Any]) -> None:
     """To be closed for a binary frame is one."""
     scene = await set_up(join)
     await scene.x.send_frame(BINARY, b"binary")
@@ -153,7 +153,7 @@ async def test_binary(set_up: Any, join: dict[str, Any]) -> None:
 
 
 @joins
-async def test_not_utf8(set_up: Any, join: dict[str, Any]) -> None:
+async def test_end_by_invalid_utf8_is_told(set_up: Any, join: dict[str, Any]) -> None:
     """To be closed for a text that is none is one."""
     scene = await set_up(join)
     await scene.x.send_frame(TEXT, b"\xff")
@@ -162,7 +162,7 @@ async def test_not_utf8(set_up: Any, join: dict[str, Any]) -> None:
 
 
 @joins
-async def test_too_big(set_up: Any, join: dict[str, Any]) -> None:
+async def test_end_by_a_large_message_is_told(set_up: Any, join: dict[str, Any]) -> None:
     """To be closed for a message that is too big is one."""
     scene = await set_up(join, max_message_size=1000)
     await scene.x.send_frame(TEXT, b" " * 1001)
@@ -171,7 +171,7 @@ async def test_too_big(set_up: Any, join: dict[str, Any]) -> None:
 
 
 @joins
-async def test_no_frame(set_up: Any, join: dict[str, Any]) -> None:
+async def test_end_by_an_invalid_frame_is_told(set_up: Any, join: dict[str, Any]) -> None:
     """To be closed for bytes that are no frame is one."""
     scene = await set_up(join)
     await scene.x.send(b"\xff\xff\xff\xff\xff\xff")
@@ -180,7 +180,7 @@ async def test_no_frame(set_up: Any, join: dict[str, Any]) -> None:
 
 
 @joins
-async def test_rate(set_up: Any, join: dict[str, Any]) -> None:
+async def test_end_by_the_rate_is_told(set_up: Any, join: dict[str, Any]) -> None:
     """To be closed for not heeding RATE_LIMIT is one."""
     scene = await set_up(join, rate_limit=1)
     for _ in range(PATIENCE + 20):
@@ -190,7 +190,7 @@ async def test_rate(set_up: Any, join: dict[str, Any]) -> None:
 
 
 @joins
-async def test_slow(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
+async def test_end_of_a_slow_client_is_told_at_once(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
     """To be closed for reading too slowly is one: what waited is lost, so there is nothing to go on with."""
     scene = await set_up(join, slow_client_buffer=10_000, rate_limit=0, byte_rate_limit=0)
     sender = await enter(scene.server)
@@ -206,7 +206,7 @@ async def test_slow(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
 
 
 @joins
-async def test_failure(set_up: Any, join: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_end_by_a_failure_is_told(set_up: Any, join: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """To be closed for a message that the server failed on is one."""
     scene = await set_up(join)
     monkeypatch.setattr(scene.server.app.users, "invite", None)
@@ -216,7 +216,7 @@ async def test_failure(set_up: Any, join: dict[str, Any], monkeypatch: pytest.Mo
 
 
 @joins
-async def test_stop(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
+async def test_stop_is_not_told(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
     """A server that stops tells nobody of those whom it closes: live calls need no server, and go on."""
     scene = await set_up(join)
     stopping = asyncio.create_task(scene.server.stop())
@@ -232,7 +232,9 @@ async def test_stop(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
 
 
 @joins
-async def test_replaced(set_up: Any, enter: Enter, monkeypatch: pytest.MonkeyPatch, join: dict[str, Any]) -> None:
+async def test_replaced_peer_is_told_once(
+    set_up: Any, enter: Enter, monkeypatch: pytest.MonkeyPatch, join: dict[str, Any]
+) -> None:
     """To be replaced by a connection without the token is one; that connection has come, and leaves once."""
     monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.05)
     scene = await set_up(join)
@@ -247,7 +249,7 @@ async def test_replaced(set_up: Any, enter: Enter, monkeypatch: pytest.MonkeyPat
     await scene.is_over()
 
 
-async def test_resumed(set_up: Any, enter: Enter) -> None:
+async def test_resumed_peer_is_told_once(set_up: Any, enter: Enter) -> None:
     """Who is replaced by itself has not left; when it leaves, it has, once."""
     scene = await set_up(RESUMABLE)
     newer = await enter(scene.server)

@@ -38,7 +38,7 @@ def check(servers: Any, user: str) -> int:
     return int(expiry)
 
 
-async def test_joined(server: Service, enter: Enter) -> None:
+async def test_joined_has_ice_servers(server: Service, enter: Enter) -> None:
     """`joined` brings everybody the ICE servers, with credentials of their own."""
     a, b = await enter(server), await enter(server)
     before = int(time.time())
@@ -48,14 +48,14 @@ async def test_joined(server: Service, enter: Enter) -> None:
     assert await a.expect("peer-joined") == news("b", "B")
 
 
-async def test_joined_again(server: Service, enter: Enter) -> None:
+async def test_second_join_has_ice_servers(server: Service, enter: Enter) -> None:
     """Who joins again is given the ICE servers again."""
     a = await enter(server)
     for room in ("r", "r", "s"):
         check((await a.join(room, "a", "A"))["iceServers"], "A")
 
 
-async def test_joined_after_contest(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_joined_after_a_contest_has_ice_servers(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """Who takes the place of a connection that does not answer is given the ICE servers too."""
     b, again = await enter(server), await enter(server)
     await b.join("r", "b", "B")
@@ -64,7 +64,7 @@ async def test_joined_after_contest(server: Service, enter: Enter, enter_raw: En
     check((await again.join("r", "a", "A"))["iceServers"], "A")
 
 
-async def test_refreshed(server: Service, enter: Enter) -> None:
+async def test_ice_servers_can_be_refreshed(server: Service, enter: Enter) -> None:
     """`ice-servers` is answered with a list as in `joined`, and with when it expires."""
     a = await enter(server)
     await a.join("r", "a", "A")
@@ -74,20 +74,20 @@ async def test_refreshed(server: Service, enter: Enter) -> None:
     assert datetime.fromisoformat(answer["expiresAt"]).timestamp() == check(answer["iceServers"], "A")
 
 
-async def test_before_a_room(server: Service, enter: Enter) -> None:
+async def test_registered_client_may_ask_for_ice_servers(server: Service, enter: Enter) -> None:
     """Who has registered may ask before any room is joined: y-webrtc wants the list at its start."""
     a = await enter(server)
     await a.ask("register", userId="A")
     check((await a.ask("ice-servers"))["iceServers"], "A")
 
 
-async def test_nobody(server: Service, enter: Enter) -> None:
+async def test_unregistered_client_gets_no_credentials(server: Service, enter: Enter) -> None:
     """Who is no user is given no credentials."""
     a = await enter(server)
     assert await a.refused("ice-servers", requestId=7) == ("not-registered", 7)
 
 
-async def test_nothing_configured(start: StartServer, enter: Enter) -> None:
+async def test_list_is_empty_without_settings(start: StartServer, enter: Enter) -> None:
     """Without settings `joined` is as ever, and the list that is asked for is empty."""
     a = await enter(await start())
     assert await a.join("r", "a") == {"room": "r", "peerId": "a", "peers": []}
@@ -97,7 +97,7 @@ async def test_nothing_configured(start: StartServer, enter: Enter) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("STUN_URLS", "stun.example"), ("TURN_URLS", TURN), ("TURN_SECRET", SECRET), ("TURN_TTL", "0")]
 )
-def test_start_refused(name: str, value: str) -> None:
+def test_unusable_setting_stops_the_start(name: str, value: str) -> None:
     """A setting that is not usable stops the start with one line that names it."""
     environment = {**os.environ, "PORT": "0", name: value}
     command = [sys.executable, "-m", "opennoodl_signaling"]

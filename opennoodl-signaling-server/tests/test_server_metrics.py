@@ -22,7 +22,7 @@ def read(server: Service, name: str) -> Any:
     return numbers.get("", numbers)
 
 
-async def test_joins(start: StartServer, enter: Enter) -> None:
+async def test_joins_are_counted_by_outcome(start: StartServer, enter: Enter) -> None:
     """Joins are counted by how they ended."""
     server = await start(max_room_size=2)
     _, x, token = await both(server, enter)
@@ -47,7 +47,9 @@ async def test_joins(start: StartServer, enter: Enter) -> None:
     assert read(server, "join_seconds_count") == 4
 
 
-async def test_abandoned(server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_abandoned_join_is_counted(
+    server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A join that was taken back while the holder of its peer id was asked is counted as such."""
     monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.05)
     await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
@@ -58,7 +60,7 @@ async def test_abandoned(server: Service, enter: Enter, enter_raw: EnterRaw, mon
     assert read(server, "joins_total") == {"joined": 1, "abandoned": 1, "replaced": 1}
 
 
-async def test_join_seconds(
+async def test_time_of_joins_is_counted(
     server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time of each join is counted; one that has to wait for a ping takes at least that long."""
@@ -69,7 +71,7 @@ async def test_join_seconds(
     assert buckets["0.25"] < buckets["+Inf"] == 2
 
 
-async def test_invites(start: StartServer, enter: Enter) -> None:
+async def test_invites_are_counted_by_outcome(start: StartServer, enter: Enter) -> None:
     """Invites are counted by whether anybody got them."""
     server = await start(invites_per_hour=2)
     a = await enter(server)
@@ -82,7 +84,7 @@ async def test_invites(start: StartServer, enter: Enter) -> None:
     assert read(server, "invites_total") == {"delivered": 1, "offline": 1, "rate-limited": 1}
 
 
-async def test_absences(start: StartServer, enter: Enter) -> None:
+async def test_absences_are_counted_by_outcome(start: StartServer, enter: Enter) -> None:
     """Who is absent is shown, with what waits; then how the absence ended."""
     server = await start(resume_grace=60_000)
     other, x, token = await both(server, enter)
@@ -97,7 +99,7 @@ async def test_absences(start: StartServer, enter: Enter) -> None:
     assert read(server, "absences_total") == {"resumed": 1}
 
 
-async def test_errors(server: Service, enter: Enter) -> None:
+async def test_errors_are_counted_by_code(server: Service, enter: Enter) -> None:
     """Errors are counted by code, also those that answer nothing."""
     other, x, _ = await both(server, enter)
     await x.refused("session")
@@ -110,7 +112,7 @@ async def test_errors(server: Service, enter: Enter) -> None:
     assert read(server, "errors_total") == {"not-host": 1, "unknown-type": 1, "peer-not-found": 1}
 
 
-async def test_relayed(server: Service, enter: Enter) -> None:
+async def test_relayed_messages_are_counted(server: Service, enter: Enter) -> None:
     """Signals, publishes and invites are counted when they are passed on; what waits is not yet."""
     other, x, token = await both(server, enter)
     await other.send("signal", to="x", signal=1)

@@ -43,7 +43,7 @@ async def both(server: Service, enter: Enter) -> tuple[Editor, Editor, str]:
     return other, x, token
 
 
-async def test_resume(server: Service, enter: Enter) -> None:
+async def test_resumed_client_gets_its_signals_unnoticed(server: Service, enter: Enter) -> None:
     """Who comes back with its token is where it was, and gets what was signaled to it meanwhile; nobody notices."""
     other, x, token = await both(server, enter)
     await cut(server, x)
@@ -74,7 +74,9 @@ async def test_resume_again_and_again(server: Service, enter: Enter) -> None:
     await other.quiet()
 
 
-async def test_half_open(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_token_does_not_wait_for_a_half_open_connection(
+    server: Service, enter: Enter, enter_raw: EnterRaw
+) -> None:
     """With its token, nobody waits for the ping of a connection that is dead and seems open; that gets 4409."""
     other = await enter(server)
     await other.join("r", "o")
@@ -112,7 +114,7 @@ async def test_lost_before_it_is_asked(server: Service, enter: Enter) -> None:
     await other.quiet()
 
 
-async def test_grace(start: StartServer, enter: Enter) -> None:
+async def test_end_of_the_grace_voids_the_token(start: StartServer, enter: Enter) -> None:
     """When the grace is over the others are told, once, and the token is worth nothing."""
     server = await start(resume_grace=50)
     other, x, token = await both(server, enter)
@@ -142,13 +144,13 @@ async def test_grace_ends_with_the_absence(start: StartServer, enter: Enter) -> 
     assert failures == []
 
 
-async def test_default_grace(server: Service) -> None:
+async def test_default_grace_is_10_seconds(server: Service) -> None:
     """By default, a peer has 10 seconds to come back."""
     app: Any = server.app
     assert app.settings.resume_grace == 10_000
 
 
-async def test_no_grace(start: StartServer, enter: Enter) -> None:
+async def test_grace_of_zero_gives_no_tokens(start: StartServer, enter: Enter) -> None:
     """With RESUME_GRACE=0 nobody is waited for, and there are no tokens."""
     server = await start(resume_grace=0)
     other, x = await enter(server), await enter(server)
@@ -159,7 +161,7 @@ async def test_no_grace(start: StartServer, enter: Enter) -> None:
     assert await other.receive() == {"type": "peer-left", "peerId": "x"}
 
 
-async def test_without_token(server: Service, enter: Enter) -> None:
+async def test_client_without_the_token_gets_no_signals(server: Service, enter: Enter) -> None:
     """A client without the token gets the place and not the signals; their sender is told, and calls it anew."""
     other, x, _ = await both(server, enter)
     await cut(server, x)
@@ -175,7 +177,7 @@ async def test_without_token(server: Service, enter: Enter) -> None:
     await again.quiet()
 
 
-async def test_joined_is_lost(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_same_token_works_after_a_lost_joined(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """If a second cut takes the answer to a resume away, the same token gets all that it would have brought."""
     other, x, token = await both(server, enter)
     await cut(server, x)
@@ -191,7 +193,7 @@ async def test_joined_is_lost(server: Service, enter: Enter, enter_raw: EnterRaw
     await other.quiet()
 
 
-async def test_joined_has_arrived(server: Service, enter: Enter) -> None:
+async def test_answered_ping_ends_the_former_token(server: Service, enter: Enter) -> None:
     """A client that answers the ping after its `joined` has that, so the token before is void."""
     other, x, token = await both(server, enter)
     await cut(server, x)
@@ -204,7 +206,7 @@ async def test_joined_has_arrived(server: Service, enter: Enter) -> None:
     await other.quiet()
 
 
-async def test_metadata(server: Service, enter: Enter) -> None:
+async def test_new_metadata_reaches_everybody(server: Service, enter: Enter) -> None:
     """A peer's new metadata is told to the others, and to those who come later."""
     other, x, _ = await both(server, enter)
     await x.send("metadata", metadata={"name": "Ann"})
@@ -227,7 +229,9 @@ async def test_metadata_of_a_peer_that_resumes(server: Service, enter: Enter) ->
 @pytest.mark.parametrize(
     ("fields", "code"), [({"metadata": "x" * 16_384}, "too-large"), ({}, "missing-field"), ({"metadata": 1}, None)]
 )
-async def test_bad_metadata(server: Service, enter: Enter, fields: dict[str, Any], code: str | None) -> None:
+async def test_metadata_is_bounded_json(
+    server: Service, enter: Enter, fields: dict[str, Any], code: str | None
+) -> None:
     """Metadata is any JSON of a bounded size."""
     other, x, _ = await both(server, enter)
     if code is None:
@@ -250,7 +254,7 @@ async def test_error_names_the_peer(server: Service, enter: Enter) -> None:
     assert (answer["code"], answer["peerId"], answer["requestId"]) == ("peer-not-found", "b", 7)
 
 
-async def test_preview(server: Service, enter: Enter) -> None:
+async def test_absent_host_is_shown_as_host(server: Service, enter: Enter) -> None:
     """An absent host is still shown as host."""
     x = await enter(server)
     await x.join(**X, resume=True, session={"title": "T"})
@@ -261,7 +265,7 @@ async def test_preview(server: Service, enter: Enter) -> None:
     assert (seen["host"]["userId"], seen["participantCount"], seen["title"]) == ("X", 2, "T")
 
 
-async def test_stop(start: StartServer, enter: Enter) -> None:
+async def test_stop_leaves_no_timer(start: StartServer, enter: Enter) -> None:
     """A server that stops waits for nobody, and leaves no timer behind."""
     server = await start()
     app: Any = server.app
@@ -272,7 +276,7 @@ async def test_stop(start: StartServer, enter: Enter) -> None:
     assert app.rooms.rooms == app.users.devices == app.effects.absent == {}
 
 
-async def test_bad_token(server: Service, enter: Enter) -> None:
+async def test_malformed_token_is_refused(server: Service, enter: Enter) -> None:
     """A token that is no text, or too long for one, is refused as any other bad field."""
     x = await enter(server)
     for token in (1, [], "x" * 257):
@@ -281,7 +285,7 @@ async def test_bad_token(server: Service, enter: Enter) -> None:
     await x.join(**X, resumeToken=None)
 
 
-async def test_secret(
+async def test_token_is_neither_logged_nor_told(
     start: StartServer, enter: Enter, configure: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No token is logged, and none is told to anybody but the peer itself."""

@@ -31,7 +31,7 @@ async def info(server: Service, room: str) -> Any:
     return json.loads(answer.body)
 
 
-async def test_info(server: Service, enter: Enter) -> None:
+async def test_preview_shows_session_host_and_participants(server: Service, enter: Enter) -> None:
     """A look shows the session, its host and its participants, with all the fields of the protocol."""
     a, b = await enter(server), await enter(server)
     session = {"title": "T", "description": "D", "maxParticipants": 5, "features": FEATURES}
@@ -55,7 +55,7 @@ async def test_info(server: Service, enter: Enter) -> None:
     }
 
 
-async def test_plain(server: Service, enter: Enter) -> None:
+async def test_undescribed_session_has_defaults(server: Service, enter: Enter) -> None:
     """A session that nobody described has the server's limit and no features."""
     await (await enter(server)).join("r", "a")
     seen = await info(server, "r")
@@ -72,7 +72,7 @@ async def test_looking_is_not_joining(server: Service, enter: Enter) -> None:
     assert (await info(server, "r"))["participantCount"] == 1
 
 
-async def test_present(server: Service, enter: Enter) -> None:
+async def test_host_may_describe_the_session_later(server: Service, enter: Enter) -> None:
     """The host may describe the session later; the others may not."""
     a, b = await enter(server), await enter(server)
     await a.join("r", "a")
@@ -85,7 +85,7 @@ async def test_present(server: Service, enter: Enter) -> None:
     assert (seen["title"], seen["features"]) == ("by the host", FEATURES)
 
 
-async def test_host_leaves(server: Service, enter: Enter) -> None:
+async def test_session_outlives_its_host(server: Service, enter: Enter) -> None:
     """If the host leaves, the session goes on with the peer that has been there longest."""
     a, b, c = [await enter(server) for _ in range(3)]
     await a.join("r", "a", "A", session={"title": "T"})
@@ -103,7 +103,7 @@ async def test_host_leaves(server: Service, enter: Enter) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "shown"), [(3, 3), (50, 20)])
-async def test_max_participants(server: Service, enter: Enter, wanted: int, shown: int) -> None:
+async def test_lower_max_participants_holds(server: Service, enter: Enter, wanted: int, shown: int) -> None:
     """MaxParticipants can only lower MAX_ROOM_SIZE, and then holds."""
     await (await enter(server)).join("r", "0", session={"maxParticipants": wanted})
     assert (await info(server, "r"))["maxParticipants"] == shown
@@ -113,13 +113,13 @@ async def test_max_participants(server: Service, enter: Enter, wanted: int, show
 
 
 @pytest.mark.parametrize("room", ["a/b", "ü 𝄞", "a?b#c", "%2F", "..", " ", "info", "a%", "x" * 256])
-async def test_any_name(server: Service, enter: Enter, room: str) -> None:
+async def test_room_of_any_name_is_found(server: Service, enter: Enter, room: str) -> None:
     """A room is found by any name that it may have, percent-encoded."""
     await (await enter(server)).join(room, "a")
     assert (await info(server, room))["roomId"] == room
 
 
-async def test_nobody(server: Service, enter: Enter) -> None:
+async def test_empty_and_unknown_rooms_are_404(server: Service, enter: Enter) -> None:
     """A room that never was, one that has been left, and no name at all answer alike: 404."""
     a = await enter(server)
     await a.join("r", "a")
@@ -135,7 +135,7 @@ async def test_nobody(server: Service, enter: Enter) -> None:
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/html, Application/JSON;q=0.9"])
-async def test_error_as_json(server: Service, accept: str) -> None:
+async def test_json_client_gets_a_json_error(server: Service, accept: str) -> None:
     """A client that asks for JSON by name is told in JSON that nobody is there."""
     answer = await request(server.port, "GET /session/r/info", f"Accept: {accept}")
     assert answer.status == 404
@@ -144,7 +144,7 @@ async def test_error_as_json(server: Service, accept: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [[], ["Accept: */*"], ["Accept: application/*, application/json5"]])
-async def test_error_as_text(server: Service, headers: list[str]) -> None:
+async def test_other_clients_get_a_text_error(server: Service, headers: list[str]) -> None:
     """Other clients are told in text, so that a page which takes every answer for a session fails to read it."""
     answer = await request(server.port, "GET /session/r/info", *headers)
     assert (answer.status, answer.body) == (404, b"Nobody is in this room.\n")
@@ -159,13 +159,13 @@ async def test_topics_are_no_rooms(server: Service, enter: Enter) -> None:
 
 
 @pytest.mark.parametrize("path", ["/session", "/session/r", "/session/r/", "/session/r/info/", "/session/r/more"])
-async def test_other_paths(server: Service, enter: Enter, path: str) -> None:
+async def test_neighbouring_paths_are_404(server: Service, enter: Enter, path: str) -> None:
     """Around it, there is nothing."""
     await (await enter(server)).join("r", "a")
     assert (await request(server.port, f"GET {path}")).status == 404
 
 
-async def test_head(server: Service, enter: Enter) -> None:
+async def test_head_of_a_session_has_no_body(server: Service, enter: Enter) -> None:
     """HEAD works here as well."""
     await (await enter(server)).join("r", "a")
     answer = await look(server, "r", "HEAD")
@@ -173,7 +173,7 @@ async def test_head(server: Service, enter: Enter) -> None:
     assert int(answer.headers["Content-Length"]) > 0
 
 
-async def test_rate(server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_session_lookups_have_a_rate(server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guessing names is limited, and hits and misses count alike."""
     await (await enter(server)).join("r", "a")
     monkeypatch.setattr(session_info, "time", lambda: 1_000_000.0)  # so that no minute ends meanwhile
@@ -202,7 +202,7 @@ async def test_rate_of_a_network(start: StartServer, monkeypatch: pytest.MonkeyP
     "metadata",
     ["null", "1", "[]", '"x"', '{"name":1e999}', '{"name":[1]}', "[" * 900 + "]" * 900, '{"a":"\\ud83d\\ude00"}'],
 )
-async def test_strange_metadata(server: Service, enter: Enter, metadata: str) -> None:
+async def test_any_metadata_can_be_previewed(server: Service, enter: Enter, metadata: str) -> None:
     """Whatever a peer's metadata is, the others in the room can be seen."""
     a, b = await enter(server), await enter(server)
     await a.join("r", "a", "A", metadata={"name": "Ann"})
@@ -213,7 +213,7 @@ async def test_strange_metadata(server: Service, enter: Enter, metadata: str) ->
     assert seen["host"]["name"] == "Ann"
 
 
-async def test_no_limit(start: StartServer, enter: Enter) -> None:
+async def test_no_limit_is_shown_as_0(start: StartServer, enter: Enter) -> None:
     """Without any limit, maxParticipants says so with 0, as the settings do."""
     server = await start(max_room_size=0)
     await (await enter(server)).join("r", "a")

@@ -12,13 +12,13 @@ from .edge.harness import CLOSE, TEXT
 from .editor import news
 
 
-async def test_ping(server: Service, enter: Enter) -> None:
+async def test_ping_is_answered_with_pong(server: Service, enter: Enter) -> None:
     """`ping` is answered with `pong` and nothing else."""
     editor = await enter(server)
     assert await editor.ask("ping", more=1) == {"type": "pong"}
 
 
-async def test_publish(server: Service, enter: Enter) -> None:
+async def test_publish_reaches_all_subscribers(server: Service, enter: Enter) -> None:
     """What is published reaches every subscriber, the sender too, with `clients` added and the rest untouched."""
     a, b, c = [await enter(server) for _ in range(3)]
     await a.subscribe("t")
@@ -40,14 +40,14 @@ async def test_publish_by_a_stranger(server: Service, enter: Enter) -> None:
     await b.quiet()
 
 
-async def test_publish_to_nobody(server: Service, enter: Enter) -> None:
+async def test_publish_without_subscribers_is_dropped(server: Service, enter: Enter) -> None:
     """A topic without subscribers swallows what is published to it."""
     a = await enter(server)
     await a.send("publish", topic="t", data=1)
     await a.quiet()
 
 
-async def test_publish_as_written(server: Service, enter: Enter) -> None:
+async def test_published_text_is_unchanged(server: Service, enter: Enter) -> None:
     """The text itself passes through: encrypted and signed payloads are not written anew."""
     a = await enter(server)
     await a.subscribe("t")
@@ -57,7 +57,7 @@ async def test_publish_as_written(server: Service, enter: Enter) -> None:
     assert json.loads(text)["clients"] == 1
 
 
-async def test_unsubscribe(server: Service, enter: Enter) -> None:
+async def test_unsubscribed_client_gets_nothing(server: Service, enter: Enter) -> None:
     """Who has unsubscribed gets no more, and no longer counts."""
     a, b = await enter(server), await enter(server)
     await a.subscribe("t")
@@ -68,7 +68,7 @@ async def test_unsubscribe(server: Service, enter: Enter) -> None:
     await b.quiet()
 
 
-async def test_lost(server: Service, enter: Enter) -> None:
+async def test_lost_client_is_in_no_topic(server: Service, enter: Enter) -> None:
     """A lost connection is in no topic any more."""
     a, b = await enter(server), await enter(server)
     await a.subscribe("t")
@@ -77,7 +77,7 @@ async def test_lost(server: Service, enter: Enter) -> None:
     assert (await a.ask("publish", topic="t"))["clients"] == 1
 
 
-async def test_subscribe_twice(server: Service, enter: Enter) -> None:
+async def test_second_subscription_delivers_nothing_twice(server: Service, enter: Enter) -> None:
     """y-webrtc subscribes again on every reconnect of a room; nothing is delivered twice."""
     a = await enter(server)
     await a.subscribe("t", "t")
@@ -86,7 +86,7 @@ async def test_subscribe_twice(server: Service, enter: Enter) -> None:
     await a.quiet()
 
 
-async def test_full(start: StartServer, enter: Enter) -> None:
+async def test_topic_size_holds_under_concurrent_subscriptions(start: StartServer, enter: Enter) -> None:
     """MAX_ROOM_SIZE holds for topics too, exactly under concurrent subscriptions."""
     server = await start(max_room_size=3)
     editors = [await enter(server) for _ in range(8)]
@@ -99,7 +99,7 @@ async def test_full(start: StartServer, enter: Enter) -> None:
     assert {(answer["code"], answer["requestId"]) for answer in refused} == {("room-full", 1)}
 
 
-async def test_place_is_free(start: StartServer, enter: Enter) -> None:
+async def test_refused_client_is_closed_when_a_place_is_free(start: StartServer, enter: Enter) -> None:
     """A client that a full topic refused is closed when a place is free: y-webrtc then connects again by itself."""
     server = await start(max_room_size=1)
     first, second = await enter(server), await enter(server)
@@ -127,7 +127,7 @@ async def test_place_is_free_unnoticed(start: StartServer, enter: Enter, enter_r
     assert await third.closed() == 1013
 
 
-async def test_too_many_topics(start: StartServer, enter: Enter) -> None:
+async def test_topics_of_a_connection_are_bounded(start: StartServer, enter: Enter) -> None:
     """One connection cannot fill the server with topics."""
     server = await start(max_topics=2)
     a = await enter(server)
@@ -147,7 +147,7 @@ async def test_rooms_and_topics_are_apart(server: Service, enter: Enter) -> None
     await subscriber.quiet()
 
 
-async def test_sizes_are_apart(start: StartServer, enter: Enter) -> None:
+async def test_rooms_and_topics_are_counted_apart(start: StartServer, enter: Enter) -> None:
     """A full room does not fill the topic of its name, nor the other way round."""
     server = await start(max_room_size=1)
     peer, subscriber = await enter(server), await enter(server)
@@ -155,7 +155,7 @@ async def test_sizes_are_apart(start: StartServer, enter: Enter) -> None:
     await subscriber.subscribe("same")
 
 
-async def test_both_dialects(server: Service, enter: Enter) -> None:
+async def test_connection_may_speak_both_dialects(server: Service, enter: Enter) -> None:
     """One connection may speak both dialects: leaving a room leaves no topic, and the other way round."""
     both, other = await enter(server), await enter(server)
     await both.join("same", "a")

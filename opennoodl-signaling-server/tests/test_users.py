@@ -22,7 +22,7 @@ def clients() -> list[Client]:
     return [Client(name) for name in "abcde"]
 
 
-def test_register(ward: Ward, clients: list[Client]) -> None:
+def test_last_registered_name_counts(ward: Ward, clients: list[Client]) -> None:
     """Registering is answered, and the last name counts."""
     a, b, *_ = clients
     assert ward.perform(ward.users.register(a, Register("U"))) == [("a", {"type": "registered", "userId": "U"})]
@@ -32,7 +32,7 @@ def test_register(ward: Ward, clients: list[Client]) -> None:
     assert ward.users.devices == {"V": {a, b}}
 
 
-def test_invite(ward: Ward, clients: list[Client]) -> None:
+def test_invite_reaches_all_connections_of_its_user(ward: Ward, clients: list[Client]) -> None:
     """An invite reaches every connection of a user, joined or registered, and the sender learns that it did."""
     a, b, c, *_ = clients
     ward.join(a)
@@ -44,7 +44,7 @@ def test_invite(ward: Ward, clients: list[Client]) -> None:
     assert told[2:] == [("a", {"type": "invite-sent", "to": "U", "delivered": True})]
 
 
-def test_invite_offline(ward: Ward, clients: list[Client]) -> None:
+def test_sender_learns_of_an_offline_user(ward: Ward, clients: list[Client]) -> None:
     """The sender learns that the user is not there."""
     a, b, *_ = clients
     ward.join(a)
@@ -54,13 +54,13 @@ def test_invite_offline(ward: Ward, clients: list[Client]) -> None:
     assert ward.perform(ward.users.invite(a, Invite("B", "r"), 0)) == [("a", answer)]
 
 
-def test_invite_by_nobody(ward: Ward, clients: list[Client]) -> None:
+def test_unregistered_client_cannot_invite(ward: Ward, clients: list[Client]) -> None:
     """Who has neither joined nor registered cannot invite."""
     with refused("not-registered"):
         ward.users.invite(clients[0], Invite("B", "r"), 0)
 
 
-def test_invite_after_leaving(ward: Ward, clients: list[Client]) -> None:
+def test_invites_work_after_leaving_a_room(ward: Ward, clients: list[Client]) -> None:
     """Who has left its room can still invite and be invited."""
     a, b, *_ = clients
     for client in (a, b):
@@ -69,7 +69,7 @@ def test_invite_after_leaving(ward: Ward, clients: list[Client]) -> None:
     assert len(ward.perform(ward.users.invite(a, Invite("B", "r"), 0))) == 2
 
 
-def test_invites_per_hour(clients: list[Client]) -> None:
+def test_quota_belongs_to_the_user(clients: list[Client]) -> None:
     """The quota is the user's, not the connection's, and comes back after an hour."""
     a, b, *_ = clients
     ward = Ward(invites=2)

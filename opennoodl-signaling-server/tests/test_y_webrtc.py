@@ -42,7 +42,7 @@ def receivers(topics: Topics, topic: str) -> set[Client]:
     return set(topics.publish(publisher, topic, b'{"type":"publish"}')[0])
 
 
-def test_subscribe(topics: Topics) -> None:
+def test_subscribers_get_only_their_topics(topics: Topics) -> None:
     """Subscribers get what is published to their topics, and nothing else."""
     topics.subscribe(A, ["x", "y"])
     topics.subscribe(B, ["y"])
@@ -51,7 +51,7 @@ def test_subscribe(topics: Topics) -> None:
     assert receivers(topics, "z") == set()
 
 
-def test_subscribe_again(topics: Topics) -> None:
+def test_repeated_subscription_changes_nothing(topics: Topics) -> None:
     """Subscribing again changes nothing, also where the topic is full."""
     topics.subscribe(A, ["x", "x"])
     topics.subscribe(B, ["x"])
@@ -59,7 +59,7 @@ def test_subscribe_again(topics: Topics) -> None:
     assert receivers(topics, "x") == {A, B}
 
 
-def test_full(topics: Topics) -> None:
+def test_full_topic_refuses_another_subscriber(topics: Topics) -> None:
     """A topic has as many subscribers as a room has peers; one more is refused."""
     topics.subscribe(A, ["x"])
     topics.subscribe(B, ["x"])
@@ -70,7 +70,7 @@ def test_full(topics: Topics) -> None:
     assert C.topics == set()
 
 
-def test_full_again(topics: Topics) -> None:
+def test_left_place_in_a_topic_can_be_taken(topics: Topics) -> None:
     """A place that was left is free."""
     topics.subscribe(A, ["x"])
     topics.subscribe(B, ["x"])
@@ -79,7 +79,7 @@ def test_full_again(topics: Topics) -> None:
     assert receivers(topics, "x") == {B, C}
 
 
-def test_full_and_others(topics: Topics) -> None:
+def test_full_topic_does_not_block_the_others(topics: Topics) -> None:
     """A full topic does not keep a client from the topics that are named after it."""
     topics.subscribe(A, ["x"])
     topics.subscribe(B, ["x"])
@@ -88,7 +88,7 @@ def test_full_and_others(topics: Topics) -> None:
     assert C.topics == {"y"}
 
 
-def test_place_is_free(topics: Topics) -> None:
+def test_first_refused_client_is_closed_for_a_free_place(topics: Topics) -> None:
     """For each place that is free, one client that was refused is closed, so that it connects again: the first."""
     topics.subscribe(A, ["x"])
     topics.subscribe(B, ["x"])
@@ -101,7 +101,7 @@ def test_place_is_free(topics: Topics) -> None:
     assert closed(topics.forget(B)) == [D]
 
 
-def test_place_stays_free(topics: Topics) -> None:
+def test_next_refused_client_is_closed_if_the_first_stays_away(topics: Topics) -> None:
     """If the one that was closed does not come back, the next one that pings is closed; the others are left alone."""
     topics.subscribe(A, ["x"])
     topics.subscribe(B, ["x"])
@@ -130,7 +130,7 @@ def test_place_is_free_for_nobody(topics: Topics) -> None:
     assert topics.unsubscribe(B, ["y"]) == []
 
 
-def test_waiting_is_bounded(topics: Topics) -> None:
+def test_topics_waited_for_are_bounded(topics: Topics) -> None:
     """A client waits for no more topics than it may subscribe to, and nothing is left when it is gone."""
     names = ["1", "2", "3", "4"]
     for client in (A, B):
@@ -143,14 +143,14 @@ def test_waiting_is_bounded(topics: Topics) -> None:
     assert topics.topics == topics._waiting == {}
 
 
-def test_wanted(topics: Topics) -> None:
+def test_long_list_of_topics_is_read_up_to_the_bound(topics: Topics) -> None:
     """Of many names, those that are new are looked at, as far as a client may have them."""
     topics.subscribe(A, ["x"])
     assert list(topics.wanted(A, ["x", "1", "1", "2", "3", "4"])) == ["1", "2"]
     assert list(Topics(0, 0).wanted(A, ["x", *map(str, range(500))])) == [str(number) for number in range(500)]
 
 
-def test_too_many(topics: Topics) -> None:
+def test_number_of_topics_is_bounded(topics: Topics) -> None:
     """A connection has a bounded number of topics."""
     with pytest.raises(BadMessage) as info:
         topics.subscribe(A, ["1", "2", "3", "4"])
@@ -159,7 +159,7 @@ def test_too_many(topics: Topics) -> None:
     assert set(topics.topics) == {"1", "2", "3"}
 
 
-def test_no_limits() -> None:
+def test_limits_of_zero_are_no_limits() -> None:
     """Limits of 0 mean none."""
     topics = Topics(0, 0)
     clients = [Client(number) for number in range(100)]
@@ -168,7 +168,7 @@ def test_no_limits() -> None:
     assert receivers(topics, "199") == set(clients)
 
 
-def test_unsubscribe(topics: Topics) -> None:
+def test_unsubscribed_client_receives_nothing(topics: Topics) -> None:
     """Who has unsubscribed gets no more."""
     topics.subscribe(A, ["x", "y"])
     topics.unsubscribe(A, ["x", "never subscribed"])
@@ -194,7 +194,7 @@ def test_refused_topic_costs_nothing() -> None:
     assert topics.topics == {}
 
 
-def test_forget(topics: Topics) -> None:
+def test_forgotten_client_is_in_no_topic(topics: Topics) -> None:
     """A client that is gone is in no topic."""
     topics.subscribe(A, ["x", "y"])
     topics.subscribe(B, ["y"])
@@ -220,7 +220,9 @@ def test_publish_to_a_full_topic() -> None:
     indent=st.none() | st.integers(0, 2),
     space=st.sampled_from(["", " ", "\n\t"]),
 )
-def test_publish(message: dict[str, object], indent: int | None, space: str) -> None:
+def test_published_message_carries_the_number_of_clients(
+    message: dict[str, object], indent: int | None, space: str
+) -> None:
     """What is published goes on untouched, with the number of subscribers added."""
     topics = Topics(0, 0)
     for name in "ab":
@@ -238,7 +240,7 @@ def test_publish_keeps_the_text(topics: Topics) -> None:
     assert published.startswith(b'{"type":"publish", "topic":"t","n":1.50e0,"s":"\\u00fc\\/" ')
 
 
-def test_publish_with_clients(topics: Topics) -> None:
+def test_publisher_cannot_fake_the_number_of_clients(topics: Topics) -> None:
     """A publisher cannot fake the number of subscribers."""
     topics.subscribe(A, ["t"])
     _, published = topics.publish(A, "t", b'{"clients":99,"type":"publish","topic":"t"}')

@@ -69,7 +69,7 @@ async def test_backup_under_load(tmp_path: Path, dice: random.Random) -> None:
                 await reader.vanish()
 
 
-def test_documents(tmp_path: Path) -> None:
+def test_backup_and_restore_report_the_same_documents(tmp_path: Path) -> None:
     """The commands say how many documents were copied, and both directories have the same ones."""
     write(tmp_path / "data", "a/b", b"\x00\x00")
     write(tmp_path / "data", "c", b"\x00\x00")

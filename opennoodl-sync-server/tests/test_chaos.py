@@ -354,7 +354,7 @@ class Chaos:
             await instance.start()
 
 
-async def test_chaos(tmp_path: Path, dice: random.Random, chaos_rounds: int) -> None:
+async def test_invariants_hold_under_any_faults(tmp_path: Path, dice: random.Random, chaos_rounds: int) -> None:
     """S1 to S5 hold under all faults: nothing shown or acknowledged is lost, and all agree soon after the last one."""
     async with cluster_of_two(tmp_path, 1.0 if chaos_rounds else 0.2) as cluster:
         chaos = Chaos(cluster, dice)

@@ -91,7 +91,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_list(directory: Path) -> None:
+def test_list_shows_documents_and_updates(directory: Path) -> None:
     """`list` shows every document with its updates, and names as they stand in the path."""
     write(directory, "caf%C3%A9 x", BASE)
     lines = run_alone(directory, "list").stdout.decode().splitlines()
@@ -110,7 +110,7 @@ def test_export_and_import(directory: Path, tmp_path: Path) -> None:
     assert "abc" in json.loads(run(directory, "export", "room", "--format", "json").stdout)["t"]
 
 
-def test_export_json(tmp_path: Path) -> None:
+def test_export_as_json_shows_all_types(tmp_path: Path) -> None:
     """JSON shows texts, maps, lists and XML as what they are."""
     doc: Doc[Any] = Doc()
     doc["text"] = Text("hi")
@@ -126,7 +126,7 @@ def test_export_json(tmp_path: Path) -> None:
     }
 
 
-def test_delete(directory: Path) -> None:
+def test_delete_removes_one_document(directory: Path) -> None:
     """`delete` removes a document with everything below its name, and no other."""
     write(directory, "room2", BASE)
     assert run(directory, "delete", "room").returncode == 0
@@ -135,7 +135,7 @@ def test_delete(directory: Path) -> None:
     assert run(directory, "list").stdout.decode().endswith("room2\n")
 
 
-def test_compact(directory: Path) -> None:
+def test_compact_leaves_one_update_a_document(directory: Path) -> None:
     """`compact` leaves one update of every document, which says the same."""
     before = json.loads(run(directory, "export", "room", "--format", "json").stdout)
     assert b"were compacted to" in run(directory, "compact").stdout
@@ -182,7 +182,7 @@ def test_check_of_faults(directory: Path, fault: str) -> None:
         (("import", "room", "-"), b"this is not a sound Yjs update"),
     ],
 )
-def test_refusals(directory: Path, arguments: tuple[str, ...], why: bytes) -> None:
+def test_refused_command_says_why_in_one_line(directory: Path, arguments: tuple[str, ...], why: bytes) -> None:
     """A command that cannot be carried out says why in one line, with exit code 1, and changes nothing."""
     before = run(directory, "export", "room").stdout
     refused = run(directory, *arguments, stdin=b"nonsense")
@@ -255,7 +255,7 @@ def text_of(directory: Path, name: str) -> str:
     return text
 
 
-def test_unsound_import(tmp_path: Path) -> None:
+def test_import_refuses_an_unreadable_update(tmp_path: Path) -> None:
     """An update that no Yjs client could read is refused, and the document stays as it is."""
     write(tmp_path, "room", BASE)
     for unsound in UNSOUND.values():
@@ -277,7 +277,7 @@ def test_import_of_what_waits(tmp_path: Path) -> None:
     assert text_of(tmp_path, "room") == "ono"
 
 
-def test_running_server(directory: Path) -> None:
+def test_commands_refuse_the_directory_of_a_running_server(directory: Path) -> None:
     """While a server holds the directory, a command says so and changes nothing."""
     database = Database(str(directory))
     refused = run_alone(directory, "compact")
@@ -320,7 +320,7 @@ def test_check_of_a_damaged_table(directory: Path) -> None:
         assert b"some of the data cannot be read, so documents may be missing here" in ended.stdout + ended.stderr
 
 
-def test_repair(directory: Path, tmp_path: Path) -> None:
+def test_repair_reports_what_is_lost(directory: Path, tmp_path: Path) -> None:
     """`repair` says in a line each what is lost, and where the rest is; a name's odd characters are escaped."""
     write(directory, STRANGE, BASE)
     with plyvel.DB(str(directory)) as db:
@@ -350,7 +350,7 @@ def test_repair_of_a_directory_in_use(directory: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "repaired").exists()
 
 
-def test_no_directory(tmp_path: Path) -> None:
+def test_commands_do_not_create_a_directory(tmp_path: Path) -> None:
     """A directory without documents is not made into one."""
     refused = run(tmp_path / "nowhere", "list")
     assert refused.stderr.decode() == f"opennoodl_sync: PERSIST_DIR {tmp_path / 'nowhere'} holds no documents\n"

@@ -138,7 +138,7 @@ def test_migrate_there_and_back(url: str, tmp_path: Path) -> None:
         assert run(back, "list").stdout == run(source, "list").stdout
 
 
-def test_migrate_again(url: str, tmp_path: Path) -> None:
+def test_interrupted_migration_continues(url: str, tmp_path: Path) -> None:
     """A migration that was interrupted goes on: what is there already is compared, and not copied again."""
     write(tmp_path, "a", BASE)
     assert command("migrate", "--from", str(tmp_path), "--to", url).returncode == 0
@@ -180,7 +180,7 @@ def test_migrate_of_damage(url: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("url")
 @pytest.mark.parametrize("name", ["backup", "restore"])
-def test_backup(name: str) -> None:
+def test_backup_of_postgresql_names_its_tools(name: str) -> None:
     """PostgreSQL has tools of its own for backups, and the commands say so."""
     ended = command(name, "directory")
     assert (ended.returncode, ended.stdout) == (1, b"")
@@ -188,7 +188,7 @@ def test_backup(name: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("import", "room", "-"), ("repair", "new")])
-def test_no_database(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_database_is_one_line(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that cannot be reached is one line and exit code 1."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://ann:secret@127.0.0.1:1/none")
     ended = command(*arguments, stdin=BASE)

@@ -167,7 +167,7 @@ async def write_until_full(process: Process, path: Path, crowd: Crowd, room: int
     assert body["reason"]
 
 
-async def test_what_was_shown_or_acknowledged_survives_kills(
+async def test_shown_and_acknowledged_updates_survive_kills(
     tmp_path: Path, dice: random.Random, crash_rounds: int
 ) -> None:
     """Whenever the server is killed, what it has shown or acknowledged is there when it starts again."""
@@ -220,7 +220,7 @@ async def test_everything_is_acknowledged_in_the_end(tmp_path: Path, dice: rando
 
 @limited
 @pytest.mark.parametrize("room", [0, 1, 100, 5_000, 32_768, 100_000])
-async def test_what_was_not_stored_is_neither_shown_nor_acknowledged(
+async def test_unstored_updates_are_neither_shown_nor_acknowledged(
     tmp_path: Path, dice: random.Random, room: int
 ) -> None:
     """When the disk is full everybody is closed and /health says so; after a kill nothing that was shown is missing."""

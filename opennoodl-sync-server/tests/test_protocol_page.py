@@ -18,25 +18,25 @@ PAGE = page("docs/protocol.md")
 NUMBERS = {next(iter(code(cells[2]))): cells[0] for cells in rows(section(PAGE, "Messages"))}
 
 
-def test_messages() -> None:
+def test_messages_table_is_complete() -> None:
     """Every message stands in the table, this server's own ones with their numbers."""
     own = {"denied": f"{DENIED}, 0", "acknowledgement": f"{ACKNOWLEDGEMENT}", "token": f"{TOKEN}"}
     compare(set(NUMBERS), {*(kind.label for kind in Kind), *own})
     assert {name: NUMBERS[name] for name in own} == own
 
 
-def test_close_codes() -> None:
+def test_close_codes_table_is_complete() -> None:
     """Every code that closes a connection stands in the table."""
     compare({cells[0] for cells in rows(section(PAGE, "Errors"))}, closing_codes())
 
 
-def test_limits() -> None:
+def test_room_name_limit_is_documented() -> None:
     """The page names the length of a room's name."""
     assert f"1 to {MAX_NAME} printable characters" in PAGE
 
 
 @pytest.mark.parametrize("text", dialogues(PAGE), ids=range(len(dialogues(PAGE))))
-async def test_dialogue(text: str, tmp_path: Path) -> None:
+async def test_recorded_dialogue_is_what_the_server_sends(text: str, tmp_path: Path) -> None:
     """The server sends the frames that the page shows."""
     await play(text, service(tmp_path))
 

@@ -64,9 +64,7 @@ async def test_nothing_is_missed_while_joining(server: Server) -> None:
         await client.agrees(ann)
 
 
-async def test_who_asks_while_the_document_is_loaded_is_answered(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_step_1_during_loading_is_answered(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client sends before its room is ready waits for it, however long that takes."""
     ann = await server.join("room", 1)
     await ann.type("before")
@@ -138,7 +136,7 @@ async def test_awareness_is_told_when_it_is_asked_for(server: Server) -> None:
     assert awareness_of(bob.messages[0]) == [(1, 1, {"cursor": 5})]
 
 
-async def test_who_has_gone_is_gone_at_once(server: Server) -> None:
+async def test_a_closed_client_ends_its_states_at_once(server: Server) -> None:
     """When a client closes its connection, the others are told without delay that its states have ended."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.point(3, {"cursor": 5})
@@ -149,7 +147,7 @@ async def test_who_has_gone_is_gone_at_once(server: Server) -> None:
     assert carol.states == {}
 
 
-async def test_who_is_lost_is_gone_after_a_while(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_client_ends_its_states_later(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a connection was lost for a while, the others are told that its states have ended."""
     monkeypatch.setattr("opennoodl_sync.sessions.LOST_GRACE", 0.05)
     ann, bob = await server.join("room", 1), await server.join("room", 2)
@@ -159,7 +157,7 @@ async def test_who_is_lost_is_gone_after_a_while(server: Server, monkeypatch: py
     await bob.knows({1: (3, None)})
 
 
-async def test_who_is_lost_is_shown_to_newcomers(server: Server) -> None:
+async def test_a_lost_client_is_shown_to_new_clients(server: Server) -> None:
     """Meanwhile, the states of a lost connection are there for all."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.point(3, {"cursor": 5})
@@ -171,7 +169,7 @@ async def test_who_is_lost_is_shown_to_newcomers(server: Server) -> None:
     assert bob.states == {1: (3, {"cursor": 5})}
 
 
-async def test_who_is_lost_and_comes_back_is_not_missed(server: Server) -> None:
+async def test_a_lost_client_that_returns_keeps_its_state(server: Server) -> None:
     """A client that comes back in time with its state is not gone when the time of the lost connection is over."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.point(3, {"cursor": 5})
@@ -202,7 +200,7 @@ async def test_so_many_lost_clients_are_waited_for(server: Server, monkeypatch: 
     await bob.knows({1: (3, {}), 2: (3, None)})
 
 
-async def test_who_comes_back_before_it_has_gone_stays(server: Server) -> None:
+async def test_a_client_that_reconnects_early_keeps_its_state(server: Server) -> None:
     """A client that reconnects before its old connection has ended is not taken for gone when that ends."""
     old, bob = await server.join("room", 1), await server.join("room", 2)
     await old.point(1, {"old": True})
@@ -256,7 +254,7 @@ async def test_the_query_is_not_part_of_the_name(server: Server) -> None:
     ["", "?room", "x" * 257, "x" * 300, "a\x1b[2Jb", "a\x7f"],
     ids=["empty", "query only", "257", "300", "escape", "delete"],
 )
-async def test_what_cannot_be_a_name_is_refused(server: Server, name: str) -> None:
+async def test_an_invalid_room_name_is_refused(server: Server, name: str) -> None:
     """A name that is empty, longer than 256 characters or not printable gets no WebSocket, and is told why."""
     with pytest.raises(InvalidStatus) as refused:
         await connect(server.url(name))
@@ -266,7 +264,7 @@ async def test_what_cannot_be_a_name_is_refused(server: Server, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["x", "x" * 256, "health", "metrics"])
-async def test_what_can_be_a_name_is_served(server: Server, name: str) -> None:
+async def test_a_valid_room_name_is_served(server: Server, name: str) -> None:
     """The shortest and the longest name are rooms, and so are those of the HTTP pages."""
     ann = await server.join(name, 1)
     await ann.type("hello")
@@ -347,7 +345,7 @@ async def test_a_restart_keeps_everything(tmp_path: Path) -> None:
             await (await server.join("room", number + 20)).agrees(ann)
 
 
-async def test_who_stays_when_the_server_ends_is_told(tmp_path: Path) -> None:
+async def test_clients_of_a_stopping_server_are_closed_with_1001(tmp_path: Path) -> None:
     """Clients of a server that ends are closed with 1001, and what they had written is kept."""
     async with running(tmp_path) as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
@@ -358,7 +356,7 @@ async def test_who_stays_when_the_server_ends_is_told(tmp_path: Path) -> None:
         assert (await server.join("room", 3)).text == "hello"
 
 
-async def test_who_writes_too_fast_is_read_more_slowly(tmp_path: Path) -> None:
+async def test_a_client_over_its_rate_is_read_more_slowly(tmp_path: Path) -> None:
     """A client over the rate loses nothing, but what it sends next is read when its debt is paid."""
     async with running(tmp_path, rate_limit=100) as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
@@ -371,7 +369,7 @@ async def test_who_writes_too_fast_is_read_more_slowly(tmp_path: Path) -> None:
         assert bob.same(ann)
 
 
-async def test_who_writes_too_much_is_read_more_slowly(tmp_path: Path) -> None:
+async def test_a_client_over_its_byte_rate_is_read_more_slowly(tmp_path: Path) -> None:
     """A client over the rate in bytes loses nothing, but is not read from until its debt is paid."""
     async with running(tmp_path, byte_rate_limit=100_000, max_message_size=1000) as server:
         ann = await server.join("room", 1)
@@ -397,7 +395,7 @@ async def test_a_document_of_several_megabytes_is_served(server: Server) -> None
     assert content(doc) == content(ann.doc)
 
 
-async def test_free_space(tmp_path: Path) -> None:
+async def test_free_space_is_a_metric_of_a_disk(tmp_path: Path) -> None:
     """The free bytes of the disk are a metric of a server with a disk, and of no other."""
     for persistence in (True, False):
         async with running(tmp_path, enable_persistence=persistence) as server:

@@ -31,7 +31,7 @@ async def acknowledged(client: Client, count: int) -> None:
 
 
 @pytest.mark.parametrize("fsync", ["every-second", "true", "false"])
-async def test_who_asks_learns_what_is_stored(tmp_path: Path, fsync: str) -> None:
+async def test_a_client_that_asks_is_acknowledged(tmp_path: Path, fsync: str) -> None:
     """Every update is acknowledged in the end, by counts that rise, the handshake's step 2 being one of them."""
     async with running(tmp_path, fsync=fsync) as server:
         ann = await asking(server, 1)
@@ -53,7 +53,7 @@ async def test_the_room_is_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?", "?ack=false", "?ack=", "?ack", "?token=x", "?ACK=true"])
-async def test_who_does_not_ask_never_gets_one(tmp_path: Path, query: str) -> None:
+async def test_a_stock_client_is_never_acknowledged(tmp_path: Path, query: str) -> None:
     """Stock clients, which would not know what they are, are sent none."""
     async with running(tmp_path) as server:
         ann, bob = await server.join("room" + query, 1), await server.join("room", 2)

@@ -46,14 +46,14 @@ async def shut(server: Server, path: str, **headers: str) -> tuple[int, str]:
     return code, denial(message)
 
 
-async def test_token(server: Server) -> None:
+async def test_a_token_lets_its_client_edit(server: Server) -> None:
     """Who brings a token edits together with the others."""
     ann, bob = await enter(server, "r", 1, signed()), await enter(server, "r", 2, signed(sub="bob"))
     await ann.type("hello")
     await bob.shows("hello")
 
 
-async def test_header(server: Server) -> None:
+async def test_a_bearer_token_is_accepted(server: Server) -> None:
     """A program may bring its token as a bearer token."""
     headers = {"Authorization": f"Bearer {signed()}"}
     client = Client(await connect(server.url("r"), additional_headers=headers), 1)
@@ -63,7 +63,7 @@ async def test_header(server: Server) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "x", signed(OTHER_SECRET), signed(exp=1), signed(rooms=["team-*"])])
-async def test_shut_out(server: Server, token: str) -> None:
+async def test_a_client_without_access_is_told_why(server: Server, token: str) -> None:
     """Who brings no token for the room is told why in the protocol's own way and closed; nothing is loaded for them."""
     code, reason = await shut(server, f"r?token={token}")
     assert (code, reason.endswith(".")) == (1008, True)
@@ -78,7 +78,7 @@ async def test_room_is_the_path(server: Server) -> None:
         assert (await shut(server, f"{path}?token={token}"))[0] == 1008
 
 
-async def test_reader_sees(server: Server) -> None:
+async def test_a_reader_sees_and_is_seen(server: Server) -> None:
     """Who may only read sees what is there, what is changed and who is here, and is seen."""
     ann = await enter(server, "r", 1, signed())
     await ann.type("before ")
@@ -162,7 +162,7 @@ async def test_reader_gets_no_acknowledgement(server: Server) -> None:
     assert not any(message[0] == 100 for message in reader.messages)
 
 
-async def test_renewed(server: Server) -> None:
+async def test_a_newer_token_replaces_the_older(server: Server) -> None:
     """A newer token takes the place of the one that the client came with, and its access holds from then on."""
     ann = await enter(server, "r", 1, signed())
     bob = await enter(server, "r", 2, signed(sub="bob", access="read"))
@@ -191,7 +191,7 @@ async def test_renewed_with_a_wrong_token(server: Server, token: str) -> None:
     await other.shows("still here")
 
 
-async def test_five_tokens(server: Server) -> None:
+async def test_five_rejected_tokens_close_the_client(server: Server) -> None:
     """Who shows five tokens that prove nothing is closed with 1008."""
     ann = await enter(server, "r", 1, signed())
     for _ in range(ATTEMPTS):
@@ -199,7 +199,7 @@ async def test_five_tokens(server: Server) -> None:
     assert await ann.ended() == 1008
 
 
-async def test_expired(server: Server) -> None:
+async def test_an_expired_token_closes_its_client(server: Server) -> None:
     """A connection ends with its token, and the others see its cursor go."""
     ann, bob = await enter(server, "r", 1, signed()), await enter(server, "r", 2, signed(sub="bob"))
     await bob.point(1, {"name": "bob"})
@@ -219,7 +219,7 @@ async def test_token_without_authentication(tmp_path: Path) -> None:
         await bob.shows("hello")
 
 
-async def test_metrics(server: Server) -> None:
+async def test_tokens_are_counted_by_outcome(server: Server) -> None:
     """The messages with tokens are counted, and no label has one."""
     ann = await enter(server, "r", 1, signed())
     await ann.socket.send(token_message(signed()))

@@ -60,7 +60,7 @@ async def test_an_idle_document_makes_place(tmp_path: Path) -> None:
         assert carol.code is None
 
 
-async def test_who_was_refused_may_come_when_there_is_place(tmp_path: Path) -> None:
+async def test_a_refused_client_may_enter_a_free_place(tmp_path: Path) -> None:
     """A place that becomes free is taken by the next who comes."""
     async with running(tmp_path, max_rooms=2) as server:
         witness, ann = await server.join("witness", 9), await server.join("a", 1)
@@ -107,7 +107,7 @@ async def test_zero_means_no_bound(tmp_path: Path) -> None:
         assert [client.code for client in others] == [None] * 10
 
 
-async def test_who_makes_a_document_too_large_is_closed(tmp_path: Path) -> None:
+async def test_a_client_that_makes_a_document_too_large_is_closed(tmp_path: Path) -> None:
     """It is closed with 1009 and told why; nothing of that is shown or stored, and others are not touched."""
     async with running(tmp_path, max_document_size=10_000) as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)

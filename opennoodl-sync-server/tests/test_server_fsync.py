@@ -105,7 +105,7 @@ async def test_others_are_not_held_up_by_a_disk_at_work(tmp_path: Path, writes: 
         writes.release()
 
 
-async def test_what_gathers_while_the_disk_is_at_work_is_one_batch(tmp_path: Path, writes: Writes) -> None:
+async def test_updates_during_a_write_are_one_batch(tmp_path: Path, writes: Writes) -> None:
     """However many write while a batch is under way, of whatever rooms, the next one takes it all."""
     async with running(tmp_path, fsync="true") as server:
         clients = [await server.join(str(number), number + 1) for number in range(5)]
@@ -126,7 +126,7 @@ async def test_what_gathers_while_the_disk_is_at_work_is_one_batch(tmp_path: Pat
 
 
 @pytest.mark.parametrize("last", ["under way", "not begun"])
-async def test_who_opens_a_room_again_waits_for_its_last_write(tmp_path: Path, writes: Writes, last: str) -> None:
+async def test_a_reopened_room_waits_for_its_last_write(tmp_path: Path, writes: Writes, last: str) -> None:
     """A room that left memory while its last write is under way is not read before that is done, and shows it."""
     async with running(tmp_path, fsync="true", room_idle_timeout=0) as server:
         ann, other = await server.join("room", 1), await server.join("other", 2)
@@ -177,7 +177,7 @@ async def test_a_compaction_under_way_is_not_written_over(
     assert sorted(on_disk(tmp_path).split()) == ["five", "four", "one", "three", "two"]
 
 
-async def test_who_opens_a_room_that_failed_waits_for_its_write(
+async def test_a_failed_room_is_reopened_after_its_write(
     tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A room that cannot go on while a batch of it is under way is opened again when that is written."""
@@ -222,7 +222,7 @@ async def test_a_room_that_failed_writes_nothing_more(tmp_path: Path, writes: Wr
     assert on_disk(tmp_path) == "failed behind it"
 
 
-async def test_who_sends_too_much_while_the_disk_is_at_work_is_not_read_from(
+async def test_a_fast_client_is_not_read_during_a_write(
     tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is read from again when the disk has done its work, and everything arrives; others are read from meanwhile."""

@@ -160,7 +160,7 @@ async def test_others_have_their_turn(server: Server, gate: Gate) -> None:
     await bob.has(7)
 
 
-async def test_a_paste(server: Server) -> None:
+async def test_a_large_paste_arrives_in_order(server: Server) -> None:
     """A large paste arrives at the others, and so does what is typed after it."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.type(PASTE, "and", PASTE, "more")
@@ -179,7 +179,7 @@ async def test_others_go_on(server: Server, gate: Gate) -> None:
     assert server.app.rooms.rooms["room"].busy
 
 
-async def test_members_wait(server: Server, gate: Gate) -> None:
+async def test_members_wait_for_long_work_in_order(server: Server, gate: Gate) -> None:
     """What others do in the room is done afterwards, in their order: edits, cursors, questions."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await paste(ann, gate)

@@ -96,7 +96,7 @@ async def test_large_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert server.app._budget.transfers == 0
 
 
-async def test_who_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents grow into what unread output has taken; the client that did not read comes back for what it lacks."""
     monkeypatch.setattr(sessions_module, "INTERVAL", 0.01)
     monkeypatch.setattr(unread_output, "PATIENCE", 2)
@@ -184,7 +184,7 @@ async def test_a_client_that_is_closed_keeps_no_document(tmp_path: Path) -> None
         assert member.session is None
 
 
-async def test_metrics(tmp_path: Path) -> None:
+async def test_memory_of_documents_is_a_metric(tmp_path: Path) -> None:
     """What documents take can be seen."""
     async with running(tmp_path) as server:
         ann = await server.join("a", 1)
@@ -202,7 +202,9 @@ MIB = 1 << 20
 @pytest.mark.parametrize(
     ("available", "expected"), [(1024 * MIB, 448 * MIB), (256 * MIB, 64 * MIB), (64 * MIB, 8 * MIB), (None, 0)]
 )
-def test_the_default(monkeypatch: pytest.MonkeyPatch, available: int | None, expected: int) -> None:
+def test_the_default_is_half_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, available: int | None, expected: int
+) -> None:
     """It is half of what there is besides what the server itself takes; no limit where that is not known."""
     monkeypatch.setattr(module, "available_memory", lambda: available)
     assert module.Sync(load(Settings, {}))._budget.limit == expected

@@ -21,7 +21,7 @@ def holds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return holds
 
 
-async def test_large_awareness(server: Server, holds: list[float]) -> None:
+async def test_large_awareness_messages_are_followed_by_a_pause(server: Server, holds: list[float]) -> None:
     """A message with many or large states is followed by a pause, in proportion; those of everyday are not."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.point(1, "x" * (FEW_STATES - 100))
@@ -33,7 +33,7 @@ async def test_large_awareness(server: Server, holds: list[float]) -> None:
     assert holds == [len(message) / STATES_RATE]
 
 
-async def test_large_answers(server: Server, holds: list[float]) -> None:
+async def test_large_answers_are_followed_by_a_pause(server: Server, holds: list[float]) -> None:
     """So is a large answer, be it of the document or of who is here."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.type("x" * 2 * LARGE_ANSWER)

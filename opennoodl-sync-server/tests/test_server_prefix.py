@@ -50,7 +50,7 @@ async def test_token_names_room_without_prefix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["sync", "/", "/sync/", "/sync?", "/a b", "/a//b", "/%73ync", "/sync\n"])
-def test_no_path(prefix: str) -> None:
+def test_an_invalid_prefix_stops_the_start(prefix: str) -> None:
     """A setting that is no path stops the start with one line."""
     with pytest.raises(SettingError) as refused:
         create(Settings(path_prefix=prefix))

@@ -34,7 +34,7 @@ async def busy_until(process: Process, first: int, words: int, end: str) -> set[
     return set(clients[0].text.split())
 
 
-async def test_what_somebody_has_seen_survives_a_kill(tmp_path: Path) -> None:
+async def test_shown_updates_survive_a_kill(tmp_path: Path) -> None:
     """A server that is killed while it is busy has everything on disk that any client was shown."""
     seen: set[str] = set()
     for round_ in range(3):
@@ -83,7 +83,9 @@ async def test_a_busy_server_ends_in_order(tmp_path: Path) -> None:
         pytest.param({"PERSIST_DIR": __file__}, b"PERSIST_DIR", id="a file for a directory"),
     ],
 )
-async def test_what_cannot_work_does_not_start(tmp_path: Path, environment: dict[str, str], complaint: bytes) -> None:
+async def test_an_unusable_setting_stops_the_start(
+    tmp_path: Path, environment: dict[str, str], complaint: bytes
+) -> None:
     """A setting that cannot be used stops the start with one line that names it."""
     process = await Process.spawn(tmp_path, **environment)
     output, _ = await process.child.communicate()
@@ -93,7 +95,7 @@ async def test_what_cannot_work_does_not_start(tmp_path: Path, environment: dict
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the umask of another process")
-async def test_what_it_writes_later_is_its_users_alone(tmp_path: Path) -> None:
+async def test_files_written_later_are_private(tmp_path: Path) -> None:
     """LevelDB makes files at any time: nobody else can read them, whatever the directory and the umask are."""
     process = await Process.start(tmp_path)
     status = Path(f"/proc/{process.child.pid}/status").read_text()  # noqa: ASYNC240  # a file in memory

@@ -73,7 +73,7 @@ async def fill(writer: Client, slow: Reader, size: int = 10_000) -> int:
     return pieces
 
 
-async def test_who_does_not_read_is_skipped_and_catches_up(tmp_path: Path) -> None:
+async def test_a_slow_client_is_skipped_and_catches_up(tmp_path: Path) -> None:
     """Others go on while one does not read; what waits for that one is bounded, and in the end it has everything."""
     async with two(tmp_path, 100_000) as (server, ann, bob):
         carol = await server.join("room", 3)
@@ -93,7 +93,7 @@ async def test_who_does_not_read_is_skipped_and_catches_up(tmp_path: Path) -> No
         assert bob.same(ann)
 
 
-async def test_who_catches_up_needs_one_message(tmp_path: Path) -> None:
+async def test_a_slow_client_catches_up_in_one_message(tmp_path: Path) -> None:
     """What a slow client missed comes merged into one message."""
     async with two(tmp_path, 100_000) as (_, ann, bob):
         await fill(ann, bob)
@@ -117,7 +117,7 @@ async def test_a_small_buffer_works_too(tmp_path: Path, buffer: int) -> None:
         await bob.agrees(ann)
 
 
-async def test_who_is_gone_when_a_slow_client_reads_again_is_no_ghost(tmp_path: Path) -> None:
+async def test_a_slow_client_sees_no_departed_clients(tmp_path: Path) -> None:
     """A client that did not read while another left learns of that when it reads again."""
     async with two(tmp_path, 100_000) as (server, ann, bob):
         carol = await server.join("room", 3)
@@ -153,7 +153,7 @@ def has_drained(server: Server, client: Reader) -> None:
     server.app.drained(client.connection)
 
 
-async def test_what_comes_in_the_turn_in_which_a_client_becomes_slow_is_not_missed(tmp_path: Path) -> None:
+async def test_an_update_in_the_turn_of_becoming_slow_is_not_missed(tmp_path: Path) -> None:
     """An update that was received but not yet told when a client became slow reaches it."""
     async with two(tmp_path, 100_000) as (server, ann, bob):
         (writer,) = server.members("room") - {bob.connection}
@@ -166,7 +166,7 @@ async def test_what_comes_in_the_turn_in_which_a_client_becomes_slow_is_not_miss
         await bob.agrees(ann)
 
 
-async def test_who_was_slow_before_its_step_1_misses_nothing(tmp_path: Path) -> None:
+async def test_a_client_that_is_slow_before_its_step_1_misses_nothing(tmp_path: Path) -> None:
     """A client that becomes slow with the greeting already, and asks then, gets all that comes after its answer."""
     async with running(tmp_path) as server:
         ann, bob = await server.join("room", 1), await reader(server, "room", 2, sync=False)
@@ -182,7 +182,7 @@ async def test_who_was_slow_before_its_step_1_misses_nothing(tmp_path: Path) -> 
         assert bob.text == "one two"
 
 
-async def test_who_asks_while_it_is_slow_misses_nothing(tmp_path: Path) -> None:
+async def test_a_slow_client_that_asks_again_misses_nothing(tmp_path: Path) -> None:
     """A slow client that asks again is brought up to date once it reads."""
     async with two(tmp_path, 100_000) as (server, ann, bob):
         carol = await server.join("room", 3)
@@ -199,7 +199,7 @@ async def test_who_asks_while_it_is_slow_misses_nothing(tmp_path: Path) -> None:
         assert bob.text == "one two three"
 
 
-async def test_what_a_client_asks_for_and_does_not_read_is_bounded(tmp_path: Path) -> None:
+async def test_unread_answers_of_a_client_are_bounded(tmp_path: Path) -> None:
     """A client that asks for the whole document again and again without reading does not fill the memory."""
     async with two(tmp_path, 100_000) as (_, ann, bob):
         await ann.type("x" * 200_000, "y")

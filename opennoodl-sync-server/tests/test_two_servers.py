@@ -70,7 +70,7 @@ async def test_clients_of_both_see_each_other(tmp_path: Path, url: str) -> None:
         await until(lambda: not other.app._peers.relays)
 
 
-async def test_large_messages(tmp_path: Path, url: str) -> None:
+async def test_large_messages_are_forwarded_whole(tmp_path: Path, url: str) -> None:
     """Messages of a megabyte are passed on whole, both ways."""
     async with two(tmp_path, url) as (one, other):
         ann, bob = await one.join("room", 1), await other.join("room", 2)
@@ -115,7 +115,7 @@ async def test_a_client_waits_while_the_owner_stops(tmp_path: Path, url: str, mo
         assert "room" in other.app.rooms.rooms
 
 
-async def test_room_size(tmp_path: Path, url: str) -> None:
+async def test_room_size_counts_clients_of_both_servers(tmp_path: Path, url: str) -> None:
     """MAX_ROOM_SIZE counts the clients of both servers (S6)."""
     async with two(tmp_path, url, max_room_size=2) as (one, other):
         await one.join("room", 1)
@@ -159,7 +159,7 @@ async def test_tls_and_origins_are_the_first_servers_matter(tmp_path: Path, url:
         await bob.close()
 
 
-async def test_tokens(tmp_path: Path, url: str) -> None:
+async def test_tokens_are_checked_by_both_servers(tmp_path: Path, url: str) -> None:
     """Both servers check the token; who may only read is told so by the owner."""
     async with two(tmp_path, url, auth="jwt", auth_secret=AUTH_SECRET) as (one, other):
         ann = await join(one, 1, signed())
@@ -184,7 +184,7 @@ async def join(server: Server, number: int, shown: str) -> Client:
     return client
 
 
-async def test_close_codes(tmp_path: Path, url: str) -> None:
+async def test_close_codes_of_the_owner_reach_the_client(tmp_path: Path, url: str) -> None:
     """A close of the owner has the same code and reason at the client."""
     async with two(tmp_path, url) as (one, other):
         await one.join("room", 1)
@@ -205,7 +205,9 @@ async def test_a_lost_client_is_lost_for_the_owner(tmp_path: Path, url: str) -> 
         assert ann.states == {2: (1, {"name": "Bob"})}
 
 
-async def test_one_hop(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_forwarded_connection_is_not_forwarded_again(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection that is passed on to a server that does not have the room is not passed on again."""
     async with two(tmp_path, url) as (one, other):
         await one.join("room", 1)
@@ -232,7 +234,9 @@ async def test_an_owner_that_cannot_be_reached(tmp_path: Path, url: str, monkeyp
         assert other.app._peers.outcomes["failed"] >= 1
 
 
-async def test_another_secret(tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_header_of_another_secret_has_no_effect(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A header that is signed with another secret has no effect, and the log says so."""
     async with two(tmp_path, url, trusted_proxies="192.0.2.9") as (one, _):
         forged = {"X-OpenNoodl-Passed-On": "192.0.2.1 " + "0" * 64}
@@ -243,7 +247,7 @@ async def test_another_secret(tmp_path: Path, url: str, capsys: pytest.CaptureFi
     assert "a connection was passed on with another CLUSTER_SECRET" in capsys.readouterr().out
 
 
-async def test_no_secret(tmp_path: Path, url: str) -> None:
+async def test_a_missing_secret_closes_forwarded_clients(tmp_path: Path, url: str) -> None:
     """Without CLUSTER_SECRET, a client of another server's room is closed with 1013."""
     async with running(tmp_path, database_url=url) as one, running(tmp_path, database_url=url) as other:
         await one.join("room", 1)
@@ -309,7 +313,7 @@ def test_settings_that_contradict(values: dict[str, Any], message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-async def test_another_database() -> None:
+async def test_another_database_stops_the_start() -> None:
     """A URL of another database stops the start with one line that says what is accepted."""
     with pytest.raises(StartError, match="DATABASE_URL is not a URL of PostgreSQL; accepted is postgresql://"):
         await create(Settings(database_url="sqlite:///x", port=0)).start()

@@ -148,7 +148,7 @@ async def test_nothing_to_tell(webhooks: Make, receiver: Receiver) -> None:
     assert webhook.posts == {"delivered": 0, "retried": 0, "dropped": 0}
 
 
-async def test_the_end(webhooks: Make, receiver: Receiver) -> None:
+async def test_the_end_posts_waiting_documents_at_once(webhooks: Make, receiver: Receiver) -> None:
     """At the end, what waits for rest is posted at once."""
     webhook = webhooks(LONG)
     for number in range(10):

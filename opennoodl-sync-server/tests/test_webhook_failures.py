@@ -34,7 +34,7 @@ def warnings(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
-async def test_what_may_pass_is_tried_again(webhooks: Make, receiver: Receiver, status: int) -> None:
+async def test_a_temporary_failure_is_retried_unchanged(webhooks: Make, receiver: Receiver, status: int) -> None:
     """After such an answer the same body comes under the same id, with the same signature."""
     webhook = webhooks()
     receiver.answers += [answer(status), answer(status)]
@@ -107,7 +107,7 @@ async def test_a_redirect_is_not_followed(webhooks: Make, receiver: Receiver, st
     assert webhook.posts == {"delivered": 0, "retried": 0, "dropped": 1}
 
 
-async def test_giving_up(
+async def test_a_post_is_given_up_after_the_last_delay(
     webhooks: Make, receiver: Receiver, log_all: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After the last delay, a post is given up with one warning that says where to, why and after how many."""

@@ -59,7 +59,7 @@ def test_writes_what_y_protocols_writes() -> None:
 
 
 @pytest.mark.parametrize(("count", "message"), [(1, "6401"), (127, "647f"), (300, "64ac02")])
-def test_writes_acknowledgements(count: int, message: str) -> None:
+def test_an_acknowledgement_is_its_number_and_the_count(count: int, message: str) -> None:
     """This server's own message is its number and the count, as lib0 writes numbers."""
     assert acknowledgement(count).hex() == message
 
@@ -73,7 +73,7 @@ def test_a_message_that_ends_early_is_refused(message: bytes) -> None:
 
 
 @pytest.mark.parametrize("message", [STEP_1_MESSAGE, STEP_2_MESSAGE, UPDATE_MESSAGE, AWARENESS_MESSAGE, QUERY_MESSAGE])
-def test_what_follows_a_message_is_ignored(message: bytes) -> None:
+def test_bytes_behind_a_message_are_ignored(message: bytes) -> None:
     """Bytes behind the content are skipped, as Yjs does, so that a later version may add some."""
     assert parse(message + b"more") == parse(message)
 

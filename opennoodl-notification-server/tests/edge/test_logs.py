@@ -19,7 +19,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_json(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_log_has_one_object_a_line(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     """In JSON, every event is an object on a line of its own, with level, time and fields."""
     configure("info", "json")
     structlog.get_logger().info("hello", number=1, text="two\nlines")
@@ -29,7 +29,7 @@ def test_json(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     assert line == {"event": "hello", "level": "info", "number": 1, "text": "two\nlines"}
 
 
-def test_standard_library(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+def test_standard_library_logs_look_the_same(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     """What libraries log through the standard library looks the same."""
     configure("info", "json")
     logging.getLogger("some.library").warning("count is %d", 3)
@@ -38,7 +38,7 @@ def test_standard_library(configure: Configure, capsys: pytest.CaptureFixture[st
     assert line["timestamp"].endswith("Z")
 
 
-def test_text(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_log_has_no_colors_without_a_terminal(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     """For people, an event is a line of text, without colors where nobody looks at a terminal."""
     configure("info", "text")
     structlog.get_logger().info("hello", number=1)
@@ -51,7 +51,7 @@ def test_text(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_no_forged_line(configure: Configure, capsys: pytest.CaptureFixture[str], form: str) -> None:
+def test_log_event_is_always_one_line(configure: Configure, capsys: pytest.CaptureFixture[str], form: str) -> None:
     """Whatever is in an event, ours or another library's, it is one line, which does not speak to the terminal."""
     configure("info", form)
     structlog.get_logger().info("a\nb", text="c\n\x1b[31md")
@@ -62,7 +62,7 @@ def test_no_forged_line(configure: Configure, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_level(configure: Configure, capsys: pytest.CaptureFixture[str], form: str) -> None:
+def test_events_below_the_level_are_hidden(configure: Configure, capsys: pytest.CaptureFixture[str], form: str) -> None:
     """What is below the level is not shown, whoever logs it."""
     configure("warning", form)
     structlog.get_logger().info("quiet")
@@ -71,7 +71,7 @@ def test_level(configure: Configure, capsys: pytest.CaptureFixture[str], form: s
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_configured_twice(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_configuration_replaces_the_first(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     """Configuring again replaces what was configured: no line appears twice."""
     configure("info", "text")
     configure("info", "json")
@@ -79,7 +79,7 @@ def test_configured_twice(configure: Configure, capsys: pytest.CaptureFixture[st
     assert len(lines(capsys)) == 1
 
 
-def test_exception(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exception_is_part_of_its_json_event(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     """In JSON, an exception is in the object of its event, not on lines of its own."""
     configure("info", "json")
     try:
@@ -91,7 +91,9 @@ def test_exception(configure: Configure, capsys: pytest.CaptureFixture[str]) -> 
     assert "ValueError" in json.dumps(line["exception"])
 
 
-async def test_no_paths(configure: Configure, serve: Serve, raw: OpenRaw, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_request_lines_are_never_logged(
+    configure: Configure, serve: Serve, raw: OpenRaw, capsys: pytest.CaptureFixture[str]
+) -> None:
     """No request line is logged even at debug: it holds room names and tokens."""
     configure("debug", "json")
     running = await serve()
@@ -108,7 +110,7 @@ async def test_no_paths(configure: Configure, serve: Serve, raw: OpenRaw, capsys
     assert "SECRET" not in logged
 
 
-async def test_no_questions(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_requests_to_github_are_never_logged(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     """No question to GitHub is logged even at debug: there is one for each user."""
     configure("debug", "json")
     api = Loopback()
@@ -122,7 +124,7 @@ async def test_no_questions(configure: Configure, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-async def test_failure_is_discreet(
+async def test_failure_report_does_not_hold_the_message(
     configure: Configure, serve: Serve, raw: OpenRaw, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
     """The report of a message that could not be handled names the exception, and does not hold the message."""
@@ -135,7 +137,9 @@ async def test_failure_is_discreet(
     assert "SECRET" not in logged
 
 
-async def test_life(configure: Configure, serve: Serve, client: Connect, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_service_logs_start_drain_and_stop(
+    configure: Configure, serve: Serve, client: Connect, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A service logs where it listens, that it drains and that it has stopped, and no line a connection."""
     configure("info", "json")
     running = await serve()
@@ -148,7 +152,9 @@ async def test_life(configure: Configure, serve: Serve, client: Connect, capsys:
     assert logged[1]["port"] == running.port
 
 
-async def test_any_audience(configure: Configure, serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_missing_audience_is_warned_of_once(
+    configure: Configure, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A service that accepts an issuer's tokens for other applications too warns of it at its start, once."""
     configure("warning", "json")
     await serve(auth="jwt", auth_jwks_url="https://issuer.example/jwks")

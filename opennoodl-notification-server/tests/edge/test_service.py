@@ -26,14 +26,14 @@ INHERITED = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-async def test_any_port(serve: Serve) -> None:
+async def test_port_0_takes_a_free_port(serve: Serve) -> None:
     """Port 0 takes any free one, and the service knows which."""
     running = await serve()
     assert running.port > 0
     assert (await request(running.port, "GET /health")).status == 200
 
 
-async def test_port_in_use() -> None:
+async def test_port_in_use_is_a_start_error() -> None:
     """A port that is taken is a StartError of one line that names it, after what was opened is closed again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -47,7 +47,7 @@ async def test_port_in_use() -> None:
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no such host"])
-async def test_bad_host(host: str) -> None:
+async def test_bad_host_is_a_start_error(host: str) -> None:
     """An address that cannot be listened on is a StartError of one line that names it and says why."""
     with pytest.raises(Exception, match=host) as info:
         await service.Service(Echo(host=host), 0).start()
@@ -56,7 +56,7 @@ async def test_bad_host(host: str) -> None:
     assert "Unknown error" not in str(info.value)
 
 
-async def test_stop_closes(serve: Serve, client: Connect) -> None:
+async def test_stop_closes_clients_and_then_flushes(serve: Serve, client: Connect) -> None:
     """A service that stops closes everybody with 1001, and then flushes the application."""
     running = await serve()
     clients = [await client(running) for _ in range(3)]
@@ -70,14 +70,14 @@ async def test_stop_closes(serve: Serve, client: Connect) -> None:
     assert running.app.calls.count(("stop", -1)) == 1
 
 
-async def test_stop_without_clients(serve: Serve) -> None:
+async def test_stop_without_clients_is_immediate(serve: Serve) -> None:
     """With nobody connected, there is nothing to wait for."""
     running = await serve()
     async with asyncio.timeout(1):
         await running.stop()
 
 
-async def test_stop_stops_listening(serve: Serve) -> None:
+async def test_stop_ends_listening(serve: Serve) -> None:
     """When `stop` returns, nobody can connect any more."""
     running = await serve()
     await running.stop()
@@ -85,7 +85,9 @@ async def test_stop_stops_listening(serve: Serve) -> None:
         socket.create_connection(("127.0.0.1", running.port)).close()
 
 
-async def test_stop_is_bounded(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stop_cuts_clients_after_the_drain_timeout(
+    serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Clients that do nothing, before or after their handshake, are cut after DRAIN_TIMEOUT."""
     monkeypatch.setattr(service, "DRAIN_TIMEOUT", 0.1)
     running = await serve()
@@ -110,7 +112,9 @@ class Loading(Echo):
             self._note("open ended", 0)
 
 
-async def test_stop_is_last(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_application_stops_after_the_last_connection(
+    serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The application is stopped when nothing of a connection is under way any more."""
     monkeypatch.setattr(service, "DRAIN_TIMEOUT", 0.1)
     running = await serve(Loading)
@@ -196,7 +200,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_process_ends(start: Start, number: signal.Signals) -> None:
+def test_process_exits_with_0_on_a_signal(start: Start, number: signal.Signals) -> None:
     """A process that is told to end with clients connected tells them, and exits with 0 and a clean stderr."""
     process = start()
     port = wait_for_port(process)
@@ -210,7 +214,7 @@ def test_process_ends(start: Start, number: signal.Signals) -> None:
     assert errors == ""
 
 
-def test_process_under_nohup(start: Start) -> None:
+def test_process_under_nohup_ignores_sighup(start: Start) -> None:
     """Who starts it under nohup wants it to go on when the terminal is closed."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     process = start()
@@ -239,7 +243,7 @@ def answers(sock: socket.socket) -> bool:
     return sock.recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_process_reloads(start: Start, tmp_path: Path) -> None:
+def test_process_reloads_its_certificate_on_sighup(start: Start, tmp_path: Path) -> None:
     """On SIGHUP a process loads its certificate again, and keeps the one that it has if the new one is bad."""
     old = certify(tmp_path / "tls")
     process = start(TLS_CERT=str(old.certificate), TLS_KEY=str(old.key))
@@ -286,7 +290,7 @@ def test_process_ends_in_time(
     ("name", "value", "accepted"),
     [("RATE_LIMIT", "fast", "a whole number"), ("PORT", "65536", "65535"), ("REQUIRE_WSS", "true", "TRUSTED_PROXIES")],
 )
-def test_bad_setting(start: Start, name: str, value: str, accepted: str) -> None:
+def test_bad_setting_is_one_line_and_exit_code_1(start: Start, name: str, value: str, accepted: str) -> None:
     """A bad value is one line on stderr with variable, value and what is accepted, and exit code 1."""
     process = start(**{name: value})
     out, errors = process.communicate(timeout=10)
@@ -298,7 +302,7 @@ def test_bad_setting(start: Start, name: str, value: str, accepted: str) -> None
     assert out == ""
 
 
-def test_unsupported_setting(start: Start) -> None:
+def test_unsupported_setting_is_one_line_and_exit_code_1(start: Start) -> None:
     """A setting that this version cannot honor is one line on stderr, without a secret's value, and exit code 1."""
     process = start(AUTH_SECRET="hush")
     _, errors = process.communicate(timeout=10)
@@ -309,7 +313,7 @@ def test_unsupported_setting(start: Start) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux, which tells what files a process has")
-def test_open_files(start: Start) -> None:
+def test_crowd_leaves_files_to_the_store(start: Start) -> None:
     """With fewer files than MAX_CONNECTIONS, a crowd is answered 503 or cut, and files are left for the store."""
     process = start(open_files=256)
     port = wait_for_port(process)
@@ -335,7 +339,7 @@ def test_open_files_are_said(start: Start) -> None:
     assert said["event"].startswith("MAX_CONNECTIONS is 10000, but the limit of 256 open files allows 105;")
 
 
-def test_no_open_files(start: Start) -> None:
+def test_too_few_files_are_one_line_and_exit_code_1(start: Start) -> None:
     """A limit with which there could be hardly any connection is one line on stderr, and exit code 1."""
     _, errors = (process := start(open_files=80)).communicate(timeout=10)
     (line,) = errors.splitlines()

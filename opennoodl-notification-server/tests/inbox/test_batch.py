@@ -103,7 +103,7 @@ def code(outcome: Outcome | BadMessage) -> str:
     return outcome.code
 
 
-def test_one_moment() -> None:
+def test_times_of_one_moment_keep_the_order() -> None:
     """What comes in one moment, or when the clock has gone back, has times of its own that keep the order."""
     office = Office()
     sent = [office.send() for _ in range(3)]
@@ -114,7 +114,7 @@ def test_one_moment() -> None:
     assert times == sorted(set(times), reverse=True)
 
 
-def test_ids() -> None:
+def test_ids_sort_in_the_order_they_were_given() -> None:
     """Ids are UUIDs that sort as they were given, so that a database's index of them grows in one place."""
     office = Office()
     sent = [office.send() for _ in range(100)]
@@ -130,7 +130,7 @@ def test_times_are_of_an_inbox() -> None:
     assert office.inbox("u")[0].created_at == office.inbox("v")[0].created_at == timestamp(office.now)
 
 
-def test_time_after_deleting() -> None:
+def test_time_of_a_deleted_notification_is_not_reused() -> None:
     """The time of what was deleted does not come again, so no page can miss what comes after it."""
     office = Office()
     first = office.send()
@@ -160,7 +160,7 @@ def test_data_is_no_view() -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_full_of_unread(together: bool) -> None:
+def test_full_inbox_loses_its_oldest(together: bool) -> None:
     """A full inbox loses its oldest, in one batch as in several, and devices are told before what comes."""
     office = Office(room=3)
     sent = [office.send() for _ in range(3)]
@@ -174,7 +174,7 @@ def test_full_of_unread(together: bool) -> None:
     assert office.ids()[-1] == sent[2]
 
 
-def test_full_with_read() -> None:
+def test_oldest_read_notification_goes_first() -> None:
     """The oldest read one goes first, also one that was read in the same batch."""
     office = Office(room=4)
     sent = [office.send() for _ in range(4)]
@@ -192,7 +192,7 @@ def test_full_after_marking_all() -> None:
     assert [gone(outcome) for outcome in outcomes[2:]] == [[sent[0]], [sent[1]]]
 
 
-def test_room_was_lowered() -> None:
+def test_lowered_limit_applies_to_the_next_notification() -> None:
     """When the limit was lowered, the next notification makes room for itself."""
     office = Office()
     sent = [office.send() for _ in range(10)]
@@ -201,7 +201,7 @@ def test_room_was_lowered() -> None:
     assert len(office.ids()) == 3
 
 
-def test_full_of_expired() -> None:
+def test_expired_notifications_make_room_first() -> None:
     """What has expired makes room first."""
     office = Office(room=2)
     old = [office.send() for _ in range(2)]
@@ -221,7 +221,7 @@ def test_expired_is_not_found() -> None:
     assert code(read) == code(revoked) == "not-found"
 
 
-def test_another_users() -> None:
+def test_another_users_notification_is_not_found() -> None:
     """An id of another's notification is not found, and that one's inbox is not touched."""
     office = Office()
     other = office.send("v")
@@ -249,7 +249,7 @@ def test_keys_are_the_senders() -> None:
 @pytest.mark.parametrize(
     "other", [to("v", key="k"), to("u", data=b"1", key="k"), SendNotification("thread", "u", idempotency_key="k")]
 )
-def test_conflict(other: SendNotification) -> None:
+def test_same_key_with_other_contents_is_a_conflict(other: SendNotification) -> None:
     """The same key for another user, data or type is a conflict, which sends nothing."""
     office = Office(sends=2)
     office.do("s", to("u", key="k"))
@@ -269,7 +269,7 @@ def test_quota_of_a_dropped_batch() -> None:
     assert code(office.batch(("s", to("w")))[1]) == "rate-limited"
 
 
-def test_dropped() -> None:
+def test_dropped_batch_changes_nothing() -> None:
     """A batch that is not stored has changed nothing that a later one sees."""
     office = Office(room=2)
     sent = [office.send() for _ in range(2)]
@@ -279,7 +279,7 @@ def test_dropped() -> None:
     assert (office.contents.inboxes["u"].total, office.contents.inboxes["u"].unread) == (2, 2)
 
 
-def test_forgotten() -> None:
+def test_forgotten_inbox_does_not_reuse_numbers() -> None:
     """An empty inbox is forgotten after the time in which notifications expire, and its numbers do not come again."""
     office = Office()
     office.do("u", DeleteNotification(office.send()))
@@ -295,20 +295,20 @@ def test_forgotten() -> None:
     assert not office.contents.inboxes["u"].remembers(last)
 
 
-def test_deep_data() -> None:
+def test_data_that_is_too_deep_is_refused() -> None:
     """Data that could not be read again from within a file is refused."""
     office = Office()
     assert code(office.batch(("s", to("u", data=b"[" * 5000 + b"]" * 5000)))[1]) == "invalid-field"
 
 
 @given(st.integers(0, 10**15), st.integers(-5, HISTORY + 5))
-def test_history(sequence: int, behind: int) -> None:
+def test_inbox_remembers_its_last_thousand_changes(sequence: int, behind: int) -> None:
     """An inbox remembers its last thousand changes, and none that it has not had."""
     inbox = Inbox(user_id="u", sequence=sequence)
     assert inbox.remembers(sequence - behind) == (0 <= behind <= HISTORY)
 
 
-def test_marked_already() -> None:
+def test_notification_marked_already_is_answered() -> None:
     """Of several, each that is marked already is answered to who asked, with the numbers after the others' change."""
     office = Office()
     sent = [office.send() for _ in range(4)]
@@ -336,7 +336,7 @@ def test_one_text_for_all_receivers() -> None:
     assert batch.grown == 3 * (SIZE + record_size("a", "s")) + payload_size(first.data)
 
 
-def test_one_receiver() -> None:
+def test_data_for_one_user_is_stored_with_its_notification() -> None:
     """The data of a sending to one user is the notification's own."""
     batch = Batch(Loaded(), NOW * 1000, 30, 0, SendQuota(0))
     batch.send("s", SendNotification("thread", target_user_ids=("a", "a"), data=Raw(b'"text"')), "192.0.2.1")
@@ -345,7 +345,7 @@ def test_one_receiver() -> None:
     assert batch.grown == SIZE + only.size == SIZE + record_size("a", "s") + 6
 
 
-def test_sent_and_gone() -> None:
+def test_sending_without_notifications_stores_no_payload() -> None:
     """A sending of which nothing is left at the end of its batch counts for no payload."""
     office = Office()
     batch, _ = office.unfinished(("s", to("a", "b", data=b"1")))

@@ -79,7 +79,7 @@ def message(chosen: Any, known: list[str]) -> tuple[str, Any]:
 @given(
     st.lists(st.booleans(), min_size=ROOM, max_size=ROOM), st.lists(st.lists(step, min_size=1, max_size=5), max_size=4)
 )
-def test_as_if_alone(first: list[bool], batches: list[list[Any]]) -> None:
+def test_inbox_agrees_with_a_plain_list(first: list[bool], batches: list[list[Any]]) -> None:
     """An inbox holds, in order, what a list would that was changed one by one, and makes room in the same way.
 
     It begins full, some of it read: what goes wrong when room is made is hardly found from an empty inbox.

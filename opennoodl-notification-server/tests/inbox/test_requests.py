@@ -86,7 +86,7 @@ def paged(records: list[Record], **get: Any) -> Notifications:
 
 
 @pytest.mark.parametrize(("limit", "shown", "more"), [(1, 1, True), (2, 2, True), (3, 3, False), (4, 3, False)])
-def test_limit(limit: int, shown: int, more: bool) -> None:
+def test_page_has_at_most_limit_notifications(limit: int, shown: int, more: bool) -> None:
     """A page has at most `limit`, the newest first, and says exactly whether there is more."""
     page = paged(sized(LEAST, LEAST, LEAST), limit=limit)
     assert [one.id for one in page.notifications] == ["n3", "n2", "n1"][:shown]
@@ -103,7 +103,7 @@ def test_limit(limit: int, shown: int, more: bool) -> None:
         ([LEAST, 3 * PAGE_SIZE], 1),
     ],
 )
-def test_page_is_bounded(sizes: list[int], shown: int) -> None:
+def test_page_size_in_bytes_is_bounded(sizes: list[int], shown: int) -> None:
     """A page ends with what passes its size, so there is always something on it, and says that there is more."""
     page = paged(sized(*sizes))
     assert len(page.notifications) == shown
@@ -124,7 +124,7 @@ def test_bounded_pages_miss_nothing() -> None:
 
 
 @pytest.mark.parametrize("number", [399, 400, 401, 450])
-def test_no_limit(number: int) -> None:
+def test_page_without_a_limit_has_all_that_fits(number: int) -> None:
     """A page without a limit has all that fits, however much is read from the store at once."""
     page = paged(sized(*[LEAST] * number))
     assert [one.id for one in page.notifications] == [f"n{one}" for one in range(number, 0, -1)]
@@ -156,7 +156,7 @@ def test_no_limit_is_bounded(number: int, monkeypatch: pytest.MonkeyPatch) -> No
         ("9999-12-31T23:59:59-14:00", 3),
     ],
 )
-def test_before(before: str, shown: int) -> None:
+def test_before_takes_any_time_of_rfc_3339(before: str, shown: int) -> None:
     """Any time of RFC 3339 is a `before`, to the fraction of a millisecond and in every zone."""
     message = decode(b'{"type": "get-notifications", "before": "%s"}' % before.encode())
     (page,) = answers(Shelf(added=sized(LEAST, LEAST, LEAST)), Inbox(user_id="u", sequence=9), message)
@@ -173,14 +173,14 @@ def test_before(before: str, shown: int) -> None:
         ({"types": ["invite"]}, False),
     ],
 )
-def test_last_page(get: dict[str, Any], told: bool) -> None:
+def test_last_page_tells_the_end_of_the_list(get: dict[str, Any], told: bool) -> None:
     """The end of the list is told to a device that reads all of it."""
     shelf, inbox = Shelf(added=sized(LEAST, LEAST, LEAST)), Inbox(user_id="u", sequence=9, unread=3)
     _, *end = answers(shelf, inbox, GetNotifications(**get), behind=True)
     assert end == [UpToDate(9, 3)] * told
 
 
-def test_first_time() -> None:
+def test_first_connection_gets_the_list() -> None:
     """Who does not resume is not told that anything is complete, and gets the list."""
     shelf = Shelf(added=[numbered(5)])
     answer, page = answers(shelf, Inbox(user_id="u", sequence=5, unread=1), Authenticate(user_id="u"))
@@ -188,13 +188,13 @@ def test_first_time() -> None:
     assert [one.id for one in page.notifications] == ["n5"]
 
 
-def test_unknown_inbox() -> None:
+def test_unknown_inbox_missed_nothing() -> None:
     """Who has no inbox has missed nothing since number 0."""
     assert resumed(Shelf(), 0, sequence=0) == [Authenticated("u", 0, 0, complete=True)]
 
 
 @pytest.mark.parametrize("since", [0, 5000 - HISTORY - 1, 5001])
-def test_not_remembered(since: int) -> None:
+def test_unknown_number_is_answered_with_the_list(since: int) -> None:
     """A number that is too old, or was never told, is answered with the list."""
     answer, page = resumed(Shelf(added=[numbered(4999)]), since)
     assert answer.complete is False
@@ -202,12 +202,12 @@ def test_not_remembered(since: int) -> None:
 
 
 @pytest.mark.parametrize("since", [5000 - HISTORY, 5000])
-def test_remembered(since: int) -> None:
+def test_remembered_changes_are_told_one_by_one(since: int) -> None:
     """The last thousand changes are told one by one."""
     assert resumed(Shelf(added=[numbered(10)]), since) == [Authenticated("u", 5000, 0, complete=True)]
 
 
-def test_order() -> None:
+def test_missed_changes_are_ordered_and_numbered() -> None:
     """What was missed is told in the order of its last change, numbered so, with the count of now."""
     shelf = Shelf(
         added=[numbered(4900, 4998), numbered(4991), numbered(4992, 4999)],
@@ -224,14 +224,14 @@ def test_order() -> None:
 
 
 @pytest.mark.parametrize(("born", "told"), [(4989, 1), (4990, 1), (4991, 0)])
-def test_came_and_went(born: int, told: int) -> None:
+def test_removal_is_told_only_to_devices_that_may_know_it(born: int, told: int) -> None:
     """What went is told to who may know it, not to who was away all its life."""
     shelf = Shelf(deletions=[Deletion("u", 4995, "gone", born)])
     assert len(resumed(shelf, 4990)) == 1 + told
 
 
 @pytest.mark.parametrize(("born", "kind"), [(4990, Updated), (4991, Received)])
-def test_new_or_changed(born: int, kind: type[Received | Updated]) -> None:
+def test_notification_changed_while_away_is_new(born: int, kind: type[Received | Updated]) -> None:
     """What came and was marked while the device was away is new to it."""
     _, told = resumed(Shelf(added=[numbered(born, 4995, read=True)]), 4990)
     assert type(told) is kind
@@ -239,13 +239,13 @@ def test_new_or_changed(born: int, kind: type[Received | Updated]) -> None:
 
 
 @pytest.mark.parametrize(("since", "told"), [(4990, [Cleared, Received]), (4995, [Received]), (4996, [])])
-def test_cleared(since: int, told: list[type]) -> None:
+def test_deletion_of_all_is_told_once(since: int, told: list[type]) -> None:
     """That all was deleted is told once, before what came later."""
     _, *events = resumed(Shelf(added=[numbered(4996)]), since, cleared=4995)
     assert [type(event) for event in events] == told
 
 
-def test_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missed_changes_beyond_a_page_are_answered_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit a page is answered with the list."""
     monkeypatch.setattr(requests, "PAGE_SIZE", 400)
     big = b'"%s"' % (b"x" * 90)
@@ -258,7 +258,7 @@ def test_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (answer.complete, page.has_more) == (False, True)
 
 
-def test_ids_count() -> None:
+def test_long_ids_count_for_the_page_size() -> None:
     """Long ids count as much as data: what they make too large is answered with the list, which ends where it must."""
     long = {"from_user_id": "😀" * 256, "data": b"1"}
     shelf = Shelf(added=[numbered(number, **long) for number in range(4001, 5001)])
@@ -271,7 +271,7 @@ def test_ids_count() -> None:
     assert len(encode(page)) < PAGE_SIZE + 4000
 
 
-def test_deletions_count() -> None:
+def test_deletions_count_for_the_page_size() -> None:
     """What is told of deleted ones counts, too."""
     shelf = Shelf(deletions=[Deletion("u", number, "x" * 1000 + str(number), 1) for number in range(4001, 5001)])
     assert [type(one) for one in resumed(shelf, 4000)] == [Authenticated, Notifications]

@@ -7,7 +7,7 @@ from opennoodl_notification.inbox.send_quota import USERS_OF_A_SITE, USERS_OF_AN
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
 
-def test_all_or_none() -> None:
+def test_sending_beyond_the_quota_sends_none() -> None:
     """A user who may not send as many as asked for sends none, and may still send fewer."""
     sends = SendQuota(5)
     assert sends.allow("u", HERE, 3, 0, 0)
@@ -16,7 +16,7 @@ def test_all_or_none() -> None:
     assert not sends.allow("u", THERE, 1, 0, 0)
 
 
-def test_of_an_address() -> None:
+def test_address_has_the_quota_of_ten_users() -> None:
     """From one address comes what ten users may send, whatever they call themselves."""
     sends = SendQuota(3)
     names = [f"user {number}" for number in range(4 * USERS_OF_AN_ADDRESS)]
@@ -25,7 +25,7 @@ def test_of_an_address() -> None:
     assert sends.allow(names[0], THERE, 1, 0, 0)
 
 
-def test_refused_for_oneself() -> None:
+def test_refused_user_takes_nothing_from_its_address() -> None:
     """Who is refused for what they have sent themselves takes nothing from the others at their address."""
     sends = SendQuota(1)
     for _ in range(100):
@@ -46,7 +46,7 @@ def test_names_are_not_remembered() -> None:
     assert list(sends._of_users[0]._used) == ["u"]
 
 
-def test_has() -> None:
+def test_quota_check_counts_nothing() -> None:
     """To look whether a user may send so many counts nothing, and remembers nobody."""
     sends = SendQuota(5)
     assert sends.has("u", HERE, 5, 0, 0)
@@ -56,14 +56,14 @@ def test_has() -> None:
     assert not sends.has("u", HERE, 1, 0, 0)
 
 
-def test_no_limit() -> None:
+def test_quota_of_zero_is_no_limit() -> None:
     """A limit of 0 means any number, from one address too."""
     sends = SendQuota(0)
     assert sends.has("u", HERE, 100, 0, 0)
     assert all(sends.allow("u", HERE, 100, 0, 0) for _ in range(100))
 
 
-def test_bytes() -> None:
+def test_bytes_have_a_quota() -> None:
     """Bytes are bounded too: for a user, for an address to those of two users, and for a site to those of four."""
     sends = SendQuota(0, 1000)
     assert sends.allow("u", HERE, 1, 1000, 0)
@@ -75,7 +75,7 @@ def test_bytes() -> None:
     assert [sends.allow(f"at {one}", one, 1, 1000, 0) for one in places].count(True) == 4
 
 
-def test_of_a_site() -> None:
+def test_ipv6_site_has_the_quota_of_twenty_users() -> None:
     """From one IPv6 site of 48 bits comes what twenty users may send, from whichever of its networks."""
     sends = SendQuota(3)
     allowed = [
@@ -87,14 +87,14 @@ def test_of_a_site() -> None:
     assert sends.allow("u", "2001:db8:2::1", 1, 0, 0)
 
 
-def test_of_a_network() -> None:
+def test_ipv6_network_of_64_bits_counts_as_an_address() -> None:
     """In IPv6, a network of 64 bits counts as an address."""
     sends = SendQuota(3)
     allowed = [sends.allow(f"user {number}", f"2001:db8:1:1::{number:x}", 1, 0, 0) for number in range(50)]
     assert allowed.count(True) == 3 * USERS_OF_AN_ADDRESS
 
 
-def test_sent_elsewhere() -> None:
+def test_sending_through_another_instance_counts() -> None:
     """What a user has sent through another instance counts for the user, and for the address."""
     sends = SendQuota(2)
     sends.count("u", HERE, 2, 0, 0)

@@ -17,7 +17,7 @@ def changed(inbox: Inbox, times: int, epoch: int = 0, now: int = NOW) -> Inbox:
     return inbox
 
 
-def test_first_number() -> None:
+def test_first_number_is_after_the_time() -> None:
     """Numbers begin after the time; those before, 0 among them, are none of this inbox's."""
     inbox = changed(Inbox(user_id="u", sequence=0), 2)
     last = inbox.sequence
@@ -26,13 +26,13 @@ def test_first_number() -> None:
     assert [since for since in asked if inbox.remembers(since)] == [last - 1, last]
 
 
-def test_nothing_yet() -> None:
+def test_missing_inbox_remembers_only_0() -> None:
     """An inbox that is not there remembers 0 and nothing else."""
     inbox = Inbox(user_id="u", sequence=0)
     assert [since for since in (0, 1, NOW) if inbox.remembers(since)] == [0]
 
 
-def test_another_epoch() -> None:
+def test_numbers_continue_in_another_epoch() -> None:
     """In another epoch numbers go on after the time, and former ones are remembered."""
     inbox = changed(Inbox(user_id="u", sequence=0), 3)
     former, later = inbox.sequence, NOW + (2 << JUMP)
@@ -44,7 +44,7 @@ def test_another_epoch() -> None:
     assert remembered == [former - 2, former - 1, former, last - 1, last]
 
 
-def test_an_older_epoch() -> None:
+def test_older_epoch_continues_with_the_newer_numbers() -> None:
     """A server whose epoch is older goes on with the numbers of the newer one."""
     inbox = changed(Inbox(user_id="u", sequence=0), 1, epoch=2)
     first = inbox.sequence
@@ -53,7 +53,7 @@ def test_an_older_epoch() -> None:
 
 
 @pytest.mark.parametrize("clock", [-5000, 0, 10_000])
-def test_lost_numbers(clock: int) -> None:
+def test_lost_numbers_are_not_reused(clock: int) -> None:
     """Numbers that were lost are neither used again nor remembered, wherever the clock is by then."""
     backup = changed(Inbox(user_id="u", sequence=0), 5)
     lost = changed(structs.replace(backup), 400, epoch=1)
@@ -62,7 +62,7 @@ def test_lost_numbers(clock: int) -> None:
     assert again.gaps[-1][1] not in range(lost.gaps[-1][1] - 1000, lost.sequence + 1)
 
 
-def test_horizon() -> None:
+def test_number_of_remembered_changes_is_bounded() -> None:
     """As many changes are remembered as ever, whatever lies between their numbers."""
     inbox = Inbox(user_id="u", sequence=0)
     numbers = []
@@ -73,7 +73,7 @@ def test_horizon() -> None:
     assert [number for number in numbers if inbox.remembers(number)] == numbers[-HISTORY - 1 :]
 
 
-def test_many_epochs() -> None:
+def test_number_of_gaps_is_bounded() -> None:
     """Gaps are bounded in number: what lies before them is not remembered."""
     inbox = Inbox(user_id="u", sequence=0)
     numbers = []

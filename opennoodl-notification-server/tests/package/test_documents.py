@@ -7,7 +7,7 @@ import pytest
 from .documents import compare
 
 
-def test_equal() -> None:
+def test_row_order_does_not_matter() -> None:
     """Rows in another order are the same rows, which is not an error."""
     compare(["a", "b"], ["b", "a"])
     compare({"a": "1"}, {"a": "1"})
@@ -24,7 +24,7 @@ def test_equal() -> None:
         (["a", "a"], ["a"], "twice"),
     ],
 )
-def test_different(documented: list[str], declared: list[str], side: str) -> None:
+def test_failure_names_the_missing_rows(documented: list[str], declared: list[str], side: str) -> None:
     """The failure says which side lacks which row."""
     with pytest.raises(AssertionError) as failed:
         compare(documented, declared)

@@ -20,7 +20,9 @@ from opennoodl_notification.storage.choose import choose, same
         ("~", "begins with `~`"),
     ],
 )
-def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, name: str, told: str) -> None:
+def test_directory_and_tilde_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, name: str, told: str
+) -> None:
     """A directory, also one that would be made, and a `~` are refused."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
@@ -39,14 +41,16 @@ def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, n
         ("postgres://u@host/name", "postgresql+asyncpg://u@host/name"),
     ],
 )
-def test_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str, other: str) -> None:
+def test_same_place_under_another_spelling_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str, other: str
+) -> None:
     """A place is the same under another spelling."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link.json").symlink_to("n.json")
     assert same(one, other.format(here=tmp_path.name))
 
 
-def test_not_the_same() -> None:
+def test_places_of_different_names_differ() -> None:
     """Places of different names are not the same."""
     places = ["n.json", "m.json", "sqlite:///m.sqlite", "postgresql://host/name", "postgresql://host/other"]
     assert [same(one, other) for one in places for other in places].count(True) == len(places)

@@ -85,7 +85,7 @@ def ids(records: Any) -> list[str]:
     return [one.id for one in records]
 
 
-async def test_empty(store: Store) -> None:
+async def test_new_store_is_empty(store: Store) -> None:
     """A new store has nothing."""
     assert await store.counts() == (0, 0, 0, 0, 0)
     assert await store.page("u", Query(10), EARLY) == []
@@ -121,7 +121,7 @@ async def test_everything_is_found_again(at: str) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD)
-async def test_odd_texts(store: Store, odd: str) -> None:
+async def test_odd_ids_and_keys_are_kept(store: Store, odd: str) -> None:
     """Whatever stands in an id or a key comes back as it was."""
     one = structs.replace(numbered(1, odd), from_user_id=odd)
     await commit(store, added=[one], inboxes=[inbox(odd)], sendings=[Sending(odd, odd, "f", (odd,), LATER)])
@@ -132,7 +132,7 @@ async def test_odd_texts(store: Store, odd: str) -> None:
     assert ids(loaded.records) == [one.id]
 
 
-async def test_update(store: Store) -> None:
+async def test_update_changes_the_read_time(store: Store) -> None:
     """What is updated is read or unread, at its place."""
     await commit(store, added=[numbered(number) for number in range(3)])
     read = structs.replace(numbered(1), read=True, read_at=LATER, sequence=8)
@@ -144,7 +144,7 @@ async def test_update(store: Store) -> None:
     assert plain((await store.page("u", Query(10), EARLY))[1]) == plain(numbered(1))
 
 
-async def test_removing(store: Store) -> None:
+async def test_removal_is_idempotent(store: Store) -> None:
     """What is removed is gone, and removing it again does nothing."""
     await commit(store, added=[numbered(1), numbered(2)])
     for _ in range(2):
@@ -153,7 +153,7 @@ async def test_removing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("way", ["removed", "cleared", "forgotten"])
-async def test_payload(at: str, way: str) -> None:
+async def test_shared_payload_is_stored_once(at: str, way: str) -> None:
     """A payload is stored and counted once, also after a restart, and goes with the last notification that has it."""
     store = choose(at)
     await store.open()
@@ -188,7 +188,7 @@ async def test_payload_in_several_commits(store: Store) -> None:
     assert bytes((await store.page("v", Query(10), EARLY))[0].data) == b"1"
 
 
-async def test_payload_that_stays(store: Store) -> None:
+async def test_replaced_notification_keeps_the_payload(store: Store) -> None:
     """A commit that replaces the last notification that has a payload keeps the payload."""
     await commit(store, added=[numbered(1, payload_id="p", data=b"1")])
     assert await commit(store, removed=["u1"], added=[numbered(1, payload_id="p", data=b"1")]) == 0
@@ -196,7 +196,7 @@ async def test_payload_that_stays(store: Store) -> None:
     assert await store.size() == PAYLOAD_SIZE + 1
 
 
-async def test_clearing(store: Store) -> None:
+async def test_cleared_inbox_stays(store: Store) -> None:
     """What is cleared loses notifications and deletions, but its inbox; what is added with it stays."""
     await commit(store, added=[numbered(1), numbered(1, "v")], deletions=[Deletion("u", 3, "d", 1)], inboxes=[inbox()])
     await commit(store, cleared=["u"], added=[numbered(2)])
@@ -204,14 +204,14 @@ async def test_clearing(store: Store) -> None:
     assert await store.counts() == (2, 0, 1, 0, 0)
 
 
-async def test_forgetting(store: Store) -> None:
+async def test_forgotten_inbox_leaves_nothing(store: Store) -> None:
     """What is forgotten leaves nothing."""
     await commit(store, inboxes=[inbox(), inbox("v")], deletions=[Deletion("u", 3, "d", 1)])
     await commit(store, forgotten=["u"])
     assert await store.counts() == (0, 0, 1, 0, 0)
 
 
-async def test_pages(store: Store) -> None:
+async def test_page_has_matches_newest_first(store: Store) -> None:
     """A page has what matches, the newest first, and nothing that has expired."""
     await commit(
         store,
@@ -238,7 +238,7 @@ async def test_pages(store: Store) -> None:
         assert ids(await store.page("u", query, EARLY)) == [f"u{number}" for number in expected], query
 
 
-async def test_changed(store: Store) -> None:
+async def test_changes_are_in_their_order(store: Store) -> None:
     """What changed after a number comes in the order of the changes, deletions among the others."""
     await commit(
         store,
@@ -249,7 +249,7 @@ async def test_changed(store: Store) -> None:
     assert ids(await store.changed("u", 5)) == ["u2"]
 
 
-async def test_history_is_bounded(store: Store) -> None:
+async def test_remembered_deletions_are_bounded(store: Store) -> None:
     """Of deletions, those of the last thousand changes are remembered, however far apart their numbers are."""
     await commit(store, deletions=[Deletion("u", number, f"d{number}", 0) for number in (1, 2, 3, HISTORY)])
     await commit(store, deletions=[Deletion("u", HISTORY + 2, "last", 0)], inboxes=[inbox("u", sequence=HISTORY + 2)])
@@ -276,7 +276,7 @@ async def test_epoch_after_a_restore(at: str) -> None:
         backups.append(await copied(at))
 
 
-async def test_due(store: Store) -> None:
+async def test_due_inboxes_are_found(store: Store) -> None:
     """Inboxes are found when their time has come, as many as are asked for."""
     early = [inbox(f"u{number}", due=EARLY) for number in range(5)]
     await commit(store, inboxes=[*early, inbox("late")])
@@ -286,7 +286,7 @@ async def test_due(store: Store) -> None:
     assert await store.due(timestamp(0), 10) == []
 
 
-async def test_sendings_expire(store: Store) -> None:
+async def test_sendings_expire_with_their_keys(store: Store) -> None:
     """Sendings are forgotten when their time has come, and replaced by later ones with the same key."""
     await commit(store, sendings=[Sending("s", key, "f", ("n",), EARLY) for key in "abc"])
     await commit(store, sendings=[Sending("s", "a", "g", ("m",), LATER)])
@@ -295,7 +295,7 @@ async def test_sendings_expire(store: Store) -> None:
     assert loaded.sendings == {("s", "a"): Sending("s", "a", "g", ("m",), LATER)}
 
 
-async def test_what_is_named(store: Store) -> None:
+async def test_batch_gets_what_it_names(store: Store) -> None:
     """A batch gets the inboxes and notifications it names, and the inboxes of those it may revoke."""
     users = ("u", "v", "w")
     await commit(store, added=[numbered(1, user) for user in users], inboxes=[inbox(user) for user in users])
@@ -305,7 +305,7 @@ async def test_what_is_named(store: Store) -> None:
     assert loaded.due == {}
 
 
-async def test_what_is_unread(store: Store) -> None:
+async def test_batch_gets_unread_notifications(store: Store) -> None:
     """A batch gets all unread notifications of users for whom it needs them."""
     added = [numbered(1), numbered(2, read=True, read_at=EARLY), numbered(3), numbered(4, "v")]
     await commit(store, added=added, inboxes=[inbox(total=3), inbox("v", total=1)])
@@ -313,7 +313,7 @@ async def test_what_is_unread(store: Store) -> None:
     assert sorted(ids(loaded.records)) == ["u1", "u3"]
 
 
-async def test_what_has_expired(store: Store) -> None:
+async def test_batch_gets_expired_notifications(store: Store) -> None:
     """A batch gets what has expired in its inboxes, and when the rest will."""
     middle = timestamp((NOW + DAY) * 1000)
     added = [numbered(1, expires_at=EARLY), numbered(2, expires_at=middle), numbered(3), numbered(4, "v")]
@@ -325,7 +325,7 @@ async def test_what_has_expired(store: Store) -> None:
 
 
 @pytest.mark.parametrize("coming", [0, 1, 2, 3])
-async def test_what_makes_room(store: Store, coming: int) -> None:
+async def test_batch_gets_the_notifications_that_must_go(store: Store, coming: int) -> None:
     """A batch gets as many of the oldest and of the oldest read ones as must go, where an inbox gets too full."""
     added = [numbered(n, read=n in (3, 4), **({"read_at": EARLY} if n in (3, 4) else {})) for n in range(5)]
     await commit(store, added=added, inboxes=[inbox(total=5)])
@@ -341,7 +341,7 @@ async def test_loaded_is_a_copy(store: Store) -> None:
     assert (await load(store, users={"u": 0})).inboxes["u"].unread == 0
 
 
-async def test_receiver_of_nothing(store: Store) -> None:
+async def test_receiver_without_a_notification_leaves_nothing(store: Store) -> None:
     """An inbox for which something was to come, and nothing did, leaves nothing behind."""
     wanted = Needs(EARLY, 0)
     wanted.users.update({"u": 1, "stranger": 1})
@@ -376,7 +376,7 @@ async def test_content_makes_the_same(store: Store, tmp_path: Path, size: int) -
     await other.close()
 
 
-async def test_not_there(tmp_path: Path) -> None:
+async def test_missing_store_is_not_empty(tmp_path: Path) -> None:
     """A store that must be there and is not is no empty one."""
     store = choose(str(tmp_path / "nothing.json"), create=False)
     with pytest.raises(StartError, match="is not there"):
@@ -384,7 +384,7 @@ async def test_not_there(tmp_path: Path) -> None:
     assert await asyncio.to_thread(os.listdir, tmp_path) == []
 
 
-async def test_many_at_once(store: Store) -> None:
+async def test_batch_may_exceed_the_parameters_of_a_database(store: Store) -> None:
     """Whatever a batch names and whatever goes, it may be more than a database takes parameters for."""
     names = [f"n{number}" for number in range(33_000)]
     await commit(store, added=[numbered(1), numbered(2)], inboxes=[inbox(total=2)])
@@ -403,21 +403,21 @@ async def test_many_at_once(store: Store) -> None:
     assert ids(await store.page("u", Query(10), EARLY)) == ["u2"]
 
 
-async def test_due_by_size(store: Store) -> None:
+async def test_due_inboxes_are_bounded_by_size(store: Store) -> None:
     """Of the inboxes whose time has come, as many are found as hold what is asked for, each counting as one more."""
     await commit(store, inboxes=[inbox(f"u{number}", due=timestamp(NOW + number), total=9) for number in range(9)])
     for size, found in ((1, 1), (10, 1), (11, 2), (40, 4), (41, 5), (1000, 9)):
         assert len(await store.due(EARLY, size)) == found, size
 
 
-async def test_numbers(store: Store) -> None:
+async def test_numbers_of_inboxes_are_read_together(store: Store) -> None:
     """The numbers of many inboxes are read at once; those that are not there have none."""
     await commit(store, inboxes=[inbox(f"u{number}", sequence=number + 1) for number in range(500)])
     asked = [f"u{number}" for number in range(0, 600, 2)]
     assert await store.numbers(asked) == {f"u{number}": number + 1 for number in range(0, 500, 2)}
 
 
-async def test_newest(store: Store) -> None:
+async def test_newest_notification_is_found_after_its_deletion(store: Store) -> None:
     """The newest notification is found over all inboxes, also when it is gone."""
     assert await store.newest() == ""
     await commit(store, inboxes=[inbox("a", newest=EARLY), inbox("b", newest=LATER), inbox("c", newest="")])

@@ -53,7 +53,7 @@ async def texts(store: Store, user: str) -> list[str]:
     return [json.loads(bytes(one.data))["text"] for one in await store.page(user, Query(10), NOW)]
 
 
-async def test_former(at: str) -> None:
+async def test_former_file_is_read_completely(at: str) -> None:
     """Everything is there after one start and after a second one, and new notifications share their data."""
     for _ in range(2):
         store = choose(at)

@@ -43,7 +43,7 @@ async def until_closed(client: ClientConnection) -> AsyncIterator[str | bytes]:
             yield await client.recv()
 
 
-async def test_answer(serve: Serve, client: Connect) -> None:
+async def test_good_message_is_handled(serve: Serve, client: Connect) -> None:
     """A good message is handled."""
     connected = await client(await serve(Parrot))
     assert await ask(connected, '{"type": "say", "text": "hi"}') == {"type": "say", "text": "hi"}
@@ -59,7 +59,7 @@ async def test_answer(serve: Serve, client: Connect) -> None:
         ('{"type": "break"}', "cannot-break"),
     ],
 )
-async def test_error(serve: Serve, client: Connect, message: str, code: str) -> None:
+async def test_bad_message_is_answered_with_an_error(serve: Serve, client: Connect, message: str, code: str) -> None:
     """A mistake is answered with type, error and code, and the connection goes on."""
     connected = await client(await serve(Parrot))
     answer = await ask(connected, message)
@@ -73,7 +73,7 @@ REQUEST_IDS = ("0", '"r1"', "null", '""', '{"a": [1]}', "1.5", "9" * 30, '"ü\\u
 
 
 @pytest.mark.parametrize("message", ['{"type": "nonsense"%s}', '{"type": "say"%s}', '{"type": "break"%s}'])
-async def test_request_id(serve: Serve, client: Connect, message: str) -> None:
+async def test_error_echoes_the_request_id(serve: Serve, client: Connect, message: str) -> None:
     """An error echoes the `requestId` of the message that caused it, whatever that is."""
     connected = await client(await serve(Parrot))
     for request_id in REQUEST_IDS:
@@ -89,7 +89,7 @@ async def test_number_out_of_range(serve: Serve, client: Connect) -> None:
     assert (await ask(connected, '{"type": "say", "text": "hi"}'))["text"] == "hi"
 
 
-async def test_deep_request_id(serve: Serve, client: Connect) -> None:
+async def test_deeply_nested_request_id_closes_nothing(serve: Serve, client: Connect) -> None:
     """No depth of a `requestId`, also none near the limits of the recursion, closes anything."""
     connected = await client(await serve(Parrot))
     for levels in range(800, 1000, 2):
@@ -97,13 +97,13 @@ async def test_deep_request_id(serve: Serve, client: Connect) -> None:
         assert str(await connected.recv()).startswith('{"type":"error",')
 
 
-async def test_nested_request_id(serve: Serve, client: Connect) -> None:
+async def test_nested_request_id_is_not_echoed(serve: Serve, client: Connect) -> None:
     """Only the message's own `requestId` is echoed, not one inside of a field."""
     connected = await client(await serve(Parrot))
     assert "requestId" not in await ask(connected, '{"type": "break", "inner": {"requestId": 1}}')
 
 
-async def test_binary(serve: Serve, client: Connect) -> None:
+async def test_binary_frame_closes_with_1003(serve: Serve, client: Connect) -> None:
     """A binary frame is the wrong kind: 1003, even if it holds JSON."""
     connected = await client(await serve(Parrot))
     await connected.send(b'{"type": "say", "text": "hi"}')
@@ -113,7 +113,7 @@ async def test_binary(serve: Serve, client: Connect) -> None:
     assert info.value.rcvd.code == 1003
 
 
-async def test_rate(serve: Serve, client: Connect) -> None:
+async def test_message_over_the_rate_is_answered_with_an_error(serve: Serve, client: Connect) -> None:
     """Over the rate, a message is not handled but answered with an error that echoes its `requestId`."""
     running = await serve(Parrot, rate_limit=1)
     connected = await client(running)
@@ -125,7 +125,9 @@ async def test_rate(serve: Serve, client: Connect) -> None:
     assert answer.get("requestId") == 7
 
 
-async def test_patience(serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_that_stays_over_the_rate_is_closed(
+    serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that does not stop is closed with 1008; another one is served as before."""
     monkeypatch.setattr(json_application, "PATIENCE", 5)
     running = await serve(Parrot, rate_limit=1)
@@ -138,7 +140,9 @@ async def test_patience(serve: Serve, client: Connect, monkeypatch: pytest.Monke
     assert (await ask(other, '{"type": "say", "text": "hi"}'))["type"] == "say"
 
 
-async def test_byte_rate(serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_byte_rate_closes_like_the_message_rate(
+    serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Over the rate in bytes, messages are answered with an error as well, and then with 1008."""
     monkeypatch.setattr(json_application, "PATIENCE", 2)
     running = await serve(Parrot, byte_rate_limit=1, max_message_size=1000)
@@ -156,7 +160,7 @@ async def test_byte_rate(serve: Serve, client: Connect, monkeypatch: pytest.Monk
     assert running.app.metrics.rate_limited == {"bytes": 3}
 
 
-async def test_counted(serve: Serve, client: Connect) -> None:
+async def test_messages_are_counted_by_known_type(serve: Serve, client: Connect) -> None:
     """Messages are counted by type; the types that clients make up are all counted as one."""
     running = await serve(Parrot)
     connected = await client(running)

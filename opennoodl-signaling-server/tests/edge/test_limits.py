@@ -18,7 +18,7 @@ def waits(pace: Any, now: float, size: int = 0) -> float:
     return 0.0 if over is None else float(over.seconds)
 
 
-def test_burst() -> None:
+def test_quiet_client_saves_up_ten_seconds() -> None:
     """A quiet client has ten seconds' worth of messages saved up, and no more."""
     pace = limits.Pace(2, 0, 0, 0.0)
     assert BURST == 10
@@ -26,7 +26,7 @@ def test_burst() -> None:
     assert waits(pace, 1000.0) > 0
 
 
-def test_wait() -> None:
+def test_wait_is_the_time_until_the_rate_allows() -> None:
     """Over the rate, the answer is how many seconds too early the message is."""
     pace = limits.Pace(2, 0, 0, 0.0)
     for _ in range(20):
@@ -35,7 +35,7 @@ def test_wait() -> None:
     assert waits(pace, 0.0) == pytest.approx(1.0)
 
 
-def test_refill() -> None:
+def test_allowance_refills_at_the_rate() -> None:
     """What was taken comes back at the rate."""
     pace = limits.Pace(2, 0, 0, 0.0)
     for _ in range(20):
@@ -44,7 +44,7 @@ def test_refill() -> None:
     assert waits(pace, 0.5) > 0
 
 
-def test_debt_is_bounded() -> None:
+def test_debt_over_the_rate_is_bounded() -> None:
     """Whoever goes on regardless owes at most as much as can be saved up."""
     pace = limits.Pace(2, 100, 0, 0.0)
     for _ in range(1000):
@@ -52,20 +52,20 @@ def test_debt_is_bounded() -> None:
     assert waits(pace, BURST + 0.5, 50) == 0.0
 
 
-def test_no_rate() -> None:
+def test_rate_of_zero_is_no_limit() -> None:
     """A rate of 0 means that any number is in time."""
     pace = limits.Pace(0, 0, 0, 0.0)
     assert not any(waits(pace, 0.0, 1_000_000) for _ in range(1000))
 
 
-def test_pace_of_messages() -> None:
+def test_messages_of_any_size_have_a_rate() -> None:
     """A connection has as many messages as its rate allows, however small they are."""
     pace = limits.Pace(1, 1000, 0, 0.0)
     assert [pace.take(0.0, 0) for _ in range(10)] == [None] * 10
     assert pace.take(0.0, 0) == ("messages", pytest.approx(1.0))
 
 
-def test_pace_of_bytes() -> None:
+def test_bytes_in_any_number_of_messages_have_a_rate() -> None:
     """A connection has as many bytes as its rate allows, in however few messages."""
     pace = limits.Pace(1, 1000, 0, 0.0)
     assert pace.take(0.0, 9000) is None
@@ -87,14 +87,14 @@ def test_pace_has_room_for_the_largest() -> None:
     assert pace.take(0.0, 1000) is None
 
 
-def test_rates_burst() -> None:
+def test_quiet_key_saves_up_ten_seconds() -> None:
     """A key that was quiet may come ten seconds' worth of times at once, independently of other keys."""
     rates = limits.Rates(3)
     assert [rates.allow("a", 1000.0) for _ in range(31)] == [True] * 30 + [False]
     assert rates.allow("b", 1000.0)
 
 
-def test_rates_refill() -> None:
+def test_refused_attempt_costs_a_key_nothing() -> None:
     """A key that keeps trying gets in as often as the rate says: what is refused costs nothing."""
     rates = limits.Rates(2)
     for _ in range(20):
@@ -112,7 +112,7 @@ def test_rates_are_remembered_for_long_enough() -> None:
     assert [rates.allow("a", 19.0) for _ in range(10)] == [True] * 9 + [False]
 
 
-def test_rates_are_forgotten() -> None:
+def test_rates_forget_quiet_keys() -> None:
     """Of keys that have not come for a while, nothing is kept."""
     rates = limits.Rates(1)
     there = [Key(str(number)) for number in range(3)]
@@ -129,20 +129,20 @@ class Key(str):
     """A key whose end can be seen."""
 
 
-def test_no_rates() -> None:
+def test_rates_of_zero_are_no_limit() -> None:
     """A rate of 0 means any number."""
     rates = limits.Rates(0)
     assert all(rates.allow("a", 0.0) for _ in range(1000))
 
 
-def test_quota() -> None:
+def test_each_key_has_its_own_quota() -> None:
     """A key has its quota in a window, independently of other keys."""
     quota = limits.Quota(2, 60)
     assert [quota.allow("a", 1000.0) for _ in range(4)] == [True, True, False, False]
     assert quota.allow("b", 1000.0)
 
 
-def test_quota_window() -> None:
+def test_quota_starts_anew_in_the_next_window() -> None:
     """The next window starts afresh."""
     quota = limits.Quota(1, 60)
     assert quota.allow("a", 59.9)
@@ -150,13 +150,13 @@ def test_quota_window() -> None:
     assert quota.allow("a", 60.0)
 
 
-def test_quota_none() -> None:
+def test_quota_of_zero_is_no_limit() -> None:
     """A quota of 0 means any number."""
     quota = limits.Quota(0, 60)
     assert all(quota.allow("a", 0.0) for _ in range(1000))
 
 
-def test_quota_given_back() -> None:
+def test_returned_quota_can_be_used_again() -> None:
     """What is given back may be had again; a key that has given back everything is not remembered."""
     quota = limits.Quota(2, 60)
     assert [quota.allow("a", 0.0) for _ in range(2)] == [True, True]
@@ -167,7 +167,7 @@ def test_quota_given_back() -> None:
     assert not quota._used
 
 
-def test_quota_counted_elsewhere() -> None:
+def test_use_counted_elsewhere_reduces_the_quota() -> None:
     """What is counted without being asked for counts for the quota, also beyond it, until the next window."""
     quota = limits.Quota(2, 60)
     quota.count("a", 0.0, 3)

@@ -77,7 +77,7 @@ def circle(graph: dict[str, set[str]]) -> str:
     return ""
 
 
-def test_no_circle() -> None:
+def test_modules_import_in_no_circle() -> None:
     """No module of this package imports itself by way of others, not even for types."""
     graph = imports(SOURCE)
     assert sum(map(len, graph.values())) > len(graph)
@@ -96,7 +96,7 @@ CIRCLES = {
 
 
 @pytest.mark.parametrize("files", CIRCLES.values(), ids=CIRCLES)
-def test_circle_is_found(tmp_path: Path, files: dict[str, str]) -> None:
+def test_import_circle_is_found(tmp_path: Path, files: dict[str, str]) -> None:
     """A circle is found, however its modules import each other."""
     package = tmp_path / "package"
     for name, text in {"__init__.py": "", **files}.items():

@@ -42,14 +42,14 @@ def usage(*command: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-def test_settings() -> None:
+def test_settings_table_is_complete() -> None:
     """Every setting stands in the table with its default, what is accepted, and its meaning."""
     expected = [[f"`{s.name}`", f"`{s.default}`", s.accepted, s.description] for s in settings.describe(Settings)]
     compare(rows(section(README, "Settings")), expected)
     assert rows(section(README, "Settings")) == expected, "the order differs"
 
 
-def test_env_example() -> None:
+def test_env_example_has_every_setting() -> None:
     """Every setting stands in `.env.example` with its default and its meaning."""
     text = (ROOT / ".env.example").read_text()
     plain = " ".join(text.replace("#", " ").split())
@@ -60,13 +60,13 @@ def test_env_example() -> None:
     assert [s.name for s in settings.describe(Settings) if s.description not in plain] == []
 
 
-def test_commands() -> None:
+def test_commands_table_is_complete() -> None:
     """Every command stands in the table, and no other does."""
     compare({*COMMANDS, "serve"}, set(re.findall(r"^    ([a-z]+)", usage(), flags=re.MULTILINE)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_options(command: str) -> None:
+def test_options_of_commands_are_documented(command: str) -> None:
     """Every option of a command stands in its row or its paragraph, and no other does."""
     paragraphs = section(README, "Commands").split("\n\n")
     about = [COMMANDS[command], *(text for text in paragraphs if text.startswith("**") and f"`{command}`" in text)]
@@ -74,12 +74,12 @@ def test_options(command: str) -> None:
     compare(documented, set(re.findall(r"(--[a-z]+)", usage(command))) - {"--help"})
 
 
-async def test_pages(application: Any) -> None:
+async def test_pages_table_is_complete(application: Any) -> None:
     """Every path that the server answers stands in the table, and no other does."""
     compare([path for paths, _ in rows(section(README, "HTTP")) for path in code(paths)], application.pages)
 
 
-async def test_metrics(application: Any) -> None:
+async def test_metrics_table_is_complete(application: Any) -> None:
     """Every metric of ours stands in the table with its labels, and no other does."""
     documented = {next(iter(code(name))): code(labels) for name, labels, *_ in rows(section(README, "Metrics"))}
     families = {}

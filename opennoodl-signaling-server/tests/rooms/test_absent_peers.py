@@ -20,7 +20,7 @@ def absent_peers() -> AbsentPeers:
     return AbsentPeers(0)
 
 
-def test_order(absent_peers: AbsentPeers) -> None:
+def test_waiting_signals_keep_their_order(absent_peers: AbsentPeers) -> None:
     """What waits is kept in order."""
     absent = AbsentPeer("ab", absent_peers)
     signals = [signal(1, "a"), signal(2, "b"), signal(3, "a")]
@@ -28,7 +28,7 @@ def test_order(absent_peers: AbsentPeers) -> None:
     assert absent.signals == signals
 
 
-def test_number(absent_peers: AbsentPeers) -> None:
+def test_number_of_waiting_signals_is_bounded(absent_peers: AbsentPeers) -> None:
     """So many signals may wait for one peer, and no more."""
     absent = AbsentPeer("a", absent_peers)
     assert all(absent.hold(signal()) for _ in range(MAX_SIGNALS))
@@ -36,7 +36,7 @@ def test_number(absent_peers: AbsentPeers) -> None:
     assert len(absent.signals) == MAX_SIGNALS
 
 
-def test_bytes(absent_peers: AbsentPeers) -> None:
+def test_bytes_waiting_for_one_peer_are_bounded(absent_peers: AbsentPeers) -> None:
     """So many bytes may wait for one peer; what does not fit changes nothing."""
     absent = AbsentPeer("a", absent_peers)
     assert absent.hold(signal(MAX_BYTES - 2 * OVERHEAD - 1))
@@ -46,7 +46,7 @@ def test_bytes(absent_peers: AbsentPeers) -> None:
     assert absent_peers.size == MAX_BYTES
 
 
-def test_bytes_of_all(absent_peers: AbsentPeers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_waiting_for_all_peers_are_bounded(absent_peers: AbsentPeers, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many bytes may wait for all peers together; what has been delivered makes room."""
     monkeypatch.setattr(module, "MAX_BYTES_OF_ALL", 1000 + OVERHEAD)
     one, other = AbsentPeer("a", absent_peers), AbsentPeer("a", absent_peers)
@@ -56,7 +56,7 @@ def test_bytes_of_all(absent_peers: AbsentPeers, monkeypatch: pytest.MonkeyPatch
     assert other.hold(signal(1000))
 
 
-def test_forget(absent_peers: AbsentPeers) -> None:
+def test_signals_of_a_forgotten_sender_make_room(absent_peers: AbsentPeers) -> None:
     """What a peer has sent goes with it, and makes room."""
     absent = AbsentPeer("ab", absent_peers)
     absent.hold(signal(5, "a"))
@@ -67,7 +67,7 @@ def test_forget(absent_peers: AbsentPeers) -> None:
     assert absent_peers.size == 7 + OVERHEAD
 
 
-def test_end(absent_peers: AbsentPeers) -> None:
+def test_ended_absence_is_not_counted(absent_peers: AbsentPeers) -> None:
     """An absent that is over counts no more."""
     absent = AbsentPeer("a", absent_peers)
     absent.hold(signal(5))
@@ -77,14 +77,14 @@ def test_end(absent_peers: AbsentPeers) -> None:
 
 
 @pytest.mark.parametrize(("most", "full"), [(0, False), (1, True), (2, False)])
-def test_full(most: int, full: bool) -> None:
+def test_number_of_absent_peers_is_bounded(most: int, full: bool) -> None:
     """Only so many peers may be absent at once; 0 means any number."""
     absent_peers = AbsentPeers(most)
     AbsentPeer("a", absent_peers)
     assert absent_peers.full is full
 
 
-def test_copy(absent_peers: AbsentPeers) -> None:
+def test_waiting_signal_is_a_copy(absent_peers: AbsentPeers) -> None:
     """What waits does not keep the message alive that it came in."""
     message = decode(b'{"type":"signal","to":"b","signal":1,"more":"%b"}' % (b"x" * 60_000))
     absent = AbsentPeer("a", absent_peers)

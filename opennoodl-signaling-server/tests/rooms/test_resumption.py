@@ -38,7 +38,7 @@ def missed(resumption: Resumption, token: str | None = None, received: int = 0) 
     return None if missed is None else list(missed[1])
 
 
-def test_mark(counting: Resumption) -> None:
+def test_returned_mark_confirms_what_was_sent_before(counting: Resumption) -> None:
     """A mark that comes back says that what was told before it has arrived, and nothing of what was told after it."""
     counting.told(signal("1"))
     mark = counting.mark()
@@ -52,7 +52,7 @@ def test_mark(counting: Resumption) -> None:
 @pytest.mark.parametrize(
     "mark", [b"", b"x", b"%b", b"%b x", b"%b -1", "%b ²".encode(), b"\xff", b" 5", b"%b" + b"9" * 99]
 )
-def test_no_mark(counting: Resumption, mark: bytes) -> None:
+def test_unknown_mark_confirms_nothing(counting: Resumption, mark: bytes) -> None:
     """What is no mark says nothing."""
     name = counting.mark().split()[0]
     counting.told(signal("1"))
@@ -60,7 +60,7 @@ def test_no_mark(counting: Resumption, mark: bytes) -> None:
     assert missed(counting) == [signal("1")]
 
 
-def test_mark_of_another(counting: Resumption, logs: DeliveryLogs) -> None:
+def test_mark_of_an_earlier_join_confirms_nothing(counting: Resumption, logs: DeliveryLogs) -> None:
     """A mark of an earlier `joined` says nothing."""
     counting.told(signal("1"))
     later = Resumption(DeliveryLog("a", logs))
@@ -69,14 +69,14 @@ def test_mark_of_another(counting: Resumption, logs: DeliveryLogs) -> None:
     assert missed(later) == [signal("2")]
 
 
-def test_nothing_to_learn(resumed: Resumption) -> None:
+def test_ping_of_a_peer_without_a_log_confirms_nothing(resumed: Resumption) -> None:
     """A ping says nothing to a peer of which nothing is kept."""
     assert Resumption(None).mark() == b""
     resumed.reached(resumed.mark())
     assert resumed.mark() == b""
 
 
-def test_former(resumed: Resumption) -> None:
+def test_former_token_resends_everything_since(resumed: Resumption) -> None:
     """With the former token, a peer is told all that came since; with the new one, nobody can tell what it missed."""
     assert resumed.opens("old")
     assert resumed.opens(resumed.token)
@@ -85,7 +85,7 @@ def test_former(resumed: Resumption) -> None:
     assert missed(resumed) is None
 
 
-def test_former_is_void(resumed: Resumption, logs: DeliveryLogs) -> None:
+def test_former_token_is_void_once_the_newer_arrived(resumed: Resumption, logs: DeliveryLogs) -> None:
     """The former token is void once the newer `joined` is known to have arrived, and nothing is kept for it."""
     resumed.told(signal("1"))
     resumed.reached(resumed.mark())
@@ -94,7 +94,7 @@ def test_former_is_void(resumed: Resumption, logs: DeliveryLogs) -> None:
     assert logs.size == 0
 
 
-def test_end(logs: DeliveryLogs) -> None:
+def test_nothing_is_kept_after_the_end(logs: DeliveryLogs) -> None:
     """Nothing is kept after the end."""
     both = Resumption(DeliveryLog("a", logs), Former("old", DeliveryLog("a", logs), counted=False))
     both.told(signal("1"))
@@ -104,7 +104,7 @@ def test_end(logs: DeliveryLogs) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "old", "x"])
-def test_hand_over(logs: DeliveryLogs, token: str | None) -> None:
+def test_one_token_stays_valid_after_another_join(logs: DeliveryLogs, token: str | None) -> None:
     """After another `joined` on the same connection, one token stays good: the one that was shown, or the last one."""
     both = Resumption(DeliveryLog("a", logs), Former("old", DeliveryLog("a", logs), counted=False))
     both.told(signal("1"))

@@ -27,12 +27,12 @@ def clients() -> list[Client]:
 # Coming and going
 
 
-def test_first(ward: Ward, clients: list[Client]) -> None:
+def test_first_peer_is_alone(ward: Ward, clients: list[Client]) -> None:
     """The first to join a room is alone in it."""
     assert ward.join(clients[0]) == [joined("a")]
 
 
-def test_second(ward: Ward, clients: list[Client]) -> None:
+def test_joiner_and_peers_learn_of_each_other_once(ward: Ward, clients: list[Client]) -> None:
     """The joiner learns who is there, before the others learn that it has come; each once."""
     a, b, c, *_ = clients
     ward.join(a)
@@ -40,7 +40,7 @@ def test_second(ward: Ward, clients: list[Client]) -> None:
     assert ward.join(c) == [joined("c", "r", "a", "b"), came("a", "c"), came("b", "c")]
 
 
-def test_metadata(ward: Ward, clients: list[Client]) -> None:
+def test_metadata_reaches_present_and_later_peers(ward: Ward, clients: list[Client]) -> None:
     """A peer's metadata reaches those who are there and those who come later."""
     a, b, *_ = clients
     ward.join(a, metadata=Raw(b'{"name":"Ann"}'))
@@ -49,7 +49,7 @@ def test_metadata(ward: Ward, clients: list[Client]) -> None:
     assert news["metadata"] == {"name": "Ben"}
 
 
-def test_rooms_are_apart(ward: Ward, clients: list[Client]) -> None:
+def test_rooms_are_isolated(ward: Ward, clients: list[Client]) -> None:
     """Nothing of one room reaches another, even under one peer id."""
     a, b, *_ = clients
     ward.join(a, "r")
@@ -57,7 +57,7 @@ def test_rooms_are_apart(ward: Ward, clients: list[Client]) -> None:
     assert ward.perform(ward.rooms.leave(b)) == []
 
 
-def test_leave(ward: Ward, clients: list[Client]) -> None:
+def test_leave_tells_the_others(ward: Ward, clients: list[Client]) -> None:
     """The others are told who has left; the leaver is not owed an answer."""
     a, b, c, *_ = clients
     for client in (a, b, c):
@@ -66,7 +66,7 @@ def test_leave(ward: Ward, clients: list[Client]) -> None:
     assert ward.perform(ward.rooms.leave(b, Leave())) == []
 
 
-def test_leave_by_name(ward: Ward, clients: list[Client]) -> None:
+def test_leave_of_another_room_is_ignored(ward: Ward, clients: list[Client]) -> None:
     """A `leave` that names the room leaves it; one that names another has come too late."""
     a, b, *_ = clients
     ward.join(a)
@@ -76,7 +76,7 @@ def test_leave_by_name(ward: Ward, clients: list[Client]) -> None:
     assert ward.perform(ward.rooms.leave(b, Leave("r"))) == [left("a", "b")]
 
 
-def test_lost(ward: Ward, clients: list[Client]) -> None:
+def test_lost_connection_leaves(ward: Ward, clients: list[Client]) -> None:
     """A lost connection is a leave."""
     a, b, *_ = clients
     ward.join(a)
@@ -106,7 +106,7 @@ def test_refused_room_costs_nothing(ward: Ward, clients: list[Client]) -> None:
 # Joining again
 
 
-def test_move(ward: Ward, clients: list[Client]) -> None:
+def test_joining_another_room_leaves_the_first(ward: Ward, clients: list[Client]) -> None:
     """A connection that joins another room leaves its old one first."""
     a, b, c, *_ = clients
     ward.join(a, "r")
@@ -115,7 +115,7 @@ def test_move(ward: Ward, clients: list[Client]) -> None:
     assert ward.join(c, "s") == [left("a", "c"), joined("c", "s", "b"), came("b", "c")]
 
 
-def test_join_again(ward: Ward, clients: list[Client]) -> None:
+def test_joining_again_tells_the_others_nothing(ward: Ward, clients: list[Client]) -> None:
     """Joining again under the same identity is answered, and no news for the others."""
     a, b, *_ = clients
     ward.join(a)
@@ -143,7 +143,7 @@ def test_join_again_as_another_user(ward: Ward, clients: list[Client]) -> None:
     assert {"type": "peer-joined", "peerId": "b", "userId": "X", "metadata": {}} in told
 
 
-def test_join_again_alone(ward: Ward, clients: list[Client]) -> None:
+def test_lone_peer_may_change_its_id(ward: Ward, clients: list[Client]) -> None:
     """Who is alone in a room may join it again under another id."""
     a, *_ = clients
     ward.join(a)
@@ -154,7 +154,7 @@ def test_join_again_alone(ward: Ward, clients: list[Client]) -> None:
 # Full rooms
 
 
-def test_full(clients: list[Client]) -> None:
+def test_full_room_refuses_another_peer(clients: list[Client]) -> None:
     """A room holds as many as it may, and no more; the refused one stays where it was."""
     a, b, c, d, _ = clients
     ward = Ward(max_size=2)
@@ -166,7 +166,7 @@ def test_full(clients: list[Client]) -> None:
     assert ward.peers("s") == ["c", "d"]
 
 
-def test_full_for_others(clients: list[Client]) -> None:
+def test_member_of_a_full_room_may_join_again(clients: list[Client]) -> None:
     """Who is in a full room may join it again, under the same or another id."""
     a, b, *_ = clients
     ward = Ward(max_size=2)
@@ -177,7 +177,7 @@ def test_full_for_others(clients: list[Client]) -> None:
     assert ward.peers() == ["a", "x"]
 
 
-def test_full_again(clients: list[Client]) -> None:
+def test_left_place_can_be_taken(clients: list[Client]) -> None:
     """A place that was left is free."""
     a, b, c, *_ = clients
     ward = Ward(max_size=2)
@@ -187,7 +187,7 @@ def test_full_again(clients: list[Client]) -> None:
     assert ward.join(c) == [joined("c", "r", "b"), came("b", "c")]
 
 
-def test_no_limit(ward: Ward) -> None:
+def test_room_size_of_zero_is_no_limit(ward: Ward) -> None:
     """A limit of 0 means none."""
     for number in range(100):
         ward.join(Client(str(number)))
@@ -195,7 +195,9 @@ def test_no_limit(ward: Ward) -> None:
 
 
 @pytest.mark.parametrize(("max_size", "wanted", "capacity"), [(3, 2, 2), (3, 5, 3), (0, 2, 2), (3, None, 3)])
-def test_max_participants(clients: list[Client], max_size: int, wanted: int | None, capacity: int) -> None:
+def test_max_participants_only_lowers_the_limit(
+    clients: list[Client], max_size: int, wanted: int | None, capacity: int
+) -> None:
     """The host's maxParticipants lowers the limit and never raises it."""
     ward = Ward(max_size)
     ward.join(clients[0], session=SessionChange(max_participants=wanted))
@@ -206,7 +208,7 @@ def test_max_participants(clients: list[Client], max_size: int, wanted: int | No
         ward.join(clients[capacity])
 
 
-def test_max_participants_later(ward: Ward, clients: list[Client]) -> None:
+def test_lower_limit_removes_no_peer(ward: Ward, clients: list[Client]) -> None:
     """A limit below the number of those who are there sends nobody away."""
     a, b, c, d, _ = clients
     for client in (a, b, c):
@@ -220,7 +222,7 @@ def test_max_participants_later(ward: Ward, clients: list[Client]) -> None:
 # Signals and invites
 
 
-def test_signal(ward: Ward, clients: list[Client]) -> None:
+def test_signal_reaches_its_target_alone(ward: Ward, clients: list[Client]) -> None:
     """A signal reaches the peer it is for, alone, with the sender's peer id."""
     a, b, c, *_ = clients
     for client in (a, b, c):
@@ -228,7 +230,7 @@ def test_signal(ward: Ward, clients: list[Client]) -> None:
     assert ward.signal(a, "b", '{"sdp":1}') == [("b", {"type": "signal", "from": "a", "signal": {"sdp": 1}})]
 
 
-def test_signal_elsewhere(ward: Ward, clients: list[Client]) -> None:
+def test_signal_to_another_room_is_refused(ward: Ward, clients: list[Client]) -> None:
     """Only peers of the sender's own room can be signaled."""
     a, b, *_ = clients
     ward.join(a, "r")
@@ -238,14 +240,14 @@ def test_signal_elsewhere(ward: Ward, clients: list[Client]) -> None:
             ward.rooms.signal(a, Signal(to, Raw(b"1")))
 
 
-def test_copy(ward: Ward, clients: list[Client]) -> None:
+def test_metadata_is_a_copy(ward: Ward, clients: list[Client]) -> None:
     """What a peer says of itself does not keep the message alive that it came in."""
     text = b'{"type":"join","room":"r","peerId":"a","userId":"A","metadata":1,"more":"%b"}' % (b"x" * 60_000)
     ward.rooms.join(clients[0], decode(text))
     assert len(memoryview(clients[0].info.metadata).obj) < 100
 
 
-def test_signal_outside(ward: Ward, clients: list[Client]) -> None:
+def test_signal_outside_of_a_room_is_refused(ward: Ward, clients: list[Client]) -> None:
     """Who is in no room cannot signal."""
     a, b, *_ = clients
     ward.join(a)
@@ -253,7 +255,7 @@ def test_signal_outside(ward: Ward, clients: list[Client]) -> None:
         ward.rooms.signal(b, Signal("a", Raw(b"1")))
 
 
-def test_replaced_code() -> None:
+def test_replaced_connection_is_closed_with_4409() -> None:
     """The protocol's code for a newer connection with the same identity is 4409."""
     assert REPLACED == 4409
 
@@ -261,7 +263,7 @@ def test_replaced_code() -> None:
 # Sessions
 
 
-def test_host(ward: Ward, clients: list[Client]) -> None:
+def test_longest_present_peer_is_host(ward: Ward, clients: list[Client]) -> None:
     """The host is the peer that has been there longest, so the session goes on when it leaves."""
     a, b, c, *_ = clients
     ward.join(a, session=SessionChange("T"))
@@ -274,7 +276,7 @@ def test_host(ward: Ward, clients: list[Client]) -> None:
     assert room.session == SessionInfo("T")
 
 
-def test_host_comes_back(ward: Ward, clients: list[Client]) -> None:
+def test_former_host_returns_as_the_newest_peer(ward: Ward, clients: list[Client]) -> None:
     """A host that has left and comes back is the newest peer, and no longer host."""
     a, b, *_ = clients
     ward.join(a)
@@ -284,7 +286,7 @@ def test_host_comes_back(ward: Ward, clients: list[Client]) -> None:
     assert ward.rooms.rooms["r"].host is b
 
 
-def test_present(ward: Ward, clients: list[Client]) -> None:
+def test_only_the_host_describes_the_session(ward: Ward, clients: list[Client]) -> None:
     """The host describes the session; others may not, neither later nor by joining."""
     a, b, *_ = clients
     ward.join(a)
@@ -296,7 +298,7 @@ def test_present(ward: Ward, clients: list[Client]) -> None:
         ward.rooms.present(b, Session(title="by a guest"))
 
 
-def test_present_in_part(ward: Ward, clients: list[Client]) -> None:
+def test_changed_title_changes_nothing_else(ward: Ward, clients: list[Client]) -> None:
     """A host that changes the title, in any way, changes nothing else: nobody gets in over its limit."""
     a, b, *_ = clients
     ward.join(a, session=SessionChange("T", "D", 1))
@@ -307,13 +309,13 @@ def test_present_in_part(ward: Ward, clients: list[Client]) -> None:
         ward.join(b)
 
 
-def test_present_outside(ward: Ward, clients: list[Client]) -> None:
+def test_session_outside_of_a_room_is_refused(ward: Ward, clients: list[Client]) -> None:
     """Who is in no room has nothing to describe."""
     with refused("not-in-room"):
         ward.rooms.present(clients[0], Session())
 
 
-def test_session_ends(ward: Ward, clients: list[Client]) -> None:
+def test_emptied_room_forgets_its_session(ward: Ward, clients: list[Client]) -> None:
     """A room that was empty in between knows nothing of its past."""
     a, *_ = clients
     ward.join(a, session=SessionChange("T", max_participants=1))

@@ -24,7 +24,7 @@ def ward(other: Client, old: Client) -> Ward:
 
 
 @pytest.mark.parametrize(("fields", "given"), [({}, False), ({"resume": True}, True), ({"resume_token": "x"}, True)])
-def test_token(fields: dict[str, Any], given: bool) -> None:
+def test_only_a_resumable_join_gets_a_token(fields: dict[str, Any], given: bool) -> None:
     """Who asks to resume gets a token, and nobody else does."""
     (_, answer), *_ = Ward().join(Client("a"), **fields)
     assert ("resumeToken" in answer) is given
@@ -39,7 +39,7 @@ def test_token_is_its_own(ward: Ward, old: Client, new: Client) -> None:
     assert token_in(told) not in {token_of(old), None}
 
 
-def test_no_grace(other: Client) -> None:
+def test_no_grace_gives_no_token(other: Client) -> None:
     """Where no places are kept, nobody gets a token, and who is lost is gone."""
     ward = Ward(max_absent=None)
     ward.join(other)
@@ -47,7 +47,7 @@ def test_no_grace(other: Client) -> None:
     assert ward.lose(ward.rooms.rooms["r"].peers["x"]) == [left("other", "x")]
 
 
-def test_joined_again_without(ward: Ward, old: Client) -> None:
+def test_join_without_resume_ends_resumption(ward: Ward, old: Client) -> None:
     """Who joins again and does not ask to resume is gone when it is lost."""
     ward.join(old, peer_id="x", user="X")
     assert ward.lose(old) == [left("other", "x")]
@@ -62,7 +62,7 @@ def test_token_of_another_room(ward: Ward, old: Client, new: Client) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "ü", "x" * 256])
-def test_wrong_token(ward: Ward, old: Client, new: Client, token: str) -> None:
+def test_wrong_token_counts_as_none(ward: Ward, old: Client, new: Client, token: str) -> None:
     """A wrong token is none: who is there is asked whether it is."""
     assert back(ward, new, token) == []
     assert [contest[:2] for contest in ward.contests] == [(old, new)]
@@ -79,21 +79,21 @@ def test_token_of_another_user(ward: Ward, old: Client, new: Client) -> None:
 # Being away
 
 
-def test_lost(ward: Ward, old: Client) -> None:
+def test_absence_of_a_resumable_peer_is_not_told(ward: Ward, old: Client) -> None:
     """The others are told nothing when a peer that can resume is lost."""
     assert ward.lose(old) == []
     assert ward.away == [old]
     assert ward.peers() == ["x", "other"]
 
 
-def test_lost_without_token(ward: Ward, other: Client) -> None:
+def test_peer_without_a_token_leaves_at_once(ward: Ward, other: Client) -> None:
     """A client that did not ask is gone at once."""
     ward.lose(other)
     assert ward.away == []
     assert ward.peers() == ["x"]
 
 
-def test_lost_outside(ward: Ward, old: Client) -> None:
+def test_connection_lost_outside_of_a_room_is_forgotten(ward: Ward, old: Client) -> None:
     """Who is in no room any more is forgotten."""
     ward.perform(ward.rooms.leave(old))
     assert ward.lose(old) == []
@@ -101,7 +101,7 @@ def test_lost_outside(ward: Ward, old: Client) -> None:
     assert "X" not in ward.users.devices
 
 
-def test_given_up(ward: Ward, old: Client) -> None:
+def test_end_of_the_grace_is_told_once(ward: Ward, old: Client) -> None:
     """When the grace is over, the others are told, once."""
     ward.lose(old)
     assert ward.give_up(old) == [left("other", "x")]
@@ -110,7 +110,7 @@ def test_given_up(ward: Ward, old: Client) -> None:
     assert ward.peers() == ["other"]
 
 
-def test_everybody_away(ward: Ward, old: Client, other: Client) -> None:
+def test_room_of_absent_peers_is_kept(ward: Ward, old: Client, other: Client) -> None:
     """A room of which all are absent is kept until the last is given up."""
     ward.lose(old)
     assert ward.perform(ward.rooms.forget(other)) == []
@@ -119,7 +119,7 @@ def test_everybody_away(ward: Ward, old: Client, other: Client) -> None:
     assert ward.rooms.rooms == ward.users.devices == {}
 
 
-def test_too_many_away(other: Client) -> None:
+def test_peer_beyond_the_absence_limit_leaves_at_once(other: Client) -> None:
     """When as many are absent as may be, the next one is gone at once; a place that is free again counts."""
     ward = Ward(max_absent=1)
     clients = [Client(name) for name in "abc"]
@@ -132,7 +132,7 @@ def test_too_many_away(other: Client) -> None:
     assert ward.lose(clients[2]) == []
 
 
-def test_counts(old: Client, other: Client) -> None:
+def test_absent_peer_keeps_its_place(old: Client, other: Client) -> None:
     """An absent peer has its place in a full room."""
     ward = Ward(max_size=2)
     ward.join(old, peer_id="x", user="X", resume=True)
@@ -142,7 +142,7 @@ def test_counts(old: Client, other: Client) -> None:
         ward.join(Client("third"))
 
 
-def test_listed(ward: Ward, old: Client) -> None:
+def test_absent_peer_is_listed_to_joiners(ward: Ward, old: Client) -> None:
     """Who joins meanwhile learns of the absent peer as of any other."""
     ward.lose(old)
     told = ward.join(Client("late"))
@@ -150,7 +150,7 @@ def test_listed(ward: Ward, old: Client) -> None:
     assert told[1:] == [came("other", "late")]
 
 
-def test_host_away(ward: Ward, old: Client, other: Client) -> None:
+def test_absent_host_stays_host(ward: Ward, old: Client, other: Client) -> None:
     """An absent host is host; when it is given up, the session goes on with the next."""
     ward.rooms.present(old, Session("T"))
     ward.lose(old)
@@ -160,7 +160,7 @@ def test_host_away(ward: Ward, old: Client, other: Client) -> None:
     ward.rooms.present(other, Session("U"))
 
 
-def test_not_invited(ward: Ward, old: Client, other: Client) -> None:
+def test_absent_user_is_offline_for_invites(ward: Ward, old: Client, other: Client) -> None:
     """Invites do not wait: a user that is only absent is offline, and one that is back is not."""
     token = token_of(old)
     ward.lose(old)

@@ -23,7 +23,7 @@ def ward(old: Client, new: Client, other: Client) -> Ward:
     return ward
 
 
-def test_other_user(old: Client, new: Client) -> None:
+def test_peer_id_of_another_user_is_refused(old: Client, new: Client) -> None:
     """The peer id of another user is taken, and nobody need be asked."""
     ward = Ward()
     ward.join(old, peer_id="x", user="X")
@@ -33,7 +33,7 @@ def test_other_user(old: Client, new: Client) -> None:
     assert new.room is None
 
 
-def test_alive(ward: Ward, old: Client, new: Client) -> None:
+def test_holder_that_answers_keeps_its_place(ward: Ward, old: Client, new: Client) -> None:
     """A holder that answers stays, and the newcomer is refused."""
     with refused("peer-id-taken"):
         ward.settle(alive=True)
@@ -52,7 +52,7 @@ def test_alive_stays_where_it_was(ward: Ward, new: Client) -> None:
     assert ward.peers("s") == ["new"]
 
 
-def test_dead(ward: Ward) -> None:
+def test_dead_holder_is_replaced(ward: Ward) -> None:
     """The newcomer takes the place of a dead holder, which is closed; to the others, one has left and one has come."""
     assert ward.settle(alive=False) == [
         ("old", 4409),
@@ -77,13 +77,13 @@ def test_dead_while_another_is_away(ward: Ward, new: Client) -> None:
     assert told[1:] == [came("back", "x")]
 
 
-def test_dead_signals(ward: Ward, new: Client) -> None:
+def test_signals_reach_the_newer_connection(ward: Ward, new: Client) -> None:
     """After a reconnect, signals reach the newer connection."""
     ward.settle(alive=False)
     assert ward.rooms.rooms["r"].peers["x"] is new
 
 
-def test_dead_is_host(ward: Ward, new: Client) -> None:
+def test_reconnected_host_stays_host(ward: Ward, new: Client) -> None:
     """A host that reconnects is still host, and its session goes on."""
     ward.rooms.rooms["r"].session = SessionInfo("T")
     ward.settle(alive=False)
@@ -128,14 +128,14 @@ def test_dead_in_the_same_room(old: Client, new: Client, other: Client) -> None:
     assert ward.peers() == ["other", "x"]
 
 
-def test_holder_left(ward: Ward, old: Client) -> None:
+def test_newcomer_joins_after_the_holder_left(ward: Ward, old: Client) -> None:
     """If the holder has gone meanwhile, the newcomer joins as anybody does."""
     assert ward.perform(ward.rooms.forget(old)) == [left("other", "x")]
     expected = {"type": "peer-joined", "peerId": "x", "userId": "X", "metadata": {}}
     assert ward.settle(alive=False) == [("new", joined("x", "r", "other")[1]), ("other", expected)]
 
 
-def test_holder_moved(ward: Ward, old: Client) -> None:
+def test_newcomer_joins_after_the_holder_moved(ward: Ward, old: Client) -> None:
     """If the holder is in another room meanwhile, alive or not, the newcomer joins as anybody does."""
     ward.join(old, "s", peer_id="x", user="X")
     ward.settle(alive=True)
@@ -160,21 +160,21 @@ def test_holder_left_and_room_full(ward: Ward, old: Client, new: Client) -> None
     assert new.room is None
 
 
-def test_room_gone(ward: Ward, old: Client, other: Client) -> None:
+def test_newcomer_reopens_a_closed_room(ward: Ward, old: Client, other: Client) -> None:
     """If the whole room has gone meanwhile, the newcomer opens it again."""
     ward.rooms.forget(old)
     ward.rooms.forget(other)
     assert ward.settle(alive=False) == [("new", joined("x")[1])]
 
 
-def test_newcomer_gone(ward: Ward, new: Client) -> None:
+def test_newcomer_that_has_gone_is_ignored(ward: Ward, new: Client) -> None:
     """If the newcomer has gone meanwhile, nothing happens."""
     ward.rooms.forget(new)
     assert ward.settle(alive=False) == []
     assert ward.peers() == ["x", "other"]
 
 
-def test_newcomer_joined_elsewhere(ward: Ward, new: Client) -> None:
+def test_newcomer_that_moved_stays_there(ward: Ward, new: Client) -> None:
     """If the newcomer has joined another room meanwhile, it stays there."""
     ward.join(new, "s")
     assert ward.settle(alive=False) == []
@@ -182,21 +182,21 @@ def test_newcomer_joined_elsewhere(ward: Ward, new: Client) -> None:
 
 
 @pytest.mark.parametrize("leave", [Leave(), Leave("r")])
-def test_newcomer_left(ward: Ward, new: Client, leave: Leave) -> None:
+def test_newcomer_that_left_does_not_return(ward: Ward, new: Client, leave: Leave) -> None:
     """If the newcomer has left meanwhile, it does not come back."""
     ward.perform(ward.rooms.leave(new, leave))
     assert ward.settle(alive=False) == []
     assert new.room is None
 
 
-def test_asked_twice(ward: Ward, new: Client) -> None:
+def test_repeated_join_is_answered_once(ward: Ward, new: Client) -> None:
     """A newcomer that asks again is answered once."""
     ward.join(new, peer_id="x", user="X")
     assert ward.settle(alive=False) == []
     assert [name for name, _ in ward.settle(alive=False)] == ["old", "other", "new", "other"]
 
 
-def test_two_newcomers(ward: Ward, new: Client) -> None:
+def test_second_newcomer_contests_with_the_first(ward: Ward, new: Client) -> None:
     """Of two newcomers, the second has to contest with the first."""
     second = Client("second")
     ward.join(second, peer_id="x", user="X")
@@ -217,7 +217,7 @@ def test_came_is_not_flicker(ward: Ward) -> None:
     assert told[1:] == [came("new", "late")]
 
 
-def test_proven(old: Client, new: Client) -> None:
+def test_proven_user_replaces_its_own_connection_at_once(old: Client, new: Client) -> None:
     """Where users prove who they are, a newcomer takes the place of its own connection at once."""
     ward = Ward(proven=True)
     ward.join(old, peer_id="x", user="X")
@@ -225,7 +225,9 @@ def test_proven(old: Client, new: Client) -> None:
 
 
 @pytest.mark.parametrize("alive", [True, False])
-def test_proven_again(old: Client, new: Client, monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
+def test_recently_replaced_holder_is_asked_first(
+    old: Client, new: Client, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
     """Within a minute the holder is asked first: two that both come back would throw each other out for ever."""
     now = 1000.0
     monkeypatch.setattr(module, "monotonic", lambda: now)

@@ -42,7 +42,9 @@ def breaks(request: pytest.FixtureRequest, ward: Ward, old: Client) -> Any:
 
 
 @pytest.mark.parametrize("case", [(0, [1, 2, 3]), (2, [3]), (3, []), (99, []), (None, [])])
-def test_signals(ward: Ward, old: Client, other: Client, breaks: Any, case: tuple[int | None, list[int]]) -> None:
+def test_only_lost_signals_are_sent_again(
+    ward: Ward, old: Client, other: Client, breaks: Any, case: tuple[int | None, list[int]]
+) -> None:
     """Signals that have not arrived are sent again, and no others; without a count, none is."""
     for signal in "123":
         ward.signal(other, "x", signal)
@@ -51,7 +53,7 @@ def test_signals(ward: Ward, old: Client, other: Client, breaks: Any, case: tupl
     assert heard(back(ward, Client("new"), received, old)) == [["other"], *again]
 
 
-def test_in_order(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_lost_signals_precede_waiting_ones(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """What did not arrive comes before what has waited since."""
     ward.signal(other, "x", "1")
     ward.signal(other, "x", "2")
@@ -61,7 +63,9 @@ def test_in_order(ward: Ward, old: Client, new: Client, other: Client) -> None:
 
 
 @pytest.mark.parametrize(("received", "told"), [(0, [["other"], "late", 1]), (1, [["other", "late"], 1])])
-def test_came(ward: Ward, old: Client, breaks: Any, received: int, told: list[Any]) -> None:
+def test_unreported_arrival_is_announced_before_its_signals(
+    ward: Ward, old: Client, breaks: Any, received: int, told: list[Any]
+) -> None:
     """Whose coming has not arrived is announced, before its signals."""
     late = Client("late")
     ward.join(late)
@@ -71,7 +75,9 @@ def test_came(ward: Ward, old: Client, breaks: Any, received: int, told: list[An
 
 
 @pytest.mark.parametrize("received", [0, 1, 2])
-def test_left(ward: Ward, old: Client, other: Client, breaks: Any, received: int) -> None:
+def test_peer_whose_leaving_was_lost_is_not_listed(
+    ward: Ward, old: Client, other: Client, breaks: Any, received: int
+) -> None:
     """Whose leaving has not arrived is not among the peers, and what it sent is dropped."""
     ward.signal(other, "x", "1")
     ward.perform(ward.rooms.leave(other))
@@ -79,7 +85,7 @@ def test_left(ward: Ward, old: Client, other: Client, breaks: Any, received: int
     assert heard(back(ward, Client("new"), received, old)) == [[]]
 
 
-def test_left_while_away(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_lost_signals_of_a_peer_that_left_are_dropped(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """What had not arrived from a peer that has left since is dropped, also if another comes under its id."""
     ward.signal(other, "x", "1")
     ward.lose(old)
@@ -89,7 +95,7 @@ def test_left_while_away(ward: Ward, old: Client, new: Client, other: Client) ->
     assert heard(back(ward, new, 0, old)) == [[], "other", 2]
 
 
-def test_came_while_away(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_arrival_during_the_absence_is_announced(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """Who has come since is announced."""
     ward.signal(other, "x", "1")
     ward.lose(old)
@@ -97,7 +103,7 @@ def test_came_while_away(ward: Ward, old: Client, new: Client, other: Client) ->
     assert heard(back(ward, new, 0, old)) == [["other"], "late", 1]
 
 
-def test_lost_again(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_resent_signals_are_resent_when_lost_again(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """What was sent again counts from the new `joined` on, and is sent again if it is lost again."""
     late = Client("late")
     ward.join(late)
@@ -110,7 +116,7 @@ def test_lost_again(ward: Ward, old: Client, new: Client, other: Client) -> None
     assert heard(back(ward, third, 2, new)) == [["other", "late"], 2]
 
 
-def test_confirmed(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_confirmed_messages_are_not_kept(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """What is known to have arrived is not kept."""
     assert old.resumption is not None
     ward.signal(other, "x", "1")
@@ -120,7 +126,7 @@ def test_confirmed(ward: Ward, old: Client, new: Client, other: Client) -> None:
     assert heard(back(ward, new, 1, old)) == [["other"], 2]
 
 
-def test_joined_again(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_every_join_restarts_the_count(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """The count begins anew with every `joined`."""
     ward.signal(other, "x", "1")
     ward.join(old, peer_id="x", user="X", resume=True, received=0)
@@ -129,21 +135,21 @@ def test_joined_again(ward: Ward, old: Client, new: Client, other: Client) -> No
 
 
 @pytest.mark.parametrize("fields", [{}, {"resume": True}, {"received": 0}])
-def test_not_asked(ward: Ward, fields: dict[str, Any]) -> None:
+def test_nothing_is_kept_without_resume_and_count(ward: Ward, fields: dict[str, Any]) -> None:
     """Nothing is kept for who has not asked for both, to resume and to count."""
     plain = Client("plain")
     ward.join(plain, **fields)
     assert plain.resumption is None or plain.resumption.log is None
 
 
-def test_no_grace() -> None:
+def test_nothing_is_kept_without_a_grace() -> None:
     """Where no places are kept, nothing else is."""
     ward, client = Ward(max_absent=None), Client("x")
     ward.join(client, resume=True, received=0)
     assert client.resumption is None
 
 
-def test_without_token(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_replacement_without_the_token_gets_no_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """Who takes the place without the token gets nothing that was sent to the peer before it."""
     ward.signal(other, "x", "1")
     ward.lose(old)
@@ -152,7 +158,7 @@ def test_without_token(ward: Ward, old: Client, new: Client, other: Client) -> N
 
 
 @pytest.mark.parametrize("how", ["leave", "forget", "give_up", "move", "resume"])
-def test_forgotten(ward: Ward, old: Client, new: Client, other: Client, how: str) -> None:
+def test_log_ends_with_its_peer(ward: Ward, old: Client, new: Client, other: Client, how: str) -> None:
     """Nothing is left of a log whose peer has left or is another connection's."""
     ward.signal(other, "x", "1")
     if how == "give_up":

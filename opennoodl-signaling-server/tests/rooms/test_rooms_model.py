@@ -518,7 +518,7 @@ Model.TestCase.settings = settings(max_examples=80, stateful_step_count=40, dead
 TestModel = Model.TestCase
 
 
-def test_states_are_reached() -> None:
+def test_random_steps_reach_every_state() -> None:
     """The random steps reach every state that the model is about, and often."""
     Model.reached.clear()
     steps = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True, database=None)

@@ -29,7 +29,7 @@ def types(told: Told) -> list[str]:
 # Coming back
 
 
-def test_resume(ward: Ward, old: Client, new: Client) -> None:
+def test_token_resumes_silently_with_a_new_token(ward: Ward, old: Client, new: Client) -> None:
     """Who shows the token takes the place; the others are told nothing, and a new token is given."""
     token = token_of(old)
     ward.lose(old)
@@ -43,7 +43,7 @@ def test_resume(ward: Ward, old: Client, new: Client) -> None:
     assert ward.users.devices == {"X": {new}, "OTHER": {ward.rooms.rooms["r"].peers["other"]}}
 
 
-def test_resume_again(ward: Ward, old: Client, new: Client) -> None:
+def test_each_token_resumes_once(ward: Ward, old: Client, new: Client) -> None:
     """The next time, the next token is good; the one before that is not."""
     first = token_of(old)
     ward.lose(old)
@@ -54,7 +54,7 @@ def test_resume_again(ward: Ward, old: Client, new: Client) -> None:
     assert back(ward, Client("fourth"), first) == []
 
 
-def test_too_late(ward: Ward, old: Client, new: Client) -> None:
+def test_late_resume_is_an_ordinary_join(ward: Ward, old: Client, new: Client) -> None:
     """After the grace, it is a join as any other."""
     token = token_of(old)
     ward.lose(old)
@@ -66,7 +66,7 @@ def test_too_late(ward: Ward, old: Client, new: Client) -> None:
     assert types(others) == ["peer-joined"]
 
 
-def test_half_open(ward: Ward, old: Client, new: Client) -> None:
+def test_token_replaces_a_half_open_connection_at_once(ward: Ward, old: Client, new: Client) -> None:
     """Who shows the token while the older connection seems open takes the place at once; that one is closed."""
     told = back(ward, new, token_of(old))
     assert types(told) == [4409, "joined"]
@@ -75,7 +75,7 @@ def test_half_open(ward: Ward, old: Client, new: Client) -> None:
     assert ward.lose(old) == []
 
 
-def test_resume_host(ward: Ward, old: Client, new: Client) -> None:
+def test_resumed_host_stays_host(ward: Ward, old: Client, new: Client) -> None:
     """A host that resumes is still host, and its session goes on."""
     ward.rooms.present(old, Session("T"))
     token = token_of(old)
@@ -108,7 +108,7 @@ def test_resume_from_the_same_room(ward: Ward, old: Client, new: Client) -> None
     assert len(told) == 2
 
 
-def test_replaced(ward: Ward, old: Client, new: Client) -> None:
+def test_absent_peer_is_replaced_without_a_question(ward: Ward, old: Client, new: Client) -> None:
     """Without the token, the same user takes the place of an absent peer as of any dead one, unasked."""
     ward.lose(old)
     told = back(ward, new, None)
@@ -119,7 +119,7 @@ def test_replaced(ward: Ward, old: Client, new: Client) -> None:
     assert ward.peers() == ["x", "other"]
 
 
-def test_lost_while_asked(ward: Ward, old: Client, new: Client) -> None:
+def test_holder_lost_while_asked_is_replaced(ward: Ward, old: Client, new: Client) -> None:
     """A holder that is lost while it is asked is not there, whatever it has answered."""
     back(ward, new, None)
     ward.lose(old)
@@ -127,7 +127,7 @@ def test_lost_while_asked(ward: Ward, old: Client, new: Client) -> None:
     assert ward.away == []
 
 
-def test_lost_while_waiting(ward: Ward, new: Client) -> None:
+def test_newcomer_lost_while_waiting_gets_nothing(ward: Ward, new: Client) -> None:
     """Who is lost while it waits for another id does not get that."""
     ward.join(new, "s", resume=True)
     ward.join(new, peer_id="x", user="X")
@@ -139,7 +139,7 @@ def test_lost_while_waiting(ward: Ward, new: Client) -> None:
 # What was missed
 
 
-def test_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_waiting_signals_follow_joined_in_order(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """Signals wait, and are sent in order after `joined`."""
     token = token_of(old)
     ward.lose(old)
@@ -151,7 +151,7 @@ def test_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
     assert ward.signal(other, "x") == [("new", {"type": "signal", "from": "other", "signal": 1})]
 
 
-def test_too_many_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_sender_of_an_excess_signal_is_told(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """The sender of a signal that cannot wait is told; the others wait on."""
     token = token_of(old)
     ward.lose(old)
@@ -162,7 +162,7 @@ def test_too_many_signals(ward: Ward, old: Client, new: Client, other: Client) -
     assert types(back(ward, new, token)) == ["joined", *["signal"] * MAX_SIGNALS]
 
 
-def test_signals_without_token(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_signals_are_not_given_without_the_token(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """A newcomer without the token gets no signals; those who sent some are told whose they were, once."""
     late, silent, absent = Client("late"), Client("silent"), Client("absent")
     for client in (late, silent):
@@ -193,7 +193,9 @@ def test_signals_with_request_ids_without_token(ward: Ward, old: Client, new: Cl
 
 
 @pytest.mark.parametrize("received", [None, 0])
-def test_joined_is_lost(ward: Ward, old: Client, new: Client, other: Client, received: int | None) -> None:
+def test_same_token_resumes_after_a_lost_answer(
+    ward: Ward, old: Client, new: Client, other: Client, received: int | None
+) -> None:
     """If the answer to a resume is lost, the same token resumes again, and nothing is lost or told twice."""
     token = token_of(old)
     ward.lose(old)
@@ -222,7 +224,7 @@ def test_joined_is_lost_unnoticed(ward: Ward, old: Client, new: Client, other: C
     assert told[2][1]["signal"] == 2  # the client does not count, so nobody knows whether it has had the first
 
 
-def test_joined_has_arrived(ward: Ward, old: Client, new: Client) -> None:
+def test_answered_ping_voids_the_former_token(ward: Ward, old: Client, new: Client) -> None:
     """A newcomer that resumes is pinged; once it has answered, the former token is void."""
     token = token_of(old)
     ward.lose(old)
@@ -245,7 +247,7 @@ def test_joined_again_is_lost(ward: Ward, old: Client, new: Client, other: Clien
     assert types(told) == [4409, "joined", "signal"]
 
 
-def test_came_meanwhile(ward: Ward, old: Client, new: Client) -> None:
+def test_arrival_is_announced_before_its_signals(ward: Ward, old: Client, new: Client) -> None:
     """Who has come meanwhile is announced, before its signals; it has been told of the peer and calls it."""
     late, token = Client("late"), token_of(old)
     ward.lose(old)
@@ -257,7 +259,7 @@ def test_came_meanwhile(ward: Ward, old: Client, new: Client) -> None:
     assert types(told) == ["joined", "peer-joined", "signal"]
 
 
-def test_left_meanwhile(ward: Ward, old: Client, new: Client, other: Client) -> None:
+def test_departed_peer_is_not_listed(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """Who has left meanwhile is not among the peers, and what it sent is dropped."""
     token = token_of(old)
     ward.lose(old)
@@ -291,7 +293,7 @@ def test_came_and_left_meanwhile(ward: Ward, old: Client, new: Client) -> None:
     assert types(back(ward, new, token)) == ["joined"]
 
 
-def test_both_away(ward: Ward, old: Client, new: Client) -> None:
+def test_two_absent_peers_find_each_other(ward: Ward, old: Client, new: Client) -> None:
     """Of two absent peers, each finds the other where it was."""
     second, third = Client("second"), Client("third")
     ward.join(second, resume=True)

@@ -32,7 +32,7 @@ def log(logs: DeliveryLogs) -> DeliveryLog:
     return DeliveryLog("ab", logs)
 
 
-def test_nothing_has_arrived(log: DeliveryLog) -> None:
+def test_client_without_messages_missed_all(log: DeliveryLog) -> None:
     """Whoever has received nothing has missed all, in order."""
     told = [signal("1", "a"), signal("2", "b"), signal("3", "a")]
     for each in told:
@@ -40,7 +40,7 @@ def test_nothing_has_arrived(log: DeliveryLog) -> None:
     assert log.missed() == ({"a", "b"}, told)
 
 
-def test_some_has_arrived(log: DeliveryLog) -> None:
+def test_arrived_messages_are_not_missed(log: DeliveryLog) -> None:
     """What has arrived is not missed; that less has arrived than was known is no news."""
     for text in "123":
         log.add(signal(text))
@@ -58,7 +58,7 @@ def test_more_than_was_told(log: DeliveryLog) -> None:
     assert log.missed() == ({"a", "b"}, [signal("2")])
 
 
-def test_came(log: DeliveryLog) -> None:
+def test_arrived_peer_is_known(log: DeliveryLog) -> None:
     """A peer is known once its coming has arrived."""
     log.add(came("c"))
     log.add(signal("1", "c"))
@@ -68,7 +68,7 @@ def test_came(log: DeliveryLog) -> None:
 
 
 @pytest.mark.parametrize("arrived", [0, 1, 2])
-def test_left(log: DeliveryLog, arrived: int) -> None:
+def test_departed_peer_is_not_known(log: DeliveryLog, arrived: int) -> None:
     """A peer that has left is known no more, whether that has arrived or not, and what it sent is dropped."""
     log.add(signal("1", "a"))
     log.add(PeerLeft("a"))
@@ -78,7 +78,7 @@ def test_left(log: DeliveryLog, arrived: int) -> None:
 
 
 @pytest.mark.parametrize(("arrived", "known"), [(0, False), (2, False), (3, True)])
-def test_left_and_came(log: DeliveryLog, arrived: int, known: bool) -> None:
+def test_returned_peer_is_another_peer(log: DeliveryLog, arrived: int, known: bool) -> None:
     """Who has left and come again is another one: only what it sent since counts."""
     for told in (signal("1", "a"), PeerLeft("a"), came("a"), signal("2", "a")):
         log.add(told)
@@ -88,7 +88,7 @@ def test_left_and_came(log: DeliveryLog, arrived: int, known: bool) -> None:
     assert signals == [signal("2", "a")]
 
 
-def test_number(log: DeliveryLog, logs: DeliveryLogs) -> None:
+def test_number_of_kept_messages_is_bounded(log: DeliveryLog, logs: DeliveryLogs) -> None:
     """So many messages are kept; then the oldest one is taken to have arrived."""
     for number in range(MAX_MESSAGES + 1):
         log.add(signal(str(number)))
@@ -97,7 +97,7 @@ def test_number(log: DeliveryLog, logs: DeliveryLogs) -> None:
     assert logs.size == sum(OVERHEAD + len(each.signal) for each in signals)
 
 
-def test_bytes(log: DeliveryLog, logs: DeliveryLogs) -> None:
+def test_kept_bytes_are_bounded(log: DeliveryLog, logs: DeliveryLogs) -> None:
     """So many bytes are kept; what is larger by itself is not kept at all."""
     log.add(signal("1" * (MAX_BYTES - 2 * OVERHEAD - 1)))
     log.add(signal("2"))
@@ -108,7 +108,9 @@ def test_bytes(log: DeliveryLog, logs: DeliveryLogs) -> None:
     assert (log.missed()[1], logs.size) == ([], 0)
 
 
-def test_bytes_of_all(log: DeliveryLog, logs: DeliveryLogs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_bytes_of_all_clients_are_bounded(
+    log: DeliveryLog, logs: DeliveryLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So many bytes are kept for all; a log makes room by what it has, and one that is over makes room for others."""
     monkeypatch.setattr(module, "MAX_BYTES_OF_ALL", 2 * (OVERHEAD + 1))
     other = DeliveryLog("ab", logs)
@@ -123,7 +125,7 @@ def test_bytes_of_all(log: DeliveryLog, logs: DeliveryLogs, monkeypatch: pytest.
     assert other.missed()[1] == [signal("5")]
 
 
-def test_copy(log: DeliveryLog) -> None:
+def test_kept_message_is_a_copy(log: DeliveryLog) -> None:
     """What is kept does not keep the message alive that it came in."""
     message = decode(b'{"type":"signal","to":"b","signal":1,"more":"%b"}' % (b"x" * 60_000))
     log.add(SignalFrom(from_="a", signal=message.signal))

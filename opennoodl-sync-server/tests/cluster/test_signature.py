@@ -8,14 +8,14 @@ from opennoodl_sync.cluster.signature import Signature
 SECRET = "s" * 32
 
 
-def test_signed() -> None:
+def test_signed_header_has_the_clients_address() -> None:
     """The receiver reads the client's address out of the header."""
     header = Signature(SECRET, "one").sign("two", "2001:db8::1", "/room?ack=true")
     assert Signature(SECRET, "two").check(header, "/room?ack=true") == "2001:db8::1"
 
 
 @pytest.mark.parametrize("fault", ["secret", "receiver", "target", "address", "nothing", "digest"])
-def test_forged(fault: str) -> None:
+def test_forged_header_proves_nothing(fault: str) -> None:
     """A header for another instance, path or address, or with another secret, proves nothing."""
     header = Signature(SECRET, "one").sign("two", "192.0.2.1", "/room")
     secret = "t" * 32 if fault == "secret" else SECRET

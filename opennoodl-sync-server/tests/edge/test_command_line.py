@@ -37,7 +37,7 @@ def shell(body: str, redirection: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("lines", [1, 100_000], ids=["at the end", "before the end"])
 @pytest.mark.parametrize("show", ["show(str(number))", "show_bytes(b'%d' % number)"])
-def test_nobody_reads(lines: int, show: str) -> None:
+def test_closed_output_pipe_is_not_an_error(lines: int, show: str) -> None:
     """A command whose reader has gone ends without an error."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -47,7 +47,7 @@ def test_nobody_reads(lines: int, show: str) -> None:
         os.close(writing)
 
 
-def test_somebody_reads() -> None:
+def test_slow_reader_gets_all_output() -> None:
     """A reader that stays to the end gets everything."""
     body = 'show("1"); show_bytes(b"2"); show("3")'
     done = subprocess.run(
@@ -58,7 +58,7 @@ def test_somebody_reads() -> None:
 
 @pytest.mark.parametrize("lines", [1, 100_000], ids=["at the end", "before the end"])
 @pytest.mark.parametrize("show", ["show(str(number))", "show_bytes(b'%d' % number)"])
-def test_full_disk(lines: int, show: str) -> None:
+def test_full_disk_is_one_line_and_exit_code_1(lines: int, show: str) -> None:
     """Output that does not fit on the disk is one line and exit code 1."""
     code, error = shell(f"for number in range({lines}): {show}", ">/dev/full")
     assert (code, error) == (1, f"package: {FULL}\n")
@@ -70,17 +70,17 @@ def test_full_disk_and_an_error(end: str) -> None:
     assert shell(f"show('1'); {end}", ">/dev/full") == (1, f"package: {FULL}\n")
 
 
-def test_no_output() -> None:
+def test_missing_standard_output_is_reported() -> None:
     """A command without standard output does nothing, and says why."""
     assert shell("sys.stderr.write('done')", ">&-") == (1, "package: standard output is closed\n")
 
 
-def test_no_input() -> None:
+def test_missing_standard_input_is_reported() -> None:
     """A command without standard input says so."""
     assert shell("standard_input()", "<&-") == (1, "package: standard input is closed\n")
 
 
-def test_bad_input() -> None:
+def test_unreadable_input_is_one_line_and_exit_code_1() -> None:
     """Standard input that cannot be read is one line and exit code 1."""
     assert shell("standard_input()", "0>/dev/null") == (
         1,
@@ -88,12 +88,12 @@ def test_bad_input() -> None:
     )
 
 
-def test_input() -> None:
+def test_input_is_read_to_its_end_as_bytes() -> None:
     """Standard input is read to its end, as bytes."""
     assert run("sys.exit(standard_input() != b'\\xff\\n')", input=b"\xff\n") == (0, b"")
 
 
-def test_error() -> None:
+def test_output_before_an_error_is_printed() -> None:
     """What was printed before an error is there."""
     body = "show('1'); raise CommandError('it failed')"
     done = subprocess.run([sys.executable, "-c", TEMPLATE.replace("BODY", body)], capture_output=True, check=False)
@@ -112,7 +112,7 @@ def test_characters_that_the_locale_lacks() -> None:
     assert done.stdout == b"caf\xe9 \\u2603\n"
 
 
-def test_interrupted() -> None:
+def test_interrupt_is_one_line_and_exit_code_1() -> None:
     """Ctrl-C is one line and exit code 1."""
     assert run("os.kill(os.getpid(), signal.SIGINT)") == (1, b"package: interrupted\n")
 

@@ -88,12 +88,12 @@ async def ask(client: ClientConnection, kind: str, **fields: Any) -> str:
     return str(answer["user"] if answer["type"] == "claim" else answer["code"])
 
 
-async def test_with_the_connection(running: Any, come: Come) -> None:
+async def test_token_in_the_query_authenticates(running: Any, come: Come) -> None:
     """A token in the query says who it is from the start."""
     assert await ask(await come(running, f"?token={signed()}"), "ask") == "ann"
 
 
-async def test_in_a_subprotocol(running: Any) -> None:
+async def test_token_in_a_subprotocol_authenticates(running: Any) -> None:
     """So does one in a subprotocol, which a browser can send and which is in no URL; another one is answered."""
     offered = [Subprotocol("yjs"), Subprotocol(credential.TOKEN_PROTOCOL + signed())]
     async with connect(f"ws://127.0.0.1:{running.port}/", subprotocols=offered) as client:
@@ -101,7 +101,7 @@ async def test_in_a_subprotocol(running: Any) -> None:
         assert await ask(client, "ask") == "ann"
 
 
-async def test_in_a_message(running: Any, come: Come) -> None:
+async def test_token_in_a_message_authenticates(running: Any, come: Come) -> None:
     """So does one in a message; without one before, a client is nobody."""
     client = await come(running)
     assert await ask(client, "ask") == ""
@@ -118,7 +118,7 @@ async def test_wrong_with_the_connection(running: Any, come: Come) -> None:
     assert await ask(client, "claim", user="ann", token=signed()) == "ann"
 
 
-async def test_other_user(running: Any, come: Come) -> None:
+async def test_token_of_another_user_is_refused(running: Any, come: Come) -> None:
     """A token proves its own user; a connection stays one user's."""
     client = await come(running)
     assert await ask(client, "claim", user="bob", token=signed()) == "unauthorized"
@@ -127,7 +127,9 @@ async def test_other_user(running: Any, come: Come) -> None:
     assert await ask(client, "ask") == "ann"
 
 
-async def test_in_time(running: Any, come: Come, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_without_a_proof_is_closed_in_time(
+    running: Any, come: Come, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who proves nothing in time is closed with 1008, however busy; who has is not."""
     monkeypatch.setattr(json_application, "AUTHENTICATION_TIMEOUT", 0.1)
     proven = await come(running, f"?token={signed()}")
@@ -139,7 +141,7 @@ async def test_in_time(running: Any, come: Come, monkeypatch: pytest.MonkeyPatch
     assert await ask(proven, "ask") == "ann"
 
 
-async def test_five_tokens(running: Any, come: Come) -> None:
+async def test_five_rejected_tokens_close_the_connection(running: Any, come: Come) -> None:
     """Five tokens that prove nothing end a connection, also a proven one's."""
     client = await come(running, f"?token={signed()}")
     for _ in range(authenticator.ATTEMPTS - 1):
@@ -149,7 +151,7 @@ async def test_five_tokens(running: Any, come: Come) -> None:
     assert client.close_code == 1008
 
 
-async def test_unavailable(serve: Serve, come: Come) -> None:
+async def test_outage_of_the_issuer_lets_the_client_retry(serve: Serve, come: Come) -> None:
     """While it cannot be found out who somebody is, they are told so, and may try again."""
     api = Loopback()
     await api.start()
@@ -162,7 +164,9 @@ async def test_unavailable(serve: Serve, come: Come) -> None:
     await api.stop()
 
 
-async def test_nobody_has_to(serve: Serve, come: Come, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_token_is_ignored_without_authentication(
+    serve: Serve, come: Come, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without authentication, a token is not looked at, and nobody is hurried."""
     monkeypatch.setattr(json_application, "AUTHENTICATION_TIMEOUT", 0.0)
     running = await serve(Doorman)

@@ -31,12 +31,12 @@ def deep(levels: int) -> str:
     return "[" * levels + "]" * levels
 
 
-def test_decode() -> None:
+def test_message_is_decoded_by_its_type() -> None:
     """A message is an object of the type that its `type` names; unknown fields are ignored."""
     assert decode(b' {"more": [1, {"type": "x"}], "text": "hi", "type": "say"}\n') == Say("hi")
 
 
-def test_names() -> None:
+def test_every_type_has_its_name() -> None:
     """Every type has the name by which it is counted."""
     assert decode.names == {Say: "say", Break: "break"}
 
@@ -65,7 +65,7 @@ def test_names() -> None:
         f'{{"type": "say", "text": "hi", "more": {deep(30_000)}}}'.encode(),
     ],
 )
-def test_not_json(message: bytes) -> None:
+def test_malformed_json_is_invalid_json(message: bytes) -> None:
     """What is not one whole JSON object is invalid-json, down to the fields that nobody reads."""
     with pytest.raises(errors.BadMessage) as info:
         decode(message)
@@ -89,7 +89,7 @@ def test_not_json(message: bytes) -> None:
         ('{"type": "say", "text": "elevenchars"}', "invalid-field"),
     ],
 )
-def test_code(message: str, code: str) -> None:
+def test_invalid_message_has_a_code_and_a_sentence(message: str, code: str) -> None:
     """A wrong message has a code that tells what is wrong, and a sentence."""
     with pytest.raises(errors.BadMessage) as info:
         decode(message.encode())
@@ -113,7 +113,7 @@ def test_code(message: str, code: str) -> None:
         (b"\x01", b"\x01"),
     ],
 )
-def test_lone_surrogates(text: bytes, expected: bytes) -> None:
+def test_lone_surrogates_are_replaced(text: bytes, expected: bytes) -> None:
     """Escaped halves of surrogate pairs are replaced, and nothing else is touched."""
     assert messages.replace_lone_surrogates(text) == expected
 

@@ -25,7 +25,7 @@ def counted() -> Any:
     return metrics.Metrics("1.2.3", lambda: None, list)
 
 
-def test_names(counted: Any) -> None:
+def test_every_documented_metric_exists(counted: Any) -> None:
     """Every documented name and label is there."""
     counted.handshakes["accepted"] += 1
     counted.closed(1000)
@@ -47,12 +47,12 @@ def test_names(counted: Any) -> None:
     assert {name: labels[name] for name in expected} == expected
 
 
-def test_process(counted: Any) -> None:
+def test_process_metrics_exist(counted: Any) -> None:
     """What prometheus-client knows about the process is there too."""
     assert ("process_resident_memory_bytes", ()) in samples(counted)
 
 
-def test_counters(counted: Any) -> None:
+def test_counters_are_scraped(counted: Any) -> None:
     """What was counted is what is scraped."""
     counted.handshakes["refused"] += 3
     counted.received["join"] += 2
@@ -64,7 +64,7 @@ def test_counters(counted: Any) -> None:
     assert scraped["opennoodl_build_info", ("1.2.3",)] == 1
 
 
-def test_histogram(counted: Any) -> None:
+def test_histogram_buckets_are_cumulative(counted: Any) -> None:
     """A histogram's buckets are cumulative, and a value on a bound is in its bucket."""
     for size in (1, 64, 65, 1 << 30):
         counted.message_sizes.observe(size)
@@ -76,7 +76,7 @@ def test_histogram(counted: Any) -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1006, 1008, 1009, 1011, 1013])
-def test_close_code(counted: Any, code: int) -> None:
+def test_known_close_code_is_counted(counted: Any, code: int) -> None:
     """A documented close code is counted under its number, and takes the connection off the gauge."""
     counted.open_connections = 5
     counted.closed(code)
@@ -93,14 +93,14 @@ def test_close_code_of_one_server() -> None:
 
 
 @pytest.mark.parametrize("code", [3000, 4000, 4999])
-def test_unknown_close_code(counted: Any, code: int) -> None:
+def test_unknown_close_code_is_counted_as_other(counted: Any, code: int) -> None:
     """A code that a client made up is counted as other: clients must not be able to grow the set of labels."""
     counted.closed(code)
     assert samples(counted)["opennoodl_closes_total", ("other",)] == 1
     assert ("opennoodl_closes_total", (str(code),)) not in samples(counted)
 
 
-def test_own() -> None:
+def test_families_of_the_server_are_asked_for_at_each_scrape() -> None:
     """A server's own families are asked for at every scrape."""
     values = iter((1.0, 2.0))
     counted = metrics.Metrics(
@@ -110,7 +110,7 @@ def test_own() -> None:
 
 
 @pytest.mark.parametrize(("failure", "expected"), [(None, 1), ("The disk is full.", 0)])
-def test_healthy(failure: str | None, expected: int) -> None:
+def test_unhealthy_server_shows_in_the_next_scrape(failure: str | None, expected: int) -> None:
     """A server that cannot do its work says so at the next scrape."""
     counted = metrics.Metrics("1.2.3", lambda: failure, list)
     assert samples(counted)["opennoodl_healthy", ()] == expected

@@ -18,13 +18,13 @@ def fitted(most: int, limit: int) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("most", "limit"), [(10_000, 2**20), (10_000, sys.maxsize), (0, sys.maxsize), (100, 300)])
-def test_enough(most: int, limit: int) -> None:
+def test_enough_files_change_nothing(most: int, limit: int) -> None:
     """Where there are files enough, nothing changes and nothing is said."""
     assert fitted(most, limit) == (most, "")
 
 
 @pytest.mark.parametrize("most", [10_000, 0])
-def test_too_few(most: int) -> None:
+def test_too_few_files_lower_the_connection_limit(most: int) -> None:
     """Where there are fewer, so many connections are accepted, and one line says which setting, limit and number."""
     connections, warning = fitted(most, 1024)
     assert 500 < connections < 1024 - 1024 // 5
@@ -34,7 +34,7 @@ def test_too_few(most: int) -> None:
     assert "\n" not in warning
 
 
-def test_hopeless() -> None:
+def test_hardly_any_files_stop_the_start() -> None:
     """Where there are hardly any, the server does not start, and says what to raise."""
     with pytest.raises(errors.StartError, match=r"may open only 100 files.*ulimit -n"):
         fitted(10_000, 100)
@@ -68,13 +68,15 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     ],
     ids=["Linux", "macOS", "nothing granted"],
 )
-def test_raised(limits: Callable[..., list[int]], soft: int, hard: int, granted: int, raised: int) -> None:
+def test_soft_limit_is_raised(
+    limits: Callable[..., list[int]], soft: int, hard: int, granted: int, raised: int
+) -> None:
     """The soft limit is raised as far as the system grants it, and what there is then is known."""
     now = limits(soft, hard, granted)
     assert open_files.raise_limit() == raised == now[0]
 
 
-def test_spare(limits: Callable[..., list[int]]) -> None:
+def test_fifth_of_the_files_is_left_to_the_store(limits: Callable[..., list[int]]) -> None:
     """Connections, clients on the way in, and those that come at once leave a fifth of the files to the store."""
     for limit in (256, 1024, 20_000):
         limits(limit, limit, limit)

@@ -13,7 +13,7 @@ from opennoodl_sync.memory.allocator import give_back
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries do as they like")
-def test_give_back() -> None:
+def test_freed_memory_is_given_back() -> None:
     """Much that was small is given back although something above it is still in use."""
 
     def used() -> int:

@@ -64,6 +64,6 @@ def test_cgroups_of_version_1(tmp_path: Path, limits: dict[str, str], expected: 
     assert available_memory(tmp_path) == expected
 
 
-def test_this_machine() -> None:
+def test_files_of_this_machine_are_read() -> None:
     """The real files can be read."""
     assert module._cgroup_memory(Path("/")) is None or module._cgroup_memory(Path("/")) > 0

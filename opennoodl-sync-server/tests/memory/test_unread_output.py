@@ -34,7 +34,7 @@ def counted(documents: int, *buffered: int) -> tuple[MemoryBudget, UnreadOutput[
     return budget, unread, connections
 
 
-def test_what_waits_for_all_is_counted() -> None:
+def test_unread_output_of_all_connections_is_counted() -> None:
     """It is what waits for each connection, and what is kept for it elsewhere."""
     budget, unread, connections = counted(0, 100, 0, 1000)
     unread.count({connections[0]: 5000})

@@ -160,7 +160,7 @@ def test_as_many_states_as_allowed_are_taken() -> None:
     assert len(awareness) == MAX_STATES + 1
 
 
-def test_what_has_ended_makes_room() -> None:
+def test_ended_states_make_room() -> None:
     """Only states that are here count towards the bound."""
     awareness = with_states(*((client, 1, {}) for client in range(MAX_STATES)))
     awareness.apply(encode((0, 2, None)), ANN)
@@ -187,7 +187,7 @@ TOO_MUCH: dict[str, Iterable[Entry]] = {
 
 
 @pytest.mark.parametrize("entries", TOO_MUCH.values(), ids=TOO_MUCH.keys())
-def test_what_others_could_not_read_is_refused_as_a_whole(entries: Iterable[Entry]) -> None:
+def test_invalid_states_refuse_the_whole_message(entries: Iterable[Entry]) -> None:
     """A state that is not JSON, or more than one connection may bring, changes nothing, valid states before it too."""
     awareness = with_states((1, 1, {"old": 1}))
     with pytest.raises(MalformedError):
@@ -197,7 +197,7 @@ def test_what_others_could_not_read_is_refused_as_a_whole(entries: Iterable[Entr
 
 
 @pytest.mark.parametrize("name", [name for name in TOO_MUCH if name.startswith("too")])
-def test_what_is_too_much_is_not_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_beyond_the_bounds_is_not_parsed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bounds come first: a message of 16 MB took 0.8 s and 400 MB to be read as JSON, before it was refused."""
     monkeypatch.setattr(module, "parse_json", None)
     with pytest.raises(MalformedError):
@@ -224,7 +224,7 @@ def test_an_update_that_ends_early_is_refused_as_a_whole() -> None:
         pytest.param(b"0", id="a number"),
     ],
 )
-def test_whatever_json_stringify_writes_is_taken(raw: bytes) -> None:
+def test_any_state_of_json_stringify_is_accepted(raw: bytes) -> None:
     """Every state that a JavaScript client can have is passed on."""
     assert with_states((7, 1, raw)).encode() == encode((7, 1, raw))
 
@@ -264,7 +264,7 @@ def test_a_reader_ends_nobody_before_they_come() -> None:
 
 
 @pytest.mark.parametrize("former", [None, "ann"])
-def test_a_reader_is_nobody_who_has_left(former: str | None) -> None:
+def test_a_reader_cannot_bring_the_state_of_an_absent_client(former: str | None) -> None:
     """Who may only change states of their own cannot bring one of somebody else who is away, and will come back."""
     awareness = Awareness()
     awareness.apply(encode((1, 1, {})), ANN, reader=former)
@@ -281,13 +281,13 @@ def test_a_reader_comes_back() -> None:
     assert awareness.apply(encode((1, 2, {})), "bob again", reader="bob") == [1]
 
 
-def test_a_reader_is_nobody_who_wrote() -> None:
+def test_a_reader_cannot_bring_the_state_of_another_client() -> None:
     """Who may only change states of their own brings none of a client that is known to be somebody else."""
     awareness = Awareness()
     assert awareness.apply(encode((1, 1, {}), (2, 1, {})), BOB, reader="bob", writers={1: 5}) == [2]
 
 
-def test_what_is_remembered_of_the_ended_is_bounded() -> None:
+def test_remembered_ended_clients_are_bounded() -> None:
     """Clients that come and go without end do not fill the memory: the oldest are forgotten."""
     awareness = Awareness()
     for client in range(MAX_ENDED + 1):
@@ -298,7 +298,7 @@ def test_what_is_remembered_of_the_ended_is_bounded() -> None:
     assert awareness.apply(encode((0, 5, {})), ANN) == [0]
 
 
-def test_what_one_passes_on_of_others_is_not_counted() -> None:
+def test_repeated_states_of_others_are_not_counted() -> None:
     """y-websocket's client says again what it has heard, which may be more than it brings."""
     awareness = Awareness()
     entries: list[Entry] = [(owner * 10 + number, 1, "x" * 9000) for owner in range(9) for number in range(7)]
@@ -433,7 +433,7 @@ def test_nobody_renews_for_one_that_is_new(lost: Awareness) -> None:
     assert not lost.has_renewals
 
 
-def test_who_has_left_renews_nothing(lost: Awareness) -> None:
+def test_a_connection_that_ended_renews_nothing(lost: Awareness) -> None:
     """A connection that ends before it is asked is forgotten."""
     lost.apply(encode((7, 5, {})), "ann again")
     lost.remove(BOB)

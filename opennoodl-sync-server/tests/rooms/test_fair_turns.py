@@ -48,7 +48,7 @@ async def test_addresses_take_turns() -> None:
     assert turns.at_once == 1
 
 
-async def test_who_gives_up_keeps_nobody_waiting() -> None:
+async def test_a_room_that_gives_up_keeps_no_other_waiting() -> None:
     """Neither before its turn nor in the moment when it is given."""
     turns, had = FairTurns(), list[str]()
 

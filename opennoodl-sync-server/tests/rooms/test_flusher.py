@@ -206,7 +206,7 @@ async def test_without_a_store_no_room_is_left_waiting(monkeypatch: pytest.Monke
     assert told == ["a", "b"]
 
 
-async def test_who_was_kept_waiting_goes_on_when_the_disk_is_idle(turns: Turns) -> None:
+async def test_paused_clients_are_read_when_the_disk_is_idle(turns: Turns) -> None:
     """Those that are not read from are read from again after the batch, and before the next one."""
     a = turns.room("a")
     turns.writes(a)

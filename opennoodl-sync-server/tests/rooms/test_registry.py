@@ -80,7 +80,9 @@ async def test_a_room_is_loaded_once(rooms: Rooms, monkeypatch: pytest.MonkeyPat
     assert loads.count == 2
 
 
-async def test_who_gives_up_waiting_takes_the_room_from_nobody(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_leaves_while_loading_does_not_stop_the_others(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that leaves while a document is loaded does not keep the others from it."""
     loads = Loads(monkeypatch)
     first, second = asyncio.create_task(rooms.open("room")), asyncio.create_task(rooms.open("room"))
@@ -121,7 +123,7 @@ async def test_a_disk_that_cannot_be_read_is_asked_again(rooms: Rooms, monkeypat
     assert (await rooms.open("room")).name == "room"
 
 
-async def test_what_cannot_be_loaded_is_logged_once(
+async def test_a_document_that_cannot_be_loaded_is_logged_once(
     rooms: Rooms, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """However often somebody asks for a document that cannot be loaded, the log says so once, until it can."""
@@ -320,7 +322,7 @@ async def test_unloading_tells_when_the_disk_fails(
         disk.full = False
 
 
-async def test_who_opens_a_room_again_waits_for_its_last_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reopened_room_waits_for_its_last_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document is not read while the last of it is on its way to the disk."""
     writes = Writes(monkeypatch)
     async with opened(tmp_path, sync=True) as rooms:

@@ -103,7 +103,7 @@ async def test_a_document_that_is_open_is_left_alone(tmp_path: Path, monkeypatch
     assert counts(tmp_path, "room") == [30]
 
 
-async def test_who_opens_a_document_that_is_tidied_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_opening_a_document_waits_for_its_tidying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read when it has been written, and what is written into it then comes behind."""
     fill(tmp_path, room=30)
     writes = Writes(monkeypatch)

@@ -53,7 +53,7 @@ def test_greets_with_step_1(room: Room) -> None:
     assert sync_content(greeting, 0) == room.document.state_vector()
 
 
-def test_greets_with_who_is_here(room: Room) -> None:
+def test_a_client_is_greeted_with_the_states_of_others(room: Room) -> None:
     """Who joins learns at once who is here."""
     room.join("ann")
     here(room, "ann", (1, 1, {"name": "Ann"}))
@@ -83,7 +83,7 @@ def test_step_1_is_answered_with_the_flush(room: Room) -> None:
     assert is_quiet(flush(room))
 
 
-def test_who_asks_again_is_answered_again(room: Room) -> None:
+def test_a_repeated_step_1_is_answered_again(room: Room) -> None:
     """A client that is up to date may ask for everything once more."""
     ann = joined(room, "ann", 1)
     send(room, "ann", ann.write("one"))
@@ -108,7 +108,7 @@ def test_a_query_is_answered_with_all_states(room: Room) -> None:
     assert awareness_of(receive(room, "bob", QUERY)[1]) == [(1, 1, {}), (2, 1, {})]
 
 
-def test_what_comes_in_one_turn_is_one_message(room: Room, disk: Disk) -> None:
+def test_updates_of_one_turn_are_one_message(room: Room, disk: Disk) -> None:
     """Updates of several clients within a turn are stored and told as one."""
     ann, bob = Editor(1), Editor(2)
     send(room, "ann", ann.write("one "), ann.write("two"))
@@ -122,7 +122,7 @@ def test_what_comes_in_one_turn_is_one_message(room: Room, disk: Disk) -> None:
     assert is_quiet(flush(room))
 
 
-def test_what_is_known_already_is_not_told_again(room: Room, disk: Disk) -> None:
+def test_a_known_update_is_not_told_again(room: Room, disk: Disk) -> None:
     """A repeated update, an empty one and an empty step 2 are no news, and cost no record."""
     first = Editor(1).write("one")
     send(room, "ann", first)
@@ -159,7 +159,7 @@ def test_a_large_document_is_there_for_all(disk: Disk) -> None:
     assert str(joined(room, "carol", 3).text) == str(ann.text)
 
 
-def test_who_is_answered_is_not_told_the_same_in_an_update(room: Room) -> None:
+def test_an_answered_client_gets_no_update_with_the_same_contents(room: Room) -> None:
     """Step 2 has what came in its turn; the message with that goes to the others."""
     ann = joined(room, "ann", 1)
     joined(room, "carol", 3)
@@ -242,7 +242,7 @@ def test_awareness_is_told_to_the_sender_too(room: Room) -> None:
     assert is_quiet(flush(room))
 
 
-def test_who_leaves_is_gone_with_the_next_flush(room: Room) -> None:
+def test_a_client_that_leaves_ends_its_states_at_the_next_flush(room: Room) -> None:
     """The end of a connection ends the states it brought, and the others are told so."""
     room.join("ann")
     room.join("bob")
@@ -293,7 +293,7 @@ def test_a_client_that_does_not_read_is_not_told_to_renew_its_state(room: Room) 
     assert flush(room).replies == []
 
 
-def test_who_leaves_gets_no_answer(room: Room) -> None:
+def test_a_client_that_left_gets_no_answer(room: Room) -> None:
     """A client that asked and left before the flush is forgotten."""
     room.join("ann", acknowledge=True)
     ask(room, "ann")
@@ -331,7 +331,7 @@ def test_says_whether_something_is_being_stored(room: Room) -> None:
     assert not room.records.storing
 
 
-def test_what_waits_is_something_to_lose(room: Room) -> None:
+def test_a_pending_update_counts_as_unsaved(room: Room) -> None:
     """An update that waits is being stored too."""
     ann = Editor(1)
     ann.write("lost")
@@ -340,7 +340,7 @@ def test_what_waits_is_something_to_lose(room: Room) -> None:
     assert room.records.storing
 
 
-def test_what_comes_while_a_batch_is_under_way_is_for_the_next_one(room: Room, disk: Disk) -> None:
+def test_updates_during_a_batch_are_in_the_next_batch(room: Room, disk: Disk) -> None:
     """Between `take` and `stored` the room takes in what clients send."""
     ann = Editor(1)
     send(room, "ann", ann.write("one "))
@@ -373,7 +373,7 @@ def test_the_last_turn_stores_what_is_not_stored_yet(room: Room, disk: Disk) -> 
         pytest.param(b"\x07", id="unknown type"),
     ],
 )
-def test_what_is_malformed_changes_nothing(room: Room, disk: Disk, message: bytes) -> None:
+def test_a_malformed_message_changes_nothing(room: Room, disk: Disk, message: bytes) -> None:
     """A message that is not one is refused, and the room goes on as if it had never come."""
     ann = joined(room, "ann", 1)
     send(room, "ann", ann.write("one "))

@@ -69,7 +69,7 @@ def test_other_messages_do_not_count(room: Room) -> None:
     assert acknowledged(room) == {"ann": 1}
 
 
-def test_who_does_not_ask_gets_none(room: Room) -> None:
+def test_a_stock_client_gets_no_acknowledgement(room: Room) -> None:
     """A stock client, which would not know what they are, is sent no acknowledgements."""
     send(room, "bob", Editor(1).write("one"))
     assert acknowledged(room) == {}
@@ -126,7 +126,7 @@ def test_nothing_is_acknowledged_that_is_not_stored(room: Room, disk: Disk) -> N
         flush(room)
 
 
-def test_what_comes_while_a_batch_is_under_way_is_not_acknowledged_with_it(room: Room) -> None:
+def test_updates_during_a_batch_are_acknowledged_later(room: Room) -> None:
     """The count is that of the batch, not that of the moment when it is written."""
     ann = Editor(1)
     send(room, "ann", ann.write("one "))
@@ -147,14 +147,14 @@ def test_a_repeated_update_of_a_batch_under_way_is_acknowledged_after_it(room: R
     assert acknowledged(room) == {"ann": 1}
 
 
-def test_what_is_malformed_is_not_counted(room: Room) -> None:
+def test_a_malformed_update_is_not_counted(room: Room) -> None:
     """An update that was refused is not stored, and not acknowledged."""
     with pytest.raises(MalformedError):
         receive(room, "ann", update_message(b"junk"))
     assert acknowledged(room) == {}
 
 
-def test_who_comes_back_is_counted_anew(room: Room) -> None:
+def test_counts_begin_with_each_connection(room: Room) -> None:
     """Counts are those of a connection."""
     ann = Editor(1)
     send(room, "ann", ann.write("one "), ann.write("two "))
@@ -172,7 +172,7 @@ def test_acknowledgements_come_behind_updates_and_answers(room: Room) -> None:
     assert [message[:1] for _, message in flush(room).replies] == [b"\x00", b"\x64"]
 
 
-def test_who_does_not_read_is_acknowledged_when_it_does(room: Room) -> None:
+def test_a_slow_reader_is_acknowledged_when_it_reads(room: Room) -> None:
     """A client that is left out of the updates may go on writing; acknowledgements do not pile up for it."""
     ask(room, "ann")
     room.put_behind("ann")
@@ -186,7 +186,7 @@ def test_who_does_not_read_is_acknowledged_when_it_does(room: Room) -> None:
     assert acknowledged(room) == {"ann": 2}
 
 
-def test_who_falls_behind_is_acknowledged_what_it_sent_before(room: Room) -> None:
+def test_a_client_that_falls_behind_is_acknowledged_its_earlier_updates(room: Room) -> None:
     """The turn in which a client is found not to read is told to it still."""
     send(room, "ann", Editor(1).write("one"))
     room.put_behind("ann")

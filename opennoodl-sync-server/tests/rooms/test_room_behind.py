@@ -30,7 +30,7 @@ def behind(room: Room, client: str) -> None:
     flush(room)
 
 
-def test_who_was_behind_catches_up(room: Room) -> None:
+def test_a_slow_client_catches_up_in_one_message(room: Room) -> None:
     """A client that did not read is left out, and gets in one message what it missed, and then everything."""
     ann = joined(room, "ann", 1)
     bob = joined(room, "bob", 2)
@@ -52,7 +52,7 @@ def test_who_was_behind_catches_up(room: Room) -> None:
     assert bob.text == "before missed too after"
 
 
-def test_who_falls_behind_is_told_the_turn_in_which_it_does(room: Room) -> None:
+def test_a_client_that_falls_behind_gets_the_updates_of_that_turn(room: Room) -> None:
     """What came before it was found slow is sent still, so that its state is known."""
     ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
     send(room, "ann", ann.write("one "))
@@ -65,7 +65,7 @@ def test_who_falls_behind_is_told_the_turn_in_which_it_does(room: Room) -> None:
     assert bob.text == "one two"
 
 
-def test_who_reads_again_before_the_flush_was_never_behind(room: Room) -> None:
+def test_a_client_that_reads_before_the_flush_is_not_behind(room: Room) -> None:
     """A client that read what waited for it at once is not left out."""
     ann = joined(room, "ann", 1)
     bob = joined(room, "bob", 2)
@@ -76,7 +76,7 @@ def test_who_reads_again_before_the_flush_was_never_behind(room: Room) -> None:
     assert bob.text == "one"
 
 
-def test_who_was_not_synced_is_not_behind(room: Room) -> None:
+def test_an_unsynced_client_is_not_behind(room: Room) -> None:
     """A client that has not sent step 1 is brought up to date by step 2, not before."""
     room.join("ann")
     send(room, "bob", Editor(2).write("one"))
@@ -85,7 +85,7 @@ def test_who_was_not_synced_is_not_behind(room: Room) -> None:
     assert room.synced == set()
 
 
-def test_who_was_behind_learns_who_has_left_meanwhile(room: Room) -> None:
+def test_a_client_that_was_behind_learns_which_clients_left(room: Room) -> None:
     """A client that reads again sees no ghosts of those that left while it did not."""
     for name in ("ann", "bob"):
         joined(room, name, ord(name[0]))
@@ -96,7 +96,7 @@ def test_who_was_behind_learns_who_has_left_meanwhile(room: Room) -> None:
     assert awareness_of(caught_up(room, "bob")[0]) == [(1, 4, None)]
 
 
-def test_a_client_that_falls_behind_learns_who_was_leaving_then(room: Room) -> None:
+def test_a_client_that_falls_behind_learns_of_clients_that_leave_then(room: Room) -> None:
     """A state that ended in the turn in which a client fell behind, or shortly before it, leaves no ghost."""
     for name in ("ann", "bob"):
         joined(room, name, ord(name[0]))
@@ -108,7 +108,7 @@ def test_a_client_that_falls_behind_learns_who_was_leaving_then(room: Room) -> N
     assert awareness_of(caught_up(room, "bob")[0]) == [(1, 4, None)]
 
 
-def test_who_is_behind_already_stays_where_it_was(room: Room) -> None:
+def test_a_client_found_slow_twice_misses_nothing(room: Room) -> None:
     """A client that is found slow twice misses nothing that came in between."""
     ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
     behind(room, "bob")
@@ -120,7 +120,7 @@ def test_who_is_behind_already_stays_where_it_was(room: Room) -> None:
     assert "bob" in room.synced
 
 
-def test_who_asks_while_it_is_behind_is_answered_when_it_reads(room: Room) -> None:
+def test_a_step_1_while_behind_is_answered_on_reading(room: Room) -> None:
     """What it asks for is not made while it does not read; then it is answered what it asked, once."""
     ann = joined(room, "ann", 1)
     send(room, "ann", ann.write("one"))
@@ -135,7 +135,7 @@ def test_who_asks_while_it_is_behind_is_answered_when_it_reads(room: Room) -> No
     assert Editor(3, sync_content(missed, 1)).text == "one"
 
 
-def test_who_asks_and_falls_behind_in_one_turn_is_answered(room: Room) -> None:
+def test_a_step_1_in_the_turn_of_falling_behind_is_answered(room: Room) -> None:
     """The answer of that turn is sent still, and what comes later is behind it."""
     ann = joined(room, "ann", 1)
     send(room, "ann", ann.write("one "))
@@ -151,7 +151,7 @@ def test_who_asks_and_falls_behind_in_one_turn_is_answered(room: Room) -> None:
     assert bob.text == "one two"
 
 
-def test_who_was_behind_may_leave(room: Room) -> None:
+def test_a_client_that_leaves_while_behind_is_forgotten(room: Room) -> None:
     """A client that leaves while it is behind is forgotten, also when it comes back."""
     joined(room, "ann", 1)
     behind(room, "ann")

@@ -65,7 +65,7 @@ def test_without_a_bound_everything_is_welcome() -> None:
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["in one turn", "in the next turn"])
-def test_what_makes_a_document_too_large_is_refused(room: Room, disk: MemoryRecords, stored: bool) -> None:
+def test_an_update_that_makes_a_document_too_large_is_refused(room: Room, disk: MemoryRecords, stored: bool) -> None:
     """Nothing of a refused update is applied, told or stored; what others sent in that turn is."""
     ann, eve = Editor(1), Editor(3)
     send(room, "ann", ann.write("x" * 900))
@@ -87,7 +87,7 @@ def test_a_refusal_alone_is_no_news(room: Room) -> None:
     assert is_quiet(flush(room))
 
 
-def test_what_waits_is_refused_too(room: Room, disk: MemoryRecords) -> None:
+def test_a_pending_update_that_is_too_large_is_refused(room: Room, disk: MemoryRecords) -> None:
     """An update that is too large is not kept waiting either."""
     ann = Editor(1)
     ann.write("lost")
@@ -130,7 +130,7 @@ def test_deletions_are_always_welcome(room: Room, disk: MemoryRecords) -> None:
     assert kept(disk) == content(ann.doc)
 
 
-def test_what_was_deleted_makes_place(room: Room, disk: MemoryRecords) -> None:
+def test_deleted_contents_make_room(room: Room, disk: MemoryRecords) -> None:
     """A document that was full is compacted when much of it is deleted, and may grow again then."""
     ann = filled(room)
     refused(room, "eve", Editor(3).write("y" * 500))
@@ -215,7 +215,7 @@ def test_an_empty_update_is_malformed_in_a_full_document_too(disk: MemoryRecords
         receive(room, "eve", step_2(b""))
 
 
-def test_what_is_malformed_and_too_large_is_refused(room: Room) -> None:
+def test_a_malformed_update_to_a_full_document_is_refused(room: Room) -> None:
     """Junk does no harm to a document that is full."""
     ann = filled(room)
     with pytest.raises((FullError, MalformedError)):

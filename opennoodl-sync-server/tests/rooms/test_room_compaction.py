@@ -93,7 +93,7 @@ def test_a_document_that_was_large_is_merged_in_the_end(disk: MemoryRecords, mon
     assert kept(disk) == content(ann.doc)
 
 
-def test_what_others_left_is_merged_with_the_next_change(disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_records_are_merged_with_the_next_change(disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document with many records is opened as it is, and compacted when it changes."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 5)
     ann = Editor(1)
@@ -317,7 +317,7 @@ def test_a_compaction_that_failed_is_tried_again_later(
     assert kept(disk) == content(ann.doc)
 
 
-def test_what_comes_during_a_compaction_stays(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_updates_during_a_compaction_are_kept(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """Changes that come while a document is compacted are behind it, on disk and in memory."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 2)
     ann = Editor(1)
@@ -352,7 +352,7 @@ def test_a_large_document_is_loaded_by_its_index(disk: MemoryRecords, monkeypatc
     assert shown(open_room(disk).document) == content(ann.doc)
 
 
-def test_what_is_released_during_a_compaction_is_kept(room: Room, disk: MemoryRecords) -> None:
+def test_pending_updates_applied_during_a_compaction_are_kept(room: Room, disk: MemoryRecords) -> None:
     """A run that waited is not in what is compacted: when its predecessors come meanwhile, it is stored again."""
     ann = Editor(1)
     first, second = ann.write("one "), ann.write("two")

@@ -105,7 +105,7 @@ def test_several_that_wait_are_all_there_when_their_turn_comes(
     assert kept(disk) == content(ann.doc)
 
 
-def test_what_waits_survives_on_disk(room: Room, disk: MemoryRecords) -> None:
+def test_pending_updates_survive_a_restart(room: Room, disk: MemoryRecords) -> None:
     """Content and deletions that wait are there after a restart, and are applied when their turn comes."""
     ann = Editor(1)
     first, second = ann.write("one "), ann.write("two")
@@ -118,7 +118,7 @@ def test_what_waits_survives_on_disk(room: Room, disk: MemoryRecords) -> None:
     assert kept(disk)[0] == "e two"
 
 
-def test_what_waits_is_in_answers(room: Room, disk: MemoryRecords) -> None:
+def test_pending_updates_are_in_answers(room: Room, disk: MemoryRecords) -> None:
     """A client that was not there when an update came too early gets it as well."""
     ann = Editor(1)
     first, second = ann.write("one "), ann.write("two")
@@ -128,7 +128,9 @@ def test_what_waits_is_in_answers(room: Room, disk: MemoryRecords) -> None:
     assert bob.text == "one two"
 
 
-def test_what_waits_survives_many_compactions(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_updates_survive_many_compactions(
+    room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Waiting updates outlive compactions, and do not keep the records from being few."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 5)
     ann, bob = Editor(1), Editor(2)
@@ -140,7 +142,7 @@ def test_what_waits_survives_many_compactions(room: Room, disk: MemoryRecords, m
     assert shown(room.document) == ("one two", {"k": 29.0}, [])
 
 
-def test_what_waits_is_stored_once(room: Room, disk: MemoryRecords) -> None:
+def test_a_repeated_pending_update_is_stored_once(room: Room, disk: MemoryRecords) -> None:
     """A waiting update that is sent again, by its sender or by others that have it, is not stored again."""
     ann = Editor(1)
     ann.write("lost")
@@ -149,7 +151,7 @@ def test_what_waits_is_stored_once(room: Room, disk: MemoryRecords) -> None:
     assert len(disk.records()) == 1
 
 
-def test_what_waits_is_bounded(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_updates_are_bounded(room: Room, disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends ever more that waits is refused at last; what does not wait is welcome as before."""
     monkeypatch.setattr("opennoodl_sync.yjs.document.MAX_PENDING", 50_000)
     ann, bob = Editor(1), Editor(2)

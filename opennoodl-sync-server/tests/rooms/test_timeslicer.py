@@ -72,7 +72,7 @@ async def test_addresses_take_turns(slicer: TimeSlicer) -> None:
     assert done.count("eve") < 2 * MANY
 
 
-async def test_what_comes_for_a_busy_room_waits_in_order(slicer: TimeSlicer) -> None:
+async def test_work_for_a_busy_room_waits_in_order(slicer: TimeSlicer) -> None:
     """It is done when the room is free: first what was to be first, at last what the work was for."""
     room, acts = open_room(MemoryRecords()), list[object]()
     slicer.do(room, counting([], "x", 10), lambda _: acts.append("then"))
@@ -84,7 +84,7 @@ async def test_what_comes_for_a_busy_room_waits_in_order(slicer: TimeSlicer) -> 
     assert acts == ["first", "a", "b", "then"]
 
 
-async def test_what_makes_a_room_busy_again_keeps_the_rest_waiting(slicer: TimeSlicer) -> None:
+async def test_work_that_makes_a_room_busy_again_delays_the_rest(slicer: TimeSlicer) -> None:
     """What waits for a room is never done while it is busy."""
     room, acts = open_room(MemoryRecords()), list[object]()
 

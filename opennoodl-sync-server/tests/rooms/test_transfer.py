@@ -80,7 +80,7 @@ def test_the_parts_make_the_document() -> None:
     assert bob.same(ann)
 
 
-def test_what_a_transfer_takes() -> None:
+def test_memory_of_a_transfer_is_counted() -> None:
     """The state vector of its client, then of the document, and parts that the document has replaced."""
     room, ann = open_room(MemoryRecords()), Editor(1)
     send(room, "ann", ann.write("x" * 100_000))
@@ -190,7 +190,7 @@ class Reader:
         self.buffered = buffered
 
 
-async def test_what_several_transfers_keep_counts_once() -> None:
+async def test_memory_shared_by_transfers_counts_once() -> None:
     """Parts that the document has replaced are counted for one of those that keep them."""
     room, ann = open_room(MemoryRecords()), Editor(1)
     send(room, "ann", ann.write("x" * 100_000))

@@ -50,7 +50,7 @@ def test_keeps_updates_in_order(store: DocumentRecords) -> None:
     assert store.updates() == updates
 
 
-def test_numbers_rise(store: DocumentRecords) -> None:
+def test_each_record_has_a_higher_number(store: DocumentRecords) -> None:
     """Every record has a number of its own, in the order of their coming."""
     keep(store, b"a", b"b", b"c")
     numbers = [number for number, _ in store.records()]
@@ -88,7 +88,7 @@ def replace(store: DocumentRecords, *updates: bytes) -> None:
     commit(store, batch)
 
 
-def test_replaces_records(store: DocumentRecords) -> None:
+def test_replacement_removes_all_records(store: DocumentRecords) -> None:
     """All records are replaced, and what is appended later comes behind."""
     keep(store, b"a", b"b", b"c")
     replace(store, b"ab", b"c")

@@ -61,7 +61,7 @@ async def kept(store: PersistentStore, name: str = "room") -> list[bytes]:
     return (await store.read(name)).updates
 
 
-async def test_unknown_document(store: PersistentStore) -> None:
+async def test_an_unknown_document_has_no_updates(store: PersistentStore) -> None:
     """A document that nobody has written has no updates, and reading it leaves no trace."""
     records, stored = await store.open("room")
     assert (stored.updates, stored.base_index, records.last()) == ([], None, -1)
@@ -72,7 +72,7 @@ async def test_unknown_document(store: PersistentStore) -> None:
     assert (await store.survey()).names == []
 
 
-async def test_order(store: PersistentStore) -> None:
+async def test_updates_keep_their_order_and_bytes(store: PersistentStore) -> None:
     """Updates come back in the order of their coming, byte for byte, the empty and the repeated ones too."""
     updates = [b"first", b"", b"\x00\xff" * 50_000, b"first"]
     records, _ = await store.open("room")
@@ -93,7 +93,7 @@ async def test_documents_are_apart(store: PersistentStore) -> None:
     assert await store.survey() == (["a", "b", "ä"], None)
 
 
-async def test_restart(settings: Settings) -> None:
+async def test_a_restart_keeps_all_updates(settings: Settings) -> None:
     """Another process reads what was written, and goes on behind it."""
     first = await open_store(settings)
     records, _ = await first.open("room")
@@ -112,7 +112,7 @@ async def test_restart(settings: Settings) -> None:
     await second.close()
 
 
-async def test_replace(store: PersistentStore) -> None:
+async def test_a_compaction_leaves_nothing_of_its_sources(store: PersistentStore) -> None:
     """A compaction leaves nothing of what it replaces, also of what came with the same batch or came before it."""
     records, _ = await store.open("room")
     await keep(store, records, b"a", b"b", b"c")
@@ -131,7 +131,7 @@ async def test_replace(store: PersistentStore) -> None:
     assert await kept(store) == [b"abcde", b"f"]
 
 
-async def test_whole(store: PersistentStore) -> None:
+async def test_a_failed_addition_leaves_the_rest_of_its_batch(store: PersistentStore) -> None:
     """What is added to a batch while something fails is taken back; the rest of the batch stays."""
     batch = store.batch()
     records, _ = await store.open("room")
@@ -162,7 +162,7 @@ async def test_batches_in_order(store: PersistentStore) -> None:
     assert await kept(store) == [b"%d" % number for number in range(20)]
 
 
-async def test_delete(store: PersistentStore) -> None:
+async def test_a_deleted_document_begins_anew(store: PersistentStore) -> None:
     """A document that is deleted is gone, and one of the same name begins anew."""
     records, _ = await store.open("room")
     await keep(store, records, b"a", b"b")
@@ -189,7 +189,7 @@ async def test_delete_leaves_the_others(store: PersistentStore) -> None:
     assert await store.survey() == (["ab", "b"], None)
 
 
-async def test_names(store: PersistentStore) -> None:
+async def test_only_documents_with_many_updates_are_named(store: PersistentStore) -> None:
     """Only documents with more than so many updates are named."""
     for name, count in (("few", 2), ("many", 3)):
         records, _ = await store.open(name)

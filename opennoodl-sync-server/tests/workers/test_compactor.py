@@ -57,7 +57,7 @@ def is_alive(process: int) -> bool:
     return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-async def test_compacts(compactor: Compactor) -> None:
+async def test_many_updates_become_one(compactor: Compactor) -> None:
     """What many updates made is one update, with its index and its segment."""
     compacted = await compactor.compact(TYPED)
     assert compacted.update == WHOLE
@@ -66,7 +66,7 @@ async def test_compacts(compactor: Compactor) -> None:
     assert finish(read_segment(WHOLE, compacted.index)).arrays() == compacted.segment.arrays()
 
 
-async def test_what_waits_comes_back(compactor: Compactor) -> None:
+async def test_pending_updates_are_handed_back(compactor: Compactor) -> None:
     """An update that came before its predecessor is not in what was compacted."""
     compacted = await compactor.compact([TYPED[0], TYPED[2]])
     assert compacted.update == TYPED[0]

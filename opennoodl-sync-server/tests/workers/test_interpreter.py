@@ -17,12 +17,12 @@ SOUND = update(section(1, 0, item(text("hello"))))
 WITHIN = "from opennoodl_sync.workers import interpretation_process as process; process.MEMORY = {}; process.main()"
 
 
-def test_json() -> None:
+def test_a_document_is_read_as_json() -> None:
     """A document is JSON."""
     assert json.loads(to_json(update(section(1, 0, item(text("hello")))))) == {"t": "hello"}
 
 
-def test_state() -> None:
+def test_the_state_of_each_client_is_read() -> None:
     """What pycrdt has of each client."""
     assert state(update(section(1, 0, item(text("hello"))), section(2**40, 0, item(text("a"))))) == {1: 5, 2**40: 1}
 
@@ -34,13 +34,13 @@ def test_a_subdocument_is_named() -> None:
 
 
 @pytest.mark.parametrize("kind", ["a text that is not UTF-8", "a value that is not JSON", "an end that is missing"])
-def test_what_pycrdt_fails_on_is_one_line(kind: str) -> None:
+def test_a_failure_of_pycrdt_is_one_line(kind: str) -> None:
     """The process ends, and says why."""
     with pytest.raises(InterpretationError, match=r"^ValueError: Cannot decode update: [^\n]+$"):
         to_json(UNSOUND[kind])
 
 
-def test_what_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is said."""
     monkeypatch.setattr(interpreter, "SECONDS", 0.01)
     with pytest.raises(InterpretationError, match="it takes longer than 0 seconds"):
@@ -48,7 +48,7 @@ def test_what_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits address space")
-def test_what_takes_too_much_memory_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_takes_too_much_memory_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said; a process that has the memory does it."""
     large = update(section(1, 0, item(text(b"a" * 20_000_000))))
     for size, enough in ((2**31, True), (30 * 2**20, False)):

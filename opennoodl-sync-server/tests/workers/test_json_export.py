@@ -30,7 +30,7 @@ def loaded(*updates: bytes) -> dict[str, Any]:
     return result
 
 
-def test_plain_types() -> None:
+def test_plain_types_become_json() -> None:
     """Texts, maps and lists are what they are."""
     assert shown(text=Text("hi"), map=Map({"a": [True, {"b": None}]}), list=Array(["x", 1])) == {
         "text": "hi",
@@ -39,7 +39,7 @@ def test_plain_types() -> None:
     }
 
 
-def test_xml() -> None:
+def test_xml_becomes_text() -> None:
     """XML is text, as a root and within other types."""
     fragment = [XmlElement("p", {"a": "1"}, [XmlText("hey 🎉")]), XmlElement("br")]
     assert shown(xml=XmlFragment(fragment)) == {"xml": '<p a="1">hey 🎉</p><br></br>'}
@@ -53,7 +53,7 @@ def test_an_xml_element_of_yjs_in_a_map() -> None:
     assert loaded(update(section(1, 0, element))) == {"map": {"element": "<div></div>"}}
 
 
-def test_subdocuments() -> None:
+def test_a_subdocument_is_named_by_its_guid() -> None:
     """A subdocument is named by its guid: its content is stored elsewhere."""
     inner: Doc[Any] = Doc()
     assert shown(map=Map({"inner": inner}), list=Array([inner])) == {
@@ -99,7 +99,7 @@ def test_an_empty_root() -> None:
     assert loaded(doc.get_update()) == {"text": []}
 
 
-def test_what_is_nested_too_deeply() -> None:
+def test_deep_nesting_is_an_error() -> None:
     """Python's own bound is an error that can be told, and no crash."""
     doc: Doc[Any] = Doc()
     doc["map"] = outer = Map()

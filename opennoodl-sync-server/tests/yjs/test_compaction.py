@@ -38,13 +38,13 @@ def erased(clock: int, length: int, right: tuple[int, int] | None = None) -> byt
     return item(b"\x01" + bytes([length]), origin=(CLIENT, clock - 1), right=right)
 
 
-def test_what_was_typed_becomes_one_text() -> None:
+def test_typed_letters_become_one_struct() -> None:
     """Letters that follow each other are one struct."""
     letters = [item(text("a")), typed(1, "b"), typed(2, "é😀"), typed(5, "c")]
     assert compacted(update(section(CLIENT, 0, *letters))) == update(section(CLIENT, 0, item(text("abé😀c"))))
 
 
-def test_what_was_typed_in_several_updates_becomes_one_text() -> None:
+def test_letters_of_several_updates_become_one_struct() -> None:
     """It does not matter in which updates the letters came."""
     updates = [update(section(CLIENT, 0, item(text("a")))), update(section(CLIENT, 1, typed(1, "b")))]
     assert compacted(*updates) == update(section(CLIENT, 0, item(text("ab"))))
@@ -90,7 +90,7 @@ def test_gc_structs_are_joined() -> None:
         pytest.param(gc(2), id="garbage"),
     ],
 )
-def test_what_does_not_continue_a_text_stays(second: bytes) -> None:
+def test_only_continued_texts_are_joined(second: bytes) -> None:
     """Only what Yjs would get back by splitting is joined."""
     written = update(section(CLIENT, 0, item(text("ab")), second))
     assert compacted(written) == written
@@ -248,7 +248,7 @@ def test_deletions_of_others_do_not_matter() -> None:
     )
 
 
-def test_what_waits_is_handed_back() -> None:
+def test_pending_updates_are_handed_back() -> None:
     """Updates that came before their predecessors are not in the compacted one."""
     first, waits = update(section(CLIENT, 0, item(text("a")))), update(section(CLIENT, 2, typed(2, "c")))
     segment, pending = finish(compact_records([waits, first]))
@@ -263,7 +263,7 @@ def test_nothing_is_compacted_to_nothing() -> None:
     assert not pending
 
 
-def test_what_is_no_update_is_refused() -> None:
+def test_an_invalid_update_is_refused() -> None:
     """A damaged record is not left out silently."""
     with pytest.raises(DamagedError, match="record 1 is not a Yjs update"):
         finish(compact_records([b"\x00\x00", b"junk"]))

@@ -100,7 +100,7 @@ def test_ranges_that_are_inserted(ranges: list[Deletion]) -> None:
 
 
 @given(deletions, st.integers(1, 60))
-def test_what_is_written_is_read(ranges: list[Deletion], size: int) -> None:
+def test_a_written_delete_set_is_read(ranges: list[Deletion], size: int) -> None:
     """In parts of a size; each client's ranges are in ascending order."""
     clients, written = 0, b""
     for number, part in made(ranges).write(size):

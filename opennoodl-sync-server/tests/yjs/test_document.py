@@ -89,7 +89,7 @@ def test_a_difference_is_what_another_one_lacks(data: st.DataObject, chosen: Any
 
 
 @given(steps)
-def test_what_is_known_is_not_told_again(chosen: Any) -> None:
+def test_known_updates_are_not_told_again(chosen: Any) -> None:
     """Neither one by one nor at once."""
     updates = edit(chosen)
     document, _ = integrated(updates)
@@ -99,7 +99,7 @@ def test_what_is_known_is_not_told_again(chosen: Any) -> None:
 
 
 @given(st.data(), steps)
-def test_what_was_told_loads(data: st.DataObject, chosen: Any) -> None:
+def test_the_told_updates_make_the_same_document(data: st.DataObject, chosen: Any) -> None:
     """What is stored makes the same document, byte for byte."""
     document, told = integrated(data.draw(deliveries(edit(chosen))))
     again = Document()
@@ -130,7 +130,7 @@ def test_contents_are_told_as_they_came() -> None:
     assert finish(document.write()) == written
 
 
-def test_what_waits_is_told_and_kept() -> None:
+def test_pending_updates_are_told_and_kept() -> None:
     """Clients keep it themselves; when what it waits for has come, it is part of the document."""
     first, second = update(section(1, 0, item(text("a")))), update(section(1, 1, item(text("b"), origin=(1, 0))))
     document, told = integrated([second])
@@ -144,7 +144,7 @@ def test_what_waits_is_told_and_kept() -> None:
     assert state(document) == {1: 2}
 
 
-def test_what_cannot_be_read_changes_nothing() -> None:
+def test_an_unreadable_update_changes_nothing() -> None:
     """A sender is told; the document stays."""
     document, _ = integrated([update(section(1, 0, item(text("a"))))])
     before = finish(document.write())
@@ -172,7 +172,7 @@ def test_too_much_that_waits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     finish(Document().load(waiting))
 
 
-def test_contains_those_who_have_written() -> None:
+def test_the_clients_that_wrote_are_known() -> None:
     """By their client ids."""
     document, _ = integrated([update(section(5, 0, gc(1)))])
     assert 5 in document
@@ -226,7 +226,7 @@ def test_runs_that_wait_may_overlap(order: int) -> None:
         assert (each.state(2), each.pending_size) == (79, 0)
 
 
-def test_what_waits_already_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_pending_update_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that reconnects sends what waits once more, with its own new work: that must not lock it out."""
     monkeypatch.setattr("opennoodl_sync.yjs.document.MAX_PENDING", 6_000)
     document = Document()

@@ -21,7 +21,7 @@ numbers = st.integers(0, MAX_SAFE_INTEGER) | st.integers(0, 70_000)
 
 
 @given(numbers, st.binary(max_size=3), st.binary(max_size=3))
-def test_numbers(number: int, before: bytes, behind: bytes) -> None:
+def test_numbers_are_as_pycrdt_writes_them(number: int, before: bytes, behind: bytes) -> None:
     """Each is written as pycrdt writes it, and read wherever it stands."""
     written = write_varuint(number)
     assert written == write_var_uint(number)
@@ -51,7 +51,7 @@ def test_a_number_with_zeros_at_its_end() -> None:
 
 
 @given(st.binary(max_size=300), st.binary(max_size=3))
-def test_byte_strings(content: bytes, behind: bytes) -> None:
+def test_byte_strings_stand_behind_their_length(content: bytes, behind: bytes) -> None:
     """Each stands behind its length; one that ends early is malformed."""
     written = write_bytes(content)
     assert read_bytes(written + behind, 0) == (content, len(written))

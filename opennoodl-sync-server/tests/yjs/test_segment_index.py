@@ -52,7 +52,7 @@ def test_every_document_becomes_a_segment_again(chosen: Any) -> None:
     assert_same(finish(read_segment(written, index)), segment)
 
 
-def test_what_is_read_can_be_merged() -> None:
+def test_a_segment_that_was_read_can_be_merged() -> None:
     """A segment that was read takes part in a document as any other."""
     _, written, index = stored(LONG)
     segment = finish(read_segment(written, index))

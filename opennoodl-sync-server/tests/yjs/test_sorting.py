@@ -30,7 +30,7 @@ def test_the_order_is_that_of_sorted(values: array[int]) -> None:
 
 
 @given(keys.map(lambda values: array("Q", sorted(set(values)))))
-def test_what_is_in_order_is_not_sorted(values: array[int]) -> None:
+def test_keys_in_order_are_not_sorted(values: array[int]) -> None:
     """Ascending and descending keys take no memory."""
     assert finish(order(values)) == range(len(values))
     backwards = values[::-1]
@@ -40,7 +40,7 @@ def test_what_is_in_order_is_not_sorted(values: array[int]) -> None:
 
 
 @given(keys)
-def test_is_sorted(values: array[int]) -> None:
+def test_sorted_keys_are_recognized(values: array[int]) -> None:
     """Equal keys are in no order."""
     pairs = list(pairwise(values))
     assert finish(is_sorted(values)) == all(one < other for one, other in pairs)

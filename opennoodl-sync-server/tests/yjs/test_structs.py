@@ -92,14 +92,14 @@ def test_every_head_is_read(struct: bytes) -> None:
     assert read(struct) == (1, 1 + len(struct))
 
 
-def test_what_is_no_item_is_read() -> None:
+def test_garbage_and_gaps_have_a_length() -> None:
     """Garbage and gaps have a length."""
     assert read(gc(300)) == (300, 4)
     assert read(skip(5)) == (5, 3)
 
 
 @pytest.mark.parametrize("struct", ALL.values(), ids=ALL)
-def test_what_is_cut_off_is_malformed(struct: bytes) -> None:
+def test_a_truncated_struct_is_malformed(struct: bytes) -> None:
     """Wherever it ends."""
     for end in range(len(struct)):
         with pytest.raises((MalformedError, IndexError)):
@@ -133,7 +133,7 @@ def test_what_is_cut_off_is_malformed(struct: bytes) -> None:
         pytest.param(item(text("x"), parent=(5, 2)), id="in itself"),
     ],
 )
-def test_what_yjs_could_not_decode_is_malformed(struct: bytes) -> None:
+def test_a_struct_that_yjs_could_not_decode_is_malformed(struct: bytes) -> None:
     """It is refused."""
     with pytest.raises(MalformedError):
         read(struct)

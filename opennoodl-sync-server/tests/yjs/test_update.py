@@ -67,7 +67,7 @@ def test_the_offsets_are_those_of_the_structs() -> None:
     assert parts.runs == [Run(2, 3, 5, 2, 4, 8), Run(1, 0, 9, 1, 11, 13)]
 
 
-def test_what_follows_the_end_is_ignored() -> None:
+def test_bytes_behind_the_end_are_ignored() -> None:
     """As Yjs does."""
     parts, end = parts_of(EVERYTHING + b"\xffmore")
     assert end == len(EVERYTHING)
@@ -81,7 +81,7 @@ def test_nothing_is_read() -> None:
     assert parts_of(update(deletes={1: [(5, 0)]}))[0].deletions == [(1, 5, 5)]
 
 
-def test_what_is_cut_off_is_malformed() -> None:
+def test_a_truncated_update_is_malformed() -> None:
     """Wherever it ends."""
     for end in range(len(EVERYTHING)):
         refuse(EVERYTHING[:end])
@@ -155,7 +155,7 @@ def test_a_promise_costs_nothing(data: bytes) -> None:
 
 
 @given(steps)
-def test_what_is_written_again_is_the_same(chosen: Any) -> None:
+def test_a_rewritten_update_is_the_same(chosen: Any) -> None:
     """Whatever pycrdt writes is read to its end, and put together again."""
     for data in edit(chosen):
         parts, end = parts_of(data)

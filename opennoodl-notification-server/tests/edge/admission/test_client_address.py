@@ -43,7 +43,7 @@ def forwarded(*values: str, name: str = "X-Forwarded-For") -> Headers:
         ("", [CLIENT], ""),
     ],
 )
-def test_client(peer: str, said: list[str], expected: str) -> None:
+def test_header_is_read_from_its_end_while_proxies_are_trusted(peer: str, said: list[str], expected: str) -> None:
     """What is said is read from its end for as long as those who say it are trusted, and where it is an address."""
     assert made(trusted_proxies="10.0.0.0/8").client(peer, forwarded(*said)) == expected
 
@@ -70,7 +70,7 @@ def test_client(peer: str, said: list[str], expected: str) -> None:
         (":443", PROXY),
     ],
 )
-def test_ports(said: str, expected: str) -> None:
+def test_port_behind_a_forwarded_address_is_ignored(said: str, expected: str) -> None:
     """An address counts without the port that a proxy writes behind it; what is no address does not with one either."""
     assert made(trusted_proxies="10.0.0.0/8").client(PROXY, forwarded(said)) == expected
 
@@ -99,17 +99,19 @@ def test_ports(said: str, expected: str) -> None:
         ("", [("X-Forwarded-Proto", "https")], False),
     ],
 )
-def test_secure(peer: str, said: list[tuple[str, str]], expected: bool) -> None:
+def test_trusted_proxy_says_that_a_request_came_over_tls(
+    peer: str, said: list[tuple[str, str]], expected: bool
+) -> None:
     """A request has come over TLS if a trusted proxy says so, and nobody says otherwise."""
     assert made(trusted_proxies="10.0.0.0/8").secure(peer, Headers(said)) is expected
 
 
-def test_nobody_is_trusted() -> None:
+def test_no_header_counts_by_default() -> None:
     """By default no header counts."""
     assert made().client(PROXY, forwarded(CLIENT)) == PROXY
 
 
-def test_header() -> None:
+def test_configured_header_replaces_the_usual_one() -> None:
     """Another header may be the one that counts; the usual one does not then."""
     found = made(trusted_proxies=f"{OTHER}, {PROXY}", client_ip_header="Fly-Client-IP")
     assert found.client(PROXY, forwarded(CLIENT, name="fly-client-ip")) == CLIENT
@@ -117,14 +119,14 @@ def test_header() -> None:
 
 
 @pytest.mark.parametrize("setting", ["localhost", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8; 1.2.3.4", "fd00::/8,x"])
-def test_bad_proxies(setting: str) -> None:
+def test_invalid_proxy_address_is_named(setting: str) -> None:
     """What is no address is named."""
     with pytest.raises(settings.SettingError, match="TRUSTED_PROXIES has"):
         made(trusted_proxies=setting)
 
 
 @pytest.mark.parametrize("setting", ["10.0.0.0/8", "::ffff:10.0.0.0/104"])
-def test_mapped(setting: str) -> None:
+def test_mapped_ipv4_address_equals_the_ipv4_address(setting: str) -> None:
     """An IPv4 address is one also where a socket for both kinds, or a setting, writes it as an IPv6 address."""
     assert made(trusted_proxies=setting).client("::ffff:10.0.0.1", forwarded(CLIENT)) == CLIENT
     assert made(trusted_proxies=setting).secure("::ffff:10.0.0.1", Headers({"X-Forwarded-Proto": "https"}))
@@ -143,20 +145,20 @@ def test_mapped(setting: str) -> None:
         ("", "", True),
     ],
 )
-def test_one_address(one: str, other: str, same: bool) -> None:
+def test_ipv6_network_of_64_bits_counts_as_one_address(one: str, other: str, same: bool) -> None:
     """An IPv6 network of 64 bits is one address, since one customer has it whole."""
     counted = made(max_connections_per_ip=1)
     assert counted.acquire(one)
     assert counted.acquire(other) != same
 
 
-def test_no_limit() -> None:
+def test_no_limit_admits_every_address() -> None:
     """Without a limit all come in."""
     counted = made(max_connections_per_ip=0, handshake_rate_limit=0)
     assert all(counted.acquire(CLIENT) and counted.allow_handshake(CLIENT, 1) for _ in range(10_000))
 
 
-def test_handshakes() -> None:
+def test_handshakes_of_an_address_have_a_rate() -> None:
     """An address may shake hands so often a second, others apart from it, and a network of IPv6 is one address."""
     counted = made(handshake_rate_limit=1)
     for one, same in ((CLIENT, CLIENT), ("2001:db8::1", "2001:db8::ffff:1")):
@@ -165,7 +167,7 @@ def test_handshakes() -> None:
         assert counted.allow_handshake(same, 2)
 
 
-def test_many_proxies() -> None:
+def test_only_the_last_addresses_of_a_header_are_read() -> None:
     """Where every proxy is trusted, no more than a few of those that are named are read, from the end."""
     anybody = made(trusted_proxies="0.0.0.0/0")
     assert anybody.client(PROXY, forwarded(CLIENT, *[OTHER] * (client_address.MAX_PROXIES - 1))) == CLIENT
@@ -173,7 +175,7 @@ def test_many_proxies() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))
-def test_counting(steps: list[tuple[str, bool]]) -> None:
+def test_closed_connection_frees_its_address(steps: list[tuple[str, bool]]) -> None:
     """Whoever leaves makes room, and nothing is remembered of an address that nobody has."""
     counted = made(max_connections_per_ip=2)
     here: list[str] = []

@@ -20,7 +20,7 @@ class Client:
         self.cut = True
 
 
-def test_oldest_goes() -> None:
+def test_oldest_pending_connection_is_cut_first() -> None:
     """When there are too many, the oldest is cut."""
     few = pending.Pending(2)
     clients = [Client() for _ in range(4)]
@@ -29,7 +29,7 @@ def test_oldest_goes() -> None:
     assert [client.cut for client in clients] == [True, True, False, False]
 
 
-def test_room_for_another() -> None:
+def test_finished_handshake_makes_room_for_another() -> None:
     """A connection that is no longer pending is not cut, and makes room for another one."""
     few = pending.Pending(2)
     clients = [Client() for _ in range(3)]
@@ -40,7 +40,7 @@ def test_room_for_another() -> None:
     assert not any(client.cut for client in clients)
 
 
-def test_no_bound() -> None:
+def test_bound_of_zero_is_no_bound() -> None:
     """A bound of 0 is none."""
     many = pending.Pending(0)
     clients = [Client() for _ in range(1000)]
@@ -68,7 +68,9 @@ async def half_of_tls(client: Any) -> None:
     [("tcp", silent), ("tcp", half_a_request), ("tls", silent), ("tls", half_a_request), ("tls", half_of_tls)],
     indirect=["wire"],
 )
-async def test_crowd(serve: Serve, raw: OpenRaw, client: Connect, stop: Any) -> None:
+async def test_crowd_of_unfinished_handshakes_is_bounded(
+    serve: Serve, raw: OpenRaw, client: Connect, stop: Any
+) -> None:
     """A crowd that does not finish costs as much as there may be connections, and honest clients pass through it."""
     running = await serve(max_connections=5)
     crowd = []

@@ -23,14 +23,14 @@ from ..harness import (
 )
 
 
-def test_longer() -> None:
+def test_each_refusal_doubles_the_delay_up_to_a_bound() -> None:
     """Each refusal of one address keeps the connection twice as long as the last, up to a bound."""
     refused = refusal_delay.RefusalDelays(0)
     assert [refused.keep("a", None, now) for now in range(7)] == [2, 4, 8, 16, 30, 30, 30]
     assert refused.keep("b", None, 7) == 2
 
 
-def test_same_token() -> None:
+def test_refused_token_is_remembered_across_addresses() -> None:
     """The same token is remembered wherever it comes from, and other tokens of an address count with the address."""
     refused = refusal_delay.RefusalDelays(0)
     assert refused.keep("a", "token", 1) == 2
@@ -39,14 +39,14 @@ def test_same_token() -> None:
     assert refused.keep("b", "another", 4) == 4
 
 
-def test_forgotten() -> None:
+def test_refusals_are_forgotten_after_a_while() -> None:
     """After a while without a refusal, the next one is the first."""
     refused = refusal_delay.RefusalDelays(0)
     assert [refused.keep("a", None, now) for now in (0, 50, 100)] == [2, 4, 8]
     assert refused.keep("a", None, 100 + refusal_delay.MEMORY) == 2
 
 
-def test_what_is_remembered() -> None:
+def test_number_of_remembered_refusals_is_bounded() -> None:
     """However many addresses are refused, so many are remembered."""
     refused = refusal_delay.RefusalDelays(0)
     for number in range(refusal_delay.MAX_REMEMBERED + 10):
@@ -91,7 +91,9 @@ async def refusing(serve: Serve) -> Any:
     return running
 
 
-async def test_closed_later(refusing: Any, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refused_connection_is_closed_later_with_its_code(
+    refusing: Any, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A refused connection is open for a while, and then closed with the code and the reason of the refusal."""
     monkeypatch.setattr(refusal_delay, "FIRST", 0.1)
     client = await raw(refusing)
@@ -108,7 +110,7 @@ async def test_failure_is_closed_later(refusing: Any, raw: OpenRaw) -> None:
     assert await client.frame() == Frame(PONG, b"here")
 
 
-async def test_refused_is_not_heard(refusing: Any, raw: OpenRaw) -> None:
+async def test_messages_of_a_refused_client_are_not_handled(refusing: Any, raw: OpenRaw) -> None:
     """What a refused client sends reaches nobody, and it is cut over the rates of messages."""
     refusing.app.settings = type(refusing.app.settings)(rate_limit=1)
     client = await raw(refusing)
@@ -121,7 +123,7 @@ async def test_refused_is_not_heard(refusing: Any, raw: OpenRaw) -> None:
     assert refusing.app.got == []
 
 
-async def test_refused_leaves(refusing: Any, raw: OpenRaw) -> None:
+async def test_refused_client_that_leaves_frees_its_place(refusing: Any, raw: OpenRaw) -> None:
     """A refused client that leaves is not kept any longer, and its place is free."""
     client = await raw(refusing)
     await client.send_frame(CLOSE, b"\x03\xe8")
@@ -134,7 +136,7 @@ async def test_refused_leaves(refusing: Any, raw: OpenRaw) -> None:
     assert refusing._lifecycle._refusal_delays._count == 0
 
 
-async def test_too_many_refused(serve: Serve, raw: OpenRaw) -> None:
+async def test_refusal_beyond_the_bound_is_closed_at_once(serve: Serve, raw: OpenRaw) -> None:
     """Where no more refused connections are kept, one more is closed at once."""
     running = await serve(max_connections=10)
     running.app.open_fails = errors.CloseConnection(1013, "Full.")
@@ -144,7 +146,7 @@ async def test_too_many_refused(serve: Serve, raw: OpenRaw) -> None:
     assert await (await raw(running)).frame() == Frame(CLOSE, b"\x03\xf5Full.")
 
 
-async def test_refused_count(serve: Serve, raw: OpenRaw) -> None:
+async def test_delayed_refusal_counts_for_its_address(serve: Serve, raw: OpenRaw) -> None:
     """A refused connection that is kept counts as one of its address."""
     running = await serve(max_connections_per_ip=1)
     running.app.open_fails = errors.CloseConnection(1013, "Full.")
@@ -152,7 +154,7 @@ async def test_refused_count(serve: Serve, raw: OpenRaw) -> None:
     assert (await request(running.port, "GET /", *UPGRADE)).status == 429
 
 
-async def test_refused_while_stopping(refusing: Any, raw: OpenRaw) -> None:
+async def test_stop_closes_delayed_refusals(refusing: Any, raw: OpenRaw) -> None:
     """A stop closes refused connections like all others."""
     client = await raw(refusing)
     await client.send_frame(PING)

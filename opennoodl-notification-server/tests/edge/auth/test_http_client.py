@@ -37,28 +37,28 @@ async def fetched(server: Loopback, seconds: float = TIMEOUT, most: int = 3, url
     return body
 
 
-async def test_answer(server: Loopback) -> None:
+async def test_response_body_is_returned(server: Loopback) -> None:
     """An answer is what is asked for."""
     server.answer = (200, b"yes")
     assert await fetched(server) == b"yes"
     assert server.asked[0].startswith("GET /path?query HTTP/1.1\r\n")
 
 
-async def test_too_large(server: Loopback) -> None:
+async def test_response_that_is_too_large_fails(server: Loopback) -> None:
     """One that is too large is none."""
     server.answer = (200, b"much")
     with pytest.raises(ValueError, match="larger than 3 bytes"):
         await fetched(server)
 
 
-async def test_failure(server: Loopback) -> None:
+async def test_response_with_an_error_status_fails(server: Loopback) -> None:
     """One that tells of a failure is none."""
     server.answer = (503, b"no")
     with pytest.raises(ValueError, match="status 503"):
         await fetched(server)
 
 
-async def test_redirect(server: Loopback) -> None:
+async def test_redirect_is_not_followed(server: Loopback) -> None:
     """One that points elsewhere is none, and nothing else is asked."""
     server.answer = (302, b"")
     server.headers = [f"Location: {server.url}/elsewhere"]
@@ -67,7 +67,7 @@ async def test_redirect(server: Loopback) -> None:
     assert len(server.asked) == 1
 
 
-async def test_compressed(server: Loopback) -> None:
+async def test_compressed_response_is_not_decompressed(server: Loopback) -> None:
     """No compressed answer is asked for, and one that comes is not decompressed: its size would have no bound."""
     server.headers = ["Content-Encoding: gzip"]
     server.answer = (200, b"gz!")
@@ -75,7 +75,7 @@ async def test_compressed(server: Loopback) -> None:
     assert "accept-encoding: identity\r\n" in server.asked[0].lower()
 
 
-async def test_chunks(server: Loopback) -> None:
+async def test_chunked_response_is_joined(server: Loopback) -> None:
     """One that comes in chunks is put together."""
     server.headers = ["Transfer-Encoding: chunked"]
     server.answer = (200, b"1\r\ny\r\n2\r\nes\r\n0\r\n\r\n")
@@ -83,7 +83,7 @@ async def test_chunks(server: Loopback) -> None:
 
 
 @pytest.mark.parametrize("server", ["tcp"], indirect=True)
-async def test_trickle(server: Loopback) -> None:
+async def test_response_that_trickles_is_given_up(server: Loopback) -> None:
     """One that comes byte by byte is given up, and its sender left."""
     server.trickles = b"HTTP/1.1 200 -\r\n\r\n"
     with pytest.raises(TimeoutError):
@@ -92,7 +92,9 @@ async def test_trickle(server: Loopback) -> None:
 
 
 @pytest.mark.parametrize("server", ["tls"], indirect=True)
-async def test_not_believed(server: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+async def test_untrusted_certificate_is_refused(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
     """Whose certificate is not believed is not asked."""
     monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/nobody.pem")
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -104,7 +106,7 @@ async def test_not_believed(server: Loopback, monkeypatch: pytest.MonkeyPatch, t
 
 
 @pytest.mark.parametrize("server", ["tcp"], indirect=True)
-async def test_proxy(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_http_proxy_and_no_proxy_are_honoured(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked over HTTP goes through the proxy that `http_proxy` names, unless `no_proxy` names the host."""
     monkeypatch.setenv("http_proxy", server.url)
     server.answer = (200, b"yes")
@@ -116,7 +118,7 @@ async def test_proxy(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("server", ["tls"], indirect=True)
-async def test_tunnel(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_https_proxy_tunnels_requests(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked over HTTPS goes through a tunnel of the proxy that `https_proxy` names."""
     asked: list[bytes] = []
 

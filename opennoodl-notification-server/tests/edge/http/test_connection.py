@@ -75,7 +75,7 @@ async def test_page_needs_no_websocket(client: Any) -> None:
     assert client.websockets == []
 
 
-async def test_handshake_hands_over(client: Any) -> None:
+async def test_accepted_handshake_hands_over_the_connection(client: Any) -> None:
     """After an accepted handshake, a WebSocket has the TCP connection, the path and the address."""
     client.http.data_received(HANDSHAKE_REQUEST.replace(b"/room", b"/?x=1"))
     await client.answers(b"101 Switching Protocols")
@@ -96,7 +96,7 @@ async def test_paused_writing_is_handed_over(client: Any) -> None:
     websocket.pause_writing.assert_called_once_with()
 
 
-async def test_refused_handshake(client: Any) -> None:
+async def test_refused_handshake_creates_no_websocket(client: Any) -> None:
     """A refused handshake makes no WebSocket and does not count for its address."""
     client.http.data_received(HANDSHAKE_REQUEST)
     await client.answers(b"404 Not Found")
@@ -114,7 +114,7 @@ async def test_invalid_handshake_is_released(client: Any) -> None:
     assert client.websockets == []
 
 
-async def test_requests_in_order(client: Any) -> None:
+async def test_pipelined_requests_are_answered_in_order(client: Any) -> None:
     """Requests that come together are answered in their order, though the rest of one comes in between."""
     rest = b"alth HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     loop = asyncio.get_running_loop()
@@ -130,7 +130,9 @@ async def test_requests_in_order(client: Any) -> None:
     client.transport.abort.assert_not_called()
 
 
-async def test_failure(client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_request_is_answered_500_and_logged(
+    client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A request that the server fails on is answered with 500 and logged."""
     monkeypatch.setattr(client.server, "answer", Mock(side_effect=RuntimeError("broken")))
     client.http.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

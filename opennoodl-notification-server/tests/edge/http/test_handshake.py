@@ -15,7 +15,7 @@ from ..harness import HANDSHAKE, UPGRADE, Echo, dispatch, handshake, limits, req
 PAGE, OTHER = "https://noodl.example", "https://evil.example"
 
 
-async def test_origin(serve: Serve) -> None:
+async def test_foreign_origin_is_refused_and_counted(serve: Serve) -> None:
     """A page of another origin is refused with a sentence and counted; one of a listed origin and no page are not."""
     running = await serve(allowed_origins=PAGE)
     answer = await request(running.port, "GET /", *UPGRADE, f"Origin: {OTHER}")
@@ -26,7 +26,7 @@ async def test_origin(serve: Serve) -> None:
         assert (await request(running.port, "GET /", *headers)).status == 400
 
 
-async def test_two_origins(serve: Serve) -> None:
+async def test_two_origins_in_a_handshake_are_refused(serve: Serve) -> None:
     """Whoever says two origins is refused where only some are allowed."""
     running = await serve(allowed_origins=PAGE)
     answer = await request(running.port, "GET /", *UPGRADE, f"Origin: {PAGE}", f"Origin: {OTHER}")
@@ -34,7 +34,7 @@ async def test_two_origins(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("line", ["GET /health", "OPTIONS /health", "GET /nowhere", "DELETE /"])
-async def test_cors(serve: Serve, line: str) -> None:
+async def test_listed_pages_may_read_answers(serve: Serve, line: str) -> None:
     """Answers may be read by listed pages and no others; health is told to all who are no page."""
     running = await serve(allowed_origins=f"{PAGE},https://*.noodl.example")
     for origin in (PAGE, "https://a.noodl.example"):
@@ -45,14 +45,14 @@ async def test_cors(serve: Serve, line: str) -> None:
     assert (await request(running.port, "GET /health", "Host: somewhere.else")).status == 200
 
 
-async def test_cors_of_nonsense(serve: Serve) -> None:
+async def test_unreadable_request_has_no_cors_headers(serve: Serve) -> None:
     """What cannot be read has no origin, so no page may read the answer."""
     running = await serve(allowed_origins=PAGE)
     answer = await request(running.port, "nonsense")
     assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (400, None)
 
 
-async def test_one_address(serve: Serve, client: Connect) -> None:
+async def test_connections_of_one_address_are_limited(serve: Serve, client: Connect) -> None:
     """One connection too many from an address is answered 429 and counted; it may come when another has gone."""
     running = await serve(max_connections_per_ip=2)
     first, _ = await client(running), await client(running)
@@ -65,7 +65,9 @@ async def test_one_address(serve: Serve, client: Connect) -> None:
     await (await client(running)).send("here")
 
 
-async def test_handshakes_of_one_address(serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_handshakes_of_one_address_have_a_rate(
+    serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One handshake too many at once is answered 429, whatever became of the others; who is here stays."""
     monkeypatch.setattr(handshake, "monotonic", lambda: 1000.0)  # however long the handshakes take
     running = await serve(handshake_rate_limit=1)
@@ -79,7 +81,9 @@ async def test_handshakes_of_one_address(serve: Serve, client: Connect, monkeypa
     assert await here.recv() == "still here"
 
 
-async def test_pages_of_one_address(serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_of_one_address_have_a_rate(
+    serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One request too many for a page is answered 429; /health, /ready and handshakes have no such limit."""
     monkeypatch.setattr(dispatch, "monotonic", lambda: 1000.0)  # however long the requests take
     running = await serve(handshake_rate_limit=1)
@@ -103,7 +107,7 @@ async def test_refused_handshakes_take_no_place(serve: Serve, client: Connect) -
     await client(running)
 
 
-async def test_behind_a_proxy(serve: Serve, client: Connect) -> None:
+async def test_clients_behind_a_proxy_are_counted_apart(serve: Serve, client: Connect) -> None:
     """Clients behind a trusted proxy are counted each for itself."""
     running = await serve(max_connections_per_ip=1, trusted_proxies="127.0.0.1")
     await client(running)  # from the proxy itself
@@ -112,7 +116,7 @@ async def test_behind_a_proxy(serve: Serve, client: Connect) -> None:
     assert (await request(running.port, "GET /", *headers)).status == 400
 
 
-async def test_header_of_anybody(serve: Serve, client: Connect) -> None:
+async def test_untrusted_client_cannot_claim_an_address(serve: Serve, client: Connect) -> None:
     """Who is no trusted proxy cannot be somebody else."""
     running = await serve(max_connections_per_ip=1)
     await client(running)
@@ -127,7 +131,7 @@ HTTPS = "X-Forwarded-Proto: https"
     [("127.0.0.1", ()), ("127.0.0.1", ("X-Forwarded-Proto: http",)), ("192.0.2.1", (HTTPS,))],
     ids=["not said", "said not to be", "said by anybody"],
 )
-async def test_not_over_tls(serve: Serve, trusted: str, headers: tuple[str, ...]) -> None:
+async def test_request_without_tls_at_a_proxy_is_refused(serve: Serve, trusted: str, headers: tuple[str, ...]) -> None:
     """Who has not come over TLS to a trusted proxy is refused with a sentence and counted, and its page is as well."""
     running = await serve(require_wss=True, trusted_proxies=trusted)
     for answer in (
@@ -141,7 +145,7 @@ async def test_not_over_tls(serve: Serve, trusted: str, headers: tuple[str, ...]
     assert running.app.metrics.handshakes == Counter({"insecure": 2})
 
 
-async def test_over_tls(serve: Serve, raw: OpenRaw) -> None:
+async def test_request_with_tls_at_a_proxy_is_accepted(serve: Serve, raw: OpenRaw) -> None:
     """Who has come over TLS to a trusted proxy is let in."""
     running = await serve(require_wss=True, trusted_proxies="127.0.0.1")
     client = await raw(running, handshake=False)
@@ -165,7 +169,7 @@ class Behind(Echo):
         return address
 
 
-async def test_passed_on(serve: Serve, raw: OpenRaw) -> None:
+async def test_forwarded_handshake_counts_for_its_client(serve: Serve, raw: OpenRaw) -> None:
     """A handshake that another server passes on is its client's: its address counts, and it came over TLS there."""
     running = await serve(Behind, require_wss=True, trusted_proxies="192.0.2.9", max_connections_per_ip=1)
     assert running.app.port == running.port
@@ -176,7 +180,7 @@ async def test_passed_on(serve: Serve, raw: OpenRaw) -> None:
     assert (await request(running.port, "GET /", *UPGRADE)).status == 403
 
 
-async def test_over_own_tls(serve: Serve, files: Files) -> None:
+async def test_request_over_the_servers_own_tls_is_accepted(serve: Serve, files: Files) -> None:
     """Who has come over this server's own TLS is let in."""
     running = await serve(require_wss=True, **files.settings)
     async with connect(f"wss://localhost:{running.port}/", ssl=files.client, proxy=None) as client:
@@ -185,7 +189,7 @@ async def test_over_own_tls(serve: Serve, files: Files) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
-async def test_health_without_tls(serve: Serve, path: str) -> None:
+async def test_health_is_answered_without_tls(serve: Serve, path: str) -> None:
     """Who watches the server is answered without TLS, whatever name they use for it."""
     running = await serve(require_wss=True, trusted_proxies="192.0.2.1")
     assert (await request(running.port, f"GET {path}", "Host: healthcheck.railway.app")).status == 200
@@ -194,7 +198,7 @@ async def test_health_without_tls(serve: Serve, path: str) -> None:
 @pytest.mark.parametrize(
     "values", [{"allowed_origins": "here"}, {"trusted_proxies": "there"}, {"require_wss": True}], ids=str
 )
-def test_bad_setting(values: dict[str, Any]) -> None:
+def test_bad_handshake_setting_stops_the_start(values: dict[str, Any]) -> None:
     """A bad setting of the door stops the start."""
 
     class App:
@@ -209,7 +213,7 @@ def settings_with(values: dict[str, Any]) -> Any:
     return settings.EdgeSettings(**values)
 
 
-async def test_no_compression(serve: Serve) -> None:
+async def test_offered_compression_is_declined(serve: Serve) -> None:
     """An offer to compress is not taken up: it multiplies what a message costs to read."""
     running = await serve()
     async with connect(f"ws://127.0.0.1:{running.port}/", compression="deflate", proxy=None) as offering:

@@ -57,7 +57,7 @@ async def draining(serve: Serve, raw: OpenRaw) -> AsyncIterator[Any]:
 # Health and metrics
 
 
-async def test_health(running: Any) -> None:
+async def test_health_shows_status_version_and_uptime(running: Any) -> None:
     """/health answers 200 with status, version, uptime in whole seconds, and what the server adds."""
     answer = await request(running.port, "GET /health")
     assert answer.status == 200
@@ -71,7 +71,7 @@ async def test_health(running: Any) -> None:
     }
 
 
-async def test_health_with_authentication(serve: Serve) -> None:
+async def test_health_has_no_warning_with_authentication(serve: Serve) -> None:
     """/health warns of nothing where users have to prove who they are."""
     running = await serve(auth="jwt", auth_secret=SECRET)
     assert "warning" not in json.loads((await request(running.port, "GET /health")).body)
@@ -82,12 +82,12 @@ async def test_health_is_not_cached(running: Any) -> None:
     assert (await request(running.port, "GET /health")).headers["Cache-Control"] == "no-store"
 
 
-async def test_health_query(running: Any) -> None:
+async def test_query_does_not_change_the_path(running: Any) -> None:
     """A query does not change what a path means."""
     assert (await request(running.port, "GET /health?probe=1")).status == 200
 
 
-async def test_failing(running: Any) -> None:
+async def test_failing_server_answers_health_503(running: Any) -> None:
     """/health answers 503 with the reason when the server cannot do its work."""
     running.app.broken = "The disk is full."
     answer = await request(running.port, "GET /health")
@@ -96,7 +96,7 @@ async def test_failing(running: Any) -> None:
     assert (health["status"], health["reason"]) == ("failing", "The disk is full.")
 
 
-async def test_draining(draining: Any) -> None:
+async def test_draining_server_answers_health_503(draining: Any) -> None:
     """/health answers 503 while the server drains."""
     answer = await request(draining.port, "GET /health")
     assert answer.status == 503
@@ -112,7 +112,7 @@ async def test_health_in_an_outage(running: Any) -> None:
     assert (health["status"], health["reason"]) == ("degraded", "The database does not answer.")
 
 
-async def test_ready(running: Any) -> None:
+async def test_ready_is_200_while_clients_are_welcome(running: Any) -> None:
     """/ready answers 200 while this instance should get new clients, and no proxy may answer in its place."""
     answer = await request(running.port, "GET /ready")
     assert answer.status == 200
@@ -121,7 +121,7 @@ async def test_ready(running: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["broken", "away"])
-async def test_not_ready(running: Any, kind: str) -> None:
+async def test_ready_is_503_in_an_outage(running: Any, kind: str) -> None:
     """/ready answers 503 with the reason in an outage and while the server cannot do its work."""
     setattr(running.app, kind, "The database does not answer.")
     answer = await request(running.port, "GET /ready")
@@ -136,13 +136,13 @@ async def test_not_ready_while_draining(draining: Any) -> None:
     assert json.loads(answer.body) == {"ready": False, "reason": routes.DRAINING}
 
 
-async def test_draining_refuses(draining: Any) -> None:
+async def test_draining_server_refuses_handshakes(draining: Any) -> None:
     """No handshake succeeds while the server drains."""
     assert (await request(draining.port, "GET /", *UPGRADE)).status == 503
     assert draining.app.metrics.handshakes["draining"] == 1
 
 
-async def test_metrics(running: Any, client: Connect) -> None:
+async def test_metrics_are_in_the_format_of_prometheus(running: Any, client: Connect) -> None:
     """/metrics answers what a Prometheus server reads."""
     await client(running)
     answer = await request(running.port, "GET /metrics")
@@ -168,7 +168,7 @@ async def test_metrics_for_a_second(running: Any, monkeypatch: pytest.MonkeyPatc
     assert b'opennoodl_messages_total{direction="in",type="ping"} 1.0' in await metrics()
 
 
-async def test_handshakes(serve: Serve, client: Connect) -> None:
+async def test_handshakes_are_counted_by_outcome(serve: Serve, client: Connect) -> None:
     """Every handshake is counted by its outcome, and nothing else is."""
     running = await serve(max_connections=1)
     await client(running)
@@ -183,7 +183,7 @@ async def test_handshakes(serve: Serve, client: Connect) -> None:
 # Pages and methods
 
 
-async def test_root(running: Any) -> None:
+async def test_root_page_describes_the_server(running: Any) -> None:
     """GET / tells people what this is, as plain text."""
     answer = await request(running.port, "GET /")
     assert answer.status == 200
@@ -193,7 +193,7 @@ async def test_root(running: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/health/", "/healthy", "//", "/../health"])
-async def test_unknown(running: Any, path: str) -> None:
+async def test_unknown_path_is_404_with_the_known_paths(running: Any, path: str) -> None:
     """An unknown path is answered with 404 and the paths that the server has."""
     answer = await request(running.port, f"GET {path}")
     assert answer.status == 404
@@ -201,7 +201,7 @@ async def test_unknown(running: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics", "/nowhere"])
-async def test_head(running: Any, path: str) -> None:
+async def test_head_has_no_body(running: Any, path: str) -> None:
     """HEAD answers as GET does, with the length of the body and without the body."""
     get, head = await request(running.port, f"GET {path}"), await request(running.port, f"HEAD {path}")
     assert head.status == get.status
@@ -213,7 +213,7 @@ async def test_head(running: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/nowhere", "*"])
-async def test_options(running: Any, path: str) -> None:
+async def test_options_answers_a_preflight(running: Any, path: str) -> None:
     """OPTIONS answers a CORS preflight with 204, for any path, without a body."""
     answer = await request(running.port, f"OPTIONS {path}", "Origin: https://a.example")
     assert answer.status == 204
@@ -223,7 +223,7 @@ async def test_options(running: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "get"])
-async def test_other_methods(running: Any, method: str) -> None:
+async def test_other_methods_are_405(running: Any, method: str) -> None:
     """Every other method is 405 with Allow, whatever the path."""
     for path in ("/health", "/nowhere"):
         answer = await request(running.port, f"{method} {path}")
@@ -232,31 +232,31 @@ async def test_other_methods(running: Any, method: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [BODY, ("Transfer-Encoding: chunked",)])
-async def test_body(running: Any, headers: tuple[str, ...]) -> None:
+async def test_post_with_a_body_is_405(running: Any, headers: tuple[str, ...]) -> None:
     """A POST with a body is 405 with Allow as well."""
     answer = await request(running.port, "POST /health", *headers, body=b"hello")
     assert answer.status == 405
     assert listed(answer.headers["Allow"]) == ALLOWED
 
 
-async def test_get_with_body(running: Any) -> None:
+async def test_get_with_a_body_is_not_405(running: Any) -> None:
     """A GET with a body is not answered that GET is not allowed."""
     assert (await request(running.port, "GET /health", *BODY, body=b"hello")).status in (200, 400)
 
 
 @pytest.mark.parametrize("line", [b"everybody", b"GET /transfer HTTP/9", b"GET /body\xff HTTP/1.1"])
-async def test_bad_request(running: Any, line: bytes) -> None:
+async def test_malformed_request_is_400(running: Any, line: bytes) -> None:
     """What is no HTTP request is 400, whatever words it holds."""
     assert (await exchange(running, line + b"\r\nHost: localhost\r\n\r\n")).status == 400
 
 
-async def test_http_1_0(running: Any) -> None:
+async def test_http_1_0_is_answered(running: Any) -> None:
     """Old monitors that speak HTTP/1.0 are answered."""
     assert (await exchange(running, b"GET /health HTTP/1.0\r\n\r\n")).status == 200
 
 
 @pytest.mark.parametrize("target", ["room", "*", "health", "?token=x", "ftp://localhost/", "http:///", "/#fragment"])
-async def test_bad_target(running: Any, target: str) -> None:
+async def test_invalid_target_is_400(running: Any, target: str) -> None:
     """A target that is neither a path nor an absolute URL is answered 400, for pages and handshakes (RFC 9112, 3.2)."""
     running.app.refusal = lambda _: None
     for headers in ((), UPGRADE):
@@ -266,7 +266,7 @@ async def test_bad_target(running: Any, target: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "HTTPS", "ws", "wss"])
-async def test_absolute_target(running: Any, scheme: str) -> None:
+async def test_absolute_target_means_its_path(running: Any, scheme: str) -> None:
     """A target in absolute form means its path, as a proxy may send it (RFC 9112, 3.2.2)."""
     for path, status in (("/health", 200), ("", 200), ("?query", 200), ("/nowhere", 404)):
         assert (await request(running.port, f"GET {scheme}://localhost:80{path}")).status == status
@@ -281,7 +281,7 @@ async def test_handshake_with_an_absolute_target(running: Any, raw: OpenRaw) -> 
     assert running.app.connections[0].path == "/a%2Fb"
 
 
-async def test_other_upgrade(running: Any) -> None:
+async def test_upgrade_to_another_protocol_is_ignored(running: Any) -> None:
     """A client that offers another protocol is answered in HTTP/1.1: Java's does so with every first request."""
     answer = await request(
         running.port, "GET /health", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"
@@ -289,7 +289,9 @@ async def test_other_upgrade(running: Any) -> None:
     assert answer.status == 200
 
 
-async def test_nothing_sent(running: Any, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+async def test_connection_without_bytes_is_not_logged(
+    running: Any, client: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     """A TCP probe that sends nothing is no event for the log and none for the others."""
     for data in (b"", b"GET /he"):
         probe = await Raw.connect(running.port)
@@ -303,7 +305,9 @@ async def test_nothing_sent(running: Any, client: Connect, caplog: pytest.LogCap
     assert not caplog.records
 
 
-async def test_reset(running: Any, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+async def test_reset_during_the_handshake_is_not_logged(
+    running: Any, client: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whoever asks for a WebSocket and resets the connection leaves nothing in the log."""
     for _ in range(100):
         with socket.create_connection(("127.0.0.1", running.port)) as sock:
@@ -336,14 +340,14 @@ REQUESTS = {
 }
 
 
-async def test_preflight(running: Any) -> None:
+async def test_preflight_allows_the_authorization_header(running: Any) -> None:
     """A page may send a token: browsers do not take the asterisk to stand for Authorization."""
     headers = (await request(running.port, "OPTIONS /", "Origin: https://a.example")).headers
     assert listed(headers["Access-Control-Allow-Headers"]) == {"*", "Authorization"}
 
 
 @pytest.mark.parametrize("status", [401, 429, 503])
-async def test_what_to_do(running: Any, status: int) -> None:
+async def test_refusals_carry_headers_that_say_what_to_do(running: Any, status: int) -> None:
     """401 says how a user is proven, 429 and 503 say when to ask again, and a page may read that."""
 
     async def page(*_: object) -> Any:
@@ -357,7 +361,7 @@ async def test_what_to_do(running: Any, status: int) -> None:
 
 
 @pytest.mark.parametrize("name", list(REQUESTS))
-async def test_cors(running: Any, name: str) -> None:
+async def test_every_answer_has_cors_headers(running: Any, name: str) -> None:
     """Every HTTP answer, whatever its status, may be read by pages of any origin."""
     data, status = REQUESTS[name]
     answer = await exchange(running, data)
@@ -365,7 +369,7 @@ async def test_cors(running: Any, name: str) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
-async def test_cors_while_draining(draining: Any) -> None:
+async def test_draining_server_sends_cors_headers(draining: Any) -> None:
     """The answers of a draining server may be read as well."""
     for headers in ((), UPGRADE):
         answer = await request(draining.port, "GET /health", *headers)
@@ -373,7 +377,7 @@ async def test_cors_while_draining(draining: Any) -> None:
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
-async def test_capacity(serve: Serve, client: Connect) -> None:
+async def test_connection_beyond_the_capacity_is_503(serve: Serve, client: Connect) -> None:
     """One connection more than MAX_CONNECTIONS is answered 503, with CORS and a time to come back."""
     running = await serve(max_connections=2)
     await client(running)
@@ -391,7 +395,7 @@ async def test_capacity_is_for_connections(serve: Serve, client: Connect) -> Non
     assert (await request(running.port, "GET /health")).status == 200
 
 
-async def test_capacity_comes_back(serve: Serve, client: Connect) -> None:
+async def test_closed_connection_frees_capacity(serve: Serve, client: Connect) -> None:
     """The place of a connection that has ended is free again."""
     running = await serve(max_connections=1)
     first = await client(running)
@@ -401,7 +405,7 @@ async def test_capacity_comes_back(serve: Serve, client: Connect) -> None:
     assert await second.recv() == "here"
 
 
-async def test_no_capacity_limit(serve: Serve, client: Connect) -> None:
+async def test_capacity_of_zero_is_no_limit(serve: Serve, client: Connect) -> None:
     """A MAX_CONNECTIONS of 0 means that there is no limit."""
     running = await serve(max_connections=0)
     for _ in range(20):
@@ -409,7 +413,7 @@ async def test_no_capacity_limit(serve: Serve, client: Connect) -> None:
     assert running.app.metrics.open_connections == 20
 
 
-async def test_path(running: Any, raw: OpenRaw) -> None:
+async def test_application_gets_the_path_without_the_query(running: Any, raw: OpenRaw) -> None:
     """The application gets the path as it was sent, without the query, to refuse it or not."""
     running.app.refusal = lambda path: None if path == "/a%2Fb" else "No."
     client = await raw(running, handshake=False)

@@ -17,14 +17,14 @@ class Twins(flow.ReadPause):  # type: ignore[misc]  # imported by a name that my
     OTHER = True
 
 
-def test_equal_values() -> None:
+def test_reasons_of_equal_value_are_distinct() -> None:
     """Reasons with equal values are two reasons."""
     assert Twins.ONE is not Twins.OTHER
     assert Twins.ONE.holds_messages
     assert Twins.OTHER.holds_messages
 
 
-def test_reasons_add_up() -> None:
+def test_reading_resumes_after_the_last_reason() -> None:
     """A client is read from when the last reason is gone, however often each was given."""
     reads = flow.ReadFlow()
     assert not reads.paused
@@ -38,7 +38,7 @@ def test_reasons_add_up() -> None:
     assert not reads.paused
 
 
-def test_holds_messages() -> None:
+def test_reason_may_hold_read_messages() -> None:
     """Messages that were read wait as long as there is a reason that holds them."""
     reads = flow.ReadFlow()
     reads.pause(Pause.STORAGE)
@@ -50,7 +50,7 @@ def test_holds_messages() -> None:
     assert not reads.holds_messages
 
 
-async def test_resume_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_latest_rate_pause_decides_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time, the end of the rate's reason is called, once for the latest request."""
     monkeypatch.setattr(flow, "LEAST_PAUSE", 0.0)
     reads, resumed = flow.ReadFlow(), asyncio.Queue[Any]()
@@ -60,7 +60,7 @@ async def test_resume_later(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resumed.empty()
 
 
-async def test_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stopped_flow_calls_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is called after the flow was stopped."""
     monkeypatch.setattr(flow, "LEAST_PAUSE", 0.0)
     reads, called = flow.ReadFlow(), []
@@ -101,7 +101,7 @@ def test_slow_begins_and_ends_once() -> None:
     assert not writes.end_slow()
 
 
-async def test_no_limit() -> None:
+async def test_no_limit_schedules_nothing() -> None:
     """Without a limit no client is slow, and nothing is scheduled."""
     writes, called = flow.WriteFlow(0), []
     writes.schedule_check(lambda: called.append("check"))

@@ -11,7 +11,7 @@ from ..harness import CLOSE, PING, PONG, TEXT, TIMEOUT, Echo, Frame, liveness
 GOODBYE = b"\x03\xe8"
 
 
-async def test_silent(serve: Serve, raw: OpenRaw) -> None:
+async def test_silent_client_is_cut_after_two_intervals(serve: Serve, raw: OpenRaw) -> None:
     """A silent client is pinged once, and gone when the next ping would be due: after two intervals at most.
 
     A ping that falls into the opening, when the client is not read from, does not count.
@@ -28,7 +28,7 @@ async def test_silent(serve: Serve, raw: OpenRaw) -> None:
     assert running.app.history(0) == ["open", "close"]
 
 
-async def test_pong_keeps(serve: Serve, raw: OpenRaw) -> None:
+async def test_pong_keeps_a_client_connected(serve: Serve, raw: OpenRaw) -> None:
     """A client that answers the pings stays."""
     client = await raw(await serve(heartbeat_interval=200))
     for _ in range(3):
@@ -38,7 +38,7 @@ async def test_pong_keeps(serve: Serve, raw: OpenRaw) -> None:
     assert (await client.frame_of(TEXT)) == Frame(TEXT, b"still here")
 
 
-async def test_silent_alone(serve: Serve, raw: OpenRaw, client: Connect) -> None:
+async def test_only_the_silent_client_is_cut(serve: Serve, raw: OpenRaw, client: Connect) -> None:
     """A client that answers pings stays while a silent one is cut."""
     running = await serve(heartbeat_interval=200)
     await raw(running)
@@ -60,7 +60,7 @@ class Marking(Echo):
         self._note(payload.decode(), connection.session)
 
 
-async def test_marks(serve: Serve, raw: OpenRaw) -> None:
+async def test_pong_returns_the_mark_of_its_heartbeat(serve: Serve, raw: OpenRaw) -> None:
     """What the application gives a heartbeat to carry comes back to it with the pong, and so does any other pong."""
     running = await serve(Marking, heartbeat_interval=200)
     client = await raw(running)

@@ -33,7 +33,7 @@ async def statuses(running: Any, data: bytes) -> list[int]:
 # Version and subprotocol
 
 
-async def test_other_version(running: Any) -> None:
+async def test_other_websocket_version_is_426(running: Any) -> None:
     """A handshake of another WebSocket version is answered 426 with the version that is spoken."""
     headers = [line.replace(": 13", ": 8") for line in UPGRADE]
     answer = await request(running.port, "GET /", *headers)
@@ -54,7 +54,7 @@ async def test_other_version(running: Any) -> None:
     ],
     ids=str,
 )
-async def test_subprotocol(running: Any, offered: list[str], answered: str | None) -> None:
+async def test_first_offered_subprotocol_is_selected(running: Any, offered: list[str], answered: str | None) -> None:
     """The first subprotocol that is offered is answered; one with a token only if there is no other."""
     client = await Raw.connect(running.port)
     with client.sock:
@@ -64,7 +64,7 @@ async def test_subprotocol(running: Any, offered: list[str], answered: str | Non
         assert (answer.status, answer.headers["Sec-WebSocket-Protocol"]) == (101, answered)
 
 
-async def test_bad_subprotocol(running: Any) -> None:
+async def test_malformed_subprotocol_header_is_400(running: Any) -> None:
     """A header that lists no subprotocols is answered 400."""
     assert (await request(running.port, "GET /", *UPGRADE, "Sec-WebSocket-Protocol: a b")).status == 400
 
@@ -72,7 +72,7 @@ async def test_bad_subprotocol(running: Any) -> None:
 # Requests one behind the other
 
 
-async def test_two_requests(running: Any) -> None:
+async def test_second_request_in_a_packet_ends_the_connection(running: Any) -> None:
     """Two requests in one packet get two answers, and the second one ends the connection."""
     client = await Raw.connect(running.port)
     with client.sock:
@@ -85,7 +85,7 @@ async def test_two_requests(running: Any) -> None:
 
 
 @pytest.mark.parametrize("at", range(1, len(HEALTH + ROOT)))
-def test_packets(at: int) -> None:
+def test_packet_boundaries_do_not_matter(at: int) -> None:
     """Where one packet ends and the next one begins does not matter."""
     heard = protocol.EdgeProtocol()
     stream = HEALTH + ROOT
@@ -110,7 +110,7 @@ def test_packets(at: int) -> None:
     ],
     ids=["empty line", "nonsense", "body", "two", "many headers", "handshake"],
 )
-async def test_behind_a_request(running: Any, behind: bytes, expected: list[int]) -> None:
+async def test_bytes_behind_a_request_are_the_next_request(running: Any, behind: bytes, expected: list[int]) -> None:
     """What follows a request is answered as if it had come alone."""
     assert await statuses(running, HEALTH + behind) == expected
 
@@ -118,7 +118,7 @@ async def test_behind_a_request(running: Any, behind: bytes, expected: list[int]
 @pytest.mark.parametrize(
     "first", [HEALTH.replace(b"1.1", b"1.0"), HEALTH.replace(b"Host", b"Connection: keep-alive, Close\r\nHost")]
 )
-async def test_last_request(running: Any, first: bytes) -> None:
+async def test_nothing_is_answered_after_the_last_request(running: Any, first: bytes) -> None:
     """Nothing is answered behind a request of HTTP/1.0, or one that says that it is the last (RFC 9112, 9.6)."""
     assert await statuses(running, first + HEALTH) == [200]
 
@@ -137,7 +137,7 @@ async def test_handshake_behind_a_request(running: Any) -> None:
     assert running.app.metrics.handshakes == Counter({"accepted": 1})
 
 
-async def test_many_requests(running: Any) -> None:
+async def test_number_of_pipelined_requests_is_bounded(running: Any) -> None:
     """The last of so many requests is answered, and those behind it are not."""
     assert await statuses(running, HEALTH * 100) == [200] * protocol.MAX_PIPELINED
 
@@ -148,7 +148,7 @@ async def test_requests_one_behind_the_other_count(serve: Serve) -> None:
     assert await statuses(running, ROOT * 12) == [200] * 10 + [429] * 2
 
 
-async def test_others_between_requests(running: Any) -> None:
+async def test_pipelined_requests_let_others_have_turns(running: Any) -> None:
     """Others have their turn between two requests of one connection."""
     order: list[str] = []
 

@@ -24,7 +24,7 @@ def sending(key: str, expires: str) -> Sending:
     return Sending("s", key, "f", ("n",), expires)
 
 
-def test_removed_twice() -> None:
+def test_second_removal_is_ignored() -> None:
     """What is removed that went with its whole inbox costs nothing: a batch may name it all the same."""
     kept = contents(added=[record("n1"), record("n2", "v")], inboxes=[Inbox(user_id="u", sequence=1)])
     kept.apply(Changes(cleared=["u"], removed=["n1", "nothing"]))
@@ -32,13 +32,13 @@ def test_removed_twice() -> None:
     assert kept.records == {"v": {"n2": record("n2", "v")}}
 
 
-def test_deletion_again() -> None:
+def test_repeated_deletion_is_remembered_once() -> None:
     """A deletion that is remembered is not remembered twice, nor is one before it."""
     kept = contents(deletions=[Deletion("u", 5, "a", 1), Deletion("u", 5, "a", 1), Deletion("u", 4, "b", 1)])
     assert kept.changed("u", 0) == [Deletion("u", 5, "a", 1)]
 
 
-def test_history_of_each() -> None:
+def test_inboxes_forget_their_history_apart() -> None:
     """What is forgotten of one inbox is not forgotten of another."""
     states = [Inbox(user_id="u", sequence=HISTORY + 1), Inbox(user_id="v", sequence=1)]
     gone = [Deletion("u", 1, "a", 0), Deletion("v", 1, "b", 0), Deletion("u", HISTORY + 1, "c", 0)]
@@ -47,14 +47,14 @@ def test_history_of_each() -> None:
     assert [one.id for one in kept.changed("v", 0)] == ["b"]
 
 
-def test_sending_again() -> None:
+def test_reused_key_expires_last() -> None:
     """A key that is used anew is the last to expire, so that none is kept behind it."""
     kept = contents(sendings=[sending("a", EARLY), sending("b", LATER), sending("a", LATEST)])
     kept.clean(LATER)
     assert list(kept.sendings) == [("s", "a")]
 
 
-def test_snapshot() -> None:
+def test_snapshot_is_independent_of_later_changes() -> None:
     """A snapshot stays as it is when the contents change, which is what a file is written from meanwhile."""
     kept = contents(added=[record("n1")], inboxes=[Inbox(user_id="u", sequence=1, total=1)])
     before = kept.snapshot()
@@ -63,7 +63,7 @@ def test_snapshot() -> None:
     assert before.inboxes == [Inbox(user_id="u", sequence=1, total=1)]
 
 
-def test_updated_and_unknown() -> None:
+def test_update_of_a_missing_notification_is_ignored() -> None:
     """A change of a notification that is not there, as after the loss of a journal, does not bring it back."""
     kept = contents(added=[record("n1")], updated=[record("n2").mark()], inboxes=[Inbox(user_id="u", sequence=1)])
     assert kept.records == {"u": {"n1": record("n1")}}
@@ -72,7 +72,7 @@ def test_updated_and_unknown() -> None:
     assert len(kept) == 0
 
 
-def test_fit() -> None:
+def test_states_are_corrected_to_their_inboxes() -> None:
     """States are made to fit what is in the inboxes; a time that is too early may be so, one too late may not."""
     first, early = record("n").expires_at, timestamp(NOW)
     states = {"u": early, "v": timestamp((NOW + 99 * DAY) * 1000), "w": "", "empty": early}

@@ -45,7 +45,7 @@ def texts(path: Path) -> list[bytes]:
 LINES = [line(changes) for changes in CHANGES]
 
 
-def test_round_trip(path: Path) -> None:
+def test_appended_lines_are_read_in_order(path: Path) -> None:
     """What was appended is read in its order; the size is that of the file."""
     journal = written(path)
     assert texts(path) == LINES
@@ -53,7 +53,7 @@ def test_round_trip(path: Path) -> None:
     journal.close()
 
 
-def test_empty(path: Path) -> None:
+def test_new_journal_is_empty(path: Path) -> None:
     """A new journal has nothing."""
     Journal(path).close()
     assert texts(path) == []
@@ -68,7 +68,7 @@ def test_not_in_place_of_another(path: Path) -> None:
     assert texts(path) == LINES
 
 
-def test_line_breaks(path: Path) -> None:
+def test_line_breaks_in_data_are_removed(path: Path) -> None:
     """The senders' line breaks are in no line, and their data says the same without."""
     written(path).close()
     assert path.read_bytes().count(b"\n") == len(LINES)
@@ -114,7 +114,7 @@ def test_only_for_its_owner(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_cut_anywhere(path: Path) -> None:
+def test_truncated_journal_keeps_its_whole_lines(path: Path) -> None:
     """Cut off anywhere, a journal has the lines that are whole."""
     written(path).close()
     whole = path.read_bytes()
@@ -126,7 +126,7 @@ def test_cut_anywhere(path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_any_damage(path: Path, data: st.DataObject) -> None:
+def test_any_changed_byte_is_detected(path: Path, data: st.DataObject) -> None:
     """Whatever byte is changed, in the last line too, it is found out."""
     whole = bytearray(b"".join(LINES))
     position = data.draw(st.integers(0, len(whole) - 1))
@@ -162,7 +162,7 @@ def test_sound_line_of_nobody(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("step", "sound"), [("write", True), ("fdatasync", False)])
-def test_failing_disk(path: Path, monkeypatch: pytest.MonkeyPatch, step: str, sound: bool) -> None:
+def test_failed_append_leaves_no_part(path: Path, monkeypatch: pytest.MonkeyPatch, step: str, sound: bool) -> None:
     """A line that could not be brought to disk is not in the journal, not even a part; a full disk does no harm."""
     journal = written(path)
     real = os.write
@@ -185,7 +185,7 @@ def test_failing_disk(path: Path, monkeypatch: pytest.MonkeyPatch, step: str, so
     journal.close()
 
 
-def test_probe(path: Path) -> None:
+def test_probe_reserves_room_and_adds_nothing(path: Path) -> None:
     """A probe takes as much room as a large message, and says nothing."""
     journal = written(path)
     before = journal.size
@@ -231,7 +231,7 @@ def test_torn_line_is_cut_off(path: Path) -> None:
     assert len(list(read(path, last=False))) == 2
 
 
-def test_mended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_removes_a_failed_line_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that could not take a line back at once does so later."""
     journal = written(path)
 
@@ -250,7 +250,7 @@ def test_mended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.close()
 
 
-def test_written_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_writes_are_continued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that takes a part at a time is asked again."""
     journal = Journal(path)
     real = os.write
@@ -275,7 +275,7 @@ def test_one_text_for_all_receivers(tmp_path: Path) -> None:
     assert bytes(other) == b"1"
 
 
-def test_marks(path: Path) -> None:
+def test_mark_is_stored_without_its_data(path: Path) -> None:
     """A mark is written without the data of its notification; lines of former versions, which had it, are read."""
     marked = record("a", read=True, read_at="2026-11-29T00:00:00.000Z", sequence=2)
     assert b"lines" not in line(Changes(updated=[marked.mark()]))
@@ -289,7 +289,7 @@ def test_marks(path: Path) -> None:
     ("field", "told"),
     [("payloadId", "the notification 'a' refers to a payload that is not there"), ("other", "'a' has no `data`")],
 )
-def test_no_data(path: Path, field: str, told: str) -> None:
+def test_notification_without_data_is_damage(path: Path, field: str, told: str) -> None:
     """A notification without data is damage."""
     added = {**msgspec.json.decode(msgspec.json.encode(record("a"))), field: "p"}
     del added["data"]

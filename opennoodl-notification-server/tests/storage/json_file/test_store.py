@@ -96,7 +96,9 @@ def numbers(count: int) -> list[str]:
 
 
 @pytest.mark.usefixtures("small")
-async def test_crash_anywhere(file: Path, store: JsonStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_crash_at_any_point_loses_nothing_confirmed(
+    file: Path, store: JsonStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whenever the process ends, also in the middle of writing the file, all that was confirmed is found."""
     confirmed: list[str] = []
     copies: list[tuple[Path, set[str]]] = []
@@ -131,7 +133,7 @@ async def test_crash_anywhere(file: Path, store: JsonStore, tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("small")
-async def test_backup(file: Path, store: JsonStore) -> None:
+async def test_backup_and_journals_restore_everything(file: Path, store: JsonStore) -> None:
     """The backup in place of the file is followed by the journals to all that was confirmed."""
     for id_ in numbers(6):
         await add(store, id_)
@@ -144,7 +146,7 @@ async def test_backup(file: Path, store: JsonStore) -> None:
 
 
 @pytest.mark.usefixtures("small")
-async def test_journals_end(file: Path, store: JsonStore) -> None:
+async def test_unneeded_journals_are_deleted(file: Path, store: JsonStore) -> None:
     """Journals that neither the file nor its backup needs are deleted."""
     for id_ in numbers(10):
         await add(store, id_)
@@ -152,7 +154,7 @@ async def test_journals_end(file: Path, store: JsonStore) -> None:
     assert len(store._numbers()) <= 2
 
 
-async def test_whole_when_closed(file: Path) -> None:
+async def test_stop_writes_everything_into_the_file(file: Path) -> None:
     """After a stop everything is in the file; a stop without a change leaves it alone."""
     await keep(file, "a")
     await keep(file, "b")
@@ -178,7 +180,7 @@ def rows(file: Path) -> list[Any]:
         return list(database.table("notifications").all())
 
 
-async def test_edited_by_hand(file: Path) -> None:
+async def test_edited_file_is_refused_until_its_checksum_is_removed(file: Path) -> None:
     """A file from which stock TinyDB has removed a notification is refused until its checksum is removed, too."""
     await keep(file, "a", "b", "c")
     with TinyDB(file) as database:
@@ -226,7 +228,7 @@ async def test_numbers_after_an_edit(file: Path) -> None:
     await store.close()
 
 
-async def test_numbers_are_kept(file: Path) -> None:
+async def test_inbox_keeps_its_numbers(file: Path) -> None:
     """An inbox goes on with its number and its time to be looked at, whatever else is made to fit."""
     store = JsonStore(str(file))
     await store.open()
@@ -243,7 +245,7 @@ async def test_numbers_are_kept(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["notifications[prod].json", "a*b?.json", "[!x]", "[[].json"])
-async def test_any_name(tmp_path: Path, name: str) -> None:
+async def test_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     """A file may have any name: its journals are its own, and found."""
     file, other = tmp_path / name, tmp_path / "notificationsp.json"
     await keep(other, "other")
@@ -283,7 +285,7 @@ def layouts(draw: st.DrawFn) -> bytes:
 
 
 @given(st.lists(layouts(), min_size=1, max_size=3))
-def test_any_data(layouts: list[bytes]) -> None:
+def test_any_json_survives_a_restart(layouts: list[bytes]) -> None:
     """Whatever JSON somebody sends, in whatever layout, is there after a kill, and after a stop."""
 
     async def survive(file: Path) -> None:
@@ -303,7 +305,7 @@ def test_any_data(layouts: list[bytes]) -> None:
         asyncio.run(survive(Path(directory) / "notifications.json"))
 
 
-async def test_starts_and_stops(file: Path) -> None:
+async def test_restarts_leave_no_more_journals(file: Path) -> None:
     """A file has its journal also when the server has stopped; starts without a change leave no more of them."""
     await keep(file, "a")
     for _ in range(3):
@@ -322,7 +324,7 @@ def journals(file: Path) -> list[str]:
     return sorted(path.name for path in file.parent.glob("*.journal.*"))
 
 
-async def test_in_use(file: Path, store: JsonStore) -> None:
+async def test_file_has_one_server_at_a_time(file: Path, store: JsonStore) -> None:
     """A file has one server; when that is gone it may have another."""
     with pytest.raises(StartError, match="in use"):
         await JsonStore(str(file)).open()
@@ -333,7 +335,7 @@ async def test_in_use(file: Path, store: JsonStore) -> None:
 
 
 @pytest.mark.usefixtures("small")
-async def test_read_only(file: Path, store: JsonStore) -> None:
+async def test_reader_changes_nothing(file: Path, store: JsonStore) -> None:
     """Who only looks sees what was confirmed while the server goes on, and changes nothing."""
     for id_ in numbers(8):
         await add(store, id_)
@@ -345,7 +347,7 @@ async def test_read_only(file: Path, store: JsonStore) -> None:
         assert set(before) >= {name for name in os.listdir(file.parent) if "lock" in name}
 
 
-async def test_symbolic_link(tmp_path: Path) -> None:
+async def test_target_of_a_symbolic_link_is_written(tmp_path: Path) -> None:
     """What a link points to is what is written."""
     real, link = tmp_path / "real.json", tmp_path / "link.json"
     link.symlink_to(real)
@@ -354,7 +356,7 @@ async def test_symbolic_link(tmp_path: Path) -> None:
     assert set(stored(real)) == {"a"}
 
 
-async def test_permissions(file: Path) -> None:
+async def test_new_file_is_private(file: Path) -> None:
     """A new file is its owner's alone; one that was opened to others stays so."""
     await keep(file, "a")
     assert mode(file) == 0o600
@@ -363,7 +365,7 @@ async def test_permissions(file: Path) -> None:
     assert mode(file) == 0o640
 
 
-async def test_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_directory_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory that is missing is made, and lasts; one in the file's place is named."""
     kept: list[Path] = []
     monkeypatch.setattr(snapshot, "keep_names", kept.append)
@@ -373,7 +375,7 @@ async def test_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         await JsonStore(str(tmp_path)).open()
 
 
-async def test_what_to_do_beyond_the_comfortable_size(
+async def test_large_file_is_warned_of_once(
     file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """When a file has become large, the log says once what to do."""

@@ -38,7 +38,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b'{"notifications":{"1":{}}}', b'{"notifications":{"1":{"id":"x"}}}', b"[]", b"\xff"]
 )
-async def test_damaged_file(file: Path, damage: bytes) -> None:
+async def test_damaged_file_stops_the_start(file: Path, damage: bytes) -> None:
     """A damaged file stops the start, which names the backup and overwrites nothing."""
     await keep(file, "a")
     await keep(file, "b")
@@ -51,7 +51,7 @@ async def test_damaged_file(file: Path, damage: bytes) -> None:
     assert await opened(file) == {"a", "b"}
 
 
-async def test_every_byte(file: Path) -> None:
+async def test_any_changed_byte_stops_the_start(file: Path) -> None:
     """Whatever byte of a file or of its journal is changed, the start is refused and names what is damaged."""
     await keep(file, "a", "b")
     store = JsonStore(str(file))
@@ -102,7 +102,7 @@ async def test_file_of_somebody_else(file: Path, table: str) -> None:
     assert content(file) == before
 
 
-async def test_damaged_journal(file: Path, store: JsonStore) -> None:
+async def test_damaged_journal_stops_the_start(file: Path, store: JsonStore) -> None:
     """A journal that is damaged before its end stops the start, which names the line and overwrites nothing."""
     await add(store, *numbers(3))
     copy = file.with_name("copy.json")
@@ -117,7 +117,7 @@ async def test_damaged_journal(file: Path, store: JsonStore) -> None:
     assert await opened(copy) == {"0"}
 
 
-async def test_missing_journal(file: Path) -> None:
+async def test_missing_journal_stops_the_start(file: Path) -> None:
     """A file whose journals begin later than it ends is not taken for the whole."""
     await keep(file, "a")
     await asyncio.to_thread(journal(file, 1).rename, journal(file, 2))
@@ -126,7 +126,7 @@ async def test_missing_journal(file: Path) -> None:
 
 
 @pytest.mark.parametrize("backup", [True, False])
-async def test_missing_file(file: Path, backup: bool) -> None:
+async def test_missing_file_stops_the_start(file: Path, backup: bool) -> None:
     """A file that is not there, but was, stops the start, which names its backup and asks for no empty journals."""
     for id_ in numbers(3):
         await keep(file, id_)
@@ -146,7 +146,7 @@ async def test_missing_file(file: Path, backup: bool) -> None:
         assert await opened(file) == set(numbers(3))
 
 
-async def test_emptied_file(file: Path) -> None:
+async def test_file_emptied_while_running_costs_nothing(file: Path) -> None:
     """A file that is emptied or deleted while the server runs costs nothing, and not the backup either."""
     for id_ in numbers(3):
         await keep(file, id_)
@@ -184,7 +184,7 @@ async def test_torn_line_in_the_middle(file: Path, monkeypatch: pytest.MonkeyPat
     assert await opened(file) == set(numbers(3))
 
 
-async def test_power_cuts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_truncated_last_line_does_not_stop_later_starts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a power cut leaves at the end of a journal is in no later start's way, even if the file is never written."""
     monkeypatch.setattr(os, "replace", fail)
     for id_ in numbers(4):
@@ -251,7 +251,7 @@ async def test_without_a_lost_journal(file: Path, change: str) -> None:
 
 
 @pytest.mark.usefixtures("small")
-async def test_file_alone(file: Path, store: JsonStore) -> None:
+async def test_file_without_its_journal_is_refused(file: Path, store: JsonStore) -> None:
     """A file without the journal in which it goes on is not taken for the whole, unless somebody says that it is."""
     for id_ in numbers(3):
         await add(store, id_)

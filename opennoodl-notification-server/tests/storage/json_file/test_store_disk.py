@@ -40,7 +40,9 @@ async def test_link_in_place_of_the_next_file(file: Path, store: JsonStore) -> N
     assert not await asyncio.to_thread(file.is_symlink)
 
 
-async def test_full_disk(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_disk_stores_nothing_and_recovers(
+    file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a full disk does not take is not stored; as soon as there is room, the same journal goes on."""
     await add(store, "a")
     with monkeypatch.context() as patch:
@@ -57,7 +59,9 @@ async def test_full_disk(file: Path, store: JsonStore, monkeypatch: pytest.Monke
     assert store._numbers() == [0]
 
 
-async def test_failing_journal(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failing_journal_stores_nothing_until_a_new_file(
+    file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When it is not known what the disk has, nothing is stored until a new file has what was confirmed."""
     await add(store, "a")
     with monkeypatch.context() as patch:
@@ -79,7 +83,9 @@ async def test_failing_journal(file: Path, store: JsonStore, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-async def test_failing_file(file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+async def test_failing_file_continues_with_journals(
+    file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     """While the file cannot be written, the journals go on; what was written of it takes no room meanwhile."""
     monkeypatch.setattr(json_store, "LEAST", 1)
     with monkeypatch.context() as patch:
@@ -126,7 +132,7 @@ async def test_failure_of_a_stop(file: Path, store: JsonStore, monkeypatch: pyte
     assert {row["id"] for row in rows(file)} == set(stored(file)) == {"a"}
 
 
-async def test_no_next_journal(
+async def test_failing_next_journal_continues_with_the_present_one(
     store: JsonStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While no next journal can be begun, the present one goes on, and the log says so once each time it begins."""
@@ -164,7 +170,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str | set[str]]:
     return steps
 
 
-def test_file_lasts(file: Path, steps: list[str | set[str]]) -> None:
+def test_file_is_synced_before_its_rename(file: Path, steps: list[str | set[str]]) -> None:
     """What a file says is on disk before it has its name, and its name is when it counts as written."""
     SnapshotFile(file).write(Snapshot([], [record("a")], [], []), 0)
     names = {"notifications.json"}
@@ -175,7 +181,9 @@ def test_file_lasts(file: Path, steps: list[str | set[str]]) -> None:
     assert steps == ["notifications.json.new", "notifications.json.new is notifications.json", names]
 
 
-async def test_journal_lasts(file: Path, steps: list[str | set[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_name_of_a_journal_is_synced_first(
+    file: Path, steps: list[str | set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The name of a journal is on disk before anything is confirmed that stands in it."""
     monkeypatch.setattr(json_store, "LEAST", 1)
     store = JsonStore(str(file))

@@ -56,7 +56,7 @@ def pooled(at: str) -> Iterator[str]:
         process.wait()
 
 
-async def test_pooler(pooled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_servers_work_behind_a_pooler(pooled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a pooler in transaction mode servers start and store, one after the other and at the same time."""
     stores = [SqlStore(pooled) for _ in range(4)]
     for number, store in enumerate(stores):
@@ -72,7 +72,7 @@ async def test_pooler(pooled: str, monkeypatch: pytest.MonkeyPatch) -> None:
         await store.close()
 
 
-async def test_prepared_statements(at: str, pooled: str) -> None:
+async def test_statements_are_prepared_only_without_a_pooler(at: str, pooled: str) -> None:
     """Statements are prepared once for each connection to the database itself, and never behind a pooler."""
     prepared = sa.text("select count(*) from pg_prepared_statements")
     for url, some in ((at, True), (pooled, False)):
@@ -96,7 +96,7 @@ async def test_prepared_statements(at: str, pooled: str) -> None:
         "client_encoding=utf8",
     ],
 )
-async def test_options_of_libpq(at: str, options: str) -> None:
+async def test_libpq_options_in_a_url_are_accepted(at: str, options: str) -> None:
     """What hosts write into their URLs for libpq keeps nobody from connecting."""
     store = SqlStore(f"{at}&{options}")
     await store.open()
@@ -116,7 +116,7 @@ async def test_settings_of_the_session(at: str) -> None:
     await store.close()
 
 
-async def test_several_hosts(at: str) -> None:
+async def test_first_host_that_answers_is_used(at: str) -> None:
     """Of several hosts in one URL the first that answers is taken."""
     socket = at.partition("?host=")[2]
     store = SqlStore(f"postgresql://postgres@/postgres?host=127.0.0.1,{socket}&port=1,5432")
@@ -163,7 +163,7 @@ def test_certificates_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("options", "seconds"), [("", 5), ("?connect_timeout=30", 30), ("?connect_timeout=0", 5)])
-def test_connect_timeout(options: str, seconds: int) -> None:
+def test_url_sets_the_connect_timeout(options: str, seconds: int) -> None:
     """The URL may say how long it may take to connect; 0, libpq's word for ever, does not count."""
     made = arguments(f"postgresql://u@host/name{options}", 5)
     assert (made["timeout"], made["command_timeout"]) == (seconds, 5)
@@ -196,7 +196,7 @@ def test_password_that_is_encoded() -> None:
         "postgresql://host/name?connect_timeout=secret",
     ],
 )
-def test_unreadable(url: str) -> None:
+def test_unreadable_url_is_refused_without_its_password(url: str) -> None:
     """A URL that cannot be read is refused in one line, with nothing of it that may be a password."""
     with pytest.raises(StartError, match="DATABASE_URL") as info:
         SqlStore(url)

@@ -62,7 +62,7 @@ async def commit(store: SqlStore, changes: Changes) -> None:
         await transaction.commit(changes)
 
 
-async def test_all_or_nothing(store: SqlStore) -> None:
+async def test_failed_commit_keeps_nothing(store: SqlStore) -> None:
     """Of a commit that fails in the middle nothing is kept; the error does not quote it, and the next one works."""
     await commit(store, Changes(added=[record("there")]))
     with pytest.raises(StoreError) as info:
@@ -87,7 +87,7 @@ async def test_nothing_without_a_commit(store: SqlStore) -> None:
     await commit(store, Changes(inboxes=[Inbox(user_id="u", sequence=1)]))
 
 
-async def test_newer_schema(store: SqlStore, at: str) -> None:
+async def test_newer_schema_is_refused(store: SqlStore, at: str) -> None:
     """A database that a later version has made is left alone."""
     async with store._engine.begin() as connection:
         await connection.execute(sa.update(versions).values(version=VERSION + 1))
@@ -96,7 +96,7 @@ async def test_newer_schema(store: SqlStore, at: str) -> None:
         await SqlStore(at).open()
 
 
-async def test_former_schema(at: str) -> None:
+async def test_former_schema_is_migrated_at_the_start(at: str) -> None:
     """A database of the former version is changed at the start, and keeps what it holds; a look changes nothing."""
     store = SqlStore(at)
     async with store._engine.begin() as connection:
@@ -132,13 +132,13 @@ async def test_epoch_of_each_connection(postgresql: str) -> None:
     await store.close()
 
 
-async def test_no_tables(postgresql: str) -> None:
+async def test_database_without_tables_is_refused_by_readers(postgresql: str) -> None:
     """A database without tables is not taken for an empty store by who only looks."""
     with pytest.raises(StartError, match="it has no table of this server"):
         await SqlStore(postgresql, create=False).open()
 
 
-async def test_somebody_elses_table(at: str) -> None:
+async def test_foreign_table_of_our_name_is_refused(at: str) -> None:
     """A database in which a table has a name of ours and is not is left alone."""
     store = SqlStore(at)
     theirs = sa.Table("notifications", sa.MetaData(), sa.Column("text", sa.Text))
@@ -153,7 +153,7 @@ async def test_somebody_elses_table(at: str) -> None:
     await store.close()
 
 
-async def test_file(tmp_path: Path) -> None:
+async def test_sqlite_file_is_private(tmp_path: Path) -> None:
     """SQLite's file is its owner's alone, with what stands beside it; who only looks makes none."""
     with pytest.raises(StartError, match="is not there"):
         await SqlStore(place("sqlite", tmp_path), create=False).open()
@@ -194,7 +194,7 @@ async def test_log_without_its_file(tmp_path: Path, empty: bool) -> None:
     await store.close()
 
 
-async def test_in_use(tmp_path: Path) -> None:
+async def test_sqlite_file_has_one_process_at_a_time(tmp_path: Path) -> None:
     """SQLite's file is one process's alone until it is closed, but for who only looks."""
     url = place("sqlite", tmp_path)
     store = SqlStore(url)
@@ -211,7 +211,7 @@ async def test_in_use(tmp_path: Path) -> None:
     await again.close()
 
 
-async def test_lasting(tmp_path: Path) -> None:
+async def test_sqlite_syncs_each_commit(tmp_path: Path) -> None:
     """SQLite brings each commit to disk."""
     store = SqlStore(place("sqlite", tmp_path))
     await store.open()
@@ -222,7 +222,7 @@ async def test_lasting(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_connection_that_ends(postgresql: str) -> None:
+async def test_closed_connection_fails_only_one_batch(postgresql: str) -> None:
     """A connection that PostgreSQL ends costs the batch that was under way, and no later one."""
     store = SqlStore(postgresql)
     await store.open()
@@ -250,13 +250,13 @@ async def test_connection_that_ends(postgresql: str) -> None:
         ("sqlite+aiosqlite:///file.sqlite", "sqlite+aiosqlite"),
     ],
 )
-def test_urls(url: str, driver: str) -> None:
+def test_common_urls_are_accepted(url: str, driver: str) -> None:
     """URLs are taken as hosts write them."""
     assert SqlStore(url)._engine.url.drivername == driver
 
 
 @pytest.mark.parametrize("url", ["mysql://u:secret@host/name", "postgresql+psycopg2://u:secret@host/name", "://secret"])
-def test_other_urls(url: str) -> None:
+def test_other_databases_are_refused(url: str) -> None:
     """Another kind of database is refused in one line, without the password."""
     with pytest.raises(StartError) as info:
         choose(url)
@@ -273,7 +273,7 @@ def test_other_urls(url: str) -> None:
         *("sqlite://u:secret@host/name", "sqlite:////nowhere/name?timeout=secret"),
     ],
 )
-def test_no_file(url: str) -> None:
+def test_invalid_sqlite_urls_are_refused(url: str) -> None:
     """SQLite without a file, or with what its driver refuses, is refused in one line that says what is accepted."""
     with pytest.raises(StartError, match=r"DATABASE_URL .* accepted are .*sqlite:////") as info:
         choose(url)
@@ -296,7 +296,7 @@ async def test_options_that_are_refused(postgresql: str) -> None:
         "sqlite:////nowhere/at/all.sqlite",
     ],
 )
-async def test_not_reached(url: str) -> None:
+async def test_unreachable_database_is_named(url: str) -> None:
     """A database that cannot be reached is named in one line, without the password."""
     with pytest.raises(StartError) as info:
         await SqlStore(url).open()

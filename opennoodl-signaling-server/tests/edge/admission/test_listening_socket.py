@@ -23,7 +23,7 @@ def has_ipv6() -> bool:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="needs a machine with IPv6")
-async def test_both(serve: Serve) -> None:
+async def test_wildcard_ipv6_address_serves_ipv4_too(serve: Serve) -> None:
     """On `::`, clients of both kinds come to one port, and each has its own address."""
     running = await serve(host="::")
     for host, address in (("127.0.0.1", "127.0.0.1"), ("[::1]", "::1")):
@@ -48,7 +48,7 @@ async def test_addresses_of_ipv4_are_counted(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, None])
-def test_without_ipv6(monkeypatch: pytest.MonkeyPatch, code: int | None) -> None:
+def test_ipv4_is_served_where_ipv6_is_missing(monkeypatch: pytest.MonkeyPatch, code: int | None) -> None:
     """Where there is no IPv6, or no address of it, IPv4 is served."""
     create = socket.create_server
 
@@ -65,7 +65,7 @@ def test_without_ipv6(monkeypatch: pytest.MonkeyPatch, code: int | None) -> None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
-async def test_port_in_use(host: str) -> None:
+async def test_port_taken_on_ipv4_is_refused(host: str) -> None:
     """A port that another server has on IPv4 is taken, and IPv6 alone is not served instead."""
     with socket.create_server((host, 0)) as taken:
         port = taken.getsockname()[1]

@@ -60,7 +60,7 @@ async def get(port: int, files: Files, path: str) -> int:
     return await asyncio.to_thread(ask)
 
 
-async def test_pages(serve: Serve, files: Files) -> None:
+async def test_http_and_websockets_share_the_tls_port(serve: Serve, files: Files) -> None:
     """HTTP and WebSockets are served on the one port, over TLS."""
     running = await serve()
     assert await get(running.port, files, "/health") == 200
@@ -71,7 +71,7 @@ async def test_pages(serve: Serve, files: Files) -> None:
 
 @pytest.mark.parametrize(("version", "served"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)], ids=str)
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
-async def test_versions(serve: Serve, files: Files, version: str, served: bool) -> None:
+async def test_tls_before_1_2_is_refused(serve: Serve, files: Files, version: str, served: bool) -> None:
     """TLS 1.2 and later are spoken; what is older is refused, in its own terms."""
     context = files.client
     context.set_ciphers("ALL:@SECLEVEL=0")  # so that it is not the client who refuses
@@ -86,7 +86,9 @@ async def test_versions(serve: Serve, files: Files, version: str, served: bool) 
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
-async def test_garbage(serve: Serve, raw: OpenRaw, caplog: pytest.LogCaptureFixture, garbage: bytes) -> None:
+async def test_garbage_instead_of_tls_ends_only_its_connection(
+    serve: Serve, raw: OpenRaw, caplog: pytest.LogCaptureFixture, garbage: bytes
+) -> None:
     """What is no TLS ends its connection and nothing else, without a word in the log."""
     running = await serve()
     other = await raw(running)
@@ -100,7 +102,7 @@ async def test_garbage(serve: Serve, raw: OpenRaw, caplog: pytest.LogCaptureFixt
     assert caplog.records == []
 
 
-async def test_garbage_later(serve: Serve, raw: OpenRaw) -> None:
+async def test_garbage_on_an_open_connection_ends_it(serve: Serve, raw: OpenRaw) -> None:
     """What is no TLS ends a connection that was open as well, and the application is told."""
     running = await serve()
     client = await raw(running)
@@ -111,7 +113,9 @@ async def test_garbage_later(serve: Serve, raw: OpenRaw) -> None:
         await client.rest()
 
 
-async def test_bytewise(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_handshake_may_arrive_byte_by_byte(
+    serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A TLS handshake may come byte by byte."""
     client = await raw(await serve(), handshake=False)
     whole = Raw.send
@@ -149,7 +153,7 @@ async def half_a_request(client: RawTls) -> None:
 
 
 @pytest.mark.parametrize("stop", [nothing, half_a_hello, a_hello, no_request, half_a_request])
-async def test_unfinished_is_cut(
+async def test_unfinished_tls_handshake_is_cut(
     serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch, stop: Callable[[RawTls], Any]
 ) -> None:
     """A client that stops anywhere before its WebSocket is open is cut after OPEN_TIMEOUT."""
@@ -192,7 +196,7 @@ async def test_silent_has_no_tls(serve: Serve, raw: OpenRaw) -> None:
     assert sum(type(each) is tls.Tls for each in gc.get_objects()) == before + 1
 
 
-async def test_goodbye(serve: Serve, raw: OpenRaw) -> None:
+async def test_tls_close_notify_ends_the_connection(serve: Serve, raw: OpenRaw) -> None:
     """A client that says goodbye in TLS alone is gone, and hears a goodbye."""
     running = await serve()
     client = await raw(running)
@@ -204,7 +208,7 @@ async def test_goodbye(serve: Serve, raw: OpenRaw) -> None:
         await client.rest()
 
 
-async def test_pauses(serve: Serve, raw: OpenRaw) -> None:
+async def test_read_pause_over_tls_loses_nothing(serve: Serve, raw: OpenRaw) -> None:
     """A client that is not read from sends as little as it would without TLS, and loses nothing."""
     running = await serve()
     client = await raw(running)
@@ -237,7 +241,7 @@ async def keys(serve: Serve, files: Files, tmp_path: Path) -> AsyncIterator[tupl
         yield client, Keys(tmp_path / "secrets")
 
 
-async def test_new_keys(keys: tuple[RawTls, Keys]) -> None:
+async def test_client_may_update_its_keys(keys: tuple[RawTls, Keys]) -> None:
     """A client may take new keys, as after some millions of records."""
     client, own = keys
     request = f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode()
@@ -270,13 +274,13 @@ def refusal(**values: str) -> str:
     return line
 
 
-def test_none() -> None:
+def test_tls_is_off_without_files() -> None:
     """Without files there is no TLS."""
     assert tls.Certificate(settings.EdgeSettings()).context is None
 
 
 @pytest.mark.parametrize(("given", "missing"), [("tls_cert", "TLS_KEY"), ("tls_key", "TLS_CERT")])
-def test_one_of_two(files: Files, given: str, missing: str) -> None:
+def test_certificate_without_key_names_the_missing_setting(files: Files, given: str, missing: str) -> None:
     """One file without the other is refused with the name of the other."""
     line = refusal(**{given: files.settings[given]})
     assert given.upper() in line
@@ -284,7 +288,7 @@ def test_one_of_two(files: Files, given: str, missing: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tls_cert", "tls_key"])
-def test_no_file(files: Files, tmp_path: Path, name: str) -> None:
+def test_unreadable_file_is_named(files: Files, tmp_path: Path, name: str) -> None:
     """A file that cannot be read is named, with the reason."""
     path = str(tmp_path / "nowhere.pem")
     line = refusal(**{**files.settings, name: path})
@@ -294,7 +298,7 @@ def test_no_file(files: Files, tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tls_cert", "tls_key"])
 @pytest.mark.parametrize("what", ["empty", "text", "half", "the other"])
-def test_no_pem(files: Files, tmp_path: Path, name: str, what: str) -> None:
+def test_file_of_a_wrong_format_is_named(files: Files, tmp_path: Path, name: str, what: str) -> None:
     """A file that is not what it should be is named, with what is accepted."""
     good = Path(files.settings[name]).read_bytes()
     other = files.key if name == "tls_cert" else files.certificate
@@ -306,21 +310,21 @@ def test_no_pem(files: Files, tmp_path: Path, name: str, what: str) -> None:
     assert "PEM" in line
 
 
-def test_other_key(files: Files, tmp_path: Path) -> None:
+def test_key_of_another_certificate_is_refused(files: Files, tmp_path: Path) -> None:
     """The key of another certificate is refused as what it is."""
     line = refusal(**{**files.settings, "tls_key": str(certify(tmp_path).key)})
     assert line.startswith("TLS_KEY")
     assert "not the key of the certificate" in line
 
 
-def test_passphrase(tmp_path: Path) -> None:
+def test_key_with_a_passphrase_is_refused(tmp_path: Path) -> None:
     """A key with a passphrase is refused, and nobody is asked for it."""
     line = refusal(**certify(tmp_path, b"hush").settings)
     assert line.startswith("TLS_KEY")
     assert "without a passphrase" in line
 
 
-async def test_reload(serve: Serve, tmp_path: Path) -> None:
+async def test_reloaded_certificate_is_used_for_new_connections(serve: Serve, tmp_path: Path) -> None:
     """Who comes after the files were loaded again is shown the new certificate; who was there goes on."""
     old = certify(tmp_path)
     running = await serve(**old.settings)
@@ -335,7 +339,9 @@ async def test_reload(serve: Serve, tmp_path: Path) -> None:
         await client.close()
 
 
-async def test_bad_reload(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_bad_reload_keeps_the_old_certificate(
+    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Files that cannot be used are named in the log, and the old certificate stays."""
     old = certify(tmp_path / "old")
     running = await serve(**old.settings)

@@ -43,7 +43,7 @@ async def refusal(auth_: Any, token: str, address: str = HERE) -> tuple[str, str
     return info.value.code, str(info.value)
 
 
-def test_none() -> None:
+def test_no_proof_is_needed_by_default() -> None:
     """Nobody has to prove anything by default."""
     assert not made().required
 
@@ -61,12 +61,12 @@ URL = "https://issuer.example/jwks"
         ({"auth": "jwt", "auth_jwks_url": URL, "auth_audience": "editors"}, []),
     ],
 )
-def test_warnings(values: dict[str, str], expected: list[str]) -> None:
+def test_missing_authentication_and_audience_are_warned_of(values: dict[str, str], expected: list[str]) -> None:
     """A warning says that nobody proves anything, or that tokens for other applications do."""
     assert made(**values).warnings == expected
 
 
-async def test_jwt() -> None:
+async def test_signed_token_proves_its_user() -> None:
     """A signed token proves its user."""
     proving = jwt()
     assert proving.required
@@ -75,7 +75,7 @@ async def test_jwt() -> None:
 
 
 @pytest.mark.parametrize("token", ["a b", "a\r\nX: y", "é", "\x00", "a" * 8001, "=", "\ud800"])
-async def test_no_token(api: Loopback, token: str) -> None:
+async def test_value_that_cannot_be_a_token_is_sent_nowhere(api: Loopback, token: str) -> None:
     """What cannot be a token is shown to nobody else."""
     proving = made(auth="github", github_api_url=api.url)
     assert "tokens cannot have" in (await refusal(proving, token))[1]
@@ -83,7 +83,7 @@ async def test_no_token(api: Loopback, token: str) -> None:
     await proving.close()
 
 
-async def test_github(api: Loopback) -> None:
+async def test_github_token_proves_its_login(api: Loopback) -> None:
     """A token of GitHub's proves its login; a signed one is nothing to GitHub or to us without a key."""
     api.answer = (200, {"login": "ann"})
     proving = made(auth="github", github_api_url=api.url)
@@ -93,7 +93,7 @@ async def test_github(api: Loopback) -> None:
     await proving.close()
 
 
-async def test_github_and_secret(api: Loopback) -> None:
+async def test_github_and_signed_tokens_are_accepted_together(api: Loopback) -> None:
     """With a secret beside GitHub, what it signed is accepted too, without asking GitHub."""
     api.answer = (200, {"login": "ann"})
     proving = made(auth="github", github_api_url=api.url, auth_secret=SECRET)
@@ -103,7 +103,7 @@ async def test_github_and_secret(api: Loopback) -> None:
     await proving.close()
 
 
-async def test_unavailable(api: Loopback) -> None:
+async def test_unchecked_tokens_are_counted_as_unavailable(api: Loopback) -> None:
     """Tokens that cannot be checked are counted as such."""
     api.answer = (500, {})
     proving = made(auth="github", github_api_url=api.url)
@@ -112,7 +112,7 @@ async def test_unavailable(api: Loopback) -> None:
     await proving.close()
 
 
-async def test_close_while_asking(api: Loopback) -> None:
+async def test_close_ends_checks_under_way(api: Loopback) -> None:
     """Who is asking when the server stops is told that there will be no answer."""
     api.goes_on.clear()
     proving = made(auth="github", github_api_url=api.url)
@@ -131,7 +131,7 @@ async def test_close_while_asking(api: Loopback) -> None:
         ({"auth_jwks_url": "https://a.example"}, "AUTH_JWKS_URL is set, but AUTH is none;"),
     ],
 )
-def test_contradictions(values: dict[str, str], line: str) -> None:
+def test_contradicting_settings_stop_the_start(values: dict[str, str], line: str) -> None:
     """Settings that contradict each other do not start."""
     with pytest.raises(settings.SettingError) as info:
         made(**values)
@@ -158,6 +158,6 @@ def test_contradictions(values: dict[str, str], line: str) -> None:
         ("/", {"Sec-WebSocket-Protocol": "opennoodl.token.a", "Authorization": "Bearer b"}, "b"),
     ],
 )
-def test_credential(path: str, headers: dict[str, str], token: str | None) -> None:
+def test_first_credential_of_a_request_counts(path: str, headers: dict[str, str], token: str | None) -> None:
     """A request brings a token as a bearer token, in a subprotocol or in its query; the first of these counts."""
     assert credential.credential(Request(path, Headers(headers))) == token

@@ -43,25 +43,25 @@ def forged(header: dict[str, Any], key: bytes = b"") -> str:
     return f"{text}.{segment(hmac.digest(key, text.encode(), hashlib.sha256)) if key else ''}"
 
 
-async def test_defaults() -> None:
+async def test_missing_claims_have_defaults() -> None:
     """`sub` is the user; without other claims they may write in every room and are no service."""
     found = await checker().identify(signed(exp=4_000_000_000))
     assert found == Identity("ann", ("*",), "write", False, 4_000_000_000 + jwt_tokens.LEEWAY)
 
 
-async def test_claims() -> None:
+async def test_claims_set_rooms_access_and_service() -> None:
     """Rooms, access and services are what the claims say; claims of others do not matter."""
     found = await checker().identify(signed(rooms=["a-*", "b"], access="read", services=True, scope="x", iat=1))
     assert (found.rooms, found.access, found.services) == (("a-*", "b"), "read", True)
 
 
-async def test_no_rooms() -> None:
+async def test_empty_list_of_rooms_allows_no_room() -> None:
     """An empty list of rooms is no room, not every room."""
     assert not (await checker().identify(signed(rooms=[]))).allows("a")
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE)
-async def test_public_key(algorithm: str) -> None:
+async def test_token_of_the_private_key_is_accepted(algorithm: str) -> None:
     """With a public key, what its private key signed is accepted; its line ends may be escaped."""
     token = signed(PRIVATE[algorithm], algorithm)
     for text in (pem(PRIVATE[algorithm]), pem(PRIVATE[algorithm]).replace("\n", "\\n")):
@@ -70,7 +70,7 @@ async def test_public_key(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
-async def test_other_hash(algorithm: str) -> None:
+async def test_secret_accepts_only_hs256(algorithm: str) -> None:
     """A secret is for HS256 and for no other algorithm."""
     long = SECRET * 2
     assert (
@@ -80,7 +80,7 @@ async def test_other_hash(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE)
-async def test_confusion(algorithm: str) -> None:
+async def test_token_signed_with_the_public_key_as_a_secret_is_refused(algorithm: str) -> None:
     """A token that is signed with the public key as if that were a secret is refused."""
     text = pem(PRIVATE[algorithm])
     token = forged({"alg": "HS256", "typ": "JWT"}, text.encode())
@@ -91,13 +91,13 @@ async def test_confusion(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "None", "NONE", "", None, 0, ["HS256"]])
-async def test_no_algorithm(name: Any) -> None:
+async def test_token_without_a_signature_is_refused(name: Any) -> None:
     """A token that says it needs no signature is refused, however it says so."""
     assert "token" in await refusal(forged({"alg": name}))
     assert "token" in await refusal(forged({"alg": name}, SECRET.encode()))
 
 
-async def test_forged() -> None:
+async def test_forged_token_is_refused() -> None:
     """What another secret signed, and what was changed after it was signed, are refused."""
     head, _, signature = signed().split(".")
     body = segment({"sub": "bob", "exp": int(time()) + 60})
@@ -106,7 +106,7 @@ async def test_forged() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a", "a.b.c", "..", "e30.e30.e30", "eyJhbGciOiJIUzI1NiJ9..", "ann" * 1000])
-async def test_nonsense(token: str) -> None:
+async def test_text_that_is_no_token_is_refused_without_repeating_it(token: str) -> None:
     """What is no token is refused in one sentence that does not repeat it."""
     said = await refusal(token)
     assert said.startswith("The token is ")
@@ -114,7 +114,7 @@ async def test_nonsense(token: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sub", "exp"])
-async def test_missing(name: str) -> None:
+async def test_token_without_user_or_expiry_is_refused(name: str) -> None:
     """A token without a user or without an end is refused."""
     assert await refusal(signed(**{name: None})) == f"The token lacks the claim `{name}`."
 
@@ -132,43 +132,43 @@ async def test_missing(name: str) -> None:
         ("exp", 4_000_000_000_000),
     ],
 )
-async def test_bad_claim(name: str, value: Any) -> None:
+async def test_invalid_claim_is_named(name: str, value: Any) -> None:
     """A claim that is not as it should be is named, and never taken for its default."""
     assert f"$.{name}" in await refusal(signed(**{name: value}))
 
 
 @pytest.mark.parametrize("exp", [1, int(time()) - jwt_tokens.LEEWAY - 1], ids=["long ago", "just now"])
-async def test_expired(exp: int) -> None:
+async def test_expired_token_is_refused(exp: int) -> None:
     """A token that has expired is refused, and told so."""
     assert await refusal(signed(exp=exp)) == "The token has expired."
 
 
-async def test_leeway() -> None:
+async def test_clocks_may_differ_a_little() -> None:
     """Clocks may differ a little: a token that has just expired, or was just issued in the future, is accepted."""
     now = int(time())
     assert (await checker().identify(signed(exp=now - 5, iat=now + 5, nbf=now + 5))).user == "ann"
 
 
-async def test_not_yet() -> None:
+async def test_token_that_is_not_valid_yet_is_refused() -> None:
     """A token that is not valid yet is refused, and told so."""
     assert await refusal(signed(nbf=int(time()) + 3600)) == "The token is not valid yet."
 
 
 @pytest.mark.parametrize("claims", [{}, {"iss": "b"}, {"iss": "a", "aud": "d"}, {"iss": "a"}])
-async def test_swapped(claims: dict[str, Any]) -> None:
+async def test_wrong_issuer_or_audience_is_refused(claims: dict[str, Any]) -> None:
     """A token of another issuer, or one meant for somebody else, is refused where these are set."""
     assert "token" in await refusal(signed(**claims), auth_issuer="a", auth_audience="c")
 
 
 @pytest.mark.parametrize("audience", ["c", ["b", "c"]])
-async def test_issuer_and_audience(audience: Any) -> None:
+async def test_right_issuer_and_audience_are_accepted(audience: Any) -> None:
     """A token of the right issuer and for the right audience is accepted; without settings, for any audience."""
     token = signed(iss="a", aud=audience)
     assert (await checker(auth_issuer="a", auth_audience="c").identify(token)).user == "ann"
     assert (await checker().identify(token)).user == "ann"
 
 
-async def test_mint() -> None:
+async def test_minted_token_is_accepted_with_the_same_settings() -> None:
     """What is minted is accepted by whoever has the same settings."""
     chosen = settings.EdgeSettings(auth_secret=SECRET, auth_issuer="a", auth_audience="c")
     token = jwt_tokens.mint(chosen, {"sub": "bob", "rooms": ["x"]}, 60)
@@ -177,7 +177,7 @@ async def test_mint() -> None:
     assert 0 < found.expires - jwt_tokens.LEEWAY - time() <= 60
 
 
-def test_mint_without_secret() -> None:
+def test_minting_without_a_secret_names_the_setting() -> None:
     """Without a secret nothing can be minted, and the setting is named."""
     with pytest.raises(settings.SettingError, match=r"^AUTH_SECRET is not set"):
         jwt_tokens.mint(settings.EdgeSettings(), {"sub": "bob"}, 60)
@@ -193,7 +193,7 @@ def test_mint_without_secret() -> None:
         ({"auth_jwks_url": "https:/hush"}, "AUTH_JWKS_URL is not a usable URL;"),
     ],
 )
-def test_bad_settings(values: dict[str, str], line: str) -> None:
+def test_unusable_keys_are_refused_without_their_contents(values: dict[str, str], line: str) -> None:
     """Keys that cannot be used are refused with the setting's name and without what is in it."""
     with pytest.raises(settings.SettingError) as info:
         jwt_tokens.choose_keys(settings.EdgeSettings(**values))
@@ -201,7 +201,7 @@ def test_bad_settings(values: dict[str, str], line: str) -> None:
     assert not any(value in str(info.value) for value in values.values())
 
 
-def test_weak_keys() -> None:
+def test_weak_or_private_keys_are_refused() -> None:
     """A public key that is too short, or of a curve with another algorithm, is refused; so is a private key."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat

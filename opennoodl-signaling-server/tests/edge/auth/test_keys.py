@@ -62,7 +62,7 @@ async def refusal(tokens_: Any, token: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE)
-async def test_published(issuer: Loopback, algorithm: str) -> None:
+async def test_token_of_a_published_key_is_accepted(issuer: Loopback, algorithm: str) -> None:
     """What a published key signed is accepted; the issuer is asked once for many tokens."""
     issuer.answer = (200, published(one=PRIVATE[algorithm]))
     check = checker(issuer)
@@ -78,7 +78,7 @@ async def test_nobody_asks_at_first(issuer: Loopback) -> None:
     assert issuer.asked == []
 
 
-async def test_asked_together(issuer: Loopback) -> None:
+async def test_concurrent_tokens_share_one_request(issuer: Loopback) -> None:
     """Many tokens that come while the issuer is asked wait for one answer."""
     issuer.answer = (200, published(one=PRIVATE["ES256"]))
     issuer.goes_on.clear()
@@ -90,7 +90,7 @@ async def test_asked_together(issuer: Loopback) -> None:
     assert len(issuer.asked) == 1
 
 
-async def test_only_one(issuer: Loopback) -> None:
+async def test_token_without_a_key_id_uses_the_only_key(issuer: Loopback) -> None:
     """A token that names no key is of the only one there is, and of none where there are several."""
     issuer.answer = (200, published(one=PRIVATE["ES256"]))
     assert (await checker(issuer).identify(token(None))).user == "ann"
@@ -100,7 +100,7 @@ async def test_only_one(issuer: Loopback) -> None:
     ] == "The token is signed with a key that the issuer does not publish."
 
 
-async def test_wrong_key(issuer: Loopback) -> None:
+async def test_token_of_another_key_is_refused(issuer: Loopback) -> None:
     """A token that names another key than the one that signed it is refused."""
     issuer.answer = (200, published(one=PRIVATE["EdDSA"], two=PRIVATE["ES256"]))
     assert (await refusal(checker(issuer), token("one"))) == (
@@ -109,7 +109,7 @@ async def test_wrong_key(issuer: Loopback) -> None:
     )
 
 
-async def test_rotation(issuer: Loopback, clock: Clock) -> None:
+async def test_unknown_key_id_fetches_the_keys_again(issuer: Loopback, clock: Clock) -> None:
     """A new key is asked for when a token names it, a while after the last question; one taken back is forgotten."""
     issuer.answer = (200, published(one=PRIVATE["ES256"]))
     check = checker(issuer)
@@ -122,7 +122,7 @@ async def test_rotation(issuer: Loopback, clock: Clock) -> None:
     assert len(issuer.asked) == 2
 
 
-async def test_made_up(issuer: Loopback, clock: Clock) -> None:
+async def test_made_up_key_ids_have_a_rate(issuer: Loopback, clock: Clock) -> None:
     """With made-up key ids the issuer can be asked once in a while and not more."""
     issuer.answer = (200, published(one=PRIVATE["ES256"]))
     check = checker(issuer)
@@ -131,7 +131,7 @@ async def test_made_up(issuer: Loopback, clock: Clock) -> None:
     assert len(issuer.asked) == 1
 
 
-async def test_current(issuer: Loopback, clock: Clock) -> None:
+async def test_keys_are_refreshed_after_some_minutes(issuer: Loopback, clock: Clock) -> None:
     """After some minutes keys are asked for again, so that one that was taken back is good no longer."""
     issuer.answer = (200, published(one=PRIVATE["ES256"]))
     check = checker(issuer)
@@ -142,7 +142,9 @@ async def test_current(issuer: Loopback, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("answer", [(500, {}), (404, {}), (200, []), (200, {}), (200, {"keys": [1]}), (0, {})])
-async def test_no_answer(issuer: Loopback, clock: Clock, answer: tuple[int, Any]) -> None:
+async def test_former_keys_are_used_for_an_hour_of_outage(
+    issuer: Loopback, clock: Clock, answer: tuple[int, Any]
+) -> None:
     """While the issuer has no proper answer, its keys go on for an hour; then, and before it had one, that is said."""
     check = checker(issuer)
     issuer.answer = answer
@@ -158,7 +160,7 @@ async def test_no_answer(issuer: Loopback, clock: Clock, answer: tuple[int, Any]
 
 
 @pytest.mark.parametrize("answer", [b"[" * 1_000_000, b'{"keys":' + b"[" * 1_000_000, b"\xff", b"9" * 100_000])
-async def test_no_json(
+async def test_unreadable_response_is_one_log_line(
     issuer: Loopback, configure: Configure, capsys: pytest.CaptureFixture[str], answer: bytes
 ) -> None:
     """What cannot be read, also since it is too deep, is no answer, and one line in the log."""
@@ -169,7 +171,7 @@ async def test_no_json(
     assert "the keys of AUTH_JWKS_URL could not be read" in line
 
 
-async def test_too_large(issuer: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_size_of_the_key_response_is_bounded(issuer: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer may have so many bytes and not one more."""
     issuer.answer = (200, published(one=PRIVATE["ES256"]))
     size = len(json.dumps(issuer.answer[1]))
@@ -188,7 +190,9 @@ async def test_too_large(issuer: Loopback, monkeypatch: pytest.MonkeyPatch) -> N
         pytest.param(b"HTTP/1.1 200 -\r\n\r\n", id="in a body without an end"),
     ],
 )
-async def test_byte_by_byte(issuer: Loopback, clock: Clock, monkeypatch: pytest.MonkeyPatch, start: bytes) -> None:
+async def test_key_response_that_trickles_is_given_up(
+    issuer: Loopback, clock: Clock, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
     """An answer that comes byte by byte is given up: whose key is there goes in, and everybody else is told."""
     issuer.answer = (200, published(one=PRIVATE["ES256"]))
     check = checker(issuer)
@@ -202,7 +206,7 @@ async def test_byte_by_byte(issuer: Loopback, clock: Clock, monkeypatch: pytest.
         await issuer.until_left()
 
 
-async def test_nobody_waits_longer(issuer: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wait_for_the_issuer_is_bounded(issuer: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever keeps a question from its end, as a name server may, nobody waits longer than an answer may take."""
     goes_on = asyncio.Event()
 
@@ -219,7 +223,7 @@ async def test_nobody_waits_longer(issuer: Loopback, monkeypatch: pytest.MonkeyP
     assert (await check.identify(token("one"))).user == "ann"
 
 
-async def test_first_leaves(issuer: Loopback) -> None:
+async def test_answer_outlives_the_client_that_asked(issuer: Loopback) -> None:
     """The answer is everybody's, also when the one leaves for whom the issuer was asked."""
     issuer.answer = (200, published(one=PRIVATE["ES256"]))
     issuer.goes_on.clear()
@@ -240,7 +244,7 @@ async def test_first_leaves(issuer: Loopback) -> None:
         pytest.param("EdDSA", ed448.Ed448PrivateKey.generate(), id="Ed448"),
     ],
 )
-async def test_not_accepted(issuer: Loopback, algorithm: str, weak: Any) -> None:
+async def test_unacceptable_published_key_is_left_out(issuer: Loopback, algorithm: str, weak: Any) -> None:
     """A published key that AUTH_PUBLIC_KEY could not be is left out, and those beside it are not."""
     made = jwt.get_algorithm_by_name(algorithm).to_jwk(weak.public_key(), as_dict=True)
     issuer.answer = (200, {"keys": [{**made, "kid": "weak"}, *published(one=PRIVATE["EdDSA"])["keys"]]})
@@ -250,7 +254,7 @@ async def test_not_accepted(issuer: Loopback, algorithm: str, weak: Any) -> None
     assert (await check.identify(token("one", "EdDSA"))).user == "ann"
 
 
-async def test_strange_keys(issuer: Loopback) -> None:
+async def test_unusable_published_key_is_left_out(issuer: Loopback) -> None:
     """What is no key, or one that nothing can be done with, is left out, and those beside it are not."""
     good = published(one=PRIVATE["ES256"])["keys"][0]
     strange = [5, None, [], {}, {"kty": "RSA"}, *({**good, name: value} for name in good for value in (5, [5], {}))]
@@ -260,14 +264,14 @@ async def test_strange_keys(issuer: Loopback) -> None:
     assert set(check._keys._keys) == {"one"}
 
 
-async def test_private(issuer: Loopback) -> None:
+async def test_published_private_key_is_left_out(issuer: Loopback) -> None:
     """A key that is published with its private part is left out: anybody can sign with it."""
     made = jwt.get_algorithm_by_name("ES256").to_jwk(PRIVATE["ES256"], as_dict=True)
     issuer.answer = (200, {"keys": [{**made, "kid": "private"}, *published(one=PRIVATE["EdDSA"])["keys"]]})
     assert (await refusal(checker(issuer), token("private")))[0] == "unauthorized"
 
 
-async def test_redirect(issuer: Loopback) -> None:
+async def test_redirect_of_the_issuer_is_not_followed(issuer: Loopback) -> None:
     """A redirect is not followed: who is asked is who was set."""
     issuer.answer = (302, {})
     issuer.headers = [f"Location: {issuer.url}/elsewhere"]
@@ -275,7 +279,7 @@ async def test_redirect(issuer: Loopback) -> None:
     assert len(issuer.asked) == 1
 
 
-async def test_no_secrets(issuer: Loopback) -> None:
+async def test_published_secrets_and_encryption_keys_are_left_out(issuer: Loopback) -> None:
     """What is published is known to all, so no secret among it signs anything; nor does a key for encryption."""
     secret = {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA", "kid": "one"}
     encryption = {**published(two=PRIVATE["ES256"])["keys"][0], "use": "enc"}

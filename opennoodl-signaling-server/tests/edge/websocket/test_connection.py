@@ -28,7 +28,7 @@ from ..harness import (
 )
 
 
-async def test_kinds(serve: Serve, client: Connect) -> None:
+async def test_text_and_binary_messages_keep_their_kind(serve: Serve, client: Connect) -> None:
     """Text and binary messages arrive as what they are."""
     connected = await client(await serve())
     for message in ("text", b"binary", "", b"", "ü€𝄞", "x" * 125, "x" * 126, "x" * 65_535, b"x" * 65_536):
@@ -36,7 +36,7 @@ async def test_kinds(serve: Serve, client: Connect) -> None:
         assert await connected.recv() == message
 
 
-async def test_order(serve: Serve, client: Connect) -> None:
+async def test_messages_are_handled_in_order(serve: Serve, client: Connect) -> None:
     """Messages sent at once are handled one by one and in order."""
     connected = await client(await serve())
     messages = [str(number) for number in range(500)]
@@ -45,7 +45,7 @@ async def test_order(serve: Serve, client: Connect) -> None:
     assert [await connected.recv() for _ in messages] == messages
 
 
-async def test_fragments(serve: Serve, raw: OpenRaw) -> None:
+async def test_fragmented_message_arrives_whole(serve: Serve, raw: OpenRaw) -> None:
     """A fragmented message arrives whole, whatever control frames come between its parts."""
     running = await serve()
     client = await raw(running)
@@ -58,7 +58,7 @@ async def test_fragments(serve: Serve, raw: OpenRaw) -> None:
     assert running.app.got == [b"hello"]
 
 
-async def test_fragmented_character(serve: Serve, raw: OpenRaw) -> None:
+async def test_fragment_may_end_inside_a_character(serve: Serve, raw: OpenRaw) -> None:
     """A fragment may end in the middle of a character."""
     client = await raw(await serve())
     await client.send_frame(TEXT, b"\xe2\x82", fin=False)
@@ -66,7 +66,7 @@ async def test_fragmented_character(serve: Serve, raw: OpenRaw) -> None:
     assert await client.frame() == Frame(TEXT, "€".encode())
 
 
-async def test_bytewise(serve: Serve, raw: OpenRaw) -> None:
+async def test_frame_may_arrive_byte_by_byte(serve: Serve, raw: OpenRaw) -> None:
     """A frame may come in any number of packets."""
     client = await raw(await serve())
     for byte in masked(TEXT, b"slow"):
@@ -75,7 +75,7 @@ async def test_bytewise(serve: Serve, raw: OpenRaw) -> None:
 
 
 @pytest.mark.parametrize("message", [b"\xff", b"ok \xe2\x82", b"\xed\xa0\x80"])
-async def test_invalid_utf8(serve: Serve, raw: OpenRaw, message: bytes) -> None:
+async def test_invalid_utf8_closes_with_1007(serve: Serve, raw: OpenRaw, message: bytes) -> None:
     """Text that is not UTF-8 closes with 1007, and the application never sees it."""
     running = await serve()
     client = await raw(running)
@@ -94,7 +94,7 @@ async def test_binary_is_not_utf8(serve: Serve, client: Connect) -> None:
 
 
 @pytest.mark.parametrize("size", [65_537, 16_000_000], ids=["a little", "far more than is under way at a time"])
-async def test_too_big(serve: Serve, raw: OpenRaw, client: Connect, size: int) -> None:
+async def test_message_over_the_limit_closes_with_1009(serve: Serve, raw: OpenRaw, client: Connect, size: int) -> None:
     """A message over the limit closes its sender with 1009, who hears so when it has sent it all; the others go on."""
     running = await serve()
     other = await client(running)
@@ -119,7 +119,7 @@ async def test_too_big_in_parts(serve: Serve, raw: OpenRaw) -> None:
     assert running.app.got == []
 
 
-async def test_no_limit(serve: Serve, client: Connect) -> None:
+async def test_message_size_of_zero_is_no_limit(serve: Serve, client: Connect) -> None:
     """A limit of 0 means that there is none."""
     running = await serve(max_message_size=0, slow_client_buffer=0)
     connected = await client(running)
@@ -127,7 +127,9 @@ async def test_no_limit(serve: Serve, client: Connect) -> None:
     assert await connected.recv() == bytes(3_000_000)
 
 
-async def test_failure(serve: Serve, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_message_closes_its_sender_with_1011(
+    serve: Serve, client: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     """A message that the application fails on closes its sender alone with 1011, and is logged."""
     running = await serve()
     sender, other = await client(running), await client(running)
@@ -142,7 +144,9 @@ async def test_failure(serve: Serve, client: Connect, caplog: pytest.LogCaptureF
     assert await other.recv() == "still here"
 
 
-async def test_refusal(serve: Serve, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+async def test_application_closes_with_code_and_reason(
+    serve: Serve, client: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     """The application closes with a code and a reason, and that is no failure to log."""
     connected = await client(await serve())
     await connected.send("refuse")
@@ -153,7 +157,7 @@ async def test_refusal(serve: Serve, client: Connect, caplog: pytest.LogCaptureF
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_message_with_close(serve: Serve, raw: OpenRaw) -> None:
+async def test_message_before_a_close_frame_is_handled(serve: Serve, raw: OpenRaw) -> None:
     """A message in the same packet as the close frame after it is still handled."""
     running = await serve()
     client = await raw(running)
@@ -163,7 +167,7 @@ async def test_message_with_close(serve: Serve, raw: OpenRaw) -> None:
     assert running.app.got == [b"last words"]
 
 
-async def test_message_after_end(serve: Serve, raw: OpenRaw) -> None:
+async def test_message_after_the_end_is_dropped(serve: Serve, raw: OpenRaw) -> None:
     """Nothing that comes after the application has ended the connection is handed to it."""
     running = await serve()
     client = await raw(running)
@@ -176,7 +180,7 @@ async def test_message_after_end(serve: Serve, raw: OpenRaw) -> None:
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, PING])
-async def test_early_frame(serve: Serve, raw: OpenRaw, opcode: int) -> None:
+async def test_frame_before_the_handshakes_answer_is_400(serve: Serve, raw: OpenRaw, opcode: int) -> None:
     """A client that does not wait for the handshake's answer is answered 400, and leaves nothing behind."""
     running = await serve()
     client = await raw(running, handshake=False)
@@ -188,7 +192,7 @@ async def test_early_frame(serve: Serve, raw: OpenRaw, opcode: int) -> None:
     assert running.app.metrics.handshakes == Counter({"invalid": 1})
 
 
-async def test_first_message(serve: Serve, raw: OpenRaw) -> None:
+async def test_message_right_after_the_handshake_is_handled(serve: Serve, raw: OpenRaw) -> None:
     """A message that comes as soon as the handshake's answer has gone out is handled."""
     running = await serve()
     for number in range(20):
@@ -213,7 +217,7 @@ async def test_messages_wait_for_open(serve: Serve, client: Connect) -> None:
         assert await early.recv() == "early"
 
 
-async def test_pauses_add_up(serve: Serve, raw: OpenRaw) -> None:
+async def test_reading_resumes_after_the_last_pause(serve: Serve, raw: OpenRaw) -> None:
     """A client that is not read from for several reasons is read from again when the last of them is gone."""
     running = await serve()
     client = await raw(running)
@@ -293,7 +297,7 @@ async def test_frames_without_an_end(serve: Serve, raw: OpenRaw, monkeypatch: py
     assert came.code == 1008
 
 
-async def test_what_waited_is_read(serve: Serve, raw: OpenRaw) -> None:
+async def test_delayed_messages_are_handled_in_order(serve: Serve, raw: OpenRaw) -> None:
     """What came too fast is handled in its order, later."""
     running = await serve(rate_limit=1000)
     flood = await raw(running)
@@ -333,7 +337,7 @@ async def test_unanswered_pings_have_a_rate(serve: Serve, raw: OpenRaw) -> None:
     assert not connected.transport.is_reading()
 
 
-async def test_open_refuses(serve: Serve, client: Connect) -> None:
+async def test_open_may_refuse_a_connection(serve: Serve, client: Connect) -> None:
     """The application may refuse a new connection with a code and a reason."""
     running = await serve()
     running.app.open_fails = errors.CloseConnection(1013, "Come back later.")
@@ -344,7 +348,7 @@ async def test_open_refuses(serve: Serve, client: Connect) -> None:
     assert (info.value.rcvd.code, info.value.rcvd.reason) == (1013, "Come back later.")
 
 
-async def test_open_fails(serve: Serve, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_open_closes_with_1011(serve: Serve, client: Connect, caplog: pytest.LogCaptureFixture) -> None:
     """A connection that the application fails to take is closed with 1011, logged, and not kept."""
     running = await serve()
     running.app.open_fails = RuntimeError("cannot open")
@@ -359,7 +363,7 @@ async def test_open_fails(serve: Serve, client: Connect, caplog: pytest.LogCaptu
     assert not running.connections
 
 
-async def test_answers(serve: Serve, raw: OpenRaw) -> None:
+async def test_client_that_answers_a_ping_is_alive(serve: Serve, raw: OpenRaw) -> None:
     """A client that answers a ping in time is alive; one that does not is not."""
     running = await serve()
     client = await raw(running)
@@ -373,7 +377,7 @@ async def test_answers(serve: Serve, raw: OpenRaw) -> None:
     assert not await running.app.connections[0].is_alive(0.01)
 
 
-async def test_answers_all(serve: Serve, raw: OpenRaw) -> None:
+async def test_concurrent_probes_share_one_ping(serve: Serve, raw: OpenRaw) -> None:
     """However many ask, a client has one ping to answer; to answer costs it nothing of its rate, as other pongs do."""
     running = await serve(rate_limit=10)
     client = await raw(running)

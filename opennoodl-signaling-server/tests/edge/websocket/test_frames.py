@@ -73,21 +73,21 @@ def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
 
 @pytest.mark.parametrize("length", [0, 2, 8])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_message(opcode: int, length: int) -> None:
+def test_whole_message_is_parsed(opcode: int, length: int) -> None:
     """A whole message is read, unmasked, with its kind and its end, however its length is written."""
     data = frame(FIN | opcode, b"hello", length=length)
     assert frames.message_at(b"before" + data + b"after", 6, None) == (b"hello", opcode == TEXT, 6 + len(data))
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
-def test_size(size: int) -> None:
+def test_message_of_any_size_is_parsed(size: int) -> None:
     """A message of any size is read."""
     data = masked(BINARY, bytes(size))
     assert frames.message_at(data, 0, size) == (bytes(size), False, len(data))
 
 
 @pytest.mark.parametrize("size", [0, 1, 126, 65_536])
-def test_part(size: int) -> None:
+def test_partial_frame_is_not_parsed(size: int) -> None:
     """A frame that has not come whole is none."""
     data = masked(TEXT, bytes(size))
     for end in (*range(min(20, len(data))), len(data) - 1):
@@ -95,7 +95,7 @@ def test_part(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
-def test_begins(size: int) -> None:
+def test_start_of_a_whole_message_is_recognized(size: int) -> None:
     """Any part of a frame that will be read when it is whole is told from what is for the library."""
     data = masked(BINARY, bytes(size))
     for end in (*range(1, min(20, len(data))), len(data) - 1):
@@ -104,7 +104,7 @@ def test_begins(size: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "most"), [(11, 10), (70_000, 69_999), (70_000, None)])
-def test_begins_too_big(size: int, most: int | None) -> None:
+def test_frame_over_the_limit_is_left_to_the_library(size: int, most: int | None) -> None:
     """Once its length is known, a frame that is too big is for the library, and so is one that is better left to it."""
     data = masked(TEXT, bytes(size))
     assert frames.begins(data[:1], 0, most)
@@ -128,7 +128,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("name", OTHER)
-def test_other(name: str) -> None:
+def test_other_frames_are_left_to_the_library(name: str) -> None:
     """Whatever is no whole message is left to the library."""
     assert frames.message_at(OTHER[name], 0, MAX_SIZE) is None
 
@@ -152,7 +152,7 @@ def test_other_does_not_begin(name: str) -> None:
         [masked(TEXT, b"one") + masked(PING) + masked(TEXT, b"another")],
     ],
 )
-async def test_without_the_library(before: list[bytes]) -> None:
+async def test_library_sees_no_whole_message_after_the_first(before: list[bytes]) -> None:
     """Once the library has seen a message end, it sees no further one that comes whole."""
     heard = await hear(before)
     heard.app.got.clear()
@@ -172,14 +172,14 @@ async def test_frame_in_a_payload(places: list[int]) -> None:
     assert heard.app.got == [(b"first", True), (inner, False)]
 
 
-async def test_message_among_fragments() -> None:
+async def test_whole_message_among_fragments_closes_with_1002() -> None:
     """A whole message between the parts of another one closes with 1002."""
     heard = await hear([masked(TEXT, b"first"), masked(TEXT, b"part", fin=False), masked(TEXT, b"whole")])
     assert heard.app.got == [(b"first", True)]
     assert heard.close_code == 1002
 
 
-async def test_messages_after_end() -> None:
+async def test_messages_after_the_end_are_not_handled() -> None:
     """What comes after the message that ended the connection is not handled, in its packet or later."""
     end, late = masked(TEXT, END), masked(TEXT, b"late")
     heard = await hear([masked(TEXT, b"first"), end + late, late])
@@ -187,7 +187,7 @@ async def test_messages_after_end() -> None:
     assert heard.close_code == 1000
 
 
-async def test_heard() -> None:
+async def test_message_is_a_sign_of_life() -> None:
     """A message is a sign of life."""
     heard = await hear([masked(TEXT, b"first")])
     heard.heartbeat()
@@ -255,7 +255,7 @@ def test_reader_stops_at_a_pause() -> None:
     assert reads.held() == b""
 
 
-def test_reader_joins_fragments() -> None:
+def test_reader_joins_the_fragments_of_a_message() -> None:
     """The fragments of a message are joined; its kind is that of the first."""
     reads = reader()
     assert reads.join(Frame(Opcode.TEXT, b"he", fin=False)) is None
@@ -264,7 +264,7 @@ def test_reader_joins_fragments() -> None:
     assert reads.join(Frame(Opcode.BINARY, b"alone", fin=True)) == (b"alone", False)
 
 
-def test_reader_bounds_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_bounds_the_number_of_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message with too many fragments closes with 1009."""
     monkeypatch.setattr(frames, "MAX_FRAGMENTS", 3)
     reads = reader()
@@ -326,7 +326,7 @@ def packets(draw: st.DrawFn) -> list[bytes]:
 
 @settings(max_examples=200, deadline=None)
 @given(packets())
-def test_as_the_library(sent: list[bytes]) -> None:
+def test_reader_behaves_as_the_library_alone(sent: list[bytes]) -> None:
     """Messages and close code are those of the library alone, which gets the same byte by byte."""
     heard = asyncio.run(hear(sent))
     alone = asyncio.run(hear(bytes((byte,)) for byte in b"".join(sent)))
@@ -334,7 +334,7 @@ def test_as_the_library(sent: list[bytes]) -> None:
     assert heard.close_code == alone.close_code
 
 
-def test_is_utf8() -> None:
+def test_utf8_check_refuses_surrogates() -> None:
     """Text is UTF-8, without halves of surrogate pairs."""
     assert frames.is_utf8("\u00e9\U0001f600".encode())
     assert not frames.is_utf8(b"\xff")

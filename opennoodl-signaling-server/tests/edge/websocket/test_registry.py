@@ -20,7 +20,7 @@ class Reader:
         self.cut = True
 
 
-def test_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_with_the_most_unread_output_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """When too much waits for all who are slow, those go for whom most does; who is not slow is not asked."""
     monkeypatch.setattr(registry, "MAX_UNREAD", 100)
     connections = registry.Connections()

@@ -26,7 +26,7 @@ async def test_messages_wait_in_order() -> None:
     assert list(waits.finish()) == []
 
 
-async def test_messages_wait_again() -> None:
+async def test_messages_wait_for_each_work_in_order() -> None:
     """If a message begins other work, those behind it wait for that, before those that come later."""
     waits = work.Work()
     waits.start(asyncio.sleep(0))
@@ -41,7 +41,7 @@ async def test_messages_wait_again() -> None:
     assert [message for message, _ in waits.finish()] == [b"two", b"three", b"four"]
 
 
-async def test_cancel() -> None:
+async def test_work_is_cancelled_once() -> None:
     """Work is cancelled once, and is over then."""
     waits = work.Work()
     waits.start(forever())

@@ -137,7 +137,7 @@ async def test_turns_do_not_add_up() -> None:
     assert len(gate.admitted) == 1 + A_TURN
 
 
-async def test_order() -> None:
+async def test_clients_are_admitted_in_the_order_of_their_first_bytes() -> None:
     """They are admitted in the order in which they spoke; who comes later does not overtake those who wait."""
     gate = Gate()
     gate.speak(*range(2 * A_TURN + 1))
@@ -147,7 +147,7 @@ async def test_order() -> None:
     assert gate.admitted == everything(2 * A_TURN + 3)
 
 
-async def test_leaves_while_waiting() -> None:
+async def test_client_that_leaves_while_waiting_is_skipped() -> None:
     """Nothing is made for a client that has left, and the next one takes its place."""
     gate = Gate()
     came = gate.speak(*range(2 * A_TURN + 1))
@@ -160,7 +160,7 @@ async def test_leaves_while_waiting() -> None:
 
 
 @pytest.mark.parametrize("spoke", [False, True])
-async def test_forgotten(spoke: bool) -> None:
+async def test_client_that_left_before_admission_leaves_nothing(spoke: bool) -> None:
     """Of a client that left before it was admitted, nothing stays."""
     gate = Gate()
     gate.speak(*range(A_TURN))
@@ -185,7 +185,7 @@ async def test_more_comes_while_waiting() -> None:
     assert gate.admitted[-1] == said(A_TURN) + b" and more"
 
 
-async def test_unread_is_bounded() -> None:
+async def test_waiting_client_that_sends_much_is_not_read() -> None:
     """One that sends much while it waits is not read from, until it is admitted."""
     gate = Gate()
     wire, accepted = gate.speak(*range(A_TURN + 1))[-1]
@@ -210,7 +210,7 @@ async def test_failure_is_one_clients() -> None:
     assert gate.admitted == [*everything(A_TURN), said(A_TURN + 1), said(A_TURN + 2)]
 
 
-async def test_close_cuts() -> None:
+async def test_close_cuts_silent_waiting_and_later_clients() -> None:
     """Who is silent, who waits and who comes later is cut, and nothing is made for them."""
     gate = Gate()
     silent, _ = gate.come()
@@ -225,14 +225,18 @@ async def test_close_cuts() -> None:
 # In a service
 
 
-async def test_silent_is_cut(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_client_is_cut_after_the_open_timeout(
+    serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that says nothing for OPEN_TIMEOUT is cut."""
     monkeypatch.setattr(service, "OPEN_TIMEOUT", 0.05)
     client = await raw(await serve(), handshake=False)
     assert await client.rest() == b""
 
 
-async def test_unfinished_is_cut(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unfinished_handshake_is_cut_after_the_open_timeout(
+    serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that does not finish its handshake within OPEN_TIMEOUT is cut."""
     monkeypatch.setattr(service, "OPEN_TIMEOUT", 0.05)
     client = await raw(await serve(), handshake=False)
@@ -240,7 +244,7 @@ async def test_unfinished_is_cut(serve: Serve, raw: OpenRaw, monkeypatch: pytest
     assert await client.rest() == b""
 
 
-async def test_request_in_pieces(serve: Serve, raw: OpenRaw) -> None:
+async def test_handshake_may_arrive_byte_by_byte(serve: Serve, raw: OpenRaw) -> None:
     """A handshake may come byte by byte."""
     client = await raw(await serve(), handshake=False)
     for byte in f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode():
@@ -248,7 +252,7 @@ async def test_request_in_pieces(serve: Serve, raw: OpenRaw) -> None:
     assert (await client.head()).status == 101
 
 
-async def test_stop_cuts_silent(serve: Serve, raw: OpenRaw) -> None:
+async def test_stop_cuts_silent_clients_without_waiting(serve: Serve, raw: OpenRaw) -> None:
     """A service that stops does not wait for those who have said nothing, and cuts them."""
     running = await serve()
     client = await raw(running, handshake=False)

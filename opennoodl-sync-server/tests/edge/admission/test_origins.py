@@ -22,7 +22,7 @@ SETTING = "https://noodl.example, https://*.noodl.example,http://localhost:3000 
         "app://editor",
     ],
 )
-def test_allowed(origin: str) -> None:
+def test_listed_origin_is_allowed(origin: str) -> None:
     """A listed origin is allowed, and a page of it may read the answer; another's may not."""
     found = origins.Origins(SETTING)
     assert found.allow([origin])
@@ -44,19 +44,19 @@ def test_allowed(origin: str) -> None:
         "*",
     ],
 )
-def test_other(origin: str) -> None:
+def test_similar_origin_is_refused(origin: str) -> None:
     """Anything else is not, however much it looks like one."""
     found = origins.Origins(SETTING)
     assert not found.allow([origin])
     assert found.headers([origin]) == {"Vary": "Origin"}
 
 
-def test_two() -> None:
+def test_two_origin_headers_are_refused() -> None:
     """Whoever says two origins has none that could be allowed."""
     assert not origins.Origins(SETTING).allow(["null", "null"])
 
 
-def test_no_browser() -> None:
+def test_client_without_an_origin_is_allowed() -> None:
     """Who is no browser has no origin, and is let in."""
     found = origins.Origins(SETTING)
     assert found.allow([])
@@ -64,7 +64,7 @@ def test_no_browser() -> None:
 
 
 @pytest.mark.parametrize("origin", [[], ["https://anything.example"], ["a", "b"]])
-def test_any(origin: list[str]) -> None:
+def test_asterisk_allows_every_origin(origin: list[str]) -> None:
     """With an asterisk everything is."""
     found = origins.Origins("*")
     assert found.allow(origin)
@@ -75,7 +75,7 @@ def test_any(origin: list[str]) -> None:
 @pytest.mark.parametrize(
     "setting", ["noodl.example", "https://", "https://noodl.example/editor", "*, https://a.example", "https://*", "a b"]
 )
-def test_bad(setting: str) -> None:
+def test_invalid_origin_is_named(setting: str) -> None:
     """What is no origin is named."""
     with pytest.raises(settings.SettingError, match="ALLOWED_ORIGINS has"):
         origins.Origins(setting)

@@ -69,7 +69,7 @@ def refusal(hub: Any) -> Refusal:
     return refuse
 
 
-async def test_login(api: Loopback, hub: Any) -> None:
+async def test_login_of_a_token_is_asked_for_once(api: Loopback, hub: Any) -> None:
     """The login is the user; GitHub is asked with the token, once."""
     for _ in range(3):
         assert await hub.identify(TOKEN, HERE) == identity.Identity("ann")
@@ -78,14 +78,14 @@ async def test_login(api: Loopback, hub: Any) -> None:
     assert f"authorization: bearer {TOKEN.lower()}\r\n" in api.asked[0].lower()
 
 
-async def test_unknown(api: Loopback, hub: Any, refusal: Refusal) -> None:
+async def test_unknown_token_is_refused_and_remembered(api: Loopback, hub: Any, refusal: Refusal) -> None:
     """A token that GitHub does not know is refused, again without asking."""
     api.answer = (401, {"message": "Bad credentials"})
     assert [await refusal(TOKEN), await refusal(TOKEN)] == ["unauthorized"] * 2
     assert len(api.asked) == 1
 
 
-async def test_long_token(api: Loopback, hub: Any, refusal: Refusal) -> None:
+async def test_long_token_is_refused_without_a_request(api: Loopback, hub: Any, refusal: Refusal) -> None:
     """A token that is too long to be GitHub's is refused without asking; one that is not is asked about."""
     assert await refusal("g" * (github.MAX_TOKEN + 1)) == "unauthorized"
     assert api.asked == []
@@ -99,7 +99,9 @@ async def test_long_token(api: Loopback, hub: Any, refusal: Refusal) -> None:
         *((200, content) for content in ([], {"login": ""}, {"login": 1}, "x" * 70_000, b"[" * 60_000)),
     ],
 )
-async def test_no_answer(api: Loopback, hub: Any, refusal: Refusal, clock: Clock, answer: tuple[int, Any]) -> None:
+async def test_failed_request_neither_accepts_nor_refuses_for_good(
+    api: Loopback, hub: Any, refusal: Refusal, clock: Clock, answer: tuple[int, Any]
+) -> None:
     """Without a proper answer nobody is let in or refused for good: it is asked again, after a while."""
     api.answer = answer
     assert [await refusal(TOKEN), await refusal(TOKEN)] == ["auth-unavailable"] * 2
@@ -118,7 +120,9 @@ async def test_no_answer(api: Loopback, hub: Any, refusal: Refusal, clock: Clock
         ("Fri, 31 Dec 1999 23:59:59 GMT", github.MAX_PAUSE),
     ],
 )
-async def test_retry_after(api: Loopback, hub: Any, refusal: Refusal, clock: Clock, waits: tuple[str, float]) -> None:
+async def test_retry_after_header_is_obeyed_within_bounds(
+    api: Loopback, hub: Any, refusal: Refusal, clock: Clock, waits: tuple[str, float]
+) -> None:
     """How long that is, GitHub may say, within bounds."""
     asks, pause = waits
     api.answer = (429, {})
@@ -131,7 +135,9 @@ async def test_retry_after(api: Loopback, hub: Any, refusal: Refusal, clock: Clo
     assert (await hub.identify(TOKEN, HERE)).user == "ann"
 
 
-async def test_pause(api: Loopback, hub: Any, refusal: Refusal, clock: Clock) -> None:
+async def test_failures_of_many_addresses_pause_all_requests(
+    api: Loopback, hub: Any, refusal: Refusal, clock: Clock
+) -> None:
     """If nobody anywhere gets a proper answer, GitHub is not asked for a while; who is known goes in meanwhile."""
     assert (await hub.identify(TOKEN, HERE)).user == "ann"
     api.answer = (429, {})
@@ -147,7 +153,7 @@ async def test_pause(api: Loopback, hub: Any, refusal: Refusal, clock: Clock) ->
     assert (await hub.identify("gho_other", HERE)).user == "ann"
 
 
-async def test_pause_of_those_who_wait(api: Loopback, hub: Any, clock: Clock) -> None:
+async def test_pause_ends_requests_that_wait(api: Loopback, hub: Any, clock: Clock) -> None:
     """Questions that wait for their turn when that begins are not asked."""
     api.answer = (503, {})
     api.goes_on.clear()
@@ -163,7 +169,9 @@ async def test_pause_of_those_who_wait(api: Loopback, hub: Any, clock: Clock) ->
 
 
 @pytest.mark.parametrize("status", [403, 429, 500])
-async def test_odd_tokens(api: Loopback, hub: Any, refusal: Refusal, clock: Clock, status: int) -> None:
+async def test_odd_tokens_keep_out_only_their_own_address(
+    api: Loopback, hub: Any, refusal: Refusal, clock: Clock, status: int
+) -> None:
     """Who has tokens at which GitHub gives no proper answer keeps nobody out but their own address, for a minute."""
     api.answer = (status, {})
     for number in range(github.UNPROVEN_PER_MINUTE * 2):
@@ -191,20 +199,22 @@ async def test_odd_tokens_of_several(
     assert (await hub.identify(TOKEN, HERE)).user == "ann"
 
 
-async def test_down(api: Loopback, hub: Any, refusal: Refusal) -> None:
+async def test_refused_connection_to_github_is_reported_at_once(api: Loopback, hub: Any, refusal: Refusal) -> None:
     """Where nothing listens, that is said at once."""
     await api.stop()
     assert await refusal(TOKEN) == "auth-unavailable"
 
 
-async def test_slow(api: Loopback, hub: Any, refusal: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_answer_times_out(
+    api: Loopback, hub: Any, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An answer that takes too long is not waited for."""
     monkeypatch.setattr(github, "TIMEOUT", 0.01)
     api.goes_on.clear()
     assert await refusal(TOKEN) == "auth-unavailable"
 
 
-async def test_many(api: Loopback, hub: Any, refusal: Refusal) -> None:
+async def test_number_of_waiting_requests_is_bounded(api: Loopback, hub: Any, refusal: Refusal) -> None:
     """While GitHub is slow, so many questions wait and not one more."""
     api.goes_on.clear()
     waiting = [
@@ -219,7 +229,7 @@ async def test_many(api: Loopback, hub: Any, refusal: Refusal) -> None:
     assert (await hub.identify(TOKEN, HERE)).user == "ann"
 
 
-async def test_together(api: Loopback, hub: Any) -> None:
+async def test_same_token_is_asked_for_once_at_a_time(api: Loopback, hub: Any) -> None:
     """Those who show the same token at once wait for one answer, also when the first of them leaves."""
     api.goes_on.clear()
     first, *others = [asyncio.create_task(hub.identify(TOKEN, HERE)) for _ in range(5)]
@@ -230,7 +240,7 @@ async def test_together(api: Loopback, hub: Any) -> None:
     assert len(api.asked) == 1
 
 
-async def test_everybody_left(api: Loopback, hub: Any) -> None:
+async def test_answer_that_nobody_waits_for_is_dropped(api: Loopback, hub: Any) -> None:
     """An answer that nobody waits for any more disturbs nobody, even if it is none."""
     api.answer = (500, {})
     api.goes_on.clear()
@@ -243,7 +253,7 @@ async def test_everybody_left(api: Loopback, hub: Any) -> None:
     assert not hub._questions
 
 
-async def test_lifespan(api: Loopback, hub: Any, refusal: Refusal, clock: Clock) -> None:
+async def test_cached_answers_expire(api: Loopback, hub: Any, refusal: Refusal, clock: Clock) -> None:
     """Minutes later GitHub is asked again, so that a token taken back is good no longer; a refusal ends earlier."""
     await hub.identify(TOKEN, HERE)
     clock.now += github.LIFESPAN + 1
@@ -254,7 +264,7 @@ async def test_lifespan(api: Loopback, hub: Any, refusal: Refusal, clock: Clock)
     assert (await hub.identify(TOKEN, HERE)).user == "ann"
 
 
-async def test_made_up(api: Loopback, hub: Any, refusal: Refusal, clock: Clock) -> None:
+async def test_made_up_tokens_have_a_rate_per_address(api: Loopback, hub: Any, refusal: Refusal, clock: Clock) -> None:
     """With made-up tokens one address can have GitHub asked so often in a minute; others are not kept waiting.
 
     A client that comes again and again with a token that has ended, as y-websocket does, locks nobody out.
@@ -284,7 +294,7 @@ async def test_made_up_at_once(api: Loopback, hub: Any, clock: Clock) -> None:
     assert len(api.asked) == github.UNPROVEN_PER_MINUTE
 
 
-async def test_school(api: Loopback, hub: Any, clock: Clock) -> None:
+async def test_many_valid_users_of_one_address_are_let_in(api: Loopback, hub: Any, clock: Clock) -> None:
     """Everybody of a large house may come at once: who is somebody counts only for as long as that is not known."""
     api.goes_on.clear()
     asking = [asyncio.create_task(hub.identify(f"{TOKEN}{number}", HERE)) for number in range(90)]
@@ -294,7 +304,7 @@ async def test_school(api: Loopback, hub: Any, clock: Clock) -> None:
     assert (await hub.identify(TOKEN, HERE)).user == "ann"
 
 
-async def test_remembered(api: Loopback, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cached_answers_are_bounded_and_hashed(api: Loopback, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many answers are remembered, under hashes that give no token away; the oldest goes first."""
     monkeypatch.setattr(github, "MAX_REMEMBERED", 3)
     for number in range(5):
@@ -307,7 +317,7 @@ async def test_remembered(api: Loopback, hub: Any, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("url", ["hush", "ftp://hush", "https:/hush"])
-def test_bad_url(url: str) -> None:
+def test_invalid_github_url_is_refused(url: str) -> None:
     """What is no URL is refused with the setting's name."""
     with pytest.raises(settings.SettingError, match=r"^GITHUB_API_URL is not a usable URL; accepted is"):
         github.GitHub(url)

@@ -28,6 +28,8 @@ from ..harness import identity
         ((), "a", False),
     ],
 )
-def test_allows(patterns: tuple[str, ...], room: str, allowed: bool) -> None:
+def test_room_is_allowed_where_a_pattern_matches_its_whole_name(
+    patterns: tuple[str, ...], room: str, allowed: bool
+) -> None:
     """A room is allowed where one of the patterns is all of its name."""
     assert identity.Identity("ann", patterns).allows(room) is allowed

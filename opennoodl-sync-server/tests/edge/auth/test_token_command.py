@@ -24,26 +24,26 @@ async def made(*words: str) -> Any:
     return await jwt_tokens.JwtTokens(keys.FixedKey(SECRET.encode(), "HS256"), "", "").identify(token)
 
 
-async def test_plain() -> None:
+async def test_default_token_lasts_a_day_and_writes_everywhere() -> None:
     """Without more, a token is good for a day, for writing in every room, and for no service."""
     found = await made("--user", "ann")
     assert (found.user, found.rooms, found.access, found.services) == ("ann", ("*",), "write", False)
 
 
-async def test_everything() -> None:
+async def test_options_set_the_claims() -> None:
     """Rooms, access and services are what was asked for."""
     found = await made("--user", "ann", "--room", "a", "--room", "b-*", "--access", "read", "--services")
     assert (found.rooms, found.access, found.services) == (("a", "b-*"), "read", True)
 
 
-async def test_ttl() -> None:
+async def test_ttl_option_sets_the_lifetime() -> None:
     """A token is good for as long as was asked for."""
     short, long = await made("--user", "a", "--ttl", "60"), await made("--user", "a")
     assert 86_000 < long.expires - short.expires < 86_401
 
 
 @pytest.mark.parametrize("ttl", ["0", "-1", "1.5", "x", "9" * 12])
-def test_bad_ttl(ttl: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_ttl_names_what_is_accepted(ttl: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What is no time is refused with what is accepted."""
     with pytest.raises(SystemExit):
         ask("--user", "a", f"--ttl={ttl}")
@@ -51,7 +51,7 @@ def test_bad_ttl(ttl: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("user", ["", "a" * 257])
-def test_bad_user(user: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_user_is_refused(user: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A token is for somebody who can be named in a message."""
     with pytest.raises(SystemExit):
         ask("--user", user)

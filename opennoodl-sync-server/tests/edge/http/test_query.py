@@ -23,7 +23,7 @@ from ..harness import query
         ("/name=a", None),
     ],
 )
-def test_value(target: str, expected: str | None) -> None:
+def test_first_value_that_is_not_empty_counts(target: str, expected: str | None) -> None:
     """The first value that is not empty counts."""
     assert query.value(target, "name") == expected
 

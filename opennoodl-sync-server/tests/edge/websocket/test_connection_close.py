@@ -132,7 +132,9 @@ def _uncollected() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.parametrize("way", [way for way, _ in WAYS])
-async def test_told_once(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]]) -> None:
+async def test_application_is_told_once_of_any_end(
+    serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]]
+) -> None:
     """Whatever ends a connection, the application is told exactly once, and last."""
     running = await end(serve, raw, way)
     history = running.app.history(0)
@@ -143,7 +145,9 @@ async def test_told_once(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], A
 
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.parametrize("way", [way for way, _ in WAYS])
-async def test_nothing_stays(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]]) -> None:
+async def test_ended_connection_is_not_kept(
+    serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]]
+) -> None:
     """Whatever ends a connection, it is no longer counted as open, nor kept."""
     running = await end(serve, raw, way)
     assert running.app.metrics.open_connections == 0
@@ -153,7 +157,9 @@ async def test_nothing_stays(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw
 
 @pytest.mark.usefixtures("_soon", "_uncollected")
 @pytest.mark.parametrize("way", [way for way, _ in WAYS if way is not failure])  # a log may keep what failed
-async def test_no_garbage(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]]) -> None:
+async def test_ended_connection_leaves_no_reference_cycle(
+    serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]]
+) -> None:
     """Whatever ends a connection, nothing of it is left for a full garbage collection, which would hold everybody."""
     running = await serve()
     client = await raw(running)
@@ -169,13 +175,15 @@ async def test_no_garbage(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.parametrize(("way", "code"), WAYS)
-async def test_counted(serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]], code: int) -> None:
+async def test_end_is_counted_once_by_its_code(
+    serve: Serve, raw: OpenRaw, way: Callable[[Any, Raw], Awaitable[None]], code: int
+) -> None:
     """An end is counted once, by the code of the first close frame either side sent; 1006 if there was none."""
     running = await end(serve, raw, way)
     assert running.app.metrics.closes == {str(code): 1}
 
 
-async def test_close_is_answered(serve: Serve, raw: OpenRaw) -> None:
+async def test_close_frame_is_answered_with_its_code(serve: Serve, raw: OpenRaw) -> None:
     """A client's close frame is answered with its own code, and then the server ends the TCP connection."""
     client = await raw(await serve())
     await client.send_frame(CLOSE, GOODBYE)
@@ -183,7 +191,9 @@ async def test_close_is_answered(serve: Serve, raw: OpenRaw) -> None:
     assert await client.frame() is None
 
 
-async def test_unanswered(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unanswered_close_is_cut_after_the_close_timeout(
+    serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A close frame that is never answered is followed by a cut, within CLOSE_TIMEOUT."""
     monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.2)
     client = await raw(await serve())
@@ -195,7 +205,9 @@ async def test_unanswered(serve: Serve, raw: OpenRaw, monkeypatch: pytest.Monkey
         assert await client.frame() is None
 
 
-async def test_chatter_after_end(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_that_talks_after_the_close_is_cut(
+    serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that goes on talking instead of answering the close frame is cut all the same."""
     monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.2)
     client = await raw(await serve())
@@ -205,7 +217,7 @@ async def test_chatter_after_end(serve: Serve, raw: OpenRaw, monkeypatch: pytest
             await client.send_frame(PING, b"still here")
 
 
-async def test_forgotten_at_once(serve: Serve, raw: OpenRaw) -> None:
+async def test_application_forgets_a_closed_client_at_once(serve: Serve, raw: OpenRaw) -> None:
     """The application forgets a client that it has ended at once, not when the client has answered."""
     running = await serve()
     client = await raw(running)
@@ -214,7 +226,7 @@ async def test_forgotten_at_once(serve: Serve, raw: OpenRaw) -> None:
     assert running.app.history(0) == ["open", "receive", "close"]
 
 
-async def test_lost_during_open(serve: Serve, raw: OpenRaw, client: Connect) -> None:
+async def test_client_lost_during_open_is_closed_after_it(serve: Serve, raw: OpenRaw, client: Connect) -> None:
     """A client that leaves while the application is taking it is closed once the application has it."""
     running = await serve()
     running.app.open_waits = gate = asyncio.Event()
@@ -237,7 +249,9 @@ async def test_lost_during_open(serve: Serve, raw: OpenRaw, client: Connect) -> 
 
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.parametrize("leave", [Raw.half_close, Raw.reset])
-async def test_lost_during_handshake(serve: Serve, raw: OpenRaw, leave: Callable[[Raw], None]) -> None:
+async def test_client_lost_during_its_handshake_is_not_counted(
+    serve: Serve, raw: OpenRaw, leave: Callable[[Raw], None]
+) -> None:
     """A client that vanishes during its handshake does not count as open for ever."""
     running = await serve()
     for _ in range(20):
@@ -254,7 +268,9 @@ async def test_lost_during_handshake(serve: Serve, raw: OpenRaw, leave: Callable
 # Clients that do not read
 
 
-async def test_slow(serve: Serve, raw: OpenRaw, client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_client_is_closed_with_1013(
+    serve: Serve, raw: OpenRaw, client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that does not read is closed with 1013; another one keeps getting everything meanwhile."""
     monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 10)  # so that the close frame can be read in the end
     running = await serve(slow_client_buffer=65_536)
@@ -276,7 +292,7 @@ async def test_slow(serve: Serve, raw: OpenRaw, client: Connect, monkeypatch: py
 
 
 @pytest.mark.usefixtures("_soon")
-async def test_slow_is_counted(serve: Serve, raw: OpenRaw, client: Connect) -> None:
+async def test_slow_client_is_counted_as_1013(serve: Serve, raw: OpenRaw, client: Connect) -> None:
     """A client that was closed for being slow is counted as 1013, though it never answers."""
     running = await serve(slow_client_buffer=65_536)
     slow = await raw(running, receive_buffer=4096)
@@ -291,7 +307,7 @@ async def test_slow_is_counted(serve: Serve, raw: OpenRaw, client: Connect) -> N
     assert running.app.metrics.closes["1013"] == 1
 
 
-async def test_no_slow_limit(serve: Serve, raw: OpenRaw) -> None:
+async def test_slow_client_without_a_limit_gets_everything(serve: Serve, raw: OpenRaw) -> None:
     """Without a limit, a client that does not read gets everything in the end."""
     running = await serve(slow_client_buffer=0)
     client = await raw(running, receive_buffer=4096)
@@ -314,7 +330,9 @@ class Patient(Echo):
 
 
 @pytest.mark.parametrize("limit", [1000, 100_000])
-async def test_drained(serve: Serve, raw: OpenRaw, client: Connect, limit: int) -> None:
+async def test_application_is_told_when_a_slow_client_caught_up(
+    serve: Serve, raw: OpenRaw, client: Connect, limit: int
+) -> None:
     """An application that keeps a slow client is told when that has caught up, whatever the limit."""
     running = await serve(Patient, slow_client_buffer=limit)
     slow = await raw(running, receive_buffer=4096)
@@ -333,7 +351,7 @@ async def test_drained(serve: Serve, raw: OpenRaw, client: Connect, limit: int) 
     await running.app.until(lambda: ("drained", 0) in running.app.calls)
 
 
-async def test_pings_without_reading(serve: Serve, raw: OpenRaw, client: Connect) -> None:
+async def test_pongs_to_a_client_that_does_not_read_are_bounded(serve: Serve, raw: OpenRaw, client: Connect) -> None:
     """What waits for a client is bounded even if it is only pongs: pings cost memory like anything else."""
     running = await serve(slow_client_buffer=65_536)
     flood = await raw(running, receive_buffer=4096)

@@ -53,7 +53,7 @@ async def running(serve: Serve) -> Any:
     return await serve(Worker)
 
 
-async def test_order(running: Any, raw: OpenRaw) -> None:
+async def test_messages_behind_waiting_work_keep_their_order(running: Any, raw: OpenRaw) -> None:
     """Messages behind one that waits are handled after it, in order, also if several of them wait in turn."""
     client = await raw(running)
     texts = [b"wait a", b"b", b"wait c", b"wait d", b"e"]
@@ -64,7 +64,7 @@ async def test_order(running: Any, raw: OpenRaw) -> None:
     assert [(await client.frame()).payload for _ in texts] == [b"a", b"b", b"c", b"d", b"e"]
 
 
-async def test_nothing_is_read(running: Any, raw: OpenRaw) -> None:
+async def test_nothing_is_read_while_a_message_waits(running: Any, raw: OpenRaw) -> None:
     """What comes while one waits stays in the network, so that no client can fill the memory with it."""
     client, other = await raw(running), await raw(running)
     await client.send(masked(TEXT, b"wait a"))
@@ -77,7 +77,7 @@ async def test_nothing_is_read(running: Any, raw: OpenRaw) -> None:
     assert [(await client.frame()).payload for _ in range(1001)] == [b"a", *([b"b"] * 1000)]
 
 
-async def test_little_is_kept(running: Any, raw: OpenRaw) -> None:
+async def test_read_bytes_wait_undecoded(running: Any, raw: OpenRaw) -> None:
     """What came in the same read stays the bytes it came in: as messages, tiny ones would take twenty times as much."""
     client = await raw(running)
     await client.send(masked(TEXT, b"wait a") + masked(TEXT, b"b") * 5000)
@@ -88,7 +88,7 @@ async def test_little_is_kept(running: Any, raw: OpenRaw) -> None:
     assert [(await client.frame()).payload for _ in range(5001)] == [b"a", *([b"b"] * 5000)]
 
 
-async def test_others_go_on(running: Any, raw: OpenRaw) -> None:
+async def test_waiting_work_delays_no_other_client(running: Any, raw: OpenRaw) -> None:
     """Nobody else waits."""
     client, other = await raw(running), await raw(running)
     await client.send_frame(TEXT, b"wait a")
@@ -98,7 +98,7 @@ async def test_others_go_on(running: Any, raw: OpenRaw) -> None:
 
 
 @pytest.mark.parametrize(("message", "code"), [(b"wait refuse", 1008), (b"wait raise", 1011)])
-async def test_fails(running: Any, raw: OpenRaw, message: bytes, code: int) -> None:
+async def test_failing_work_ends_the_connection(running: Any, raw: OpenRaw, message: bytes, code: int) -> None:
     """What waits may end the connection, or fail; what is behind it is not handled then."""
     client = await raw(running)
     running.app.goes_on.set()
@@ -110,7 +110,7 @@ async def test_fails(running: Any, raw: OpenRaw, message: bytes, code: int) -> N
     assert b"behind" not in running.app.got
 
 
-async def test_cancelled(running: Any, raw: OpenRaw) -> None:
+async def test_end_of_the_connection_cancels_its_work(running: Any, raw: OpenRaw) -> None:
     """When the server ends the connection, nothing waits for it any more."""
     client = await raw(running)
     await client.send(masked(TEXT, b"wait a") + masked(TEXT, b"b"))
@@ -121,7 +121,9 @@ async def test_cancelled(running: Any, raw: OpenRaw) -> None:
     assert (await client.frame()).code == 1000
 
 
-async def test_goodbye_while_waiting(running: Any, raw: OpenRaw, caplog: pytest.LogCaptureFixture) -> None:
+async def test_close_frame_while_work_waits_cancels_it(
+    running: Any, raw: OpenRaw, caplog: pytest.LogCaptureFixture
+) -> None:
     """A client that says goodbye in the same breath is answered, and what it asked for is not done."""
     client = await raw(running)
     await client.send(masked(TEXT, b"wait a") + masked(TEXT, b"b") * 2000 + masked(CLOSE, b"\x03\xe8"))
@@ -156,7 +158,7 @@ async def test_cancelled_before_it_began(running: Any, client: Connect) -> None:
     assert running.app.got == [b"here"]
 
 
-async def test_deadline(running: Any, client: Connect) -> None:
+async def test_deadline_closes_with_1008(running: Any, client: Connect) -> None:
     """A connection ends with 1008 and the reason when its deadline has come."""
     connected = await client(running)
     await connected.send("here")
@@ -166,7 +168,7 @@ async def test_deadline(running: Any, client: Connect) -> None:
     assert (connected.close_code, connected.close_reason) == (1008, "Too late.")
 
 
-async def test_later_deadline(running: Any, client: Connect) -> None:
+async def test_later_deadline_replaces_the_earlier(running: Any, client: Connect) -> None:
     """A later deadline, or none, takes the place of an earlier one."""
     connected = await client(running)
     await connected.send("here")
@@ -182,7 +184,7 @@ async def test_later_deadline(running: Any, client: Connect) -> None:
 
 
 @pytest.mark.parametrize("ago", [0, 3600])
-async def test_expired(running: Any, client: Connect, ago: int) -> None:
+async def test_expired_token_closes_the_connection(running: Any, client: Connect, ago: int) -> None:
     """A connection ends when its user's token does."""
     connected = await client(running)
     await connected.send("here")
@@ -192,7 +194,7 @@ async def test_expired(running: Any, client: Connect, ago: int) -> None:
     assert (connected.close_code, connected.close_reason) == (1008, connection.EXPIRED)
 
 
-async def test_no_expiry(running: Any, client: Connect) -> None:
+async def test_proof_without_expiry_sets_no_deadline(running: Any, client: Connect) -> None:
     """Without an end of the proof, the connection has none."""
     connected = await client(running)
     await connected.send("here")

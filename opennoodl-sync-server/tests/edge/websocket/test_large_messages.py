@@ -195,7 +195,7 @@ async def test_a_client_that_leaves_does_not_count(serve: Serve, raw: OpenRaw, e
     await large.until(lambda: large.size == 0)
 
 
-async def test_fragments_count(serve: Serve, raw: OpenRaw) -> None:
+async def test_fragments_count_as_one_large_message(serve: Serve, raw: OpenRaw) -> None:
     """A message in many fragments is as large as they are together."""
     running = await serve(max_message_size=1_000_000)
     running.app.large_messages = large = Watched()

@@ -26,7 +26,7 @@ def written(client: Any) -> list[bytes]:
     return [call.args[0] for call in client.transport.write.call_args_list]
 
 
-async def test_together(client: Any) -> None:
+async def test_frames_of_one_turn_are_one_write(client: Any) -> None:
     """Frames of one turn are one write, when the turn is over; those of the next are another."""
     client.write_soon(ONE)
     client.write_soon(TWO)
@@ -38,7 +38,7 @@ async def test_together(client: Any) -> None:
     assert written(client) == [ONE + TWO, THREE]
 
 
-async def test_before_the_end(client: Any) -> None:
+async def test_pending_frames_precede_the_close(client: Any) -> None:
     """Who is closed gets first what was for them; after it nothing."""
     client.write_soon(ONE)
     client.disconnect(1000, "")
@@ -57,14 +57,14 @@ async def test_before_an_answer_of_the_protocol(client: Any) -> None:
     assert (first, second[:1]) == (ONE, b"\x88")
 
 
-async def test_before_a_heartbeat(client: Any) -> None:
+async def test_pending_frames_precede_a_heartbeat(client: Any) -> None:
     """A pong says that everything has arrived that was sent before its ping: what was to be sent soon is."""
     client.write_soon(ONE)
     client.heartbeat()
     assert written(client) == [ONE, b"\x89\x00"]
 
 
-async def test_gone_meanwhile(client: Any) -> None:
+async def test_nothing_is_written_to_an_ended_connection(client: Any) -> None:
     """Nothing is written to a connection that ended before the turn did."""
     client.write_soon(ONE)
     client.protocol.state = CLOSED
@@ -87,7 +87,7 @@ class Flushable:
         self._flushed.append(self._name)
 
 
-async def test_flushes_in_order() -> None:
+async def test_connections_are_flushed_in_order() -> None:
     """Every connection is flushed once, in the order in which they came, and not before the turn is over."""
     flushed: list[str] = []
     box = outbox.Outbox()
@@ -100,7 +100,7 @@ async def test_flushes_in_order() -> None:
     assert flushed == ["a", "b"]
 
 
-async def test_added_while_flushing() -> None:
+async def test_frames_added_by_a_flush_wait_for_the_next_turn() -> None:
     """What is added by a flush goes out in the next turn."""
     flushed: list[str] = []
     box = outbox.Outbox()

@@ -68,7 +68,7 @@ def put(database: Database, size: int = 1, *, sync: bool = False) -> None:
     database.write(batch, sync=sync)
 
 
-async def test_what_was_written_is_synced(tmp_path: Path, syncs: Syncs) -> None:
+async def test_the_log_is_synced_after_a_write(tmp_path: Path, syncs: Syncs) -> None:
     """By default, the log is synced after somebody has changed something, and then no more."""
     async with running(tmp_path) as server:
         syncs.paths.clear()

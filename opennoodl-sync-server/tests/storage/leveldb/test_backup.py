@@ -124,7 +124,7 @@ def test_change_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert list((tmp_path / "copy").iterdir()) == []
 
 
-def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_without_current_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory without CURRENT is not copied; the error names the file."""
     with closing(Database(str(tmp_path / "data"))) as database:
         put(database, 0)

@@ -9,13 +9,13 @@ import pytest
 from opennoodl_sync.storage.leveldb.bindings import plyvel
 
 
-def test_the_choice() -> None:
+def test_the_python_version_chooses_the_bindings() -> None:
     """Python 3.12 and later get plyvel-next, also where plyvel is installed beside it."""
     assert plyvel.__name__ == ("plyvel_next" if sys.version_info >= (3, 12) else "plyvel")
 
 
 @pytest.mark.parametrize(("writes", "reads"), [("plyvel", "plyvel_next"), ("plyvel_next", "plyvel")])
-def test_one_format(tmp_path: Path, writes: str, reads: str) -> None:
+def test_both_bindings_read_one_format(tmp_path: Path, writes: str, reads: str) -> None:
     """A directory that one of them wrote, with a compressed table and a log, is read by the other."""
     both = "only Python 3.12 on Linux on x86-64 has wheels of both; .ci/run tries it across versions"
     writer, reader = pytest.importorskip(writes, reason=both), pytest.importorskip(reads, reason=both)

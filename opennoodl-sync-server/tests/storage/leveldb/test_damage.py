@@ -144,7 +144,7 @@ def sample(request: pytest.FixtureRequest, memory: Path) -> Sample:
     return Sample(path, contents)
 
 
-def test_every_byte(sample: Sample, memory: Path, damage_rounds: int) -> None:
+def test_no_changed_byte_gives_wrong_contents(sample: Sample, memory: Path, damage_rounds: int) -> None:
     """Whichever byte of a small database is changed, no wrong content is taken for right."""
 
     def places(data: bytes) -> Iterator[tuple[int, int]]:
@@ -159,7 +159,9 @@ def test_every_byte(sample: Sample, memory: Path, damage_rounds: int) -> None:
     assert counts["no start"] > 0
 
 
-def test_random_bytes(memory: Path, dice: random.Random, damage_rounds: int) -> None:
+def test_no_changed_byte_of_a_larger_database_gives_wrong_contents(
+    memory: Path, dice: random.Random, damage_rounds: int
+) -> None:
     """Whichever byte of a larger database with several tables and a log is changed, the same holds."""
     path = memory / "sample"
     sample = Sample(path, large(path))
@@ -172,7 +174,7 @@ def test_random_bytes(memory: Path, dice: random.Random, damage_rounds: int) -> 
     print(flips(sample, memory / "damaged", places))
 
 
-def test_every_block(memory: Path) -> None:
+def test_a_damaged_block_refuses_its_documents(memory: Path) -> None:
     """Whichever block of a table is damaged, the documents in it are refused; plyvel's iterator would end there."""
     path = memory / "sample"
     database, ann, dice = Database(str(path)), Editor(1), random.Random(1)  # noqa: S311
@@ -213,7 +215,7 @@ def data_files(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in path.iterdir() if not file.name.startswith(others)}
 
 
-def test_lost_files(sample: Sample) -> None:
+def test_a_lost_file_stops_the_start(sample: Sample) -> None:
     """Whichever files are lost while others remain, the server does not start, and nothing else is lost with them."""
     whole = data_files(sample.path)
     for lost in (set(some) for size in range(1, len(whole)) for some in combinations(whole, size)):

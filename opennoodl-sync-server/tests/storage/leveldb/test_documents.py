@@ -322,7 +322,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_what_is_kept_after_the_disk_was_full_survives(path: str) -> None:
+def test_updates_stored_after_a_full_disk_survive(path: str) -> None:
     """When a full disk has room again, what is stored from then on outlives the process as before."""
     done = subprocess.run([sys.executable, "-c", FULL_DISK, path], stdout=subprocess.PIPE, check=False)
     kept = [int(number) for number in done.stdout.split()]

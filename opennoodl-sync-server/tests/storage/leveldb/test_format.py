@@ -30,7 +30,7 @@ def unpack(name: str, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["1.json"])
-def test_recorded_directory(tmp_path: Path, name: str) -> None:
+def test_a_directory_of_an_earlier_release_is_read(tmp_path: Path, name: str) -> None:
     """A directory that an earlier release wrote is opened, and its document has everything."""
     unpack(name, tmp_path / "data")
     with closing(Database(str(tmp_path / "data"))) as database:
@@ -47,7 +47,7 @@ def test_number_is_written(tmp_path: Path) -> None:
         assert (tmp_path / FORMAT_FILE).read_text() == f"{FORMAT}\n"
 
 
-def test_newer_format(tmp_path: Path) -> None:
+def test_a_newer_format_is_refused_by_its_number(tmp_path: Path) -> None:
     """A directory of a newer release is refused by its number and left as it is."""
     Database(str(tmp_path)).close()
     (tmp_path / FORMAT_FILE).write_text("2\n")
@@ -69,7 +69,7 @@ def test_newer_format_is_not_repaired(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5"])
-def test_no_number(tmp_path: Path, text: str) -> None:
+def test_a_format_file_without_a_number_is_damage(tmp_path: Path, text: str) -> None:
     """A file without a number is damage."""
     Database(str(tmp_path)).close()
     (tmp_path / FORMAT_FILE).write_text(text)

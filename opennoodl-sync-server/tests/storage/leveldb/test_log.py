@@ -45,7 +45,7 @@ def test_a_damaged_header_is_no_unfinished_record(record: int, at: int) -> None:
         sound_size(bytes(log))
 
 
-def test_what_is_behind_a_damaged_record_is_salvaged() -> None:
+def test_records_behind_a_damaged_record_are_salvaged() -> None:
     """A record whose checksum is wrong is left out, and those before and after it are read."""
     log = bytearray(write(RECORDS))
     log[len(write(RECORDS[:1])) + 20] ^= 1
@@ -54,7 +54,7 @@ def test_what_is_behind_a_damaged_record_is_salvaged() -> None:
     assert len(damaged) == 1
 
 
-def test_what_is_behind_a_damaged_block_is_salvaged() -> None:
+def test_records_behind_a_damaged_block_are_salvaged() -> None:
     """Where even the length is wrong, reading goes on with the next block; no part of a record passes for a whole."""
     records = [bytes((number,)) * 10_000 for number in range(20)]
     log = bytearray(write(records))

@@ -120,7 +120,9 @@ def found(path: Path) -> int:
 
 @pytest.mark.parametrize("size", [10, 20_000], ids=["small", "large"])
 @pytest.mark.parametrize("fsync", ["true", "every-second"])
-def test_what_was_synced_survives(tmp_path: Path, dice: random.Random, fsync: str, size: int, power_cuts: int) -> None:
+def test_synced_updates_survive_a_power_cut(
+    tmp_path: Path, dice: random.Random, fsync: str, size: int, power_cuts: int
+) -> None:
     """Whenever the power is cut, the database opens again, and has all that was said to be on the disk."""
     backing, mount = tmp_path / "backing", tmp_path / "mount"
     kept = 0

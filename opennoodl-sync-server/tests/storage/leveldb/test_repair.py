@@ -164,7 +164,7 @@ def test_lost_updates_are_counted(source: Path, numbers: tuple[int, ...], said: 
     assert texts.get("first") == text
 
 
-def test_what_waits_for_lost_updates_is_kept(source: Path) -> None:
+def test_updates_that_depend_on_lost_updates_are_kept(source: Path) -> None:
     """When a client that has them brings the lost updates again, the document is whole."""
     ann = Editor(1)
     updates = [ann.write(word) for word in WORDS]

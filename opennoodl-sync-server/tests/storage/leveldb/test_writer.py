@@ -196,7 +196,7 @@ async def test_a_failure_in_the_thread_is_told(safe: Writer, writes: Writes) -> 
     assert told.errors["b"] is None
 
 
-async def test_what_is_not_the_disks_fault_is_told_and_logged(safe: Writer, writes: Writes) -> None:
+async def test_an_unexpected_error_is_told_and_logged(safe: Writer, writes: Writes) -> None:
     """Whatever goes wrong in the thread, nobody waits for ever, and the event loop hears of it."""
     told = Told()
     logged: list[BaseException | None] = []
@@ -213,7 +213,7 @@ async def test_what_is_not_the_disks_fault_is_told_and_logged(safe: Writer, writ
     assert told.errors["b"] is None
 
 
-def test_what_is_not_the_disks_fault_is_told_at_once_too(lazy: Writer, writes: Writes) -> None:
+def test_an_unexpected_error_of_a_small_batch_is_told(lazy: Writer, writes: Writes) -> None:
     """Whatever goes wrong with a small batch, nobody waits for ever."""
     told = Told()
     writes.failure = ValueError("a mistake")
@@ -249,7 +249,7 @@ def test_a_batch_that_is_written_at_once_was_never_under_way(lazy: Writer) -> No
     assert idle == []
 
 
-async def test_who_is_told_may_write(safe: Writer, database: Database) -> None:
+async def test_a_batch_may_follow_from_the_result_of_another(safe: Writer, database: Database) -> None:
     """A batch that is given in answer to another one is written, and waited for."""
     told = Told()
 

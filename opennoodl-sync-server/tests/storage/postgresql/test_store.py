@@ -37,7 +37,7 @@ def no_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "RENEW_INTERVAL", 1000.0)
 
 
-async def test_one_owner(start: Start) -> None:
+async def test_a_document_has_one_owner(start: Start) -> None:
     """Another instance is told who has a document and where, until that one gives it back."""
     one, two = await start(), await start()
     one.announce("ws://one:1")
@@ -69,7 +69,7 @@ async def test_the_address_of_the_owner(start: Start) -> None:
                 break
 
 
-async def test_epochs_rise(start: Start, url: str) -> None:
+async def test_each_lease_has_a_higher_epoch(start: Start, url: str) -> None:
     """Each time a document is taken it has a higher epoch, also at the same instance, and each update has it."""
     one, two = await start(), await start()
     for store in (one, one, two, one):
@@ -236,7 +236,7 @@ async def test_first_starts_at_once(start: Start) -> None:
     await asyncio.gather(*(start() for _ in range(6)))
 
 
-async def test_what_a_crash_left_is_swept(start: Start, url: str) -> None:
+async def test_rows_of_a_crashed_instance_are_deleted(start: Start, url: str) -> None:
     """The rows of an instance that ended without a word, and of rooms that it never wrote, are deleted in the end."""
     one = await start()
     await one.open("empty")
@@ -258,7 +258,7 @@ async def test_close_gives_the_lease_back(start: Start, url: str) -> None:
     await two.open("room")
 
 
-async def test_other_schema(start: Start, url: str) -> None:
+async def test_another_schema_version_stops_the_start(start: Start, url: str) -> None:
     """Tables of another version stop the start with one line that names both versions."""
     await start()
     await execute(url, "UPDATE opennoodl_sync.schema SET version = 2")
@@ -269,7 +269,7 @@ async def test_other_schema(start: Start, url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["postgresql://nobody:secret@127.0.0.1:1/none", "postgresql://127.0.0.1:1/none?sslmode=strange"]
 )
-async def test_no_database(url: str) -> None:
+async def test_an_unusable_database_stops_the_start(url: str) -> None:
     """A database that cannot be used stops the start with one line, without the password."""
     with pytest.raises(StartError) as error:
         await PostgreSQLStore(url, fsync=True).start()
@@ -279,7 +279,7 @@ async def test_no_database(url: str) -> None:
 
 
 @pytest.mark.parametrize(("fsync", "expected"), [(True, "on"), (False, "off")])
-async def test_fsync(start: Start, fsync: bool, expected: str) -> None:
+async def test_fsync_true_waits_for_the_disk(start: Start, fsync: bool, expected: str) -> None:
     """A commit waits for the disk with FSYNC=true only; leases and rooms are always taken so."""
     one = await start(fsync=fsync)
     await one.open("room")
