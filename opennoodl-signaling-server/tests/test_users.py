@@ -7,6 +7,7 @@ from msgspec import Raw
 from opennoodl_signaling.messages import Invite, Register
 from opennoodl_signaling.rooms.model import Client
 
+from .peers import named
 from .ward import Ward, refused
 
 
@@ -19,7 +20,7 @@ def ward() -> Ward:
 @pytest.fixture
 def clients() -> list[Client]:
     """Return clients called a, b, c, d and e."""
-    return [Client(name) for name in "abcde"]
+    return [named(name) for name in "abcde"]
 
 
 def test_last_registered_name_counts(ward: Ward, clients: list[Client]) -> None:
@@ -106,7 +107,7 @@ def test_invites_of_many_names(clients: list[Client]) -> None:
     ward.users.register(a, Register("another"))
     with refused("rate-limited"):
         ward.users.invite(a, Invite("U", "r"), 3599)
-    elsewhere = Client("e", "2001:db8::/64")
+    elsewhere = named("e", "2001:db8::/64")
     ward.users.register(elsewhere, Register("E"))
     ward.users.invite(elsewhere, Invite("U", "r"), 3599)
     ward.users.invite(a, Invite("U", "r"), 3600)

@@ -11,9 +11,10 @@ from opennoodl_signaling.edge.errors import BadMessage
 from opennoodl_signaling.rooms.model import Client, Close, Effect, Room
 from opennoodl_signaling.y_webrtc import Topics
 
+from .peers import named
 from .ward import refused
 
-A, B, C, D = (Client(name) for name in "abcd")
+A, B, C, D = (named(name) for name in "abcd")
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_number_of_topics_is_bounded(topics: Topics) -> None:
 def test_limits_of_zero_are_no_limits() -> None:
     """Limits of 0 mean none."""
     topics = Topics(0, 0)
-    clients = [Client(number) for number in range(100)]
+    clients = [named(number) for number in range(100)]
     for client in clients:
         topics.subscribe(client, [str(number) for number in range(200)])
     assert receivers(topics, "199") == set(clients)
@@ -226,7 +227,7 @@ def test_published_message_carries_the_number_of_clients(
     """What is published goes on untouched, with the number of subscribers added."""
     topics = Topics(0, 0)
     for name in "ab":
-        topics.subscribe(Client(name), ["t"])
+        topics.subscribe(named(name), ["t"])
     message = {**message, "type": "publish", "topic": "t"}
     text = space + json.dumps(message, indent=indent) + space
     _, published = topics.publish(A, "t", text.encode())

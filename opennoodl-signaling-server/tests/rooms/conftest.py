@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import pytest
 from opennoodl_signaling.rooms.model import Client
 
-
-def named(name: str) -> Client:
-    """Return a connection; a name stands for its peer, to which nothing is sent here."""
-    return Client(cast("Any", name))
+from ..peers import named
 
 
 @pytest.fixture

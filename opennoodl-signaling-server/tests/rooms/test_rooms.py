@@ -9,6 +9,7 @@ from opennoodl_signaling.rooms.model import Client
 from opennoodl_signaling.rooms.rooms import REPLACED
 from opennoodl_signaling.session import SessionChange, SessionInfo
 
+from ..peers import named
 from ..ward import Ward, came, joined, left, refused
 
 
@@ -21,7 +22,7 @@ def ward() -> Ward:
 @pytest.fixture
 def clients() -> list[Client]:
     """Return clients called a, b, c, d and e."""
-    return [Client(name) for name in "abcde"]
+    return [named(name) for name in "abcde"]
 
 
 # Coming and going
@@ -190,7 +191,7 @@ def test_left_place_can_be_taken(clients: list[Client]) -> None:
 def test_room_size_of_zero_is_no_limit(ward: Ward) -> None:
     """A limit of 0 means none."""
     for number in range(100):
-        ward.join(Client(str(number)))
+        ward.join(named(str(number)))
     assert len(ward.peers()) == 100
 
 

@@ -8,6 +8,7 @@ import pytest
 from opennoodl_signaling.messages import Invite, Session
 from opennoodl_signaling.rooms.model import Client
 
+from ..peers import named
 from ..ward import Ward, back, came, left, refused, token_in, token_of
 
 
@@ -26,7 +27,7 @@ def ward(other: Client, old: Client) -> Ward:
 @pytest.mark.parametrize(("fields", "given"), [({}, False), ({"resume": True}, True), ({"resume_token": "x"}, True)])
 def test_only_a_resumable_join_gets_a_token(fields: dict[str, Any], given: bool) -> None:
     """Who asks to resume gets a token, and nobody else does."""
-    (_, answer), *_ = Ward().join(Client("a"), **fields)
+    (_, answer), *_ = Ward().join(named("a"), **fields)
     assert ("resumeToken" in answer) is given
     assert "resumed" not in answer
 
@@ -43,7 +44,7 @@ def test_no_grace_gives_no_token(other: Client) -> None:
     """Where no places are kept, nobody gets a token, and who is lost is gone."""
     ward = Ward(max_absent=None)
     ward.join(other)
-    assert "resumeToken" not in ward.join(Client("x"), resume=True)[0][1]
+    assert "resumeToken" not in ward.join(named("x"), resume=True)[0][1]
     assert ward.lose(ward.rooms.rooms["r"].peers["x"]) == [left("other", "x")]
 
 
@@ -122,7 +123,7 @@ def test_room_of_absent_peers_is_kept(ward: Ward, old: Client, other: Client) ->
 def test_peer_beyond_the_absence_limit_leaves_at_once(other: Client) -> None:
     """When as many are absent as may be, the next one is gone at once; a place that is free again counts."""
     ward = Ward(max_absent=1)
-    clients = [Client(name) for name in "abc"]
+    clients = [named(name) for name in "abc"]
     ward.join(other)
     for client in clients:
         ward.join(client, resume=True)
@@ -139,13 +140,13 @@ def test_absent_peer_keeps_its_place(old: Client, other: Client) -> None:
     ward.join(other)
     ward.lose(old)
     with refused("room-full"):
-        ward.join(Client("third"))
+        ward.join(named("third"))
 
 
 def test_absent_peer_is_listed_to_joiners(ward: Ward, old: Client) -> None:
     """Who joins meanwhile learns of the absent peer as of any other."""
     ward.lose(old)
-    told = ward.join(Client("late"))
+    told = ward.join(named("late"))
     assert [peer["peerId"] for peer in told[0][1]["peers"]] == ["x", "other"]
     assert told[1:] == [came("other", "late")]
 
@@ -165,5 +166,5 @@ def test_absent_user_is_offline_for_invites(ward: Ward, old: Client, other: Clie
     token = token_of(old)
     ward.lose(old)
     assert ward.perform(ward.users.invite(other, Invite("X", "r"), 0))[0][1]["delivered"] is False
-    back(ward, Client("new"), token)
+    back(ward, named("new"), token)
     assert ward.perform(ward.users.invite(other, Invite("X", "r"), 0))[-1][1]["delivered"] is True

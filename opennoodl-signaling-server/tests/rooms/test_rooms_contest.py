@@ -9,6 +9,7 @@ from opennoodl_signaling.rooms import rooms as module
 from opennoodl_signaling.rooms.model import Client
 from opennoodl_signaling.session import SessionInfo
 
+from ..peers import named
 from ..ward import Ward, came, joined, left, refused, token_of
 
 
@@ -66,7 +67,7 @@ def test_dead_holder_is_replaced(ward: Ward) -> None:
 def test_dead_while_another_is_away(ward: Ward, new: Client) -> None:
     """An absent peer finds out too, when it is back, that the peer it knew is another one now."""
     ward.rooms.leave(ward.rooms.rooms["r"].peers["other"])
-    away, back = Client("away"), Client("back")
+    away, back = named("away"), named("back")
     ward.join(away, resume=True)
     token = token_of(away)
     ward.rooms.signal(ward.rooms.rooms["r"].peers["x"], Signal("away", Raw(b"1")))
@@ -101,7 +102,7 @@ def test_dead_holder_says_nothing_more(ward: Ward, old: Client) -> None:
 
 def test_dead_leaves_the_old_room(ward: Ward, new: Client) -> None:
     """A newcomer that takes a place leaves the room it came from."""
-    guest = Client("guest")
+    guest = named("guest")
     ward.contests.clear()
     ward.join(guest, "s")
     ward.join(new, "s")
@@ -154,7 +155,7 @@ def test_holder_is_another_user(ward: Ward, old: Client) -> None:
 def test_holder_left_and_room_full(ward: Ward, old: Client, new: Client) -> None:
     """A place that was given away meanwhile is not given twice."""
     ward.rooms.forget(old)
-    ward.join(Client("third"))
+    ward.join(named("third"))
     with refused("room-full"):
         ward.settle(alive=False)
     assert new.room is None
@@ -198,7 +199,7 @@ def test_repeated_join_is_answered_once(ward: Ward, new: Client) -> None:
 
 def test_second_newcomer_contests_with_the_first(ward: Ward, new: Client) -> None:
     """Of two newcomers, the second has to contest with the first."""
-    second = Client("second")
+    second = named("second")
     ward.join(second, peer_id="x", user="X")
     ward.settle(alive=False)
     assert ward.settle(alive=False) == []
@@ -212,7 +213,7 @@ def test_came_is_not_flicker(ward: Ward) -> None:
     """Whoever joins after a reconnect sees the newer connection once, and is announced to it."""
     ward.settle(alive=False)
     ward.rooms.forget(ward.rooms.rooms["r"].peers["other"])
-    told = ward.join(Client("late"))
+    told = ward.join(named("late"))
     assert [peer["peerId"] for peer in told[0][1]["peers"]] == ["x"]
     assert told[1:] == [came("new", "late")]
 
@@ -234,7 +235,7 @@ def test_recently_replaced_holder_is_asked_first(
     ward = Ward(proven=True)
     ward.join(old, peer_id="x", user="X")
     ward.join(new, peer_id="x", user="X")
-    third = Client("third")
+    third = named("third")
     for _ in range(3):
         now += module.CONTEST_PAUSE  # every try counts
         assert ward.join(third, peer_id="x", user="X") == []

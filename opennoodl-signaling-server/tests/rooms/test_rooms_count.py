@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from opennoodl_signaling.rooms.model import Client
 
+from ..peers import named
 from ..ward import Told, Ward, came, token_of
 
 
@@ -50,7 +51,7 @@ def test_only_lost_signals_are_sent_again(
         ward.signal(other, "x", signal)
     breaks()
     received, again = case
-    assert heard(back(ward, Client("new"), received, old)) == [["other"], *again]
+    assert heard(back(ward, named("new"), received, old)) == [["other"], *again]
 
 
 def test_lost_signals_precede_waiting_ones(ward: Ward, old: Client, new: Client, other: Client) -> None:
@@ -67,11 +68,11 @@ def test_unreported_arrival_is_announced_before_its_signals(
     ward: Ward, old: Client, breaks: Any, received: int, told: list[Any]
 ) -> None:
     """Whose coming has not arrived is announced, before its signals."""
-    late = Client("late")
+    late = named("late")
     ward.join(late)
     ward.signal(late, "x", "1")
     breaks()
-    assert heard(back(ward, Client("new"), received, old)) == told
+    assert heard(back(ward, named("new"), received, old)) == told
 
 
 @pytest.mark.parametrize("received", [0, 1, 2])
@@ -82,7 +83,7 @@ def test_peer_whose_leaving_was_lost_is_not_listed(
     ward.signal(other, "x", "1")
     ward.perform(ward.rooms.leave(other))
     breaks()
-    assert heard(back(ward, Client("new"), received, old)) == [[]]
+    assert heard(back(ward, named("new"), received, old)) == [[]]
 
 
 def test_lost_signals_of_a_peer_that_left_are_dropped(ward: Ward, old: Client, new: Client, other: Client) -> None:
@@ -99,20 +100,20 @@ def test_arrival_during_the_absence_is_announced(ward: Ward, old: Client, new: C
     """Who has come since is announced."""
     ward.signal(other, "x", "1")
     ward.lose(old)
-    ward.join(Client("late"))
+    ward.join(named("late"))
     assert heard(back(ward, new, 0, old)) == [["other"], "late", 1]
 
 
 def test_resent_signals_are_resent_when_lost_again(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """What was sent again counts from the new `joined` on, and is sent again if it is lost again."""
-    late = Client("late")
+    late = named("late")
     ward.join(late)
     ward.signal(other, "x", "1")
     ward.lose(old)
     ward.signal(late, "x", "2")
     assert heard(back(ward, new, 0, old)) == [["other"], "late", 1, 2]
     ward.lose(new)
-    third = Client("new")
+    third = named("new")
     assert heard(back(ward, third, 2, new)) == [["other", "late"], 2]
 
 
@@ -137,14 +138,14 @@ def test_every_join_restarts_the_count(ward: Ward, old: Client, new: Client, oth
 @pytest.mark.parametrize("fields", [{}, {"resume": True}, {"received": 0}])
 def test_nothing_is_kept_without_resume_and_count(ward: Ward, fields: dict[str, Any]) -> None:
     """Nothing is kept for who has not asked for both, to resume and to count."""
-    plain = Client("plain")
+    plain = named("plain")
     ward.join(plain, **fields)
     assert plain.resumption is None or plain.resumption.log is None
 
 
 def test_nothing_is_kept_without_a_grace() -> None:
     """Where no places are kept, nothing else is."""
-    ward, client = Ward(max_absent=None), Client("x")
+    ward, client = Ward(max_absent=None), named("x")
     ward.join(client, resume=True, received=0)
     assert client.resumption is None
 
@@ -179,4 +180,4 @@ def test_others_are_told_nothing(ward: Ward, old: Client, new: Client, other: Cl
     ward.signal(other, "x", "1")
     ward.lose(old)
     assert {name for name, _ in back(ward, new, 0, old)} == {"new"}
-    assert ward.join(Client("late"))[1:] == [came("other", "late"), came("new", "late")]
+    assert ward.join(named("late"))[1:] == [came("other", "late"), came("new", "late")]

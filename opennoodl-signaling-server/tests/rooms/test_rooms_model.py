@@ -30,6 +30,7 @@ from opennoodl_signaling.rooms.model import Away, Back, Client, Close, Contest, 
 from opennoodl_signaling.rooms.rooms import Rooms
 from opennoodl_signaling.users import Users
 
+from ..peers import named
 from .view import Place, View
 
 MAX_SIZE = 3
@@ -60,7 +61,7 @@ class Model(RuleBasedStateMachine):
         self.patch.setattr(absent_peers, "MAX_SIGNALS", MAX_SIGNALS)
         self.registry = Users(0)
         self.rooms = Rooms(MAX_SIZE, self.registry, MAX_ABSENT)
-        self.clients = [Client(number) for number in range(6)]
+        self.clients = [named(number) for number in range(6)]
         self.places: dict[Client, Place] = {}
         self.users: dict[Client, str] = {}
         self.contests: list[Contest] = []
@@ -181,7 +182,7 @@ class Model(RuleBasedStateMachine):
         self.waiting.pop(client, None)
         self.perform(None, lambda: self.rooms.lose(client))
         assert (client in self.away) == (client in self.places)
-        self.clients[number] = Client(number)
+        self.clients[number] = named(number)
 
     @precondition(lambda self: self.counting())
     @rule(data=st.data())

@@ -9,6 +9,7 @@ from opennoodl_signaling.rooms.absent_peers import MAX_SIGNALS
 from opennoodl_signaling.rooms.model import Client
 from opennoodl_signaling.session import SessionInfo
 
+from ..peers import named
 from ..ward import Told, Ward, back, came, left, refused, token_in, token_of
 
 
@@ -49,9 +50,9 @@ def test_each_token_resumes_once(ward: Ward, old: Client, new: Client) -> None:
     ward.lose(old)
     second = token_in(back(ward, new, first))
     ward.lose(new)
-    third = Client("third")
+    third = named("third")
     assert "resumed" in back(ward, third, second)[0][1]
-    assert back(ward, Client("fourth"), first) == []
+    assert back(ward, named("fourth"), first) == []
 
 
 def test_late_resume_is_an_ordinary_join(ward: Ward, old: Client, new: Client) -> None:
@@ -87,7 +88,7 @@ def test_resumed_host_stays_host(ward: Ward, old: Client, new: Client) -> None:
 
 def test_resume_from_another_room(ward: Ward, old: Client, new: Client) -> None:
     """Who resumes leaves the room that it was in."""
-    guest = Client("guest")
+    guest = named("guest")
     ward.join(guest, "s")
     ward.join(new, "s")
     token = token_of(old)
@@ -164,7 +165,7 @@ def test_sender_of_an_excess_signal_is_told(ward: Ward, old: Client, new: Client
 
 def test_signals_are_not_given_without_the_token(ward: Ward, old: Client, new: Client, other: Client) -> None:
     """A newcomer without the token gets no signals; those who sent some are told whose they were, once."""
-    late, silent, absent = Client("late"), Client("silent"), Client("absent")
+    late, silent, absent = named("late"), named("silent"), named("absent")
     for client in (late, silent):
         ward.join(client)
     ward.join(absent, resume=True)
@@ -202,11 +203,11 @@ def test_same_token_resumes_after_a_lost_answer(
     ward.signal(other, "x", "1")
     assert ward.perform(ward.rooms.join(new, Join("r", "x", "X", resume_token=token, received=received)))
     ward.signal(other, "x", "2")
-    late = Client("late")
+    late = named("late")
     ward.join(late)
     ward.lose(new)
     ward.signal(late, "x", "3")
-    told = back(ward, Client("third"), token, received=received)
+    told = back(ward, named("third"), token, received=received)
     assert [peer["peerId"] for peer in told[0][1]["peers"]] == ["other"]
     assert told[1] == came("third", "late")
     assert [message["signal"] for _, message in told[2:]] == [1, 2, 3]
@@ -219,7 +220,7 @@ def test_joined_is_lost_unnoticed(ward: Ward, old: Client, new: Client, other: C
     ward.signal(other, "x", "1")
     back(ward, new, token)
     ward.signal(other, "x", "2")
-    told = back(ward, Client("third"), token)
+    told = back(ward, named("third"), token)
     assert types(told) == [4409, "joined", "signal"]
     assert told[2][1]["signal"] == 2  # the client does not count, so nobody knows whether it has had the first
 
@@ -232,7 +233,7 @@ def test_answered_ping_voids_the_former_token(ward: Ward, old: Client, new: Clie
     assert ward.probed == [new]
     assert new.resumption is not None
     new.resumption.reached(new.resumption.mark())
-    assert back(ward, Client("third"), token) == []
+    assert back(ward, named("third"), token) == []
     assert len(ward.contests) == 1
 
 
@@ -249,7 +250,7 @@ def test_joined_again_is_lost(ward: Ward, old: Client, new: Client, other: Clien
 
 def test_arrival_is_announced_before_its_signals(ward: Ward, old: Client, new: Client) -> None:
     """Who has come meanwhile is announced, before its signals; it has been told of the peer and calls it."""
-    late, token = Client("late"), token_of(old)
+    late, token = named("late"), token_of(old)
     ward.lose(old)
     ward.join(late)
     ward.signal(late, "x")
@@ -285,7 +286,7 @@ def test_left_and_came_meanwhile(ward: Ward, old: Client, new: Client, other: Cl
 
 def test_came_and_left_meanwhile(ward: Ward, old: Client, new: Client) -> None:
     """Of whoever came and left meanwhile, nothing is told."""
-    late, token = Client("late"), token_of(old)
+    late, token = named("late"), token_of(old)
     ward.lose(old)
     ward.join(late)
     ward.signal(late, "x")
@@ -295,7 +296,7 @@ def test_came_and_left_meanwhile(ward: Ward, old: Client, new: Client) -> None:
 
 def test_two_absent_peers_find_each_other(ward: Ward, old: Client, new: Client) -> None:
     """Of two absent peers, each finds the other where it was."""
-    second, third = Client("second"), Client("third")
+    second, third = named("second"), named("third")
     ward.join(second, resume=True)
     tokens = token_of(old), token_of(second)
     ward.lose(old)
