@@ -51,11 +51,12 @@ RETRY_INTERVAL = 0.25
 OWN_MEMORY = 134_217_728
 """Bytes that a server takes by itself, with LevelDB, the process that compacts, and one large message."""
 LARGE_MESSAGES_SHARE = 16
-"""One byte in so many of `MAX_MEMORY` is for messages that arrive; to handle one takes several times its size."""
+"""One byte in so many of `MAX_MEMORY` is for large messages that arrive, or for one: handling it takes several times
+its size."""
 PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 """A path that no proxy writes in another way: of characters that stand as they are in a URL (RFC 3986, 2.3)."""
-MESSAGES_SHARE = 8
-"""`MAX_MEMORY` should be so many times the size of the largest message."""
+SMALLEST_BOUND = 1_048_576
+"""Bytes that a message may have in any case, unless `MAX_MESSAGE_SIZE` is less."""
 
 log = structlog.get_logger()
 
@@ -73,7 +74,8 @@ class Sync(Application):
 
     def __init__(self, settings: Settings) -> None:
         max_memory = settings.max_memory or _default_limit(available_memory())
-        super().__init__(settings, __version__, settings.max_message_size, max_memory // LARGE_MESSAGES_SHARE)
+        share = max_memory // LARGE_MESSAGES_SHARE
+        super().__init__(settings, __version__, _message_bound(settings.max_message_size, share), share)
         self._prefix = _path_prefix(settings.path_prefix)
         self._store: Store = MemoryStore()
         self._own_host: str | None = None
@@ -118,11 +120,12 @@ class Sync(Application):
             await self._webhook.close()
 
     def listening(self, port: int) -> None:
-        """Tell other instances where this one is reached, and the operator if memory is short for what may come."""
-        if 0 < self._budget.limit < MESSAGES_SHARE * self.max_message_size:
-            log.warning(
-                "A few large messages may need more memory than this server has. Set MAX_MESSAGE_SIZE to no more than "
-                f"{self._budget.limit // MESSAGES_SHARE}, or raise MAX_MEMORY on a machine with more memory."
+        """Tell other instances where this one is reached, and the operator if memory is short for large messages."""
+        if self.max_message_size != self.settings.max_message_size:
+            log.info(
+                f"messages may have {self.max_message_size} bytes, a sixteenth of MAX_MEMORY",
+                max_message_size=self.settings.max_message_size,
+                max_memory=self._budget.limit,
             )
         if self._own_host:
             self._store.announce(self.settings.instance_url or f"ws://{self._own_host}:{port}")
@@ -345,6 +348,14 @@ def _path_prefix(setting: str) -> str:
     if setting and not PATH.fullmatch(setting):
         raise SettingError(f"PATH_PREFIX is {setting!r}; accepted is a path such as /sync, without a slash at its end")
     return setting + "/"
+
+
+def _message_bound(setting: int, share: int) -> int:
+    """Return how many bytes a message may have: `setting`, or the `share` of memory for it if that is less; 0 is none.
+
+    Both are 0 where there is no bound.
+    """
+    return min(filter(None, (setting, share and max(share, SMALLEST_BOUND))), default=0)
 
 
 def _default_limit(available: int | None) -> int:

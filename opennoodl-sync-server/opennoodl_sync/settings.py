@@ -99,7 +99,11 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     ] = 30_000
     max_message_size: Annotated[
         int,
-        Meta(ge=0, description="Bytes of one message. A larger one closes the connection with 1009. 0 means no limit."),
+        Meta(
+            ge=0,
+            description="Bytes of one message. A larger one closes the connection with 1009. A sixteenth of "
+            "`MAX_MEMORY`, but no less than 1 MiB, is a limit too. 0 means no other limit.",
+        ),
     ] = 16_777_216
     rate_limit: Annotated[
         int,

@@ -23,6 +23,7 @@ from .test_server_slow import fill, reader
 from .wire import QUERY, update_message
 
 LIMIT = 1_000_000
+MIB = 1 << 20
 """Bytes; documents may take three quarters of them."""
 
 
@@ -80,7 +81,8 @@ async def test_large_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async with running(tmp_path, max_memory=2 * LIMIT) as server:
         ann = await server.join("a", 1)
         await ann.type("a" * 700_000)
-        server.app._budget.output, server.app._budget.transfers = LIMIT * 115 // 100, 1
+        server.app._budget.transfers = 1
+        server.app._budget.count_output(LIMIT * 115 // 100)
         bob = await server.join("a", 2, sync=False)
         await bob.step_1()
         await bob.point(1, {"cursor": 1})
@@ -118,9 +120,7 @@ async def test_a_client_that_does_not_read_is_cut(tmp_path: Path, monkeypatch: p
 
 async def test_many_large_messages_at_once(tmp_path: Path) -> None:
     """On a machine of 256 MB, two dozen clients with a message of 4 MB each do not need more than the machine has."""
-    process = await Process.start(
-        tmp_path, MAX_MEMORY=str(64 * MIB), MAX_MESSAGE_SIZE=str(4 * MIB), BYTE_RATE_LIMIT="0", RATE_LIMIT="0"
-    )
+    process = await Process.start(tmp_path, MAX_MEMORY=str(64 * MIB), BYTE_RATE_LIMIT="0", RATE_LIMIT="0")
     try:
         updates = [Editor(number).write(chr(97 + number) * 4_000_000) for number in range(24)]
         outcomes = await asyncio.gather(*(bring(process, f"room{n % 8}", update) for n, update in enumerate(updates)))
@@ -149,14 +149,30 @@ async def bring(process: Process, name: str, update: bytes) -> str:
         return "stored"
 
 
-@pytest.mark.parametrize(("size", "warns"), [(LIMIT // 8, False), (LIMIT // 8 + 1, True)])
-async def test_a_machine_that_is_small_for_its_messages(
-    tmp_path: Path, size: int, warns: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("memory", "setting", "bound"),
+    [
+        pytest.param(1024 * MIB, 16 * MIB, 16 * MIB, id="the setting"),
+        pytest.param(64 * MIB, 16 * MIB, 4 * MIB, id="a sixteenth of memory"),
+        pytest.param(64 * MIB, 0, 4 * MIB, id="a sixteenth, with no other limit"),
+        pytest.param(4 * MIB, 16 * MIB, MIB, id="no less than a MiB"),
+        pytest.param(4 * MIB, 1000, 1000, id="a setting of less than a MiB"),
+    ],
+)
+async def test_a_message_has_no_more_than_a_share_of_memory(
+    tmp_path: Path, memory: int, setting: int, bound: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A line at the start says which setting to change."""
-    async with running(tmp_path, max_memory=LIMIT, max_message_size=size):
-        pass
-    assert (f"Set MAX_MESSAGE_SIZE to no more than {LIMIT // 8}" in capsys.readouterr().out) is warns
+    """A larger one closes its connection, and a line at the start says so where `MAX_MESSAGE_SIZE` allows it."""
+    async with running(tmp_path, max_memory=memory, max_message_size=setting) as server:
+        assert server.app.max_message_size == bound
+    assert ("a sixteenth of MAX_MEMORY" in capsys.readouterr().out) is (bound != setting)
+
+
+@pytest.mark.parametrize(("setting", "bound"), [(5, 5), (0, 0)])
+def test_memory_that_is_not_known_bounds_no_message(monkeypatch: pytest.MonkeyPatch, setting: int, bound: int) -> None:
+    """Only `MAX_MESSAGE_SIZE` does."""
+    monkeypatch.setattr(module, "available_memory", lambda: None)
+    assert module.Sync(load(Settings, {"MAX_MESSAGE_SIZE": str(setting)})).max_message_size == bound
 
 
 async def test_a_refused_change_is_not_kept(tmp_path: Path) -> None:
@@ -194,9 +210,6 @@ async def test_memory_of_documents_is_a_metric(tmp_path: Path) -> None:
         (documents,) = (float(line.split()[1]) for line in lines if line.startswith("opennoodl_sync_document_bytes "))
         assert 100_000 < documents < 200_000
         assert "opennoodl_sync_unread_bytes 0.0" in lines
-
-
-MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
