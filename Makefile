@@ -89,7 +89,7 @@ lock: .venv/bin/pip ## Lock the newest versions of what is installed, with their
 	echo 'honcho==2.*' | $(COMPILE) - -o requirements.lock
 	@# setuptools builds the package itself, which then needs nothing that is not locked.
 	set -e; for name in $(SERVERS); do \
-	  (cd opennoodl-$$name-server; case $$name in sync) extras='--extra postgresql';; notification) extras='--extra sql';; *) extras=;; esac; \
+	  (cd opennoodl-$$name-server; case $$name in sync) extras='--extra postgresql';; notification) extras='--extra sql';; signaling) extras='--extra redis';; esac; \
 	   echo 'setuptools>=77' | $(COMPILE) $$extras pyproject.toml - -o requirements.lock); \
 	done
 

@@ -12,12 +12,13 @@ class Proxy:
 
     Attributes:
         port: where it listens.
+        target: the port that new connections are passed on to.
         met: whether `lose_from` has come into effect.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
-        self._target = target
+        self.target = target
         self._lost = 0  # how often everything was lost
         self._marker: bytes | None = None
         self.met = asyncio.Event()
@@ -56,7 +57,7 @@ class Proxy:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            there, back = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.transport.abort()
             self._open.discard(writer)

@@ -24,7 +24,6 @@ OTHER_NAMES = {
     "SYNC_DATABASE_URL",
     "SYNC_MAX_ROOM_SIZE",
     "SYNC_RATE_LIMIT",  # with the prefix of up.py
-    "REDIS_URL",  # refused
 }
 CODE = re.compile(r"`([^`\n]+)`")
 FENCED = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)

@@ -126,6 +126,7 @@ ERRORS = {
     "peer-id-taken": "Another connection in the room uses this peer id.",
     "unauthorized": "The sender is not authenticated: its token is missing, invalid, expired, or another user's.",
     "auth-unavailable": "The token issuer does not answer, so the token cannot be checked now; try again later.",
+    "unavailable": "The shared state is away or being restored, so this is not possible now; try again soon.",
     "forbidden": "The sender's token does not allow this room or topic, or allows only reading.",
     "not-registered": "The sender has no user yet: `join` or `register` first.",
     "rate-limited": "Too many messages; wait and send again.",

@@ -1,25 +1,21 @@
-"""The server: hands messages to the domain, if their sender may send them."""
+"""The server: hands messages to the domain. All clients that can meet are clients of this process."""
 
 from collections.abc import Iterable
-from functools import partial
 from time import perf_counter, time
 from typing import Any, assert_never
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from . import __version__
 from .edge.admission.client_address import rate_limit_key
 from .edge.auth.credential import credential
-from .edge.auth.identity import Identity
 from .edge.errors import BadMessage
 from .edge.http.request import HttpRequest
-from .edge.json_application import JsonApplication
-from .edge.messages import encode, request_id
+from .edge.messages import encode
 from .edge.metrics import counters
 from .edge.service import Service
+from .edge.settings import SettingError
 from .edge.websocket.connection import Connection
 from .effects import Effects
-from .ice import Ice
 from .messages import (
     AskIceServers,
     Incoming,
@@ -35,38 +31,27 @@ from .messages import (
     Signal,
     Subscribe,
     Unsubscribe,
-    decode,
 )
-from .rooms.model import Client
-from .rooms.rooms import REPLACED, Rooms
+from .rooms.model import Client, Room
+from .rooms.rooms import Rooms
 from .session_info import Page, SessionInfoPage
 from .settings import Settings
+from .signaling import Signaling
 from .users import Users
 from .y_webrtc import Topics
 
 
-class Signaling(JsonApplication[Incoming]):
-    """Both dialects of signaling on one socket."""
-
-    title = "OpenNoodl signaling server"
-    pages = (*JsonApplication.pages, "/session/<room>/info")
-    about = (
-        "It helps editors find each other for WebRTC; no project data passes through it.\n"
-        "Connect an editor, or y-webrtc's `signaling` option, to this address as ws:// or wss://."
-    )
-
-    close_codes = frozenset({REPLACED})
-    decode = decode
+class LocalSignaling(Signaling):
+    """Rooms, topics and users of one process."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, __version__, settings.max_message_size)
+        super().__init__(settings)
         max_absent = settings.max_connections if settings.resume_grace else None
         self.users = Users(settings.invites_per_hour)
         self.rooms = Rooms(settings.max_room_size, self.users, max_absent, proven=self.auth.required)
         self.topics = Topics(settings.max_room_size, settings.max_topics)
-        self.ice = Ice(settings)
         self.effects = Effects(self.rooms, self.ice, settings.resume_grace / 1000, self.metrics.sent)
-        self._session_info = SessionInfoPage(self.rooms, self.auth, self.metrics.rate_limited)
+        self._session_info = SessionInfoPage(self._find, self.rooms.capacity, self.auth, self.metrics.rate_limited)
 
     async def stop(self) -> None:
         """Let the absent peers go: no client can come back to a server that stops."""
@@ -105,6 +90,9 @@ class Signaling(JsonApplication[Incoming]):
         token = credential(request.head) if self.auth.required else None
         return await self._session_info.answer(request.path, request.address, token)
 
+    async def _find(self, name: str) -> Room | None:
+        return self.rooms.rooms.get(name)
+
     def health(self) -> dict[str, Any]:
         """Return the counts that ``/health`` shows."""
         return {
@@ -116,50 +104,12 @@ class Signaling(JsonApplication[Incoming]):
             }
         }
 
-    def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        """Hand one message to the part of the domain that it is for, if its sender may send it."""
-        if self.auth.required:
-            match incoming:
-                case Join() | Register():
-                    connection.work(partial(self._prove, connection, incoming, message))
-                    return
-                case Publish(topic=topic):
-                    if topic not in connection.session.topics:
-                        _permit(connection.identity, topic)
-                case Subscribe(topics=names):
-                    # Every name is compared with all patterns of the token, so their number is bounded first.
-                    for name in self.topics.wanted(connection.session, names):
-                        _permit(connection.identity, name)
-                case Invite(room_id=room):
-                    if connection.identity is not None and not connection.identity.allows(room):
-                        raise BadMessage("forbidden", "Your token is not for this room, so you cannot invite into it.")
-                case AskIceServers():
-                    identity = connection.identity
-                    if identity is not None and (identity.access != "write" or not identity.rooms):
-                        raise BadMessage(
-                            "forbidden", "Your token allows no room for writing, so you get no ICE servers."
-                        )
-        self._act(connection, incoming, message)
+    def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
+        """Return the topics among `names` that the client is not subscribed to, and for which it has room."""
+        return self.topics.wanted(client, names)
 
-    async def _prove(self, connection: Connection, incoming: Join | Register, message: bytes) -> None:
-        """Do what needs a proven user."""
-        client: Client = connection.session
-        try:
-            identity = await self.prove(connection, incoming.token, incoming.user_id)
-            # A new token may say less than the last one; so it must say all that the connection makes use of.
-            for name in _entered(client, incoming):
-                _permit(identity, name)
-            try:
-                self._act(connection, incoming, message)
-            finally:
-                # Whoever is not let into another room stays in its own, for which this one may not be good.
-                if all(map(identity.allows, _entered(client))):
-                    connection.set_identity(identity)
-        except BadMessage as bad:
-            bad.request_id = request_id(message)
-            self.refuse(connection, bad)
-
-    def _act(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
+    def act(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
+        """Do what a message asks for, at once."""
         client: Client = connection.session
         match incoming:
             case Signal():
@@ -220,28 +170,17 @@ class Signaling(JsonApplication[Incoming]):
 
 
 def create(settings: Settings) -> Service:
-    """Return the server, not started yet."""
-    return Service(Signaling(settings), settings.port)
-
-
-def _permit(identity: Identity | None, name: str) -> None:
-    """See whether somebody may enter a room or topic; what they tell the others there cannot be taken back.
+    """Return the server, not started yet.
 
     Raises:
-        BadMessage: they may not.
+        SettingError: settings contradict each other, or a package that they need is not installed.
     """
-    if identity is None:
-        raise BadMessage("unauthorized", "Authenticate first: connect with a token, or send `register` with `token`.")
-    if not identity.allows(name):
-        raise BadMessage("forbidden", "Your token is not for this room.")
-    if identity.access != "write":
-        raise BadMessage(
-            "forbidden", "Your token allows only reading, which peers cannot enforce: use the sync server."
-        )
-
-
-def _entered(client: Client, incoming: Join | Register | None = None) -> set[str]:
-    """Return the rooms and topics in which a client is, after `incoming` if that is done."""
-    if isinstance(incoming, Join):
-        return client.topics | {incoming.room}
-    return client.topics | ({client.room.name} if client.room is not None else set())
+    if not settings.redis_url:
+        return Service(LocalSignaling(settings), settings.port)
+    try:
+        from .cluster.server import SharedSignaling
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "redis":
+            raise
+        raise SettingError("REDIS_URL needs the package redis: install opennoodl-signaling-server[redis]") from None
+    return Service(SharedSignaling(settings), settings.port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from time import time
@@ -15,9 +16,9 @@ from msgspec import UNSET
 from .edge.admission.client_address import rate_limit_key
 from .edge.auth.authenticator import Authenticator
 from .edge.auth.identity import AuthError
+from .edge.errors import BadMessage
 from .edge.limits import Quota
 from .rooms.model import Client, Room
-from .rooms.rooms import Rooms
 
 LOOKS_PER_MINUTE = 60
 """Session previews that one address may ask for in a minute."""
@@ -30,13 +31,21 @@ class SessionInfoPage:
     """Answers requests for the preview of a session.
 
     Args:
-        rooms: all rooms.
+        find: returns the room of a name, if somebody is in it.
+        capacity: returns how many peers a room may have; 0 means any number.
         auth: finds the user of a token, if users have to authenticate.
         rate_limited: counts the requests over the limit.
     """
 
-    def __init__(self, rooms: Rooms, auth: Authenticator, rate_limited: Counter[str]) -> None:
-        self._rooms = rooms
+    def __init__(
+        self,
+        find: Callable[[str], Awaitable[Room | None]],
+        capacity: Callable[[Room], int],
+        auth: Authenticator,
+        rate_limited: Counter[str],
+    ) -> None:
+        self._find = find
+        self._capacity = capacity
         self._auth = auth
         self._rate_limited = rate_limited
         self._looks = Quota(LOOKS_PER_MINUTE, 60)
@@ -58,7 +67,10 @@ class SessionInfoPage:
         name = unquote(parts[2])
         if self._auth.required and (refused := await self._refusal(name, address, token)):
             return refused
-        room = self._rooms.rooms.get(name)
+        try:
+            room = await self._find(name)
+        except BadMessage as bad:
+            return HTTPStatus.SERVICE_UNAVAILABLE, {"error": bad.error}
         if room is None:
             return HTTPStatus.NOT_FOUND, {"error": "Nobody is in this room."}
         return HTTPStatus.OK, self._preview(room)
@@ -86,7 +98,7 @@ class SessionInfoPage:
             "host": participants[0],
             "participants": participants,
             "participantCount": len(participants),
-            "maxParticipants": self._rooms.capacity(room),
+            "maxParticipants": self._capacity(room),
             "features": features,
             "audioEnabled": features.audio_enabled,
             "videoEnabled": features.video_enabled,

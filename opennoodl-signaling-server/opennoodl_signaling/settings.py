@@ -37,6 +37,14 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             "0 means none.",
         ),
     ] = 10_000
+    redis_url: Annotated[
+        str,
+        Meta(
+            description="Redis or Valkey that several instances share: `redis://host:6379/0`, or "
+            "`rediss://user:password@host:6379/0` with TLS. Empty means one instance, with everything in memory. "
+            "Requires the extra `redis`."
+        ),
+    ] = ""
     stun_urls: Annotated[
         str,
         Meta(description="STUN servers for WebRTC, as `stun:` or `stuns:` URLs separated by commas. Empty means none."),

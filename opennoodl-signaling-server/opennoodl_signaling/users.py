@@ -54,7 +54,7 @@ class Users:
         """
         sender = client.user_id
         if sender is None:
-            raise BadMessage("not-registered", "Join a room or register before you invite.")
+            raise not_registered()
         # The address comes first: it bounds how many users there are to be remembered.
         allowed = self._invites_from.allow(client.address, now)
         if allowed and not self._invites.allow(sender, now):
@@ -62,7 +62,7 @@ class Users:
             allowed = False
         if not allowed:
             self.invites["rate-limited"] += 1
-            raise BadMessage("rate-limited", "You or your address have reached INVITES_PER_HOUR.")
+            raise invites_used_up()
         target = invite.target_user_id
         devices = self.devices.get(target)
         self.invites["delivered" if devices else "offline"] += 1
@@ -70,3 +70,13 @@ class Users:
             return [Send((client,), InviteSent(target, False, "User offline"))]
         message = InviteFrom(from_=sender, room_id=invite.room_id, session_info=invite.session_info)
         return [Send(devices, message), Send((client,), InviteSent(target, True))]
+
+
+def not_registered() -> BadMessage:
+    """Return the error for an invite from nobody."""
+    return BadMessage("not-registered", "Join a room or register before you invite.")
+
+
+def invites_used_up() -> BadMessage:
+    """Return the error for an invite over the limit."""
+    return BadMessage("rate-limited", "You or your address have reached INVITES_PER_HOUR.")

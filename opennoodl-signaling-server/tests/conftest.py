@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from itertools import cycle
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import settings
+from opennoodl_signaling.cluster import membership
 from opennoodl_signaling.edge.service import Service
 from opennoodl_signaling.server import create
 from opennoodl_signaling.settings import Settings
 from websockets.asyncio.client import connect
 
+from .cluster.redis_server import RedisServer
+from .cluster.waiting import settle
 from .edge.conftest import LOOPS, configure  # noqa: F401  # `configure` is a fixture
 from .edge.harness import TEXT, Raw
 from .editor import Editor
@@ -22,9 +28,44 @@ settings.register_profile("steady", deadline=None, max_examples=50)  # a busy ma
 settings.register_profile("quick", deadline=None, max_examples=10)  # for `make quick`
 settings.load_profile("steady")
 
+BOTH = {
+    "test_server",
+    "test_server_auth",
+    "test_server_bad_input",
+    "test_server_contest",
+    "test_server_count",
+    "test_server_ends",
+    "test_server_ice",
+    "test_server_resume",
+    "test_server_session",
+    "test_server_topics",
+}
+"""The modules whose tests are about the dialects; those marked `in_memory` look into the server."""
+
+
+class Twins:
+    """The instances of a server, which its clients use in turn."""
+
+    def __init__(self, services: list[Service]) -> None:
+        self.services = services
+        self._turns = cycle(services)
+
+    def next(self) -> Service:
+        """Return the instance for the next client."""
+        return next(self._turns)
+
+
+TWINS: WeakKeyDictionary[Service, Twins] = WeakKeyDictionary()
+
 StartServer = Callable[..., Awaitable[Service]]
 Enter = Callable[..., Awaitable[Editor]]
 EnterRaw = Callable[..., Awaitable[Raw]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of long runs."""
+    parser.addoption("--chaos-seconds", type=float, default=10.0, help="how long things go wrong in test_chaos.py")
+    parser.addoption("--chaos-seed", type=int, help="repeats the choices of a run of test_chaos.py")
 
 
 def pytest_asyncio_loop_factories(
@@ -35,15 +76,49 @@ def pytest_asyncio_loop_factories(
     return {name: LOOPS[name]}
 
 
+@pytest.fixture(scope="session")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Start a Redis server for all tests of this process."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-async def start() -> AsyncIterator[StartServer]:
+def redis(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
+    """Return the Redis server, empty; the first instance takes newcomers at once."""
+    monkeypatch.setattr(membership, "FILL", 0.0)
+    own_redis.empty()
+    return own_redis
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of the server's dialects in memory, and on two instances that share a Redis."""
+    if metafunc.module.__name__.rpartition(".")[2] in BOTH and "engine" in metafunc.fixturenames:
+        alone = metafunc.definition.get_closest_marker("in_memory") is not None
+        metafunc.parametrize("engine", ["memory"] if alone else ["memory", "redis"], indirect=True)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> str:
+    """Return where rooms are: `memory`, or `redis` for two instances of which editors use one and the other."""
+    return str(getattr(request, "param", "memory"))
+
+
+@pytest.fixture
+async def start(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[StartServer]:
     """Start a server with the given settings."""
     services: list[Service] = []
+    shared = {"redis_url": request.getfixturevalue("redis").url} if engine == "redis" else {}
 
     async def start_(**values: Any) -> Service:
-        services.append(create(Settings(host="127.0.0.1", port=0, **values)))
-        await services[-1].start()
-        return services[-1]
+        pair = [create(Settings(host="127.0.0.1", port=0, **{**shared, **values})) for _ in range(1 + len(shared))]
+        for service in pair:
+            services.append(service)
+            await service.start()
+        TWINS[pair[0]] = Twins(pair)
+        return pair[0]
 
     yield start_
     for service in services:
@@ -63,8 +138,13 @@ async def enter(start: StartServer) -> AsyncIterator[Enter]:
     editors: list[Editor] = []
 
     async def enter_(service: Service) -> Editor:
-        url = f"ws://127.0.0.1:{service.port}/"
+        twin = TWINS[service].next()
+        url = f"ws://127.0.0.1:{twin.port}/"
         editors.append(Editor(await connect(url, compression=None, max_queue=None)))
+        own: Any = twin.app.settings
+        if own.redis_url:
+            editors[-1].server = twin
+            editors[-1].settle = partial(settle, TWINS[service].services)
         return editors[-1]
 
     yield enter_
@@ -78,7 +158,7 @@ async def enter_raw(start: StartServer) -> AsyncIterator[EnterRaw]:
     clients: list[Raw] = []
 
     async def enter_(service: Service, *messages: dict[str, Any]) -> Raw:
-        clients.append(await Raw.connect(service.port))
+        clients.append(await Raw.connect(TWINS[service].next().port))
         await clients[-1].upgrade()
         for message in messages:
             await clients[-1].send_frame(TEXT, json.dumps(message).encode())

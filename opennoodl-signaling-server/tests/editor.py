@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from opennoodl_signaling.edge.service import Service
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -14,10 +16,17 @@ from .edge.harness import TIMEOUT
 
 
 class Editor:
-    """Speaks both dialects, one message at a time."""
+    """Speaks both dialects, one message at a time.
+
+    Attributes:
+        server: the instance that it is connected to, if there are others.
+        settle: waits until its instance has handled all that others have done, if there are others.
+    """
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
+        self.server: Service | None = None
+        self.settle: Callable[[], Awaitable[None]] | None = None
 
     async def send(self, kind: str, **fields: Any) -> None:
         """Send a message; the field `from` would be a keyword, no message has it."""
@@ -58,6 +67,11 @@ class Editor:
 
     async def quiet(self) -> None:
         """Find out that nothing has been sent to this client that it has not received yet."""
+        if self.settle is not None:
+            for _ in range(2):
+                await self.send("ping")
+                assert await self.receive() == {"type": "pong"}
+                await self.settle()
         await self.send("ping")
         assert await self.receive() == {"type": "pong"}
 

@@ -191,6 +191,7 @@ async def test_default_room_size_is_20(server: Service, enter: Enter) -> None:
     assert await (await enter(server)).refused("join", room="r", peerId="x", userId="x") == "room-full"
 
 
+@pytest.mark.in_memory
 async def test_empty_rooms_cost_nothing(server: Service, enter: Enter) -> None:
     """When everybody is gone, the server is as it was."""
     a, b = await both(server, enter)
@@ -206,6 +207,7 @@ async def test_empty_rooms_cost_nothing(server: Service, enter: Enter) -> None:
 # HTTP
 
 
+@pytest.mark.in_memory
 async def test_health_has_counts_and_no_names(server: Service, enter: Enter) -> None:
     """/health counts connections, rooms and relayed messages, and names nothing: a room's name opens it."""
     a, _ = await both(server, enter, room="SECRET")
@@ -223,6 +225,7 @@ async def test_health_has_counts_and_no_names(server: Service, enter: Enter) -> 
     }
 
 
+@pytest.mark.in_memory
 async def test_metrics_have_no_names(server: Service, enter: Enter) -> None:
     """/metrics has the server's own numbers, and no name of anything."""
     a, _ = await both(server, enter, room="SECRET")

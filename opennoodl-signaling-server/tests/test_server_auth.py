@@ -60,6 +60,7 @@ async def test_token_joins_as_its_user(server: Service, enter: Enter) -> None:
     assert (await ann.expect("invite"))["from"] == "bob"
 
 
+@pytest.mark.in_memory
 @pytest.mark.parametrize("kind", ["join", "register"])
 @pytest.mark.parametrize(
     "token", [None, "", "x", signed(OTHER_SECRET), signed(exp=1), signed(sub="bob"), signed(sub="ANN")]
@@ -152,6 +153,7 @@ async def test_connection_keeps_its_user(server: Service, enter: Enter) -> None:
     assert await editor.refused("register", userId="bob", token=signed(sub="bob")) == "unauthorized"
 
 
+@pytest.mark.in_memory
 async def test_newer_token_replaces_the_older(server: Service, enter: Enter) -> None:
     """A newer token takes the place of an older one; when one expires, the connection ends and the others are told."""
     ann, bob = await enter(server), await enter(server)
@@ -281,6 +283,7 @@ async def test_five_rejected_tokens_close_the_client(server: Service, enter: Ent
     assert await editor.closed() == 1008
 
 
+@pytest.mark.in_memory
 async def test_client_is_closed_without_a_timely_proof(
     server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

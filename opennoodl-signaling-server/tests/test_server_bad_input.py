@@ -187,6 +187,7 @@ async def test_metadata_may_be_any_json(server: Service, enter: Enter, talk: Tal
         assert (await editor.expect("peer-joined"))["metadata"] == metadata
 
 
+@pytest.mark.in_memory
 async def test_client_over_the_rate_is_told(start: StartServer, enter: Enter) -> None:
     """A client over RATE_LIMIT is told with its `requestId`, while another one is served."""
     server = await start(rate_limit=1)

@@ -44,6 +44,7 @@ async def test_count_resumes_with_the_missing_messages(server: Service, enter: E
     await other.quiet()
 
 
+@pytest.mark.in_memory
 async def test_answered_heartbeat_drops_the_log(start: StartServer, enter: Enter) -> None:
     """What was sent before a heartbeat that is answered is kept no longer."""
     server = await start(heartbeat_interval=200)
@@ -61,6 +62,7 @@ async def test_answered_heartbeat_drops_the_log(start: StartServer, enter: Enter
     await again.quiet()
 
 
+@pytest.mark.in_memory
 async def test_client_without_a_count_has_no_log(server: Service, enter: Enter) -> None:
     """For who does not count nothing is kept."""
     x, other = await enter(server), await enter(server)
@@ -78,6 +80,7 @@ async def test_invalid_count_is_refused(server: Service, enter: Enter, received:
     assert await x.refused("join", room="r", peerId="x", userId="X", received=received) == "invalid-field"
 
 
+@pytest.mark.in_memory
 async def test_joins_while_a_ping_is_under_way(start: StartServer, enter: Enter, enter_raw: EnterRaw) -> None:
     """A pong that was on its way when a peer joined again says nothing about what came after that."""
     server = await start(heartbeat_interval=0)

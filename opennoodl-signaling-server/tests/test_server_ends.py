@@ -11,6 +11,7 @@ from opennoodl_signaling import effects
 from opennoodl_signaling.edge.limits import PATIENCE
 from opennoodl_signaling.edge.service import Service
 
+from .cluster.redis_server import RedisServer
 from .conftest import Enter, EnterRaw, StartServer
 from .edge.harness import BINARY, CLOSE, TEXT, Raw
 from .editor import Editor
@@ -24,7 +25,8 @@ joins = pytest.mark.parametrize("join", [JOIN, RESUMABLE, COUNTING], ids=["plain
 class Scene:
     """A peer that looks on, and x, which is about to go."""
 
-    def __init__(self, server: Service, other: Editor, x: Raw) -> None:
+    def __init__(self, server: Service, other: Editor, x: Raw, redis: RedisServer | None) -> None:
+        self.redis = redis
         self.server = server
         self.other = other
         self.x = x
@@ -48,10 +50,25 @@ class Scene:
         await self.other.send("leave")
         await self.other.quiet()
         app: Any = self.server.app
-        assert app.rooms.rooms == {}
+        if self.redis is None:
+            assert app.rooms.rooms == {}
+        else:
+            assert self.kept() == {"user:user of o"}
+
+    def kept(self) -> set[str]:
+        """Return what Redis has of rooms, mailboxes, topics and users."""
+        assert self.redis is not None
+        client = self.redis.client()
+        keys = {key.decode().removeprefix("opennoodl:signaling:") for key in client.keys("*")}
+        client.close()
+        return {key for key in keys if key.partition(":")[0] in ("away", "box", "room", "topic", "user", "waiting")}
 
     async def forgotten(self) -> None:
         """Find out that no index has x."""
+        if self.redis is not None:
+            await self.other.quiet()
+            assert self.kept() == {"room:r", "user:user of o"}
+            return
         app: Any = self.server.app
         assert [list(room.peers) for room in app.rooms.rooms.values()] == [["o"]]
         assert list(app.users.devices) == ["user of o"]
@@ -60,8 +77,9 @@ class Scene:
 
 
 @pytest.fixture
-def set_up(start: StartServer, enter: Enter, enter_raw: EnterRaw) -> Any:
+def set_up(start: StartServer, enter: Enter, enter_raw: EnterRaw, engine: str, request: pytest.FixtureRequest) -> Any:
     """Start a server with a peer that looks on and x."""
+    redis = request.getfixturevalue("redis") if engine == "redis" else None
 
     async def set_up_(join: dict[str, Any], **settings: Any) -> Scene:
         server = await start(**settings)
@@ -69,7 +87,7 @@ def set_up(start: StartServer, enter: Enter, enter_raw: EnterRaw) -> Any:
         await other.join("r", "o")
         x = await enter_raw(server, {"type": "subscribe", "topics": ["t"]}, join)
         await other.expect("peer-joined")
-        return Scene(server, other, x)
+        return Scene(server, other, x, redis)
 
     return set_up_
 
@@ -126,6 +144,7 @@ async def test_silent_client_is_told_after_the_grace(set_up: Any, join: dict[str
     await scene.is_over()
 
 
+@pytest.mark.in_memory
 @joins
 async def test_silence_is_a_loss(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
     """Who was silent and can resume is waited for, and who cannot is gone."""
@@ -179,6 +198,7 @@ async def test_end_by_an_invalid_frame_is_told(set_up: Any, join: dict[str, Any]
     await scene.is_over()
 
 
+@pytest.mark.in_memory
 @joins
 async def test_end_by_the_rate_is_told(set_up: Any, join: dict[str, Any]) -> None:
     """To be closed for not heeding RATE_LIMIT is one."""
@@ -205,6 +225,7 @@ async def test_end_of_a_slow_client_is_told_at_once(set_up: Any, enter: Enter, j
     await scene.other.quiet()
 
 
+@pytest.mark.in_memory
 @joins
 async def test_end_by_a_failure_is_told(set_up: Any, join: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """To be closed for a message that the server failed on is one."""
@@ -215,6 +236,7 @@ async def test_end_by_a_failure_is_told(set_up: Any, join: dict[str, Any], monke
     await scene.is_over()
 
 
+@pytest.mark.in_memory
 @joins
 async def test_stop_is_not_told(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
     """A server that stops tells nobody of those whom it closes: live calls need no server, and go on."""
@@ -249,6 +271,7 @@ async def test_replaced_peer_is_told_once(
     await scene.is_over()
 
 
+@pytest.mark.in_memory
 async def test_resumed_peer_is_told_once(set_up: Any, enter: Enter) -> None:
     """Who is replaced by itself has not left; when it leaves, it has, once."""
     scene = await set_up(RESUMABLE)

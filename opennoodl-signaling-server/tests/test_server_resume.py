@@ -20,7 +20,7 @@ X = {"room": "r", "peer": "x", "user": "X"}
 
 async def cut(server: Service, editor: Editor) -> None:
     """Cut an editor's connection, and wait until the server has noticed."""
-    app: Any = server.app
+    app: Any = server.app if editor.server is None else editor.server.app
     noticed, close = asyncio.Event(), app.close
 
     def close_(connection: Any) -> None:
@@ -74,6 +74,7 @@ async def test_resume_again_and_again(server: Service, enter: Enter) -> None:
     await other.quiet()
 
 
+@pytest.mark.in_memory
 async def test_token_does_not_wait_for_a_half_open_connection(
     server: Service, enter: Enter, enter_raw: EnterRaw
 ) -> None:
@@ -94,6 +95,7 @@ async def test_token_does_not_wait_for_a_half_open_connection(
     await other.quiet()
 
 
+@pytest.mark.in_memory
 async def test_lost_before_it_is_asked(server: Service, enter: Enter) -> None:
     """Whose connection is found lost just when it is to be asked is not there."""
     other, *_ = await both(server, enter)
@@ -265,6 +267,7 @@ async def test_absent_host_is_shown_as_host(server: Service, enter: Enter) -> No
     assert (seen["host"]["userId"], seen["participantCount"], seen["title"]) == ("X", 2, "T")
 
 
+@pytest.mark.in_memory
 async def test_stop_leaves_no_timer(start: StartServer, enter: Enter) -> None:
     """A server that stops waits for nobody, and leaves no timer behind."""
     server = await start()

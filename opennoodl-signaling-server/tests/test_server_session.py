@@ -85,6 +85,7 @@ async def test_host_may_describe_the_session_later(server: Service, enter: Enter
     assert (seen["title"], seen["features"]) == ("by the host", FEATURES)
 
 
+@pytest.mark.in_memory
 async def test_session_outlives_its_host(server: Service, enter: Enter) -> None:
     """If the host leaves, the session goes on with the peer that has been there longest."""
     a, b, c = [await enter(server) for _ in range(3)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
 from opennoodl_signaling.edge.service import Service
 
 from .conftest import Enter, EnterRaw, StartServer
@@ -113,6 +114,7 @@ async def test_refused_client_is_closed_when_a_place_is_free(start: StartServer,
     assert (await again.ask("publish", topic="t"))["clients"] == 1
 
 
+@pytest.mark.in_memory
 async def test_place_is_free_unnoticed(start: StartServer, enter: Enter, enter_raw: EnterRaw) -> None:
     """If the one that was closed first is dead, the place is offered to the next one that sends a `ping`."""
     server = await start(max_room_size=1)

@@ -15,6 +15,9 @@ from ..session import SessionInfo
 from .absent_peers import AbsentPeer
 from .resumption import Resumption
 
+CONTEST_TIMEOUT = 2.0
+"""Seconds that the holder of a contested peer id has to answer a ping."""
+
 
 class Client:
     """One connection as the domain sees it.

@@ -30,6 +30,9 @@ Two tabs of one user that both come back when they are replaced would throw each
 """
 MAX_METADATA = 16_384
 """Bytes of a peer's metadata."""
+NOT_IN_ROOM = "Join a room before you signal."
+UNKNOWN_PEER = "No peer in your room has the peerId in `to`."
+QUEUE_FULL = "That peer's connection is lost, and its queue is full."
 UNDELIVERED = "The peer came back without its state: what you have signaled to it meanwhile is lost."
 
 
@@ -105,7 +108,7 @@ class Rooms:
                 return self._replace(holder, client, join)
             client.contest = Contest(holder, client, join)
             return [client.contest]
-        if room is not None and client.room is not room and self._full(room):
+        if room is not None and client.room is not room and self.is_full(room):
             raise BadMessage("room-full", f"The room is full: {len(room.peers)} peers are all it may have.")
         effects = self._leave_room(client)
         room = self.rooms.setdefault(join.room, room or Room(join.room))
@@ -198,17 +201,17 @@ class Rooms:
         """
         room = client.room
         if room is None:
-            raise BadMessage("not-in-room", "Join a room before you signal.")
+            raise BadMessage("not-in-room", NOT_IN_ROOM)
         target = room.peers.get(signal.to)
         if target is None:
-            raise PeerNotFound("No peer in your room has the peerId in `to`.", signal.to)
+            raise PeerNotFound(UNKNOWN_PEER, signal.to)
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
         if target.absent is None:
             if target.resumption is not None:
                 target.resumption.told(message)
             return target, message
         if not target.absent.hold(message, signal.request_id):
-            raise PeerNotFound("That peer's connection is lost, and its queue is full.", signal.to)
+            raise PeerNotFound(QUEUE_FULL, signal.to)
         return None, message
 
     def update(self, client: Client, message: Metadata) -> list[Effect]:
@@ -249,7 +252,8 @@ class Rooms:
         wanted = room.session.max_participants
         return min(wanted, self._max_size or wanted) if wanted else self._max_size
 
-    def _full(self, room: Room) -> bool:
+    def is_full(self, room: Room) -> bool:
+        """Return whether nobody else may enter the room."""
         capacity = self.capacity(room)
         return bool(capacity) and len(room.peers) >= capacity
 

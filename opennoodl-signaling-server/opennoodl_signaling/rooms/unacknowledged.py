@@ -54,14 +54,15 @@ class DeliveryLog:
     Args:
         known: the ids of the peers in that `joined`.
         among: all logs.
+        arrived: how many messages have arrived already.
     """
 
     __slots__ = ("_among", "_arrived", "_known", "_messages", "_size")
 
-    def __init__(self, known: Iterable[str], among: DeliveryLogs) -> None:
+    def __init__(self, known: Iterable[str], among: DeliveryLogs, arrived: int = 0) -> None:
         self._known = set(known)
         self._messages: deque[Came | Left | SignalFrom] = deque()
-        self._arrived = 0
+        self._arrived = arrived
         self._size = 0
         self._among = among
 

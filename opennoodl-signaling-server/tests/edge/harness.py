@@ -283,8 +283,12 @@ async def connected(port: int, receive_buffer: int = 0) -> socket.socket:
     sock.setblocking(False)
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    async with asyncio.timeout(TIMEOUT):
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

@@ -15,7 +15,22 @@ from ..edge.harness import PACKAGE
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / PACKAGE
-WITH_SOCKET = {"__main__", "commands", "server", "effects", "sessions", "relay", "peers", "worker", "devices"}
+WITH_SOCKET = {
+    "__main__",
+    "commands",
+    "server",
+    "signaling",
+    "sender",
+    "effects",
+    "sessions",
+    "relay",
+    "peers",
+    "worker",
+    "devices",
+    "requests",
+    "delivery",
+    "recovery",
+}
 """The modules of a server that may load the edge's connections, or are clients themselves."""
 LOAD = """
 import sys

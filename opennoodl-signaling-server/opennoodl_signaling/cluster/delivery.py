@@ -1,0 +1,138 @@
+"""Delivery: what this instance's clients are told, as its stream has it."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import UNSET, Raw
+
+from ..rooms.rooms import UNKNOWN_PEER, PeerNotFound
+from ..sender import Sender
+from .devices import Devices
+from .liveness import Liveness
+from .members import BROKEN, Member, Members
+from .membership import Membership, Reader
+from .requests import Requests
+from .topics import SharedTopics
+
+log = structlog.get_logger()
+
+
+class Delivery(Reader):
+    """Handles the entries of the stream.
+
+    Args:
+        membership: this instance's.
+        members: the clients.
+        devices: of users here.
+        topics: that the clients are subscribed to.
+        requests: tells clients what went wrong.
+        sender: sends the rest.
+        liveness: asks and answers other instances.
+    """
+
+    def __init__(
+        self,
+        *,
+        membership: Membership,
+        members: Members,
+        devices: Devices,
+        topics: SharedTopics,
+        requests: Requests,
+        sender: Sender,
+        liveness: Liveness,
+    ) -> None:
+        self._membership = membership
+        self._members = members
+        self._devices = devices
+        self._topics = topics
+        self._requests = requests
+        self._sender = sender
+        self._liveness = liveness
+
+    def deliver(self, entry: bytes) -> None:
+        """Handle an entry."""
+        try:
+            self._deliver(msgspec.msgpack.decode(entry))
+        except Exception:
+            log.exception("an entry of the stream could not be handled")
+            self.hole()
+
+    def hole(self) -> None:
+        """Close all clients."""
+        self._members.disconnect_all(1013, BROKEN)
+
+    def _deliver(self, entry: list[Any]) -> None:
+        match entry:
+            case ["signal", number, payload, instance, sender, echoed, to]:
+                self._signal(number, payload, (instance, sender, echoed, to))
+            case ["publish", topic, payload]:
+                self._sender.relay(self._topics.topics.get(topic, ()), payload.encode(), "publish")
+            case ["send", numbers, payload, name, about]:
+                members = [member for number in numbers if (member := self._members.connected.get(number)) is not None]
+                for member in members:
+                    self._note(member, name, about)
+                self._sender.relay(members, payload, name)
+            case ["invite", user, payload]:
+                self._sender.relay(self._devices.of(user), payload, "invite")
+            case ["ask", number, instance, question]:
+                self._membership.spawn(self._liveness.answer(number, instance, question))
+            case ["alive", question, alive]:
+                self._liveness.answered(question, alive)
+            case [kind, number, *about]:
+                member = self._members.connected.get(number)
+                if member is not None:
+                    self._tell(member, kind, about)
+
+    def _tell(self, member: Member, kind: str, about: list[Any]) -> None:
+        """Handle an entry about one client."""
+        match kind, *about:
+            case ["subscribed", topic]:
+                self._topics.subscribed(member, topic)
+            case ["lost", to, echoed]:
+                self._requests.refuse(member, PeerNotFound(UNKNOWN_PEER, to), Raw(echoed.encode()) if echoed else UNSET)
+            case ["close", code, reason]:
+                self._members.unplace(member)
+                member.disconnect(code, reason)
+            case ["probe"]:
+                self._membership.spawn(self._probe(member))
+            case ["place"]:
+                self._membership.spawn(self._topics.look_again(member))
+
+    def _signal(self, number: int, payload: str, origin: tuple[str, int, str, str]) -> None:
+        member = self._members.connected.get(number)
+        if member is not None:
+            member.told += 1
+            self._sender.relay((member,), payload.encode(), "signal")
+            return
+        parting = self._members.parting.get(number)
+        if parting is None or not parting.keeps or parting.tokens is None:  # else its mailbox has it
+            instance, sender, echoed, to = origin
+            self._membership.tell(instance, ("lost", sender, to, echoed))
+
+    def _note(self, member: Member, name: str, about: Any) -> None:
+        """Note what a client is told."""
+        match name:
+            case "joined":
+                member.known, member.told = set(about), 0
+                member.joined += 1
+                self._sender.join_seconds.observe(perf_counter() - member.started)
+            case "peer-joined":
+                member.known.add(about)
+                member.told += 1
+            case "peer-left":
+                member.known.discard(about)
+                member.told += 1
+            case "signal":
+                member.told += 1
+            case "error":
+                self._sender.errors[about] += 1
+
+    async def _probe(self, member: Member) -> None:
+        """Ping a client when it is known what the ping is to say: the entry may be faster than the answer."""
+        async with member.lock:
+            if not member.closed:
+                member.connected.probe()

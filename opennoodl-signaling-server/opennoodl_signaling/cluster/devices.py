@@ -1,0 +1,119 @@
+"""Devices: the connections through which users can be reached, and the invites that users send each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from functools import partial
+
+from msgspec import Raw, UnsetType
+
+from ..edge.messages import encode, request_id
+from ..messages import Invite, InviteFrom, InviteSent, Register, Registered
+from ..sender import Sender
+from ..users import USERS_OF_AN_ADDRESS, Users, invites_used_up, not_registered
+from . import records, scripts
+from .link import Unreachable
+from .members import Member
+from .membership import Membership
+from .requests import Requests, unavailable
+from .stage import Change
+
+
+class Devices:
+    """The devices of users at this instance. Redis counts them for all instances.
+
+    Args:
+        membership: this instance's.
+        requests: tells clients what went wrong.
+        sender: sends the rest.
+        invites_per_hour: of one user; 0 means any number.
+
+    Attributes:
+        users: who can be reached here.
+        doubtful: users whose number of devices in Redis may be wrong, since an answer was lost.
+    """
+
+    def __init__(self, membership: Membership, requests: Requests, sender: Sender, invites_per_hour: int) -> None:
+        self.users = Users(0)
+        self.doubtful: set[str] = set()
+        self._membership = membership
+        self._requests = requests
+        self._sender = sender
+        self._invites_per_hour = invites_per_hour
+
+    def of(self, user: str) -> Collection[Member]:
+        """Return the connections of a user here."""
+        return self.users.devices.get(user, ())  # type: ignore[return-value]  # all clients here are members
+
+    def changes(self, before: str | None, after: str | None) -> list[Change]:
+        """Return what is to be changed in Redis since a client is another user now."""
+        names = {user for user in (before, after) if user is not None} if before != after else set()
+        return [("user", self._membership.instance, name, len(self.of(name))) for name in names]
+
+    async def register(self, member: Member, register: Register) -> None:
+        """Make a client reachable as a user without a room.
+
+        Raises:
+            BadMessage: Redis is away.
+            Unreachable: it does not answer.
+        """
+        self._requests.require()
+        before = member.user_id
+        self.users.identify(member, register.user_id)
+        try:
+            await self.count(before, register.user_id)
+        except Unreachable:
+            self.users.identify(member, before)
+            raise
+        if not member.closed:
+            self._sender.relay((member,), encode(Registered(register.user_id)), "registered")
+
+    async def count(self, *users: str | None) -> None:
+        """Tell Redis how many devices some users have here.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        names = {user for user in users if user is not None}
+        try:
+            for name in names:
+                await self._membership.ask(scripts.RECOUNT, "user", name, len(self.of(name)))
+        except Unreachable:
+            self.doubtful |= names
+            raise
+
+    def invite(self, member: Member, invite: Invite, message: bytes) -> None:
+        """Pass an invite to all devices of a user.
+
+        Raises:
+            BadMessage: the client is nobody yet, or Redis is away.
+        """
+        sender = member.user_id
+        if sender is None:
+            raise not_registered()
+        self._requests.require()
+        per_hour = self._invites_per_hour
+        invitation = InviteFrom(from_=sender, room_id=invite.room_id, session_info=invite.session_info)
+        target = invite.target_user_id
+        entry = records.encode(("invite", target, encode(invitation)))
+        answer = self._membership.call(
+            scripts.INVITE, member.address, sender, target, entry, USERS_OF_AN_ADDRESS * per_hour, per_hour
+        )
+        answer.add_done_callback(partial(self._invited, member, target, request_id(message)))
+
+    def _invited(self, member: Member, target: str, echoed: Raw | UnsetType, answer: asyncio.Future[bytes]) -> None:
+        """Tell the sender of an invite what has become of it."""
+        if not self._membership.has_run(answer):
+            self._requests.refuse(member, unavailable(), echoed)
+            return
+        outcome = answer.result()
+        if outcome == b"limited":
+            self.users.invites["rate-limited"] += 1
+            self._requests.refuse(member, invites_used_up(), echoed)
+            return
+        delivered = outcome == b"delivered"
+        self.users.invites["delivered" if delivered else "offline"] += 1
+        if not member.closed:
+            sent = InviteSent(target, True) if delivered else InviteSent(target, False, "User offline")
+            self._sender.relay((member,), encode(sent), "invite-sent")

@@ -1,0 +1,49 @@
+"""Liveness: whether a connection of another instance answers a ping."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+from ..rooms.model import CONTEST_TIMEOUT
+from .members import Members
+from .membership import Membership
+
+
+class Liveness:
+    """Asks other instances about their connections, and answers them.
+
+    Args:
+        membership: this instance's.
+        members: the connections here.
+    """
+
+    def __init__(self, membership: Membership, members: Members) -> None:
+        self._membership = membership
+        self._members = members
+        self._numbers = count(1)
+        self._questions: dict[int, asyncio.Future[bool]] = {}
+
+    async def is_alive(self, instance: str, number: int) -> bool:
+        """Return whether a connection answers a ping. One whose instance does not answer is not alive."""
+        question = next(self._numbers)
+        asked = self._questions[question] = asyncio.get_running_loop().create_future()
+        self._membership.tell(instance, ("ask", number, self._membership.instance, question))
+        try:
+            async with asyncio.timeout(CONTEST_TIMEOUT + 1):
+                return bool(await asked)
+        except TimeoutError:
+            return False
+        finally:
+            del self._questions[question]
+
+    async def answer(self, number: int, instance: str, question: int) -> None:
+        """Answer another instance."""
+        member = self._members.connected.get(number)
+        alive = member is not None and await member.connected.is_alive(CONTEST_TIMEOUT)
+        self._membership.tell(instance, ("alive", question, alive))
+
+    def answered(self, question: int, alive: bool) -> None:
+        """Take the answer of another instance."""
+        if (asked := self._questions.get(question)) is not None and not asked.done():
+            asked.set_result(alive)

@@ -1,0 +1,148 @@
+"""The members: the connections of this instance, and the rooms that they are in."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+from ..edge.peer import Peer
+from ..rooms.model import Client, Room
+from .membership import Membership
+from .records import ResumptionRecord
+from .stage import Actor, Stage
+
+BROKEN = "The shared state is away. Connect again."
+
+
+class Member(Client):
+    """A connection of this instance.
+
+    Attributes:
+        number: of the connection in this instance; never used again.
+        lock: decisions for this connection are made one after the other.
+        closed: whether the connection has ended.
+        keeps: whether it has ended and its place is to be kept.
+        known: the peers that it was told of.
+        told: messages about its room that it was sent since its last `joined`.
+        joined: how many times it was sent `joined`.
+        entered: how many times it has joined; more than `joined` while a `joined` is on its way.
+        tokens: how a later connection takes its place.
+        unsure: rooms in which it may be, since Redis did not answer.
+        started: when its last `join` came.
+        contested: stands for the contest that it waits for.
+    """
+
+    __slots__ = (
+        "closed",
+        "contested",
+        "entered",
+        "joined",
+        "keeps",
+        "known",
+        "lock",
+        "number",
+        "started",
+        "tokens",
+        "told",
+        "unsure",
+    )
+
+    def __init__(self, peer: Peer, address: str, number: int) -> None:
+        super().__init__(peer, address)
+        self.number = number
+        self.lock = asyncio.Lock()
+        self.closed = False
+        self.keeps = False
+        self.known: set[str] = set()
+        self.told = 0
+        self.joined = 0
+        self.entered = 0
+        self.tokens: ResumptionRecord | None = None
+        self.unsure: set[str] = set()
+        self.started = 0.0
+        self.contested: tuple[object, str] | None = None
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """Close the connection, unless it has ended."""
+        if not self.closed:
+            self.connected.disconnect(code, reason)
+
+    def knows(self, room: Room) -> bool:
+        """Return whether the client was told of exactly the peers that are in its room."""
+        return self.joined == self.entered and self.known | {self.info.peer_id} == room.peers.keys()
+
+
+class Members:
+    """All connections of this instance.
+
+    Args:
+        membership: this instance's.
+
+    Attributes:
+        connected: by number.
+        parting: those that have ended, until Redis knows.
+        rooms: the rooms with peers here, and of those only the peers that are here.
+    """
+
+    def __init__(self, membership: Membership) -> None:
+        self.connected: dict[int, Member] = {}
+        self.parting: dict[int, Member] = {}
+        self.rooms: dict[str, Room] = {}
+        self._membership = membership
+        self._numbers = count(1)
+
+    def add(self, peer: Peer, address: str) -> Member:
+        """Return a new connection, with its number."""
+        member = Member(peer, address, next(self._numbers))
+        self.connected[member.number] = member
+        return member
+
+    def end(self, member: Member, *, keeps: bool) -> None:
+        """Note that a connection has ended."""
+        del self.connected[member.number]
+        self.parting[member.number] = member
+        member.closed, member.keeps, member.contested = True, keeps, None
+
+    def on_stage(self, stage: Stage, member: Member) -> Actor | None:
+        """Return the peer on the stage that stands for a client, if it is in one of the rooms."""
+        return stage.actor(self._membership.instance, member.number)
+
+    def actor(self, stage: Stage, member: Member) -> Actor:
+        """Return the peer on the stage that stands for a client, or a new one."""
+        actor = self.on_stage(stage, member) or self.newcomer(member)
+        actor.user_id = member.user_id
+        return actor
+
+    def newcomer(self, member: Member) -> Actor:
+        """Return a peer that is in no room and stands for a client."""
+        return Actor(self._membership.instance, member.number)
+
+    def place(self, member: Member, stage: Stage, name: str, peer_id: str) -> None:
+        """Note where a client is, as it was decided."""
+        self.unplace(member)
+        record = stage.after.get(name)
+        if record is None:
+            return
+        peer = next((peer for peer in record.peers if peer.peer_id == peer_id), None)
+        if peer is None or (peer.instance, peer.connection) != (self._membership.instance, member.number):
+            return
+        room = self.rooms.get(name)
+        if room is None:
+            room = self.rooms[name] = Room(name)
+        room.created, room.session = record.created / 1000, record.session
+        room.peers[peer_id] = member
+        member.room, member.info, member.tokens = room, stage.rooms.rooms[name].peers[peer_id].info, peer.resumption
+
+    def unplace(self, member: Member) -> None:
+        """Note that a client is in no room."""
+        room = member.room
+        member.room, member.tokens = None, None
+        if room is not None and room.peers.get(member.info.peer_id) is member:
+            del room.peers[member.info.peer_id]
+            if not room.peers and self.rooms.get(room.name) is room:
+                del self.rooms[room.name]
+
+    def disconnect_all(self, code: int, reason: str) -> None:
+        """Close all connections."""
+        for member in list(self.connected.values()):
+            member.disconnect(code, reason)

@@ -1,0 +1,285 @@
+"""The membership: this instance's id and lease, and what it has to do for instances that are gone.
+
+An id is used once. An instance whose lease is over is swept by another one, and can do nothing with its id any more;
+it takes a new one. Time is that of Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from secrets import token_hex
+from time import monotonic
+from typing import Any
+
+import msgspec
+import structlog
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from . import scripts
+from .link import LOST, Link, Unreachable, end
+from .scripts import Script
+
+LEASE = 10.0
+"""Seconds after which an instance that does not renew its lease is swept."""
+TICK = 0.5
+"""Seconds between two renewals."""
+FILL = 10.0
+"""Seconds without newcomers after Redis has lost its data, in which all instances enter their clients again."""
+STREAM = "opennoodl:signaling:stream:"
+
+log = structlog.get_logger()
+
+
+class Reader(ABC):
+    """Is told of this instance's stream."""
+
+    @abstractmethod
+    def deliver(self, entry: bytes) -> None:
+        """Handle an entry of this instance's stream."""
+
+    @abstractmethod
+    def hole(self) -> None:
+        """Entries of the stream are missing: no client can be sure of what it was told."""
+
+
+class Recovery(ABC):
+    """Does what is to be done when an instance, or Redis, was away."""
+
+    @abstractmethod
+    def fenced(self) -> None:
+        """All places of this instance's clients were given up by others."""
+
+    @abstractmethod
+    async def restore(self, call: Callable[..., Awaitable[Any]], *, empty: bool) -> None:
+        """Connected again. If `empty`, Redis knows nothing of this instance's clients."""
+
+    @abstractmethod
+    async def sweep(self, instance: str, rooms: list[str]) -> None:
+        """Give up the places of a dead instance in these rooms."""
+
+    @abstractmethod
+    async def give_up(self, room: str, peer: str) -> None:
+        """The grace of an absent peer is over."""
+
+    @abstractmethod
+    async def compare(self) -> bool:
+        """All instances have entered their clients again; return whether the rooms could be compared."""
+
+
+class Membership:
+    """Holds the lease, reads the stream, and sweeps.
+
+    Args:
+        url: of Redis.
+
+    Attributes:
+        instance: the id.
+        filling: whether newcomers are refused.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.link = Link(url, self._entered)
+        self.instance = token_hex(8)
+        self.filling = True
+        self._reader: Reader
+        self._recovery: Recovery
+        self._generation = ""
+        self._last = 0
+        self._stable = monotonic()
+        self._renewed = monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeping: set[str] = set()
+        self._compared = True
+        self._comparing = False
+        self._reads = 0
+        self._counts = (0, 0, 0)
+
+    async def start(self, reader: Reader, recovery: Recovery) -> None:
+        """Become a member.
+
+        Args:
+            reader: is told of the stream.
+            recovery: is called after an outage.
+
+        Raises:
+            StartError: Redis cannot be used.
+        """
+        self._reader, self._recovery = reader, recovery
+        await self.link.start()
+        self.spawn(self._tick())
+        self.spawn(self._read())
+
+    async def stop(self) -> None:
+        """End the membership."""
+        await end(self._tasks)
+        with suppress(Unreachable, TimeoutError):
+            async with asyncio.timeout(1):
+                await self.call(scripts.QUIT)
+        await self.link.close()
+
+    def spawn(self, work: Any) -> asyncio.Task[None]:
+        """Do something beside everything else, until the membership ends."""
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def call(self, script: Script, *args: bytes | str | int) -> asyncio.Future[Any]:
+        """Run a script as this instance, after all that were called before; see `allowed` for the answer."""
+        return self.link.call(script, self.instance, self._generation, *args)
+
+    def post(self, script: Script, *args: bytes | str | int) -> None:
+        """Run a script as this instance; whether it was run does not matter."""
+        self.call(script, *args).add_done_callback(self.has_run)
+
+    def tell(self, instance: str, entry: tuple[Any, ...]) -> None:
+        """Append an entry to the stream of an instance, if that lives."""
+        self.post(scripts.PUSH, instance, msgspec.msgpack.encode(entry))
+
+    def has_run(self, answer: asyncio.Future[Any]) -> bool:
+        """Return whether a script was run, as far as is known."""
+        return not answer.cancelled() and answer.exception() is None and self.allowed(answer.result())
+
+    def allowed(self, answer: Any) -> bool:
+        """Return whether a script was run: not if this instance was swept, or Redis has lost its data."""
+        status = answer[0] if isinstance(answer, list) else answer
+        if status in (b"fenced", b"generation"):
+            self.link.reconnect()
+            return False
+        return True
+
+    async def ask(self, script: Script, *args: bytes | str | int) -> Any:
+        """Run a script as this instance.
+
+        Raises:
+            Unreachable: Redis does not answer, or this instance is not a member now.
+        """
+        answer = await self.call(script, *args)
+        if not self.allowed(answer):
+            raise Unreachable(sent=False)
+        return answer
+
+    @property
+    def failure(self) -> str | None:
+        """What keeps this instance from taking newcomers."""
+        if not self.link.up:
+            return "Redis does not answer."
+        return "Redis has lost its data; clients are being entered again." if self.filling else None
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Absent peers of all instances, bytes of their mailboxes, and instances."""
+        return self._counts
+
+    def metric_families(self) -> Iterable[Metric]:
+        """Return what the metrics show."""
+        yield from self.link.metric_families()
+        yield GaugeMetricFamily("opennoodl_signaling_redis_up", "Whether Redis answers.", int(self.link.up))
+        yield CounterMetricFamily(
+            "opennoodl_signaling_redis_reconnects", "Connections after the first.", self.link.connects - 1
+        )
+        yield GaugeMetricFamily(
+            "opennoodl_signaling_lease_age_seconds", "Time since the lease was renewed.", monotonic() - self._renewed
+        )
+        yield GaugeMetricFamily("opennoodl_signaling_instances", "Instances with a lease.", self._counts[2])
+
+    async def _entered(self, call: Callable[..., Awaitable[Any]], run_id: str) -> None:
+        args = (run_id, int(LEASE * 1000), int(FILL * 1000))
+        answer, filling = await call(scripts.ENTER, self.instance, self._generation, *args)
+        generation = answer.decode()
+        first = not self._generation
+        empty = generation != self._generation
+        # An instance that comes too late finds newcomers where its clients were.
+        late = not first and (empty or not self._compared) and filling < FILL * 1000 / 3
+        if generation == "fenced" or late:
+            log.warning("this instance was swept, or came too late after an outage; its clients are closed")
+            self._recovery.fenced()
+            self.instance, first, empty = token_hex(8), True, True
+            answer, filling = await call(scripts.ENTER, self.instance, "", *args)
+            generation = answer.decode()
+        self._generation = generation
+        self._stable = self._renewed = monotonic()
+        if empty:
+            self._last = 0
+            self._reads += 1
+            self.filling = True
+            self._compared = first
+            if not first:
+                log.warning("Redis has lost its data; clients are entered again")
+
+        async def run(script: Script, *more: bytes | str | int) -> Any:
+            return await call(script, self.instance, self._generation, *more)
+
+        await self._recovery.restore(run, empty=empty and not first)
+
+    async def _tick(self) -> None:
+        while True:
+            with suppress(Unreachable):
+                await self._renew()
+            await asyncio.sleep(TICK)
+
+    async def _renew(self) -> None:
+        # After an outage the others have time for a lease to come back.
+        may_sweep = monotonic() - self._stable > LEASE
+        _, dead, due, filling, absent, size, instances = await self.ask(
+            scripts.TICK, int(LEASE * 1000), int(may_sweep), f"{self._last}-0"
+        )
+        self._renewed = monotonic()
+        self._counts = (absent, size, instances)
+        self.filling = filling > 0
+        # Early enough that newcomers come after it, and late enough that all instances have entered their clients.
+        if not self._compared and not self._comparing and filling < FILL * 1000 / 3:
+            self._comparing = True
+            self.spawn(self._compare())
+        for instance in dead:
+            name = instance.decode()
+            if name not in self._sweeping and name != self.instance:
+                self._sweeping.add(name)
+                self.spawn(self._sweep(name))
+        for place in due:
+            length, _, rest = place.partition(b":")
+            room, peer = rest[: int(length)].decode(), rest[int(length) + 1 :].decode()
+            await self._recovery.give_up(room, peer)
+
+    async def _compare(self) -> None:
+        try:
+            self._compared = await self._recovery.compare()
+        finally:
+            self._comparing = False
+
+    async def _sweep(self, instance: str) -> None:
+        log.info("sweeping an instance whose lease is over")
+        try:
+            while rooms := (await self.ask(scripts.SWEPT, instance))[1]:
+                await self._recovery.sweep(instance, [room.decode() for room in rooms])
+        except Unreachable:
+            pass  # the next tick begins again
+        finally:
+            self._sweeping.discard(instance)
+
+    async def _read(self) -> None:
+        while True:
+            reads = self._reads
+            try:
+                if not self.link.up:
+                    raise ConnectionError
+                entries = await self.link.entries(STREAM + self.instance, self._last)
+            except LOST:
+                await asyncio.sleep(0.1)
+                continue
+            if reads != self._reads:
+                continue  # of a stream that is no more
+            for number, entry in entries:
+                if number != self._last + 1:
+                    log.error("entries of the stream are missing; clients are closed", missing=number - self._last - 1)
+                    self._reader.hole()
+                self._last = number
+                self._reader.deliver(entry)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the cluster failed", exc_info=task.exception())

@@ -1,0 +1,267 @@
+"""The peers of this instance: how they join, change and leave rooms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from msgspec import structs
+
+from ..messages import Join, Leave
+from ..rooms.model import Contest, Effect
+from ..rooms.rooms import Rooms
+from . import records, scripts
+from .devices import Devices
+from .link import PAUSE, Unreachable
+from .liveness import Liveness
+from .members import Member, Members
+from .membership import Membership
+from .requests import Requests, unavailable
+from .rooms import Decision, SharedRooms
+from .stage import Actor, Change, Focus, Stage
+from .topics import SharedTopics
+
+DRAIN = 3.0
+"""Seconds for which a server that stops waits until its clients have left their rooms."""
+
+
+class Peers:
+    """Decides for this instance's clients about the rooms of all instances.
+
+    Args:
+        membership: this instance's.
+        members: the clients.
+        rooms: of all instances.
+        devices: of users here.
+        topics: that the clients are subscribed to.
+        requests: tells clients what went wrong.
+        liveness: asks whether a peer of another instance is alive.
+    """
+
+    def __init__(
+        self,
+        *,
+        membership: Membership,
+        members: Members,
+        rooms: SharedRooms,
+        devices: Devices,
+        topics: SharedTopics,
+        requests: Requests,
+        liveness: Liveness,
+    ) -> None:
+        self._membership = membership
+        self._members = members
+        self._rooms = rooms
+        self._devices = devices
+        self._topics = topics
+        self._requests = requests
+        self._liveness = liveness
+        self._partings: set[asyncio.Task[None]] = set()
+
+    # Join
+
+    async def join(self, member: Member, join: Join, message: bytes, started: float) -> None:
+        """Enter a room, or take the place of another connection there.
+
+        Args:
+            member: the client.
+            join: what it asks for.
+            message: the same as it came.
+            started: when it came.
+        """
+        if join.resume_token is not None:
+            join = structs.replace(join, resume_token=records.digest(join.resume_token))
+        member.started = started
+        contest = await self._enter(member, join, lambda rooms, actor, _: rooms.join(actor, join))
+        if contest is not None:
+            self._contest(member, join, message, contest)
+
+    def _contest(self, member: Member, join: Join, message: bytes, contest: Contest) -> None:
+        holder = contest.holder
+        assert isinstance(holder, Actor)
+        mark = member.contested = (object(), join.room)
+        place = (holder.instance, holder.number)
+        self._membership.spawn(self._settle(member, join, message, place, mark))
+
+    async def _settle(
+        self, member: Member, join: Join, message: bytes, place: tuple[str, int], mark: tuple[object, str]
+    ) -> None:
+        """Have the holder of a contested peer id pinged, and let the answer decide."""
+        alive = await self._liveness.is_alive(*place)
+
+        async def settle() -> None:
+            if member.contested is not mark:
+                self._rooms.joins["abandoned"] += 1
+                return
+            member.contested = None
+
+            def decide(rooms: Rooms, actor: Actor, stage: Stage) -> list[Effect]:
+                holder = stage.actor(*place)
+                if holder is None or holder.room is None:
+                    holder = Actor(*place)  # whose place is another's now, or nobody's
+                actor.contest = Contest(holder, actor, join)
+                return rooms.settle(actor.contest, alive)
+
+            contest = await self._enter(member, join, decide)
+            if contest is not None:
+                self._contest(member, join, message, contest)
+
+        await self._requests.fulfil(member, settle(), message)
+
+    async def _enter(
+        self, member: Member, join: Join, decide: Callable[[Rooms, Actor, Stage], list[Effect]]
+    ) -> Contest | None:
+        """Decide on a join; return the contest that it needs, if it does."""
+        self._requests.require()
+        contests: list[Contest] = []
+        before = member.user_id
+
+        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+            contests.clear()
+            # A room may only seem to have room while the other instances enter their clients again.
+            if stage.loaded.filling and (member.room is None or member.room.name != join.room):
+                raise unavailable()
+            actor = self._members.actor(stage, member)
+            effects = decide(stage.rooms, actor, stage)
+            if effects and isinstance(effects[0], Contest):
+                contests.append(effects[0])
+                return [], []
+            # Before it is written, so that a count that is told meanwhile is right.
+            self._devices.users.identify(member, actor.user_id)
+            return effects, self._devices.changes(before, actor.user_id)
+
+        names = {join.room} | ({member.room.name} if member.room is not None else set())
+        try:
+            stage = await self._decide(member, names, Focus(join.room, join.peer_id), decision)
+        except Unreachable:
+            self._devices.doubtful |= {user for user in (before, member.user_id) if user is not None}
+            self._devices.users.identify(member, before)
+            raise
+        if contests:
+            return contests[0]
+        self._members.place(member, stage, join.room, join.peer_id)
+        member.entered += 1
+        return None
+
+    # In a room
+
+    async def change(self, member: Member, act: Callable[[Rooms, Actor], list[Effect]]) -> None:
+        """Change a client's metadata, or the session of its room."""
+        self._requests.require()
+        room = member.room
+        if room is None:
+            act(self._rooms.domain, self._members.newcomer(member))  # which raises what is wrong
+            return
+
+        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+            return act(stage.rooms, self._members.actor(stage, member)), []
+
+        stage = await self._decide(member, {room.name}, Focus(room.name, member.info.peer_id), decision)
+        self._members.place(member, stage, room.name, member.info.peer_id)
+
+    def received(self, member: Member, number: int) -> None:
+        """Forget what a peer has received: so many messages since its last `joined`."""
+        if member.tokens is None:
+            return
+        last = member.tokens.current.start + number
+        if member.tokens.former is not None:
+            self._membership.spawn(self._confirm(member, last))
+        elif number and member.room is not None:
+            self._membership.post(scripts.CONFIRM, member.room.name, member.info.peer_id, member.number, last)
+
+    async def _confirm(self, member: Member, number: int) -> None:
+        """The last `joined` of a peer has arrived: the token of the one before is good no longer."""
+        async with member.lock:
+            room, peer_id = member.room, member.info.peer_id
+            if room is None or member.closed:
+                return
+
+            def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+                actor = self._members.on_stage(stage, member)
+                if actor is None or actor.resumption is None:
+                    return [], []
+                actor.resumption.former = None
+                return [], [("drop", room.name, peer_id, number)]
+
+            with suppress(Unreachable):
+                stage = await self._rooms.decide([room.name], Focus(room.name, peer_id), decision)
+                self._members.place(member, stage, room.name, peer_id)
+
+    # Leave
+
+    async def leave(self, member: Member, leave: Leave) -> None:
+        """Leave the room, if the client is in it."""
+        room = member.room
+        if room is None or leave.room not in (None, room.name):
+            return
+        self._requests.require()
+
+        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+            return stage.rooms.leave(self._members.actor(stage, member)), []
+
+        await self._decide(member, {room.name}, Focus(room.name, member.info.peer_id), decision)
+        self._members.unplace(member)
+
+    def part(self, member: Member) -> None:
+        """Leave everything, since the connection has ended."""
+        parting = self._membership.spawn(self._part(member))
+        self._partings.add(parting)
+        parting.add_done_callback(self._partings.discard)
+
+    async def parted(self) -> None:
+        """Wait until all clients whose connections have ended have left everything, but not for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN):
+                await asyncio.gather(*self._partings, return_exceptions=True)
+
+    async def _part(self, member: Member) -> None:
+        """Leave everything; while Redis is away, try again."""
+        async with member.lock:
+            await self._topics.unsubscribe(member, [*member.topics, *member.awaited])
+            user = member.user_id
+            self._devices.users.identify(member, None)
+            while True:
+                try:
+                    await self._leave_for_good(member)
+                    await self._devices.count(user)
+                except Unreachable:
+                    await asyncio.sleep(PAUSE)
+                else:
+                    break
+        self._members.parting.pop(member.number, None)
+
+    async def _leave_for_good(self, member: Member) -> None:
+        names = set(member.unsure)
+        if member.room is not None:
+            names.add(member.room.name)
+        for name in names:
+            await self._leave_room(member, name)
+        member.unsure.clear()
+        self._members.unplace(member)
+
+    async def _leave_room(self, member: Member, name: str) -> None:
+        known = member.room is not None and name == member.room.name
+
+        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+            actor = self._members.on_stage(stage, member)
+            if actor is None:
+                return [], []
+            # What it was told while Redis lost its data is not known, so it cannot resume before all is compared.
+            unclear = stage.loaded.filling and not member.knows(stage.rooms.rooms[name])
+            if not member.keeps or unclear:
+                return stage.rooms.forget(actor), []
+            if member.tokens is not None and member.entered == member.joined:
+                actor.received = member.tokens.current.start + member.told
+            return stage.rooms.lose(actor), []
+
+        await self._rooms.decide([name], Focus(name, member.info.peer_id if known else ""), decision)
+
+    async def _decide(self, member: Member, names: set[str], focus: Focus, decision: Decision) -> Stage:
+        """Decide; note the rooms in which the client may be if the answer is lost."""
+        try:
+            return await self._rooms.decide(names, focus, decision)
+        except Unreachable as error:
+            if error.sent:
+                member.unsure |= names
+            raise

@@ -1,0 +1,181 @@
+"""Recovery: what becomes of clients and their places when an instance, or Redis, was away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..rooms.model import Effect
+from . import scripts
+from .devices import Devices
+from .link import PAUSE, Unreachable
+from .members import BROKEN, Member, Members
+from .membership import Membership, Recovery
+from .rooms import SharedRooms
+from .stage import Actor, Change, Focus, Stage
+from .topics import SharedTopics
+
+AT_ONCE = 64
+"""Rooms that are entered again, compared or swept at the same time."""
+
+
+class SharedRecovery(Recovery):
+    """Enters this instance's clients again, and gives up the places of clients that are gone.
+
+    Args:
+        membership: this instance's.
+        members: the clients.
+        rooms: of all instances.
+        devices: of users here.
+        topics: that the clients are subscribed to.
+    """
+
+    def __init__(
+        self, membership: Membership, members: Members, rooms: SharedRooms, devices: Devices, topics: SharedTopics
+    ) -> None:
+        self._membership = membership
+        self._members = members
+        self._rooms = rooms
+        self._devices = devices
+        self._topics = topics
+
+    # This instance was away
+
+    def fenced(self) -> None:
+        """Close all clients: their places were given up by others."""
+        for member in list(self._members.connected.values()):
+            self._members.unplace(member)
+            member.topics.clear()
+            member.awaited.clear()
+            member.unsure.clear()
+            self._devices.users.identify(member, None)
+            member.disconnect(1013, "This server was away for too long. Connect again.")
+        self._topics.topics.clear()
+        self._members.parting.clear()
+
+    # Redis was away
+
+    async def restore(self, call: Callable[..., Awaitable[Any]], *, empty: bool) -> None:
+        """Say what Redis does not know, or may not know, about this instance's clients."""
+        topics = set(self._topics.topics) if empty else set(self._topics.doubtful)
+        users = set(self._devices.users.devices) if empty else set(self._devices.doubtful)
+        for name in topics:
+            await call(scripts.RECOUNT, "topic", name, len(self._topics.topics.get(name, ())))
+        for name in users:
+            await call(scripts.RECOUNT, "user", name, len(self._devices.of(name)))
+        self._topics.doubtful.clear()
+        self._devices.doubtful.clear()
+        if empty:
+            self._membership.spawn(self._enter_all_again())
+
+    async def _enter_all_again(self) -> None:
+        done = False
+        while not done:
+            done = await self._for_each_room(self._enter_again)
+            if not done:
+                await asyncio.sleep(PAUSE)
+
+    async def _enter_again(self, name: str) -> None:
+        peers = self._members.rooms[name].peers.values()
+        members = [member for member in peers if isinstance(member, Member) and not member.closed]
+        refused: list[Member] = []
+
+        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+            refused.clear()
+            for member in members:
+                if self._members.on_stage(stage, member) is not None:
+                    continue
+                actor = self._members.newcomer(member)
+                tokens = None if member.tokens is None else member.tokens.afresh(member.told)
+                if not stage.enter(name, actor, member.info, self._members.rooms[name], tokens):
+                    refused.append(member)
+            return [], []
+
+        stage = await self._rooms.decide([name], Focus(name, ""), decision)
+        for member in members:
+            if member in refused:
+                self._members.unplace(member)
+                member.disconnect(1013, BROKEN)
+            else:
+                self._members.place(member, stage, name, member.info.peer_id)
+
+    async def compare(self) -> bool:
+        """Close clients whose room is not as they were told: others left, or came, while Redis was away.
+
+        No newcomers are let in yet, so nobody is shown a newcomer beside a peer that has left unnoticed.
+        """
+        return await self._for_each_room(self._compare)
+
+    async def _compare(self, name: str) -> None:
+        stage = await self._rooms.load([name], Focus(name, ""))
+        room = stage.rooms.rooms.get(name)
+        for member in list(self._members.rooms[name].peers.values()):
+            if isinstance(member, Member) and (room is None or not member.knows(room)):
+                member.disconnect(1013, BROKEN)
+
+    # Others were away
+
+    async def sweep(self, instance: str, rooms: list[str]) -> None:
+        """Give up the places of a dead instance: peers that can resume become absent, others leave."""
+
+        async def sweep(name: str) -> None:
+            while (place := await self._sweep_next(instance, name)) is not None:
+                await self._sweep_place(instance, name, place)
+
+        await _at_once(sweep, rooms)
+
+    async def _sweep_next(self, instance: str, name: str) -> str | None:
+        """Return a place of a dead instance in a room, if there is one."""
+        places: list[str] = []
+
+        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+            dead = [one for one in stage.actors() if one.absent is None and one.instance == instance]
+            places[:] = [actor.info.peer_id for actor in dead]
+            return [], [] if dead else [("hasnt", instance, name)]
+
+        await self._rooms.decide([name], Focus(name, ""), decision)
+        return places[0] if places else None
+
+    async def _sweep_place(self, instance: str, name: str, place: str) -> None:
+        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+            room = stage.rooms.rooms.get(name)
+            actor = None if room is None else room.peers.get(place)
+            if isinstance(actor, Actor) and actor.absent is None and actor.instance == instance:
+                return stage.rooms.lose(actor), []
+            return [], []
+
+        await self._rooms.decide([name], Focus(name, place), decision)
+
+    async def give_up(self, room: str, peer: str) -> None:
+        """Let an absent peer leave whose grace is over."""
+
+        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+            there = stage.rooms.rooms.get(room)
+            actor = None if there is None else there.peers.get(peer)
+            if not isinstance(actor, Actor) or actor.absent is None or actor.record is None:
+                return [], [("back", room, peer)]
+            if actor.record.absence is not None and actor.record.absence.until > stage.loaded.now:
+                return [], []
+            return stage.rooms.give_up(actor), [("back", room, peer)]
+
+        await self._rooms.decide([room], Focus(room, peer), decision)
+
+    async def _for_each_room(self, act: Callable[[str], Awaitable[None]]) -> bool:
+        """Do something for each room with clients here; return whether Redis answered each time."""
+        failed: list[str] = []
+
+        async def safely(name: str) -> None:
+            if name in self._members.rooms:
+                try:
+                    await act(name)
+                except Unreachable:
+                    failed.append(name)
+
+        await _at_once(safely, list(self._members.rooms))
+        return not failed
+
+
+async def _at_once(act: Callable[[str], Awaitable[None]], names: list[str]) -> None:
+    for start in range(0, len(names), AT_ONCE):
+        await asyncio.gather(*map(act, names[start : start + AT_ONCE]))

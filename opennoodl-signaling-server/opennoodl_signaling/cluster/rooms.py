@@ -1,0 +1,137 @@
+"""Rooms in Redis: reads them, lets the domain decide, and writes what it has decided if nobody was faster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from weakref import WeakValueDictionary
+
+from ..edge.errors import BadMessage
+from ..ice import Ice
+from ..rooms.model import Effect
+from ..rooms.rooms import Rooms
+from ..users import Users
+from . import scripts
+from .link import Unreachable
+from .membership import Membership
+from .records import decode_room, mailbox
+from .stage import Change, Focus, Loaded, Rules, Stage
+
+ATTEMPTS = 100
+"""How often a decision is made anew since another instance was faster."""
+
+Decision = Callable[[Stage], tuple[Iterable[Effect], Iterable[Change]]]
+"""Decides on the stage; returns effects, and changes beside them. It may be called more than once."""
+
+
+class SharedRooms:
+    """The rooms of all instances.
+
+    Args:
+        membership: this instance's.
+        rules: what decisions depend on.
+        ice: adds servers to the answer to `join`.
+
+    Attributes:
+        domain: the rules, without any room.
+        joins: how many ended how, at this instance.
+        absences: the same of absences.
+        conflicts: decisions that were made anew.
+    """
+
+    def __init__(self, membership: Membership, rules: Rules, ice: Ice) -> None:
+        self.domain = Rooms(rules.max_size, Users(0))
+        self.joins: Counter[str] = Counter()
+        self.absences: Counter[str] = Counter()
+        self.conflicts = 0
+        self._membership = membership
+        self._rules = rules
+        self._ice = ice
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while they are held or awaited
+
+    async def decide(self, names: Iterable[str], focus: Focus, decision: Decision) -> Stage:
+        """Make a decision about some rooms, and write it.
+
+        Args:
+            names: the rooms.
+            focus: the place whose mailbox the decision may need.
+            decision: see there.
+
+        Raises:
+            BadMessage: from the decision; what it has changed nevertheless is written.
+            Unreachable: Redis does not answer.
+        """
+        rooms = sorted(set(names))
+        async with self._alone(rooms):
+            for _ in range(ATTEMPTS):
+                stage = await self.load(rooms, focus)
+                refused: BadMessage | None = None
+                changes: list[Change] = []
+                try:
+                    effects, more = decision(stage)
+                    changes += [*stage.changes(effects), *more]
+                except BadMessage as bad:
+                    refused = bad
+                    changes += stage.changes(())
+                if changes and not await self._commit(stage, changes):
+                    self.conflicts += 1
+                    continue
+                self.joins += stage.rooms.joins
+                self.absences += stage.rooms.absent_peers.ends
+                if refused is not None:
+                    raise refused
+                return stage
+        raise Unreachable(sent=False)
+
+    async def load(self, rooms: list[str], focus: Focus) -> Stage:
+        """Return rooms as they are now.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        _, now, filling, absent, number, size, messages, found = await self._membership.ask(
+            scripts.LOAD, focus.room, focus.peer, *rooms
+        )
+        versions = [version or b"" for version, _ in found]
+        records = [None if data is None else decode_room(data) for _, data in found]
+        loaded = Loaded(
+            now,
+            bool(filling),
+            absent,
+            focus,
+            mailbox(number, size, messages),
+            dict(zip(rooms, records, strict=True)),
+            dict(zip(rooms, versions, strict=True)),
+        )
+        return Stage(loaded, self._rules, self._ice)
+
+    async def _commit(self, stage: Stage, changes: list[Change]) -> bool:
+        loaded = stage.loaded
+        checks = [part for item in loaded.versions.items() for part in item]
+        flat = [part for name, *arguments in changes for part in (name, len(arguments), *arguments)]
+        answer = await self._membership.ask(
+            scripts.COMMIT,
+            loaded.focus.room,
+            loaded.focus.peer,
+            loaded.mailbox.number,
+            len(loaded.versions),
+            *checks,
+            *flat,
+        )
+        return bool(answer == b"ok")
+
+    @asynccontextmanager
+    async def _alone(self, rooms: list[str]) -> AsyncIterator[None]:
+        """Wait until no other decision of this instance about the rooms is under way.
+
+        Without this, most decisions about a busy room would be made in vain.
+        """
+        async with AsyncExitStack() as stack:
+            for name in rooms:
+                lock = self._locks.get(name)
+                if lock is None:
+                    lock = self._locks[name] = asyncio.Lock()
+                await stack.enter_async_context(lock)
+            yield

@@ -1,0 +1,105 @@
+-- Every script begins with this file. ARGV[1] is the instance that asks, ARGV[2] the generation that it knows.
+local P = 'opennoodl:signaling:'
+local MAX_MESSAGES, MAX_BYTES, MAX_BYTES_OF_ALL, OVERHEAD = 256, 262144, 67108864, 256
+local MAX_ENTRIES = 100000
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Return why this instance may not act: it knows another generation, or it was swept.
+local function refusal()
+  if redis.call('GET', P .. 'generation') ~= ARGV[2] then return 'generation' end
+  if not redis.call('ZSCORE', P .. 'instances', ARGV[1]) then return 'fenced' end
+end
+
+local function alive(instance)
+  return redis.call('ZSCORE', P .. 'instances', instance)
+end
+
+-- Append an entry to the stream of an instance. The ids are consecutive, so that a reader sees a hole.
+local function push(instance, entry)
+  if not alive(instance) then return end
+  local number = redis.call('INCR', P .. 'number:' .. instance)
+  redis.call('XADD', P .. 'stream:' .. instance, 'MAXLEN', '~', MAX_ENTRIES, string.format('%d-0', number), 'e', entry)
+end
+
+-- A mailbox is a list of what a peer was told. Its room has the number of the last message (n) and the bytes (b).
+local function place(room, peer)
+  return #room .. ':' .. room .. ':' .. peer
+end
+
+local function shrink(room, peer)
+  local text = redis.call('LPOP', P .. 'box:' .. place(room, peer))
+  local size = #text + OVERHEAD
+  redis.call('HINCRBY', P .. 'room:' .. room, 'b:' .. peer, -size)
+  redis.call('DECRBY', P .. 'bytes', size)
+end
+
+local function grow(room, peer, text)
+  local size = #text + OVERHEAD
+  redis.call('RPUSH', P .. 'box:' .. place(room, peer), text)
+  redis.call('HINCRBY', P .. 'room:' .. room, 'n:' .. peer, 1)
+  redis.call('INCRBY', P .. 'bytes', size)
+  return redis.call('HINCRBY', P .. 'room:' .. room, 'b:' .. peer, size)
+end
+
+-- Record what a connected peer is told; the oldest messages are taken to have arrived where there is no room.
+local function told(room, peer, text)
+  local bytes = grow(room, peer, text)
+  local box = P .. 'box:' .. place(room, peer)
+  while redis.call('LLEN', box) > MAX_MESSAGES or bytes > MAX_BYTES
+      or (tonumber(redis.call('GET', P .. 'bytes')) > MAX_BYTES_OF_ALL and redis.call('LLEN', box) > 0) do
+    shrink(room, peer)
+    bytes = tonumber(redis.call('HGET', P .. 'room:' .. room, 'b:' .. peer))
+  end
+end
+
+-- Forget the messages up to a number: they have arrived.
+local function drop(room, peer, number)
+  local box = P .. 'box:' .. place(room, peer)
+  local last = tonumber(redis.call('HGET', P .. 'room:' .. room, 'n:' .. peer) or 0)
+  local first = last - redis.call('LLEN', box) + 1
+  while first <= math.min(tonumber(number), last) do
+    shrink(room, peer)
+    first = first + 1
+  end
+end
+
+local function wipe(room, peer)
+  local bytes = redis.call('HGET', P .. 'room:' .. room, 'b:' .. peer)
+  if bytes then redis.call('DECRBY', P .. 'bytes', bytes) end
+  redis.call('HDEL', P .. 'room:' .. room, 'n:' .. peer, 'b:' .. peer)
+  redis.call('DEL', P .. 'box:' .. place(room, peer))
+end
+
+-- Count the connections of an instance in one of the hashes `user:` and `topic:`, and what the instance has to sweep.
+local function count(kind, name, instance, change)
+  local number = redis.call('HINCRBY', P .. kind .. ':' .. name, instance, change)
+  if number <= 0 then
+    redis.call('HDEL', P .. kind .. ':' .. name, instance)
+    redis.call('SREM', P .. kind .. 's:' .. instance, name)
+  else
+    redis.call('SADD', P .. kind .. 's:' .. instance, name)
+  end
+end
+
+local function recount(kind, name, instance, number)
+  count(kind, name, instance, number - (redis.call('HGET', P .. kind .. ':' .. name, instance) or 0))
+end
+
+local function total(key)
+  local sum = 0
+  for _, number in ipairs(redis.call('HVALS', key)) do sum = sum + number end
+  return sum
+end
+
+-- Tell the connection that has waited longest for a full topic that there is a place.
+local function offer(topic)
+  local first = redis.call('ZRANGE', P .. 'waiting:' .. topic, 0, 0)[1]
+  if first then
+    local instance, connection = string.match(first, '^(%S+) (%d+)$')
+    push(instance, cmsgpack.pack({'place', tonumber(connection)}))
+  end
+end

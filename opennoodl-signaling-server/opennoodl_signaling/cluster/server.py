@@ -1,0 +1,237 @@
+"""The server with `REDIS_URL`: its clients meet those of the other instances.
+
+Redis has the rooms. Each decision reads a room, lets the domain decide, and writes the result together with what the
+instances concerned are to be told, in one step. Each instance is told in one stream, also about its own decisions, so
+all of it arrives in one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from time import perf_counter, time
+from typing import Any, assert_never
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from ..edge.admission.client_address import rate_limit_key
+from ..edge.auth.credential import credential
+from ..edge.errors import BadMessage
+from ..edge.http.request import HttpRequest
+from ..edge.metrics import counters
+from ..edge.websocket.connection import Connection
+from ..messages import (
+    AskIceServers,
+    Incoming,
+    Invite,
+    Join,
+    Leave,
+    Metadata,
+    Ping,
+    Pong,
+    Publish,
+    Register,
+    Session,
+    Signal,
+    Subscribe,
+    Unsubscribe,
+)
+from ..rooms.model import Client, Room
+from ..sender import Sender
+from ..session_info import Page, SessionInfoPage
+from ..settings import Settings
+from ..signaling import Signaling
+from .delivery import Delivery
+from .devices import Devices
+from .link import Unreachable
+from .liveness import Liveness
+from .members import Member, Members
+from .membership import Membership
+from .peers import Peers
+from .recovery import SharedRecovery
+from .relay import Relay
+from .requests import Requests, unavailable
+from .rooms import SharedRooms
+from .stage import Focus, Rules
+from .topics import SharedTopics
+
+
+class SharedSignaling(Signaling):
+    """Rooms, topics and users of all instances."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        max_absent = settings.max_connections if settings.resume_grace else None
+        rules = Rules(settings.max_room_size, max_absent, self.auth.required, settings.resume_grace)
+        self._sender = Sender(self.metrics.sent)
+        self.membership = Membership(settings.redis_url)
+        self.members = Members(self.membership)
+        self.liveness = Liveness(self.membership, self.members)
+        self._rooms = SharedRooms(self.membership, rules, self.ice)
+        self._topics = SharedTopics(self.membership, settings.max_room_size, settings.max_topics)
+        self._requests = Requests(self.membership, self._sender)
+        self._devices = Devices(self.membership, self._requests, self._sender, settings.invites_per_hour)
+        self.relay = Relay(self.membership, self._requests, self._topics)
+        self._recovery = SharedRecovery(self.membership, self.members, self._rooms, self._devices, self._topics)
+        self._peers = Peers(
+            membership=self.membership,
+            members=self.members,
+            rooms=self._rooms,
+            devices=self._devices,
+            topics=self._topics,
+            requests=self._requests,
+            liveness=self.liveness,
+        )
+        self._delivery = Delivery(
+            membership=self.membership,
+            members=self.members,
+            devices=self._devices,
+            topics=self._topics,
+            requests=self._requests,
+            sender=self._sender,
+            liveness=self.liveness,
+        )
+        self._session_info = SessionInfoPage(
+            self._find, self._rooms.domain.capacity, self.auth, self.metrics.rate_limited
+        )
+
+    async def start(self) -> None:
+        """Become a member of the cluster.
+
+        Raises:
+            StartError: Redis cannot be used.
+        """
+        await self.membership.start(self._delivery, self._recovery)
+
+    async def stop(self) -> None:
+        """End the membership when all clients have left their rooms."""
+        await self._peers.parted()
+        await self.membership.stop()
+
+    def outage(self) -> str | None:
+        """Return what keeps newcomers from this instance and ends without a restart."""
+        return self.membership.failure
+
+    # Connections
+
+    async def open(self, connection: Connection) -> None:
+        """Give the connection its number."""
+        connection.session = self.members.add(connection, rate_limit_key(connection.address))
+        await super().open(connection)
+
+    def close(self, connection: Connection) -> None:
+        """Leave the room, or keep the place of a client that can resume."""
+        member: Member = connection.session
+        connection.session = None
+        # A client of an instance that drains comes back at another one.
+        self.members.end(member, keeps=connection.was_lost or self.draining)
+        self._peers.part(member)
+
+    def ping_payload(self, connection: Connection) -> bytes:
+        """Return what says, when it comes back, that a peer has what it was told."""
+        member: Member | None = connection.session
+        return b"" if member is None or member.tokens is None else b"%d %d" % (member.joined, member.told)
+
+    def pong(self, connection: Connection, payload: bytes) -> None:
+        """Forget what a peer has received by now."""
+        member: Member = connection.session
+        joined, _, told = payload.partition(b" ")
+        if joined.isdigit() and told.isdigit() and int(joined) == member.entered:
+            self._peers.received(member, int(told))
+
+    # Messages
+
+    def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
+        """Return the topics among `names` that the client is not subscribed to, and for which it has room."""
+        assert isinstance(client, Member)
+        return self._topics.wanted(client, names)
+
+    def refuse(self, connection: Connection, bad: BadMessage) -> None:
+        """Tell the sender of a bad message, and count it."""
+        self._sender.refuse(connection, bad)
+
+    def act(self, connection: Connection, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
+        """Do what a message asks for. Later messages wait for what changes a room, users or topics in Redis."""
+        member: Member = connection.session
+        match incoming:
+            case Signal():
+                self.relay.signal(member, incoming)
+                return None
+            case Publish(topic=topic):
+                self.relay.publish(member, topic, message)
+                return None
+            case Ping():
+                self.send((connection,), Pong())
+                if member.awaited and member.room is None:
+                    self.membership.spawn(self._topics.look_again(member))
+                return None
+            case AskIceServers():
+                self.send((connection,), self.ice.answer(member.user_id, time()))
+                return None
+            case Invite():
+                self._devices.invite(member, incoming, message)
+                return None
+            case Join():
+                member.contested = None
+                work = self._peers.join(member, incoming, message, perf_counter())
+            case Leave():
+                if member.contested is not None and incoming.room in (None, member.contested[1]):
+                    member.contested = None
+                work = self._peers.leave(member, incoming)
+            case Register():
+                work = self._devices.register(member, incoming)
+            case Metadata():
+                work = self._peers.change(member, lambda rooms, actor: rooms.update(actor, incoming))
+            case Session():
+                work = self._peers.change(member, lambda rooms, actor: rooms.present(actor, incoming))
+            case Subscribe(topics=names):
+                work = self._topics.subscribe(member, names)
+            case Unsubscribe(topics=names):
+                work = self._topics.unsubscribe(member, names)
+            case _:
+                assert_never(incoming)
+        return self._requests.begin(member, work, message)
+
+    # HTTP
+
+    async def page(self, request: HttpRequest) -> Page | None:
+        """Answer ``/session/<room>/info``."""
+        token = credential(request.head) if self.auth.required else None
+        return await self._session_info.answer(request.path, request.address, token)
+
+    async def _find(self, name: str) -> Room | None:
+        try:
+            stage = await self._rooms.load([name], Focus(name, ""))
+        except Unreachable:
+            raise unavailable() from None
+        room = stage.rooms.rooms.get(name)
+        if room is not None:
+            room.created += time() - stage.loaded.now / 1000  # the preview subtracts this instance's clock
+        return room
+
+    def health(self) -> dict[str, Any]:
+        """Return the counts that ``/health`` shows."""
+        return {
+            "metrics": {
+                "activeConnections": self.metrics.open_connections,
+                "totalConnections": self.metrics.total_connections,
+                "activeRooms": len(self.members.rooms) + len(self._topics.topics),
+                "messagesRelayed": self._sender.relayed,
+            },
+        }
+
+    def metric_families(self) -> Iterable[Metric]:
+        """Return what only this server counts: what is here, unless its description says otherwise."""
+        rooms, shared = self.members.rooms, self._rooms
+        peers = sum(len(room.peers) for room in rooms.values())
+        absent, size, _ = self.membership.counts
+        yield GaugeMetricFamily("opennoodl_signaling_rooms", "Rooms of the editor now.", len(rooms))
+        yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now.", peers)
+        yield GaugeMetricFamily("opennoodl_signaling_absent_peers", "Absent peers of all instances.", absent)
+        yield GaugeMetricFamily("opennoodl_signaling_waiting_bytes", "Bytes of all mailboxes in Redis.", size)
+        yield counters("opennoodl_signaling_absences", "Ended absences.", "end", shared.absences)
+        yield counters("opennoodl_signaling_joins", "Answered joins by outcome.", "outcome", shared.joins)
+        yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self._devices.users.invites)
+        yield GaugeMetricFamily("opennoodl_signaling_topics", "y-webrtc topics now.", len(self._topics.topics))
+        yield CounterMetricFamily("opennoodl_signaling_conflicts", "Decisions that were made anew.", shared.conflicts)
+        yield from self._sender.metric_families()
+        yield from self.membership.metric_families()

@@ -1,0 +1,417 @@
+"""The stage: rooms as they are in Redis, on which `Rooms` decides, and the changes that its decision makes.
+
+The peers on the stage stand for connections of all instances. Nothing on it lives longer than one decision. Knows no
+socket and no Redis.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from math import inf
+from time import monotonic
+from typing import Any, NamedTuple
+
+from msgspec import Raw, structs
+
+from ..edge.messages import Error
+from ..edge.messages import encode as to_json
+from ..ice import Ice
+from ..messages import Joined, PeerInfo, PeerJoined, PeerLeft, SignalFrom
+from ..rooms.absent_peers import AbsentPeer
+from ..rooms.model import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
+from ..rooms.resumption import Former, Resumption
+from ..rooms.rooms import Rooms
+from ..rooms.unacknowledged import DeliveryLog, Told
+from ..users import Users
+from . import records
+from .records import AbsenceRecord, Mailbox, PeerRecord, ResumptionRecord, RoomRecord, TokenRecord
+
+Change = tuple[Any, ...]
+"""The name of a change in `commit.lua`, and its arguments."""
+
+
+class Focus(NamedTuple):
+    """The place whose mailbox is on the stage; other mailboxes can only grow."""
+
+    room: str
+    peer: str
+
+
+class Loaded(NamedTuple):
+    """What was read from Redis in one step.
+
+    Attributes:
+        now: Redis' clock, in milliseconds.
+        filling: whether the instances are entering their clients again.
+        absent: absent peers of all rooms.
+        focus: the place whose mailbox was read.
+        mailbox: that.
+        rooms: by name; None for one that nobody is in.
+        versions: of the rooms.
+    """
+
+    now: int
+    filling: bool
+    absent: int
+    focus: Focus
+    mailbox: Mailbox
+    rooms: Mapping[str, RoomRecord | None]
+    versions: Mapping[str, bytes]
+
+
+class Rules(NamedTuple):
+    """What decisions depend on beside the rooms.
+
+    Attributes:
+        max_size: peers in a room.
+        max_absent: peers whose places are kept at once.
+        proven: whether users are authenticated.
+        grace: milliseconds for which a place is kept.
+    """
+
+    max_size: int
+    max_absent: int | None
+    proven: bool
+    grace: int
+
+
+class Actor(Client):
+    """A peer on the stage.
+
+    Attributes:
+        instance: where its connection is.
+        number: of the connection there.
+        record: as it was read; None for a newcomer.
+        kept: its resumption as it was read.
+        tokens: the record of that.
+        received: messages of its mailbox that its instance has written, if it is lost.
+    """
+
+    __slots__ = ("instance", "kept", "number", "received", "record", "tokens")
+
+    def __init__(self, instance: str, number: int, record: PeerRecord | None = None) -> None:
+        super().__init__(None)
+        self.instance = instance
+        self.number = number
+        self.record = record
+        self.kept: Resumption | None = None
+        self.tokens: ResumptionRecord | None = None
+        self.received: int | None = None
+
+
+class Stage:
+    """Rooms to decide on.
+
+    Args:
+        loaded: what was read.
+        rules: what decisions depend on.
+        ice: adds servers to the answer to `join`.
+
+    Attributes:
+        rooms: the domain.
+        after: the rooms as `changes` has them, without those that nobody is in.
+    """
+
+    def __init__(self, loaded: Loaded, rules: Rules, ice: Ice) -> None:
+        self.loaded = loaded
+        self.rooms = Rooms(rules.max_size, _Users(0), rules.max_absent, proven=rules.proven)
+        self.after: dict[str, RoomRecord] = {}
+        self._entered: set[str] = set()
+        self._rules = rules
+        self._ice = ice
+        for name, record in loaded.rooms.items():
+            if record is not None:
+                self.rooms.rooms[name] = self._room(name, record)
+        self.rooms.absent_peers.count = loaded.absent
+        self.rooms.absent_peers.size = 0  # the bound of all mailboxes is held by the scripts
+
+    def actor(self, instance: str, number: int) -> Actor | None:
+        """Return the peer of a connection, if it is in one of the rooms."""
+        for actor in self.actors():
+            if actor.absent is None and (actor.instance, actor.number) == (instance, number):
+                return actor
+        return None
+
+    def actors(self) -> Iterable[Actor]:
+        """Return all peers."""
+        for room in self.rooms.rooms.values():
+            for peer in list(room.peers.values()):
+                assert isinstance(peer, Actor)
+                yield peer
+
+    def enter(self, name: str, actor: Actor, info: PeerInfo, room: Room, resumption: ResumptionRecord | None) -> bool:
+        """Enter a peer again, of which Redis knows nothing any more; the others know it. Return whether it could.
+
+        Args:
+            name: of the room.
+            actor: the peer.
+            info: what the others know about it.
+            room: as its instance knows it.
+            resumption: its tokens.
+        """
+        there = self.rooms.rooms.get(name)
+        if there is None:
+            there = self.rooms.rooms[name] = Room(name)
+            there.created, there.session = room.created, room.session
+            self._entered.add(name)
+        if info.peer_id in there.peers or self.rooms.is_full(there):
+            return False
+        actor.info, actor.room = info, there
+        there.peers[info.peer_id] = actor
+        if resumption is not None:
+            self._resume(actor, resumption, Mailbox(), set())
+        return True
+
+    def changes(self, effects: Iterable[Effect]) -> list[Change]:
+        """Return what is to be changed in Redis after a decision, and what the instances are to be told."""
+        effects = list(effects)
+        changes: list[Change] = []
+        resumed = any(
+            isinstance(effect, Send) and isinstance(effect.message, Joined) and effect.message.resumed is True
+            for effect in effects
+        )
+        for name, before in self.loaded.rooms.items():
+            changes += self._room_changes(name, before, resumed)
+        assert self.rooms.rooms.keys() <= self.loaded.rooms.keys(), "a room was not loaded"
+        for effect in effects:
+            changes += self._effect_changes(effect)
+        return changes
+
+    # From records to the domain
+
+    def _room(self, name: str, record: RoomRecord) -> Room:
+        room = Room(name)
+        room.created, room.session = record.created / 1000, record.session
+        arrivals = {peer.peer_id: peer.arrival for peer in record.peers}
+        for peer in record.peers:
+            actor = Actor(peer.instance, peer.connection, peer)
+            actor.info = PeerInfo(peer.peer_id, peer.user_id, Raw(peer.metadata))
+            actor.user_id, actor.room = peer.user_id, room
+            if peer.took_place is not None:
+                actor.took_place = monotonic() - (self.loaded.now - peer.took_place) / 1000
+            room.peers[peer.peer_id] = actor
+            focused = self.loaded.focus == (name, peer.peer_id)
+            mailbox = self.loaded.mailbox if focused else Mailbox()
+            others = arrivals.keys() - {peer.peer_id} if focused else set[str]()
+            if peer.resumption is not None:
+                self._resume(actor, peer.resumption, mailbox, others)
+            if peer.absence is not None:
+                actor.absent = self._absence(peer.absence, mailbox, others, arrivals)
+        return room
+
+    def _resume(self, actor: Actor, record: ResumptionRecord, mailbox: Mailbox, others: set[str]) -> None:
+        until = None if actor.record is None or actor.record.absence is None else actor.record.absence.number
+        former = record.former
+        actor.resumption = actor.kept = Resumption(
+            self._log(record.current, mailbox, others, until) if record.current.counted else None,
+            None
+            if former is None
+            else Former(former.digest, self._log(former, mailbox, others, until), counted=former.counted),
+        )
+        actor.kept.token = record.current.digest
+        actor.tokens = record
+
+    def _log(self, token: TokenRecord, mailbox: Mailbox, others: set[str], until: int | None) -> DeliveryLog:
+        """Return what was told since a `joined`, until the peer was lost."""
+        since = [(number, kept) for number, kept in mailbox.messages if number > token.start]
+        trimmed = mailbox.number - len(mailbox.messages) - token.start
+        known = others - {kept.peer for _, kept in since if kept.kind == "came"}
+        log = DeliveryLog(known, self.rooms.logs, max(trimmed, 0))
+        for number, kept in since:
+            if until is None or number <= until:
+                if kept.kind == "signal":
+                    log.add(kept.signal)
+                elif kept.kind == "came":
+                    log.add(PeerJoined(kept.peer, "", Raw(b"")))
+                else:
+                    log.add(PeerLeft(kept.peer))
+        return log
+
+    def _absence(
+        self, record: AbsenceRecord, mailbox: Mailbox, others: set[str], arrivals: Mapping[str, int]
+    ) -> AbsentPeer:
+        waiting = [kept for number, kept in mailbox.messages if number > record.number]
+        came = {kept.peer for kept in waiting if kept.kind == "came"}
+        known = {peer for peer in others - came if arrivals[peer] <= record.arrivals}
+        absent = AbsentPeer(known, self.rooms.absent_peers)
+        for kept in waiting:
+            # A sender that has left since is another one, even if it has come again under its id.
+            if kept.kind == "signal" and arrivals.get(kept.peer) == kept.arrival:
+                absent.hold(kept.signal, kept.echoed)
+        return absent
+
+    # From the domain to records
+
+    def _room_changes(self, name: str, before: RoomRecord | None, resumed: bool) -> Iterable[Change]:
+        room = self.rooms.rooms.get(name)
+        peers_before = {} if before is None else {peer.peer_id: peer for peer in before.peers}
+        if room is None:
+            for peer in peers_before:
+                yield "wipe", name, peer
+            if before is not None:
+                yield "gone", name
+            for instance in _instances(peers_before.values()):
+                yield "hasnt", instance, name
+            return
+        arrivals = 0 if before is None else before.arrivals
+        peers: dict[str, PeerRecord] = {}
+        for peer_id, actor in room.peers.items():
+            assert isinstance(actor, Actor)
+            holder = peers_before.get(peer_id)
+            if actor.record is None or actor.record is not holder:
+                if resumed and holder is not None:
+                    arrival = holder.arrival
+                else:
+                    arrivals += 1
+                    arrival = arrivals
+            else:
+                arrival = holder.arrival
+            peers[peer_id] = self._peer(name, actor, arrival, arrivals)
+        if before is not None:
+            created = before.created
+        else:
+            created = int(room.created * 1000) if name in self._entered else self.loaded.now
+        after = self.after[name] = RoomRecord(created, arrivals, room.session, list(peers.values()))
+        for peer_id in peers_before.keys() - peers.keys():
+            yield "wipe", name, peer_id
+            yield "unroute", name, peer_id
+        for peer_id, record in peers.items():
+            holder = peers_before.get(peer_id)
+            actor = room.peers[peer_id]
+            assert isinstance(actor, Actor)
+            if self._starts_afresh(actor, holder):
+                yield "wipe", name, peer_id
+            if holder is None or holder.route != record.route:
+                yield "route", name, peer_id, record.route
+        if after != before:
+            yield "room", name, records.encode(after)
+        instances = _instances(peers.values())
+        for instance in instances - _instances(peers_before.values()):
+            yield "has", instance, name
+        for instance in _instances(peers_before.values()) - instances:
+            yield "hasnt", instance, name
+
+    def _peer(self, name: str, actor: Actor, arrival: int, arrivals: int) -> PeerRecord:
+        info, record = actor.info, actor.record
+        took_place = None
+        if actor.took_place > -inf:
+            took_place = self.loaded.now - int((monotonic() - actor.took_place) * 1000)
+            if record is not None and record.took_place is not None and abs(record.took_place - took_place) < 1000:
+                took_place = record.took_place
+        absence = None
+        if actor.absent is not None:
+            absence = None if record is None else record.absence
+            if absence is None:
+                mailbox = self.loaded.mailbox if self.loaded.focus == (name, info.peer_id) else Mailbox()
+                number = mailbox.number if actor.received is None else actor.received
+                absence = AbsenceRecord(self.loaded.now + self._rules.grace, arrivals, number, mailbox.size)
+        return PeerRecord(
+            info.peer_id,
+            info.user_id,
+            bytes(info.metadata),
+            actor.instance,
+            actor.number,
+            arrival,
+            took_place,
+            self._resumption(name, actor),
+            absence,
+        )
+
+    def _resumption(self, name: str, actor: Actor) -> ResumptionRecord | None:
+        resumption, record = actor.resumption, actor.record
+        if resumption is None:
+            return None
+        before = actor.tokens
+        if resumption is actor.kept:
+            assert before is not None
+            return ResumptionRecord(before.current, before.former if resumption.former is not None else None)
+        # A new `joined`. The mailbox goes on if the former one may have to be answered again on this very place.
+        afresh = self._starts_afresh(actor, record)
+        start = 0 if afresh else self.loaded.mailbox.number
+        former = None
+        if resumption.former is not None:
+            token, counted = resumption.former.token, resumption.former.counted
+            former = TokenRecord(token, start, counted)
+            if not afresh and before is not None:
+                for one in (before.current, before.former):
+                    # The log of a token that was not counted so far begins now.
+                    if one is not None and one.digest == token and (one.counted or one is before.former):
+                        former = structs.replace(former, start=one.start)
+        return ResumptionRecord(
+            TokenRecord(records.digest(resumption.token), start, resumption.log is not None), former
+        )
+
+    @staticmethod
+    def _starts_afresh(actor: Actor, holder: PeerRecord | None) -> bool:
+        """Return whether a mailbox is emptied: another connection has the place, or only a new `joined` counts."""
+        if holder is None:
+            return True
+        if actor.record is not holder:
+            return True
+        if actor.resumption is actor.kept:
+            return False
+        return actor.resumption is None or actor.resumption.former is None
+
+    def _effect_changes(self, effect: Effect) -> Iterable[Change]:
+        match effect:
+            case Send(to=to, message=message):
+                (name, payload, about) = self._message(to, message)
+                told: dict[str, list[int]] = defaultdict(list)
+                for client in to:
+                    assert isinstance(client, Actor)
+                    told[client.instance].append(client.number)
+                    if isinstance(message, Told) and client.resumption is not None and client.room is not None:
+                        kept = records.keep(message, self._arrival(client.room, message))
+                        yield "told", client.room.name, client.info.peer_id, kept
+                for instance, numbers in told.items():
+                    yield "push", instance, records.encode(("send", numbers, payload, name, about))
+            case Close(client=client, code=code, reason=reason):
+                assert isinstance(client, Actor)
+                yield "push", client.instance, records.encode(("close", client.number, code, reason))
+            case Away(client=client):
+                assert client.room is not None
+                yield "away", client.room.name, client.info.peer_id, self.loaded.now + self._rules.grace
+            case Back(client=client):
+                assert isinstance(client, Actor)
+                yield "back", self._former_room(client), client.info.peer_id
+            case Probe(client=client):
+                assert isinstance(client, Actor)
+                yield "push", client.instance, records.encode(("probe", client.number))
+            case Contest():
+                raise AssertionError("a contest is settled by another decision")
+
+    def _message(self, to: Iterable[Client], message: Any) -> tuple[str, bytes, Any]:
+        """Return the type of a message, its JSON, and what the receiving instance notes about it."""
+        about: Any = None
+        if isinstance(message, Joined):
+            (client,) = to
+            about = [peer.peer_id for peer in message.peers]
+            message = self._ice.furnish(message, client.info.user_id, self.loaded.now / 1000)
+        elif isinstance(message, PeerJoined | PeerLeft):
+            about = message.peer_id
+        elif isinstance(message, Error):
+            about = message.code
+        return str(message.__struct_config__.tag), to_json(message), about
+
+    def _arrival(self, room: Room, message: Told) -> int:
+        peer_id = message.from_ if isinstance(message, SignalFrom) else message.peer_id
+        sender = room.peers.get(peer_id)
+        return sender.record.arrival if isinstance(sender, Actor) and sender.record is not None else 0
+
+    def _former_room(self, client: Actor) -> str:
+        for name, record in self.loaded.rooms.items():
+            if record is not None and any(peer is client.record for peer in record.peers):
+                return name
+        raise AssertionError("an absent peer was in no room")
+
+
+class _Users(Users):
+    """Notes as which user a client is reachable; the devices of users are not on the stage."""
+
+    def identify(self, client: Client, user_id: str | None) -> None:
+        client.user_id = user_id
+
+
+def _instances(peers: Iterable[PeerRecord]) -> set[str]:
+    return {peer.instance for peer in peers if peer.absence is None}

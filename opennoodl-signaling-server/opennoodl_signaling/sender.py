@@ -1,0 +1,74 @@
+"""The sender: sends messages to clients, and counts them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+import structlog
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+
+from .edge.errors import BadMessage
+from .edge.messages import Error, encode
+from .edge.metrics import Histogram, counters
+from .edge.peer import Peer
+from .edge.websocket.frames import encode_frame
+from .messages import SignalLost
+from .rooms.model import Client
+from .rooms.rooms import PeerNotFound
+
+JOIN_SECONDS = (0.0001, 0.001, 0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
+"""Bounds of the times from `join` to `joined`; a contest takes up to two seconds."""
+
+log = structlog.get_logger()
+
+
+class Sender:
+    """Sends messages to clients, and counts them.
+
+    Args:
+        sent: counts messages by type.
+
+    Attributes:
+        relayed: how many messages were passed from client to client.
+        join_seconds: times from `join` to `joined`.
+        errors: how many clients were sent, by code.
+    """
+
+    def __init__(self, sent: Counter[str]) -> None:
+        self.relayed = 0
+        self.join_seconds = Histogram(JOIN_SECONDS)
+        self.errors: Counter[str] = Counter()
+        self._sent = sent
+
+    def relay(self, to: Collection[Client], payload: bytes, name: str) -> None:
+        """Send one payload to every one of `to`, in one frame for all.
+
+        Args:
+            to: the receivers.
+            payload: JSON.
+            name: the type of the message.
+        """
+        frame = encode_frame(payload, text=True)
+        self._sent[name] += len(to)
+        if name in ("publish", "signal", "invite"):
+            self.relayed += len(to)
+        for client in to:
+            client.connected.write_soon(frame)
+
+    def refuse(self, peer: Peer, bad: BadMessage) -> None:
+        """Tell the sender of a bad message, and count it."""
+        log.debug("refused", code=bad.code)
+        self.errors[bad.code] += 1
+        if isinstance(bad, PeerNotFound):
+            error: Error = SignalLost(bad.error, bad.code, bad.request_id, bad.peer_id)
+        else:
+            error = Error(bad.error, bad.code, bad.request_id)
+        self._sent["error"] += 1
+        peer.write_soon(encode_frame(encode(error), text=True))
+
+    def metric_families(self) -> Iterable[Metric]:
+        """Return what was counted here."""
+        yield self.join_seconds.family("opennoodl_signaling_join_seconds", "Time from `join` to `joined`.")
+        yield counters("opennoodl_signaling_errors", "Errors that clients were sent, by code.", "code", self.errors)
+        yield CounterMetricFamily("opennoodl_signaling_relayed", "Messages passed to clients.", self.relayed)

@@ -1,0 +1,124 @@
+"""Signaling: decodes the messages of both dialects, and hands them on if their sender may send them."""
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Iterable
+from functools import partial
+
+from . import __version__
+from .edge.auth.identity import Identity
+from .edge.errors import BadMessage
+from .edge.json_application import JsonApplication
+from .edge.messages import request_id
+from .edge.websocket.connection import Connection
+from .ice import Ice
+from .messages import AskIceServers, Incoming, Invite, Join, Publish, Register, Subscribe, decode
+from .rooms.model import Client
+from .rooms.rooms import REPLACED
+from .settings import Settings
+
+
+class Signaling(JsonApplication[Incoming]):
+    """Both dialects of signaling on one socket."""
+
+    title = "OpenNoodl signaling server"
+    pages = (*JsonApplication.pages, "/session/<room>/info")
+    about = (
+        "It helps editors find each other for WebRTC; no project data passes through it.\n"
+        "Connect an editor, or y-webrtc's `signaling` option, to this address as ws:// or wss://."
+    )
+
+    close_codes = frozenset({REPLACED})
+    decode = decode
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, __version__, settings.max_message_size)
+        self.ice = Ice(settings)
+
+    @abstractmethod
+    def act(self, connection: Connection, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
+        """Do what a message asks for; its sender may send it.
+
+        Returns:
+            what the next messages of the connection have to wait for, if anything.
+
+        Raises:
+            BadMessage: it cannot be done; the sender is told. What is returned raises none.
+        """
+
+    @abstractmethod
+    def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
+        """Return the topics among `names` that the client is not subscribed to, and for which it has room."""
+
+    def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
+        """Hand one message to the part of the domain that it is for, if its sender may send it."""
+        if self.auth.required:
+            match incoming:
+                case Join() | Register():
+                    connection.work(partial(self._prove, connection, incoming, message))
+                    return
+                case Publish(topic=topic):
+                    if topic not in connection.session.topics:
+                        _permit(connection.identity, topic)
+                case Subscribe(topics=names):
+                    # Every name is compared with all patterns of the token, so their number is bounded first.
+                    for name in self.wanted(connection.session, names):
+                        _permit(connection.identity, name)
+                case Invite(room_id=room):
+                    if connection.identity is not None and not connection.identity.allows(room):
+                        raise BadMessage("forbidden", "Your token is not for this room, so you cannot invite into it.")
+                case AskIceServers():
+                    identity = connection.identity
+                    if identity is not None and (identity.access != "write" or not identity.rooms):
+                        raise BadMessage(
+                            "forbidden", "Your token allows no room for writing, so you get no ICE servers."
+                        )
+        waits = self.act(connection, incoming, message)
+        if waits is not None:
+            connection.work(partial(_finish, waits))
+
+    async def _prove(self, connection: Connection, incoming: Join | Register, message: bytes) -> None:
+        """Do what needs a proven user."""
+        client: Client = connection.session
+        try:
+            identity = await self.prove(connection, incoming.token, incoming.user_id)
+            # A new token may say less than the last one; so it must say all that the connection makes use of.
+            for name in _entered(client, incoming):
+                _permit(identity, name)
+            try:
+                waits = self.act(connection, incoming, message)
+                if waits is not None:
+                    await waits
+            finally:
+                # Whoever is not let into another room stays in its own, for which this one may not be good.
+                if all(map(identity.allows, _entered(client))):
+                    connection.set_identity(identity)
+        except BadMessage as bad:
+            bad.request_id = request_id(message)
+            self.refuse(connection, bad)
+
+
+async def _finish(waits: Awaitable[None]) -> None:
+    await waits
+
+
+def _permit(identity: Identity | None, name: str) -> None:
+    """See whether somebody may enter a room or topic; what they tell the others there cannot be taken back.
+
+    Raises:
+        BadMessage: they may not.
+    """
+    if identity is None:
+        raise BadMessage("unauthorized", "Authenticate first: connect with a token, or send `register` with `token`.")
+    if not identity.allows(name):
+        raise BadMessage("forbidden", "Your token is not for this room.")
+    if identity.access != "write":
+        raise BadMessage(
+            "forbidden", "Your token allows only reading, which peers cannot enforce: use the sync server."
+        )
+
+
+def _entered(client: Client, incoming: Join | Register | None = None) -> set[str]:
+    """Return the rooms and topics in which a client is, after `incoming` if that is done."""
+    if isinstance(incoming, Join):
+        return client.topics | {incoming.room}
+    return client.topics | ({client.room.name} if client.room is not None else set())

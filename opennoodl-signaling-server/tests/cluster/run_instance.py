@@ -1,0 +1,12 @@
+"""Runs the server with a shorter lease, so that a chaos test need not wait for long: ``python run_instance.py 1.5``."""
+
+import sys
+
+from opennoodl_signaling.__main__ import main
+from opennoodl_signaling.cluster import link, membership
+
+membership.LEASE = float(sys.argv.pop(1))
+membership.FILL = 2 * membership.LEASE
+membership.TICK = membership.LEASE / 10
+link.TIMEOUT = membership.LEASE / 2
+main()

@@ -1,0 +1,69 @@
+"""What grows in Redis, or waits for it, has a bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+from opennoodl_signaling.cluster import link
+from opennoodl_signaling.messages import Signal
+
+from ..conftest import Enter
+from ..test_server_resume import X, cut
+from .conftest import Instances
+from .redis_server import RedisServer
+from .waiting import settle
+
+BOX = "opennoodl:signaling:box:1:r:x"
+
+
+async def test_mailbox_of_an_absent_peer_is_bounded(instances: Instances, enter: Enter, redis: RedisServer) -> None:
+    """A signal to an absent peer whose mailbox is full gets an error."""
+    one, two = await instances(rate_limit=0, byte_rate_limit=0)
+    a, x = await enter(one), await enter(two)
+    await a.join("r", "a")
+    await x.join(**X, resume=True)
+    await a.expect("peer-joined")
+    await cut(two, x)
+    await settle((one, two))
+    for number in range(257):
+        await a.send("signal", to="x", signal=number, requestId=number)
+    assert (await a.expect("error"))["requestId"] == 256
+    client = redis.client()
+    assert client.llen(BOX) == 256
+    client.close()
+
+
+async def test_mailbox_of_a_connected_peer_is_bounded(instances: Instances, enter: Enter, redis: RedisServer) -> None:
+    """The mailbox of a connected peer keeps the newest messages, in number and in bytes; leaving empties it."""
+    one, two = await instances(rate_limit=0, byte_rate_limit=0)
+    a, x = await enter(one), await enter(two)
+    await a.join("r", "a")
+    await x.join(**X, resume=True, received=0)
+    await a.expect("peer-joined")
+    client = redis.client()
+    for size, number, most in ((1, 300, 256), (60_000, 6, 4)):
+        for _ in range(number):
+            await a.send("signal", to="x", signal="x" * size)
+        for _ in range(number):
+            await x.expect("signal")
+        assert client.llen(BOX) == most
+    assert 4 * 60_000 < int(client.get("opennoodl:signaling:bytes")) < 262_144
+    await x.send("leave")
+    await a.expect("peer-left")
+    assert int(client.get("opennoodl:signaling:bytes")) == 0
+    client.close()
+
+
+async def test_waiting_scripts_are_bounded(instances: Instances, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More scripts than may wait are refused, and the server goes on."""
+    monkeypatch.setattr(link, "MAX_QUEUED", 2)
+    (server,) = await instances(1)
+    a = await enter(server)
+    await a.join("r", "a")
+    app: Any = server.app
+    for _ in range(3):
+        app.relay.signal(next(iter(app.members.connected.values())), Signal(to="a", signal=Raw(b"1")))
+    for _ in range(3):
+        assert (await a.expect("error"))["code"] == "unavailable"

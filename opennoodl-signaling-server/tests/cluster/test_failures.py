@@ -1,0 +1,268 @@
+"""What each failure costs: Redis that is away, that restarts empty, an instance that was swept, a hole in a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from opennoodl_signaling.cluster import link, membership
+from opennoodl_signaling.cluster.link import Link
+from opennoodl_signaling.edge.errors import StartError
+from opennoodl_signaling.edge.service import Service
+from opennoodl_signaling.edge.settings import SettingError
+from opennoodl_signaling.server import create
+from opennoodl_signaling.settings import Settings
+
+from ..conftest import Enter, StartServer
+from ..edge.harness import TIMEOUT, request
+from ..editor import Editor, news
+from ..test_server_resume import X
+from ..test_server_session import look
+from .conftest import Instances
+from .proxy import Proxy
+from .redis_server import RedisServer
+from .waiting import settle, until
+
+
+@pytest.fixture
+async def restartable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Start a Redis server that the test may stop."""
+    monkeypatch.setattr(membership, "FILL", 0.3)
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def ready(server: Service) -> bool:
+    """Return whether new clients should come."""
+    return (await request(server.port, "GET /ready")).status == 200
+
+
+async def two(start: StartServer, enter: Enter, redis_url: str) -> tuple[list[Service], Editor, Editor]:
+    """Return two instances that are ready, and a peer at each."""
+    servers = [await start(redis_url=redis_url) for _ in range(2)]
+    for server in servers:
+        await until(lambda server=server: ready(server))
+    a, b = await enter(servers[0]), await enter(servers[1])
+    await a.join("r", "a")
+    await b.join("r", "b")
+    await a.expect("peer-joined")
+    return servers, a, b
+
+
+async def test_outage_of_redis_closes_nobody(restartable: RedisServer, start: StartServer, enter: Enter) -> None:
+    """While Redis is away, clients stay, what they ask gets `unavailable`, and only `/ready` says 503."""
+    servers, a, _ = await two(start, enter, restartable.url)
+    restartable.stop()
+    await until(lambda: not servers[0].app.membership.link.up)
+    assert await a.refused("signal", to="b", signal=1, requestId=1) == ("unavailable", 1)
+    assert await a.refused("join", room="r2", peerId="a", userId="A", requestId=2) == ("unavailable", 2)
+    assert await a.refused("invite", targetUserId="B", roomId="r", requestId=3) == ("unavailable", 3)
+    assert (await a.ask("ping"))["type"] == "pong"
+    health = await request(servers[0].port, "GET /health")
+    assert (health.status, msgspec.json.decode(health.body)["status"]) == (200, "degraded")
+    assert not await ready(servers[0])
+    assert (await look(servers[0], "r")).status == 503
+    y_webrtc = await enter(servers[1])
+    await y_webrtc.send("subscribe", topics=["t"])
+    assert await y_webrtc.closed() == 1013
+
+
+async def test_empty_redis_is_filled_again(restartable: RedisServer, start: StartServer, enter: Enter) -> None:
+    """After Redis has restarted empty, clients are where they were, newcomers wait, and sizes are exact."""
+    servers, a, b = await two(start, enter, restartable.url)
+    await a.subscribe("t")
+    restartable.stop()
+    restartable.start()
+    for server in servers:
+        await until(lambda server=server: server.app.membership.link.up and server.app.membership.filling)
+    newcomer = await enter(servers[0])
+    assert await newcomer.refused("join", room="r", peerId="c", userId="C") == "unavailable"
+    for server in servers:
+        await until(lambda server=server: ready(server))
+    await a.send("signal", to="b", signal="hello")
+    assert await b.expect("signal") == {"from": "a", "signal": "hello"}
+    assert {peer["peerId"] for peer in (await newcomer.join("r", "c"))["peers"]} == {"a", "b"}
+    assert await a.expect("peer-joined") == await b.expect("peer-joined") == news("c")
+    await newcomer.send("publish", topic="t", data=1)
+    assert (await a.expect("publish"))["clients"] == 1
+    await newcomer.send("invite", targetUserId="user of b", roomId="r")
+    await b.expect("invite")
+
+
+async def test_no_room_is_changed_while_redis_is_filled(
+    restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While clients are entered again, a peer of one room cannot enter another one: it may only look free."""
+    servers, a, _ = await two(start, enter, restartable.url)
+    monkeypatch.setattr(membership, "FILL", 60.0)
+    restartable.stop()
+    restartable.start()
+    await until(lambda: servers[0].app.membership.link.connects == 2)
+    assert await a.refused("join", room="r2", peerId="a", userId="A") == "unavailable"
+    await a.join("r", "a")
+
+
+async def test_resume_after_redis_was_empty(restartable: RedisServer, start: StartServer, enter: Enter) -> None:
+    """A token is as good as before after Redis has restarted empty."""
+    servers, a, _ = await two(start, enter, restartable.url)
+    x = await enter(servers[1])
+    token = (await x.join(**X, resume=True, received=0))["resumeToken"]
+    await a.expect("peer-joined")
+    await a.send("signal", to="x", signal=0)
+    await x.expect("signal")
+    restartable.stop()
+    restartable.start()
+    for server in servers:
+        await until(lambda server=server: server.app.membership.link.connects == 2)
+        await until(lambda server=server: ready(server))
+    await a.send("signal", to="x", signal=1)
+    await x.expect("signal")
+    again = await enter(servers[0])
+    assert (await again.join(**X, resumeToken=token, received=1))["resumed"] is True
+    assert (await again.expect("signal"))["signal"] == 1
+
+
+async def test_fenced_instance_closes_its_clients(instances: Instances, enter: Enter, redis: RedisServer) -> None:
+    """An instance whose places were given up closes its clients with 1013, and goes on under another id."""
+    one, two = await instances()
+    a, b = await enter(one), await enter(two)
+    await a.join("r", "a")
+    await b.join("r", "b")
+    await a.expect("peer-joined")
+    app: Any = two.app
+    former = app.membership.instance
+    client = redis.client()
+    pipeline = client.pipeline()
+    pipeline.zrem("opennoodl:signaling:instances", former)
+    pipeline.sadd("opennoodl:signaling:dead", former)
+    pipeline.execute()
+    client.close()
+    assert await b.closed() == 1013
+    assert await a.expect("peer-left") == {"peerId": "b"}
+    again = await enter(two)
+    await until(lambda: ready(two))
+    await again.join("r", "b")
+    await a.expect("peer-joined")
+    assert app.membership.instance != former
+
+
+async def test_hole_in_the_stream_closes_clients(instances: Instances, enter: Enter, redis: RedisServer) -> None:
+    """An instance that finds that entries of its stream are missing closes its clients with 1013."""
+    one, two = await instances()
+    a, b = await enter(one), await enter(two)
+    await a.join("r", "a")
+    await b.join("r", "b")
+    await a.expect("peer-joined")
+    app: Any = two.app
+    client = redis.client()
+    client.incr(f"opennoodl:signaling:number:{app.membership.instance}")
+    client.close()
+    await a.send("signal", to="b", signal=1)
+    assert await b.closed() == 1013
+    told = [await a.receive() for _ in range(2)]
+    assert {message.get("code", message["type"]) for message in told} == {"peer-not-found", "peer-left"}
+
+
+async def test_cut_link_closes_nobody(
+    start: StartServer, enter: Enter, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that drops everything is noticed, and made anew; a client that has left meanwhile has left then."""
+    monkeypatch.setattr(link, "TIMEOUT", 0.3)
+    proxy = Proxy(redis.port)
+    await proxy.start()
+    one = await start(redis_url=redis.url)
+    two = await start(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+    a, b = await enter(one), await enter(two)
+    await a.join("r", "a")
+    await b.join("r", "b")
+    await a.expect("peer-joined")
+    app: Any = two.app
+    proxy.cut()
+    await until(lambda: not app.membership.link.up)
+    await b.socket.close()
+    proxy.mend()
+    assert await a.expect("peer-left") == {"peerId": "b"}
+    await settle((one, two))
+    await two.stop()
+    await proxy.stop()
+
+
+async def test_drain_keeps_places(instances: Instances, enter: Enter) -> None:
+    """When an instance stops, its peers with a token go on elsewhere unnoticed, and the others have left."""
+    one, two = await instances()
+    a, b, x = await enter(one), await enter(two), await enter(two)
+    await a.join("r", "a")
+    await b.join("r", "b")
+    token = (await x.join(**X, resume=True))["resumeToken"]
+    for _ in range(2):
+        await a.expect("peer-joined")
+    await two.stop()
+    assert await a.expect("peer-left") == {"peerId": "b"}
+    again = await enter(one)
+    assert (await again.join(**X, resumeToken=token))["resumed"] is True
+    await settle((one,))
+    await a.send("ping")
+    assert (await a.receive())["type"] == "pong"
+
+
+async def test_stop_at_once_ends(instances: Instances) -> None:
+    """An instance that stops while it connects to Redis stops at once."""
+    (server,) = await instances(1)
+    async with asyncio.timeout(TIMEOUT):
+        await server.stop()
+
+
+async def test_evicting_redis_stops_the_start(tmp_path: Path) -> None:
+    """A Redis that drops data when it is full is not accepted; one line says what to do."""
+    server = RedisServer(tmp_path, "--maxmemory-policy", "allkeys-lru")
+    server.start()
+    service = create(Settings(host="127.0.0.1", port=0, redis_url=server.url))
+    with pytest.raises(StartError, match=r"maxmemory-policy allkeys-lru.*set it to noeviction"):
+        await service.start()
+    server.stop()
+
+
+async def test_missing_redis_stops_the_start(tmp_path: Path) -> None:
+    """A Redis that cannot be reached stops the start, with a line that has no password."""
+    server = RedisServer(tmp_path)
+    url = f"redis://ann:s3cret@127.0.0.1:{server.port}/0"
+    with pytest.raises(StartError, match="cannot use Redis at REDIS_URL: ") as error:
+        await create(Settings(host="127.0.0.1", port=0, redis_url=url)).start()
+    assert "s3cret" not in str(error.value)
+
+
+async def test_wrong_password_stops_the_start(redis: RedisServer) -> None:
+    """A password that Redis does not accept stops the start, and is not repeated."""
+    url = f"redis://ann:s3cret@127.0.0.1:{redis.port}/0"
+    with pytest.raises(StartError, match="cannot use Redis at REDIS_URL: ") as error:
+        await create(Settings(host="127.0.0.1", port=0, redis_url=url)).start()
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://:s3cret@localhost", "redis://:s3cret@localhost:x/0"])
+def test_unusable_url_is_named_without_its_password(url: str) -> None:
+    """A URL that is none of Redis stops the start with a line that does not repeat it."""
+    with pytest.raises(SettingError, match="REDIS_URL is not usable") as error:
+        create(Settings(redis_url=url))
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://localhost", {"host": "localhost"}),
+        ("redis://:p%40ss%2Fword@h:6380/3", {"host": "h", "port": 6380, "password": "p@ss/word", "db": 3}),
+        ("rediss://ann:x@h:1/0", {"host": "h", "username": "ann", "password": "x"}),
+        ("unix:///run/redis.sock", {"path": "/run/redis.sock"}),
+    ],
+)
+def test_urls_of_hosts_are_read(url: str, expected: dict[str, Any]) -> None:
+    """The URLs that hosts hand out are read: with TLS, percent-encoded passwords, and numbers of databases."""
+    pool: Any = Link(url, None)._pool
+    assert expected.items() <= pool.connection_kwargs.items()
+    assert ("SSL" in pool.connection_class.__name__) is url.startswith("rediss:")
