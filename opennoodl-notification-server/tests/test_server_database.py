@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from opennoodl_notification import cleanup, server
-from opennoodl_notification.storage.sql import store as sql_store
+from opennoodl_notification.storage.sql import engines
 
 from .conftest import Device, Serve
 from .database import Database, signal_all
@@ -82,7 +82,7 @@ async def test_hanging_database_fails_and_recovers(
     """A database that says nothing has failed after a while; when it speaks again the server finds out by itself."""
     monkeypatch.setattr(cleanup, "RETRY_INTERVAL", 0.05)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
-    monkeypatch.setattr(sql_store, "TIMEOUT", 0.5)
+    monkeypatch.setattr(engines, "TIMEOUT", 0.5)
     service = await serve(database_url=database.url)
     client = await device(service, "u")
     before = await client.notify("v")

@@ -25,7 +25,7 @@ def _spelled_out(place: str) -> str:
     if "://" not in place:
         return str(Path(place).resolve())
     try:
-        from .sql.store import spelled_out
+        from .sql.engines import spelled_out
     except ImportError as error:
         raise StartError(f"{MISSING} ({error.name} is missing)") from None
     return spelled_out(place)

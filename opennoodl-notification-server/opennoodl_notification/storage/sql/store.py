@@ -8,14 +8,14 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from msgspec import structs
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...edge.errors import StartError
 from ...inbox.store import (
@@ -34,32 +34,19 @@ from ...records import SENDING_SIZE, Deletion, Record
 from ...settings import DATABASES
 from ..file_lock import FileLock
 from ..paths import named
-from .postgresql import SCHEMES, arguments, is_postgresql, shown
-from .schema import UPGRADES, VERSION, Text, deletions, inboxes, metadata, notifications, payloads, sendings, versions
+from .engines import (
+    copy_sqlite,
+    is_pooled,
+    postgresql_engine,
+    sqlite_engine,
+    sqlite_url,
+    unnamed_arguments,
+    use_named_statements,
+)
+from .postgresql import is_postgresql, shown
+from .schema import UPGRADES, VERSION, deletions, inboxes, notifications, payloads, sendings, versions
 from .statements import SCHEMA_LOCK, SELECT_RECORDS, Row, apply, inbox_of, load, numbers, record_of, rows_of, sending_of
-
-DRIVERS = {
-    **dict.fromkeys(SCHEMES, "postgresql+asyncpg"),
-    **dict.fromkeys(("sqlite", "sqlite+aiosqlite"), "sqlite+aiosqlite"),
-}
-"""The driver for every kind of URL that is accepted."""
-TIMEOUT = 5
-"""Seconds after which a database that does not answer has failed."""
-IDLE_TIMEOUT = 3
-"""Seconds after which PostgreSQL frees the inboxes that an instance has locked and then stands still. Others wait."""
-UNNAMED: dict[str, Any] = {
-    "statement_cache_size": 0,
-    "prepared_statement_cache_size": 0,
-    "prepared_statement_name_func": lambda: "",
-}
-"""Arguments for connections without named prepared statements, which a pooler may hand to another client."""
-
-
-def spelled_out(url: str) -> str:
-    """Return one spelling of a URL: the path of SQLite's file, or what PostgreSQL's driver is given."""
-    if is_postgresql(url):
-        return str(arguments(url, TIMEOUT)["dsn"])
-    return str(Path(str(_sqlite_url(url).database)).resolve())
+from .upgrade import begin_epoch, look_for_tables, make_tables, upgrade, version_of
 
 
 @asynccontextmanager
@@ -113,15 +100,14 @@ class SqlStore(Store):
         if is_postgresql(url):
             self.exclusive = False
             self._name = shown(url)
-            # Until it is known that no pooler is in between, no statement is given a name.
-            self._arguments = arguments(url, TIMEOUT) | UNNAMED
-            self._engine = _postgresql_engine(self._arguments)
+            self._arguments = unnamed_arguments(url)
+            self._engine = postgresql_engine(self._arguments)
         else:
-            parsed = _sqlite_url(url)
+            parsed = sqlite_url(url)
             self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
             self._file = named(f"the database {self._name}", str(parsed.database))
             self.directory = self._file.absolute().parent
-            self._engine = _sqlite_engine(parsed)
+            self._engine = sqlite_engine(parsed)
         self._create = create
         self._read_only = read_only
         self._lock: FileLock | None = None
@@ -143,17 +129,15 @@ class SqlStore(Store):
             async with _failing(), self._engine.begin() as connection:
                 if self._file is None:
                     await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-                strange = await connection.run_sync(_make_tables if self._create else _look_for_tables)
+                strange = await connection.run_sync(make_tables if self._create else look_for_tables)
                 if strange is not None:
                     raise StoreError(strange)
                 if not self._read_only:
-                    await _upgrade(connection)
-                version = await _version(connection)
-                direct = self._file is None and not await _is_pooled(connection)
-            if direct:  # the database itself keeps what it has prepared for this connection
-                for name in UNNAMED:
-                    self._arguments.pop(name, None)
-                self._arguments["server_settings"] = {"idle_in_transaction_session_timeout": str(1000 * IDLE_TIMEOUT)}
+                    await upgrade(connection)
+                version = await version_of(connection)
+                direct = self._file is None and not await is_pooled(connection)
+            if direct:
+                use_named_statements(self._arguments)
                 await self._engine.dispose()
         except StoreError as error:
             raise StartError(f"the database {self._name} cannot be used: {error}") from None
@@ -196,7 +180,7 @@ class SqlStore(Store):
         try:
             async with _failing():
                 if self._epoch is None:
-                    self._epoch = await _begin_epoch(connection)
+                    self._epoch = await begin_epoch(connection)
                 loaded = await load(connection, needs)
                 loaded.epoch = self._epoch
             yield SqlTransaction(connection, loaded)
@@ -246,8 +230,8 @@ class SqlStore(Store):
     async def recover(self) -> None:
         """Return if the database takes a change: one that is full, or a copy of another, still answers."""
         async with _failing(), self._engine.begin() as connection:
-            await _upgrade(connection)
-            version = await _version(connection)
+            await upgrade(connection)
+            version = await version_of(connection)
             if version != VERSION:  # a later one has taken it over meanwhile
                 raise StoreError(f"the database has schema {version}; this version knows {VERSION}")
             await connection.execute(sa.update(versions).values(version=VERSION))
@@ -318,7 +302,7 @@ class SqlStore(Store):
         if self._file is None:
             raise StoreError("a PostgreSQL database is backed up with pg_dump")
         try:
-            await asyncio.to_thread(_copy_sqlite, self._file, path)
+            await asyncio.to_thread(copy_sqlite, self._file, path)
         except sqlite3.Error as error:
             raise StoreError(_reason(error)) from error
 
@@ -340,108 +324,6 @@ class SqlStore(Store):
         select = sa.select(inboxes.c.user_id, inboxes.c.total).where(inboxes.c.user_id.in_(users))
         sizes = {row["user_id"]: row["total"] for row in await self._rows(select)}
         return [(user, sizes[user]) for user in users]
-
-
-async def _version(connection: AsyncConnection) -> int:
-    """Return which tables the database has; where nothing says so yet, they are this version's."""
-    version: int | None = (await connection.execute(sa.select(versions.c.version))).scalar()
-    return VERSION if version is None else version
-
-
-async def _upgrade(connection: AsyncConnection) -> None:
-    """Change the tables of a former version into those of this one, and say which ones they are."""
-    version = await _version(connection)
-    if version in UPGRADES:
-        await connection.run_sync(metadata.create_all)
-    text = Text.compile(connection.dialect)
-    while version in UPGRADES:
-        for statement in UPGRADES[version]:
-            await connection.execute(sa.text(statement.format(text=text)))
-        version += 1
-        await connection.execute(sa.update(versions).values(version=version))
-    if (await connection.execute(sa.select(versions.c.version))).scalar() is None:
-        await connection.execute(sa.insert(versions), [{"version": VERSION}])
-
-
-async def _begin_epoch(connection: AsyncConnection) -> int:
-    """Begin an epoch that is later than all that this state of the database knows; return it."""
-    statement = sa.update(versions).values(epoch=versions.c.epoch + 1).returning(versions.c.epoch)
-    epoch: int = (await connection.execute(statement)).scalar_one()
-    await connection.commit()
-    return epoch
-
-
-def _look_for_tables(connection: sa.Connection) -> str | None:
-    """Return why these are not this server's tables, if they are not."""
-    return None if sa.inspect(connection).has_table(versions.name) else "it has no table of this server"
-
-
-def _make_tables(connection: sa.Connection) -> str | None:
-    """Make the tables, if there are none; return why they cannot be made, if they cannot."""
-    there = set(sa.inspect(connection).get_table_names())
-    if versions.name not in there and (others := sorted(there & metadata.tables.keys())):
-        return f"it has a table `{others[0]}` that is not this server's; use a database of its own"
-    metadata.create_all(connection)
-    return None
-
-
-def _sqlite_url(text: str) -> sa.URL:
-    try:
-        url = sa.make_url(text)
-    except (ArgumentError, ValueError):
-        raise StartError(f"DATABASE_URL cannot be read; {DATABASES}") from None
-    driver = DRIVERS.get(url.drivername)
-    if driver is None:
-        raise StartError(f"DATABASE_URL names {url.drivername!r}; accepted are: {', '.join(DRIVERS)}")
-    # A database in memory would be lost with its connection, and what begins with `file:` may be one.
-    if (url.database or ":memory:").startswith((":memory:", "file:")) or url.query.get("mode") == "memory":
-        raise StartError(f"DATABASE_URL names no file in which SQLite could keep anything; {DATABASES}")
-    return url.set(drivername=driver)
-
-
-def _sqlite_engine(url: sa.URL) -> AsyncEngine:
-    try:
-        # One connection: it is the one writer, and one that waits for another's lock would hold up everybody.
-        engine = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": TIMEOUT})
-    except NoSuchModuleError as error:
-        raise StartError(f"DATABASE_URL cannot be used: {error}") from None
-    except (ArgumentError, TypeError, ValueError):  # their text may have the URL in it, and several lines
-        raise StartError(f"DATABASE_URL has a host or options that its driver refuses; {DATABASES}") from None
-    sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-    sa.event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine
-
-
-def _postgresql_engine(arguments: dict[str, Any]) -> AsyncEngine:
-    """Return what makes each connection with these arguments, as they are by then."""
-    engine = create_async_engine("postgresql+asyncpg://", pool_size=2, max_overflow=0, pool_pre_ping=True)
-    sa.event.listen(engine.sync_engine, "do_connect", lambda *connecting: connecting[-1].update(arguments))
-    return engine
-
-
-async def _is_pooled(connection: AsyncConnection) -> bool:
-    """Return whether a pooler such as pgbouncer is in between: it names another process than the one that answers."""
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None
-    told: int = driver.get_server_pid()
-    return told != (await connection.execute(sa.select(sa.func.pg_backend_pid()))).scalar()
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where SQLAlchemy says, not where the driver thinks
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
-    cursor.execute("PRAGMA cache_size = -65536")  # KiB: a batch touches the indexes of many users
-    cursor.close()
-
-
-def _copy_sqlite(file: Path, copy: Path) -> None:
-    """Write a database to a file, which is on the disk when this returns."""
-    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("VACUUM INTO ?", (str(copy),))
 
 
 def _users_after(last: str, size: int) -> sa.Select[Any]:

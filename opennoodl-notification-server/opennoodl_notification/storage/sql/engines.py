@@ -1,0 +1,115 @@
+"""Ways to a database: the URL, the driver, and what each new connection is set to."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from ...edge.errors import StartError
+from ...settings import DATABASES
+from .postgresql import SCHEMES, arguments, is_postgresql
+
+DRIVERS = {
+    **dict.fromkeys(SCHEMES, "postgresql+asyncpg"),
+    **dict.fromkeys(("sqlite", "sqlite+aiosqlite"), "sqlite+aiosqlite"),
+}
+"""The driver for every kind of URL that is accepted."""
+TIMEOUT = 5
+"""Seconds after which a database that does not answer has failed."""
+IDLE_TIMEOUT = 3
+"""Seconds after which PostgreSQL frees the inboxes that an instance has locked and then stands still. Others wait."""
+UNNAMED: dict[str, Any] = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
+"""Arguments for connections without named prepared statements, which a pooler may hand to another client."""
+
+
+def spelled_out(url: str) -> str:
+    """Return one spelling of a URL: the path of SQLite's file, or what PostgreSQL's driver is given."""
+    if is_postgresql(url):
+        return str(arguments(url, TIMEOUT)["dsn"])
+    return str(Path(str(sqlite_url(url).database)).resolve())
+
+
+def sqlite_url(text: str) -> sa.URL:
+    """Return the URL of a database in a file.
+
+    Raises:
+        StartError: the text is no such URL.
+    """
+    try:
+        url = sa.make_url(text)
+    except (ArgumentError, ValueError):
+        raise StartError(f"DATABASE_URL cannot be read; {DATABASES}") from None
+    driver = DRIVERS.get(url.drivername)
+    if driver is None:
+        raise StartError(f"DATABASE_URL names {url.drivername!r}; accepted are: {', '.join(DRIVERS)}")
+    # A database in memory would be lost with its connection, and what begins with `file:` may be one.
+    if (url.database or ":memory:").startswith((":memory:", "file:")) or url.query.get("mode") == "memory":
+        raise StartError(f"DATABASE_URL names no file in which SQLite could keep anything; {DATABASES}")
+    return url.set(drivername=driver)
+
+
+def sqlite_engine(url: sa.URL) -> AsyncEngine:
+    """Return what connects to SQLite: one connection, whose transactions begin by taking the write lock."""
+    try:
+        # One connection: it is the one writer, and one that waits for another's lock would hold up everybody.
+        engine = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": TIMEOUT})
+    except NoSuchModuleError as error:
+        raise StartError(f"DATABASE_URL cannot be used: {error}") from None
+    except (ArgumentError, TypeError, ValueError):  # their text may have the URL in it, and several lines
+        raise StartError(f"DATABASE_URL has a host or options that its driver refuses; {DATABASES}") from None
+    sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    sa.event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def unnamed_arguments(url: str) -> dict[str, Any]:
+    """Return what asyncpg is given: no statement has a name until it is known that no pooler is in between."""
+    return arguments(url, TIMEOUT) | UNNAMED
+
+
+def use_named_statements(arguments: dict[str, Any]) -> None:
+    """Change the arguments for connections to the database itself, which keeps prepared statements."""
+    for name in UNNAMED:
+        arguments.pop(name, None)
+    arguments["server_settings"] = {"idle_in_transaction_session_timeout": str(1000 * IDLE_TIMEOUT)}
+
+
+def postgresql_engine(arguments: dict[str, Any]) -> AsyncEngine:
+    """Return what makes each connection with these arguments, as they are by then."""
+    engine = create_async_engine("postgresql+asyncpg://", pool_size=2, max_overflow=0, pool_pre_ping=True)
+    sa.event.listen(engine.sync_engine, "do_connect", lambda *connecting: connecting[-1].update(arguments))
+    return engine
+
+
+async def is_pooled(connection: AsyncConnection) -> bool:
+    """Return whether a pooler such as pgbouncer is in between: it names another process than the one that answers."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    told: int = driver.get_server_pid()
+    return told != (await connection.execute(sa.select(sa.func.pg_backend_pid()))).scalar()
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where SQLAlchemy says, not where the driver thinks
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
+    cursor.execute("PRAGMA cache_size = -65536")  # KiB: a batch touches the indexes of many users
+    cursor.close()
+
+
+def copy_sqlite(file: Path, copy: Path) -> None:
+    """Write a database to a file, which is on the disk when this returns."""
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("VACUUM INTO ?", (str(copy),))
