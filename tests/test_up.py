@@ -152,3 +152,14 @@ def test_the_playground_is_on_or_off(up: Up) -> None:
     process = up("playground: echo there", "PLAYGROUND=no")
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, output) == (1, "PLAYGROUND must be on or off, not 'no'.\n")
+
+
+@pytest.mark.parametrize("setting", ["INSTANCES=0", "INSTANCES=10", "INSTANCES=two", "FIRST_PORT=0"])
+def test_unusable_number_stops_the_start(up: Up, setting: str) -> None:
+    """Another number of instances, or a first port that there is not, stops the start with one line."""
+    name, _, value = setting.partition("=")
+    process = up("sync: echo there", setting)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    most = {"INSTANCES": 9, "FIRST_PORT": 65_000}[name]
+    assert output == f"{name} must be a whole number from 1 to {most}, not '{value}'.\n"
