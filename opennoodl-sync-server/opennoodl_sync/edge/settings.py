@@ -132,6 +132,13 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
         str,
         Meta(min_length=1, description="URL of the GitHub API, for `AUTH=github`. Change it for GitHub Enterprise."),
     ] = "https://api.github.com"
+    allow_load_test: Annotated[
+        bool,
+        Meta(
+            description="Let `make load` put this server under load without `AUTH`. `/health` then shows it as "
+            "`loadTest`. With `AUTH`, the load test needs the server's `AUTH_SECRET` instead."
+        ),
+    ] = False
     rate_limit: Annotated[
         int,
         Meta(

@@ -77,6 +77,12 @@ async def test_health_has_no_warning_with_authentication(serve: Serve) -> None:
     assert "warning" not in json.loads((await request(running.port, "GET /health")).body)
 
 
+async def test_health_says_that_a_load_test_is_allowed(serve: Serve) -> None:
+    """/health has `loadTest` where the operator allows it; `make load` refuses to begin otherwise."""
+    running = await serve(allow_load_test=True)
+    assert json.loads((await request(running.port, "GET /health")).body)["loadTest"] is True
+
+
 async def test_health_is_not_cached(running: Any) -> None:
     """No proxy may answer in the server's place."""
     assert (await request(running.port, "GET /health")).headers["Cache-Control"] == "no-store"

@@ -70,6 +70,7 @@ class Routes:
             "uptime": int(monotonic() - self._started),
             **({"reason": reason} if reason else {}),
             **({} if self._app.auth.required else {"warning": OPEN}),
+            **({"loadTest": True} if self._app.settings.allow_load_test else {}),
             **self._app.health(),
         }
         return _typed(request, code, msgspec.json.encode(health), JSON)
