@@ -68,6 +68,10 @@ bench: .venv/bench bench/node_modules/.package-lock.json ## Measure the servers 
 	python -m bench signaling
 	python -m bench notification
 
+load: .venv/bench ## Test your own servers under load: TARGET=wss://HOST USERS=500 MINUTES=5
+	@python -m bench.load $(TARGET) --users $(or $(USERS),50) --minutes $(or $(MINUTES),1) $(if $(PLOT),--plot $(PLOT)) \
+	  $(if $(SIGNALING),--signaling $(SIGNALING)) $(if $(SYNC),--sync $(SYNC)) $(if $(NOTIFICATION),--notification $(NOTIFICATION))
+
 lint: .venv/test ## Check style and types
 	ruff check
 	ruff format --check
@@ -145,4 +149,4 @@ e2e/node_modules/.package-lock.json playground/node_modules/.package-lock.json: 
 playground: playground/node_modules/.package-lock.json ## Build the playground anew into playground/dist
 	cd playground && npm run build
 
-.PHONY: help up test playground $(PARTS) quick $(SERVERS:%=quick-%) coverage bench copies lock clean
+.PHONY: help up test playground $(PARTS) quick $(SERVERS:%=quick-%) coverage bench load copies lock clean

@@ -71,17 +71,21 @@ def typed(writer: int, count: int, client: int | None = None) -> tuple[bytes, ..
 
 
 @cache
-def moves(user: int, count: int) -> tuple[bytes, ...]:
-    """Return `count` awareness updates of one user, as editors send them; each one carries a token."""
+def moves(user: int, count: int, client: int | None = None) -> tuple[bytes, ...]:
+    """Return `count` awareness updates of one user, as editors send them; each one carries a token.
+
+    The user has the Yjs client id `client`, or else one that depends on its number only.
+    """
+    client = FIRST_CLIENT + user if client is None else client
     made = []
     for number in range(count):
-        position = {"type": None, "tname": "text", "item": {"client": FIRST_CLIENT + user, "clock": number}, "assoc": 0}
+        position = {"type": None, "tname": "text", "item": {"client": client, "clock": number}, "assoc": 0}
         state = {
             "user": {"name": f"User {user}", "color": "#4c9ffe"},
             "cursor": {"anchor": position, "head": position},
             "token": cursor(user, number).decode(),
         }
-        head = varuint(1) + varuint(FIRST_CLIENT + user) + varuint(number + 1)
+        head = varuint(1) + varuint(client) + varuint(number + 1)
         made.append(head + varbytes(json.dumps(state, separators=(",", ":")).encode()))
     return tuple(made)
 
