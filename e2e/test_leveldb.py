@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from harness import Client, Server, StartClient, StartServer
+from opennoodl_sync.storage.interface import Version
+from opennoodl_sync.storage.leveldb.store import LevelDBStore
 
 ROOMS = ("project", "team/project", "team%2Fproject", "a" * 200)
 
@@ -104,3 +106,46 @@ async def test_a_directory_goes_there_and_back_again(server: StartServer, client
     await store.call("close")
     await sync.start()
     assert await text_of(await client("websocket"), sync, "project") == "theirs, ours, theirs again"
+
+
+async def test_versions_in_a_directory_are_not_seen_by_y_leveldb(client: StartClient, tmp_path: Path) -> None:
+    """y-leveldb reads a document that has versions as if there were none, and takes them with it when it deletes it."""
+    directory = tmp_path / "shared"
+    store = await client("leveldb")
+    await store.call("open", directory=str(directory))
+    for name in ("gone", "kept"):
+        await store.call("type", name=name, text="before")
+    await store.call("close")
+    contents = b"\x00\x01" * 50_000
+    versions = [(Version(time, len(contents), 5), contents) for time in (1, 2**31)]
+    await change_versions(directory, versions)
+    await assert_y_leveldb_reads(store, directory, {"gone": "before", "kept": "before"})
+    await store.call("open", directory=str(directory))
+    await store.call("type", name="kept", text=" and after", flush=True)
+    await store.call("setMeta", name="kept", key="title", value="t")
+    assert await store.call("metas", name="kept") == {"title": "t"}
+    await store.call("clear", name="gone")
+    await store.call("close")
+    assert await histories(directory) == {"kept": [version for version, _ in versions]}
+    await assert_y_leveldb_reads(store, directory, {"kept": "before and after"})
+
+
+async def change_versions(directory: Path, versions: list[tuple[Version, bytes]]) -> None:
+    """Add versions to the documents of a directory."""
+    store = LevelDBStore(str(directory), fsync="false")
+    for name in ("gone", "kept"):
+        await store.change_versions(name, versions, [])
+    await store.close()
+
+
+async def histories(directory: Path) -> dict[str, list[Version]]:
+    """Return the versions in a directory by document; all can be read."""
+    store = LevelDBStore(str(directory), fsync="false")
+    found = {name: history.versions async for name, history in store.histories()}
+    for name, versions in found.items():
+        for version in versions:
+            content = await store.read_version(name, version.time)
+            assert content is not None
+            assert len(content) == version.size
+    await store.close()
+    return found

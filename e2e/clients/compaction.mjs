@@ -173,6 +173,26 @@ serve({
     return differences(written, kept, 'for a client that was behind')
   },
 
+  /**
+   * Restore a version in Yjs: the document shows what the version shows. What others changed at the same time arrives
+   * before or after that, and all agree.
+   */
+  compareRestored: ({ version, document: now, restoring, concurrent }) => {
+    const merged = updates => document(updates.length ? [encode(Y.mergeUpdates(updates.map(decode)))] : [])
+    const [then, restored] = [merged(version), merged(now)]
+    Y.applyUpdate(restored, decode(restoring))
+    const found = describeDocument(then) === describeDocument(restored) || 'content of the version'
+    const [before, after] = [merged([...now, ...concurrent]), restored]
+    Y.applyUpdate(before, decode(restoring))
+    for (const update of concurrent) Y.applyUpdate(after, decode(update))
+    // Each removes formats that have become superfluous, as it happens; that is a change which the other one gets.
+    Y.applyUpdate(before, Y.encodeStateAsUpdate(after))
+    Y.applyUpdate(after, Y.encodeStateAsUpdate(before))
+    const agree = describeDocument(before) === describeDocument(after) || 'content with what came at the same time'
+    const waits = (before.store.pendingStructs === null && after.store.pendingStructs === null) || 'structs wait'
+    return [found, agree, waits].filter(difference => difference !== true)
+  },
+
   /** The size that Yjs writes a document in. */
   sizeInYjs: ({ updates }) => Y.encodeStateAsUpdate(document(updates)).length
 })

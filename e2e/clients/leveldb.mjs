@@ -24,6 +24,8 @@ serve({
   },
 
   setMeta: ({ name, key, value }) => store.setMeta(name, key, value),
+  metas: async ({ name }) => Object.fromEntries(await store.getMetas(name)),
+  clear: ({ name }) => store.clearDocument(name),
   getMeta: ({ name, key }) => store.getMeta(name, key),
 
   text: async ({ name }) => textOf(await store.getYDoc(name)).toString(),

@@ -15,12 +15,15 @@ from .commands import (
     delete_document,
     directory_of,
     export_document,
+    export_version,
     import_document,
     list_documents,
+    list_versions,
     migrate_documents,
     read_update,
     repair_documents,
     restore,
+    revert_document,
     shown,
     with_store,
 )
@@ -32,6 +35,9 @@ from .memory.allocator import keep_large_blocks_apart
 from .server import create
 from .settings import Settings
 from .storage.interface import PersistentStore
+from .versions import times
+
+WHEN = "the newest version up to then: a time as `versions` shows it, or a date"
 
 
 def arguments() -> argparse.Namespace:
@@ -52,6 +58,15 @@ def arguments() -> argparse.Namespace:
     import_.add_argument("file", help="the update; - for standard input")
     delete = commands.add_parser("delete", help="delete a document")
     delete.add_argument("room")
+    versions = commands.add_parser("versions", help="show every version of a document: time, bytes")
+    versions.add_argument("room")
+    version = commands.add_parser("version", help="write a document as it was to standard output")
+    version.add_argument("room")
+    version.add_argument("when", help=WHEN)
+    version.add_argument("--format", choices=("update", "json"), default="update", help="a Yjs update, or JSON to read")
+    revert = commands.add_parser("revert", help="change a document into what it was")
+    revert.add_argument("room")
+    revert.add_argument("when", help=WHEN)
     commands.add_parser("compact", help="merge every document's updates into one")
     check = commands.add_parser("check", help="say what is wrong with the data; exit code 1 if anything is")
     check.add_argument(
@@ -90,6 +105,14 @@ async def act(asked: argparse.Namespace, store: PersistentStore) -> None:
             await import_document(store, asked.room, read_update(asked.file))
         case "delete":
             await delete_document(store, asked.room)
+        case "versions":
+            for version in await list_versions(store, asked.room):
+                show(f"{times.shown(version.time)} {version.size:12} bytes")
+        case "version":
+            show_bytes(await export_version(store, asked.room, asked.when, asked.format))
+        case "revert":
+            restored, made = await revert_document(store, asked.room, asked.when)
+            show(f"restored the version of {times.shown(restored.time)}; before, it was {times.shown(made.time)}")
         case "compact":
             before, after = await compact_documents(store)
             show(f"{before} bytes of updates were compacted to {after}")

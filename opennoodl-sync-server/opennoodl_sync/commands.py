@@ -23,12 +23,17 @@ from .storage.interface import (
     Stored,
     StoreError,
     UnavailableError,
+    Version,
 )
 from .storage.leveldb.backup import back_up as copy
 from .storage.leveldb.database import Database
 from .storage.leveldb.repair import repair
+from .versions import times
+from .versions.content import unpack
+from .versions.making import Limits, found, make_version, restoring_update
 from .workers import interpreter
 from .workers.interpreter import InterpretationError
+from .workers.task import TaskError
 from .y_protocol import MAX_NAME, is_name
 from .yjs.compaction import compact_records
 from .yjs.document import DamagedError, Document
@@ -93,12 +98,83 @@ async def export_document(store: PersistentStore, name: str, form: str) -> bytes
         state = await asyncio.to_thread(lambda: finish(_loaded(stored).write()))
     except CorruptError as error:
         raise _damaged(error) from None
+    return await _in_form(state, form)
+
+
+async def _in_form(update: bytes, form: str) -> bytes:
     if form == "update":
-        return state
+        return update
     try:
-        return await asyncio.to_thread(interpreter.to_json, state)
+        return await asyncio.to_thread(interpreter.to_json, update)
     except InterpretationError as error:
         raise CommandError(f"pycrdt cannot read the document: {error}") from None
+
+
+async def list_versions(store: PersistentStore, name: str) -> list[Version]:
+    """Return the versions of a document, the oldest one first.
+
+    Raises:
+        CommandError: there is no such document.
+    """
+    await _find(store, name)
+    return (await store.history(name)).versions
+
+
+async def export_version(store: PersistentStore, name: str, when: str, form: str) -> bytes:
+    """Return a document as it was at a time, as `export_document` does.
+
+    Raises:
+        CommandError: there is no version of that time, it is damaged, or pycrdt cannot read it.
+    """
+    content, _ = await _version(store, name, when)
+    try:
+        return await _in_form(await asyncio.to_thread(unpack, content), form)
+    except DamagedError as error:
+        raise CommandError(str(error)) from None
+
+
+async def revert_document(store: PersistentStore, name: str, when: str) -> tuple[Version, Version]:
+    """Change a document into what it was at a time; what it was before is kept as a version.
+
+    Returns:
+        the version that was restored, and the one that was made.
+
+    Raises:
+        CommandError: there is no version of that time, or it cannot be restored exactly; nothing was changed then.
+    """
+    content, version = await _version(store, name, when)
+    records, stored = await _open(store, name)
+    batch = store.batch()
+    try:
+        made, present = await make_version(store, name, await store.history(name), Limits())
+        update = await restoring_update(store, name, content)
+        document = await asyncio.to_thread(_loaded, stored)
+        await asyncio.to_thread(lambda: finish(document.integrate(update)))
+        await store.change_versions(name, [(made, present)], [])
+        records.append(document.commit(), document.state_vector, batch)
+    except TaskError as error:
+        raise CommandError(f"the version of {times.shown(version.time)} cannot be restored: {error}") from None
+    finally:
+        records.release(batch)
+        await _store(store, records, batch)
+    return version, made
+
+
+async def _version(store: PersistentStore, name: str, when: str) -> tuple[bytes, Version]:
+    """Return the content of the version that shows a document as it was at a time, and the version."""
+    try:
+        time = times.read(when)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    versions = await list_versions(store, name)
+    version = found(versions, time)
+    if version is None:
+        earliest = f"the oldest one is of {times.shown(versions[0].time)}" if versions else "there is none"
+        raise CommandError(f"no version of {name!r} is as old as {times.shown(time)}; {earliest}")
+    content = await store.read_version(name, version.time)
+    if content is None:
+        raise CommandError(f"the version of {times.shown(version.time)} was dropped meanwhile; try again")
+    return content, version
 
 
 async def import_document(store: PersistentStore, name: str, update: bytes) -> None:
@@ -214,6 +290,27 @@ async def check_documents(store: PersistentStore, *, deep: bool = False) -> Asyn
                 yield f"{shown(name)}: {fault}"
             if deep and (fault := await asyncio.to_thread(_deep_fault, document)) is not None:
                 yield f"{shown(name)}: {fault}"
+        async for fault in _version_faults(store, name):
+            yield f"{shown(name)}: {fault}"
+
+
+async def _version_faults(store: PersistentStore, name: str) -> AsyncIterator[str]:
+    """Yield what is wrong with the versions of a document."""
+    try:
+        versions = await list_versions(store, name)
+    except CorruptError as error:
+        yield f"its versions cannot be read: {error}"
+        return
+    for version in versions:
+        try:
+            content = await store.read_version(name, version.time)
+            await asyncio.to_thread(_check_version, content or b"")
+        except (CorruptError, DamagedError) as error:
+            yield f"its version of {times.shown(version.time)} cannot be restored: {error}"
+
+
+def _check_version(content: bytes) -> None:
+    _load([unpack(content)])
 
 
 def _deep_fault(document: Document) -> str | None:

@@ -55,6 +55,10 @@ async def migrate(source: PersistentStore, target: PersistentStore) -> AsyncIter
             continue
         if name not in there:
             await _copy(target, name, stored, state_vector)
+        try:
+            await _copy_versions(source, target, name)
+        except CorruptError as error:
+            yield Copied(name, 0, False, f"its versions are damaged: {error}")
         yield Copied(name, sum(map(len, stored.updates)), name not in there, None)
 
 
@@ -94,3 +98,15 @@ async def _copy(target: PersistentStore, name: str, stored: Stored, state_vector
     await target.store(batch)
     if (await target.read(name)).updates != stored.updates:
         raise CommandError(f"the document {name!r} is not in the target as it was written")
+
+
+async def _copy_versions(source: PersistentStore, target: PersistentStore, name: str) -> None:
+    """Copy the versions of a document that are not in the target yet."""
+    (versions, last), there = await source.history(name), await target.history(name)
+    copied = {version.time for version in there.versions}
+    for version in versions:
+        content = await source.read_version(name, version.time)
+        if version.time not in copied and content is not None:
+            # The target counts its updates anew.
+            number = there.last if version.last == last else -1
+            await target.change_versions(name, [(version._replace(last=number), content)], [])

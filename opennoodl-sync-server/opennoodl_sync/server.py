@@ -33,14 +33,15 @@ from .edge.websocket.connection import Connection
 from .edge.websocket.frames import encode_frame
 from .memory.available import available_memory
 from .memory.budget import MemoryBudget
-from .rooms.registry import LoadError, Rooms
+from .rooms.registry import COMPACTION_FACTOR, LoadError, Rooms
 from .rooms.room import FullError, NoMemoryError, Room
 from .sessions import Session, Sessions
 from .settings import Settings
 from .storage.choose import open_store
-from .storage.interface import ElsewhereError, Store, UnavailableError
+from .storage.interface import ElsewhereError, PersistentStore, Store, UnavailableError
 from .storage.leveldb.store import LevelDBStore
 from .storage.memory import MemoryStore
+from .versions.keeper import VersionKeeper
 from .webhook import Webhook
 from .y_protocol import MAX_NAME, denial, is_name
 
@@ -80,6 +81,7 @@ class Sync(Application):
         self._store: Store = MemoryStore()
         self._own_host: str | None = None
         self._budget = MemoryBudget(max_memory)
+        self._versions: VersionKeeper | None = None
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
@@ -97,22 +99,34 @@ class Sync(Application):
             max_size=self.settings.max_document_size,
             budget=self._budget,
             compacted=self._compacted,
+            loaded=self._loaded,
         )
+        if isinstance(self._store, PersistentStore) and self.settings.schedule is not None:
+            self._versions = VersionKeeper(
+                self._store,
+                self.settings.schedule,
+                self.settings.max_versions_size,
+                self._budget.limit // COMPACTION_FACTOR,
+                self.rooms.rooms.__contains__,
+            )
         self._sessions = Sessions(
             self.rooms,
             self._store,
             self.metrics,
             self._budget,
             renew=self._renew if self.auth.required else None,
-            changed=self._changed if self._webhook is not None else None,
+            changed=None if self._webhook is None and self._versions is None else self._changed,
         )
-        services = self.rooms.tidy, self._sessions.keep_alive, self._sessions.count_memory, self._peers.watch
+        services = [self.rooms.tidy, self._sessions.keep_alive, self._sessions.count_memory, self._peers.watch]
+        if self._versions is not None:
+            services.append(self._versions.run)
         self._services = [asyncio.create_task(run()) for run in services]
 
     async def stop(self) -> None:
         """Store what is not stored yet, and close the store."""
         for task in self._services:
             task.cancel()
+        await asyncio.wait(self._services)  # one may use the store, or a process
         self._sessions.stop()
         await self.rooms.close()
         await self._store.close()
@@ -285,7 +299,13 @@ class Sync(Application):
     def _compacted(self, room: Room) -> None:
         self._sessions.compacted(room)
 
+    def _loaded(self, room: Room, last: int) -> None:
+        if self._versions is not None:
+            self._versions.loaded(room.name, last)
+
     def _changed(self, room: Room) -> None:
+        if self._versions is not None:
+            self._versions.changed(room.name)
         if self._webhook is not None:
             self._webhook.changed(room.name, lambda: self._state_vector(room))
 
@@ -299,9 +319,19 @@ class Sync(Application):
     def metric_families(self) -> list[Metric]:
         """Return what only this server counts."""
         posts = self._webhook.posts if self._webhook is not None else Counter[str]()
+        versions = self._versions
         counts = self._store.counts
         return [
             counters("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", "outcome", posts),
+            counters(
+                "opennoodl_sync_versions",
+                "Versions to be made by outcome.",
+                "outcome",
+                Counter[str]() if versions is None else versions.outcomes,
+            ),
+            GaugeMetricFamily(
+                "opennoodl_sync_version_bytes", "Bytes of all versions.", 0 if versions is None else versions.size
+            ),
             GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
             GaugeMetricFamily(
                 "opennoodl_sync_document_bytes", "Bytes of memory that documents take.", self._budget.documents

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from .edge.settings import EdgeSettings, SettingError
+from .versions.schedule import Schedule, parse
 
 DATABASES = "accepted is postgresql://user:password@host/name"
 """What `DATABASE_URL` may be, for messages about one that is not."""
@@ -66,6 +67,30 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             "and a crash of PostgreSQL counts as a power cut."
         ),
     ] = "every-second"
+    versions: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Which versions of a document are kept: `24x1h,30x1d` means 24 that are an hour apart and 30 "
+            "that are a day apart (`m`, `h`, `d`). None is made of a document that has not changed. `off` means none.",
+        ),
+    ] = "24x1h,30x1d"
+    max_versions_size: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes of the versions of all documents. Beyond it the oldest versions are dropped. 0 means no "
+            "limit.",
+        ),
+    ] = 1_073_741_824
+    max_document_versions_size: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes of the versions of one document. Beyond it those are dropped that are closest in time "
+            "to the next one. One version may take a quarter. 0 means no limit.",
+        ),
+    ] = 67_108_864
     max_rooms: Annotated[
         int,
         Meta(
@@ -148,12 +173,21 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         ),
     ] = 2_000
 
+    @property
+    def schedule(self) -> Schedule | None:
+        """Which versions are kept; None for none."""
+        return parse(self.versions, self.max_document_versions_size)
+
     def __post_init__(self) -> None:
         """Refuse what contradicts itself.
 
         Raises:
             SettingError: two settings contradict each other, or one is not usable.
         """
+        try:
+            parse(self.versions, 0)
+        except ValueError:
+            raise SettingError(f"VERSIONS is {self.versions!r}; accepted is such as 24x1h,30x1d, or off") from None
         if not self.database_url:
             for name in ("instance_url", "cluster_secret"):
                 if getattr(self, name):

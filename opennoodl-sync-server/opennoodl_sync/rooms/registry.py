@@ -60,6 +60,7 @@ class Rooms:
         max_size: bytes that one document may have; 0 means no limit.
         budget: counts the memory of documents; None for no limit.
         compacted: is called with a room whose compaction has ended; there may be something to store.
+        loaded: is called with a room that was loaded, and the number of its last update.
 
     Attributes:
         rooms: those in memory, by name.
@@ -75,6 +76,7 @@ class Rooms:
         max_size: int = 0,
         budget: MemoryBudget | None = None,
         compacted: Callable[[Room], None],
+        loaded: Callable[[Room, int], None] = lambda *_: None,
     ) -> None:
         self.rooms: dict[str, Room] = {}
         self.slicer = TimeSlicer()
@@ -84,6 +86,7 @@ class Rooms:
         self._max_size = max_size
         self._budget = budget or MemoryBudget(0)
         self._compacted = compacted
+        self._when_loaded = loaded
         self._compactor = Compactor()
         self._compacting = FairTurns()
         self._compactions: set[asyncio.Task[None]] = set()
@@ -303,6 +306,7 @@ class Rooms:
                 self._budget.remove(room)
                 raise UnavailableError("This document moves to another server. Connect again.")
             self.rooms[name] = room
+            self._when_loaded(room, records.last())
         except (ElsewhereError, UnavailableError):
             self._loaded(name)
             raise

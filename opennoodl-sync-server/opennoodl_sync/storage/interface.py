@@ -6,7 +6,7 @@ A store keeps bytes. It detects damage to them and does not interpret them. Chan
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Collection, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import ClassVar, NamedTuple
 
@@ -64,6 +64,32 @@ class Stored(NamedTuple):
 
     updates: list[bytes]
     base_index: bytes | None
+
+
+class Version(NamedTuple):
+    """A copy of a document as it was.
+
+    Attributes:
+        time: when it was made, in seconds since 1970; no two versions of a document have the same.
+        size: bytes that it takes.
+        last: the number of the last update that is in it.
+    """
+
+    time: int
+    size: int
+    last: int
+
+
+class History(NamedTuple):
+    """The versions of a document.
+
+    Attributes:
+        versions: the oldest one first.
+        last: the number of the last stored update of the document; -1 for none.
+    """
+
+    versions: list[Version]
+    last: int
 
 
 class Contents(NamedTuple):
@@ -270,8 +296,56 @@ class PersistentStore(Store):
         """
 
     @abstractmethod
+    async def read_until(self, name: str, last: int) -> tuple[list[bytes], int]:
+        """Read a document as it was at update number `last`; return its updates, and the number of the last of them.
+
+        If later updates have been merged with that one since, they are in it.
+
+        Raises:
+            StoreError: it could not be read.
+            CorruptError: the data is damaged.
+        """
+
+    @abstractmethod
+    async def history(self, name: str) -> History:
+        """Return the versions of a document; there are none of one that does not exist.
+
+        Raises:
+            StoreError: they could not be read.
+            CorruptError: the data is damaged.
+        """
+
+    @abstractmethod
+    def histories(self) -> AsyncIterator[tuple[str, History]]:
+        """Yield the name and the versions of every document that has some.
+
+        Raises:
+            StoreError: they could not be read.
+            CorruptError: the data is damaged.
+        """
+
+    @abstractmethod
+    async def read_version(self, name: str, time: int) -> bytes | None:
+        """Return the content of a version, or None if there is none of this time.
+
+        Raises:
+            StoreError: it could not be read.
+            CorruptError: it is damaged.
+        """
+
+    @abstractmethod
+    async def change_versions(
+        self, name: str, added: Sequence[tuple[Version, bytes]], dropped: Collection[int]
+    ) -> None:
+        """Add versions of a document with their contents, and drop those of some times, in one step.
+
+        Raises:
+            StoreError: nothing was changed.
+        """
+
+    @abstractmethod
     async def delete(self, name: str) -> None:
-        """Delete a document, damaged or not, with everything that is stored under its name.
+        """Delete a document, damaged or not, with its versions and everything that is stored under its name.
 
         Raises:
             StoreError: it could not be deleted, and is as before.

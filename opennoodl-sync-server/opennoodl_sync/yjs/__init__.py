@@ -9,7 +9,8 @@ The modules follow the sources of yjs 13, so that a reader of one finds the othe
 * ``segment``: an update with an index, of which a document is made;
 * ``segment_index``: that index as bytes, to be stored beside the update;
 * ``document``: what yjs keeps in ``Doc`` and ``StructStore``;
-* ``compaction``: what yjs does when it merges structs and collects garbage.
+* ``compaction``: what yjs does when it merges structs and collects garbage;
+* ``tree``: the order of elements (yjs ``Item.integrate``), and ``restore``: a document as it was.
 
 Everything whose cost a client can choose is a generator: it yields often, so that its caller can do something else.
 """

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from opennoodl_sync.settings import Settings
 from opennoodl_sync.storage.choose import open_store
-from opennoodl_sync.storage.interface import CorruptError, DocumentRecords, PersistentStore, StoreError
+from opennoodl_sync.storage.interface import (
+    CorruptError,
+    DocumentRecords,
+    History,
+    PersistentStore,
+    StoreError,
+    Version,
+)
 
 from ..databases import empty_database, execute
 from ..disks import until
@@ -233,4 +240,115 @@ async def test_damage_in_postgresql(damage: str, url: str) -> None:
     async with asyncio.timeout(30):
         while (await execute(url, "SELECT owner FROM opennoodl_sync.rooms"))[0]["owner"] is not None:
             pass
+    await store.close()
+
+
+# Versions
+
+
+def version(time: int, content: bytes, last: int = 0) -> tuple[Version, bytes]:
+    """Return a version and its content."""
+    return Version(time, len(content), last), content
+
+
+async def written(store: PersistentStore, name: str, *updates: bytes) -> None:
+    """Write a document, and give it back."""
+    records, _ = await store.open(name)
+    await keep(store, records, *updates)
+    batch = store.batch()
+    records.release(batch)
+    await store.store(batch)
+
+
+async def test_versions_come_in_order(store: PersistentStore) -> None:
+    """Versions come in the order of their times, with their contents, and beside the number of the last update."""
+    await written(store, "room", b"a", b"b")
+    one, two = version(7, b"one\x00" * 100_000), version(2**31, b"", last=-1)
+    await store.change_versions("room", [two], [])
+    await store.change_versions("room", [one], [])
+    assert await store.history("room") == History([one[0], two[0]], 1)
+    assert [await store.read_version("room", time) for time in (7, 2**31, 8)] == [one[1], b"", None]
+    assert await store.history("other") == History([], -1)
+
+
+async def test_versions_are_dropped(store: PersistentStore) -> None:
+    """One change adds some versions and drops others."""
+    await written(store, "room", b"a")
+    await store.change_versions("room", [version(1, b"1"), version(2, b"2")], [])
+    await store.change_versions("room", [version(3, b"3")], [1, 2, 9])
+    assert [one.time for one in (await store.history("room")).versions] == [3]
+    assert await store.read_version("room", 1) is None
+
+
+async def test_versions_survive_compaction_and_restart(settings: Settings) -> None:
+    """A compaction and a restart change nothing about versions, and the updates are read as if there were none."""
+    first = await open_store(settings)
+    records, _ = await first.open("room")
+    await keep(first, records, b"a", b"b")
+    await first.change_versions("room", [version(1, b"one", last=1)], [])
+    await replace(first, records, b"ab")
+    batch = first.batch()
+    records.release(batch)
+    await first.store(batch)
+    await first.shrink()
+    await first.close()
+    second = await open_store(settings)
+    assert await second.history("room") == History([Version(1, 3, 1)], 1)
+    assert await second.read_version("room", 1) == b"one"
+    assert await kept(second) == [b"ab"]
+    assert await second.survey() == (["room"], None)
+    assert [name async for name in second.names(0)] == ["room"]
+    await second.close()
+
+
+async def test_delete_takes_the_versions(store: PersistentStore) -> None:
+    """A document that is deleted leaves no version, and those of others stay."""
+    for name in ("a", "ab"):
+        await written(store, name, b"x")
+        await store.change_versions(name, [version(1, b"content")], [])
+    await store.delete("a")
+    assert await store.history("a") == History([], -1)
+    assert await store.read_version("a", 1) is None
+    assert [name async for name, _ in store.histories()] == ["ab"]
+
+
+async def test_every_document_with_versions_is_named(store: PersistentStore) -> None:
+    """Every document that has versions is named, with them."""
+    for name in ("b", "none", "ä"):
+        await written(store, name, b"x")
+    for name in ("b", "ä"):
+        await store.change_versions(name, [version(1, b"content")], [])
+    found = {name: history async for name, history in store.histories()}
+    assert found == dict.fromkeys(("b", "ä"), History([Version(1, 7, 0)], 0))
+
+
+async def test_a_document_is_read_as_it_was_at_an_update(store: PersistentStore) -> None:
+    """A document is read as it was at an update, or as it was merged with later ones."""
+    records, _ = await store.open("room")
+    assert await store.read_until("room", 5) == ([], -1)
+    await keep(store, records, b"a", b"b", b"c", b"d")
+    assert await store.read_until("room", 1) == ([b"a", b"b"], 1)
+    assert await store.read_until("room", 9) == ([b"a", b"b", b"c", b"d"], 3)
+    await replace(store, records, b"abcd")
+    await keep(store, records, b"e")
+    assert await store.read_until("room", 3) == ([b"abcd"], 3)
+    assert await store.read_until("room", 1) == ([b"abcd", b"e"], 4)
+
+
+async def test_a_damaged_version_in_postgresql(url: str) -> None:
+    """A version that is not what was written is noticed."""
+    store = await open_store(Settings(database_url=url))
+    await written(store, "room", b"a")
+    await store.change_versions("room", [version(1, b"content")], [])
+    await execute(url, "UPDATE opennoodl_sync.versions SET data = 'x'")
+    with pytest.raises(CorruptError, match="version 1: checksum mismatch"):
+        await store.read_version("room", 1)
+    await store.close()
+
+
+async def test_a_document_that_is_gone_gets_no_version_in_postgresql(url: str) -> None:
+    """A version that comes when its document has been deleted is not kept."""
+    store = await open_store(Settings(database_url=url))
+    await store.change_versions("room", [version(1, b"content")], [])
+    assert await execute(url, "SELECT 1 FROM opennoodl_sync.versions") == []
     await store.close()

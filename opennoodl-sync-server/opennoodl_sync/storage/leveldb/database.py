@@ -164,6 +164,20 @@ class Database:
             if self._first_key(prefix + number_element(first + records)).startswith(prefix):
                 yield name
 
+    def names_with_versions(self) -> Iterator[str]:
+        """Yield the names of all documents that have versions.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+        prefix = at = key_of("v1")
+        while (key := self._first_key(at)).startswith(prefix):
+            _, name = parse_key(key)
+            if self.holds(key_of("v1", name, "history")):
+                yield name
+            at = key_of("v1", name) + b"\xff"  # behind every record of this document
+
     def holds(self, prefix: bytes) -> bool:
         """Return whether there is a key that begins with `prefix`.
 
@@ -179,6 +193,37 @@ class Database:
             records.seek(start)
             key: bytes = records.key() if records.valid() else b""
         return key
+
+    def last_key(self, prefix: bytes) -> bytes | None:
+        """Return the last key that begins with `prefix`, or None if there is none.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+        with self._lock, _explained(), self._db.raw_iterator(verify_checksums=True) as records:
+            records.seek(prefix + b"\xff")
+            if records.valid():
+                records.prev()
+            else:
+                records.seek_to_last()
+            key = records.key() if records.valid() else b""
+        return key if key.startswith(prefix) else None
+
+    def keys(self, prefix: bytes) -> list[bytes]:
+        """Return every key that begins with `prefix`, in order.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+        found = []
+        with self._lock, _explained(), self._db.raw_iterator(verify_checksums=True) as records:
+            records.seek(prefix)
+            while records.valid() and (key := records.key()).startswith(prefix):
+                found.append(key)
+                records.next()
+        return found
 
     def shrink(self) -> None:
         """Give the space of what was deleted back to the disk; it may take a while.

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ...edge.command_line import CommandError
 from ...edge.errors import StartError
+from ...versions import times
+from ...versions.content import unpack
 from ...yjs.document import DamagedError, Document
 from ...yjs.lib0 import finish
 from ..interface import CorruptError, StoreError
@@ -23,6 +25,7 @@ from .database import Database, RecordBatch
 from .documents import LevelDBDocument
 from .record_format import parse_key
 from .table import with_footer
+from .versions import LevelDBVersions
 
 _KEY = re.compile(rb"\x00(\x02v1|\x05v1_sv)\x00")
 
@@ -128,14 +131,48 @@ def _names(piece: bytes) -> Iterator[str]:
 def _mended(database: Database, doubtful: set[str]) -> Iterator[tuple[str, str]]:
     """Put documents that lost something in order; yield their names, and what they lost."""
     listed, stored, _ = database.survey()
-    for name in sorted(listed | stored | doubtful):
+    for name in sorted({*listed, *stored, *doubtful, *database.names_with_versions()}):
         store = LevelDBDocument(name, database=database)
-        if name not in listed | stored:
+        versions, lost = _mend_versions(database, name)
+        if lost:
+            yield name, f"{lost} of its {lost + len(versions)} versions are lost"
+        if versions and not _has_updates(LevelDBDocument(name, database=database)):
+            yield name, _put_version(database, name, *max(versions.items()))
+        elif name not in listed | stored:
             yield name, "all of it is lost"
         elif not _is_sound(store):
             yield name, _mend(database, store)
         elif name in doubtful:
             yield name, "changes may be lost from its end"
+
+
+def _has_updates(store: LevelDBDocument) -> bool:
+    """Return whether an update of a document is left."""
+    return bool(store.salvage()[0])
+
+
+def _mend_versions(database: Database, name: str) -> tuple[dict[int, bytes], int]:
+    """Put the versions of a document in order; return the contents by time, and how many are lost."""
+    batch = RecordBatch()
+    versions, lost = LevelDBVersions(name, database=database).salvage(batch)
+    database.write(batch, sync=True)
+    return versions, lost
+
+
+def _put_version(database: Database, name: str, time: int, content: bytes) -> str:
+    """Put a version in the place of a document of which nothing else is left; return what is lost."""
+    update = unpack(content)
+    document = Document()
+    finish(document.load([update]))
+    batch = RecordBatch()
+    store = LevelDBDocument(name, database=database)
+    store.salvage()
+    store.discard(batch)
+    database.write(batch, sync=True)
+    batch = RecordBatch()
+    LevelDBDocument(name, database=database).append([update], document.state_vector, batch)
+    database.write(batch, sync=True)
+    return f"all of it is lost but its version of {times.shown(time)}, which is in its place"
 
 
 def _mend(database: Database, store: LevelDBDocument) -> str:

@@ -1,7 +1,7 @@
 """The store in LevelDB: one thread reads, batches are written in order, and a disk that failed is tried again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TypeVar
@@ -9,11 +9,22 @@ from typing import TypeVar
 import structlog
 
 from ...yjs.lib0 import MalformedError
-from ..interface import Batch, Contents, DocumentRecords, Done, PersistentStore, Stored, StoreError
+from ..interface import (
+    Batch,
+    Contents,
+    DocumentRecords,
+    Done,
+    History,
+    PersistentStore,
+    Stored,
+    StoreError,
+    Version,
+)
 from .background_sync import sync_every_second
 from .database import Database, RecordBatch
 from .documents import LevelDBDocument
 from .record_format import key_of
+from .versions import LevelDBVersions
 from .writer import Writer
 
 RETRY_INTERVAL = 2.0
@@ -97,11 +108,44 @@ class LevelDBStore(PersistentStore):
         """Read a document."""
         return (await self.open(name))[1]
 
+    async def read_until(self, name: str, last: int) -> tuple[list[bytes], int]:
+        """Read a document as it was at update number `last`."""
+        records = await self._read(LevelDBDocument(name, database=self._database).records)
+        taken = [record for record in records if record.number <= last] or records
+        return [record.update for record in taken], taken[-1].number if taken else -1
+
+    async def history(self, name: str) -> History:
+        """Return the versions of a document."""
+        return await self._read(LevelDBVersions(name, database=self._database).history)
+
+    async def histories(self) -> AsyncIterator[tuple[str, History]]:
+        """Yield the name and the versions of every document that has some."""
+        names = self._database.names_with_versions()
+        while (name := await self._read(lambda: next(names, None))) is not None:
+            yield name, await self.history(name)
+
+    async def read_version(self, name: str, time: int) -> bytes | None:
+        """Return the content of a version."""
+        versions = LevelDBVersions(name, database=self._database)
+        return await self._read(lambda: versions.content(time))
+
+    async def change_versions(
+        self, name: str, added: Sequence[tuple[Version, bytes]], dropped: Collection[int]
+    ) -> None:
+        """Add and drop versions of a document in one batch."""
+        versions = LevelDBVersions(name, database=self._database)
+        batch = self.batch()
+        for time in dropped:
+            versions.drop(time, batch)
+        for version, content in added:
+            versions.add(version, content, batch)
+        await self.store(batch)
+
     async def delete(self, name: str) -> None:
         """Delete everything that is stored under a name, others' metadata included."""
         batch = self.batch()
-        records = await self._read(lambda: self._database.read(key_of("v1", name)))
-        batch.deletes = [key_of("v1_sv", name), *(key for key, _ in records)]
+        keys = await self._read(lambda: self._database.keys(key_of("v1", name)))
+        batch.deletes = [key_of("v1_sv", name), *keys]
         await self.store(batch)
 
     async def exists(self, name: str) -> bool:

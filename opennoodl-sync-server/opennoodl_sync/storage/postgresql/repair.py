@@ -52,5 +52,23 @@ async def repair(source: PersistentStore, target: Path) -> AsyncIterator[tuple[s
             await made.store(batch)
             if lost is not None:
                 yield name, lost
+            if fault := await _copy_versions(source, made, name):
+                yield name, fault
     finally:
         await made.close()
+
+
+async def _copy_versions(source: PersistentStore, made: LevelDBStore, name: str) -> str | None:
+    """Copy the versions of a document; return what is lost of them."""
+    lost = 0
+    versions = (await source.history(name)).versions
+    for version in versions:
+        try:
+            content = await source.read_version(name, version.time)
+        except CorruptError:
+            content = None
+        if content is None:
+            lost += 1
+        else:
+            await made.change_versions(name, [(version._replace(last=-1), content)], [])
+    return f"{lost} of its {len(versions)} versions are lost" if lost else None

@@ -22,6 +22,10 @@ MAKE = (
     "CREATE INDEX IF NOT EXISTS rooms_owner ON opennoodl_sync.rooms (owner) WHERE owner IS NOT NULL",
     'CREATE TABLE IF NOT EXISTS opennoodl_sync.updates (room text COLLATE "C", seq bigint, epoch bigint NOT NULL, '
     "data bytea NOT NULL, checksum bigint NOT NULL, PRIMARY KEY (room, seq))",
+    # They go with the document, also where an earlier version of this server deletes it.
+    'CREATE TABLE IF NOT EXISTS opennoodl_sync.versions (room text COLLATE "C" '
+    "REFERENCES opennoodl_sync.rooms ON DELETE CASCADE, made bigint, last bigint NOT NULL, data bytea NOT NULL, "
+    "checksum bigint NOT NULL, PRIMARY KEY (room, made))",
     f"INSERT INTO opennoodl_sync.schema SELECT {VERSION} WHERE NOT EXISTS (SELECT FROM opennoodl_sync.schema)",  # noqa: S608
 )
 

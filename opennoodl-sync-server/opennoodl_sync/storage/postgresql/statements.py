@@ -121,6 +121,36 @@ ORDER BY 1
 """
 """The names of all documents."""
 
+HISTORY = """
+SELECT v.made, length(v.data) AS size, v.last FROM opennoodl_sync.versions v WHERE v.room = $1 ORDER BY v.made
+"""
+"""The versions of a document. Value: room."""
+
+LAST = "SELECT coalesce(max(seq), -1) AS last FROM opennoodl_sync.updates WHERE room = $1"
+"""The number of the last update of a document. Value: room."""
+
+WITH_VERSIONS = """
+SELECT DISTINCT room FROM opennoodl_sync.versions WHERE room > $1 ORDER BY room LIMIT 100
+"""
+"""Documents that have versions. Value: the document before them."""
+
+READ_VERSION = "SELECT data, checksum FROM opennoodl_sync.versions WHERE room = $1 AND made = $2"
+"""The content of a version. Values: room, time."""
+
+CHANGE_VERSIONS = """
+WITH dropped AS (
+    DELETE FROM opennoodl_sync.versions WHERE room = $1 AND made = ANY($2::bigint[])
+)
+INSERT INTO opennoodl_sync.versions (room, made, last, data, checksum)
+SELECT r.name, added.made, added.last, added.data, added.checksum FROM opennoodl_sync.rooms r,
+    unnest($3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[]) AS added(made, last, data, checksum)
+WHERE r.name = $1
+"""
+"""Adds and drops versions of a document, if it has not been deleted meanwhile.
+
+Values: room; times that are dropped; times, last numbers, contents and checksums of those that are added.
+"""
+
 EXISTS = """
 SELECT EXISTS (SELECT FROM opennoodl_sync.rooms WHERE name = $1 AND last >= 0)
     OR EXISTS (SELECT FROM opennoodl_sync.updates WHERE room = $1) AS exists

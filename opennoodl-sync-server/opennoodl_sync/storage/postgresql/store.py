@@ -1,7 +1,7 @@
 """The store in PostgreSQL: one statement writes the changes of a turn, if the documents are still this instance's."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Set
+from collections.abc import AsyncIterator, Callable, Collection, Sequence, Set
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -13,14 +13,17 @@ from ...edge.errors import StartError
 from ..interface import (
     Batch,
     Contents,
+    CorruptError,
     DocumentRecords,
     Done,
     ElsewhereError,
+    History,
     PersistentStore,
     StoreCounts,
     Stored,
     StoreError,
     UnavailableError,
+    Version,
 )
 from .documents import Changes, PostgreSQLBatch, PostgreSQLDocument, checksum, read, salvage
 from .lease import RENEW_TIMEOUT, Lease
@@ -28,20 +31,25 @@ from .link import AWAY, TIMEOUT, Link, RejectedError, reason
 from .schema import make_tables
 from .statements import (
     ALIVE,
+    CHANGE_VERSIONS,
     CROWDED,
     DELETE,
     EXISTS,
     FIND,
     FORGET,
+    HISTORY,
+    LAST,
     NAMES,
     OTHERS,
     OWNED,
     READ,
+    READ_VERSION,
     RELEASE,
     REPLACE,
     STORE,
     SWEEP,
     TAKE,
+    WITH_VERSIONS,
 )
 from .url import arguments, shown
 
@@ -218,6 +226,54 @@ class PostgreSQLStore(PersistentStore):
         (row,) = await self._reading.fetch(EXISTS, name)
         exists: bool = row["exists"]
         return exists
+
+    # Versions
+
+    async def read_until(self, name: str, last: int) -> tuple[list[bytes], int]:
+        """Read a document as it was at update number `last`."""
+        rows = await self._reading.fetch(READ, name, seconds=READ_TIMEOUT)
+        stored, number = read(name, rows)
+        first = number + 1 - len(stored.updates)
+        taken = stored.updates[: max(last + 1 - first, 0)] or stored.updates
+        return taken, first + len(taken) - 1
+
+    async def history(self, name: str) -> History:
+        """Return the versions of a document."""
+        rows = await self._reading.fetch(HISTORY, name)
+        (row,) = await self._reading.fetch(LAST, name)
+        return History([Version(one["made"], one["size"], one["last"]) for one in rows], row["last"])
+
+    async def histories(self) -> AsyncIterator[tuple[str, History]]:
+        """Yield the name and the versions of every document that has some."""
+        last = ""
+        while rows := await self._reading.fetch(WITH_VERSIONS, last, seconds=READ_TIMEOUT):
+            for row in rows:
+                last = row["room"]
+                yield last, await self.history(last)
+
+    async def read_version(self, name: str, time: int) -> bytes | None:
+        """Return the content of a version."""
+        for row in await self._reading.fetch(READ_VERSION, name, time, seconds=READ_TIMEOUT):
+            content: bytes = row["data"]
+            if row["checksum"] != checksum(name, time, content):
+                raise CorruptError(f"version {time}: checksum mismatch")
+            return content
+        return None
+
+    async def change_versions(
+        self, name: str, added: Sequence[tuple[Version, bytes]], dropped: Collection[int]
+    ) -> None:
+        """Add and drop versions of a document in one statement."""
+        await self._reading.fetch(
+            CHANGE_VERSIONS,
+            name,
+            list(dropped),
+            [version.time for version, _ in added],
+            [version.last for version, _ in added],
+            [content for _, content in added],
+            [checksum(name, version.time, content) for version, content in added],
+            seconds=READ_TIMEOUT,
+        )
 
     # Writing
 

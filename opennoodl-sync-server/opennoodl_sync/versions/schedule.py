@@ -1,0 +1,91 @@
+"""The schedule: which versions of a document are kept, and for how long."""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from ..storage.interface import History, Version
+
+OFF = "off"
+UNITS = {"m": 60, "h": 3600, "d": 86_400}
+SHARE = 4
+"""A version may take one in so many of the bytes of its document's versions: else a large one would replace all."""
+_RULE = re.compile(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})([mhd])")
+
+
+class Rule(NamedTuple):
+    """How many versions are kept, and how many seconds they are apart."""
+
+    number: int
+    spacing: int
+
+
+class Schedule(NamedTuple):
+    """Which versions are kept.
+
+    Attributes:
+        rules: a version is kept if one of them keeps it.
+        most: bytes that the versions of one document may take; 0 for any number.
+    """
+
+    rules: tuple[Rule, ...]
+    most: int = 0
+
+    @property
+    def spacing(self) -> int:
+        """Seconds between two versions, at least."""
+        return min(rule.spacing for rule in self.rules)
+
+    @property
+    def most_of_one(self) -> int:
+        """Bytes that one version may take; 0 for any number."""
+        return self.most // SHARE
+
+    def due(self, history: History, now: int) -> bool:
+        """Return whether a document has changes since its newest version, which is old enough."""
+        if not history.versions:
+            return history.last >= 0
+        newest = history.versions[-1]
+        return newest.last != history.last and now - newest.time >= self.spacing
+
+    def dropped(self, history: History, now: int) -> list[int]:
+        """Return the times of the versions that are not kept.
+
+        Each rule keeps the newest version of each interval; intervals begin at multiples of the spacing since 1970.
+        The newest version of all is kept for as long as the document has not changed since.
+        """
+        versions = history.versions
+        kept = set()
+        for number, spacing in self.rules:
+            newest = {version.time // spacing: version.time for version in versions}
+            kept |= {time for time in newest.values() if now - time < number * spacing}
+        kept |= {version.time for version in versions[-1:] if version.last == history.last}
+        left = [version for version in versions if version.time in kept]
+        while self.most and len(left) > 1 and sum(version.size for version in left) > self.most:
+            left.remove(_closest(left))
+        times = {version.time for version in left}
+        return [version.time for version in versions if version.time not in times]
+
+
+def _closest(versions: Sequence[Version]) -> Version:
+    """Return the version that the next one follows soonest; the oldest one of several."""
+    gaps = [later.time - earlier.time for earlier, later in pairwise(versions)]
+    return versions[gaps.index(min(gaps))]
+
+
+def parse(text: str, most: int) -> Schedule | None:
+    """Return the schedule of a setting such as ``24x1h,30x1d``; None for ``off``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text == OFF:
+        return None
+    rules = []
+    for part in text.split(","):
+        rule = _RULE.fullmatch(part.strip())
+        if rule is None:
+            raise ValueError
+        rules.append(Rule(int(rule[1]), int(rule[2]) * UNITS[rule[3]]))
+    return Schedule(tuple(rules), most)

@@ -1,0 +1,23 @@
+"""Times of versions as people read and write them: ISO 8601, in UTC."""
+
+from datetime import UTC, datetime
+
+ACCEPTED = "accepted is a time such as 2026-11-30T09:00:00Z, or a date"
+
+
+def shown(time: int) -> str:
+    """Return a time, given in seconds since 1970, for people."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read(text: str) -> int:
+    """Return the seconds since 1970 of a time; one without a zone is in UTC, and a date is its first second.
+
+    Raises:
+        ValueError: it is no time; the text says what is accepted.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+        return int((time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no time; {ACCEPTED}") from None

@@ -1,0 +1,1 @@
+"""Tests of versions, in files that mirror them."""

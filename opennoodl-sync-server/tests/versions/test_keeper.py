@@ -1,0 +1,252 @@
+"""Versions that a server makes and drops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from opennoodl_sync.storage.interface import StoreError, Version
+from opennoodl_sync.storage.leveldb.store import LevelDBStore
+from opennoodl_sync.versions import keeper as keeper_module
+from opennoodl_sync.versions import making
+from opennoodl_sync.versions.content import unpack
+from opennoodl_sync.versions.keeper import VersionKeeper
+from opennoodl_sync.versions.schedule import parse
+from pycrdt import Doc, Text
+from structlog.testing import capture_logs
+
+from ..editor import Editor
+
+HOUR = 3600
+
+
+class Clock:
+    """The time that the keeper is told."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock of the keeper."""
+    clock = Clock()
+    monkeypatch.setattr(keeper_module, "time", clock)
+    monkeypatch.setattr(making, "time", clock)
+    return clock
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[LevelDBStore]:
+    """Return an empty store."""
+    store = LevelDBStore(str(tmp_path / "data"), fsync="false")
+    yield store
+    await store.close()
+
+
+class Case:
+    """A keeper, and a document that somebody edits."""
+
+    def __init__(self, store: LevelDBStore, *, most: int = 0, largest: int = 0, of_one: int = 0) -> None:
+        schedule = parse("24x1h,30x1d", of_one)
+        assert schedule is not None
+        self.store = store
+        self.in_memory = {"room"}
+        self.keeper = VersionKeeper(store, schedule, most, largest, self.in_memory.__contains__)
+        self.editor = Editor(1)
+
+    async def write(self, text: str, name: str = "room") -> int:
+        """Write into a document as a room does; return the number of the update."""
+        records, _ = await self.store.open(name)
+        batch = self.store.batch()
+        records.append([self.editor.write(text)], lambda: b"\0", batch)
+        await self.store.store(batch)
+        self.keeper.changed(name)
+        return records.last()
+
+    async def load(self, name: str = "room") -> None:
+        """Load a document, and look at it."""
+        records, _ = await self.store.open(name)
+        self.keeper.loaded(name, records.last())
+        await self.keeper.look_at_loaded()
+
+    async def texts(self, name: str = "room") -> list[str]:
+        """Return the text of each version."""
+        texts = []
+        for version in (await self.store.history(name)).versions:
+            content = await self.store.read_version(name, version.time)
+            assert content is not None
+            assert len(content) == version.size
+            doc: Doc[Text] = Doc()
+            doc.apply_update(unpack(content))
+            texts.append(str(doc.get("t", type=Text)))
+        return texts
+
+
+async def test_a_loaded_document_is_kept_as_it_was(store: LevelDBStore, clock: Clock) -> None:
+    """It is kept as it was before the first change, though that came before the keeper looked."""
+    case = Case(store)
+    last = await case.write("before")
+    case.keeper.loaded("room", last)
+    await case.write(" and after")
+    await case.keeper.look_at_loaded()
+    assert await case.texts() == ["before"]
+
+
+async def test_a_new_document_has_its_first_version_after_an_hour(store: LevelDBStore, clock: Clock) -> None:
+    """A document that somebody begins has its first version after an hour, and not after a letter."""
+    case = Case(store)
+    await case.load()
+    await case.write("a")
+    await case.keeper.look_at_changed()
+    clock.now += HOUR - 1
+    await case.write("b")
+    await case.keeper.look_at_changed()
+    assert await case.texts() == []
+    clock.now += 1
+    await case.keeper.look_at_changed()
+    assert await case.texts() == ["ab"]
+
+
+async def test_a_busy_document_has_a_version_an_hour(store: LevelDBStore, clock: Clock) -> None:
+    """A document that changes all the time has a version an hour, and none after it has come to rest."""
+    case = Case(store)
+    await case.load()
+    for minute in range(180):
+        await case.write("x")
+        clock.now += 60
+        if minute % 10 == 9:
+            await case.keeper.look_at_changed()
+    for _ in range(5):
+        clock.now += HOUR
+        await case.keeper.look_at_changed()
+    assert [len(text) for text in await case.texts()] == [60, 120, 180]
+
+
+async def test_an_unchanged_document_has_one_version(store: LevelDBStore, clock: Clock) -> None:
+    """A document that is loaded again and again without a change has one version, which stays for as long."""
+    case = Case(store)
+    await case.write("x")
+    for _ in range(3):
+        await case.load()
+        clock.now += 40 * 24 * HOUR
+        await case.keeper.sweep()
+    assert await case.texts() == ["x"]
+
+
+async def test_a_version_is_made_after_a_crash(store: LevelDBStore, clock: Clock) -> None:
+    """A change of which no version was made is in one when the document is loaded again, before it is changed."""
+    case = Case(store)
+    await case.load()
+    await case.write("one")
+    again = Case(store)
+    again.editor = case.editor
+    clock.now += 2 * HOUR
+    await again.load()
+    await again.write(" two")
+    assert await again.texts() == ["one"]
+
+
+async def test_old_versions_are_dropped(store: LevelDBStore, clock: Clock) -> None:
+    """A version that the schedule does not keep is dropped, also of a document that nobody opens."""
+    case = Case(store)
+    await case.write("x")
+    await case.load()
+    await case.write("y")
+    assert case.keeper.size > 0
+    clock.now += 31 * 24 * HOUR
+    await case.keeper.sweep()
+    assert await case.texts() == []
+    assert case.keeper.size == 0
+
+
+async def test_an_unloaded_document_is_forgotten(store: LevelDBStore, clock: Clock) -> None:
+    """A document that has left memory is looked at when it is loaded again, and not before."""
+    case = Case(store)
+    await case.load()
+    await case.write("x")
+    case.in_memory.clear()
+    clock.now += 2 * HOUR
+    await case.keeper.look_at_changed()
+    assert await case.texts() == []
+    assert (case.keeper._changed, case.keeper._again) == (set(), {})
+
+
+async def test_bytes_of_all_versions_are_bounded(store: LevelDBStore, clock: Clock) -> None:
+    """Beyond the bytes that all versions may take, the oldest go first, of whichever document they are."""
+    case = Case(store, most=400)
+    for number in range(20):
+        await case.write("x", f"room{number}")
+        await case.load(f"room{number}")
+        clock.now += HOUR
+    left = [name async for name, _ in store.histories()]
+    size = sum([version.size async for _, history in store.histories() for version in history.versions])
+    assert 200 < size <= 400
+    assert case.keeper.size == size
+    assert sorted(left) == sorted(f"room{number}" for number in range(20 - len(left), 20))
+
+
+async def test_a_version_that_is_too_large_is_not_made(store: LevelDBStore, clock: Clock) -> None:
+    """It is not made, and nothing is dropped for it; the log says so, and nothing about the document."""
+    case = Case(store, of_one=400)
+    await case.write("x")
+    await case.load()
+    clock.now += HOUR
+    await case.write(" ".join(map(str, range(1000))))
+    with capture_logs() as lines:
+        await case.keeper.look_at_changed()
+    assert [line["event"] for line in lines] == ["a document is too large for a version"]
+    assert "room" not in str(lines)
+    assert await case.texts() == ["x"]
+    assert case.keeper.outcomes == {"made": 1, "too-large": 1, "failed": 0}
+
+
+async def test_a_document_that_is_too_large_has_no_version(store: LevelDBStore, clock: Clock) -> None:
+    """No version is made of a document that would take too much memory for it."""
+    case = Case(store, largest=10)
+    await case.write("x" * 20)
+    await case.load()
+    assert await case.texts() == []
+    assert case.keeper.outcomes["too-large"] == 1
+
+
+async def test_a_failure_is_tried_again(store: LevelDBStore, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that could not be made is made a while later."""
+    case = Case(store)
+    await case.write("x")
+
+    async def fail(*_: object) -> None:
+        raise StoreError("the disk failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "change_versions", fail)
+        await case.load()
+    assert case.keeper.outcomes["failed"] == 1
+    clock.now += keeper_module.RETRY_AFTER
+    await case.keeper.look_at_changed()
+    assert await case.texts() == ["x"]
+
+
+async def test_waiting_is_bounded(store: LevelDBStore, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of documents that are loaded faster than versions are made, only so many wait."""
+    monkeypatch.setattr(keeper_module, "MAX_LOADED", 2)
+    case = Case(store)
+    for name in ("a", "b", "c"):
+        await case.write("x", name)
+        case.keeper.loaded(name, 0)
+    await case.keeper.look_at_loaded()
+    assert [name async for name, _ in store.histories()] == ["a", "b"]
+
+
+async def test_a_clock_may_go_back(store: LevelDBStore, clock: Clock) -> None:
+    """Two versions never have one time, whatever the clock says."""
+    case = Case(store)
+    await store.change_versions("room", [(Version(int(clock.now) + 5, 0, -1), b"")], [])
+    await case.write("x")
+    history = await store.history("room")
+    version, _ = await making.make_version(store, "room", history, making.Limits())
+    assert version.time == int(clock.now) + 6

@@ -1,0 +1,90 @@
+"""Versions are made and restored in a process with limits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from opennoodl_sync.versions.content import pack, unpack
+from opennoodl_sync.workers import task
+from opennoodl_sync.workers.task import TaskError, run_task
+from opennoodl_sync.workers.version_process import make, restore
+from opennoodl_sync.yjs.document import DamagedError, Document
+from opennoodl_sync.yjs.lib0 import finish
+
+from ..editor import Editor, merged
+
+PROCESS = "version_process"
+
+
+async def test_a_version_is_made_and_restored() -> None:
+    """A version is all of the document, and restoring it is an update."""
+    editor = Editor(1)
+    updates = [editor.write("hello"), editor.write(" world")]
+    content = await run_task(PROCESS, "make", updates)
+    assert Editor(2, unpack(content)).text == "hello world"
+    updates.append(editor.delete(0, 6))
+    restoring = await run_task(PROCESS, "restore", [content, *updates])
+    assert Editor(3, *updates, restoring).text == "hello world"
+
+
+async def test_a_failure_is_one_line() -> None:
+    """The reason is one line."""
+    with pytest.raises(TaskError, match=r"^record 0 is not a Yjs update: the message ends within a number$"):
+        await run_task(PROCESS, "make", [b"\x01"])
+    with pytest.raises(TaskError, match=r"^the content of a version is damaged: "):
+        await run_task(PROCESS, "restore", [b"nonsense", b"\0\0"])
+    with pytest.raises(TaskError, match="the document lacks changes"):
+        await run_task(PROCESS, "restore", [make([Editor(1).write("x")]), b"\0\0"])
+
+
+async def test_time_of_a_task_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that takes too long is ended."""
+    monkeypatch.setattr(task, "SECONDS", 0.01)
+    with pytest.raises(TaskError, match=r"^it takes longer than 0 seconds$"):
+        await run_task(PROCESS, "make", [b"\0\0"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits address space")
+def test_memory_of_a_task_is_limited() -> None:
+    """A task that takes too much memory ends, and says so."""
+    code = f"from opennoodl_sync.workers import {PROCESS} as process; process.MEMORY = 100 * 2**20; process.main()"
+    message = (1).to_bytes(8, "little") + (2**28).to_bytes(8, "little") * 2 + bytes(2**28)
+    ended = subprocess.run([sys.executable, "-c", code, "make"], input=message, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"it takes more than 100 MiB of memory\n")
+
+
+def test_it_imports_no_library() -> None:
+    """The process starts fast: it imports the engine, and neither pycrdt nor the event loop."""
+    code = (
+        f"import sys; from opennoodl_sync.workers import {PROCESS}; print({{'pycrdt', 'asyncio'}} & {{*sys.modules}})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"set()\n"
+
+
+def test_pending_updates_are_in_a_version() -> None:
+    """A version has what lacks its predecessors, so nothing is lost when they come."""
+    editor = Editor(1)
+    first, second, third = editor.write("a"), editor.write("b"), editor.write("c")
+    version = unpack(make([first, third]))
+    document = Document()
+    finish(document.load([version]))
+    assert document.pending() is not None
+    assert Editor(2, version, second).text == "abc"
+
+
+def test_the_client_is_a_new_one() -> None:
+    """Two restorations of one version are by two clients, so both can be in a document."""
+    editor = Editor(1)
+    content = make([editor.write("x")])
+    updates = [*editor.updates, editor.delete(0, 1)]
+    one, two = restore(content, updates), restore(content, updates)
+    assert str(merged([*updates, one, two]).get("t", type=type(editor._text))) == "xx"
+
+
+def test_damaged_content_is_refused() -> None:
+    """What is no content is refused."""
+    assert unpack(pack(b"update")) == b"update"
+    with pytest.raises(DamagedError, match="the content of a version is damaged"):
+        unpack(b"x")
