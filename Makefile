@@ -47,15 +47,12 @@ test-rest: .venv/test
 	pytest -q -W error -p no:asyncio tests
 	pytest -q -W error -p no:asyncio bench
 
-quick: .venv/test ## Run the tests that start no process and no server, in less than half a minute
+quick: .venv/test ## Run the tests that need no event loop, process or database, in less than half a minute
 	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),-O) $(SERVERS:%=quick-%)
 
-# Folders and files whose tests start a process, a database or many connections.
+# pytest-asyncio marks the coroutines among the tests. Of the others, the slow ones are marked where they are written.
 $(SERVERS:%=quick-%): quick-%: .venv/test
-	cd opennoodl-$*-server && pytest --hypothesis-profile quick $(if $(filter-out signaling,$*),--ignore=tests/edge) \
-	  $(foreach glob,test_server* test_crash* test_commands* test_command_line* test_two_servers* test_agreement* test_migrate* \
-	    test_personal_data* test_every_store* test_webhook* test_service* test_tls* test_github* sql/* workers/* websocket/* \
-	    package/* test_power_cut* test_damage* *_model* test_room_compaction*,--ignore-glob='*/$(glob)')
+	cd opennoodl-$*-server && pytest --hypothesis-profile quick $(if $(filter-out signaling,$*),--ignore=tests/edge) -m 'not asyncio and not slow'
 
 coverage: .venv/test ## Show the lines that differ from main and that no test of a server runs
 	pip install -q 'pytest-cov==7.*' 'diff-cover==10.*'

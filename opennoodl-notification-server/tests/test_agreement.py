@@ -20,6 +20,8 @@ from .harness import Json
 from .places import Backup, copied, place, restored
 from .storage.json_file.test_store import written
 
+pytestmark = pytest.mark.slow
+
 USERS = ("ann", "bob")
 ROOM = 5
 """The most notifications in one inbox."""

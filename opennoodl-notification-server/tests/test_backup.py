@@ -21,6 +21,8 @@ from .places import place
 from .process import Process
 from .test_commands import command
 
+pytestmark = pytest.mark.slow
+
 SENT = 100
 """Notifications that the sender has been told of before the next backup."""
 

@@ -21,6 +21,8 @@ from .edge.issuer import SECRET, signed
 from .harness import TIMEOUT, record, write
 from .places import place
 
+pytestmark = pytest.mark.slow
+
 
 async def command(*arguments: str, text: str | bytes = "", **environment: str) -> tuple[int, str, str]:
     """Run a command; return its exit code, and what it wrote to standard output and standard error."""

@@ -26,6 +26,8 @@ from .harness import NOW, record
 from .places import KINDS, place
 from .storage.json_file.test_store import killed
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [pair for pair in product(KINDS, KINDS) if pair != ("postgresql", "postgresql")]
 """Which stores are migrated to which; of PostgreSQL, the tests have one."""
 USERS = 7

@@ -25,6 +25,8 @@ from .harness import record
 from .places import KINDS, place
 from .test_commands import command
 
+pytestmark = pytest.mark.slow
+
 SECRET = "the-words-of-bob"
 LATER = "2999-01-01T00:00:00.000Z"
 

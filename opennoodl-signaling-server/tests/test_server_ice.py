@@ -94,6 +94,7 @@ async def test_list_is_empty_without_settings(start: StartServer, enter: Enter) 
     assert await a.ask("ice-servers") == {"type": "ice-servers", "iceServers": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"), [("STUN_URLS", "stun.example"), ("TURN_URLS", TURN), ("TURN_SECRET", SECRET), ("TURN_TTL", "0")]
 )

@@ -8,9 +8,13 @@ import random
 import sys
 from pathlib import Path
 
+import pytest
+
 from .test_commands import run, write
 from .test_crash import ABNORMAL, Crowd, serving
 from .writer import PATIENCE, Writer, lacks
+
+pytestmark = pytest.mark.slow
 
 UPDATES = 20
 """Updates that each client has been shown before the next backup."""

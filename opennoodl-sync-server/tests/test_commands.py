@@ -25,6 +25,8 @@ from .editor import BASE, UNSOUND, Editor
 from .raw import item, section, string, text, update
 from .turns import keep, kept
 
+pytestmark = pytest.mark.slow
+
 STATE_VECTOR_KEY = bytes.fromhex("000576315f7376" + "0004726f6f6d")
 
 

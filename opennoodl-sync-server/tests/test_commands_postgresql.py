@@ -13,7 +13,7 @@ from .databases import empty_database, execute
 from .editor import BASE, Editor
 from .test_commands import Ended, run, write
 
-pytestmark = pytest.mark.xdist_group("postgresql")
+pytestmark = [pytest.mark.xdist_group("postgresql"), pytest.mark.slow]
 
 
 @pytest.fixture

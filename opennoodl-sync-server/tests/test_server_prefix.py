@@ -14,6 +14,8 @@ from websockets.exceptions import InvalidStatus
 from .client import running
 from .edge.issuer import SECRET, signed
 
+pytestmark = pytest.mark.slow
+
 
 async def test_room_behind_prefix(tmp_path: Path) -> None:
     """The name of a room begins behind the prefix, and nothing of it is changed."""

@@ -26,7 +26,7 @@ from .disks import until
 from .edge.issuer import SECRET as AUTH_SECRET
 from .edge.issuer import signed
 
-pytestmark = pytest.mark.xdist_group("postgresql")
+pytestmark = [pytest.mark.xdist_group("postgresql"), pytest.mark.slow]
 SECRET = "s" * 32
 
 

@@ -20,6 +20,8 @@ from opennoodl_notification.messages import (
 
 from .test_batch import Office, gone, to
 
+pytestmark = pytest.mark.slow
+
 ROOM = 3
 FORMS: list[Any] = [MarkRead, MarkUnread, DeleteNotification, RevokeNotification]
 

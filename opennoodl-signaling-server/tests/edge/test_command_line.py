@@ -11,6 +11,8 @@ import pytest
 
 from .harness import PACKAGE
 
+pytestmark = pytest.mark.slow
+
 TEMPLATE = f"""
 import argparse, os, signal, sys
 from {PACKAGE}.edge.command_line import CommandError, command, parse, show, show_bytes, standard_input

@@ -22,6 +22,8 @@ from .certificates import Files, certify
 from .conftest import Connect, OpenRaw, Serve
 from .harness import CLOSE, HANDSHAKE, PACKAGE, PING, Echo, masked, request, service
 
+pytestmark = pytest.mark.slow
+
 INHERITED = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 Start = Callable[..., "subprocess.Popen[str]"]
 

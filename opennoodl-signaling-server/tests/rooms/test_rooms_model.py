@@ -33,6 +33,8 @@ from opennoodl_signaling.users import Users
 from ..peers import named
 from .view import Place, View
 
+pytestmark = pytest.mark.slow
+
 MAX_SIZE = 3
 MAX_ABSENT = 2
 MAX_SIGNALS = 2

@@ -20,6 +20,8 @@ from ..editor import Editor, content
 from ..turns import commit, compact_if_due, kept, loaded, messages, open_room, receive, rest, shown, waiting
 from ..wire import step_1, sync_content, update_message
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("ann", "bob", "carol")
 names = st.sampled_from(NAMES)
 places = st.integers(0, 30)

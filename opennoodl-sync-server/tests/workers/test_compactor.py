@@ -20,6 +20,8 @@ from opennoodl_sync.yjs.segment_index import read_segment
 from ..edge.harness import TIMEOUT
 from ..raw import item, section, text, update
 
+pytestmark = pytest.mark.slow
+
 TYPED = [update(section(7, n, item(text("ab"), **({"origin": (7, n - 1)} if n else {})))) for n in range(0, 200, 2)]
 WHOLE = update(section(7, 0, item(text("ab" * 100))))
 # Sections of one struct each take longest.

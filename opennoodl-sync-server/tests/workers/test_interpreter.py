@@ -13,6 +13,8 @@ from opennoodl_sync.workers.interpreter import InterpretationError, state, to_js
 from ..editor import UNSOUND
 from ..raw import item, section, string, text, update
 
+pytestmark = pytest.mark.slow
+
 SOUND = update(section(1, 0, item(text("hello"))))
 WITHIN = "from opennoodl_sync.workers import interpretation_process as process; process.MEMORY = {}; process.main()"
 

@@ -12,6 +12,8 @@ from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
 from ..raw import item, section, string, update
 
+pytestmark = pytest.mark.slow
+
 
 def shown(**roots: Any) -> dict[str, Any]:
     """Return the JSON of a document with these roots, as somebody sees it who loads it."""

@@ -23,6 +23,8 @@ from opennoodl_notification.storage.sql.store import SqlStore
 from ...harness import record
 from ...places import place
 
+pytestmark = pytest.mark.slow
+
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 """Debian's package of this name has it."""
 

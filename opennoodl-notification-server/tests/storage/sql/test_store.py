@@ -21,6 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...harness import NOW, record
 from ...places import place
 
+pytestmark = pytest.mark.slow
+
 EARLY = timestamp(NOW * 1000)
 FORMER = (
     "create table opennoodl_schema (version integer primary key)",

@@ -13,6 +13,8 @@ from opennoodl_sync.storage.leveldb import backup, files
 from opennoodl_sync.storage.leveldb.backup import back_up
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 
+pytestmark = pytest.mark.slow
+
 SIZE = 100_000
 """Bytes of a value: LevelDB writes a table after some forty of them, and merges tables after some more."""
 

@@ -22,6 +22,8 @@ from ...editor import Editor
 from ...looked import faults, listed
 from ...turns import commit, compacted, keep
 
+pytestmark = pytest.mark.slow
+
 Contents = dict[str, list[bytes]]
 
 

@@ -18,6 +18,8 @@ from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from ...editor import Editor
 from ...turns import keep
 
+pytestmark = pytest.mark.slow
+
 FORGETFUL = Path(__file__).with_name("forgetful.py")
 PATIENCE = 20.0
 LIFETIME = 4
