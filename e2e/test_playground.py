@@ -30,10 +30,21 @@ NO_WEBRTC = """
     }
 """
 """A firewall that lets no WebRTC pass: only a relay may be used, and there is none."""
+LATE_INBOX = """
+    const Real = globalThis.WebSocket
+    const released = new Promise(resolve => { globalThis.release = resolve })
+    globalThis.WebSocket = class extends Real {
+        send(data) {
+            if (String(data).includes('"authenticate"')) released.then(() => super.send(data))
+            else super.send(data)
+        }
+    }
+"""
+"""A slow network: the notification server hears of the page when `release` is called."""
 EMPTY_ROOM = re.compile("the server responded with a status of (404|401)")
 """What Chromium says when the page asks for the preview of a room without people, or without a token."""
-UNREACHABLE = re.compile(r"ERR_CONNECTION_REFUSED|net::ERR_|Error during WebSocket handshake|CORS policy")
-"""What Chromium itself says on the console of a server that cannot be reached."""
+UNREACHABLE = re.compile(r"ERR_CONNECTION_REFUSED|net::ERR_|status of 503|Error during WebSocket handshake|CORS policy")
+"""What Chromium itself says on the console of a server that cannot be reached, or that has just started."""
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
@@ -207,6 +218,57 @@ async def test_servers_restart_under_pages(playground: StartPlayground) -> None:
     await ben.shows(".toast", "ann invites you")
 
 
+async def test_stopped_servers_are_named_and_an_invite_waits_for_them(playground: StartPlayground) -> None:
+    """The page says so; an invite waits for the notification server, and nothing else has to be done."""
+    here = await playground()
+    here.allowed = UNREACHABLE
+    ann, ben = await here.page("ann"), await here.page("ben")
+    await ben.connected("notification")
+    await asyncio.gather(*(each.stop() for each in here.servers.values()))
+    await ann.shows("#advice", "The sync server cannot be reached.")
+    await ann.do("fill", "#invited", "ben")
+    await ann.do("click", "#invite button")
+    await ann.shows(".toast", "The invite is sent when the notification server can be reached.")
+    await asyncio.gather(*(each.start() for each in here.servers.values()))
+    await ben.shows(".toast", "ann invites you")
+    await ann.shows("#people li", "ben")
+    await ann.hides("#advice")
+
+
+async def test_a_page_says_that_webrtc_is_blocked(playground: StartPlayground) -> None:
+    """A page that uses WebRTC alone and reaches nobody by it says who is in the room, and what to choose."""
+    here = await playground()
+    await here.page("ann")
+    ben = await here.page("ben", script=NO_WEBRTC)
+    await ben.connected("signaling")
+    await ben.mode("webrtc")
+    await ben.shows("#advice", "WebRTC does not reach others in this room yet (ann).")
+    await ben.mode("both")
+    await ben.shows("#people li", "ann by the server")
+
+
+async def test_a_name_typed_on_a_slow_line_is_kept(playground: StartPlayground) -> None:
+    """A name that is typed before the scripts have arrived is kept, and the page starts when they are there."""
+    here = await playground()
+    ann = await here.page("ann", start=False, held="**/app.js")
+    await ann.do("fill", "#name", "ann")
+    assert await ann.do("isDisabled", "#start button")
+    await here.browser.call("release", page=ann.name)
+    await ann.do("click", "#start button")
+    await ann.shows("#people li", "ann you")
+    await ann.shows("#add:focus")
+
+
+async def test_two_users_have_different_colors(playground: StartPlayground) -> None:
+    """Of two users whose names mean the same color, one takes another."""
+    here = await playground()
+    ben, cem = await here.page("ben"), await here.page("cem")
+    shared = "li[style*='161, 45, 45']"
+    for page, other in ((ben, "cem"), (cem, "ben")):
+        await page.shows("#people li", other)
+        await page.shows(f"#people:has({shared}):not(:has({shared} ~ {shared}))")
+
+
 async def test_a_cut_network(playground: StartPlayground) -> None:
     """A page whose network was cut resumes its place; edits that it made meanwhile survive a reload and arrive."""
     here = await playground()
@@ -235,13 +297,29 @@ async def test_an_inbox_on_two_devices(playground: StartPlayground) -> None:
     await ann.do("click", "#invite button")
     await ann.shows(".toast", "in the inbox of ben, who is online")
     for device in (phone, desk):
-        await device.shows(".toast", "ann invites you to Room of ann")
+        await device.shows(".toast", "ann invites you to Room of ann You are in this room.")
         await device.shows("#unread", "1")
         await device.do("click", "#bell")
     await phone.do("click", "#notifications button:text('Read')")
     await desk.shows("#unread", "0")
     await desk.do("click", "#notifications button:text('Delete')")
     await phone.shows("#inbox-state", "No notifications yet.")
+
+
+async def test_one_toast_says_what_came_before_the_inbox_was_connected(playground: StartPlayground) -> None:
+    """What was sent before the inbox was connected is one toast: the invite, or the number of unread notifications."""
+    here = await playground()
+    ann = await here.page("ann")
+    toasts = ("ann invites you to Room of ann", "2 unread notifications are in your inbox.")
+    for number, expected in enumerate(toasts, 1):
+        ben = await here.page("ben", script=LATE_INBOX)
+        await ann.do("fill", "#invited", "ben")
+        await ann.do("click", "#invite button")
+        await ann.shows(".toast >> nth=" + str(number - 1), "in the inbox of ben")
+        await ben.do("evaluate", "release()")
+        await ben.shows(".toast", expected)
+        await ben.shows("#unread", str(number))
+        assert await ben.do("evaluate", "document.querySelectorAll('.toast').length") == 1
 
 
 async def test_an_origin_that_is_not_allowed(playground: StartPlayground) -> None:
@@ -303,6 +381,25 @@ async def test_nodes_can_be_edited_with_the_keyboard(playground: StartPlayground
     await ben.hides(".node", "One")
     await ann.do("press", "body", "Control+z")
     await ben.shows(".node", "One")
+
+
+async def test_the_focus_stays_in_the_inbox(playground: StartPlayground) -> None:
+    """When a notification is read or deleted, the focus stays in the list; it is on the bell when the list is empty."""
+    here = await playground()
+    ann = await here.page("ann")
+    for number in ("1", "2"):
+        await ann.do("fill", "#invited", "ann")
+        await ann.do("press", "#invited", "Enter")
+        await ann.shows("#unread", number)
+    await ann.do("press", "#bell", "Enter")
+    await ann.do("press", "#notifications button:text('Read')", "Enter")
+    await ann.shows("#notifications li:nth-child(1) button:text('Delete'):focus")
+    await ann.do("press", ":focus", "Enter")
+    await ann.shows("#notifications li:only-child button:text('Read'):focus")
+    await ann.do("press", "#notifications button:text('Delete')", "Enter")
+    await ann.shows("#bell:focus")
+    await ann.do("press", ":focus", "Escape")
+    await ann.hides("#inbox")
 
 
 async def test_nodes_can_be_moved_and_connected_by_dragging(playground: StartPlayground) -> None:

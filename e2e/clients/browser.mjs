@@ -20,6 +20,7 @@ process.on('SIGTERM', async () => {
 })
 const axe = readFile(createRequire(import.meta.url).resolve('axe-core'), 'utf8')
 const pages = new Map()
+const requests = []
 
 const profile = async (shared, script, options) => {
   if (shared !== undefined) return pages.get(shared).context()
@@ -32,14 +33,21 @@ const profile = async (shared, script, options) => {
 
 serve({
   /** Open an address; `profileOf` is a page whose profile this one shares, `script` runs before those of the page.
-      With `clock`, `forward` works. */
-  open: async ({ page: name, url, profileOf, script, clock, ...options }) => {
+      With `clock`, `forward` works. Requests for `held` wait for `release`. */
+  open: async ({ page: name, url, profileOf, script, clock, held, ...options }) => {
     const page = await (await profile(profileOf, script, options)).newPage()
+    if (held !== undefined) await page.route(held, route => requests.push(route))
     if (clock) await page.clock.install()
     pages.set(name, page)
     page.on('console', message => message.type() === 'error' && emit('complained', { page: name, text: message.text() }))
     page.on('pageerror', error => emit('complained', { page: name, text: String(error) }))
-    await page.goto(url)
+    await page.goto(url, { waitUntil: held === undefined ? 'load' : 'commit' })
+  },
+
+  /** Let the requests of a page through that were held, and all later ones. */
+  release: async ({ page: name }) => {
+    await Promise.all(requests.splice(0).map(request => request.continue()))
+    await pages.get(name).unrouteAll()
   },
 
   /** Call a method of Playwright's page. */

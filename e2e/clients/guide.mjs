@@ -96,8 +96,9 @@ serve({
       changes.emit('change')
     }
     const storage = { getItem: key => stored.get(key) ?? null, setItem }
-    const show = ({ id, fromUserId, data }, missed) => emit('shown', { notification: id, fromUserId, data, missed })
-    inbox = guide.openInbox({ ...options, show, storage })
+    const show = ({ id, fromUserId, data }) => emit('shown', { notification: id, fromUserId, data })
+    const showMissed = missed => emit('missed', { notifications: missed.map(({ id }) => id) })
+    inbox = guide.openInbox({ ...options, show, showMissed, storage })
   },
   markRead: ({ notification }) => inbox.markRead(notification).then(() => {}),
   remove: ({ notification }) => inbox.delete(notification).then(() => {}),

@@ -2,6 +2,7 @@
 
 import type { Inbox, Notification } from './client/inbox'
 import { byId, element } from './dom'
+import { addressOf, roomOfAddress } from './room'
 
 const TOAST_SECONDS = 12
 
@@ -10,16 +11,28 @@ const text = ({ type, fromUserId, data }: Notification) =>
 
 const roomLink = ({ type, data }: Notification) => {
   if (type !== 'invite' || typeof data.sessionId !== 'string') return []
-  return [element('a', { href: `#room=${encodeURIComponent(data.sessionId)}`, target: '_blank' }, 'Join')]
+  if (data.sessionId === roomOfAddress()) return [element('small', {}, 'You are in this room.')]
+  return [element('a', { href: addressOf(data.sessionId), target: '_blank' }, 'Join')]
 }
 
 export const toast = (message: string, ...more: Node[]) => {
-  const shown = element('div', { className: 'toast' }, message, ...more)
+  const shown = element('div', { className: 'toast' }, message, ' ', ...more)
   byId('toasts').append(shown)
-  setTimeout(() => shown.remove(), TOAST_SECONDS * 1000)
+  const end = () => {
+    // It stays while somebody reads it or has the focus on its link.
+    if (shown.matches(':hover, :focus-within')) setTimeout(end, 1000)
+    else shown.remove()
+  }
+  setTimeout(end, TOAST_SECONDS * 1000)
 }
 
 export const announce = (notification: Notification) => toast(text(notification), ...roomLink(notification))
+
+/** One toast for all that came while this page was away. */
+export const announceMissed = (missed: Notification[]) => {
+  if (missed.length === 1) announce(missed[0])
+  else toast(`${missed.length} unread notifications are in your inbox.`)
+}
 
 export const listen = (inbox: Inbox) => {
   const bell = byId('bell')
@@ -46,9 +59,14 @@ export const run = (request: Promise<unknown>) => {
 export const show = (inbox: Inbox) => {
   const { notifications } = inbox
   byId('unread').textContent = String(inbox.unreadCount)
-  byId('inbox-state').textContent = notifications.length === 0 ? 'No notifications yet.' : ''
+  byId('inbox-state').textContent = !inbox.upToDate
+    ? 'Not up to date. Waiting for the notification server.'
+    : notifications.length === 0 ? 'No notifications yet.' : ''
   byId('read-all').hidden = inbox.unreadCount === 0
-  byId('notifications').replaceChildren(...notifications.map(notification => {
+  const list = byId('notifications')
+  const items = [...list.children]
+  const focused = items.findIndex(item => item.contains(document.activeElement))
+  list.replaceChildren(...notifications.map(notification => {
     const actions = element('div', { className: 'row' }, ...roomLink(notification))
     const button = (label: string, act: () => Promise<unknown>) => {
       const created = element('button', { type: 'button' }, label)
@@ -61,4 +79,8 @@ export const show = (inbox: Inbox) => {
     const when = element('small', {}, new Date(notification.createdAt).toLocaleString())
     return element('li', { className: notification.read ? '' : 'unread' }, text(notification), when, actions)
   }))
+  if (focused < 0) return
+  // The button with the focus is gone. The notification in its place has it now, or the bell.
+  const next = list.children[Math.min(focused, list.children.length - 1)]
+  ;(next?.querySelector('button') ?? byId('bell')).focus()
 }

@@ -20,7 +20,9 @@ export class Plot {
     if (this.times.length > SHOWN) this.times.shift()
     const most = Math.max(...this.times)
     const line = document.createElementNS(SVG, 'polyline')
-    const points = this.times.map((time, index) => `${index / (SHOWN - 1) * 200},${38 - time / most * 34}`)
+    // The first time alone is a dot.
+    const shown = this.times.length === 1 ? [most, most] : this.times
+    const points = shown.map((time, index) => `${index / (SHOWN - 1) * 200},${38 - time / most * 34}`)
     line.setAttribute('points', points.join(' '))
     byId(`${this.id}-plot`).replaceChildren(line)
     const middle = [...this.times].sort((a, b) => a - b)[Math.floor(this.times.length / 2)]

@@ -1,6 +1,6 @@
 // The canvas: nodes that are dragged, connected and renamed, with the pointer or the keyboard.
 
-import { byId, element } from './dom'
+import { byId, element, say } from './dom'
 import type { People } from './people'
 import type { Place, Project } from './project'
 
@@ -161,7 +161,7 @@ export class Editor {
 
   private startConnecting (connecting: boolean) {
     this.connecting = connecting && this.selected !== null
-    byId('hint').textContent = this.connecting ? 'Now choose the node to connect to.' : ''
+    say('hint', this.connecting ? 'Now choose the node to connect to.' : '')
     this.draw()
   }
 

@@ -9,20 +9,18 @@ import { keepOffline, Sync } from './client/sync'
 import { claims, type GetToken } from './client/token'
 import { Delivery, Plot } from './delivery'
 import { Direct } from './direct'
-import { byId } from './dom'
+import { byId, say } from './dom'
 import { Editor } from './editor'
 import { inspect, Log, Servers, soon } from './inspect'
 import { Network } from './network'
 import { People, type Person } from './people'
 import { Project } from './project'
+import { addressOf, roomOfAddress } from './room'
 
 type Addresses = Record<'signaling' | 'sync' | 'notification', string>
 type Mode = 'both' | 'webrtc' | 'sync'
 
 const http = (address: string) => address.replace(/^ws/, 'http')
-
-/** The room is in the fragment of the address, which no browser sends to a server: its name is its secret. */
-const roomOfAddress = () => new URLSearchParams(location.hash.slice(1)).get('room')
 
 /** The token of this page; `current` until a client finds it refused or nearly expired, and then the user's next one. */
 const tokens = (first: string, onRenewed: (token: string) => void): GetToken => {
@@ -56,7 +54,8 @@ const memory = (name: string) => {
 }
 
 const start = (addresses: Addresses, network: Network, name: string, room: string, firstToken: string) => {
-  location.hash = `room=${room}`
+  location.hash = addressOf(room)
+  document.title = `${name} · OpenNoodl playground`
   sessionStorage.setItem('name', name)
   addEventListener('hashchange', () => roomOfAddress() === room || location.reload())
   byId('start').hidden = true
@@ -79,21 +78,30 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
   const show = soon(() => {
     people.show(pathTo)
     editor.draw()
+    say('advice', advice())
     const { others } = people
     const near = others.filter(([, person]) => pathTo(person) === 'direct').length
-    const alone = others.length === 0
-    const hint = byId('hint')
-    hint.classList.toggle('alone', alone)
-    if (alone) hint.textContent = 'You are alone. Open the second window above, or send somebody the link.'
-    else if (hint.textContent!.startsWith('You are alone')) hint.textContent = ''
     const ways = [
       ...(near > 0 ? [`directly by WebRTC to ${near} of ${others.length}`] : []),
       ...(sync.provider.wsconnected ? ['to the sync server, which stores them and passes them on'] : [])
     ]
-    byId('path').textContent = network.cut
+    say('path', network.cut
       ? 'The network is cut. Edits stay in this browser until it is back.'
-      : ways.length === 0 ? 'Edits reach nobody now. They stay in this browser.' : `Edits go ${ways.join(', and ')}.`
+      : ways.length === 0 ? 'Edits reach nobody now. They stay in this browser.' : `Edits go ${ways.join(', and ')}.`)
   })
+
+  /** What the user can do next. */
+  const advice = () => {
+    if (network.cut) return ''
+    if (mode !== 'webrtc' && sync.provider.wsUnsuccessfulReconnects > 0) {
+      return 'The sync server cannot be reached. This page tries again until the server is back.'
+    }
+    if (people.others.length > 0) return readOnly ? 'Your token is read-only: you see all edits and make none.' : ''
+    const names = [...new Set([...signaling.peers.values()].map(({ userId }) => userId))].join(', ')
+    return names !== '' && mode === 'webrtc'
+      ? `WebRTC does not reach others in this room yet (${names}). Edits do if all choose “both paths”.`
+      : 'You are alone. Open the second window above, or send somebody the link.'
+  }
 
   const direct = new Direct({
     signaling: addresses.signaling,
@@ -132,6 +140,7 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
       iceServers = joined.iceServers
       void choose(mode)
     },
+    onPeers: () => show(),
     onError: (code, sentence) => bell.toast(`Signaling server: ${sentence} (${code})`)
   })
   const kept = memory(name)
@@ -140,12 +149,16 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
     userId: name,
     getToken,
     memory: kept.load(),
-    onState: (state, reason) => servers.state('notification', state, reason),
+    onState: (state, reason) => {
+      servers.state('notification', state, reason)
+      bell.show(inbox)
+    },
     onChange: changed => {
       kept.save(changed)
       bell.show(changed)
     },
-    onNotification: notification => bell.announce(notification)
+    onNotification: bell.announce,
+    onMissed: bell.announceMissed
   })
   const editor = new Editor(project, people, readOnly)
 
@@ -162,9 +175,11 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
   /** The notification waits until it is read. The signaling server knows who is online, and stores nothing. */
   const invite = async (invited: string) => {
     const sessionTitle = `Room of ${name}`
+    if (!inbox.upToDate) bell.toast('The invite is sent when the notification server can be reached.')
     await inbox.send(invited, 'invite', { sessionId: room, sessionTitle })
-    const online = await signaling.invite(invited, { sessionTitle })
-    bell.toast(`The invite is in the inbox of ${invited}, who is ${online ? 'online' : 'offline'} now.`)
+    const online = signaling.joined ? await signaling.invite(invited, { sessionTitle }) : undefined
+    const where = online === undefined ? '' : `, who is ${online ? 'online' : 'offline'} now`
+    bell.toast(`The invite is in the inbox of ${invited}${where}.`)
   }
 
   new Delivery(project.doc, people)
@@ -198,6 +213,7 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
     bell.run(invite(invited))
   })
   show()
+  byId(readOnly ? 'view' : 'add').focus()
 }
 
 /** Says who is in a room before the user joins it. */
@@ -207,7 +223,8 @@ const preview = async (addresses: Addresses, room: string) => {
   if (room === '') return
   try {
     const answer = await fetch(`${http(addresses.signaling)}/session/${encodeURIComponent(room)}/info`)
-    if (!answer.ok) return
+    if (answer.status === 404) shown.textContent = 'Nobody is in this room now.'
+    if (!answer.ok) return // without a token, a server that wants one tells nothing
     const { participants } = await answer.json()
     const names = participants.map(({ name, userId }: { name?: string, userId: string }) => name ?? userId)
     shown.textContent = `Here now: ${names.join(', ')}`
@@ -229,8 +246,10 @@ const open = async () => {
     const value = (id: string) => byId<HTMLInputElement>(id).value.trim()
     start(addresses, network, value('name'), value('room'), value('token'))
   })
-  byId<HTMLInputElement>('name').value = sessionStorage.getItem('name') ?? '' // after a reload
-  byId('name').focus()
+  byId('start').querySelector('button')!.disabled = false
 }
 
-void open()
+const name = byId<HTMLInputElement>('name')
+name.value ||= sessionStorage.getItem('name') ?? '' // after a reload; on a slow line it may be filled in already
+name.focus()
+open().catch(error => say('preview', `The playground's own server cannot be reached: ${error}. Reload the page.`))

@@ -17,12 +17,23 @@ export interface Person {
 /** Dark enough for white text. */
 const COLORS = ['#2558b8', '#a3256f', '#1b6b35', '#8a4b08', '#6a3fb5', '#0b6a78', '#a12d2d', '#4d5a1e']
 
-export const colorOf = (name: string) =>
+const colorOf = (name: string) =>
   COLORS[[...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)!) % 9973, 7) % COLORS.length]
 
 export class People {
   constructor (readonly awareness: Awareness, name: string) {
     awareness.setLocalState({ user: { name, color: colorOf(name) }, cursor: null, selected: null, seen: {} })
+    awareness.on('change', () => this.chooseColor())
+  }
+
+  /** Takes a free color if another user has this one; of two such users, the one whose name is later in the alphabet. */
+  private chooseColor () {
+    const me = this.awareness.getLocalState()?.user as Person['user'] | undefined
+    if (me === undefined) return
+    const users = this.others.map(([, { user }]) => user).filter(({ name }) => name !== me.name)
+    if (!users.some(({ name, color }) => color === me.color && name < me.name)) return
+    const free = COLORS.find(color => users.every(user => user.color !== color))
+    if (free !== undefined) this.set('user', { ...me, color: free })
   }
 
   set<K extends keyof Person> (field: K, value: Person[K]) {

@@ -31,8 +31,10 @@ export interface InboxOptions {
   memory?: Memory
   onState?: (state: State, reason: string) => void
   onChange?: (inbox: Inbox) => void
-  /** A notification arrived. `missed` says that it was sent while this device was away. */
-  onNotification?: (notification: Notification, missed: boolean) => void
+  /** A notification arrived. */
+  onNotification?: (notification: Notification) => void
+  /** After a connect: the unread notifications that this device did not have; for a new device, all unread ones. */
+  onMissed?: (notifications: Notification[]) => void
 }
 
 interface Request {
@@ -46,10 +48,13 @@ const PAGE = 'page'
 
 export class Inbox {
   unreadCount = 0
+  /** Whether the device has all notifications now; false while it is offline or loads them. */
+  upToDate = false
   private readonly byId = new Map<string, Notification>()
   /** The device has every change up to this number; 0 if it has none, or not all pages. */
   private since: number
-  private upToDate = false
+  /** Ids that the device had when it connected. */
+  private known = new Set<string>()
   private readonly connection: Connection
   private readonly requests = new Map<string, Request>()
 
@@ -61,7 +66,7 @@ export class Inbox {
       getToken: options.getToken,
       probe: { type: 'get-notifications', limit: 1, requestId: PROBE },
       onOpen: token => this.authenticate(token),
-      onRenew: token => this.connection.send({ type: 'authenticate', userId: options.userId, token, since: this.since }),
+      onRenew: token => this.authenticate(token),
       onMessage: message => this.handle(message),
       onState: (state, reason) => {
         if (state !== 'connected') this.upToDate = false
@@ -117,6 +122,8 @@ export class Inbox {
   }
 
   private authenticate (token?: string) {
+    this.upToDate = false
+    this.known = new Set(this.byId.keys())
     this.connection.send({ type: 'authenticate', userId: this.options.userId, token, since: this.since })
   }
 
@@ -129,11 +136,13 @@ export class Inbox {
       case 'up-to-date':
         this.upToDate = true
         this.since = message.sequence
-        return this.changed(message)
+        this.changed(message)
+        return this.tellMissed()
       case 'notification':
         this.byId.set(message.notification.id, message.notification)
         this.changed(message)
-        return this.options.onNotification?.(message.notification, message.replayed === true)
+        if (this.upToDate) this.options.onNotification?.(message.notification)
+        return
       case 'notification-updated':
         this.byId.set(message.notification.id, message.notification)
         return this.changed(message)
@@ -174,6 +183,11 @@ export class Inbox {
     }
     this.unreadCount = message.unreadCount
     this.options.onChange?.(this)
+  }
+
+  private tellMissed () {
+    const missed = this.notifications.filter(({ id, read }) => !read && !this.known.has(id))
+    if (missed.length > 0) this.options.onMissed?.(missed)
   }
 
   private changed (message: Message) {
