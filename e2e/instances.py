@@ -1,22 +1,18 @@
-"""`make up INSTANCES=2`: two of each server, with the engines and the balancer that they need."""
+"""Two of each server behind a balancer, as `make up INSTANCES=2` starts them."""
 
 from __future__ import annotations
 
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = ("up.py", "engines.py", "Procfile.instances", "deploy/scale/Caddyfile")
@@ -24,27 +20,33 @@ PATIENCE = 120.0
 """Seconds after which what is waited for never happens."""
 
 
-class Up:
+class Instances:
     """Two of each server.
 
+    Args:
+        directory: for their data.
+        settings: of all of them.
+
     Attributes:
+        directory: where their data is.
         first_port: of the balancer, for signaling.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **settings: str) -> None:
         for name in FILES:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, directory / name)
+        self.directory = directory
         self.first_port = free_ports()
         self._log = directory / "log"
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        settings = {"PATH": path, "INSTANCES": "2", "FIRST_PORT": str(self.first_port), "PLAYGROUND": "off"}
+        own = {"PATH": path, "INSTANCES": "2", "FIRST_PORT": str(self.first_port), "PLAYGROUND": "off"}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(directory / "up.py")],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **settings},
+                env={**os.environ, **own, **settings},
                 start_new_session=True,
             )
 
@@ -65,9 +67,20 @@ class Up:
         found = [line for line in self.shown().splitlines() if f"{name} started (pid=" in line]
         return int(found[-1].rpartition("=")[2].rstrip(")")) if found else 0
 
+    def ports(self, index: int) -> list[int]:
+        """Return the ports of the instances of one server: 0 is signaling, 1 is sync, and 2 is notification."""
+        return [self.first_port + 10 * number + index for number in (1, 2)]
+
     def serve(self) -> bool:
-        """Return whether the balancer finds an instance of each server that takes clients."""
-        return all(status(self.first_port + index) == 200 for index in range(3))
+        """Return whether all instances take clients, and the balancer knows."""
+        own = [port for index in range(3) for port in self.ports(index)]
+        return all(status(port) == 200 for port in [*own, *(self.first_port + index for index in range(3))])
+
+    def stop(self) -> None:
+        """Stop everything."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(PATIENCE)
 
 
 def free_ports() -> int:
@@ -97,33 +110,3 @@ def is_open(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 10):
         return True
     return False
-
-
-@pytest.fixture
-def up() -> Iterator[Up]:
-    """Start two of each server; their directory is outside of those of pytest, which PostgreSQL's user cannot enter."""
-    directory = Path(tempfile.mkdtemp(prefix="opennoodl-up-"))
-    started = Up(directory)
-    yield started
-    if started.process.poll() is None:
-        started.process.terminate()
-        started.process.wait(30)
-    shutil.rmtree(directory)
-
-
-def test_two_of_each_serve_and_end(up: Up) -> None:
-    """Two of each serve at one address; what is killed starts again, while the others serve; a stop ends everything."""
-    up.until(up.serve)
-    ports = [up.first_port + 10 * number + index for number in (1, 2) for index in range(3)]
-    up.until(lambda: all(status(port) == 200 for port in ports))
-    former = {name: up.pid(name) for name in ("sync.1", "signaling.2", "redis", "balancer")}
-    for pid in former.values():
-        os.kill(pid, signal.SIGKILL)
-    up.until(lambda: all(up.pid(name) not in {0, pid} for name, pid in former.items()))
-    up.until(up.serve)
-    up.until(lambda: all(status(port) == 200 for port in ports))
-    up.process.terminate()
-    assert up.process.wait(30) == 0, up.shown()
-    assert "Traceback" not in up.shown()
-    assert [port for port in (up.first_port, up.first_port + 4, *ports) if is_open(port)] == []
-    assert "postgresql stopped (rc=0)" in up.shown()
