@@ -118,3 +118,16 @@ def test_quoted_texts_exist() -> None:
     texts = [part.strip(" .:;") for code in quoted for part in re.sub(r"^\d{3} ", "", code).split("...")]
     assert len(texts) > 10
     assert [text for text in texts if text not in source()] == []
+
+
+def test_every_refusal_is_in_the_tables() -> None:
+    """The troubleshooting page has each code of a refusal with the reason as the log says it, and no other one."""
+    page = (ROOT / "docs/troubleshooting.md").read_text().partition("## The log says why")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.*?) \| (.*?) \|$", page, flags=re.MULTILINE)
+    documented = [(code, reason) for code, reason, _ in rows]
+    modules = ("opennoodl_signaling.signaling", "opennoodl_sync.server", "opennoodl_notification.server")
+    own = [list(import_module(module).REFUSALS.items()) for module in modules]
+    edge = import_module("opennoodl_signaling.edge.refusals")
+    assert documented == [*edge.EDGE.items(), *own[0], *own[1], *own[2]]
+    assert f"`{edge.LEFT_OUT}`" in page
+    assert f'"event": "{edge.EVENT}"' in page

@@ -22,8 +22,8 @@ class Device(Protocol):
     def is_open(self) -> bool:
         """Whether it can still be told anything."""
 
-    def disconnect(self, code: int, reason: str) -> None:
-        """Close it."""
+    def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
+        """Close it; `refusal` is the code of the reason, if there is a more exact one than that of the close code."""
 
 
 class Sender(Protocol):

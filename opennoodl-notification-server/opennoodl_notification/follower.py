@@ -70,7 +70,7 @@ class Follower:
                 continue
             if events is None:
                 for device in self._devices.of(user):
-                    device.disconnect(1013, FORGOTTEN)
+                    device.disconnect(1013, FORGOTTEN, "catch-up")
                 continue
             for event in events:
                 self._devices.tell(user, event)

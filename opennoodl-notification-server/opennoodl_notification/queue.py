@@ -64,7 +64,7 @@ class Request(NamedTuple):
 
     def refuse(self, bad: BadMessage) -> BadMessage:
         """Return an error as the answer to this message."""
-        return BadMessage(bad.code, bad.error, self.id)
+        return BadMessage(bad.code, bad.error, self.id, bad.refusal)
 
 
 class Queue:

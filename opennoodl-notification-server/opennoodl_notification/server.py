@@ -27,7 +27,7 @@ from .inbox.requests import normal
 from .inbox.send_quota import SendQuota
 from .inbox.store import Store, StoreError
 from .instances import Instances
-from .messages import Authenticate, Incoming, SendNotification, decode
+from .messages import ERRORS, Authenticate, Incoming, SendNotification, decode
 from .queue import Request
 from .reader import Reader
 from .records import timestamp
@@ -45,6 +45,14 @@ LAST_HINTS = 1.0
 NOT_STORED = "Notifications cannot be stored."
 POOLED = "set DATABASE_LISTEN_URL to the database's own address"
 WAITS = "Send `authenticate` within ten seconds of connecting."
+
+REFUSALS = {
+    "too-many-connections": "the user has MAX_CONNECTIONS_PER_USER connections",
+    "storage-full": "MAX_STORED_SIZE is reached, so a notification was refused",
+    "storage-unavailable": "the store failed or is too slow, so a message was refused",
+    "catch-up": "what the device has missed is not remembered, so it is to connect again",
+}
+"""The codes of refusals that only this server has."""
 
 log = structlog.get_logger()
 
@@ -67,6 +75,8 @@ class NotificationServer(JsonApplication[Any]):
         "It keeps invites, mentions and community events until they are deleted or expire.\n"
         "Connect an editor to this address as ws:// or wss://."
     )
+    own_refusals = REFUSALS
+    error_codes = ERRORS
     decode = decode
 
     def __init__(self, settings: Settings) -> None:
@@ -147,10 +157,10 @@ class NotificationServer(JsonApplication[Any]):
     async def open(self, connection: Connection) -> None:
         """A connection is nobody's until it authenticates, which it has to do soon."""
         connection.session = None
-        connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS)
+        connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS, refusal="authentication-timeout")
         await super().open(connection)
         if connection.identity is not None:  # a token alone makes nobody a device
-            connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS)
+            connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS, refusal="authentication-timeout")
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         """Queue one message, if its sender may send it."""

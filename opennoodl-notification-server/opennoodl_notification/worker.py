@@ -264,4 +264,4 @@ class Worker:
         self._totals.certain = False
         for user in (*(inbox.user_id for inbox in changes.inboxes), *changes.forgotten):
             for device in self._devices.of(user):
-                device.disconnect(1013, UNSETTLED)
+                device.disconnect(1013, UNSETTLED, "storage-unavailable")

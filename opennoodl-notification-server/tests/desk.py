@@ -58,7 +58,7 @@ class Device:
         if self.is_open:
             self.apply(message)
 
-    def disconnect(self, code: int, _reason: str) -> None:
+    def disconnect(self, code: int, _reason: str, _refusal: str = "") -> None:
         """Be closed, and forgotten at once."""
         self.closed, self.is_open = code, False
         if self.app is not None:

@@ -55,9 +55,10 @@ class Effects(Sender):
                     if isinstance(message, Joined):
                         self.join_seconds.observe(perf_counter() - started)
                     elif isinstance(message, Error):
-                        self.errors[message.code] += len(to)
-                case Close(client=client, code=code, reason=reason):
-                    client.connected.disconnect(code, reason)
+                        for receiver in to:
+                            receiver.connected.note_error(BadMessage(message.code, message.error))
+                case Close(client=client, code=code, reason=reason, refusal=refusal):
+                    client.connected.disconnect(code, reason, refusal)
                 case Contest():
                     task = asyncio.get_running_loop().create_task(self._settle(effect, cause, started))
                     self._contests.add(task)

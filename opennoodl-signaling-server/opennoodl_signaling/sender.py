@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from .edge.errors import BadMessage
 from .edge.messages import Error, encode
-from .edge.metrics import Histogram, counters
+from .edge.metrics import Histogram
 from .edge.peer import Peer
 from .edge.websocket.frames import encode_frame
 from .messages import SignalLost
@@ -32,13 +32,11 @@ class Sender:
     Attributes:
         relayed: how many messages were passed from client to client.
         join_seconds: times from `join` to `joined`.
-        errors: how many clients were sent, by code.
     """
 
     def __init__(self, sent: Counter[str]) -> None:
         self.relayed = 0
         self.join_seconds = Histogram(JOIN_SECONDS)
-        self.errors: Counter[str] = Counter()
         self._sent = sent
 
     def relay(self, to: Collection[Client], payload: bytes, name: str) -> None:
@@ -59,7 +57,7 @@ class Sender:
     def refuse(self, peer: Peer, bad: BadMessage) -> None:
         """Tell the sender of a bad message, and count it."""
         log.debug("refused", code=bad.code)
-        self.errors[bad.code] += 1
+        peer.note_error(bad)
         if isinstance(bad, PeerNotFound):
             error: Error = SignalLost(bad.error, bad.code, bad.request_id, bad.peer_id)
         else:
@@ -70,5 +68,4 @@ class Sender:
     def metric_families(self) -> Iterable[Metric]:
         """Return what was counted here."""
         yield self.join_seconds.family("opennoodl_signaling_join_seconds", "Time from `join` to `joined`.")
-        yield counters("opennoodl_signaling_errors", "Errors that clients were sent, by code.", "code", self.errors)
         yield CounterMetricFamily("opennoodl_signaling_relayed", "Messages passed to clients.", self.relayed)

@@ -11,10 +11,20 @@ from .edge.json_application import JsonApplication
 from .edge.messages import request_id
 from .edge.websocket.connection import Connection
 from .ice import Ice
-from .messages import AskIceServers, Incoming, Invite, Join, Publish, Register, Subscribe, decode
+from .messages import ERRORS, AskIceServers, Incoming, Invite, Join, Publish, Register, Subscribe, decode
 from .rooms.model import Client
 from .rooms.rooms import REPLACED
 from .settings import Settings
+
+REFUSALS = {
+    "room-full": "the room or topic has MAX_ROOM_SIZE or its host's `maxParticipants`",
+    "peer-id-taken": "another user in the room has the peer id",
+    "too-many-topics": "the connection is subscribed to MAX_TOPICS topics",
+    "replaced": "a newer connection of the same user took the peer id, as a second tab does",
+    "topic-has-room": "a full topic has room again, so y-webrtc is to connect again",
+    "unavailable": "Redis is away, or was away while the client was in a room",
+}
+"""The codes of refusals that only this server has."""
 
 
 class Signaling(JsonApplication[Incoming]):
@@ -28,6 +38,8 @@ class Signaling(JsonApplication[Incoming]):
     )
 
     close_codes = frozenset({REPLACED})
+    own_refusals = REFUSALS
+    error_codes = ERRORS
     decode = decode
 
     def __init__(self, settings: Settings) -> None:
@@ -108,13 +120,13 @@ def _permit(identity: Identity | None, name: str) -> None:
         BadMessage: they may not.
     """
     if identity is None:
-        raise BadMessage("unauthorized", "Authenticate first: connect with a token, or send `register` with `token`.")
+        text = "Authenticate first: connect with a token, or send `register` with `token`."
+        raise BadMessage("unauthorized", text, refusal="token-missing")
     if not identity.allows(name):
-        raise BadMessage("forbidden", "Your token is not for this room.")
+        raise BadMessage("forbidden", "Your token is not for this room.", refusal="token-room")
     if identity.access != "write":
-        raise BadMessage(
-            "forbidden", "Your token allows only reading, which peers cannot enforce: use the sync server."
-        )
+        text = "Your token allows only reading, which peers cannot enforce: use the sync server."
+        raise BadMessage("forbidden", text, refusal="token-access")
 
 
 def _entered(client: Client, incoming: Join | Register | None = None) -> set[str]:

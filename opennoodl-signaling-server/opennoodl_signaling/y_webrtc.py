@@ -77,7 +77,7 @@ class Topics:
         When it is closed it connects again by itself. A client that is in a room too is none of y-webrtc's.
         """
         if client.room is None and any(not self._is_full(name) for name in client.awaited):
-            return [Close(client, 1013, "A full topic has room again. Connect again.")]
+            return [Close(client, 1013, "A full topic has room again. Connect again.", "topic-has-room")]
         return []
 
     def publish(self, client: Client, topic: str, message: bytes) -> tuple[Collection[Client], bytes]:

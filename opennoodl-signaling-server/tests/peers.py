@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opennoodl_signaling.edge.errors import BadMessage
 from opennoodl_signaling.edge.peer import Peer
 from opennoodl_signaling.rooms.model import Client
 
@@ -19,9 +20,13 @@ class NamedPeer(Peer):
         """Fail, since a message is an effect."""
         raise AssertionError(f"the domain wrote {frame!r} to {self.name}")
 
-    def disconnect(self, code: int, reason: str) -> None:
+    def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
         """Fail, since a close is an effect."""
         raise AssertionError(f"the domain closed {self.name} with {code} {reason}")
+
+    def note_error(self, bad: BadMessage) -> None:
+        """Fail, since an error is an effect."""
+        raise AssertionError(f"the domain told {self.name} of {bad}")
 
     def probe(self) -> None:
         """Fail, since a probe is an effect."""

@@ -17,7 +17,7 @@ from .test_server_resume import X, both, cut
 def read(server: Service, name: str) -> Any:
     """Return a metric: its number, or its numbers by the value of its label."""
     text = server.app.metrics.text().decode()
-    found = re.findall(rf'^opennoodl_signaling_{name}(?:{{\w+="([^"]+)"}})? (\S+)$', text, flags=re.MULTILINE)
+    found = re.findall(rf'^opennoodl_(?:signaling_)?{name}(?:{{\w+="([^"]+)"}})? (\S+)$', text, flags=re.MULTILINE)
     numbers = {label: float(number) for label, number in found}
     return numbers.get("", numbers)
 
@@ -109,7 +109,8 @@ async def test_errors_are_counted_by_code(server: Service, enter: Enter) -> None
     await other.quiet()
     await (await enter(server)).join(**X)
     await other.expect("error")
-    assert read(server, "errors_total") == {"not-host": 1, "unknown-type": 1, "peer-not-found": 1}
+    counted = {code: number for code, number in read(server, "errors_total").items() if number}
+    assert counted == {"not-host": 1, "unknown-type": 1, "peer-not-found": 1}
 
 
 async def test_relayed_messages_are_counted(server: Service, enter: Enter) -> None:

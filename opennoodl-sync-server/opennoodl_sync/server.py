@@ -59,6 +59,25 @@ PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 SMALLEST_BOUND = 1_048_576
 """Bytes that a message may have in any case, unless `MAX_MESSAGE_SIZE` is less."""
 
+REFUSALS = {
+    "room-full": "the room has MAX_ROOM_SIZE clients",
+    "too-many-documents": "MAX_ROOMS documents are in use",
+    "memory-full": "MAX_MEMORY is reached",
+    "document-damaged": "the document could not be loaded: an error in the log says why",
+    "document-too-large": "the document would exceed MAX_DOCUMENT_SIZE, or has too many deletions",
+    "storage-failed": "the document could not be stored: an error in the log says why",
+    "storage-unavailable": "the database cannot be reached",
+    "document-elsewhere": "another instance has the document, and could not take the client now",
+    "not-durable": "the client wants acknowledgements (`ack=true`), and the server stores nothing",
+}
+"""The codes of refusals that only this server has."""
+REFUSAL_OF: dict[type[Exception], str] = {
+    FullError: "too-many-documents",
+    NoMemoryError: "memory-full",
+    UnavailableError: "storage-unavailable",
+}
+"""The codes of what keeps a document from being opened."""
+
 log = structlog.get_logger()
 
 
@@ -72,6 +91,7 @@ class Sync(Application):
     )
 
     settings: Settings
+    own_refusals = REFUSALS
 
     def __init__(self, settings: Settings) -> None:
         max_memory = settings.max_memory or _default_limit(available_memory())
@@ -175,7 +195,8 @@ class Sync(Application):
             await self._prove(connection, credential(connection.request))
         acknowledge = value(connection.request.path, "ack") == "true"
         if acknowledge and not self._store.durable:
-            raise CloseConnection(1008, "This server stores nothing, so it cannot acknowledge: leave out ack=true.")
+            text = "This server stores nothing, so it cannot acknowledge: leave out ack=true."
+            raise CloseConnection(1008, text, "not-durable")
         found = await self._find(connection)
         if isinstance(found, Relay):
             connection.session = found
@@ -185,7 +206,7 @@ class Sync(Application):
         room = found
         most = self.settings.max_room_size
         if most and len(room.clients) >= most:
-            raise CloseConnection(1013, f"This room is full: {most} clients are allowed.")
+            raise CloseConnection(1013, f"This room is full: {most} clients are allowed.", "room-full")
         connection.session = session = Session(connection, room)
         self._sessions.enter(session, acknowledge=acknowledge, reader=_reader(connection.identity))
 
@@ -199,17 +220,18 @@ class Sync(Application):
             try:
                 return await self.rooms.open(self._room(connection.path), connection.address)
             except LoadError:
-                raise CloseConnection(1011, "This document could not be loaded.") from None
+                raise CloseConnection(1011, "This document could not be loaded.", "document-damaged") from None
             except (FullError, NoMemoryError, UnavailableError) as refusal:
-                raise CloseConnection(1013, str(refusal)) from None
+                raise CloseConnection(1013, str(refusal), REFUSAL_OF[type(refusal)]) from None
             except ElsewhereError as owner:
                 if _is_passed_on(connection):
-                    raise CloseConnection(1013, "This document moves to another server. Connect again.") from None
+                    text = "This document moves to another server. Connect again."
+                    raise CloseConnection(1013, text, "document-elsewhere") from None
                 try:
                     return await self._peers.pass_on(connection, owner)
                 except RelayError:
                     if monotonic() > until or connection.is_closing:
-                        raise CloseConnection(1013, GONE) from None
+                        raise CloseConnection(1013, GONE, "document-elsewhere") from None
             await asyncio.sleep(RETRY_INTERVAL)
 
     def receive(self, connection: Connection, message: bytes, text: bool) -> None:
@@ -230,14 +252,15 @@ class Sync(Application):
         """
         try:
             if token is None:
-                raise AuthError("This server requires authentication: connect with a token.")
+                raise AuthError("This server requires authentication: connect with a token.", "token-missing")
             self._admit(connection, await self.identify(connection, token))
         except AuthError as error:
-            raise CloseConnection(1008 if error.code == "unauthorized" else 1013, str(error)) from None
+            code = 1008 if error.code == "unauthorized" else 1013
+            raise CloseConnection(code, str(error), error.refusal) from None
 
     def _admit(self, connection: Connection, identity: Identity) -> None:
         if not identity.allows(self._room(connection.path)):
-            raise AuthError("Your token is not for this room.")
+            raise AuthError("Your token is not for this room.", "token-room")
         connection.set_identity(identity)
 
     async def _renew(self, session: Session, token: bytes) -> None:
@@ -246,6 +269,7 @@ class Sync(Application):
         try:
             self._admit(connection, identity := await self.identify(connection, token.decode(errors="replace")))
         except AuthError as error:
+            connection.note_refusal(error.refusal)
             self._sessions.reply(session, denial(str(error)))
         else:
             self._sessions.permit(session, _reader(identity))

@@ -95,7 +95,7 @@ class Session:
 
     def abort(self) -> None:
         """Cut the TCP connection."""
-        self.connection.abort()
+        self.connection.abort("slow-client")
 
 
 Act = Callable[Concatenate["Sessions", Session, P], None]
@@ -283,12 +283,12 @@ class Sessions:
                     connection.pause_reading(SyncPause.ROOM_BUSY)
                     session.too_large = message
                     return True
-                connection.disconnect(1009, str(refusal))
+                connection.disconnect(1009, str(refusal), "document-too-large")
         return False
 
     def _turn_away(self, session: Session, reason: str) -> None:
         if session.connection.is_open:
-            session.connection.disconnect(1013, reason)
+            session.connection.disconnect(1013, reason, "memory-full")
 
     @in_order
     def _go_on(self, session: Session) -> None:
@@ -416,16 +416,16 @@ class Sessions:
     def _fail(self, room: Room, error: Exception) -> None:
         """Drop a room that cannot be stored: its clients keep their work, come back, and bring it again."""
         log.error("a document could not be stored", error=str(error), clients=len(room.clients))
-        self._drop(room, 1011, "This document cannot be stored now. Connect again.")
+        self._drop(room, 1011, "This document cannot be stored now. Connect again.", "storage-failed")
 
     def _lose(self, name: str) -> None:
         """Drop a room that another server may open from now on."""
         room = self._rooms.rooms.get(name)
         if room is not None and room.records.lost:
-            self._drop(room, 1013, "This document moves to another server. Connect again.")
+            self._drop(room, 1013, "This document moves to another server. Connect again.", "document-elsewhere")
 
-    def _drop(self, room: Room, code: int, reason: str) -> None:
+    def _drop(self, room: Room, code: int, reason: str, refusal: str) -> None:
         self._rooms.discard(room)
         self._flusher.discard(room)
         for session in cast("Iterable[Session]", tuple(room.clients)):
-            session.connection.disconnect(code, reason)
+            session.connection.disconnect(code, reason, refusal)

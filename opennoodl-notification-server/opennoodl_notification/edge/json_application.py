@@ -17,6 +17,7 @@ from .websocket.frames import encode_frame
 
 AUTHENTICATION_TIMEOUT = 10.0
 """Seconds that a connection has to say, or prove, who it is."""
+UNPROVEN = "No valid token within ten seconds. Connect again with one."
 
 M = TypeVar("M", bound=Message)
 
@@ -32,14 +33,14 @@ class JsonApplication(Application, Generic[M]):
         """Look at the token that came with the handshake, if one had to come sooner or later."""
         if not self.auth.required:
             return
-        connection.set_deadline(AUTHENTICATION_TIMEOUT, "No valid token within ten seconds. Connect again with one.")
+        connection.set_deadline(AUTHENTICATION_TIMEOUT, UNPROVEN, refusal="authentication-timeout")
         assert connection.request is not None
         token = credential(connection.request)
         if token is not None:
             try:
                 connection.set_identity(await self.identify(connection, token))
             except AuthError as error:
-                self.refuse(connection, BadMessage(error.code, str(error)))
+                self.refuse(connection, BadMessage(error.code, str(error), refusal=error.refusal))
 
     async def prove(self, connection: Connection, token: str | None, user: str) -> Identity:
         """Return the identity of a client that says it is `user`.
@@ -56,11 +57,13 @@ class JsonApplication(Application, Generic[M]):
         try:
             identity = connection.identity if token is None else await self.identify(connection, token)
         except AuthError as error:
-            raise BadMessage(error.code, str(error)) from None
+            raise BadMessage(error.code, str(error), refusal=error.refusal) from None
         if identity is None:
-            raise BadMessage("unauthorized", "This server requires authentication: `token` is missing.")
+            text = "This server requires authentication: `token` is missing."
+            raise BadMessage("unauthorized", text, refusal="token-missing")
         if identity.user != user:
-            raise BadMessage("unauthorized", "The token belongs to another user than `userId`.")
+            text = "The token belongs to another user than `userId`."
+            raise BadMessage("unauthorized", text, refusal="token-user")
         return identity
 
     @abstractmethod
@@ -98,7 +101,8 @@ class JsonApplication(Application, Generic[M]):
     def limited(self, connection: Connection, message: bytes, over: Over) -> bool:
         """Answer a message over the rate with an error, and close a client that does not stop."""
         if connection.count_strike() > PATIENCE:
-            raise CloseConnection(1008, f"Too many {over.limit}: you kept sending over {SETTING_OF[over.limit]}.")
+            text = f"Too many {over.limit}: you kept sending over {SETTING_OF[over.limit]}."
+            raise CloseConnection(1008, text, "rate-limit")
         error = f"Too many {over.limit}; wait {over.seconds:.3f} seconds."
         self.refuse(connection, BadMessage("rate-limited", error, request_id(message)))
         return False
@@ -106,6 +110,7 @@ class JsonApplication(Application, Generic[M]):
     def refuse(self, connection: Connection, bad: BadMessage) -> None:
         """Tell the sender of a bad message."""
         log.debug("refused", code=bad.code)
+        connection.note_error(bad)
         self.send((connection,), Error(bad.error, bad.code, bad.request_id))
 
     def send(self, to: tuple[Connection, ...], message: Struct) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from .errors import BadMessage
+
 
 class Peer(Protocol):
     """What the domain, and what acts for it, may do with a client."""
@@ -11,8 +13,17 @@ class Peer(Protocol):
     def write_soon(self, frame: bytes) -> None:
         """Send a prepared frame at the end of this turn of the event loop."""
 
-    def disconnect(self, code: int, reason: str) -> None:
-        """Close the client's connection; the application's `close` is called at once."""
+    def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
+        """Close the client's connection; the application's `close` is called at once.
+
+        Args:
+            code: for the close frame.
+            reason: for the close frame.
+            refusal: the code of `refusals`; empty for that of the close code.
+        """
+
+    def note_error(self, bad: BadMessage) -> None:
+        """Count an error that answers a message of the client."""
 
     def probe(self) -> None:
         """Ping the client; the pong says that all that was sent before has arrived."""

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
-from .harness import metrics
+from .harness import metrics, refusals
 
 
 def samples(counted: Any) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -22,12 +22,11 @@ def samples(counted: Any) -> dict[tuple[str, tuple[str, ...]], float]:
 @pytest.fixture
 def counted() -> Any:
     """Return metrics without a server."""
-    return metrics.Metrics("1.2.3", lambda: None, list)
+    return metrics.Metrics("1.2.3", lambda: None, list, refusals=refusals.Refusals({}))
 
 
 def test_every_documented_metric_exists(counted: Any) -> None:
     """Every documented name and label is there."""
-    counted.handshakes["accepted"] += 1
     counted.closed(1000)
     counted.received["ping"] += 1
     counted.rate_limited["messages"] += 1
@@ -54,11 +53,12 @@ def test_process_metrics_exist(counted: Any) -> None:
 
 def test_counters_are_scraped(counted: Any) -> None:
     """What was counted is what is scraped."""
-    counted.handshakes["refused"] += 3
+    for _ in range(3):
+        counted.errors["bad"] += 1
     counted.received["join"] += 2
     counted.sent["joined"] += 1
     scraped = samples(counted)
-    assert scraped["opennoodl_handshakes_total", ("refused",)] == 3
+    assert scraped["opennoodl_errors_total", ("bad",)] == 3
     assert scraped["opennoodl_messages_total", ("in", "join")] == 2
     assert scraped["opennoodl_messages_total", ("out", "joined")] == 1
     assert scraped["opennoodl_build_info", ("1.2.3",)] == 1
@@ -87,7 +87,7 @@ def test_known_close_code_is_counted(counted: Any, code: int) -> None:
 def test_close_code_of_one_server() -> None:
     """A code that only one server sends is counted under its number there, and as other elsewhere."""
     for codes, label in ((frozenset({4409}), "4409"), (frozenset[int](), "other")):
-        counted = metrics.Metrics("1.2.3", lambda: None, list, codes)
+        counted = metrics.Metrics("1.2.3", lambda: None, list, codes, refusals=refusals.Refusals({}))
         counted.closed(4409)
         assert samples(counted)["opennoodl_closes_total", (label,)] == 1
 
@@ -104,7 +104,10 @@ def test_families_of_the_server_are_asked_for_at_each_scrape() -> None:
     """A server's own families are asked for at every scrape."""
     values = iter((1.0, 2.0))
     counted = metrics.Metrics(
-        "1.2.3", lambda: None, lambda: [GaugeMetricFamily("opennoodl_own", "Its own.", next(values))]
+        "1.2.3",
+        lambda: None,
+        lambda: [GaugeMetricFamily("opennoodl_own", "Its own.", next(values))],
+        refusals=refusals.Refusals({}),
     )
     assert [samples(counted)["opennoodl_own", ()] for _ in range(2)] == [1, 2]
 
@@ -112,7 +115,7 @@ def test_families_of_the_server_are_asked_for_at_each_scrape() -> None:
 @pytest.mark.parametrize(("failure", "expected"), [(None, 1), ("The disk is full.", 0)])
 def test_unhealthy_server_shows_in_the_next_scrape(failure: str | None, expected: int) -> None:
     """A server that cannot do its work says so at the next scrape."""
-    counted = metrics.Metrics("1.2.3", lambda: failure, list)
+    counted = metrics.Metrics("1.2.3", lambda: failure, list, refusals=refusals.Refusals({}))
     assert samples(counted)["opennoodl_healthy", ()] == expected
 
 
@@ -121,5 +124,5 @@ def test_unhealthy_server_shows_in_the_next_scrape(failure: str | None, expected
 )
 def test_counters_begin_with_zero(name: str, outcome: str) -> None:
     """A counter is there before its first event, so that Prometheus sees that event as an increase."""
-    counted = metrics.Metrics("1.2.3", lambda: None, list)
+    counted = metrics.Metrics("1.2.3", lambda: None, list, refusals=refusals.Refusals({}))
     assert samples(counted)[name, (outcome,)] == 0

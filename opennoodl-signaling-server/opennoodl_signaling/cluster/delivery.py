@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from msgspec import UNSET, Raw
 
+from ..edge.errors import BadMessage
 from ..rooms.rooms import UNKNOWN_PEER, PeerNotFound
 from ..sender import Sender
 from .devices import Devices
@@ -63,7 +64,7 @@ class Delivery(Reader):
 
     def hole(self) -> None:
         """Close all clients."""
-        self._members.disconnect_all(1013, BROKEN)
+        self._members.disconnect_all(1013, BROKEN, "unavailable")
 
     def _deliver(self, entry: list[Any]) -> None:
         match entry:
@@ -94,9 +95,9 @@ class Delivery(Reader):
                 self._topics.subscribed(member, topic)
             case ["lost", to, echoed]:
                 self._requests.refuse(member, PeerNotFound(UNKNOWN_PEER, to), Raw(echoed.encode()) if echoed else UNSET)
-            case ["close", code, reason]:
+            case ["close", code, reason, refusal]:
                 self._members.unplace(member)
-                member.disconnect(code, reason)
+                member.disconnect(code, reason, refusal)
             case ["probe"]:
                 self._membership.spawn(self._probe(member))
             case ["place"]:
@@ -129,7 +130,7 @@ class Delivery(Reader):
             case "signal":
                 member.told += 1
             case "error":
-                self._sender.errors[about] += 1
+                member.connected.note_error(BadMessage(about, ""))
 
     async def _probe(self, member: Member) -> None:
         """Ping a client when it is known what the ping is to say: the entry may be faster than the answer."""

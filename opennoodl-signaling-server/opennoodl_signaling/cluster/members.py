@@ -62,10 +62,10 @@ class Member(Client):
         self.started = 0.0
         self.contested: tuple[object, str] | None = None
 
-    def disconnect(self, code: int, reason: str) -> None:
-        """Close the connection, unless it has ended."""
+    def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
+        """Close the connection, unless it has ended; see `Peer.disconnect`."""
         if not self.closed:
-            self.connected.disconnect(code, reason)
+            self.connected.disconnect(code, reason, refusal)
 
     def knows(self, room: Room) -> bool:
         """Return whether the client was told of exactly the peers that are in its room."""
@@ -142,7 +142,7 @@ class Members:
             if not room.peers and self.rooms.get(room.name) is room:
                 del self.rooms[room.name]
 
-    def disconnect_all(self, code: int, reason: str) -> None:
+    def disconnect_all(self, code: int, reason: str, refusal: str) -> None:
         """Close all connections."""
         for member in list(self.connected.values()):
-            member.disconnect(code, reason)
+            member.disconnect(code, reason, refusal)

@@ -50,7 +50,7 @@ class SharedRecovery(Recovery):
             member.awaited.clear()
             member.unsure.clear()
             self._devices.users.identify(member, None)
-            member.disconnect(1013, "This server was away for too long. Connect again.")
+            member.disconnect(1013, "This server was away for too long. Connect again.", "unavailable")
         self._topics.topics.clear()
         self._members.parting.clear()
 
@@ -96,7 +96,7 @@ class SharedRecovery(Recovery):
         for member in members:
             if member in refused:
                 self._members.unplace(member)
-                member.disconnect(1013, BROKEN)
+                member.disconnect(1013, BROKEN, "unavailable")
             else:
                 self._members.place(member, stage, name, member.info.peer_id)
 
@@ -112,7 +112,7 @@ class SharedRecovery(Recovery):
         room = stage.rooms.rooms.get(name)
         for member in list(self._members.rooms[name].peers.values()):
             if isinstance(member, Member) and (room is None or not member.knows(room)):
-                member.disconnect(1013, BROKEN)
+                member.disconnect(1013, BROKEN, "unavailable")
 
     # Others were away
 

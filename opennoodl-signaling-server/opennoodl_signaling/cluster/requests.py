@@ -60,11 +60,11 @@ class Requests:
                 bad = error
             except Unreachable as error:
                 if error.sent:
-                    member.disconnect(1013, BROKEN)
+                    member.disconnect(1013, BROKEN, "unavailable")
                     return
                 bad = unavailable()
             except CloseConnection as close:
-                member.disconnect(close.code, close.reason)
+                member.disconnect(close.code, close.reason, close.refusal)
                 return
         self.refuse(member, bad, request_id(message))
 

@@ -366,9 +366,9 @@ class Stage:
                         yield "told", client.room.name, client.info.peer_id, kept
                 for instance, numbers in told.items():
                     yield "push", instance, records.encode(("send", numbers, payload, name, about))
-            case Close(client=client, code=code, reason=reason):
+            case Close(client=client, code=code, reason=reason, refusal=refusal):
                 assert isinstance(client, Actor)
-                yield "push", client.instance, records.encode(("close", client.number, code, reason))
+                yield "push", client.instance, records.encode(("close", client.number, code, reason, refusal))
             case Away(client=client):
                 assert client.room is not None
                 yield "away", client.room.name, client.info.peer_id, self.loaded.now + self._rules.grace

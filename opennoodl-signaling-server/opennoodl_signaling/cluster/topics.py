@@ -65,9 +65,9 @@ class SharedTopics:
             except Unreachable as error:
                 if error.sent:
                     self.doubtful.update(new)
-                raise CloseConnection(1013, BROKEN) from None
+                raise CloseConnection(1013, BROKEN, "unavailable") from None
             if outcomes[0] != b"ok":
-                raise CloseConnection(1013, BROKEN)
+                raise CloseConnection(1013, BROKEN, "unavailable")
             for name, outcome in zip(new, outcomes[1:], strict=True):
                 if outcome == b"ok":
                     member.awaited.discard(name)
@@ -109,7 +109,7 @@ class SharedTopics:
             return
         with suppress(Unreachable):
             if await self._membership.ask(scripts.LOOK, self.max_size, *member.awaited) == b"free":
-                member.disconnect(1013, "A full topic has room again. Connect again.")
+                member.disconnect(1013, "A full topic has room again. Connect again.", "topic-has-room")
 
     def full(self) -> BadMessage:
         """Return the error for a topic without a place."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from .auth.identity import AuthError, Identity
 from .errors import CloseConnection
 from .http.request import HttpRequest
 from .metrics import Metrics
+from .refusals import Refusals
 from .settings import EdgeSettings
 from .websocket.connection import Connection
 from .websocket.handler import Handler
@@ -49,6 +50,10 @@ class Application(Handler[Connection]):
     """The paths that the server answers, as an answer to another path names them."""
     close_codes: ClassVar[frozenset[int]] = frozenset()
     """The close codes that only this server sends, for the metrics to count by name."""
+    own_refusals: ClassVar[Mapping[str, str]] = {}
+    """The codes of refusals that only this server has, with their reasons, see `refusals`."""
+    error_codes: ClassVar[Iterable[str]] = ()
+    """The codes of errors that answer a message, if the server has such."""
 
     def __init__(
         self, settings: EdgeSettings, version: str, max_message_size: int, large_messages: int = LARGE_MESSAGES
@@ -56,7 +61,15 @@ class Application(Handler[Connection]):
         self.settings = settings
         self.version = version
         self.max_message_size = max_message_size
-        self.metrics = Metrics(version, self.failure, self.metric_families, self.close_codes)
+        self.refusals = Refusals(self.own_refusals)
+        self.metrics = Metrics(
+            version,
+            self.failure,
+            self.metric_families,
+            self.close_codes,
+            refusals=self.refusals,
+            errors=self.error_codes,
+        )
         self.large_messages = LargeMessages[Connection](large_messages)
         self.auth = Authenticator(settings, self.metrics.tokens)
         self.draining = False
@@ -123,7 +136,7 @@ class Application(Handler[Connection]):
 
     def slow(self, connection: Connection) -> None:
         """Close a client that reads too slowly."""
-        connection.disconnect(1013, "You read too slowly. Connect again.")
+        connection.disconnect(1013, "You read too slowly. Connect again.", "slow-client")
 
     def close(self, connection: Connection) -> None:
         """Forget a connection, whatever ended it."""
@@ -139,8 +152,8 @@ class Application(Handler[Connection]):
             identity = await self.auth.identify(token, connection.address)
         except AuthError as error:
             if connection.count_failed_token() >= ATTEMPTS:
-                raise CloseConnection(1008, str(error)) from None
+                raise CloseConnection(1008, str(error), error.refusal) from None
             raise
         if connection.identity is not None and identity.user != connection.identity.user:
-            raise AuthError("This connection belongs to another user; open a new one.")
+            raise AuthError("This connection belongs to another user; open a new one.", "token-user")
         return identity

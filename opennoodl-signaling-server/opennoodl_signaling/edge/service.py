@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 
 import structlog
 from websockets.asyncio.server import Server, serve
@@ -64,7 +65,8 @@ class Service:
         self._backlog = min(BACKLOG, spare(most))
         self._pending = Pending(min(most, spare(most)))
         self.connections: Connections[Connection] = Connections()
-        self._listener = Listener(self._protocol, OPEN_TIMEOUT, self._pending)
+        self._listener = Listener(self._protocol, OPEN_TIMEOUT, self._pending, app.refusals)
+        self._numbers = count(1)
         self._outbox = Outbox()
         self._lifecycle = Lifecycle(app)
         self._server: Server | None = None
@@ -118,6 +120,7 @@ class Service:
         await self._server.wait_closed()
         await self.app.stop()
         await self.app.auth.close()
+        self.app.refusals.summarize()
         log.info("stopped")
 
     def reload(self) -> None:
@@ -143,15 +146,19 @@ class Service:
         return await loop.create_server(create, host, self.port, backlog=self._backlog)
 
     def _protocol(self) -> asyncio.Protocol:
-        context = self._certificate.context
+        context, number = self._certificate.context, next(self._numbers)
+        refused = partial(self.app.refusals.note, connection=number)
+        create = partial(self._http_connection, number, refused)
         if context is None:
-            return self._http_connection()
-        return Tls(context, self._http_connection, OPEN_TIMEOUT, self._pending, self.http.addresses)
+            return create()
+        return Tls(context, create, OPEN_TIMEOUT, self._pending, self.http.addresses, refused=refused)
 
-    def _http_connection(self) -> HttpConnection:
+    def _http_connection(self, number: int, refused: Callable[..., None]) -> HttpConnection:
         protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=LOGGER)
         protocol.set_cors(self.http.origins.headers(()))
-        return HttpConnection(self.http, protocol, OPEN_TIMEOUT, self._pending, self._upgrade)
+        return HttpConnection(
+            self.http, protocol, OPEN_TIMEOUT, self._pending, self._upgrade, number=number, refused=refused
+        )
 
     def _upgrade(self, request: HttpRequest) -> Connection:
         assert self._server is not None

@@ -98,11 +98,12 @@ class Send(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Close the client's connection."""
+    """Close the client's connection, for a reason with a code of its own (`refusal`)."""
 
     client: Client
     code: int
     reason: str
+    refusal: str
 
 
 class Contest(NamedTuple):

@@ -304,7 +304,11 @@ class Rooms:
         self._enter(room, newcomer, join)
         newcomer.took_place = -inf if absent else monotonic()
         self.joins[how] += 1
-        return [Back(holder) if absent else Close(holder, REPLACED, "A newer connection of yours took this peerId.")]
+        return [
+            Back(holder)
+            if absent
+            else Close(holder, REPLACED, "A newer connection of yours took this peerId.", "replaced")
+        ]
 
     def _vacate(self, client: Client, how: str) -> None:
         client.room = None

@@ -62,6 +62,7 @@ async def test_outage_of_redis_closes_nobody(restartable: RedisServer, start: St
     assert await a.refused("signal", to="b", signal=1, requestId=1) == ("unavailable", 1)
     assert await a.refused("join", room="r2", peerId="a", userId="A", requestId=2) == ("unavailable", 2)
     assert await a.refused("invite", targetUserId="B", roomId="r", requestId=3) == ("unavailable", 3)
+    assert servers[0].app.refusals.counts["unavailable"] == 3
     assert (await a.ask("ping"))["type"] == "pong"
     health = await request(servers[0].port, "GET /health")
     assert (health.status, msgspec.json.decode(health.body)["status"]) == (200, "degraded")

@@ -24,7 +24,7 @@ def _module(name: str) -> Any:
 
 application, errors, json_application, limits = map(_module, ("application", "errors", "json_application", "limits"))
 logs, messages, metrics = map(_module, ("logs", "messages", "metrics"))
-open_files, service, settings = map(_module, ("open_files", "service", "settings"))
+open_files, refusals, service, settings = map(_module, ("open_files", "refusals", "service", "settings"))
 client_address, listener = map(_module, ("admission.client_address", "admission.listener"))
 listening_socket, origins = map(_module, ("admission.listening_socket", "admission.origins"))
 pending, refusal_delay, tls = map(_module, ("admission.pending", "admission.refusal_delay", "admission.tls"))
@@ -158,7 +158,7 @@ def opened(app: Echo) -> Any:
     (head,) = parser.events_received()
     parser.send_response(parser.accept(head))
     parser.data_to_send()
-    request = request_.HttpRequest(head, "/", "127.0.0.1", parser)
+    request = request_.HttpRequest(head, "/", "127.0.0.1", parser, 1)
     client = connection.Connection(request, None, app, set(), outbox.Outbox())
     client.transport = Mock(asyncio.Transport)
     return client

@@ -61,7 +61,7 @@ class Peers:
             RelayError: that instance cannot be reached, or takes no connections now.
         """
         if self._signature is None or not owner.url:
-            raise CloseConnection(1013, "Another server has this document. Connect again.")
+            raise CloseConnection(1013, "Another server has this document. Connect again.", "document-elsewhere")
         assert connection.request is not None
         target = connection.request.path
         headers = {HEADER: self._signature.sign(owner.instance, connection.address, target)}

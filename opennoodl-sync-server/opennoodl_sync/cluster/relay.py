@@ -116,7 +116,7 @@ class Relay(asyncio.Protocol):
 
     def disconnect(self) -> None:
         """Close the client's connection, since the other instance is gone."""
-        self._connection.disconnect(1013, GONE)
+        self._connection.disconnect(1013, GONE, "document-elsewhere")
         self._cut()
 
     # As one whose client reads output
@@ -133,7 +133,7 @@ class Relay(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the client's TCP connection."""
-        self._connection.abort()
+        self._connection.abort("slow-client")
 
     # From the other instance
 
@@ -154,7 +154,7 @@ class Relay(asyncio.Protocol):
         if not self._open.done():
             self._open.set_exception(RelayError("the connection was lost"))
         elif not self._ended:
-            self._connection.disconnect(1013, GONE)
+            self._connection.disconnect(1013, GONE, "document-elsewhere")
 
     def pause_writing(self) -> None:
         """Read no more from the client, until the other instance has read."""

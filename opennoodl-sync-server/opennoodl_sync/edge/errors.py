@@ -8,11 +8,17 @@ class StartError(Exception):
 
 
 class CloseConnection(Exception):
-    """Closes the connection with `code` and a `reason` that its client may read (the first 123 bytes)."""
+    """Closes the connection.
 
-    def __init__(self, code: int, reason: str) -> None:
+    Args:
+        code: for the close frame.
+        reason: for the close frame; a client may read its first 123 bytes.
+        refusal: the code of `refusals`; empty for that of the close code.
+    """
+
+    def __init__(self, code: int, reason: str, refusal: str = "") -> None:
         super().__init__(code, reason)
-        self.code, self.reason = code, reason
+        self.code, self.reason, self.refusal = code, reason, refusal
 
 
 class BadMessage(Exception):
@@ -22,10 +28,12 @@ class BadMessage(Exception):
         code: for programs, in kebab-case.
         error: the sentence for people.
         request_id: the message's ``requestId``, to be echoed.
+        refusal: the code of `refusals`, where that is more exact than `code`.
     """
 
-    def __init__(self, code: str, error: str, request_id: Raw | UnsetType = UNSET) -> None:
+    def __init__(self, code: str, error: str, request_id: Raw | UnsetType = UNSET, refusal: str | None = None) -> None:
         super().__init__(code, error)
         self.code = code
         self.error = error
         self.request_id = request_id
+        self.refusal = refusal or code

@@ -20,13 +20,13 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from .refusals import HANDSHAKES, Refusals
+
 SIZES = (64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
 SECONDS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
 CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1013})
 """Those of RFC 6455 that a client or the edge may send."""
 
-HANDSHAKES = ("accepted", "refused", "origin", "address", "insecure", "invalid", "at-capacity", "draining")
-"""Outcomes of handshakes."""
 TOKENS = ("accepted", "refused", "unavailable")
 """Outcomes of checks of tokens."""
 
@@ -63,6 +63,8 @@ class Metrics(Collector):
         failure: returns why the server cannot do its work, or None.
         own: called at every scrape for the metrics that only this server has.
         close_codes: those that only this server sends.
+        refusals: count the clients that are refused.
+        errors: the codes of messages that are answered with an error, if the server has such.
     """
 
     def __init__(
@@ -71,13 +73,17 @@ class Metrics(Collector):
         failure: Callable[[], str | None],
         own: Callable[[], Iterable[Metric]],
         close_codes: frozenset[int] = frozenset(),
+        *,
+        refusals: Refusals,
+        errors: Iterable[str] = (),
     ) -> None:
         self.version = version
         self.open_connections = 0
         self._tasks = 0
         self.total_connections = 0
         # From zero, so that Prometheus sees the first one as an increase.
-        self.handshakes = Counter(dict.fromkeys(HANDSHAKES, 0))
+        self.errors = Counter(dict.fromkeys(errors, 0))
+        self._refusals = refusals
         self.closes: Counter[str] = Counter()
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
@@ -96,7 +102,6 @@ class Metrics(Collector):
 
     def opened(self) -> None:
         """Count a connection whose handshake is done."""
-        self.handshakes["accepted"] += 1
         self.open_connections += 1
         self.total_connections += 1
 
@@ -121,7 +126,12 @@ class Metrics(Collector):
         yield GaugeMetricFamily("opennoodl_healthy", "Whether the server can do its work: 1 or 0.", int(healthy))
         yield GaugeMetricFamily("opennoodl_open_connections", "WebSocket connections open now.", self.open_connections)
         yield GaugeMetricFamily("opennoodl_tasks", "Tasks of the event loop now.", self._tasks)
-        yield counters("opennoodl_handshakes", "WebSocket handshakes by outcome.", "outcome", self.handshakes)
+        refused = self._refusals.counts
+        handshakes = Counter({"accepted": self.total_connections} | {code: refused[code] for code in HANDSHAKES})
+        yield counters("opennoodl_handshakes", "WebSocket handshakes by outcome.", "outcome", handshakes)
+        yield counters("opennoodl_refusals", "Clients that were refused, by code.", "code", refused)
+        if self.errors:
+            yield counters("opennoodl_errors", "Errors that clients were sent, by code.", "code", self.errors)
         yield counters("opennoodl_closes", "Ended connections by close code.", "code", self.closes)
         messages = CounterMetricFamily(
             "opennoodl_messages", "Messages by direction and type.", labels=("direction", "type")

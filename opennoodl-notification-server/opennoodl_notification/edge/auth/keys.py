@@ -134,7 +134,7 @@ class JwksKeys(Keys):
             )
         key = self._find(key_id)
         if key is None:
-            raise AuthError("The token is signed with a key that the issuer does not publish.")
+            raise AuthError("The token is signed with a key that the issuer does not publish.", "token-signature")
         return key
 
     async def close(self) -> None:

@@ -54,7 +54,7 @@ class Http:
         if self._tls_only and not settings.trusted_proxies:
             raise SettingError("REQUIRE_WSS is true, but neither TLS_CERT nor TRUSTED_PROXIES is set; set one")
 
-    async def answer(self, peer: str, protocol: EdgeProtocol, head: Request) -> Response | HttpRequest:
+    async def answer(self, peer: str, protocol: EdgeProtocol, head: Request, number: int) -> Response | HttpRequest:
         """Return the response to a request, or the request itself if it is a handshake that is accepted.
 
         If it is accepted, `accept` must follow, and `release` when the TCP connection has ended.
@@ -63,9 +63,10 @@ class Http:
             peer: the other end of the TCP connection; empty if it was gone already.
             protocol: of the TCP connection.
             head: the request.
+            number: of the TCP connection, for the log.
         """
         protocol.set_cors(self.origins.headers(head.headers.get_all("Origin")))
-        answer = await self._answer(peer, protocol, head)
+        answer = await self._answer(peer, protocol, head, number)
         if isinstance(answer, Response):
             if answer.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
                 answer.headers["Retry-After"] = RETRY_AFTER
@@ -77,14 +78,14 @@ class Http:
         """Return the response to a handshake that was accepted; it may be invalid nevertheless."""
         response = request.protocol.accept(request.head)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            self._handshakes.count_invalid()
+            self._handshakes.note("invalid", request, response)
         return response
 
     def release(self, request: HttpRequest) -> None:
         """Note that the TCP connection of an accepted handshake has ended."""
         self.addresses.release(request.address)
 
-    async def _answer(self, peer: str, protocol: EdgeProtocol, head: Request) -> Response | HttpRequest:
+    async def _answer(self, peer: str, protocol: EdgeProtocol, head: Request, number: int) -> Response | HttpRequest:
         if head.method not in ("GET", "HEAD", "OPTIONS"):
             text = f"Method not allowed. This server answers {ALLOW}.\n"
             response = protocol.reject(HTTPStatus.METHOD_NOT_ALLOWED, text)
@@ -97,7 +98,7 @@ class Http:
         head.path = target
         passed_on = self._app.client_address(head)
         path, address = target.partition("?")[0], passed_on or self.addresses.client(peer, head.headers)
-        request = HttpRequest(head, path, address, protocol)
+        request = HttpRequest(head, path, address, protocol, number)
         if head.method == "OPTIONS":
             response = request.respond(HTTPStatus.NO_CONTENT, "")
             del response.headers["Content-Type"], response.headers["Content-Length"]
@@ -113,6 +114,9 @@ class Http:
             response = insecure
         else:
             response = await self._routes.page(request)
+        # Proxies that take Upgrade away pass the other headers of a handshake on (RFC 9110, 7.6.1).
+        if "Sec-WebSocket-Key" in head.headers:
+            self._handshakes.note("no-upgrade", request, response)
         if head.method == "HEAD":
             response.body = b""  # Content-Length keeps saying what GET would send
         return response

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from ..limits import Over
 from ..metrics import Metrics
+from ..refusals import Refusals
 from ..settings import EdgeSettings
 from .large_messages import LargeMessages, Sender
 
@@ -26,12 +27,14 @@ class Handler(ABC, Generic[C]):
         settings: with the limits of one connection.
         max_message_size: bytes of the largest message that is read; a larger one closes its sender with 1009.
         metrics: count messages and limits.
+        refusals: note the clients that are closed.
         large_messages: bounds those of all clients together.
     """
 
     settings: EdgeSettings
     max_message_size: int
     metrics: Metrics
+    refusals: Refusals
     large_messages: LargeMessages[C]
 
     async def open(self, connection: C) -> None:

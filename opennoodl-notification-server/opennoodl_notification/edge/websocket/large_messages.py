@@ -18,6 +18,8 @@ PROGRESS = 655_360
 """Bytes."""
 SHORT = "The server is short of memory for large messages. Connect again."
 TOO_SLOW = "Your message arrives too slowly, and others wait for it. Connect again."
+FULL = "messages-full"
+"""The code of both among the refusals."""
 
 
 class Sender(Protocol):
@@ -26,7 +28,7 @@ class Sender(Protocol):
     def wait_for_memory(self, waits: bool) -> None:
         """Stop reading, or read again."""
 
-    def disconnect(self, code: int, reason: str) -> None:
+    def disconnect(self, code: int, reason: str, refusal: str) -> None:
         """Close the connection."""
 
 
@@ -73,7 +75,7 @@ class LargeMessages(Generic[S]):
         if not self._limit or self.size <= self._limit or sender is oldest or sender in self._waiting:
             return
         if self.size - self._sizes[oldest] > 2 * self._limit:
-            sender.disconnect(1013, SHORT)
+            sender.disconnect(1013, SHORT, FULL)
             return
         self._waiting[sender] = None
         sender.wait_for_memory(True)
@@ -106,6 +108,6 @@ class LargeMessages(Generic[S]):
         self._timer = None
         if oldest in self._arriving and self._sizes[oldest] < size + PROGRESS:
             self.remove(oldest)
-            oldest.disconnect(1013, TOO_SLOW)
+            oldest.disconnect(1013, TOO_SLOW, FULL)
         if self._waiting:
             self._watch(next(iter(self._sizes)))

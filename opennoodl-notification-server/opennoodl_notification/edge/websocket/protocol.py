@@ -5,7 +5,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
-from websockets.exceptions import InvalidHeaderValue, InvalidMessage, ProtocolError, TooManyHeaders
+from websockets.exceptions import InvalidHeaderValue, InvalidMessage, ProtocolError, SecurityError, TooManyHeaders
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING
@@ -21,6 +21,8 @@ HEAD_END = b"\r\n\r\n"
 MAX_PIPELINED = 16
 """Requests that one TCP connection may send without waiting for their answers; the last one's answer closes it."""
 ALLOW = "GET, HEAD, OPTIONS"
+TLS_HANDSHAKE = b"\x16\x03"
+"""The first bytes of a client that begins TLS (RFC 8446, 5.1)."""
 VERSION = "13"
 """The version of the WebSocket protocol (RFC 6455, 4.1)."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -69,6 +71,16 @@ class EdgeProtocol(ServerProtocol):
         """Bytes of an unfinished frame."""
         return len(self.reader.buffer)
 
+    @property
+    def unreadable(self) -> str:
+        """The code of `refusals` of a request that cannot be read; empty if nothing is wrong with it so far."""
+        error = self.handshake_exc
+        if error is None:
+            return ""
+        if self._method.startswith(TLS_HANDSHAKE):
+            return "tls-to-http"
+        return "headers-too-large" if isinstance(error, SecurityError) else "bad-request"
+
     def answer_pings(self, answers: bool) -> None:
         """Answer pings from now on, or ignore them, as those of a client that does not read."""
         self._answers_pings = answers
@@ -84,6 +96,9 @@ class EdgeProtocol(ServerProtocol):
         self._head += len(data)
         if self.handshake_exc is not None:
             super().receive_data(data)
+        elif self._method.startswith(TLS_HANDSHAKE):
+            self.handshake_exc = ProtocolError("TLS to a port without TLS")
+            self.send_response(self.reject(HTTPStatus.BAD_REQUEST, "This port has no TLS: use http:// or ws://.\n"))
         elif self._head <= HEAD_SIZE:
             if self._asked:
                 self._unread += data

@@ -145,7 +145,7 @@ async def test_not_ready_while_draining(draining: Any) -> None:
 async def test_draining_server_refuses_handshakes(draining: Any) -> None:
     """No handshake succeeds while the server drains."""
     assert (await request(draining.port, "GET /", *UPGRADE)).status == 503
-    assert draining.app.metrics.handshakes["draining"] == 1
+    assert draining.app.refusals.counts["draining"] == 1
 
 
 async def test_metrics_are_in_the_format_of_prometheus(running: Any, client: Connect) -> None:
@@ -183,7 +183,7 @@ async def test_handshakes_are_counted_by_outcome(serve: Serve, client: Connect) 
     running.app.settings = type(running.app.settings)(max_connections=0)
     await request(running.port, "GET /nowhere", *UPGRADE)
     await request(running.port, "GET /", *UPGRADE[:-1])
-    assert running.app.metrics.handshakes == Counter({"accepted": 1, "at-capacity": 1, "refused": 1, "invalid": 1})
+    assert +running.app.refusals.counts == Counter({"at-capacity": 1, "path": 1, "invalid": 1})
 
 
 # Pages and methods

@@ -189,7 +189,7 @@ async def test_frame_before_the_handshakes_answer_is_400(serve: Serve, raw: Open
     await client.rest()
     assert (running.app.got, running.app.calls) == ([], [])
     assert running.app.metrics.open_connections == 0
-    assert running.app.metrics.handshakes == Counter({"invalid": 1})
+    assert +running.app.refusals.counts == Counter({"invalid": 1})
 
 
 async def test_message_right_after_the_handshake_is_handled(serve: Serve, raw: OpenRaw) -> None:

@@ -16,8 +16,8 @@ class Reader:
         self.slow = slow
         self.buffered = unread
 
-    def abort(self) -> None:
-        self.cut = True
+    def abort(self, refusal: str) -> None:
+        self.cut = refusal == "slow-client"
 
 
 def test_client_with_the_most_unread_output_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from ..refusals import Refusals
+from .client_address import peer_address
 from .pending import Pending
 
 PER_TURN = 16
@@ -27,12 +29,16 @@ class Listener:
         create: makes the protocol that takes over a TCP connection; it limits the time of what follows.
         timeout: seconds that a client has for its first bytes.
         pending: counts the TCP connections until they are handed on.
+        refusals: note those that are cut.
     """
 
-    def __init__(self, create: Callable[[], asyncio.Protocol], timeout: float, pending: Pending) -> None:
+    def __init__(
+        self, create: Callable[[], asyncio.Protocol], timeout: float, pending: Pending, refusals: Refusals
+    ) -> None:
         self._create = create
         self._timeout = timeout
         self._pending = pending
+        self._refusals = refusals
         self._silent: dict[Accepted, asyncio.TimerHandle] = {}
         self._queue: deque[Accepted] = deque()  # some may have disconnected
         self._handed_on = 0  # in this turn
@@ -58,7 +64,7 @@ class Listener:
         else:
             self._pending.add(accepted)
             loop = asyncio.get_running_loop()
-            self._silent[accepted] = loop.call_later(self._timeout, accepted.transport.abort)
+            self._silent[accepted] = loop.call_later(self._timeout, accepted.abort, "timeout")
 
     def first_bytes(self, accepted: Accepted) -> None:
         """Hand the TCP connection on now, or in a later turn if this one has had enough of them."""
@@ -67,6 +73,10 @@ class Listener:
             self._hand_on(accepted)
         else:
             self._queue.append(accepted)
+
+    def note_refusal(self, accepted: Accepted, code: str) -> None:
+        """Note that it is cut."""
+        self._refusals.note(code, peer_address(accepted.transport))
 
     def disconnected(self, accepted: Accepted) -> None:
         """Forget it."""
@@ -133,6 +143,8 @@ class Accepted(asyncio.Protocol):
         """End; a TCP connection in the queue is skipped."""
         self._listener.disconnected(self)
 
-    def abort(self) -> None:
-        """Cut it."""
+    def abort(self, refusal: str = "") -> None:
+        """Cut it, for a reason with this code if it is to be noted."""
+        if refusal:
+            self._listener.note_refusal(self, refusal)
         self.transport.abort()

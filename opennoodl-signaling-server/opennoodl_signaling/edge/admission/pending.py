@@ -8,8 +8,8 @@ from typing import Any, Protocol
 class Abortable(Protocol):
     """A connection in any state before the end of its handshake."""
 
-    def abort(self) -> None:
-        """Cut the TCP connection."""
+    def abort(self, refusal: str = "") -> None:
+        """Cut the TCP connection, for a reason with this code if it is to be noted."""
 
 
 class Pending:
@@ -30,7 +30,7 @@ class Pending:
         if self._most and len(self._connections) >= self._most:
             oldest = next(iter(self._connections))
             del self._connections[oldest]
-            oldest.abort()
+            oldest.abort("pending-full")
         self._connections[connection] = None
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, cast
 
 from ..settings import EdgeSettings, SettingError
-from .client_address import ClientAddresses
+from .client_address import ClientAddresses, peer_address
 from .pending import Pending
 
 RECORD = 16_384
@@ -30,6 +30,8 @@ VERSION = b"\x03"
 """Their second byte, in all versions of TLS."""
 MAX_EMPTY = 256
 """Records of one connection that bring no data: those of its handshake, and new keys, which cost more than messages."""
+LEFT = "the client ended the connection"
+"""Why a TLS handshake failed that OpenSSL knows no error of."""
 
 
 class Certificate:
@@ -100,6 +102,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         timeout: seconds that a client has for it.
         pending: counts it until then.
         addresses: limit the TLS handshakes of its address, which cost more than all else.
+        refused: notes why there is no TLS, with the client's address.
     """
 
     def __init__(
@@ -109,10 +112,13 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         timeout: float,
         pending: Pending,
         addresses: ClientAddresses,
+        *,
+        refused: Callable[..., None],
     ) -> None:
         super().__init__()
         self._pending = pending
         self._addresses = addresses
+        self._refused = refused
         self._create = create
         self._timeout = timeout
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -131,10 +137,10 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         """Begin."""
         self._wire = cast(asyncio.Transport, transport)
         self._pending.add(self)
-        self._timer = asyncio.get_running_loop().call_later(self._timeout, self._wire.abort)
-        peer = (transport.get_extra_info("peername") or ("",))[0]  # event loops fail at this after the end
-        if not self._addresses.allow_tls(peer, monotonic()):
-            self.abort()
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, self.abort, "timeout")
+        self._peer = peer_address(transport)
+        if not self._addresses.allow_tls(self._peer, monotonic()):
+            self.abort("handshake-rate")
 
     def data_received(self, data: bytes) -> None:
         """Hand on what is in it, or go on with the handshake; after a goodbye, read what comes and drop it."""
@@ -149,9 +155,12 @@ class Tls(asyncio.Transport, asyncio.Protocol):
                 parts.append(self._take())
         except ssl.SSLZeroReturnError:
             start, ended = len(data), True
-        except ssl.SSLError:
+        except ssl.SSLError as error:
             self._flush()  # what TLS has to say about it
             self._closing = True
+            if self._above is None:
+                plain_http = error.reason == "HTTP_REQUEST"
+                self._refused("http-to-tls" if plain_http else "tls-failed", self._peer, detail=error.reason or "")
             self._wire.close()
             return
         else:
@@ -162,7 +171,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         if plain and self._above is not None:
             self._above.data_received(plain)
         if self._empty > MAX_EMPTY:
-            self.abort()
+            self.abort("protocol-error")
         elif ended:
             self.eof_received()
             self.close()
@@ -176,6 +185,8 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         """Pass on that the client is gone, and let go of everything."""
         self._timer.cancel()
         self._pending.remove(self)
+        if self._above is None and not self._closing:
+            self._refused("tls-failed", self._peer, detail=LEFT)
         self._closing = True
         if self._above is not None:
             self._above.connection_lost(exc)
@@ -226,8 +237,10 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self._closing = True
             self._wire.close()
 
-    def abort(self) -> None:
-        """Cut the connection."""
+    def abort(self, refusal: str = "") -> None:
+        """Cut the connection, for a reason with this code if it is to be noted."""
+        if refusal and not self._closing:
+            self._refused(refusal, self._peer)
         self._closing = True
         self._wire.abort()
 

@@ -51,9 +51,13 @@ class AuthError(Exception):
 
     Args:
         error: the sentence.
+        refusal: the code of `refusals`.
+
+    Attributes:
         code: `unauthorized`, or `auth-unavailable` where it could not be found out.
     """
 
-    def __init__(self, error: str, code: str = "unauthorized") -> None:
+    def __init__(self, error: str, refusal: str = "token-invalid") -> None:
         super().__init__(error)
-        self.code = code
+        self.refusal = refusal
+        self.code = refusal if refusal == "auth-unavailable" else "unauthorized"

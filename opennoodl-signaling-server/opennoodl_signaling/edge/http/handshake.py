@@ -14,7 +14,7 @@ from .request import HttpRequest
 
 
 class Handshakes:
-    """Accepts and refuses handshakes, and counts them by outcome.
+    """Accepts and refuses handshakes, and notes the refused ones.
 
     Args:
         app: whose paths and limits count.
@@ -27,9 +27,9 @@ class Handshakes:
         self._addresses = addresses
         self._origins = origins
 
-    def count_invalid(self) -> None:
-        """Count a handshake that is not valid (RFC 6455, 4.2.1)."""
-        self._app.metrics.handshakes["invalid"] += 1
+    def note(self, code: str, request: HttpRequest, response: Response) -> None:
+        """Note that a handshake is refused, with the code of `refusals` and the answer."""
+        self._app.refusals.note(code, request.address, request.number, status=response.status_code)
 
     def refusal(self, request: HttpRequest, insecure: Response | None) -> Response | None:
         """Return the answer to a handshake that is refused; None if it is accepted, and counts for its address.
@@ -41,14 +41,14 @@ class Handshakes:
         found = self._find_refusal(request, insecure)
         if found is None:
             return None
-        outcome, response = found
-        self._app.metrics.handshakes[outcome] += 1
+        code, response = found
+        self.note(code, request, response)
         return response
 
     def _find_refusal(self, request: HttpRequest, insecure: Response | None) -> tuple[str, Response] | None:
         respond, limit = request.respond, self._app.settings.max_connections
         if not self._addresses.allow_handshake(request.address, monotonic()):
-            return "address", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many handshakes from your address.\n")
+            return "handshake-rate", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many handshakes from your address.\n")
         if insecure is not None:
             return "insecure", insecure
         if self._app.draining:
@@ -60,7 +60,7 @@ class Handshakes:
             return "origin", respond(HTTPStatus.FORBIDDEN, "This origin is not in ALLOWED_ORIGINS.\n")
         refusal = self._app.refusal(request.path)
         if refusal is not None:
-            return "refused", respond(HTTPStatus.NOT_FOUND, refusal + "\n")
+            return "path", respond(HTTPStatus.NOT_FOUND, refusal + "\n")
         if not self._addresses.acquire(request.address):
             return "address", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from your address.\n")
         return None

@@ -18,12 +18,14 @@ class HttpRequest(NamedTuple):
         path: without the query, as it was sent (not percent-decoded).
         address: where the client is, as far as its proxies are trusted.
         protocol: makes the response.
+        number: of the TCP connection, for the log.
     """
 
     head: Request
     path: str
     address: str
     protocol: EdgeProtocol
+    number: int
 
     def respond(self, status: HTTPStatus, text: str) -> Response:
         """Return a plain-text response, with CORS headers."""

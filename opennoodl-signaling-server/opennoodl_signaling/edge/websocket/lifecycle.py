@@ -12,6 +12,7 @@ from ..admission.refusal_delay import RefusalDelays
 from ..application import Application
 from ..auth.credential import credential
 from ..errors import CloseConnection
+from ..refusals import OF_CLOSE_CODE
 from .connection import Connection
 from .flow import EdgePause
 
@@ -58,6 +59,7 @@ class Lifecycle:
     def _refuse(self, connection: Connection, close: CloseConnection) -> None:
         """Close a connection that the application does not take, after a while if it may be kept for that."""
         assert connection.request is not None
+        connection.note_refusal(close.refusal or OF_CLOSE_CODE[close.code], close=close.code)
         address = rate_limit_key(connection.address)
         seconds = 0.0
         if not self._app.draining:

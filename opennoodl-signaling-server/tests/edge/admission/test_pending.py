@@ -16,8 +16,8 @@ class Client:
 
     cut = False
 
-    def abort(self) -> None:
-        self.cut = True
+    def abort(self, refusal: str) -> None:
+        self.cut = refusal == "pending-full"
 
 
 def test_oldest_pending_connection_is_cut_first() -> None:

@@ -32,7 +32,7 @@ class Client:
         self._written = asyncio.Event()
         self.transport.write.side_effect = lambda _: self._written.set()
         self.http = http_connection.HttpConnection(
-            self.server, protocol.EdgeProtocol(), TIMEOUT, self.pending, self._upgrade
+            self.server, protocol.EdgeProtocol(), TIMEOUT, self.pending, self._upgrade, number=1, refused=Mock()
         )
         self.http.connection_made(self.transport)
 

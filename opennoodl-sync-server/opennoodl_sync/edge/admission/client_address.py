@@ -12,6 +12,8 @@ from ..limits import Rates
 from ..settings import EdgeSettings, SettingError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from websockets.datastructures import Headers
 
 _FORWARDED_PROTO = re.compile(r'(?:^|[;,])\s*proto="?([^";,\s]*)', re.IGNORECASE)  # RFC 7239
@@ -143,6 +145,11 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def peer_address(transport: asyncio.BaseTransport) -> str:
+    """Return the address of the other end of a TCP connection; empty if it is gone, since event loops fail then."""
+    return str((transport.get_extra_info("peername") or ("",))[0])
 
 
 def rate_limit_key(address: str) -> str:

@@ -86,13 +86,14 @@ class JwtTokens:
             )
             known = msgspec.convert(claims, _Claims)
         except ExpiredSignatureError:
-            raise AuthError("The token has expired.") from None
+            raise AuthError("The token has expired.", "token-expired") from None
         except ImmatureSignatureError:
-            raise AuthError("The token is not valid yet.") from None
+            raise AuthError("The token is not valid yet.", "token-not-yet-valid") from None
         except (InvalidIssuerError, InvalidAudienceError):
-            raise AuthError("The token has another `iss` or `aud` than this server requires.") from None
+            text = "The token has another `iss` or `aud` than this server requires."
+            raise AuthError(text, "token-audience") from None
         except (InvalidSignatureError, InvalidAlgorithmError):
-            raise AuthError("The token is not signed with the key of this server.") from None
+            raise AuthError("The token is not signed with the key of this server.", "token-signature") from None
         except MissingRequiredClaimError as error:
             raise AuthError(f"The token lacks the claim `{error.claim}`.") from None
         except PyJWTError:

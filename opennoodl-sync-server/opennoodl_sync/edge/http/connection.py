@@ -14,6 +14,7 @@ from typing import cast
 from websockets.http11 import Request
 from websockets.protocol import CONNECTING, OPEN
 
+from ..admission.client_address import peer_address
 from ..admission.pending import Pending
 from ..websocket.protocol import EdgeProtocol
 from .dispatch import Http
@@ -37,14 +38,29 @@ class HttpConnection(asyncio.Protocol):
         timeout: seconds that the client has for all of them.
         pending: counts the client.
         upgrade: makes what takes over the TCP connection after a handshake.
+        number: of the TCP connection, for the log.
+        refused: notes why there is no handshake, with the client's address.
     """
 
-    def __init__(self, http: Http, protocol: EdgeProtocol, timeout: float, pending: Pending, upgrade: Upgrade) -> None:
+    def __init__(
+        self,
+        http: Http,
+        protocol: EdgeProtocol,
+        timeout: float,
+        pending: Pending,
+        upgrade: Upgrade,
+        *,
+        number: int,
+        refused: Callable[..., None],
+    ) -> None:
         self._http = http
         self._protocol = protocol
         self._timeout = timeout
         self._pending = pending
         self._upgrade = upgrade
+        self._number = number
+        self._refused = refused
+        self._readable = True
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
         self._task: asyncio.Task[None] | None = None
@@ -56,23 +72,25 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
-        self._peer: str = (transport.get_extra_info("peername") or ("",))[0]  # event loops fail at this after the end
-        self._timer = asyncio.get_running_loop().call_later(self._timeout, self.abort)
+        self._peer = peer_address(transport)
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, self.abort, "timeout")
         self._pending.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; a request that is complete is answered."""
         self._protocol.receive_data(data)
+        self._check_readable()
         self._send()
         for request in self._protocol.events_received():
             assert isinstance(request, Request)
             self._task = asyncio.get_running_loop().create_task(self._answer(request))
         if self._protocol.parser_exc is not None:
-            self.abort()
+            self.abort("bad-request")
 
     def eof_received(self) -> None:
         """Note that the client sends nothing more; a part of a request is answered with an error."""
         self._protocol.receive_eof()
+        self._check_readable()
         self._send()
 
     def pause_writing(self) -> None:
@@ -96,8 +114,10 @@ class HttpConnection(asyncio.Protocol):
 
     # Called by `Pending`
 
-    def abort(self) -> None:
-        """Cut the TCP connection."""
+    def abort(self, refusal: str = "") -> None:
+        """Cut the TCP connection, for a reason with this code if it is to be noted."""
+        if refusal:
+            self._refused(refusal, self._peer)
         self._transport.abort()
 
     # Inside
@@ -105,7 +125,7 @@ class HttpConnection(asyncio.Protocol):
     async def _answer(self, head: Request) -> None:
         protocol = self._protocol
         try:
-            answer = await self._http.answer(self._peer, protocol, head)
+            answer = await self._http.answer(self._peer, protocol, head, self._number)
         except Exception:
             log.exception("a request could not be answered")
             answer = protocol.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error in the server.\n")
@@ -137,6 +157,13 @@ class HttpConnection(asyncio.Protocol):
         websocket.connection_made(self._transport)
         if self._writing_paused:
             websocket.pause_writing()
+
+    def _check_readable(self) -> None:
+        """Note a request that cannot be read; `_answer` does so with those that can be."""
+        code = self._protocol.unreadable
+        if code and self._readable and self._task is None:
+            self._readable = False
+            self._refused(code, self._peer)
 
     def _send(self) -> None:
         for data in self._protocol.data_to_send():

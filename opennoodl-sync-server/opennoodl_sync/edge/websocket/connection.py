@@ -22,9 +22,10 @@ from websockets.http11 import Request
 from websockets.protocol import CLOSED, OPEN, Event
 
 from ..auth.identity import Identity
-from ..errors import CloseConnection
+from ..errors import BadMessage, CloseConnection
 from ..http.request import HttpRequest
 from ..limits import PATIENCE, Pace
+from ..refusals import OF_CLOSE_CODE
 from .flow import EdgePause, ReadFlow, ReadPause, WriteFlow
 from .frames import Reader, is_utf8
 from .handler import Handler
@@ -55,6 +56,7 @@ class Connection(ServerConnection):
     Attributes:
         session: what the application keeps for this client; only the application sets it.
         address: where the client is, as far as its proxies are trusted.
+        number: of its TCP connection, for the log.
         path: the request's path without the query, as it was sent (not percent-decoded).
         identity: the user that the client has proven to be, if it has.
     """
@@ -73,7 +75,7 @@ class Connection(ServerConnection):
         self.app = app
         self.session: Any = None
         self.request: Request | None = request.head
-        self.path, self.address = request.path, request.address
+        self.path, self.address, self.number = request.path, request.address, request.number
         self.identity: Identity | None = None
         self._connections = connections
         self._outbox = outbox
@@ -202,7 +204,9 @@ class Connection(ServerConnection):
         """
         self.identity = identity
         if expires:
-            self.set_deadline(None if identity.expires is None else identity.expires - time(), EXPIRED)
+            self.set_deadline(
+                None if identity.expires is None else identity.expires - time(), EXPIRED, refusal="token-expired"
+            )
 
     def count_failed_token(self) -> int:
         """Count a token that proves nothing; return how many this connection has shown."""
@@ -214,16 +218,23 @@ class Connection(ServerConnection):
         """When the connection will be closed, in the time of its event loop."""
         return None if self._deadline is None else self._deadline.when()
 
-    def set_deadline(self, seconds: float | None, reason: str = "", code: int = 1008) -> None:
-        """Close with `code` after so many seconds; a later call replaces this one, and None cancels it."""
+    def set_deadline(self, seconds: float | None, reason: str = "", code: int = 1008, refusal: str = "") -> None:
+        """Call `disconnect` after so many seconds; a later call replaces this one, and None cancels it."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         if seconds is not None:
-            self._deadline = self.loop.call_later(max(seconds, 0.0), self.disconnect, code, reason)
+            self._deadline = self.loop.call_later(max(seconds, 0.0), self.disconnect, code, reason, refusal)
 
-    def disconnect(self, code: int, reason: str) -> None:
-        """Close with `code`: the application forgets the client at once, the socket goes within seconds."""
+    def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
+        """Close: the application forgets the client at once, the socket goes within seconds.
+
+        Args:
+            code: for the close frame.
+            reason: for the close frame.
+            refusal: the code of `refusals`; empty for that of the close code.
+        """
+        self._note_close(code, refusal)
         self._detach()
         self.flush()
         if self.protocol.state is OPEN:
@@ -236,11 +247,23 @@ class Connection(ServerConnection):
         if not isinstance(error, CloseConnection):
             self.logger.exception("a message could not be handled")
             error = CloseConnection(1011, "The server failed on this message.")
-        self.disconnect(error.code, error.reason)
+        self.disconnect(error.code, error.reason, error.refusal)
 
-    def abort(self) -> None:
-        """Cut the TCP connection without a closing handshake."""
+    def abort(self, refusal: str = "") -> None:
+        """Cut the TCP connection without a closing handshake, for a reason with this code if it is to be noted."""
+        if refusal:
+            self.note_refusal(refusal)
         self.transport.abort()
+
+    def note_refusal(self, code: str, **details: str | int) -> None:
+        """Count and log that this client was refused what it came for."""
+        self.app.refusals.note(code, self.address, self.number, **details)
+
+    def note_error(self, bad: BadMessage) -> None:
+        """Count an error that answers a message; one that keeps the client out is noted as a refusal too."""
+        self.app.metrics.errors[bad.code] += 1
+        if bad.refusal in self.app.refusals.reasons:
+            self.note_refusal(bad.refusal, error=bad.code)
 
     # Called by the application: pings
 
@@ -281,7 +304,7 @@ class Connection(ServerConnection):
         if self.protocol.state is not OPEN:
             return
         if self._silent and not self._read_flow.paused:
-            self.abort()
+            self.abort("heartbeat")
         else:
             self._silent = True
             self.probe()
@@ -331,6 +354,8 @@ class Connection(ServerConnection):
             super().data_received(data[start : start + PIECE])
             start = start + PIECE if protocol.state is OPEN else end  # the rest is nothing to us
         if protocol.state is not OPEN:
+            if protocol.parser_exc is not None:
+                self._note_close(self.close_code, "")
             self._detach()
         if end or self._counted or self._reader.partial:
             self._count_large()
@@ -427,7 +452,7 @@ class Connection(ServerConnection):
             self.app.metrics.rate_limited[over.limit] += 1
             self.pause_reading_for(over.seconds)
             if self.count_strike() > PATIENCE:
-                self.disconnect(1008, "Too many frames.")
+                self.disconnect(1008, "Too many frames.", "rate-limit")
 
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -444,6 +469,12 @@ class Connection(ServerConnection):
         if (size > LARGE or self._counted) and not self._lost:
             self._counted = size > LARGE
             self.app.large_messages.count(self, size, arriving=not self._handling)
+
+    def _note_close(self, code: int, refusal: str) -> None:
+        """Note why the application's connection is closed; not what follows, and not a close that is no refusal."""
+        refusal = refusal or OF_CLOSE_CODE.get(code, "")
+        if self._attached and refusal:
+            self.note_refusal(refusal, close=code)
 
     def _check_slow(self) -> None:
         if self._write_flow.check(self.buffered) and self._attached:

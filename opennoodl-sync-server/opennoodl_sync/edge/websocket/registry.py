@@ -20,8 +20,8 @@ class Registered(Protocol):
     def buffered(self) -> int:
         """Bytes that wait for its client."""
 
-    def abort(self) -> None:
-        """Cut its TCP connection."""
+    def abort(self, refusal: str) -> None:
+        """Cut its TCP connection, for a reason with this code."""
 
 
 R = TypeVar("R", bound=Registered)
@@ -37,5 +37,5 @@ class Connections(set[R]):
         for connection, size in sorted(unread.items(), key=itemgetter(1), reverse=True):
             if total <= MAX_UNREAD:
                 break
-            connection.abort()
+            connection.abort("slow-client")
             total -= size

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ..conftest import OpenRaw, Serve
-from ..harness import HANDSHAKE, TEXT, TIMEOUT, listener, pending, service
+from ..harness import HANDSHAKE, TEXT, TIMEOUT, listener, pending, refusals, service
 
 A_TURN: int = listener.PER_TURN
 
@@ -62,7 +62,7 @@ class Gate:
         self.admitted: list[bytes] = []
         self.made = 0
         self.failing = False
-        self.listener = listener.Listener(self.create, 60, pending.Pending(0))
+        self.listener = listener.Listener(self.create, 60, pending.Pending(0), refusals.Refusals({}))
 
     def create(self) -> Taken:
         self.made += 1

@@ -21,7 +21,7 @@ async def test_foreign_origin_is_refused_and_counted(serve: Serve) -> None:
     answer = await request(running.port, "GET /", *UPGRADE, f"Origin: {OTHER}")
     assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (403, None)
     assert b"origin" in answer.body
-    assert running.app.metrics.handshakes == Counter({"origin": 1})
+    assert +running.app.refusals.counts == Counter({"origin": 1})
     for headers in ((*UPGRADE[:-1], f"Origin: {PAGE}"), UPGRADE[:-1]):  # without a key, so that there is an answer
         assert (await request(running.port, "GET /", *headers)).status == 400
 
@@ -59,7 +59,7 @@ async def test_connections_of_one_address_are_limited(serve: Serve, client: Conn
     answer = await request(running.port, "GET /", *UPGRADE)
     assert answer.status == 429
     assert int(answer.headers["Retry-After"]) > 0
-    assert running.app.metrics.handshakes["address"] == 1
+    assert running.app.refusals.counts["address"] == 1
     assert (await request(running.port, "GET /health")).status == 200
     await first.close()
     await (await client(running)).send("here")
@@ -94,7 +94,7 @@ async def test_requests_of_one_address_have_a_rate(
         assert (answer.status, answer.headers["Retry-After"]) == (429, "10")
     for path in ("/health", "/ready"):
         assert (await request(running.port, f"GET {path}")).status == 200
-    assert running.app.metrics.handshakes == Counter()
+    assert +running.app.refusals.counts == Counter()
     await (await client(running)).send("here")
 
 
@@ -142,7 +142,7 @@ async def test_request_without_tls_at_a_proxy_is_refused(serve: Serve, trusted: 
     ):
         assert answer.status == 403
         assert b"wss://" in answer.body
-    assert running.app.metrics.handshakes == Counter({"insecure": 2})
+    assert +running.app.refusals.counts == Counter({"insecure": 2})
 
 
 async def test_request_with_tls_at_a_proxy_is_accepted(serve: Serve, raw: OpenRaw) -> None:

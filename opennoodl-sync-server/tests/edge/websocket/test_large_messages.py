@@ -27,9 +27,9 @@ class Sender:
         """Note it."""
         self.waits = waits
 
-    def disconnect(self, code: int, reason: str) -> None:
+    def disconnect(self, code: int, reason: str, refusal: str) -> None:
         """Note it."""
-        assert code == 1013
+        assert (code, refusal) == (1013, "messages-full")
         self.reason = reason
         self.closed.set()
 
