@@ -48,7 +48,7 @@ WAITS = "Send `authenticate` within ten seconds of connecting."
 
 REFUSALS = {
     "too-many-connections": "the user has MAX_CONNECTIONS_PER_USER connections",
-    "storage-full": "MAX_STORED_SIZE is reached, so a notification was refused",
+    "storage-full": "a notification was refused, since the store has MAX_STORED_SIZE bytes",
     "storage-unavailable": "the store failed or is too slow, so a message was refused",
     "catch-up": "what the device has missed is not remembered, so it is to connect again",
 }

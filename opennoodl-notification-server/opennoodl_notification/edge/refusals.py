@@ -67,7 +67,7 @@ CONNECTIONS = {
     "wrong-message-kind": "a message that the server cannot read, as of another protocol",
     "invalid-utf-8": "a text message was not UTF-8",
     "policy": "the client was closed with 1008 for another reason, which its close frame says",
-    "message-too-large": "a message over MAX_MESSAGE_SIZE",
+    "message-too-large": "a message over MAX_MESSAGE_SIZE, or in sync over a sixteenth of MAX_MEMORY",
     "rate-limit": "the client kept sending over RATE_LIMIT or BYTE_RATE_LIMIT",
     "slow-client": "more than SLOW_CLIENT_BUFFER waits for the client, or that of all clients is too much",
     "messages-full": "the large messages of all clients take too much memory, or this one arrives too slowly",
