@@ -20,7 +20,7 @@ port = $(shell expr $(FIRST_PORT) + $(1))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 up: .venv/up $(if $(filter-out 1,$(INSTANCES)),.venv/instances) ## Start the three servers; Ctrl-C stops them. INSTANCES=2 starts two of each
 	@mkdir -p data
@@ -76,9 +76,12 @@ lint: .venv/test ## Check style and types
 	@# What stands in for parts of a server in its tests has the types of those parts.
 	set -e; for name in $(SERVERS); do (cd opennoodl-$$name-server && mypy --config-file ../pyproject.toml \
 	  $$(find tests -name '*.py' ! -name 'test_*' ! -path '*/edge/*' ! -path '*/package/*')); done
-	mypy tests up.py engines.py playground/serve.py .ci/round_trip.py docs/shared/fill.py
+	mypy tests up.py engines.py release.py playground/serve.py .ci/round_trip.py docs/shared/fill.py
 	MYPYPATH=opennoodl-sync-server mypy e2e
 	MYPYPATH=opennoodl-sync-server:opennoodl-notification-server mypy bench
+
+release-check: ## Say what a release of this tree lacks
+	@$(PYTHON) release.py
 
 copies: ## Copy the code and the document sections that the three servers share
 	@set -e; for name in sync notification; do \
@@ -146,4 +149,4 @@ e2e/node_modules/.package-lock.json playground/node_modules/.package-lock.json: 
 playground: playground/node_modules/.package-lock.json ## Build the playground anew into playground/dist
 	cd playground && npm run build
 
-.PHONY: help up test playground $(PARTS) quick $(SERVERS:%=quick-%) coverage bench load copies lock clean
+.PHONY: help up test playground $(PARTS) quick $(SERVERS:%=quick-%) coverage bench load release-check copies lock clean

@@ -28,7 +28,9 @@ from .contents import Contents, Snapshot
 from .payloads import with_payloads, without_payload
 
 FORMAT = 1
-"""Number of the format of the file and its journals. A release that writes what this one cannot read raises it."""
+"""Number of the format of the file and its journals. A release that writes what this one cannot read raises it.
+
+Journals have no number of their own, so such a release writes the file before its first journal."""
 CHUNK = 1 << 18
 """Bytes that are handed to the system at once."""
 
@@ -162,11 +164,11 @@ class SnapshotFile:
         # Through the cache, all tables are read at once: a server may replace the file at any time.
         cached = CachingMiddleware(AtomicStorage)  # type: ignore[no-untyped-call]
         database = TinyDB(str(self._path), storage=cached)
-        if others := sorted(database.tables() - TABLES):
-            raise ForeignFileError(f"has a table {others[0]!r}, which is none of this server's")
         heads = _rows(database, "file", Head)
         if (newest := max((head.format for head in heads), default=FORMAT)) > FORMAT:
             raise ForeignFileError(f"has format {newest} of a newer release; this release reads formats up to {FORMAT}")
+        if others := sorted(database.tables() - TABLES):
+            raise ForeignFileError(f"has a table {others[0]!r}, which is none of this server's")
         self.edited = "checksum" not in database.tables()
         records = sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at)
         for record in with_payloads(records, _rows(database, "payloads", Payload)):
