@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from functools import partial
+from http import HTTPStatus
 from shutil import disk_usage
 from time import monotonic
 from typing import Any
@@ -25,6 +26,7 @@ from .edge.auth.credential import credential
 from .edge.auth.identity import AuthError, Identity
 from .edge.errors import CloseConnection
 from .edge.http.query import value
+from .edge.http.request import HttpRequest
 from .edge.limits import Over
 from .edge.metrics import counters
 from .edge.service import Service
@@ -41,6 +43,8 @@ from .storage.choose import open_store
 from .storage.interface import ElsewhereError, PersistentStore, Store, UnavailableError
 from .storage.leveldb.store import LevelDBStore
 from .storage.memory import MemoryStore
+from .version_pages import PATH as VERSIONS_PATH
+from .version_pages import VersionPages
 from .versions.keeper import VersionKeeper
 from .webhook import Webhook
 from .y_protocol import MAX_NAME, denial, is_name
@@ -90,6 +94,8 @@ class Sync(Application):
         "Connect y-websocket's WebsocketProvider to this address as ws:// or wss://; the path names the room."
     )
 
+    pages = ("/", "/health", "/ready", "/metrics", "/rooms/<room>/versions")
+
     settings: Settings
     own_refusals = REFUSALS
 
@@ -102,6 +108,7 @@ class Sync(Application):
         self._own_host: str | None = None
         self._budget = MemoryBudget(max_memory)
         self._versions: VersionKeeper | None = None
+        self._version_pages: VersionPages | None = None
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
@@ -137,6 +144,8 @@ class Sync(Application):
             renew=self._renew if self.auth.required else None,
             changed=None if self._webhook is None and self._versions is None else self._changed,
         )
+        if isinstance(self._store, PersistentStore) and self.auth.required:
+            self._version_pages = VersionPages(self.auth, self._store, self._sessions.change)
         services = [self.rooms.tidy, self._sessions.keep_alive, self._sessions.count_memory, self._peers.watch]
         if self._versions is not None:
             services.append(self._versions.run)
@@ -147,6 +156,8 @@ class Sync(Application):
         for task in self._services:
             task.cancel()
         await asyncio.wait(self._services)  # one may use the store, or a process
+        if self._version_pages is not None:
+            await self._version_pages.close()
         self._sessions.stop()
         await self.rooms.close()
         await self._store.close()
@@ -301,6 +312,18 @@ class Sync(Application):
             self._peers.end(session, lost=lost)
         else:
             self._sessions.leave(session, lost=lost)
+
+    def accepts_post(self, path: str) -> bool:
+        """Return whether a POST on a path restores a version."""
+        return VERSIONS_PATH.fullmatch(path) is not None
+
+    async def page(self, request: HttpRequest) -> tuple[HTTPStatus, dict[str, Any]] | None:
+        """Answer requests about versions; without AUTH there are no such pages."""
+        if self._version_pages is None:
+            return None
+        return await self._version_pages.answer(
+            request.head.method, request.path, request.address, credential(request.head)
+        )
 
     def failure(self) -> str | None:
         """Return why documents cannot be stored on this machine's disk, if the last attempt failed."""

@@ -21,8 +21,8 @@ from .rooms.registry import Rooms
 from .rooms.room import Flush, FullError, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
 from .rooms.transfer import Transfer, Transfers
-from .storage.interface import Store
-from .y_protocol import KEEPALIVE, Kind, parse
+from .storage.interface import Store, StoreError
+from .y_protocol import KEEPALIVE, Kind, parse, update_message
 from .yjs.lib0 import MalformedError
 
 MAX_TURN = 100
@@ -45,6 +45,9 @@ MAX_LOST = 1000
 """Lost connections whose awareness states are kept at once."""
 TURN_AWAY_AFTER = 5.0
 """Seconds after which a client is closed whose change there is no memory for: y-websocket comes back at once."""
+
+LOOK_AGAIN = 0.01
+"""Seconds after which it is seen again whether a change is stored."""
 
 KEEPALIVE_FRAME = encode_frame(KEEPALIVE, text=False)
 
@@ -298,6 +301,41 @@ class Sessions:
     def _read_on(self, session: Session) -> None:
         if session.too_large is None:
             session.connection.resume_reading(SyncPause.ROOM_BUSY)
+
+    async def change(self, name: str, address: str, update: bytes) -> None:
+        """Change a document as a client does; return when the update is stored.
+
+        Raises:
+            LoadError, ElsewhereError, UnavailableError: the document cannot be opened.
+            FullError, NoMemoryError: it may not grow.
+            MalformedError: the update is none.
+            StoreError: it could not be stored.
+        """
+        room = await self._rooms.open(name, address)
+        handled = asyncio.get_running_loop().create_future()
+        self.slicer.do(room, room.receive(self, update_message(update)), handled.set_result, address)
+        try:
+            outcome: Handled = await handled
+            outcome()
+            if room.document.changed:
+                await self._stored(room)
+        finally:
+            if self._rooms.holds(room) and not room.clients:
+                self._rooms.leave(room)
+
+    async def _stored(self, room: Room) -> None:
+        """Return when what has changed in a room is stored.
+
+        Raises:
+            StoreError: it could not be.
+        """
+        before = room.document.version
+        self._flusher.schedule(room)
+        # The end of a turn raises the version, and the next turn does not end before that is stored.
+        while room.document.version == before or (room.document.version == before + 1 and room.records.storing):
+            if not self._rooms.holds(room):
+                raise StoreError("the document could not be stored")
+            await asyncio.sleep(LOOK_AGAIN)
 
     def compacted(self, room: Room) -> None:
         """Go on with a room that was compacted."""

@@ -106,8 +106,14 @@ class Application(Handler[Connection]):
         """Return why a WebSocket handshake on `path` (without the query) is refused, or None."""
         return None if path == "/" else "WebSockets are served on / only."
 
+    def accepts_post(self, path: str) -> bool:
+        """Return whether a POST without a body on a path is for `page`; all others are answered with 405."""
+        return False
+
     async def page(self, request: HttpRequest) -> tuple[HTTPStatus, dict[str, Any]] | None:
         """Return status and JSON body of a GET on a path that only this server has, or None. `pages` names the path.
+
+        HEAD comes as GET does, and POST if `accepts_post` allows it.
 
         A body with `error` is sent as that text to clients that do not ask for JSON by name.
         """

@@ -86,7 +86,8 @@ class Http:
         self.addresses.release(request.address)
 
     async def _answer(self, peer: str, protocol: EdgeProtocol, head: Request, number: int) -> Response | HttpRequest:
-        if head.method not in ("GET", "HEAD", "OPTIONS"):
+        posted = head.method == "POST" and self._app.accepts_post(head.path.partition("?")[0])
+        if head.method not in ("GET", "HEAD", "OPTIONS") and not posted:
             text = f"Method not allowed. This server answers {ALLOW}.\n"
             response = protocol.reject(HTTPStatus.METHOD_NOT_ALLOWED, text)
             response.headers["Allow"] = ALLOW

@@ -1,0 +1,192 @@
+"""Versions beside clients at work: a service lists them and restores one over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opennoodl_sync.storage.interface import PersistentStore, Version
+from opennoodl_sync.versions.times import read
+from opennoodl_sync.workers.version_process import make
+
+from .client import Client, Server, running
+from .edge.issuer import SECRET, signed
+from .editor import Editor
+from .wire import update_message
+
+TIME = "2026-11-28T09:00:00Z"
+LIST, RESTORE = "/rooms/room/versions", f"/rooms/room/versions/{TIME}/restore"
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """Run a server with AUTH."""
+    async with running(tmp_path / "data", auth="jwt", auth_secret=SECRET) as server:
+        yield server
+
+
+async def ask(server: Server, method: str, path: str, token: str | None = "") -> tuple[int, dict[str, Any]]:
+    """Send a request with a service's token, another one, or none; return the status and the answer."""
+    shown = signed(sub="robot", services=True) if token == "" else token
+
+    def send() -> tuple[int, dict[str, Any]]:
+        connection = HTTPConnection("127.0.0.1", server.service.port, timeout=30)
+        headers = {"Accept": "application/json"} | ({} if shown is None else {"Authorization": f"Bearer {shown}"})
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    return await asyncio.to_thread(send)
+
+
+def store_of(server: Server) -> PersistentStore:
+    """Return the store of a server."""
+    store = server.app._store
+    assert isinstance(store, PersistentStore)
+    return store
+
+
+async def keep(server: Server, *updates: bytes, time: str = TIME) -> None:
+    """Keep a version of `room`."""
+    content = make([*updates])
+    await store_of(server).change_versions("room", [(Version(read(time), len(content), -1), content)], [])
+
+
+async def enter(server: Server, number: int, *known: bytes) -> Client:
+    """Join `room` with a token."""
+    return await server.join(f"room?token={signed()}", number, *known)
+
+
+async def test_a_version_is_restored_beside_clients(server: Server) -> None:
+    """Connected clients see it, one that was away keeps its changes, and what was there is a version."""
+    ann, ben = await enter(server, 1), await enter(server, 2)
+    await ann.type("hello world")
+    await ben.shows("hello world")
+    away = Editor(3, ann.doc.get_update())
+    await keep(server, ann.doc.get_update())
+    ann.delete(0, 11)
+    await ann.push_edits()
+    await ann.type("vandal")
+    await ben.shows("vandal")
+    assert ben.text == "vandal"
+    status, answer = await ask(server, "POST", RESTORE)
+    assert (status, answer["restored"]["time"]) == (200, TIME)
+    for client in (ann, ben):
+        await client.until(lambda client=client: client.text == "hello world")  # type: ignore[misc]
+    away.write("!", 11)
+    back = await enter(server, 3, away.doc.get_update())
+    await back.socket.send(update_message(away.updates[-1]))
+    await ann.shows("hello world!")
+    listed = (await ask(server, "GET", LIST))[1]["versions"]
+    assert listed == [answer["restored"], answer["before"]]
+    before = await store_of(server).read_version("room", read(answer["before"]["time"]))
+    assert before is not None
+
+
+async def test_a_closed_document_is_restored(server: Server) -> None:
+    """A document that nobody has open is loaded, changed, stored, and leaves memory again."""
+    ann = await enter(server, 1)
+    await ann.type("hello")
+    await (await enter(server, 2)).shows("hello")
+    await keep(server, ann.doc.get_update())
+    ann.delete(0, 5)
+    await ann.push_edits()
+    later = await enter(server, 3)
+    await later.until(lambda: later.text == "")
+    for client in server.clients:
+        await client.close()
+    assert (await ask(server, "POST", RESTORE))[0] == 200
+    assert server.app.rooms.rooms["room"] in server.app.rooms._idle
+    assert Editor(4, *(await store_of(server).read("room")).updates).text == "hello"
+    assert (await enter(server, 5)).text == "hello"
+
+
+async def test_a_restored_version_changes_nothing_again(server: Server) -> None:
+    """A version that the document is already answers at once."""
+    ann = await enter(server, 1)
+    await ann.type("hello")
+    await (await enter(server, 2)).shows("hello")
+    await keep(server, ann.doc.get_update())
+    assert (await ask(server, "POST", RESTORE))[0] == 200
+    assert (await enter(server, 3)).text == "hello"
+
+
+@pytest.mark.parametrize(
+    ("token", "status"),
+    [
+        (None, 401),
+        ("nonsense", 401),
+        (signed(), 403),
+        (signed(services=True, rooms=["other"]), 403),
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("GET", LIST), ("POST", RESTORE)])
+async def test_only_a_service_may_ask(server: Server, method: str, path: str, token: str | None, status: int) -> None:
+    """Who has no token of a service for the room learns nothing, and changes nothing."""
+    ann = await enter(server, 1)
+    await ann.type("hello")
+    await (await enter(server, 2)).shows("hello")
+    await keep(server, b"\x00\x00")
+    code, answer = await ask(server, method, path, token)
+    assert (code, set(answer)) == (status, {"error"})
+    assert (await enter(server, 3)).text == "hello"
+
+
+async def test_mistakes_change_nothing(server: Server) -> None:
+    """A mistake is answered with what is accepted."""
+    ann = await enter(server, 1)
+    await ann.type("hello")
+    await (await enter(server, 2)).shows("hello")
+    await keep(server, Editor(9).write("lost"))
+    answers = [
+        await ask(server, method, path)
+        for method, path in (
+            ("GET", RESTORE),
+            ("POST", LIST + "/then/restore"),
+            ("POST", LIST + "/2020-01-01/restore"),
+            ("POST", RESTORE),
+        )
+    ]
+    assert [status for status, _ in answers] == [405, 400, 404, 409]
+    assert "accepted is a time such as" in answers[1][1]["error"]
+    assert "the document lacks changes that the version has" in answers[3][1]["error"]
+    assert (await enter(server, 3)).text == "hello"
+
+
+async def test_a_slow_restoration_goes_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restoration that takes long is answered before it has ended, and ends nevertheless."""
+    monkeypatch.setattr("opennoodl_sync.version_pages.PATIENCE", 0.0)
+    ann = await enter(server, 1)
+    await ann.type("hello")
+    await (await enter(server, 2)).shows("hello")
+    await keep(server, b"\x00\x00")
+    assert await ask(server, "POST", RESTORE) == (202, {"status": "restoring"})
+    await ann.until(lambda: ann.text == "")
+
+
+async def test_waiting_restorations_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes while too many wait is refused."""
+    monkeypatch.setattr("opennoodl_sync.version_pages.PATIENCE", 0.0)
+    monkeypatch.setattr("opennoodl_sync.version_pages.MAX_WAITING", 1)
+    ann = await enter(server, 1)
+    await ann.type("hello")
+    await (await enter(server, 2)).shows("hello")
+    await keep(server, b"\x00\x00")
+    assert (await ask(server, "POST", RESTORE))[0] == 202
+    refused = await ask(server, "POST", RESTORE)
+    assert refused == (503, {"error": "Too many restorations wait; try again later."})
+    await ann.until(lambda: ann.text == "")
+
+
+async def test_there_are_no_pages_without_auth(tmp_path: Path) -> None:
+    """A server without AUTH has no such pages."""
+    async with running(tmp_path) as server:
+        assert server.app._version_pages is None
+        connection = HTTPConnection("127.0.0.1", server.service.port, timeout=30)
+        await asyncio.to_thread(connection.request, "GET", LIST)
+        assert (await asyncio.to_thread(connection.getresponse)).status == 404
