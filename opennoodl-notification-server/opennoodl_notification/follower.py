@@ -22,7 +22,7 @@ from .records import timestamp
 
 LOCKED = 20
 """Inboxes that are locked at once while their changes are read."""
-FORGOTTEN = "What changed meanwhile is not known any more: connect again to be told."
+FORGOTTEN = "The missed changes are no longer stored. Connect again for the whole list."
 
 log = structlog.get_logger()
 

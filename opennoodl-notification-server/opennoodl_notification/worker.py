@@ -31,7 +31,7 @@ MAX_QUEUED = 67_108_864
 
 UNAUTHORIZED = BadMessage("unauthorized", "Send `authenticate` with your userId first.")
 UNAVAILABLE = BadMessage("storage-unavailable", "The store failed; send this again later.")
-UNSETTLED = "It is not known what was stored: connect again to be told."
+UNSETTLED = "The outcome of a change is unknown. Connect again for the current state."
 
 log = structlog.get_logger()
 

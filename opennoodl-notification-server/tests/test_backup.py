@@ -154,7 +154,7 @@ def test_backup_does_not_overwrite_a_file(tmp_path: Path) -> None:
 
 def test_backup_names_a_missing_store(tmp_path: Path) -> None:
     """A store that is not there is named."""
-    with pytest.raises(StartError, match=r"n\.json is not there"):
+    with pytest.raises(StartError, match=r"n\.json does not exist"):
         back_up(str(tmp_path / "n.json"), str(tmp_path / "copy"))
     assert list(tmp_path.iterdir()) == []
 

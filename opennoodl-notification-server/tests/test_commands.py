@@ -249,7 +249,7 @@ async def test_looking_into_a_database(serve: Serve, device: Device, database: s
 
 def test_commands_report_a_missing_store(file: Path) -> None:
     """To look where nothing is says so, and makes nothing."""
-    with pytest.raises(StartError, match="is not there"):
+    with pytest.raises(StartError, match="does not exist"):
         stats(str(file))
     assert list(file.parent.iterdir()) == []
 

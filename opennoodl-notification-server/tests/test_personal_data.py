@@ -215,7 +215,7 @@ async def _in_thread(what: Any, *arguments: Any) -> Any:
 
 def test_missing_store_is_reported(tmp_path: Path) -> None:
     """A store that is not there is said, and not made."""
-    with pytest.raises(StartError, match="is not there"):
+    with pytest.raises(StartError, match="does not exist"):
         erase(str(tmp_path / "n.json"), "bob", 30)
     assert list(tmp_path.iterdir()) == []
 

@@ -51,7 +51,7 @@ class Ice:
         if settings.turn_secret and not _SECRET.fullmatch(settings.turn_secret):
             raise SettingError(
                 "TURN_SECRET is not usable; accepted are 16 or more ASCII characters without blanks and double quotes, "
-                "the first of them no ="
+                "and the first one is not ="
             )
         self._secret = settings.turn_secret.encode()
         self._ttl = settings.turn_ttl

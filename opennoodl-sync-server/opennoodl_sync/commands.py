@@ -194,7 +194,7 @@ async def import_document(store: PersistentStore, name: str, update: bytes) -> N
         await asyncio.to_thread(lambda: finish(document.integrate(update)))
         records.append(document.commit(), document.state_vector, batch)
     except MalformedError as error:
-        raise CommandError(f"this is not a sound Yjs update: {error}") from None
+        raise CommandError(f"this is not a valid Yjs update: {error}") from None
     finally:
         records.release(batch)
         await _store(store, records, batch)
@@ -403,7 +403,7 @@ async def migrate_documents(source: str, target: str) -> AsyncIterator[str]:
         if faults:
             raise CommandError(f"{faults} damaged documents were not copied; {DAMAGED}")
     except StoreError as error:
-        raise CommandError(f"{error}; the same command goes on from there") from None
+        raise CommandError(f"{error}; run the same command again to continue") from None
     finally:
         for store in opened:
             await store.close()

@@ -191,7 +191,9 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         if not self.database_url:
             for name in ("instance_url", "cluster_secret"):
                 if getattr(self, name):
-                    raise SettingError(f"{name.upper()} is set, and DATABASE_URL is not; it is for several servers")
+                    raise SettingError(
+                        f"{name.upper()} is set, but DATABASE_URL is not; only servers that share a database use it"
+                    )
             return
         if not self.enable_persistence:
             raise SettingError("DATABASE_URL is set, and ENABLE_PERSISTENCE is false; unset one of them")

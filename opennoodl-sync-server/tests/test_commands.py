@@ -181,7 +181,7 @@ def test_check_of_faults(directory: Path, fault: str) -> None:
         (("export", "nowhere"), b"there is no document 'nowhere'"),
         (("delete", "nowhere"), b"there is no document 'nowhere'"),
         (("import", "room", "/nowhere/update"), b"/nowhere/update cannot be read"),
-        (("import", "room", "-"), b"this is not a sound Yjs update"),
+        (("import", "room", "-"), b"this is not a valid Yjs update"),
     ],
 )
 def test_refused_command_says_why_in_one_line(directory: Path, arguments: tuple[str, ...], why: bytes) -> None:

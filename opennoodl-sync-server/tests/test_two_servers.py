@@ -294,8 +294,8 @@ async def test_a_client_that_does_not_read(tmp_path: Path, url: str) -> None:
     ("values", "message"),
     [
         ({"database_url": "postgresql://x/y", "enable_persistence": False}, "ENABLE_PERSISTENCE is false"),
-        ({"cluster_secret": SECRET}, "CLUSTER_SECRET is set, and DATABASE_URL is not"),
-        ({"instance_url": "ws://a:1"}, "INSTANCE_URL is set, and DATABASE_URL is not"),
+        ({"cluster_secret": SECRET}, "CLUSTER_SECRET is set, but DATABASE_URL is not"),
+        ({"instance_url": "ws://a:1"}, "INSTANCE_URL is set, but DATABASE_URL is not"),
         ({"database_url": "postgresql://x/y", "cluster_secret": "short"}, "CLUSTER_SECRET is too short"),
         ({"database_url": "postgresql://x/y", "instance_url": "http://a:1"}, "INSTANCE_URL is not usable"),
         ({"database_url": "postgresql://x/y", "instance_url": "ws://a:99999"}, "INSTANCE_URL is not usable"),

@@ -60,11 +60,13 @@ def test_env_example_has_every_setting() -> None:
     assert [s.name for s in settings.describe(Settings) if s.description not in plain] == []
 
 
+@pytest.mark.slow
 def test_commands_table_is_complete() -> None:
     """Every command stands in the table, and no other does."""
     compare({*COMMANDS, "serve"}, set(re.findall(r"^    ([a-z]+)", usage(), flags=re.MULTILINE)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_options_of_commands_are_documented(command: str) -> None:
     """Every option of a command stands in its row or its paragraph, and no other does."""

@@ -379,7 +379,7 @@ async def test_content_makes_the_same(store: Store, tmp_path: Path, size: int) -
 async def test_missing_store_is_not_empty(tmp_path: Path) -> None:
     """A store that must be there and is not is no empty one."""
     store = choose(str(tmp_path / "nothing.json"), create=False)
-    with pytest.raises(StartError, match="is not there"):
+    with pytest.raises(StartError, match="does not exist"):
         await store.open()
     assert await asyncio.to_thread(os.listdir, tmp_path) == []
 

@@ -109,7 +109,7 @@ class Rooms:
             client.contest = Contest(holder, client, join)
             return [client.contest]
         if room is not None and client.room is not room and self.is_full(room):
-            raise BadMessage("room-full", f"The room is full: {len(room.peers)} peers are all it may have.")
+            raise BadMessage("room-full", f"The room is full: it may have {len(room.peers)} peers.")
         effects = self._leave_room(client)
         room = self.rooms.setdefault(join.room, room or Room(join.room))
         self._enter(room, client, join)
@@ -368,7 +368,7 @@ class Rooms:
 
 def _check_metadata(metadata: Raw) -> None:
     if len(metadata) > MAX_METADATA:
-        raise BadMessage("too-large", f"`metadata` may have {MAX_METADATA} bytes: everybody in the room is sent it.")
+        raise BadMessage("too-large", f"`metadata` may have at most {MAX_METADATA} bytes.")
 
 
 def _info(join: Join) -> PeerInfo:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CREATE = """
 import sys
 from opennoodl_signaling.server import create
@@ -15,6 +17,7 @@ print(*(name for name in sys.modules if name == "redis" or name.startswith("open
 """
 
 
+@pytest.mark.slow
 def test_memory_loads_no_cluster() -> None:
     """A server that keeps everything in memory loads neither redis nor the modules that use it."""
     command = [sys.executable, "-c", CREATE]

@@ -65,6 +65,7 @@ def imported(name: str, path: Path, known: set[str]) -> Iterator[str]:
             yield from {origin, f"{origin}.{alias.name}"} & known
 
 
+@pytest.mark.slow
 def test_domain_has_no_socket() -> None:
     """Every module of the domain can be loaded without websockets."""
     names = [

@@ -257,6 +257,7 @@ class Session:
         send(self._room, "ann", *updates)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.integers(0, 2**32))
 def test_a_crash_between_batches_loses_nothing(seed: int) -> None:
@@ -277,6 +278,7 @@ def test_a_crash_between_batches_loses_nothing(seed: int) -> None:
         assert kept(level(Records(session.records.now))) == session.everything()
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(st.integers(0, 2**32))
 def test_records_stay_within_bounds(seed: int) -> None:

@@ -76,8 +76,8 @@ class Certificate:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(self._certificate)
         except ssl.SSLError:
             raise SettingError(
-                f"TLS_CERT is {self._certificate!r}; accepted is a PEM file of a certificate and those that lead to "
-                "its root"
+                f"TLS_CERT is {self._certificate!r}; accepted is a PEM file with a certificate "
+                "and its intermediate certificates"
             ) from None
         try:
             # Without a password here, a key that needs one would be waited for at a terminal.

@@ -28,7 +28,7 @@ def with_payloads(records: Iterable[Record], payloads: Iterable[Payload]) -> Ite
 def _data(record: Record, payloads: Mapping[str, Raw]) -> Raw:
     if record.payload_id is not UNSET:
         if record.payload_id not in payloads:
-            raise ValueError(f"the notification {record.id!r} refers to a payload that is not there")
+            raise ValueError(f"the notification {record.id!r} refers to a payload that does not exist")
         return payloads[record.payload_id]
     if record.data is ABSENT:
         raise ValueError(f"the notification {record.id!r} has no `data`")

@@ -82,7 +82,7 @@ class JsonStore(Store):
     async def open(self) -> None:
         """Lock and read the file and the journals, and begin a new journal."""
         if not self._create and not (self._path.exists() or self._numbers() or self._file.backup.exists()):
-            raise StartError(f"{self._name} is not there")
+            raise StartError(f"{self._name} does not exist")
         try:
             outdated = self._open()
         except BlockingIOError:
@@ -248,7 +248,7 @@ class JsonStore(Store):
             if number not in numbers:
                 name = self._journal_path(number).name
                 way_out = "to go on without what it held, make an empty file of this name"
-                raise StartError(f"DB_FILE {self._name} goes on in {name}, which is missing; {way_out}")
+                raise StartError(f"DB_FILE {self._name} continues in {name}, which is missing; {way_out}")
         replayed = False
         for number in numbers:
             path = self._journal_path(number)

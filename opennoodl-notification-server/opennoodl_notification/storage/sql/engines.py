@@ -53,7 +53,7 @@ def sqlite_url(text: str) -> sa.URL:
         raise StartError(f"DATABASE_URL names {url.drivername!r}; accepted are: {', '.join(DRIVERS)}")
     # A database in memory would be lost with its connection, and what begins with `file:` may be one.
     if (url.database or ":memory:").startswith((":memory:", "file:")) or url.query.get("mode") == "memory":
-        raise StartError(f"DATABASE_URL names no file in which SQLite could keep anything; {DATABASES}")
+        raise StartError(f"DATABASE_URL names no file for SQLite; {DATABASES}")
     return url.set(drivername=driver)
 
 

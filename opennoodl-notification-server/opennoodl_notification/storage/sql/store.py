@@ -154,7 +154,7 @@ class SqlStore(Store):
     def _find(self, file: Path) -> None:
         """Lock SQLite's file, made if it may be; like the other files, it is its owner's alone."""
         if not self._create and not file.exists():
-            raise StartError(f"{file} is not there")
+            raise StartError(f"{file} does not exist")
         if not file.exists() or not file.stat().st_size:
             for kind in ("wal", "journal"):
                 trace = file.with_name(f"{file.name}-{kind}")

@@ -324,6 +324,7 @@ def packets(draw: st.DrawFn) -> list[bytes]:
     return cut(b"".join(sent), cuts)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(packets())
 def test_reader_behaves_as_the_library_alone(sent: list[bytes]) -> None:

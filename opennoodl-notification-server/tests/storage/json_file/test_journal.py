@@ -287,7 +287,7 @@ def test_mark_is_stored_without_its_data(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "told"),
-    [("payloadId", "the notification 'a' refers to a payload that is not there"), ("other", "'a' has no `data`")],
+    [("payloadId", "the notification 'a' refers to a payload that does not exist"), ("other", "'a' has no `data`")],
 )
 def test_notification_without_data_is_damage(path: Path, field: str, told: str) -> None:
     """A notification without data is damage."""

@@ -284,6 +284,7 @@ def layouts(draw: st.DrawFn) -> bytes:
     return layout(draw(json_values)).encode()
 
 
+@pytest.mark.slow
 @given(st.lists(layouts(), min_size=1, max_size=3))
 def test_any_json_survives_a_restart(layouts: list[bytes]) -> None:
     """Whatever JSON somebody sends, in whatever layout, is there after a kill, and after a stop."""

@@ -121,7 +121,7 @@ async def test_missing_journal_stops_the_start(file: Path) -> None:
     """A file whose journals begin later than it ends is not taken for the whole."""
     await keep(file, "a")
     await asyncio.to_thread(journal(file, 1).rename, journal(file, 2))
-    with pytest.raises(StartError, match=r"goes on in notifications\.json\.journal\.1, which is missing"):
+    with pytest.raises(StartError, match=r"continues in notifications\.json\.journal\.1, which is missing"):
         await JsonStore(str(file)).open()
 
 
@@ -261,6 +261,6 @@ async def test_file_without_its_journal_is_refused(file: Path, store: JsonStore)
     for read_only in (True, False):
         with pytest.raises(StartError, match="make an empty file of this name") as info:
             await JsonStore(str(copy), read_only=read_only).open()
-    missing = str(info.value).partition(" goes on in ")[2].partition(",")[0]
+    missing = str(info.value).partition(" continues in ")[2].partition(",")[0]
     await asyncio.to_thread(copy.with_name(missing).touch)
     assert await opened(copy) == set(numbers(3))

@@ -157,7 +157,7 @@ async def test_foreign_table_of_our_name_is_refused(at: str) -> None:
 
 async def test_sqlite_file_is_private(tmp_path: Path) -> None:
     """SQLite's file is its owner's alone, with what stands beside it; who only looks makes none."""
-    with pytest.raises(StartError, match="is not there"):
+    with pytest.raises(StartError, match="does not exist"):
         await SqlStore(place("sqlite", tmp_path), create=False).open()
     assert os.listdir(tmp_path) == []
     store = SqlStore(place("sqlite", tmp_path))

@@ -328,8 +328,9 @@ class Database:
     def _reopen(self) -> None:
         """Open LevelDB anew, which writes what its log has to a table, with a sync.
 
-        After a write failed, LevelDB would go on in a log that is torn there, and would not read on from there. After
-        a sync failed, the operating system forgets what it could not write.
+        After a write failed, LevelDB would go on in a log that is torn there, and would not read on from there
+        (https://github.com/google/leveldb/issues/1180; remove when a release ends such a log). After a sync failed,
+        the operating system forgets what it could not write.
 
         Raises:
             StoreError: that failed, or somebody is reading in another thread: the next write tries again.
