@@ -22,7 +22,7 @@ from .test_commands import Ended, run, run_alone
 
 FIRST, SECOND = "2026-11-28T09:00:00Z", "2026-11-29T09:00:00Z"
 TIME = read(SECOND)
-pytestmark = pytest.mark.xdist_group("postgresql")
+pytestmark = [pytest.mark.xdist_group("postgresql"), pytest.mark.slow]
 
 
 class Place:

@@ -15,6 +15,8 @@ from opennoodl_sync.yjs.lib0 import finish
 
 from ..editor import Editor, merged
 
+pytestmark = pytest.mark.slow
+
 PROCESS = "version_process"
 
 
