@@ -107,7 +107,9 @@ SITUATIONS: dict[str, tuple[str, Act, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
-async def test_situation(start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+async def test_each_situation_has_a_log_line_and_a_metric(
+    start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """Each situation in which an editor does not get in has its line, without what it sent, and its metric."""
     code, act, settings = SITUATIONS[name]
     if code == "authentication-timeout":

@@ -137,7 +137,9 @@ SITUATIONS: dict[str, tuple[str, Act, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
-async def test_situation(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+async def test_each_situation_has_a_log_line_and_a_metric(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """Each situation in which a client does not get its document has its line, and its metric."""
     monkeypatch.setattr(sessions_module, "TURN_AWAY_AFTER", 0.05)
     code, act, settings = SITUATIONS[name]

@@ -254,7 +254,9 @@ async def check(situation: Situation, meeting: Meeting, lines: list[Any], noted:
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
-async def test_situation(meet: Meet, lines: list[Any], noted: asyncio.Queue[str], name: str) -> None:
+async def test_each_situation_has_a_log_line_and_a_metric(
+    meet: Meet, lines: list[Any], noted: asyncio.Queue[str], name: str
+) -> None:
     """Each situation in which a client cannot connect has one line, and a metric with the same code."""
     await check(SITUATIONS[name], await meet(**SITUATIONS[name].settings), lines, noted)
 
