@@ -6,11 +6,13 @@ import asyncio
 import re
 import shutil
 from collections.abc import Callable
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 from harness import HERE, Client, Server, StartClient, StartServer
 from proxy import network
+from pycrdt import Doc, Text
 
 SECRET = "a secret of a test, in 32 characters or more"
 AUTH = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
@@ -87,6 +89,43 @@ async def test_an_open_connection_gets_a_new_token(server: StartServer, client: 
     await ann.call("write", text="Hello")
     warning = await ann.event("warned", 30)
     assert warning["text"].startswith("Permission denied")
+
+
+async def test_a_token_is_renewed_before_it_expires(server: StartServer, client: StartClient) -> None:
+    """At half of a short lifetime both open connections get the next token; the clients stay where they are."""
+    signaling, sync = await server("signaling", **AUTH), await server("sync", **AUTH)
+    ann = await client("guide")
+    claims = {"sub": "ann", "rooms": ["garden-*"]}
+    token = await ann.call("mint", secret=SECRET, claims=claims, seconds=20)
+    newer = await ann.call("mint", secret=SECRET, claims={**claims, "access": "read"})
+    await ann.call("open", signaling=signaling.url, sync=sync.url, room=ROOM, user="ann", token=token)
+    await ann.call("untilSynced")
+    await ann.call("keepRenewed", token=token, newer=newer)
+    await ann.event("asked")
+    await ann.call("write", text="Hello")
+    assert (await ann.event("warned"))["text"].startswith("Permission denied")
+    assert ann.pending("closed") == []
+
+
+async def test_a_python_program_edits_a_document(server: StartServer, client: StartClient) -> None:
+    """The change is stored when the function returns; a user who may only read gets the server's reason."""
+    sync = await server("sync", **AUTH)
+    edit, mint = python("edit"), python("mint")
+
+    def write(text: str, **claims: str) -> str:
+        def change(doc: Doc[Any]) -> None:
+            doc.get("notes", type=Text).insert(0, text)
+
+        return str(edit(sync.url, ROOM, change, mint(SECRET, {"sub": "ben", **claims})).get("notes", type=Text))
+
+    assert await asyncio.to_thread(write, "world") == "world"
+    assert await asyncio.to_thread(write, "Hello ") == "Hello world"
+    with pytest.raises(PermissionError, match="only read"):
+        await asyncio.to_thread(write, "Goodbye ", access="read")
+    await sync.restart()
+    ann = await client("guide")
+    await ann.call("openToRead", sync=sync.url, room=ROOM, token=mint(SECRET, {"sub": "ann", "access": "read"}))
+    await ann.call("untilText", text="Hello world")
 
 
 async def test_a_read_only_user(server: StartServer, client: StartClient) -> None:
@@ -204,10 +243,10 @@ async def test_a_token_of_python(server: StartServer, client: StartClient) -> No
         await asyncio.to_thread(python("notify"), notification.url, "ben", "ann", "Look!", "no token")
 
 
-def python(name: str) -> Callable[..., str]:
+def python(name: str) -> Callable[..., Any]:
     """Return a function of the page's Python examples."""
     page = (HERE.parent / "docs" / "client.md").read_text()
-    names: dict[str, Callable[..., str]] = {}
+    names: dict[str, Callable[..., Any]] = {}
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(code, names)  # noqa: S102
     return names[name]

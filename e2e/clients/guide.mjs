@@ -62,6 +62,12 @@ serve({
   },
 
   renew: ({ token }) => guide.renew(providers, { ...addresses, token }),
+  keepRenewed: ({ token, newer }) => {
+    guide.keepRenewed(providers, token, async () => {
+      emit('asked')
+      return newer
+    }, addresses)
+  },
   renewWhenRefused: ({ token }) => guide.renewWhenRefused(providers, async () => token, addresses),
 
   openToRead: options => {
