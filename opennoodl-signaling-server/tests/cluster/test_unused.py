@@ -18,6 +18,7 @@ print(*(name for name in sys.modules if name == "redis" or name.startswith("open
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_memory_loads_no_cluster() -> None:
     """A server that keeps everything in memory loads neither redis nor the modules that use it."""
     command = [sys.executable, "-c", CREATE]
