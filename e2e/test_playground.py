@@ -156,9 +156,9 @@ async def playground(server: StartServer, client: StartClient) -> AsyncIterator[
         assert [text for text in complaints if not any(pattern.search(text) for pattern in expected)] == []
 
 
-def token(user: str, seconds: float) -> str:
+def token(user: str, seconds: float, **claims: str) -> str:
     """Return a token that expires so many seconds from now."""
-    return jwt.encode({"sub": user, "rooms": [ROOM], "exp": int(time.time() + seconds)}, SECRET, "HS256")
+    return jwt.encode({"sub": user, "rooms": [ROOM], "exp": int(time.time() + seconds), **claims}, SECRET, "HS256")
 
 
 async def test_three_pages_over_webrtc(playground: StartPlayground) -> None:
@@ -361,6 +361,34 @@ async def test_a_token_that_has_expired(playground: StartPlayground) -> None:
     for kind in ("signaling", "notification"):
         await ann.connected(kind)
     assert not await ann.do("isVisible", "#login")
+
+
+async def test_a_read_only_user_sees_edits_and_makes_none(playground: StartPlayground) -> None:
+    """The page says that the token is read-only, and offers no edit."""
+    here = await playground(**AUTH)
+    ann = await here.page("ann", token=token("ann", 3600))
+    await ann.add("Kettle")
+    eve = await here.page("eve", token=token("eve", 3600, access="read"))
+    await eve.shows(".node", "Kettle")
+    await eve.shows("#advice", "Your token is read-only")
+    await eve.shows("#servers tr:has(th:text('signaling')) td:last-child", "not joined: the token is read-only")
+    assert await eve.do("isDisabled", "#add")
+    await eve.do("press", ".node", "Delete")
+    await ann.add("Pot")
+    await eve.shows(".node", "Pot")
+    await ann.shows(".node", "Kettle")
+
+
+async def test_the_form_says_who_is_in_a_room(playground: StartPlayground) -> None:
+    """Before somebody joins, the page names the people of the room, or says that there are none."""
+    here = await playground()
+    ann = await here.page("ann")
+    await ann.connected("signaling")
+    ben = await here.page("ben", start=False)
+    await ben.shows("#preview", "Here now: ann")
+    await ben.do("fill", "#room", "another-room")
+    await ben.do("press", "#room", "Tab")
+    await ben.shows("#preview", "Nobody is in this room now.")
 
 
 async def test_nodes_can_be_edited_with_the_keyboard(playground: StartPlayground) -> None:

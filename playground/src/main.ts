@@ -189,7 +189,9 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
   awareness.on('change', show)
   keepOffline(room, project.doc)
   void choose(mode)
-  if (!readOnly) signaling.connect() // a read-only user may not join: peers could not enforce it
+  // A read-only user may not join: peers could not enforce it.
+  if (readOnly) servers.state('signaling', 'not joined', 'the token is read-only')
+  else signaling.connect()
   inbox.connect()
 
   byId('copy').addEventListener('click', async () => {
