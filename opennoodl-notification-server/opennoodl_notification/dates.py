@@ -1,10 +1,11 @@
-"""Dates: finds and corrects what a clock that was ahead has dated."""
+"""Dates: refuses a clock that is behind the notifications, and corrects dates of a clock that was ahead."""
 
 from collections.abc import Iterator
 from time import time
 
 from msgspec import UNSET, structs
 
+from .edge.errors import StartError
 from .inbox.state import Inbox
 from .inbox.store import Changes, Needs, Store
 from .records import Record, Sending, milliseconds, timestamp
@@ -13,6 +14,24 @@ DAY = 86_400_000
 """Milliseconds. What is dated by more than that after now was dated by a wrong clock."""
 PIECE = 500
 """Notifications that are read at once, or more where a single inbox has more."""
+
+
+async def check_clock(store: Store, now: int) -> None:
+    """Refuse to start with a clock that is behind: its notifications would expire as soon as the clock is right.
+
+    Args:
+        store: where the notifications are.
+        now: the time, in milliseconds.
+
+    Raises:
+        StartError: the newest notification is dated more than a day after now.
+    """
+    newest = await store.newest()
+    if newest > timestamp(now + DAY):
+        raise StartError(
+            f"the clock says {timestamp(now)}, but there are notifications of {newest}; set the clock, or run the "
+            "command `redate` if the clock is right"
+        )
 
 
 async def redate(store: Store, ttl_days: int) -> tuple[int, int]:

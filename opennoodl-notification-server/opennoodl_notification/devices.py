@@ -41,6 +41,7 @@ class Devices:
 
     Args:
         sender: what writes to them.
+        most: devices that a user may have at once; 0 means any number.
 
     Attributes:
         sizes: how many notifications each user with a device has.
@@ -48,8 +49,9 @@ class Devices:
         moved: what is called with a user who has one device more or less.
     """
 
-    def __init__(self, sender: Sender) -> None:
+    def __init__(self, sender: Sender, most: int) -> None:
         self._sender = sender
+        self._most = most
         self._of_users: dict[str, set[Device]] = {}
         self._users: dict[Device, str] = {}
         self._behind: set[Device] = set()
@@ -64,6 +66,22 @@ class Devices:
     def of(self, user: str) -> tuple[Device, ...]:
         """Return the devices of a user."""
         return tuple(self._of_users.get(user, ()))
+
+    def check_limit(self, device: Device, user: str, elsewhere: int) -> None:
+        """Refuse a connection that would be one device too many.
+
+        Args:
+            device: the connection, which may be a device of the user already.
+            user: whose device it would be.
+            elsewhere: devices of the user at other instances.
+
+        Raises:
+            BadMessage: the user has as many devices as one may have.
+        """
+        devices = self._of_users.get(user, ())
+        if self._most and len(devices) + elsewhere >= self._most and device not in devices:
+            text = f"This user has {self._most} connections already; close one of them and authenticate again."
+            raise BadMessage("too-many-connections", text)
 
     def add(self, device: Device, inbox: Inbox, *, behind: bool) -> None:
         """Make a connection a device of the inbox's user, and of nobody else.

@@ -7,7 +7,6 @@ from typing import Any
 from msgspec import UNSET
 
 from .devices import Devices
-from .edge.errors import BadMessage
 from .inbox.batch import Batch
 from .inbox.requests import OutdatedError, read
 from .inbox.state import Inbox
@@ -24,7 +23,6 @@ class Reader:
         store: where inboxes are kept.
         devices: who is answered, and becomes a device by `authenticate`.
         instances: others that use the same store, if there may be any.
-        most: devices that a user may have at once; 0 means any number.
         enter: what is called with a connection and its user when it may do everything else.
     """
 
@@ -33,13 +31,11 @@ class Reader:
         store: Store,
         devices: Devices,
         instances: Instances | None,
-        most: int,
         enter: Callable[[Any, str], None],
     ) -> None:
         self._store = store
         self._instances = instances
         self._devices = devices
-        self._most = most
         self._enter = enter
 
     async def answer(self, request: Request, user: str, batch: Batch | None, now: str) -> None:
@@ -58,11 +54,8 @@ class Reader:
         device, enters = request.device, isinstance(request.incoming, Authenticate)
         if not device.is_open and not enters:
             return
-        devices = self._devices.of(user)
         elsewhere = 0 if self._instances is None else self._instances.devices_elsewhere(user)
-        if self._most and len(devices) + elsewhere >= self._most and device not in devices:
-            text = f"This user has {self._most} connections already; close one of them and authenticate again."
-            raise BadMessage("too-many-connections", text)
+        self._devices.check_limit(device, user, elsewhere)
         behind = self._devices.is_behind(device)
         if self._instances is None or batch is not None:
             inbox = batch.inbox(user) if batch is not None else await self._inbox(user, now)

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from . import __version__
 from .cleanup import Cleanup
 from .clock import Clock
-from .dates import DAY
+from .dates import check_clock
 from .devices import Devices
 from .edge.auth.identity import Identity
 from .edge.errors import BadMessage, StartError
@@ -30,7 +30,6 @@ from .instances import Instances
 from .messages import ERRORS, Authenticate, Incoming, SendNotification, decode
 from .queue import Request
 from .reader import Reader
-from .records import timestamp
 from .settings import Settings
 from .storage.choose import choose, choose_channel
 from .totals import Totals
@@ -87,13 +86,13 @@ class NotificationServer(JsonApplication[Any]):
         clock = self._clock = Clock()
         self.store: Store = choose(settings.place)
         self._channel = choose_channel(settings.place, settings.database_listen_url)
-        self.devices = Devices(self)
+        self.devices = Devices(self, settings.max_connections_per_user)
         self.totals = Totals(settings.max_stored_size)
         quota = SendQuota(settings.sends_per_hour, settings.send_bytes_per_hour)
         self.follower = Follower(self.store, self.devices, clock)
         self.instances = Instances(self.follower, self.devices, self.totals, quota=quota, clock=clock)
         others = None if self.store.exclusive else self.instances
-        reader = Reader(self.store, self.devices, others, settings.max_connections_per_user, self._enter)
+        reader = Reader(self.store, self.devices, others, self._enter)
         self.worker = Worker(
             self.store,
             self.devices,
@@ -110,7 +109,7 @@ class NotificationServer(JsonApplication[Any]):
         """Open the store and begin to work."""
         await self.store.open()
         try:
-            await self._check_clock()
+            await check_clock(self.store, self._clock.now())
             await self._open_channel()
             await self.totals.count(self.store)
         except (StartError, StoreError):
@@ -135,15 +134,6 @@ class NotificationServer(JsonApplication[Any]):
             await asyncio.wait([self._exchanging], timeout=LAST_HINTS)
             self._exchanging.cancel()
         await self.store.close()
-
-    async def _check_clock(self) -> None:
-        """Refuse to start with a clock that is behind: what it dates would expire as soon as the clock is right."""
-        now, newest = self._clock.now(), await self.store.newest()
-        if newest > timestamp(now + DAY):
-            raise StartError(
-                f"the clock says {timestamp(now)}, but there are notifications of {newest}; set the clock, or run the "
-                "command `redate` if the clock is right"
-            )
 
     async def _open_channel(self) -> None:
         """Connect with other instances, if that is possible."""
