@@ -223,6 +223,7 @@ class NotificationServer(JsonApplication[Any]):
                 self._max_stored_size,
             ),
             GaugeMetricFamily("opennoodl_notification_users", "Users with a device connected.", len(self.devices)),
+            GaugeMetricFamily("opennoodl_notification_queued", "Messages that wait for the store.", self.worker.queued),
             CounterMetricFamily("opennoodl_notification_commits", "Commits to the store.", self.worker.commits),
             CounterMetricFamily("opennoodl_notification_store_errors", "Failures of the store.", self.worker.errors),
             *self._free_space(),

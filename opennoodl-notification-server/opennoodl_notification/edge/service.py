@@ -37,6 +37,9 @@ OPEN_TIMEOUT = 10.0
 DRAIN_TIMEOUT = 4.0
 """Seconds that clients have to leave; with the flush after it, under Fly's default of 5 to exit."""
 
+LAG_INTERVAL = 1.0
+"""Seconds between two measurements of the event loop's lag."""
+
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart, everybody comes back within seconds."""
 
@@ -71,6 +74,7 @@ class Service:
         self._lifecycle = Lifecycle(app)
         self._server: Server | None = None
         self._heartbeat: asyncio.Task[None] | None = None
+        self._lag: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the application and listen.
@@ -93,6 +97,7 @@ class Service:
             raise StartError(f"cannot listen on {settings.host} port {self.port}: {why}") from None
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         self.app.listening(self.port)
+        self._lag = asyncio.create_task(self._measure_lag())
         if settings.heartbeat_interval:
             self._heartbeat = asyncio.create_task(self._beat(settings.heartbeat_interval / 1000))
         for warning in self.app.auth.warnings:
@@ -104,8 +109,9 @@ class Service:
         assert self._server is not None
         log.info("draining", connections=len(self.connections))
         self.app.drain()
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
+        for task in (self._heartbeat, self._lag):
+            if task is not None:
+                task.cancel()
         for connection in list(self.connections):
             connection.disconnect(1001, GOING_AWAY)
         await self._finish(DRAIN_TIMEOUT)
@@ -165,6 +171,14 @@ class Service:
         connection = Connection(request, self._server, self.app, self.connections, self._outbox)
         connection.when_lost(partial(self.http.release, request))
         return connection
+
+    async def _measure_lag(self) -> None:
+        """Observe how late the event loop is, for ever: everything else waits as long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_INTERVAL
+            await asyncio.sleep(LAG_INTERVAL)
+            self.app.metrics.lag.observe(max(loop.time() - due, 0.0))
 
     async def _beat(self, interval: float) -> None:
         while True:

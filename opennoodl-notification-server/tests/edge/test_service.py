@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from .certificates import Files, certify
 from .conftest import Connect, OpenRaw, Serve
-from .harness import CLOSE, HANDSHAKE, PACKAGE, PING, Echo, masked, request, service
+from .harness import CLOSE, HANDSHAKE, PACKAGE, PING, TIMEOUT, Echo, masked, request, service
 
 pytestmark = pytest.mark.slow
 
@@ -359,3 +360,16 @@ def test_process_port_in_use(start: Start) -> None:
     assert str(port) in line
     assert "PORT" in line
     assert process.returncode == 1
+
+
+async def test_lag_of_the_event_loop_is_measured(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What blocks the event loop is in the metrics, with about the time for which it did."""
+    monkeypatch.setattr(service, "LAG_INTERVAL", 0.01)
+    lag = (await serve()).app.metrics.lag
+    async with asyncio.timeout(TIMEOUT):
+        while not sum(lag.counts):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        before = lag.total
+        time.sleep(0.3)  # noqa: ASYNC251  # blocking is the point
+        while lag.total < before + 0.25:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

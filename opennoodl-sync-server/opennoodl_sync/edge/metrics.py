@@ -89,6 +89,7 @@ class Metrics(Collector):
         self.sent: Counter[str] = Counter()
         self.message_sizes = Histogram(SIZES)
         self.handling = Histogram(SECONDS)
+        self.lag = Histogram(SECONDS)
         self.rate_limited: Counter[str] = Counter()
         self.tokens = Counter(dict.fromkeys(TOKENS, 0))
         self._failure = failure
@@ -142,6 +143,7 @@ class Metrics(Collector):
         yield messages
         yield self.message_sizes.family("opennoodl_message_size_bytes", "Sizes of received messages.")
         yield self.handling.family("opennoodl_handling_seconds", "Time spent on one received message.")
+        yield self.lag.family("opennoodl_event_loop_lag_seconds", "How late the event loop was, once a second.")
         yield counters("opennoodl_rate_limited", "Messages over a rate, by limit.", "limit", self.rate_limited)
         yield counters("opennoodl_tokens", "Tokens that were shown, by what became of them.", "outcome", self.tokens)
         yield from self._own()
