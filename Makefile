@@ -83,6 +83,9 @@ lint: .venv/test ## Check style and types
 release-check: ## Say what a release of this tree lacks
 	@$(PYTHON) release.py
 
+changelogs: ## Write the part of the changelog that is about each server into its folder
+	@$(PYTHON) release.py changelogs
+
 copies: ## Copy the code and the document sections that the three servers share
 	@set -e; for name in sync notification; do \
 	  rm -rf opennoodl-$$name-server/opennoodl_$$name/edge opennoodl-$$name-server/tests/edge opennoodl-$$name-server/tests/package; \
@@ -149,4 +152,4 @@ e2e/node_modules/.package-lock.json playground/node_modules/.package-lock.json: 
 playground: playground/node_modules/.package-lock.json ## Build the playground anew into playground/dist
 	cd playground && npm run build
 
-.PHONY: help up test playground $(PARTS) quick $(SERVERS:%=quick-%) coverage bench load release-check copies lock clean
+.PHONY: help up test playground $(PARTS) quick $(SERVERS:%=quick-%) coverage bench load release-check changelogs copies lock clean

@@ -1,4 +1,7 @@
-"""Checks that a release is complete: ``make release-check``. CONTRIBUTING.md lists the steps of a release."""
+"""Checks that a release is complete: ``make release-check``. CONTRIBUTING.md lists the steps of a release.
+
+``make changelogs`` writes the changelog of each server, which is its part of that of the repository.
+"""
 
 import re
 import subprocess
@@ -27,10 +30,25 @@ def faults(root: Path) -> Iterator[str]:
         yield f"CHANGELOG.md begins with {found[1] if found else 'no version'} and not with {version}."
     elif not DATE.fullmatch(found[2]):
         yield f"CHANGELOG.md has {found[2]!r} and not the date of {version}."
+    if any(not path.exists() or path.read_text() != text for path, text in changelogs(root).items()):
+        yield "A server's CHANGELOG.md is not its part of that of the repository: run `make changelogs`."
     if git(root, "tag", "--list", f"v{version}"):
         yield f"The tag v{version} exists already: raise the versions."
     if git(root, "status", "--porcelain"):
         yield "There are changes that are not committed."
+
+
+def changelog(text: str, server: str) -> str:
+    """Return the part of the repository's changelog that is about one server."""
+    own = ("### All servers\n", f"### {server.capitalize()}\n")
+    parts = re.split(r"^(?=###? )", text, flags=re.MULTILINE)
+    return "".join(part for part in parts if not part.startswith("### ") or part.startswith(own)).rstrip() + "\n"
+
+
+def changelogs(root: Path) -> dict[Path, str]:
+    """Return what the changelog of each server has to be."""
+    text = (root / "CHANGELOG.md").read_text()
+    return {root / f"opennoodl-{name}-server" / "CHANGELOG.md": changelog(text, name) for name in SERVERS}
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -40,8 +58,13 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def main() -> None:
-    """Print what is missing, and exit with 1 if anything is."""
-    found = list(faults(Path(__file__).parent))
+    """Print what is missing, and exit with 1 if anything is; or write the changelogs if that is asked for."""
+    root = Path(__file__).parent
+    if sys.argv[1:] == ["changelogs"]:
+        for path, text in changelogs(root).items():
+            path.write_text(text)
+        return
+    found = list(faults(root))
     print("\n".join(found) or "This tree can be released.")
     sys.exit(bool(found))
 

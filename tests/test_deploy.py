@@ -259,12 +259,19 @@ def test_render_builds_checks_and_drains(server: Server) -> None:
     """render.yaml builds the Dockerfile, asks for health, lets the server drain, and does not let it sleep."""
     (service,) = yaml.safe_load((server.folder / "render.yaml").read_text())["services"]
     assert (service["type"], service["runtime"], service["name"]) == ("web", "docker", server.folder.name)
-    assert ROOT / service["rootDir"] == server.folder
+    assert "rootDir" not in service, "the folder is a repository of its own"
     assert (server.folder / service["dockerfilePath"]).is_file()
     assert (server.folder / service["dockerContext"]).resolve() == server.folder
     assert service["healthCheckPath"] == HEALTH
     assert service["plan"] != "free"
     assert server.drain < service["maxShutdownDelaySeconds"] <= 300
+
+
+def test_render_blueprint_has_all_servers() -> None:
+    """The Blueprint at the top has the service of each folder, with the folder as its root."""
+    services = yaml.safe_load((ROOT / "render.yaml").read_text())["services"]
+    own = [yaml.safe_load((server.folder / "render.yaml").read_text())["services"][0] for server in SERVERS]
+    assert services == [{**service, "rootDir": service["name"]} for service in own]
 
 
 @every_server
