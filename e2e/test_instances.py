@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -27,6 +28,8 @@ from test_sync import open_all, settled_text, storm
 
 pytestmark = pytest.mark.xdist_group("instances")
 
+STALE = 2.0
+"""Seconds after which metrics show what former tests have left: absent peers keep their places for ten seconds."""
 KINDS = ("signaling", "sync", "notification")
 
 # Each of these tests is about what users do, and uses servers with no settings of its own.
@@ -88,6 +91,7 @@ def server(instances: Instances) -> StartServer:
     async def start(kind: str, /, **_: object) -> Server:
         index = KINDS.index(kind)
         if kind == "signaling":
+            await asyncio.sleep(STALE)
             instances.until(lambda: not any(map(has_peers, instances.ports(index))))
         elif kind == "notification":
             empty(instances)
