@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from opennoodl_notification import clock
+from opennoodl_notification.edge.errors import BadMessage
 from opennoodl_notification.edge.websocket.connection import Connection
 from opennoodl_notification.inbox.store import Changes, Needs, StoreError, Transaction, UnsettledError
 from opennoodl_notification.messages import decode
@@ -66,6 +67,9 @@ class Device:
 
     def set_deadline(self, seconds: float | None, reason: str = "") -> None:
         """Be let alone: nothing happens by itself here."""
+
+    def note_error(self, bad: BadMessage) -> None:
+        """Be refused: this is counted and logged by a connection."""
 
     # What a client does with its messages
 
