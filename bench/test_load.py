@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from . import notifications, servers, signaling
-from .load.deployment import PORTS, Endpoint, LoadTestError, endpoints
-from .load.figures import Figures, verdict
+from .load.deployment import PORTS, Endpoint, LoadTestError, Usage, endpoints
+from .load.figures import Figures, Moment, verdict
+from .load.plot import draw
 from .servers import Peer, Server, running
 
 ROOT = Path(__file__).parents[1]
@@ -66,14 +67,13 @@ async def health(server: Server) -> dict[str, Any]:
     return await Endpoint("", f"ws://127.0.0.1:{server.port}").health()
 
 
-def test_load_test_reports_all_that_people_wait_for(tmp_path: Path) -> None:
+def test_load_test_reports_all_that_people_wait_for() -> None:
     """People of two rooms see everything of each other, and their inboxes are empty afterwards."""
-    plot = tmp_path / "load.png"
 
     async def main() -> tuple[Done, dict[str, Any]]:
         async with AsyncExitStack() as stack:
             found = await started(stack, ALLOW_LOAD_TEST="true")
-            done = await load(found, "--users=7", "--minutes=0.05", f"--plot={plot}")
+            done = await load(found, "--users=7", "--minutes=0.05")
             return done, await health(found[2])
 
     done, after = asyncio.run(main())
@@ -92,7 +92,16 @@ def test_load_test_reports_all_that_people_wait_for(tmp_path: Path) -> None:
         assert f"| {name} | metrics" not in done.report
     assert done.said.count("cursors") >= 2
     assert after["notificationCount"] == 0
-    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_shows_waits_and_servers(tmp_path: Path) -> None:
+    """The picture is drawn, also where nothing came and metrics could not be read."""
+    pytest.importorskip("matplotlib", reason="needs matplotlib: make .venv/bench")
+    usage = Usage(0.5, 40, 7, 0, 0)
+    p99: tuple[dict[str, float | None], ...] = ({"cursor": None, "edit": 3.0}, {"cursor": 2.0, "edit": 4.0})
+    moments = [Moment(at, {}, waits, dict.fromkeys(PORTS, usage)) for at, waits in enumerate(p99, 1)]
+    draw(tmp_path / "load.png", [*moments, moments[0]._replace(seconds=3, usages=dict.fromkeys(PORTS))])
+    assert (tmp_path / "load.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_people_have_tokens_of_the_secret() -> None:
