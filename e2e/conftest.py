@@ -86,3 +86,10 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
         seed = random.SystemRandom().getrandbits(32)
     print(f"--seed {seed}")
     return random.Random(seed)  # noqa: S311
+
+
+@pytest.fixture
+def seeds(request: pytest.FixtureRequest) -> range:
+    """Return what the documents are made from."""
+    first = request.config.getoption("--seed") or 0
+    return range(first, first + request.config.getoption("--documents"))

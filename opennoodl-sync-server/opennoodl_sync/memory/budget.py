@@ -44,7 +44,7 @@ class MemoryBudget:
 
     def allows(self, size: int, *, deletes: bool = False) -> bool:
         """Return whether documents may take so many bytes more; deletions may take of what is kept for output."""
-        # Asked for every update: so it takes no shares and no maximum.
+        # This is asked for every update. So what is kept for output is computed when the output is counted.
         left = self.limit - self._counted - self._grown - size
         return not self.limit or left >= (self.output if deletes else self._kept)
 

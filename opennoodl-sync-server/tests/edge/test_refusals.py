@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from .certificates import Files
+from .clock import Clock
 from .conftest import Connect, OpenRaw, Serve
 from .harness import (
     BINARY,
@@ -294,16 +295,6 @@ async def test_lines_of_one_connection_have_its_number(serve: Serve, raw: OpenRa
         await client.rest()
     numbers = [line["connection"] for line in lines if line["event"] == refusals.EVENT]
     assert len(set(numbers)) == 2
-
-
-class Clock:
-    """A clock that stands still."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
 
 
 @pytest.fixture

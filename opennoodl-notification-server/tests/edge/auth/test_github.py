@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ..clock import Clock
 from ..harness import github, identity, settings
 from ..issuer import Loopback
 
@@ -35,17 +36,6 @@ async def hub(api: Loopback) -> AsyncIterator[Any]:
     hub = github.GitHub(api.url)
     yield hub
     await hub.close()
-
-
-class Clock:
-    """The time that is told."""
-
-    def __init__(self) -> None:
-        self.now = 600.0
-
-    def __call__(self) -> float:
-        """Return it."""
-        return self.now
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 
+from ..clock import Clock
 from ..conftest import Configure
 from ..harness import TIMEOUT, http_client, identity, jwt_tokens, keys
 from ..issuer import PRIVATE, Loopback, pem, published, signed
@@ -23,17 +24,6 @@ async def issuer() -> AsyncIterator[Loopback]:
     await issuer.start()
     yield issuer
     await issuer.stop()
-
-
-class Clock:
-    """The time that keys are told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Return it."""
-        return self.now
 
 
 @pytest.fixture

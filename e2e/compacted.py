@@ -1,0 +1,15 @@
+"""What the sync server compacts documents to."""
+
+from __future__ import annotations
+
+import base64
+
+from opennoodl_sync.yjs.compaction import compact_records
+from opennoodl_sync.yjs.lib0 import finish
+
+
+def compacted(records: list[str]) -> bytes:
+    """Return the update that updates, each in Base64, are compacted to."""
+    segment, pending = finish(compact_records([base64.b64decode(record) for record in records]))
+    assert not pending
+    return finish(segment.write())

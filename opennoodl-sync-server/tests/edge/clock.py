@@ -1,0 +1,18 @@
+"""A clock that goes only when a test sets it."""
+
+from __future__ import annotations
+
+
+class Clock:
+    """Stands in for ``time.monotonic``.
+
+    Attributes:
+        now: the time, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
