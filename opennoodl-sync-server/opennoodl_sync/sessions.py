@@ -305,12 +305,17 @@ class Sessions:
     async def change(self, name: str, address: str, update: bytes) -> None:
         """Change a document as a client does; return when the update is stored.
 
+        A caller that is cancelled, since nobody waits for the answer any more, cancels no change that has begun.
+
         Raises:
             LoadError, ElsewhereError, UnavailableError: the document cannot be opened.
             FullError, NoMemoryError: it may not grow.
             MalformedError: the update is none.
             StoreError: it could not be stored.
         """
+        await asyncio.shield(asyncio.create_task(self._do_change(name, address, update)))
+
+    async def _do_change(self, name: str, address: str, update: bytes) -> None:
         room = await self._rooms.open(name, address)
         handled = asyncio.get_running_loop().create_future()
         self.slicer.do(room, room.receive(self, update_message(update)), handled.set_result, address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from opennoodl_sync.versions import keeper
 
 from .client import Server, running
 from .disks import until
+from .raw import item, section, update
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +58,17 @@ async def test_no_versions_without_persistence(tmp_path: Path) -> None:
     async with running(tmp_path, enable_persistence=False) as server:
         assert server.app._versions is None
         await (await server.join("room", 1)).type("hello")
+
+
+async def test_a_change_that_has_begun_is_stored_without_its_caller(tmp_path: Path) -> None:
+    """A service that leaves while its large change is worked on does not keep the change from being stored and told."""
+    async with running(tmp_path, versions="off") as server:
+        ann = await server.join("room", 1)
+        room = server.app.rooms.rooms["room"]
+        before = room.document.version
+        large = update(section(7, 0, *[item(b"\x04\x01x", origin=(7, n - 1) if n else None) for n in range(30_000)]))
+        caller = asyncio.create_task(server.app._sessions.change("room", "", large))
+        await until(lambda: room.busy)
+        caller.cancel()
+        await until(lambda: room.document.version > before and not room.records.storing)
+        await ann.shows("x" * 30_000)
