@@ -125,7 +125,7 @@ def test_every_refusal_is_in_the_tables() -> None:
     page = (ROOT / "docs/troubleshooting.md").read_text().partition("## The log says why")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.*?) \| (.*?) \|$", page, flags=re.MULTILINE)
     documented = [(code, reason) for code, reason, _ in rows]
-    modules = ("opennoodl_signaling.signaling", "opennoodl_sync.server", "opennoodl_notification.server")
+    modules = ("opennoodl_signaling.signaling", "opennoodl_sync.refusals", "opennoodl_notification.server")
     own = [list(import_module(module).REFUSALS.items()) for module in modules]
     edge = import_module("opennoodl_signaling.edge.refusals")
     assert documented == [*edge.EDGE.items(), *own[0], *own[1], *own[2]]

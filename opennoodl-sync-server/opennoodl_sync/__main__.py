@@ -8,25 +8,18 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from .commands import (
-    back_up,
-    check_documents,
+from .commands.checks import check_documents, repair_documents
+from .commands.copies import back_up, directory_of, migrate_documents, restore
+from .commands.documents import (
     compact_documents,
     delete_document,
-    directory_of,
     export_document,
-    export_version,
     import_document,
     list_documents,
-    list_versions,
-    migrate_documents,
     read_update,
-    repair_documents,
-    restore,
-    revert_document,
-    shown,
-    with_store,
 )
+from .commands.stores import shown, with_store
+from .commands.versions import export_version, list_versions, revert_document
 from .edge.auth.token_command import add_token_command, token
 from .edge.command_line import command, parse, show, show_bytes
 from .edge.service import main as serve

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections import Counter
 from functools import partial
 from http import HTTPStatus
-from shutil import disk_usage
 from time import monotonic
 from typing import Any
 
 import structlog
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from websockets.http11 import Request
 from websockets.protocol import CLOSED
 
@@ -28,23 +25,23 @@ from .edge.errors import CloseConnection
 from .edge.http.query import value
 from .edge.http.request import HttpRequest
 from .edge.limits import Over
-from .edge.metrics import counters
 from .edge.service import Service
-from .edge.settings import SettingError
 from .edge.websocket.connection import Connection
 from .edge.websocket.frames import encode_frame
 from .memory.available import available_memory
+from .memory.bounds import LARGE_MESSAGES_SHARE, default_limit, message_bound
 from .memory.budget import MemoryBudget
+from .metrics import Sources, metric_families
+from .pages.versions import PATH as VERSIONS_PATH
+from .pages.versions import VersionPages
+from .refusals import REFUSAL_OF, REFUSALS
 from .rooms.registry import COMPACTION_FACTOR, LoadError, Rooms
 from .rooms.room import FullError, NoMemoryError, Room
 from .sessions import Session, Sessions
 from .settings import Settings
 from .storage.choose import open_store
 from .storage.interface import ElsewhereError, PersistentStore, Store, UnavailableError
-from .storage.leveldb.store import LevelDBStore
 from .storage.memory import MemoryStore
-from .version_pages import PATH as VERSIONS_PATH
-from .version_pages import VersionPages
 from .versions.keeper import VersionKeeper
 from .webhook import Webhook
 from .y_protocol import MAX_NAME, denial, is_name
@@ -53,35 +50,6 @@ PATIENCE = 3.0
 """Seconds for which it is tried to pass a connection on, until its client is to come again."""
 RETRY_INTERVAL = 0.25
 """Seconds between two attempts."""
-OWN_MEMORY = 134_217_728
-"""Bytes that a server takes by itself, with LevelDB, the process that compacts, and one large message."""
-LARGE_MESSAGES_SHARE = 16
-"""One byte in so many of `MAX_MEMORY` is for large messages that arrive, or for one: handling it takes several times
-its size."""
-PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
-"""A path that no proxy writes in another way: of characters that stand as they are in a URL (RFC 3986, 2.3)."""
-SMALLEST_BOUND = 1_048_576
-"""Bytes that a message may have in any case, unless `MAX_MESSAGE_SIZE` is less."""
-
-REFUSALS = {
-    "room-full": "the room has MAX_ROOM_SIZE clients",
-    "too-many-documents": "MAX_ROOMS documents are in use",
-    "memory-full": "MAX_MEMORY is reached",
-    "document-damaged": "the document could not be loaded: an error in the log says why",
-    "document-too-large": "the document would exceed MAX_DOCUMENT_SIZE, or has too many deletions",
-    "storage-failed": "the document could not be stored: an error in the log says why",
-    "storage-unavailable": "the database cannot be reached",
-    "document-elsewhere": "another instance has the document, and could not take the client now",
-    "not-durable": "the client wants acknowledgements (`ack=true`), and the server stores nothing",
-}
-"""The codes of refusals that only this server has."""
-REFUSAL_OF: dict[type[Exception], str] = {
-    FullError: "too-many-documents",
-    NoMemoryError: "memory-full",
-    UnavailableError: "storage-unavailable",
-}
-"""The codes of what keeps a document from being opened."""
-
 log = structlog.get_logger()
 
 
@@ -100,10 +68,10 @@ class Sync(Application):
     own_refusals = REFUSALS
 
     def __init__(self, settings: Settings) -> None:
-        max_memory = settings.max_memory or _default_limit(available_memory())
+        max_memory = settings.max_memory or default_limit(available_memory())
         share = max_memory // LARGE_MESSAGES_SHARE
-        super().__init__(settings, __version__, _message_bound(settings.max_message_size, share), share)
-        self._prefix = _path_prefix(settings.path_prefix)
+        super().__init__(settings, __version__, message_bound(settings.max_message_size, share), share)
+        self._prefix = settings.path_prefix + "/"  # what stands before the name of a room
         self._store: Store = MemoryStore()
         self._own_host: str | None = None
         self._budget = MemoryBudget(max_memory)
@@ -364,80 +332,19 @@ class Sync(Application):
         return room.document.state_vector()
 
     def metric_families(self) -> list[Metric]:
-        """Return what only this server counts."""
-        posts = self._webhook.posts if self._webhook is not None else Counter[str]()
-        versions = self._versions
-        counts = self._store.counts
-        return [
-            counters("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", "outcome", posts),
-            counters(
-                "opennoodl_sync_versions",
-                "Versions to be made by outcome.",
-                "outcome",
-                Counter[str]() if versions is None else versions.outcomes,
-            ),
-            GaugeMetricFamily(
-                "opennoodl_sync_version_bytes", "Bytes of all versions.", 0 if versions is None else versions.size
-            ),
-            GaugeMetricFamily("opennoodl_sync_documents", "Documents in memory now.", len(self.rooms.rooms)),
-            GaugeMetricFamily(
-                "opennoodl_sync_document_bytes", "Bytes of memory that documents take.", self._budget.documents
-            ),
-            GaugeMetricFamily("opennoodl_sync_max_memory_bytes", "Their limit, MAX_MEMORY.", self._budget.limit),
-            GaugeMetricFamily("opennoodl_sync_unread_bytes", "Bytes that wait for all clients.", self._budget.output),
-            self._sessions.store_seconds.family("opennoodl_sync_store_seconds", "Time to store the changes of a turn."),
-            CounterMetricFamily(
-                "opennoodl_sync_store_errors", "Turns whose changes could not be stored.", self._sessions.store_errors
-            ),
-            CounterMetricFamily(
-                "opennoodl_sync_database_reconnects", "Connections to PostgreSQL opened again.", counts.reconnects
-            ),
-            GaugeMetricFamily(
-                "opennoodl_sync_lease_age_seconds", "Time since this instance's lease was renewed.", counts.lease_age
-            ),
-            GaugeMetricFamily("opennoodl_sync_owned_documents", "Documents that this instance owns.", counts.owned),
-            GaugeMetricFamily(
-                "opennoodl_sync_passed_on_connections",
-                "Connections that are passed on to other instances now.",
-                len(self._peers.relays),
-            ),
-            counters(
-                "opennoodl_sync_passed_on", "Connections to be passed on by outcome.", "outcome", self._peers.outcomes
-            ),
-            CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", self._sessions.updates),
-            *self._free_space(),
-        ]
-
-    def _free_space(self) -> list[Metric]:
-        """Return the free bytes of the disk where documents are; nothing if they are not on a disk."""
-        if not isinstance(self._store, LevelDBStore):
-            return []
-        free = disk_usage(self.settings.persist_dir).free
-        return [GaugeMetricFamily("opennoodl_data_free_bytes", "Free bytes on the disk of the data.", free)]
-
-
-def _path_prefix(setting: str) -> str:
-    """Return what stands before the name of a room in a path: the setting, and a slash.
-
-    Raises:
-        SettingError: it is not a path.
-    """
-    if setting and not PATH.fullmatch(setting):
-        raise SettingError(f"PATH_PREFIX is {setting!r}; accepted is a path such as /sync, without a slash at its end")
-    return setting + "/"
-
-
-def _message_bound(setting: int, share: int) -> int:
-    """Return how many bytes a message may have: `setting`, or the `share` of memory for it if that is less; 0 is none.
-
-    Both are 0 where there is no bound.
-    """
-    return min(filter(None, (setting, share and max(share, SMALLEST_BOUND))), default=0)
-
-
-def _default_limit(available: int | None) -> int:
-    """Return what documents and output may take where nobody says; the other half is for work in progress."""
-    return 0 if available is None else max((available - OWN_MEMORY) // 2, available // 8)
+        """Return the metrics that only this server has."""
+        return metric_families(
+            Sources(
+                self._store,
+                self.settings.persist_dir,
+                self._budget,
+                self.rooms,
+                self._sessions,
+                self._peers,
+                self._versions,
+                self._webhook,
+            )
+        )
 
 
 def _is_passed_on(connection: Connection) -> bool:

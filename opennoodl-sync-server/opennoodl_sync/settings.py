@@ -1,5 +1,6 @@
 """The settings of the sync server."""
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -11,9 +12,10 @@ from .versions.schedule import Schedule, parse
 DATABASES = "accepted is postgresql://user:password@host/name"
 """What `DATABASE_URL` may be, for messages about one that is not."""
 
-
 MIN_SECRET = 32
 """Characters that `CLUSTER_SECRET` has at least."""
+PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
+"""A path that no proxy writes in another way: of characters that stand as they are in a URL (RFC 3986, 2.3)."""
 
 
 class Settings(EdgeSettings, frozen=True, kw_only=True):
@@ -188,6 +190,10 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             parse(self.versions, 0)
         except ValueError:
             raise SettingError(f"VERSIONS is {self.versions!r}; accepted is such as 24x1h,30x1d, or off") from None
+        if self.path_prefix and not PATH.fullmatch(self.path_prefix):
+            raise SettingError(
+                f"PATH_PREFIX is {self.path_prefix!r}; accepted is a path such as /sync, without a slash at its end"
+            )
         if not self.database_url:
             for name in ("instance_url", "cluster_secret"):
                 if getattr(self, name):

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from opennoodl_sync.commands import check_documents, list_documents
+from opennoodl_sync.commands.checks import check_documents
+from opennoodl_sync.commands.documents import list_documents
 from opennoodl_sync.edge.command_line import CommandError
 from opennoodl_sync.storage.leveldb.store import LevelDBStore
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync.edge.settings import SettingError
-from opennoodl_sync.server import create
 from opennoodl_sync.settings import Settings
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -55,6 +54,6 @@ async def test_token_names_room_without_prefix(tmp_path: Path) -> None:
 def test_an_invalid_prefix_stops_the_start(prefix: str) -> None:
     """A setting that is no path stops the start with one line."""
     with pytest.raises(SettingError) as refused:
-        create(Settings(path_prefix=prefix))
+        Settings(path_prefix=prefix)
     expected = f"PATH_PREFIX is {prefix!r}; accepted is a path such as /sync, without a slash at its end"
     assert str(refused.value) == expected

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from opennoodl_sync import sessions as sessions_module
 from opennoodl_sync.edge.refusals import EVENT
-from opennoodl_sync.server import REFUSALS
+from opennoodl_sync.refusals import REFUSALS
 from opennoodl_sync.storage.interface import CorruptError, ElsewhereError, UnavailableError
 from websockets.asyncio.client import connect
 

@@ -23,6 +23,13 @@ TIME = "2026-11-28T09:00:00Z"
 LIST, RESTORE = "/rooms/room/versions", f"/rooms/room/versions/{TIME}/restore"
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a restoration answered when it has ended, also on a busy machine."""
+    monkeypatch.setattr("opennoodl_sync.edge.service.OPEN_TIMEOUT", 60.0)
+    monkeypatch.setattr("opennoodl_sync.pages.versions.PATIENCE", 50.0)
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """Run a server with AUTH."""
@@ -35,7 +42,7 @@ async def ask(server: Server, method: str, path: str, token: str | None = "") ->
     shown = signed(sub="robot", services=True) if token == "" else token
 
     def send() -> tuple[int, dict[str, Any]]:
-        connection = HTTPConnection("127.0.0.1", server.service.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", server.service.port, timeout=60)
         headers = {"Accept": "application/json"} | ({} if shown is None else {"Authorization": f"Bearer {shown}"})
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -160,7 +167,7 @@ async def test_mistakes_change_nothing(server: Server) -> None:
 
 async def test_a_slow_restoration_goes_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restoration that takes long is answered before it has ended, and ends nevertheless."""
-    monkeypatch.setattr("opennoodl_sync.version_pages.PATIENCE", 0.0)
+    monkeypatch.setattr("opennoodl_sync.pages.versions.PATIENCE", 0.0)
     ann = await enter(server, 1)
     await ann.type("hello")
     await (await enter(server, 2)).shows("hello")
@@ -171,8 +178,8 @@ async def test_a_slow_restoration_goes_on(server: Server, monkeypatch: pytest.Mo
 
 async def test_waiting_restorations_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that comes while too many wait is refused."""
-    monkeypatch.setattr("opennoodl_sync.version_pages.PATIENCE", 0.0)
-    monkeypatch.setattr("opennoodl_sync.version_pages.MAX_WAITING", 1)
+    monkeypatch.setattr("opennoodl_sync.pages.versions.PATIENCE", 0.0)
+    monkeypatch.setattr("opennoodl_sync.pages.versions.MAX_WAITING", 1)
     ann = await enter(server, 1)
     await ann.type("hello")
     await (await enter(server, 2)).shows("hello")

@@ -10,15 +10,15 @@ from typing import Any
 
 import structlog
 
-from .edge.auth.authenticator import Authenticator
-from .edge.auth.identity import AuthError
-from .rooms.registry import LoadError
-from .rooms.room import FullError, NoMemoryError
-from .storage.interface import ElsewhereError, PersistentStore, StoreError, Version
-from .versions import times
-from .versions.making import Limits, found, make_version, restoring_update
-from .workers.task import TaskError
-from .yjs.lib0 import MalformedError
+from ..edge.auth.authenticator import Authenticator
+from ..edge.auth.identity import AuthError
+from ..rooms.registry import LoadError
+from ..rooms.room import FullError, NoMemoryError
+from ..storage.interface import ElsewhereError, PersistentStore, StoreError, Version
+from ..versions import times
+from ..versions.making import Limits, found, make_version, restoring_update
+from ..workers.task import TaskError
+from ..yjs.lib0 import MalformedError
 
 PATH = re.compile(r"/rooms/(?P<room>.{1,256})/versions(?:/(?P<when>[^/]+)/restore)?")
 PATIENCE = 5.0
