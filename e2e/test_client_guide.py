@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
-from collections.abc import Callable
-from typing import Any
+import sys
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from harness import HERE, Client, Server, StartClient, StartServer
+from client_guide import python, write_programs
+from harness import Client, Server, StartClient, StartServer
 from proxy import network
-from pycrdt import Doc, Text
 
 SECRET = "a secret of a test, in 32 characters or more"
 AUTH = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
@@ -31,8 +30,8 @@ async def opened(client: StartClient, signaling: Server, sync: Server, user: str
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 @pytest.mark.xdist_group("playground")
-async def test_the_app_in_20_lines(server: StartServer, client: StartClient) -> None:
-    """Two browsers with the first app share its list, and know of each other."""
+async def test_the_app_in_20_lines(server: StartServer, client: StartClient, tmp_path: Path) -> None:
+    """Two browsers with the first app and the program in Python share a list; the browsers know of each other."""
     browser, guide = await client("browser", CHROMIUM=str(CHROMIUM)), await client("guide")
     signaling, sync = await server("signaling"), await server("sync")
     html = await guide.call("firstApp", signaling=signaling.url, sync=sync.url)
@@ -43,6 +42,15 @@ async def test_the_app_in_20_lines(server: StartServer, client: StartClient) -> 
     await browser.call("page", page="ann", method="fill", args=["input", "Milk"])
     await browser.call("page", page="ann", method="click", args=["button"])
     await browser.call("shows", page="ben", selector="li", text="Milk")
+    write_programs(tmp_path, sync=sync.url)
+    shopping = await asyncio.create_subprocess_exec(
+        sys.executable, "shopping.py", ROOM, cwd=tmp_path, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert shopping.stdout is not None
+    assert await asyncio.wait_for(shopping.stdout.readline(), 60) == b"Milk\n"
+    output, _ = await asyncio.wait_for(shopping.communicate(b"Bread\n"), 60)
+    assert (shopping.returncode, output) == (0, b"Milk, Bread\n")
+    await browser.call("shows", page="ann", selector="li", text="Bread")
     complaints = [event["text"] for event in browser.pending("complained")]
     assert [text for text in complaints if not text.startswith("Failed to load resource")] == []  # it has no icon
 
@@ -105,27 +113,6 @@ async def test_a_token_is_renewed_before_it_expires(server: StartServer, client:
     await ann.call("write", text="Hello")
     assert (await ann.event("warned"))["text"].startswith("Permission denied")
     assert ann.pending("closed") == []
-
-
-async def test_a_python_program_edits_a_document(server: StartServer, client: StartClient) -> None:
-    """The change is stored when the function returns; a user who may only read gets the server's reason."""
-    sync = await server("sync", **AUTH)
-    edit, mint = python("edit"), python("mint")
-
-    def write(text: str, **claims: str) -> str:
-        def change(doc: Doc[Any]) -> None:
-            doc.get("notes", type=Text).insert(0, text)
-
-        return str(edit(sync.url, ROOM, change, mint(SECRET, {"sub": "ben", **claims})).get("notes", type=Text))
-
-    assert await asyncio.to_thread(write, "world") == "world"
-    assert await asyncio.to_thread(write, "Hello ") == "Hello world"
-    with pytest.raises(PermissionError, match="only read"):
-        await asyncio.to_thread(write, "Goodbye ", access="read")
-    await sync.restart()
-    ann = await client("guide")
-    await ann.call("openToRead", sync=sync.url, room=ROOM, token=mint(SECRET, {"sub": "ann", "access": "read"}))
-    await ann.call("untilText", text="Hello world")
 
 
 async def test_a_read_only_user(server: StartServer, client: StartClient) -> None:
@@ -229,24 +216,3 @@ async def test_an_inbox_after_a_loss(server: StartServer, client: StartClient) -
         await cable.restore()
         await device.event("missed", notifications=[sent])
         await device.call("untilInbox", total=61, unread=61)
-
-
-async def test_a_token_of_python(server: StartServer, client: StartClient) -> None:
-    """A token that the Python example makes is accepted."""
-    notification = await server("notification", **AUTH)
-    token = python("mint")(SECRET, {"sub": "ben"})
-    device = await client("guide")
-    await device.call("openInbox", url=notification.url, user="ann")
-    sent = await asyncio.to_thread(python("notify"), notification.url, "ben", "ann", "Look!", token)
-    assert sent
-    with pytest.raises(RuntimeError, match="token"):
-        await asyncio.to_thread(python("notify"), notification.url, "ben", "ann", "Look!", "no token")
-
-
-def python(name: str) -> Callable[..., Any]:
-    """Return a function of the page's Python examples."""
-    page = (HERE.parent / "docs" / "client.md").read_text()
-    names: dict[str, Callable[..., Any]] = {}
-    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(code, names)  # noqa: S102
-    return names[name]

@@ -6,12 +6,13 @@ import { randomId } from './client/connection'
 import { Inbox, type Memory } from './client/inbox'
 import { Signaling } from './client/signaling'
 import { keepOffline, Sync } from './client/sync'
-import { claims, type GetToken } from './client/token'
+import { claims } from './client/token'
 import { Delivery, Plot } from './delivery'
 import { Direct } from './direct'
 import { byId, say } from './dom'
 import { Editor } from './editor'
 import { inspect, Log, Servers, soon } from './inspect'
+import { tokens } from './login'
 import { Network } from './network'
 import { People, type Person } from './people'
 import { Project } from './project'
@@ -21,29 +22,6 @@ type Addresses = Record<'signaling' | 'sync' | 'notification', string>
 type Mode = 'both' | 'webrtc' | 'sync'
 
 const http = (address: string) => address.replace(/^ws/, 'http')
-
-/** The token of this page; `current` until a client finds it refused or nearly expired, and then the user's next one. */
-const tokens = (first: string, onRenewed: (token: string) => void): GetToken => {
-  let current = first === '' ? undefined : first
-  let asking: Promise<string> | undefined
-  const dialog = byId<HTMLDialogElement>('login')
-  return async old => {
-    if (old === undefined || old !== (current ?? '')) return current
-    byId('login-reason').textContent = current === undefined
-      ? 'The servers ask for one.'
-      : 'The servers refused the former one, or it expires soon.'
-    asking ??= new Promise<string>(resolve => {
-      dialog.showModal()
-      dialog.addEventListener('close', () => resolve(byId<HTMLInputElement>('newer').value.trim()), { once: true })
-    }).finally(() => {
-      asking = undefined
-      byId<HTMLInputElement>('newer').value = ''
-    })
-    current = await asking || undefined
-    if (current !== undefined) onRenewed(current)
-    return current
-  }
-}
 
 const memory = (name: string) => {
   const key = `opennoodl/inbox/${name}`
@@ -68,6 +46,7 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
   const people = new People(awareness, name)
   const servers = new Servers(addresses, network)
   const getToken = tokens(firstToken, token => direct.renew(token))
+  let replaced = false
   const stored = new Plot('stored')
   let mode: Mode = 'both'
   let iceServers: RTCIceServer[] | undefined
@@ -93,6 +72,9 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
   /** What the user can do next. */
   const advice = () => {
     if (network.cut) return ''
+    if (replaced) {
+      return 'Another connection has taken the place of this page in the room. Reload the page to get a new place.'
+    }
     if (mode !== 'webrtc' && sync.provider.wsUnsuccessfulReconnects > 0) {
       return 'The sync server cannot be reached. This page tries again until the server is back.'
     }
@@ -135,7 +117,11 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
     metadata: { name },
     session: { title: `Room of ${name}` },
     getToken,
-    onState: (state, reason) => servers.state('signaling', state, reason),
+    onState: (state, reason) => {
+      servers.state('signaling', state, reason)
+      replaced = state === 'replaced'
+      show()
+    },
     onJoined: joined => {
       iceServers = joined.iceServers
       void choose(mode)

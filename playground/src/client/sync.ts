@@ -32,6 +32,9 @@ export interface SyncOptions {
   onDenied?: (reason: string) => void
 }
 
+/** y-websocket doubles its delay with each failure. After 1013 the server is at a limit, so some seconds pass at least. */
+const FAILURES_WHEN_FULL = 4
+const TOKEN_RETRY = 5_000
 const ACKNOWLEDGEMENT = 100
 const TOKEN = 101
 
@@ -46,6 +49,7 @@ export class Sync {
   private denied = ''
   private deniedToken?: string
   private stopRenewing = () => {}
+  private retryTimer?: ReturnType<typeof setTimeout>
   /** When each change of this connection was sent that is not acknowledged yet. */
   private unacknowledged: number[] = []
   private acknowledged = 0
@@ -74,6 +78,7 @@ export class Sync {
     this.wanted = false
     globalThis.removeEventListener?.('online', this.retryNow)
     this.stopRenewing()
+    clearTimeout(this.retryTimer)
     this.provider.disconnect()
     this.setState('closed')
   }
@@ -85,7 +90,14 @@ export class Sync {
   }
 
   private async open (refusedToken?: string) {
-    this.token = await this.options.getToken?.(refusedToken)
+    try {
+      this.token = await this.options.getToken?.(refusedToken)
+    } catch (error) {
+      if (!this.wanted) return
+      this.setState('offline', `there is no token: ${error}`)
+      this.retryTimer = setTimeout(() => void this.open(refusedToken), TOKEN_RETRY)
+      return
+    }
     if (!this.wanted) return
     this.provider.protocols = this.token === undefined ? ['yjs'] : ['yjs', `opennoodl.token.${this.token}`]
     this.provider.connect()
@@ -102,9 +114,13 @@ export class Sync {
       this.acknowledged = 0
       this.stopRenewing()
       if (status === 'connected') this.renewBeforeExpiry()
-      if (this.wanted) this.setState(status === 'connected' ? 'saving' : status === 'connecting' ? 'connecting' : 'offline')
+      if (!this.wanted || status === 'disconnected') return // `connection-close` has told of that, with its reason
+      this.setState(status === 'connected' ? 'saving' : 'connecting')
     })
     provider.on('connection-close', event => {
+      // All clients lose a server at the same moment. They must not return at the same moment.
+      const failures = Math.max(Math.floor(provider.wsUnsuccessfulReconnects), event?.code === 1013 ? FAILURES_WHEN_FULL : 0)
+      provider.wsUnsuccessfulReconnects = failures + Math.random()
       if (this.wanted && event?.code !== 1008) this.setState('offline', event?.reason)
     })
     provider.on('closed', ({ reason }) => { // `shouldReconnect` said no: the token was refused

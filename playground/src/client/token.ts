@@ -22,14 +22,17 @@ export const claims = (token: string): { exp?: number, access?: string, sub?: st
 
 /** Calls `renew` with a newer token before `token` expires; returns a function that stops this. */
 export const renewInTime = (token: string | undefined, getToken: GetToken | undefined, renew: (token: string) => void) => {
-  const exp = claims(token ?? '').exp
-  const left = (exp ?? 0) * 1000 - Date.now()
-  if (left <= 0 || getToken === undefined) return () => {} // a server refuses an expired one, which is told elsewhere
   let stopped = false
-  const timer = setTimeout(async () => {
-    const newer = await getToken(token)
-    if (!stopped && newer !== undefined) renew(newer)
-  }, Math.min(Math.max(left - AHEAD, left / 2), 2 ** 31 - 1))
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const plan = () => {
+    const left = (claims(token ?? '').exp ?? 0) * 1000 - Date.now()
+    if (stopped || left <= 0 || getToken === undefined) return // a server refuses an expired one, which is told elsewhere
+    timer = setTimeout(async () => {
+      const newer = await getToken(token).catch(plan) // without an answer, it is asked again before the expiry
+      if (!stopped && newer !== undefined) renew(newer)
+    }, Math.min(Math.max(left - AHEAD, left / 2), 2 ** 31 - 1))
+  }
+  plan()
   return () => {
     stopped = true
     clearTimeout(timer)

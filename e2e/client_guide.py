@@ -1,0 +1,41 @@
+"""The Python examples of `docs/client.md`, as they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness import HERE
+
+PAGE = HERE.parent / "docs" / "client.md"
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+NAME = re.compile(r"`(\w+\.py)`")
+
+
+def python(name: str) -> Callable[..., Any]:
+    """Return a function or class of the page; each example is a module of its own."""
+    for code in BLOCK.findall(PAGE.read_text()):
+        if re.search(rf"^(async )?(def|class) {name}\b", code, re.MULTILINE):
+            names: dict[str, Callable[..., Any]] = {}
+            exec(code, names)  # noqa: S102
+            return names[name]
+    raise LookupError(f"docs/client.md has no {name} in Python")
+
+
+def write_programs(folder: Path, **addresses: str) -> None:
+    """Write the examples that have a file name into a folder, with these addresses of the servers.
+
+    Args:
+        folder: for the files.
+        addresses: by the name of the server.
+    """
+    ports = {"sync": 4445, "notification": 4446}
+    text = BLOCK.split(PAGE.read_text())
+    for before, code in zip(text[::2], text[1::2], strict=False):
+        for name in NAME.findall(before)[-1:]:
+            program = code
+            for server, url in addresses.items():
+                program = program.replace(f"ws://localhost:{ports[server]}", url)
+            (folder / name).write_text(program)

@@ -1,0 +1,45 @@
+// The three modules of the reference client, on their own: the place in a room, a document, and an inbox.
+
+import { rm } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+import WebSocket from 'ws'
+import { Awareness } from 'y-protocols/awareness'
+import * as Y from 'yjs'
+import { emit, serve } from './lines.mjs'
+
+globalThis.WebSocket = WebSocket
+
+const path = relative => fileURLToPath(new URL(relative, import.meta.url))
+const outfile = path(`./reference-${process.pid}.mjs`)
+const contents = ['signaling', 'sync', 'inbox'].map(name => `export * from './${name}'`).join('\n')
+await build({
+  stdin: { contents, resolveDir: path('../../playground/src/client') },
+  bundle: true, format: 'esm', platform: 'node', packages: 'external', outfile
+})
+const { Signaling, Sync, Inbox } = await import(outfile).finally(() => rm(outfile))
+
+const create = {
+  signaling: options => new Signaling(options),
+  sync: options => {
+    const doc = new Y.Doc()
+    return new Sync({ ...options, doc, awareness: new Awareness(doc) })
+  },
+  notification: options => new Inbox(options)
+}
+
+serve({
+  /** Connect to a server. With `tokens`, each request for a token gets the next one, and fails if that is null. */
+  connect: ({ kind, url, room, user, tokens }) => create[kind]({
+    url,
+    room,
+    userId: user,
+    getToken: tokens && (async old => {
+      emit('asked', { old: old ?? null })
+      const token = tokens.shift()
+      if (token === null) throw new Error('no answer')
+      return token
+    }),
+    onState: (state, reason) => emit(state, { reason, at: performance.now() })
+  }).connect()
+})
