@@ -20,8 +20,9 @@ from websockets.asyncio.client import connect
 
 from .cluster.redis_server import RedisServer
 from .cluster.waiting import settle
-from .edge.conftest import LOOPS, configure  # noqa: F401  # `configure` is a fixture
+from .edge.conftest import configure  # noqa: F401  # a fixture
 from .edge.harness import TEXT, Raw
+from .edge.loops import LOOPS
 from .editor import Editor
 
 settings.register_profile("steady", deadline=None, max_examples=50)  # a busy machine is no defect

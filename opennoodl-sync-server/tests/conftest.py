@@ -16,14 +16,8 @@ from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running
+from .edge.loops import LOOPS
 from .receiver import SECRET, TIMEOUT, Make, Outcomes, Receiver
-
-try:
-    import uvloop
-except ImportError:  # not on this platform
-    LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-else:
-    LOOPS = {"uvloop": uvloop.new_event_loop}
 
 # Panics are expected here; the trace of one takes a second to print.
 os.environ["RUST_BACKTRACE"] = "0"
@@ -39,8 +33,9 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run everything on the server's event loop; slow clients and processes, which loops treat differently, on both."""
     if item.path.name in ("test_server_slow.py", "test_compactor.py"):
-        return {**LOOPS, "asyncio": asyncio.new_event_loop}
-    return LOOPS
+        return LOOPS
+    name = "uvloop" if "uvloop" in LOOPS else "asyncio"
+    return {name: LOOPS[name]}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

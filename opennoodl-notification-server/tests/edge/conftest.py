@@ -13,13 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from .certificates import Files, RawTls, certify
 from .harness import Echo, Raw, connected, logs, service
-
-try:
-    import uvloop
-except ImportError:  # not on this platform
-    LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-else:
-    LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+from .loops import LOOPS
 
 Serve = Callable[..., Awaitable[Any]]
 OpenRaw = Callable[..., Awaitable[Raw]]
