@@ -126,7 +126,7 @@ class Sync(Application):
         await asyncio.wait(self._services)  # one may use the store, or a process
         if self._version_pages is not None:
             await self._version_pages.close()
-        self._sessions.stop()
+        await self._sessions.stop()
         await self.rooms.close()
         await self._store.close()
         if self._webhook is not None:

@@ -46,9 +46,6 @@ MAX_LOST = 1000
 TURN_AWAY_AFTER = 5.0
 """Seconds after which a client is closed whose change there is no memory for: y-websocket comes back at once."""
 
-LOOK_AGAIN = 0.01
-"""Seconds after which it is seen again whether a change is stored."""
-
 KEEPALIVE_FRAME = encode_frame(KEEPALIVE, text=False)
 
 Handled: TypeAlias = Outcome[tuple[Kind, bytes | None]]
@@ -154,6 +151,7 @@ class Sessions:
         self._keepalive = KeepAlive[Session](self._keep_alive)
         self._held: set[Session] = set()  # those that are not read from until the disk has done its work
         self._lost: dict[Session, asyncio.TimerHandle] = {}  # when the awareness states of lost connections end
+        self._changes: set[asyncio.Task[None]] = set()  # that are made for no client
 
     @property
     def store_seconds(self) -> Histogram:
@@ -182,10 +180,14 @@ class Sessions:
         """Count what waits for a client that is in no room here."""
         self._unread.add(reader)
 
-    def stop(self) -> None:
-        """Wait for no lost connection any more."""
+    async def stop(self) -> None:
+        """Wait for no lost connection, and for no change that is not taken in yet; `Rooms.close` stores the others."""
         for timer in self._lost.values():
             timer.cancel()
+        for task in self._changes:
+            task.cancel()
+        if self._changes:
+            await asyncio.wait(self._changes)
 
     # From clients
 
@@ -313,7 +315,10 @@ class Sessions:
             MalformedError: the update is none.
             StoreError: it could not be stored.
         """
-        await asyncio.shield(asyncio.create_task(self._do_change(name, address, update)))
+        task = asyncio.create_task(self._do_change(name, address, update))
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        await asyncio.shield(task)
 
     async def _do_change(self, name: str, address: str, update: bytes) -> None:
         room = await self._rooms.open(name, address)
@@ -322,25 +327,13 @@ class Sessions:
         try:
             outcome: Handled = await handled
             outcome()
-            if room.document.changed:
-                await self._stored(room)
+            if self._rooms.holds(room):
+                await self._flusher.stored(room)
+            if not self._rooms.holds(room):
+                raise StoreError("the document left memory meanwhile; look whether it has changed")
         finally:
             if self._rooms.holds(room) and not room.clients:
                 self._rooms.leave(room)
-
-    async def _stored(self, room: Room) -> None:
-        """Return when what has changed in a room is stored.
-
-        Raises:
-            StoreError: it could not be.
-        """
-        before = room.document.version
-        self._flusher.schedule(room)
-        # The end of a turn raises the version, and the next turn does not end before that is stored.
-        while room.document.version == before or (room.document.version == before + 1 and room.records.storing):
-            if not self._rooms.holds(room):
-                raise StoreError("the document could not be stored")
-            await asyncio.sleep(LOOK_AGAIN)
 
     def compacted(self, room: Room) -> None:
         """Go on with a room that was compacted."""

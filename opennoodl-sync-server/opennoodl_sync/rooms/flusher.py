@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
+from typing import NamedTuple
 
 import structlog
 
@@ -19,6 +20,20 @@ log = structlog.get_logger()
 
 Fail = Callable[[Room, Exception], None]
 Tell = Callable[[Room, Flush], None]
+
+
+class Flushed(NamedTuple):
+    """A room in a batch.
+
+    Attributes:
+        room: the room.
+        flush: what its clients are to be told.
+        waiting: those who want to know when it is stored.
+    """
+
+    room: Room
+    flush: Flush
+    waiting: list[asyncio.Future[None]]
 
 
 class Flusher:
@@ -45,6 +60,7 @@ class Flusher:
         self._fail = fail
         self._go_on = go_on
         self._rooms: dict[Room, None] = {}
+        self._waiting: dict[Room, list[asyncio.Future[None]]] = {}  # those who want to know when it is stored
         self._scheduled = False
         store.when_idle(self._idle)
 
@@ -60,14 +76,27 @@ class Flusher:
         if not self._store.busy:
             self._flush()
 
+    async def stored(self, room: Room) -> None:
+        """Return when all that a room has taken in is stored, also if that is nothing.
+
+        Raises:
+            StoreError: it could not be stored.
+        """
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(room, []).append(waiting)
+        self._rooms[room] = None
+        self._schedule()
+        await waiting
+
     def _flush_late(self, room: Room) -> None:
         """Flush a room that was busy when its turn ended."""
-        if room.dirty:
+        if room.dirty or room in self._waiting:
             self.flush(room)
 
     def discard(self, room: Room) -> None:
         """Forget a room that is not to be stored any more."""
         self._rooms.pop(room, None)
+        _answer(self._waiting.pop(room, []), StoreError("the document could not be stored"))
 
     def _idle(self) -> None:
         self._go_on()
@@ -87,10 +116,11 @@ class Flusher:
     def _flush(self) -> None:
         rooms, self._rooms = self._rooms, {}
         batch = self._store.batch()
-        flushes = []
+        flushes: list[Flushed] = []
         size = 0
         for room in rooms:
             if room.records.lost:
+                self.discard(room)
                 continue
             if size >= MAX_BATCH_SIZE:
                 self._rooms[room] = None
@@ -101,10 +131,12 @@ class Flusher:
                 continue
             try:
                 with batch.whole():
-                    flushes.append((room, room.take(batch)))
+                    flush = room.take(batch)
             except Exception as error:  # a mistake of ours must not cost the other rooms what they were sent
                 log.exception("a document could not be flushed")
                 self._fail(room, error)
+            else:
+                flushes.append(Flushed(room, flush, self._waiting.pop(room, [])))
         if batch:
             started = perf_counter()
 
@@ -119,16 +151,30 @@ class Flusher:
         if self._rooms:
             self._schedule()
 
-    def _written(self, flushes: list[tuple[Room, Flush]], error: StoreError | None) -> None:
-        for room, flush in flushes:
+    def _written(self, flushes: list[Flushed], error: StoreError | None) -> None:
+        for flushed in flushes:
             # Before anything that may flush the room again.
-            self._slicer.when_free(room, partial(self._end, room, flush, error), first=True)
+            self._slicer.when_free(flushed.room, partial(self._end, flushed, error), first=True)
 
-    def _end(self, room: Room, flush: Flush, error: StoreError | None) -> None:
+    def _end(self, flushed: Flushed, error: StoreError | None) -> None:
+        room, flush, waiting = flushed
         if room.records.lost:
-            return
-        if error is not None and room.records.storing:
+            _answer(waiting, StoreError("another server has taken the document"))
+        elif error is not None and room.records.storing:
+            _answer(waiting, error)
             self._fail(room, error)
         else:
             room.records.written()
+            _answer(waiting, None)
             self._tell(room, flush)
+
+
+def _answer(waiting: list[asyncio.Future[None]], error: StoreError | None) -> None:
+    """Tell those who wait for a room that it is stored, or why it is not."""
+    for future in waiting:
+        if future.done():  # nobody waits any more
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)

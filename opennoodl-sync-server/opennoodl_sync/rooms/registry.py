@@ -23,7 +23,7 @@ from ..yjs.segment import Segment
 from .fair_turns import FairTurns
 from .records import REST_AFTER
 from .room import FullError, NoMemoryError, Room
-from .timeslicer import Outcome, TimeSlicer
+from .timeslicer import Outcome, StoppedError, TimeSlicer
 
 TIDY_AFTER = 60.0
 """Seconds after the start until documents that nobody opens are compacted."""
@@ -359,7 +359,7 @@ class Rooms:
                 compacted = await self._compact_segments(await self.slicer.done(room.begin_compaction()))
                 room.end_compaction(compacted.update, compacted.segment, compacted.index)
                 room.take(batch)
-        except (ElsewhereError, NoMemoryError):  # those that are open need the memory: another day
+        except (ElsewhereError, NoMemoryError, StoppedError):  # those that are open need the memory: another day
             pass
         except (StoreError, DamagedError, CompactionError) as error:
             log.warning("a document could not be compacted", error=str(error))

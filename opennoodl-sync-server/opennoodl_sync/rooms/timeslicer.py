@@ -7,6 +7,7 @@ slices as any other one. While work on a room goes on, nothing else is done with
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
@@ -18,6 +19,11 @@ from .room import Room
 
 SLICE = 0.004
 """Seconds of one slice."""
+
+
+class StoppedError(Exception):
+    """Work was stopped, since the server stops."""
+
 
 T = TypeVar("T")
 Act = Callable[[], None]
@@ -72,7 +78,11 @@ class TimeSlicer:
         self._add(address, Work(None, steps, then))
 
     async def done(self, steps: Steps[T], address: Hashable = None) -> T:
-        """Do something that needs no room for itself, and return its outcome."""
+        """Do something that needs no room for itself, and return its outcome.
+
+        Raises:
+            StoppedError: `close` was called meanwhile.
+        """
         outcome = _slice(steps)
         if outcome is None:
             came: asyncio.Queue[Outcome[T]] = asyncio.Queue()
@@ -103,7 +113,7 @@ class TimeSlicer:
         await freed.wait()
 
     def close(self) -> None:
-        """Stop all work where it is; what has waited for a room is done."""
+        """Stop all work where it is; what has waited for a room is done, and `done` returns to its callers."""
         if self._scheduled is not None:
             self._scheduled.cancel()
         queues, self._queues = self._queues, {}
@@ -112,6 +122,9 @@ class TimeSlicer:
                 work.steps.close()
                 if work.room is not None:
                     self._freed(work.room)
+                else:
+                    with suppress(StoppedError):
+                        work.then(partial(_raise, StoppedError("the server stops")))
 
     def _add(self, address: Hashable, work: Work) -> None:
         self._queues.setdefault(address, deque()).append(work)

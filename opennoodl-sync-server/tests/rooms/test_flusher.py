@@ -354,3 +354,72 @@ async def test_a_room_that_is_busy_when_it_was_written_is_told_when_it_is_free(t
     may_end.append(None)
     await asyncio.wait_for(ends.wait(), 30)
     assert seen == [(False, ["ann"])]
+
+
+async def stored(turns: Turns, room: Room) -> asyncio.Task[None]:
+    """Ask when a room is stored, and let the turn end."""
+    waiting = asyncio.create_task(turns.flusher.stored(room))
+    await turn()
+    return waiting
+
+
+async def test_one_who_asks_hears_when_a_room_is_stored(turns: Turns) -> None:
+    """The answer comes when the batch is written, and with its error if it was not; without a change at once."""
+    room = turns.room("room")
+    assert (await stored(turns, room)).done()
+    turns.writes(room)
+    waiting = await stored(turns, room)
+    assert not waiting.done()
+    turns.writer.finish()
+    await turn()
+    assert (waiting.done(), waiting.exception()) == (True, None)
+    waiting = asyncio.create_task(turns.flusher.stored(room))
+    await asyncio.sleep(0)
+    turns.writes(room, text="y", number=2)
+    await turn()
+    turns.writer.finish(StoreError("the disk is full"))
+    await turn()
+    assert str(waiting.exception()) == "the disk is full"
+
+
+async def test_one_who_asks_hears_of_the_batch_that_follows(turns: Turns) -> None:
+    """A change that came while a batch is under way is stored with the next one."""
+    room = turns.room("room")
+    turns.writes(room)
+    await turn()
+    turns.writes(room, text="y", number=2)
+    waiting = await stored(turns, room)
+    turns.writer.finish()
+    await turn()
+    assert not waiting.done()
+    turns.writer.finish()
+    await turn()
+    assert waiting.done()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_one_who_asks_hears_that_a_room_is_discarded(turns: Turns, lost: bool) -> None:
+    """A room that is discarded or lost is stored by nobody, so the answer is an error."""
+    room = turns.room("room")
+    turns.writes(room)
+    await turn()
+    waiting = asyncio.create_task(turns.flusher.stored(room))
+    await asyncio.sleep(0)
+    if lost:
+        cast("LevelDBDocument", room.records._store).lost = True
+        turns.writer.finish()
+    else:
+        turns.flusher.discard(room)
+    await turn()
+    assert isinstance(waiting.exception(), StoreError)
+
+
+async def test_one_who_asks_waits_for_a_busy_room(turns: Turns) -> None:
+    """The answer comes when the long work has ended, also if there is nothing to store."""
+    room, may_end = turns.room("room"), list[None]()
+    turns.slicer.do(room, long_work(may_end), lambda _: None)
+    waiting = await stored(turns, room)
+    assert not waiting.done()
+    may_end.append(None)
+    async with asyncio.timeout(30):
+        await waiting

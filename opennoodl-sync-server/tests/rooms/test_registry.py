@@ -10,7 +10,7 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opennoodl_sync.rooms import registry as module
@@ -279,6 +279,25 @@ async def test_closing_waits_for_what_is_being_loaded(tmp_path: Path, monkeypatc
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_soon(loads.may_go_on.set)
     assert (await opening).name == "room"
+
+
+@pytest.mark.parametrize("name", ["load", "tidy"])
+async def test_closing_gives_up_long_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A server that ends while a large document is loaded does not wait for it for ever."""
+    monkeypatch.setattr("opennoodl_sync.rooms.timeslicer.SLICE", 0.0)
+    monkeypatch.setattr(module, "TIDY_AFTER", 0.0)
+    async with opened(tmp_path) as rooms:
+        for number in range(30):  # as many records as steps
+            write(await rooms.open("room"), "x", number + 1)
+            rooms.unload(rooms.rooms["room"])
+    store = LevelDBStore(str(tmp_path), fsync="false")
+    rooms = Rooms(store, idle_timeout=1000, compacted=ignore)
+    opening = asyncio.create_task(rooms.tidy() if name == "tidy" else cast("Any", rooms.open("room")))
+    await until(lambda: rooms.slicer._queues)
+    opening.cancel()
+    async with asyncio.timeout(30):
+        await rooms.close()
+    await store.close()
 
 
 async def test_closing_goes_on_when_the_disk_fails(tmp_path: Path, disk: Disk) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from opennoodl_sync.rooms import timeslicer as module
-from opennoodl_sync.rooms.timeslicer import Outcome, TimeSlicer
+from opennoodl_sync.rooms.timeslicer import Outcome, StoppedError, TimeSlicer
 from opennoodl_sync.yjs.lib0 import Steps
 
 from ..memory_records import MemoryRecords
@@ -136,3 +136,13 @@ async def test_closing_ends_work_where_it_is(slicer: TimeSlicer) -> None:
     steps = len(done)
     await asyncio.sleep(0)
     assert (len(done), acts, room.busy) == (steps, ["waited"], False)
+
+
+async def test_closing_is_told_to_those_who_wait_for_work(slicer: TimeSlicer) -> None:
+    """A caller of `done` waits for no work that `close` has ended."""
+    waiting = asyncio.create_task(slicer.done(counting([], "x", MANY)))
+    await asyncio.sleep(0)
+    slicer.close()
+    async with asyncio.timeout(30):
+        with pytest.raises(StoppedError):
+            await waiting
