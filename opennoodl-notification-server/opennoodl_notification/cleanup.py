@@ -51,7 +51,7 @@ class Cleanup:
     async def _clean_up(self) -> None:
         """Delete what has expired, in some inboxes."""
         now = self._clock.now()
-        needs = Needs(timestamp(now), self._room)
+        needs = Needs(timestamp(self._clock.expiry()), self._room)
         try:
             if self._worker.failure is not None:
                 await self._store.recover()

@@ -16,12 +16,15 @@ PIECE = 500
 """Notifications that are read at once, or more where a single inbox has more."""
 
 
-async def check_clock(store: Store, now: int) -> None:
+async def check_clock(store: Store, now: int) -> int:
     """Refuse to start with a clock that is behind: its notifications would expire as soon as the clock is right.
 
     Args:
         store: where the notifications are.
         now: the time, in milliseconds.
+
+    Returns:
+        When the newest notification came, in milliseconds; now, if none ever came.
 
     Raises:
         StartError: the newest notification is dated more than a day after now.
@@ -32,6 +35,7 @@ async def check_clock(store: Store, now: int) -> None:
             f"the clock says {timestamp(now)}, but there are notifications of {newest}; set the clock, or run the "
             "command `redate` if the clock is right"
         )
+    return milliseconds(newest) if newest else now
 
 
 async def redate(store: Store, ttl_days: int) -> tuple[int, int]:

@@ -117,7 +117,7 @@ class Follower:
 
     async def _read_up(self, users: Iterable[str], found: str) -> None:
         """Read and tell what devices of these users have missed."""
-        now = timestamp(self._clock.now())
+        now = timestamp(self._clock.expiry())
         for some in _portions(users):
             needs = Needs(now, 0)
             needs.users.update(dict.fromkeys(some, 0))

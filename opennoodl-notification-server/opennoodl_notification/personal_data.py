@@ -8,7 +8,7 @@ from .inbox.batch import Batch
 from .inbox.send_quota import SendQuota
 from .inbox.state import Inbox
 from .inbox.store import Changes, Needs, Store
-from .records import Deletion, Record, Sending, Type, timestamp
+from .records import Deletion, Record, Sending, Type
 
 PIECE = 500
 """Notifications that are read at once, or more where a single inbox has more."""
@@ -85,8 +85,8 @@ async def erase(store: Store, person: Person, ttl_days: int) -> None:
     for start in range(0, len(ids), PORTION):
         some = ids[start : start + PORTION]
         now = int(time() * 1000)
-        async with store.transaction(Needs(timestamp(now), 0, revoked=set(some))) as transaction:
-            batch = Batch(transaction.loaded, now, ttl_days, 0, SendQuota(0))
+        async with store.transaction(Needs("", 0, revoked=set(some))) as transaction:
+            batch = Batch(transaction.loaded, now, ttl_days, 0, SendQuota(0), expiry="")
             batch.take_back(user, some)
             if changes := batch.changes():
                 await transaction.commit(changes)

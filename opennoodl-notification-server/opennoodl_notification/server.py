@@ -109,7 +109,7 @@ class NotificationServer(JsonApplication[Any]):
         """Open the store and begin to work."""
         await self.store.open()
         try:
-            await check_clock(self.store, self._clock.now())
+            self._clock.start(await check_clock(self.store, self._clock.now()))
             await self._open_channel()
             await self.totals.count(self.store)
         except (StartError, StoreError):

@@ -153,7 +153,8 @@ class Worker:
                     before = {inbox.user_id: inbox.sequence for inbox in inboxes}
                     await self._instances.catch_up(inboxes, needs.now)
                 config, free = self._settings, self._totals.free
-                batch = Batch(transaction.loaded, now, config.ttl_days, config.max_per_user, self._quota, free=free)
+                loaded, most = transaction.loaded, config.max_per_user
+                batch = Batch(loaded, now, config.ttl_days, most, self._quota, free=free, expiry=needs.now)
                 outcomes = [self._outcome(batch, request) for request in requests]
                 changes = batch.changes()
                 if changes:
@@ -205,7 +206,7 @@ class Worker:
     async def _handle(self, requests: list[Request]) -> None:
         """Make the changes of a batch in one commit; then answer what it reads."""
         now = self._clock.now()
-        needs = Needs(timestamp(now), self._settings.max_per_user)
+        needs = Needs(timestamp(self._clock.expiry()), self._settings.max_per_user)
         for request in requests:
             if request.user is not None:
                 need(needs, request.user, request.incoming, may_send=self._may_send(request, now))

@@ -53,3 +53,35 @@ def test_lasting_step_of_the_clock_is_accepted(machine: harness.Clock, step: flo
         assert clock.now() == round(machine.now * 1000)
         machine.now += 0.2
     assert clock.now() == round((machine.now + step) * 1000)
+
+
+def test_time_at_the_start_lets_nothing_expire_for_an_hour(machine: harness.Clock) -> None:
+    """In the first hour things expire by the newest date in the store, and then by the time of day."""
+    clock = Clock()
+    assert clock.expiry() == clock.now()
+    clock.start(round((machine.now - YEARS) * 1000))
+    machine.now += HOUR - 1
+    assert clock.expiry() == round((machine.now - YEARS) * 1000)
+    machine.now += 1
+    assert clock.expiry() == clock.now() == round(machine.now * 1000)
+
+
+def test_clock_that_was_ahead_at_the_start_lets_nothing_expire(machine: harness.Clock) -> None:
+    """A clock that is corrected in the first hour lets nothing expire by the wrong time, although it dates by it."""
+    machine.ahead = YEARS
+    clock = Clock()
+    clock.start(round((machine.now - 60) * 1000))
+    machine.now += HOUR / 2
+    machine.ahead = 0.0
+    for _ in range(6):
+        assert clock.now() == round((machine.now + YEARS) * 1000)
+        assert clock.expiry() == round((machine.now - 60) * 1000)
+        machine.now += HOUR / 6
+    assert clock.expiry() == clock.now() == round(machine.now * 1000)
+
+
+def test_clock_behind_the_store_lets_things_expire_by_its_own_time(machine: harness.Clock) -> None:
+    """Nothing expires before the time of day says so, although the store has later dates."""
+    clock = Clock()
+    clock.start(round((machine.now + 60) * 1000))
+    assert clock.expiry() == clock.now()

@@ -132,6 +132,27 @@ async def test_redate_of_an_empty_inbox(at: str, now: Clock, serve: Serve, devic
     assert (await client.expect("notification"))["notification"]["createdAt"] == timestamp(NOW * 1000)
 
 
+async def test_clock_that_is_ahead_at_the_start_deletes_nothing(
+    at: str, now: Clock, serve: Serve, device: Device
+) -> None:
+    """A server whose clock is years ahead for less than an hour after the start shows and keeps all notifications."""
+    service = await serve(**settings(at))
+    sent = await (await device(service, "s")).notify("u", idempotencyKey="key")
+    await service.stop()
+    now.ahead = YEARS
+    service = await serve(**settings(at))
+    service.app.cleanup.soon()
+    client = await device(service, "s")
+    assert await client.notify("u", idempotencyKey="key") == sent
+    reader = await device(service, "u")
+    await reader.ask("mark-read", notificationId=sent)
+    assert ids(await reader.inbox()) == [sent]
+    await service.stop()
+    now.ahead = 0.0
+    service = await serve(**settings(at))
+    assert ids(await (await device(service, "u")).inbox()) == [sent]
+
+
 def test_redate_command_reports_its_changes(tmp_path: Path) -> None:
     """The command says how much it has changed."""
     write(tmp_path / "notifications.json")

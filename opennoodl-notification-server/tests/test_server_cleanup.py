@@ -53,7 +53,7 @@ async def test_running_server_removes_expired_notifications(
 @pytest.mark.usefixtures("busy_cleanup")
 async def test_cleanup_during_a_commit(serve: Serve, device: Device, gate: Gate, file: Path, clock: Clock) -> None:
     """What the cleanup removes while the disk works goes from the file too."""
-    write(file, record("old", created=NOW - 30 * DAY + 1))
+    write(file, record("old", created=NOW - 30 * DAY + 1), record("late", "x"))
     service = await serve()
     client = await device(service, "s")
     gate.shut()
@@ -64,10 +64,10 @@ async def test_cleanup_during_a_commit(serve: Serve, device: Device, gate: Gate,
         await client.heard()
     gate.open()
     new = (await client.expect("notification-sent"))["notificationId"]
-    await cleaned(service.port, 1)
+    await cleaned(service.port, 2)
     assert await client.inbox() == await client.inbox()
     await service.stop()
-    assert set(stored(file)) == {new}
+    assert set(stored(file)) == {"late", new}
 
 
 async def test_large_cleanup_continues_without_a_pause(
@@ -76,9 +76,10 @@ async def test_large_cleanup_continues_without_a_pause(
     """More than is cleaned up at once goes piece by piece, without a pause."""
     monkeypatch.setattr(cleanup, "INTERVAL", 3600)
     monkeypatch.setattr(cleanup, "SIZE", 4)
-    write(file, *[record(f"old {number}", f"u{number}", created=NOW - 31 * DAY) for number in range(9)])
+    old = [record(f"old {number}", f"u{number}", created=NOW - 31 * DAY) for number in range(9)]
+    write(file, *old, record("late", "x"))
     service = await serve()
-    await cleaned(service.port, 0)
+    await cleaned(service.port, 1)
     assert service.app.worker.commits > 3
 
 
@@ -90,7 +91,8 @@ async def test_cleanup_is_not_tried_again_at_once(
     monkeypatch.setattr(cleanup, "RETRY_INTERVAL", 3600)
     monkeypatch.setattr(cleanup, "INTERVAL", 3600)
     monkeypatch.setattr(cleanup, "SIZE", 1)
-    write(file, *[record(f"old {number}", f"u{number}", created=NOW - 31 * DAY) for number in range(3)])
+    old = [record(f"old {number}", f"u{number}", created=NOW - 31 * DAY) for number in range(3)]
+    write(file, *old, record("late", "x"))
     gate.failure = OSError("the disk is full")
     client = await device(await serve(), "s")
     while not gate.asked:
@@ -102,9 +104,9 @@ async def test_cleanup_is_not_tried_again_at_once(
 
 async def test_failing_cleanup_blocks_no_other_inbox(serve: Serve, device: Device, file: Path, clock: Clock) -> None:
     """An inbox that cannot be cleaned up keeps nobody from sending to another."""
-    write(file, record("old", created=NOW - 31 * DAY))
+    write(file, record("old", created=NOW - 31 * DAY), record("late", "x"))
     service = await serve()
-    await cleaned(service.port, 0)
+    await cleaned(service.port, 1)
     real = service.app.store.transaction
 
     def transaction(needs: Needs) -> Any:

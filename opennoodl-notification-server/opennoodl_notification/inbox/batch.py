@@ -68,6 +68,7 @@ class Batch:
         room: notifications in one inbox; 0 means any number.
         sends: what each user has sent, and may.
         free: bytes that may be stored beside all that is; None means any number.
+        expiry: the time by which things expire, if that is not now.
 
     Attributes:
         expired: what devices are told before anything else: what has expired in the inboxes.
@@ -76,7 +77,15 @@ class Batch:
     """
 
     def __init__(
-        self, loaded: Loaded, now: int, ttl_days: int, room: int, sends: SendQuota, *, free: int | None = None
+        self,
+        loaded: Loaded,
+        now: int,
+        ttl_days: int,
+        room: int,
+        sends: SendQuota,
+        *,
+        free: int | None = None,
+        expiry: str | None = None,
     ) -> None:
         self._inboxes = loaded.inboxes
         self._records: dict[str, dict[str, Record]] = {user: {} for user in loaded.inboxes}
@@ -88,6 +97,7 @@ class Batch:
         self._epoch = loaded.epoch
         self._now = now
         self._moment = timestamp(now)
+        self._expiry = self._moment if expiry is None else expiry
         self._ttl = ttl_days * DAY
         self._room = room
         self._sends = sends
@@ -134,7 +144,7 @@ class Batch:
         if key is not None:
             fingerprint = _fingerprint(send)
             known = self._sendings.get((sender, key))
-            if known is not None and known.expires_at > self._moment:
+            if known is not None and known.expires_at > self._expiry:
                 if known.fingerprint != fingerprint:
                     raise BadMessage("idempotency-conflict", "This idempotencyKey was used for another notification.")
                 return Outcome([Sent(known.ids[0], known.ids)])
@@ -247,7 +257,7 @@ class Batch:
         """Return what is to be stored."""
         records = [record for records in self._records.values() for record in records.values()]
         inboxes = [self._inboxes[user] for user in self._changed]
-        idle = [inbox for inbox in self._inboxes.values() if not inbox.total and inbox.due <= self._moment]
+        idle = [inbox for inbox in self._inboxes.values() if not inbox.total and inbox.due <= self._expiry]
         forgotten = [inbox for inbox in idle if inbox.user_id not in self._changed]
         self.grown -= sum(inbox.size for inbox in forgotten)
         added = [record for record in records if record.id in self._added]
@@ -374,7 +384,7 @@ class Batch:
 
     def _expire(self, due: dict[str, str]) -> list[tuple[str, Event]]:
         records = [record for records in self._records.values() for record in records.values()]
-        expired = [record for record in records if record.expires_at <= self._moment]
+        expired = [record for record in records if record.expires_at <= self._expiry]
         expired.sort(key=lambda record: record.created_at)
         events: list[tuple[str, Event]] = [self._remove(record) for record in expired]
         for user, moment in due.items():

@@ -28,7 +28,7 @@ class Needs(Struct):
     """What a batch needs to see.
 
     Attributes:
-        now: the time.
+        now: the time by which things expire.
         room: notifications that an inbox may hold; 0 means any number.
         users: whose inboxes, and how many notifications each is about to get, those that become unread included.
         ids: notifications by their ids.
