@@ -7,6 +7,10 @@ A version is made of what is stored, in a process of its own, so no message wait
 
 if the newest version is old enough and lacks the newest change. Nothing has to be remembered over a restart for that:
 a version has the number of its last update, and a document that nobody opens does not change.
+
+A clock may be wrong, also when the server starts. So versions are dropped for their age only by a sweep, and only if
+the time of day has gone with the monotonic clock for the hour before it. Such a sweep also moves versions that a clock
+has dated in the future: no further one would be due until then.
 """
 
 import asyncio
@@ -32,6 +36,10 @@ RETRY_AFTER = 600
 MAX_LOADED = 10_000
 """Documents that wait for the first look at them; no version is made of a further one as it was loaded."""
 HOUR = 3600
+DAY = 24 * HOUR
+"""Seconds. A version that is dated by more than that after now was dated by a wrong clock."""
+STEP = 60.0
+"""Seconds by which the time of day and the monotonic clock may differ between two sweeps."""
 FREE = 10
 """One in so many of the bytes of all versions is made free when they are too many."""
 
@@ -65,7 +73,8 @@ class VersionKeeper:
         self._limits = Limits(largest, schedule.most_of_one)
         self._in_memory = in_memory
         self._loaded: dict[str, int] = {}  # documents that were loaded, and the numbers of their last updates
-        self._again: dict[str, float] = {}  # when a document in memory is looked at again
+        self._again: dict[str, float] = {}  # when a document in memory is looked at again, by the monotonic clock
+        self._swept: tuple[float, float] | None = None  # the time of day and the monotonic clock at the last sweep
         self._changed: set[str] = set()
         self.changed = self._changed.add
 
@@ -102,20 +111,26 @@ class VersionKeeper:
         for name in list(self._changed):
             if not self._in_memory(name):
                 self._changed.discard(name)  # its version is due when it is loaded again
-            elif self._again.get(name, 0) <= time():
+            elif self._again.get(name, 0) <= monotonic():
                 self._changed.discard(name)
                 await self._look(name, LATEST)
 
     async def sweep(self) -> None:
         """Drop the versions of all documents that the schedule does not keep, and count the bytes of the others."""
+        now, steady = time(), monotonic()
+        since, self._swept = self._swept, (now, steady)
+        believed = since is not None and abs(now - since[0] - (steady - since[1])) <= STEP
         try:
-            self.size = await self._drop(lambda history: self._schedule.dropped(history, int(time())))
+            if believed:
+                await self._move_to(int(now))
+            self.size = await self._drop(lambda history: self._schedule.dropped(history, int(now)) if believed else [])
         except StoreError as error:
             log.warning("versions could not be looked at", error=str(error))
 
     async def _look(self, name: str, last: int) -> None:
         """Make a version of a document as it was at an update, if one is due, and note when it is looked at again."""
-        again = time() + RETRY_AFTER
+        steady = monotonic()
+        again = steady + RETRY_AFTER
         settled = False
         try:
             history = await self._store.history(name)
@@ -123,7 +138,7 @@ class VersionKeeper:
             if self._schedule.due(history._replace(last=min(last, history.last)), now):
                 await self._make(name, history, last)
             newest = history.versions[-1] if history.versions else None
-            again = (now if newest is None else newest.time) + self._schedule.spacing
+            again = steady + self._schedule.spacing - (0 if newest is None else max(now - newest.time, 0))
             settled = newest is None or newest.last == history.last
         except TooLargeError as error:
             self.outcomes["too-large"] += 1
@@ -142,7 +157,7 @@ class VersionKeeper:
         if self._most and self.size + version.size > self._most:
             await self._make_space(version.size)
         history.versions.append(version)
-        dropped = self._schedule.dropped(history, version.time)
+        dropped = self._schedule.dropped(history, history.versions[0].time)  # none for its age
         if version.time in dropped:
             return
         await self._store.change_versions(name, [(version, content)], dropped)
@@ -165,6 +180,21 @@ class VersionKeeper:
         self.size = await self._drop(
             lambda history: [version.time for version in history.versions if version.time // HOUR < oldest]
         )
+
+    async def _move_to(self, now: int) -> None:
+        """Move the versions that are dated in the future, so that the newest one of a document is of now."""
+        async for name, history in self._store.histories():
+            late = [version for version in history.versions if version.time > now + DAY]
+            if not late:
+                continue
+            log.warning("versions that a wrong clock has dated in the future are moved", versions=len(late))
+            earlier = history.versions[: -len(late)]
+            last = earlier[-1].time if earlier else 0
+            for version in late:
+                last = max(version.time - (late[-1].time - now), last + 1)
+                content = await self._store.read_version(name, version.time)
+                if content is not None:
+                    await self._store.change_versions(name, [(version._replace(time=last), content)], [version.time])
 
     async def _drop(self, choose: Callable[[History], list[int]]) -> int:
         """Drop the versions of the times that `choose` returns of each document; return the bytes of the others."""

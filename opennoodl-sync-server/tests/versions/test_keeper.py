@@ -19,24 +19,29 @@ from structlog.testing import capture_logs
 from ..editor import Editor
 
 HOUR = 3600
+YEARS = 5 * 365 * 24 * HOUR
 
 
 class Clock:
-    """The time that the keeper is told."""
+    """The clocks that the keeper reads.
+
+    Attributes:
+        now: the time of day in seconds; the monotonic clock has the same.
+        ahead: seconds by which the time of day is wrong.
+    """
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+        self.ahead = 0.0
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return the clock of the keeper."""
+    """Return the clocks of the keeper."""
     clock = Clock()
-    monkeypatch.setattr(keeper_module, "time", clock)
-    monkeypatch.setattr(making, "time", clock)
+    monkeypatch.setattr(keeper_module, "monotonic", lambda: clock.now)
+    for module in (keeper_module, making):
+        monkeypatch.setattr(module, "time", lambda: clock.now + clock.ahead)
     return clock
 
 
@@ -154,6 +159,7 @@ async def test_a_version_is_made_after_a_crash(store: LevelDBStore, clock: Clock
 async def test_old_versions_are_dropped(store: LevelDBStore, clock: Clock) -> None:
     """A version that the schedule does not keep is dropped, also of a document that nobody opens."""
     case = Case(store)
+    await case.keeper.sweep()
     await case.write("x")
     await case.load()
     await case.write("y")
@@ -250,3 +256,59 @@ async def test_a_clock_may_go_back(store: LevelDBStore, clock: Clock) -> None:
     history = await store.history("room")
     version, _ = await making.make_version(store, "room", history, making.Limits())
     assert version.time == int(clock.now) + 6
+
+
+async def test_a_clock_that_is_ahead_drops_no_version(store: LevelDBStore, clock: Clock) -> None:
+    """A server that starts with a clock that is years ahead, for less than an hour, keeps all versions."""
+    case = Case(store)
+    await case.write("one")
+    await case.load()
+    await case.write(" two")
+    clock.ahead = YEARS
+    case.keeper = Case(store).keeper
+    await case.keeper.sweep()
+    await case.load()
+    assert await case.texts() == ["one", "one two"]
+    clock.now += HOUR
+    clock.ahead = 0.0
+    await case.keeper.sweep()
+    assert await case.texts() == ["one", "one two"]
+
+
+async def test_versions_of_a_clock_that_was_ahead_get_earlier_times(store: LevelDBStore, clock: Clock) -> None:
+    """Versions with times in the future are moved to today an hour after the start, and later ones are made."""
+    case = Case(store)
+    await case.write("1")
+    await case.load()
+    clock.ahead = YEARS
+    for text in "23":
+        clock.now += HOUR
+        await case.write(text)
+        await case.load()
+    clock.ahead = 0.0
+    case.keeper = Case(store).keeper
+    await case.keeper.sweep()
+    clock.now += HOUR
+    await case.keeper.sweep()
+    times = [version.time for version in (await store.history("room")).versions]
+    assert times == [clock.now - 3 * HOUR, clock.now - HOUR, clock.now]
+    clock.now += HOUR
+    await case.write("4")
+    await case.load()
+    assert await case.texts() == ["1", "12", "123", "1234"]
+
+
+async def test_a_version_is_made_after_the_clock_was_ahead(store: LevelDBStore, clock: Clock) -> None:
+    """A document in memory that was looked at with a wrong clock is looked at again an hour later."""
+    case = Case(store)
+    await case.write("a")
+    clock.ahead = YEARS
+    await case.load()
+    clock.ahead = 0.0
+    await case.write("b")
+    await case.keeper.sweep()
+    clock.now += HOUR
+    await case.keeper.sweep()
+    clock.now += HOUR
+    await case.keeper.look_at_changed()
+    assert await case.texts() == ["a", "ab"]
