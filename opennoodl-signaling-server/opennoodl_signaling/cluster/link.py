@@ -62,8 +62,20 @@ class _Call(NamedTuple):
     answer: asyncio.Future[Any]
 
 
-Entered = Callable[[Callable[..., Awaitable[Any]], str], Awaitable[None]]
-"""Called on each new connection with a function that calls a script on it, and with the run id of the Redis process."""
+class RedisProcess(NamedTuple):
+    """The process of Redis that answers.
+
+    Attributes:
+        run_id: of this process alone.
+        uptime: seconds since its start, rounded down; 0 if it does not tell.
+    """
+
+    run_id: str
+    uptime: float
+
+
+Entered = Callable[[Callable[..., Awaitable[Any]], RedisProcess], Awaitable[None]]
+"""Called on each new connection with a function that calls a script on it, and with the process that answers."""
 
 
 class Link:
@@ -233,13 +245,15 @@ class Link:
             for script in ALL:
                 await connection.send_command("SCRIPT", "LOAD", script.text)
                 await connection.read_response()
-            run_id = (await self._info(connection, "server"))["run_id"]
+            info = await self._info(connection, "server")
+            # Redis subtracts two times in whole seconds, so that it may tell almost a second too much.
+            uptime = max(0.0, float(info.get("uptime_in_seconds", 0)) - 1)
 
             async def call(script: Script, *args: bytes | str | int) -> Any:
                 await connection.send_command("EVALSHA", script.digest, 0, *args)
                 return await connection.read_response()
 
-            await self._entered(call, run_id)
+            await self._entered(call, RedisProcess(info["run_id"], uptime))
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

@@ -19,7 +19,7 @@ import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import scripts
-from .link import LOST, Link, Unreachable, end
+from .link import LOST, Link, RedisProcess, Unreachable, end
 from .scripts import Script
 
 LEASE = 10.0
@@ -27,7 +27,11 @@ LEASE = 10.0
 TICK = 0.5
 """Seconds between two renewals."""
 FILL = 10.0
-"""Seconds without newcomers after Redis has lost its data, in which all instances enter their clients again."""
+"""Seconds without newcomers after Redis has lost its data, in which all instances enter their clients again.
+
+They begin when an instance notices. A first instance finds an empty Redis, and cannot know whether it has lost data:
+for it they begin with the start of Redis.
+"""
 STREAM = "opennoodl:signaling:stream:"
 
 log = structlog.get_logger()
@@ -186,8 +190,10 @@ class Membership:
         )
         yield GaugeMetricFamily("opennoodl_signaling_instances", "Instances with a lease.", self._counts[2])
 
-    async def _entered(self, call: Callable[..., Awaitable[Any]], run_id: str) -> None:
-        args = (run_id, int(LEASE * 1000), int(FILL * 1000))
+    async def _entered(self, call: Callable[..., Awaitable[Any]], redis: RedisProcess) -> None:
+        # An empty Redis that has run for so long has lost nobody's data, unless their instances come too late anyhow.
+        fill_new = max(0.0, FILL - redis.uptime)
+        args = (redis.run_id, int(LEASE * 1000), int(FILL * 1000), int(fill_new * 1000))
         answer, filling = await call(scripts.ENTER, self.instance, self._generation, *args)
         generation = answer.decode()
         first = not self._generation
@@ -205,7 +211,7 @@ class Membership:
         if empty:
             self._last = 0
             self._reads += 1
-            self.filling = True
+            self.filling = filling > 0
             self._compared = first
             if not first:
                 log.warning("Redis has lost its data; clients are entered again")

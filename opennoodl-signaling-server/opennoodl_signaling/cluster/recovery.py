@@ -88,7 +88,10 @@ class SharedRecovery(Recovery):
                     continue
                 actor = self._members.newcomer(member)
                 tokens = None if member.tokens is None else member.tokens.afresh(member.told)
-                if not stage.enter(name, actor, member.info, self._members.rooms[name], tokens):
+                # Newcomers are not told of peers that are entered again.
+                if not stage.loaded.filling or not stage.enter(
+                    name, actor, member.info, self._members.rooms[name], tokens
+                ):
                     refused.append(member)
             return [], []
 

@@ -51,6 +51,13 @@ class RedisServer:
         client.flushall()
         client.close()
 
+    def uptime(self) -> int:
+        """Return the seconds since its start, as it tells them."""
+        client = self.client()
+        uptime: int = client.info("server")["uptime_in_seconds"]
+        client.close()
+        return uptime
+
     def client(self) -> Any:
         """Return a client, to be closed."""
         return Redis(port=self.port)

@@ -95,6 +95,79 @@ async def test_empty_redis_is_filled_again(restartable: RedisServer, start: Star
     await b.expect("invite")
 
 
+async def test_first_instance_takes_newcomers_at_once(
+    restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that was empty since it started has lost nothing after some time; before that it may have."""
+    monkeypatch.setattr(membership, "FILL", 60.0)
+    server = await start(redis_url=restartable.url)
+    newcomer = await enter(server)
+    assert await newcomer.refused("join", room="r", peerId="a", userId="A") == "unavailable"
+    await server.stop()
+    restartable.empty()
+    monkeypatch.setattr(membership, "FILL", 1.0)
+    await until(lambda: restartable.uptime() >= 2)
+    server = await start(redis_url=restartable.url)
+    assert await ready(server)
+    await (await enter(server)).join("r", "a")
+
+
+async def test_first_instance_does_not_share_rooms_with_one_that_is_cut_off(
+    restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance with clients that finds another one in an empty Redis too late closes them: sizes are exact."""
+    monkeypatch.setattr(membership, "FILL", 1.0)
+    proxy = Proxy(restartable.port)
+    await proxy.start()
+    former = await start(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+    await until(lambda: ready(former))
+    a = await enter(former)
+    await a.join("r", "a")
+    proxy.cut()
+    restartable.stop()
+    restartable.start()
+    await until(lambda: restartable.uptime() >= 2)
+    first = await start(redis_url=restartable.url)
+    assert (await (await enter(first)).join("r", "b"))["peers"] == []
+    proxy.mend()
+    assert await a.closed() == 1013
+    await former.stop()
+    await proxy.stop()
+
+
+async def test_clients_that_are_entered_again_too_late_are_closed(
+    restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow instance does not enter its clients beside newcomers, who are not told of them."""
+    servers, a, b = await two(start, enter, restartable.url)
+    recovery = servers[1].app._recovery
+    may_enter, has_entered = asyncio.Event(), asyncio.Event()
+    enter_again, compare = recovery._enter_again, recovery.compare
+
+    async def enter_late(name: str) -> None:
+        await may_enter.wait()
+        await enter_again(name)
+        has_entered.set()
+
+    async def compare_late() -> bool:
+        await has_entered.wait()
+        return bool(await compare())
+
+    monkeypatch.setattr(recovery, "_enter_again", enter_late)
+    monkeypatch.setattr(recovery, "compare", compare_late)
+    restartable.stop()
+    await until(lambda: not servers[0].app.membership.link.up)
+    await a.socket.close()
+    restartable.start()
+    for server in servers:
+        await until(lambda server=server: server.app.membership.link.connects == 2)
+        await until(lambda server=server: ready(server))
+    again = await enter(servers[0])
+    assert (await again.join("r", "a"))["peers"] == []
+    may_enter.set()
+    assert await b.closed() == 1013
+
+
 async def test_no_room_is_changed_while_redis_is_filled(
     restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
