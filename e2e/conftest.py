@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from harness import HERE, Client, Server, StartClient, StartServer, environment
+from playground_page import CHROMIUM, KINDS, Playground, StartPlayground, serve_playground
 from time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 
 
@@ -77,6 +79,19 @@ def client(processes: list[Server | Client], node: str) -> StartClient:
         return started
 
     return start
+
+
+@pytest.fixture
+async def playground(server: StartServer, client: StartClient) -> AsyncIterator[StartPlayground]:
+    """Start the playground, which ends with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: object) -> Playground:
+            browser = await client("browser", CHROMIUM=str(CHROMIUM))
+            started = await asyncio.gather(*(server(kind, **settings) for kind in KINDS))
+            return await stack.enter_async_context(serve_playground(dict(zip(KINDS, started, strict=True)), browser))
+
+        yield start
 
 
 @pytest.fixture

@@ -1,0 +1,139 @@
+"""Pages of the playground in Chromium, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import jwt
+import pytest
+from harness import HERE, PATIENCE, Client, Server, Value
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+KINDS = ("signaling", "sync", "notification")
+ROOM = "garden-7f3a"
+SECRET = "a secret of a test, in 32 characters or more"
+AUTH = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
+EMPTY_ROOM = re.compile("the server responded with a status of (404|401)")
+"""What Chromium says when the page asks for the preview of a room without people, or without a token."""
+UNREACHABLE = re.compile(r"ERR_CONNECTION_REFUSED|net::ERR_|status of 503|Error during WebSocket handshake|CORS policy")
+"""What Chromium itself says on the console of a server that cannot be reached, or that has just started."""
+
+in_chromium = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+    pytest.mark.xdist_group("playground"),
+]
+"""Marks of the tests of these pages."""
+
+
+@dataclass
+class Page:
+    """A page of the playground."""
+
+    browser: Client
+    name: str
+
+    async def do(self, method: str, /, *args: object) -> Value:
+        """Call a method of Playwright's page."""
+        return await self.browser.call("page", page=self.name, method=method, args=args)
+
+    async def shows(self, selector: str, text: str | None = None) -> None:
+        """Wait until an element is shown, with this text if one is given."""
+        await self.browser.call("shows", page=self.name, selector=selector, text=text)
+
+    async def hides(self, selector: str, text: str | None = None) -> None:
+        """Wait until no such element is shown."""
+        await self.browser.call("hides", page=self.name, selector=selector, text=text)
+
+    async def start(self, user: str, token: str = "") -> None:
+        """Fill in the form."""
+        await self.do("fill", "#name", user)
+        if token:
+            await self.do("click", "#start summary")
+            await self.do("fill", "#token", token)
+        await self.do("click", "#start button")
+
+    async def add(self, name: str) -> None:
+        """Add a node of this name with the keyboard."""
+        await self.do("click", "#add")
+        for key in ("Enter", *name, "Enter"):
+            await self.do("press", ":focus", key)
+        await self.shows(".node:focus", name)
+
+    async def mode(self, mode: str) -> None:
+        """Choose the path of edits: both, webrtc or sync."""
+        await self.do("check", f"input[name=mode][value={mode}]")
+
+    async def connected(self, kind: str) -> None:
+        """Wait until a server has accepted the page."""
+        await self.shows(f"#servers tr:has(th:text('{kind}')) td:last-child", "connected")
+
+    async def log(self) -> str:
+        """Return the protocol messages."""
+        return str(await self.do("evaluate", "document.getElementById('messages').open = true"
+                                 " && new Promise(done => setTimeout(() => done("
+                                 "document.getElementById('log').textContent), 200))"))  # fmt: skip
+
+
+@dataclass
+class Playground:
+    """The three servers, the playground's own, and a browser."""
+
+    servers: dict[str, Server]
+    browser: Client
+    url: str
+    allowed: re.Pattern[str] | None = None
+    pages: int = 0
+
+    async def page(self, user: str, *, token: str = "", start: bool = True, **options: object) -> Page:
+        """Open the room as a user; the options are those of `open` in browser.mjs."""
+        self.pages += 1
+        page = Page(self.browser, f"{user} {self.pages}")
+        await self.browser.call("open", page=page.name, url=f"{self.url}/#room={ROOM}", **options)
+        if start:
+            await page.start(user, token)
+        return page
+
+
+@asynccontextmanager
+async def serve_playground(servers: dict[str, Server], browser: Client) -> AsyncIterator[Playground]:
+    """Serve the page for these servers; in the end, its pages must have had no error on the console."""
+    urls = {f"{kind.upper()}_URL": server.url for kind, server in servers.items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, HERE.parent / "playground" / "serve.py", stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **urls, "HOST": "127.0.0.1", "PORT": "0"},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode()
+        made = Playground(servers, browser, f"http://127.0.0.1:{line.rpartition(':')[2].strip()}")
+        yield made
+    finally:
+        process.terminate()
+        code = await asyncio.wait_for(process.wait(), PATIENCE)
+    assert code == 0
+    complaints = [event["text"] for event in browser.pending("complained")]
+    expected = [EMPTY_ROOM, *([made.allowed] if made.allowed else [])]
+    unexpected = [text for text in complaints if not any(pattern.search(text) for pattern in expected)]
+    assert not unexpected, f"errors on the console: {unexpected}"
+
+
+class StartPlayground(Protocol):
+    """The fixture `playground`."""
+
+    async def __call__(self, **settings: object) -> Playground:
+        """Start everything, with settings for all three servers."""
+        ...
+
+
+def token(user: str, seconds: float, **claims: object) -> str:
+    """Return a token that expires so many seconds from now."""
+    return jwt.encode({"sub": user, "rooms": [ROOM], "exp": int(time.time() + seconds), **claims}, SECRET, "HS256")
