@@ -359,6 +359,31 @@ def test_commands_do_not_create_a_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_directories_that_begin_with_a_tilde(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `~` that no shell has replaced is refused, and no directory of that name is created."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    for data, *arguments in (
+        (Path("~/new"), "import", "room", "-"),
+        (Path("~/new"), "restore", str(directory)),
+        (directory, "backup", "~/new"),
+        (directory, "repair", "~/new"),
+        (directory, "migrate", "--from", str(directory), "--to", "~/new"),
+    ):
+        refused = run(data, *arguments)
+        assert refused.returncode == 1
+        assert refused.stderr.endswith(b"~/new begins with `~`, which only a shell replaces; write the whole path\n")
+    assert list(empty.iterdir()) == []
+
+
+def test_migration_onto_itself(directory: Path) -> None:
+    """A directory is recognised as the source of its own migration under another spelling."""
+    spelled = f"{directory}/../{directory.name}"
+    refused = run(directory, "migrate", "--from", str(directory), "--to", spelled)
+    assert refused.stderr == b"opennoodl_sync: the source and the target are the same\n"
+
+
 def test_output_that_does_not_fit(tmp_path: Path) -> None:
     """Output that does not fit on the disk is one line and exit code 1, for every command."""
     Database(str(tmp_path)).close()

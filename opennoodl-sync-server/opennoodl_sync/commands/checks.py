@@ -8,6 +8,7 @@ from ..edge.command_line import CommandError
 from ..settings import Settings
 from ..storage.choose import open_for_command
 from ..storage.interface import CorruptError, PersistentStore, StoreError, UnavailableError
+from ..storage.leveldb.files import directory_named
 from ..storage.leveldb.repair import repair
 from ..versions import times
 from ..versions.content import unpack
@@ -83,16 +84,18 @@ async def repair_documents(settings: Settings, target: str) -> AsyncIterator[str
 
     Raises:
         CommandError: there is nothing to repair, it is in use, or the new directory is there already.
+        StartError: the new directory begins with a `~`.
     """
+    directory = directory_named(target, target)
     if not settings.database_url:
-        for name, lost in repair(Path(settings.persist_dir), Path(target)):
+        for name, lost in repair(Path(settings.persist_dir), directory):
             yield f"{shown(name)}: {lost}"
         return
     store = await open_for_command(settings, may_make=False)
     try:
         from ..storage.postgresql.repair import repair as repair_database
 
-        async for name, lost in repair_database(store, Path(target)):
+        async for name, lost in repair_database(store, directory):
             yield f"{shown(name)}: {lost}"
     except StoreError as error:
         raise CommandError(str(error)) from None

@@ -12,6 +12,7 @@ from ..storage.choose import holds_documents, open_place
 from ..storage.interface import DAMAGED, CorruptError, StoreError
 from ..storage.leveldb.backup import back_up as copy
 from ..storage.leveldb.database import Database
+from ..storage.leveldb.files import directory_named
 from .stores import shown
 
 
@@ -25,7 +26,7 @@ async def migrate_documents(source: str, target: str) -> AsyncIterator[str]:
     Raises:
         CommandError: they cannot be copied, or some of them could not be.
     """
-    if source == target:
+    if _is_same(source, target):
         raise CommandError("the source and the target are the same")
     opened = [await open_place(source, may_make=False)]
     try:
@@ -47,6 +48,13 @@ async def migrate_documents(source: str, target: str) -> AsyncIterator[str]:
     finally:
         for store in opened:
             await store.close()
+
+
+def _is_same(source: str, target: str) -> bool:
+    """Return whether two places are the same: LevelDB would open one directory twice under two spellings."""
+    if "://" in source or "://" in target:
+        return source == target
+    return Path(source).resolve() == Path(target).resolve()
 
 
 def directory_of(settings: Settings) -> str:
@@ -87,7 +95,7 @@ def restore(path: str, source: str) -> str:
 def _copied(source: str, target: str) -> str:
     raise_limit()
     try:
-        size = copy(Path(source), Path(target))
+        size = copy(Path(source), directory_named(target, target))
     except (CorruptError, StoreError) as error:
         raise CommandError(f"nothing was copied: {error}") from None
     with closing(Database(target)) as database:

@@ -18,6 +18,7 @@ def read(text: str) -> int:
     """
     try:
         time = datetime.fromisoformat(text)
-        return int((time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp())
+        in_utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return int(in_utc.timestamp())
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no time; {ACCEPTED}") from None

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from ...edge.errors import StartError
@@ -76,7 +75,7 @@ class Database:
         self.failure: str | None = None
         self.unsynced = False
         self._must_reopen = False  # before anything is written
-        self._path = Path(path)
+        self._path = leveldb_files.directory_named(f"PERSIST_DIR {path}", path)
         self._lock = threading.Lock()  # is held while somebody reads: the database must not be closed then
         try:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)  # the documents are nobody else's

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ...edge.errors import StartError
 from ...yjs.lib0 import MalformedError, read_bytes, read_varuint
 from ..interface import CorruptError, StoreError
 from . import log as leveldb_log
@@ -26,6 +27,21 @@ _OTHER = re.compile(r"(CURRENT|LOCK|LOG|LOG\.old|\d+\.dbtmp|opennoodl-format)")
 
 class InUseError(Exception):
     """Another process holds the directory."""
+
+
+def directory_named(name: str, text: str) -> Path:
+    """Return the directory that a text names.
+
+    Args:
+        name: what an error calls it.
+        text: a path, absolute or from the present directory.
+
+    Raises:
+        StartError: it begins with a `~`, which a shell replaces and this server does not.
+    """
+    if text.startswith("~"):
+        raise StartError(f"{name} begins with `~`, which only a shell replaces; write the whole path")
+    return Path(text)
 
 
 class Contents(NamedTuple):
