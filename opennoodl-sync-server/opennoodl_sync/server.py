@@ -32,8 +32,8 @@ from .memory.available import available_memory
 from .memory.bounds import LARGE_MESSAGES_SHARE, default_limit, message_bound
 from .memory.budget import MemoryBudget
 from .metrics import Sources, metric_families
-from .pages.versions import PATH as VERSIONS_PATH
-from .pages.versions import VersionPages
+from .pages.routes import Pages
+from .pages.versions import Bounds, VersionPages
 from .refusals import REFUSAL_OF, REFUSALS
 from .rooms.registry import COMPACTION_FACTOR, LoadError, Rooms
 from .rooms.room import FullError, NoMemoryError, Room
@@ -76,7 +76,7 @@ class Sync(Application):
         self._own_host: str | None = None
         self._budget = MemoryBudget(max_memory)
         self._versions: VersionKeeper | None = None
-        self._version_pages: VersionPages | None = None
+        self._pages: Pages | None = None
         self._webhook: Webhook | None = None
         if settings.webhook_url:
             self._webhook = Webhook(settings.webhook_url, settings.webhook_secret, settings.webhook_debounce / 1000)
@@ -113,7 +113,13 @@ class Sync(Application):
             changed=None if self._webhook is None and self._versions is None else self._changed,
         )
         if isinstance(self._store, PersistentStore) and self.auth.required:
-            self._version_pages = VersionPages(self.auth, self._store, self._sessions.change)
+            bounds = Bounds(
+                document=self._budget.limit // COMPACTION_FACTOR,
+                versions=self.settings.max_document_versions_size,
+                answer=self.max_message_size,
+            )
+            versions = VersionPages(self._store, self._sessions.change, bounds)
+            self._pages = Pages(self.auth, self._peers, versions)
         services = [self.rooms.tidy, self._sessions.keep_alive, self._sessions.count_memory, self._peers.watch]
         if self._versions is not None:
             services.append(self._versions.run)
@@ -124,8 +130,8 @@ class Sync(Application):
         for task in self._services:
             task.cancel()
         await asyncio.wait(self._services)  # one may use the store, or a process
-        if self._version_pages is not None:
-            await self._version_pages.close()
+        if self._pages is not None:
+            await self._pages.close()
         await self._sessions.stop()
         await self.rooms.close()
         await self._store.close()
@@ -282,16 +288,12 @@ class Sync(Application):
             self._sessions.leave(session, lost=lost)
 
     def accepts_post(self, path: str) -> bool:
-        """Return whether a POST on a path restores a version."""
-        return VERSIONS_PATH.fullmatch(path) is not None
+        """Return whether a path may be asked for something that changes a room."""
+        return self._pages is not None and self._pages.accepts_post(path)
 
     async def page(self, request: HttpRequest) -> tuple[HTTPStatus, dict[str, Any]] | None:
-        """Answer requests about versions; without AUTH there are no such pages."""
-        if self._version_pages is None:
-            return None
-        return await self._version_pages.answer(
-            request.head.method, request.path, request.address, credential(request.head)
-        )
+        """Answer requests about rooms; without AUTH there are no such pages."""
+        return None if self._pages is None else await self._pages.answer(request)
 
     def failure(self) -> str | None:
         """Return why documents cannot be stored on this machine's disk, if the last attempt failed."""

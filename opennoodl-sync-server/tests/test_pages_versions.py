@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -27,7 +28,7 @@ LIST, RESTORE = "/rooms/room/versions", f"/rooms/room/versions/{TIME}/restore"
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a restoration answered when it has ended, also on a busy machine."""
     monkeypatch.setattr("opennoodl_sync.edge.service.OPEN_TIMEOUT", 60.0)
-    monkeypatch.setattr("opennoodl_sync.pages.versions.PATIENCE", 50.0)
+    monkeypatch.setattr("opennoodl_sync.pages.routes.PATIENCE", 50.0)
 
 
 @pytest.fixture
@@ -123,6 +124,27 @@ async def test_a_restored_version_changes_nothing_again(server: Server) -> None:
     assert (await enter(server, 3)).text == "hello"
 
 
+async def test_a_version_is_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service gets a document as it was, as an update or as JSON; a version beyond the largest answer is refused."""
+    ann = await enter(server, 1)
+    await ann.type("hello")
+    await (await enter(server, 2)).shows("hello")
+    await keep(server, ann.doc.get_update())
+    path = f"{LIST}/2026-11-29"
+    status, shown = await ask(server, "GET", path)
+    assert (status, shown["version"]["time"]) == (200, TIME)
+    assert Editor(3, b64decode(shown["update"])).text == "hello"
+    status, shown = await ask(server, "GET", path + "?format=json")
+    assert (status, shown["content"]) == (200, {"t": "hello"})
+    refused = await ask(server, "GET", path + "?format=xml")
+    assert refused == (400, {"error": "format is 'xml'; accepted are update and json."})
+    assert server.app._pages is not None
+    versions = server.app._pages._versions
+    monkeypatch.setattr(versions, "_bounds", versions._bounds._replace(answer=10))
+    refused = await ask(server, "GET", path)
+    assert refused == (413, {"error": "This version has more than 10 bytes; use the command `version`."})
+
+
 @pytest.mark.parametrize(
     ("token", "status"),
     [
@@ -132,7 +154,7 @@ async def test_a_restored_version_changes_nothing_again(server: Server) -> None:
         (signed(services=True, rooms=["other"]), 403),
     ],
 )
-@pytest.mark.parametrize(("method", "path"), [("GET", LIST), ("POST", RESTORE)])
+@pytest.mark.parametrize(("method", "path"), [("GET", LIST), ("GET", f"{LIST}/{TIME}"), ("POST", RESTORE)])
 async def test_only_a_service_may_ask(server: Server, method: str, path: str, token: str | None, status: int) -> None:
     """Who has no token of a service for the room learns nothing, and changes nothing."""
     ann = await enter(server, 1)
@@ -142,6 +164,13 @@ async def test_only_a_service_may_ask(server: Server, method: str, path: str, to
     code, answer = await ask(server, method, path, token)
     assert (code, set(answer)) == (status, {"error"})
     assert (await enter(server, 3)).text == "hello"
+
+
+async def test_a_service_that_may_only_read_restores_nothing(server: Server) -> None:
+    """A token with `services` and `"access": "read"` lists versions and restores none."""
+    shown = signed(services=True, access="read")
+    assert (await ask(server, "GET", LIST, shown))[0] == 200
+    assert (await ask(server, "POST", RESTORE, shown))[0] == 403
 
 
 async def test_mistakes_change_nothing(server: Server) -> None:
@@ -154,46 +183,47 @@ async def test_mistakes_change_nothing(server: Server) -> None:
         await ask(server, method, path)
         for method, path in (
             ("GET", RESTORE),
+            ("POST", LIST),
             ("POST", LIST + "/then/restore"),
             ("POST", LIST + "/2020-01-01/restore"),
             ("POST", RESTORE),
         )
     ]
-    assert [status for status, _ in answers] == [405, 400, 404, 409]
-    assert "accepted is a time such as" in answers[1][1]["error"]
-    assert "the document lacks changes that the version has" in answers[3][1]["error"]
+    assert [status for status, _ in answers] == [405, 405, 400, 404, 409]
+    assert "accepted is a time such as" in answers[2][1]["error"]
+    assert "the document lacks changes that the version has" in answers[4][1]["error"]
     assert (await enter(server, 3)).text == "hello"
 
 
 async def test_a_slow_restoration_goes_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restoration that takes long is answered before it has ended, and ends nevertheless."""
-    monkeypatch.setattr("opennoodl_sync.pages.versions.PATIENCE", 0.0)
+    monkeypatch.setattr("opennoodl_sync.pages.routes.PATIENCE", 0.0)
     ann = await enter(server, 1)
     await ann.type("hello")
     await (await enter(server, 2)).shows("hello")
     await keep(server, b"\x00\x00")
-    assert await ask(server, "POST", RESTORE) == (202, {"status": "restoring"})
+    assert await ask(server, "POST", RESTORE) == (202, {"status": "working"})
     await ann.until(lambda: ann.text == "")
 
 
 async def test_waiting_restorations_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that comes while too many wait is refused."""
-    monkeypatch.setattr("opennoodl_sync.pages.versions.PATIENCE", 0.0)
-    monkeypatch.setattr("opennoodl_sync.pages.versions.MAX_WAITING", 1)
+    monkeypatch.setattr("opennoodl_sync.pages.routes.PATIENCE", 0.0)
+    monkeypatch.setattr("opennoodl_sync.pages.routes.MAX_REQUESTS", 1)
     ann = await enter(server, 1)
     await ann.type("hello")
     await (await enter(server, 2)).shows("hello")
     await keep(server, b"\x00\x00")
     assert (await ask(server, "POST", RESTORE))[0] == 202
     refused = await ask(server, "POST", RESTORE)
-    assert refused == (503, {"error": "Too many restorations wait; try again later."})
+    assert refused == (503, {"error": "Too many requests wait; try again later."})
     await ann.until(lambda: ann.text == "")
 
 
 async def test_there_are_no_pages_without_auth(tmp_path: Path) -> None:
     """A server without AUTH has no such pages."""
     async with running(tmp_path) as server:
-        assert server.app._version_pages is None
+        assert server.app._pages is None
         connection = HTTPConnection("127.0.0.1", server.service.port, timeout=30)
         await asyncio.to_thread(connection.request, "GET", LIST)
         assert (await asyncio.to_thread(connection.getresponse)).status == 404

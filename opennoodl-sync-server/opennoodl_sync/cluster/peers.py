@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
+from http import HTTPStatus
 from time import monotonic
+from typing import Any
 
+import httpx
+import msgspec
 import structlog
 from websockets.http11 import Request
 
@@ -13,11 +18,13 @@ from ..edge.auth.credential import credential
 from ..edge.errors import CloseConnection
 from ..edge.websocket.connection import Connection
 from ..storage.interface import ElsewhereError, Store, UnavailableError
-from .relay import Relay, RelayError
+from .relay import GONE, Relay, RelayError
 from .signature import HEADER, Signature
 
 WATCH_INTERVAL = 1.0
 """Seconds between two looks at whether the instances that connections are passed on to still have their leases."""
+ASK_TIMEOUT = 8.0
+"""Seconds that another instance has to answer a request that is passed on."""
 LOG_INTERVAL = 60.0
 """Seconds until the log says again that another instance cannot be reached."""
 
@@ -78,6 +85,33 @@ class Peers:
         self.outcomes["accepted"] += 1
         self.relays.add(relay)
         return relay
+
+    async def ask(
+        self, owner: ElsewhereError, method: str, target: str, address: str, token: str | None
+    ) -> tuple[HTTPStatus, dict[str, Any]]:
+        """Pass a request for a page on to the instance that has a room; return the status and the body of its answer.
+
+        Args:
+            owner: the other instance.
+            method: of the request.
+            target: its path and query.
+            address: of its client.
+            token: that the client has shown.
+        """
+        if self._signature is None or not owner.url:
+            return HTTPStatus.CONFLICT, {"error": "Another server has this document open, and CLUSTER_SECRET is unset."}
+        headers = {HEADER: self._signature.sign(owner.instance, address, target), "Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        url = owner.url.replace("ws", "http", 1).rstrip("/") + target
+        try:
+            async with httpx.AsyncClient(verify=ssl.create_default_context(), trust_env=False) as client:
+                answer = await client.request(method, url, headers=headers, timeout=ASK_TIMEOUT)
+            body: dict[str, Any] = msgspec.json.decode(answer.content, type=dict)
+            return HTTPStatus(answer.status_code), body
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            self._warn("a request could not be passed on", url=owner.url, error=str(error) or type(error).__name__)
+            return HTTPStatus.SERVICE_UNAVAILABLE, {"error": GONE}
 
     def end(self, relay: Relay, *, lost: bool) -> None:
         """Forget a relay whose client has left."""

@@ -13,7 +13,7 @@ from ..storage.leveldb.repair import repair
 from ..versions import times
 from ..versions.content import unpack
 from ..workers import interpreter
-from ..workers.interpreter import InterpretationError
+from ..workers.task import TaskError
 from ..yjs.document import DamagedError, Document
 from ..yjs.lib0 import finish
 from ..yjs.state_vector import decode
@@ -43,7 +43,7 @@ async def check_documents(store: PersistentStore, *, deep: bool = False) -> Asyn
         else:
             if fault is not None:
                 yield f"{shown(name)}: {fault}"
-            if deep and (fault := await asyncio.to_thread(_deep_fault, document)) is not None:
+            if deep and (fault := await _deep_fault(document)) is not None:
                 yield f"{shown(name)}: {fault}"
         async for fault in _version_faults(store, name):
             yield f"{shown(name)}: {fault}"
@@ -68,11 +68,11 @@ def _check_version(content: bytes) -> None:
     load([unpack(content)])
 
 
-def _deep_fault(document: Document) -> str | None:
+async def _deep_fault(document: Document) -> str | None:
     """Return what pycrdt finds wrong with a document."""
     try:
-        state = interpreter.state(finish(document.write()))
-    except InterpretationError as error:
+        state = await interpreter.state(await asyncio.to_thread(lambda: finish(document.write())))
+    except TaskError as error:
         return f"pycrdt cannot read it: {error}"
     if state != finish(decode(document.state_vector())):
         return "pycrdt does not integrate all of it"

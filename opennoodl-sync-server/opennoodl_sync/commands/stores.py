@@ -1,6 +1,5 @@
 """The store of a command: it is opened for one command, and its errors are named for an operator."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from ..edge.command_line import CommandError
@@ -18,7 +17,7 @@ from ..storage.interface import (
     UnavailableError,
 )
 from ..workers import interpreter
-from ..workers.interpreter import InterpretationError
+from ..workers.task import TaskError
 from ..yjs.document import DamagedError, Document
 from ..yjs.lib0 import finish
 
@@ -123,6 +122,6 @@ async def in_form(update: bytes, form: str) -> bytes:
     if form == "update":
         return update
     try:
-        return await asyncio.to_thread(interpreter.to_json, update)
-    except InterpretationError as error:
+        return await interpreter.to_json(update)
+    except TaskError as error:
         raise CommandError(f"pycrdt cannot read the document: {error}") from None

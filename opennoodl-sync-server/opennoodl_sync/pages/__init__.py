@@ -1,1 +1,6 @@
-"""The pages that only this server has: requests over HTTP about rooms, by tokens with `services`."""
+"""The pages about rooms that only this server has: requests over HTTP, by tokens with `services`.
+
+* ``routes`` finds the page of a path, and decides who may ask, how many requests wait, and which instance answers;
+* ``page`` is the answer to a request;
+* ``versions`` lists, shows and restores versions.
+"""

@@ -1,136 +1,121 @@
-"""The pages about versions: a token with `services` lists versions and restores one, beside clients at work."""
+"""The pages about versions: they are listed, shown, and restored beside clients at work."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import structlog
 
-from ..edge.auth.authenticator import Authenticator
-from ..edge.auth.identity import AuthError
-from ..rooms.registry import LoadError
-from ..rooms.room import FullError, NoMemoryError
-from ..storage.interface import ElsewhereError, PersistentStore, StoreError, Version
+from ..edge.http.query import value
+from ..storage.interface import History, PersistentStore, Version
 from ..versions import times
+from ..versions.content import unpack_at_most
 from ..versions.making import Limits, found, make_version, restoring_update
-from ..workers.task import TaskError
-from ..yjs.lib0 import MalformedError
+from ..versions.schedule import oversized
+from ..workers import interpreter
+from .page import Page, PageError
 
-PATH = re.compile(r"/rooms/(?P<room>.{1,256})/versions(?:/(?P<when>[^/]+)/restore)?")
-PATIENCE = 5.0
-"""Seconds after which a restoration is answered that has not ended; a connection has ten for its requests."""
-MAX_WAITING = 10
-"""Restorations at once, of which one is under way."""
-
-Page = tuple[HTTPStatus, dict[str, Any]]
+FORMS = ("update", "json")
 Change = Callable[[str, str, bytes], Awaitable[None]]
 """Changes the document of a room, for the sake of an address, and returns when the update is stored."""
 
 log = structlog.get_logger()
 
 
+class Bounds(NamedTuple):
+    """Bytes of memory and of the store, each 0 for any number.
+
+    Attributes:
+        document: the largest document that is restored.
+        versions: all versions of one document.
+        answer: the largest document that is sent.
+    """
+
+    document: int
+    versions: int
+    answer: int
+
+
 class VersionPages:
     """Answers requests about versions.
 
     Args:
-        auth: proves who asks.
         store: where documents and versions are.
         change: changes a document.
+        bounds: of memory and of the store.
     """
 
-    def __init__(self, auth: Authenticator, store: PersistentStore, change: Change) -> None:
-        self._auth = auth
+    def __init__(self, store: PersistentStore, change: Change, bounds: Bounds) -> None:
         self._store = store
         self._change = change
-        self._turn = asyncio.Lock()  # one version is restored at a time
-        self._restoring: set[asyncio.Task[Page]] = set()
+        self._bounds = bounds
+        self._turn = asyncio.Lock()  # one version is read or restored at a time: each takes memory and a process
 
-    async def close(self) -> None:
-        """Give up what is being restored."""
-        for task in self._restoring:
-            task.cancel()
-        if self._restoring:
-            await asyncio.wait(self._restoring)
-
-    async def answer(self, method: str, path: str, address: str, token: str | None) -> Page | None:
-        """Return the answer to a request, or None if its path is another one.
-
-        Args:
-            method: of the request.
-            path: of the request, not decoded.
-            address: where it comes from.
-            token: that it brings, if it brings one.
-        """
-        match = PATH.fullmatch(path)
-        if match is None:
-            return None
-        room, when = match["room"], match["when"]
-        if (refusal := await self._refusal(room, address, token)) is not None:
-            return refusal
-        if when is None:
-            return await self._answered(self._list(room))
-        if method != "POST":
-            return HTTPStatus.METHOD_NOT_ALLOWED, {"error": "Send a POST to restore a version."}
-        if len(self._restoring) >= MAX_WAITING:
-            return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "Too many restorations wait; try again later."}
-        task = asyncio.create_task(self._answered(self._restore(room, when, address)))
-        self._restoring.add(task)
-        task.add_done_callback(self._restoring.discard)
-        await asyncio.wait({task}, timeout=PATIENCE)
-        if not task.done():
-            return HTTPStatus.ACCEPTED, {"status": "restoring"}
-        return task.result()
-
-    async def _refusal(self, room: str, address: str, token: str | None) -> Page | None:
-        if token is None:
-            return HTTPStatus.UNAUTHORIZED, {"error": "A token is required, as a bearer token."}
-        try:
-            identity = await self._auth.identify(token, address)
-        except AuthError as error:
-            refused = error.code == "unauthorized"
-            return HTTPStatus.UNAUTHORIZED if refused else HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)}
-        if not identity.services or not identity.allows(room):
-            return HTTPStatus.FORBIDDEN, {"error": "A token with `services` for this room is required."}
-        return None
-
-    async def _answered(self, work: Awaitable[Page]) -> Page:
-        """Return what some work answers, or what it failed with."""
-        try:
-            return await work
-        except ElsewhereError:
-            return HTTPStatus.CONFLICT, {"error": "Another server has this document open; ask that one."}
-        except TaskError as error:
-            return HTTPStatus.CONFLICT, {"error": f"This version cannot be restored: {error}."}
-        except (FullError, MalformedError) as error:
-            return HTTPStatus.CONFLICT, {"error": str(error)}
-        except (StoreError, LoadError, NoMemoryError) as error:
-            return HTTPStatus.SERVICE_UNAVAILABLE, {"error": f"This is not possible now: {error}"}
-
-    async def _list(self, room: str) -> Page:
+    async def list(self, room: str) -> Page:
+        """List the versions of a document."""
         versions = (await self._store.history(room)).versions
         return HTTPStatus.OK, {"versions": [_described(version) for version in versions]}
 
-    async def _restore(self, room: str, when: str, address: str) -> Page:
-        try:
-            time = times.read(when)
-        except ValueError as error:
-            return HTTPStatus.BAD_REQUEST, {"error": f"{error}."}
+    async def show(self, room: str, when: str, target: str) -> Page:
+        """Show a document as it was, as an update or as JSON; the query of the request's target says which.
+
+        Raises:
+            PageError: there is no such version, or it is too large.
+            TaskError: pycrdt cannot read it.
+            StoreError: it cannot be read.
+        """
+        form = value(target, "format") or FORMS[0]
+        if form not in FORMS:
+            raise PageError(HTTPStatus.BAD_REQUEST, f"format is {form!r}; accepted are {' and '.join(FORMS)}.")
         async with self._turn:
+            version, content = await self._version(await self._store.history(room), room, when)
+            update = await asyncio.to_thread(unpack_at_most, content, self._bounds.answer)
+            if update is None:
+                text = f"This version has more than {self._bounds.answer} bytes; use the command `version`."
+                raise PageError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+            shown: dict[str, Any] = {"version": _described(version)}
+            if form == "json":
+                shown["content"] = msgspec.Raw(await interpreter.to_json(update))
+            else:
+                shown["update"] = b64encode(update).decode()
+        return HTTPStatus.OK, shown
+
+    async def restore(self, room: str, when: str, address: str) -> Page:
+        """Restore a version.
+
+        Raises:
+            PageError: there is no such version.
+            ElsewhereError: another instance has the document.
+            TooLargeError, TaskError: it cannot be restored.
+            StoreError, and what `Sessions.change` raises: the document was not changed.
+        """
+        async with self._turn:
+            await self._store.find(room)
             history = await self._store.history(room)
-            version = found(history.versions, time)
-            content = None if version is None else await self._store.read_version(room, version.time)
-            if version is None or content is None:
-                return HTTPStatus.NOT_FOUND, {"error": "There is no version as old as that."}
-            made, present = await make_version(self._store, room, history, Limits())
+            version, content = await self._version(history, room, when)
+            made, present = await make_version(self._store, room, history, Limits(self._bounds.document))
             update = await restoring_update(self._store, room, content)
-            await self._store.change_versions(room, [(made, present)], [])
+            dropped = oversized([*history.versions, made], self._bounds.versions)
+            await self._store.change_versions(room, [(made, present)], dropped)
             await self._change(room, address, update)
         log.info("a version was restored")
         return HTTPStatus.OK, {"restored": _described(version), "before": _described(made)}
+
+    async def _version(self, history: History, room: str, when: str) -> tuple[Version, bytes]:
+        try:
+            time = times.read(when)
+        except ValueError as error:
+            raise PageError(HTTPStatus.BAD_REQUEST, f"{error}.") from None
+        version = found(history.versions, time)
+        content = None if version is None else await self._store.read_version(room, version.time)
+        if version is None or content is None:
+            raise PageError(HTTPStatus.NOT_FOUND, "There is no version as old as that.")
+        return version, content
 
 
 def _described(version: Version) -> dict[str, Any]:

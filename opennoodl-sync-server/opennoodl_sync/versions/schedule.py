@@ -62,10 +62,21 @@ class Schedule(NamedTuple):
             kept |= {time for time in newest.values() if now - time < number * spacing}
         kept |= {version.time for version in versions[-1:] if version.last == history.last}
         left = [version for version in versions if version.time in kept]
-        while self.most and len(left) > 1 and sum(version.size for version in left) > self.most:
-            left.remove(_closest(left))
-        times = {version.time for version in left}
-        return [version.time for version in versions if version.time not in times]
+        kept -= set(oversized(left, self.most))
+        return [version.time for version in versions if version.time not in kept]
+
+
+def oversized(versions: Sequence[Version], most: int) -> list[int]:
+    """Return the times of the versions that are dropped so that the others take at most so many bytes; 0 for any.
+
+    The newest version is never one of them.
+    """
+    left, dropped = list(versions), []
+    while most and len(left) > 1 and sum(version.size for version in left) > most:
+        closest = _closest(left)
+        left.remove(closest)
+        dropped.append(closest.time)
+    return dropped
 
 
 def _closest(versions: Sequence[Version]) -> Version:

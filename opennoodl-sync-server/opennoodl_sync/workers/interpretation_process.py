@@ -1,7 +1,7 @@
 """The process that asks pycrdt what a document means: ``python -m opennoodl_sync.workers.interpretation_process TASK``.
 
-It reads an update from standard input and writes the result to standard output. If it fails, the last line on standard
-error says why.
+It reads a message with an update from standard input and writes the result to standard output. If it fails, the last
+line on standard error says why.
 
     json   the document as JSON
     state  the document's state vector, as Yjs encodes it
@@ -16,6 +16,7 @@ from pycrdt import Doc
 
 from .json_export import to_json
 from .limits import limit_memory, lower_priority
+from .messages import read
 
 MEMORY = 2 * 2**30
 """Bytes of address space that the process may take."""
@@ -27,7 +28,8 @@ def main() -> None:
     limit_memory(MEMORY)
     try:
         doc: Doc[Any] = Doc()
-        doc.apply_update(sys.stdin.buffer.read())
+        (update,) = read(sys.stdin.buffer, lambda _: None)
+        doc.apply_update(update)
         result = doc.get_state() if sys.argv[1] == "state" else to_json(doc)
     except RecursionError:
         sys.exit("it is nested too deeply for JSON; `--format update` has all of it")
