@@ -5,34 +5,41 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
+from .edge.auth.identity import Identity
 from .edge.errors import BadMessage
+from .edge.peer import Receiver
 from .inbox.state import Inbox
 from .messages import Answer, Event, UpToDate
 
 
-class Device(Protocol):
+class Device(Receiver, Protocol):
     """A connection, as far as inboxes know it."""
 
     address: str
-    """Where it is."""
+    """Its network address."""
     session: Any
     """The user who has authenticated on it, or None."""
+    identity: Identity | None
+    """The user that its token proves, if it has shown one."""
 
     @property
     def is_open(self) -> bool:
-        """Whether it can still be told anything."""
+        """Whether messages can still be sent to it."""
 
-    def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
-        """Close it; `refusal` is the code of the reason, if there is a more exact one than that of the close code."""
+    def set_identity(self, identity: Identity) -> None:
+        """Take it to be this user, until the token expires."""
+
+    def set_deadline(self, seconds: None) -> None:
+        """Cancel the deadline for `authenticate`."""
 
 
 class Sender(Protocol):
-    """What writes messages to connections."""
+    """Writes messages to connections."""
 
-    def send(self, to: tuple[Any, ...], message: Struct) -> None:
+    def send(self, to: tuple[Device, ...], message: Struct) -> None:
         """Send one message to some connections."""
 
-    def refuse(self, connection: Any, bad: BadMessage) -> None:
+    def refuse(self, receiver: Device, bad: BadMessage) -> None:
         """Tell a connection what was wrong with its message."""
 
 

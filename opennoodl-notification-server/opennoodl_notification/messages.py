@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -36,7 +37,7 @@ class GetNotifications(Message, tag="get-notifications", frozen=True, rename="ca
     types: Types = ()
 
 
-class SendNotification(Message, tag="send-notification", frozen=True, rename="camel"):
+class SendNotification(Message, tag="send-notification", frozen=True, rename="camel", dict=True):
     """Put a notification into the inbox of a user, or of each of several."""
 
     notification_type: Type
@@ -49,9 +50,9 @@ class SendNotification(Message, tag="send-notification", frozen=True, rename="ca
         """Refuse what names nobody."""
         _one_of("targetUserId", self.target_user_id, self.target_user_ids)
 
-    @property
+    @cached_property
     def targets(self) -> tuple[str, ...]:
-        """Who is to get it, each once."""
+        """The users that are to get it, each once."""
         return _all_of(self.target_user_id, self.target_user_ids)
 
     def size(self, sender: str) -> int:

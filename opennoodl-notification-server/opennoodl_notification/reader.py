@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from msgspec import UNSET
 
-from .devices import Devices
+from .devices import Device, Devices
 from .inbox.batch import Batch
 from .inbox.requests import OutdatedError, read
 from .inbox.state import Inbox
@@ -31,7 +30,7 @@ class Reader:
         store: Store,
         devices: Devices,
         instances: Instances | None,
-        enter: Callable[[Any, str], None],
+        enter: Callable[[Device, str], None],
     ) -> None:
         self._store = store
         self._instances = instances

@@ -14,7 +14,7 @@ from . import __version__
 from .cleanup import Cleanup
 from .clock import Clock
 from .dates import check_clock
-from .devices import Devices
+from .devices import Device, Devices
 from .edge.auth.identity import Identity
 from .edge.errors import BadMessage, StartError
 from .edge.json_application import AUTHENTICATION_TIMEOUT, JsonApplication
@@ -161,9 +161,24 @@ class NotificationServer(JsonApplication[Any]):
                 return
             if isinstance(incoming, SendNotification) and incoming.notification_type == "system":
                 _permit_system(connection.identity)
-        self._enqueue(connection, incoming, message)
+        self.enqueue(connection, incoming, message)
 
-    def close(self, connection: Connection) -> None:
+    def enqueue(self, device: Device, incoming: Incoming, message: bytes) -> None:
+        """Queue one message.
+
+        Raises:
+            BadMessage: it is too large, or too many are queued.
+        """
+        if isinstance(incoming, SendNotification):
+            size, most = memoryview(incoming.data).nbytes, self._max_data_size
+            if most and size > most:
+                raise BadMessage("data-too-large", f"`data` has {size} bytes; at most {most} are accepted.")
+        request = Request(device, incoming, message, request_id(message))
+        if request.id is not UNSET and (size := memoryview(request.id).nbytes) > MAX_REQUEST_ID:
+            raise BadMessage("invalid-field", f"`requestId` has {size} bytes; at most {MAX_REQUEST_ID} are accepted.")
+        self.worker.add(request)
+
+    def close(self, connection: Device) -> None:
         """Forget a device."""
         self.devices.remove(connection)
 
@@ -188,28 +203,18 @@ class NotificationServer(JsonApplication[Any]):
             identity = await self.prove(connection, incoming.token, incoming.user_id)
             # Messages right behind this one are the user's already. The deadline stays until the user has entered.
             connection.set_identity(identity, expires=connection.session is not None)
-            self._enqueue(connection, incoming, message)
+            self.enqueue(connection, incoming, message)
         except BadMessage as bad:
             bad.request_id = request_id(message)
             self.refuse(connection, bad)
 
-    def _enqueue(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        if isinstance(incoming, SendNotification):
-            size, most = memoryview(incoming.data).nbytes, self._max_data_size
-            if most and size > most:
-                raise BadMessage("data-too-large", f"`data` has {size} bytes; at most {most} are accepted.")
-        request = Request(connection, incoming, message, request_id(message))
-        if request.id is not UNSET and (size := memoryview(request.id).nbytes) > MAX_REQUEST_ID:
-            raise BadMessage("invalid-field", f"`requestId` has {size} bytes; at most {MAX_REQUEST_ID} are accepted.")
-        self.worker.add(request)
-
-    def _enter(self, connection: Connection, user: str) -> None:
+    def _enter(self, device: Device, user: str) -> None:
         """Let a connection do everything as this user from now on."""
-        connection.session = user
-        if connection.identity is None:
-            connection.set_deadline(None)
+        device.session = user
+        if device.identity is None:
+            device.set_deadline(None)
         else:
-            connection.set_identity(connection.identity)
+            device.set_identity(device.identity)
 
     def metric_families(self) -> list[Metric]:
         """Return what only this server counts."""

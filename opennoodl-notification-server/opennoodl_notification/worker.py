@@ -208,8 +208,9 @@ class Worker:
         now = self._clock.now()
         needs = Needs(timestamp(self._clock.expiry()), self._settings.max_per_user)
         for request in requests:
-            if request.user is not None:
-                need(needs, request.user, request.incoming, may_send=self._may_send(request, now))
+            user = request.user
+            if user is not None:
+                need(needs, user, request.incoming, may_send=self._may_send(request, user, now))
         batch = await self.change([request for request in requests if not request.reads], needs, now)
         for request in requests:
             if request.reads:
@@ -227,17 +228,18 @@ class Worker:
             self.failed(error)
             self._devices.refuse(request.device, request.refuse(UNAVAILABLE))
 
-    def _may_send(self, request: Request, now: int) -> bool:
-        send, user = request.incoming, request.user
-        if not isinstance(send, SendNotification) or user is None:
+    def _may_send(self, request: Request, user: str, now: int) -> bool:
+        send = request.incoming
+        if not isinstance(send, SendNotification):
             return True
         return self._quota.has(user, request.device.address, len(send.targets), send.size(user), now / 1000)
 
     def _outcome(self, batch: Batch, request: Request) -> Outcome | BadMessage:
-        if request.user is None:
+        user = request.user
+        if user is None:
             return UNAUTHORIZED
         try:
-            return change(batch, request.user, request.incoming, request.device.address)
+            return change(batch, user, request.incoming, request.device.address)
         except BadMessage as bad:
             if isinstance(bad, StorageFull):
                 self._totals.refused()

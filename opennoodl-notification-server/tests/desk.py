@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from opennoodl_notification import clock
+from opennoodl_notification.devices import Device as ServerDevice
+from opennoodl_notification.edge.auth.identity import Identity
 from opennoodl_notification.edge.errors import BadMessage
-from opennoodl_notification.edge.websocket.connection import Connection
+from opennoodl_notification.inbox.requests import normal
 from opennoodl_notification.inbox.store import Changes, Needs, StoreError, Transaction, UnsettledError
 from opennoodl_notification.messages import decode
 from opennoodl_notification.server import NotificationServer
@@ -19,7 +21,7 @@ from opennoodl_notification.settings import Settings
 from .harness import Json
 
 
-class Device:
+class Device(ServerDevice):
     """One device: what it has been told, and the inbox that this makes.
 
     Attributes:
@@ -31,19 +33,18 @@ class Device:
         app: the server that it has asked something.
     """
 
-    address = "192.0.2.1"
-
     def __init__(self) -> None:
         self.app: NotificationServer | None = None
+        self.address = "192.0.2.1"
         self.session: str | None = None
         self.identity = None
-        self.is_open = True
         self.closed: int | None = None
         self.notifications: dict[str, Json] = {}
         self.unread = 0
         self.sequence = 0
         self.told: list[Json] = []
         self.hears: int | None = None
+        self._open = True
 
     # What the server does with a connection
 
@@ -59,14 +60,32 @@ class Device:
         if self.is_open:
             self.apply(message)
 
-    def disconnect(self, code: int, _reason: str, _refusal: str = "") -> None:
-        """Be closed, and forgotten at once."""
-        self.closed, self.is_open = code, False
-        if self.app is not None:
-            self.app.close(cast("Connection", self))
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be told anything."""
+        return self._open
 
-    def set_deadline(self, seconds: float | None, reason: str = "") -> None:
-        """Be let alone: nothing happens by itself here."""
+    def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
+        """Be closed, and forgotten at once."""
+        self.closed = code
+        self.lose()
+
+    def lose(self) -> None:
+        """Lose the connection, which the server notices at once."""
+        self._open = False
+        if self.app is not None:
+            self.app.close(self)
+
+    def reconnect(self) -> None:
+        """Be connected again, as nobody yet."""
+        self._open, self.session, self.hears, self.closed = True, None, None, None
+
+    def set_identity(self, identity: Identity) -> None:
+        """Fail: these devices show no token."""
+        raise AssertionError
+
+    def set_deadline(self, seconds: None) -> None:
+        """Do nothing: these devices have no deadline."""
 
     def note_error(self, bad: BadMessage) -> None:
         """Be refused: this is counted and logged by a connection."""
@@ -180,7 +199,7 @@ class Desk:
         """Let a device send a message."""
         device.app = self.app
         message = json.dumps({"type": type_, **fields}).encode()
-        self.app.dispatch(cast("Connection", device), decode(message), message)
+        self.app.enqueue(device, normal(decode(message)), message)
 
     async def work(self) -> None:
         """Handle everything that was asked."""
@@ -196,5 +215,4 @@ class Desk:
 
     def leave(self, device: Device) -> None:
         """Let a device lose its connection."""
-        device.is_open = False
-        self.app.close(cast("Connection", device))
+        device.lose()

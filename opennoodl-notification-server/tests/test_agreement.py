@@ -136,7 +136,7 @@ class Agreement(RuleBasedStateMachine):
         """Come back, and be told what was missed, or everything."""
         if self.away:
             user, device = self.away.pop(which % len(self.away))
-            device.is_open, device.session, device.hears, device.closed = True, None, None, None
+            device.reconnect()
             device.take()
             since = device.sequence
             self.run(self.desk.join(user, since, device))
@@ -256,7 +256,7 @@ async def test_cut_between_any_two_events(
         desk.ask(asking, change, notificationIds=ids)
     await desk.work()
     desk.leave(device)
-    device.is_open, device.session, device.hears = True, None, None
+    device.reconnect()
     await desk.join("u", device.sequence, device)
     fresh = await desk.join("u")
     assert (device.inbox(), device.unread) == (fresh.inbox(), fresh.unread)

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from .edge.errors import BadMessage
 from .edge.messages import Error, encode
 from .edge.metrics import Histogram
-from .edge.peer import Peer
+from .edge.peer import Receiver
 from .edge.websocket.frames import encode_frame
 from .messages import SignalLost
 from .rooms.model import Client
@@ -54,16 +54,16 @@ class Sender:
         for client in to:
             client.connected.write_soon(frame)
 
-    def refuse(self, peer: Peer, bad: BadMessage) -> None:
+    def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
         """Tell the sender of a bad message, and count it."""
         log.debug("refused", code=bad.code)
-        peer.note_error(bad)
+        receiver.note_error(bad)
         if isinstance(bad, PeerNotFound):
             error: Error = SignalLost(bad.error, bad.code, bad.request_id, bad.peer_id)
         else:
             error = Error(bad.error, bad.code, bad.request_id)
         self._sent["error"] += 1
-        peer.write_soon(encode_frame(encode(error), text=True))
+        receiver.write_soon(encode_frame(encode(error), text=True))
 
     def metric_families(self) -> Iterable[Metric]:
         """Return what was counted here."""

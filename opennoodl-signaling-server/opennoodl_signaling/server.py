@@ -12,6 +12,7 @@ from .edge.errors import BadMessage
 from .edge.http.request import HttpRequest
 from .edge.messages import encode
 from .edge.metrics import counters
+from .edge.peer import Receiver
 from .edge.service import Service
 from .edge.settings import SettingError
 from .edge.websocket.connection import Connection
@@ -144,9 +145,9 @@ class LocalSignaling(Signaling):
             case _:
                 assert_never(incoming)
 
-    def refuse(self, connection: Connection, bad: BadMessage) -> None:
+    def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
         """Tell the sender of a bad message, and count it."""
-        self.effects.refuse(connection, bad)
+        self.effects.refuse(receiver, bad)
 
     def metric_families(self) -> Iterable[Metric]:
         """Return what only this server counts."""

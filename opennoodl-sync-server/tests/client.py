@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from opennoodl_sync.edge.service import Service
 from opennoodl_sync.edge.websocket.connection import Connection
@@ -168,7 +168,8 @@ class Server:
     def members(self, name: str) -> set[Connection]:
         """Return the server's side of everybody who is in a room."""
         room = self.app.rooms.rooms.get(name)
-        return {cast(Session, client).connection for client in room.clients} if room is not None else set()
+        clients = () if room is None else room.clients
+        return {client.connection for client in clients if isinstance(client, Session)}
 
     async def health(self) -> tuple[int, dict[str, Any]]:
         """Return status and body of ``/health``."""

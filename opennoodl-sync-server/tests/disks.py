@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.storage.interface import Batch, BatchWriter, Done, StoreError
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 
 TIMEOUT = 30.0
@@ -95,6 +94,10 @@ class Records:
         """Return every key that begins with `prefix`, in order, and its value."""
         return sorted(record for record in self.now.items() if record[0].startswith(prefix))
 
+    def holds(self, prefix: bytes) -> bool:
+        """Return whether there is a key that begins with `prefix`."""
+        return bool(self.read(prefix))
+
     def write(self, batch: RecordBatch, *, sync: bool = False) -> None:
         """Write a batch."""
         if self.failure is not None:
@@ -105,7 +108,7 @@ class Records:
         self.before.append(dict(self.now))
 
 
-class ByHand:
+class ByHand(BatchWriter):
     """A store whose batches are under way until the test says that they are written.
 
     Attributes:
@@ -115,9 +118,9 @@ class ByHand:
         failure: what writing fails with.
     """
 
-    def __init__(self, database: Any) -> None:
+    def __init__(self, database: Records) -> None:
         self.slow = True
-        self.batches: list[tuple[RecordBatch, Any]] = []
+        self.batches: list[tuple[RecordBatch, Done]] = []
         self.written: list[RecordBatch] = []
         self.failure: StoreError | None = None
         self._database = database
@@ -136,8 +139,9 @@ class ByHand:
         """Return an empty batch."""
         return RecordBatch()
 
-    def write(self, batch: RecordBatch, done: Any) -> None:
+    def write(self, batch: Batch, done: Done) -> None:
         """Take a batch."""
+        assert isinstance(batch, RecordBatch)
         self.batches.append((batch, done))
         if not self.slow:
             self.finish()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from opennoodl_sync.rooms.room import Flush, Room
 from opennoodl_sync.rooms.transfer import Transfer
 from opennoodl_sync.storage.interface import Batch, StoreError
-from opennoodl_sync.storage.leveldb.database import RecordBatch
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.y_protocol import Kind
 from opennoodl_sync.yjs.compaction import compact_records
@@ -15,6 +15,7 @@ from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 from opennoodl_sync.yjs.segment_index import write_index
 
+from .disks import Records
 from .editor import Editor, content
 from .memory_records import MemoryRecords
 from .wire import awareness_message, step_1, update_message
@@ -44,6 +45,7 @@ def open_room(store: Store, max_size: int = 0, *, name: str = "room") -> Room:
 def commit(store: Store, batch: RecordBatch) -> None:
     """Write a batch."""
     if isinstance(store, LevelDBDocument):
+        assert isinstance(store._database, Database | Records)
         store._database.write(batch)
 
 

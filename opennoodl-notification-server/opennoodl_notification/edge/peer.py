@@ -1,4 +1,4 @@
-"""The peer: a client as the domain sees it, which knows no socket. A `Connection` is one."""
+"""Clients as the domain sees them, which knows no socket. A `Connection` is both of these."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Protocol
 from .errors import BadMessage
 
 
-class Peer(Protocol):
-    """What the domain, and what acts for it, may do with a client."""
+class Receiver(Protocol):
+    """A client that is sent messages."""
 
     def write_soon(self, frame: bytes) -> None:
         """Send a prepared frame at the end of this turn of the event loop."""
@@ -24,6 +24,10 @@ class Peer(Protocol):
 
     def note_error(self, bad: BadMessage) -> None:
         """Count an error that answers a message of the client."""
+
+
+class Peer(Receiver, Protocol):
+    """A client that other clients may wait for."""
 
     def probe(self) -> None:
         """Ping the client; the pong says that all that was sent before has arrived."""

@@ -33,7 +33,7 @@ from ..messages import (
 from ..records import Deletion, Notification, timestamp
 from .batch import Batch, Outcome
 from .state import Inbox
-from .store import Needs, Query, Store
+from .store import Needs, Query, ReadableStore
 
 PAGE_SIZE = 1 << 19
 """Bytes of one answer, or a little more: it has to fit into what may wait for a slow client."""
@@ -120,7 +120,7 @@ def change(batch: Batch, user: str, incoming: Incoming, address: str) -> Outcome
 
 
 async def read(
-    store: Store, inbox: Inbox, incoming: Incoming, now: str, *, behind: bool, certain: bool = True
+    store: ReadableStore, inbox: Inbox, incoming: Incoming, now: str, *, behind: bool, certain: bool = True
 ) -> list[Answer]:
     """Return the answers to a message that reads `inbox`.
 
@@ -154,7 +154,7 @@ async def read(
     return answers if page.has_more else [*answers, up_to_date]
 
 
-async def _page(store: Store, inbox: Inbox, get: GetNotifications, now: str, certain: bool) -> Notifications:
+async def _page(store: ReadableStore, inbox: Inbox, get: GetNotifications, now: str, certain: bool) -> Notifications:
     portion = get.limit or PORTION
     before = None if get.before is None else _rounded_up(get.before)
     shown: list[Notification] = []
@@ -182,7 +182,9 @@ def _rounded_up(moment: datetime) -> str:
     return timestamp(-((EPOCH - moment) // timedelta(milliseconds=1)))
 
 
-async def missed(store: Store, inbox: Inbox, since: int, now: str, *, certain: bool = True) -> list[Event] | None:
+async def missed(
+    store: ReadableStore, inbox: Inbox, since: int, now: str, *, certain: bool = True
+) -> list[Event] | None:
     """Return what changed after number `since`, which the inbox remembers, or None if that is too much.
 
     Raises:

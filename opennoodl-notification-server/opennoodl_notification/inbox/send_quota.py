@@ -15,6 +15,10 @@ BYTES_OF_A_SITE = 4
 """How many users' bytes may come from one IPv6 site."""
 
 
+Amount = tuple[Quota, str, int]
+"""A quota, the key that it counts, and how much of it a sending takes."""
+
+
 class SendQuota:
     """What users have sent in this hour.
 
@@ -43,10 +47,12 @@ class SendQuota:
             size: their bytes.
             now: the time in seconds.
         """
-        # Nobody is remembered who may not send, so the addresses bound how many users are.
-        if not self.has(user, address, number, size, now):
+        amounts = self._amounts(user, address, number, size)
+        # A refused user is not counted. So the quotas of addresses bound how many users are remembered.
+        if not _have(amounts, now):
             return False
-        self.count(user, address, number, size, now)
+        for quota, key, amount in amounts:
+            quota.count(key, now, amount)
         return True
 
     def count(self, user: str, address: str, number: int, size: int, now: float) -> None:
@@ -56,14 +62,14 @@ class SendQuota:
 
     def has(self, user: str, address: str, number: int, size: int, now: float) -> bool:
         """Return whether `user` may send so much, as `allow` does, but count nothing."""
-        return all(quota.has(key, now, amount) for quota, key, amount in self._amounts(user, address, number, size))
+        return _have(self._amounts(user, address, number, size), now)
 
     def give_back(self, user: str, address: str, number: int, size: int) -> None:
         """Take back what was counted: it was not sent after all."""
         for quota, key, amount in self._amounts(user, address, number, size):
             quota.give_back(key, amount)
 
-    def _amounts(self, user: str, address: str, number: int, size: int) -> list[tuple[Quota, str, int]]:
+    def _amounts(self, user: str, address: str, number: int, size: int) -> list[Amount]:
         of_each = (
             (self._of_sites, site_key(address)),
             (self._of_addresses, rate_limit_key(address)),
@@ -74,3 +80,7 @@ class SendQuota:
             for quotas, key in of_each
             for quota, amount in zip(quotas, (number, size), strict=True)
         ]
+
+
+def _have(amounts: list[Amount], now: float) -> bool:
+    return all(quota.has(key, now, amount) for quota, key, amount in amounts)

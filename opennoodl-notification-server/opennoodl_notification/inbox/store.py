@@ -145,7 +145,19 @@ class Transaction(ABC):
         """
 
 
-class Store(ABC):
+class ReadableStore(ABC):
+    """The part of a store that answers to clients are read from. Its methods may raise `StoreError`."""
+
+    @abstractmethod
+    async def page(self, user: str, query: Query, now: str) -> list[Record]:
+        """Return notifications of an inbox that have not expired, the newest first."""
+
+    @abstractmethod
+    async def changed(self, user: str, since: int) -> list[Record | Deletion]:
+        """Return what came, changed or went in an inbox after number `since`, in the order of its last change."""
+
+
+class Store(ReadableStore):
     """Keeps notifications. Everything but `open` and `close` may raise `StoreError`.
 
     Attributes:
@@ -167,14 +179,6 @@ class Store(ABC):
     @abstractmethod
     def transaction(self, needs: Needs) -> AbstractAsyncContextManager[Transaction]:
         """Begin a batch; only one at a time. Without a commit it changes nothing."""
-
-    @abstractmethod
-    async def page(self, user: str, query: Query, now: str) -> list[Record]:
-        """Return notifications of an inbox that have not expired, the newest first."""
-
-    @abstractmethod
-    async def changed(self, user: str, since: int) -> list[Record | Deletion]:
-        """Return what came, changed or went in an inbox after number `since`, in the order of its last change."""
 
     @abstractmethod
     async def numbers(self, users: Collection[str]) -> dict[str, int]:

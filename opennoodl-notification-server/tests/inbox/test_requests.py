@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from opennoodl_notification.edge.messages import encode
 from opennoodl_notification.inbox import requests
 from opennoodl_notification.inbox.requests import PAGE_SIZE, read
 from opennoodl_notification.inbox.state import HISTORY, Inbox
-from opennoodl_notification.inbox.store import Changes, Query, Store
+from opennoodl_notification.inbox.store import Changes, Query, ReadableStore
 from opennoodl_notification.messages import (
     Authenticate,
     Authenticated,
@@ -33,7 +33,7 @@ EARLY = timestamp(NOW * 1000)
 LATER = timestamp((NOW + 60 * DAY) * 1000)
 
 
-class Shelf:
+class Shelf(ReadableStore):
     """A store that only reads."""
 
     def __init__(self, **changes: Any) -> None:
@@ -51,7 +51,7 @@ class Shelf:
 
 def answers(shelf: Shelf, inbox: Inbox, message: Authenticate | GetNotifications, *, behind: bool = False) -> list[Any]:
     """Return what a message is answered."""
-    return asyncio.run(read(cast("Store", shelf), inbox, message, EARLY, behind=behind))
+    return asyncio.run(read(shelf, inbox, message, EARLY, behind=behind))
 
 
 def resumed(shelf: Shelf, since: int, sequence: int = 5000, **fields: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from ..edge.auth.credential import credential
 from ..edge.errors import BadMessage
 from ..edge.http.request import HttpRequest
 from ..edge.metrics import counters
+from ..edge.peer import Receiver
 from ..edge.websocket.connection import Connection
 from ..messages import (
     AskIceServers,
@@ -145,9 +146,9 @@ class SharedSignaling(Signaling):
         assert isinstance(client, Member)
         return self._topics.wanted(client, names)
 
-    def refuse(self, connection: Connection, bad: BadMessage) -> None:
+    def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
         """Tell the sender of a bad message, and count it."""
-        self._sender.refuse(connection, bad)
+        self._sender.refuse(receiver, bad)
 
     def act(self, connection: Connection, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
         """Do what a message asks for. Later messages wait for what changes a room, users or topics in Redis."""

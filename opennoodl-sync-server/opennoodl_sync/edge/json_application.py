@@ -12,6 +12,7 @@ from .auth.identity import AuthError, Identity
 from .errors import BadMessage, CloseConnection
 from .limits import PATIENCE, SETTING_OF, Over
 from .messages import Decoder, Error, Message, encode, replace_lone_surrogates, request_id
+from .peer import Receiver
 from .websocket.connection import Connection
 from .websocket.frames import encode_frame
 
@@ -107,15 +108,15 @@ class JsonApplication(Application, Generic[M]):
         self.refuse(connection, BadMessage("rate-limited", error, request_id(message)))
         return False
 
-    def refuse(self, connection: Connection, bad: BadMessage) -> None:
+    def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
         """Tell the sender of a bad message."""
         log.debug("refused", code=bad.code)
-        connection.note_error(bad)
-        self.send((connection,), Error(bad.error, bad.code, bad.request_id))
+        receiver.note_error(bad)
+        self.send((receiver,), Error(bad.error, bad.code, bad.request_id))
 
-    def send(self, to: tuple[Connection, ...], message: Struct) -> None:
-        """Send one message, encoded once, to every connection of `to`."""
+    def send(self, to: tuple[Receiver, ...], message: Struct) -> None:
+        """Send one message, encoded once, to every client of `to`."""
         frame = encode_frame(encode(message), text=True)
         self.metrics.sent[str(message.__struct_config__.tag)] += len(to)
-        for connection in to:
-            connection.write_soon(frame)
+        for receiver in to:
+            receiver.write_soon(frame)

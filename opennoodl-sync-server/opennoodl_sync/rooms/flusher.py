@@ -9,7 +9,7 @@ from typing import NamedTuple
 import structlog
 
 from ..edge.metrics import SECONDS, Histogram
-from ..storage.interface import Store, StoreError
+from ..storage.interface import BatchWriter, StoreError
 from .room import Flush, Room
 from .timeslicer import TimeSlicer
 
@@ -40,7 +40,7 @@ class Flusher:
     """Ends turns.
 
     Args:
-        store: where the documents are kept.
+        store: writes the batches.
         slicer: knows the rooms that have to be waited for.
         tell: is called with what a room's clients are to be told, when it is stored.
         fail: is called for a room that could not be stored and cannot go on.
@@ -51,7 +51,9 @@ class Flusher:
         errors: batches that could not be written.
     """
 
-    def __init__(self, store: Store, slicer: TimeSlicer, tell: Tell, fail: Fail, go_on: Callable[[], None]) -> None:
+    def __init__(
+        self, store: BatchWriter, slicer: TimeSlicer, tell: Tell, fail: Fail, go_on: Callable[[], None]
+    ) -> None:
         self.seconds = Histogram(SECONDS)
         self.errors = 0
         self._store = store
@@ -104,13 +106,13 @@ class Flusher:
             self._schedule()
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._store.busy:
+        if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         self._scheduled = False
-        if not self._store.busy:
+        if not self._store.busy:  # else `_idle` schedules the next end
             self._flush()
 
     def _flush(self) -> None:

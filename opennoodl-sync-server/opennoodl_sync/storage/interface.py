@@ -159,7 +159,28 @@ class StoreCounts(NamedTuple):
     owned: int = 0
 
 
-class Store(ABC):
+class BatchWriter(ABC):
+    """The part of a store that writes."""
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether a batch is under way; another one would have to wait for it."""
+
+    @abstractmethod
+    def when_idle(self, act: Callable[[], None]) -> None:
+        """Have `act` called whenever batches were under way and none is any more."""
+
+    @abstractmethod
+    def batch(self) -> Batch:
+        """Return an empty batch."""
+
+    @abstractmethod
+    def write(self, batch: Batch, done: Done) -> None:
+        """Write a batch, after those that were given before; call `done`, perhaps before this returns."""
+
+
+class Store(BatchWriter):
     """Where all documents are kept."""
 
     durable: ClassVar[bool]
@@ -200,19 +221,6 @@ class Store(ABC):
         """What metrics show."""
         return StoreCounts()
 
-    @property
-    @abstractmethod
-    def busy(self) -> bool:
-        """Whether a batch is under way; another one would have to wait for it."""
-
-    @abstractmethod
-    def when_idle(self, act: Callable[[], None]) -> None:
-        """Have `act` called whenever batches were under way and none is any more."""
-
-    @abstractmethod
-    def batch(self) -> Batch:
-        """Return an empty batch."""
-
     def when_lost(self, act: Callable[[str], None]) -> None:
         """Have `act` called with the name of each open document that another process may take from now on."""
 
@@ -234,10 +242,6 @@ class Store(ABC):
             ElsewhereError: another instance has it.
             UnavailableError: the store cannot be reached.
         """
-
-    @abstractmethod
-    def write(self, batch: Batch, done: Done) -> None:
-        """Write a batch, after those that were given before; call `done`, perhaps before this returns."""
 
     @abstractmethod
     def names(self, more_than: int) -> AsyncIterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
 
 import pytest
 from opennoodl_sync.rooms import flusher as module
@@ -11,7 +10,7 @@ from opennoodl_sync.rooms.flusher import Flusher
 from opennoodl_sync.rooms.room import Flush, Room
 from opennoodl_sync.rooms.timeslicer import TimeSlicer
 from opennoodl_sync.storage.interface import StoreError
-from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.database import RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.storage.memory import MemoryStore
 from opennoodl_sync.yjs.document import DamagedError
@@ -40,7 +39,7 @@ class Turns:
         self.records = Records()
         self.writer = ByHand(self.records)
         self.slicer = TimeSlicer()
-        self.flusher = Flusher(cast("Any", self.writer), self.slicer, self._tell, self._fail, self._go_on)
+        self.flusher = Flusher(self.writer, self.slicer, self._tell, self._fail, self._go_on)
 
     def room(self, name: str) -> Room:
         """Return a room with a client of the same name."""
@@ -50,7 +49,7 @@ class Turns:
 
     def store(self, name: str) -> LevelDBDocument:
         """Return where a room is kept."""
-        return LevelDBDocument(name, database=cast("Database", self.records))
+        return LevelDBDocument(name, database=self.records)
 
     def writes(self, *rooms: Room, text: str = "x", number: int = 1) -> None:
         """Let somebody write into rooms, and end their turn."""

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
 from opennoodl_sync.rooms import registry as module
@@ -184,7 +183,8 @@ async def test_it_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     async with opened(tmp_path) as rooms, tidying(rooms):
         await tidied.round()
         ann = Editor(2)
-        database = cast("LevelDBStore", rooms._store)._database
+        assert isinstance(rooms._store, LevelDBStore)
+        database = rooms._store._database
         keep(LevelDBDocument("room", database=database), *(ann.write("x ") for _ in range(30)))
         for _ in range(2):
             await tidied.round()

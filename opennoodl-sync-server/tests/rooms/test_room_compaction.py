@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opennoodl_sync.rooms import records as module
 from opennoodl_sync.rooms.room import Room
-from opennoodl_sync.storage.leveldb.database import Database
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.yjs import document as document_module
 from opennoodl_sync.yjs.compaction import compact_records
@@ -37,7 +35,7 @@ def room(disk: MemoryRecords) -> Room:
 
 def level(records: Records) -> LevelDBDocument:
     """Return the store of a document among records."""
-    return LevelDBDocument("room", database=cast("Database", records))
+    return LevelDBDocument("room", database=records)
 
 
 def edit(room: Room, *updates: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -64,7 +64,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def open(self) -> None:
         """Read the room from the disk."""
-        self.store = LevelDBDocument("room", database=cast(Any, self.records))
+        self.store = LevelDBDocument("room", database=self.records)
         self.room = open_room(self.store)
 
     @rule(name=names, at=places, text=st.sampled_from(["a", "bc", "d😀f"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any, cast
 
 import pytest
 from opennoodl_sync.memory.budget import MemoryBudget
@@ -12,6 +11,7 @@ from opennoodl_sync.rooms.room import Room
 from opennoodl_sync.rooms.timeslicer import TimeSlicer
 from opennoodl_sync.rooms.transfer import Transfer, Transfers
 from opennoodl_sync.yjs import difference as difference_module
+from opennoodl_sync.yjs.difference import Difference
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 
@@ -21,27 +21,30 @@ from ..memory_records import MemoryRecords
 from ..turns import ask, flush, is_quiet, messages, open_room, send
 
 
-class Answers:
-    """A document that gives an answer."""
+class Answer(Difference):
+    """A difference with updates that the test has chosen."""
 
-    version = 1
+    def __init__(self, updates: Iterator[bytes | None]) -> None:
+        super().__init__([], None, b"\0")
+        self._updates = updates
 
-    def __init__(self, answer: Iterator[bytes | None]) -> None:
+
+class Answering(Document):
+    """A document that gives one answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
         self._answer = answer
 
-    def difference(self, _: bytes) -> Any:
+    def difference(self, state_vector: bytes) -> Difference:
         """Return the answer."""
         return self._answer
 
-    def state_vector(self) -> bytes:
-        """Return one of no clients."""
-        return b"\0"
 
-
-def begun(answer: Iterator[bytes | None]) -> Transfer:
+def begun(updates: Iterator[bytes | None]) -> Transfer:
     """Return a transfer of an answer."""
     transfer = Transfer(b"\0")
-    transfer.begin(cast("Document", Answers(answer)))
+    transfer.begin(Answering(Answer(updates)))
     return transfer
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ...yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
 from ...yjs.state_vector import decode
 from ..interface import Batch, CorruptError, DocumentRecords, Stored
-from .database import Database, RecordBatch
+from .database import RecordBatch
 from .record_format import key_of, number_element, seal, unseal
 
 BYTES = b"\x74"
@@ -21,6 +21,19 @@ class Record(NamedTuple):
     update: bytes
 
 
+class ReadableDatabase(Protocol):
+    """What a document reads of a `Database`, which is one."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return one value, or None if it is not there."""
+
+    def read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """Return every key that begins with `prefix`, in order, and its value."""
+
+    def holds(self, prefix: bytes) -> bool:
+        """Return whether there is a key that begins with `prefix`."""
+
+
 class LevelDBDocument(DocumentRecords):
     """One document's updates in a `Database`.
 
@@ -29,7 +42,7 @@ class LevelDBDocument(DocumentRecords):
         database: where it is kept.
     """
 
-    def __init__(self, name: str, *, database: Database) -> None:
+    def __init__(self, name: str, *, database: ReadableDatabase) -> None:
         self._database = database
         self._prefix = key_of("v1", name, "update")
         self._state_vector_key = key_of("v1_sv", name)
