@@ -197,7 +197,7 @@ def test_verdict_names_what_is_slow() -> None:
 
 
 def test_verdict_names_what_was_lost() -> None:
-    """What never came is a fault, however fast the rest was."""
+    """A lost message is a fault, however fast the other messages were."""
     figures = measured()
     figures.lost["edit"] = 3
     figures.ended["sync, close code 1013"] = 1

@@ -151,7 +151,7 @@ def test_the_cost_of_a_shape_is_measured() -> None:
 
 
 def test_stored_rooms_reach_their_first_clients() -> None:
-    """What was in the data directory before the server started comes whole, with a probe beside it."""
+    """Clients get a stored document as a whole after a start, while a probe measures beside them."""
     seed = Seed(lambda: [(name, document(10_000, 20)) for name in opened.stored_rooms(3)])
 
     async def scenario(server: Server) -> Outcome:
@@ -164,7 +164,7 @@ def test_stored_rooms_reach_their_first_clients() -> None:
 
 @pytest.mark.parametrize("peer", notifications.PEERS[:2], ids=lambda peer: peer.name)
 def test_sends_are_found_again(peer: Peer) -> None:
-    """What was answered is in the inboxes, beside what was there before."""
+    """All answered sends are in the inboxes, beside the notifications from before."""
     seed = Seed(lambda: notifications.filled(300), notifications.WRITERS)
 
     async def main() -> Outcome:
@@ -222,7 +222,7 @@ def test_departures_are_told_once() -> None:
 
 
 def test_rounds_are_kept(tmp_path: Path) -> None:
-    """What was kept of earlier rounds is what a later run goes on with."""
+    """A later run continues with the rounds that were kept."""
     file = tmp_path / "rounds.json"
     results = Results.kept(file)
     results.outcomes["a load", "ours"] = [Outcome({"rate": 2.5}, ["LOST 1"]), Outcome()]

@@ -20,7 +20,7 @@ def token(user: str, **claims: object) -> str:
 
 @pytest.mark.parametrize("version", ["1.5", "3"])
 async def test_a_document_is_shared_with_tokens(server: StartServer, client: StartClient, version: str) -> None:
-    """Who has a token edits; who may only read sees that, and nobody sees what that one types."""
+    """A token lets its user edit; a read-only user sees the edits, and nobody sees the edits of that user."""
     driver, sync = await client("websocket"), await server("sync", **JWT)
     room = {"url": sync.url, "room": "team-1", "version": version}
     await driver.call("open", name="ada", token=token("ada"), **room)
@@ -48,7 +48,7 @@ async def test_y_websocket_may_send_its_token_in_a_subprotocol(server: StartServ
 
 
 async def test_a_document_is_closed_to_others(server: StartServer, client: StartClient) -> None:
-    """Who has no token for a room is told why, goes on asking, and gets in with the first good one."""
+    """A client without a token for a room is told why, tries again, and enters with the first valid token."""
     driver, sync = await client("websocket"), await server("sync", **JWT)
     room = {"url": sync.url, "room": "team-1", "version": "3"}
     await driver.send("open", name="ada", token=token("ada", rooms=["team-2"]), **room)
@@ -83,7 +83,7 @@ async def test_a_refused_client_does_not_storm(
 
 
 async def test_editors_find_each_other_with_tokens(server: StartServer, client: StartClient) -> None:
-    """y-webrtc brings its token in the signaling server's address; who has none is refused and meets nobody."""
+    """y-webrtc sends its token in the signaling server's address; a client without one is refused and meets nobody."""
     ada, ben, eve = [await client("webrtc") for _ in range(3)]
     signaling = await server("signaling", **JWT)
     await ada.call("open", signaling=f"{signaling.url}/?token={token('ada')}", room="project")

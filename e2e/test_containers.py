@@ -175,7 +175,7 @@ def test_stopped_servers_end_within_the_grace_period(stack: Stack) -> None:
 
 
 def test_volumes_outlive_their_containers(stack: Stack) -> None:
-    """What is in the volumes outlives the containers."""
+    """The contents of the volumes outlive the containers."""
     write("removed", "kept")
     notification = notify("removed")
     stack.compose("down")

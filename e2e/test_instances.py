@@ -140,7 +140,7 @@ async def test_a_killed_instance_of_sync_loses_nothing(
 
 
 def test_killed_processes_start_again_and_a_stop_ends_all(instances: Instances) -> None:
-    """What is killed starts again, also Redis and the balancer; a stop ends everything."""
+    """A killed process starts again, also Redis and the balancer; a stop ends every process."""
     former = {name: instances.pid(name) for name in ("notification.1", "signaling.2", "redis", "balancer")}
     for pid in former.values():
         os.kill(pid, signal.SIGKILL)

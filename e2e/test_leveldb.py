@@ -70,7 +70,7 @@ async def test_a_directory_of_ours_is_read_by_y_leveldb(
 async def test_a_directory_of_ours_is_read_by_y_leveldb_after_a_restart(
     server: StartServer, client: StartClient, tmp_path: Path
 ) -> None:
-    """What a restart compacts or appends is still y-leveldb's format."""
+    """y-leveldb reads the records that a restarted server compacts or appends."""
     directory = tmp_path / "ours"
     driver, store = await client("websocket"), await client("leveldb")
     sync = await server("sync", PERSIST_DIR=directory)

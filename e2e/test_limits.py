@@ -58,7 +58,7 @@ async def test_too_large_a_message(server: StartServer, client: StartClient) -> 
 
 
 async def test_too_many_editors(server: StartServer, client: StartClient) -> None:
-    """Who finds the room full is told and disturbs nobody; when there is a place, it comes in."""
+    """A client that finds the room full is told so and disturbs nobody; it enters when a place is free."""
     ada, ben, cleo = [await client("webrtc") for _ in range(3)]
     signaling = await server("signaling", MAX_ROOM_SIZE=2)
     options = {"signaling": signaling.url, "room": "project"}
@@ -76,7 +76,7 @@ async def test_too_many_editors(server: StartServer, client: StartClient) -> Non
 
 
 async def test_too_many_topics(server: StartServer, client: StartClient) -> None:
-    """Who has as many topics as it may is told, and its first ones go on."""
+    """A client with the most topics is told so, and its first topics continue to work."""
     ada, ben, signaling = await client("webrtc"), await client("webrtc"), await server("signaling", MAX_TOPICS=1)
     await ada.call("open", signaling=signaling.url, room="project", others=["another"])
     await ada.event("refused", code="too-many-topics")

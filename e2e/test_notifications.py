@@ -18,7 +18,7 @@ async def online(device: Client, server: Server, user: str) -> Event:
 
 
 async def test_a_notification_waits_for_an_offline_user(server: StartServer, client: StartClient) -> None:
-    """What was sent while somebody was away is in the list they are shown when they come."""
+    """A user who was offline gets the notification in the list after connecting."""
     sender, receiver, notification = *[await client("notifications") for _ in range(2)], await server("notification")
     await online(sender, notification, "ada")
     await sender.call("sendAsMeant", userId="ben", type="invite", data=INVITATION)
@@ -33,7 +33,7 @@ async def test_a_notification_waits_for_an_offline_user(server: StartServer, cli
 
 
 async def test_a_notification_reaches_all_devices_at_once(server: StartServer, client: StartClient) -> None:
-    """Who is online is told at once, on each device, and nobody else is."""
+    """A notification reaches each device of an online user at once, and nobody else."""
     sender, desk, couch, notification = *[await client("notifications") for _ in range(3)], await server("notification")
     await online(sender, notification, "ada")
     await online(desk, notification, "ben")
@@ -152,7 +152,7 @@ async def test_the_editor_shows_all_of_a_long_list(server: StartServer, client: 
 
 
 async def test_a_promise_survives_a_killed_server(server: StartServer, client: StartClient) -> None:
-    """What `notification-sent` has named is there after the server was killed."""
+    """A notification named by `notification-sent` is still stored after the server was killed."""
     sender, receiver, notification = *[await client("notifications") for _ in range(2)], await server("notification")
     await online(sender, notification, "ada")
     await sender.call("sendNotification", userId="ben", type="invite", data=INVITATION)

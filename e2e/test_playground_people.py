@@ -90,7 +90,7 @@ async def test_an_inbox_on_two_devices(playground: StartPlayground) -> None:
 
 
 async def test_one_toast_says_what_came_before_the_inbox_was_connected(playground: StartPlayground) -> None:
-    """What was sent before the inbox was connected is one toast: the invite, or the number of unread notifications."""
+    """One toast tells of all earlier notifications: the invite, or the number of unread notifications."""
     here = await playground()
     ann = await here.page("ann")
     toasts = ("ann invites you to Room of ann", "2 unread notifications are in your inbox.")

@@ -27,7 +27,7 @@ async def talk(**editors: Client) -> None:
 
 
 async def test_an_editor_that_resumes_is_not_missed(server: StartServer, client: StartClient) -> None:
-    """The others see nothing of a cut, and keep their channels; who came meanwhile is connected afterwards."""
+    """The others see nothing of a cut and keep their channels; peers that joined meanwhile are connected afterwards."""
     ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
     async with network(signaling.port) as cable:
         await joined(ada, signaling, "ada")
@@ -55,7 +55,7 @@ async def test_an_editor_that_resumes_is_not_missed(server: StartServer, client:
 
 
 async def test_an_editor_that_counts_misses_nothing(server: StartServer, client: StartClient) -> None:
-    """What the server wrote to a connection that only seemed open is told again: who came then is connected."""
+    """Messages to a connection that only seemed open are sent again, so a peer that joined meanwhile is connected."""
     ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
     async with network(signaling.port) as cable:
         await joined(ada, signaling, "ada")
@@ -121,7 +121,7 @@ async def test_an_editor_that_starts_afresh_is_called_anew(server: StartServer, 
 
 
 async def test_an_editor_that_stays_away_has_left(server: StartServer, client: StartClient) -> None:
-    """When the grace is over the others are told once; who comes back then joins and connects as any other."""
+    """After the grace the others are told once; an editor that returns later joins and connects as a new one."""
     ada, ben, signaling = await client("session"), await client("session"), await server("signaling", RESUME_GRACE=200)
     async with network(signaling.port) as cable:
         await joined(ada, signaling, "ada")

@@ -103,7 +103,7 @@ async def test_documents_are_read_from_disk_after_a_restart(server: StartServer,
 
 
 async def test_a_document_survives_many_restarts(server: StartServer, client: StartClient) -> None:
-    """Each start adds to what is there; nothing is doubled, nothing is lost."""
+    """Each start adds to the document; nothing is doubled, nothing is lost."""
     driver, sync = await client("websocket"), await server("sync")
     for round_ in range(4):
         await driver.call("open", name=f"{round_}", url=sync.url, room="project", version="3")

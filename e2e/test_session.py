@@ -18,7 +18,7 @@ async def message(editor: Client, kind: str) -> Event:
 
 
 async def test_a_joiner_learns_of_all_peers(server: StartServer, client: StartClient) -> None:
-    """`joined` lists everybody who came before, with what they said of themselves, and not the joiner."""
+    """`joined` lists all earlier peers with their metadata, and not the joiner."""
     ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
     first = await joined(ada, signaling, "ada")
     assert (first["room"], first["peerId"], first["peers"]) == ("session", "peer-ada", [])
@@ -31,7 +31,7 @@ async def test_a_joiner_learns_of_all_peers(server: StartServer, client: StartCl
 
 
 async def test_peers_learn_of_a_joiner(server: StartServer, client: StartClient) -> None:
-    """`peer-joined` tells everybody in the room, and nobody else, who has come."""
+    """`peer-joined` tells everybody in the room, and nobody else, of a new peer."""
     ada, ben, other, signaling = *[await client("session") for _ in range(3)], await server("signaling")
     await joined(ada, signaling, "ada")
     await joined(other, signaling, "other", room="another session")
@@ -76,7 +76,7 @@ async def test_four_editors_are_all_connected_to_each_other(server: StartServer,
 
 
 async def test_an_invitation_reaches_every_editor_of_the_user(server: StartServer, client: StartClient) -> None:
-    """Who is invited hears of it in all open editors, in a room or only registered, and the sender is told."""
+    """An invite reaches all editors of its user, in a room or only registered, and the sender is told."""
     host, there, elsewhere, signaling = *[await client("session") for _ in range(3)], await server("signaling")
     await joined(host, signaling, "host")
     await joined(there, signaling, "ben", room="another session")
@@ -118,7 +118,7 @@ async def test_a_peer_that_leaves_is_announced_and_can_return(server: StartServe
 
 
 async def test_a_killed_editor_has_left(server: StartServer, client: StartClient) -> None:
-    """An editor that dies without a word is announced as gone, and is not listed to the next who joins."""
+    """A killed editor is announced as gone, and the next joiner does not see it."""
     ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
     await joined(ada, signaling, "ada")
     await joined(ben, signaling, "ben")

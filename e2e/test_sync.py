@@ -42,7 +42,7 @@ async def settled_text(client: Client, names: list[str], typists: list[str]) -> 
 async def test_two_clients_see_each_others_edits(
     server: StartServer, client: StartClient, versions: tuple[str, str]
 ) -> None:
-    """What either of two editors types appears at the other."""
+    """Each of two editors sees the edits of the other."""
     drivers, sync = [await client("websocket") for _ in versions], await server("sync")
     for driver, name, version in zip(drivers, ("ada", "ben"), versions, strict=True):
         await driver.call("open", name=name, url=sync.url, room="project", version=version)
@@ -73,7 +73,7 @@ async def test_ten_clients_converge_with_deletions(server: StartServer, client: 
 
 
 async def test_a_client_that_joins_during_a_storm_converges(server: StartServer, client: StartClient) -> None:
-    """Whoever joins while others type misses nothing, neither from before nor from during the handshake."""
+    """A client that joins while others type gets every edit, also those made during its handshake."""
     typing, joining, sync = await client("websocket"), await client("websocket"), await server("sync", **STORM)
     typists = [f"typist {index}" for index in range(4)]
     joiners = [f"joiner {index}" for index in range(6)]
@@ -164,7 +164,7 @@ async def test_edits_made_while_the_server_was_away_arrive(server: StartServer, 
 
 @pytest.mark.parametrize("how", ["insert", "format", "first", "second"])
 async def test_an_edit_within_a_character(server: StartServer, client: StartClient, how: str) -> None:
-    """Who edits between the halves of an emoji, who sees it, and who comes later or after a restart, have one text."""
+    """An edit between the halves of an emoji gives one text for all clients, also later and after a restart."""
     driver, sync = await client("websocket"), await server("sync")
     await open_all(driver, sync, ["ada", "ben"])
     await driver.call("insert", name="ada", text="a\U0001f600b\U0001f680")

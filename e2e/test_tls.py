@@ -28,7 +28,7 @@ def url(server: Server) -> str:
 async def test_y_websocket_clients_share_a_document_over_tls(
     server: StartServer, client: StartClient, files: dict[str, str]
 ) -> None:
-    """What is typed at one y-websocket client appears at the other, and a document of megabytes comes whole."""
+    """An edit reaches the other y-websocket client over TLS, and a document of megabytes arrives as a whole."""
     driver = await client("websocket", NODE_EXTRA_CA_CERTS=files["TLS_CERT"])
     sync = await server("sync", REQUIRE_WSS=True, **files)
     for name in ("ada", "ben"):
@@ -59,7 +59,7 @@ async def test_y_webrtc_editors_find_each_other_over_tls(
 async def test_health_check_of_an_image_works_over_tls(
     server: StartServer, files: dict[str, str], kind: str, tls: bool
 ) -> None:
-    """What an image asks its server succeeds while it runs, with TLS and without, and fails when it does not."""
+    """The health check of an image succeeds while its server runs, with TLS and without, and fails when it does not."""
     settings = files if tls else {}
     running = await server(kind, **settings)
     dockerfile = (HERE.parent / f"opennoodl-{kind}-server" / "Dockerfile").read_text()

@@ -61,7 +61,7 @@ async def test_a_room_with_a_password_is_announced_encrypted(server: StartServer
 
 
 async def test_three_editors_are_all_connected_to_each_other(server: StartServer, client: StartClient) -> None:
-    """Everybody who comes is announced to everybody who is there."""
+    """Every new editor is announced to all others."""
     editors = [await client("webrtc") for _ in range(3)]
     signaling = await server("signaling")
     await connect(editors[0], editors[1], signaling=signaling.url, room="project")
@@ -82,7 +82,7 @@ async def test_topics_are_apart(server: StartServer, client: StartClient) -> Non
 
 
 async def test_a_killed_editor_is_dropped_by_the_others(server: StartServer, client: StartClient) -> None:
-    """An editor that dies leaves the room, and the next one to come finds who is left."""
+    """A killed editor leaves the room, and the next one meets only the others."""
     ada, ben, cleo = await client("webrtc"), await client("webrtc"), await client("webrtc")
     signaling = await server("signaling")
     await connect(ada, ben, signaling=signaling.url, room="project")

@@ -88,7 +88,7 @@ def test_image_starts_server(server: Server) -> None:
 
 @every_server
 def test_server_accepts_the_settings_of_its_image(server: Server) -> None:
-    """What the image sets is accepted by the server."""
+    """The server accepts the settings of its image."""
     module = import_module(f"{server.package}.settings")
     environment = Dockerfile(server).environment
     assert environment["LOG_FORMAT"] == "json"
@@ -232,7 +232,7 @@ def test_caddy_finds_each_server(server: Server) -> None:
 
 @every_server
 def test_compose_keeps_data_in_named_volumes(server: Server) -> None:
-    """What a server keeps is in a named volume; a server that keeps nothing has none."""
+    """The data of a server is in a named volume; a server without data has none."""
     known = compose()
     expected = [f"{server.name}:{data_directory(server)}"] if server.data else []
     assert known["services"][server.name].get("volumes", []) == expected
@@ -341,7 +341,7 @@ def test_deployed_behind_a_proxy(server: Server) -> None:
 
 
 def test_deployed_inboxes_have_owners() -> None:
-    """Whoever presses a deploy button has users prove who they are before they read an inbox."""
+    """A deploy button requires users to authenticate before they read an inbox."""
     assert [settings.auth for settings in deployed(SERVERS[-1])] == ["github", "github"]
 
 

@@ -56,7 +56,7 @@ def test_every_locked_version_has_hashes(name: str) -> None:
 
 @every_server
 def test_every_dependency_is_locked(name: str) -> None:
-    """What a server's pyproject.toml asks for is locked, in a version that it accepts."""
+    """Each dependency of a server's pyproject.toml is locked in an accepted version."""
     versions = locked(name)
     for requirement in needed(name):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
@@ -64,7 +64,7 @@ def test_every_dependency_is_locked(name: str) -> None:
 
 @every_server
 def test_indirect_dependencies_are_locked(name: str) -> None:
-    """What those need in turn is locked too."""
+    """Indirect dependencies are locked too."""
     versions = locked(name)
     todo, done = needed(name), set()
     while todo:
@@ -86,7 +86,7 @@ def test_indirect_dependencies_are_locked(name: str) -> None:
 
 
 def test_shared_dependencies_have_one_version() -> None:
-    """What several servers need is locked in one version: `make up` installs them into one environment."""
+    """Shared dependencies are locked in one version: `make up` installs them into one environment."""
     versions: dict[str, set[str]] = {}
     for name in (*SERVERS, ""):
         for package, version in locked(name).items():

@@ -85,7 +85,7 @@ def test_released_version_is_not_released_again(tree: Path) -> None:
 
 
 def test_changes_have_to_be_committed(tree: Path) -> None:
-    """What is not committed would not be in the release."""
+    """An uncommitted change would be missing from the release, so it is refused."""
     (tree / "new").touch()
     assert list(release.faults(tree)) == ["There are changes that are not committed."]
 

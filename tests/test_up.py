@@ -52,7 +52,7 @@ def said(process: subprocess.Popen[str], name: str) -> str:
 
 
 def test_a_setting_may_be_for_one_server(up: Up) -> None:
-    """What begins with a server's name is for that one, in place of what is for all."""
+    """A setting with a server's name in front is for that server, in place of the general one."""
     process = up(
         "sync: echo $RATE_LIMIT $LOG_LEVEL; exit 1", "RATE_LIMIT=5\nSYNC_RATE_LIMIT=7\nLOG_LEVEL=debug\nUP_LOG_LEVEL=no"
     )
@@ -126,7 +126,7 @@ def test_a_terminal_that_is_gone(up: Up) -> None:
 
 
 def test_nohup_is_honoured(up: Up) -> None:
-    """Who asks for it to go on without its terminal gets that."""
+    """A process started under nohup continues without its terminal."""
     speak = 'signal.signal(signal.SIGUSR1, lambda *_: print("still", flush=True))'
     code = f"import os, signal; {speak}; print(os.getpid(), flush=True); signal.pause(); signal.pause()"
     process = up(f"one: exec {sys.executable} -c '{code}'", "", "nohup")

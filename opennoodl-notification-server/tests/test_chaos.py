@@ -353,7 +353,7 @@ async def living(world: World) -> AsyncIterator[list[asyncio.Task[None]]]:
 
 
 async def test_n1_acknowledged_notification_is_stored_once(world: World) -> None:
-    """N1: what is sent through both instances under one key, while one of them is killed, is there once."""
+    """N1: a notification sent through both instances under one key, while one is killed, is stored once."""
     receiver = await Client.connect(world.instances[1].port)
     await receiver.authenticate("u")
     acknowledged = set()
@@ -400,7 +400,7 @@ async def test_n2_numbers_and_totals(world: World) -> None:
 
 
 async def test_n3_numbers_of_a_device(world: World) -> None:
-    """N3: devices at two instances that change the same inboxes are told rising numbers, and know what is stored."""
+    """N3: devices at two instances that change the same inboxes get rising numbers, and agree with the store."""
     async with living(world) as tasks:
         await asyncio.sleep(2.0)
         assert await world.end() == []

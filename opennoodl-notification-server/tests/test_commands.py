@@ -89,7 +89,7 @@ async def test_send_with_a_token(serve: Serve) -> None:
     ids=["nothing", "another's token", "another secret"],
 )
 async def test_send_names_the_missing_proof(serve: Serve, environment: dict[str, str], hint: str) -> None:
-    """What the server does not accept as a proof is named, with what would be one."""
+    """An error about a missing proof names the accepted proofs."""
     service = await serve(auth="jwt", auth_secret=SECRET)
     url = f"ws://127.0.0.1:{service.port}"
     code, output, error = await command("send", "--to", "ann", "--from", "forum", "--url", url, **environment)
@@ -99,7 +99,7 @@ async def test_send_names_the_missing_proof(serve: Serve, environment: dict[str,
 
 
 async def test_send_without_proof_being_the_fault(serve: Serve) -> None:
-    """Where the proof is not what is wrong, nothing is said of it."""
+    """An error for another reason does not mention the proof."""
     service = await serve(auth="jwt", auth_secret=SECRET)
     words = ("send", "--to", "ann", "--from", "forum", "--url", f"ws://127.0.0.1:{service.port}")
     _, _, error = await command(*words, TOKEN=signed(sub="forum"))
@@ -128,7 +128,7 @@ async def test_send_with_the_same_key_sends_once(serve: Serve) -> None:
 
 
 async def test_send_shows_the_servers_refusal(serve: Serve) -> None:
-    """What the server refuses, it is quoted on."""
+    """The command `send` quotes the server's refusal."""
     service = await serve(max_data_size=10)
     with pytest.raises(CommandError, match="data-too-large"):
         await asyncio.to_thread(
@@ -153,7 +153,7 @@ async def test_send_shows_the_servers_refusal(serve: Serve) -> None:
     ],
 )
 async def test_failed_send_is_one_line_and_exit_code_1(arguments: list[str], why: str) -> None:
-    """What could not be sent is one line on standard error, and exit code 1."""
+    """A failed send is one line on standard error, and exit code 1."""
     code, output, error = await command("send", "--to", "ann", *arguments)
     assert (code, output) == (1, "")
     assert why in error
@@ -208,7 +208,7 @@ async def test_bad_limit_names_what_is_accepted(limit: str) -> None:
 
 
 async def test_stats_command_counts_what_is_stored(serve: Serve, device: Device, file: Path) -> None:
-    """`stats` counts what is stored, while the server runs."""
+    """`stats` counts the stored notifications while the server runs."""
     service = await serve()
     sender = await device(service, "sender")
     for user in ("ann", "bob", "ann"):
@@ -272,7 +272,7 @@ async def test_migrate_command_fills_a_database(serve: Serve, device: Device, fi
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/name"])
 async def test_migrate_refuses_an_unknown_target(serve: Serve, file: Path, url: str) -> None:
-    """`migrate` into what keeps nothing, or is not known, is refused in one line that says what is accepted."""
+    """`migrate` to an unknown place is refused in one line that names the accepted ones."""
     await (await serve()).stop()
     code, output, error = await command("migrate", "--from", str(file), "--to", url)
     assert (code, output, error.count("\n")) == (1, "", 1)

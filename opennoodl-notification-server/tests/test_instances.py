@@ -76,7 +76,7 @@ async def test_notification_reaches_another_instance_by_a_hint(both: tuple[Servi
 
 
 async def test_every_change_reaches_another_instance_in_order(both: tuple[Service, Service], device: Device) -> None:
-    """What a user reads, marks and deletes at one instance, the other one tells their devices in the same order."""
+    """Devices at another instance get the changes of their user in the same order."""
     sender, here, elsewhere = await device(both[0], "s"), await device(both[0], "u"), await device(both[1], "u")
     sent = [await sender.notify("u") for _ in range(4)]
     for change, fields in (
@@ -256,7 +256,7 @@ async def test_devices_of_a_silent_instance(
 
 
 async def test_sends_of_all_instances_share_a_quota(serve: Serve, at: str, device: Device) -> None:
-    """What a user sends through one instance counts for the user's quota at the other."""
+    """Sends through one instance count for the user's quota at the other."""
     first, second = [await serve(database_url=at, sends_per_hour=3) for _ in range(2)]
     await known(second, 1)
     one, other, witness = await device(first, "s"), await device(second, "s"), await device(second, "u")
@@ -278,7 +278,7 @@ async def test_notification_count_agrees_at_all_instances(both: tuple[Service, S
 
 
 async def test_last_changes_before_a_stop(both: tuple[Service, Service], device: Device) -> None:
-    """What an instance stores while it stops is told elsewhere."""
+    """Changes that an instance stores while it stops are sent to the other instances."""
     sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
     await sender.send("send-notification", targetUserId="u", notificationType="invite", data={})
     await sender.heard()

@@ -156,7 +156,7 @@ def test_unknown_notification_type_is_refused(kind: object) -> None:
 
 @pytest.mark.parametrize("form", FORMS, ids=TYPES)
 def test_editors_form_is_a_send_notification(form: Json) -> None:
-    """What the editor really sends is a send-notification of the type it names."""
+    """The editor's form of `send-notification` is decoded with the type that it names."""
     message = read({**form, "data": {"a": 1}, "idempotencyKey": "k"})
     assert isinstance(message, ClientForm)
     assert decode.names[type(message)] == form["type"]
@@ -193,7 +193,7 @@ def test_data_must_be_json(data: str) -> None:
 
 
 def test_mark_and_delete_name_notifications() -> None:
-    """What is about single notifications names them, the others none."""
+    """Messages about single notifications name them, the others none."""
     assert read(MARK) == MarkRead("n")
     assert read(UNMARK) == MarkUnread("n")
     assert read(DELETE) == DeleteNotification("n")
@@ -257,7 +257,7 @@ def test_unknown_fields_are_ignored(message: Json) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "x", "{", '{"type":"mark-all-read"', "[]", '"a"', "5", "null", "true"])
 def test_message_must_be_an_object(text: str) -> None:
-    """What is no JSON object is refused as that."""
+    """A message that is no JSON object is refused with `invalid-json`."""
     with pytest.raises(BadMessage) as info:
         decode(text.encode())
     assert info.value.code == "invalid-json"

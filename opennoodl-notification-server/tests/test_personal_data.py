@@ -168,7 +168,7 @@ def holders(directory: Path) -> list[str]:
 
 
 async def test_commands_export_and_erase(tmp_path: Path) -> None:
-    """As commands: what is exported is JSON, what is erased is counted, and a name that is not there is said."""
+    """The command `export` writes JSON, `erase` prints its counts, and an unknown user is named."""
     file = tmp_path / "notifications.json"
     async with opened(str(file)) as store:
         await commit(store, people())

@@ -47,7 +47,7 @@ def taken(queue: Queue, device: Device) -> list[Any]:
 
 
 def test_requests_of_a_connection_keep_their_order() -> None:
-    """What a connection asks for is handled in its order, with others between."""
+    """Requests of one connection are handled in their order, between those of others."""
     queue, one, two = Queue({}), device("u"), device("v")
     asked = [MarkAllRead() for _ in range(4)]
     for message in asked:
@@ -69,7 +69,7 @@ def test_requests_of_a_connection_keep_their_order() -> None:
     ],
 )
 def test_change_after_a_read_waits_for_the_next_batch(asked: list[Any], first: int) -> None:
-    """What a connection changes after it has read waits for the next batch, with all that follows."""
+    """A change after a read of the same connection waits for the next batch, with all that follows."""
     queue, one, other = Queue({}), device("u"), device("v")
     put(queue, one, *asked)
     put(queue, other, WRITE)
@@ -78,7 +78,7 @@ def test_change_after_a_read_waits_for_the_next_batch(asked: list[Any], first: i
 
 
 def test_client_with_many_requests_gets_a_share() -> None:
-    """One who asks for very much has a share of each batch, and others are in the same one."""
+    """A client with very many requests gets a share of each batch, beside the others."""
     queue, flood, other = Queue({}), device("flood"), device("u")
     put(queue, flood, *[WRITE] * 1000)
     put(queue, other, WRITE)
@@ -123,7 +123,7 @@ def test_message_weighs_as_many_as_its_ids(kind: Any) -> None:
 
 
 def test_next_batch_begins_with_the_client_left_out() -> None:
-    """Whom a full batch did not reach, the next one begins with."""
+    """The next batch begins with the client that a full batch left out."""
     queue, floods, late = Queue({}), [device(str(number)) for number in range(3)], device("late")
     for one in (*floods, late):
         put(queue, one, *[WRITE] * 1000)
@@ -145,14 +145,14 @@ def test_queue_counts_requests_and_bytes() -> None:
 @pytest.mark.parametrize("kind", [MarkAllRead, DeleteAll])
 @pytest.mark.parametrize(("size", "taken"), [(0, SHARE), (1, SHARE), (SHARE // 4, 4), (10 * SHARE, 1)])
 def test_all_of_an_inbox(kind: Any, size: int, taken: int) -> None:
-    """What is about all of an inbox takes as much of a batch as there is in it."""
+    """A request about a whole inbox takes as much of a batch as the inbox has notifications."""
     queue, one = Queue({"u": size}), device("u")
     put(queue, one, *[kind()] * 1000)
     assert len(queue.take()) == taken
 
 
 def test_all_of_a_strangers_inbox() -> None:
-    """What is asked for by nobody takes as little as there is to do."""
+    """A request about a whole inbox from an unauthenticated connection takes as little as an empty inbox."""
     queue, stranger = Queue({"u": 1000}), device(None)
     put(queue, stranger, *[DeleteAll()] * 10)
     assert len(queue.take()) == 10

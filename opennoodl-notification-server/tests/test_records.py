@@ -61,7 +61,7 @@ def test_timestamps_sort_as_text(moment: int, other: int) -> None:
 
 
 def test_unread_notification_has_no_read_time() -> None:
-    """What is shown has the protocol's names, and no time of reading before it is read."""
+    """An unread notification has the protocol's names, and no `readAt`."""
     shown = msgspec.json.decode(msgspec.json.encode(record("1", data=b'{"number": 1}', born=7, sequence=8).shown()))
     assert shown == {
         "id": "1",
@@ -76,14 +76,14 @@ def test_unread_notification_has_no_read_time() -> None:
 
 
 def test_read_notification_has_a_read_time() -> None:
-    """What was read says when."""
+    """A read notification has the time of reading."""
     read_at = timestamp(NOW * 1000 + 5)
     shown = record("1", read=True, read_at=read_at).shown()
     assert (shown.read, shown.read_at) == (True, read_at)
 
 
 def test_shown_is_not_the_record() -> None:
-    """What the receiver is shown does not hold what only the store needs."""
+    """The receiver is not shown the fields that only the store needs."""
     shown = record("1", born=7, sequence=8).shown()
     assert not isinstance(shown, Record)
     assert {"born", "sequence"}.isdisjoint(msgspec.json.decode(msgspec.json.encode(shown)))

@@ -33,7 +33,7 @@ async def test_unauthenticated_client_is_refused(serve: Serve, device: Device, m
 
 
 async def test_authenticate_is_answered_and_sends_the_inbox(serve: Serve, device: Device) -> None:
-    """Who authenticates is told so, and then gets the inbox without asking for it."""
+    """`authenticate` is answered, and followed by the inbox."""
     client = await device(await serve())
     numbers = {"unreadCount": 0, "sequence": 0}
     answer = await client.ask("authenticate", userId="ü", token="t")
@@ -42,7 +42,7 @@ async def test_authenticate_is_answered_and_sends_the_inbox(serve: Serve, device
 
 
 async def test_offline_user_finds_notifications_later(serve: Serve, device: Device) -> None:
-    """Who is offline finds what was sent, newest first, when coming online."""
+    """A user who was offline gets the notifications after connecting, newest first."""
     service = await serve()
     sender = await device(service, "s")
     sent = [await sender.notify("u", data={"number": number}) for number in range(3)]
@@ -53,7 +53,7 @@ async def test_offline_user_finds_notifications_later(serve: Serve, device: Devi
 
 
 async def test_first_page_has_everything(serve: Serve, device: Device) -> None:
-    """Who asks for no number gets all that there is, at first and later, as the editor does."""
+    """A client that gives no `limit` gets the whole inbox, at first and later, as the editor does."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
     sent = [await sender.notify("u") for _ in range(60)]
@@ -80,7 +80,7 @@ async def test_pages_go_back_by_time(serve: Serve, device: Device) -> None:
 
 
 async def test_send_reaches_every_device_of_the_target(serve: Serve, device: Device) -> None:
-    """Every device of the target gets what is sent, as it is read later; the sending device alone an answer."""
+    """Every device of the target gets the notification as it is read later; only the sending device gets an answer."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service, "s")
     devices = [await device(service, "u") for _ in range(2)]
@@ -104,7 +104,7 @@ async def test_send_reaches_every_device_of_the_target(serve: Serve, device: Dev
 
 @pytest.mark.parametrize("kind", TYPES)
 async def test_editors_form_is_delivered(serve: Serve, device: Device, kind: str) -> None:
-    """What the editor's `sendNotification` really sends is a notification of the type it names."""
+    """The editor's form of `send-notification` is delivered as a notification of the type that it names."""
     service = await serve()
     sender, receiver = await device(service, "s"), await device(service, "u")
     sent = await sender.ask(kind, targetUserId="u", data={"roomId": "r"})
@@ -124,7 +124,7 @@ async def test_client_form_without_target(serve: Serve, device: Device) -> None:
 
 
 async def test_sender_may_be_its_own_target(serve: Serve, device: Device) -> None:
-    """Who sends to themselves gets both the notification and the answer, on other devices only the first."""
+    """A user who sends to themselves gets notification and answer, on other devices only the notification."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service, "s")
     await sender.send("send-notification", targetUserId="s", notificationType="system", data={})
@@ -157,7 +157,7 @@ CHANGES: list[tuple[str, bool, str]] = [
 
 @pytest.mark.parametrize(("change", "names", "event"), CHANGES)
 async def test_all_devices_of_a_user_agree(serve: Serve, device: Device, change: str, names: bool, event: str) -> None:
-    """What one device does, all devices of the user are told once, and nobody else; then they read the same."""
+    """All devices of a user, and nobody else, are told once of a change; then they read the same."""
     service = await serve()
     sender = await device(service, "s")
     id_, _ = [await sender.notify("u") for _ in range(2)]
@@ -192,7 +192,7 @@ async def test_mark_read_is_told_to_all_devices(serve: Serve, device: Device) ->
 
 
 async def test_unchanged_request_is_answered_to_its_sender_alone(serve: Serve, device: Device) -> None:
-    """Only who asked is answered where nothing changes."""
+    """A request that changes nothing is answered to its sender alone."""
     service = await serve()
     id_ = await (await device(service, "s")).notify("u")
     one, two = await device(service, "u"), await device(service, "u")
@@ -274,7 +274,7 @@ async def test_missing_and_foreign_ids_get_one_answer(serve: Serve, device: Devi
 
 
 async def test_authentication_as_another_user_changes_the_user(serve: Serve, device: Device) -> None:
-    """Who authenticates again as another user is a device of that one and no longer of the first."""
+    """A connection that authenticates as another user is a device of that user and no longer of the first."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service, "u")
     await sender.notify("v")
@@ -289,7 +289,7 @@ async def test_authentication_as_another_user_changes_the_user(serve: Serve, dev
 
 
 async def test_repeated_authentication_delivers_once(serve: Serve, device: Device) -> None:
-    """Who authenticates again as the same user gets everything once."""
+    """A connection that authenticates twice as one user gets everything once."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service, "u")
     await client.authenticate("u")
@@ -310,7 +310,7 @@ async def test_departed_device_is_forgotten(serve: Serve, device: Device) -> Non
 
 
 async def test_answers_keep_the_order_of_messages(serve: Serve, device: Device) -> None:
-    """Whoever does not wait for answers gets them in the order of the messages."""
+    """Answers keep the order of the messages of a client that does not wait for them."""
     service = await serve()
     client = await device(service)
     await client.send("authenticate", userId="a")
@@ -333,7 +333,7 @@ async def test_answers_keep_the_order_of_messages(serve: Serve, device: Device) 
 
 
 async def test_many_pages_in_order(serve: Serve, device: Device) -> None:
-    """What is read between sends has exactly what was sent before."""
+    """A read between two sends has exactly the earlier sends."""
     client = await device(await serve(), "s")
     for _ in range(20):
         await client.send("invite", targetUserId="s", data={})

@@ -30,7 +30,7 @@ async def proven(device: Device, service: Service, user: str, **claims: object) 
 
 
 async def test_token_authenticates_all_devices(service: Service, device: Device) -> None:
-    """Whoever shows a token is its user, on all devices."""
+    """A token authenticates its user on all devices."""
     ann, bob, other = [await proven(device, service, user) for user in ("ann", "bob", "bob")]
     sent = await ann.notify("bob")
     for client in (bob, other):
@@ -52,7 +52,7 @@ async def test_unproven_user_is_refused(service: Service, device: Device, token:
 
 
 async def test_no_token_at_all(service: Service, device: Device) -> None:
-    """What the editor sends without a token is refused with what is missing, and its requestId."""
+    """An `authenticate` without a token is refused with the missing field and its requestId."""
     client = await device(service)
     error = await client.ask("authenticate", userId="ann", requestId=7)
     assert (error["code"], error["requestId"]) == ("unauthorized", 7)
@@ -61,7 +61,7 @@ async def test_no_token_at_all(service: Service, device: Device) -> None:
 
 @pytest.mark.parametrize("with_header", [True, False])
 async def test_token_of_the_connection_proves_one_user(service: Service, with_header: bool) -> None:
-    """A token that came with the connection proves its user, who authenticates all the same, and no other user."""
+    """A token of the handshake proves its user, who must still authenticate, and no other user."""
     url = f"ws://127.0.0.1:{service.port}/"
     headers = {"Authorization": f"Bearer {signed()}"} if with_header else {}
     async with connect(url if with_header else f"{url}?token={signed()}", additional_headers=headers) as socket:
@@ -73,7 +73,7 @@ async def test_token_of_the_connection_proves_one_user(service: Service, with_he
 
 
 async def test_messages_behind_authenticate_wait(service: Service, device: Device) -> None:
-    """What is sent right behind `authenticate` waits until that is answered."""
+    """Messages behind `authenticate` wait until it is answered."""
     client = await device(service)
     await client.send("authenticate", userId="ann", token=signed())
     await client.send("send-notification", targetUserId="ann", notificationType="mention")
@@ -85,7 +85,7 @@ async def test_messages_behind_authenticate_wait(service: Service, device: Devic
 
 @pytest.mark.parametrize("kind", ["mark-read", "mark-unread", "delete-notification", "revoke-notification"])
 async def test_foreign_and_missing_ids_get_one_answer(service: Service, device: Device, kind: str) -> None:
-    """What another user has, and what nobody has, get the same answer."""
+    """Ids of another user and unknown ids get the same answer."""
     ann, bob, eve = [await proven(device, service, user) for user in ("ann", "bob", "eve")]
     theirs = await ann.notify("bob")
     for id_ in (theirs, "no-such-id"):
@@ -132,7 +132,7 @@ async def test_newer_token_replaces_the_older(service: Service, device: Device) 
 async def test_client_is_closed_without_a_timely_proof(
     service: Service, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who proves nothing in time is closed with 1008."""
+    """A client without a valid token within the deadline is closed with 1008."""
     from opennoodl_notification import server
 
     monkeypatch.setattr(server, "AUTHENTICATION_TIMEOUT", 0.05)
@@ -141,7 +141,7 @@ async def test_client_is_closed_without_a_timely_proof(
 
 
 async def test_five_rejected_tokens_close_the_client(service: Service, device: Device) -> None:
-    """Who shows five tokens that prove nothing is closed with 1008."""
+    """A client with five rejected tokens is closed with 1008."""
     client = await device(service)
     for _ in range(4):
         assert await client.refused("authenticate", userId="ann", token="x") == "unauthorized"
@@ -169,7 +169,7 @@ def left(service: Service) -> list[float]:
 
 
 async def test_refused_device_is_closed_later(serve: Serve, device: Device) -> None:
-    """Who has proven who it is and may not have one device more still has ten seconds, and then is closed."""
+    """A device over `MAX_CONNECTIONS_PER_USER` still has ten seconds, and then is closed."""
     service = await serve(auth="jwt", auth_secret=SECRET, max_connections_per_user=1)
     first, second = await proven(device, service, "ann"), await device(service)
     assert await second.refused("authenticate", userId="ann", token=signed()) == "too-many-connections"
@@ -181,7 +181,7 @@ async def test_refused_device_is_closed_later(serve: Serve, device: Device) -> N
 
 
 async def test_a_token_without_authenticate(service: Service) -> None:
-    """Who brings a token with the connection and does not authenticate has ten seconds, too."""
+    """A connection with a token but without `authenticate` has ten seconds, too."""
     async with connect(f"ws://127.0.0.1:{service.port}/?token={signed()}") as socket:
         await Client(socket).heard()
         (seconds,) = left(service)
@@ -189,7 +189,7 @@ async def test_a_token_without_authenticate(service: Service) -> None:
 
 
 async def test_message_behind_authenticate_is_the_proven_users(service: Service, device: Device) -> None:
-    """What is sent right behind `authenticate` is looked at as that user's, before it is answered."""
+    """A message behind `authenticate` is checked as that user's, before `authenticate` is answered."""
     client = await device(service)
     await client.send("authenticate", userId="ann", token=signed())
     await client.send("system", targetUserId="ann", data={})

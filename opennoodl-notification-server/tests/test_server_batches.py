@@ -35,7 +35,7 @@ async def filled(desk: Desk, *users: str) -> list[Device]:
 
 @pytest.mark.parametrize("change", ["mark-all-read", "delete-all"])
 async def test_all_of_an_inbox(desk: Desk, change: str) -> None:
-    """What is about all of an inbox takes as much of a batch as there is in it."""
+    """A request about a whole inbox takes as much of a batch as the inbox has notifications."""
     for device in await filled(desk, "a", "b", "c"):
         desk.ask(device, change)
     await desk.app.worker.step()
@@ -43,7 +43,7 @@ async def test_all_of_an_inbox(desk: Desk, change: str) -> None:
 
 
 async def test_all_of_an_inbox_that_is_empty_by_now(desk: Desk) -> None:
-    """What has gone since a device has come takes nothing any more."""
+    """Notifications that were deleted since the device connected take no part of a batch."""
     devices = await filled(desk, "a", "b", "c")
     for device in devices:
         desk.ask(device, "delete-all")
@@ -86,7 +86,7 @@ async def test_unknown_outcome_of_a_commit_closes_devices(desk: Desk, stored: bo
 
 
 async def test_expired_while_the_store_fails(desk: Desk) -> None:
-    """What has expired and cannot be deleted is not shown, and not counted as unread."""
+    """An expired notification that cannot be deleted is not shown, and not counted as unread."""
     sender = await desk.join("s")
     for day in (0, 20):
         desk.now += day * 86_400_000

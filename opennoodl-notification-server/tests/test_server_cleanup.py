@@ -37,7 +37,7 @@ async def cleaned(port: int, count: int) -> None:
 async def test_running_server_removes_expired_notifications(
     serve: Serve, device: Device, file: Path, clock: Clock
 ) -> None:
-    """What expires goes from the file without anybody asking."""
+    """Expired notifications are deleted from the file without a request."""
     service = await serve(ttl_days=1)
     client = await device(service, "s")
     old = await client.notify("u")
@@ -52,7 +52,7 @@ async def test_running_server_removes_expired_notifications(
 
 @pytest.mark.usefixtures("busy_cleanup")
 async def test_cleanup_during_a_commit(serve: Serve, device: Device, gate: Gate, file: Path, clock: Clock) -> None:
-    """What the cleanup removes while the disk works goes from the file too."""
+    """The cleanup also deletes from the file while a commit is under way."""
     write(file, record("old", created=NOW - 30 * DAY + 1), record("late", "x"))
     service = await serve()
     client = await device(service, "s")

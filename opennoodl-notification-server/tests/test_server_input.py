@@ -65,7 +65,7 @@ NO_JSON = [
 
 @pytest.mark.parametrize("text", [*NO_JSON, "[" * 60_000, '{"a":' * 10_000])
 async def test_invalid_json_is_answered_with_an_error(scene: Scene, text: str) -> None:
-    """What is no JSON object is answered with an error."""
+    """A message that is no JSON object is answered with an error."""
     await scene.bad.text(text)
     error = await scene.bad.expect("error")
     assert (set(error), error["code"]) == ({"type", "error", "code"}, "invalid-json")

@@ -53,7 +53,7 @@ async def test_same_key_delivers_once(serve: Serve, device: Device) -> None:
 
 
 async def test_expired_is_not_shown(serve: Serve, device: Device, clock: Clock) -> None:
-    """What has expired is in no answer, and not found, before any cleanup has run."""
+    """An expired notification is in no answer and not found, before any cleanup has run."""
     service = await serve(ttl_days=1)
     client = await device(service, "u")
     old = await (await device(service, "s")).notify("u")
@@ -82,7 +82,7 @@ async def test_key_after_a_day(serve: Serve, device: Device, clock: Clock) -> No
 
 
 async def test_key_of_what_is_gone(serve: Serve, device: Device) -> None:
-    """What was read and deleted meanwhile does not come again when its sender repeats it."""
+    """A repeated send does not bring a deleted notification back."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service, "u")
     id_ = await sender.notify("u", idempotencyKey="k")
@@ -151,7 +151,7 @@ async def test_connections_of_a_user(serve: Serve, device: Device) -> None:
 
 
 async def test_silent_client_is_closed_in_time(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not say who it is in time is closed with 1008; who does may then be silent."""
+    """A client that does not authenticate in time is closed with 1008; one that does may be silent."""
     monkeypatch.setattr(server, "AUTHENTICATION_TIMEOUT", 0.05)
     service = await serve()
     known, stranger = await device(service, "u"), await device(service)
@@ -162,7 +162,7 @@ async def test_silent_client_is_closed_in_time(serve: Serve, device: Device, mon
 
 @pytest.mark.usefixtures("busy_cleanup")
 async def test_expiry_on_an_open_device(serve: Serve, device: Device, clock: Clock) -> None:
-    """What expires vanishes from open devices, too, without anybody asking."""
+    """An expired notification is removed from open devices without a request."""
     service = await serve(ttl_days=1)
     client = await device(service, "u")
     id_ = await (await device(service, "s")).notify("u")
@@ -265,7 +265,7 @@ async def test_stored_size_is_bounded(serve: Serve, device: Device) -> None:
 
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
 async def test_stored_size_after_a_restart(serve: Serve, device: Device, tmp_path: Path, kind: str) -> None:
-    """What was stored before counts, and so do keys and what is remembered of deleted ones."""
+    """Data from before a restart counts, with keys and records of deletions."""
     at = await asyncio.to_thread(place, kind, tmp_path)
     where = {"database_url" if "://" in at else "db_file": at}
     service = await serve(**where)

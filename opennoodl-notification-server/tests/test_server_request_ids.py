@@ -66,7 +66,7 @@ async def test_unchanged_request_answers_with_the_id(serve: Serve, device: Devic
 
 
 async def test_sending_answers_with_the_id(serve: Serve, device: Device) -> None:
-    """A sending and its revocation are answered with the id; who receives it is not told it, be it the sender."""
+    """A send and its revocation are answered with the request id, which no receiver gets, be it the sender."""
     service = await serve()
     one, two = await device(service, "u"), await device(service, "u")
     for fields in ({"type_": "send-notification", "notificationType": "thread"}, {"type_": "invite"}):
@@ -83,7 +83,7 @@ async def test_sending_answers_with_the_id(serve: Serve, device: Device) -> None
 
 
 async def test_page_answers_with_the_id(serve: Serve, device: Device) -> None:
-    """A page has it, and all that answers `authenticate`, but not what is replayed."""
+    """A page and the answers to `authenticate` have the request id, but replayed changes do not."""
     service = await serve()
     _, one, _, _ = await notified(service, device)
     page = await one.inbox(requestId="p")

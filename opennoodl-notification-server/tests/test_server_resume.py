@@ -22,7 +22,7 @@ async def missed(client: Client, user: str, since: int) -> tuple[Json, list[Json
 
 
 async def test_device_that_missed_nothing_gets_no_list(serve: Serve, device: Device) -> None:
-    """Who missed nothing is told that, and no list."""
+    """A device that missed nothing is told so, and gets no list."""
     service = await serve()
     await (await device(service, "s")).notify("u")
     page = await (await device(service)).authenticate("u")
@@ -38,7 +38,7 @@ async def test_device_that_missed_nothing_gets_no_list(serve: Serve, device: Dev
 
 
 async def test_missed_changes_are_told_in_order(serve: Serve, device: Device) -> None:
-    """What came, was marked and went is told in order, as it is now, with one count; what came and went is not."""
+    """Missed changes are sent in order with their present state and one count, except for what came and went."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service)
     read, gone, unread = [await sender.notify("u") for _ in range(3)]
@@ -100,7 +100,7 @@ async def test_unknown_number_gets_the_list(serve: Serve, device: Device, since:
 
 
 async def test_many_missed_changes_get_the_list(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is more than a client should be sent at once is answered with the list, which comes in pages."""
+    """Too many missed changes are replaced by the list, which is sent in pages."""
     monkeypatch.setattr(requests, "PAGE_SIZE", 300)
     service = await serve()
     sender = await device(service, "s")
@@ -180,7 +180,7 @@ async def test_gone_before_the_end_of_the_list(serve: Serve, device: Device, mon
 
 
 async def test_empty_inbox_resumes_from_zero(serve: Serve, device: Device) -> None:
-    """Who has never had a notification resumes from zero."""
+    """A user who never had a notification resumes from zero."""
     service = await serve()
     answer, told = await missed(await device(service), "u", 0)
     assert (answer["sequence"], answer["complete"], told) == (0, True, [])
@@ -201,7 +201,7 @@ async def test_numbers_continue_after_a_restart(serve: Serve, device: Device) ->
 
 
 async def test_in_the_middle_of_it(serve: Serve, device: Device) -> None:
-    """Who comes and goes while others send misses nothing and gets nothing twice."""
+    """A device that connects and disconnects while others send misses nothing and gets nothing twice."""
     service = await serve(sends_per_hour=0)
     sender = await device(service, "s")
     first = await device(service)
@@ -235,7 +235,7 @@ async def test_in_the_middle_of_it(serve: Serve, device: Device) -> None:
 
 
 async def test_sender_revokes_its_notification(serve: Serve, device: Device) -> None:
-    """What its sender revokes goes from the receivers' devices; another's cannot be revoked."""
+    """A revoked notification is deleted on the receivers' devices; only its sender can revoke it."""
     service = await serve()
     sender, other = await device(service, "s"), await device(service, "other")
     fields: Json = {"notificationType": "invite", "targetUserIds": ["u", "v"], "data": {}}

@@ -108,7 +108,7 @@ async def test_no_change_before_the_commit(serve: Serve, device: Device, gate: G
 
 
 async def test_not_found_waits_for_the_commit(serve: Serve, device: Device, gate: Gate) -> None:
-    """Whether something is not found depends on what is being stored: that answer waits too."""
+    """The answer `not-found` waits for the commit under way, since it depends on it."""
     service = await serve()
     id_ = await (await device(service, "s")).notify("u")
     one, two = await device(service, "u"), await device(service, "u")
@@ -123,7 +123,7 @@ async def test_not_found_waits_for_the_commit(serve: Serve, device: Device, gate
 
 
 async def test_leaving_before_the_answer(serve: Serve, device: Device, gate: Gate) -> None:
-    """Who leaves while the disk works is no device of anybody, and what was asked is done all the same."""
+    """A client that disconnects during a commit is nobody's device, and its requests are still carried out."""
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
     gate.shut()
@@ -156,7 +156,7 @@ async def test_fewer_commits_than_sends(serve: Serve, device: Device) -> None:
 
 
 async def test_reads_cost_no_commit(serve: Serve, device: Device, gate: Gate) -> None:
-    """What changes nothing is not written: reading, marking what is read, deleting nothing."""
+    """Requests that change nothing cost no commit: reading, marking a read notification, deleting nothing."""
     service = await serve()
     client = await device(service, "u")
     await client.inbox()
@@ -166,7 +166,7 @@ async def test_reads_cost_no_commit(serve: Serve, device: Device, gate: Gate) ->
 
 
 async def test_many_in_one_commit(serve: Serve, device: Device, gate: Gate) -> None:
-    """What is sent while the disk works becomes one commit."""
+    """Sends during a commit share the next one."""
     service = await serve()
     first, sender = await device(service, "f"), await device(service, "s")
     gate.shut()
@@ -202,7 +202,7 @@ async def test_waiting_requests_are_bounded(
 
 
 async def test_heavy_sender_does_not_delay_others(serve: Serve, device: Device, gate: Gate, file: Path) -> None:
-    """Who sends very much waits for themselves: another's message is in the next batch."""
+    """A user with very many requests delays only themselves: another user's message is in the next batch."""
     service = await serve(sends_per_hour=0, send_bytes_per_hour=0, max_per_user=0)
     first, flood, other = await device(service, "f"), await device(service, "flood"), await device(service, "o")
     gate.shut()
@@ -254,7 +254,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
 async def test_failed_commit_is_told_to_its_sender(
     serve: Serve, device: Device, gate: Gate, file: Path, asked: tuple[str, dict[str, Any]]
 ) -> None:
-    """What cannot be stored is not done: its sender is told, nobody else, and reads show what is stored."""
+    """A failed commit is told to its senders alone, and reads show the stored state."""
     service = await serve()
     id_ = await (await device(service, "s")).notify("u")
     client, other = await device(service, "u"), await device(service, "u")
@@ -317,7 +317,7 @@ async def test_unexpected_store_error_is_handled(serve: Serve, device: Device, g
 
 
 async def test_reads_of_a_failed_batch_show_what_is_stored(serve: Serve, device: Device, gate: Gate) -> None:
-    """Of what shares a commit that fails, reads are answered from what is stored, in their place in the order."""
+    """Reads in a batch whose commit fails are answered from the store, in their order."""
     service = await serve()
     id_ = await (await device(service, "s")).notify("u")
     blocker, client, other = await device(service, "x"), await device(service, "u"), await device(service)
@@ -348,7 +348,7 @@ async def test_reads_of_a_failed_batch_show_what_is_stored(serve: Serve, device:
 async def test_request_of_a_failed_batch_is_answered_as_its_user(
     serve: Serve, device: Device, gate: Gate, user: str | None
 ) -> None:
-    """Also where the commit fails, what was asked before `authenticate` is answered as who one was then."""
+    """A request before `authenticate` is answered as from its former user, also if the commit fails."""
     service = await serve()
     sender = await device(service, "s")
     sent = {to: await sender.notify(to) for to in ("a", "b")}

@@ -25,7 +25,7 @@ def test_every_setting_is_an_environment_variable(name: str, value: object) -> N
 
 @pytest.mark.parametrize("url", ["secret", "/data/n.sqlite", "postgresql:/u:secret@host/name"])
 def test_invalid_database_url_is_refused(url: str) -> None:
-    """A DATABASE_URL that is none is not taken for a file's name; what is accepted is said, and not what it was."""
+    """An invalid DATABASE_URL is not taken for a file name; the error names the accepted forms, but not the value."""
     with pytest.raises(SettingError, match=r"DATABASE_URL cannot be read; accepted are postgresql://") as info:
         _ = load(Settings, {"DATABASE_URL": url}).place
     assert url not in str(info.value)
@@ -52,7 +52,7 @@ def test_zero_means_no_limit(name: str) -> None:
     ],
 )
 def test_bad_value_is_refused_in_one_line(name: str, value: str) -> None:
-    """A bad value is refused with one line that names the variable, the value and what is accepted."""
+    """A bad value is refused in one line with the variable, the value and the accepted values."""
     with pytest.raises(SettingError) as info:
         load(Settings, {name: value})
     line = str(info.value)

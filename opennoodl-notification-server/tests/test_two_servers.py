@@ -52,7 +52,7 @@ async def same_numbers(at: str, users: list[str]) -> list[str]:
 
 
 async def test_stored_size_of_both(serve: Serve, device: Device, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one server stores counts for the bound of the other one, and in its `/health`, after the next count."""
+    """Data stored by one server counts for the bound and in `/health` of the other one after the next count."""
     monkeypatch.setattr(cleanup, "COUNT_INTERVAL", 0.0)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.01)
     first, second = [await serve(database_url=at, max_stored_size=20_000) for _ in range(2)]
@@ -105,7 +105,7 @@ async def test_new_inboxes_of_two_servers_do_not_deadlock(serve: Serve, device: 
 
 
 async def test_one_key_through_two_servers_sends_once(serve: Serve, device: Device, at: str) -> None:
-    """What is sent under one key through two servers at once is sent once, and answered alike."""
+    """Two sends under one key through two servers at once are stored once, and get the same answer."""
     first, second = await two_senders(serve, device, at)
     for number in range(KEYS):
         sent = {"user": f"user {number}", "idempotencyKey": f"key {number}"}

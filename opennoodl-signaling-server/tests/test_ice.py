@@ -74,7 +74,7 @@ def test_username_starts_with_its_expiry() -> None:
 
 
 def test_later_credentials_expire_later() -> None:
-    """Who asks later gets credentials that expire later."""
+    """Later credentials expire later."""
     first, second = mint(now=NOW, **BOTH), mint(now=NOW + 60, **BOTH)
     assert first["expiresAt"] < second["expiresAt"]
     assert first["iceServers"][1]["credential"] != second["iceServers"][1]["credential"]
@@ -132,7 +132,7 @@ def test_username_can_be_read() -> None:
     ],
 )
 def test_bad_stun_url_is_named(url: str) -> None:
-    """What a browser would not take as a STUN URL is refused with its name and the URL."""
+    """A STUN URL that browsers would refuse is refused with the setting's name and the URL."""
     line = refusal(stun_urls=f"{STUN},{url}")
     assert line == f"STUN_URLS has {url!r}; accepted is stun:host:port or stuns:host:port, separated by commas"
 
@@ -150,7 +150,7 @@ def test_bad_stun_url_is_named(url: str) -> None:
     ],
 )
 def test_bad_turn_url_is_named(url: str) -> None:
-    """What a browser would not take as a TURN URL is refused with its name and the URL."""
+    """A TURN URL that browsers would refuse is refused with the setting's name and the URL."""
     line = refusal(turn_urls=f"{TURN},{url}", turn_secret=SECRET)
     assert line.startswith(f"TURN_URLS has {url!r}; accepted is turn:host:port or turns:host:port")
 
@@ -201,6 +201,6 @@ def test_bad_secret_is_refused(secret: str) -> None:
 
 
 def test_generated_secret_is_accepted() -> None:
-    """What `openssl rand` makes is accepted, in hexadecimal digits or in base64."""
+    """A secret made with `openssl rand` is accepted, in hexadecimal digits or in base64."""
     for secret in ("0123456789abcdef", "vGhl+Sm9lIENv/Y2tl==", "a'b#c$d%e&f(g)h,i;j"):
         assert mint(turn_urls=TURN, turn_secret=secret)["expiresAt"]

@@ -231,6 +231,6 @@ def test_arbitrary_input_is_decoded_or_refused(message: bytes) -> None:
 
 @given(value=json_values)
 def test_signal_keeps_its_text(value: object) -> None:
-    """What a signal carries is the text it came in, also where it could be written otherwise."""
+    """A signal keeps its text, also where JSON allows another form."""
     text = json.dumps(value, indent=1).encode()
     assert bytes(decode(b'{"type": "signal", "to": "p", "signal": %b}' % text).signal) == text

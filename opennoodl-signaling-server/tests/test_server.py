@@ -135,7 +135,7 @@ async def test_lost_connection_is_a_leave(start: StartServer, enter: Enter, ente
 
 
 async def test_last_message_is_delivered_before_the_leave(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
-    """What a client sends in the packet that ends its connection is delivered before its leaving is told."""
+    """A message in the packet that ends its connection is delivered before `peer-left`."""
     a = await enter(server)
     await a.join("r", "a")
     b = await enter_raw(server, {"type": "join", "room": "r", "peerId": "b", "userId": "B"})

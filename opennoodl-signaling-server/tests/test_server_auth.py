@@ -49,7 +49,7 @@ async def bring(server: Service) -> AsyncIterator[Bring]:
 
 
 async def test_token_joins_as_its_user(server: Service, enter: Enter) -> None:
-    """Whoever shows a token joins as its user; signals and invites need no other one."""
+    """A token lets its client join as its user; signals and invites need no other token."""
     ann, bob = await enter(server), await enter(server)
     await ann.join("r", "a", "ann", token=signed())
     await bob.join("r", "b", "bob", token=signed(sub="bob"))
@@ -119,7 +119,7 @@ async def test_token_limits_topics(bring: Bring) -> None:
 
 
 async def test_reader_subscribes_to_nothing(bring: Bring) -> None:
-    """Who may only read subscribes to nothing: what peers tell each other, no server can hold to reading."""
+    """A read-only user may not subscribe, since no server can restrict the messages between peers."""
     editor = await bring(signed(access="read"))
     assert await editor.refused("subscribe", topics=["r"]) == "forbidden"
     assert await editor.refused("publish", topic="r") == "forbidden"
@@ -183,7 +183,7 @@ async def test_newer_token_without_the_room_changes_nothing(server: Service, ent
 
 
 async def test_refused_join_keeps_the_former_room(server: Service, enter: Enter) -> None:
-    """Who is refused in another room stays where it is, by the token for that; who is in none goes by the new one."""
+    """A client refused by another room stays in its room by the former token; outside of one, the new token counts."""
     editor, new = await enter(server), await enter(server)
     here, there = signed(rooms=["r"]), signed(rooms=["s"])
     await editor.join("r", "a", "ann", token=here)
@@ -208,7 +208,7 @@ async def test_invites_into_rooms_of_others(server: Service, enter: Enter) -> No
 
 @pytest.mark.parametrize("claims", [{"rooms": []}, {"access": "read"}], ids=str)
 async def test_token_without_rooms_gets_no_credentials(server: Service, enter: Enter, claims: dict[str, Any]) -> None:
-    """Whose token is for no room here is reachable for invites, but is given no credentials of a relay."""
+    """A token without rooms lets its user be invited, but gives no TURN credentials."""
     editor = await enter(server)
     assert (await editor.ask("register", userId="ann", token=signed(**claims)))["type"] == "registered"
     assert await editor.refused("ice-servers") == "forbidden"
@@ -275,7 +275,7 @@ async def test_topics_compared_with_a_token_are_bounded(
 
 
 async def test_five_rejected_tokens_close_the_client(server: Service, enter: Enter) -> None:
-    """Who shows five tokens that prove nothing is closed with 1008."""
+    """A client with five rejected tokens is closed with 1008."""
     editor = await enter(server)
     for _ in range(4):
         assert await editor.refused("register", userId="ann", token="x") == "unauthorized"
@@ -287,7 +287,7 @@ async def test_five_rejected_tokens_close_the_client(server: Service, enter: Ent
 async def test_client_is_closed_without_a_timely_proof(
     server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who proves nothing in time is closed with 1008, whatever it does meanwhile; who does stays."""
+    """A client without a valid token in time is closed with 1008, whatever it does meanwhile; a proven one stays."""
     monkeypatch.setattr(json_application, "AUTHENTICATION_TIMEOUT", 0.1)
     idle, busy = await enter(server), await enter(server)
     assert await idle.closed() == 1008

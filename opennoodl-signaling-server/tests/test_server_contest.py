@@ -146,7 +146,7 @@ async def test_newcomer_that_leaves_does_not_join_later(server: Service, enter: 
 
 
 async def test_client_may_reconnect_after_a_close(server: Service, enter: Enter) -> None:
-    """Who has closed its connection properly may come back at once."""
+    """A client that closed its connection properly may come back at once."""
     first = await enter(server)
     await first.join("r", "x", "X")
     await first.socket.close()

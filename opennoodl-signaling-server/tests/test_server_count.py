@@ -19,7 +19,7 @@ JOIN = {"type": "join", "room": "r", "peerId": "x", "userId": "X", "resume": Tru
 
 
 async def test_count_resumes_with_the_missing_messages(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
-    """Who says how much it has received is told the rest, in order; the others see nothing."""
+    """A client that resumes with its count gets the missing messages, in order; the others see nothing."""
     other, late = await enter(server), await enter(server)
     await other.join("r", "o")
     dead = await enter_raw(server, JOIN)
@@ -46,7 +46,7 @@ async def test_count_resumes_with_the_missing_messages(server: Service, enter: E
 
 @pytest.mark.in_memory
 async def test_answered_heartbeat_drops_the_log(start: StartServer, enter: Enter) -> None:
-    """What was sent before a heartbeat that is answered is kept no longer."""
+    """Messages from before an answered heartbeat are not kept."""
     server = await start(heartbeat_interval=200)
     x, other = await enter(server), await enter(server)
     await x.join(**X, resume=True, received=0)

@@ -147,7 +147,7 @@ async def test_silent_client_is_told_after_the_grace(set_up: Any, join: dict[str
 @pytest.mark.in_memory
 @joins
 async def test_silence_is_a_loss(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
-    """Who was silent and can resume is waited for, and who cannot is gone."""
+    """A silent client is waited for if it can resume, and has left if it cannot."""
     scene = await set_up(join, heartbeat_interval=100)
     while await scene.x.some():
         pass  # until it is cut
@@ -273,7 +273,7 @@ async def test_replaced_peer_is_told_once(
 
 @pytest.mark.in_memory
 async def test_resumed_peer_is_told_once(set_up: Any, enter: Enter) -> None:
-    """Who is replaced by itself has not left; when it leaves, it has, once."""
+    """A peer replaced by itself has not left; when it leaves, the others are told once."""
     scene = await set_up(RESUMABLE)
     newer = await enter(scene.server)
     await newer.join("r", "x", "X", resumeToken=scene.server.app.rooms.rooms["r"].peers["x"].resumption.token)

@@ -49,14 +49,14 @@ async def test_joined_has_ice_servers(server: Service, enter: Enter) -> None:
 
 
 async def test_second_join_has_ice_servers(server: Service, enter: Enter) -> None:
-    """Who joins again is given the ICE servers again."""
+    """A second join gets the ICE servers again."""
     a = await enter(server)
     for room in ("r", "r", "s"):
         check((await a.join(room, "a", "A"))["iceServers"], "A")
 
 
 async def test_joined_after_a_contest_has_ice_servers(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
-    """Who takes the place of a connection that does not answer is given the ICE servers too."""
+    """A client that replaces a dead connection gets the ICE servers too."""
     b, again = await enter(server), await enter(server)
     await b.join("r", "b", "B")
     await enter_raw(server, {"type": "join", "room": "r", "peerId": "a", "userId": "A"})
@@ -75,14 +75,14 @@ async def test_ice_servers_can_be_refreshed(server: Service, enter: Enter) -> No
 
 
 async def test_registered_client_may_ask_for_ice_servers(server: Service, enter: Enter) -> None:
-    """Who has registered may ask before any room is joined: y-webrtc wants the list at its start."""
+    """A registered client may ask for ICE servers before it joins a room: y-webrtc needs the list at its start."""
     a = await enter(server)
     await a.ask("register", userId="A")
     check((await a.ask("ice-servers"))["iceServers"], "A")
 
 
 async def test_unregistered_client_gets_no_credentials(server: Service, enter: Enter) -> None:
-    """Who is no user is given no credentials."""
+    """An unregistered client gets no credentials."""
     a = await enter(server)
     assert await a.refused("ice-servers", requestId=7) == ("not-registered", 7)
 

@@ -85,7 +85,7 @@ async def test_invites_are_counted_by_outcome(start: StartServer, enter: Enter) 
 
 
 async def test_absences_are_counted_by_outcome(start: StartServer, enter: Enter) -> None:
-    """Who is absent is shown, with what waits; then how the absence ended."""
+    """Metrics show absent peers with their waiting signals, and then the outcome of each absence."""
     server = await start(resume_grace=60_000)
     other, x, token = await both(server, enter)
     await cut(server, x)

@@ -44,7 +44,7 @@ async def both(server: Service, enter: Enter) -> tuple[Editor, Editor, str]:
 
 
 async def test_resumed_client_gets_its_signals_unnoticed(server: Service, enter: Enter) -> None:
-    """Who comes back with its token is where it was, and gets what was signaled to it meanwhile; nobody notices."""
+    """A client that resumes is in its room with the signals sent meanwhile, and nobody notices."""
     other, x, token = await both(server, enter)
     await cut(server, x)
     for number in range(3):
@@ -97,7 +97,7 @@ async def test_token_does_not_wait_for_a_half_open_connection(
 
 @pytest.mark.in_memory
 async def test_lost_before_it_is_asked(server: Service, enter: Enter) -> None:
-    """Whose connection is found lost just when it is to be asked is not there."""
+    """A connection that is found lost just before its probe is not present."""
     other, *_ = await both(server, enter)
     app: Any = server.app
     again = await enter(server)
@@ -129,7 +129,7 @@ async def test_end_of_the_grace_voids_the_token(start: StartServer, enter: Enter
 
 
 async def test_grace_ends_with_the_absence(start: StartServer, enter: Enter) -> None:
-    """Who is back in time does not leave when the grace would have been over."""
+    """A peer that returned in time does not leave at the end of the grace."""
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     server = await start(resume_grace=200)

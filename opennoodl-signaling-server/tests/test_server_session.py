@@ -189,7 +189,7 @@ async def test_session_lookups_have_a_rate(server: Service, enter: Enter, monkey
 
 
 async def test_rate_of_a_network(start: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has a whole IPv6 network guesses no more than who has one address."""
+    """A whole IPv6 network may guess as often as one address."""
     monkeypatch.setattr(session_info, "LOOKS_PER_MINUTE", 2)
     monkeypatch.setattr(session_info, "time", lambda: 1_000_000.0)
     server = await start(trusted_proxies="127.0.0.1")

@@ -20,7 +20,7 @@ async def test_ping_is_answered_with_pong(server: Service, enter: Enter) -> None
 
 
 async def test_publish_reaches_all_subscribers(server: Service, enter: Enter) -> None:
-    """What is published reaches every subscriber, the sender too, with `clients` added and the rest untouched."""
+    """A published message reaches every subscriber, the sender too, with `clients` added and nothing else changed."""
     a, b, c = [await enter(server) for _ in range(3)]
     await a.subscribe("t")
     await b.subscribe("t", "u")
@@ -33,7 +33,7 @@ async def test_publish_reaches_all_subscribers(server: Service, enter: Enter) ->
 
 
 async def test_publish_by_a_stranger(server: Service, enter: Enter) -> None:
-    """Who is not subscribed may publish, and gets nothing back."""
+    """A client that is not subscribed may publish, and gets nothing back."""
     a, b = await enter(server), await enter(server)
     await a.subscribe("t")
     await b.send("publish", topic="t", data=1)
@@ -59,7 +59,7 @@ async def test_published_text_is_unchanged(server: Service, enter: Enter) -> Non
 
 
 async def test_unsubscribed_client_gets_nothing(server: Service, enter: Enter) -> None:
-    """Who has unsubscribed gets no more, and no longer counts."""
+    """An unsubscribed client gets nothing more, and does not count."""
     a, b = await enter(server), await enter(server)
     await a.subscribe("t")
     await b.subscribe("t")

@@ -56,13 +56,13 @@ def test_sender_learns_of_an_offline_user(ward: Ward, clients: list[Client]) -> 
 
 
 def test_unregistered_client_cannot_invite(ward: Ward, clients: list[Client]) -> None:
-    """Who has neither joined nor registered cannot invite."""
+    """A client that has neither joined nor registered cannot invite."""
     with refused("not-registered"):
         ward.users.invite(clients[0], Invite("B", "r"), 0)
 
 
 def test_invites_work_after_leaving_a_room(ward: Ward, clients: list[Client]) -> None:
-    """Who has left its room can still invite and be invited."""
+    """A client that has left its room can still invite and be invited."""
     a, b, *_ = clients
     for client in (a, b):
         ward.join(client)
@@ -84,7 +84,7 @@ def test_quota_belongs_to_the_user(clients: list[Client]) -> None:
 
 
 def test_refused_invites_are_nobodys(clients: list[Client]) -> None:
-    """What a user is refused takes nothing from the others at its address."""
+    """Refused invites of a user take nothing from the others at its address."""
     a, b, *_ = clients
     ward = Ward(invites=1)
     ward.users.register(a, Register("A"))
@@ -97,7 +97,7 @@ def test_refused_invites_are_nobodys(clients: list[Client]) -> None:
 
 
 def test_invites_of_many_names(clients: list[Client]) -> None:
-    """Who changes its name has as many invites as ten users, on all connections; other addresses have theirs."""
+    """A client with many names has as many invites as ten users; other addresses have their own."""
     a, b, *_ = clients
     ward = Ward(invites=2)
     for number in range(10):

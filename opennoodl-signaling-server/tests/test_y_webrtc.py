@@ -170,7 +170,7 @@ def test_limits_of_zero_are_no_limits() -> None:
 
 
 def test_unsubscribed_client_receives_nothing(topics: Topics) -> None:
-    """Who has unsubscribed gets no more."""
+    """An unsubscribed client receives nothing more."""
     topics.subscribe(A, ["x", "y"])
     topics.unsubscribe(A, ["x", "never subscribed"])
     assert receivers(topics, "x") == set()
@@ -206,7 +206,7 @@ def test_forgotten_client_is_in_no_topic(topics: Topics) -> None:
 
 
 def test_publish_to_a_full_topic() -> None:
-    """Who is not in a full topic calls nobody in it; with a place free, anybody does."""
+    """A client outside of a full topic reaches nobody in it; with a free place, any client does."""
     topics = Topics(2, 0)
     topics.subscribe(A, ["x"])
     assert topics.publish(C, "x", b"{}")[0] == {A}
@@ -224,7 +224,7 @@ def test_publish_to_a_full_topic() -> None:
 def test_published_message_carries_the_number_of_clients(
     message: dict[str, object], indent: int | None, space: str
 ) -> None:
-    """What is published goes on untouched, with the number of subscribers added."""
+    """A published message is passed on unchanged, with the number of subscribers added."""
     topics = Topics(0, 0)
     for name in "ab":
         topics.subscribe(named(name), ["t"])

@@ -102,7 +102,7 @@ def test_list_shows_documents_and_updates(directory: Path) -> None:
 
 
 def test_export_and_import(directory: Path, tmp_path: Path) -> None:
-    """What `export` writes, `import` merges into another document."""
+    """`import` merges the output of `export` into another document."""
     exported = run(directory, "export", "room").stdout
     assert run(directory, "import", "copy", "-", stdin=exported).returncode == 0
     assert run(directory, "export", "copy").stdout == exported
@@ -206,7 +206,7 @@ def test_list_of_strange_names(directory: Path) -> None:
 
 @pytest.mark.parametrize("command", ["check", "compact"])
 def test_faults_of_strange_names(tmp_path: Path, command: str) -> None:
-    """What is wrong with a document is said without what is not printable in its name."""
+    """The faults of a document are printed without the unprintable characters of its name."""
     write(tmp_path, STRANGE, BASE)
     with plyvel.DB(str(tmp_path)) as db:
         for key, _ in db.iterator(prefix=bytes.fromhex("00027631")):
@@ -267,7 +267,7 @@ def test_import_refuses_an_unreadable_update(tmp_path: Path) -> None:
 
 
 def test_import_of_what_waits(tmp_path: Path) -> None:
-    """What builds upon something that is not there is kept until that is imported too."""
+    """An imported update is kept until its predecessors are imported too."""
     editor = Editor(1)
     first, second = editor.write("one "), editor.write("two")
     write(tmp_path, "room", first)
@@ -289,7 +289,7 @@ def test_commands_refuse_the_directory_of_a_running_server(directory: Path) -> N
 
 
 def test_compact_gives_space_back(tmp_path: Path) -> None:
-    """What was deleted is not on disk any more after `compact`."""
+    """Deleted contents are not on disk any more after `compact`."""
     text = "".join(random.Random(1).choices(ascii_letters, k=200_000))  # noqa: S311
     editor = Editor(1)
     write(tmp_path, "room", editor.write(text), editor.delete(0, len(text)))

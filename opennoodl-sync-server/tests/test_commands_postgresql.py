@@ -37,7 +37,7 @@ def imported(name: str, *updates: bytes) -> None:
 
 @pytest.mark.usefixtures("url")
 def test_import_list_and_export() -> None:
-    """What is imported is listed and exported."""
+    """An imported document is listed and exported."""
     editor = Editor(1)
     imported("room", editor.write("hello"), editor.write(" world"))
     imported("other", BASE)

@@ -118,7 +118,7 @@ def test_revert_restores_a_version(place: Place) -> None:
 
 
 def test_a_client_that_was_away_keeps_its_changes(place: Place) -> None:
-    """What a client wrote before it heard of a restored version is there afterwards."""
+    """Changes that a client made before it heard of a restored version are in the document afterwards."""
     away = Editor(2, place.run("export", "room").stdout)
     assert place.run("revert", "room", FIRST).returncode == 0
     update = away.write(" back", 5)

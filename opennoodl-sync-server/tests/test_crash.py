@@ -200,7 +200,7 @@ async def test_shown_and_acknowledged_updates_survive_kills(
 
 
 async def test_everything_is_acknowledged_in_the_end(tmp_path: Path, dice: random.Random) -> None:
-    """Who asks for acknowledgements gets one for all it has sent, and that survives a kill at once."""
+    """A client with `ack=true` gets an acknowledgement for all its updates, which survives an immediate kill."""
     ann = Writer("letters", 1, dice, ack=True)
     async with serving(tmp_path) as process:
         await ann.connect(process.port)
@@ -257,7 +257,7 @@ async def test_a_disk_that_recovers_is_noticed_and_nothing_is_lost(tmp_path: Pat
 
 @limited
 async def test_clients_that_come_back_while_the_disk_fails_lose_nothing(tmp_path: Path, dice: random.Random) -> None:
-    """Whoever comes back at once, again and again, meets a server that runs; in the end everything is stored."""
+    """Clients that reconnect again and again while the disk fails find a running server; in the end all is stored."""
     crowd = Crowd(dice)
     async with serving(tmp_path) as process:
         await crowd.connect(process.port)

@@ -156,7 +156,7 @@ async def test_a_version_is_shown(server: Server, monkeypatch: pytest.MonkeyPatc
 )
 @pytest.mark.parametrize(("method", "path"), [("GET", LIST), ("GET", f"{LIST}/{TIME}"), ("POST", RESTORE)])
 async def test_only_a_service_may_ask(server: Server, method: str, path: str, token: str | None, status: int) -> None:
-    """Who has no token of a service for the room learns nothing, and changes nothing."""
+    """A client without a service's token for the room learns and changes nothing."""
     ann = await enter(server, 1)
     await ann.type("hello")
     await (await enter(server, 2)).shows("hello")

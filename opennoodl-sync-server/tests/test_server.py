@@ -35,7 +35,7 @@ async def test_everybody_sees_what_everybody_writes(server: Server) -> None:
 
 
 async def test_a_late_joiner_gets_the_document(server: Server) -> None:
-    """Who joins later has everything with the answer to its step 1."""
+    """A later client gets the whole document in the answer to its step 1."""
     ann = await server.join("room", 1)
     await ann.type("one ", "two")
     ann.delete(0, 4)
@@ -65,7 +65,7 @@ async def test_nothing_is_missed_while_joining(server: Server) -> None:
 
 
 async def test_a_step_1_during_loading_is_answered(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a client sends before its room is ready waits for it, however long that takes."""
+    """A message sent while the room loads is answered after that, however long it takes."""
     ann = await server.join("room", 1)
     await ann.type("before")
     await (await server.join("room", 2)).shows("before")
@@ -333,7 +333,7 @@ async def test_without_persistence_nothing_is_written(tmp_path: Path) -> None:
 
 
 async def test_a_restart_keeps_everything(tmp_path: Path) -> None:
-    """What was written is there after the server has ended and started again, and can be written on."""
+    """A restarted server has every change, and accepts further ones."""
     ann = Editor(1)
     for number in range(3):
         async with running(tmp_path) as server:

@@ -74,7 +74,7 @@ async def test_how_to_ask(tmp_path: Path, query: str) -> None:
 
 
 async def test_without_persistence_there_is_nothing_to_acknowledge(tmp_path: Path) -> None:
-    """Who asks where nothing is stored is told so and closed with 1008; who does not ask is served."""
+    """A client with `ack=true` at a server without storage is told so and closed with 1008; others are served."""
     async with running(tmp_path, enable_persistence=False) as server:
         ann = await asking(server, 1, sync=False)
         assert await ann.ended() == 1008
@@ -87,7 +87,7 @@ async def test_without_persistence_there_is_nothing_to_acknowledge(tmp_path: Pat
 
 @pytest.mark.parametrize("fsync", ["every-second", "true", "false"])
 async def test_repeated_and_waiting_updates_are_acknowledged(tmp_path: Path, fsync: str) -> None:
-    """What is known already, and what builds upon something that has not come, is stored too."""
+    """Known updates and pending ones are stored and acknowledged, too."""
     async with running(tmp_path, fsync=fsync) as server:
         ann = await asking(server, 1)
         await ann.type("one ")
@@ -132,7 +132,7 @@ async def heard(server: Server, client: Client) -> None:
 
 
 async def test_a_write_that_fails_is_not_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is closed because the disk failed knows what to bring again."""
+    """A client closed after a failed write knows which updates to send again."""
     writes = Writes(monkeypatch)
     async with running(tmp_path, fsync="true") as server:
         ann = await asking(server, 1)

@@ -47,7 +47,7 @@ async def shut(server: Server, path: str, **headers: str) -> tuple[int, str]:
 
 
 async def test_a_token_lets_its_client_edit(server: Server) -> None:
-    """Who brings a token edits together with the others."""
+    """A client with a token edits together with the others."""
     ann, bob = await enter(server, "r", 1, signed()), await enter(server, "r", 2, signed(sub="bob"))
     await ann.type("hello")
     await bob.shows("hello")
@@ -64,7 +64,7 @@ async def test_a_bearer_token_is_accepted(server: Server) -> None:
 
 @pytest.mark.parametrize("token", ["", "x", signed(OTHER_SECRET), signed(exp=1), signed(rooms=["team-*"])])
 async def test_a_client_without_access_is_told_why(server: Server, token: str) -> None:
-    """Who brings no token for the room is told why in the protocol's own way and closed; nothing is loaded for them."""
+    """A client without a token for the room is told why by the auth protocol and closed; nothing is loaded for it."""
     code, reason = await shut(server, f"r?token={token}")
     assert (code, reason.endswith(".")) == (1008, True)
     assert not server.app.rooms.rooms
@@ -79,7 +79,7 @@ async def test_room_is_the_path(server: Server) -> None:
 
 
 async def test_a_reader_sees_and_is_seen(server: Server) -> None:
-    """Who may only read sees what is there, what is changed and who is here, and is seen."""
+    """A read-only user sees the document, its changes and the others, and is seen."""
     ann = await enter(server, "r", 1, signed())
     await ann.type("before ")
     reader = await enter(server, "r", 2, signed(sub="bob", access="read"))
@@ -128,7 +128,7 @@ async def test_reader_deletes_nothing(server: Server) -> None:
 
 
 async def test_reader_and_the_cursors_of_others(server: Server) -> None:
-    """Who may only read cannot move or end the awareness states that others brought."""
+    """A read-only user cannot move or end the awareness states of others."""
     ann = await enter(server, "r", 1, signed())
     await ann.point(1, {"name": "ann"})
     reader = await enter(server, "r", 2, signed(access="read"))
@@ -139,7 +139,7 @@ async def test_reader_and_the_cursors_of_others(server: Server) -> None:
 
 
 async def test_reader_and_the_cursors_of_the_absent(server: Server) -> None:
-    """Who may only read cannot show a cursor in the name of who has left, or has only written so far."""
+    """A read-only user cannot show a cursor of a user who has left or has only written so far."""
     ann, carol = await enter(server, "r", 1, signed()), await enter(server, "r", 3, signed())
     await ann.point(1, {"name": "ann"})
     await carol.type("hers ")
@@ -153,7 +153,7 @@ async def test_reader_and_the_cursors_of_the_absent(server: Server) -> None:
 
 
 async def test_reader_gets_no_acknowledgement(server: Server) -> None:
-    """What is dropped is not acknowledged."""
+    """A dropped update is not acknowledged."""
     reader = await enter(server, "r", 2, signed(access="read"), ack="true")
     reader.write("his ")
     await reader.push_edits()

@@ -30,7 +30,7 @@ async def left(server: Server, client: Client, witness: Client) -> None:
 
 
 async def test_one_document_more_than_may_be_is_refused(tmp_path: Path) -> None:
-    """Who opens it is closed with 1013; those that are open go on, and take more clients."""
+    """A document over MAX_ROOMS is closed with 1013; open documents continue, and take more clients."""
     async with running(tmp_path, max_rooms=2) as server:
         ann, bob = await server.join("a", 1), await server.join("b", 2)
         eve = await server.join("c", 3, sync=False)
@@ -127,7 +127,7 @@ async def test_a_client_that_makes_a_document_too_large_is_closed(tmp_path: Path
 
 
 async def test_a_full_document_can_be_made_smaller_and_grow_again(tmp_path: Path) -> None:
-    """Who deletes is welcome in a full document, and makes place for what others want to write."""
+    """Deletions are accepted in a full document, and make room for new content."""
     async with running(tmp_path, max_document_size=10_000) as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
         await ann.type("x" * 9_900)
@@ -155,7 +155,7 @@ async def test_a_compaction_that_makes_no_room_keeps_nobody_waiting(tmp_path: Pa
 
 
 async def test_an_empty_update_is_invalid_in_a_full_document_too(tmp_path: Path) -> None:
-    """What is no update closes with 1003, however little place there is."""
+    """An invalid update closes with 1003, also in a full document."""
     async with running(tmp_path) as server:
         await (await server.join("room", 1)).type("x" * 2_000)
         await (await server.join("room", 2)).shows("x")

@@ -154,7 +154,7 @@ async def test_a_reopened_room_waits_for_its_last_write(tmp_path: Path, writes: 
 async def test_a_compaction_under_way_is_not_written_over(
     tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who opens a room whose compaction is under way comes behind it: nothing of the document is lost."""
+    """A room opened during its compaction waits for it: nothing of the document is lost."""
     monkeypatch.setattr(records_module, "COMPACT_AFTER", 3)
     async with running(tmp_path, fsync="true", room_idle_timeout=0) as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
@@ -205,7 +205,7 @@ def _fail(*_: object) -> None:
 
 
 async def test_a_room_that_failed_writes_nothing_more(tmp_path: Path, writes: Writes) -> None:
-    """What came while a write was under way that failed is lost with it: it builds upon what is not there."""
+    """Updates that came during a failed write are dropped with it, since they build on it."""
     async with running(tmp_path, fsync="true") as server:
         ann = await server.join("room", 1)
         writes.hold()
@@ -255,7 +255,7 @@ async def test_a_fast_client_is_not_read_during_a_write(
 async def test_the_rate_does_not_end_the_wait_for_the_disk(
     tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is over the rate and waits for the disk as well is read from when both are over."""
+    """A client over the rate that also waits for the disk is read again when both are over."""
     monkeypatch.setattr(sessions_module, "MAX_TURN_SIZE", 50_000)
     async with running(tmp_path, fsync="true", rate_limit=0) as server:
         ann = await server.join("room", 1)
@@ -273,7 +273,7 @@ async def test_the_rate_does_not_end_the_wait_for_the_disk(
 
 
 async def test_a_server_that_stops_waits_for_the_disk(tmp_path: Path, writes: Writes) -> None:
-    """What is under way and what waits for it is written before the server has ended."""
+    """A server that stops first writes the batch under way and the one that waits."""
     async with running(tmp_path, fsync="true") as server:
         ann = await server.join("room", 1)
         writes.hold()

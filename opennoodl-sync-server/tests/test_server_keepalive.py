@@ -57,7 +57,7 @@ async def test_a_client_that_left_is_forgotten(server: Server) -> None:
 
 
 async def test_a_client_that_does_not_read_is_sent_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for it is enough to be heard of, and does not grow."""
+    """A client that does not read gets no keepalive on top of its unread output."""
     monkeypatch.setattr(module, "INTERVAL", 0.05)
     monkeypatch.setattr(module, "TICK", 0.01)
     async with running(tmp_path, slow_client_buffer=50_000, rate_limit=0) as server:

@@ -108,7 +108,7 @@ def piece(*messages: bytes) -> bytes:
 
 
 async def test_the_order_of_one_client(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one client sends is handled in its order, however it was read, and however often it takes long."""
+    """Messages of one client are handled in their order, however they were read and how long each takes."""
     handled: list[bytes] = []
     integrate = Document.integrate
 
@@ -128,7 +128,7 @@ async def test_the_order_of_one_client(server: Server, monkeypatch: pytest.Monke
 
 
 async def test_a_client_that_was_refused_meanwhile(server: Server, gate: Gate) -> None:
-    """What comes after a refused message is not handled, although it was read before that was refused."""
+    """Messages behind a refused one are not handled, although they were read before the refusal."""
     ann, eve = await server.join("room", 1), await server.join("room", 3)
     messages = [update_message(eve.write("long")), b"\x07", awareness_message((7, 1, {})), step_1(b"\x00")]
     eve.socket.transport.write(piece(*messages, update_message(eve.write("too long"))))
@@ -180,7 +180,7 @@ async def test_others_go_on(server: Server, gate: Gate) -> None:
 
 
 async def test_members_wait_for_long_work_in_order(server: Server, gate: Gate) -> None:
-    """What others do in the room is done afterwards, in their order: edits, cursors, questions."""
+    """Messages of others are handled after the long work, in their order: edits, cursors, queries."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await paste(ann, gate)
     messages = len(bob.messages)
@@ -205,7 +205,7 @@ def reading(server: Server, name: str) -> int:
 
 
 async def test_members_are_not_read_from(server: Server, gate: Gate) -> None:
-    """What waits is bounded: a client that has sent something to a busy room is not read from until it is free."""
+    """A client that has sent a message to a busy room is read-paused until the room is free."""
     ann, bob, _ = [await server.join("room", number) for number in (1, 2, 3)]
     await paste(ann, gate)
     assert reading(server, "room") == 2
@@ -219,7 +219,7 @@ async def test_members_are_not_read_from(server: Server, gate: Gate) -> None:
 
 
 async def test_clients_that_leave_at_once(server: Server, gate: Gate) -> None:
-    """What somebody sent before leaving is not lost, be it what takes long or what waits for that."""
+    """Messages sent right before a disconnect are not lost, neither long work nor those that wait for it."""
     ann, bob, carol = [await server.join("room", number) for number in (1, 2, 3)]
     await paste(ann, gate)
     await bob.type("said in a hurry")
@@ -242,7 +242,7 @@ async def test_a_refused_one(server: Server, gate: Gate) -> None:
 
 
 async def test_a_failure_of_ours(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fails on a message that takes long ends its connection, and the room goes on."""
+    """An internal error in long work closes its connection, and the room continues."""
     ann, bob = await server.join("room", 1), await server.join("room", 2)
 
     def fail(self: Document, update: bytes) -> Steps[None]:
@@ -299,7 +299,7 @@ async def test_wherever_it_is_kept(tmp_path: Path, settings: dict[str, Any]) -> 
 
 
 async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was being stored when the room became busy is shown when it is free, and is no less stored for that."""
+    """A batch that is stored while its room is busy is told when the room is free."""
     async with running(tmp_path, fsync="true") as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
         assert isinstance(server.app._store, LevelDBStore)

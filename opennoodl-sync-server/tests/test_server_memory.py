@@ -201,7 +201,7 @@ async def test_a_client_that_is_closed_keeps_no_document(tmp_path: Path) -> None
 
 
 async def test_memory_of_documents_is_a_metric(tmp_path: Path) -> None:
-    """What documents take can be seen."""
+    """A metric shows the memory of documents."""
     async with running(tmp_path) as server:
         ann = await server.join("a", 1)
         await ann.type("a" * 100_000)

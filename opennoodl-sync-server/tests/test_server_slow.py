@@ -94,7 +94,7 @@ async def test_a_slow_client_is_skipped_and_catches_up(tmp_path: Path) -> None:
 
 
 async def test_a_slow_client_catches_up_in_one_message(tmp_path: Path) -> None:
-    """What a slow client missed comes merged into one message."""
+    """A slow client gets the missed updates merged into one message."""
     async with two(tmp_path, 100_000) as (_, ann, bob):
         await fill(ann, bob)
         await ann.type(*(f"{number} " for number in range(300)), "end")

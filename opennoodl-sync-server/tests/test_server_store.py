@@ -25,7 +25,7 @@ def raw(path: Path) -> dict[bytes, bytes]:
 
 
 async def test_a_document_that_cannot_be_read_is_not_touched(tmp_path: Path) -> None:
-    """Who opens a damaged document is closed with 1011, again and again; it stays as it is, others are served."""
+    """Clients of a damaged document are closed with 1011 each time; it stays as it is, and others are served."""
     async with running(tmp_path) as server:
         ann = await server.join("room", 1)
         await ann.type("precious")

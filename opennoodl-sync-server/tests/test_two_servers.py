@@ -275,7 +275,7 @@ async def test_an_owner_whose_lease_is_over(tmp_path: Path, url: str, monkeypatc
 
 
 async def test_a_client_that_does_not_read(tmp_path: Path, url: str) -> None:
-    """What waits for a slow client is bounded at both servers, and it is brought up to date when it reads again."""
+    """Output for a slow client is bounded at both servers, and the client is caught up when it reads again."""
     async with two(tmp_path, url, slow_client_buffer=65_536) as (one, other):
         ann, bob = await one.join("room", 1), await other.join("room", 2)
         bob.socket.transport.pause_reading()

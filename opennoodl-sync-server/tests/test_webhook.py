@@ -210,7 +210,7 @@ async def test_an_answer_that_stops(webhooks: Make, receiver: Receiver) -> None:
 
 
 async def test_cookies_are_not_kept(webhooks: Make, receiver: Receiver) -> None:
-    """What a receiver wants to be remembered is not."""
+    """Cookies of a receiver are not kept."""
     webhook = webhooks()
     receiver.answers += [answer(503, "Set-Cookie: a=b; Path=/")]
     Document(webhook).write()
@@ -260,7 +260,7 @@ async def test_connections_are_used_again(webhooks: Make, receiver: Receiver) ->
     ],
 )
 def test_a_bad_url(url: str) -> None:
-    """What cannot be posted to stops the start, with one line that names the setting and not its content."""
+    """An unusable URL stops the start with one line that names the setting and not its value."""
     with pytest.raises(StartError) as info:
         Webhook(url, SECRET, 1.0)
     assert str(info.value) == "WEBHOOK_URL is not usable; accepted is an http:// or https:// URL"

@@ -125,7 +125,7 @@ async def test_a_post_is_given_up_after_the_last_delay(
 
 
 async def test_a_change_before_a_retry(webhooks: Make, receiver: Receiver) -> None:
-    """What is tried again tells the newest state, under a new id: a receiver ignores what it has seen."""
+    """A retry posts the newest state under a new id, because a receiver ignores a known id."""
     webhook = webhooks()
     document = Document(webhook)
     receiver.may_answer.clear()
@@ -142,7 +142,7 @@ async def test_a_change_before_a_retry(webhooks: Make, receiver: Receiver) -> No
 
 
 async def test_changes_do_not_make_attempts_endless(webhooks: Make, receiver: Receiver) -> None:
-    """What replaces a post that failed has only the attempts that were left to it."""
+    """A post that replaces a failed one has only the attempts that were left."""
     webhook = webhooks(delays=(0.0,))
     document = Document(webhook)
     receiver.may_answer.clear()

@@ -92,7 +92,7 @@ def test_bytes_behind_a_message_are_ignored(message: bytes) -> None:
     ],
 )
 def test_an_unknown_message_is_refused(message: bytes) -> None:
-    """What no client of y-protocols sends is malformed."""
+    """A message that y-protocols does not define is malformed."""
     with pytest.raises(MalformedError):
         parse(message)
 
@@ -129,7 +129,7 @@ def test_a_length_beyond_the_end_is_refused() -> None:
 
 @given(st.integers(0, MAX_SAFE_INTEGER), st.binary(max_size=4))
 def test_numbers_come_back(number: int, before: bytes) -> None:
-    """What is written is read, and reading stops behind it."""
+    """A written number is read back, and reading stops behind it."""
     encoded = write_varuint(number)
     assert read_varuint(before + encoded + b"\xff", len(before)) == (number, len(before + encoded))
 
@@ -143,7 +143,7 @@ def test_bytes_come_back(content: bytes, after: bytes) -> None:
 
 @given(st.binary(max_size=400))
 def test_messages_come_back(content: bytes) -> None:
-    """What one side writes is what the other side reads."""
+    """A message written by one side is read by the other."""
     assert parse(step_1(content)) == (Kind.STEP_1, content)
     assert parse(step_2(content)) == (Kind.STEP_2, content)
     assert parse(update_message(content)) == (Kind.UPDATE, content)

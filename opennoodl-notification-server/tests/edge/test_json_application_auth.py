@@ -89,7 +89,7 @@ async def ask(client: ClientConnection, kind: str, **fields: Any) -> str:
 
 
 async def test_token_in_the_query_authenticates(running: Any, come: Come) -> None:
-    """A token in the query says who it is from the start."""
+    """A token in the query authenticates from the start."""
     assert await ask(await come(running, f"?token={signed()}"), "ask") == "ann"
 
 
@@ -130,7 +130,7 @@ async def test_token_of_another_user_is_refused(running: Any, come: Come) -> Non
 async def test_client_without_a_proof_is_closed_in_time(
     running: Any, come: Come, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who proves nothing in time is closed with 1008, however busy; who has is not."""
+    """A client without a valid token in time is closed with 1008, however busy; a proven one is not."""
     monkeypatch.setattr(json_application, "AUTHENTICATION_TIMEOUT", 0.1)
     proven = await come(running, f"?token={signed()}")
     client = await come(running)
@@ -152,7 +152,7 @@ async def test_five_rejected_tokens_close_the_connection(running: Any, come: Com
 
 
 async def test_outage_of_the_issuer_lets_the_client_retry(serve: Serve, come: Come) -> None:
-    """While it cannot be found out who somebody is, they are told so, and may try again."""
+    """During an outage of the issuer, a client is told so and may try again."""
     api = Loopback()
     await api.start()
     api.answer = (503, {})

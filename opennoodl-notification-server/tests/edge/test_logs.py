@@ -30,7 +30,7 @@ def test_json_log_has_one_object_a_line(configure: Configure, capsys: pytest.Cap
 
 
 def test_standard_library_logs_look_the_same(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
-    """What libraries log through the standard library looks the same."""
+    """Log lines of libraries through the standard library have the same format."""
     configure("info", "json")
     logging.getLogger("some.library").warning("count is %d", 3)
     (line,) = lines(capsys)
@@ -63,7 +63,7 @@ def test_log_event_is_always_one_line(configure: Configure, capsys: pytest.Captu
 
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_events_below_the_level_are_hidden(configure: Configure, capsys: pytest.CaptureFixture[str], form: str) -> None:
-    """What is below the level is not shown, whoever logs it."""
+    """Events below the level are hidden, from any logger."""
     configure("warning", form)
     structlog.get_logger().info("quiet")
     logging.getLogger("some.library").info("quiet")

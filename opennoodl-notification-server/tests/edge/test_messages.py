@@ -66,7 +66,7 @@ def test_every_type_has_its_name() -> None:
     ],
 )
 def test_malformed_json_is_invalid_json(message: bytes) -> None:
-    """What is not one whole JSON object is invalid-json, down to the fields that nobody reads."""
+    """A message that is not one whole JSON object is invalid-json, also if only an ignored field is malformed."""
     with pytest.raises(errors.BadMessage) as info:
         decode(message)
     assert info.value.code == "invalid-json"
@@ -90,7 +90,7 @@ def test_malformed_json_is_invalid_json(message: bytes) -> None:
     ],
 )
 def test_invalid_message_has_a_code_and_a_sentence(message: str, code: str) -> None:
-    """A wrong message has a code that tells what is wrong, and a sentence."""
+    """An error about an invalid message has a code and a sentence."""
     with pytest.raises(errors.BadMessage) as info:
         decode(message.encode())
     assert info.value.code == code

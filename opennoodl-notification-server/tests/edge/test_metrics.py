@@ -47,12 +47,12 @@ def test_every_documented_metric_exists(counted: Any) -> None:
 
 
 def test_process_metrics_exist(counted: Any) -> None:
-    """What prometheus-client knows about the process is there too."""
+    """The process metrics of prometheus-client are exported."""
     assert ("process_resident_memory_bytes", ()) in samples(counted)
 
 
 def test_counters_are_scraped(counted: Any) -> None:
-    """What was counted is what is scraped."""
+    """Counted events are in the scraped text."""
     for _ in range(3):
         counted.errors["bad"] += 1
     counted.received["join"] += 2

@@ -104,7 +104,7 @@ def code(outcome: Outcome | BadMessage) -> str:
 
 
 def test_times_of_one_moment_keep_the_order() -> None:
-    """What comes in one moment, or when the clock has gone back, has times of its own that keep the order."""
+    """Notifications of one moment, or after a step back of the clock, get different times in their order."""
     office = Office()
     sent = [office.send() for _ in range(3)]
     office.now -= 5000
@@ -141,7 +141,7 @@ def test_time_of_a_deleted_notification_is_not_reused() -> None:
 
 
 def test_expiry_counts_from_its_time() -> None:
-    """What was pushed on expires as much later."""
+    """A notification whose time was moved forward expires as much later."""
     office = Office()
     office.send()
     office.send()
@@ -202,7 +202,7 @@ def test_lowered_limit_applies_to_the_next_notification() -> None:
 
 
 def test_expired_notifications_make_room_first() -> None:
-    """What has expired makes room first."""
+    """Expired notifications are evicted first."""
     office = Office(room=2)
     old = [office.send() for _ in range(2)]
     office.now += TTL * DAY * 1000 + 10
@@ -212,7 +212,7 @@ def test_expired_notifications_make_room_first() -> None:
 
 
 def test_expired_is_not_found() -> None:
-    """What has expired is gone for whatever is asked of it, and is told as gone."""
+    """An expired notification is not found by any request, and is announced as deleted."""
     office = Office()
     old = office.send()
     office.now += TTL * DAY * 1000
@@ -259,7 +259,7 @@ def test_same_key_with_other_contents_is_a_conflict(other: SendNotification) -> 
 
 
 def test_quota_of_a_dropped_batch() -> None:
-    """What could not be stored was not sent: it does not count."""
+    """Sends that could not be stored do not count for the quota."""
     office = Office(sends=2)
     batch, outcomes = office.unfinished(("s", to("u", "v")), ("s", to("w")))
     assert isinstance(outcomes[0], Outcome)
@@ -309,7 +309,7 @@ def test_inbox_remembers_its_last_thousand_changes(sequence: int, behind: int) -
 
 
 def test_notification_marked_already_is_answered() -> None:
-    """Of several, each that is marked already is answered to who asked, with the numbers after the others' change."""
+    """An already marked notification is answered to the sender of the request, with the state after the other marks."""
     office = Office()
     sent = [office.send() for _ in range(4)]
     office.do("u", MarkRead(notification_ids=tuple(sent[:2])))

@@ -181,7 +181,7 @@ def test_last_page_tells_the_end_of_the_list(get: dict[str, Any], told: bool) ->
 
 
 def test_first_connection_gets_the_list() -> None:
-    """Who does not resume is not told that anything is complete, and gets the list."""
+    """A device that does not resume gets the list, and no `complete`."""
     shelf = Shelf(added=[numbered(5)])
     answer, page = answers(shelf, Inbox(user_id="u", sequence=5, unread=1), Authenticate(user_id="u"))
     assert answer == Authenticated("u", 5, 1)
@@ -189,7 +189,7 @@ def test_first_connection_gets_the_list() -> None:
 
 
 def test_unknown_inbox_missed_nothing() -> None:
-    """Who has no inbox has missed nothing since number 0."""
+    """A user without an inbox has missed nothing since number 0."""
     assert resumed(Shelf(), 0, sequence=0) == [Authenticated("u", 0, 0, complete=True)]
 
 
@@ -208,7 +208,7 @@ def test_remembered_changes_are_told_one_by_one(since: int) -> None:
 
 
 def test_missed_changes_are_ordered_and_numbered() -> None:
-    """What was missed is told in the order of its last change, numbered so, with the count of now."""
+    """Missed changes are sent in the order of their last change, with its number and the present count."""
     shelf = Shelf(
         added=[numbered(4900, 4998), numbered(4991), numbered(4992, 4999)],
         deletions=[Deletion("u", 4995, "gone", 4800)],
@@ -225,14 +225,14 @@ def test_missed_changes_are_ordered_and_numbered() -> None:
 
 @pytest.mark.parametrize(("born", "told"), [(4989, 1), (4990, 1), (4991, 0)])
 def test_removal_is_told_only_to_devices_that_may_know_it(born: int, told: int) -> None:
-    """What went is told to who may know it, not to who was away all its life."""
+    """A deletion is sent only to devices that were connected during the notification's life."""
     shelf = Shelf(deletions=[Deletion("u", 4995, "gone", born)])
     assert len(resumed(shelf, 4990)) == 1 + told
 
 
 @pytest.mark.parametrize(("born", "kind"), [(4990, Updated), (4991, Received)])
 def test_notification_changed_while_away_is_new(born: int, kind: type[Received | Updated]) -> None:
-    """What came and was marked while the device was away is new to it."""
+    """A notification that was sent and marked while the device was away is new to the device."""
     _, told = resumed(Shelf(added=[numbered(born, 4995, read=True)]), 4990)
     assert type(told) is kind
     assert told.notification.read is True
@@ -246,7 +246,7 @@ def test_deletion_of_all_is_told_once(since: int, told: list[type]) -> None:
 
 
 def test_missed_changes_beyond_a_page_are_answered_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit a page is answered with the list."""
+    """Missed changes that do not fit a page are replaced by the list."""
     monkeypatch.setattr(requests, "PAGE_SIZE", 400)
     big = b'"%s"' % (b"x" * 90)
     fits, too_much = (
@@ -272,13 +272,13 @@ def test_long_ids_count_for_the_page_size() -> None:
 
 
 def test_deletions_count_for_the_page_size() -> None:
-    """What is told of deleted ones counts, too."""
+    """Messages about deletions count for the page size, too."""
     shelf = Shelf(deletions=[Deletion("u", number, "x" * 1000 + str(number), 1) for number in range(4001, 5001)])
     assert [type(one) for one in resumed(shelf, 4000)] == [Authenticated, Notifications]
 
 
 def test_expired_is_not_told() -> None:
-    """What has expired is not shown to who comes back either, though a store that fails could not be cleaned up."""
+    """A device that returns does not get expired notifications, even if a failing store could not delete them."""
     shelf = Shelf(added=[numbered(4901, expires_at=EARLY), numbered(4902)])
     _, *told = resumed(shelf, 4900)
     assert [one.notification.id for one in told] == ["n4902"]

@@ -26,7 +26,7 @@ def test_address_has_the_quota_of_ten_users() -> None:
 
 
 def test_refused_user_takes_nothing_from_its_address() -> None:
-    """Who is refused for what they have sent themselves takes nothing from the others at their address."""
+    """A user refused for the user's own quota takes nothing from the quota of the address."""
     sends = SendQuota(1)
     for _ in range(100):
         sends.allow("flood", HERE, 1, 0, 0)
@@ -35,7 +35,7 @@ def test_refused_user_takes_nothing_from_its_address() -> None:
 
 
 def test_names_are_not_remembered() -> None:
-    """Who was refused or could not be stored is not remembered, so nobody can make up users without an end."""
+    """A refused or dropped send is not remembered, so invented users take no memory."""
     sends = SendQuota(10)
     assert sends.allow("u", HERE, 10, 0, 0)
     for number in range(USERS_OF_AN_ADDRESS - 1):
@@ -95,7 +95,7 @@ def test_ipv6_network_of_64_bits_counts_as_an_address() -> None:
 
 
 def test_sending_through_another_instance_counts() -> None:
-    """What a user has sent through another instance counts for the user, and for the address."""
+    """Sends through another instance count for the user, and for the address."""
     sends = SendQuota(2)
     sends.count("u", HERE, 2, 0, 0)
     assert not sends.allow("u", THERE, 1, 0, 0)

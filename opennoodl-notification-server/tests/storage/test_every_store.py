@@ -133,7 +133,7 @@ async def test_odd_ids_and_keys_are_kept(store: Store, odd: str) -> None:
 
 
 async def test_update_changes_the_read_time(store: Store) -> None:
-    """What is updated is read or unread, at its place."""
+    """An update sets or removes the read time, and keeps the place."""
     await commit(store, added=[numbered(number) for number in range(3)])
     read = structs.replace(numbered(1), read=True, read_at=LATER, sequence=8)
     await commit(store, updated=[read.mark()])
@@ -145,7 +145,7 @@ async def test_update_changes_the_read_time(store: Store) -> None:
 
 
 async def test_removal_is_idempotent(store: Store) -> None:
-    """What is removed is gone, and removing it again does nothing."""
+    """A removed notification is gone, and a second removal does nothing."""
     await commit(store, added=[numbered(1), numbered(2)])
     for _ in range(2):
         await commit(store, removed=["u1", "unknown"])
@@ -197,7 +197,7 @@ async def test_replaced_notification_keeps_the_payload(store: Store) -> None:
 
 
 async def test_cleared_inbox_stays(store: Store) -> None:
-    """What is cleared loses notifications and deletions, but its inbox; what is added with it stays."""
+    """A cleared inbox loses its notifications and deletions but stays, with all that is added in the same commit."""
     await commit(store, added=[numbered(1), numbered(1, "v")], deletions=[Deletion("u", 3, "d", 1)], inboxes=[inbox()])
     await commit(store, cleared=["u"], added=[numbered(2)])
     assert ids(await store.page("u", Query(10), EARLY)) == ["u2"]
@@ -205,7 +205,7 @@ async def test_cleared_inbox_stays(store: Store) -> None:
 
 
 async def test_forgotten_inbox_leaves_nothing(store: Store) -> None:
-    """What is forgotten leaves nothing."""
+    """A forgotten inbox leaves nothing."""
     await commit(store, inboxes=[inbox(), inbox("v")], deletions=[Deletion("u", 3, "d", 1)])
     await commit(store, forgotten=["u"])
     assert await store.counts() == (0, 0, 1, 0, 0)
@@ -239,7 +239,7 @@ async def test_page_has_matches_newest_first(store: Store) -> None:
 
 
 async def test_changes_are_in_their_order(store: Store) -> None:
-    """What changed after a number comes in the order of the changes, deletions among the others."""
+    """Changes after a number are in their order, with deletions among them."""
     await commit(
         store,
         added=[numbered(1), structs.replace(numbered(2), sequence=6), numbered(4), numbered(5, "v")],
@@ -335,7 +335,7 @@ async def test_batch_gets_the_notifications_that_must_go(store: Store, coming: i
 
 
 async def test_loaded_is_a_copy(store: Store) -> None:
-    """What a batch does to an inbox is not in the store before it is committed."""
+    """A batch changes nothing in the store before its commit."""
     await commit(store, inboxes=[inbox()])
     (await load(store, users={"u": 0})).inboxes["u"].unread = 99
     assert (await load(store, users={"u": 0})).inboxes["u"].unread == 0
@@ -404,7 +404,7 @@ async def test_batch_may_exceed_the_parameters_of_a_database(store: Store) -> No
 
 
 async def test_due_inboxes_are_bounded_by_size(store: Store) -> None:
-    """Of the inboxes whose time has come, as many are found as hold what is asked for, each counting as one more."""
+    """As many due inboxes are returned as hold the wanted number, each counted as one more."""
     await commit(store, inboxes=[inbox(f"u{number}", due=timestamp(NOW + number), total=9) for number in range(9)])
     for size, found in ((1, 1), (10, 1), (11, 2), (40, 4), (41, 5), (1000, 9)):
         assert len(await store.due(EARLY, size)) == found, size

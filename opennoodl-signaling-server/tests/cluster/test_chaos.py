@@ -275,7 +275,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def test_invariants_hold_under_faults(world: World, request: pytest.FixtureRequest) -> None:
-    """Whatever fails, no editor sees an invariant broken; and when nothing fails any more, all agree who is there."""
+    """No fault breaks an invariant for any editor; when the faults end, all agree about the peers."""
     seconds = request.config.getoption("--chaos-seconds")
     await world.start()
     loop = asyncio.get_running_loop()

@@ -36,7 +36,7 @@ def test_wait_is_the_time_until_the_rate_allows() -> None:
 
 
 def test_allowance_refills_at_the_rate() -> None:
-    """What was taken comes back at the rate."""
+    """The allowance refills at the rate."""
     pace = limits.Pace(2, 0, 0, 0.0)
     for _ in range(20):
         pace.take(0.0, 0)
@@ -45,7 +45,7 @@ def test_allowance_refills_at_the_rate() -> None:
 
 
 def test_debt_over_the_rate_is_bounded() -> None:
-    """Whoever goes on regardless owes at most as much as can be saved up."""
+    """A client that continues over the rate owes at most as much as can be saved up."""
     pace = limits.Pace(2, 100, 0, 0.0)
     for _ in range(1000):
         pace.take(0.0, 100)
@@ -95,7 +95,7 @@ def test_quiet_key_saves_up_ten_seconds() -> None:
 
 
 def test_refused_attempt_costs_a_key_nothing() -> None:
-    """A key that keeps trying gets in as often as the rate says: what is refused costs nothing."""
+    """A refused attempt costs nothing, so a key that keeps trying gets in at the rate."""
     rates = limits.Rates(2)
     for _ in range(20):
         rates.allow("a", 0.0)
@@ -157,7 +157,7 @@ def test_quota_of_zero_is_no_limit() -> None:
 
 
 def test_returned_quota_can_be_used_again() -> None:
-    """What is given back may be had again; a key that has given back everything is not remembered."""
+    """Returned quota can be used again; a key that has returned everything is not remembered."""
     quota = limits.Quota(2, 60)
     assert [quota.allow("a", 0.0) for _ in range(2)] == [True, True]
     quota.give_back("a")
@@ -168,7 +168,7 @@ def test_returned_quota_can_be_used_again() -> None:
 
 
 def test_use_counted_elsewhere_reduces_the_quota() -> None:
-    """What is counted without being asked for counts for the quota, also beyond it, until the next window."""
+    """Use that is counted without a question reduces the quota, also below zero, until the next window."""
     quota = limits.Quota(2, 60)
     quota.count("a", 0.0, 3)
     assert not quota.allow("a", 0.0)

@@ -218,7 +218,7 @@ def test_process_exits_with_0_on_a_signal(start: Start, number: signal.Signals) 
 
 
 def test_process_under_nohup_ignores_sighup(start: Start) -> None:
-    """Who starts it under nohup wants it to go on when the terminal is closed."""
+    """A process started under nohup continues when its terminal is closed."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     process = start()
     port = wait_for_port(process)
@@ -294,7 +294,7 @@ def test_process_ends_in_time(
     [("RATE_LIMIT", "fast", "a whole number"), ("PORT", "65536", "65535"), ("REQUIRE_WSS", "true", "TRUSTED_PROXIES")],
 )
 def test_bad_setting_is_one_line_and_exit_code_1(start: Start, name: str, value: str, accepted: str) -> None:
-    """A bad value is one line on stderr with variable, value and what is accepted, and exit code 1."""
+    """A bad value is one line on stderr with variable, value and accepted values, and exit code 1."""
     process = start(**{name: value})
     out, errors = process.communicate(timeout=10)
     (line,) = errors.splitlines()
@@ -363,7 +363,7 @@ def test_process_port_in_use(start: Start) -> None:
 
 
 async def test_lag_of_the_event_loop_is_measured(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What blocks the event loop is in the metrics, with about the time for which it did."""
+    """A blocked event loop shows in the metrics, with about its duration."""
     monkeypatch.setattr(service, "LAG_INTERVAL", 0.01)
     lag = (await serve()).app.metrics.lag
     async with asyncio.timeout(TIMEOUT):

@@ -21,7 +21,7 @@ def absent_peers() -> AbsentPeers:
 
 
 def test_waiting_signals_keep_their_order(absent_peers: AbsentPeers) -> None:
-    """What waits is kept in order."""
+    """Waiting signals keep their order."""
     absent = AbsentPeer("ab", absent_peers)
     signals = [signal(1, "a"), signal(2, "b"), signal(3, "a")]
     assert all(absent.hold(each) for each in signals)
@@ -57,7 +57,7 @@ def test_bytes_waiting_for_all_peers_are_bounded(absent_peers: AbsentPeers, monk
 
 
 def test_signals_of_a_forgotten_sender_make_room(absent_peers: AbsentPeers) -> None:
-    """What a peer has sent goes with it, and makes room."""
+    """The signals of a peer are dropped with it, and make room."""
     absent = AbsentPeer("ab", absent_peers)
     absent.hold(signal(5, "a"))
     absent.hold(signal(7, "b"))
@@ -85,7 +85,7 @@ def test_number_of_absent_peers_is_bounded(most: int, full: bool) -> None:
 
 
 def test_waiting_signal_is_a_copy(absent_peers: AbsentPeers) -> None:
-    """What waits does not keep the message alive that it came in."""
+    """A waiting signal does not keep its message in memory."""
     message = decode(b'{"type":"signal","to":"b","signal":1,"more":"%b"}' % (b"x" * 60_000))
     absent = AbsentPeer("a", absent_peers)
     absent.hold(SignalFrom(from_="a", signal=message.signal))

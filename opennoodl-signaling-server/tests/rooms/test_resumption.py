@@ -53,7 +53,7 @@ def test_returned_mark_confirms_what_was_sent_before(counting: Resumption) -> No
     "mark", [b"", b"x", b"%b", b"%b x", b"%b -1", "%b ²".encode(), b"\xff", b" 5", b"%b" + b"9" * 99]
 )
 def test_unknown_mark_confirms_nothing(counting: Resumption, mark: bytes) -> None:
-    """What is no mark says nothing."""
+    """An unknown mark confirms nothing."""
     name = counting.mark().split()[0]
     counting.told(signal("1"))
     counting.reached(mark.replace(b"%b", name))

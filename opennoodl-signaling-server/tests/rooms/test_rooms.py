@@ -34,7 +34,7 @@ def test_first_peer_is_alone(ward: Ward, clients: list[Client]) -> None:
 
 
 def test_joiner_and_peers_learn_of_each_other_once(ward: Ward, clients: list[Client]) -> None:
-    """The joiner learns who is there, before the others learn that it has come; each once."""
+    """The joiner gets the peers before the others are told of the joiner; each once."""
     a, b, c, *_ = clients
     ward.join(a)
     assert ward.join(b) == [joined("b", "r", "a"), came("a", "b")]
@@ -42,7 +42,7 @@ def test_joiner_and_peers_learn_of_each_other_once(ward: Ward, clients: list[Cli
 
 
 def test_metadata_reaches_present_and_later_peers(ward: Ward, clients: list[Client]) -> None:
-    """A peer's metadata reaches those who are there and those who come later."""
+    """A peer's metadata reaches present and later peers."""
     a, b, *_ = clients
     ward.join(a, metadata=Raw(b'{"name":"Ann"}'))
     (_, answer), (_, news) = ward.join(b, metadata=Raw(b'{"name":"Ben"}'))
@@ -59,7 +59,7 @@ def test_rooms_are_isolated(ward: Ward, clients: list[Client]) -> None:
 
 
 def test_leave_tells_the_others(ward: Ward, clients: list[Client]) -> None:
-    """The others are told who has left; the leaver is not owed an answer."""
+    """The others are told of a leaver; the leaver gets no answer."""
     a, b, c, *_ = clients
     for client in (a, b, c):
         ward.join(client)
@@ -87,7 +87,7 @@ def test_lost_connection_leaves(ward: Ward, clients: list[Client]) -> None:
 
 
 def test_empty_rooms_cost_nothing(ward: Ward, clients: list[Client]) -> None:
-    """A room that everybody has left is forgotten, and so is who could be invited."""
+    """An empty room is forgotten, and so are its users."""
     for client in clients:
         ward.join(client)
     for client in clients:
@@ -126,7 +126,7 @@ def test_joining_again_tells_the_others_nothing(ward: Ward, clients: list[Client
 
 
 def test_join_again_under_another_id(ward: Ward, clients: list[Client]) -> None:
-    """Who joins its room under another id has left and come for the others; itself, it gets `joined` alone."""
+    """A peer that joins its room under another id leaves and joins for the others; itself, it gets `joined` alone."""
     a, b, *_ = clients
     ward.join(a)
     ward.join(b)
@@ -136,7 +136,7 @@ def test_join_again_under_another_id(ward: Ward, clients: list[Client]) -> None:
 
 
 def test_join_again_as_another_user(ward: Ward, clients: list[Client]) -> None:
-    """Who stays under its peer id as another user is another identity, and the others learn it."""
+    """A peer that joins again as another user is another identity, and the others learn it."""
     a, b, *_ = clients
     ward.join(a)
     ward.join(b)
@@ -145,7 +145,7 @@ def test_join_again_as_another_user(ward: Ward, clients: list[Client]) -> None:
 
 
 def test_lone_peer_may_change_its_id(ward: Ward, clients: list[Client]) -> None:
-    """Who is alone in a room may join it again under another id."""
+    """A peer alone in a room may join it again under another id."""
     a, *_ = clients
     ward.join(a)
     assert ward.join(a, peer_id="x") == [("a", joined("x")[1])]
@@ -168,7 +168,7 @@ def test_full_room_refuses_another_peer(clients: list[Client]) -> None:
 
 
 def test_member_of_a_full_room_may_join_again(clients: list[Client]) -> None:
-    """Who is in a full room may join it again, under the same or another id."""
+    """A member of a full room may join it again, under the same or another id."""
     a, b, *_ = clients
     ward = Ward(max_size=2)
     ward.join(a)
@@ -210,7 +210,7 @@ def test_max_participants_only_lowers_the_limit(
 
 
 def test_lower_limit_removes_no_peer(ward: Ward, clients: list[Client]) -> None:
-    """A limit below the number of those who are there sends nobody away."""
+    """A limit below the present number removes no peer."""
     a, b, c, d, _ = clients
     for client in (a, b, c):
         ward.join(client)
@@ -242,14 +242,14 @@ def test_signal_to_another_room_is_refused(ward: Ward, clients: list[Client]) ->
 
 
 def test_metadata_is_a_copy(ward: Ward, clients: list[Client]) -> None:
-    """What a peer says of itself does not keep the message alive that it came in."""
+    """A peer's metadata does not keep its message in memory."""
     text = b'{"type":"join","room":"r","peerId":"a","userId":"A","metadata":1,"more":"%b"}' % (b"x" * 60_000)
     ward.rooms.join(clients[0], decode(text))
     assert len(memoryview(clients[0].info.metadata).obj) < 100
 
 
 def test_signal_outside_of_a_room_is_refused(ward: Ward, clients: list[Client]) -> None:
-    """Who is in no room cannot signal."""
+    """A client in no room cannot signal."""
     a, b, *_ = clients
     ward.join(a)
     with refused("not-in-room"):
@@ -311,7 +311,7 @@ def test_changed_title_changes_nothing_else(ward: Ward, clients: list[Client]) -
 
 
 def test_session_outside_of_a_room_is_refused(ward: Ward, clients: list[Client]) -> None:
-    """Who is in no room has nothing to describe."""
+    """A client in no room cannot describe a session."""
     with refused("not-in-room"):
         ward.rooms.present(clients[0], Session())
 

@@ -26,7 +26,7 @@ def ward(other: Client, old: Client) -> Ward:
 
 @pytest.mark.parametrize(("fields", "given"), [({}, False), ({"resume": True}, True), ({"resume_token": "x"}, True)])
 def test_only_a_resumable_join_gets_a_token(fields: dict[str, Any], given: bool) -> None:
-    """Who asks to resume gets a token, and nobody else does."""
+    """Only a join with `resume` gets a token."""
     (_, answer), *_ = Ward().join(named("a"), **fields)
     assert ("resumeToken" in answer) is given
     assert "resumed" not in answer
@@ -41,7 +41,7 @@ def test_token_is_its_own(ward: Ward, old: Client, new: Client) -> None:
 
 
 def test_no_grace_gives_no_token(other: Client) -> None:
-    """Where no places are kept, nobody gets a token, and who is lost is gone."""
+    """Without a grace nobody gets a token, and a lost peer has left."""
     ward = Ward(max_absent=None)
     ward.join(other)
     assert "resumeToken" not in ward.join(named("x"), resume=True)[0][1]
@@ -49,7 +49,7 @@ def test_no_grace_gives_no_token(other: Client) -> None:
 
 
 def test_join_without_resume_ends_resumption(ward: Ward, old: Client) -> None:
-    """Who joins again and does not ask to resume is gone when it is lost."""
+    """A peer that joins again without `resume` leaves when its connection is lost."""
     ward.join(old, peer_id="x", user="X")
     assert ward.lose(old) == [left("other", "x")]
 
@@ -64,7 +64,7 @@ def test_token_of_another_room(ward: Ward, old: Client, new: Client) -> None:
 
 @pytest.mark.parametrize("token", ["", "wrong", "ü", "x" * 256])
 def test_wrong_token_counts_as_none(ward: Ward, old: Client, new: Client, token: str) -> None:
-    """A wrong token is none: who is there is asked whether it is."""
+    """A wrong token counts as none: the present peer is probed."""
     assert back(ward, new, token) == []
     assert [contest[:2] for contest in ward.contests] == [(old, new)]
 
@@ -95,7 +95,7 @@ def test_peer_without_a_token_leaves_at_once(ward: Ward, other: Client) -> None:
 
 
 def test_connection_lost_outside_of_a_room_is_forgotten(ward: Ward, old: Client) -> None:
-    """Who is in no room any more is forgotten."""
+    """A lost connection outside of a room is forgotten."""
     ward.perform(ward.rooms.leave(old))
     assert ward.lose(old) == []
     assert ward.away == []
@@ -144,7 +144,7 @@ def test_absent_peer_keeps_its_place(old: Client, other: Client) -> None:
 
 
 def test_absent_peer_is_listed_to_joiners(ward: Ward, old: Client) -> None:
-    """Who joins meanwhile learns of the absent peer as of any other."""
+    """A joiner gets an absent peer in the list as any other."""
     ward.lose(old)
     told = ward.join(named("late"))
     assert [peer["peerId"] for peer in told[0][1]["peers"]] == ["x", "other"]

@@ -210,7 +210,7 @@ def test_second_newcomer_contests_with_the_first(ward: Ward, new: Client) -> Non
 
 
 def test_came_is_not_flicker(ward: Ward) -> None:
-    """Whoever joins after a reconnect sees the newer connection once, and is announced to it."""
+    """A joiner after a reconnect sees the newer connection once, and is announced to it."""
     ward.settle(alive=False)
     ward.rooms.forget(ward.rooms.rooms["r"].peers["other"])
     told = ward.join(named("late"))
@@ -219,7 +219,7 @@ def test_came_is_not_flicker(ward: Ward) -> None:
 
 
 def test_proven_user_replaces_its_own_connection_at_once(old: Client, new: Client) -> None:
-    """Where users prove who they are, a newcomer takes the place of its own connection at once."""
+    """With authentication, a user's new connection replaces the user's own older one at once."""
     ward = Ward(proven=True)
     ward.join(old, peer_id="x", user="X")
     assert [name for name, _ in ward.join(new, peer_id="x", user="X")] == ["old", "new"]

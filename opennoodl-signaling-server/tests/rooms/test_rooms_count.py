@@ -55,7 +55,7 @@ def test_only_lost_signals_are_sent_again(
 
 
 def test_lost_signals_precede_waiting_ones(ward: Ward, old: Client, new: Client, other: Client) -> None:
-    """What did not arrive comes before what has waited since."""
+    """Lost signals precede those that have waited since."""
     ward.signal(other, "x", "1")
     ward.signal(other, "x", "2")
     ward.lose(old)
@@ -67,7 +67,7 @@ def test_lost_signals_precede_waiting_ones(ward: Ward, old: Client, new: Client,
 def test_unreported_arrival_is_announced_before_its_signals(
     ward: Ward, old: Client, breaks: Any, received: int, told: list[Any]
 ) -> None:
-    """Whose coming has not arrived is announced, before its signals."""
+    """A peer whose arrival was lost is announced, before its signals."""
     late = named("late")
     ward.join(late)
     ward.signal(late, "x", "1")
@@ -79,7 +79,7 @@ def test_unreported_arrival_is_announced_before_its_signals(
 def test_peer_whose_leaving_was_lost_is_not_listed(
     ward: Ward, old: Client, other: Client, breaks: Any, received: int
 ) -> None:
-    """Whose leaving has not arrived is not among the peers, and what it sent is dropped."""
+    """A peer whose leaving was lost is not listed, and its signals are dropped."""
     ward.signal(other, "x", "1")
     ward.perform(ward.rooms.leave(other))
     breaks()
@@ -87,7 +87,7 @@ def test_peer_whose_leaving_was_lost_is_not_listed(
 
 
 def test_lost_signals_of_a_peer_that_left_are_dropped(ward: Ward, old: Client, new: Client, other: Client) -> None:
-    """What had not arrived from a peer that has left since is dropped, also if another comes under its id."""
+    """Lost signals of a peer that left are dropped, also if another peer uses its id."""
     ward.signal(other, "x", "1")
     ward.lose(old)
     ward.perform(ward.rooms.leave(other))
@@ -97,7 +97,7 @@ def test_lost_signals_of_a_peer_that_left_are_dropped(ward: Ward, old: Client, n
 
 
 def test_arrival_during_the_absence_is_announced(ward: Ward, old: Client, new: Client, other: Client) -> None:
-    """Who has come since is announced."""
+    """A peer that joined during the absence is announced."""
     ward.signal(other, "x", "1")
     ward.lose(old)
     ward.join(named("late"))
@@ -105,7 +105,7 @@ def test_arrival_during_the_absence_is_announced(ward: Ward, old: Client, new: C
 
 
 def test_resent_signals_are_resent_when_lost_again(ward: Ward, old: Client, new: Client, other: Client) -> None:
-    """What was sent again counts from the new `joined` on, and is sent again if it is lost again."""
+    """Resent signals count from the new `joined` on, and are sent again if they are lost again."""
     late = named("late")
     ward.join(late)
     ward.signal(other, "x", "1")
@@ -118,7 +118,7 @@ def test_resent_signals_are_resent_when_lost_again(ward: Ward, old: Client, new:
 
 
 def test_confirmed_messages_are_not_kept(ward: Ward, old: Client, new: Client, other: Client) -> None:
-    """What is known to have arrived is not kept."""
+    """Confirmed messages are not kept."""
     assert old.resumption is not None
     ward.signal(other, "x", "1")
     old.resumption.reached(old.resumption.mark())
@@ -137,7 +137,7 @@ def test_every_join_restarts_the_count(ward: Ward, old: Client, new: Client, oth
 
 @pytest.mark.parametrize("fields", [{}, {"resume": True}, {"received": 0}])
 def test_nothing_is_kept_without_resume_and_count(ward: Ward, fields: dict[str, Any]) -> None:
-    """Nothing is kept for who has not asked for both, to resume and to count."""
+    """Nothing is kept for a peer that did not ask both to resume and to count."""
     plain = named("plain")
     ward.join(plain, **fields)
     assert plain.resumption is None or plain.resumption.log is None
@@ -151,7 +151,7 @@ def test_nothing_is_kept_without_a_grace() -> None:
 
 
 def test_replacement_without_the_token_gets_no_signals(ward: Ward, old: Client, new: Client, other: Client) -> None:
-    """Who takes the place without the token gets nothing that was sent to the peer before it."""
+    """A replacement without the token gets no signals of the peer before it."""
     ward.signal(other, "x", "1")
     ward.lose(old)
     assert heard(ward.join(new, peer_id="x", user="X", received=0)) == [["other"]]

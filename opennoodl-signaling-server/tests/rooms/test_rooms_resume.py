@@ -31,7 +31,7 @@ def types(told: Told) -> list[str]:
 
 
 def test_token_resumes_silently_with_a_new_token(ward: Ward, old: Client, new: Client) -> None:
-    """Who shows the token takes the place; the others are told nothing, and a new token is given."""
+    """The token resumes the place without a message to the others, and is replaced by a new one."""
     token = token_of(old)
     ward.lose(old)
     told = back(ward, new, token)
@@ -68,7 +68,7 @@ def test_late_resume_is_an_ordinary_join(ward: Ward, old: Client, new: Client) -
 
 
 def test_token_replaces_a_half_open_connection_at_once(ward: Ward, old: Client, new: Client) -> None:
-    """Who shows the token while the older connection seems open takes the place at once; that one is closed."""
+    """The token replaces a connection that seems open at once, and closes it."""
     told = back(ward, new, token_of(old))
     assert types(told) == [4409, "joined"]
     assert told[1][1]["resumed"] is True
@@ -87,7 +87,7 @@ def test_resumed_host_stays_host(ward: Ward, old: Client, new: Client) -> None:
 
 
 def test_resume_from_another_room(ward: Ward, old: Client, new: Client) -> None:
-    """Who resumes leaves the room that it was in."""
+    """A client that resumes leaves its present room."""
     guest = named("guest")
     ward.join(guest, "s")
     ward.join(new, "s")
@@ -99,7 +99,7 @@ def test_resume_from_another_room(ward: Ward, old: Client, new: Client) -> None:
 
 
 def test_resume_from_the_same_room(ward: Ward, old: Client, new: Client) -> None:
-    """Who resumes while it is in the room under another id leaves that, and is not told of itself."""
+    """A client that resumes while in the room under another id leaves that id, and is not told of itself."""
     ward.join(new)
     token = token_of(old)
     ward.lose(old)
@@ -129,7 +129,7 @@ def test_holder_lost_while_asked_is_replaced(ward: Ward, old: Client, new: Clien
 
 
 def test_newcomer_lost_while_waiting_gets_nothing(ward: Ward, new: Client) -> None:
-    """Who is lost while it waits for another id does not get that."""
+    """A newcomer lost while it waits for another id does not get that id."""
     ward.join(new, "s", resume=True)
     ward.join(new, peer_id="x", user="X")
     ward.lose(new)
@@ -164,7 +164,7 @@ def test_sender_of_an_excess_signal_is_told(ward: Ward, old: Client, new: Client
 
 
 def test_signals_are_not_given_without_the_token(ward: Ward, old: Client, new: Client, other: Client) -> None:
-    """A newcomer without the token gets no signals; those who sent some are told whose they were, once."""
+    """A newcomer without the token gets no signals; their senders are told once whose they were."""
     late, silent, absent = named("late"), named("silent"), named("absent")
     for client in (late, silent):
         ward.join(client)
@@ -249,7 +249,7 @@ def test_joined_again_is_lost(ward: Ward, old: Client, new: Client, other: Clien
 
 
 def test_arrival_is_announced_before_its_signals(ward: Ward, old: Client, new: Client) -> None:
-    """Who has come meanwhile is announced, before its signals; it has been told of the peer and calls it."""
+    """A peer that joined during the absence is announced before its signals, and calls the resumed peer."""
     late, token = named("late"), token_of(old)
     ward.lose(old)
     ward.join(late)
@@ -261,7 +261,7 @@ def test_arrival_is_announced_before_its_signals(ward: Ward, old: Client, new: C
 
 
 def test_departed_peer_is_not_listed(ward: Ward, old: Client, new: Client, other: Client) -> None:
-    """Who has left meanwhile is not among the peers, and what it sent is dropped."""
+    """A peer that left during the absence is not listed, and its signals are dropped."""
     token = token_of(old)
     ward.lose(old)
     ward.signal(other, "x")
@@ -272,7 +272,7 @@ def test_departed_peer_is_not_listed(ward: Ward, old: Client, new: Client, other
 
 
 def test_left_and_came_meanwhile(ward: Ward, old: Client, new: Client, other: Client) -> None:
-    """Who has left and come again is another one: it is announced, and only what it sent since is."""
+    """A peer that left and joined again is a new one: it is announced, and only its later messages are sent."""
     token = token_of(old)
     ward.lose(old)
     ward.signal(other, "x", "1")

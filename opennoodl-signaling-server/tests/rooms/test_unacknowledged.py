@@ -33,7 +33,7 @@ def log(logs: DeliveryLogs) -> DeliveryLog:
 
 
 def test_client_without_messages_missed_all(log: DeliveryLog) -> None:
-    """Whoever has received nothing has missed all, in order."""
+    """A client that has received nothing has missed everything, in order."""
     told = [signal("1", "a"), signal("2", "b"), signal("3", "a")]
     for each in told:
         log.add(each)
@@ -41,7 +41,7 @@ def test_client_without_messages_missed_all(log: DeliveryLog) -> None:
 
 
 def test_arrived_messages_are_not_missed(log: DeliveryLog) -> None:
-    """What has arrived is not missed; that less has arrived than was known is no news."""
+    """Messages that arrived are not missed; a lower count than a known one changes nothing."""
     for text in "123":
         log.add(signal(text))
     log.arrived(2)
@@ -50,7 +50,7 @@ def test_arrived_messages_are_not_missed(log: DeliveryLog) -> None:
 
 
 def test_more_than_was_told(log: DeliveryLog) -> None:
-    """Whoever says that it has received more than it was told has missed nothing, and the next message counts."""
+    """A client that counts more messages than it was sent has missed nothing, and the next message counts."""
     log.add(signal("1"))
     log.arrived(1000)
     assert log.missed() == ({"a", "b"}, [])
@@ -79,7 +79,7 @@ def test_departed_peer_is_not_known(log: DeliveryLog, arrived: int) -> None:
 
 @pytest.mark.parametrize(("arrived", "known"), [(0, False), (2, False), (3, True)])
 def test_returned_peer_is_another_peer(log: DeliveryLog, arrived: int, known: bool) -> None:
-    """Who has left and come again is another one: only what it sent since counts."""
+    """A peer that left and joined again is a new one: only its later messages count."""
     for told in (signal("1", "a"), PeerLeft("a"), came("a"), signal("2", "a")):
         log.add(told)
     log.arrived(arrived)
@@ -126,7 +126,7 @@ def test_kept_bytes_of_all_clients_are_bounded(
 
 
 def test_kept_message_is_a_copy(log: DeliveryLog) -> None:
-    """What is kept does not keep the message alive that it came in."""
+    """A kept message does not keep the frame in memory that it came in."""
     message = decode(b'{"type":"signal","to":"b","signal":1,"more":"%b"}' % (b"x" * 60_000))
     log.add(SignalFrom(from_="a", signal=message.signal))
     assert len(memoryview(log.missed()[1][0].signal).obj) < 100

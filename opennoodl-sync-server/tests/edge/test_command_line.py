@@ -96,7 +96,7 @@ def test_input_is_read_to_its_end_as_bytes() -> None:
 
 
 def test_output_before_an_error_is_printed() -> None:
-    """What was printed before an error is there."""
+    """Output from before an error is printed."""
     body = "show('1'); raise CommandError('it failed')"
     done = subprocess.run([sys.executable, "-c", TEMPLATE.replace("BODY", body)], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"1\n", b"package: it failed\n")

@@ -76,13 +76,13 @@ def test_switch_is_off_for_false_and_0(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["yes", "on", "2", "tru"])
 def test_bad_switch_names_what_is_accepted(text: str) -> None:
-    """Anything else is no value for a switch; the line names variable, value and what is accepted."""
+    """A bad value of a switch is refused in a line with variable, value and accepted values."""
     assert refusal(FLAG=text) == f"FLAG is {text!r}; accepted is true or false"
 
 
 @pytest.mark.parametrize("text", ["-1", "fast", "1.5", " ", "0x10", "1_000", "9" * 5000])
 def test_bad_number_names_what_is_accepted(text: str) -> None:
-    """What is no whole number in the bounds is refused; the line names variable, value and what is accepted."""
+    """A value that is no whole number in the bounds is refused in a line with variable, value and accepted values."""
     assert refusal(RATE_LIMIT=text) == f"RATE_LIMIT is {text!r}; accepted is a whole number, 0 or more"
 
 
@@ -151,7 +151,7 @@ def test_setting_for_the_only_behaviour_is_accepted(name: str, value: str) -> No
 
 
 def test_description_lists_every_setting() -> None:
-    """Documentation gets every setting with name, default, what is accepted and a description."""
+    """Documentation gets every setting with name, default, accepted values and a description."""
     described = {setting.name: setting for setting in settings.describe(Settings)}
     assert set(described) == {name.upper() for name in Settings.__struct_fields__}
     assert described["FLAG"] == ("FLAG", "true", "true or false", "A switch.")

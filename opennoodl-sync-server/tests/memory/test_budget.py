@@ -51,7 +51,7 @@ def test_documents_are_counted_once() -> None:
 
 
 def test_updates_count_until_their_document_is_counted_again() -> None:
-    """What a change takes is known approximately at once, and exactly later."""
+    """The memory of a change is estimated at once, and counted exactly later."""
     budget, one = MemoryBudget(LIMIT), room()
     budget.count(one)
     update = Editor(1).write("x" * 10_000)
@@ -63,7 +63,7 @@ def test_updates_count_until_their_document_is_counted_again() -> None:
 
 
 def test_a_document_grows_no_further_than_the_limit() -> None:
-    """What does not fit is not counted; deletions may take of what is kept for output."""
+    """A change over the limit is not counted; deletions may use the part that is kept for output."""
     budget, one = MemoryBudget(LIMIT), room()
     budget.count(one, 500_000 - ROOM_SIZE)
     assert not budget.grow(one, 250_001)

@@ -43,7 +43,7 @@ def usage(*command: str) -> str:
 
 
 def test_settings_table_is_complete() -> None:
-    """Every setting stands in the table with its default, what is accepted, and its meaning."""
+    """Every setting is in the table with its default, its accepted values, and its meaning."""
     expected = [[f"`{s.name}`", f"`{s.default}`", s.accepted, s.description] for s in settings.describe(Settings)]
     compare(rows(section(README, "Settings")), expected)
     assert rows(section(README, "Settings")) == expected, "the order differs"

@@ -74,7 +74,7 @@ def test_the_clock_decides(clock: int, state: object, taken: bool) -> None:
 
 
 def test_the_end_of_a_state_is_told() -> None:
-    """Who has ended is told of with null and the clock it ended with, which other clients believe."""
+    """The end of a state is sent as null with its last clock, which other clients accept."""
     awareness = with_states((7, 5, {}))
     awareness.apply(encode((7, 6, None)), ANN)
     assert decode(awareness.encode([7])) == [(7, 6, None)]
@@ -116,7 +116,7 @@ def test_an_old_state_does_not_change_hands() -> None:
 
 @pytest.mark.parametrize("clock", [4, 5])
 def test_a_late_echo_brings_no_ghost_back(clock: int) -> None:
-    """What another tab repeats of a client that has left does not bring it back."""
+    """A late repetition by another tab does not bring the state of a departed client back."""
     awareness = with_states((7, 5, {}))
     awareness.remove(ANN)
     assert awareness.apply(encode((7, clock, {})), BOB) == []
@@ -244,7 +244,7 @@ def test_many_that_have_ended_are_still_told_of() -> None:
 
 
 def test_changes_are_encoded_once() -> None:
-    """What has changed since the last call is in an update, and nothing else."""
+    """An update has the changes since the last call, and nothing else."""
     awareness = with_states((1, 1, {}), (2, 1, {}))
     awareness.encode_changes()
     assert not awareness.has_changes
@@ -256,7 +256,7 @@ def test_changes_are_encoded_once() -> None:
 
 
 def test_a_reader_ends_nobody_before_they_come() -> None:
-    """Who may only change states of their own cannot say that others have gone, not even ahead."""
+    """A read-only user cannot end the states of others, not even in advance."""
     awareness = Awareness()
     assert awareness.apply(encode((1, 2**53 - 1, None)), "reader", reader="bob") == []
     assert awareness.apply(encode((1, 1, {})), "writer") == [1]
@@ -265,7 +265,7 @@ def test_a_reader_ends_nobody_before_they_come() -> None:
 
 @pytest.mark.parametrize("former", [None, "ann"])
 def test_a_reader_cannot_bring_the_state_of_an_absent_client(former: str | None) -> None:
-    """Who may only change states of their own cannot bring one of somebody else who is away, and will come back."""
+    """A read-only user cannot bring the state of an absent client."""
     awareness = Awareness()
     awareness.apply(encode((1, 1, {})), ANN, reader=former)
     awareness.remove(ANN)
@@ -274,7 +274,7 @@ def test_a_reader_cannot_bring_the_state_of_an_absent_client(former: str | None)
 
 
 def test_a_reader_comes_back() -> None:
-    """Who may only change states of their own brings theirs again on another connection."""
+    """A read-only user brings its own state again on another connection."""
     awareness = Awareness()
     awareness.apply(encode((1, 1, {})), BOB, reader="bob")
     awareness.remove(BOB)
@@ -282,7 +282,7 @@ def test_a_reader_comes_back() -> None:
 
 
 def test_a_reader_cannot_bring_the_state_of_another_client() -> None:
-    """Who may only change states of their own brings none of a client that is known to be somebody else."""
+    """A read-only user cannot bring the state of a client that is known as another user's."""
     awareness = Awareness()
     assert awareness.apply(encode((1, 1, {}), (2, 1, {})), BOB, reader="bob", writers={1: 5}) == [2]
 
@@ -388,7 +388,7 @@ def test_large_states_of_a_lost_connection_are_not_kept() -> None:
 
 @pytest.mark.parametrize(("reader", "taken"), [("ann", True), ("bob", False)])
 def test_a_lost_reader_comes_back(reader: str, taken: bool) -> None:
-    """Who may only change states of their own takes over the lost state of the same user, and of nobody else."""
+    """A read-only user takes over the lost state of the same user, and of nobody else."""
     awareness = Awareness()
     awareness.apply(encode((7, 5, {})), ANN, reader="ann")
     awareness.lose(ANN)

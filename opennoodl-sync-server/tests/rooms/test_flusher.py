@@ -143,7 +143,7 @@ async def test_without_a_store_turns_are_told_when_they_end() -> None:
 
 
 async def test_a_room_without_news_is_not_flushed(turns: Turns) -> None:
-    """What is not dirty gives nothing to tell."""
+    """A room that is not dirty is not flushed."""
     turns.flusher.schedule(turns.room("a"))
     await turn()
     assert turns.told == []
@@ -219,7 +219,7 @@ async def test_paused_clients_are_read_when_the_disk_is_idle(turns: Turns) -> No
 
 
 async def test_a_room_may_be_flushed_at_once(turns: Turns) -> None:
-    """Who cannot wait for the end of the turn need not, and all that is scheduled goes with it."""
+    """A room may be flushed before the end of the turn, together with all scheduled ones."""
     turns.writer.slow = False
     a, b = turns.room("a"), turns.room("b")
     turns.writes(a, b)
@@ -257,7 +257,7 @@ async def test_a_failed_write_fails_those_that_had_something_to_store(turns: Tur
 
 
 async def test_after_a_failed_write_the_next_batch_is_written(turns: Turns) -> None:
-    """What gathered while a batch failed is not lost with it."""
+    """Changes that came while a batch failed are written with the next one."""
     ann, bob = turns.room("ann"), turns.room("bob")
     turns.writes(ann)
     await turn()
@@ -274,7 +274,7 @@ async def test_after_a_failed_write_the_next_batch_is_written(turns: Turns) -> N
 async def test_a_room_that_fails_does_not_stop_the_others(
     turns: Turns, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """What cannot be taken from one room is that room's failure: the others are stored and told."""
+    """A room that cannot be flushed fails alone: the others are stored and told."""
     rooms = [turns.room(name) for name in "abc"]
 
     def fail(batch: RecordBatch) -> Flush:
@@ -290,7 +290,7 @@ async def test_a_room_that_fails_does_not_stop_the_others(
 
 
 async def test_a_room_that_fails_leaves_nothing_in_the_batch(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What failed half way is not stored: who opens the room next would not know of it, and write over it."""
+    """A room that fails half way leaves nothing in the batch, since its next opener would write over it."""
     a, b = turns.room("a"), turns.room("b")
     ask(a, "a")
     turns.writes(a, b)
@@ -307,7 +307,7 @@ async def test_a_room_that_fails_leaves_nothing_in_the_batch(turns: Turns, monke
 
 
 async def test_a_room_that_is_discarded_is_not_stored(turns: Turns) -> None:
-    """What is forgotten before its turn ends is neither stored nor told."""
+    """A room discarded before its turn ends is neither stored nor told."""
     a, b = turns.room("a"), turns.room("b")
     turns.writes(a, b)
     turns.flusher.discard(a)

@@ -54,7 +54,7 @@ def test_a_client_that_hears_nothing_is_sent_something(keepalive: KeepAlive[str]
 def test_a_client_that_was_sent_something_is_left_alone(
     keepalive: KeepAlive[str], sent: list[str], clock: Clock
 ) -> None:
-    """What it was sent counts until the next look: the silence is never longer than two intervals."""
+    """A sent message counts until the next look, so a silence lasts two intervals at most."""
     keepalive.add("ann")
     keepalive.add("bob")
     keepalive.told(["ann"])

@@ -166,7 +166,7 @@ async def test_an_idle_room_is_unloaded_and_opened_again(rooms: Rooms) -> None:
 
 @pytest.mark.parametrize("end", ["unload", "discard"])
 async def test_a_room_that_goes_takes_its_document_along(rooms: Rooms, end: str) -> None:
-    """What leaves memory is gone at once, and not only when the garbage collector comes by."""
+    """A document that is unloaded is freed at once, without a garbage collection."""
     room = await rooms.open("room")
     write(room, "large")
     document = weakref.ref(room.document)
@@ -194,7 +194,7 @@ async def test_a_room_that_is_left_goes_after_a_while(tmp_path: Path) -> None:
 
 
 async def test_a_room_that_is_opened_in_time_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes back stops the clock, also when the room is left again: it begins anew then."""
+    """A client that returns stops the timer, which begins anew when the room is left again."""
     loop = asyncio.get_running_loop()
     timers: list[asyncio.TimerHandle] = []
     real = loop.call_later
@@ -244,7 +244,7 @@ async def test_a_room_that_was_let_go_does_not_take_its_successor_with_it(rooms:
 
 
 async def test_a_discarded_room_stores_nothing(rooms: Rooms) -> None:
-    """What could not be stored is not tried again behind the back of the room's successor."""
+    """A discarded room does not try to store again behind its successor's back."""
     room = await rooms.open("room")
     write(room, "lost")
     rooms.discard(room)

@@ -60,7 +60,7 @@ async def test_the_one_that_was_left_first_makes_place(tmp_path: Path) -> None:
 
 
 async def test_a_room_that_is_used_again_makes_no_place(tmp_path: Path) -> None:
-    """Who came back has a room that is in use, and when it is left again it is the last to leave."""
+    """A room that is used again is not unloaded, and becomes the last one to leave."""
     async with opened(tmp_path, max_rooms=2) as rooms:
         a, b = await used(rooms, "a"), await used(rooms, "b")
         left(rooms, a)

@@ -114,7 +114,7 @@ async def test_an_empty_document_needs_memory_too(tmp_path: Path, monkeypatch: p
 async def test_a_document_that_cannot_be_loaded_takes_no_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was counted while it was loaded is counted no more."""
+    """A failed load takes back the memory that it had counted."""
     async with opened(tmp_path) as rooms:
         write(await used(rooms, "a"), "x" * SIZE)
     budget = bound(2)

@@ -123,7 +123,7 @@ async def test_opening_a_document_waits_for_its_tidying(tmp_path: Path, monkeypa
 async def test_a_damaged_document_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What cannot be compacted stays as it is, and the log says so."""
+    """A document that cannot be compacted stays as it is and is logged, and the others are compacted."""
     fill(tmp_path, a=30, b=30)
     with plyvel.DB(str(tmp_path)) as db:
         before = dict(db)

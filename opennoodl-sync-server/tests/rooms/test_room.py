@@ -47,14 +47,14 @@ def room(disk: Disk) -> Room:
 
 
 def test_greets_with_step_1(room: Room) -> None:
-    """Who joins is asked for what the room lacks; where nobody is here, there is no more to say."""
+    """A new client gets step 1 with the room's state vector, and no states if nobody is there."""
     send(room, "ann", Editor(1).write("one"))
     (greeting,) = room.join("bob")
     assert sync_content(greeting, 0) == room.document.state_vector()
 
 
 def test_a_client_is_greeted_with_the_states_of_others(room: Room) -> None:
-    """Who joins learns at once who is here."""
+    """A new client gets the awareness states of the others at once."""
     room.join("ann")
     here(room, "ann", (1, 1, {"name": "Ann"}))
     _, states = room.join("bob")
@@ -93,7 +93,7 @@ def test_a_repeated_step_1_is_answered_again(room: Room) -> None:
 
 
 def test_step_2_brings_what_a_client_has(room: Room) -> None:
-    """What a client wrote while it was offline comes with its step 2, and is told like any update."""
+    """The offline changes of a client arrive with its step 2, and are sent as any update."""
     ann = Editor(1)
     ann.write("offline")
     (reply,) = ann.hear(*room.join("ann"))
@@ -102,7 +102,7 @@ def test_step_2_brings_what_a_client_has(room: Room) -> None:
 
 
 def test_a_query_is_answered_with_all_states(room: Room) -> None:
-    """Who asks for awareness gets every state, the empty answer too, at once."""
+    """An awareness query is answered at once with every state, also if there is none."""
     assert awareness_of(receive(room, "ann", QUERY)[1]) == []
     here(room, "ann", (1, 1, {}), (2, 1, {}))
     assert awareness_of(receive(room, "bob", QUERY)[1]) == [(1, 1, {}), (2, 1, {})]
@@ -150,7 +150,7 @@ SIZE = 300_000
 
 
 def test_a_large_document_is_there_for_all(disk: Disk) -> None:
-    """Who opens a large document gets all of it, as does the next one, with what has come in between."""
+    """A client that opens a large document gets all of it, and so does the next one, with the changes in between."""
     ann = Editor(1)
     keep(disk, ann.write("x" * SIZE))
     room = open_room(disk)
@@ -198,7 +198,7 @@ def test_a_client_is_sent_what_came_with_its_own(room: Room) -> None:
 
 
 def test_an_author_is_sent_what_waited_for_its_update(room: Room) -> None:
-    """What builds on an update is told before it, also to the author of that update."""
+    """Pending changes that build on an update are sent before it, also to its author."""
     ann, bob, carol = joined(room, "ann", 1), joined(room, "bob", 2), joined(room, "carol", 3)
     first = ann.write("one")
     bob.hear(update_message(first))
@@ -282,7 +282,7 @@ def test_a_client_is_told_to_renew_its_state(room: Room) -> None:
 
 
 def test_a_client_that_does_not_read_is_not_told_to_renew_its_state(room: Room) -> None:
-    """What a client asks for and does not read is bounded."""
+    """Requests of a client that does not read are bounded."""
     room.join("ann")
     here(room, "ann", (1, 4, {}))
     room.leave("ann")

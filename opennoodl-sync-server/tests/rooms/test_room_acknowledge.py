@@ -138,7 +138,7 @@ def test_updates_during_a_batch_are_acknowledged_later(room: Room) -> None:
 
 
 def test_a_repeated_update_of_a_batch_under_way_is_acknowledged_after_it(room: Room) -> None:
-    """What is being stored for another client is not stored yet."""
+    """A repeated update is acknowledged only after the batch under way is stored."""
     first = Editor(1).write("one")
     send(room, "bob", first)
     assert room.take(RecordBatch()).replies == []

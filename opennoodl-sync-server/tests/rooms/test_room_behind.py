@@ -53,7 +53,7 @@ def test_a_slow_client_catches_up_in_one_message(room: Room) -> None:
 
 
 def test_a_client_that_falls_behind_gets_the_updates_of_that_turn(room: Room) -> None:
-    """What came before it was found slow is sent still, so that its state is known."""
+    """A client found slow still gets the updates of that turn, so that its state is known."""
     ann, bob = joined(room, "ann", 1), joined(room, "bob", 2)
     send(room, "ann", ann.write("one "))
     room.put_behind("bob")
@@ -121,7 +121,7 @@ def test_a_client_found_slow_twice_misses_nothing(room: Room) -> None:
 
 
 def test_a_step_1_while_behind_is_answered_on_reading(room: Room) -> None:
-    """What it asks for is not made while it does not read; then it is answered what it asked, once."""
+    """A step 1 of a client that does not read is answered when it reads again, once."""
     ann = joined(room, "ann", 1)
     send(room, "ann", ann.write("one"))
     joined(room, "bob", 2)

@@ -175,7 +175,7 @@ def test_deletions_that_are_known_are_no_more_of_them(
 
 
 def test_a_deletion_that_comes_with_content_is_no_deletion(room: Room) -> None:
-    """Who deletes a little may not bring a lot."""
+    """An update that deletes a little and brings content does not count as a deletion."""
     ann = filled(room)
     with ann.doc.transaction():
         ann.delete(0, 1)
@@ -184,7 +184,7 @@ def test_a_deletion_that_comes_with_content_is_no_deletion(room: Room) -> None:
 
 
 def test_a_full_document_greets_those_that_bring_nothing(room: Room) -> None:
-    """Who has nothing new may come into a room that is full."""
+    """A client with nothing new may enter the room of a full document."""
     ann = filled(room)
     send(room, "bob", NOTHING)
     assert receive(room, "bob", step_2(Editor(2, *ann.updates).doc.get_update(ann.doc.get_state())))[1] is None
@@ -208,7 +208,7 @@ def test_a_document_that_is_too_large_already_is_served(disk: MemoryRecords) -> 
 
 
 def test_an_empty_update_is_malformed_in_a_full_document_too(disk: MemoryRecords) -> None:
-    """What is no update is refused as such, however little place there is."""
+    """An invalid update is refused as malformed, also in a full document."""
     keep(disk, Editor(1).write("x" * 2 * MOST))
     room = open_room(disk, MOST)
     with pytest.raises(MalformedError):

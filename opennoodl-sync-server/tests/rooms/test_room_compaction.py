@@ -81,7 +81,7 @@ def test_a_large_document_is_not_merged_for_a_little(
 
 
 def test_a_document_that_was_large_is_merged_in_the_end(disk: MemoryRecords, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was deleted gives its space back, though as many bytes as it had never come."""
+    """A document that has shrunk is compacted in the end, though fewer bytes than it had came since."""
     monkeypatch.setattr(module, "COMPACT_ANYWAY", 20)
     ann = Editor(1)
     keep(disk, ann.write("x" * 10_000))
@@ -120,7 +120,7 @@ def test_compaction_is_one_batch() -> None:
 
 
 def test_compaction_keeps_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits is in no state, and outlives every compaction, restart and what comes in between."""
+    """Pending updates outlive every compaction and restart, and all changes in between."""
     monkeypatch.setattr(module, "COMPACT_AFTER", 3)
     records = Records()
     ann, bob = Editor(1), Editor(2)
@@ -156,7 +156,7 @@ def test_a_room_that_is_left_leaves_few_records(room: Room, disk: MemoryRecords,
 
 
 def test_a_large_document_is_not_written_again_for_a_little(disk: MemoryRecords) -> None:
-    """Whoever only looked in, or changed little, does not make a large document be written again."""
+    """A large document is not written again for a visit or a small change."""
     ann = Editor(1)
     keep(disk, ann.write("x" * 10_000))
     room = open_room(disk)
@@ -175,7 +175,7 @@ def test_very_many_records_are_merged_when_a_room_is_left(disk: MemoryRecords) -
 
 
 def test_a_room_that_was_compacted_is_left_as_it_is(room: Room, disk: MemoryRecords) -> None:
-    """What is merged already is not written again."""
+    """A compacted document is not written again."""
     ann = Editor(1)
     edit(room, *(ann.write("word ") for _ in range(30)))
     assert rested(room, disk) == 1
@@ -280,7 +280,7 @@ def test_a_crash_between_batches_loses_nothing(seed: int) -> None:
 @settings(max_examples=8)
 @given(st.integers(0, 2**32))
 def test_records_stay_within_bounds(seed: int) -> None:
-    """What is stored is never more than twice the compacted document and one window, however long it goes on."""
+    """The stored records never exceed twice the compacted document and one window."""
     window = 2_000
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "COMPACT_AFTER", 10)

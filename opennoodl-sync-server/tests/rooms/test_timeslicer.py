@@ -85,7 +85,7 @@ async def test_work_for_a_busy_room_waits_in_order(slicer: TimeSlicer) -> None:
 
 
 async def test_work_that_makes_a_room_busy_again_delays_the_rest(slicer: TimeSlicer) -> None:
-    """What waits for a room is never done while it is busy."""
+    """Work that waits for a room is not done while the room is busy again."""
     room, acts = open_room(MemoryRecords()), list[object]()
 
     def again() -> None:
@@ -100,7 +100,7 @@ async def test_work_that_makes_a_room_busy_again_delays_the_rest(slicer: TimeSli
 
 
 async def test_a_failure_is_an_outcome(slicer: TimeSlicer) -> None:
-    """What long work fails with is raised where its outcome is asked for, and the room is free."""
+    """The failure of long work is raised where its outcome is asked for, and the room is free."""
 
     def fail() -> Steps[None]:
         for _ in range(10):

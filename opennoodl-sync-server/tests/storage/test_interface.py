@@ -29,7 +29,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DocumentRe
 
 
 def test_a_batch_is_true_if_there_is_something_to_write() -> None:
-    """Who has nothing to write need not write: puts and deletes both count."""
+    """A batch is true if it has a put or a delete."""
     batch, puts, deletes = RecordBatch(), RecordBatch(), RecordBatch()
     puts.puts.append((b"key", b""))
     deletes.deletes.append(b"key")
@@ -73,7 +73,7 @@ def test_keeps_several_at_once(store: DocumentRecords) -> None:
 
 
 def test_a_batch_takes_several_steps(store: DocumentRecords) -> None:
-    """What is appended to a batch that is not written yet comes behind what the batch has already."""
+    """Updates appended to an unwritten batch come behind those in it."""
     batch = RecordBatch()
     for updates in ([b"first", b"second"], [b"third"]):
         store.append(updates, lambda: b"\x00", batch)
@@ -124,7 +124,7 @@ def test_compaction_keeps_the_document(store: DocumentRecords) -> None:
 
 
 def test_compaction_lets_go_of_what_was_deleted(store: DocumentRecords) -> None:
-    """What was deleted is not on disk any more when a document has been compacted."""
+    """Deleted contents are not on disk any more after a compaction."""
     ann = Editor(1)
     keep(store, ann.write("keep SECRET this"), ann.delete(5, 12))
     compacted(store)

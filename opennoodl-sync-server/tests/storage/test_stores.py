@@ -139,7 +139,7 @@ async def test_a_compaction_leaves_nothing_of_its_sources(store: PersistentStore
 
 
 async def test_a_failed_addition_leaves_the_rest_of_its_batch(store: PersistentStore) -> None:
-    """What is added to a batch while something fails is taken back; the rest of the batch stays."""
+    """A failed addition is taken back; the rest of the batch stays."""
     batch = store.batch()
     records, _ = await store.open("room")
     records.append([b"kept"], lambda: b"\x00", batch)

@@ -25,6 +25,6 @@ def test_dates_and_zones_are_read(text: str, same: str) -> None:
     ["", "yesterday", "2026-13-01", "12", "0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00"],
 )
 def test_text_that_is_no_time_is_refused(text: str) -> None:
-    """What is no time is refused with what is accepted."""
+    """An invalid time is refused with the accepted form."""
     with pytest.raises(ValueError, match=r"is no time; accepted is a time such as 2026-11-30T09:00:00Z, or a date"):
         read(text)

@@ -60,7 +60,7 @@ def is_alive(process: int) -> bool:
 
 
 async def test_many_updates_become_one(compactor: Compactor) -> None:
-    """What many updates made is one update, with its index and its segment."""
+    """Many updates become one, with its index and its segment."""
     compacted = await compactor.compact(TYPED)
     assert compacted.update == WHOLE
     assert compacted.pending is None
@@ -173,7 +173,7 @@ async def test_an_idle_process_ends() -> None:
 
 
 async def test_close_ends_the_process(compactor: Compactor) -> None:
-    """What it is at, and what waits, fails at once; nothing is compacted any more."""
+    """Compactions under way and waiting ones fail at once, and none begins any more."""
     await compactor.compact(TYPED)
     process = pid(compactor)
     jobs = [asyncio.create_task(compactor.compact(LONG)) for _ in range(2)]

@@ -27,7 +27,7 @@ async def test_a_document_is_read_as_json() -> None:
 
 
 async def test_the_state_of_each_client_is_read() -> None:
-    """What pycrdt has of each client."""
+    """The state vector names pycrdt's clock of each client."""
     assert await state(update(section(1, 0, item(text("hello"))), section(2**40, 0, item(text("a"))))) == {
         1: 5,
         2**40: 1,

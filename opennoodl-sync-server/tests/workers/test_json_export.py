@@ -82,7 +82,7 @@ def test_bytes_and_numbers_that_json_does_not_have() -> None:
 
 
 def test_a_root_of_several_types() -> None:
-    """What one client takes for a map and another for a text or a list is shown as all of it."""
+    """A root that clients use as a map, a text and a list is shown as all of them."""
     updates = []
     for content in (Map({"k": 1}), Text("text 🎉"), Array([1, "s"])):
         doc: Doc[Any] = Doc()

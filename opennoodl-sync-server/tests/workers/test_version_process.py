@@ -86,7 +86,7 @@ def test_the_client_is_a_new_one() -> None:
 
 
 def test_damaged_content_is_refused() -> None:
-    """What is no content is refused."""
+    """Damaged content is refused."""
     assert unpack(pack(b"update")) == b"update"
     with pytest.raises(DamagedError, match="the content of a version is damaged"):
         unpack(b"x")

@@ -171,7 +171,7 @@ def test_entries_of_a_map_that_are_not_deleted_stay() -> None:
 
 
 def test_a_text_that_is_deleted_in_part_is_split() -> None:
-    """What is deleted of it is dropped; the pieces have the places that Yjs would give them."""
+    """The deleted parts of a text are dropped; the pieces have the places that Yjs would give them."""
     written = update(
         section(CLIENT, 0, item(text("ab"), right=(7, 8)), typed(2, "cdefg", (7, 8))),
         deletes={CLIENT: [(1, 2), (4, 1), (6, 1)]},
@@ -192,7 +192,7 @@ def test_a_text_that_is_deleted_in_part_is_split() -> None:
 
 
 def test_an_array_that_is_deleted_in_part_is_split() -> None:
-    """What is deleted of it is dropped."""
+    """The deleted parts of an array are dropped."""
     kept, dropped = b"\x7d\x05", b"\x77" + string("SECRET")
     written = update(
         section(CLIENT, 0, item(values(kept, dropped, dropped, kept, dropped))), deletes={CLIENT: [(1, 2), (4, 1)]}

@@ -76,7 +76,7 @@ def test_the_union_has_what_one_of_them_has(one: list[Deletion], other: list[Del
 
 @given(deletions, deletions)
 def test_the_rest_is_what_is_not_there(there: list[Deletion], asked: list[Deletion]) -> None:
-    """What of a deletion is new, as ranges in their order."""
+    """The rest is the new part of a deletion, as ranges in their order."""
     deleted = made(there)
     for deletion in asked:
         left = deleted.rest(deletion)

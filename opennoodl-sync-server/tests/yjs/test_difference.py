@@ -68,7 +68,7 @@ def test_segments_that_the_document_has_replaced() -> None:
 
 
 def test_a_difference_goes_on_as_it_was() -> None:
-    """What comes after it was asked for is not in it."""
+    """A difference does not have the changes that came after it was asked for."""
     whole = document()
     difference = whole.difference(vector((1, 3)))
     finish(whole.integrate(update(section(9_999, 0, item(text("later"))))))

@@ -63,7 +63,7 @@ def state(document: Document) -> dict[int, int]:
 
 @given(st.data(), steps)
 def test_updates_come_in_any_order(data: st.DataObject, chosen: Any) -> None:
-    """What is told, stored, and sent to a newcomer is the document that pycrdt makes of the updates."""
+    """In any order of the updates, told, stored and answered contents are the document that pycrdt makes of them."""
     updates = edit(chosen)
     delivered = data.draw(deliveries(updates))
     document, told = integrated(delivered)
@@ -100,7 +100,7 @@ def test_known_updates_are_not_told_again(chosen: Any) -> None:
 
 @given(st.data(), steps)
 def test_the_told_updates_make_the_same_document(data: st.DataObject, chosen: Any) -> None:
-    """What is stored makes the same document, byte for byte."""
+    """The stored updates make the same document, byte for byte."""
     document, told = integrated(data.draw(deliveries(edit(chosen))))
     again = Document()
     finish(again.load(told))
@@ -161,7 +161,7 @@ def test_a_damaged_record_is_named() -> None:
 
 
 def test_too_much_that_waits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits has a bound; what is stored loads nevertheless."""
+    """Pending updates have a bound, but stored ones load nevertheless."""
     monkeypatch.setattr(module, "MAX_PENDING", 20_000)
     document = Document()
     waiting = [update(section(client, 5, gc(1))) for client in range(1, 20)]

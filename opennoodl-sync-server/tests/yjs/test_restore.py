@@ -32,7 +32,7 @@ def test_an_unchanged_document_needs_no_update() -> None:
 
 
 def test_deleted_text_comes_back() -> None:
-    """What was deleted is there again where it was, and what was added is gone."""
+    """Deleted text is back in its place, and added text is gone."""
     editor = Editor(1)
     editor.write("hello brave world")
     then = editor.doc.get_update()
@@ -55,7 +55,7 @@ def test_unchanged_content_is_not_made_anew() -> None:
 
 
 def test_concurrent_changes_stay() -> None:
-    """What others write while a version is restored stays, in its place, whichever comes first."""
+    """Changes made while a version is restored stay in their place, in either order."""
     ann, ben = Editor(1), Editor(2)
     ben.take(ann.write("one two three"))
     then = ann.doc.get_update()
@@ -163,7 +163,7 @@ def test_a_version_with_more_changes_is_refused() -> None:
 
 
 def test_pending_updates_are_left_alone() -> None:
-    """What lacks its predecessors is neither in the version nor deleted, and appears when they come."""
+    """A pending update is neither in the version nor deleted, and appears when its predecessors come."""
     editor = Editor(1)
     first, second, third = editor.write("a"), editor.write("b"), editor.write("c")
     gap = update(section(1, 0, item(text("a")), skip(1), item(text("c"), origin=(1, 1))))

@@ -48,6 +48,6 @@ def test_sorted_keys_are_recognized(values: array[int]) -> None:
 
 
 def test_it_yields_often() -> None:
-    """What others wait for is done in between."""
+    """Sorting yields often, so that others are served in between."""
     values = array("Q", [(number * 7919) % 1000 for number in range(1000)])
     assert sum(1 for _ in order(values)) > 100

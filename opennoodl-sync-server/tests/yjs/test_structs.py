@@ -240,7 +240,7 @@ def test_a_long_text_is_cut_in_steps(monkeypatch: pytest.MonkeyPatch, words: str
     ],
 )
 def test_the_rest_of_a_struct(struct: bytes, clock: int, offset: int, rest: bytes) -> None:
-    """What is known of it is left out, as Yjs does when it writes a struct with an offset."""
+    """The known part of a struct is left out, as Yjs does with an offset."""
     assert finish(cut_struct(struct, 0, 5, clock, offset)) == rest
 
 

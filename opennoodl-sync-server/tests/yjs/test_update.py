@@ -123,7 +123,7 @@ def test_too_large_numbers_are_malformed(data: bytes) -> None:
 
 
 def test_the_largest_numbers_are_read() -> None:
-    """What is just not too large."""
+    """The largest allowed numbers are read."""
     data = update(section(2**53 - 1, MAX_CLOCK - 1, gc(1)), deletes={1: [(MAX_CLOCK - 1, 1)]})
     assert parts_of(data)[0].runs[0].end == MAX_CLOCK
 
@@ -237,6 +237,6 @@ def test_junk_is_read_or_refused(junk: bytes) -> None:
 
 
 def test_it_yields_often() -> None:
-    """What others wait for is done in between."""
+    """Reading yields often, so that others are served in between."""
     many = update(section(1, 0, *[gc(1)] * 3000), deletes={1: [(2 * clock, 1) for clock in range(3000)]})
     assert sum(1 for _ in read(many, Parts())) > 20

@@ -111,7 +111,7 @@ async def test_failure_is_closed_later(refusing: Any, raw: OpenRaw) -> None:
 
 
 async def test_messages_of_a_refused_client_are_not_handled(refusing: Any, raw: OpenRaw) -> None:
-    """What a refused client sends reaches nobody, and it is cut over the rates of messages."""
+    """Messages of a refused client are not handled, and it is cut over the rate limits."""
     refusing.app.settings = type(refusing.app.settings)(rate_limit=1)
     client = await raw(refusing)
     await client.send_frame(TEXT, b"hello")

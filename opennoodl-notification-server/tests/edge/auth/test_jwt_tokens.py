@@ -98,7 +98,7 @@ async def test_token_without_a_signature_is_refused(name: Any) -> None:
 
 
 async def test_forged_token_is_refused() -> None:
-    """What another secret signed, and what was changed after it was signed, are refused."""
+    """A token with another secret's signature, or with changed claims, is refused."""
     head, _, signature = signed().split(".")
     body = segment({"sub": "bob", "exp": int(time()) + 60})
     for token in (signed(OTHER_SECRET), f"{head}.{body}.{signature}"):
@@ -107,7 +107,7 @@ async def test_forged_token_is_refused() -> None:
 
 @pytest.mark.parametrize("token", ["", "a", "a.b.c", "..", "e30.e30.e30", "eyJhbGciOiJIUzI1NiJ9..", "ann" * 1000])
 async def test_text_that_is_no_token_is_refused_without_repeating_it(token: str) -> None:
-    """What is no token is refused in one sentence that does not repeat it."""
+    """An invalid token is refused in one sentence that does not repeat it."""
     said = await refusal(token)
     assert said.startswith("The token is ")
     assert said.count(".") == 1
@@ -169,7 +169,7 @@ async def test_right_issuer_and_audience_are_accepted(audience: Any) -> None:
 
 
 async def test_minted_token_is_accepted_with_the_same_settings() -> None:
-    """What is minted is accepted by whoever has the same settings."""
+    """A minted token is accepted by a server with the same settings."""
     chosen = settings.EdgeSettings(auth_secret=SECRET, auth_issuer="a", auth_audience="c")
     token = jwt_tokens.mint(chosen, {"sub": "bob", "rooms": ["x"]}, 60)
     found = await checker(auth_issuer="a", auth_audience="c").identify(token)
@@ -194,7 +194,7 @@ def test_minting_without_a_secret_names_the_setting() -> None:
     ],
 )
 def test_unusable_keys_are_refused_without_their_contents(values: dict[str, str], line: str) -> None:
-    """Keys that cannot be used are refused with the setting's name and without what is in it."""
+    """Unusable keys are refused with the name of the setting and without their contents."""
     with pytest.raises(settings.SettingError) as info:
         jwt_tokens.choose_keys(settings.EdgeSettings(**values))
     assert str(info.value).startswith(line)

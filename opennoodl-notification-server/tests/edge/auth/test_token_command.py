@@ -44,7 +44,7 @@ async def test_ttl_option_sets_the_lifetime() -> None:
 
 @pytest.mark.parametrize("ttl", ["0", "-1", "1.5", "x", "9" * 12])
 def test_invalid_ttl_names_what_is_accepted(ttl: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is no time is refused with what is accepted."""
+    """An invalid lifetime is refused with the accepted form."""
     with pytest.raises(SystemExit):
         ask("--user", "a", f"--ttl={ttl}")
     assert "is not a whole number of seconds from 1 to" in capsys.readouterr().err
@@ -52,7 +52,7 @@ def test_invalid_ttl_names_what_is_accepted(ttl: str, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("user", ["", "a" * 257])
 def test_invalid_user_is_refused(user: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A token is for somebody who can be named in a message."""
+    """A token for a user id that no message can name is refused."""
     with pytest.raises(SystemExit):
         ask("--user", user)
     assert "a userId has 1 to 256 characters" in capsys.readouterr().err

@@ -27,7 +27,7 @@ async def test_foreign_origin_is_refused_and_counted(serve: Serve) -> None:
 
 
 async def test_two_origins_in_a_handshake_are_refused(serve: Serve) -> None:
-    """Whoever says two origins is refused where only some are allowed."""
+    """A handshake with two Origin headers is refused where only some origins are allowed."""
     running = await serve(allowed_origins=PAGE)
     answer = await request(running.port, "GET /", *UPGRADE, f"Origin: {PAGE}", f"Origin: {OTHER}")
     assert answer.status == 403
@@ -35,7 +35,7 @@ async def test_two_origins_in_a_handshake_are_refused(serve: Serve) -> None:
 
 @pytest.mark.parametrize("line", ["GET /health", "OPTIONS /health", "GET /nowhere", "DELETE /"])
 async def test_listed_pages_may_read_answers(serve: Serve, line: str) -> None:
-    """Answers may be read by listed pages and no others; health is told to all who are no page."""
+    """Only listed pages may read answers; `/health` is answered to clients without an origin."""
     running = await serve(allowed_origins=f"{PAGE},https://*.noodl.example")
     for origin in (PAGE, "https://a.noodl.example"):
         headers = (await request(running.port, line, f"Origin: {origin}")).headers
@@ -46,7 +46,7 @@ async def test_listed_pages_may_read_answers(serve: Serve, line: str) -> None:
 
 
 async def test_unreadable_request_has_no_cors_headers(serve: Serve) -> None:
-    """What cannot be read has no origin, so no page may read the answer."""
+    """The answer to an unreadable request has no CORS headers, so no page may read it."""
     running = await serve(allowed_origins=PAGE)
     answer = await request(running.port, "nonsense")
     assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (400, None)
@@ -68,7 +68,7 @@ async def test_connections_of_one_address_are_limited(serve: Serve, client: Conn
 async def test_handshakes_of_one_address_have_a_rate(
     serve: Serve, client: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One handshake too many at once is answered 429, whatever became of the others; who is here stays."""
+    """A handshake over the rate is answered 429, whether the others succeeded or not; open connections stay."""
     monkeypatch.setattr(handshake, "monotonic", lambda: 1000.0)  # however long the handshakes take
     running = await serve(handshake_rate_limit=1)
     here = await client(running)
@@ -99,7 +99,7 @@ async def test_requests_of_one_address_have_a_rate(
 
 
 async def test_refused_handshakes_take_no_place(serve: Serve, client: Connect) -> None:
-    """A handshake that fails later leaves no trace in what is counted."""
+    """A handshake that fails later takes no place in the counts."""
     running = await serve(max_connections_per_ip=1)
     for _ in range(3):
         assert (await request(running.port, "GET /", *UPGRADE[:-1])).status == 400
@@ -117,7 +117,7 @@ async def test_clients_behind_a_proxy_are_counted_apart(serve: Serve, client: Co
 
 
 async def test_untrusted_client_cannot_claim_an_address(serve: Serve, client: Connect) -> None:
-    """Who is no trusted proxy cannot be somebody else."""
+    """An untrusted client cannot claim another address."""
     running = await serve(max_connections_per_ip=1)
     await client(running)
     assert (await request(running.port, "GET /", *UPGRADE, "X-Forwarded-For: 203.0.113.7")).status == 429
@@ -132,7 +132,7 @@ HTTPS = "X-Forwarded-Proto: https"
     ids=["not said", "said not to be", "said by anybody"],
 )
 async def test_request_without_tls_at_a_proxy_is_refused(serve: Serve, trusted: str, headers: tuple[str, ...]) -> None:
-    """Who has not come over TLS to a trusted proxy is refused with a sentence and counted, and its page is as well."""
+    """A request that reached a trusted proxy without TLS is refused with a sentence and counted, also for a page."""
     running = await serve(require_wss=True, trusted_proxies=trusted)
     for answer in (
         await request(running.port, "GET /", *UPGRADE, *headers),
@@ -146,7 +146,7 @@ async def test_request_without_tls_at_a_proxy_is_refused(serve: Serve, trusted: 
 
 
 async def test_request_with_tls_at_a_proxy_is_accepted(serve: Serve, raw: OpenRaw) -> None:
-    """Who has come over TLS to a trusted proxy is let in."""
+    """A request that reached a trusted proxy over TLS is accepted."""
     running = await serve(require_wss=True, trusted_proxies="127.0.0.1")
     client = await raw(running, handshake=False)
     await client.send(f"GET / HTTP/1.1\r\n{HANDSHAKE}{HTTPS}\r\n\r\n".encode())
@@ -181,7 +181,7 @@ async def test_forwarded_handshake_counts_for_its_client(serve: Serve, raw: Open
 
 
 async def test_request_over_the_servers_own_tls_is_accepted(serve: Serve, files: Files) -> None:
-    """Who has come over this server's own TLS is let in."""
+    """A request over the server's own TLS is accepted."""
     running = await serve(require_wss=True, **files.settings)
     async with connect(f"wss://localhost:{running.port}/", ssl=files.client, proxy=None) as client:
         await client.send("hello")
@@ -190,7 +190,7 @@ async def test_request_over_the_servers_own_tls_is_accepted(serve: Serve, files:
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_health_is_answered_without_tls(serve: Serve, path: str) -> None:
-    """Who watches the server is answered without TLS, whatever name they use for it."""
+    """`/health` is answered without TLS, under any host name."""
     running = await serve(require_wss=True, trusted_proxies="192.0.2.1")
     assert (await request(running.port, f"GET {path}", "Host: healthcheck.railway.app")).status == 200
 

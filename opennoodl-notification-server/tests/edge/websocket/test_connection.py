@@ -95,7 +95,7 @@ async def test_binary_is_not_utf8(serve: Serve, client: Connect) -> None:
 
 @pytest.mark.parametrize("size", [65_537, 16_000_000], ids=["a little", "far more than is under way at a time"])
 async def test_message_over_the_limit_closes_with_1009(serve: Serve, raw: OpenRaw, client: Connect, size: int) -> None:
-    """A message over the limit closes its sender with 1009, who hears so when it has sent it all; the others go on."""
+    """A message over the limit closes its sender with 1009, which the sender reads in the end; others stay."""
     running = await serve()
     other = await client(running)
     big = await raw(running)
@@ -286,7 +286,7 @@ async def test_many_in_one_read(serve: Serve, raw: OpenRaw, client: Connect, fra
 
 @pytest.mark.parametrize("frame", [masked(PING), masked(TEXT, b"x", fin=False) + masked(CONT)])
 async def test_frames_without_an_end(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch, frame: bytes) -> None:
-    """Whoever goes on with pings or parts of messages over the rate is closed with 1008."""
+    """A client that continues with pings or fragments over the rate is closed with 1008."""
     monkeypatch.setattr(connection, "PATIENCE", 5)
     running = await serve(rate_limit=1)
     flood = await raw(running)
@@ -298,7 +298,7 @@ async def test_frames_without_an_end(serve: Serve, raw: OpenRaw, monkeypatch: py
 
 
 async def test_delayed_messages_are_handled_in_order(serve: Serve, raw: OpenRaw) -> None:
-    """What came too fast is handled in its order, later."""
+    """Delayed messages are handled later, in their order."""
     running = await serve(rate_limit=1000)
     flood = await raw(running)
     parts = b"".join(masked(TEXT, b"x", fin=False) + masked(CONT, b"%d" % number) for number in range(3500))

@@ -352,7 +352,7 @@ async def test_application_is_told_when_a_slow_client_caught_up(
 
 
 async def test_pongs_to_a_client_that_does_not_read_are_bounded(serve: Serve, raw: OpenRaw, client: Connect) -> None:
-    """What waits for a client is bounded even if it is only pongs: pings cost memory like anything else."""
+    """Pongs to a client that does not read are bounded, because pings cost memory too."""
     running = await serve(slow_client_buffer=65_536)
     flood = await raw(running, receive_buffer=4096)
     await running.app.until(lambda: 0 in running.app.connections)

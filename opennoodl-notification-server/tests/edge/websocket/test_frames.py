@@ -96,7 +96,7 @@ def test_partial_frame_is_not_parsed(size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
 def test_start_of_a_whole_message_is_recognized(size: int) -> None:
-    """Any part of a frame that will be read when it is whole is told from what is for the library."""
+    """The start of a whole message is told apart from frames for the library, at any length."""
     data = masked(BINARY, bytes(size))
     for end in (*range(1, min(20, len(data))), len(data) - 1):
         assert frames.begins(b"before" + data[:end], 6, None)
@@ -135,7 +135,7 @@ def test_other_frames_are_left_to_the_library(name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHER)
 def test_other_does_not_begin(name: str) -> None:
-    """What is no whole message is not waited for either."""
+    """Other frames are not waited for."""
     assert not frames.begins(OTHER[name], 0, MAX_SIZE)
 
 
@@ -180,7 +180,7 @@ async def test_whole_message_among_fragments_closes_with_1002() -> None:
 
 
 async def test_messages_after_the_end_are_not_handled() -> None:
-    """What comes after the message that ended the connection is not handled, in its packet or later."""
+    """Messages behind the one that ended the connection are not handled, in its packet or later."""
     end, late = masked(TEXT, END), masked(TEXT, b"late")
     heard = await hear([masked(TEXT, b"first"), end + late, late])
     assert heard.app.got == [(b"first", True), (END, True)]

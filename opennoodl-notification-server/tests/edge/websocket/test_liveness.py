@@ -61,7 +61,7 @@ class Marking(Echo):
 
 
 async def test_pong_returns_the_mark_of_its_heartbeat(serve: Serve, raw: OpenRaw) -> None:
-    """What the application gives a heartbeat to carry comes back to it with the pong, and so does any other pong."""
+    """The payload of a heartbeat returns to the application with the pong, and so does any other pong."""
     running = await serve(Marking, heartbeat_interval=200)
     client = await raw(running)
     await client.send_frame(PONG, b"before")
@@ -101,7 +101,7 @@ async def test_check_ignores_other_pongs() -> None:
 
 
 async def test_check_ends_with_the_connection() -> None:
-    """Whoever waits for a client that disconnects is answered at once, and so is whoever asks later."""
+    """A liveness check ends at once when its client disconnects, and a later one too."""
     check = liveness.LivenessCheck()
     check.begin()
     asked = asyncio.create_task(check.wait(TIMEOUT))

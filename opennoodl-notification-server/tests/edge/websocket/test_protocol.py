@@ -111,7 +111,7 @@ def test_packet_boundaries_do_not_matter(at: int) -> None:
     ids=["empty line", "nonsense", "body", "two", "many headers", "handshake"],
 )
 async def test_bytes_behind_a_request_are_the_next_request(running: Any, behind: bytes, expected: list[int]) -> None:
-    """What follows a request is answered as if it had come alone."""
+    """Bytes behind a request are answered as a request of their own."""
     assert await statuses(running, HEALTH + behind) == expected
 
 

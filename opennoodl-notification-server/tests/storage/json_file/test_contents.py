@@ -25,7 +25,7 @@ def sending(key: str, expires: str) -> Sending:
 
 
 def test_second_removal_is_ignored() -> None:
-    """What is removed that went with its whole inbox costs nothing: a batch may name it all the same."""
+    """A removal of a notification that went with its whole inbox is ignored, as a batch may name it."""
     kept = contents(added=[record("n1"), record("n2", "v")], inboxes=[Inbox(user_id="u", sequence=1)])
     kept.apply(Changes(cleared=["u"], removed=["n1", "nothing"]))
     assert len(kept) == 1
@@ -39,7 +39,7 @@ def test_repeated_deletion_is_remembered_once() -> None:
 
 
 def test_inboxes_forget_their_history_apart() -> None:
-    """What is forgotten of one inbox is not forgotten of another."""
+    """The history of one inbox is forgotten without that of another."""
     states = [Inbox(user_id="u", sequence=HISTORY + 1), Inbox(user_id="v", sequence=1)]
     gone = [Deletion("u", 1, "a", 0), Deletion("v", 1, "b", 0), Deletion("u", HISTORY + 1, "c", 0)]
     kept = contents(deletions=gone, inboxes=states)
@@ -73,7 +73,7 @@ def test_update_of_a_missing_notification_is_ignored() -> None:
 
 
 def test_states_are_corrected_to_their_inboxes() -> None:
-    """States are made to fit what is in the inboxes; a time that is too early may be so, one too late may not."""
+    """States are made to fit the notifications in the inboxes; a due time may be too early, but not too late."""
     first, early = record("n").expires_at, timestamp(NOW)
     states = {"u": early, "v": timestamp((NOW + 99 * DAY) * 1000), "w": "", "empty": early}
     inboxes = [Inbox(user_id=user, sequence=7, total=5, unread=5, due=due) for user, due in states.items()]

@@ -46,7 +46,7 @@ LINES = [line(changes) for changes in CHANGES]
 
 
 def test_appended_lines_are_read_in_order(path: Path) -> None:
-    """What was appended is read in its order; the size is that of the file."""
+    """Appended lines are read in their order, and the size is that of the file."""
     journal = written(path)
     assert texts(path) == LINES
     assert journal.size == path.stat().st_size
@@ -90,7 +90,7 @@ def test_line_breaks_of_former_versions(path: Path) -> None:
 
 
 def test_data_of_its_own(path: Path) -> None:
-    """What was read keeps nothing but itself in memory, and not the line that it came in."""
+    """A record read from a journal keeps only itself in memory, and not its line."""
     journal = Journal(path)
     journal.append(line(Changes(added=[record("1"), record("2", payload_id="p")])))
     journal.close()

@@ -337,7 +337,7 @@ async def test_file_has_one_server_at_a_time(file: Path, store: JsonStore) -> No
 
 @pytest.mark.usefixtures("small")
 async def test_reader_changes_nothing(file: Path, store: JsonStore) -> None:
-    """Who only looks sees what was confirmed while the server goes on, and changes nothing."""
+    """A reader sees all confirmed changes beside a running server, and changes nothing."""
     for id_ in numbers(8):
         await add(store, id_)
         before = await asyncio.to_thread(os.listdir, file.parent)
@@ -349,7 +349,7 @@ async def test_reader_changes_nothing(file: Path, store: JsonStore) -> None:
 
 
 async def test_target_of_a_symbolic_link_is_written(tmp_path: Path) -> None:
-    """What a link points to is what is written."""
+    """The store writes the target of a symbolic link."""
     real, link = tmp_path / "real.json", tmp_path / "link.json"
     link.symlink_to(real)
     await keep(link, "a")

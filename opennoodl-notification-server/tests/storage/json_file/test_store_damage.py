@@ -52,7 +52,7 @@ async def test_damaged_file_stops_the_start(file: Path, damage: bytes) -> None:
 
 
 async def test_any_changed_byte_stops_the_start(file: Path) -> None:
-    """Whatever byte of a file or of its journal is changed, the start is refused and names what is damaged."""
+    """After a change of any byte of a file or of its journal, the start is refused and names the damage."""
     await keep(file, "a", "b")
     store = JsonStore(str(file))
     await store.open()
@@ -185,7 +185,7 @@ async def test_torn_line_in_the_middle(file: Path, monkeypatch: pytest.MonkeyPat
 
 
 async def test_truncated_last_line_does_not_stop_later_starts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a power cut leaves at the end of a journal is in no later start's way, even if the file is never written."""
+    """A line truncated by a power cut stops no later start, even if the file is never written."""
     monkeypatch.setattr(os, "replace", fail)
     for id_ in numbers(4):
         store = JsonStore(str(file))

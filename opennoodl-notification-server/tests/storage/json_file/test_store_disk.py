@@ -43,7 +43,7 @@ async def test_link_in_place_of_the_next_file(file: Path, store: JsonStore) -> N
 async def test_full_disk_stores_nothing_and_recovers(
     file: Path, store: JsonStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a full disk does not take is not stored; as soon as there is room, the same journal goes on."""
+    """A full disk stores nothing of a change; when it has space again, the same journal continues."""
     await add(store, "a")
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", fail)
@@ -171,7 +171,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str | set[str]]:
 
 
 def test_file_is_synced_before_its_rename(file: Path, steps: list[str | set[str]]) -> None:
-    """What a file says is on disk before it has its name, and its name is when it counts as written."""
+    """A file is synced before its rename, and the rename before the file counts as written."""
     SnapshotFile(file).write(Snapshot([], [record("a")], [], []), 0)
     names = {"notifications.json"}
     assert steps == ["notifications.json.new", "notifications.json.new is notifications.json", names]

@@ -99,7 +99,7 @@ async def test_statements_are_prepared_only_without_a_pooler(at: str, pooled: st
     ],
 )
 async def test_libpq_options_in_a_url_are_accepted(at: str, options: str) -> None:
-    """What hosts write into their URLs for libpq keeps nobody from connecting."""
+    """Options that hosts write into their URLs for libpq are accepted."""
     store = SqlStore(f"{at}&{options}")
     await store.open()
     assert (await store.counts()).notifications == 0
@@ -144,7 +144,7 @@ def test_several_hosts_in_the_usual_place() -> None:
     ],
 )
 def test_certificates_of_the_system(options: str, checks_name: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the URL names no file of certificates, those that the system trusts prove who the database is."""
+    """If the URL names no file of certificates, the system's certificates verify the database."""
     monkeypatch.setenv("HOME", "/nowhere")
     made = arguments(f"postgresql://u:p@host/name?{options}", 5)
     assert (made["ssl"].verify_mode, made["ssl"].check_hostname) == (ssl.CERT_REQUIRED, checks_name)

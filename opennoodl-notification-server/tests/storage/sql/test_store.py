@@ -135,7 +135,7 @@ async def test_epoch_of_each_connection(postgresql: str) -> None:
 
 
 async def test_database_without_tables_is_refused_by_readers(postgresql: str) -> None:
-    """A database without tables is not taken for an empty store by who only looks."""
+    """A reader does not take a database without tables for an empty store."""
     with pytest.raises(StartError, match="it has no table of this server"):
         await SqlStore(postgresql, create=False).open()
 
@@ -156,7 +156,7 @@ async def test_foreign_table_of_our_name_is_refused(at: str) -> None:
 
 
 async def test_sqlite_file_is_private(tmp_path: Path) -> None:
-    """SQLite's file is its owner's alone, with what stands beside it; who only looks makes none."""
+    """SQLite's files can be read by their owner alone, and a reader creates none."""
     with pytest.raises(StartError, match="does not exist"):
         await SqlStore(place("sqlite", tmp_path), create=False).open()
     assert os.listdir(tmp_path) == []
@@ -197,7 +197,7 @@ async def test_log_without_its_file(tmp_path: Path, empty: bool) -> None:
 
 
 async def test_sqlite_file_has_one_process_at_a_time(tmp_path: Path) -> None:
-    """SQLite's file is one process's alone until it is closed, but for who only looks."""
+    """One process at a time uses SQLite's file, except for readers."""
     url = place("sqlite", tmp_path)
     store = SqlStore(url)
     await store.open()
@@ -276,7 +276,7 @@ def test_other_databases_are_refused(url: str) -> None:
     ],
 )
 def test_invalid_sqlite_urls_are_refused(url: str) -> None:
-    """SQLite without a file, or with what its driver refuses, is refused in one line that says what is accepted."""
+    """A SQLite URL without a file or with unknown options is refused in one line that names the accepted form."""
     with pytest.raises(StartError, match=r"DATABASE_URL .* accepted are .*sqlite:////") as info:
         choose(url)
     assert "secret" not in str(info.value)

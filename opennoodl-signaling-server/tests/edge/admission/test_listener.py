@@ -138,7 +138,7 @@ async def test_turns_do_not_add_up() -> None:
 
 
 async def test_clients_are_admitted_in_the_order_of_their_first_bytes() -> None:
-    """They are admitted in the order in which they spoke; who comes later does not overtake those who wait."""
+    """Clients are admitted in the order of their first bytes; a later client does not overtake waiting ones."""
     gate = Gate()
     gate.speak(*range(2 * A_TURN + 1))
     await turn()
@@ -177,7 +177,7 @@ async def test_client_that_left_before_admission_leaves_nothing(spoke: bool) -> 
 
 
 async def test_more_comes_while_waiting() -> None:
-    """What a client sends while it waits is handed over in one piece."""
+    """Bytes that a client sends while it waits are handed over in one piece."""
     gate = Gate()
     _, accepted = gate.speak(*range(A_TURN + 1))[-1]
     accepted.data_received(b" and more")
@@ -197,7 +197,7 @@ async def test_waiting_client_that_sends_much_is_not_read() -> None:
 
 
 async def test_failure_is_one_clients() -> None:
-    """When one cannot be admitted, those who wait behind it are."""
+    """The failure of one admission does not affect the clients that wait behind it."""
     gate = Gate()
     failures: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
@@ -211,7 +211,7 @@ async def test_failure_is_one_clients() -> None:
 
 
 async def test_close_cuts_silent_waiting_and_later_clients() -> None:
-    """Who is silent, who waits and who comes later is cut, and nothing is made for them."""
+    """A closed listener cuts silent, waiting and later clients, and creates nothing for them."""
     gate = Gate()
     silent, _ = gate.come()
     waiting, _ = gate.speak(*range(A_TURN + 1))[-1]
@@ -253,7 +253,7 @@ async def test_handshake_may_arrive_byte_by_byte(serve: Serve, raw: OpenRaw) -> 
 
 
 async def test_stop_cuts_silent_clients_without_waiting(serve: Serve, raw: OpenRaw) -> None:
-    """A service that stops does not wait for those who have said nothing, and cuts them."""
+    """A service that stops cuts silent clients without waiting for them."""
     running = await serve()
     client = await raw(running, handshake=False)
     async with asyncio.timeout(service.DRAIN_TIMEOUT / 2):
@@ -280,7 +280,7 @@ async def test_stop_while_many_wait(serve: Serve, raw: OpenRaw, monkeypatch: pyt
 
 
 async def test_others_are_answered_meanwhile(serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a rush, who is connected already is answered before everybody is admitted."""
+    """During a rush, connected clients are answered before all new ones are admitted."""
     monkeypatch.setattr(listener, "PER_TURN", 1)
     running = await serve()
     connected = await raw(running)

@@ -52,12 +52,12 @@ def test_similar_origin_is_refused(origin: str) -> None:
 
 
 def test_two_origin_headers_are_refused() -> None:
-    """Whoever says two origins has none that could be allowed."""
+    """A request with two Origin headers is refused."""
     assert not origins.Origins(SETTING).allow(["null", "null"])
 
 
 def test_client_without_an_origin_is_allowed() -> None:
-    """Who is no browser has no origin, and is let in."""
+    """A client without an Origin header, which is no browser, is allowed."""
     found = origins.Origins(SETTING)
     assert found.allow([])
     assert found.headers([]) == {"Vary": "Origin"}
@@ -76,6 +76,6 @@ def test_asterisk_allows_every_origin(origin: list[str]) -> None:
     "setting", ["noodl.example", "https://", "https://noodl.example/editor", "*, https://a.example", "https://*", "a b"]
 )
 def test_invalid_origin_is_named(setting: str) -> None:
-    """What is no origin is named."""
+    """An error names the invalid origin."""
     with pytest.raises(settings.SettingError, match="ALLOWED_ORIGINS has"):
         origins.Origins(setting)

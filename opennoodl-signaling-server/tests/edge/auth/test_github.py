@@ -128,7 +128,7 @@ async def test_retry_after_header_is_obeyed_within_bounds(
 async def test_failures_of_many_addresses_pause_all_requests(
     api: Loopback, hub: Any, refusal: Refusal, clock: Clock
 ) -> None:
-    """If nobody anywhere gets a proper answer, GitHub is not asked for a while; who is known goes in meanwhile."""
+    """After failures for many addresses GitHub is not asked for a while; known users are still let in."""
     assert (await hub.identify(TOKEN, HERE)).user == "ann"
     api.answer = (429, {})
     api.headers = ["Retry-After: 20"]
@@ -162,7 +162,7 @@ async def test_pause_ends_requests_that_wait(api: Loopback, hub: Any, clock: Clo
 async def test_odd_tokens_keep_out_only_their_own_address(
     api: Loopback, hub: Any, refusal: Refusal, clock: Clock, status: int
 ) -> None:
-    """Who has tokens at which GitHub gives no proper answer keeps nobody out but their own address, for a minute."""
+    """Tokens that GitHub answers with an error keep out only their own address, for a minute."""
     api.answer = (status, {})
     for number in range(github.UNPROVEN_PER_MINUTE * 2):
         assert await refusal(f"odd-{number}") == "auth-unavailable"
@@ -220,7 +220,7 @@ async def test_number_of_waiting_requests_is_bounded(api: Loopback, hub: Any, re
 
 
 async def test_same_token_is_asked_for_once_at_a_time(api: Loopback, hub: Any) -> None:
-    """Those who show the same token at once wait for one answer, also when the first of them leaves."""
+    """Clients with the same token wait for one answer, also when the first of them disconnects."""
     api.goes_on.clear()
     first, *others = [asyncio.create_task(hub.identify(TOKEN, HERE)) for _ in range(5)]
     await api.until_asked(1)
@@ -285,7 +285,7 @@ async def test_made_up_at_once(api: Loopback, hub: Any, clock: Clock) -> None:
 
 
 async def test_many_valid_users_of_one_address_are_let_in(api: Loopback, hub: Any, clock: Clock) -> None:
-    """Everybody of a large house may come at once: who is somebody counts only for as long as that is not known."""
+    """Many valid users of one address are let in at once: only unproven tokens count for its rate."""
     api.goes_on.clear()
     asking = [asyncio.create_task(hub.identify(f"{TOKEN}{number}", HERE)) for number in range(90)]
     await api.until_asked(github.CONNECTIONS)
@@ -308,6 +308,6 @@ async def test_cached_answers_are_bounded_and_hashed(api: Loopback, hub: Any, mo
 
 @pytest.mark.parametrize("url", ["hush", "ftp://hush", "https:/hush"])
 def test_invalid_github_url_is_refused(url: str) -> None:
-    """What is no URL is refused with the setting's name."""
+    """An invalid URL is refused with the name of the setting."""
     with pytest.raises(settings.SettingError, match=r"^GITHUB_API_URL is not a usable URL; accepted is"):
         github.GitHub(url)

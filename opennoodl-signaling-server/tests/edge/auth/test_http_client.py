@@ -38,7 +38,7 @@ async def fetched(server: Loopback, seconds: float = TIMEOUT, most: int = 3, url
 
 
 async def test_response_body_is_returned(server: Loopback) -> None:
-    """An answer is what is asked for."""
+    """The client returns the body of the response."""
     server.answer = (200, b"yes")
     assert await fetched(server) == b"yes"
     assert server.asked[0].startswith("GET /path?query HTTP/1.1\r\n")
@@ -95,7 +95,7 @@ async def test_response_that_trickles_is_given_up(server: Loopback) -> None:
 async def test_untrusted_certificate_is_refused(
     server: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
-    """Whose certificate is not believed is not asked."""
+    """A server with an untrusted certificate is not asked."""
     monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/nobody.pem")
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
         await fetched(server)
@@ -107,7 +107,7 @@ async def test_untrusted_certificate_is_refused(
 
 @pytest.mark.parametrize("server", ["tcp"], indirect=True)
 async def test_http_proxy_and_no_proxy_are_honoured(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked over HTTP goes through the proxy that `http_proxy` names, unless `no_proxy` names the host."""
+    """HTTP requests go through the proxy of `http_proxy`, unless `no_proxy` names the host."""
     monkeypatch.setenv("http_proxy", server.url)
     server.answer = (200, b"yes")
     assert await fetched(server, url="http://issuer.invalid/keys") == b"yes"
@@ -119,7 +119,7 @@ async def test_http_proxy_and_no_proxy_are_honoured(server: Loopback, monkeypatc
 
 @pytest.mark.parametrize("server", ["tls"], indirect=True)
 async def test_https_proxy_tunnels_requests(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked over HTTPS goes through a tunnel of the proxy that `https_proxy` names."""
+    """HTTPS requests go through a tunnel of the proxy of `https_proxy`."""
     asked: list[bytes] = []
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

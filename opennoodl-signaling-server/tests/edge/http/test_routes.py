@@ -72,7 +72,7 @@ async def test_health_shows_status_version_and_uptime(running: Any) -> None:
 
 
 async def test_health_has_no_warning_with_authentication(serve: Serve) -> None:
-    """/health warns of nothing where users have to prove who they are."""
+    """`/health` has no warning where users have to authenticate."""
     running = await serve(auth="jwt", auth_secret=SECRET)
     assert "warning" not in json.loads((await request(running.port, "GET /health")).body)
 
@@ -160,7 +160,7 @@ async def test_metrics_are_in_the_format_of_prometheus(running: Any, client: Con
 
 
 async def test_metrics_for_a_second(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for /metrics again and again within a second gets the same text, which is made once."""
+    """Requests for /metrics within one second get the same text, which is made once."""
     now = 1000.0
     monkeypatch.setattr(routes, "monotonic", lambda: now)
 
@@ -252,7 +252,7 @@ async def test_get_with_a_body_is_not_405(running: Any) -> None:
 
 @pytest.mark.parametrize("line", [b"everybody", b"GET /transfer HTTP/9", b"GET /body\xff HTTP/1.1"])
 async def test_malformed_request_is_400(running: Any, line: bytes) -> None:
-    """What is no HTTP request is 400, whatever words it holds."""
+    """A malformed HTTP request is answered 400, whatever words it holds."""
     assert (await exchange(running, line + b"\r\nHost: localhost\r\n\r\n")).status == 400
 
 
@@ -314,7 +314,7 @@ async def test_connection_without_bytes_is_not_logged(
 async def test_reset_during_the_handshake_is_not_logged(
     running: Any, client: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever asks for a WebSocket and resets the connection leaves nothing in the log."""
+    """A connection reset during its handshake leaves nothing in the log."""
     for _ in range(100):
         with socket.create_connection(("127.0.0.1", running.port)) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -110,7 +110,7 @@ async def test_one_message_after_another_is_not_the_oldest(messages: Any, sender
 
 
 async def test_far_above_the_limit_clients_are_closed(messages: Any, senders: list[Sender]) -> None:
-    """What waits is bounded too."""
+    """Waiting large messages are bounded too."""
     for sender in senders[:4]:
         messages.count(sender, LIMIT, arriving=True)
     assert [sender.reason for sender in senders[:4]] == ["", "", "", module.SHORT]

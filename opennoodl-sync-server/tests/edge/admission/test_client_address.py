@@ -44,7 +44,7 @@ def forwarded(*values: str, name: str = "X-Forwarded-For") -> Headers:
     ],
 )
 def test_header_is_read_from_its_end_while_proxies_are_trusted(peer: str, said: list[str], expected: str) -> None:
-    """What is said is read from its end for as long as those who say it are trusted, and where it is an address."""
+    """The header is read from its end, for as long as its entries are trusted proxies, and up to a valid address."""
     assert made(trusted_proxies="10.0.0.0/8").client(peer, forwarded(*said)) == expected
 
 
@@ -71,7 +71,7 @@ def test_header_is_read_from_its_end_while_proxies_are_trusted(peer: str, said: 
     ],
 )
 def test_port_behind_a_forwarded_address_is_ignored(said: str, expected: str) -> None:
-    """An address counts without the port that a proxy writes behind it; what is no address does not with one either."""
+    """A port that a proxy writes behind an address is ignored; an invalid address with a port stays invalid."""
     assert made(trusted_proxies="10.0.0.0/8").client(PROXY, forwarded(said)) == expected
 
 
@@ -120,7 +120,7 @@ def test_configured_header_replaces_the_usual_one() -> None:
 
 @pytest.mark.parametrize("setting", ["localhost", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8; 1.2.3.4", "fd00::/8,x"])
 def test_invalid_proxy_address_is_named(setting: str) -> None:
-    """What is no address is named."""
+    """An error names the invalid proxy address."""
     with pytest.raises(settings.SettingError, match="TRUSTED_PROXIES has"):
         made(trusted_proxies=setting)
 
@@ -176,7 +176,7 @@ def test_only_the_last_addresses_of_a_header_are_read() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))
 def test_closed_connection_frees_its_address(steps: list[tuple[str, bool]]) -> None:
-    """Whoever leaves makes room, and nothing is remembered of an address that nobody has."""
+    """A closed connection frees its place, and an address without connections is not remembered."""
     counted = made(max_connections_per_ip=2)
     here: list[str] = []
     for address, comes in steps:

@@ -72,7 +72,7 @@ async def test_http_and_websockets_share_the_tls_port(serve: Serve, files: Files
 @pytest.mark.parametrize(("version", "served"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)], ids=str)
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
 async def test_tls_before_1_2_is_refused(serve: Serve, files: Files, version: str, served: bool) -> None:
-    """TLS 1.2 and later are spoken; what is older is refused, in its own terms."""
+    """TLS before 1.2 is refused with a TLS alert."""
     context = files.client
     context.set_ciphers("ALL:@SECLEVEL=0")  # so that it is not the client who refuses
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
@@ -89,7 +89,7 @@ async def test_tls_before_1_2_is_refused(serve: Serve, files: Files, version: st
 async def test_garbage_instead_of_tls_ends_only_its_connection(
     serve: Serve, raw: OpenRaw, caplog: pytest.LogCaptureFixture, garbage: bytes
 ) -> None:
-    """What is no TLS ends its connection and nothing else, without a word in the log."""
+    """Bytes that are no TLS end only their connection, without a line in the log."""
     running = await serve()
     other = await raw(running)
     bad = await Raw.connect(running.port)
@@ -103,7 +103,7 @@ async def test_garbage_instead_of_tls_ends_only_its_connection(
 
 
 async def test_garbage_on_an_open_connection_ends_it(serve: Serve, raw: OpenRaw) -> None:
-    """What is no TLS ends a connection that was open as well, and the application is told."""
+    """Bytes that are no TLS end an open connection as well, and the application is told."""
     running = await serve()
     client = await raw(running)
     assert isinstance(client, RawTls)
@@ -169,7 +169,7 @@ async def test_unfinished_tls_handshake_is_cut(
 
 @pytest.mark.parametrize("proxies", ["", "127.0.0.0/8"], ids=["a client", "a proxy"])
 async def test_handshakes_of_one_address(serve: Serve, raw: OpenRaw, proxies: str) -> None:
-    """One TLS handshake too many is cut before it begins, unless it is one of a trusted proxy; who is here stays."""
+    """A TLS handshake over the rate is cut before it begins, except for trusted proxies; open connections stay."""
     running = await serve(handshake_rate_limit=1, trusted_proxies=proxies)
     here = await raw(running)
     for number in range(1, limits.BURST_SECONDS + 1):
@@ -299,7 +299,7 @@ def test_unreadable_file_is_named(files: Files, tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize("name", ["tls_cert", "tls_key"])
 @pytest.mark.parametrize("what", ["empty", "text", "half", "the other"])
 def test_file_of_a_wrong_format_is_named(files: Files, tmp_path: Path, name: str, what: str) -> None:
-    """A file that is not what it should be is named, with what is accepted."""
+    """A file of a wrong format is named, with the accepted format."""
     good = Path(files.settings[name]).read_bytes()
     other = files.key if name == "tls_cert" else files.certificate
     contents = {"empty": b"", "text": b"hello\n", "half": good[: len(good) // 2], "the other": other.read_bytes()}
@@ -325,7 +325,7 @@ def test_key_with_a_passphrase_is_refused(tmp_path: Path) -> None:
 
 
 async def test_reloaded_certificate_is_used_for_new_connections(serve: Serve, tmp_path: Path) -> None:
-    """Who comes after the files were loaded again is shown the new certificate; who was there goes on."""
+    """New connections get the reloaded certificate; existing ones are unaffected."""
     old = certify(tmp_path)
     running = await serve(**old.settings)
     before = await visit(running.port, old)

@@ -76,7 +76,7 @@ async def test_signed_token_proves_its_user() -> None:
 
 @pytest.mark.parametrize("token", ["a b", "a\r\nX: y", "é", "\x00", "a" * 8001, "=", "\ud800"])
 async def test_value_that_cannot_be_a_token_is_sent_nowhere(api: Loopback, token: str) -> None:
-    """What cannot be a token is shown to nobody else."""
+    """A value that cannot be a token is sent to no other server."""
     proving = made(auth="github", github_api_url=api.url)
     assert "tokens cannot have" in (await refusal(proving, token))[1]
     assert api.asked == []
@@ -113,7 +113,7 @@ async def test_unchecked_tokens_are_counted_as_unavailable(api: Loopback) -> Non
 
 
 async def test_close_ends_checks_under_way(api: Loopback) -> None:
-    """Who is asking when the server stops is told that there will be no answer."""
+    """Token checks under way end with an error when the server stops."""
     api.goes_on.clear()
     proving = made(auth="github", github_api_url=api.url)
     asking = asyncio.create_task(proving.identify("gho_abc", HERE))

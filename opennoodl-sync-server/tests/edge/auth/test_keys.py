@@ -53,7 +53,7 @@ async def refusal(tokens_: Any, token: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("algorithm", PRIVATE)
 async def test_token_of_a_published_key_is_accepted(issuer: Loopback, algorithm: str) -> None:
-    """What a published key signed is accepted; the issuer is asked once for many tokens."""
+    """A token signed with a published key is accepted; the issuer is asked once for many tokens."""
     issuer.answer = (200, published(one=PRIVATE[algorithm]))
     check = checker(issuer)
     for _ in range(3):
@@ -153,7 +153,7 @@ async def test_former_keys_are_used_for_an_hour_of_outage(
 async def test_unreadable_response_is_one_log_line(
     issuer: Loopback, configure: Configure, capsys: pytest.CaptureFixture[str], answer: bytes
 ) -> None:
-    """What cannot be read, also since it is too deep, is no answer, and one line in the log."""
+    """An unreadable or too deep response is one line in the log, and gives no keys."""
     configure("info", "json")
     issuer.answer = (200, answer)
     assert (await refusal(checker(issuer), token("one")))[0] == "auth-unavailable"
@@ -245,7 +245,7 @@ async def test_unacceptable_published_key_is_left_out(issuer: Loopback, algorith
 
 
 async def test_unusable_published_key_is_left_out(issuer: Loopback) -> None:
-    """What is no key, or one that nothing can be done with, is left out, and those beside it are not."""
+    """An unusable published key is left out, without those beside it."""
     good = published(one=PRIVATE["ES256"])["keys"][0]
     strange = [5, None, [], {}, {"kty": "RSA"}, *({**good, name: value} for name in good for value in (5, [5], {}))]
     issuer.answer = (200, {"keys": [*strange, {**good, "kid": ""}, {**good, "alg": ["ES256"]}, good]})
@@ -262,7 +262,7 @@ async def test_published_private_key_is_left_out(issuer: Loopback) -> None:
 
 
 async def test_redirect_of_the_issuer_is_not_followed(issuer: Loopback) -> None:
-    """A redirect is not followed: who is asked is who was set."""
+    """A redirect of the issuer is not followed."""
     issuer.answer = (302, {})
     issuer.headers = [f"Location: {issuer.url}/elsewhere"]
     assert (await refusal(checker(issuer), token("one")))[0] == "auth-unavailable"
@@ -270,7 +270,7 @@ async def test_redirect_of_the_issuer_is_not_followed(issuer: Loopback) -> None:
 
 
 async def test_published_secrets_and_encryption_keys_are_left_out(issuer: Loopback) -> None:
-    """What is published is known to all, so no secret among it signs anything; nor does a key for encryption."""
+    """Published secrets and encryption keys are left out, so nobody can sign with them."""
     secret = {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA", "kid": "one"}
     encryption = {**published(two=PRIVATE["ES256"])["keys"][0], "use": "enc"}
     issuer.answer = (200, {"keys": [secret, encryption, *published(three=PRIVATE["EdDSA"])["keys"]]})

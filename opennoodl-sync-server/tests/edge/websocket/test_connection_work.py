@@ -65,7 +65,7 @@ async def test_messages_behind_waiting_work_keep_their_order(running: Any, raw: 
 
 
 async def test_nothing_is_read_while_a_message_waits(running: Any, raw: OpenRaw) -> None:
-    """What comes while one waits stays in the network, so that no client can fill the memory with it."""
+    """Nothing more is read from a client while one of its messages waits, so it cannot fill the memory."""
     client, other = await raw(running), await raw(running)
     await client.send(masked(TEXT, b"wait a"))
     await running.app.until(lambda: running.app.works == 1)
@@ -78,7 +78,7 @@ async def test_nothing_is_read_while_a_message_waits(running: Any, raw: OpenRaw)
 
 
 async def test_read_bytes_wait_undecoded(running: Any, raw: OpenRaw) -> None:
-    """What came in the same read stays the bytes it came in: as messages, tiny ones would take twenty times as much."""
+    """Bytes of the same read wait undecoded: tiny messages would take twenty times as much memory."""
     client = await raw(running)
     await client.send(masked(TEXT, b"wait a") + masked(TEXT, b"b") * 5000)
     await running.app.until(lambda: running.app.works == 1)
@@ -99,7 +99,7 @@ async def test_waiting_work_delays_no_other_client(running: Any, raw: OpenRaw) -
 
 @pytest.mark.parametrize(("message", "code"), [(b"wait refuse", 1008), (b"wait raise", 1011)])
 async def test_failing_work_ends_the_connection(running: Any, raw: OpenRaw, message: bytes, code: int) -> None:
-    """What waits may end the connection, or fail; what is behind it is not handled then."""
+    """Work that fails or closes the connection ends it, and the messages behind it are not handled."""
     client = await raw(running)
     running.app.goes_on.set()
     await client.send(masked(TEXT, message) + masked(TEXT, b"behind"))

@@ -39,7 +39,7 @@ async def test_frames_of_one_turn_are_one_write(client: Any) -> None:
 
 
 async def test_pending_frames_precede_the_close(client: Any) -> None:
-    """Who is closed gets first what was for them; after it nothing."""
+    """Pending frames precede the close frame, and nothing follows it."""
     client.write_soon(ONE)
     client.disconnect(1000, "")
     client.write_soon(TWO)
@@ -49,7 +49,7 @@ async def test_pending_frames_precede_the_close(client: Any) -> None:
 
 
 async def test_before_an_answer_of_the_protocol(client: Any) -> None:
-    """What the protocol answers, a close for one, comes after what was to be sent soon."""
+    """An answer of the protocol, such as a close, comes after the pending frames."""
     client.write_soon(ONE)
     client.data_received(b"\x88\x82\x00\x00\x00\x00\x03\xe8")
     await asyncio.sleep(0)
@@ -101,7 +101,7 @@ async def test_connections_are_flushed_in_order() -> None:
 
 
 async def test_frames_added_by_a_flush_wait_for_the_next_turn() -> None:
-    """What is added by a flush goes out in the next turn."""
+    """Frames added by a flush are sent in the next turn."""
     flushed: list[str] = []
     box = outbox.Outbox()
 

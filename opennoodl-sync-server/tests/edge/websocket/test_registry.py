@@ -21,7 +21,7 @@ class Reader:
 
 
 def test_client_with_the_most_unread_output_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When too much waits for all who are slow, those go for whom most does; who is not slow is not asked."""
+    """If slow clients have too much unread output together, those with the most are cut; other clients are not."""
     monkeypatch.setattr(registry, "MAX_UNREAD", 100)
     connections = registry.Connections()
     readers = [Reader(60), Reader(10), Reader(30), Reader(1000, slow=False)]

@@ -107,7 +107,7 @@ async def test_not_with_other_settings(tmp_path: Path, syncs: Syncs, fsync: str)
 
 
 async def test_a_server_that_stops_syncs(tmp_path: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was written in the last second is synced when the server stops in order."""
+    """Writes of the last second are synced when the server stops in order."""
     monkeypatch.setattr(background_sync, "INTERVAL", 1000.0)
     async with running(tmp_path) as server:
         syncs.paths.clear()

@@ -127,7 +127,7 @@ def test_compaction_brings_the_state_vector_up_to_date(path: str) -> None:
 
 
 def test_metadata_of_others_is_left_alone(path: str) -> None:
-    """What y-leveldb keeps beside the updates of a document outlives writing and compacting."""
+    """y-leveldb's metadata of a document outlives writes and compactions."""
     ann = Editor(1)
     with plyvel.DB(path, create_if_missing=True) as db:
         db.put(META_KEY, b"theirs")

@@ -54,7 +54,7 @@ def test_nothing_is_on_disk_before_the_batch_is_written(database: Database, stor
 
 
 def test_numbers_of_a_batch_under_way_are_not_used_again(database: Database, store: LevelDBDocument) -> None:
-    """What is read while a batch is not written yet does not make the next one overwrite it."""
+    """A read while a batch is under way does not make the next batch overwrite it."""
     first, second = RecordBatch(), RecordBatch()
     store.append([b"first", b"second"], lambda: b"\x00", first)
     assert store.records() == []

@@ -132,7 +132,7 @@ def test_the_end_of_a_document_may_be_lost(source: Path) -> None:
 
 
 def test_a_damaged_block_is_told(source: Path) -> None:
-    """What is lost with a block of a table is said of the table: LevelDB cannot say more."""
+    """The loss of a damaged block is reported for its table: LevelDB cannot say more."""
     in_a_table(source)
     flip(table(source), 50)
     lost, texts = repaired(source)

@@ -84,7 +84,7 @@ async def test_each_lease_has_a_higher_epoch(start: Start, url: str) -> None:
 
 @pytest.mark.usefixtures("no_renewals")
 async def test_a_former_owner_stores_nothing(start: Start, url: str) -> None:
-    """What an instance writes after another has taken the document is not stored, and it is told; others are stored."""
+    """Writes of a former owner are not stored, and it is told so; other documents are stored."""
     one, two = await start(), await start()
     lost: list[str] = []
     one.when_lost(lost.append)
