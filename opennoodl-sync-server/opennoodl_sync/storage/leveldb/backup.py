@@ -19,6 +19,8 @@ from . import files as leveldb_files
 
 PATIENCE = 20.0
 """Seconds for which a directory may change whenever its files are being opened."""
+FILE_SYSTEMS_OWN = "lost+found"
+"""Name of a directory that each new volume with ext4 has; a volume with nothing else is empty."""
 PIECE = 1 << 20
 """Bytes that are copied at once."""
 
@@ -42,7 +44,7 @@ def back_up(source: Path, target: Path) -> int:
     """
     try:
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(target.iterdir()):
+        if any(path.name != FILE_SYSTEMS_OWN for path in target.iterdir()):
             raise StoreError(f"{target} is not empty")
         with _opened(source) as files:
             for each in files:

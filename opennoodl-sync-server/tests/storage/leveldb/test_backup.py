@@ -145,3 +145,12 @@ def test_target_with_files(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="is not empty"):
             back_up(tmp_path / "data", tmp_path / "copy")
     assert [path.name for path in (tmp_path / "copy").iterdir()] == ["other"]
+
+
+def test_target_is_a_new_volume(tmp_path: Path) -> None:
+    """The directory `lost+found`, which a new volume has, does not make it one with files."""
+    (tmp_path / "volume" / "lost+found").mkdir(parents=True)
+    with closing(Database(str(tmp_path / "data"))) as database:
+        put(database, 0)
+        back_up(tmp_path / "data", tmp_path / "volume")
+    assert (tmp_path / "volume" / "CURRENT").exists()
