@@ -176,6 +176,11 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     ] = 2_000
 
     @property
+    def files_per_connection(self) -> int:
+        """Open files that a connection takes at most: one that is passed on has another to the other server."""
+        return 2 if self.cluster_secret else 1
+
+    @property
     def schedule(self) -> Schedule | None:
         """Which versions are kept; None for none."""
         return parse(self.versions, self.max_document_versions_size)

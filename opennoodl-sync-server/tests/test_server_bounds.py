@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from opennoodl_sync.settings import Settings
 from opennoodl_sync.y_protocol import denial
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -166,3 +167,10 @@ async def test_an_empty_update_is_invalid_in_a_full_document_too(tmp_path: Path)
                 async for _ in socket:
                     pass
         assert socket.close_code == 1003
+
+
+def test_connections_that_may_be_passed_on_take_two_files() -> None:
+    """Two open files are counted for each connection where connections are passed on to other servers."""
+    assert Settings().files_per_connection == 1
+    url = "postgresql://user:password@host/name"
+    assert Settings(database_url=url, cluster_secret="s" * 32).files_per_connection == 2

@@ -8,7 +8,7 @@ import sys
 import msgspec
 
 from .errors import StartError
-from .settings import S
+from .settings import EdgeSettings, S
 
 RESERVE = 64
 """Files for the listening sockets, the event loop, the store's own files, and questions to issuers."""
@@ -39,7 +39,7 @@ def fit(settings: S, limit: int) -> tuple[S, str]:
         StartError: hardly any connection could be opened.
     """
     # A quarter is for clients that are not let in yet, and for those that come within one turn of the event loop.
-    most = _for_clients(limit) * 3 // 4
+    most = _for_clients(limit) * 3 // 4 // settings.files_per_connection
     if most < FEWEST:
         raise StartError(f"this process may open only {limit} files; raise the limit, for instance with ulimit -n")
     if 0 < settings.max_connections <= most or limit == sys.maxsize:
@@ -49,8 +49,9 @@ def fit(settings: S, limit: int) -> tuple[S, str]:
     return msgspec.structs.replace(settings, max_connections=most), warning
 
 
-def spare(connections: int) -> int:
-    """Return how many clients may be on the way in beside so many connections, and how many may come at once."""
+def spare(settings: EdgeSettings) -> int:
+    """Return how many clients may be on the way in beside all connections, and how many may come at once."""
+    connections = settings.max_connections * settings.files_per_connection
     return max((_for_clients(_limit()) - connections) // 2, FEWEST)
 
 

@@ -179,6 +179,11 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
         Literal["text", "json"], Meta(description="Format of log lines: `text` for people, `json` for log collectors.")
     ] = "text"
 
+    @property
+    def files_per_connection(self) -> int:
+        """Open files that a connection takes at most."""
+        return 1
+
 
 S = TypeVar("S", bound=EdgeSettings)
 

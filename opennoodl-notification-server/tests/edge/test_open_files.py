@@ -11,6 +11,15 @@ import pytest
 from .harness import errors, open_files, settings
 
 
+class Relaying(settings.EdgeSettings, frozen=True, kw_only=True):
+    """The settings of a server that opens another connection for each one."""
+
+    @property
+    def files_per_connection(self) -> int:
+        """Two for each connection."""
+        return 2
+
+
 def fitted(most: int, limit: int) -> tuple[int, str]:
     """Return how many connections a limit of open files leaves of so many, and the warning."""
     fit, warning = open_files.fit(settings.EdgeSettings(max_connections=most), limit)
@@ -77,8 +86,10 @@ def test_soft_limit_is_raised(
 
 
 def test_fifth_of_the_files_is_left_to_the_store(limits: Callable[..., list[int]]) -> None:
-    """Connections, clients on the way in, and those that come at once leave a fifth of the files to the store."""
+    """All that clients open leaves a fifth of the files to the store, also where a connection takes two files."""
     for limit in (256, 1024, 20_000):
         limits(limit, limit, limit)
-        connections, _ = fitted(10_000, limit)
-        assert connections + 2 * open_files.spare(connections) <= limit - limit // 5 - open_files.RESERVE
+        for kind, files in ((settings.EdgeSettings, 1), (Relaying, 2)):
+            fit, _ = open_files.fit(kind(max_connections=10_000), limit)
+            taken = files * fit.max_connections + 2 * open_files.spare(fit)
+            assert taken <= limit - limit // 5 - open_files.RESERVE

@@ -65,8 +65,8 @@ class Service:
         self.port = port
         self._certificate = Certificate(app.settings)
         most = app.settings.max_connections
-        self._backlog = min(BACKLOG, spare(most))
-        self._pending = Pending(min(most, spare(most)))
+        self._backlog = min(BACKLOG, spare(app.settings))
+        self._pending = Pending(min(most, spare(app.settings)))
         self.connections: Connections[Connection] = Connections()
         self._listener = Listener(self._protocol, OPEN_TIMEOUT, self._pending, app.refusals)
         self._numbers = count(1)
