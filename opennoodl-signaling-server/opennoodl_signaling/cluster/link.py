@@ -6,11 +6,13 @@ Scripts that are called in one turn of the event loop, or while others are on th
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 from prometheus_client.metrics_core import Metric
@@ -39,6 +41,8 @@ LOST = (RedisError, OSError, TimeoutError, RuntimeError)
 """What a lost connection raises: with uvloop a RuntimeError, if its transport was closed before something is sent."""
 CANCEL_AGAIN = 0.1
 """Seconds between two cancellations of a task that goes on."""
+OPTIONS = ("db", "client_name")
+"""Options that a URL may have, beside those of TLS."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.0)
 
 log = structlog.get_logger()
@@ -94,6 +98,7 @@ class Link:
 
     def __init__(self, url: str, entered: Entered) -> None:
         try:
+            _check(url)
             self._pool = ConnectionPool.from_url(
                 url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0), protocol=2
             )
@@ -101,7 +106,8 @@ class Link:
         except (ValueError, TypeError):  # the text may have the password
             raise SettingError(
                 "REDIS_URL is not usable; accepted is redis://host:port/0, rediss://user:password@host:port/0 with TLS "
-                "(percent-encode special characters of the password), or unix:///path"
+                "(percent-encode special characters of the password), or unix:///path; after a ?, accepted are db, "
+                "client_name and the ssl_ options of redis-py"
             ) from None
         self.up = False
         self._entered = entered
@@ -289,6 +295,16 @@ class Link:
             _set(call.answer, Unreachable(sent=sent))
         if not sent:
             calls.clear()
+
+
+def _check(url: str) -> None:
+    """Raise ValueError for what redis-py would ignore, or would take for an argument that changes how it works."""
+    parts = urlsplit(url)
+    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if any(name not in OPTIONS and not name.startswith("ssl_") for name in options):
+        raise ValueError
+    if parts.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", parts.path):
+        raise ValueError
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:

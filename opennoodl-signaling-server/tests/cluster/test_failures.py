@@ -318,7 +318,16 @@ async def test_wrong_password_stops_the_start(redis: RedisServer) -> None:
     assert "s3cret" not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "http://:s3cret@localhost", "redis://:s3cret@localhost:x/0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "http://:s3cret@localhost",
+        "redis://:s3cret@localhost:x/0",
+        "redis://:s3cret@localhost/name",
+        *(f"redis://:s3cret@localhost/0?{option}" for option in ("protocol=3", "retry=5", "decode_responses=True")),
+    ],
+)
 def test_unusable_url_is_named_without_its_password(url: str) -> None:
     """A URL that is none of Redis stops the start with a line that does not repeat it."""
     with pytest.raises(SettingError, match="REDIS_URL is not usable") as error:
@@ -333,6 +342,8 @@ def test_unusable_url_is_named_without_its_password(url: str) -> None:
         ("redis://:p%40ss%2Fword@h:6380/3", {"host": "h", "port": 6380, "password": "p@ss/word", "db": 3}),
         ("rediss://ann:x@h:1/0", {"host": "h", "username": "ann", "password": "x"}),
         ("unix:///run/redis.sock", {"path": "/run/redis.sock"}),
+        ("redis://h?db=2&client_name=a", {"host": "h", "db": 2, "client_name": "a"}),
+        ("rediss://h?ssl_cert_reqs=none", {"host": "h"}),
     ],
 )
 def test_urls_of_hosts_are_read(url: str, expected: dict[str, Any]) -> None:
