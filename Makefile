@@ -19,7 +19,7 @@ PARALLEL := -n 3 --dist loadgroup --max-worker-restart=0 -o faulthandler_timeout
 LIMIT ?= 25m
 LIMITED := $(shell test -t 0 || { command -v timeout >/dev/null && echo timeout --verbose --signal=ABRT --kill-after=30 $(LIMIT); })
 PARTS := test-e2e test-notification test-sync test-signaling lint test-rest
-# Instances of each server; with more than one, FIRST_PORT is the port of signaling, and the others follow.
+# Instances of each server. FIRST_PORT is the port of signaling; those of sync, notification and the playground follow.
 export INSTANCES ?= 1
 export FIRST_PORT ?= 4444
 port = $(shell expr $(FIRST_PORT) + $(1))

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from secrets import token_hex
 from time import monotonic
@@ -43,6 +44,18 @@ def settings(name: str, variables: dict[str, str]) -> dict[str, str]:
     return {**variables, **own}
 
 
+def single(variables: dict[str, str], names: Iterable[str], first_port: int) -> dict[str, dict[str, str]]:
+    """Return the environments of one server of each kind and of the playground, by name.
+
+    Args:
+        variables: the settings.
+        names: of the processes.
+        first_port: that of signaling.
+    """
+    ports = {name: {"PORT": str(first_port + index)} for index, name in enumerate((*SERVERS, "playground"))}
+    return {name: {**settings(name, variables), **ports.get(name, {})} for name in names}
+
+
 def several(variables: dict[str, str], instances: int, first_port: int) -> dict[str, dict[str, str]]:
     """Return the environments of the processes that several instances need, by name; those of instances have a number.
 
@@ -67,8 +80,7 @@ def several(variables: dict[str, str], instances: int, first_port: int) -> dict[
         balancer[name.upper()] = " ".join(f"127.0.0.1:{each}" for each in own)
         for number, each in enumerate(own, 1):
             found[f"{name}.{number}"] = {**settings(name, common), "PORT": str(each)}
-    urls = {f"{name.upper()}_URL": f"ws://localhost:{port}" for name, port in public.items()}
-    found["playground"] = {**urls, **variables, "PORT": str(first_port + 3)}
+    found["playground"] = {**variables, "PORT": str(first_port + 3)}
     return found
 
 
@@ -200,8 +212,11 @@ def main(directory: Path) -> int:
     manager = RestartingManager(Printer(Terminal()))
     file = directory / ("Procfile" if instances == 1 else "Procfile.instances")
     commands = environ.parse_procfile(file.read_text()).processes
-    environments = several(variables, instances, first_port) if instances > 1 else {}
-    for name, env in environments.items() or ((name, settings(name, variables)) for name in commands):
+    if instances > 1:
+        environments = several(variables, instances, first_port)
+    else:
+        environments = single(variables, commands, first_port)
+    for name, env in environments.items():
         if name != "playground" or playground == "on":
             manager.add_process(name, commands[name.partition(".")[0]], env=env, cwd=directory)
     for told in SIGNALS.values():

@@ -1,7 +1,7 @@
 """Serves the playground: the built page, the addresses of the three servers, and their protocol pages.
 
 Settings are environment variables: ``HOST``, ``PORT``, and ``SIGNALING_URL``, ``SYNC_URL`` and ``NOTIFICATION_URL``
-where the servers are not on the page's host under their usual ports.
+where the servers are not on the page's host with the ports from ``FIRST_PORT`` on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PORTS = {"signaling": 4444, "sync": 4445, "notification": 4446}
+SERVERS = ("signaling", "sync", "notification")
+"""In order of their ports, which begin with FIRST_PORT."""
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 MAX_CONNECTIONS = 64
 """Connections at once, each with a thread; a further one is closed."""
@@ -91,7 +92,7 @@ def contents(built: Path, root: Path) -> dict[str, tuple[str, bytes]]:
     """Return all that is served, by path, with its type: nothing is read from disk for a request."""
     found = {f"/{file.name}": (TYPES[file.suffix], file.read_bytes()) for file in built.iterdir()}
     found["/"] = found["/index.html"]
-    for server in PORTS:
+    for server in SERVERS:
         text = (root / f"opennoodl-{server}-server" / "docs" / "protocol.md").read_text()
         found[f"/protocol/{server}.html"] = ("text/html", page(server, text).encode())
     return found
@@ -104,7 +105,10 @@ def addresses(host: str, settings: dict[str, str]) -> dict[str, str]:
         ValueError: A setting is no address of a WebSocket server.
     """
     found = {}
-    for server, port in PORTS.items():
+    first = settings.get("FIRST_PORT") or "4444"
+    if not (first.isascii() and first.isdigit()):
+        raise ValueError(f"FIRST_PORT must be a port, not {first!r}.")
+    for port, server in enumerate(SERVERS, int(first)):
         name = f"{server.upper()}_URL"
         url = settings.get(name, "").rstrip("/") or f"ws://{host}:{port}"
         if not URL.fullmatch(url):

@@ -29,7 +29,7 @@ def serve(**settings: str) -> subprocess.Popen[str]:
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """Return the port of a running server, which ends with 0 when it is stopped."""
-    process = serve(SYNC_URL="wss://sync.example.org/")
+    process = serve(SYNC_URL="wss://sync.example.org/", FIRST_PORT="5444")
     assert process.stdout is not None
     yield int(process.stdout.readline().rpartition(":")[2])
     process.terminate()
@@ -57,8 +57,8 @@ def test_the_page_has_a_strict_policy(port: int) -> None:
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self'",
-        "connect-src 'self' ws://noodl.example:4444 wss://sync.example.org ws://noodl.example:4446 "
-        "http://noodl.example:4444 https://sync.example.org http://noodl.example:4446",
+        "connect-src 'self' ws://noodl.example:5444 wss://sync.example.org ws://noodl.example:5446 "
+        "http://noodl.example:5444 https://sync.example.org http://noodl.example:5446",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
@@ -74,12 +74,12 @@ def test_the_page_needs_nothing_from_elsewhere(port: int) -> None:
 
 
 def test_the_addresses_of_the_servers(port: int) -> None:
-    """They are on the page's host, except for those that a setting names."""
+    """They are on the page's host with the ports from FIRST_PORT on, except for those that a setting names."""
     _, _, body = answer(port, "/config.json", Host="10.0.0.7:4447")
     assert json.loads(body) == {
-        "signaling": "ws://10.0.0.7:4444",
+        "signaling": "ws://10.0.0.7:5444",
         "sync": "wss://sync.example.org",
-        "notification": "ws://10.0.0.7:4446",
+        "notification": "ws://10.0.0.7:5446",
     }
 
 

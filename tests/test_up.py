@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -152,6 +153,17 @@ def test_the_playground_is_on_or_off(up: Up) -> None:
     process = up("playground: echo there", "PLAYGROUND=no")
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, output) == (1, "PLAYGROUND must be on or off, not 'no'.\n")
+
+
+@pytest.mark.parametrize(("setting", "first"), [("", 4444), ("FIRST_PORT=5444", 5444)])
+def test_ports_follow_the_first_one(up: Up, setting: str, first: int) -> None:
+    """Servers and playground have the ports from FIRST_PORT on, which are the defaults of the servers."""
+    names = ("signaling", "sync", "notification", "playground")
+    process = up("\n".join(f"{name}: echo port $PORT; sleep 30" for name in names), setting)
+    assert process.stdout is not None
+    lines = (line for line in process.stdout if "port " in line)
+    ports = dict(re.findall(r"(\w+) +\| port (\d+)", "".join(next(lines) for _ in names)))
+    assert ports == {name: str(first + index) for index, name in enumerate(names)}
 
 
 @pytest.mark.parametrize("setting", ["INSTANCES=0", "INSTANCES=10", "INSTANCES=two", "FIRST_PORT=0"])

@@ -1,7 +1,6 @@
 """The cleanup: deletes what has expired, and finds out whether a store that failed works again."""
 
 import asyncio
-from time import monotonic
 
 from .clock import Clock
 from .inbox.store import Needs, Store
@@ -13,8 +12,6 @@ INTERVAL = 10.0
 """Seconds between two searches for what has expired."""
 RETRY_INTERVAL = 5.0
 """Seconds after which it is tried whether a store that failed works again."""
-COUNT_INTERVAL = 60.0
-"""Seconds between two counts of what is stored, where other servers may use the same database."""
 SIZE = 1000
 """Notifications in the inboxes that are cleaned up at once, or more where a single inbox has more."""
 
@@ -36,7 +33,6 @@ class Cleanup:
         self._totals = totals
         self._room = room
         self._clock = clock
-        self._counted = monotonic()
 
     async def run(self) -> None:
         """Clean up until this is cancelled."""
@@ -56,9 +52,7 @@ class Cleanup:
             if self._worker.failure is not None:
                 await self._store.recover()
                 self._worker.works()
-            if not self._totals.certain or self._others_may_have_changed_it():
-                await self._totals.count(self._store)
-                self._counted = monotonic()
+            await self._totals.refresh(self._store)
             self._totals.add(0, -await self._store.clean(needs.now))
             due = await self._store.due(needs.now, SIZE)
         except Exception as error:  # whatever it is, nothing was changed
@@ -70,6 +64,3 @@ class Cleanup:
             await self._worker.change([], needs, now)
         if self._worker.commits > commits:  # else the same would be tried again without an end
             self.soon()
-
-    def _others_may_have_changed_it(self) -> bool:
-        return not self._store.exclusive and monotonic() - self._counted >= COUNT_INTERVAL

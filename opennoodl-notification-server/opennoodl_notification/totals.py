@@ -1,11 +1,15 @@
 """The totals: how much is stored, and how much more may be."""
 
+from time import monotonic
+
 import structlog
 
 from .inbox.store import Store
 
 FULL = 0.9
-"""The part of the most below which a store that was full is no longer said to be."""
+"""The part of `MAX_STORED_SIZE` below which a store that was full is no longer full for the log."""
+COUNT_INTERVAL = 60.0
+"""Seconds between two counts, where other servers may use the same database."""
 
 log = structlog.get_logger()
 
@@ -19,15 +23,15 @@ class Totals:
     Attributes:
         notifications: how many there are.
         size: bytes for which all counts.
-        certain: whether these are right, as far as this server knows.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._full = False
+        self._certain = False
+        self._counted = 0.0
         self.notifications = 0
         self.size = 0
-        self.certain = True
 
     @property
     def free(self) -> int | None:
@@ -42,7 +46,20 @@ class Totals:
         """
         self.notifications = await store.total()
         self.size = await store.size()
-        self.certain = True
+        self._certain, self._counted = True, monotonic()
+
+    async def refresh(self, store: Store) -> None:
+        """Count again if the totals are in doubt, or once in `COUNT_INTERVAL` if other servers may have changed them.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        if not self._certain or (not store.exclusive and monotonic() - self._counted >= COUNT_INTERVAL):
+            await self.count(store)
+
+    def doubt(self) -> None:
+        """Take note that a change may have been stored or not."""
+        self._certain = False
 
     def add(self, notifications: int, size: int) -> None:
         """Take note of a change."""

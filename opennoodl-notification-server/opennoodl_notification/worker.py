@@ -264,7 +264,7 @@ class Worker:
 
     def _doubt(self, changes: Changes) -> None:
         """Let devices connect again whose inboxes may have changed or not, and count again what is stored."""
-        self._totals.certain = False
+        self._totals.doubt()
         for user in (*(inbox.user_id for inbox in changes.inboxes), *changes.forgotten):
             for device in self._devices.of(user):
                 device.disconnect(1013, UNSETTLED, "storage-unavailable")

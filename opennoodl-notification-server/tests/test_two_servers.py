@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from opennoodl_notification import cleanup
+from opennoodl_notification import cleanup, totals
 from opennoodl_notification.edge.service import Service
 from opennoodl_notification.inbox.store import Changes, Needs
 from opennoodl_notification.storage.sql.store import SqlStore
@@ -53,7 +53,7 @@ async def same_numbers(at: str, users: list[str]) -> list[str]:
 
 async def test_stored_size_of_both(serve: Serve, device: Device, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data stored by one server counts for the bound and in `/health` of the other one after the next count."""
-    monkeypatch.setattr(cleanup, "COUNT_INTERVAL", 0.0)
+    monkeypatch.setattr(totals, "COUNT_INTERVAL", 0.0)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.01)
     first, second = [await serve(database_url=at, max_stored_size=20_000) for _ in range(2)]
     sender, other = await device(first, "s"), await device(second, "s")

@@ -35,7 +35,7 @@ from .messages import (
 )
 from .rooms.model import Client, Room
 from .rooms.rooms import Rooms
-from .session_info import Page, SessionInfoPage
+from .session_page import Page, SessionInfoPage
 from .settings import Settings
 from .signaling import Signaling
 from .users import Users
@@ -52,7 +52,7 @@ class LocalSignaling(Signaling):
         self.rooms = Rooms(settings.max_room_size, self.users, max_absent, proven=self.auth.required)
         self.topics = Topics(settings.max_room_size, settings.max_topics)
         self.effects = Effects(self.rooms, self.ice, settings.resume_grace / 1000, self.metrics.sent)
-        self._session_info = SessionInfoPage(self._find, self.rooms.capacity, self.auth, self.metrics.rate_limited)
+        self._session_page = SessionInfoPage(self._find, self.rooms.capacity, self.auth, self.metrics.rate_limited)
 
     async def stop(self) -> None:
         """Let the absent peers go: no client can come back to a server that stops."""
@@ -89,7 +89,7 @@ class LocalSignaling(Signaling):
     async def page(self, request: HttpRequest) -> Page | None:
         """Answer ``/session/<room>/info``."""
         token = credential(request.head) if self.auth.required else None
-        return await self._session_info.answer(request.path, request.address, token)
+        return await self._session_page.answer(request.path, request.address, token)
 
     async def _find(self, name: str) -> Room | None:
         return self.rooms.rooms.get(name)

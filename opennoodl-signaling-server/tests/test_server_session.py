@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from opennoodl_signaling import session_info
+from opennoodl_signaling import session_page
 from opennoodl_signaling.edge.service import Service
 
 from .conftest import Enter, StartServer
@@ -177,8 +177,8 @@ async def test_head_of_a_session_has_no_body(server: Service, enter: Enter) -> N
 async def test_session_lookups_have_a_rate(server: Service, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guessing names is limited, and hits and misses count alike."""
     await (await enter(server)).join("r", "a")
-    monkeypatch.setattr(session_info, "time", lambda: 1_000_000.0)  # so that no minute ends meanwhile
-    for _ in range(session_info.LOOKS_PER_MINUTE // 2):
+    monkeypatch.setattr(session_page, "time", lambda: 1_000_000.0)  # so that no minute ends meanwhile
+    for _ in range(session_page.LOOKS_PER_MINUTE // 2):
         assert (await look(server, "r")).status == 200
         assert (await look(server, "never")).status == 404
     for room in ("r", "never"):
@@ -190,8 +190,8 @@ async def test_session_lookups_have_a_rate(server: Service, enter: Enter, monkey
 
 async def test_rate_of_a_network(start: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole IPv6 network may guess as often as one address."""
-    monkeypatch.setattr(session_info, "LOOKS_PER_MINUTE", 2)
-    monkeypatch.setattr(session_info, "time", lambda: 1_000_000.0)
+    monkeypatch.setattr(session_page, "LOOKS_PER_MINUTE", 2)
+    monkeypatch.setattr(session_page, "time", lambda: 1_000_000.0)
     server = await start(trusted_proxies="127.0.0.1")
     looks = [("2001:db8::1", 404), ("2001:db8::2", 404), ("2001:db8::3", 429), ("2001:db8:0:1::1", 404)]
     for address, status in looks:

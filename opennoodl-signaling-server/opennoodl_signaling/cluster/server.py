@@ -38,7 +38,7 @@ from ..messages import (
 )
 from ..rooms.model import Client, Room
 from ..sender import Sender
-from ..session_info import Page, SessionInfoPage
+from ..session_page import Page, SessionInfoPage
 from ..settings import Settings
 from ..signaling import Signaling
 from .delivery import Delivery
@@ -91,7 +91,7 @@ class SharedSignaling(Signaling):
             sender=self._sender,
             liveness=self.liveness,
         )
-        self._session_info = SessionInfoPage(
+        self._session_page = SessionInfoPage(
             self._find, self._rooms.domain.capacity, self.auth, self.metrics.rate_limited
         )
 
@@ -197,7 +197,7 @@ class SharedSignaling(Signaling):
     async def page(self, request: HttpRequest) -> Page | None:
         """Answer ``/session/<room>/info``."""
         token = credential(request.head) if self.auth.required else None
-        return await self._session_info.answer(request.path, request.address, token)
+        return await self._session_page.answer(request.path, request.address, token)
 
     async def _find(self, name: str) -> Room | None:
         try:
