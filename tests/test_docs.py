@@ -15,6 +15,7 @@ SERVERS = ("signaling", "sync", "notification")
 GUIDES = ("vps", "operate", "proxies", "backup", "monitoring", "troubleshooting")
 OTHER_NAMES = {
     "RAILWAY_RUN_UID",  # Railway's
+    "FIRST_PORT",  # of `make up`
     # docker-compose.yml's
     "BIND_ADDRESS",
     "SIGNALING_MEMORY",
