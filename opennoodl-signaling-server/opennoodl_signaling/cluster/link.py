@@ -184,10 +184,17 @@ class Link:
                 "XREAD", "COUNT", 1000, "BLOCK", int(BLOCK * 1000), "STREAMS", stream, f"{last}-0"
             )
             found = await reader.read_response()
-        except BaseException:
-            self._reader = None
+        except BaseException as error:
+            disconnected = self._reader is not reader
+            if not disconnected:
+                self._reader = None
             await reader.disconnect(nowait=True)
+            if disconnected and isinstance(error, Exception):  # redis-py may raise an AttributeError then
+                raise RedisConnectionError("the connection was closed meanwhile") from error
             raise
+        if self._reader is not reader:
+            await reader.disconnect(nowait=True)
+            raise RedisConnectionError("the connection was closed meanwhile")
         if not found:
             return []
         ((_, entries),) = found
@@ -273,11 +280,12 @@ class Link:
         return connection
 
     async def _disconnect(self) -> None:
-        for connection in (self._connection, self._reader):
+        connections = (self._connection, self._reader)
+        self._connection = self._reader = None
+        for connection in connections:
             if connection is not None:
                 with suppress(*LOST):
                     await connection.disconnect(nowait=True)
-        self._connection = None
 
     @staticmethod
     async def _info(connection: Connection, section: str) -> dict[str, str]:

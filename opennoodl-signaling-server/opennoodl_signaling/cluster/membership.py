@@ -223,8 +223,12 @@ class Membership:
 
     async def _tick(self) -> None:
         while True:
-            with suppress(Unreachable):
+            try:
                 await self._renew()
+            except Unreachable:
+                pass
+            except Exception:  # a record that is not ours; without the next renewal the lease would end
+                log.exception("what Redis answered could not be handled")
             await asyncio.sleep(TICK)
 
     async def _renew(self) -> None:

@@ -119,8 +119,8 @@ class Peers:
 
         def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
             contests.clear()
-            # A room may only seem to have room while the other instances enter their clients again.
-            if stage.loaded.filling and (member.room is None or member.room.name != join.room):
+            # A room may lack peers while the instances enter their clients again, also the room of this client.
+            if stage.loaded.filling:
                 raise unavailable()
             actor = self._members.actor(stage, member)
             effects = decide(stage.rooms, actor, stage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -171,14 +172,14 @@ async def test_clients_that_are_entered_again_too_late_are_closed(
 async def test_no_room_is_changed_while_redis_is_filled(
     restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While clients are entered again, a peer of one room cannot enter another one: it may only look free."""
+    """While clients are entered again, nobody joins: rooms may lack peers, also the room that a client is in."""
     servers, a, _ = await two(start, enter, restartable.url)
     monkeypatch.setattr(membership, "FILL", 60.0)
     restartable.stop()
     restartable.start()
     await until(lambda: servers[0].app.membership.link.connects == 2)
-    assert await a.refused("join", room="r2", peerId="a", userId="A") == "unavailable"
-    await a.join("r", "a")
+    for room in ("r", "r2"):
+        assert await a.refused("join", room=room, peerId="a", userId="A") == "unavailable"
 
 
 async def test_resume_after_redis_was_empty(restartable: RedisServer, start: StartServer, enter: Enter) -> None:
@@ -223,6 +224,46 @@ async def test_fenced_instance_closes_its_clients(instances: Instances, enter: E
     await again.join("r", "b")
     await a.expect("peer-joined")
     assert app.membership.instance != former
+
+
+async def test_reader_of_the_stream_survives_that_its_connection_is_closed(
+    instances: Instances, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream is read on if an instance connects again just when a command is sent."""
+    (server,) = await instances(1)
+    app: Any = server.app
+    link = app.membership.link
+    await until(lambda: link._reader is not None)
+    reader = link._reader
+    send = reader._send_packed_command
+
+    async def send_late(command: Any) -> None:
+        link.reconnect()
+        await until(lambda: reader._writer is None)
+        await send(command)
+
+    monkeypatch.setattr(reader, "_send_packed_command", send_late)
+    await until(lambda: link.connects == 2)
+    await (await enter(server)).join("r", "a")
+
+
+async def test_foreign_record_does_not_end_the_lease(
+    instances: Instances, enter: Enter, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that another program has written costs what needs it, and not the lease of the instance."""
+    monkeypatch.setattr(membership, "LEASE", 1.0)
+    (server,) = await instances(1)
+    app: Any = server.app
+    client = redis.client()
+    client.hset("opennoodl:signaling:room:x", mapping={"v": "1", "d": "foreign"})
+    client.zadd("opennoodl:signaling:away", {"1:x:a": 0})
+    former = app.membership.instance
+    await until(lambda: app.membership.counts[0] == 1)
+    await until(lambda: monotonic() - app.membership._renewed > 0.4)
+    await until(lambda: monotonic() - app.membership._renewed < 0.4)
+    assert app.membership.instance == former
+    await (await enter(server)).join("r", "a")
+    client.close()
 
 
 async def test_hole_in_the_stream_closes_clients(instances: Instances, enter: Enter, redis: RedisServer) -> None:
