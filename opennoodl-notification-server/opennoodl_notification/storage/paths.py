@@ -13,11 +13,16 @@ def named(name: str, text: str) -> Path:
         text: a path, absolute or from the present directory.
 
     Raises:
-        StartError: it names a directory, or begins with a `~`, which a shell replaces and this server does not.
+        StartError: it names a directory, or begins with a `~`, which a shell replaces and this server does not. Or it
+            cannot be looked at.
     """
     if text.startswith("~"):
         raise StartError(f"{name} begins with `~`, which only a shell replaces; write the whole path")
     path = Path(text)
-    if text.endswith("/") or path.is_dir():
+    try:
+        is_directory = text.endswith("/") or path.is_dir()
+    except OSError as error:
+        raise StartError(f"{name} cannot be opened: {error.strerror}") from None
+    if is_directory:
         raise StartError(f"{name} is a directory; name a file in it")
     return path

@@ -18,12 +18,13 @@ from opennoodl_notification.storage.choose import choose, same
         ("new/", "is a directory"),
         ("~/n.json", "begins with `~`"),
         ("~", "begins with `~`"),
+        ("x" * 300, "cannot be opened: File name too long"),
     ],
 )
-def test_directory_and_tilde_are_refused(
+def test_unusable_names_of_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, name: str, told: str
 ) -> None:
-    """A directory, also one that would be made, and a `~` are refused."""
+    """A directory, also one that would be made, a `~`, and a name that the system refuses are refused."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     with pytest.raises(StartError, match=f"{name} {told}"):

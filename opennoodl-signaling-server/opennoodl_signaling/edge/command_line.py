@@ -29,8 +29,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def command(package: str) -> Iterator[None]:
     """Carry out a command, which prints with `show` and `show_bytes`.
 
-    An error ends the process with one line on standard error and exit code 1. If the reader of the output goes before
-    its end, as ``head`` does, that is no error.
+    An error, also one about a file, ends the process with one line on standard error and exit code 1. If the reader of
+    the output goes before its end, as ``head`` does, that is no error.
 
     Args:
         package: named at the start of the line.
@@ -49,6 +49,10 @@ def command(package: str) -> Iterator[None]:
         pass
     except (SettingError, StartError, CommandError) as error:
         sys.exit(f"{package}: {error}")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"{package}: {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(f"{package}: interrupted")
 

@@ -114,6 +114,12 @@ def test_characters_that_the_locale_lacks() -> None:
     assert done.stdout == b"caf\xe9 \\u2603\n"
 
 
+def test_file_that_cannot_be_used_is_one_line_and_exit_code_1() -> None:
+    """A file is named with what keeps it from being used; an error that names no file is a fault of the code."""
+    assert run("open('/proc/self/none')") == (1, b"package: /proc/self/none: No such file or directory\n")
+    assert b"Traceback" in run("raise OSError(5, 'a fault')")[1]
+
+
 def test_interrupt_is_one_line_and_exit_code_1() -> None:
     """Ctrl-C is one line and exit code 1."""
     assert run("os.kill(os.getpid(), signal.SIGINT)") == (1, b"package: interrupted\n")

@@ -10,6 +10,7 @@ bring a second way to declare types, and its errors are several lines long.
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, NamedTuple, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -27,6 +28,15 @@ does not give.
 
 class SettingError(Exception):
     """A setting that cannot be used; its text is one line that names it, its value and what is accepted."""
+
+
+def is_http_url(url: str) -> bool:
+    """Return whether a setting is a URL of HTTP, with or without TLS."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of brackets, or of the port
+        return False
 
 
 class EdgeSettings(Struct, frozen=True, kw_only=True):

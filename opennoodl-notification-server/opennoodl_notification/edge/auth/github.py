@@ -12,14 +12,13 @@ from collections import OrderedDict
 from hashlib import sha256
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 from msgspec import Struct
 
 from ..limits import Quota
-from ..settings import SettingError
+from ..settings import SettingError, is_http_url
 from .identity import AuthError, Identity, Name
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class GitHub:
     """
 
     def __init__(self, url: str) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        if not is_http_url(url):
             raise SettingError("GITHUB_API_URL is not a usable URL; accepted is https://... or http://...")
         # httpx takes memory that a server without GitHub does without.
         import httpx

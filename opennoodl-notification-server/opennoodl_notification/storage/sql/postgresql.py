@@ -4,6 +4,7 @@ asyncpg reads most of such a URL itself. What it takes for settings of the datab
 is translated or left out here.
 """
 
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,8 @@ def arguments(url: str, timeout: float) -> dict[str, Any]:
         made["ssl"].check_hostname = options.pop("sslmode", "verify-full") != "verify-ca"
         options.pop("sslrootcert", None)
     for name in FILES:
-        if name in options and not Path(options[name]).is_file():
-            raise StartError(f"DATABASE_URL names {options[name]!r} as its {name}, which is no file")
+        if name in options and not (os.access(options[name], os.R_OK) and Path(options[name]).is_file()):
+            raise StartError(f"DATABASE_URL names {options[name]!r} as its {name}, which is no file that can be read")
     query = urlencode({name: value for name, value in options.items() if name not in LIBPQ}, quote_via=quote)
     return {**made, "dsn": parts._replace(scheme="postgresql", query=query).geturl(), "command_timeout": timeout}
 

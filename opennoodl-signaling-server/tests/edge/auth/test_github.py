@@ -306,7 +306,7 @@ async def test_cached_answers_are_bounded_and_hashed(api: Loopback, hub: Any, mo
     assert TOKEN.encode() not in repr(vars(hub)).encode()
 
 
-@pytest.mark.parametrize("url", ["hush", "ftp://hush", "https:/hush"])
+@pytest.mark.parametrize("url", ["hush", "ftp://hush", "https:/hush", "https://[::1", "https://hush:x"])
 def test_invalid_github_url_is_refused(url: str) -> None:
     """An invalid URL is refused with the name of the setting."""
     with pytest.raises(settings.SettingError, match=r"^GITHUB_API_URL is not a usable URL; accepted is"):

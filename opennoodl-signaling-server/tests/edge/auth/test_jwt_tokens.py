@@ -191,6 +191,8 @@ def test_minting_without_a_secret_names_the_setting() -> None:
         ({"auth_public_key": "hush"}, "AUTH_PUBLIC_KEY cannot be read;"),
         ({"auth_jwks_url": "file:///etc/passwd"}, "AUTH_JWKS_URL is not a usable URL;"),
         ({"auth_jwks_url": "https:/hush"}, "AUTH_JWKS_URL is not a usable URL;"),
+        ({"auth_jwks_url": "https://[::1"}, "AUTH_JWKS_URL is not a usable URL;"),
+        ({"auth_jwks_url": "https://hush:99999"}, "AUTH_JWKS_URL is not a usable URL;"),
     ],
 )
 def test_unusable_keys_are_refused_without_their_contents(values: dict[str, str], line: str) -> None:

@@ -10,7 +10,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from time import monotonic
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 from msgspec import Struct
 
-from ..settings import SettingError
+from ..settings import SettingError, is_http_url
 from .identity import AuthError
 
 TIMEOUT = 5.0
@@ -102,7 +101,7 @@ class JwksKeys(Keys):
     """
 
     def __init__(self, url: str) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        if not is_http_url(url):
             raise SettingError("AUTH_JWKS_URL is not a usable URL; accepted is https://... or http://...")
         # httpx takes memory that a server with one fixed key does without.
         import httpx
