@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 
-import asyncpg.connection
 import pytest
 from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.interface import Version
@@ -56,7 +55,7 @@ async def test_instances_work_behind_a_pooler(pooled: str, monkeypatch: pytest.M
     """Behind a pooler instances start one after the other, and store documents and versions beside each other."""
     stores = []
     for number in range(3):
-        monkeypatch.setattr(asyncpg.connection, "_uid", 0)  # the driver numbers statements in each process anew
+        monkeypatch.setattr("asyncpg.connection._uid", 0)  # the driver numbers statements in each process anew
         store = PostgreSQLStore(pooled, fsync=number == 1)
         await store.start()
         stores.append(store)
@@ -68,7 +67,7 @@ async def test_instances_work_behind_a_pooler(pooled: str, monkeypatch: pytest.M
     for store in stores:
         assert (await store.read("room")).updates == [b"a"] * 3
         assert len((await store.history("room")).versions) == 3
-    with pytest.raises(StartError, match="DATABASE_URL leads to a pooler.*set INSTANCE_URL"):
+    with pytest.raises(StartError, match=r"DATABASE_URL leads to a pooler.*set INSTANCE_URL"):
         await stores[0].own_address()
     for store in stores:
         await store.close()
