@@ -38,7 +38,7 @@ def node() -> str:
     if not (HERE / "node_modules" / "yjs").is_dir():
         pytest.fail("the JavaScript clients are not installed: run `npm ci` in e2e/")
     # What is called node may be a script that starts it; killing the script would leave node running.
-    said = subprocess.run([found, "-p", "process.execPath"], capture_output=True, text=True, check=True)
+    said = subprocess.run([found, "-p", "process.execPath"], capture_output=True, text=True, check=True, timeout=60)
     return said.stdout.strip()
 
 

@@ -132,9 +132,12 @@ class Process:
         try:
             await asyncio.wait_for(asyncio.shield(self._reader), patience)
         except TimeoutError:
-            self._child.kill()
-            await self._reader
-            raise AssertionError(f"{self.name} outlived {how.name} by {patience} s:\n{self.tail()}") from None
+            what = "outlived" if self._child.returncode is None else "left its output open to another process after"
+            if self._child.returncode is None:
+                self._child.kill()
+            await asyncio.wait([self._reader], timeout=SOON)
+            self._reader.cancel()
+            raise AssertionError(f"{self.name} {what} {how.name} by {patience} s:\n{self.tail()}") from None
         return await self._child.wait()
 
     async def kill(self) -> None:
@@ -230,7 +233,10 @@ class Client(Process):
         number = self._last_id
         line = json.dumps({"id": number, "command": command, **arguments})
         self._child.stdin.write(line.encode() + b"\n")
-        await self._child.stdin.drain()
+        try:
+            await asyncio.wait_for(self._child.stdin.drain(), PATIENCE)
+        except TimeoutError:
+            raise AssertionError(f"{self.name} has not read {command} within {PATIENCE} s:\n{self.tail()}") from None
         return number
 
     async def call(self, command: str, patience: float = PATIENCE, /, **arguments: object) -> Value:

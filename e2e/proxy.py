@@ -40,8 +40,9 @@ class Proxy:
         """Break all connections without a goodbye on either side, and take no more."""
         assert self._server is not None
         self._server.close()
-        for writer in self._open:
+        for writer in self._open:  # also one that is closed already, and waits for a side that reads no more
             writer.transport.abort()
+        self._open.clear()
         await asyncio.gather(*self._passing)
         await asyncio.sleep(0)  # until the sockets are closed
 
@@ -88,7 +89,6 @@ class Proxy:
         finally:
             if lost == self._lost:
                 sink.close()
-                self._open.discard(sink)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from attacks.raw import Target
 from attacks.vitals import Vitals, vitals
 from harness import Server, environment
 
-TRIPS = 5
+TRIPS = 3
 """Round trips of honest clients that each attack goes on for at least."""
 SLACK = 80.0
 """MiB that a server may have more after an attack than before the first: its allocator keeps some for the next."""

@@ -15,7 +15,7 @@ from mutations import corpus
 from mutations.eve import Eve
 from mutations.recording import BEN, RECORD, ROOM
 
-QUICK = {"signaling": 30_000, "notification": 30_000, "sync": 3000}
+QUICK = {"signaling": 10_000, "notification": 10_000, "sync": 1500}
 """Messages, unless there are to be more; the sync server closes for nearly each, and a handshake costs more than it."""
 UNBOUND = (
     *(

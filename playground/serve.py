@@ -136,6 +136,7 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = MAX_CONNECTIONS
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     settings: dict[str, str]
     contents: dict[str, tuple[str, bytes]]

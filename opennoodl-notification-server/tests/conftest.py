@@ -19,6 +19,7 @@ from .harness import TIMEOUT, Client, Clock, Gate
 
 settings.register_profile("steady", deadline=None)  # a busy machine is no defect
 settings.register_profile("quick", deadline=None, max_examples=10)  # for `make quick`
+settings.register_profile("long", deadline=None, max_examples=1000)
 settings.load_profile("steady")
 
 Serve = Callable[..., Awaitable[Service]]
@@ -27,7 +28,7 @@ Device = Callable[..., Awaitable[Client]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the test that kills the server do so more often, or again as it was."""
-    parser.addoption("--crash-rounds", type=int, default=20, help="how often the server is killed")
+    parser.addoption("--crash-rounds", type=int, default=8, help="how often the server is killed")
     parser.addoption("--chaos-rounds", type=int, default=6, help="how many faults two instances meet")
     parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
 

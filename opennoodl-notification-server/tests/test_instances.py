@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -316,14 +317,18 @@ async def test_metrics_show_instances_and_hints(both: tuple[Service, Service], d
 
 async def test_slow_device_is_closed_alone(serve: Serve, at: str) -> None:
     """A device that reads nothing is closed with 1013, also for what comes from elsewhere; others hear everything."""
-    unlimited = {"sends_per_hour": 0, "send_bytes_per_hour": 0, "max_per_user": 0}
-    first, second = [await serve(database_url=at, **unlimited) for _ in range(2)]
+    bounds = {"sends_per_hour": 0, "send_bytes_per_hour": 0, "max_per_user": 0, "slow_client_buffer": 20_000}
+    first, second = [await serve(database_url=at, **bounds) for _ in range(2)]
     await known(second, 1)
-    sender, slow, quick = [await Client.connect(service.port) for service in (first, second, second)]
+    sender, slow = [await Client.connect(service.port) for service in (first, second)]
     await sender.authenticate("s")
     await slow.authenticate("u")
-    await quick.authenticate("u")
     slow.ws.transport.pause_reading()
+    # What the kernel holds is out of the server's sight: let it be little.
+    (connection,) = second.app.devices.of("u")
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    quick = await Client.connect(second.port)
+    await quick.authenticate("u")
     for _ in range(3000):
         await sender.notify("u", data="x" * 7000)
         await quick.expect("notification")

@@ -41,7 +41,7 @@ def pytest_asyncio_loop_factories(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let those tests that search for failures search for longer, or again where one was found."""
-    parser.addoption("--crash-rounds", type=int, default=20, help="how often the server is killed")
+    parser.addoption("--crash-rounds", type=int, default=8, help="how often the server is killed")
     parser.addoption("--power-cuts", type=int, default=2, help="how often the power is cut")
     parser.addoption("--chaos-rounds", type=int, default=0, help="faults of two servers; 0 is one of each, in short")
     parser.addoption("--damage-rounds", type=int, default=0, help="bytes to change in each file; also: every bit")

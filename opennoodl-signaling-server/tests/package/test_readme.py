@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,17 @@ async def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     await service.stop()
 
 
-def usage(*command: str) -> str:
-    """Return what a command prints about itself."""
-    words = [sys.executable, "-m", PACKAGE, *command, "--help"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+@pytest.fixture
+def usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return what returns what a command prints about itself."""
+
+    def print_(*command: str) -> str:
+        monkeypatch.setattr(sys, "argv", [PACKAGE, *command, "--help"])
+        with pytest.raises(SystemExit, match=r"^0$"):
+            import_module(f"{PACKAGE}.__main__").arguments()
+        return capsys.readouterr().out
+
+    return print_
 
 
 def test_settings_table_is_complete() -> None:
@@ -60,15 +66,13 @@ def test_env_example_has_every_setting() -> None:
     assert [s.name for s in settings.describe(Settings) if s.description not in plain] == []
 
 
-@pytest.mark.slow
-def test_commands_table_is_complete() -> None:
+def test_commands_table_is_complete(usage: Callable[..., str]) -> None:
     """Every command stands in the table, and no other does."""
     compare({*COMMANDS, "serve"}, set(re.findall(r"^    ([a-z]+)", usage(), flags=re.MULTILINE)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_options_of_commands_are_documented(command: str) -> None:
+def test_options_of_commands_are_documented(usage: Callable[..., str], command: str) -> None:
     """Every option of a command stands in its row or its paragraph, and no other does."""
     paragraphs = section(README, "Commands").split("\n\n")
     about = [COMMANDS[command], *(text for text in paragraphs if text.startswith("**") and f"`{command}`" in text)]

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from asyncio.subprocess import PIPE
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -211,31 +211,34 @@ async def main():
     compactor = Compactor()
     await compactor.compact([])
     print(compactor._process.pid, flush=True)
-    job = bytes.fromhex(input())
-    while True:
-        await compactor.compact([job])
-        print("the next job begins", flush=True)
+    await compactor.compact([bytes.fromhex(input())])
 
 asyncio.run(main())
 """
 
 
-async def test_a_killed_server_leaves_no_process() -> None:
-    """Neither while it has a job."""
-    server = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVER, stdin=PIPE, stdout=PIPE, limit=2 * len(LONG[0])
-    )
-    assert server.stdout is not None
-    assert server.stdin is not None
-    process = int(await server.stdout.readline())
-    server.stdin.write(LONG[0].hex().encode() + b"\n")
-    await server.stdin.drain()
-    async with asyncio.timeout(TIMEOUT):
-        await server.stdout.readline()
-    server.kill()
-    server.stdin.close()
-    await server.wait()
-    await until_gone(process)
+def ticks(process: int) -> int:
+    """Return the CPU time that a process has used, in the unit of the system."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_a_killed_server_leaves_no_process() -> None:
+    """The process of a server that is killed ends in the middle of a job."""
+    command = [sys.executable, "-c", SERVER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdin is not None
+        process = int(server.stdout.readline())
+        before = ticks(process)
+        server.stdin.write(LONG[0].hex().encode() + b"\n")
+        server.stdin.flush()
+        end = time.monotonic() + TIMEOUT
+        while ticks(process) < before + 10:  # it has the job
+            assert time.monotonic() < end, "the job does not begin"
+            time.sleep(0.01)
+        server.kill()
+    asyncio.run(until_gone(process))
 
 
 def test_the_process_is_light() -> None:
