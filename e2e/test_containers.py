@@ -1,6 +1,6 @@
 """The images and docker-compose.yml, in a real Docker: they start, come back after a kill, keep their data and stop.
 
-They take minutes, the ports 4444 to 4446 and a Docker on this machine, and the right to kill its processes.
+They take minutes, the ports 4444 to 4447 and a Docker on this machine, and the right to kill its processes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 from harness import HERE
@@ -197,3 +199,34 @@ def test_every_image_serves_on_the_given_port(stack: Stack, user: str) -> None:
                 time.sleep(0.5)
     finally:
         run("docker", "rm", "--force", *containers)
+
+
+def page(path: str) -> str:
+    """Return a page of the playground, which may have just been started."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urlopen(f"http://localhost:4447{path}", timeout=10) as answer:
+                return str(answer.read().decode())
+        except (URLError, ConnectionError):
+            assert time.monotonic() < deadline, f"the playground does not answer: {run('docker', 'ps', '-a')}"
+            time.sleep(0.5)
+
+
+def test_playground_of_its_profile_names_the_servers(stack: Stack) -> None:
+    """The profile starts the playground, whose page leads to the servers; it runs unprivileged and stops in order."""
+    profile = ("--profile", "playground")
+    stack.compose(*profile, "up", "--detach")
+    try:
+        assert "OpenNoodl playground" in page("/")
+        assert "peer-joined" in page("/protocol/signaling.html")
+        addresses = json.loads(page("/config.json"))
+        assert addresses == {server: f"ws://localhost:{4444 + number}" for number, server in enumerate(SERVERS)}
+        for address in addresses.values():
+            with connect(f"{address}/room" if address.endswith(":4445") else address):
+                pass
+        assert stack.compose(*profile, "exec", "-T", "playground", "id", "-u").strip() == "10001"
+        stack.compose(*profile, "stop", "playground")
+        assert stack.inspect("playground")["State"]["ExitCode"] == 0
+    finally:
+        stack.compose(*profile, "rm", "--stop", "--force", "playground")

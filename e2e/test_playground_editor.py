@@ -56,9 +56,10 @@ async def test_axe_finds_no_fault_on_any_page(playground: StartPlayground, schem
     await ben.do("click", "#invite button")
     await ann.shows(".toast")
     await ann.do("click", "#bell")
-    for summary in ("#messages summary", "#document summary"):
+    for summary in ("#versions summary", "#messages summary", "#document summary"):
         await ann.do("click", summary)
     await ann.shows("#facts tr", "state vector")
+    await ann.shows("#versions-state", "This sync server has no AUTH")
     assert await here.browser.call("accessibility", page=ann.name) == []
     assert await ann.do("evaluate", "document.documentElement.scrollWidth") <= 390
     await ann.do("click", "#bell")  # the inbox does not cover it

@@ -1,13 +1,14 @@
-"""What the playground shows of the servers' work: messages, and the document."""
+"""What the playground shows of the servers' work: messages, the document and its versions."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 from client_guide import python
-from playground_page import AUTH, ROOM, StartPlayground, in_chromium, token
+from playground_page import AUTH, ROOM, UNREACHABLE, Page, StartPlayground, in_chromium, token
 from pycrdt import Decoder, Doc, Map
 
 pytestmark = in_chromium
@@ -61,3 +62,57 @@ async def test_the_document_is_shown_from_inside(playground: StartPlayground) ->
     size = len(found.get_update())  # of another implementation, which writes the same with fewer bytes
     assert size <= int(facts["size as one update"].removesuffix(" bytes")) < 1.5 * size
     assert json.loads(await ann.do("textContent", "#json")) == content
+
+
+async def opened_timeline(page: Page) -> None:
+    """Open the timeline when the server has a version, which a process of its own makes."""
+    async with asyncio.timeout(60):
+        while True:
+            await page.do("press", "#versions summary", "Enter")
+            await page.do(
+                "waitForFunction", "!timeline.hidden || document.getElementById('versions-state').textContent"
+            )
+            if await page.do("isVisible", "#timeline"):
+                return
+            await page.do("press", "#versions summary", "Enter")
+            await asyncio.sleep(0.2)
+
+
+async def test_a_version_is_shown_and_restored(playground: StartPlayground) -> None:
+    """A user whose token allows it sees an earlier version and restores it for all, with the keyboard, on a phone."""
+    here = await playground(**AUTH)
+    here.allowed = re.compile(f"{UNREACHABLE.pattern}|status of 403")
+    service = token("ann", 3600, services=True)
+    ann = await here.page("ann", token=service, colorScheme="dark", viewport={"width": 390, "height": 800})
+    ben = await here.page("ben", token=token("ben", 3600))
+    await ann.add("Kettle")
+    await ben.shows(".node", "Kettle")
+    await ann.shows("#saved", "Saved")
+    await here.servers["sync"].restart()  # a version is made of a document as it is loaded
+    await ben.do("press", "#versions summary", "Enter")
+    await ben.shows("#versions-state", "“services”")
+    await opened_timeline(ann)
+    await ann.do("press", ".node", "Delete")
+    await ben.hides(".node", "Kettle")
+    await ben.add("Pot")
+    await ann.shows(".node", "Pot")
+    await ann.do("press", "#versions summary", "Enter")
+    await opened_timeline(ann)
+    await ann.shows("#version-content", "1 node, 0 connections. Deleted since: Kettle. Added since: Pot.")
+    await ann.shows("#version-picture text", "Kettle")
+    for scheme in ("dark", "light"):
+        await ann.do("emulateMedia", {"colorScheme": scheme})
+        assert await here.browser.call("accessibility", page=ann.name) == []
+    assert await ann.do("evaluate", "document.documentElement.scrollWidth") <= 390
+    await ann.do("press", "#restore", "Enter")
+    for page in (ann, ben):
+        await page.shows(".node", "Kettle")
+        await page.hides(".node", "Pot")
+    await ann.shows("#versions-state", "is restored. The newest version is what it replaced.")
+    await ann.shows("#version:focus")
+    await ann.shows("#version-content", "1 node, 0 connections. Deleted since: Pot. Added since: Kettle.")
+    await ann.do("press", "#version", "ArrowLeft")
+    await ann.shows("#version-content", "1 node, 0 connections.")
+    await ann.shows("#version-picture text", "Kettle")
+    await ben.add("Later")
+    await ann.shows(".node", "Later")

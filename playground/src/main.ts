@@ -17,6 +17,7 @@ import { Network } from './network'
 import { People, type Person } from './people'
 import { Project } from './project'
 import { addressOf, roomOfAddress } from './room'
+import { Versions } from './versions'
 
 type Addresses = Record<'signaling' | 'sync' | 'notification', string>
 type Mode = 'both' | 'webrtc' | 'sync'
@@ -47,19 +48,20 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
   const servers = new Servers(addresses, network)
   const getToken = tokens(firstToken, token => direct.renew(token))
   let replaced = false
+  let edited = false
   const stored = new Plot('stored')
   let mode: Mode = 'both'
   let iceServers: RTCIceServer[] | undefined
 
   const pathTo = ({ direct: id }: Person) =>
-    direct.reaches(id) && mode !== 'sync' ? 'direct' : sync.provider.wsconnected ? 'by the server' : 'not connected'
+    direct.reaches(id) && mode !== 'sync' ? 'by WebRTC' : sync.provider.wsconnected ? 'by the server' : 'not connected'
 
   const show = soon(() => {
     people.show(pathTo)
     editor.draw()
     say('advice', advice())
     const { others } = people
-    const near = others.filter(([, person]) => pathTo(person) === 'direct').length
+    const near = others.filter(([, person]) => pathTo(person) === 'by WebRTC').length
     const ways = [
       ...(near > 0 ? [`directly by WebRTC to ${near} of ${others.length}`] : []),
       ...(sync.provider.wsconnected ? ['to the sync server, which stores them and passes them on'] : [])
@@ -107,7 +109,7 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
       byId('saved').textContent = { saved: 'Saved', saving: 'Saving…' }[state as string] ?? 'Not saved on the server'
       show()
     },
-    onStored: time => stored.add(time),
+    onStored: time => edited && stored.add(time), // the first acknowledgement of a page is of no edit
     onDenied: reason => bell.toast(`Sync server: ${reason}`)
   })
   const signaling = new Signaling({
@@ -168,8 +170,10 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
     bell.toast(`The invite is in the inbox of ${invited}${where}.`)
   }
 
+  project.doc.on('update', (_update, _origin, _doc, { local }) => { edited ||= local })
   new Delivery(project.doc, people)
   inspect(project)
+  new Versions(http(addresses.sync), room, project, getToken)
   bell.listen(inbox)
   bell.show(inbox)
   awareness.on('change', show)
