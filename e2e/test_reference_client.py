@@ -75,11 +75,11 @@ async def peer() -> AsyncIterator[Peer]:
         yield peer
 
 
-@pytest.mark.parametrize(("code", "least"), [(1001, 200), (1011, 200), (1013, 3200)])
+@pytest.mark.parametrize(("code", "least"), [(1001, 280), (1011, 280), (1013, 4500)])
 async def test_sync_reconnects_after_a_random_delay(client: StartClient, peer: Peer, code: int, least: int) -> None:
-    """It connects again after a random delay, which is longer if the server is at a limit."""
+    """Chance makes the delay longer than 200 ms, or than 3.2 s if the server is at a limit."""
     app = await client("reference")
-    await app.call("connect", kind="sync", url=peer.url, room=ROOM)
+    await app.call("connect", kind="sync", url=peer.url, room=ROOM, chance=0.5)
     await app.event("connecting")
     connection = await peer.next()
     await connection.send(STEP_2)

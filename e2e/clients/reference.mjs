@@ -29,17 +29,21 @@ const create = {
 }
 
 serve({
-  /** Connect to a server. With `tokens`, each request for a token gets the next one, and fails if that is null. */
-  connect: ({ kind, url, room, user, tokens }) => create[kind]({
-    url,
-    room,
-    userId: user,
-    getToken: tokens && (async old => {
-      emit('asked', { old: old ?? null })
-      const token = tokens.shift()
-      if (token === null) throw new Error('no answer')
-      return token
-    }),
-    onState: (state, reason) => emit(state, { reason, at: performance.now() })
-  }).connect()
+  /** Connect to a server. With `tokens`, each request for a token gets the next one, and fails if that is null.
+      With `chance`, all random numbers are this one. */
+  connect: ({ kind, url, room, user, tokens, chance }) => {
+    if (chance !== undefined) Math.random = () => chance
+    create[kind]({
+      url,
+      room,
+      userId: user,
+      getToken: tokens && (async old => {
+        emit('asked', { old: old ?? null })
+        const token = tokens.shift()
+        if (token === null) throw new Error('no answer')
+        return token
+      }),
+      onState: (state, reason) => emit(state, { reason, at: performance.now() })
+    }).connect()
+  }
 })
