@@ -197,7 +197,11 @@ def _number(variables: dict[str, str], name: str, default: int, most: int) -> in
 def main(directory: Path) -> int:
     """Run the servers until a signal stops them, which returns 0, or until one of them cannot start."""
     file = directory / ".env"
-    variables = {**os.environ, **environ.parse(file.read_text() if file.exists() else "")}
+    try:
+        variables = {**os.environ, **environ.parse(file.read_text(encoding="utf-8") if file.exists() else "")}
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"{file} cannot be read: {error}", file=sys.stderr)
+        return 1
     playground = variables.get("PLAYGROUND", "on")
     if playground not in {"on", "off"}:
         print(f"PLAYGROUND must be on or off, not {playground!r}.", file=sys.stderr)

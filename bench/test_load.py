@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from . import notifications, servers, signaling
+from .load.__main__ import main as load_test
 from .load.deployment import PORTS, Endpoint, LoadTestError, Usage, endpoints
 from .load.figures import Figures, Moment, verdict
 from .load.plot import draw
@@ -169,11 +171,33 @@ def test_endpoints_follow_the_target() -> None:
     ]
 
 
-@pytest.mark.parametrize("target", ["", "localhost", "https://noodl.example", "ws://localhost:4444", "wss://"])
+@pytest.mark.parametrize(
+    "target", ["", "localhost", "https://noodl.example", "ws://localhost:4444", "wss://", "wss://[::1", "wss://h:x"]
+)
 def test_unusable_target_is_named(target: str) -> None:
     """An address that names no deployment is refused with what is accepted."""
-    with pytest.raises(LoadTestError, match=f"TARGET is '{target}'; accepted is wss://HOST"):
+    with pytest.raises(LoadTestError, match=re.escape(f"TARGET is '{target}'; accepted is wss://HOST")):
         endpoints(target, {})
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--users=1", "at least 2 users"),
+        ("--minutes=nan", "more than 0 minutes"),
+        ("--minutes=inf", "more than 0 minutes"),
+        ("--plot=missing/plot.png", "a directory that does not exist"),
+    ],
+)
+def test_unusable_options_end_before_the_load(
+    option: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Options with which no load test can be run, or none be drawn, are refused at once."""
+    monkeypatch.setattr(sys, "argv", ["load", "ws://localhost", option])
+    with pytest.raises(SystemExit) as ended:
+        load_test()
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 def measured(**waits: float) -> Figures:

@@ -27,7 +27,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
     def start(procfile: str, env: str = "", *before: str) -> subprocess.Popen[str]:
         shutil.copy(ROOT / "up.py", tmp_path)
         (tmp_path / "Procfile").write_text(procfile)
-        (tmp_path / ".env").write_text(env)
+        (tmp_path / ".env").write_bytes(env.encode("latin-1"))
         command = [*before, sys.executable, str(tmp_path / "up.py")]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -153,6 +153,15 @@ def test_the_playground_is_on_or_off(up: Up) -> None:
     process = up("playground: echo there", "PLAYGROUND=no")
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, output) == (1, "PLAYGROUND must be on or off, not 'no'.\n")
+
+
+def test_settings_that_are_no_text(up: Up) -> None:
+    """A file of settings that is not UTF-8 stops the start with one line that names it."""
+    process = up("sync: echo here", "HOST=\xff")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert output.count("\n") == 1
+    assert ".env cannot be read: 'utf-8' codec can't decode byte 0xff" in output
 
 
 @pytest.mark.parametrize(("setting", "first"), [("", 4444), ("FIRST_PORT=5444", 5444)])

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from math import inf
 from pathlib import Path
 from time import perf_counter
 
@@ -132,8 +133,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long they work (default: 1)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw latency and CPU over time into this PNG")
     asked = parser.parse_args()
-    if asked.users < 2 or asked.minutes <= 0:
+    if asked.users < 2 or not 0 < asked.minutes < inf:
         parser.error("a load test needs at least 2 users and more than 0 minutes")
+    if asked.plot and not asked.plot.absolute().parent.is_dir():
+        parser.error(f"{asked.plot} would be in a directory that does not exist")
     seconds = asked.minutes * 60
     machine.raise_file_limit()
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import urlopen
 
 from opennoodl_sync.edge.auth.jwt_tokens import mint
@@ -121,7 +121,7 @@ def endpoints(target: str, addresses: Mapping[str, str | None]) -> list[Endpoint
     found = []
     for name in PORTS:
         url = addresses.get(name) or _derived(name, target)
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment:
             raise LoadTestError(f"{url!r} is not the address of a server, such as wss://noodl.example{PATHS[name]}")
         found.append(Endpoint(name, url.rstrip("/")))
@@ -129,7 +129,7 @@ def endpoints(target: str, addresses: Mapping[str, str | None]) -> list[Endpoint
 
 
 def _derived(name: str, target: str) -> str:
-    parts = urlsplit(target)
+    parts = _split(target)
     if parts.scheme == "wss" and parts.hostname:
         return target.rstrip("/") + PATHS[name]
     if parts.scheme == "ws" and parts.netloc and parts.path in ("", "/") and not _has_port(parts.netloc):
@@ -138,6 +138,16 @@ def _derived(name: str, target: str) -> str:
         f"TARGET is {target!r}; accepted is wss://HOST for servers at {', '.join(PATHS.values())}, or ws://HOST for "
         f"servers at the ports {', '.join(map(str, PORTS.values()))}"
     )
+
+
+def _split(url: str) -> SplitResult:
+    """Return the parts of a URL; none, if it has half a bracket or a port that is no number."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return urlsplit("")
+    return parts
 
 
 def _has_port(netloc: str) -> bool:
