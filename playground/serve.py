@@ -191,7 +191,7 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/config.json":
             return self._answer(HTTPStatus.OK, "application/json", json.dumps(servers).encode(), servers)
         if path not in self.server.contents:
-            return self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"There is no such page here.\n", servers)
+            return self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"This page does not exist.\n", servers)
         return self._answer(HTTPStatus.OK, *self.server.contents[path], servers)
 
     def do_HEAD(self) -> None:

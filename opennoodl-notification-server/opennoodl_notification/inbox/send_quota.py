@@ -49,7 +49,7 @@ class SendQuota:
         """
         amounts = self._amounts(user, address, number, size)
         # A refused user is not counted. So the quotas of addresses bound how many users are remembered.
-        if not _have(amounts, now):
+        if not all(quota.has(key, now, amount) for quota, key, amount in amounts):
             return False
         for quota, key, amount in amounts:
             quota.count(key, now, amount)
@@ -62,7 +62,7 @@ class SendQuota:
 
     def has(self, user: str, address: str, number: int, size: int, now: float) -> bool:
         """Return whether `user` may send so much, as `allow` does, but count nothing."""
-        return _have(self._amounts(user, address, number, size), now)
+        return all(quota.has(key, now, amount) for quota, key, amount in self._amounts(user, address, number, size))
 
     def give_back(self, user: str, address: str, number: int, size: int) -> None:
         """Take back what was counted: it was not sent after all."""
@@ -80,7 +80,3 @@ class SendQuota:
             for quotas, key in of_each
             for quota, amount in zip(quotas, (number, size), strict=True)
         ]
-
-
-def _have(amounts: list[Amount], now: float) -> bool:
-    return all(quota.has(key, now, amount) for quota, key, amount in amounts)

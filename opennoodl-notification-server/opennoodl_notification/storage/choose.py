@@ -47,10 +47,10 @@ def choose_channel(place: str, listen_url: str) -> Channel | None:
 
         postgresql = is_postgresql(place)
         if listen_url and not is_postgresql(listen_url):
-            raise StartError(f"DATABASE_LISTEN_URL is no URL of PostgreSQL; {ACCEPTED}")
+            raise StartError(f"DATABASE_LISTEN_URL is not a PostgreSQL URL; {ACCEPTED}")
     if not postgresql:
         if listen_url:
-            raise StartError("DATABASE_LISTEN_URL is set, but DATABASE_URL is no URL of PostgreSQL; unset one of them")
+            raise StartError("DATABASE_LISTEN_URL is set, but DATABASE_URL is not a PostgreSQL URL; unset one of them")
         return None
     from .sql.channel import Channel
 

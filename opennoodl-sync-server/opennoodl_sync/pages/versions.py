@@ -114,7 +114,7 @@ class VersionPages:
         version = found(history.versions, time)
         content = None if version is None else await self._store.read_version(room, version.time)
         if version is None or content is None:
-            raise PageError(HTTPStatus.NOT_FOUND, "There is no version as old as that.")
+            raise PageError(HTTPStatus.NOT_FOUND, "No version is as old as that.")
         return version, content
 
 

@@ -14,11 +14,11 @@ def read(text: str) -> int:
     """Return the seconds since 1970 of a time; one without a zone is in UTC, and a date is its first second.
 
     Raises:
-        ValueError: it is no time; the text says what is accepted.
+        ValueError: it is not a time; the text names the accepted forms.
     """
     try:
         time = datetime.fromisoformat(text)
         in_utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
         return int(in_utc.timestamp())
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no time; {ACCEPTED}") from None
+        raise ValueError(f"{text!r} is not a time; {ACCEPTED}") from None

@@ -26,5 +26,5 @@ def test_dates_and_zones_are_read(text: str, same: str) -> None:
 )
 def test_text_that_is_no_time_is_refused(text: str) -> None:
     """An invalid time is refused with the accepted form."""
-    with pytest.raises(ValueError, match=r"is no time; accepted is a time such as 2026-11-30T09:00:00Z, or a date"):
+    with pytest.raises(ValueError, match=r"is not a time; accepted is a time such as 2026-11-30T09:00:00Z, or a date"):
         read(text)

@@ -150,7 +150,7 @@ class GitHub:
                 if not self._unproven.allow(source, now):
                     before = [question.task for question in self._questions.values() if question.source == source]
                     if not before:
-                        text = "Too many tokens that prove nobody came from your address; wait a minute."
+                        text = "Too many invalid tokens came from your address; wait a minute."
                         raise AuthError(text, "auth-unavailable")
                     await asyncio.wait(before, return_when=asyncio.FIRST_COMPLETED)
                     continue

@@ -83,7 +83,7 @@ def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Chang
                 changes = _decode(content[9:-1])
                 changes.added = list(with_payloads(changes.added, changes.payloads))
             except ValueError as error:
-                raise JournalError(f"line {first} of {path.name} is none of this server's: {error}") from None
+                raise JournalError(f"line {first} of {path.name} was not written by this server: {error}") from None
             yield changes
             whole += len(content)
             first, parts, check = number + 1, [], 0

@@ -168,7 +168,7 @@ class SnapshotFile:
         if (newest := max((head.format for head in heads), default=FORMAT)) > FORMAT:
             raise ForeignFileError(f"has format {newest} of a newer release; this release reads formats up to {FORMAT}")
         if others := sorted(database.tables() - TABLES):
-            raise ForeignFileError(f"has a table {others[0]!r}, which is none of this server's")
+            raise ForeignFileError(f"has a table {others[0]!r} of another program")
         self.edited = "checksum" not in database.tables()
         records = sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at)
         for record in with_payloads(records, _rows(database, "payloads", Payload)):

@@ -94,7 +94,7 @@ class JsonStore(Store):
         except (ValueError, RecursionError) as error:
             way_out = "; what comes before that line is sound" if isinstance(error, JournalError) else self._way_out()
             if isinstance(error, ChecksumError):
-                way_out += "; if somebody has edited it on purpose, delete its table `checksum`"
+                way_out += "; if it was edited on purpose, delete its table `checksum`"
             raise StartError(f"DB_FILE {self._name} is damaged and was left as it is: {error}{way_out}") from None
         if outdated and not self._read_only:
             self._write_meanwhile()

@@ -65,7 +65,7 @@ def arguments(url: str, timeout: float) -> dict[str, Any]:
         options.pop("sslrootcert", None)
     for name in FILES:
         if name in options and not (os.access(options[name], os.R_OK) and Path(options[name]).is_file()):
-            raise StartError(f"DATABASE_URL names {options[name]!r} as its {name}, which is no file that can be read")
+            raise StartError(f"DATABASE_URL names {options[name]!r} as its {name}, a file that cannot be read")
     query = urlencode({name: value for name, value in options.items() if name not in LIBPQ}, quote_via=quote)
     return {**made, "dsn": parts._replace(scheme="postgresql", query=query).geturl(), "command_timeout": timeout}
 
@@ -92,7 +92,7 @@ def _split(url: str) -> SplitResult:
 
 def _seconds(text: str) -> int:
     if not text.isdecimal():
-        raise StartError("DATABASE_URL has a connect_timeout that is no whole number of seconds")
+        raise StartError("DATABASE_URL has a connect_timeout that is not a whole number of seconds")
     return int(text)
 
 

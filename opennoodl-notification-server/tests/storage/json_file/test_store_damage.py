@@ -97,7 +97,7 @@ async def test_file_of_somebody_else(file: Path, table: str) -> None:
     """A TinyDB file with other tables than this server's stops the start, and stays as it is."""
     await asyncio.to_thread(file.write_text, f'{{"{table}": {{"1": {{"a": 1}}}}}}')
     before = content(file)
-    with pytest.raises(StartError, match=f"has a table '{table}', which is none of this server's; .*name another file"):
+    with pytest.raises(StartError, match=f"has a table '{table}' of another program; .*name another file"):
         await JsonStore(str(file)).open()
     assert content(file) == before
 

@@ -155,7 +155,7 @@ def test_certificates_of_a_file(tmp_path: Path) -> None:
     """A file of certificates is the driver's to read; one that is not there is named."""
     file = tmp_path / "root.crt"
     url = f"postgresql://u:secret@host/name?sslmode=verify-full&sslrootcert={file}"
-    with pytest.raises(StartError, match=rf"names '{file}' as its sslrootcert, which is no file") as info:
+    with pytest.raises(StartError, match=rf"names '{file}' as its sslrootcert, a file that cannot be read") as info:
         arguments(url, 5)
     assert "secret" not in str(info.value)
     file.touch()

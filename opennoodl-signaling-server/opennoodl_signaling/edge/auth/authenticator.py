@@ -25,7 +25,7 @@ OPEN = (
 """What a server without authentication says of itself."""
 ANY_AUDIENCE = (
     "AUTH_AUDIENCE is not set: a token that the issuer of AUTH_JWKS_URL made for another application is accepted too. "
-    "Set AUTH_AUDIENCE to what is in the `aud` of those that are for this server."
+    "Set AUTH_AUDIENCE to the `aud` claim of the tokens for this server."
 )
 """What one says of itself that cannot tell whom a token was made for (RFC 8725, 3.9)."""
 

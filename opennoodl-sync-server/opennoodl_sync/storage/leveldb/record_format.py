@@ -36,7 +36,7 @@ def parse_key(key: bytes) -> tuple[str, str]:
         kind = version if version == b"v1_sv" else read_bytes(key, at + 1)[0]
         return kind.decode(), name.decode()
     except (MalformedError, UnicodeDecodeError):
-        raise CorruptError(f"the key {key.hex()} is none of y-leveldb's") from None
+        raise CorruptError(f"the key {key.hex()} is not one of y-leveldb's") from None
 
 
 def number_element(number: int) -> bytes:
