@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
+from .commands import remote
 from .commands.checks import check_documents, repair_documents
 from .commands.copies import back_up, directory_of, migrate_documents, restore
 from .commands.documents import (
@@ -30,6 +31,14 @@ from .settings import Settings
 from .storage.interface import PersistentStore
 from .versions import times
 
+URL = "ask the running server at this http:// or https:// URL"
+REMOTE = {
+    "kick": "disconnect the clients of a room, at a running server",
+    "close": "disconnect the clients of a room, and let nobody in until it is opened",
+    "open": "let clients into a closed room again",
+    "stats": "show which rooms of a running server are largest, busiest, closed, or have most versions",
+}
+"""Commands that a running server carries out."""
 WHEN = "the newest version up to then: a time as `versions` shows it, or a date"
 
 
@@ -53,13 +62,21 @@ def arguments() -> argparse.Namespace:
     delete.add_argument("room")
     versions = commands.add_parser("versions", help="show every version of a document: time, bytes")
     versions.add_argument("room")
+    versions.add_argument("--url", help=URL)
     version = commands.add_parser("version", help="write a document as it was to standard output")
     version.add_argument("room")
     version.add_argument("when", help=WHEN)
     version.add_argument("--format", choices=("update", "json"), default="update", help="a Yjs update, or JSON to read")
+    version.add_argument("--url", help=URL)
     revert = commands.add_parser("revert", help="change a document into what it was")
     revert.add_argument("room")
     revert.add_argument("when", help=WHEN)
+    revert.add_argument("--url", help=URL)
+    for name, help_ in REMOTE.items():
+        at_server = commands.add_parser(name, help=help_)
+        if name != "stats":
+            at_server.add_argument("room")
+        at_server.add_argument("--url", help=f"{URL} (default: localhost:PORT)")
     commands.add_parser("compact", help="merge every document's updates into one")
     check = commands.add_parser("check", help="say what is wrong with the data; exit code 1 if anything is")
     check.add_argument(
@@ -116,6 +133,26 @@ async def act(asked: argparse.Namespace, store: PersistentStore) -> None:
                 sys.exit(1)
 
 
+def act_at_server(asked: argparse.Namespace, server: remote.Server) -> None:
+    """Have a running server carry out one command.
+
+    Raises:
+        CommandError: it did not.
+    """
+    match asked.command:
+        case "stats":
+            show("\n".join(remote.stats(server)))
+        case "versions":
+            for line in remote.versions(server, asked.room):
+                show(line)
+        case "version":
+            show_bytes(remote.version(server, asked.room, asked.when, asked.format))
+        case "revert":
+            show(remote.revert(server, asked.room, asked.when))
+        case act:
+            show(remote.change_room(server, act, asked.room))
+
+
 async def show_all(lines: AsyncIterator[str]) -> None:
     """Print lines."""
     async for line in lines:
@@ -135,6 +172,8 @@ def main() -> None:
         settings = load(Settings, os.environ)
         if asked.command == "token":
             show(token(settings, asked))
+        elif asked.command in REMOTE or getattr(asked, "url", None):
+            act_at_server(asked, remote.server(settings, asked.url))
         elif asked.command == "backup":
             show(back_up(directory_of(settings), asked.directory))
         elif asked.command == "restore":

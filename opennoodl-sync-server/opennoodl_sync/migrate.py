@@ -46,6 +46,8 @@ async def migrate(source: PersistentStore, target: PersistentStore) -> AsyncIter
     if damage is not None:
         raise CommandError(f"some of the source cannot be read, so documents may be missing: {damage}")
     there = await _compared(source, target, set(names))
+    for name in await source.closed_names():
+        await target.set_closed(name, True)
     for name in names:
         try:
             stored = await source.read(name)

@@ -5,6 +5,8 @@ from .storage.interface import UnavailableError
 
 REFUSALS = {
     "room-full": "the room has MAX_ROOM_SIZE clients",
+    "room-closed": "an operator has closed the room",
+    "kicked": "an operator has disconnected the clients of the room",
     "too-many-documents": "MAX_ROOMS documents are in use",
     "memory-full": "MAX_MEMORY is reached",
     "document-damaged": "the document could not be loaded: an error in the log says why",

@@ -32,12 +32,13 @@ from .memory.available import available_memory
 from .memory.bounds import LARGE_MESSAGES_SHARE, default_limit, message_bound
 from .memory.budget import MemoryBudget
 from .metrics import Sources, metric_families
+from .pages.rooms import RoomPages
 from .pages.routes import Pages
 from .pages.versions import Bounds, VersionPages
 from .refusals import REFUSAL_OF, REFUSALS
 from .rooms.registry import COMPACTION_FACTOR, LoadError, Rooms
 from .rooms.room import FullError, NoMemoryError, Room
-from .sessions import Session, Sessions
+from .sessions import ROOM_CLOSED, Session, Sessions
 from .settings import Settings
 from .storage.choose import open_store
 from .storage.interface import ElsewhereError, PersistentStore, Store, UnavailableError
@@ -62,7 +63,10 @@ class Sync(Application):
         "Connect y-websocket's WebsocketProvider to this address as ws:// or wss://; the path names the room."
     )
 
-    pages = ("/", "/health", "/ready", "/metrics", "/rooms/<room>/versions")
+    pages = (
+        *("/", "/health", "/ready", "/metrics", "/rooms", "/rooms/<room>/versions"),
+        *("/rooms/<room>/kick", "/rooms/<room>/close", "/rooms/<room>/open"),
+    )
 
     settings: Settings
     own_refusals = REFUSALS
@@ -119,7 +123,7 @@ class Sync(Application):
                 answer=self.max_message_size,
             )
             versions = VersionPages(self._store, self._sessions.change, bounds)
-            self._pages = Pages(self.auth, self._peers, versions)
+            self._pages = Pages(self.auth, self._peers, versions, RoomPages(self._store, self.rooms, self._sessions))
         services = [self.rooms.tidy, self._sessions.keep_alive, self._sessions.count_memory, self._peers.watch]
         if self._versions is not None:
             services.append(self._versions.run)
@@ -189,6 +193,10 @@ class Sync(Application):
             self._sessions.count_output(found)
             return
         room = found
+        if room.closed:
+            if not room.clients:
+                self.rooms.leave(room)
+            raise CloseConnection(1013, ROOM_CLOSED, "room-closed")
         most = self.settings.max_room_size
         if most and len(room.clients) >= most:
             raise CloseConnection(1013, f"This room is full: {most} clients are allowed.", "room-full")

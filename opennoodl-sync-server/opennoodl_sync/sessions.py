@@ -17,12 +17,12 @@ from .memory.budget import MemoryBudget
 from .memory.unread_output import INTERVAL, Reader, UnreadOutput
 from .rooms.flusher import Flusher
 from .rooms.keepalive import KeepAlive
-from .rooms.registry import Rooms
+from .rooms.registry import LoadError, Rooms
 from .rooms.room import Flush, FullError, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
 from .rooms.transfer import Transfer, Transfers
 from .storage.interface import Store, StoreError
-from .y_protocol import KEEPALIVE, Kind, parse, update_message
+from .y_protocol import KEEPALIVE, Kind, denial, parse, update_message
 from .yjs.lib0 import MalformedError
 
 MAX_TURN = 100
@@ -45,6 +45,9 @@ MAX_LOST = 1000
 """Lost connections whose awareness states are kept at once."""
 TURN_AWAY_AFTER = 5.0
 """Seconds after which a client is closed whose change there is no memory for: y-websocket comes back at once."""
+
+ROOM_CLOSED = "An operator has closed this room. Connect again later."
+"""What clients of a closed room are told."""
 
 KEEPALIVE_FRAME = encode_frame(KEEPALIVE, text=False)
 
@@ -334,6 +337,34 @@ class Sessions:
         finally:
             if self._rooms.holds(room) and not room.clients:
                 self._rooms.leave(room)
+
+    async def set_closed(self, name: str, address: str, closed: bool) -> int:
+        """Let nobody into a room from now on, or anybody again; return how many clients were disconnected.
+
+        The store has been told before.
+
+        Raises:
+            ElsewhereError, UnavailableError: another instance has it, or may have it.
+        """
+        room = self._rooms.rooms.get(name)
+        if room is None:
+            try:
+                room = await self._rooms.open(name, address)  # waits for a load that is under way
+            except (LoadError, FullError, NoMemoryError):
+                return 0  # it is not in memory, so nobody is in it
+            if not room.clients:
+                self._rooms.leave(room)
+        room.closed = closed
+        return self.kick(name, ROOM_CLOSED, "room-closed") if closed else 0
+
+    def kick(self, name: str, reason: str, refusal: str) -> int:
+        """Disconnect the clients of a room, if it is in memory; return how many there are."""
+        room = self._rooms.rooms.get(name)
+        clients = cast("tuple[Session, ...]", () if room is None else tuple(room.clients))
+        for session in clients:
+            self.reply(session, denial(reason))
+            session.connection.disconnect(1013, reason, refusal)
+        return len(clients)
 
     def compacted(self, room: Room) -> None:
         """Go on with a room that was compacted."""

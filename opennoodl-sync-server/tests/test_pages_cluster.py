@@ -20,6 +20,8 @@ TOKENS: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET}
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a request answered when its work has ended, also on a busy machine."""
+    monkeypatch.setattr("opennoodl_sync.edge.admission.refusal_delay.FIRST", 0.01)
+    monkeypatch.setattr("opennoodl_sync.edge.admission.refusal_delay.LONGEST", 0.02)
     monkeypatch.setattr("opennoodl_sync.edge.service.OPEN_TIMEOUT", 60.0)
     monkeypatch.setattr("opennoodl_sync.pages.routes.PATIENCE", 50.0)
     monkeypatch.setattr("opennoodl_sync.cluster.peers.ASK_TIMEOUT", 50.0)
@@ -80,3 +82,19 @@ async def test_an_owner_that_cannot_be_asked_is_named(
         monkeypatch.setattr("opennoodl_sync.cluster.peers.ASK_TIMEOUT", 0.0001)
         status, answer = await ask(other, "POST", RESTORE)
         assert (status, answer["error"]) == (503, "The server of this document cannot be reached now. Connect again.")
+
+
+async def test_a_room_is_closed_at_its_owner(tmp_path: Path, url: str) -> None:
+    """A room that another instance has open is closed there; no instance lets anybody in until it is opened again."""
+    async with two(tmp_path, url, **TOKENS) as (one, other):
+        ann = await one.join(f"room?token={signed()}", 1)
+        ben = await other.join(f"room?token={signed()}", 2)
+        assert await ask(other, "POST", "/rooms/room/close") == (200, {"disconnected": 2})
+        assert [await client.ended() for client in (ann, ben)] == [1013, 1013]
+        for server in (one, other):
+            client = await server.join(f"room?token={signed()}", 3, sync=False)
+            assert await client.ended() == 1013
+        assert await ask(other, "POST", "/rooms/room/open") == (200, {"disconnected": 0})
+        await other.join(f"room?token={signed()}", 4)
+        assert await ask(other, "POST", "/rooms/room/kick") == (200, {"disconnected": 1})
+        assert "room" not in other.app.rooms.rooms

@@ -11,8 +11,9 @@ import pytest
 import structlog
 from opennoodl_sync import sessions as sessions_module
 from opennoodl_sync.edge.refusals import EVENT
+from opennoodl_sync.pages.rooms import KICKED
 from opennoodl_sync.refusals import REFUSALS
-from opennoodl_sync.storage.interface import CorruptError, ElsewhereError, UnavailableError
+from opennoodl_sync.storage.interface import CorruptError, ElsewhereError, PersistentStore, UnavailableError
 from websockets.asyncio.client import connect
 
 from .client import Client, Server, running
@@ -73,6 +74,21 @@ async def another_room(server: Server, disk: Disk) -> None:
     await (await come(server)).ended()
 
 
+async def closed(server: Server, disk: Disk) -> None:
+    """Connect to a room that an operator has closed."""
+    store = server.app._store
+    assert isinstance(store, PersistentStore)
+    await store.set_closed(ROOM, True)
+    await (await come(server)).ended()
+
+
+async def kicked(server: Server, disk: Disk) -> None:
+    """Be in a room when its clients are disconnected."""
+    client = await server.join(ROOM, 1)
+    server.app._sessions.kick(ROOM, KICKED, "kicked")
+    await client.ended()
+
+
 async def much(server: Server, disk: Disk) -> None:
     """Write more than may be."""
     client = await server.join(ROOM, 1)
@@ -124,6 +140,8 @@ SITUATIONS: dict[str, tuple[str, Act, dict[str, Any]]] = {
         {"auth": "jwt", "auth_jwks_url": "http://127.0.0.1:9/keys"},
     ),
     "a full room": ("room-full", one_too_many, {"max_room_size": 1}),
+    "a closed room": ("room-closed", closed, {}),
+    "a kick": ("kicked", kicked, {}),
     "many documents": ("too-many-documents", another_room, {"max_rooms": 1}),
     "full memory": ("memory-full", much, {"max_memory": 500_000}),
     "a large document": ("document-too-large", much, {"max_document_size": 100_000}),

@@ -4,5 +4,6 @@
 * ``documents`` lists, exports, imports, deletes and compacts documents;
 * ``versions`` lists, exports and restores versions;
 * ``checks`` finds damage, and writes what can be read of damaged data;
+* ``remote`` asks a running server;
 * ``copies`` makes backups, puts them back, and copies documents to another store.
 """

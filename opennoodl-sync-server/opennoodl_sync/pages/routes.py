@@ -16,6 +16,7 @@ from ..rooms.room import FullError, NoMemoryError
 from ..storage.interface import ElsewhereError, StoreError
 from ..versions.making import TooLargeError
 from ..workers.task import TaskError
+from ..y_protocol import is_name
 from ..yjs.lib0 import MalformedError
 from .page import Page, PageError
 
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
     from ..cluster.peers import Peers
     from ..edge.auth.authenticator import Authenticator
     from ..edge.http.request import HttpRequest
+    from .rooms import RoomPages
     from .versions import VersionPages
 
-PATH = re.compile(r"/rooms/(?P<room>.{1,256})/versions(?:/(?P<when>[^/]+)(?P<restore>/restore)?)?")
+STATS = "/rooms"
+PATH = re.compile(
+    r"/rooms/(?P<room>.{1,256})/(?:(?P<act>kick|close|open)|versions(?:/(?P<when>[^/]+)(?P<restore>/restore)?)?)"
+)
 PATIENCE = 5.0
 """Seconds after which a request is answered whose work has not ended; a connection has ten for its requests."""
 MAX_REQUESTS = 10
@@ -36,14 +41,14 @@ class Route(NamedTuple):
     """What a path asks for.
 
     Attributes:
-        room: the room that it is about.
+        room: the room that it is about; None for all rooms that the token allows.
         changes: whether it changes something, so that a POST asks for it.
-        work: does it, for an address.
+        work: does it, for a user.
     """
 
-    room: str
+    room: str | None
     changes: bool
-    work: Callable[[str], Awaitable[Page]]
+    work: Callable[[Identity], Awaitable[Page]]
 
 
 class Pages:
@@ -53,12 +58,14 @@ class Pages:
         auth: proves who asks.
         peers: the other instances.
         versions: the pages about versions.
+        rooms: the pages about rooms.
     """
 
-    def __init__(self, auth: Authenticator, peers: Peers, versions: VersionPages) -> None:
+    def __init__(self, auth: Authenticator, peers: Peers, versions: VersionPages, rooms: RoomPages) -> None:
         self._auth = auth
         self._peers = peers
         self._versions = versions
+        self._rooms = rooms
         self._tasks: set[asyncio.Task[Page]] = set()
 
     async def close(self) -> None:
@@ -78,14 +85,16 @@ class Pages:
         route = self._route(request)
         if route is None:
             return None
-        if (refusal := await self._refusal(route, request.address, token)) is not None:
-            return refusal
+        try:
+            identity = await self._identity(route, request.address, token)
+        except PageError as refusal:
+            return refusal.status, {"error": str(refusal)}
         if route.changes != (method == "POST"):
             expected = "a POST" if route.changes else "a GET"
             return HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"Send {expected} to this path."}
         if len(self._tasks) >= MAX_REQUESTS:
             return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "Too many requests wait; try again later."}
-        task = asyncio.create_task(self._done(route, request, token))
+        task = asyncio.create_task(self._done(route, identity, request, token))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait({task}, timeout=PATIENCE)
@@ -97,33 +106,48 @@ class Pages:
         return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "This takes too long; try again later."}
 
     def _route(self, request: HttpRequest) -> Route | None:
-        match = PATH.fullmatch(request.path)
-        if match is None:
+        path, target, address = request.path, request.head.path, request.address
+        if path == STATS:
+            return Route(None, False, self._rooms.stats)
+        match = PATH.fullmatch(path)
+        if match is None or not is_name(match["room"]):
             return None
-        room, when, target = match["room"], match["when"], request.head.path
+        room, when = match["room"], match["when"]
+        if match["act"] == "kick":
+            return Route(room, True, lambda _: self._rooms.kick(room))
+        if match["act"] is not None:
+            closed = match["act"] == "close"
+            return Route(room, True, lambda _: self._rooms.set_closed(room, address, closed))
         if when is None:
             return Route(room, False, lambda _: self._versions.list(room))
         if match["restore"] is None:
             return Route(room, False, lambda _: self._versions.show(room, when, target))
-        return Route(room, True, lambda address: self._versions.restore(room, when, address))
+        return Route(room, True, lambda _: self._versions.restore(room, when, address))
 
-    async def _refusal(self, route: Route, address: str, token: str | None) -> Page | None:
+    async def _identity(self, route: Route, address: str, token: str | None) -> Identity:
+        """Return the user whose token this is.
+
+        Raises:
+            PageError: the user may not ask for this.
+        """
         if token is None:
-            return HTTPStatus.UNAUTHORIZED, {"error": "A token is required, as a bearer token."}
+            raise PageError(HTTPStatus.UNAUTHORIZED, "A token is required, as a bearer token.")
         try:
             identity = await self._auth.identify(token, address)
         except AuthError as error:
             refused = error.code == "unauthorized"
-            return HTTPStatus.UNAUTHORIZED if refused else HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)}
-        if not _allows(identity, route):
-            text = "A token with `services` for this room is required; to change something, it needs write access."
-            return HTTPStatus.FORBIDDEN, {"error": text}
-        return None
+            status = HTTPStatus.UNAUTHORIZED if refused else HTTPStatus.SERVICE_UNAVAILABLE
+            raise PageError(status, str(error)) from None
+        if not identity.services or not (route.room is None or identity.allows(route.room)):
+            raise PageError(HTTPStatus.FORBIDDEN, "A token with `services` for this room is required.")
+        if route.changes and identity.access != "write":
+            raise PageError(HTTPStatus.FORBIDDEN, "This token allows only reading.")
+        return identity
 
-    async def _done(self, route: Route, request: HttpRequest, token: str | None) -> Page:
+    async def _done(self, route: Route, identity: Identity, request: HttpRequest, token: str | None) -> Page:
         """Return what the work for a route answers, or what it failed with."""
         try:
-            return await route.work(request.address)
+            return await route.work(identity)
         except PageError as error:
             return error.status, {"error": str(error)}
         except ElsewhereError as owner:
@@ -136,8 +160,3 @@ class Pages:
             return HTTPStatus.CONFLICT, {"error": str(error)}
         except (StoreError, LoadError, NoMemoryError) as error:
             return HTTPStatus.SERVICE_UNAVAILABLE, {"error": f"This is not possible now: {error}"}
-
-
-def _allows(identity: Identity, route: Route) -> bool:
-    allowed = identity.services and identity.allows(route.room)
-    return allowed and (identity.access == "write" or not route.changes)

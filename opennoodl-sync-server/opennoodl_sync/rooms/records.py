@@ -63,6 +63,7 @@ class Records:
         self._unwritten = False  # a batch has something that may not be written yet
         self._base = 0  # bytes of the compacted document
         self._count = self._size = 0  # of the updates since it was compacted
+        self._loaded = -1  # the number of the last update when it was loaded
         self._must_compact = False
         self._compact_again = 0.0  # when it may be compacted again because it is full
         self._compact_after = 0.0  # when it may be compacted again at all, after that failed
@@ -71,8 +72,14 @@ class Records:
 
     def loaded(self, stored: Stored) -> None:
         """Note what is stored."""
+        self._loaded = self._store.last()
         self._base = max(map(len, stored.updates), default=0)
         self._count, self._size = len(stored.updates), sum(map(len, stored.updates)) - self._base
+
+    @property
+    def added(self) -> int:
+        """How many updates were added since the document was loaded."""
+        return self._store.last() - self._loaded
 
     @property
     def storing(self) -> bool:

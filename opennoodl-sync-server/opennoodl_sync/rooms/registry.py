@@ -302,6 +302,8 @@ class Rooms:
             records, stored = await self._store.open(name)
             room = Room(name, records, self._max_size, self._may_grow, opened_by=address)
             await self._fill(room, stored, address)
+            # After the document is this instance's: `set_closed` asks its owner then, and waits for this load.
+            room.closed = await self._store.is_closed(name)
             if room.records.lost:
                 self._budget.remove(room)
                 raise UnavailableError("This document moves to another server. Connect again.")

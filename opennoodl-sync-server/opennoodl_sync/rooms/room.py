@@ -84,6 +84,7 @@ class Room:
         records: what is stored of it, and what is to be.
         clients: everybody in the room; any hashable objects.
         synced: those of them whose step 1 was answered: they are sent updates.
+        closed: whether an operator lets nobody in.
         busy: whether something long is being done with the document, and nothing else may be; see `TimeSlicer`.
     """
 
@@ -103,6 +104,7 @@ class Room:
         self.clients: set[Hashable] = set()
         self.synced: set[Hashable] = set()
         self.busy = False
+        self.closed = False
         self.records = Records(records, max_size)
         self._max_size = max_size
         self._may_grow = may_grow

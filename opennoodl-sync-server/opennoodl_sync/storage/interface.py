@@ -232,6 +232,14 @@ class Store(BatchWriter):
             UnavailableError: the store cannot be reached.
         """
 
+    async def is_closed(self, name: str) -> bool:
+        """Return whether an operator has closed a room.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        return False
+
     @abstractmethod
     async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
         """Read a document, which may not exist yet; no other process can write it until it is released.
@@ -348,8 +356,26 @@ class PersistentStore(Store):
         """
 
     @abstractmethod
+    async def set_closed(self, name: str, closed: bool) -> None:
+        """Note that a room is closed, or open again. Instances that have it in memory are not told.
+
+        Raises:
+            StoreError: it is as before.
+        """
+
+    @abstractmethod
+    async def closed_names(self) -> list[str]:
+        """Return the names of all closed rooms, in order.
+
+        Raises:
+            StoreError: they could not be read.
+        """
+
+    @abstractmethod
     async def delete(self, name: str) -> None:
         """Delete a document, damaged or not, with its versions and everything that is stored under its name.
+
+        A closed room stays closed.
 
         Raises:
             StoreError: it could not be deleted, and is as before.

@@ -102,7 +102,7 @@ class _Restoring:
     def _missing(self) -> RestoreError:
         return RestoreError(
             "the document lacks changes that the version has; export the version with `version`, merge it with "
-            "`import`, and restore it then"
+            "`import`, and try again"
         )
 
     def _deletions(self) -> dict[int, list[int]]:

@@ -10,6 +10,7 @@ import pytest
 from opennoodl_sync.settings import Settings
 from opennoodl_sync.storage.choose import open_store
 from opennoodl_sync.storage.interface import (
+    Contents,
     CorruptError,
     DocumentRecords,
     History,
@@ -66,6 +67,24 @@ async def replace(
 async def kept(store: PersistentStore, name: str = "room") -> list[bytes]:
     """Return the updates of a document."""
     return (await store.read(name)).updates
+
+
+async def test_a_closed_room_stays_closed(store: PersistentStore) -> None:
+    """A room is closed with and without a document, also when that is deleted, until it is opened."""
+    records, _ = await store.open("room")
+    await keep(store, records, b"\x00\x00")
+    batch = store.batch()
+    records.release(batch)
+    await store.store(batch)
+    for name in ("room", "nobody's", "room"):
+        await store.set_closed(name, True)
+    await store.delete("room")
+    assert await store.closed_names() == ["nobody's", "room"]
+    assert [await store.is_closed(name) for name in ("room", "nobody's", "roo")] == [True, True, False]
+    assert (await store.survey(), await store.exists("room")) == (Contents([], None), False)
+    for _ in range(2):
+        await store.set_closed("room", False)
+    assert await store.closed_names() == ["nobody's"]
 
 
 async def test_an_unknown_document_has_no_updates(store: PersistentStore) -> None:

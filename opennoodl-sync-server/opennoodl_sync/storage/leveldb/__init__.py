@@ -11,6 +11,7 @@ The records of a document (``keys`` encodes their keys):
 * ``['v1', doc, 'meta', key]``: metadata of other programs, left alone;
 * ``['v1', doc, 'history', time]`` and ``['v1', doc, 'version', time]``: our versions of the document, the first with
   size and number, the second with the content. y-leveldb reads neither, and deletes both with the document.
+* ``['v1', doc, 'closed']``: an operator has closed the room. y-leveldb ignores it, and deletes it with the document.
 
 Behind the end of an update and of a state vector, where y-leveldb does not read, stands a checksum (``record_format``).
 

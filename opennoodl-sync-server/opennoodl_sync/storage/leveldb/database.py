@@ -163,8 +163,8 @@ class Database:
             if self._first_key(prefix + number_element(first + records)).startswith(prefix):
                 yield name
 
-    def names_with_versions(self) -> Iterator[str]:
-        """Yield the names of all documents that have versions.
+    def names_with(self, kind: str) -> Iterator[str]:
+        """Yield the names of all documents that have a record of a kind, such as ``history``.
 
         Raises:
             StoreError: the disk failed.
@@ -173,7 +173,7 @@ class Database:
         prefix = at = key_of("v1")
         while (key := self._first_key(at)).startswith(prefix):
             _, name = parse_key(key)
-            if self.holds(key_of("v1", name, "history")):
+            if self.holds(key_of("v1", name, kind)):
                 yield name
             at = key_of("v1", name) + b"\xff"  # behind every record of this document
 

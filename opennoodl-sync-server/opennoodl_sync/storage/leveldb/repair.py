@@ -131,7 +131,7 @@ def _names(piece: bytes) -> Iterator[str]:
 def _mended(database: Database, doubtful: set[str]) -> Iterator[tuple[str, str]]:
     """Put documents that lost something in order; yield their names, and what they lost."""
     listed, stored, _ = database.survey()
-    for name in sorted({*listed, *stored, *doubtful, *database.names_with_versions()}):
+    for name in sorted({*listed, *stored, *doubtful, *database.names_with("history")}):
         store = LevelDBDocument(name, database=database)
         versions, lost = _mend_versions(database, name)
         if lost:

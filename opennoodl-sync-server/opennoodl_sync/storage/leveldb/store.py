@@ -23,10 +23,12 @@ from ..interface import (
 from .background_sync import sync_every_second
 from .database import Database, RecordBatch
 from .documents import LevelDBDocument
-from .record_format import key_of
+from .record_format import key_of, seal
 from .versions import LevelDBVersions
 from .writer import Writer
 
+CLOSED = "closed"
+"""The last element of the key of the record that a closed room has."""
 RETRY_INTERVAL = 2.0
 """Seconds after which it is tried whether a disk that failed works again, also when nobody writes."""
 LOG_INTERVAL = 60.0
@@ -120,7 +122,7 @@ class LevelDBStore(PersistentStore):
 
     async def histories(self) -> AsyncIterator[tuple[str, History]]:
         """Yield the name and the versions of every document that has some."""
-        names = self._database.names_with_versions()
+        names = self._database.names_with("history")
         while (name := await self._read(lambda: next(names, None))) is not None:
             yield name, await self.history(name)
 
@@ -141,11 +143,30 @@ class LevelDBStore(PersistentStore):
             versions.add(version, content, batch)
         await self.store(batch)
 
+    async def is_closed(self, name: str) -> bool:
+        """Return whether an operator has closed a room."""
+        return await self._read(lambda: self._database.holds(key_of("v1", name, CLOSED)))
+
+    async def set_closed(self, name: str, closed: bool) -> None:
+        """Note that a room is closed, or open again."""
+        key = key_of("v1", name, CLOSED)
+        batch = self.batch()
+        if closed:
+            batch.puts.append((key, seal(key, b"", 0)))
+        else:
+            batch.deletes.append(key)
+        await self.store(batch)
+
+    async def closed_names(self) -> list[str]:
+        """Return the names of all closed rooms, in order."""
+        return sorted(await self._read(lambda: list(self._database.names_with(CLOSED))))
+
     async def delete(self, name: str) -> None:
         """Delete everything that is stored under a name, others' metadata included."""
         batch = self.batch()
         keys = await self._read(lambda: self._database.keys(key_of("v1", name)))
-        batch.deletes = [key_of("v1_sv", name), *keys]
+        closed = key_of("v1", name, CLOSED)
+        batch.deletes = [key_of("v1_sv", name), *(key for key in keys if key != closed)]
         await self.store(batch)
 
     async def exists(self, name: str) -> bool:

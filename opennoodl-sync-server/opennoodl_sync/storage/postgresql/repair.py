@@ -32,6 +32,8 @@ async def repair(source: PersistentStore, target: Path) -> AsyncIterator[tuple[s
         raise CommandError(f"{target} exists already; name a new directory")
     made = LevelDBStore(str(target), fsync="true")
     try:
+        for name in await source.closed_names():
+            await made.set_closed(name, True)
         for name in (await source.survey()).names:
             try:
                 updates, lost = (await source.read(name)).updates, None

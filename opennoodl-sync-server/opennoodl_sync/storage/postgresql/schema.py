@@ -26,6 +26,8 @@ MAKE = (
     'CREATE TABLE IF NOT EXISTS opennoodl_sync.versions (room text COLLATE "C" '
     "REFERENCES opennoodl_sync.rooms ON DELETE CASCADE, made bigint, last bigint NOT NULL, data bytea NOT NULL, "
     "checksum bigint NOT NULL, PRIMARY KEY (room, made))",
+    # These stay when their documents are deleted.
+    'CREATE TABLE IF NOT EXISTS opennoodl_sync.closed (room text COLLATE "C" PRIMARY KEY)',
     f"INSERT INTO opennoodl_sync.schema SELECT {VERSION} WHERE NOT EXISTS (SELECT FROM opennoodl_sync.schema)",  # noqa: S608
 )
 

@@ -151,6 +151,18 @@ WHERE r.name = $1
 Values: room; times that are dropped; times, last numbers, contents and checksums of those that are added.
 """
 
+IS_CLOSED = "SELECT EXISTS (SELECT FROM opennoodl_sync.closed WHERE room = $1) AS closed"
+"""Whether a room is closed. Value: room."""
+
+CLOSE = "INSERT INTO opennoodl_sync.closed (room) VALUES ($1) ON CONFLICT DO NOTHING"
+"""Closes a room. Value: room."""
+
+REOPEN = "DELETE FROM opennoodl_sync.closed WHERE room = $1"
+"""Opens a room again. Value: room."""
+
+CLOSED_NAMES = "SELECT room FROM opennoodl_sync.closed ORDER BY room"
+"""The names of all closed rooms."""
+
 EXISTS = """
 SELECT EXISTS (SELECT FROM opennoodl_sync.rooms WHERE name = $1 AND last >= 0)
     OR EXISTS (SELECT FROM opennoodl_sync.updates WHERE room = $1) AS exists

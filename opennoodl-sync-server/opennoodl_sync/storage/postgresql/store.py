@@ -32,12 +32,15 @@ from .schema import make_tables
 from .statements import (
     ALIVE,
     CHANGE_VERSIONS,
+    CLOSE,
+    CLOSED_NAMES,
     CROWDED,
     DELETE,
     EXISTS,
     FIND,
     FORGET,
     HISTORY,
+    IS_CLOSED,
     LAST,
     NAMES,
     OTHERS,
@@ -45,6 +48,7 @@ from .statements import (
     READ,
     READ_VERSION,
     RELEASE,
+    REOPEN,
     REPLACE,
     STORE,
     SWEEP,
@@ -226,6 +230,20 @@ class PostgreSQLStore(PersistentStore):
         (row,) = await self._reading.fetch(EXISTS, name)
         exists: bool = row["exists"]
         return exists
+
+    async def is_closed(self, name: str) -> bool:
+        """Return whether an operator has closed a room."""
+        (row,) = await self._reading.fetch(IS_CLOSED, name)
+        closed: bool = row["closed"]
+        return closed
+
+    async def set_closed(self, name: str, closed: bool) -> None:
+        """Note that a room is closed, or open again."""
+        await self._reading.fetch(CLOSE if closed else REOPEN, name)
+
+    async def closed_names(self) -> list[str]:
+        """Return the names of all closed rooms, in order."""
+        return [row["room"] for row in await self._reading.fetch(CLOSED_NAMES, seconds=READ_TIMEOUT)]
 
     # Versions
 
