@@ -69,25 +69,48 @@ async def versions_of(sync: Server) -> list[dict[str, Any]]:
 
 
 async def test_a_version_is_restored_while_clients_edit(server: StartServer, client: StartClient) -> None:
-    """Yjs clients that are connected see it at once; one that is offline keeps what it wrote, in its place."""
+    """A document that a vandal has emptied shows its version again, and what users type meanwhile, to all of them.
+
+    Every type and value comes back. A client that was offline keeps what it wrote, in its place. Edits can be undone.
+    """
     driver, sync = await client("websocket"), await server("sync", AUTH="jwt", AUTH_SECRET=SECRET)
     room = {"url": sync.url, "room": "project", "version": "3"}
     for name in ("ann", "ben", "cleo"):
         await driver.call("open", name=name, token=token(), **room)
     await driver.call("insert", name="ann", text="hello world")
+    await driver.call("everything", name="ann")
+    text = await driver.call("text", name="ann")
     for name in ("ben", "cleo"):
-        await driver.call("untilText", name=name, text="hello world")
+        await driver.call("untilText", name=name, text=text)
     await sync.restart()  # a version is made of a document as it is loaded
-    versions = await versions_of(sync)
+    version = f"/rooms/project/versions/{(await versions_of(sync))[-1]['time']}"
+    then = await driver.call("values", update=(await ask(sync, "GET", version))["update"])
     for name in ("ann", "ben", "cleo"):
         await driver.call("untilSynced", name=name)
     await driver.call("disconnect", name="cleo")
-    await driver.call("insert", name="cleo", text=" of noodles", at=11)
-    await driver.call("insert", name="ann", text="vandals wrote ", at=0)
-    await driver.call("untilText", name="ben", text="vandals wrote hello world")
-    await ask(sync, "POST", f"/rooms/project/versions/{versions[-1]['time']}/restore")
-    await driver.call("untilText", name="ann", text="hello world")
+    length = await driver.call("length", name="cleo")
+    await driver.call("insert", name="cleo", text=" of noodles", at=length)
+    await driver.call("rememberPlace", name="ann", at=length - 5)
+    await driver.call("clear", name="ann")
+    await driver.call("untilText", name="ben", text="")
+    await driver.call("trackEdits", name="ben")
+    await driver.call("insert", name="ben", text="nothing is left")
+    await driver.call("untilText", name="ann", text="nothing is left")
+    await ask(sync, "POST", f"{version}/restore")
+    for name in ("ann", "ben"):
+        await driver.call("untilText", name=name, text=text)
+        assert await driver.call("values", name=name) == then
+    # Its element stays deleted. The piece that was made anew in its place begins behind "undone" and an embed.
+    assert await driver.call("place", name="ann") == text.index("ritten by") + 1
     await driver.call("insert", name="ben", text="oh, ", at=0)
+    await driver.call("insert", name="ben", text="a mistake", at=0)
+    await driver.call("undo", name="ben")
     await driver.call("connect", name="cleo")
     for name in ("ann", "ben", "cleo"):
-        await driver.call("untilText", name=name, text="oh, hello world of noodles")
+        await driver.call("untilText", name=name, text=f"oh, {text} of noodles")
+    values = [await driver.call("values", name=name) for name in ("ann", "ben", "cleo")]
+    assert values == [values[0]] * 3
+    assert [one for one in values[0] if one[0] != "text"] == [one for one in then if one[0] != "text"]
+    await driver.call("undo", name="ben")
+    await driver.call("undo", name="ben")  # an edit that was taken back with the restored version
+    await driver.call("untilText", name="cleo", text=f"{text} of noodles")

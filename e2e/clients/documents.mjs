@@ -7,6 +7,7 @@ export const textOf = doc => doc.getText('text')
 /** The commands on a document; `find` returns the `{doc, awareness}` that the arguments of a command name. */
 export const documentCommands = find => ({
   insert: args => textOf(find(args).doc).insert(args.at ?? textOf(find(args).doc).length, args.text),
+  length: args => textOf(find(args).doc).length,
   text: args => textOf(find(args).doc).toString(),
   untilText: args => {
     const { doc } = find(args)

@@ -4,6 +4,7 @@ import WebSocket from 'ws'
 import * as Y from 'yjs'
 import { WebsocketProvider as Version3 } from 'y-websocket'
 import { WebsocketProvider as Version15 } from 'y-websocket15'
+import { summary } from './contents.mjs'
 import { documentCommands, randomFrom, textOf, turn } from './documents.mjs'
 import { emit, serve, until } from './lines.mjs'
 
@@ -92,6 +93,31 @@ serve({
     undo.redo()
     doc.transact(() => { map.delete('key 1'); xml.delete(1) })
   },
+
+  /** All values of a document, or of the one that an update makes. */
+  values: ({ name, update }) => {
+    if (update === undefined) return summary(find({ name }).doc).values
+    const doc = new Y.Doc()
+    Y.applyUpdate(doc, Buffer.from(update, 'base64'))
+    return summary(doc).values
+  },
+
+  /** Delete all that is in a document. */
+  clear: args => {
+    const { doc } = find(args)
+    doc.transact(() => {
+      doc.getMap('map').clear()
+      for (const type of [textOf(doc), doc.getArray('array'), doc.getXmlFragment('xml')]) type.delete(0, type.length)
+    })
+  },
+
+  /** Remember edits of the text, to take them back. */
+  trackEdits: args => { find(args).undo = new Y.UndoManager(textOf(find(args).doc), { captureTimeout: 0 }) },
+  undo: args => { find(args).undo.undo() },
+
+  /** Remember a place in the text, and say where it is now. */
+  rememberPlace: args => { find(args).place = Y.createRelativePositionFromTypeIndex(textOf(find(args).doc), args.at) },
+  place: args => Y.createAbsolutePositionFromRelativePosition(find(args).place, find(args).doc).index,
 
   /** Leave like a closing editor: awareness first, then the socket. */
   close: args => find(args).provider.destroy(),
