@@ -202,7 +202,7 @@ async def test_a_slow_restoration_goes_on(server: Server, monkeypatch: pytest.Mo
     await ann.type("hello")
     await (await enter(server, 2)).shows("hello")
     await keep(server, b"\x00\x00")
-    assert await ask(server, "POST", RESTORE) == (202, {"status": "working"})
+    assert await ask(server, "POST", RESTORE) == (202, {"status": "restoring"})
     await ann.until(lambda: ann.text == "")
 
 

@@ -44,11 +44,13 @@ class Route(NamedTuple):
         room: the room that it is about; None for all rooms that the token allows.
         changes: whether it changes something, so that a POST asks for it.
         work: does it, for a user.
+        progress: what a client is told if it goes on after the answer.
     """
 
     room: str | None
     changes: bool
     work: Callable[[Identity], Awaitable[Page]]
+    progress: str = "working"
 
 
 class Pages:
@@ -101,7 +103,7 @@ class Pages:
         if task.done():
             return task.result()
         if route.changes:
-            return HTTPStatus.ACCEPTED, {"status": "working"}
+            return HTTPStatus.ACCEPTED, {"status": route.progress}
         task.cancel()
         return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "This takes too long; try again later."}
 
@@ -122,7 +124,7 @@ class Pages:
             return Route(room, False, lambda _: self._versions.list(room))
         if match["restore"] is None:
             return Route(room, False, lambda _: self._versions.show(room, when, target))
-        return Route(room, True, lambda _: self._versions.restore(room, when, address))
+        return Route(room, True, lambda _: self._versions.restore(room, when, address), "restoring")
 
     async def _identity(self, route: Route, address: str, token: str | None) -> Identity:
         """Return the user whose token this is.
