@@ -14,17 +14,21 @@ from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake
-from websockets.frames import Close, CloseCode, Frame, Opcode
+from websockets.frames import Close, CloseCode, Opcode
 from websockets.uri import parse_uri
 
 from ..edge.websocket.connection import Connection
 from ..edge.websocket.flow import ReadPause
+from .masking import Masking
 
 CONNECT_TIMEOUT = 3.0
 """Seconds that another instance has for a connection and its handshake."""
 MAX_HEAD = 16_384
 """Bytes of the answer to the handshake."""
 GONE = "The server of this document cannot be reached now. Connect again."
+
+
+_masking = Masking()
 
 
 class RelayPause(ReadPause):
@@ -56,6 +60,7 @@ class Relay(asyncio.Protocol):
         self._handshake: ClientProtocol | None = None
         self._open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._buffer = bytearray()
+        self._frames: list[bytes] = []
         self._ended = False
 
     async def start(self, url: str, target: str, headers: Mapping[str, str]) -> None:
@@ -92,8 +97,8 @@ class Relay(asyncio.Protocol):
     # To the other instance
 
     def send(self, message: bytes) -> None:
-        """Pass on a message of the client."""
-        self._send(Frame(Opcode.BINARY, message))
+        """Pass on a message of the client at the end of this turn, with all others of it: one system call."""
+        self._send(Opcode.BINARY, message)
 
     def leave(self, *, lost: bool) -> None:
         """End, since the client has left; the other instance treats a connection that was lost as its own lost ones."""
@@ -101,7 +106,8 @@ class Relay(asyncio.Protocol):
         if lost:
             self._cut()
         elif self._transport is not None and not self._transport.is_closing():
-            self._send(Frame(Opcode.CLOSE, Close(CloseCode.NORMAL_CLOSURE, "").serialize()))
+            self._send(Opcode.CLOSE, Close(CloseCode.NORMAL_CLOSURE, "").serialize())
+            self._flush()
             self._transport.close()
 
     def pause(self) -> None:
@@ -206,7 +212,7 @@ class Relay(asyncio.Protocol):
 
     def _control(self, opcode: Opcode, data: bytes) -> None:
         if opcode is Opcode.PING:
-            self._send(Frame(Opcode.PONG, data))
+            self._send(Opcode.PONG, data)
         elif opcode is Opcode.CLOSE:
             close = Close.parse(data)
             self._connection.disconnect(close.code if data else 1013, close.reason)
@@ -217,9 +223,15 @@ class Relay(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _send(self, frame: Frame) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame.serialize(mask=True))
+    def _send(self, opcode: Opcode, data: bytes) -> None:
+        if not self._frames:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._frames.append(_masking.frame(opcode, data))
+
+    def _flush(self) -> None:
+        frames, self._frames = self._frames, []
+        if frames and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(frames))
 
 
 def _frame_size(data: bytearray, start: int) -> int | None:
