@@ -8,7 +8,9 @@ from typing import cast
 import pytest
 
 from . import (
+    across,
     calls,
+    cluster,
     editors,
     inboxes,
     machine,
@@ -269,3 +271,23 @@ def test_results_name_no_path_and_no_registry() -> None:
         text = path.read_text()
         assert str(HERE.parent) not in text
         assert '"resolved"' not in text
+
+
+def test_the_loop_of_pairs_delivers_everything() -> None:
+    """Every edit and signal of a pair arrives, and CPU is counted."""
+
+    async def main(peer: Peer) -> across.Figures:
+        async with cluster.instances(peer, 1) as (one,):
+            if peer is sync_server:
+                pairs = [
+                    await across.edits(number, across.Route(one, one, one), 30, f"r-{number}") for number in (0, 1)
+                ]
+            else:
+                pairs = [await across.signals(number, one, one, 30, f"r-{number}") for number in (0, 1)]
+            return await across.open_loop(pairs, 20, lambda: cluster.Usage(server=[one.pid]))
+
+    sync_server = cluster.sync()
+    for peer in (sync_server, cluster.signaling()):
+        figures = asyncio.run(main(peer))
+        assert (figures.lost, figures.messages) == (0, 20)
+        assert figures.cpu["server"] > 0
