@@ -5,7 +5,6 @@ hint. Otherwise the changes in between are read, as they are for a device that c
 all of this between two batches, or while a batch has locked its inboxes, so nothing overtakes anything.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
@@ -14,6 +13,7 @@ from msgspec import DecodeError
 
 from .clock import Clock
 from .devices import Devices
+from .edge.metrics import Counts
 from .hints import Change, events_of
 from .inbox.requests import missed
 from .inbox.state import Inbox
@@ -43,7 +43,7 @@ class Follower:
         self._store = store
         self._devices = devices
         self._clock = clock
-        self.gaps: Counter[str] = Counter({"batch": 0, "hint": 0, "poll": 0})
+        self.gaps = Counts(("batch", "hint", "poll"))
 
     async def catch_up(self, inboxes: Iterable[Inbox], now: str, found: str = "batch") -> None:
         """Tell devices everything up to the states of these inboxes, which are locked and unchanged.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from .edge.messages import Decoder, Message
+from .edge.messages import Decoder, Error, Message
 from .records import Notification, Type, payload_size, record_size
 
 # NUL has no place in an id, and PostgreSQL has none for it in a text.
@@ -276,3 +276,24 @@ class Revoked(Answer, tag="notification-revoked", frozen=True):
     """The answer to `revoke-notification`: nobody has it any more."""
 
     notification_ids: Sequence[str]
+
+
+SENT = (
+    *(
+        str(kind.__struct_config__.tag)
+        for kind in (
+            Authenticated,
+            Notifications,
+            UpToDate,
+            Received,
+            Updated,
+            AllRead,
+            Deleted,
+            Cleared,
+            Sent,
+            Revoked,
+            Error,
+        )
+    ),
+)
+"""The types of messages to clients."""

@@ -29,12 +29,14 @@ class Request(NamedTuple):
         incoming: the message.
         message: its text.
         id: its `requestId`, if it has one.
+        since: when it came, by `monotonic`.
     """
 
     device: Device
     incoming: Incoming
     message: bytes
     id: Raw | UnsetType = UNSET
+    since: float = 0.0
 
     @property
     def reads(self) -> bool:
@@ -85,6 +87,10 @@ class Queue:
 
     def __len__(self) -> int:
         return self._number
+
+    def oldest(self) -> float | None:
+        """Return when the oldest request came; None if there is none."""
+        return min((requests[0].since for requests in self._waiting.values()), default=None)
 
     def add(self, request: Request) -> None:
         """Put a request behind the others of its connection."""

@@ -1,9 +1,8 @@
 """The server: wires connections to the queue, and starts and stops what works in the background."""
 
 import asyncio
-from collections import Counter
 from functools import partial
-from shutil import disk_usage
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -16,10 +15,11 @@ from .clock import Clock
 from .dates import check_clock
 from .devices import Device, Devices
 from .edge.auth.identity import Identity
+from .edge.data_files import DataFiles
 from .edge.errors import BadMessage, StartError
-from .edge.json_application import AUTHENTICATION_TIMEOUT, JsonApplication
+from .edge.json_application import AUTHENTICATION_TIMEOUT, UNREADABLE, JsonApplication
 from .edge.messages import request_id
-from .edge.metrics import counters
+from .edge.metrics import Labels, counters
 from .edge.service import Service
 from .edge.websocket.connection import Connection
 from .follower import Follower
@@ -27,7 +27,7 @@ from .inbox.requests import normal
 from .inbox.send_quota import SendQuota
 from .inbox.store import Store, StoreError
 from .instances import Instances
-from .messages import ERRORS, Authenticate, Incoming, SendNotification, decode
+from .messages import ERRORS, SENT, Authenticate, Incoming, SendNotification, decode
 from .queue import Request
 from .reader import Reader
 from .settings import Settings
@@ -75,7 +75,7 @@ class NotificationServer(JsonApplication[Any]):
         "Connect an editor to this address as ws:// or wss://."
     )
     own_refusals = REFUSALS
-    error_codes = ERRORS
+    labels = Labels(received=(*decode.names.values(), *UNREADABLE), sent=SENT, errors=ERRORS)
     decode = decode
 
     def __init__(self, settings: Settings) -> None:
@@ -108,6 +108,8 @@ class NotificationServer(JsonApplication[Any]):
     async def start(self) -> None:
         """Open the store and begin to work."""
         await self.store.open()
+        if self.store.file is not None:
+            self.data_files = DataFiles(self.store.file.parent, self.store.file.name)
         try:
             self._clock.start(await check_clock(self.store, self._clock.now()))
             await self._open_channel()
@@ -173,7 +175,7 @@ class NotificationServer(JsonApplication[Any]):
             size, most = memoryview(incoming.data).nbytes, self._max_data_size
             if most and size > most:
                 raise BadMessage("data-too-large", f"`data` has {size} bytes; at most {most} are accepted.")
-        request = Request(device, incoming, message, request_id(message))
+        request = Request(device, incoming, message, request_id(message), monotonic())
         if request.id is not UNSET and (size := memoryview(request.id).nbytes) > MAX_REQUEST_ID:
             raise BadMessage("invalid-field", f"`requestId` has {size} bytes; at most {MAX_REQUEST_ID} are accepted.")
         self.worker.add(request)
@@ -229,23 +231,19 @@ class NotificationServer(JsonApplication[Any]):
             ),
             GaugeMetricFamily("opennoodl_notification_users", "Users with a device connected.", len(self.devices)),
             GaugeMetricFamily("opennoodl_notification_queued", "Messages that wait for the store.", self.worker.queued),
+            GaugeMetricFamily(
+                "opennoodl_notification_oldest_seconds", "How long a message has waited at most.", self.worker.oldest()
+            ),
+            self.worker.seconds.family("opennoodl_notification_store_seconds", "Time of one commit."),
             CounterMetricFamily("opennoodl_notification_commits", "Commits to the store.", self.worker.commits),
             CounterMetricFamily("opennoodl_notification_store_errors", "Failures of the store.", self.worker.errors),
-            *self._free_space(),
             *self._instance_metrics(),
         ]
-
-    def _free_space(self) -> list[Metric]:
-        """Return the free bytes of the disk of a JSON file or of SQLite."""
-        if self.store.directory is None:
-            return []
-        free = disk_usage(self.store.directory).free
-        return [GaugeMetricFamily("opennoodl_data_free_bytes", "Free bytes on the disk of the data.", free)]
 
     def _instance_metrics(self) -> list[Metric]:
         """Return what is counted about other instances; nothing, where there can be none."""
         instances, channel = self.instances, self._channel
-        hints = Counter({"sent": instances.sent, "heard": instances.heard, "lost": instances.lost})
+        hints = {"sent": instances.sent, "heard": instances.heard, "lost": instances.lost}
         listening = channel is not None and channel.listening
         reconnects = 0 if channel is None else channel.reconnects
         prefix = "opennoodl_notification"

@@ -7,6 +7,7 @@ what may yet be lost, and a busy server brings many messages to disk at once.
 
 import asyncio
 from itertools import chain
+from time import monotonic, perf_counter
 
 import structlog
 from msgspec import UNSET
@@ -14,6 +15,7 @@ from msgspec import UNSET
 from .clock import Clock
 from .devices import Devices
 from .edge.errors import BadMessage
+from .edge.metrics import SECONDS, Histogram
 from .inbox.batch import Batch, Outcome, StorageFull
 from .inbox.requests import change, need
 from .inbox.send_quota import SendQuota
@@ -53,6 +55,7 @@ class Worker:
         failure: why the store failed, if its last attempt did.
         errors: how often it has failed.
         commits: how many there have been.
+        seconds: that batches took with changes that were stored.
     """
 
     def __init__(
@@ -82,11 +85,21 @@ class Worker:
         self.failure: str | None = None
         self.errors = 0
         self.commits = 0
+        self.seconds = Histogram(SECONDS)
+        self._handling: list[Request] = []
 
     @property
     def queued(self) -> int:
         """How many requests have not been handled yet."""
         return len(self._queue)
+
+    def oldest(self) -> float:
+        """Return for how many seconds a request has waited at most; those of the batch under way count too."""
+        began = [request.since for request in self._handling]
+        waiting = self._queue.oldest()
+        if waiting is not None:
+            began.append(waiting)
+        return monotonic() - min(began) if began else 0.0
 
     def add(self, request: Request) -> None:
         """Queue a request.
@@ -131,7 +144,11 @@ class Worker:
             except StoreError as error:
                 self.failed(error)
         if self._queue:
-            await self._handle(self._queue.take())
+            self._handling = self._queue.take()
+            try:
+                await self._handle(self._handling)
+            finally:
+                self._handling = []
 
     async def change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
         """Make the changes of requests, store them, and tell of them.
@@ -146,6 +163,7 @@ class Worker:
         """
         batch, changes, freed = None, Changes(), 0
         before: dict[str, int] = {}
+        started = perf_counter()
         try:
             async with self._store.transaction(needs) as transaction:
                 if self._instances is not None:
@@ -160,6 +178,7 @@ class Worker:
                 if changes:
                     freed = await transaction.commit(changes)
                     self.commits += 1
+                    self.seconds.observe(perf_counter() - started)
                     self.works()
         except Exception as error:  # whatever it is but an UnsettledError, nothing was stored
             self.failed(error)

@@ -46,6 +46,15 @@ def taken(queue: Queue, device: Device) -> list[Any]:
     return [request.incoming for request in queue.take() if request.device is device]
 
 
+def test_oldest_request_is_known() -> None:
+    """The queue knows when the oldest of all requests came; each connection's first one is its oldest."""
+    queue, one, two = Queue({}), device("u"), device("v")
+    assert queue.oldest() is None
+    for of, since in ((one, 5.0), (two, 4.0), (two, 9.0)):
+        queue.add(Request(of, WRITE, b"", since=since))
+    assert queue.oldest() == 4
+
+
 def test_requests_of_a_connection_keep_their_order() -> None:
     """Requests of one connection are handled in their order, between those of others."""
     queue, one, two = Queue({}), device("u"), device("v")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from errno import EIO, ENOSPC
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -63,6 +65,26 @@ async def test_damaged_file_stops_the_server(serve: Serve, file: Path) -> None:
 
 
 # First the disk, then the answer
+
+
+async def test_time_of_the_store_is_measured(serve: Serve, device: Device, gate: Gate) -> None:
+    """While the disk works, the metrics say for how long a message has waited; then how long the batch took."""
+    service = await serve()
+    sender = await device(service, "s")
+    assert service.app.worker.oldest() == 0
+    gate.shut()
+    began = monotonic()
+    await sender.send("invite", targetUserId="u", data={})
+    await gate.holds()
+    waited = service.app.worker.oldest()
+    assert 0 < waited <= monotonic() - began
+    gate.open()
+    await sender.expect("notification-sent")
+    assert service.app.worker.oldest() == 0
+    text = service.app.metrics.text().decode()
+    assert "opennoodl_notification_store_seconds_count 1.0" in text
+    (total,) = re.findall(r"^opennoodl_notification_store_seconds_sum (\S+)", text, flags=re.MULTILINE)
+    assert waited <= float(total)
 
 
 async def test_nothing_before_the_commit(serve: Serve, device: Device, gate: Gate, file: Path) -> None:

@@ -248,3 +248,7 @@ Outgoing = (
     | Pong
     | Error
 )
+
+
+SENT = (*(str(kind.__struct_config__.tag) for kind in Outgoing.__args__), "publish")
+"""The types of messages to clients; `publish` is passed on as it came."""

@@ -11,7 +11,7 @@ from .edge.auth.credential import credential
 from .edge.errors import BadMessage
 from .edge.http.request import HttpRequest
 from .edge.messages import encode
-from .edge.metrics import counters
+from .edge.metrics import by_room_size, counters
 from .edge.peer import Receiver
 from .edge.service import Service
 from .edge.settings import SettingError
@@ -151,9 +151,10 @@ class LocalSignaling(Signaling):
 
     def metric_families(self) -> Iterable[Metric]:
         """Return what only this server counts."""
-        peers = sum(len(room.peers) for room in self.rooms.rooms.values())
+        sizes = [len(room.peers) for room in self.rooms.rooms.values()]
         yield GaugeMetricFamily("opennoodl_signaling_rooms", "Rooms of the editor now.", len(self.rooms.rooms))
-        yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now, absent ones too.", peers)
+        yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now, absent ones too.", sum(sizes))
+        yield by_room_size("opennoodl_signaling_peers_by_room_size", "Peers in rooms by the size of the room.", sizes)
         absent_peers = self.rooms.absent_peers
         yield GaugeMetricFamily(
             "opennoodl_signaling_absent_peers", "Peers in rooms that are absent.", absent_peers.count

@@ -7,11 +7,12 @@ from functools import partial
 from . import __version__
 from .edge.auth.identity import Identity
 from .edge.errors import BadMessage
-from .edge.json_application import JsonApplication
+from .edge.json_application import UNREADABLE, JsonApplication
 from .edge.messages import request_id
+from .edge.metrics import Labels
 from .edge.websocket.connection import Connection
 from .ice import Ice
-from .messages import ERRORS, AskIceServers, Incoming, Invite, Join, Publish, Register, Subscribe, decode
+from .messages import ERRORS, SENT, AskIceServers, Incoming, Invite, Join, Publish, Register, Subscribe, decode
 from .rooms.model import Client
 from .rooms.rooms import REPLACED
 from .settings import Settings
@@ -37,9 +38,14 @@ class Signaling(JsonApplication[Incoming]):
         "Connect an editor, or y-webrtc's `signaling` option, to this address as ws:// or wss://."
     )
 
-    close_codes = frozenset({REPLACED})
+    labels = Labels(
+        received=(*decode.names.values(), *UNREADABLE),
+        sent=SENT,
+        errors=ERRORS,
+        limits=("session-info",),
+        close_codes=frozenset({REPLACED}),
+    )
     own_refusals = REFUSALS
-    error_codes = ERRORS
     decode = decode
 
     def __init__(self, settings: Settings) -> None:

@@ -1,12 +1,13 @@
 """Users: the connections that reach each of them, and the invites that they send each other. Knows no socket."""
 
-from collections import Counter
-
 from .edge.errors import BadMessage
 from .edge.limits import Quota
+from .edge.metrics import Counts
 from .messages import Invite, InviteFrom, InviteSent, Register, Registered
 from .rooms.model import Client, Effect, Send
 
+INVITES = ("delivered", "offline", "rate-limited")
+"""How invites end."""
 USERS_OF_AN_ADDRESS = 10
 """How many users' invites may come from one address: people can call themselves anything, but not be anywhere."""
 
@@ -24,7 +25,7 @@ class Users:
 
     def __init__(self, invites_per_hour: int) -> None:
         self.devices: dict[str, set[Client]] = {}
-        self.invites: Counter[str] = Counter()
+        self.invites = Counts(INVITES)
         self._invites = Quota(invites_per_hour, 3600)
         self._invites_from = Quota(USERS_OF_AN_ADDRESS * invites_per_hour, 3600)
 

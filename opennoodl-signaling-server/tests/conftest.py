@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect
 
 from .cluster.redis_server import RedisServer
 from .cluster.waiting import settle
-from .edge.conftest import configure  # noqa: F401  # a fixture
+from .edge.conftest import configure, known_labels  # noqa: F401  # fixtures
 from .edge.harness import TEXT, Raw
 from .edge.loops import LOOPS
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from shutil import disk_usage
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from .edge.metrics import counters
-from .storage.leveldb.store import LevelDBStore
+from .edge.metrics import Counts, by_room_size, counters
+from .versions.keeper import OUTCOMES as VERSION_OUTCOMES
+from .webhook import OUTCOMES as WEBHOOK_OUTCOMES
 
 if TYPE_CHECKING:
     from .cluster.peers import Peers
@@ -26,7 +25,6 @@ class Sources(NamedTuple):
 
     Attributes:
         store: where documents are kept.
-        persist_dir: the directory of the documents, if they are in one.
         budget: counts memory.
         rooms: the documents in memory.
         sessions: their clients.
@@ -36,7 +34,6 @@ class Sources(NamedTuple):
     """
 
     store: Store
-    persist_dir: str
     budget: MemoryBudget
     rooms: Rooms
     sessions: Sessions
@@ -47,16 +44,28 @@ class Sources(NamedTuple):
 
 def metric_families(sources: Sources) -> list[Metric]:
     """Return the metrics that only this server has."""
-    posts = sources.webhook.posts if sources.webhook is not None else Counter[str]()
-    versions = sources.versions
+    webhook, versions = sources.webhook, sources.versions
+    posts = Counts(WEBHOOK_OUTCOMES) if webhook is None else webhook.posts
+    sizes = (len(room.clients) for room in sources.rooms.rooms.values())
     counts = sources.store.counts
     return [
         counters("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", "outcome", posts),
+        GaugeMetricFamily(
+            "opennoodl_sync_webhook_queued",
+            "Documents with a change that is not posted yet.",
+            0 if webhook is None else webhook.queued,
+        ),
+        GaugeMetricFamily(
+            "opennoodl_sync_webhook_oldest_seconds",
+            "How long a change has waited at most.",
+            0 if webhook is None else webhook.oldest(),
+        ),
+        by_room_size("opennoodl_sync_clients_by_room_size", "Clients in rooms by the size of the room.", sizes),
         counters(
             "opennoodl_sync_versions",
             "Versions to be made by outcome.",
             "outcome",
-            Counter[str]() if versions is None else versions.outcomes,
+            Counts(VERSION_OUTCOMES) if versions is None else versions.outcomes,
         ),
         GaugeMetricFamily(
             "opennoodl_sync_version_bytes", "Bytes of all versions.", 0 if versions is None else versions.size
@@ -70,6 +79,11 @@ def metric_families(sources: Sources) -> list[Metric]:
         sources.sessions.store_seconds.family("opennoodl_sync_store_seconds", "Time to store the changes of a turn."),
         CounterMetricFamily(
             "opennoodl_sync_store_errors", "Turns whose changes could not be stored.", sources.sessions.store_errors
+        ),
+        GaugeMetricFamily(
+            "opennoodl_sync_store_oldest_seconds",
+            "How long the changes that are being stored have waited.",
+            sources.sessions.store_waits,
         ),
         CounterMetricFamily(
             "opennoodl_sync_database_reconnects", "Connections to PostgreSQL opened again.", counts.reconnects
@@ -87,13 +101,4 @@ def metric_families(sources: Sources) -> list[Metric]:
             "opennoodl_sync_passed_on", "Connections to be passed on by outcome.", "outcome", sources.peers.outcomes
         ),
         CounterMetricFamily("opennoodl_sync_updates", "Updates received from clients.", sources.sessions.updates),
-        *_free_space(sources),
     ]
-
-
-def _free_space(sources: Sources) -> list[Metric]:
-    """Return the free bytes of the disk where documents are; nothing if they are not on a disk."""
-    if not isinstance(sources.store, LevelDBStore):
-        return []
-    free = disk_usage(sources.persist_dir).free
-    return [GaugeMetricFamily("opennoodl_data_free_bytes", "Free bytes on the disk of the data.", free)]

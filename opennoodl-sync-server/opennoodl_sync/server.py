@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -16,17 +17,20 @@ from websockets.protocol import CLOSED
 from . import __version__
 from .cluster.address import own_host
 from .cluster.peers import Peers
-from .cluster.relay import GONE, Relay, RelayError
+from .cluster.relay import GONE, Relay, RelayError, RelayPause
 from .cluster.signature import HEADER
 from .edge.application import Application
 from .edge.auth.credential import credential
 from .edge.auth.identity import AuthError, Identity
+from .edge.data_files import DataFiles
 from .edge.errors import CloseConnection
 from .edge.http.query import value
 from .edge.http.request import HttpRequest
 from .edge.limits import Over
+from .edge.metrics import Labels
 from .edge.service import Service
 from .edge.websocket.connection import Connection
+from .edge.websocket.flow import EdgePause
 from .edge.websocket.frames import encode_frame
 from .memory.available import available_memory
 from .memory.bounds import LARGE_MESSAGES_SHARE, default_limit, message_bound
@@ -38,14 +42,14 @@ from .pages.versions import Bounds, VersionPages
 from .refusals import REFUSAL_OF, REFUSALS
 from .rooms.registry import COMPACTION_FACTOR, LoadError, Rooms
 from .rooms.room import FullError, NoMemoryError, Room
-from .sessions import ROOM_CLOSED, Session, Sessions
+from .sessions import ROOM_CLOSED, SENT, Session, Sessions, SyncPause
 from .settings import Settings
 from .storage.choose import open_store
 from .storage.interface import ElsewhereError, PersistentStore, Store, UnavailableError
 from .storage.memory import MemoryStore
 from .versions.keeper import VersionKeeper
 from .webhook import Webhook
-from .y_protocol import MAX_NAME, denial, is_name
+from .y_protocol import MAX_NAME, Kind, denial, is_name
 
 PATIENCE = 3.0
 """Seconds for which it is tried to pass a connection on, until its client is to come again."""
@@ -70,6 +74,8 @@ class Sync(Application):
 
     settings: Settings
     own_refusals = REFUSALS
+    labels = Labels(received=(*(kind.label for kind in Kind), "invalid"), sent=SENT)
+    read_pauses = (EdgePause, SyncPause, RelayPause)
 
     def __init__(self, settings: Settings) -> None:
         max_memory = settings.max_memory or default_limit(available_memory())
@@ -89,6 +95,8 @@ class Sync(Application):
         """Open the store."""
         if self.settings.enable_persistence:
             self._store = await open_store(self.settings)
+            if not self.settings.database_url:
+                self.data_files = DataFiles(Path(self.settings.persist_dir))
             self._own_host = await own_host(self.settings, self._store)
         self._peers = Peers(self.settings.cluster_secret, self._store)
         self.rooms = Rooms(
@@ -346,7 +354,6 @@ class Sync(Application):
         return metric_families(
             Sources(
                 self._store,
-                self.settings.persist_dir,
                 self._budget,
                 self.rooms,
                 self._sessions,

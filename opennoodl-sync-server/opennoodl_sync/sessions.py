@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial, wraps
+from time import perf_counter
 from typing import Concatenate, ParamSpec, TypeAlias, cast
 
 import structlog
@@ -48,7 +49,8 @@ TURN_AWAY_AFTER = 5.0
 
 ROOM_CLOSED = "An operator has closed this room. Connect again later."
 """What clients of a closed room are told."""
-
+SENT = ("update", "awareness", "reply", "keepalive")
+"""The types of messages to clients, as metrics count them."""
 KEEPALIVE_FRAME = encode_frame(KEEPALIVE, text=False)
 
 Handled: TypeAlias = Outcome[tuple[Kind, bytes | None]]
@@ -165,6 +167,12 @@ class Sessions:
     def store_errors(self) -> int:
         """How many batches of turns could not be written."""
         return self._flusher.errors
+
+    @property
+    def store_waits(self) -> float:
+        """For how many seconds the batch under way has been with the store; 0 while there is none."""
+        began = self._flusher.began
+        return 0.0 if began is None else perf_counter() - began
 
     # What goes on beside the messages
 

@@ -9,7 +9,6 @@ import base64
 import hmac
 import random
 import ssl
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -22,7 +21,10 @@ import structlog
 
 from . import __version__
 from .edge.errors import StartError
+from .edge.metrics import Counts
 
+OUTCOMES = ("delivered", "retried", "dropped")
+"""What becomes of attempts to post; one that is `retried` has failed and is made again."""
 MIN_SECRET = 16
 """Characters that a secret has at least."""
 MAX_DEBOUNCES = 10
@@ -63,17 +65,18 @@ class Change:
         state_vector: of the newest change that is in no delivery yet, if there is one.
         since: when the first such change came, by the loop's clock.
         last: when the newest came.
+        waits_since: when the first change came that was neither posted nor given up, by the loop's clock.
         delivery: what is being posted, or waits to be tried again.
         attempts: how often it failed; what replaces a delivery goes on counting.
         timer: what the entry waits for; None while it is being posted.
     """
 
-    __slots__ = ("attempts", "delivery", "last", "room", "since", "state_vector", "timer")
+    __slots__ = ("attempts", "delivery", "last", "room", "since", "state_vector", "timer", "waits_since")
 
     def __init__(self, room: str) -> None:
         self.room = room
         self.state_vector: StateVector | None = None
-        self.since = self.last = 0.0
+        self.since = self.last = self.waits_since = 0.0
         self.delivery: Delivery | None = None
         self.attempts = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -91,7 +94,7 @@ class Webhook:
         close_timeout: seconds that the last posts may take in `close`.
 
     Attributes:
-        posts: attempts by outcome: ``delivered``, ``retried`` (failed, and tried again later) or ``dropped``.
+        posts: attempts by outcome.
 
     Raises:
         StartError: the URL or the secret is not usable.
@@ -107,7 +110,7 @@ class Webhook:
         attempt_timeout: float = ATTEMPT_TIMEOUT,
         close_timeout: float = CLOSE_TIMEOUT,
     ) -> None:
-        self.posts = Counter({"delivered": 0, "retried": 0, "dropped": 0})
+        self.posts = Counts(OUTCOMES)
         self._url = _checked(url)
         self._host = self._url.host
         if len(secret) < MIN_SECRET:
@@ -128,6 +131,16 @@ class Webhook:
         # checked against the system's, so that an organisation's own authority can be among them.
         self._client = httpx.AsyncClient(timeout=None, trust_env=False, verify=ssl.create_default_context())  # noqa: S113
 
+    @property
+    def queued(self) -> int:
+        """How many documents have a change that is not posted yet."""
+        return len(self._changes)
+
+    def oldest(self) -> float:
+        """Return for how many seconds a change has waited at most."""
+        now = asyncio.get_running_loop().time()
+        return max((now - change.waits_since for change in self._changes.values()), default=0.0)
+
     def changed(self, room: str, state_vector: StateVector) -> None:
         """Note that a document changed; it is posted when it rests.
 
@@ -143,6 +156,7 @@ class Webhook:
         if change is None:
             change = self._changes[room] = Change(room)
             change.timer = loop.call_later(self._debounce, self._look, change)
+            change.waits_since = now
         if change.state_vector is None:
             change.since = now
         change.last = now
@@ -217,6 +231,7 @@ class Webhook:
             log.warning("a webhook post was given up", host=self._host, answer=answer, attempts=change.attempts + 1)
         change.delivery = None
         change.attempts = 0
+        change.waits_since = change.since
 
     async def _send(self, delivery: Delivery) -> int | str:
         """Post a delivery; return the answer's status, or the name of the error that came instead."""

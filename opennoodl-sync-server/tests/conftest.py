@@ -16,6 +16,7 @@ from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running
+from .edge.conftest import known_labels  # noqa: F401  # a fixture
 from .edge.loops import LOOPS
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 from .receiver import SECRET, TIMEOUT, Make, Outcomes, Receiver

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from opennoodl_sync.edge.metrics import Counts
 from opennoodl_sync.webhook import Webhook
 
 SECRET = "sixteen or more characters"
@@ -162,10 +163,10 @@ def vector(post: Post) -> bytes:
     return base64.b64decode(post.json["stateVector"], validate=True)
 
 
-class Outcomes(Counter[str]):
+class Outcomes(Counts):
     """Counts like a webhook's `posts`, and tells that it did."""
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(self, counts: Counts) -> None:
         super().__init__(counts)
         self.counted = asyncio.Event()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,20 @@ async def test_a_change_is_posted(webhooks: Make, receiver: Receiver) -> None:
     assert abs(datetime.fromisoformat(post.json["time"]) - datetime.now(UTC)) < timedelta(minutes=1)
     await webhook.close()
     assert webhook.posts == {"delivered": 1, "retried": 0, "dropped": 0}
+
+
+async def test_changes_wait_until_they_are_posted(webhooks: Make, receiver: Receiver) -> None:
+    """A change is in the queue while it waits, with its age; a post that failed keeps the age; then there is none."""
+    webhook = webhooks(delays=(LONG,))
+    assert (webhook.queued, webhook.oldest()) == (0, 0.0)
+    receiver.answers.append(answer(503))
+    began = time.monotonic()
+    webhook.changed("a", lambda: b"1")
+    await counted(webhook, "retried", 1)
+    assert webhook.queued == 1
+    assert 0 < webhook.oldest() <= time.monotonic() - began
+    await webhook.close()
+    assert (webhook.queued, webhook.oldest()) == (0, 0.0)
 
 
 async def test_a_post_is_signed(webhooks: Make, receiver: Receiver) -> None:

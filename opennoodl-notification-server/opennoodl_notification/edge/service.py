@@ -26,11 +26,11 @@ from .http.request import HttpRequest
 from .logs import configure
 from .open_files import fit, raise_limit, spare
 from .settings import S, SettingError, load
+from .watchdog import watch
 from .websocket.connection import Connection
 from .websocket.lifecycle import GOING_AWAY, Lifecycle
 from .websocket.outbox import Outbox
 from .websocket.protocol import EdgeProtocol
-from .websocket.registry import Connections
 
 OPEN_TIMEOUT = 10.0
 """Seconds that a client has for its first bytes after connecting, and for its handshake after them."""
@@ -64,17 +64,17 @@ class Service:
         self.http = Http(app)
         self.port = port
         self._certificate = Certificate(app.settings)
+        app.certificate_end = self._certificate.end
         most = app.settings.max_connections
         self._backlog = min(BACKLOG, spare(app.settings))
         self._pending = Pending(min(most, spare(app.settings)))
-        self.connections: Connections[Connection] = Connections()
+        self.connections = app.registry
         self._listener = Listener(self._protocol, OPEN_TIMEOUT, self._pending, app.refusals)
         self._numbers = count(1)
         self._outbox = Outbox()
         self._lifecycle = Lifecycle(app)
         self._server: Server | None = None
-        self._heartbeat: asyncio.Task[None] | None = None
-        self._lag: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start the application and listen.
@@ -97,9 +97,12 @@ class Service:
             raise StartError(f"cannot listen on {settings.host} port {self.port}: {why}") from None
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         self.app.listening(self.port)
-        self._lag = asyncio.create_task(self._measure_lag())
+        self._background.append(asyncio.create_task(self._measure_lag()))
+        if self.app.data_files is not None:
+            await self.app.data_files.measure()
+            self._background.append(asyncio.create_task(self.app.data_files.watch()))
         if settings.heartbeat_interval:
-            self._heartbeat = asyncio.create_task(self._beat(settings.heartbeat_interval / 1000))
+            self._background.append(asyncio.create_task(self._beat(settings.heartbeat_interval / 1000)))
         for warning in self.app.auth.warnings:
             log.warning(warning)
         log.info("listening", host=settings.host, port=self.port, version=self.app.version)
@@ -109,9 +112,8 @@ class Service:
         assert self._server is not None
         log.info("draining", connections=len(self.connections))
         self.app.drain()
-        for task in (self._heartbeat, self._lag):
-            if task is not None:
-                task.cancel()
+        for task in self._background:
+            task.cancel()
         for connection in list(self.connections):
             connection.disconnect(1001, GOING_AWAY)
         await self._finish(DRAIN_TIMEOUT)
@@ -136,6 +138,7 @@ class Service:
         except SettingError as error:
             log.error("the certificate could not be reloaded", error=str(error))
         else:
+            self.app.certificate_end = self._certificate.end
             log.info("the certificate was reloaded")
 
     async def _finish(self, seconds: float) -> None:
@@ -199,8 +202,11 @@ async def run(service: Service) -> None:
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     await service.start()
     gc.freeze()  # what is here stays: a garbage collection, which holds everybody, need not go through it
+    watching = asyncio.create_task(watch())
     await stop.wait()
     await service.stop()
+    watching.cancel()
+    await asyncio.wait([watching])
 
 
 def main(kind: type[S], create: Callable[[S], Service]) -> None:

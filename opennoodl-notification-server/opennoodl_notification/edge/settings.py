@@ -233,6 +233,12 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
     return kind(**values)
 
 
+def numbers(settings: EdgeSettings) -> dict[str, int]:
+    """Return the settings that are whole numbers, such as limits, by name."""
+    values = msgspec.structs.asdict(settings)
+    return {name.upper(): value for name, value in values.items() if type(value) is int}
+
+
 def describe(kind: type[EdgeSettings]) -> Iterator[Setting]:
     """Yield every setting of `kind`, the server's own ones first."""
     fields = {field.name: field for field in msgspec.structs.fields(kind)}

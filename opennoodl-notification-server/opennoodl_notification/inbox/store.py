@@ -162,11 +162,11 @@ class Store(ReadableStore):
 
     Attributes:
         exclusive: whether no other process can change what is stored.
-        directory: where the files of the store are; None if it has none on this machine.
+        file: in which the store is, with others whose names begin with that of this one; None if it has none here.
     """
 
     exclusive = True
-    directory: Path | None = None
+    file: Path | None = None
 
     @abstractmethod
     async def open(self) -> None:

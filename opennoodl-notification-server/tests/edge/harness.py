@@ -23,6 +23,7 @@ def _module(name: str) -> Any:
 
 
 application, errors, json_application, limits = map(_module, ("application", "errors", "json_application", "limits"))
+data_files = _module("data_files")
 logs, messages, metrics = map(_module, ("logs", "messages", "metrics"))
 open_files, refusals, service, settings = map(_module, ("open_files", "refusals", "service", "settings"))
 client_address, listener = map(_module, ("admission.client_address", "admission.listener"))
@@ -159,7 +160,7 @@ def opened(app: Echo) -> Any:
     parser.send_response(parser.accept(head))
     parser.data_to_send()
     request = request_.HttpRequest(head, "/", "127.0.0.1", parser, 1)
-    client = connection.Connection(request, None, app, set(), outbox.Outbox())
+    client = connection.Connection(request, None, app, app.registry, outbox.Outbox())
     client.transport = Mock(asyncio.Transport)
     return client
 

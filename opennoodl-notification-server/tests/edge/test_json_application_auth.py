@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from .conftest import Serve
-from .harness import Echo, authenticator, credential, errors, json_application, messages
+from .harness import Echo, authenticator, credential, errors, json_application, messages, metrics
 from .issuer import OTHER_SECRET, SECRET, Loopback, signed
 
 Message: Any = messages.Message
@@ -38,6 +38,9 @@ class Doorman(JsonApplication, Echo):  # type: ignore[misc]  # see Echo
     """Says whom it knows a client to be."""
 
     decode = messages.Decoder(Claim | Ask)
+    labels = metrics.Labels(
+        received=decode.names.values(), sent=("claim", "error"), errors=("unauthorized", "auth-unavailable")
+    )
 
     async def open(self, connection: Any) -> None:
         """Take a connection as the servers do."""

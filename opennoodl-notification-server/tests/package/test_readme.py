@@ -23,6 +23,8 @@ COMMANDS = {
     if (found := re.search(rf"`(?:\.\.\.|python -m {PACKAGE}) ([a-z]+)", command))
 }
 """The row of each command."""
+LISTED = {"outcome", "limit", "kind", "end", "found", "reason"}
+"""Labels whose values are in the rows of their metrics; types and codes have tables of their own."""
 
 
 @pytest.fixture
@@ -96,3 +98,18 @@ async def test_metrics_table_is_complete(application: Any) -> None:
     for name, family in families.items():
         for sample in family.samples:
             assert set(sample.labels) <= documented[name], name
+
+
+async def test_labelled_counters_begin_with_zero(application: Any) -> None:
+    """Every labelled counter has all values of its label before the first event; a row that lists some lists all."""
+    families = {family.name: family for family in application.metrics.collect()}
+    for name, labels, text in rows(section(README, "Metrics")):
+        (metric,) = code(name)
+        family = families.get(metric.removesuffix("_total"))
+        if family is None or not labels:
+            continue
+        if family.type == "counter":
+            assert {sample.value for sample in family.samples} == {0}, metric
+        if code(labels) & LISTED and "such as" not in text:
+            (label,) = code(labels)
+            compare(code(text), {sample.labels[label] for sample in family.samples})

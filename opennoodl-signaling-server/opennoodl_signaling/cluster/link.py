@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from time import perf_counter
@@ -23,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from ..edge.errors import StartError
-from ..edge.metrics import Histogram, counters
+from ..edge.metrics import Counts, Histogram, counters
 from ..edge.settings import SettingError
 from .scripts import ALL, Script
 
@@ -117,7 +116,7 @@ class Link:
         self._reader: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._latency = Histogram(SECONDS)
-        self._errors: Counter[str] = Counter()
+        self._errors = Counts(("connect", "lost", "refused", "script"))
         self.connects = 0
 
     async def start(self) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
 from ..edge.errors import BadMessage
+from ..edge.metrics import Counts
 from ..ice import Ice
+from ..rooms.absent_peers import ENDS
 from ..rooms.model import Effect
-from ..rooms.rooms import Rooms
+from ..rooms.rooms import JOINS, Rooms
 from ..users import Users
 from . import scripts
 from .link import Unreachable
@@ -43,8 +44,8 @@ class SharedRooms:
 
     def __init__(self, membership: Membership, rules: Rules, ice: Ice) -> None:
         self.domain = Rooms(rules.max_size, Users(0))
-        self.joins: Counter[str] = Counter()
-        self.absences: Counter[str] = Counter()
+        self.joins = Counts(JOINS)
+        self.absences = Counts(ENDS)
         self.conflicts = 0
         self._membership = membership
         self._rules = rules
@@ -78,8 +79,8 @@ class SharedRooms:
                 if changes and not await self._commit(stage, changes):
                     self.conflicts += 1
                     continue
-                self.joins += stage.rooms.joins
-                self.absences += stage.rooms.absent_peers.ends
+                self.joins.update(stage.rooms.joins)
+                self.absences.update(stage.rooms.absent_peers.ends)
                 if refused is not None:
                     raise refused
                 return stage

@@ -17,7 +17,7 @@ from ..edge.admission.client_address import rate_limit_key
 from ..edge.auth.credential import credential
 from ..edge.errors import BadMessage
 from ..edge.http.request import HttpRequest
-from ..edge.metrics import counters
+from ..edge.metrics import by_room_size, counters
 from ..edge.peer import Receiver
 from ..edge.websocket.connection import Connection
 from ..messages import (
@@ -223,10 +223,11 @@ class SharedSignaling(Signaling):
     def metric_families(self) -> Iterable[Metric]:
         """Return what only this server counts: what is here, unless its description says otherwise."""
         rooms, shared = self.members.rooms, self._rooms
-        peers = sum(len(room.peers) for room in rooms.values())
+        sizes = [len(room.peers) for room in rooms.values()]
         absent, size, _ = self.membership.counts
         yield GaugeMetricFamily("opennoodl_signaling_rooms", "Rooms of the editor now.", len(rooms))
-        yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now.", peers)
+        yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now.", sum(sizes))
+        yield by_room_size("opennoodl_signaling_peers_by_room_size", "Peers in rooms by the size of the room.", sizes)
         yield GaugeMetricFamily("opennoodl_signaling_absent_peers", "Absent peers of all instances.", absent)
         yield GaugeMetricFamily("opennoodl_signaling_waiting_bytes", "Bytes of all mailboxes in Redis.", size)
         yield counters("opennoodl_signaling_absences", "Ended absences.", "end", shared.absences)

@@ -3,12 +3,12 @@
 What waits is bounded: for one peer in number and in bytes, and in bytes for all of them.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec import UNSET, Raw, UnsetType
 
+from ..edge.metrics import Counts
 from ..messages import SignalFrom
 
 MAX_SIGNALS = 256
@@ -17,6 +17,8 @@ MAX_BYTES = 262_144
 """Bytes of them; four signals of the default `MAX_MESSAGE_SIZE`."""
 MAX_BYTES_OF_ALL = 67_108_864
 """Bytes of signals that may wait for all absent peers together."""
+ENDS = ("resumed", "replaced", "gone")
+"""How absences end."""
 OVERHEAD = 256
 """Bytes that a waiting signal takes beside its text."""
 
@@ -27,7 +29,7 @@ class AbsentPeers:
     Attributes:
         count: how many peers are absent.
         size: bytes of what waits for all of them.
-        ends: how many absences ended how: `resumed`, `replaced` by a newcomer without the token, or `gone`.
+        ends: absences by how they ended; `replaced` is by a newcomer without the token.
 
     Args:
         most: peers that may be absent at once; 0 means any number.
@@ -36,7 +38,7 @@ class AbsentPeers:
     def __init__(self, most: int) -> None:
         self.count = 0
         self.size = 0
-        self.ends: Counter[str] = Counter()
+        self.ends = Counts(ENDS)
         self._most = most
 
     @property

@@ -4,7 +4,6 @@ Every method takes what a client sent and returns the effects: what to send to w
 All of it happens in one step, so a room's size is exact and a peer is either in `joined` or announced.
 """
 
-from collections import Counter
 from collections.abc import Collection
 from math import inf
 from time import monotonic
@@ -12,6 +11,7 @@ from time import monotonic
 from msgspec import UNSET, Raw
 
 from ..edge.errors import BadMessage
+from ..edge.metrics import Counts
 from ..messages import Join, Joined, Leave, Metadata, PeerInfo, Session, Signal, SignalFrom, SignalLost
 from ..session import SessionChange
 from ..users import Users
@@ -30,6 +30,8 @@ Two tabs of one user that both come back when they are replaced would throw each
 """
 MAX_METADATA = 16_384
 """Bytes of a peer's metadata."""
+JOINS = ("joined", "resumed", "replaced", "abandoned", "room-full", "peer-id-taken", "too-large")
+"""How joins end."""
 NOT_IN_ROOM = "Join a room before you signal."
 UNKNOWN_PEER = "No peer in your room has the peerId in `to`."
 QUEUE_FULL = "That peer's connection is lost, and its queue is full."
@@ -69,7 +71,7 @@ class Rooms:
         self.rooms: dict[str, Room] = {}
         self.absent_peers = AbsentPeers(max_absent or 0)
         self.logs = DeliveryLogs()
-        self.joins: Counter[str] = Counter()
+        self.joins = Counts(JOINS)
         self._users = users
         self._keeps_places = max_absent is not None
         self._proven = proven

@@ -12,7 +12,7 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 
 from .certificates import Files, RawTls, certify
-from .harness import Echo, Raw, connected, logs, service
+from .harness import Echo, Raw, connected, logs, metrics, service
 from .loops import LOOPS
 
 Serve = Callable[..., Awaitable[Any]]
@@ -35,6 +35,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         and "wire" in metafunc.fixturenames
     ):
         metafunc.parametrize("wire", ["tcp", "tls"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def known_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail if something is counted by a value of a label that has no zero from the beginning."""
+
+    def missing(_: Any, value: str) -> int:
+        pytest.fail(f"{value!r} is counted, but is not among the values of the label")
+
+    monkeypatch.setattr(metrics.Counts, "__missing__", missing)
 
 
 @pytest.fixture(scope="session")

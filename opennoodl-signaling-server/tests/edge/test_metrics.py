@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography import x509
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
-from .harness import metrics, refusals
+from .certificates import Files
+from .harness import Echo, flow, metrics, opened, refusals, service
 
 
 def samples(counted: Any) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -22,7 +24,8 @@ def samples(counted: Any) -> dict[tuple[str, tuple[str, ...]], float]:
 @pytest.fixture
 def counted() -> Any:
     """Return metrics without a server."""
-    return metrics.Metrics("1.2.3", lambda: None, list, refusals=refusals.Refusals({}))
+    labels = metrics.Labels(received=("join", "ping"), sent=("joined",), errors=("bad",), close_codes=frozenset({4409}))
+    return metrics.Metrics("1.2.3", list, labels, refusals.Refusals({}))
 
 
 def test_every_documented_metric_exists(counted: Any) -> None:
@@ -84,12 +87,10 @@ def test_known_close_code_is_counted(counted: Any, code: int) -> None:
     assert samples(counted)["opennoodl_open_connections", ()] == 4
 
 
-def test_close_code_of_one_server() -> None:
-    """A code that only one server sends is counted under its number there, and as other elsewhere."""
-    for codes, label in ((frozenset({4409}), "4409"), (frozenset[int](), "other")):
-        counted = metrics.Metrics("1.2.3", lambda: None, list, codes, refusals=refusals.Refusals({}))
-        counted.closed(4409)
-        assert samples(counted)["opennoodl_closes_total", (label,)] == 1
+def test_close_code_of_one_server(counted: Any) -> None:
+    """A code that only this server sends is counted under its number."""
+    counted.closed(4409)
+    assert samples(counted)["opennoodl_closes_total", ("4409",)] == 1
 
 
 @pytest.mark.parametrize("code", [3000, 4000, 4999])
@@ -105,24 +106,90 @@ def test_families_of_the_server_are_asked_for_at_each_scrape() -> None:
     values = iter((1.0, 2.0))
     counted = metrics.Metrics(
         "1.2.3",
-        lambda: None,
         lambda: [GaugeMetricFamily("opennoodl_own", "Its own.", next(values))],
-        refusals=refusals.Refusals({}),
+        metrics.Labels(),
+        refusals.Refusals({}),
     )
     assert [samples(counted)["opennoodl_own", ()] for _ in range(2)] == [1, 2]
 
 
-@pytest.mark.parametrize(("failure", "expected"), [(None, 1), ("The disk is full.", 0)])
-def test_unhealthy_server_shows_in_the_next_scrape(failure: str | None, expected: int) -> None:
-    """A server that cannot do its work says so at the next scrape."""
-    counted = metrics.Metrics("1.2.3", lambda: failure, list, refusals=refusals.Refusals({}))
-    assert samples(counted)["opennoodl_healthy", ()] == expected
+@pytest.mark.parametrize(
+    ("broken", "away", "draining", "expected"),
+    [
+        (None, None, False, (1, 1)),
+        ("The disk is full.", None, False, (0, 0)),
+        (None, "The database does not answer.", False, (1, 0)),
+        (None, None, True, (0, 0)),
+    ],
+)
+def test_healthy_and_ready_are_what_the_pages_answer(
+    broken: str | None, away: str | None, draining: bool, expected: tuple[int, int]
+) -> None:
+    """The gauges are 1 where /health and /ready answer 200, as test_routes.py has them."""
+    app = Echo()
+    app.broken, app.away, app.draining = broken, away, draining
+    scraped = samples(app.metrics)
+    assert (scraped["opennoodl_healthy", ()], scraped["opennoodl_ready", ()]) == expected
+
+
+def test_settings_that_are_numbers_are_shown() -> None:
+    """Limits stand beside their use; truth values and text are no gauges."""
+    scraped = samples(Echo(max_connections=7, require_wss=False).metrics)
+    assert scraped["opennoodl_setting", ("MAX_CONNECTIONS",)] == 7
+    assert ("opennoodl_setting", ("REQUIRE_WSS",)) not in scraped
+    assert ("opennoodl_setting", ("HOST",)) not in scraped
+
+
+async def test_paused_and_slow_clients_are_counted() -> None:
+    """Clients that are not read from are shown by each reason, and those that read too slowly."""
+    app = Echo(slow_client_buffer=1)
+    before = samples(app.metrics)
+    assert (before["opennoodl_paused_clients", ("rate",)], before["opennoodl_slow_clients", ()]) == (0, 0)
+    client = opened(app)
+    app.registry.add(client)
+    client.transport.get_write_buffer_size.return_value = 2
+    client.paused = True
+    client.check_slow()
+    client.pause_reading(flow.EdgePause.RATE)
+    client.pause_reading(flow.EdgePause.WORK)
+    after = samples(app.metrics)
+    shown = {labels[0]: number for (name, labels), number in after.items() if name == "opennoodl_paused_clients"}
+    assert shown == {"opening": 0, "rate": 1, "work": 1, "memory": 0}
+    assert after["opennoodl_slow_clients", ()] == 1
+
+
+def test_end_of_the_certificate_is_shown(files: Files) -> None:
+    """The end of the certificate in TLS_CERT is shown; without one there is no such metric."""
+    with_one, without = Echo(**files.settings), Echo()
+    for app in (with_one, without):
+        service.Service(app, 0)
+    end = x509.load_pem_x509_certificate(files.certificate.read_bytes()).not_valid_after_utc
+    assert samples(with_one.metrics)["opennoodl_certificate_end_timestamp_seconds", ()] == end.timestamp()
+    assert ("opennoodl_certificate_end_timestamp_seconds", ()) not in samples(without.metrics)
 
 
 @pytest.mark.parametrize(
-    ("name", "outcome"), [("opennoodl_handshakes_total", "at-capacity"), ("opennoodl_tokens_total", "unavailable")]
+    ("name", "labels"),
+    [
+        ("handshakes", ("at-capacity",)),
+        ("tokens", ("unavailable",)),
+        ("closes", ("1000",)),
+        ("closes", ("4409",)),
+        ("closes", ("other",)),
+        ("errors", ("bad",)),
+        ("messages", ("in", "join")),
+        ("messages", ("out", "joined")),
+        ("rate_limited", ("bytes",)),
+        ("refusals", ("origin",)),
+    ],
 )
-def test_counters_begin_with_zero(name: str, outcome: str) -> None:
+def test_counters_begin_with_zero(counted: Any, name: str, labels: tuple[str, ...]) -> None:
     """A counter is there before its first event, so that Prometheus sees that event as an increase."""
-    counted = metrics.Metrics("1.2.3", lambda: None, list, refusals=refusals.Refusals({}))
-    assert samples(counted)[name, (outcome,)] == 0
+    assert samples(counted)[f"opennoodl_{name}_total", labels] == 0
+
+
+def test_clients_by_the_size_of_their_room() -> None:
+    """Each client is counted once, with the smallest bound that its room does not exceed."""
+    family = metrics.by_room_size("opennoodl_peers", "Peers.", [1, 1, 2, 3, 5, 101, 300])
+    counts = {sample.labels["size"]: sample.value for sample in family.samples}
+    assert counts == {"1": 2, "2": 2, "5": 8, "10": 0, "20": 0, "50": 0, "100": 0, "more": 401}

@@ -73,7 +73,7 @@ def test_ended_absence_is_not_counted(absent_peers: AbsentPeers) -> None:
     absent.hold(signal(5))
     assert absent_peers.count == 1
     absent.end("gone")
-    assert (absent_peers.count, absent_peers.size, absent_peers.ends) == (0, 0, {"gone": 1})
+    assert (absent_peers.count, absent_peers.size, +absent_peers.ends) == (0, 0, {"gone": 1})
 
 
 @pytest.mark.parametrize(("most", "full"), [(0, False), (1, True), (2, False)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import Counter
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
@@ -16,6 +15,7 @@ from websockets.http11 import Request
 
 from ..edge.auth.credential import credential
 from ..edge.errors import CloseConnection
+from ..edge.metrics import Counts
 from ..edge.websocket.connection import Connection
 from ..storage.interface import ElsewhereError, Store, UnavailableError
 from .relay import GONE, Relay, RelayError
@@ -45,7 +45,7 @@ class Peers:
 
     def __init__(self, secret: str, store: Store) -> None:
         self.relays: set[Relay] = set()
-        self.outcomes: Counter[str] = Counter(accepted=0, failed=0)
+        self.outcomes = Counts(("accepted", "failed"))
         self._signature = Signature(secret, store.instance) if secret else None
         self._store = store
         self._log_again = 0.0

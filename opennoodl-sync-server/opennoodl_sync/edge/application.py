@@ -4,25 +4,44 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from websockets.http11 import Request
 
 from .auth.authenticator import ATTEMPTS, Authenticator
 from .auth.identity import AuthError, Identity
+from .data_files import DataFiles
 from .errors import CloseConnection
 from .http.request import HttpRequest
-from .metrics import Metrics
+from .metrics import Labels, Metrics, gauges
 from .refusals import Refusals
-from .settings import EdgeSettings
+from .settings import EdgeSettings, numbers
 from .websocket.connection import Connection
+from .websocket.flow import EdgePause, ReadPause
 from .websocket.handler import Handler
 from .websocket.large_messages import LargeMessages
+from .websocket.registry import Connections
 
 LARGE_MESSAGES = 67_108_864
 """Bytes of the large messages of all clients, where a server has no other bound for its memory."""
+
+
+class Status(Enum):
+    """Whether a server can do its work."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """Something outside of this process is away; a restart would not bring it back."""
+    FAILING = "failing"
+    DRAINING = "draining"
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether ``/health`` answers 200."""
+        return self in (Status.HEALTHY, Status.DEGRADED)
 
 
 class Application(Handler[Connection]):
@@ -36,6 +55,9 @@ class Application(Handler[Connection]):
 
     Attributes:
         auth: finds the user that a token proves.
+        registry: the open connections.
+        data_files: those of the store; None if it has none on this machine.
+        certificate_end: when the certificate of `TLS_CERT` ends, in seconds since 1970; None without one.
         draining: whether the server is about to stop.
 
     Raises:
@@ -48,12 +70,12 @@ class Application(Handler[Connection]):
     """What the server is for and how it is reached, in a paragraph of plain text."""
     pages: ClassVar[tuple[str, ...]] = ("/", "/health", "/ready", "/metrics")
     """The paths that the server answers, as an answer to another path names them."""
-    close_codes: ClassVar[frozenset[int]] = frozenset()
-    """The close codes that only this server sends, for the metrics to count by name."""
+    labels: ClassVar[Labels] = Labels()
+    """The values of the labels of metrics that only this server has."""
+    read_pauses: ClassVar[tuple[type[ReadPause], ...]] = (EdgePause,)
+    """The reasons not to read from a client."""
     own_refusals: ClassVar[Mapping[str, str]] = {}
     """The codes of refusals that only this server has, with their reasons, see `refusals`."""
-    error_codes: ClassVar[Iterable[str]] = ()
-    """The codes of errors that answer a message, if the server has such."""
 
     def __init__(
         self, settings: EdgeSettings, version: str, max_message_size: int, large_messages: int = LARGE_MESSAGES
@@ -62,16 +84,12 @@ class Application(Handler[Connection]):
         self.version = version
         self.max_message_size = max_message_size
         self.refusals = Refusals(self.own_refusals)
-        self.metrics = Metrics(
-            version,
-            self.failure,
-            self.metric_families,
-            self.close_codes,
-            refusals=self.refusals,
-            errors=self.error_codes,
-        )
+        self.metrics = Metrics(version, self._state_families, self.labels, self.refusals)
+        self.registry: Connections[Connection] = Connections()
         self.large_messages = LargeMessages[Connection](large_messages)
         self.auth = Authenticator(settings, self.metrics.tokens)
+        self.data_files: DataFiles | None = None
+        self.certificate_end: float | None = None
         self.draining = False
 
     # Life
@@ -130,6 +148,15 @@ class Application(Handler[Connection]):
         """
         return None
 
+    @property
+    def status(self) -> Status:
+        """What ``/health``, ``/ready`` and the metrics say about the server's work."""
+        if self.draining:
+            return Status.DRAINING
+        if self.failure() is not None:
+            return Status.FAILING
+        return Status.HEALTHY if self.outage() is None else Status.DEGRADED
+
     @abstractmethod
     def health(self) -> dict[str, Any]:
         """Return what this server adds to ``/health``: numbers, never a name."""
@@ -137,6 +164,29 @@ class Application(Handler[Connection]):
     def metric_families(self) -> Iterable[Metric]:
         """Return the metrics that only this server has; called at every scrape."""
         return ()
+
+    def _state_families(self) -> Iterable[Metric]:
+        """Return the metrics that show how the server is now."""
+        status = self.status
+        yield GaugeMetricFamily("opennoodl_healthy", "Whether /health answers 200.", int(status.is_healthy))
+        yield GaugeMetricFamily("opennoodl_ready", "Whether /ready answers 200.", int(status is Status.HEALTHY))
+        yield GaugeMetricFamily(
+            "opennoodl_certificate_end_timestamp_seconds",
+            "When the certificate in TLS_CERT ends; no sample without one.",
+            self.certificate_end,
+        )
+        yield gauges("opennoodl_setting", "Settings that are numbers.", "setting", numbers(self.settings))
+        paused = dict.fromkeys((reason.label for kind in self.read_pauses for reason in kind), 0)
+        slow = 0
+        for connection in self.registry:
+            for reason in connection.read_pauses:
+                paused[reason.label] += 1
+            slow += connection.slow
+        yield gauges("opennoodl_paused_clients", "Clients that are not read from, by reason.", "reason", paused)
+        yield GaugeMetricFamily("opennoodl_slow_clients", "Clients with over SLOW_CLIENT_BUFFER unread.", slow)
+        if self.data_files is not None:
+            yield from self.data_files.families()
+        yield from self.metric_families()
 
     # Connections
 

@@ -20,6 +20,9 @@ AUTHENTICATION_TIMEOUT = 10.0
 """Seconds that a connection has to say, or prove, who it is."""
 UNPROVEN = "No valid token within ten seconds. Connect again with one."
 
+UNREADABLE = ("unknown", "invalid")
+"""What metrics count messages as that have no type, and those that lack something else."""
+
 M = TypeVar("M", bound=Message)
 
 log = structlog.get_logger()

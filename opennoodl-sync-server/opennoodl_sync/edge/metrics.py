@@ -8,7 +8,8 @@ prometheus-client makes the text. Its own counters and histograms are not used, 
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import (
@@ -20,15 +21,53 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from .limits import SETTING_OF
 from .refusals import HANDSHAKES, Refusals
 
 SIZES = (64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
 SECONDS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
+ROOM_SIZES = (1, 2, 5, 10, 20, 50, 100)
+"""Rooms of up to so many clients are shown together."""
 CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1013})
 """Those of RFC 6455 that a client or the edge may send."""
 
 TOKENS = ("accepted", "refused", "unavailable")
 """Outcomes of checks of tokens."""
+
+
+class Counts(Counter[str]):
+    """Numbers by the value of a label.
+
+    All values are known before the first event, so that Prometheus sees that event as an increase.
+
+    Args:
+        values: all values of the label.
+    """
+
+    def __init__(self, values: Iterable[str]) -> None:
+        super().__init__(dict.fromkeys(values, 0))
+
+    def __missing__(self, value: str) -> int:
+        """Count a value that was forgotten all the same; the tests replace this, and fail."""
+        return 0
+
+
+class Labels(NamedTuple):
+    """The values of labels that are not the same in all servers.
+
+    Attributes:
+        received: types of messages from clients.
+        sent: types of messages to clients.
+        errors: codes of errors that answer a message.
+        limits: rate limits beside those of each connection.
+        close_codes: beside those of all servers.
+    """
+
+    received: Iterable[str] = ()
+    sent: Iterable[str] = ()
+    errors: Iterable[str] = ()
+    limits: Iterable[str] = ()
+    close_codes: frozenset[int] = frozenset()
 
 
 class Histogram:
@@ -60,41 +99,34 @@ class Metrics(Collector):
 
     Args:
         version: the version of the package.
-        failure: returns why the server cannot do its work, or None.
-        own: called at every scrape for the metrics that only this server has.
-        close_codes: those that only this server sends.
+        state: called at every scrape for what is not counted here.
+        labels: the values of labels.
         refusals: count the clients that are refused.
-        errors: the codes of messages that are answered with an error, if the server has such.
     """
 
     def __init__(
         self,
         version: str,
-        failure: Callable[[], str | None],
-        own: Callable[[], Iterable[Metric]],
-        close_codes: frozenset[int] = frozenset(),
-        *,
+        state: Callable[[], Iterable[Metric]],
+        labels: Labels,
         refusals: Refusals,
-        errors: Iterable[str] = (),
     ) -> None:
         self.version = version
         self.open_connections = 0
         self._tasks = 0
         self.total_connections = 0
-        # From zero, so that Prometheus sees the first one as an increase.
-        self.errors = Counter(dict.fromkeys(errors, 0))
+        self.errors = Counts(labels.errors)
         self._refusals = refusals
-        self.closes: Counter[str] = Counter()
-        self.received: Counter[str] = Counter()
-        self.sent: Counter[str] = Counter()
+        self._close_codes = CLOSE_CODES | labels.close_codes
+        self.closes = Counts([*map(str, sorted(self._close_codes)), "other"])
+        self.received = Counts(labels.received)
+        self.sent = Counts(labels.sent)
         self.message_sizes = Histogram(SIZES)
         self.handling = Histogram(SECONDS)
         self.lag = Histogram(SECONDS)
-        self.rate_limited: Counter[str] = Counter()
-        self.tokens = Counter(dict.fromkeys(TOKENS, 0))
-        self._failure = failure
-        self._own = own
-        self._close_codes = CLOSE_CODES | close_codes
+        self.rate_limited = Counts([*SETTING_OF, *labels.limits])
+        self.tokens = Counts(TOKENS)
+        self._state = state
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -123,12 +155,10 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the families; called by prometheus-client at each scrape."""
         yield InfoMetricFamily("opennoodl_build", "The running version.", {"version": self.version})
-        healthy = self._failure() is None
-        yield GaugeMetricFamily("opennoodl_healthy", "Whether the server can do its work: 1 or 0.", int(healthy))
         yield GaugeMetricFamily("opennoodl_open_connections", "WebSocket connections open now.", self.open_connections)
         yield GaugeMetricFamily("opennoodl_tasks", "Tasks of the event loop now.", self._tasks)
         refused = self._refusals.counts
-        handshakes = Counter({"accepted": self.total_connections} | {code: refused[code] for code in HANDSHAKES})
+        handshakes = {"accepted": self.total_connections} | {code: refused[code] for code in HANDSHAKES}
         yield counters("opennoodl_handshakes", "WebSocket handshakes by outcome.", "outcome", handshakes)
         yield counters("opennoodl_refusals", "Clients that were refused, by code.", "code", refused)
         if self.errors:
@@ -146,12 +176,35 @@ class Metrics(Collector):
         yield self.lag.family("opennoodl_event_loop_lag_seconds", "How late the event loop was, once a second.")
         yield counters("opennoodl_rate_limited", "Messages over a rate, by limit.", "limit", self.rate_limited)
         yield counters("opennoodl_tokens", "Tokens that were shown, by what became of them.", "outcome", self.tokens)
-        yield from self._own()
+        yield from self._state()
 
 
-def counters(name: str, help_: str, label: str, counts: Counter[str]) -> CounterMetricFamily:
+def counters(name: str, help_: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
     """Return `counts` as one counter family with a single label."""
     family = CounterMetricFamily(name, help_, labels=(label,))
     for value, count in counts.items():
         family.add_metric((value,), count)
     return family
+
+
+def gauges(name: str, help_: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    """Return `values` as one gauge family with a single label."""
+    family = GaugeMetricFamily(name, help_, labels=(label,))
+    for value, number in values.items():
+        family.add_metric((value,), number)
+    return family
+
+
+def by_room_size(name: str, help_: str, rooms: Iterable[int]) -> GaugeMetricFamily:
+    """Return how many clients are in small and in large rooms.
+
+    Args:
+        name: of the family.
+        help_: what it shows.
+        rooms: the number of clients of each room.
+    """
+    sizes = dict.fromkeys([*map(str, ROOM_SIZES), "more"], 0)
+    names = list(sizes)
+    for clients in rooms:
+        sizes[names[bisect_left(ROOM_SIZES, clients)]] += clients
+    return gauges(name, help_, "size", sizes)

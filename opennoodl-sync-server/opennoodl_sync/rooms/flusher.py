@@ -49,6 +49,7 @@ class Flusher:
     Attributes:
         seconds: that batches took.
         errors: batches that could not be written.
+        began: when the batch under way was given to the store, by `perf_counter`; None while there is none.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Flusher:
     ) -> None:
         self.seconds = Histogram(SECONDS)
         self.errors = 0
+        self.began: float | None = None
         self._store = store
         self._slicer = slicer
         self._tell = tell
@@ -140,9 +142,10 @@ class Flusher:
             else:
                 flushes.append(Flushed(room, flush, self._waiting.pop(room, [])))
         if batch:
-            started = perf_counter()
+            self.began = started = perf_counter()
 
             def written(error: StoreError | None) -> None:
+                self.began = None
                 self.seconds.observe(perf_counter() - started)
                 self.errors += error is not None
                 self._written(flushes, error)

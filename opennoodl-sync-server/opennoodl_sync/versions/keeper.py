@@ -20,6 +20,7 @@ from time import monotonic, time
 
 import structlog
 
+from ..edge.metrics import Counts
 from ..storage.interface import History, PersistentStore, StoreError
 from ..workers.task import TaskError
 from .making import LATEST, Limits, TooLargeError, make_version
@@ -40,6 +41,8 @@ DAY = 24 * HOUR
 """Seconds. A version that is dated by more than that after now was dated by a wrong clock."""
 STEP = 60.0
 """Seconds by which the time of day and the monotonic clock may differ between two sweeps."""
+OUTCOMES = ("made", "too-large", "failed")
+"""What becomes of versions that are due."""
 FREE = 10
 """One in so many of the bytes of all versions is made free when they are too many."""
 
@@ -66,7 +69,7 @@ class VersionKeeper:
         self, store: PersistentStore, schedule: Schedule, most: int, largest: int, in_memory: Callable[[str], bool]
     ) -> None:
         self.size = 0
-        self.outcomes = Counter[str]({"made": 0, "too-large": 0, "failed": 0})
+        self.outcomes = Counts(OUTCOMES)
         self._store = store
         self._schedule = schedule
         self._most = most

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from .conftest import Connect, Serve
-from .harness import Echo, errors, json_application
+from .harness import Echo, errors, json_application, metrics
 from .test_messages import Break, decode, deep
 
 JsonApplication: Any = json_application.JsonApplication
@@ -22,6 +22,11 @@ class Parrot(JsonApplication, Echo):  # type: ignore[misc]  # see Echo
     """Says back what it understands."""
 
     decode = decode
+    labels = metrics.Labels(
+        received=(*decode.names.values(), *json_application.UNREADABLE),
+        sent=("say", "error"),
+        errors=("invalid-json", "unknown-type", "missing-field", "invalid-field", "cannot-break", "rate-limited"),
+    )
 
     def dispatch(self, connection: Any, incoming: Any, message: bytes) -> None:
         """Say it back, or refuse."""
@@ -121,7 +126,7 @@ async def test_message_over_the_rate_is_answered_with_an_error(serve: Serve, cli
         assert (await ask(connected, '{"type": "say", "text": "hi"}'))["type"] == "say"
     answer = await ask(connected, '{"type": "say", "text": "hi", "requestId": 7}')
     assert (answer["type"], answer["code"]) == ("error", "rate-limited")
-    assert running.app.metrics.rate_limited == {"messages": 1}
+    assert +running.app.metrics.rate_limited == {"messages": 1}
     assert answer.get("requestId") == 7
 
 
@@ -157,7 +162,7 @@ async def test_byte_rate_closes_like_the_message_rate(
         1008,
         "Too many bytes: you kept sending over BYTE_RATE_LIMIT.",
     )
-    assert running.app.metrics.rate_limited == {"bytes": 3}
+    assert +running.app.metrics.rate_limited == {"bytes": 3}
 
 
 async def test_messages_are_counted_by_known_type(serve: Serve, client: Connect) -> None:
@@ -166,5 +171,5 @@ async def test_messages_are_counted_by_known_type(serve: Serve, client: Connect)
     connected = await client(running)
     for message in ('{"type": "say", "text": "hi"}', '{"type": "made-up"}', "no JSON", '{"type": "say"}'):
         await ask(connected, message)
-    assert running.app.metrics.received == {"say": 1, "unknown": 2, "invalid": 1}
-    assert running.app.metrics.sent == {"say": 1, "error": 3}
+    assert +running.app.metrics.received == {"say": 1, "unknown": 2, "invalid": 1}
+    assert +running.app.metrics.sent == {"say": 1, "error": 3}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 
 import pytest
 from opennoodl_sync.rooms import flusher as module
@@ -147,6 +148,19 @@ async def test_a_room_without_news_is_not_flushed(turns: Turns) -> None:
     turns.flusher.schedule(turns.room("a"))
     await turn()
     assert turns.told == []
+
+
+async def test_time_with_the_store_is_known(turns: Turns) -> None:
+    """While a batch is under way it is known since when; when it is written, the time is counted."""
+    assert turns.flusher.began is None
+    turns.writes(turns.room("a"))
+    await turn()
+    began = turns.flusher.began
+    assert began is not None
+    assert began <= perf_counter()
+    turns.writer.finish()
+    assert turns.flusher.began is None
+    assert sum(turns.flusher.seconds.counts) == 1
 
 
 async def test_turns_wait_for_the_disk_and_become_one(turns: Turns) -> None:

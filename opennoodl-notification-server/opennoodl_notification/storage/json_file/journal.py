@@ -13,10 +13,11 @@ from zlib import crc32
 
 import msgspec
 import structlog
-from msgspec import field
+from msgspec import Struct, field
 
 from ...inbox.store import Changes
 from ...records import Payload, payloads_of
+from .format import FORMAT, ForeignFileError, newer
 from .payloads import with_payloads, without_payload
 
 PROBE = 1 << 16
@@ -32,12 +33,21 @@ class Line(Changes, omit_defaults=True):
 
     Attributes:
         payloads: to which records in `added` refer, which are without data.
+        format: the number of the format; lines of format 1 leave it out.
     """
 
+    format: int = 1
     payloads: list[Payload] = field(default_factory=list)
 
 
+class Head(Struct):
+    """As much of a line as tells whether this release can read it."""
+
+    format: int = 1
+
+
 _decode = msgspec.json.Decoder(Line).decode
+_decode_head = msgspec.json.Decoder(Head).decode
 
 
 class JournalError(ValueError):
@@ -51,7 +61,7 @@ def line(changes: Changes, size: int = 0) -> bytes:
     """
     parts = {name: getattr(changes, name) for name in Changes.__struct_fields__}
     parts["added"] = [without_payload(record) for record in changes.added]
-    written = Line(**parts, payloads=list(payloads_of(changes.added).values()))
+    written = Line(**parts, format=FORMAT, payloads=list(payloads_of(changes.added).values()))
     content = msgspec.json.encode(written).replace(b"\n", b" ").ljust(size)
     return b"%08x %s\n" % (crc32(content), content)
 
@@ -66,6 +76,7 @@ def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Chang
 
     Raises:
         JournalError: another line is damaged.
+        ForeignFileError: a newer release has written it.
         OSError: the file cannot be read, or not be mended.
     """
     whole = 0  # bytes of lines that are
@@ -82,8 +93,13 @@ def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Chang
             try:
                 changes = _decode(content[9:-1])
                 changes.added = list(with_payloads(changes.added, changes.payloads))
+                format_ = changes.format
             except ValueError as error:
-                raise JournalError(f"line {first} of {path.name} was not written by this server: {error}") from None
+                format_ = _format_of(content[9:-1])
+                if format_ <= FORMAT:
+                    raise JournalError(f"line {first} of {path.name} was not written by this server: {error}") from None
+            if format_ > FORMAT:
+                raise ForeignFileError(f"continues in {path.name}, which {newer(format_)}")
             yield changes
             whole += len(content)
             first, parts, check = number + 1, [], 0
@@ -157,6 +173,14 @@ class Journal:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._file)
+
+
+def _format_of(content: bytes) -> int:
+    """Return the number of the format of a line that this release cannot decode; 0 if it has none."""
+    try:
+        return _decode_head(content).format
+    except ValueError:
+        return 0
 
 
 def _is_torn(text: bytes, start: int) -> bool:

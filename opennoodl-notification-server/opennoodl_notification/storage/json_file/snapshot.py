@@ -25,12 +25,9 @@ from tinydb.storages import Storage
 from ...inbox.state import Inbox
 from ...records import Deletion, Payload, Record, Sending, milliseconds, payloads_of, timestamp
 from .contents import Contents, Snapshot
+from .format import FORMAT, ForeignFileError, newer
 from .payloads import with_payloads, without_payload
 
-FORMAT = 1
-"""Number of the format of the file and its journals. A release that writes what this one cannot read raises it.
-
-Journals have no number of their own, so such a release writes the file before its first journal."""
 CHUNK = 1 << 18
 """Bytes that are handed to the system at once."""
 
@@ -41,10 +38,6 @@ CHECKSUM = b',"checksum":{"1":{"crc32":"%08x"}}\n}\n'
 Tables = Mapping[str, Mapping[str, Mapping[str, Any] | Struct]]
 S = TypeVar("S", bound=Struct)
 _encode = msgspec.json.Encoder().encode
-
-
-class ForeignFileError(ValueError):
-    """A file of somebody else's; the text says how that shows."""
 
 
 class ChecksumError(ValueError):
@@ -166,7 +159,7 @@ class SnapshotFile:
         database = TinyDB(str(self._path), storage=cached)
         heads = _rows(database, "file", Head)
         if (newest := max((head.format for head in heads), default=FORMAT)) > FORMAT:
-            raise ForeignFileError(f"has format {newest} of a newer release; this release reads formats up to {FORMAT}")
+            raise ForeignFileError(newer(newest))
         if others := sorted(database.tables() - TABLES):
             raise ForeignFileError(f"has a table {others[0]!r} of another program")
         self.edited = "checksum" not in database.tables()

@@ -21,8 +21,9 @@ from ...records import Deletion, Record
 from ..file_lock import FileLock
 from ..paths import named
 from .contents import Contents, Snapshot
+from .format import ForeignFileError
 from .journal import Journal, JournalError, line, read
-from .snapshot import ChecksumError, ForeignFileError, SnapshotFile, keep_directory, keep_names
+from .snapshot import ChecksumError, SnapshotFile, keep_directory, keep_names
 
 LEAST = 1 << 20
 """Bytes of a journal that are never too many."""
@@ -68,7 +69,7 @@ class JsonStore(Store):
         self.epoch = 0
         self._name = path
         self._path = named(f"DB_FILE {path}", path).resolve()  # what a link points to is what is locked and replaced
-        self.directory = self._path.parent
+        self.file = self._path
         self._create = create
         self._read_only = read_only
         self._file = SnapshotFile(self._path)

@@ -96,7 +96,6 @@ class SqlStore(Store):
 
     def __init__(self, url: str, *, create: bool = True, read_only: bool = False) -> None:
         self._arguments: dict[str, Any] = {}
-        self._file: Path | None = None
         if is_postgresql(url):
             self.exclusive = False
             self._name = shown(url)
@@ -105,8 +104,7 @@ class SqlStore(Store):
         else:
             parsed = sqlite_url(url)
             self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
-            self._file = named(f"the database {self._name}", str(parsed.database))
-            self.directory = self._file.absolute().parent
+            self.file = named(f"the database {self._name}", str(parsed.database)).absolute()
             self._engine = sqlite_engine(parsed)
         self._create = create
         self._read_only = read_only
@@ -117,8 +115,8 @@ class SqlStore(Store):
     async def open(self) -> None:
         """Connect, and make the tables if there are none."""
         try:
-            if self._file is not None:
-                self._find(self._file)
+            if self.file is not None:
+                self._find(self.file)
             await self._connect()
         except StartError:
             await self.close()
@@ -127,7 +125,7 @@ class SqlStore(Store):
     async def _connect(self) -> None:
         try:
             async with _failing(), self._engine.begin() as connection:
-                if self._file is None:
+                if self.file is None:
                     await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
                 strange = await connection.run_sync(make_tables if self._create else look_for_tables)
                 if strange is not None:
@@ -135,7 +133,7 @@ class SqlStore(Store):
                 if not self._read_only:
                     await upgrade(connection)
                 version = await version_of(connection)
-                direct = self._file is None and not await is_pooled(connection)
+                direct = self.file is None and not await is_pooled(connection)
             if direct:
                 use_named_statements(self._arguments)
                 await self._engine.dispose()
@@ -289,7 +287,7 @@ class SqlStore(Store):
 
     async def purge(self) -> None:
         """Write SQLite's file anew, without what was deleted, and empty its write-ahead log."""
-        if self._file is None:
+        if self.file is None:
             return
         async with _failing(), self._engine.connect() as connection:
             database = (await connection.get_raw_connection()).driver_connection
@@ -299,10 +297,10 @@ class SqlStore(Store):
 
     async def back_up(self, path: Path) -> None:
         """Have SQLite write its database to a file."""
-        if self._file is None:
+        if self.file is None:
             raise StoreError("a PostgreSQL database is backed up with pg_dump")
         try:
-            await asyncio.to_thread(copy_sqlite, self._file, path)
+            await asyncio.to_thread(copy_sqlite, self.file, path)
         except sqlite3.Error as error:
             raise StoreError(_reason(error)) from error
 

@@ -14,6 +14,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, cast
 
+import structlog
+
 from ..settings import EdgeSettings, SettingError
 from .client_address import ClientAddresses, peer_address
 from .pending import Pending
@@ -33,6 +35,8 @@ MAX_EMPTY = 256
 LEFT = "the client ended the connection"
 """Why a TLS handshake failed that OpenSSL knows no error of."""
 
+log = structlog.get_logger()
+
 
 class Certificate:
     """The server's certificate and its key, from the files that the settings name.
@@ -42,6 +46,7 @@ class Certificate:
 
     Attributes:
         context: for the next client; None where there is no certificate.
+        end: when it ends, in seconds since 1970; None where that is not known.
 
     Raises:
         SettingError: the files cannot be used.
@@ -50,6 +55,7 @@ class Certificate:
     def __init__(self, settings: EdgeSettings) -> None:
         self._certificate, self._key = settings.tls_cert, settings.tls_key
         self.context: ssl.SSLContext | None = None
+        self.end: float | None = None
         if bool(self._certificate) != bool(self._key):
             here, missing = ("TLS_CERT", "TLS_KEY") if self._certificate else ("TLS_KEY", "TLS_CERT")
             raise SettingError(f"{here} is set, but {missing} is not; set both or neither")
@@ -91,6 +97,19 @@ class Certificate:
                 why = "which cannot be used; accepted is a PEM file of a private key without a passphrase"
             raise SettingError(f"TLS_KEY is {self._key!r}, {why}") from None
         self.context = context
+        self.end = _end_of(self._certificate)
+
+
+def _end_of(path: str) -> float | None:
+    """Return when the first certificate in a PEM file ends, in seconds since 1970; None if it cannot be read."""
+    from cryptography import x509  # only a server with a certificate needs this
+
+    with open(path, "rb") as file:
+        try:
+            return x509.load_pem_x509_certificate(file.read()).not_valid_after_utc.timestamp()
+        except ValueError as error:  # OpenSSL is less strict, and has accepted it
+            log.warning("the end of the certificate in TLS_CERT cannot be read", error=str(error))
+            return None
 
 
 class Tls(asyncio.Transport, asyncio.Protocol):

@@ -390,7 +390,7 @@ async def test_concurrent_probes_share_one_ping(serve: Serve, raw: OpenRaw) -> N
         assert ping is not None
         await client.send_frame(PONG, ping.payload)
         assert await asyncio.gather(*asked) == [True] * 3
-    assert running.app.metrics.rate_limited == {}
+    assert +running.app.metrics.rate_limited == {}
     await client.send(masked(PONG, ping.payload) * (saved_up + 1) + masked(TEXT, b"x"))
     assert await client.frame() == Frame(TEXT, b"x")
     assert running.app.metrics.rate_limited["messages"] > 0

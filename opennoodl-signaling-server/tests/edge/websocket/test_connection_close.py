@@ -180,7 +180,7 @@ async def test_end_is_counted_once_by_its_code(
 ) -> None:
     """An end is counted once, by the code of the first close frame either side sent; 1006 if there was none."""
     running = await end(serve, raw, way)
-    assert running.app.metrics.closes == {str(code): 1}
+    assert +running.app.metrics.closes == {str(code): 1}
 
 
 async def test_close_frame_is_answered_with_its_code(serve: Serve, raw: OpenRaw) -> None:

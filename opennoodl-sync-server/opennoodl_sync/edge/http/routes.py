@@ -9,7 +9,7 @@ from time import monotonic
 import msgspec
 from websockets.http11 import Response
 
-from ..application import Application
+from ..application import Application, Status
 from ..auth.authenticator import OPEN
 from .request import HttpRequest
 
@@ -55,17 +55,11 @@ class Routes:
         return request.respond(HTTPStatus.NOT_FOUND, f"Not found. This server has {', '.join(others)} and {last}.\n")
 
     def _health(self, request: HttpRequest) -> Response:
-        failure, outage = self._app.failure(), self._app.outage()
-        status, code = "healthy", HTTPStatus.OK
-        if self._app.draining:
-            status, code = "draining", HTTPStatus.SERVICE_UNAVAILABLE
-        elif failure:
-            status, code = "failing", HTTPStatus.SERVICE_UNAVAILABLE
-        elif outage:
-            status = "degraded"
-        reason = failure or outage
+        status = self._app.status
+        code = HTTPStatus.OK if status.is_healthy else HTTPStatus.SERVICE_UNAVAILABLE
+        reason = self._app.failure() or self._app.outage()
         health = {
-            "status": status,
+            "status": status.value,
             "version": self._app.version,
             "uptime": int(monotonic() - self._started),
             **({"reason": reason} if reason else {}),
@@ -76,9 +70,9 @@ class Routes:
         return _typed(request, code, msgspec.json.encode(health), JSON)
 
     def _ready(self, request: HttpRequest) -> Response:
-        reason = DRAINING if self._app.draining else self._app.failure() or self._app.outage()
-        if reason is None:
+        if self._app.status is Status.HEALTHY:
             return _typed(request, HTTPStatus.OK, msgspec.json.encode({"ready": True}), JSON)
+        reason = DRAINING if self._app.draining else self._app.failure() or self._app.outage()
         body = msgspec.json.encode({"ready": False, "reason": reason})
         return _typed(request, HTTPStatus.SERVICE_UNAVAILABLE, body, JSON)
 

@@ -119,6 +119,11 @@ class Connection(ServerConnection):
         """Whether more than ``SLOW_CLIENT_BUFFER`` waits for this client."""
         return self._write_flow.slow
 
+    @property
+    def read_pauses(self) -> frozenset[ReadPause]:
+        """Why this client is not read from; empty if it is."""
+        return self._read_flow.reasons
+
     def write(self, frame: bytes) -> None:
         """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, `Application.slow` is called."""
         if self.protocol.state is OPEN:

@@ -28,6 +28,11 @@ class ReadPause(Enum):
     def __init__(self, holds_messages: bool) -> None:
         self.holds_messages = holds_messages
 
+    @property
+    def label(self) -> str:
+        """The member's name as metrics show it."""
+        return self.name.lower().replace("_", "-")
+
 
 class EdgePause(ReadPause):
     """The reasons of the edge."""
@@ -50,24 +55,25 @@ class ReadFlow:
     """The reasons not to read from one client.
 
     Attributes:
+        reasons: all of them.
         paused: whether there is any.
         holds_messages: whether messages that have been read already wait too.
     """
 
-    __slots__ = ("_reasons", "_timer", "holds_messages", "paused")
+    __slots__ = ("_timer", "holds_messages", "paused", "reasons")
 
     def __init__(self) -> None:
-        self._reasons = NO_REASON
+        self.reasons = NO_REASON
         self._timer: asyncio.TimerHandle | None = None
         self.paused = self.holds_messages = False
 
     def pause(self, reason: ReadPause) -> None:
         """Add a reason."""
-        self._set(self._reasons | {reason})
+        self._set(self.reasons | {reason})
 
     def resume(self, reason: ReadPause) -> None:
         """Remove a reason."""
-        self._set(self._reasons - {reason})
+        self._set(self.reasons - {reason})
 
     def resume_later(self, seconds: float, resume: Callable[[ReadPause], None]) -> None:
         """Call `resume` with `EdgePause.RATE` after so many seconds; a later call replaces this one."""
@@ -80,7 +86,7 @@ class ReadFlow:
             self._timer.cancel()
 
     def _set(self, reasons: frozenset[ReadPause]) -> None:
-        self._reasons = reasons or NO_REASON
+        self.reasons = reasons or NO_REASON
         self.paused = bool(reasons)
         self.holds_messages = any(reason.holds_messages for reason in reasons)
 
