@@ -167,6 +167,34 @@ def test_killed_servers_restart_and_keep_their_data(stack: Stack) -> None:
     assert peers("killed", "somebody") == []
 
 
+def test_stuck_server_is_started_again(stack: Stack) -> None:
+    """A server whose event loop makes no turn for a minute ends, and Docker starts it again; a pause is as long."""
+    before = stack.inspect("sync")
+    run("docker", "pause", before["Id"])
+    time.sleep(65)
+    run("docker", "unpause", before["Id"])
+    stack.wait_healthy("sync", before["RestartCount"] + 1)
+    assert "Timeout (0:01:00)!" in stack.compose("logs", "sync")
+
+
+def test_commands_work_where_tls_is_required(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With REQUIRE_WSS, `token` works in each container; `send` says why the address in the container is refused."""
+    monkeypatch.setenv("AUTH", "jwt")
+    monkeypatch.setenv("AUTH_SECRET", "s" * 40)
+    monkeypatch.setenv("REQUIRE_WSS", "true")
+    stack.up()
+    for server in SERVERS:
+        token = stack.compose("exec", "-T", server, "python", "-m", f"opennoodl_{server}", "token", "--user", "ann")
+        assert token.count(".") == 2
+    with pytest.raises(AssertionError, match="This server is reached over TLS only"):
+        stack.compose(
+            *("exec", "-T", "notification", "python", "-m", "opennoodl_notification", "send"),
+            *("--from", "ann", "--to", "bob", "--data", "{}"),
+        )
+    monkeypatch.undo()
+    stack.up()
+
+
 def test_stopped_servers_end_within_the_grace_period(stack: Stack) -> None:
     """Servers that are told to stop end in order within the grace period, with a client on each."""
     with connect("ws://localhost:4444"), connect("ws://localhost:4445/stopped"), connect("ws://localhost:4446"):

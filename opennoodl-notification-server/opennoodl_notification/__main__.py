@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any, get_args
 
-from .commands import Proof, back_up, erase, export, inbox, migrate, redate, restore, send, stats
+from .commands import Proof, back_up, contents, erase, export, inbox, migrate, redate, restore, send, stats
 from .edge.auth.token_command import add_token_command, token
 from .edge.command_line import CommandError, command, parse, show, show_bytes, standard_input
 from .edge.service import main as serve
@@ -92,13 +92,13 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
                 show(f"{number:10} {name}")
         case "migrate":
             moved = migrate(asked.source, asked.target)
-            show(f"all is there: {moved.notifications} notifications in {moved.inboxes} inboxes")
+            show(f"all is there: {contents(moved.notifications, moved.inboxes)}")
         case "backup":
             copied = back_up(settings.place, asked.file)
-            show(f"{copied.notifications} notifications in {copied.inboxes} inboxes are in {asked.file}")
+            show(f"{asked.file} has {contents(copied.notifications, copied.inboxes)}")
         case "restore":
             moved = restore(settings.place, asked.file)
-            show(f"all is there: {moved.notifications} notifications in {moved.inboxes} inboxes")
+            show(f"all is there: {contents(moved.notifications, moved.inboxes)}")
 
 
 def _proof(settings: Settings, sender: str) -> Proof:

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw, Struct, field
 from tqdm import tqdm
-from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
 from . import dates, personal_data
-from .edge.command_line import CommandError
+from .edge.command_line import CommandError, counted
 from .inbox.store import Counts, Query, Store, StoreError
 from .migrate import Migration, MigrationError
 from .personal_data import Person, find
@@ -28,6 +28,8 @@ from .storage.paths import named
 
 TIMEOUT = 10.0
 """Seconds after which a server that does not answer is given up."""
+MAX_REASON = 200
+"""Characters of an answer that is shown as the reason of a refusal."""
 SQLITE = b"SQLite format 3\0"
 """How a database of SQLite begins."""
 NOT_PLAIN = re.compile(r"[^ -~]")
@@ -74,11 +76,19 @@ def send(url: str, sender: str, proof: Proof, data: str, **fields: Any) -> list[
             sent = _ask(server, {"type": "send-notification", "data": content, **fields}, "notification-sent")
     except TimeoutError:
         raise CommandError(f"{url} does not answer") from None
+    except InvalidStatus as refused:
+        raise CommandError(f"{url} refuses the connection: {_reason(refused)}") from None
     except (InvalidHandshake, msgspec.DecodeError) as error:
         raise CommandError(f"{url} is not a notification server: {error}") from None
     except (OSError, WebSocketException) as error:
         raise CommandError(f"{url} cannot be reached: {error}") from None
     return sent.ids
+
+
+def _reason(refused: InvalidStatus) -> str:
+    """Return the sentence with which a server refuses a handshake; the status, if the answer is no sentence."""
+    text = refused.response.body.decode(errors="replace").strip()
+    return text if text.isprintable() and 0 < len(text) <= MAX_REASON else f"HTTP {refused.response.status_code}"
 
 
 class Answer(Struct):
@@ -173,9 +183,14 @@ def erase(place: str, user: str, ttl_days: int) -> str:
 
     person = asyncio.run(find_and_erase())
     return (
-        f"erased: {len(person.received)} notifications received and {len(person.sent)} sent, "
-        f"{len(person.deleted)} deletions and {len(person.idempotency_keys)} idempotency keys"
+        f"erased: {counted(len(person.received), 'notification')} received and {len(person.sent)} sent, "
+        f"{counted(len(person.deleted), 'deletion')} and {counted(len(person.idempotency_keys), 'idempotency key')}"
     )
+
+
+def contents(notifications: int, inboxes: int) -> str:
+    """Return what a store holds, in words."""
+    return f"{counted(notifications, 'notification')} in {counted(inboxes, 'inbox', 'inboxes')}"
 
 
 def redate(place: str, ttl_days: int) -> str:
@@ -195,7 +210,7 @@ def redate(place: str, ttl_days: int) -> str:
             return await dates.redate(store, ttl_days)
 
     notifications, inboxes = asyncio.run(find_and_redate())
-    return f"redated: {notifications} notifications in {inboxes} inboxes"
+    return f"redated: {contents(notifications, inboxes)}"
 
 
 def _known(person: Person) -> Person:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from http import HTTPStatus
 from pathlib import Path
 
 import jwt
@@ -14,6 +15,7 @@ from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.store import Query
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as websocket_server
+from websockets.http11 import Request, Response
 
 from .conftest import Device, Serve
 from .edge.certificates import certify
@@ -180,6 +182,30 @@ async def test_send_names_a_server_of_another_kind() -> None:
     assert "is not a notification server" in error
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (403, "Use wss.\n", "Use wss."),
+        (404, "<html>\n</html>", "HTTP 404"),
+        (503, "", "HTTP 503"),
+        (403, "x" * 201, "HTTP 403"),
+    ],
+)
+async def test_send_says_why_a_server_refuses(status: int, body: str, reason: str) -> None:
+    """`send` shows the sentence of a refused handshake, as where REQUIRE_WSS is set; a page is no sentence."""
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    def refuse(connection: ServerConnection, _: Request) -> Response:
+        return connection.respond(HTTPStatus(status), body)
+
+    async with websocket_server(talk, "127.0.0.1", 0, process_request=refuse) as other:
+        url = f"ws://127.0.0.1:{next(iter(other.sockets)).getsockname()[1]}"
+        code, output, error = await command("send", "--to", "ann", "--url", url)
+    assert (code, output, error) == (1, "", f"opennoodl_notification: {url} refuses the connection: {reason}\n")
+
+
 async def test_inbox_command_shows_notifications(serve: Serve, device: Device, file: Path) -> None:
     """`inbox` shows a user's notifications, the newest first, while the server runs."""
     service = await serve()
@@ -265,7 +291,7 @@ async def test_migrate_command_fills_a_database(serve: Serve, device: Device, fi
     assert "in use" in error
     await service.stop()
     code, output, _ = await command("migrate", "--from", str(file), "--to", database)
-    assert (code, output) == (0, "all is there: 1 notifications in 1 inboxes\n")
+    assert (code, output) == (0, "all is there: 1 notification in 1 inbox\n")
     ann = await device(await serve(database_url=database))
     assert [one["id"] for one in (await ann.authenticate("ann"))["notifications"]] == [id_]
 

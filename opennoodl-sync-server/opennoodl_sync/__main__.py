@@ -22,7 +22,7 @@ from .commands.documents import (
 from .commands.stores import shown, with_store
 from .commands.versions import export_version, list_versions, revert_document
 from .edge.auth.token_command import add_token_command, token
-from .edge.command_line import command, parse, show, show_bytes
+from .edge.command_line import command, counted, parse, show, show_bytes
 from .edge.service import main as serve
 from .edge.settings import load
 from .memory.allocator import keep_large_blocks_apart
@@ -125,7 +125,7 @@ async def act(asked: argparse.Namespace, store: PersistentStore) -> None:
             show(f"restored the version of {times.shown(restored.time)}; before, it was {times.shown(made.time)}")
         case "compact":
             before, after = await compact_documents(store)
-            show(f"{before} bytes of updates were compacted to {after}")
+            show(f"{counted(before, 'byte')} of updates compacted to {after}")
         case "check":
             faults = [fault async for fault in check_documents(store, deep=asked.deep)]
             show("\n".join(faults) if faults else "all documents are sound")

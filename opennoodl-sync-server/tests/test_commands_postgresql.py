@@ -86,7 +86,7 @@ def test_damage_and_repair(url: str, tmp_path: Path) -> None:
     repaired = command("repair", str(target))
     assert (repaired.returncode, repaired.stderr) == (0, b"")
     assert repaired.stdout.decode().splitlines() == [
-        "room: 1 of its last 3 updates are lost",
+        "room: 1 of the last 3 updates lost",
         f"what can be read is in {target}; the database is as it was",
     ]
     assert command("repair", str(target)).stderr.decode() == (
@@ -144,7 +144,7 @@ def test_interrupted_migration_continues(url: str, tmp_path: Path) -> None:
     assert command("migrate", "--from", str(tmp_path), "--to", url).returncode == 0
     write(tmp_path, "b", BASE)
     again = command("migrate", "--from", str(tmp_path), "--to", url)
-    assert again.stdout.startswith(b"1 documents were copied (")
+    assert again.stdout.startswith(b"1 document was copied (")
     assert again.stdout.endswith(b"1 had been copied before\n")
 
 
@@ -174,8 +174,8 @@ def test_migrate_of_damage(url: str, tmp_path: Path) -> None:
     asyncio.run(damage(url))
     ended = command("migrate", "--from", url, "--to", str(tmp_path / "data"))
     assert ended.returncode == 1
-    assert ended.stdout.startswith(b"room: not copied: update 1: checksum mismatch\n1 documents were copied")
-    assert b"1 damaged documents were not copied" in ended.stderr
+    assert ended.stdout.startswith(b"room: not copied: update 1: checksum mismatch\n1 document was copied")
+    assert b"not copied: 1 damaged document;" in ended.stderr
 
 
 @pytest.mark.usefixtures("url")

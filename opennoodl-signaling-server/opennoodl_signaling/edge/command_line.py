@@ -15,6 +15,17 @@ class CommandError(Exception):
     """A command that could not be carried out; the text is one line that says why."""
 
 
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Return a number with what it counts: "1 document", "2 documents".
+
+    Args:
+        number: how many.
+        noun: the singular.
+        several: the plural; empty if it is the singular with an "s".
+    """
+    return f"{number} {noun if number == 1 else several or noun + 's'}"
+
+
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Return the arguments; those that are not text end the process with a usage message and exit code 2."""
     for argument in sys.argv[1:]:

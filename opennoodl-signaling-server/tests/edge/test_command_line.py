@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .harness import PACKAGE
+from .harness import PACKAGE, command_line
 
 pytestmark = pytest.mark.slow
 
@@ -132,3 +132,18 @@ def test_arguments_that_are_no_text(argument: bytes) -> None:
     assert code == 2
     assert b"is not valid UTF-8" in error
     assert b"Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "several", "text"),
+    [
+        (0, "document", "", "0 documents"),
+        (1, "document", "", "1 document"),
+        (2, "document", "", "2 documents"),
+        (1, "inbox", "inboxes", "1 inbox"),
+        (2, "inbox", "inboxes", "2 inboxes"),
+    ],
+)
+def test_number_has_its_noun(number: int, noun: str, several: str, text: str) -> None:
+    """A number stands before the singular or the plural of what it counts."""
+    assert command_line.counted(number, noun, several) == text

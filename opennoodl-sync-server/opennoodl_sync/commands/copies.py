@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
-from ..edge.command_line import CommandError
+from ..edge.command_line import CommandError, counted
 from ..edge.open_files import raise_limit
 from ..migrate import migrate
 from ..settings import Settings
@@ -40,9 +40,11 @@ async def migrate_documents(source: str, target: str) -> AsyncIterator[str]:
                 copied += one.new
                 there += not one.new
                 size += one.size * one.new
-        yield f"{copied} documents were copied ({size} bytes of updates), {there} had been copied before"
+        were = "was" if copied == 1 else "were"
+        updates = f"{counted(size, 'byte')} of updates"
+        yield f"{counted(copied, 'document')} {were} copied ({updates}), {there} had been copied before"
         if faults:
-            raise CommandError(f"{faults} damaged documents were not copied; {DAMAGED}")
+            raise CommandError(f"not copied: {counted(faults, 'damaged document')}; {DAMAGED}")
     except StoreError as error:
         raise CommandError(f"{error}; run the same command again to continue") from None
     finally:
@@ -100,7 +102,7 @@ def _copied(source: str, target: str) -> str:
         raise CommandError(f"nothing was copied: {error}") from None
     with closing(Database(target)) as database:
         documents = len(list(database.stored_names()))
-    return f"{documents} documents, {size} bytes, are in {target}"
+    return f"{counted(documents, 'document')}, {counted(size, 'byte')} in {target}"
 
 
 def _must_hold_documents(path: str, name: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ...edge.command_line import CommandError
+from ...edge.command_line import CommandError, counted
 from ...edge.errors import StartError
 from ...versions import times
 from ...versions.content import unpack
@@ -56,7 +56,7 @@ def repair(source: Path, target: Path) -> Iterator[tuple[str, str]]:
             _copy(source, target)
         for log in sorted(leveldb_files.logs(target)):
             for piece in _free_of_damage(log):
-                yield log.name, f"{len(piece)} bytes cannot be read"
+                yield log.name, f"{counted(len(piece), 'byte')} cannot be read"
                 doubtful.update(_names(piece))
         for table in leveldb_files.tables(target):
             table.write_bytes(with_footer(table.read_bytes()))
@@ -135,7 +135,7 @@ def _mended(database: Database, doubtful: set[str]) -> Iterator[tuple[str, str]]
         store = LevelDBDocument(name, database=database)
         versions, lost = _mend_versions(database, name)
         if lost:
-            yield name, f"{lost} of its {lost + len(versions)} versions are lost"
+            yield name, f"{lost} of {counted(lost + len(versions), 'version')} lost"
         if versions and not _has_updates(LevelDBDocument(name, database=database)):
             yield name, _put_version(database, name, *max(versions.items()))
         elif name not in listed | stored:
@@ -190,4 +190,4 @@ def _mend(database: Database, store: LevelDBDocument) -> str:
         return f"it cannot be loaded: {error}"
     store.replace(store.last(), updates, document.state_vector(), None, batch)
     database.write(batch, sync=True)
-    return f"{len(lost)} of its last {len(updates) + len(lost)} updates are lost" if lost else "nothing is lost"
+    return f"{len(lost)} of the last {counted(len(updates) + len(lost), 'update')} lost" if lost else "nothing is lost"

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from ...edge.command_line import CommandError
+from ...edge.command_line import CommandError, counted
 from ...yjs.document import DamagedError, Document
 from ...yjs.lib0 import finish
 from ..interface import CorruptError, PersistentStore
@@ -39,7 +39,7 @@ async def repair(source: PersistentStore, target: Path) -> AsyncIterator[tuple[s
                 updates, lost = (await source.read(name)).updates, None
             except CorruptError:
                 updates, number = await source.salvage(name)
-                lost = f"{number} of its last {number + len(updates)} updates are lost" if updates else None
+                lost = f"{number} of the last {counted(number + len(updates), 'update')} lost" if updates else None
                 if not updates:
                     yield name, "all of it is lost"
                     continue
@@ -73,4 +73,4 @@ async def _copy_versions(source: PersistentStore, made: LevelDBStore, name: str)
             lost += 1
         else:
             await made.change_versions(name, [(version._replace(last=-1), content)], [])
-    return f"{lost} of its {len(versions)} versions are lost" if lost else None
+    return f"{lost} of {counted(len(versions), 'version')} lost" if lost else None

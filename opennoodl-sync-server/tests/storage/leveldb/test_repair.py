@@ -119,7 +119,7 @@ def test_a_damaged_log_loses_one_update(source: Path) -> None:
     lost, texts = repaired(source)
     assert texts["first"] == WHOLE["first"]
     assert texts["second"] == "one "
-    assert lost.pop("second") == "1 of its last 4 updates are lost"
+    assert lost.pop("second") == "1 of the last 4 updates lost"
     assert [name.endswith(".log") and "cannot be read" in said for name, said in lost.items()] == [True]
 
 
@@ -151,8 +151,8 @@ def lose(path: Path, *numbers: int) -> None:
 @pytest.mark.parametrize(
     ("numbers", "said", "text"),
     [
-        ((0,), "1 of its last 4 updates are lost", ""),
-        ((1, 2), "2 of its last 4 updates are lost", "one "),
+        ((0,), "1 of the last 4 updates lost", ""),
+        ((1, 2), "2 of the last 4 updates lost", "one "),
         ((0, 1, 2, 3), "all of it is lost", None),
     ],
 )
