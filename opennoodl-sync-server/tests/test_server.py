@@ -399,5 +399,5 @@ async def test_free_space_is_a_metric_of_a_disk(tmp_path: Path) -> None:
     """The free bytes of the disk are a metric of a server with a disk, and of no other."""
     for persistence in (True, False):
         async with running(tmp_path, enable_persistence=persistence) as server:
-            names = {family.name for family in server.app.metric_families()}
+            names = {family.name for family in server.app.metrics.collect()}
             assert ("opennoodl_data_free_bytes" in names) == persistence

@@ -168,10 +168,10 @@ async def test_metrics_for_a_second(running: Any, monkeypatch: pytest.MonkeyPatc
         return (await request(running.port, "GET /metrics")).body
 
     first = await metrics()
-    running.app.metrics.received["ping"] += 1
+    running.app.metrics.tokens["accepted"] += 1
     assert await metrics() == first
     now += 1.0
-    assert b'opennoodl_messages_total{direction="in",type="ping"} 1.0' in await metrics()
+    assert b'opennoodl_tokens_total{outcome="accepted"} 1.0' in await metrics()
 
 
 async def test_handshakes_are_counted_by_outcome(serve: Serve, client: Connect) -> None:
