@@ -212,7 +212,7 @@ def test_process_exits_with_0_on_a_signal(start: Start, number: signal.Signals) 
         assert sock.recv(2)[0] == 0x80 | CLOSE
         assert sock.recv(100)[:2] == (1001).to_bytes(2, "big")
         sock.sendall(masked(CLOSE, b"\x03\xe9"))
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert errors == ""
 
@@ -266,7 +266,7 @@ def test_process_reloads_its_certificate_on_sighup(start: Start, tmp_path: Path)
     with over_tls(port, new._replace(certificate=tmp_path / "away.pem")) as still:
         assert answers(still)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, errors) == (0, "")
 
 
@@ -296,7 +296,7 @@ def test_process_ends_in_time(
 def test_bad_setting_is_one_line_and_exit_code_1(start: Start, name: str, value: str, accepted: str) -> None:
     """A bad value is one line on stderr with variable, value and accepted values, and exit code 1."""
     process = start(**{name: value})
-    out, errors = process.communicate(timeout=10)
+    out, errors = process.communicate(timeout=TIMEOUT)
     (line,) = errors.splitlines()
     assert name in line
     assert value in line
@@ -308,7 +308,7 @@ def test_bad_setting_is_one_line_and_exit_code_1(start: Start, name: str, value:
 def test_unsupported_setting_is_one_line_and_exit_code_1(start: Start) -> None:
     """A setting that this version cannot honor is one line on stderr, without a secret's value, and exit code 1."""
     process = start(AUTH_SECRET="hush")
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=TIMEOUT)
     (line,) = errors.splitlines()
     assert "AUTH_SECRET" in line
     assert "hush" not in line
@@ -344,7 +344,7 @@ def test_open_files_are_said(start: Start) -> None:
 
 def test_too_few_files_are_one_line_and_exit_code_1(start: Start) -> None:
     """A limit with which there could be hardly any connection is one line on stderr, and exit code 1."""
-    _, errors = (process := start(open_files=80)).communicate(timeout=10)
+    _, errors = (process := start(open_files=80)).communicate(timeout=TIMEOUT)
     (line,) = errors.splitlines()
     assert "80 files" in line
     assert process.returncode == 1
@@ -355,7 +355,7 @@ def test_process_port_in_use(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start(PORT=str(port))
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=TIMEOUT)
     (line,) = errors.splitlines()
     assert str(port) in line
     assert "PORT" in line

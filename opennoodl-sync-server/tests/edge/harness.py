@@ -23,7 +23,7 @@ def _module(name: str) -> Any:
 
 
 application, errors, json_application, limits = map(_module, ("application", "errors", "json_application", "limits"))
-command_line, data_files = map(_module, ("command_line", "data_files"))
+command_line, data_files, watchdog = map(_module, ("command_line", "data_files", "watchdog"))
 logs, messages, metrics = map(_module, ("logs", "messages", "metrics"))
 open_files, refusals, service, settings = map(_module, ("open_files", "refusals", "service", "settings"))
 client_address, listener = map(_module, ("admission.client_address", "admission.listener"))
