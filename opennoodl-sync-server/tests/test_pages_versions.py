@@ -16,6 +16,7 @@ from opennoodl_sync.versions.times import read
 from opennoodl_sync.workers.version_process import make
 
 from .client import Client, Server, running
+from .conftest import Disk
 from .edge.issuer import SECRET, signed
 from .editor import Editor
 from .wire import update_message
@@ -193,6 +194,35 @@ async def test_mistakes_change_nothing(server: Server) -> None:
     assert "accepted is a time such as" in answers[2][1]["error"]
     assert "the document lacks changes that the version has" in answers[4][1]["error"]
     assert (await enter(server, 3)).text == "hello"
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        pytest.param("9" * 8000, id="long"),
+        *("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "%00", "-1"),
+    ],
+)
+async def test_a_time_beyond_all_bounds_is_answered(server: Server, when: str) -> None:
+    """A time that is none, or at either end of what a time can be, finds no version and fails nothing."""
+    status, answer = await ask(server, "POST", f"{LIST}/{when}/restore")
+    assert (status in (400, 404), set(answer)) == (True, {"error"})
+
+
+async def test_a_full_disk_changes_nothing(disk: Disk, server: Server) -> None:
+    """A restoration whose version cannot be stored is answered with 503, and changes nothing; it works later."""
+    ann = await enter(server, 1)
+    await ann.type("hello")
+    await (await enter(server, 2)).shows("hello")
+    await keep(server, b"\x00\x00")
+    disk.full = True
+    status, answer = await ask(server, "POST", RESTORE)
+    assert (status, answer["error"].startswith("This is not possible now: ")) == (503, True)
+    disk.full = False
+    assert ann.text == "hello"
+    assert len((await ask(server, "GET", LIST))[1]["versions"]) == 1
+    assert (await ask(server, "POST", RESTORE))[0] == 200
+    await ann.until(lambda: ann.text == "")
 
 
 async def test_a_slow_restoration_goes_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
