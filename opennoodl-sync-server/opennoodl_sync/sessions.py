@@ -23,7 +23,7 @@ from .rooms.room import Flush, FullError, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
 from .rooms.transfer import Transfer, Transfers
 from .storage.interface import Store, StoreError
-from .y_protocol import KEEPALIVE, Kind, denial, parse, update_message
+from .y_protocol import KEEPALIVE, Kind, denial, parse, update_head, update_message
 from .yjs.lib0 import MalformedError
 
 MAX_TURN = 100
@@ -444,20 +444,21 @@ class Sessions:
 
     def _tell(self, room: Room, flush: Flush) -> None:
         """Send what a flush gave, now that it is stored."""
-        for update in flush.updates:
-            self._send(cast("list[Session]", flush.synced), update, "update")
+        for update in flush.updates if flush.synced else ():
+            frame = encode_frame(update, text=False, head=update_head(len(update)))
+            self._send(cast("list[Session]", flush.synced), frame, "update")
         if flush.updates and self._changed is not None:
             self._changed(room)
         if flush.awareness is not None:
-            self._send(cast("list[Session]", flush.present), flush.awareness, "awareness")
+            frame = encode_frame(flush.awareness, text=False)
+            self._send(cast("list[Session]", flush.present), frame, "awareness")
         for session, message in cast("list[tuple[Session, bytes]]", flush.replies):
             self._answer(session, message)
         for session, state_vector in cast("list[tuple[Session, bytes]]", flush.large):
             self._transfers.begin(session, room, state_vector)
         self._rooms.settle(room)
 
-    def _send(self, to: list[Session], message: bytes, name: str) -> None:
-        frame = encode_frame(message, text=False)
+    def _send(self, to: list[Session], frame: bytes, name: str) -> None:
         self._metrics.sent[name] += len(to)
         self._keepalive.told(to)
         for session in to:

@@ -78,7 +78,7 @@ def parse(message: bytes) -> tuple[Kind, bytes]:
 
 def step_1(state_vector: bytes) -> bytes:
     """Return the message that asks for everything behind `state_vector`."""
-    return b"\x00\x00" + write_bytes(state_vector)
+    return b"".join((b"\x00\x00", write_varuint(len(state_vector)), state_vector))
 
 
 def step_2(update: bytes) -> bytes:
@@ -88,7 +88,12 @@ def step_2(update: bytes) -> bytes:
 
 def update_message(update: bytes) -> bytes:
     """Return the message that passes an update on."""
-    return b"\x00\x02" + write_bytes(update)
+    return update_head(len(update)) + update
+
+
+def update_head(size: int) -> bytes:
+    """Return what the message that passes an update on has before the update, which has `size` bytes."""
+    return b"\x00\x02" + write_varuint(size)
 
 
 def awareness_message(awareness_update: bytes) -> bytes:

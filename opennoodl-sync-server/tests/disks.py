@@ -102,7 +102,7 @@ class Records:
         """Write a batch."""
         if self.failure is not None:
             raise StoreError(self.failure)
-        self.now.update(batch.puts)
+        self.now.update(batch.records())
         for key in batch.deletes:
             self.now.pop(key, None)
         self.before.append(dict(self.now))

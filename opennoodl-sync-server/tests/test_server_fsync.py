@@ -218,7 +218,7 @@ async def test_a_room_that_failed_writes_nothing_more(tmp_path: Path, writes: Wr
         assert await ann.ended() == 1011
         again = await server.join("room", 2, ann.doc.get_update())
         await (await server.join("room", 3)).agrees(again)
-        assert [len(batch.puts) for batch, _, _ in writes.done if batch] == [2]
+        assert [len(batch.sealed) for batch, _, _ in writes.done if batch] == [2]
     assert on_disk(tmp_path) == "failed behind it"
 
 

@@ -180,13 +180,14 @@ def messages(flush: Flush, client: str, room: Room | None = None) -> list[bytes]
             replies.append(finish(transfer.next_message()))
         if to == client:
             room.transferred(client, transfer.state_vector, transfer.version)
-    return [*(flush.updates if client in flush.synced else []), *awareness, *replies]
+    updates = map(update_message, flush.updates if client in flush.synced else ())
+    return [*updates, *awareness, *replies]
 
 
 def told(room: Room) -> bytes:
     """Flush, and return the message for those that are synced."""
-    (message,) = flush(room).updates
-    return message
+    (update,) = flush(room).updates
+    return update_message(update)
 
 
 def answer(room: Room, client: str, editor: Editor | None = None) -> bytes:

@@ -52,7 +52,7 @@ class Flush(NamedTuple):
     """What one turn gave, to be told when it is stored.
 
     Attributes:
-        updates: the messages for everybody in `synced`.
+        updates: for everybody in `synced`.
         synced: who was up to date before them, as a rule but for a client that sent just this itself.
         awareness: the message for everybody in `present`, if there is one.
         present: who reads.
@@ -277,7 +277,7 @@ class Room:
             has = self.document.state_vector() if client in self.synced else None
             self.synced.discard(client)
             self._slow[client] = Behind(has, self.document.version, seen)
-        return Flush([update_message(update) for update in updates], synced, awareness, present, replies, large)
+        return Flush(updates, synced, awareness, present, replies, large)
 
     def transferred(self, client: Hashable, state_vector: bytes, version: int) -> None:
         """Go on after a large answer: with the next flush its client gets what came since, and then all updates.

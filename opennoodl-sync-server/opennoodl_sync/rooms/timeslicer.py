@@ -17,7 +17,7 @@ import structlog
 from ..yjs.lib0 import Steps
 from .room import Room
 
-SLICE = 0.004
+SLICE = 0.002
 """Seconds of one slice."""
 
 
@@ -135,7 +135,7 @@ class TimeSlicer:
         address = next(iter(self._queues))
         queue = self._queues.pop(address)
         work = queue.popleft()
-        outcome = _slice(work.steps)
+        outcome = _slice(work.steps, ends=perf_counter() + SLICE)
         if outcome is None:
             queue.append(work)
         if queue:
@@ -166,9 +166,12 @@ def _do(act: Act) -> None:
         log.exception("what had waited could not be done")
 
 
-def _slice(steps: Steps[T]) -> Outcome[T] | None:
-    """Do one slice of some work; return the outcome if that was the last one."""
-    ends = 0.0
+def _slice(steps: Steps[T], ends: float = 0.0) -> Outcome[T] | None:
+    """Do one slice of some work, to a time that is counted from after its first step if it is 0.
+
+    Returns:
+        the outcome if that was the last slice.
+    """
     try:
         while True:
             next(steps)

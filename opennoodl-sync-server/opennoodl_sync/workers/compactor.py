@@ -6,6 +6,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 
 from ..yjs.segment import Segment
 from ..yjs.segment_index import read_segment
@@ -116,14 +117,14 @@ class Compactor:
         answer = []
         for _ in range(number):
             (left,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-            chunks = []
+            part = BytesIO()
             while left:
                 chunk = await process.stdout.read(min(left, READ_AHEAD))
                 if not chunk:
                     raise EOFError
-                chunks.append(chunk)
+                part.write(chunk)
                 left -= len(chunk)
-            answer.append(await asyncio.to_thread(b"".join, chunks) if len(chunks) > 1 else b"".join(chunks))
+            answer.append(part.getvalue())
         return answer
 
     async def _kill(self) -> None:

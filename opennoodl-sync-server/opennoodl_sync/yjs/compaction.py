@@ -55,8 +55,8 @@ def compact(segment: Segment) -> Steps[Segment]:
             yield
         bounds = segment.deleted.ranges(section.client)
         if section.structs == 1 and not len(bounds):
-            content = memoryview(segment.data)[section.at : section.stop]
-            writer.section(section.client, section.clock, section.end, 1, content)
+            writer.section(section.client, section.clock, section.end, 1)
+            yield from writer.structs(segment.data, section.at, section.stop)
             continue
         joined = yield from _join(segment.data, section, bounds)
         if len(joined.data) > MAX_GROWTH * (section.stop - section.at) + ALLOWANCE:

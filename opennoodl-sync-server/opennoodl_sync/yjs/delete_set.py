@@ -15,7 +15,9 @@ from .sorting import order
 from .update import Deletion, write_ranges
 
 MANY = 1024
-"""Ranges, or clients, that are worked on at once."""
+"""Ranges that are worked on at once."""
+MANY_CLIENTS = 256
+"""Clients that are worked on at once."""
 
 
 class DeleteSet:
@@ -154,7 +156,7 @@ class Deletions:
                 clocks.extend(self._clocks[begin:stop])
                 ends.extend(self._ends[begin:stop])
                 first += 1
-                if first % MANY == 0:
+                if first % MANY_CLIENTS == 0:
                     yield
             made._add(client, (yield from _joined(clocks, ends)))
         return made
@@ -202,7 +204,7 @@ def union(one: DeleteSet, other: DeleteSet) -> Steps[DeleteSet]:
             bounds = yield from _join(*parts)
         made._add(client, bounds)
         done += 1
-        if done % MANY == 0:
+        if done % MANY_CLIENTS == 0:
             yield
     return made
 

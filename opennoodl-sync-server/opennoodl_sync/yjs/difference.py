@@ -6,6 +6,7 @@ Source: yjs 13, ``utils/encoding.js`` (``writeClientsStructs``, ``encodeStateAsU
 from collections.abc import Iterator, Sequence
 
 from .delete_set import DeleteSet, union
+from .lib0 import Steps
 from .segment import Segment
 from .state_vector import StateVector, read
 from .update import write, write_section
@@ -14,7 +15,7 @@ CHUNK = 524_288
 """Bytes of a part of a difference: a client on a slow line hears something before it gives up."""
 PART = 8192
 """Bytes of a delete set that are written at once."""
-MANY = 512
+MANY = 128
 """Sections that are worked on at once."""
 MAX_VECTOR = 1_048_576
 """Bytes of a state vector; of a larger one nothing is taken to be known."""
@@ -74,11 +75,11 @@ class Difference(Iterator[bytes | None]):
                 for mark in segment.marks(section):
                     if mark.at > start.at and mark.at - start.at + chunk.size >= CHUNK:
                         chunk.add(section.client, start.clock, start.left - mark.left, segment.data[start.at : mark.at])
-                        yield chunk.write()
+                        yield (yield from chunk.write())
                         start = mark
                 chunk.add(section.client, start.clock, start.left, segment.data[start.at : section.stop])
                 if chunk.size >= CHUNK:
-                    yield chunk.write()
+                    yield (yield from chunk.write())
         if pending is not None:
             yield pending
         for segment in self.segments:
@@ -88,10 +89,10 @@ class Difference(Iterator[bytes | None]):
             clients += number
             entries.append(part)
             if len(entries) * PART >= CHUNK:
-                yield chunk.write(clients, b"".join(entries))
+                yield (yield from chunk.write(clients, b"".join(entries)))
                 clients, entries = 0, []
             yield None
-        yield chunk.write(clients, b"".join(entries))
+        yield (yield from chunk.write(clients, b"".join(entries)))
 
     def _has(self, client: int) -> bool:
         return any(segment.state(client) for segment in self.segments)
@@ -111,12 +112,13 @@ class Chunk:
         self._sections[client] = first, before + structs, contents
         self.size += len(content) + 12
 
-    def write(self, clients: int = 0, deletions: bytes = b"") -> bytes:
+    def write(self, clients: int = 0, deletions: bytes = b"") -> Steps[bytes]:
         """Return the update, and begin another one."""
-        sections = [
-            write_section(client, clock, structs, b"".join(contents))
-            for client, (clock, structs, contents) in self._sections.items()
-        ]
+        sections = []
+        for number, (client, (clock, structs, contents)) in enumerate(self._sections.items()):
+            if number % MANY == MANY - 1:
+                yield
+            sections.append(write_section(client, clock, structs, b"".join(contents)))
         self._sections = {}
         self.size = 0
         return write(sections, clients, deletions)

@@ -16,7 +16,7 @@ from .delete_set import rest as missing
 from .difference import Difference
 from .lib0 import MalformedError, Steps, finish, write_varuint
 from .pending import PendingRuns
-from .segment import LargeParts, Segment, SegmentWriter, merge
+from .segment import LargeParts, Segment, SegmentWriter, merge, segment_of
 from .update import (
     NOTHING,
     Deletion,
@@ -39,7 +39,7 @@ RECENT_CLIENTS = 1024
 """Clients, and ranges of deletions, of which there are as many at most among recent changes."""
 MAX_PENDING = 4_194_304
 """Bytes of what came before its predecessors; a client that goes on sending more is refused."""
-MANY = 512
+MANY = 128
 """Sections that are worked on at once."""
 DELETION_SIZE = 4
 """Bytes that a range of deletions has in an update, about."""
@@ -254,8 +254,8 @@ class Document:
                 continue
             elif run[2] > known:
                 whole = False
-                structs, content = yield from cut_run(update, run, known)
-                self._append(run[0], known, run[2], structs, content)
+                structs, cut, behind = yield from cut_run(update, run, known)
+                self._append(run[0], known, run[2], structs, cut + update[behind : run[5]])
             else:
                 whole = False
                 continue
@@ -387,21 +387,7 @@ class Document:
                 yield
         yield from self._may_wait(sum(map(self._pending.cost, waiting)))
         yield from self._seal()
-        writer = SegmentWriter()
-        for done, number in enumerate((yield from parts.descending(chosen))):
-            run = parts[number]
-            if number in cut:
-                structs, content = yield from cut_run(update, run, cut[number])
-                yield
-                writer.section(run.client, cut[number], run.end, structs, content)
-            else:
-                at = writer.section(run.client, run.clock, run.end, run.structs, memoryview(update)[run.at : run.stop])
-                for mark in parts.marks(run):
-                    writer.mark(mark._replace(at=mark.at - run.at + at))
-            if done % MANY == MANY - 1:
-                yield
-        yield
-        segment = writer.segment(DeleteSet())
+        segment = yield from segment_of(update, parts, chosen, cut)
         asked = yield from parts.deleted()
         segment.deleted, early = yield from self._new_deletions(asked, segment)
         yield from self._may_wait(early * RANGE_SIZE)

@@ -4,10 +4,13 @@ Source of the format: lib0, ``encoding.js`` and ``decoding.js``.
 """
 
 from collections.abc import Generator
+from io import BytesIO
 from typing import TypeAlias, TypeVar
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest number that lib0 reads."""
+PIECE = 262_144
+"""Bytes that are copied at once: new memory costs the operating system a page fault for every 4 KiB."""
 
 T = TypeVar("T")
 
@@ -27,6 +30,16 @@ def finish(steps: Steps[T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def copied(data: bytes | memoryview, begin: int, end: int) -> Steps[bytes]:
+    """Return a copy of the bytes from offset `begin` to before `end`, however many there are."""
+    view, copy = memoryview(data), BytesIO()
+    for at in range(begin, end, PIECE):
+        if at > begin:
+            yield
+        copy.write(view[at : min(at + PIECE, end)])
+    return copy.getvalue()
 
 
 def read_varuint(data: bytes, at: int) -> tuple[int, int]:

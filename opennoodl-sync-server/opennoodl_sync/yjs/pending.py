@@ -69,8 +69,7 @@ class PendingRuns:
             known = runs[at - 1].end
             if known >= end:
                 return None, False
-            structs, content = yield from cut_run(content, Run(client, clock, end, structs, 0, len(content)), known)
-            clock = known
+            clock, _, structs, content = yield from _rest(client, WaitingRun(clock, end, structs, content), known)
         whole = clock == run.clock
         while at < len(runs) and runs[at].clock < end:
             later = runs.pop(at)
@@ -122,8 +121,8 @@ class PendingRuns:
 def _rest(client: int, run: WaitingRun, clock: int) -> Steps[WaitingRun]:
     """Return what of a run comes from `clock` on."""
     where = Run(client, run.clock, run.end, run.structs, 0, len(run.content))
-    structs, content = yield from cut_run(run.content, where, clock)
-    return WaitingRun(clock, run.end, structs, content)
+    structs, first, behind = yield from cut_run(run.content, where, clock)
+    return WaitingRun(clock, run.end, structs, first + run.content[behind:])
 
 
 def _clock(run: WaitingRun) -> int:

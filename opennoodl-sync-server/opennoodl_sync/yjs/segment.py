@@ -5,21 +5,20 @@ A document may have millions of clients with one struct each, so nothing here is
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from io import BytesIO
 from typing import NamedTuple
 
 from .delete_set import DeleteSet, Deletions, union
-from .lib0 import Steps, read_varuint, write_varuint
+from .lib0 import PIECE, Steps, read_varuint, write_varuint
 from .sorting import order
 from .structs import struct_end
-from .update import Deletion, Mark, Run, in_order
+from .update import Deletion, Mark, Run, cut_run, in_order
 
 MARK_DISTANCE = 16_384
 """Bytes between two places in a long section from which it can be read."""
-MANY = 512
+MANY = 128
 """Sections that are worked on at once."""
-COPIED_AT_ONCE = 1_048_576
-"""Bytes of sections that are copied at once, and one section more."""
 
 
 class Section(NamedTuple):
@@ -126,13 +125,13 @@ class Segment:
     def state_entries(self) -> Steps[bytes]:
         """Return the entries of a state vector; they are made once."""
         if self._state is None:
-            written = []
+            written = BytesIO()
             for start in range(0, len(self._clients), MANY):
                 if start:
                     yield
                 entries = zip(self._clients[start : start + MANY], self._ends[start : start + MANY], strict=True)
-                written.append(b"".join([write_varuint(client) + write_varuint(end) for client, end in entries]))
-            self._state = b"".join(written)
+                written.write(b"".join([write_varuint(client) + write_varuint(end) for client, end in entries]))
+            self._state = written.getvalue()
         return self._state
 
     def write(self) -> Steps[bytes]:
@@ -149,24 +148,28 @@ class SegmentWriter:
     """Makes a segment, section by section, in descending order of clients."""
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._data = BytesIO()
         self._segment = Segment()
+        self._copied = 0  # bytes, since others had their turn
 
-    def __len__(self) -> int:
-        """Return the bytes of all sections."""
-        return len(self._data)
-
-    def section(self, client: int, clock: int, end: int, structs: int, *content: bytes | memoryview | bytearray) -> int:
-        """Add a section; return by how much its structs stand further behind than in `content`."""
+    def section(self, client: int, clock: int, end: int, structs: int, content: bytes | bytearray = b"") -> int:
+        """Begin a section; return the offset of its structs, the first of which may be given as `content`."""
         segment = self._segment
         segment._clients.append(client)
         segment._ends.append(end)
-        segment._heads.append(len(self._data))
-        self._data += write_varuint(structs) + write_varuint(client) + write_varuint(clock)
-        at = len(self._data)
-        for part in content:
-            self._data += part
+        segment._heads.append(self._data.tell())
+        self._data.write(write_varuint(structs) + write_varuint(client) + write_varuint(clock))
+        at = self._data.tell()
+        self._data.write(content)
         return at
+
+    def structs(self, content: bytes | memoryview, begin: int, end: int) -> Steps[None]:
+        """Add to the last section the structs from offset `begin` to before `end`, however many there are."""
+        for at in range(begin, end, PIECE):
+            self._copied += self._data.write(memoryview(content)[at : min(at + PIECE, end)])
+            if self._copied >= PIECE:
+                self._copied = 0
+                yield
 
     def mark(self, mark: Mark) -> None:
         """Note a place in the section that was added last, unless there is one nearby."""
@@ -180,7 +183,7 @@ class SegmentWriter:
     def segment(self, deleted: DeleteSet) -> Segment:
         """Return the segment; nothing may be added after that."""
         segment = self._segment
-        segment.data = bytes(self._data)
+        segment.data = self._data.getvalue()
         segment.deleted = deleted
         for index in (segment._clients, segment._ends, segment._heads):
             index.reverse()
@@ -252,27 +255,54 @@ class LargeParts:
         return numbers
 
 
+def segment_of(update: bytes, parts: LargeParts, chosen: "array[int]", cut: Mapping[int, int]) -> Steps[Segment]:
+    """Return a segment of some runs of an update, without its deletions.
+
+    Args:
+        update: the update.
+        parts: what it has.
+        chosen: the numbers of the runs.
+        cut: by the number of a run, the clock from which it is taken, if not from its beginning.
+    """
+    writer = SegmentWriter()
+    for done, number in enumerate((yield from parts.descending(chosen))):
+        run = parts[number]
+        if number in cut:
+            structs, first, behind = yield from cut_run(update, run, cut[number])
+            yield
+            writer.section(run.client, cut[number], run.end, structs, first)
+            yield from writer.structs(update, behind, run.stop)
+        else:
+            at = writer.section(run.client, run.clock, run.end, run.structs)
+            yield from writer.structs(update, run.at, run.stop)
+            for mark in parts.marks(run):
+                writer.mark(mark._replace(at=mark.at - run.at + at))
+        if done % MANY == MANY - 1:
+            yield
+    return writer.segment(DeleteSet())
+
+
 def merge(older: Segment, newer: Segment) -> Steps[Segment]:
     """Return two segments as one; what `newer` has of a client follows what `older` has of it."""
     writer = SegmentWriter()
     mine, theirs = older.sections(), newer.sections()
     my, their = next(mine, None), next(theirs, None)
-    number = copied = 0
+    number = 0
     while my is not None or their is not None:
         number += 1
-        if number % MANY == 0 or len(writer) - copied > COPIED_AT_ONCE:
-            copied = len(writer)
+        if number % MANY == 0:
             yield
         if their is None or (my is not None and my.client > their.client):
             assert my is not None
-            _copy(writer, older, my)
+            yield from _copy(writer, older, my)
             my = next(mine, None)
         elif my is None or their.client > my.client:
-            _copy(writer, newer, their)
+            yield from _copy(writer, newer, their)
             their = next(theirs, None)
         else:
-            content = memoryview(older.data)[my.at : my.stop], memoryview(newer.data)[their.at : their.stop]
-            at = writer.section(my.client, my.clock, their.end, my.structs + their.structs, *content)
+            at = writer.section(my.client, my.clock, their.end, my.structs + their.structs)
+            yield from writer.structs(older.data, my.at, my.stop)
+            yield from writer.structs(newer.data, their.at, their.stop)
             for mark in older.marks(my):
                 writer.mark(Mark(mark.at - my.at + at, mark.clock, mark.left + their.structs))
             at += my.stop - my.at
@@ -284,8 +314,8 @@ def merge(older: Segment, newer: Segment) -> Steps[Segment]:
     return writer.segment(deleted)
 
 
-def _copy(writer: SegmentWriter, segment: Segment, section: Section) -> None:
-    content = memoryview(segment.data)[section.at : section.stop]
-    at = writer.section(section.client, section.clock, section.end, section.structs, content)
+def _copy(writer: SegmentWriter, segment: Segment, section: Section) -> Steps[None]:
+    at = writer.section(section.client, section.clock, section.end, section.structs)
+    yield from writer.structs(segment.data, section.at, section.stop)
     for mark in segment.marks(section):
         writer.mark(mark._replace(at=mark.at - section.at + at))

@@ -12,12 +12,12 @@ import sys
 from array import array
 from zlib import crc32
 
-from .lib0 import MalformedError, Steps, read_varuint, write_varuint
+from .lib0 import MalformedError, Steps, copied, read_varuint, write_varuint
 from .segment import Segment
 
 MAGIC = b"OSI1"
 """How an index begins; the digit changes when the format does."""
-AT_ONCE = 4_194_304
+AT_ONCE = 1_048_576
 """Bytes of which the checksum is made at once."""
 
 _PREFIX = struct.Struct("<4sI")
@@ -66,7 +66,7 @@ def read_segment(update: bytes, index: bytes) -> Steps[Segment]:
         yield
     if read_varuint(update, 0) != (len(segment), begin):
         raise MalformedError("an index is of another update")
-    segment.data = update[begin:stop]
+    segment.data = yield from copied(update, begin, stop)
     return segment
 
 

@@ -6,8 +6,10 @@ from heapq import merge
 
 from .lib0 import Steps
 
-AT_ONCE = 8192
+AT_ONCE = 2048
 """Keys that are sorted at once."""
+MERGED_AT_ONCE = 256
+"""Keys that are taken at once from what was sorted, which takes longer."""
 
 
 def is_sorted(keys: "array[int]", before: Callable[[int, int], bool] = int.__lt__) -> Steps[bool]:
@@ -27,9 +29,10 @@ def order(keys: "array[int]") -> Steps[Sequence[int]]:
         return range(len(keys))
     if (yield from is_sorted(keys, int.__gt__)):  # as Yjs writes its clients
         return range(len(keys) - 1, -1, -1)
-    blocks: list[list[int]] = []
+    blocks: list[array[int]] = []
     for start in range(0, len(keys), AT_ONCE):
-        blocks.append(sorted(range(start, min(start + AT_ONCE, len(keys))), key=keys.__getitem__))
+        positions = range(start, min(start + AT_ONCE, len(keys)))
+        blocks.append(array("I", sorted(positions, key=keys.__getitem__)))
         if start:
             yield
     if len(blocks) == 1:
@@ -37,6 +40,6 @@ def order(keys: "array[int]") -> Steps[Sequence[int]]:
     ordered = array("I")
     for position in merge(*blocks, key=keys.__getitem__):
         ordered.append(position)
-        if len(ordered) % AT_ONCE == 0:
+        if len(ordered) % MERGED_AT_ONCE == 0:
             yield
     return ordered

@@ -13,7 +13,7 @@ from .update import MAX_CLOCK
 
 EMPTY = b"\x00"
 """The state vector of a document in which nothing is."""
-BLOCK = 512
+BLOCK = 256
 
 
 class StateVector:

@@ -3,23 +3,23 @@
 Source of the format: yjs 13, ``utils/encoding.js`` (``readClientsStructRefs``) and ``utils/DeleteSet.js``.
 """
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from .contents import LongContentError
 from .lib0 import MalformedError, Steps, read_varuint, write_varuint
+from .sorting import is_sorted, order
 from .structs import KIND, SKIP, cut_struct, read_client, read_struct, struct_end
 
 NOTHING = b"\x00\x00"
 """The update that changes nothing."""
 
 MAX_CLOCK = 2**32 - 1
-BLOCK = 256
+BLOCK = 128
 """Structs that are read at once."""
 STEP_SIZE = 262_144
 """Bytes of structs that are read at once."""
-MAX_UNORDERED = 65_536
-"""Clients that an update may have in another order than Yjs writes them, which is descending."""
 
 
 class Run(NamedTuple):
@@ -155,21 +155,13 @@ def read(data: bytes, parts: Collector) -> Steps[int]:
 
 def _read_structs(data: bytes, parts: Collector) -> Steps[int]:
     sections, at = read_varuint(data, 0)
-    clients: set[int] = set()
-    last = -1
+    clients = array("Q")
     for section in range(sections):
         if section % BLOCK == BLOCK - 1:
             yield
         structs, at = read_varuint(data, at)
         client, at = read_client(data, at)
-        if sections > MAX_UNORDERED:
-            if section and client >= last:
-                raise MalformedError(f"more than {MAX_UNORDERED} clients must stand in descending order")
-            last = client
-        elif client in clients:  # Yjs would forget what came first
-            raise MalformedError(f"client {client} comes twice")
-        else:
-            clients.add(client)
+        clients.append(client)
         clock, at = read_varuint(data, at)
         first, start, number = clock, at, 0  # of the run
         yielded = at
@@ -197,7 +189,26 @@ def _read_structs(data: bytes, parts: Collector) -> Steps[int]:
             raise MalformedError("a clock is too large")
         if structs > number:
             parts.run(Run(client, first, clock, structs - number, start, at))
+    if sections > 1:
+        yield from _refuse_repeated(clients)
     return at
+
+
+def _refuse_repeated(clients: "array[int]") -> Steps[None]:
+    """Refuse an update in which a client has two sections: Yjs would forget the first one.
+
+    Raises:
+        MalformedError: a client stands in `clients` twice.
+    """
+    if (yield from is_sorted(clients, int.__gt__)):  # as Yjs writes them
+        return
+    last = -1
+    for number, position in enumerate((yield from order(clients))):
+        if clients[position] == last:
+            raise MalformedError(f"client {last} comes twice")
+        last = clients[position]
+        if number % BLOCK == BLOCK - 1:
+            yield
 
 
 def _read_deletions(data: bytes, at: int, parts: Collector) -> Steps[int]:
@@ -266,19 +277,24 @@ def write_ranges(bounds: Sequence[int]) -> bytes:
     )
 
 
-def cut_run(data: bytes, run: Run, clock: int) -> Steps[tuple[int, bytes]]:
-    """Return what of a run comes from `clock` on, which is within it: how many structs, and their bytes."""
+def cut_run(data: bytes, run: Run, clock: int) -> Steps[tuple[int, bytes, int]]:
+    """Cut a run at `clock`, which is within it.
+
+    Returns:
+        how many structs come from there on, the bytes of the first one, which may itself be cut, and the offset of
+        the second one.
+    """
     at, here = run.at, run.clock
     for passed in range(run.structs):
         length, behind = yield from struct_end(data, at, run.client, here)
         if here + length > clock:
             left = run.structs - passed
             if here == clock:
-                return left, data[at : run.stop]
+                return left, data[at:behind], behind
             first = yield from cut_struct(data, at, run.client, here, clock - here)
             if len(first) > STEP_SIZE:
                 yield
-            return left, first + data[behind : run.stop]
+            return left, first, behind
         if passed % BLOCK == BLOCK - 1 or behind - at > STEP_SIZE // BLOCK:
             yield
         at, here = behind, here + length

@@ -21,7 +21,6 @@ from ..disks import ByHand, Records
 from ..editor import Editor
 from ..memory_records import MemoryRecords
 from ..turns import ask, here, kept, open_room, send
-from ..wire import sync_content
 
 
 class Turns:
@@ -139,7 +138,7 @@ async def test_without_a_store_turns_are_told_when_they_end() -> None:
     assert told == []
     await turn()
     (flush,) = told
-    assert Editor(2, sync_content(flush.updates[0], 2)).text == "one two"
+    assert Editor(2, flush.updates[0]).text == "one two"
     assert not store.busy
 
 
@@ -184,7 +183,7 @@ async def test_turns_wait_for_the_disk_and_become_one(turns: Turns) -> None:
     assert len(turns.writer.batches) == 1
     turns.writer.finish()
     assert turns.names == ["a", "a", "b"]
-    texts = [Editor(2, *(sync_content(update, 2) for update in ups)).text for _, (ups, *_) in turns.told[:1]]
+    texts = [Editor(2, *ups).text for _, (ups, *_) in turns.told[:1]]
     assert texts == ["one "]
     assert len(turns.told[1][1].updates) == 1
     assert kept(turns.store("a"))[0] == "one two three "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opennoodl_sync.yjs.delete_set import DeleteSet
-from opennoodl_sync.yjs.difference import Difference
+from opennoodl_sync.yjs.difference import MANY, Difference
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish, write_varuint
 
@@ -32,6 +32,14 @@ def test_clients_that_the_document_has_not_take_no_memory() -> None:
     difference = document().difference(vector(*((client, 1) for client in range(10_000, 20_000))))
     assert [*difference][-1] is not None
     assert difference.memory == 0
+
+
+def test_sections_are_written_in_steps() -> None:
+    """The update of many clients is put together a few of them at a time: others wait for each step."""
+    steps = [update is None for update in document().difference(vector())]
+    looked_at = written = CLIENTS // MANY
+    assert sum(steps) >= looked_at + written
+    assert not steps[-1]
 
 
 def test_a_client_takes_twelve_bytes() -> None:

@@ -12,7 +12,7 @@ from .segments import segment_of
 
 def test_large_sections_are_merged_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few they are: to copy many megabytes takes long."""
-    monkeypatch.setattr(module, "COPIED_AT_ONCE", 1_000)
+    monkeypatch.setattr(module, "PIECE", 1_000)
     one, other = (
         segment_of(update(*(section(client, 0, item(text("x" * 2_000))) for client in clients)))
         for clients in ((6, 5, 4), (3, 2, 1))

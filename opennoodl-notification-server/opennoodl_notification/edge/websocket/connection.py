@@ -362,7 +362,7 @@ class Connection(ServerConnection):
             if protocol.parser_exc is not None:
                 self._note_close(self.close_code, "")
             self._detach()
-        if end or self._counted or self._reader.partial:
+        if end or self._counted or self._reader.partial or self._reader.large is not None:
             self._count_large()
 
     def process_event(self, event: Event) -> None:

@@ -1,13 +1,15 @@
 """Frames: the one frame that nearly every message is (RFC 6455, 5.2), written and read without a parser.
 
 A message is serialized once for all its receivers. A message that arrives as one whole frame is taken out of the bytes
-here. The parser of the websockets library gets everything else, and whatever is not valid, so there is one source of
-errors and close codes.
+here. A larger one that comes in parts is unmasked part by part: the library would copy all of it twice at its end, and
+hold the event loop for as long. The parser of the library gets everything else, and whatever is not valid, so there is
+one source of errors and close codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
@@ -24,7 +26,9 @@ except ImportError:  # as the library does where it was not compiled
 TEXT, BINARY = 0x81, 0x82
 """How a frame that is a whole message begins (RFC 6455, 5.2): FIN, no reserved bit, the opcode."""
 LARGEST_PART = 65_536
-"""Bytes of the largest message whose frame may come in parts; to put together larger ones is left to the library."""
+"""Bytes of the largest message whose frame is kept as it came until all of it is there."""
+LARGE_HEAD = 14
+"""Bytes before the payload of a frame that is larger: two, eight of its length, and the mask."""
 MAX_FRAGMENTS = 4096
 """Frames of one message; empty ones would cost memory that no size counts."""
 
@@ -32,15 +36,21 @@ Receive = Callable[[bytes, bool], None]
 """Takes a message, and whether it is text."""
 
 
-def encode_frame(payload: bytes, *, text: bool) -> bytes:
-    """Return the one unmasked frame (RFC 6455, 5.2) that carries `payload` to any number of clients."""
+def encode_frame(payload: bytes, *, text: bool, head: bytes = b"") -> bytes:
+    """Return the one unmasked frame (RFC 6455, 5.2) that carries a message to any number of clients.
+
+    Args:
+        payload: the message.
+        text: whether it is text.
+        head: stands before `payload` in the message; a large payload is copied only once.
+    """
     opcode = 0x81 if text else 0x82
-    size = len(payload)
+    size = len(head) + len(payload)
     if size < 126:
-        return bytes((opcode, size)) + payload
+        return bytes((opcode, size)) + head + payload
     if size < 65_536:
-        return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload
+        return b"".join((bytes((opcode, 126)), size.to_bytes(2, "big"), head, payload))
+    return b"".join((bytes((opcode, 127)), size.to_bytes(8, "big"), head, payload))
 
 
 def message_at(data: bytes, start: int, max_size: int | None) -> tuple[bytes, bool, int] | None:
@@ -90,7 +100,66 @@ def begins(data: bytes, start: int, max_size: int | None) -> bool:
         if left < 2 + extended:
             return True
         size = int.from_bytes(data[start + 2 : start + 2 + extended], "big")
-    return 0 <= size <= (LARGEST_PART if max_size is None else min(max_size, LARGEST_PART))
+    if size < 0 or (max_size is not None and size > max_size):
+        return False
+    return size <= LARGEST_PART or left < LARGE_HEAD
+
+
+class LargeFrame:
+    """A message whose one masked frame is larger than `LARGEST_PART` and arrives in parts.
+
+    Args:
+        text: whether it is text.
+        mask: of the frame.
+        size: of the message.
+
+    Attributes:
+        text: whether it is text.
+        size: bytes that have come.
+    """
+
+    __slots__ = ("_content", "_mask", "_whole", "size", "text")
+
+    def __init__(self, text: bool, mask: bytes, size: int) -> None:
+        self.text = text
+        self.size = 0
+        self._mask = mask
+        self._whole = size
+        self._content = BytesIO()  # gives its bytes without another copy
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has come."""
+        return self.size == self._whole
+
+    def add(self, data: bytes, start: int) -> int:
+        """Take what of the message is in `data` from offset `start` on; return the offset behind it."""
+        end = min(start + self._whole - self.size, len(data))
+        turned = self.size % 4
+        self._content.write(apply_mask(data[start:end], self._mask[turned:] + self._mask[:turned]))
+        self.size += end - start
+        return end
+
+    def message(self) -> bytes:
+        """Return the message."""
+        return self._content.getvalue()
+
+
+def large_frame_at(data: bytes, start: int, max_size: int | None) -> LargeFrame | None:
+    """Return the frame that begins at `start` if it is one of those, and all before its payload is there.
+
+    Args:
+        data: what a client sent.
+        start: where in it a frame begins; before its end.
+        max_size: bytes of the largest message; None for any.
+    """
+    payload = start + LARGE_HEAD
+    if data[start] not in (TEXT, BINARY) or len(data) < payload or data[start + 1] != 0xFF:
+        return None
+    size = int.from_bytes(data[start + 2 : start + 10], "big")
+    if size <= LARGEST_PART or (max_size is not None and size > max_size):
+        return None
+    return LargeFrame(data[start] == TEXT, data[payload - 4 : payload], size)
 
 
 def is_utf8(message: bytes) -> bool:
@@ -111,14 +180,16 @@ class Reader:
 
     Attributes:
         partial: a frame of which a part has come.
+        large: a large frame of which a part has come.
     """
 
-    __slots__ = ("_flow", "_fragments", "_fragments_size", "_held", "_protocol", "_text", "partial")
+    __slots__ = ("_flow", "_fragments", "_fragments_size", "_held", "_protocol", "_text", "large", "partial")
 
     def __init__(self, protocol: EdgeProtocol, flow: ReadFlow) -> None:
         self._protocol = protocol
         self._flow = flow
         self.partial = b""
+        self.large: LargeFrame | None = None
         self._held = b""
         self._fragments: list[bytes] | None = None
         self._fragments_size = 0
@@ -134,25 +205,46 @@ class Reader:
         protocol, flow = self._protocol, self._flow
         if not protocol.between_messages:
             return data
-        if self.partial:
+        start = 0
+        if self.large is not None:
+            if flow.holds_messages and protocol.state is OPEN:
+                return data
+            start = self._read_large(data, 0, receive)
+        elif self.partial:
             data, self.partial = self.partial + data, b""
-        start, end = 0, len(data)
+        end = len(data)
         # Any message may have ended the connection, or paused it.
         while start < end and protocol.state is OPEN and not flow.holds_messages:
             found = message_at(data, start, protocol.max_message_size)
-            if found is None:
-                if not begins(data, start, protocol.max_message_size):
-                    break
-                self.partial = data[start:]
-                return b""
-            message, text, start = found
-            receive(message, text)
+            if found is not None:
+                message, text, start = found
+                receive(message, text)
+                continue
+            self.large = large_frame_at(data, start, protocol.max_message_size)
+            if self.large is not None:
+                start = self._read_large(data, start + LARGE_HEAD, receive)
+                continue
+            if not begins(data, start, protocol.max_message_size):
+                break
+            self.partial = data[start:]
+            return b""
         return data[start:]
+
+    def _read_large(self, data: bytes, start: int, receive: Receive) -> int:
+        """Take bytes of a large frame; hand on its message if it ends, and the connection has not been closed."""
+        assert self.large is not None
+        large, end = self.large, self.large.add(data, start)
+        if large.is_whole:
+            self.large = None
+            if self._protocol.state is OPEN:
+                receive(large.message(), large.text)
+        return end
 
     @property
     def size(self) -> int:
         """Bytes that are kept, here and in the parser."""
-        return len(self.partial) + len(self._held) + self._fragments_size + self._protocol.unparsed
+        large = 0 if self.large is None else self.large.size
+        return len(self.partial) + large + len(self._held) + self._fragments_size + self._protocol.unparsed
 
     def hold(self, data: bytes) -> None:
         """Keep bytes until messages are handed on again."""

@@ -33,7 +33,7 @@ class EdgeProtocol(ServerProtocol):
 
     Attributes:
         between_messages: whether nothing of an unfinished frame or message is in here; False where that is
-            not known, as before the first frame.
+            not known.
     """
 
     # Beside the library's own ones, of which there are so few that all instances share the keys of one dictionary:
@@ -170,6 +170,7 @@ class EdgeProtocol(ServerProtocol):
             next(self.parser)
         else:
             super().send_response(response)
+            self.between_messages = response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
 
     def reject(self, status: StatusLike, text: str) -> Response:
         """Return a plain-text answer with CORS headers."""

@@ -103,12 +103,34 @@ def test_start_of_a_whole_message_is_recognized(size: int) -> None:
         assert frames.begins(data[:end], 0, size)
 
 
-@pytest.mark.parametrize(("size", "most"), [(11, 10), (70_000, 69_999), (70_000, None)])
-def test_frame_over_the_limit_is_left_to_the_library(size: int, most: int | None) -> None:
-    """Once its length is known, a frame that is too big is for the library, and so is one that is better left to it."""
+@pytest.mark.parametrize(("size", "most"), [(11, 10), (70_000, 69_999)])
+def test_frame_over_the_limit_is_left_to_the_library(size: int, most: int) -> None:
+    """Once its length is known, a frame that is too big is for the library."""
     data = masked(TEXT, bytes(size))
     assert frames.begins(data[:1], 0, most)
     assert not frames.begins(data[:10], 0, most)
+    assert frames.large_frame_at(data, 0, most) is None
+
+
+@pytest.mark.parametrize("most", [None, 70_000])
+def test_large_frame_is_recognized_behind_its_mask(most: int | None) -> None:
+    """Until its mask has come, the beginning of a large frame is kept; then its parts are taken as they come."""
+    payload = bytes(range(250)) * 280
+    data = b"before" + frame(FIN | BINARY, payload, length=8)
+    for end in range(7, 6 + 14):
+        assert frames.begins(data[:end], 6, most)
+        assert frames.large_frame_at(data[:end], 6, most) is None
+    assert not frames.begins(data[: 6 + 14], 6, most)
+    large = frames.large_frame_at(data[: 6 + 14], 6, most)
+    assert large is not None
+    at = 6 + 14
+    for size in (0, 1, 2, 3, 50_001, 7):
+        at = large.add(data[at : at + size], 0) + at
+        assert not large.is_whole
+    assert large.add(data + b"after", at) == len(data)
+    assert large.is_whole
+    assert large.message() == payload
+    assert not large.text
 
 
 OTHER = {
@@ -145,6 +167,7 @@ def test_other_does_not_begin(name: str) -> None:
 @pytest.mark.parametrize(
     "before",
     [
+        [],
         [masked(TEXT, b"whole")],
         [masked(PING, b"?")],
         [masked(TEXT, b"in ", fin=False), masked(CONT, b"parts")],
@@ -152,13 +175,16 @@ def test_other_does_not_begin(name: str) -> None:
         [masked(TEXT, b"one") + masked(PING) + masked(TEXT, b"another")],
     ],
 )
-async def test_library_sees_no_whole_message_after_the_first(before: list[bytes]) -> None:
-    """Once the library has seen a message end, it sees no further one that comes whole."""
+async def test_library_sees_no_whole_message(before: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library sees no message that comes as one frame, nor the parts of a large one."""
+    monkeypatch.setattr(frames, "LARGEST_PART", 100)
     heard = await hear(before)
     heard.app.got.clear()
     heard.protocol.receive_data = Mock()
-    heard.data_received(masked(TEXT, b"one") + masked(BINARY, b"two"))
-    assert heard.app.got == [(b"one", True), (b"two", False)]
+    large = frame(FIN | BINARY, bytes(MAX_SIZE), length=8)
+    for data in (masked(TEXT, b"one") + masked(BINARY, b"two") + large[:7], large[7:20], large[20:]):
+        heard.data_received(data)
+    assert heard.app.got == [(b"one", True), (b"two", False), (bytes(MAX_SIZE), False)]
     heard.protocol.receive_data.assert_not_called()
 
 
@@ -255,6 +281,23 @@ def test_reader_stops_at_a_pause() -> None:
     assert reads.held() == b""
 
 
+def test_reader_holds_the_end_of_a_large_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the flow holds messages, a large one does not end."""
+    monkeypatch.setattr(frames, "LARGEST_PART", 100)
+    flows = flow.ReadFlow()
+    messages, reads = Messages(), reader(flows)
+    data = frame(FIN | TEXT, bytes(200), length=8)
+    assert reads.read(data[:150], messages) == b""
+    assert reads.size == 150 - 14
+    flows.pause(flow.EdgePause.WORK)
+    assert reads.read(data[150:], messages) == data[150:]
+    flows.resume(flow.EdgePause.WORK)
+    assert messages == []
+    assert reads.read(data[150:] + masked(TEXT, b"next"), messages) == b""
+    assert messages == [(bytes(200), True), (b"next", True)]
+    assert reads.size == 0
+
+
 def test_reader_joins_the_fragments_of_a_message() -> None:
     """The fragments of a message are joined; its kind is that of the first."""
     reads = reader()
@@ -326,13 +369,17 @@ def packets(draw: st.DrawFn) -> list[bytes]:
 
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
-@given(packets())
-def test_reader_behaves_as_the_library_alone(sent: list[bytes]) -> None:
+@given(packets(), st.sampled_from([10, frames.LARGEST_PART]))
+def test_reader_behaves_as_the_library_alone(sent: list[bytes], largest_part: int) -> None:
     """Messages and close code are those of the library alone, which gets the same byte by byte."""
-    heard = asyncio.run(hear(sent))
-    alone = asyncio.run(hear(bytes((byte,)) for byte in b"".join(sent)))
-    assert heard.app.got == alone.app.got
-    assert heard.close_code == alone.close_code
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "LARGEST_PART", largest_part)
+        heard = asyncio.run(hear(sent))
+        by_bytes = asyncio.run(hear(bytes((byte,)) for byte in b"".join(sent)))
+        patch.setattr(frames.Reader, "read", lambda _self, data, _receive: data)
+        alone = asyncio.run(hear(bytes((byte,)) for byte in b"".join(sent)))
+    assert heard.app.got == by_bytes.app.got == alone.app.got
+    assert heard.close_code == by_bytes.close_code == alone.close_code
 
 
 def test_utf8_check_refuses_surrogates() -> None:

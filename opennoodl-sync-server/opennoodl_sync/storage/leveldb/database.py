@@ -9,7 +9,7 @@ from ...edge.errors import StartError
 from ..interface import DAMAGED, Batch, CorruptError, StoreError
 from . import files as leveldb_files
 from .bindings import plyvel
-from .record_format import key_of, number_element, parse_key
+from .record_format import key_of, number_element, parse_key, seal
 
 
 class Survey(NamedTuple):
@@ -30,30 +30,39 @@ class RecordBatch(Batch):
     """What is to be written to a database in one step.
 
     Attributes:
-        puts: keys and values to write.
+        puts: keys and values to write as they are.
+        sealed: keys, values to write as `record_format.seal` returns them, and the number of the document's first
+            update.
         deletes: keys to delete.
     """
 
     def __init__(self) -> None:
         self.puts: list[tuple[bytes, bytes]] = []
+        self.sealed: list[tuple[bytes, bytes, int]] = []
         self.deletes: list[bytes] = []
 
     def __bool__(self) -> bool:
-        return bool(self.puts or self.deletes)
+        return bool(self.puts or self.sealed or self.deletes)
 
     @property
     def size(self) -> int:
         """Bytes of the values."""
-        return sum(len(value) for _, value in self.puts)
+        return sum(len(value) for _, value in self.puts) + sum(len(value) for _, value, _ in self.sealed)
+
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield each key and what is written under it."""
+        yield from self.puts
+        for key, value, first in self.sealed:
+            yield key, seal(key, value, first)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Take back what is added meanwhile if that fails half way."""
-        puts, deletes = len(self.puts), len(self.deletes)
+        puts, sealed, deletes = len(self.puts), len(self.sealed), len(self.deletes)
         try:
             yield
         except BaseException:
-            del self.puts[puts:], self.deletes[deletes:]
+            del self.puts[puts:], self.sealed[sealed:], self.deletes[deletes:]
             raise
 
 
@@ -275,7 +284,7 @@ class Database:
             if self._must_reopen:
                 self._reopen()
             with _explained(), self._db.write_batch(transaction=True, sync=sync) as records:
-                for key, value in batch.puts:
+                for key, value in batch.records():
                     records.put(key, value)
                 for key in batch.deletes:
                     records.delete(key)

@@ -8,7 +8,7 @@ from ...yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_
 from ...yjs.state_vector import decode
 from ..interface import Batch, CorruptError, DocumentRecords, Stored
 from .database import RecordBatch
-from .record_format import key_of, number_element, seal, unseal
+from .record_format import key_of, number_element, unseal
 
 BYTES = b"\x74"
 """How bytes begin among y-leveldb's metadata, which is in lib0's encoding of any value."""
@@ -100,9 +100,9 @@ class LevelDBDocument(DocumentRecords):
             self.records()
         if self._first is None:
             self._first = self._next or 0
-            batch.puts.append(self._put_state_vector(self._first, state_vector()))
+            batch.sealed.append(self._state_vector_record(self._first, state_vector()))
         first = self._next or 0
-        batch.puts += self._sealed(first, updates)
+        batch.sealed += self._records(first, updates)
         self._next = first + len(updates)
         self._numbers.update(range(first, self._next))
 
@@ -129,12 +129,12 @@ class LevelDBDocument(DocumentRecords):
             self.records()
         self._first = last + 1 - len(updates)
         batch.deletes += [self._prefix + number_element(number) for number in self._numbers if number < self._first]
-        batch.puts += self._sealed(self._first, updates)
-        batch.puts.append(self._put_state_vector(last, state_vector))
+        batch.sealed += self._records(self._first, updates)
+        batch.sealed.append(self._state_vector_record(last, state_vector))
         if index is None:
             batch.deletes.append(self._index_key)
         else:
-            batch.puts.append((self._index_key, seal(self._index_key, BYTES + write_bytes(index), self._first)))
+            batch.sealed.append((self._index_key, BYTES + write_bytes(index), self._first))
         self._numbers = {number for number in self._numbers if number > last}.union(range(self._first, last + 1))
 
     def salvage(self) -> tuple[list[bytes], list[int]]:
@@ -230,13 +230,13 @@ class LevelDBDocument(DocumentRecords):
         except (CorruptError, MalformedError) as error:
             raise CorruptError(f"the state vector is damaged: {error}") from None
 
-    def _sealed(self, number: int, updates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    def _records(self, number: int, updates: Sequence[bytes]) -> list[tuple[bytes, bytes, int]]:
         """Return the records of updates, the first of which has this number."""
         assert self._first is not None
         keys = (self._prefix + number_element(number + i) for i in range(len(updates)))
-        return [(key, seal(key, update, self._first)) for key, update in zip(keys, updates, strict=True)]
+        return [(key, update, self._first) for key, update in zip(keys, updates, strict=True)]
 
-    def _put_state_vector(self, clock: int, state_vector: bytes) -> tuple[bytes, bytes]:
+    def _state_vector_record(self, clock: int, state_vector: bytes) -> tuple[bytes, bytes, int]:
         assert self._first is not None
-        key = self._state_vector_key
-        return key, seal(key, write_varuint(clock) + write_bytes(state_vector), self._first)
+        value = b"".join((write_varuint(clock), write_varuint(len(state_vector)), state_vector))
+        return self._state_vector_key, value, self._first

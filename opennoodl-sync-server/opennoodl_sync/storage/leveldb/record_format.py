@@ -10,9 +10,10 @@ the document had when the value was written. So the state vector, which every co
 updates must begin. Values that y-leveldb wrote have neither and are taken as they are.
 """
 
+from io import BytesIO
 from zlib import crc32
 
-from ...yjs.lib0 import MalformedError, read_bytes, write_bytes
+from ...yjs.lib0 import PIECE, MalformedError, copied, finish, read_bytes, write_bytes
 from ..interface import CorruptError
 
 _MARK = b"\x00crc"
@@ -47,13 +48,22 @@ def number_element(number: int) -> bytes:
 def seal(key: bytes, value: bytes, first: int) -> bytes:
     """Return what to store under `key`.
 
+    A thread does this for large values. Copying one at once would keep Python's lock, and the event loop, for as long.
+
     Args:
         key: the key.
         value: the value.
         first: the number of the document's first update.
     """
     beginning = first.to_bytes(4, "big")
-    return b"".join((value, _MARK, beginning, _sum(key, value, beginning)))
+    end = b"".join((_MARK, beginning, _sum(key, value, beginning)))
+    if len(value) <= PIECE:
+        return value + end
+    sealed, view = BytesIO(), memoryview(value)
+    for at in range(0, len(value), PIECE):
+        sealed.write(view[at : at + PIECE])
+    sealed.write(end)
+    return sealed.getvalue()
 
 
 def unseal(key: bytes, stored: bytes) -> tuple[bytes, int | None]:
@@ -64,7 +74,7 @@ def unseal(key: bytes, stored: bytes) -> tuple[bytes, int | None]:
     """
     if stored[-_SIZE : -_SIZE + len(_MARK)] != _MARK:
         return stored, None
-    value, beginning = stored[:-_SIZE], stored[-8:-4]
+    value, beginning = finish(copied(stored, 0, len(stored) - _SIZE)), stored[-8:-4]
     if stored[-4:] != _sum(key, value, beginning):
         raise CorruptError("checksum mismatch")
     return value, int.from_bytes(beginning, "big")

@@ -7,7 +7,7 @@ records are written and deleted in one batch.
 from ...yjs.lib0 import MalformedError, read_varuint, write_varuint
 from ..interface import CorruptError, History, Version
 from .database import Database, RecordBatch
-from .record_format import key_of, number_element, seal, unseal
+from .record_format import key_of, number_element, unseal
 
 
 class LevelDBVersions:
@@ -54,8 +54,7 @@ class LevelDBVersions:
         """Have `batch` add a version."""
         about = write_varuint(version.size) + write_varuint(version.last + 1)  # -1 is no varuint
         for prefix, value in ((self._history, about), (self._contents, content)):
-            key = prefix + number_element(version.time)
-            batch.puts.append((key, seal(key, value, 0)))
+            batch.sealed.append((prefix + number_element(version.time), value, 0))
 
     def drop(self, time: int, batch: RecordBatch) -> None:
         """Have `batch` delete a version."""

@@ -53,6 +53,15 @@ def test_nothing_is_on_disk_before_the_batch_is_written(database: Database, stor
     assert again(database).updates() == [b"instead"]
 
 
+def test_a_batch_has_the_updates_themselves(store: LevelDBDocument) -> None:
+    """The writer makes the copy with the checksum, which for a large update takes long, in its own thread."""
+    batch, update = RecordBatch(), bytes(300_000)
+    store.append([update], lambda: b"\x00", batch)
+    assert [value is update for _, value, _ in batch.sealed] == [False, True]
+    assert batch.size > 300_000
+    assert all(value in stored for (_, value, _), (_, stored) in zip(batch.sealed, batch.records(), strict=True))
+
+
 def test_numbers_of_a_batch_under_way_are_not_used_again(database: Database, store: LevelDBDocument) -> None:
     """A read while a batch is under way does not make the next batch overwrite it."""
     first, second = RecordBatch(), RecordBatch()
