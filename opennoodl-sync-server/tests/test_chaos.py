@@ -383,7 +383,8 @@ async def test_invariants_hold_under_any_faults(tmp_path: Path, dice: random.Ran
         # Comparing keeps the event loop, which has the links to the database, for longer than a lease.
         fresh = [await fetched(cluster, number, room, dice) for number, room in enumerate(ROOMS)]
         for number, writer in enumerate(writers):
-            assert not writer.lost(fresh[number % 2].doc)
+            assert not fresh[number % 2].waits
+            assert not writer.lost(fresh[number % 2])
             assert not lacks(fresh[number % 2].doc, writer.promised)
 
 

@@ -9,6 +9,9 @@ from contextlib import suppress
 from typing import Any
 
 import pycrdt
+from opennoodl_sync.yjs.delete_set import insert
+from opennoodl_sync.yjs.lib0 import finish
+from opennoodl_sync.yjs.update import Parts, read
 from pycrdt import Decoder, Doc, TransactionEvent
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -146,19 +149,43 @@ class Writer(Editor):
         self.sent.append(message)  # no await before the bytes are written, so this is the order on the wire
         await self._socket.send(message)
 
-    def lost(self, doc: Doc[Any]) -> str:
-        """Return what a document lacks that this client was shown or promised."""
-        known = state(doc)
+    @property
+    def waits(self) -> bool:
+        """Whether the server has sent something that waits for its predecessors."""
+        known = state(self.doc)
+        return any(bounds[-1] > known.get(client, 0) for client, bounds in self._received().items())
+
+    def lost(self, fresh: Writer) -> str:
+        """Return what a new client was not sent that this client was shown or promised.
+
+        What was sent is looked at, and not the document alone. The server may have an update that waits for what a
+        client has written offline. yrs shows it before that has come, if it came alone, and clients build on it. To a
+        new client it comes with other updates, and yrs lets it wait, with all that builds on it. So does Yjs.
+        """
+        received = fresh._received()
         for client, clock in state(self.doc).items():
-            if client != self.doc.client_id and clock > known.get(client, 0):
-                return f"{clock - known.get(client, 0)} changes of client {client} were shown to {self.doc.client_id}"
-        if changing := changes(doc, self.shown):
+            start, end, *_ = received.get(client, [0, 0])
+            if client != self.doc.client_id and (start or clock > end):
+                return f"{clock - end} changes of client {client} were shown to {self.doc.client_id}"
+        if fresh.waits:
+            return ""
+        if changing := changes(fresh.doc, self.shown):
             return f"{len(changing)} of {len(self.shown)} updates were shown to {self.doc.client_id}: {changing}"
-        if missing := lacks(doc, self.promised):
+        if missing := lacks(fresh.doc, self.promised):
             return (
                 f"{len(missing)} of {len(self.promised)} updates were acknowledged to {self.doc.client_id}: {missing}"
             )
         return ""
+
+    def _received(self) -> dict[int, list[int]]:
+        """Return by client what updates of the server had: clock, end, clock, end and so on."""
+        received: dict[int, list[int]] = {}
+        for update in self.shown:
+            parts = Parts()
+            finish(read(update, parts))
+            for run in parts.runs:
+                insert(received.setdefault(run.client, []), run.clock, run.end)
+        return received
 
     def forget(self) -> None:
         """Forget what was shown and promised."""
