@@ -180,7 +180,7 @@ async def test_commands_export_and_erase(tmp_path: Path) -> None:
     assert (exported["userId"], exported["idempotencyKeys"][0]["key"]) == ("bob", "key")
     code, output, error = await command("erase", "bob", DB_FILE=str(file))
     assert (code, error) == (0, "")
-    assert output == "erased: 2 notifications received and 2 sent, 1 deletions and 1 idempotency keys\n"
+    assert output == "erased: 2 notifications received and 2 sent, 1 deletion and 1 idempotency key\n"
     for name in ("export", "erase"):
         code, output, error = await command(name, "bob", DB_FILE=str(file))
         assert (code, output, error) == (1, "", "opennoodl_notification: no data of user 'bob' is stored\n")
