@@ -24,6 +24,7 @@ WITH_SOCKET = {
     "effects",
     "sessions",
     "relay",
+    "masking",
     "peers",
     "worker",
     "devices",
