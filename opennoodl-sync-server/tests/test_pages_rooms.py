@@ -140,6 +140,20 @@ async def test_stats_show_the_rooms_that_a_token_allows(server: Server) -> None:
     assert (stats["documents"], [one["room"] for one in stats["largest"]], stats["mostVersions"]) == (1, ["large"], [])
 
 
+async def test_stats_show_few_rooms(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rooms there are, each list is short."""
+    monkeypatch.setattr("opennoodl_sync.pages.rooms.SHOWN", 2)
+    monkeypatch.setattr("opennoodl_sync.pages.rooms.MAX_CLOSED", 1)
+    for number in range(3):
+        ann = await enter(server, number + 1, f"room-{number}")
+        await ann.type("x")
+        await keep(server, ann.doc.get_update(), room=f"room-{number}")
+        await ask(server, "POST", f"/rooms/closed-{number}/close")
+    _, stats = await ask(server, "GET", "/rooms")
+    lists = [stats[name] for name in ("largest", "busiest", "mostVersions", "closed")]
+    assert [len(one) for one in lists] == [2, 2, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("token", "status"),
     [

@@ -60,10 +60,10 @@ def store_of(server: Server) -> PersistentStore:
     return store
 
 
-async def keep(server: Server, *updates: bytes, time: str = TIME) -> None:
-    """Keep a version of `room`."""
+async def keep(server: Server, *updates: bytes, time: str = TIME, room: str = "room") -> None:
+    """Keep a version of a room."""
     content = make([*updates])
-    await store_of(server).change_versions("room", [(Version(read(time), len(content), -1), content)], [])
+    await store_of(server).change_versions(room, [(Version(read(time), len(content), -1), content)], [])
 
 
 async def enter(server: Server, number: int, *known: bytes) -> Client:
