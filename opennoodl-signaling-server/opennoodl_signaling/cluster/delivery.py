@@ -74,6 +74,11 @@ class Delivery(Reader):
                 self._sender.relay(self._topics.topics.get(topic, ()), payload.encode(), "publish")
             case ["send", numbers, payload, name, about]:
                 members = [member for number in numbers if (member := self._members.connected.get(number)) is not None]
+                if name == "peer-joined" and not self._membership.compared:
+                    # Others were faster. Beside a newcomer, these clients might see a peer that has left unnoticed.
+                    for member in members:
+                        member.lose_track()
+                    return
                 for member in members:
                     self._note(member, name, about)
                 self._sender.relay(members, payload, name)

@@ -30,9 +30,11 @@ class Member(Client):
         unsure: rooms in which it may be, since Redis did not answer.
         started: when its last `join` came.
         contested: stands for the contest that it waits for.
+        astray: whether it may not know who is in its room, so that its place is not kept.
     """
 
     __slots__ = (
+        "astray",
         "closed",
         "contested",
         "entered",
@@ -61,6 +63,12 @@ class Member(Client):
         self.unsure: set[str] = set()
         self.started = 0.0
         self.contested: tuple[object, str] | None = None
+        self.astray = False
+
+    def lose_track(self) -> None:
+        """Close the connection, since the client may not know who is in its room; it has to join anew."""
+        self.astray = True
+        self.disconnect(1013, BROKEN, "unavailable")
 
     def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
         """Close the connection, unless it has ended; see `Peer.disconnect`."""

@@ -82,6 +82,7 @@ class Membership:
     Attributes:
         instance: the id.
         filling: whether newcomers are refused.
+        compared: whether clients know who is in their rooms, after Redis has lost its data.
     """
 
     def __init__(self, url: str) -> None:
@@ -96,7 +97,7 @@ class Membership:
         self._renewed = monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: set[str] = set()
-        self._compared = True
+        self.compared = True
         self._comparing = False
         self._reads = 0
         self._counts = (0, 0, 0)
@@ -199,7 +200,7 @@ class Membership:
         first = not self._generation
         empty = generation != self._generation
         # An instance that comes too late finds newcomers where its clients were.
-        late = not first and (empty or not self._compared) and filling < FILL * 1000 / 3
+        late = not first and (empty or not self.compared) and filling < FILL * 1000 / 3
         if generation == "fenced" or late:
             log.warning("this instance was swept, or came too late after an outage; its clients are closed")
             self._recovery.fenced()
@@ -212,7 +213,7 @@ class Membership:
             self._last = 0
             self._reads += 1
             self.filling = filling > 0
-            self._compared = first
+            self.compared = first
             if not first:
                 log.warning("Redis has lost its data; clients are entered again")
 
@@ -241,7 +242,7 @@ class Membership:
         self._counts = (absent, size, instances)
         self.filling = filling > 0
         # Early enough that newcomers come after it, and late enough that all instances have entered their clients.
-        if not self._compared and not self._comparing and filling < FILL * 1000 / 3:
+        if not self.compared and not self._comparing and filling < FILL * 1000 / 3:
             self._comparing = True
             self.spawn(self._compare())
         for instance in dead:
@@ -256,7 +257,7 @@ class Membership:
 
     async def _compare(self) -> None:
         try:
-            self._compared = await self._recovery.compare()
+            self.compared = await self._recovery.compare()
         finally:
             self._comparing = False
 

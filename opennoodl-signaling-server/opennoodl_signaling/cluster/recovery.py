@@ -106,7 +106,7 @@ class SharedRecovery(Recovery):
     async def compare(self) -> bool:
         """Close clients whose room is not as they were told: others left, or came, while Redis was away.
 
-        No newcomers are let in yet, so nobody is shown a newcomer beside a peer that has left unnoticed.
+        No newcomers are let in yet, unless this instance is slow; see `Delivery`.
         """
         return await self._for_each_room(self._compare)
 
@@ -115,7 +115,7 @@ class SharedRecovery(Recovery):
         room = stage.rooms.rooms.get(name)
         for member in list(self._members.rooms[name].peers.values()):
             if isinstance(member, Member) and (room is None or not member.knows(room)):
-                member.disconnect(1013, BROKEN, "unavailable")
+                member.lose_track()
 
     # Others were away
 

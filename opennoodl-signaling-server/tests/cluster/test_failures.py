@@ -169,6 +169,38 @@ async def test_clients_that_are_entered_again_too_late_are_closed(
     assert await b.closed() == 1013
 
 
+async def test_no_newcomer_is_told_of_before_rooms_are_compared(
+    restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow instance closes a client that may not know who has left, in place of telling it of a newcomer."""
+    servers, a, _ = await two(start, enter, restartable.url)
+    x = await enter(servers[1])
+    token = (await x.join(**X, resume=True, received=0))["resumeToken"]
+    await a.expect("peer-joined")
+    may_compare = asyncio.Event()
+    compare = servers[1].app._recovery.compare
+
+    async def compare_late() -> bool:
+        await may_compare.wait()
+        return bool(await compare())
+
+    monkeypatch.setattr(servers[1].app._recovery, "compare", compare_late)
+    restartable.stop()
+    await until(lambda: not servers[0].app.membership.link.up)
+    await a.socket.close()
+    restartable.start()
+    for server in servers:
+        await until(lambda server=server: server.app.membership.link.connects == 2)
+        await until(lambda server=server: ready(server))
+    newcomer = await enter(servers[0])
+    assert {peer["peerId"] for peer in (await newcomer.join("r", "c"))["peers"]} == {"b", "x"}
+    assert await x.closed() == 1013
+    assert {(await newcomer.expect("peer-left"))["peerId"] for _ in "bx"} == {"b", "x"}
+    may_compare.set()
+    answer = await (await enter(servers[1])).join(**X, resumeToken=token, received=0)
+    assert ("resumed" in answer, [peer["peerId"] for peer in answer["peers"]]) == (False, ["c"])
+
+
 async def test_no_room_is_changed_while_redis_is_filled(
     restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
