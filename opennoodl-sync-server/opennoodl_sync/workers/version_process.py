@@ -20,8 +20,9 @@ from .messages import read
 
 MEMORY = 2 * 2**30
 """Bytes of address space that the process may take."""
-CLIENT_BITS = 32
-"""Yjs draws its clients from so many bits."""
+CLIENTS = range(2**10, 2**20)
+"""Clients that restore. Yjs draws its clients from 32 bits. Of two clients that insert at the same place, the lower one
+comes first. So what an offline client has typed at the end of a deleted piece comes behind the restored piece."""
 
 
 def main() -> None:
@@ -60,9 +61,9 @@ def restore(content: bytes, updates: list[bytes]) -> bytes:
     """
     document = Document()
     finish(document.load(updates))
-    client = secrets.randbits(CLIENT_BITS)
+    client = secrets.choice(CLIENTS)
     while client in document:
-        client = secrets.randbits(CLIENT_BITS)
+        client = secrets.choice(CLIENTS)
     return restoring_update(_merged(updates), unpack(content), client)
 
 

@@ -85,6 +85,19 @@ def test_the_client_is_a_new_one() -> None:
     assert str(merged([*updates, one, two]).get("t", type=type(editor._text))) == "xx"
 
 
+@pytest.mark.parametrize("typist", [2**21, 2**32 - 1])
+def test_what_was_typed_offline_comes_behind_the_restored_piece(typist: int) -> None:
+    """A client that was offline when all was deleted, and typed at the end, finds its text there."""
+    editor, offline = Editor(2**22), Editor(typist)
+    content = make([editor.write("hello world")])
+    offline.take(*editor.updates)
+    updates = [*editor.updates, editor.delete(0, 11)]
+    restoring = restore(content, updates)
+    typed = offline.write(" again")
+    for order in ((restoring, typed), (typed, restoring)):
+        assert Editor(3, *updates, *order).text == "hello world again"
+
+
 def test_damaged_content_is_refused() -> None:
     """Damaged content is refused."""
     assert unpack(pack(b"update")) == b"update"
