@@ -41,7 +41,7 @@ class Peer:
 
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
-    """Return a server that ends with the test."""
+    """Return a server that ends with the test. It is named before `client`, so that clients end before it."""
     peer = Peer()
     async with serve(peer.handle, "127.0.0.1", 0) as server:
         peer.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -59,7 +59,7 @@ async def accepted(client: StartClient, peer: Peer, **options: object) -> tuple[
 
 @pytest.mark.parametrize(("code", "least"), [(1001, 250), (1011, 250), (1013, 2500)])
 async def test_the_client_reconnects_after_a_random_delay(
-    client: StartClient, peer: Peer, code: int, least: int
+    peer: Peer, client: StartClient, code: int, least: int
 ) -> None:
     """It connects again after a random delay, which is longer if the server is at a limit."""
     page, connection = await accepted(client, peer)
@@ -71,7 +71,7 @@ async def test_the_client_reconnects_after_a_random_delay(
     await page.event("connected")
 
 
-async def test_delays_grow_while_the_server_closes_early(client: StartClient, peer: Peer) -> None:
+async def test_delays_grow_while_the_server_closes_early(peer: Peer, client: StartClient) -> None:
     """A server that closes before it accepts is asked less and less often."""
     page = await client("connection")
     await page.call("connect", url=peer.url)
@@ -83,7 +83,7 @@ async def test_delays_grow_while_the_server_closes_early(client: StartClient, pe
         assert (await page.event("connecting"))["at"] - lost["at"] > least - 5
 
 
-async def test_a_replaced_client_stays_away(client: StartClient, peer: Peer) -> None:
+async def test_a_replaced_client_stays_away(peer: Peer, client: StartClient) -> None:
     """After 4409 it does not return, and says so."""
     page, connection = await accepted(client, peer)
     await connection.close(4409, "a newer connection")
@@ -92,7 +92,7 @@ async def test_a_replaced_client_stays_away(client: StartClient, peer: Peer) -> 
         await asyncio.wait_for(peer.greeted.get(), 1)
 
 
-async def test_a_refused_token_is_replaced(client: StartClient, peer: Peer) -> None:
+async def test_a_refused_token_is_replaced(peer: Peer, client: StartClient) -> None:
     """After 1008 it asks for another token, names the refused one, and connects with the new one."""
     page, connection = await accepted(client, peer, tokens=["one", "two"])
     await connection.close(1008, "expired")
@@ -102,7 +102,7 @@ async def test_a_refused_token_is_replaced(client: StartClient, peer: Peer) -> N
     assert hello["token"] == "two"
 
 
-async def test_a_token_is_renewed_in_time(client: StartClient, peer: Peer) -> None:
+async def test_a_token_is_renewed_in_time(peer: Peer, client: StartClient) -> None:
     """At half of a short lifetime it asks for a newer token, and sends it on the open connection."""
     token = jwt.encode({"exp": int(time.time()) + 10}, SECRET, "HS256")
     page, _ = await accepted(client, peer, tokens=[token, "newer"])

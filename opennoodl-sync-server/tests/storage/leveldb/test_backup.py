@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 
 SIZE = 100_000
 """Bytes of a value: LevelDB writes a table after some forty of them, and merges tables after some more."""
+ENOUGH = 400
+"""Values after which it has merged tables."""
 
 
 def key(number: int) -> bytes:
@@ -54,15 +56,14 @@ def test_copy_while_written(tmp_path: Path) -> None:
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            copies = []
-            for round_ in range(20):
-                before = written
-                back_up(tmp_path / "data", tmp_path / f"copy {round_}")
-                copies.append((before, written, tmp_path / f"copy {round_}"))
+            copies: list[tuple[int, int, Path]] = []
+            while len(copies) < 20 or written < ENOUGH:
+                before, copy = written, tmp_path / f"copy {len(copies)}"
+                back_up(tmp_path / "data", copy)
+                copies.append((before, written, copy))
         finally:
             enough.set()
             writer.join()
-    assert written > 400, "too little was written to make LevelDB merge tables"
     for before, after, copy in copies:
         found = numbers(copy)
         last = max(found, default=-1)
