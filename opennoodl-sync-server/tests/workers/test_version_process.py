@@ -86,7 +86,7 @@ def test_the_client_is_a_new_one() -> None:
 
 
 @pytest.mark.parametrize("typist", [2**21, 2**32 - 1])
-def test_what_was_typed_offline_comes_behind_the_restored_piece(typist: int) -> None:
+def test_text_typed_offline_stays_behind_the_restored_piece(typist: int) -> None:
     """A client that was offline when all was deleted, and typed at the end, finds its text there."""
     editor, offline = Editor(2**22), Editor(typist)
     content = make([editor.write("hello world")])
