@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
@@ -18,7 +17,7 @@ from ..edge.errors import CloseConnection
 from ..edge.metrics import Counts
 from ..edge.websocket.connection import Connection
 from ..storage.interface import ElsewhereError, Store, UnavailableError
-from .relay import GONE, Relay, RelayError
+from .relay import GONE, Relay, RelayError, tls_context
 from .signature import HEADER, Signature
 
 WATCH_INTERVAL = 1.0
@@ -105,7 +104,7 @@ class Peers:
             headers["Authorization"] = f"Bearer {token}"
         url = owner.url.replace("ws", "http", 1).rstrip("/") + target
         try:
-            async with httpx.AsyncClient(verify=ssl.create_default_context(), trust_env=False) as client:
+            async with httpx.AsyncClient(verify=tls_context(), trust_env=False) as client:
                 answer = await client.request(method, url, headers=headers, timeout=ASK_TIMEOUT)
             body: dict[str, Any] = msgspec.json.decode(answer.content, type=dict)
             return HTTPStatus(answer.status_code), body

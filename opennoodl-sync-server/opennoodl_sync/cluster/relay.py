@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from typing import cast
 
 from websockets.client import ClientProtocol
@@ -29,6 +30,12 @@ GONE = "The server of this document cannot be reached now. Connect again."
 
 
 _masking = Masking()
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Return what other instances' certificates are checked with; made once, since that holds the event loop."""
+    return ssl.create_default_context()
 
 
 class RelayPause(ReadPause):
@@ -75,7 +82,7 @@ class Relay(asyncio.Protocol):
             RelayError: it could not connect.
         """
         uri = parse_uri(url)
-        context = ssl.create_default_context() if uri.secure else None
+        context = tls_context() if uri.secure else None
         self._handshake = ClientProtocol(uri)
         request = self._handshake.connect()
         request.path = target
