@@ -126,6 +126,7 @@ async def test_a_killed_instance_of_sync_loses_nothing(
     for port in instances.ports(KINDS.index("sync")):
         assert (await Balanced("sync", port).health())["metrics"]["activeConnections"] > 0
     killed = instances.pid("sync.1")
+    assert killed  # 0 would be the group of this process
     os.kill(killed, signal.SIGKILL)
     await storm(driver, names, 60)
     assert Counter(await settled_text(driver, names, names)) == dict.fromkeys("abcdefghij", 60)
@@ -136,6 +137,7 @@ async def test_a_killed_instance_of_sync_loses_nothing(
 def test_killed_processes_start_again_and_a_stop_ends_all(instances: Instances) -> None:
     """A killed process starts again, also Redis and the balancer; a stop ends every process."""
     former = {name: instances.pid(name) for name in ("notification.1", "signaling.2", "redis", "balancer")}
+    assert all(former.values())
     for pid in former.values():
         os.kill(pid, signal.SIGKILL)
     instances.until(lambda: all(instances.pid(name) not in {0, pid} for name, pid in former.items()))

@@ -77,7 +77,7 @@ class Delivery(Reader):
                 if name == "peer-joined" and not self._membership.compared:
                     # Others were faster. Beside a newcomer, these clients might see a peer that has left unnoticed.
                     for member in members:
-                        member.lose_track()
+                        member.close_stale()
                     return
                 for member in members:
                     self._note(member, name, about)

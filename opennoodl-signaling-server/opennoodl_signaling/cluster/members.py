@@ -30,11 +30,10 @@ class Member(Client):
         unsure: rooms in which it may be, since Redis did not answer.
         started: when its last `join` came.
         contested: stands for the contest that it waits for.
-        astray: whether it may not know who is in its room, so that its place is not kept.
+        stale: whether what it knows of its room may be out of date, so that its place is not kept.
     """
 
     __slots__ = (
-        "astray",
         "closed",
         "contested",
         "entered",
@@ -43,6 +42,7 @@ class Member(Client):
         "known",
         "lock",
         "number",
+        "stale",
         "started",
         "tokens",
         "told",
@@ -63,11 +63,11 @@ class Member(Client):
         self.unsure: set[str] = set()
         self.started = 0.0
         self.contested: tuple[object, str] | None = None
-        self.astray = False
+        self.stale = False
 
-    def lose_track(self) -> None:
-        """Close the connection, since the client may not know who is in its room; it has to join anew."""
-        self.astray = True
+    def close_stale(self) -> None:
+        """Close the connection, since what the client knows of its room may be out of date; it has to join anew."""
+        self.stale = True
         self.disconnect(1013, BROKEN, "unavailable")
 
     def disconnect(self, code: int, reason: str, refusal: str = "") -> None:

@@ -248,7 +248,7 @@ class Peers:
             if actor is None:
                 return [], []
             # What it was told while Redis lost its data is not known, so it cannot resume before all is compared.
-            unclear = member.astray or (stage.loaded.filling and not member.knows(stage.rooms.rooms[name]))
+            unclear = member.stale or (stage.loaded.filling and not member.knows(stage.rooms.rooms[name]))
             if not member.keeps or unclear:
                 return stage.rooms.forget(actor), []
             if member.tokens is not None and member.entered == member.joined:

@@ -115,7 +115,7 @@ class SharedRecovery(Recovery):
         room = stage.rooms.rooms.get(name)
         for member in list(self._members.rooms[name].peers.values()):
             if isinstance(member, Member) and (room is None or not member.knows(room)):
-                member.lose_track()
+                member.close_stale()
 
     # Others were away
 
