@@ -47,7 +47,7 @@ def metric_families(sources: Sources) -> list[Metric]:
     webhook, versions = sources.webhook, sources.versions
     posts = Counts(WEBHOOK_OUTCOMES) if webhook is None else webhook.posts
     sizes = (len(room.clients) for room in sources.rooms.rooms.values())
-    counts = sources.store.counts
+    counts, flusher = sources.store.counts, sources.sessions.flusher
     return [
         counters("opennoodl_sync_webhook_posts", "Webhook posts by outcome.", "outcome", posts),
         GaugeMetricFamily(
@@ -76,14 +76,12 @@ def metric_families(sources: Sources) -> list[Metric]:
         ),
         GaugeMetricFamily("opennoodl_sync_max_memory_bytes", "Their limit, MAX_MEMORY.", sources.budget.limit),
         GaugeMetricFamily("opennoodl_sync_unread_bytes", "Bytes that wait for all clients.", sources.budget.output),
-        sources.sessions.store_seconds.family("opennoodl_sync_store_seconds", "Time to store the changes of a turn."),
-        CounterMetricFamily(
-            "opennoodl_sync_store_errors", "Turns whose changes could not be stored.", sources.sessions.store_errors
-        ),
+        flusher.seconds.family("opennoodl_sync_store_seconds", "Time to store the changes of a turn."),
+        CounterMetricFamily("opennoodl_sync_store_errors", "Turns whose changes could not be stored.", flusher.errors),
         GaugeMetricFamily(
             "opennoodl_sync_store_oldest_seconds",
             "How long the changes that are being stored have waited.",
-            sources.sessions.store_waits,
+            flusher.waits,
         ),
         CounterMetricFamily(
             "opennoodl_sync_database_reconnects", "Connections to PostgreSQL opened again.", counts.reconnects

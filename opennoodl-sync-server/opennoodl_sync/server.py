@@ -40,9 +40,10 @@ from .pages.rooms import RoomPages
 from .pages.routes import Pages
 from .pages.versions import Bounds, VersionPages
 from .refusals import REFUSAL_OF, REFUSALS
+from .rooms.direct_changes import DirectChanges
 from .rooms.registry import COMPACTION_FACTOR, LoadError, Rooms
-from .rooms.room import FullError, NoMemoryError, Room
-from .sessions import ROOM_CLOSED, SENT, Session, Sessions, SyncPause
+from .rooms.room import ROOM_CLOSED, FullError, NoMemoryError, Room
+from .sessions import SENT, Session, Sessions, SyncPause
 from .settings import Settings
 from .storage.choose import open_store
 from .storage.interface import ElsewhereError, PersistentStore, Store, UnavailableError
@@ -124,13 +125,14 @@ class Sync(Application):
             renew=self._renew if self.auth.required else None,
             changed=None if self._webhook is None and self._versions is None else self._changed,
         )
+        self._direct_changes = DirectChanges(self.rooms, self._sessions.flusher)
         if isinstance(self._store, PersistentStore) and self.auth.required:
             bounds = Bounds(
                 document=self._budget.limit // COMPACTION_FACTOR,
                 versions=self.settings.max_document_versions_size,
                 answer=self.max_message_size,
             )
-            versions = VersionPages(self._store, self._sessions.change, bounds)
+            versions = VersionPages(self._store, self._direct_changes.change, bounds)
             self._pages = Pages(self.auth, self._peers, versions, RoomPages(self._store, self.rooms, self._sessions))
         services = [self.rooms.tidy, self._sessions.keep_alive, self._sessions.count_memory, self._peers.watch]
         if self._versions is not None:
@@ -144,7 +146,8 @@ class Sync(Application):
         await asyncio.wait(self._services)  # one may use the store, or a process
         if self._pages is not None:
             await self._pages.close()
-        await self._sessions.stop()
+        await self._direct_changes.close()
+        self._sessions.stop()
         await self.rooms.close()
         await self._store.close()
         if self._webhook is not None:

@@ -1,16 +1,15 @@
-"""Sessions: clients in rooms. Their messages go to the rooms in order, what rooms tell goes to their connections."""
+"""Sessions: clients in rooms. Passes their messages to the rooms in order, and what rooms tell to the connections."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial, wraps
-from time import perf_counter
 from typing import Concatenate, ParamSpec, TypeAlias, cast
 
 import structlog
 
-from .edge.metrics import Histogram, Metrics
+from .edge.metrics import Metrics
 from .edge.websocket.connection import Connection
 from .edge.websocket.flow import ReadPause
 from .edge.websocket.frames import encode_frame
@@ -18,43 +17,41 @@ from .memory.budget import MemoryBudget
 from .memory.unread_output import INTERVAL, Reader, UnreadOutput
 from .rooms.flusher import Flusher
 from .rooms.keepalive import KeepAlive
-from .rooms.registry import LoadError, Rooms
+from .rooms.registry import Rooms
 from .rooms.room import Flush, FullError, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
 from .rooms.transfer import Transfer, Transfers
-from .storage.interface import Store, StoreError
-from .y_protocol import KEEPALIVE, Kind, denial, parse, update_head, update_message
+from .storage.interface import Store
+from .y_protocol import KEEPALIVE, Kind, denial, parse, update_head
 from .yjs.lib0 import MalformedError
 
 MAX_TURN = 100
-"""Changes of one document that wait for the end of a turn: the others are not kept waiting for more."""
+"""Changes of one document that wait for the end of a turn; more would keep the other documents waiting."""
 MORE_TURN = 4
-"""Changes more for each client: a turn's end is a write to each, and must not cost more time than the changes."""
+"""Additional changes for each client: a turn's end is a write to each of them, and must cost less than the changes."""
 MAX_TURN_SIZE = 1_048_576
-"""Bytes of them; while the disk is at work on others, who sends more is not read from."""
+"""Bytes of these changes; while the disk is busy, a client that sends more is read-paused."""
 FEW_STATES = 4096
-"""Bytes of an awareness message, after a larger one of which its client is not read from for a while."""
+"""Bytes of an awareness message; after a larger one, its client is read-paused for a while."""
 STATES_RATE = 262_144
-"""Bytes of these a second: each entry takes longer than other bytes."""
+"""Bytes of such messages a second: each entry takes longer than other bytes."""
 LARGE_ANSWER = 65_536
-"""Bytes of an answer after which the client that asked is not read from for a while."""
+"""Bytes of an answer; after a larger one, the client that asked is read-paused for a while."""
 ANSWER_RATE = 33_554_432
-"""Bytes of these a second."""
+"""Bytes of such answers a second."""
 LOST_GRACE = 5.0
 """Seconds for which the awareness states of a lost connection are kept; y-websocket tries again every 2.5 s."""
 MAX_LOST = 1000
-"""Lost connections whose awareness states are kept at once."""
+"""Lost connections whose awareness states are kept at the same time."""
 TURN_AWAY_AFTER = 5.0
-"""Seconds after which a client is closed whose change there is no memory for: y-websocket comes back at once."""
+"""Seconds until a client is closed whose change does not fit into memory: y-websocket reconnects at once."""
 
-ROOM_CLOSED = "An operator has closed this room. Connect again later."
-"""What clients of a closed room are told."""
 SENT = ("update", "awareness", "reply", "keepalive")
 """The types of messages to clients, as metrics count them."""
 KEEPALIVE_FRAME = encode_frame(KEEPALIVE, text=False)
 
 Handled: TypeAlias = Outcome[tuple[Kind, bytes | None]]
-"""Returns what a room made of a message."""
+"""Returns the kind of a message and its answer, or raises what the room refused it with."""
 
 P = ParamSpec("P")
 
@@ -65,9 +62,9 @@ class SyncPause(ReadPause):
     """The reasons of this server not to read from a client."""
 
     ROOM_BUSY = True
-    """Its room works on a message that takes long, or waits for a compaction."""
+    """Its room works on a long message, or waits for a compaction."""
     STORAGE = False
-    """It has sent much in one turn, which is being stored."""
+    """It has sent much in one turn, and this is being stored."""
 
 
 class Session:
@@ -77,7 +74,7 @@ class Session:
         connection: the client's.
         room: the room.
         write: sends a frame.
-        address: where the client is.
+        address: the client's.
         too_large: a message that waits until the room is compacted.
     """
 
@@ -107,7 +104,7 @@ Act = Callable[Concatenate["Sessions", Session, P], None]
 
 
 def in_order(act: Act[P]) -> Act[P]:
-    """Have a method wait while something long is done with the session's room, in the order of the calls."""
+    """Delay calls of a method while the session's room is busy; they keep their order."""
 
     @wraps(act)
     def post(self: Sessions, session: Session, /, *args: P.args, **options: P.kwargs) -> None:
@@ -121,15 +118,16 @@ class Sessions:
 
     Args:
         rooms: the rooms.
-        store: where the documents are kept.
+        store: keeps the documents.
         metrics: counts messages.
         budget: counts memory.
-        renew: works on a token that a client shows; None to ignore tokens.
-        changed: is called with a room whose document has changed; None if nobody wants to know.
+        renew: checks a token that a client sends; None to ignore tokens.
+        changed: is called with a room whose document has changed; None if nothing needs it.
 
     Attributes:
         updates: how many updates came from clients.
         slicer: knows the rooms that are busy.
+        flusher: stores the changes at the end of a turn.
     """
 
     def __init__(
@@ -149,56 +147,35 @@ class Sessions:
         self._budget = budget
         self._renew = renew
         self._changed = changed
-        self._flusher = Flusher(store, self.slicer, self._tell, self._fail, self._release)
+        self.flusher = Flusher(store, self.slicer, self._tell, self._fail, self._release)
         store.when_lost(self._lose)
         self._transfers = Transfers[Session](budget, self.slicer, self.reply, self._transferred)
         self._unread = UnreadOutput[Reader](budget)
         self._keepalive = KeepAlive[Session](self._keep_alive)
-        self._held: set[Session] = set()  # those that are not read from until the disk has done its work
+        self._held: set[Session] = set()  # read-paused until the store has written
         self._lost: dict[Session, asyncio.TimerHandle] = {}  # when the awareness states of lost connections end
-        self._changes: set[asyncio.Task[None]] = set()  # that are made for no client
 
-    @property
-    def store_seconds(self) -> Histogram:
-        """The seconds that the batches of turns took."""
-        return self._flusher.seconds
-
-    @property
-    def store_errors(self) -> int:
-        """How many batches of turns could not be written."""
-        return self._flusher.errors
-
-    @property
-    def store_waits(self) -> float:
-        """For how many seconds the batch under way has been with the store; 0 while there is none."""
-        began = self._flusher.began
-        return 0.0 if began is None else perf_counter() - began
-
-    # What goes on beside the messages
+    # In the background
 
     async def keep_alive(self) -> None:
-        """Let every client hear something now and then, for ever."""
+        """Send a message without effect to idle clients; runs until it is cancelled."""
         await self._keepalive.run()
 
     async def count_memory(self) -> None:
-        """Count what documents and clients take, and act where that is too much, for ever."""
+        """Count the memory of documents and clients, and act where it is too much; runs until it is cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             self._budget.recount()
             self._unread.count(cast("dict[Reader, int]", self._transfers.memory()))
 
     def count_output(self, reader: Reader) -> None:
-        """Count what waits for a client that is in no room here."""
+        """Count the unread output of a client that is in no room of this instance."""
         self._unread.add(reader)
 
-    async def stop(self) -> None:
-        """Wait for no lost connection, and for no change that is not taken in yet; `Rooms.close` stores the others."""
+    def stop(self) -> None:
+        """Cancel the timers of lost connections."""
         for timer in self._lost.values():
             timer.cancel()
-        for task in self._changes:
-            task.cancel()
-        if self._changes:
-            await asyncio.wait(self._changes)
 
     # From clients
 
@@ -210,8 +187,8 @@ class Sessions:
         self._unread.add(session)
 
     def receive(self, session: Session, message: bytes) -> None:
-        """Handle a message, when the room is not busy."""
-        session.connection.check_slow()  # what it asks for may be large, and it may ask again and again
+        """Handle a message, at once or when the room is not busy any more."""
+        session.connection.check_slow()  # the answer may be large, and the client may ask again
         if session.room.busy:
             session.connection.pause_reading(SyncPause.ROOM_BUSY)
             session.connection.count_handling(len(message))
@@ -229,8 +206,8 @@ class Sessions:
 
     @in_order
     def _handle_late(self, session: Session, message: bytes) -> None:
-        """Handle a message that had to wait, also if its sender has left since."""
-        if self._rooms.holds(session.room) and session in session.room.clients:  # and was not refused meanwhile
+        """Handle a message that had to wait, also of a connection that has ended since: its `leave` waits too."""
+        if self._rooms.holds(session.room) and session in session.room.clients:  # it was not refused meanwhile
             try:
                 self._handle(session, message)
             except Exception as error:
@@ -239,7 +216,7 @@ class Sessions:
             self._go_on(session)
 
     def _handled(self, session: Session, message: bytes, handled: Handled) -> None:
-        """Go on when a room has handled a message."""
+        """Finish a message that its room has handled."""
         kept = False
         try:
             kept = self._take(session, message, handled)
@@ -248,14 +225,14 @@ class Sessions:
                 session.connection.count_handling(0)
 
     def _take(self, session: Session, message: bytes, handled: Handled) -> bool:
-        """Do what a handled message asks for; return whether it takes memory until it is stored or tried again."""
+        """Do what a handled message asks for; return whether it stays in memory, to be stored or handled again."""
         room, connection = session.room, session.connection
         if not self._rooms.holds(room):
             return False
         try:
             kind, reply = handled()
         except (MalformedError, FullError, NoMemoryError) as refusal:
-            refusal.__traceback__ = None  # it leads back here in a circle, with the message
+            refusal.__traceback__ = None  # it refers to this frame, and so keeps the message
             return self._refuse(session, message, refusal)
         except Exception as error:
             connection.fail(error)
@@ -271,10 +248,10 @@ class Sessions:
             self._answer(session, reply)
         if kind is Kind.AWARENESS and len(message) > FEW_STATES:
             connection.pause_reading_for(len(message) / STATES_RATE)
-        self._flusher.schedule(room)
+        self.flusher.schedule(room)
         document = room.document
         if document.turn_updates >= MAX_TURN + MORE_TURN * len(room.clients) or document.turn_size >= MAX_TURN_SIZE:
-            self._flusher.flush(room)
+            self.flusher.flush(room)
             if document.turn_size >= MAX_TURN_SIZE:
                 self._held.add(session)
                 connection.pause_reading(SyncPause.STORAGE)
@@ -283,7 +260,7 @@ class Sessions:
         return False
 
     def _refuse(self, session: Session, message: bytes, refusal: MalformedError | FullError | NoMemoryError) -> bool:
-        """Deal with a message that a room did not take; return whether it is to be tried again."""
+        """Answer a message that a room has refused; return whether it will be handled again."""
         room, connection = session.room, session.connection
         match refusal:
             case MalformedError():
@@ -294,7 +271,7 @@ class Sessions:
                 connection.pause_reading_for(2 * TURN_AWAY_AFTER)
                 asyncio.get_running_loop().call_later(TURN_AWAY_AFTER, self._turn_away, session, str(refusal))
             case FullError():
-                self._rooms.settle(room)  # there may be less of it when it is compacted
+                self._rooms.settle(room)  # compaction may make it smaller
                 if room.records.compacting or room.busy:
                     connection.pause_reading(SyncPause.ROOM_BUSY)
                     session.too_large = message
@@ -308,75 +285,24 @@ class Sessions:
 
     @in_order
     def _go_on(self, session: Session) -> None:
-        """Read on from a client, when what has waited is done and this turn has been told."""
+        """Read from a client again, after the messages that waited and the flush of this turn."""
         asyncio.get_running_loop().call_soon(self._read_on, session)
 
     def _read_on(self, session: Session) -> None:
         if session.too_large is None:
             session.connection.resume_reading(SyncPause.ROOM_BUSY)
 
-    async def change(self, name: str, address: str, update: bytes) -> None:
-        """Change a document as a client does; return when the update is stored.
-
-        A caller that is cancelled, since nobody waits for the answer any more, cancels no change that has begun.
-
-        Raises:
-            LoadError, ElsewhereError, UnavailableError: the document cannot be opened.
-            FullError, NoMemoryError: it may not grow.
-            MalformedError: the update is none.
-            StoreError: it could not be stored.
-        """
-        task = asyncio.create_task(self._do_change(name, address, update))
-        self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
-        await asyncio.shield(task)
-
-    async def _do_change(self, name: str, address: str, update: bytes) -> None:
-        room = await self._rooms.open(name, address)
-        handled = asyncio.get_running_loop().create_future()
-        self.slicer.do(room, room.receive(self, update_message(update)), handled.set_result, address)
-        try:
-            outcome: Handled = await handled
-            outcome()
-            if self._rooms.holds(room):
-                await self._flusher.stored(room)
-            if not self._rooms.holds(room):
-                raise StoreError("the document left memory meanwhile; look whether it has changed")
-        finally:
-            if self._rooms.holds(room) and not room.clients:
-                self._rooms.leave(room)
-
-    async def set_closed(self, name: str, address: str, closed: bool) -> int:
-        """Let nobody into a room from now on, or anybody again; return how many clients were disconnected.
-
-        The store has been told before.
-
-        Raises:
-            ElsewhereError, UnavailableError: another instance has it, or may have it.
-        """
-        room = self._rooms.rooms.get(name)
-        if room is None:
-            try:
-                room = await self._rooms.open(name, address)  # waits for a load that is under way
-            except (LoadError, FullError, NoMemoryError):
-                return 0  # it is not in memory, so nobody is in it
-            if not room.clients:
-                self._rooms.leave(room)
-        room.closed = closed
-        return self.kick(name, ROOM_CLOSED, "room-closed") if closed else 0
-
-    def kick(self, name: str, reason: str, refusal: str) -> int:
-        """Disconnect the clients of a room, if it is in memory; return how many there are."""
-        room = self._rooms.rooms.get(name)
-        clients = cast("tuple[Session, ...]", () if room is None else tuple(room.clients))
+    def disconnect(self, room: Room, reason: str, refusal: str) -> int:
+        """Disconnect the clients of a room; return how many there were."""
+        clients = cast("tuple[Session, ...]", tuple(room.clients))
         for session in clients:
             self.reply(session, denial(reason))
             session.connection.disconnect(1013, reason, refusal)
         return len(clients)
 
     def compacted(self, room: Room) -> None:
-        """Go on with a room that was compacted."""
-        self._flusher.schedule(room)
+        """Store a compacted room, and handle the messages that waited for that."""
+        self.flusher.schedule(room)
         for session in cast("set[Session]", room.clients.copy()):
             message, session.too_large = session.too_large, None
             if message is not None:
@@ -384,39 +310,39 @@ class Sessions:
 
     @in_order
     def permit(self, session: Session, reader: str | None) -> None:
-        """Let a client change the document from now on, or only see it as the user `reader`."""
+        """Let a client change the document, or only read it as the user `reader`."""
         if session in session.room.clients:
             session.room.permit(session, reader=reader)
 
     @in_order
     def put_behind(self, session: Session) -> None:
-        """Leave a client that does not read out of the updates, from a state on that is known."""
+        """Stop the updates to a client that does not read, at a known state of the document."""
         if session.connection.is_open:
             session.room.put_behind(session)
-            self._flusher.flush(session.room)
+            self.flusher.flush(session.room)
 
     @in_order
     def catch_up(self, session: Session) -> None:
-        """Bring a client that was left out up to date."""
+        """Bring a client up to date that reads again."""
         if session.connection.is_open:
             present = session.room.catch_up(session)
             if present is not None:
                 self.reply(session, present)
-            self._flusher.schedule(session.room)
+            self.flusher.schedule(session.room)
 
     @in_order
     def _transferred(self, session: Session, transfer: Transfer) -> None:
-        """Bring a client up to date that was sent a large answer."""
+        """Bring a client up to date that has been sent a large answer."""
         if session in session.room.clients:
             session.room.transferred(session, transfer.state_vector, transfer.version)
-            self._flusher.schedule(session.room)
+            self.flusher.schedule(session.room)
 
     @in_order
     def leave(self, session: Session, *, lost: bool) -> None:
         """Take a client out of its room.
 
-        The others learn at once that it is gone if either side has closed the connection. Where it is `lost`, the
-        client may come back within moments, and its awareness states are kept for as long.
+        If either side has closed the connection, the others are told at once. If it is `lost`, the client may reconnect
+        soon, so its awareness states are kept for `LOST_GRACE`.
         """
         room = session.room
         self._transfers.end(session)
@@ -426,7 +352,7 @@ class Sessions:
             self._lost[session] = loop.call_later(LOST_GRACE, self._forget, session)
         self._held.discard(session)
         if self._rooms.holds(room):
-            self._flusher.schedule(room)
+            self.flusher.schedule(room)
             if not room.clients:
                 self._rooms.leave(room)
 
@@ -438,12 +364,12 @@ class Sessions:
     def _end_states(self, session: Session) -> None:
         if self._rooms.holds(session.room):
             session.room.forget(session)
-            self._flusher.schedule(session.room)
+            self.flusher.schedule(session.room)
 
     # To clients
 
     def _tell(self, room: Room, flush: Flush) -> None:
-        """Send what a flush gave, now that it is stored."""
+        """Send the messages of a flush that is stored."""
         for update in flush.updates if flush.synced else ():
             frame = encode_frame(update, text=False, head=update_head(len(update)))
             self._send(cast("list[Session]", flush.synced), frame, "update")
@@ -465,7 +391,7 @@ class Sessions:
             session.write(frame)
 
     def _answer(self, session: Session, message: bytes) -> None:
-        """Give a client what it asked for; a few bytes can ask for megabytes, so it may not ask again at once."""
+        """Send a client its answer. A few bytes can ask for megabytes, so a large answer read-pauses the client."""
         self.reply(session, message)
         if len(message) > LARGE_ANSWER:
             session.connection.pause_reading_for(len(message) / ANSWER_RATE)
@@ -477,31 +403,31 @@ class Sessions:
         session.write(encode_frame(message, text=False))
 
     def _keep_alive(self, session: Session) -> None:
-        """Let a client hear something, unless it has not read yet what it was sent before."""
+        """Send a client a message without effect, unless earlier messages still wait for it."""
         if not session.buffered:
             self._metrics.sent["keepalive"] += 1
             session.write(KEEPALIVE_FRAME)
 
     def _release(self) -> None:
-        """Read on from those that were kept waiting for the disk."""
+        """Read again from clients that waited for the store."""
         held, self._held = self._held, set()
         for session in held:
             session.connection.count_handling(0)
             session.connection.resume_reading(SyncPause.STORAGE)
 
     def _fail(self, room: Room, error: Exception) -> None:
-        """Drop a room that cannot be stored: its clients keep their work, come back, and bring it again."""
+        """Drop a room that cannot be stored. Its clients have their changes, reconnect, and send them again."""
         log.error("a document could not be stored", error=str(error), clients=len(room.clients))
         self._drop(room, 1011, "This document cannot be stored now. Connect again.", "storage-failed")
 
     def _lose(self, name: str) -> None:
-        """Drop a room that another server may open from now on."""
+        """Drop a room that another instance may open from now on."""
         room = self._rooms.rooms.get(name)
         if room is not None and room.records.lost:
             self._drop(room, 1013, "This document moves to another server. Connect again.", "document-elsewhere")
 
     def _drop(self, room: Room, code: int, reason: str, refusal: str) -> None:
         self._rooms.discard(room)
-        self._flusher.discard(room)
+        self.flusher.discard(room)
         for session in cast("Iterable[Session]", tuple(room.clients)):
             session.connection.disconnect(code, reason, refusal)

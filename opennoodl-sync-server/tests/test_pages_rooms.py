@@ -12,7 +12,7 @@ import pytest
 from opennoodl_sync.commands import remote
 from opennoodl_sync.edge.command_line import CommandError
 from opennoodl_sync.pages.rooms import KICKED
-from opennoodl_sync.sessions import ROOM_CLOSED
+from opennoodl_sync.rooms.room import ROOM_CLOSED
 from opennoodl_sync.settings import Settings
 
 from .client import Client, Server, running

@@ -85,7 +85,7 @@ async def closed(server: Server, disk: Disk) -> None:
 async def kicked(server: Server, disk: Disk) -> None:
     """Be in a room when its clients are disconnected."""
     client = await server.join(ROOM, 1)
-    server.app._sessions.kick(ROOM, KICKED, "kicked")
+    server.app._sessions.disconnect(server.app.rooms.rooms[ROOM], KICKED, "kicked")
     await client.ended()
 
 

@@ -67,7 +67,7 @@ async def test_a_change_that_has_begun_is_stored_without_its_caller(tmp_path: Pa
         room = server.app.rooms.rooms["room"]
         before = room.document.version
         large = update(section(7, 0, *[item(b"\x04\x01x", origin=(7, n - 1) if n else None) for n in range(30_000)]))
-        caller = asyncio.create_task(server.app._sessions.change("room", "", large))
+        caller = asyncio.create_task(server.app._direct_changes.change("room", "", large))
         await until(lambda: room.busy)
         caller.cancel()
         await until(lambda: room.document.version > before and not room.records.storing)

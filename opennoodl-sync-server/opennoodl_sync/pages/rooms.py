@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from ..rooms.registry import LoadError
+from ..rooms.room import ROOM_CLOSED, FullError, NoMemoryError
 from ..storage.interface import History, PersistentStore
 from .page import Page
 
@@ -40,27 +42,62 @@ class RoomPages:
         self._rooms = rooms
         self._sessions = sessions
 
-    async def kick(self, room: str) -> Page:
+    async def kick(self, name: str) -> Page:
         """Disconnect the clients of a room.
 
         Raises:
             ElsewhereError: another instance has it.
             UnavailableError: the store cannot be reached.
         """
-        if room not in self._rooms.rooms:
-            await self._store.find(room)
-        return self._answer("clients were disconnected", self._sessions.kick(room, KICKED, "kicked"))
+        if name not in self._rooms.rooms:
+            await self._store.find(name)
+        room = self._rooms.rooms.get(name)
+        disconnected = 0 if room is None else self._sessions.disconnect(room, KICKED, "kicked")
+        return self._answer("clients were disconnected", disconnected)
 
-    async def set_closed(self, room: str, address: str, closed: bool) -> Page:
-        """Disconnect the clients of a room and let nobody in until it is opened, or open it.
+    async def close(self, name: str, address: str) -> Page:
+        """Let nobody into a room until it is opened, and disconnect its clients.
 
         Raises:
             ElsewhereError: another instance has it.
             StoreError: it is not known whether the room is closed.
         """
-        await self._store.set_closed(room, closed)
-        number = await self._sessions.set_closed(room, address, closed)
-        return self._answer("a room was closed" if closed else "a room was opened", number)
+        await self._store.set_closed(name, True)
+        room = await self._find(name, address)
+        disconnected = 0
+        if room is not None:
+            room.closed = True
+            disconnected = self._sessions.disconnect(room, ROOM_CLOSED, "room-closed")
+        return self._answer("a room was closed", disconnected)
+
+    async def open(self, name: str, address: str) -> Page:
+        """Let clients into a closed room again.
+
+        Raises:
+            ElsewhereError: another instance has it.
+            StoreError: it is not known whether the room is closed.
+        """
+        await self._store.set_closed(name, False)
+        room = await self._find(name, address)
+        if room is not None:
+            room.closed = False
+        return self._answer("a room was opened", 0)
+
+    async def _find(self, name: str, address: str) -> Room | None:
+        """Return a room, after a load that is under way; None if its document cannot be loaded, so nobody is in it.
+
+        Raises:
+            ElsewhereError, UnavailableError: another instance has it, or may have it.
+        """
+        room = self._rooms.rooms.get(name)
+        if room is None:
+            try:
+                room = await self._rooms.open(name, address)
+            except (LoadError, FullError, NoMemoryError):
+                return None
+            if not room.clients:
+                self._rooms.leave(room)
+        return room
 
     async def stats(self, identity: Identity) -> Page:
         """Show the rooms in memory with most bytes and changes, those with most versions, and those that are closed.

@@ -117,9 +117,10 @@ class Pages:
         room, when = match["room"], match["when"]
         if match["act"] == "kick":
             return Route(room, True, lambda _: self._rooms.kick(room))
-        if match["act"] is not None:
-            closed = match["act"] == "close"
-            return Route(room, True, lambda _: self._rooms.set_closed(room, address, closed))
+        if match["act"] == "close":
+            return Route(room, True, lambda _: self._rooms.close(room, address))
+        if match["act"] == "open":
+            return Route(room, True, lambda _: self._rooms.open(room, address))
         if when is None:
             return Route(room, False, lambda _: self._versions.list(room))
         if match["restore"] is None:

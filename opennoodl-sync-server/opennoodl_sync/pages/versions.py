@@ -92,7 +92,7 @@ class VersionPages:
             PageError: there is no such version.
             ElsewhereError: another instance has the document.
             TooLargeError, TaskError: it cannot be restored.
-            StoreError, and what `Sessions.change` raises: the document was not changed.
+            StoreError, and what `DirectChanges.change` raises: the document was not changed.
         """
         async with self._turn:
             await self._store.find(room)

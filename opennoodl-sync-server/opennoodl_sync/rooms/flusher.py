@@ -49,7 +49,6 @@ class Flusher:
     Attributes:
         seconds: that batches took.
         errors: batches that could not be written.
-        began: when the batch under way was given to the store, by `perf_counter`; None while there is none.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class Flusher:
     ) -> None:
         self.seconds = Histogram(SECONDS)
         self.errors = 0
-        self.began: float | None = None
         self._store = store
         self._slicer = slicer
         self._tell = tell
@@ -66,7 +64,13 @@ class Flusher:
         self._rooms: dict[Room, None] = {}
         self._waiting: dict[Room, list[asyncio.Future[None]]] = {}  # those who want to know when it is stored
         self._scheduled = False
+        self._began: float | None = None  # when the batch under way was given to the store, by `perf_counter`
         store.when_idle(self._idle)
+
+    @property
+    def waits(self) -> float:
+        """Seconds for which the batch under way has been with the store; 0 while there is none."""
+        return 0.0 if self._began is None else perf_counter() - self._began
 
     def schedule(self, room: Room) -> None:
         """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then."""
@@ -142,10 +146,10 @@ class Flusher:
             else:
                 flushes.append(Flushed(room, flush, self._waiting.pop(room, [])))
         if batch:
-            self.began = started = perf_counter()
+            self._began = started = perf_counter()
 
             def written(error: StoreError | None) -> None:
-                self.began = None
+                self._began = None
                 self.seconds.observe(perf_counter() - started)
                 self.errors += error is not None
                 self._written(flushes, error)

@@ -32,6 +32,7 @@ from .records import Records
 from .slow_readers import Behind, SlowReaders
 
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
+ROOM_CLOSED = "An operator has closed this room. Connect again later."
 MAX_ANSWER = 262_144
 """Bytes that are sent at once as the answer to step 1."""
 MAX_STEPS = 8
