@@ -87,7 +87,7 @@ class Link:
     async def stop(self) -> None:
         """End."""
         self._server.close()
-        self.reset()
+        self.mend()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -95,6 +95,8 @@ class Link:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         await self._open.wait()
+        if not self._server.is_serving():
+            return
         try:
             back_reader, back_writer = await asyncio.open_unix_connection(self._socket)
         except OSError:  # the database is away

@@ -1,7 +1,8 @@
 """Two instances on one PostgreSQL, with faults under load: what holds all the same.
 
 N1: what was acknowledged is there once. N2: numbers of an inbox are unique, and its totals are counts. N3: the numbers
-that a device is told never go down, and what it knows is what is stored. N4: all is heard everywhere within 11 seconds.
+that a device is told never go down, and what it knows is what is stored. N4: all is heard everywhere at the latest with
+the next comparison of numbers with the database, every 10 seconds.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from opennoodl_notification.inbox.store import Needs
-from opennoodl_notification.records import Deletion
+from opennoodl_notification.edge.messages import encode
+from opennoodl_notification.inbox.store import Needs, Query
+from opennoodl_notification.records import Deletion, timestamp
 from opennoodl_notification.storage.sql.store import SqlStore
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
@@ -33,11 +35,15 @@ DEVICES = 3
 """Of each user."""
 PATIENCE = 4.0
 """Seconds after which a device takes an instance that does not answer for gone."""
-HEARD = 11.0
-"""Seconds within which a change is heard everywhere."""
+HEARD = 18.0
+"""Seconds within which a change is heard everywhere: the next comparison finds it, however busy the machine is, and not
+the one after that."""
 LOST = (ConnectionClosed, InvalidHandshake, InvalidMessage, OSError, TimeoutError)
 FAULTS = ("kill", "stop", "cut", "cut hints", "reset", "restart")
 """What may happen to an instance, to its ways to the database, or to the database itself."""
+
+Inbox = dict[str, Json]
+"""Notifications by id, as devices know them."""
 
 pytestmark = pytest.mark.xdist_group("chaos")
 
@@ -89,13 +95,14 @@ class Editor:
     Attributes:
         mirror: the inbox as it knows it.
         answered: ids of what it has sent, as far as it was answered.
+        settled: whether it only listens: there is peace, and all that it has asked for was answered.
     """
 
     def __init__(self, user: str, name: str, dice: random.Random, world: World) -> None:
         self.user = user
         self.mirror = Device()
         self.answered: set[str] = set()
-        self.connected = False
+        self.settled = False
         self.port = 0
         self._name = name
         self._dice = dice
@@ -104,10 +111,16 @@ class Editor:
         self._requests = 0
         self._client: Client | None = None
 
-    @property
-    def settled(self) -> bool:
-        """Whether it is connected, and all that it has sent was answered."""
-        return self.connected and self._unanswered is None
+    def difference(self, stored: Inbox) -> str:
+        """Return how what it knows differs from what is stored, or an empty text."""
+        known, unread = self.mirror.notifications, sum(not one["read"] for one in stored.values())
+        texts = [f"unread is {self.mirror.unread}, not {unread}"] if self.mirror.unread != unread else []
+        for id_ in sorted(known.keys() | stored.keys()):
+            one, other = known.get(id_), stored.get(id_)
+            if one != other:
+                texts.append(f"{id_} is {_shown(one)}, not {_shown(other)}")
+        where = f"N3, N4: {self._name} at {self.port}, at number {self.mirror.sequence}"
+        return f"{where}: {'; '.join(texts)}" if texts else ""
 
     async def live(self) -> None:
         """Act until there is peace, and then listen."""
@@ -121,9 +134,10 @@ class Editor:
                 if self._unanswered is not None:
                     async with asyncio.timeout(PATIENCE):
                         await self._send_again()
+                self.settled = True
                 await self._listen()
             except LOST:
-                self.connected = False
+                self.settled = False
                 if self._client is not None:
                     self._client.ws.transport.abort()
                 await asyncio.sleep(self._dice.uniform(0.02, 0.2))
@@ -147,7 +161,6 @@ class Editor:
         while (message := await self._hear())["type"] != "up-to-date":
             if message["type"] == "notifications":
                 assert not message["hasMore"]
-        self.connected = True
 
     async def _act(self) -> None:
         if self._unanswered is not None:
@@ -255,17 +268,23 @@ class World:
         async with asyncio.timeout(4 * TIMEOUT):
             while not all(editor.settled for editor in self.editors):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        began = monotonic()
-        stored = {user: await everything(self.instances[0].port, user) for user in USERS}
-        while behind := [editor for editor in self.editors if editor.mirror.inbox() != stored[editor.user]]:
-            if monotonic() - began > HEARD:
-                return [f"N3, N4: {editor._name} at {editor.port} does not know what is stored" for editor in behind]
+        began = changed = monotonic()
+        store = SqlStore(self.url, read_only=True)
+        await store.open()
+        stored = await everything_in(store)
+        while wrong := [text for editor in self.editors if (text := editor.difference(stored[editor.user]))]:
+            if monotonic() - changed > HEARD:
+                break
             await asyncio.sleep(0.05)
+            now = await everything_in(store)
+            if now != stored:  # a server still handles the request of a device that has not waited for the answer
+                stored, changed = now, monotonic()
+        await store.close()
         print(f"all is heard everywhere after {monotonic() - began:.1f} s")
-        return [*self._acknowledged(stored), *await self.counted()]
+        return [*wrong, *self._acknowledged(stored), *await self.counted()]
 
-    def _acknowledged(self, stored: dict[str, list[Json]]) -> Iterator[str]:
-        notifications = [one for inbox in stored.values() for one in inbox]
+    def _acknowledged(self, stored: dict[str, Inbox]) -> Iterator[str]:
+        notifications = [one for inbox in stored.values() for one in inbox.values()]
         tokens = [one["data"]["token"] for one in notifications]
         answered = {id_ for editor in self.editors for id_ in editor.answered}
         if len(tokens) != len(set(tokens)):
@@ -291,6 +310,21 @@ class World:
                     wrong.append(f"N2: {user} has {len(records)}, {unread} of them unread, and not {inbox}")
         await store.close()
         return wrong
+
+
+def _shown(notification: Json | None) -> str:
+    if notification is None:
+        return "missing"
+    return ", ".join(f"{name} {notification[name]}" for name in ("read", "readAt", "createdAt") if name in notification)
+
+
+async def everything_in(store: SqlStore) -> dict[str, Inbox]:
+    """Return all inboxes as they are in the database, which no server reads for this: that would tell its devices."""
+    inboxes = {}
+    for user in USERS:
+        records = await store.page(user, Query(1_000_000), timestamp(0))
+        inboxes[user] = {record.id: json.loads(encode(record.shown())) for record in records}
+    return inboxes
 
 
 async def everything(port: int, user: str) -> list[Json]:
@@ -407,8 +441,8 @@ async def test_n3_numbers_of_a_device(world: World) -> None:
         assert [task.exception() for task in tasks if task.done()] == []
 
 
-async def test_n4_heard_within_11_seconds(world: World) -> None:
-    """N4: a change is heard at the other instance within 11 seconds, also while no hint goes through."""
+async def test_n4_heard_with_the_next_comparison(world: World) -> None:
+    """N4: while no hint goes through, the next comparison lets a change be heard at the other instance."""
     sender, receiver = [await Client.connect(instance.port) for instance in world.instances]
     await sender.authenticate("s")
     await receiver.authenticate("u")

@@ -26,13 +26,25 @@ def at(tmp_path: Path) -> str:
     return place("postgresql", tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _no_regular_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no comparison find what a test expects another way to find, however long the test takes."""
+    monkeypatch.setattr(instances, "INTERVAL", 3600.0)
+
+
 @pytest.fixture
 async def both(serve: Serve, at: str) -> tuple[Service, Service]:
     """Start two instances that have heard of each other."""
-    services = [await serve(database_url=at) for _ in range(2)]
-    for service in services:
+    return await two(serve, at)
+
+
+async def two(serve: Serve, at: str, **settings: object) -> tuple[Service, Service]:
+    """Start two instances, and wait until each has heard of the other and made the comparison that follows from it."""
+    first, second = [await serve(database_url=at, **settings) for _ in range(2)]
+    for service in (first, second):
         await known(service, 1)
-    return services[0], services[1]
+        await compared(service)
+    return first, second
 
 
 async def known(service: Service, number: int) -> None:
@@ -96,8 +108,7 @@ async def test_every_change_reaches_another_instance_in_order(both: tuple[Servic
 
 async def test_large_notification_is_read_from_the_database(serve: Serve, at: str, device: Device) -> None:
     """A notification that is too large for a hint is read from the database, as missed."""
-    first, second = [await serve(database_url=at, max_data_size=0) for _ in range(2)]
-    await known(first, 1)
+    first, second = await two(serve, at, max_data_size=0)
     sender, elsewhere = await device(first, "s"), await device(second, "u")
     await sender.notify("u", data="x" * 8000)
     event = await elsewhere.expect("notification")
@@ -198,12 +209,14 @@ async def test_recreated_inbox_continues_at_another_instance(
     monkeypatch.setattr("opennoodl_notification.inbox.batch.Batch._emptied", _forget_at_once)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
     sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
-    await sender.ask("revoke-notification", notificationId=await sender.notify("u"))
+    sent = await sender.notify("u")
+    await elsewhere.expect("notification")  # else the inbox may be forgotten first, and the device told of neither
+    await sender.ask("revoke-notification", notificationId=sent)
+    await elsewhere.expect("notification-deleted")
     both[0].app.cleanup.soon()
     await until(lambda: not both[1].app.devices.sequences["u"])
     await sender.notify("u")
-    kinds = [(await elsewhere.get())["type"] for _ in range(3)]
-    assert kinds == ["notification", "notification-deleted", "notification"]
+    await elsewhere.expect("notification")
 
 
 def _forget_at_once(batch: object, inbox: object) -> None:
@@ -214,9 +227,7 @@ def _forget_at_once(batch: object, inbox: object) -> None:
 
 async def test_devices_of_all_instances_share_a_limit(serve: Serve, at: str, device: Device) -> None:
     """The devices of a user at other instances count for `MAX_CONNECTIONS_PER_USER`, and those that go do not."""
-    first, second = [await serve(database_url=at, max_connections_per_user=2) for _ in range(2)]
-    await known(first, 1)
-    await known(second, 1)
+    first, second = await two(serve, at, max_connections_per_user=2)
     here, elsewhere = await device(first, "u"), await device(second, "u")
     await counted(first, "u", 1)
     await counted(second, "u", 1)
@@ -258,8 +269,7 @@ async def test_devices_of_a_silent_instance(
 
 async def test_sends_of_all_instances_share_a_quota(serve: Serve, at: str, device: Device) -> None:
     """Sends through one instance count for the user's quota at the other."""
-    first, second = [await serve(database_url=at, sends_per_hour=3) for _ in range(2)]
-    await known(second, 1)
+    first, second = await two(serve, at, sends_per_hour=3)
     one, other, witness = await device(first, "s"), await device(second, "s"), await device(second, "u")
     for _ in range(2):
         await one.notify("u")
@@ -318,8 +328,7 @@ async def test_metrics_show_instances_and_hints(both: tuple[Service, Service], d
 async def test_slow_device_is_closed_alone(serve: Serve, at: str) -> None:
     """A device that reads nothing is closed with 1013, also for what comes from elsewhere; others hear everything."""
     bounds = {"sends_per_hour": 0, "send_bytes_per_hour": 0, "max_per_user": 0, "slow_client_buffer": 20_000}
-    first, second = [await serve(database_url=at, **bounds) for _ in range(2)]
-    await known(second, 1)
+    first, second = await two(serve, at, **bounds)
     sender, slow = [await Client.connect(service.port) for service in (first, second)]
     await sender.authenticate("s")
     await slow.authenticate("u")
