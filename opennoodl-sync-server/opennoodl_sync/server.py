@@ -206,7 +206,7 @@ class Sync(Application):
         room = found
         if room.closed:
             if not room.clients:
-                self.rooms.leave(room)
+                self.rooms.mark_idle(room)
             raise CloseConnection(1013, ROOM_CLOSED, "room-closed")
         most = self.settings.max_room_size
         if most and len(room.clients) >= most:

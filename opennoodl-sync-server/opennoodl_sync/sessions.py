@@ -271,7 +271,7 @@ class Sessions:
                 connection.pause_reading_for(2 * TURN_AWAY_AFTER)
                 asyncio.get_running_loop().call_later(TURN_AWAY_AFTER, self._turn_away, session, str(refusal))
             case FullError():
-                self._rooms.settle(room)  # compaction may make it smaller
+                self._rooms.compact_if_due(room)  # compaction may make it smaller
                 if room.records.compacting or room.busy:
                     connection.pause_reading(SyncPause.ROOM_BUSY)
                     session.too_large = message
@@ -354,7 +354,7 @@ class Sessions:
         if self._rooms.holds(room):
             self.flusher.schedule(room)
             if not room.clients:
-                self._rooms.leave(room)
+                self._rooms.mark_idle(room)
 
     def _forget(self, session: Session) -> None:
         del self._lost[session]
@@ -382,7 +382,7 @@ class Sessions:
             self._answer(session, message)
         for session, state_vector in cast("list[tuple[Session, bytes]]", flush.large):
             self._transfers.begin(session, room, state_vector)
-        self._rooms.settle(room)
+        self._rooms.compact_if_due(room)
 
     def _send(self, to: list[Session], frame: bytes, name: str) -> None:
         self._metrics.sent[name] += len(to)

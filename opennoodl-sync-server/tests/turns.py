@@ -77,15 +77,15 @@ def end_turn(room: Room, store: Store) -> Flush:
 def write_turn(room: Room, store: Store) -> Flush:
     """Store what a room took in, and return what is to be told."""
     batch = RecordBatch()
-    flush = room.take(batch)
+    flush = room.flush(batch)
     commit(store, batch)
     room.records.written()
     return flush
 
 
-def compact_if_due(room: Room, *, resting: bool = False) -> bool:
+def compact_if_due(room: Room, *, idle: bool = False) -> bool:
     """Compact a document as the server does, but at once; return whether that was due. The next turn stores it."""
-    if not room.records.is_compaction_due(resting=resting):
+    if not room.records.is_compaction_due(idle=idle):
         return False
     segment, waiting = finish(compact_records(finish(segment.write()) for segment in finish(room.begin_compaction())))
     assert waiting is None
@@ -97,7 +97,7 @@ def compact_if_due(room: Room, *, resting: bool = False) -> bool:
 def rest(room: Room, store: Store) -> None:
     """Let a room leave memory."""
     end_turn(room, store)
-    if compact_if_due(room, resting=True):
+    if compact_if_due(room, idle=True):
         write_turn(room, store)
 
 

@@ -96,7 +96,7 @@ class RoomPages:
             except (LoadError, FullError, NoMemoryError):
                 return None
             if not room.clients:
-                self._rooms.leave(room)
+                self._rooms.mark_idle(room)
         return room
 
     async def stats(self, identity: Identity) -> Page:

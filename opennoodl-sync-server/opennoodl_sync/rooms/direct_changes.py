@@ -69,4 +69,4 @@ class DirectChanges:
                 raise StoreError("the document left memory meanwhile; look whether it has changed")
         finally:
             if self._rooms.holds(room) and not room.clients:
-                self._rooms.leave(room)
+                self._rooms.mark_idle(room)

@@ -139,7 +139,7 @@ class Flusher:
                 continue
             try:
                 with batch.whole():
-                    flush = room.take(batch)
+                    flush = room.flush(batch)
             except Exception as error:  # a mistake of ours must not cost the other rooms what they were sent
                 log.exception("a document could not be flushed")
                 self._fail(room, error)

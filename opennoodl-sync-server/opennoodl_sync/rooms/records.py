@@ -1,4 +1,4 @@
-"""The stored records of a room's document: what a turn adds to them, and when they are compacted."""
+"""The stored records of a room's document: which records a turn adds, and when they are compacted."""
 
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -9,28 +9,28 @@ from ..storage.interface import Batch, DocumentRecords, Stored
 COMPACT_AFTER = 500
 """Stored updates of a document before they are merged into one; y-leveldb's own number."""
 COMPACT_ANYWAY = 10_000
-"""Stored updates before they are merged, however large the document was last: much of it may be deleted."""
+"""Stored updates before they are merged in a document of any size: much of it may be deleted."""
 COMPACT_SIZE = 1_048_576
-"""Bytes of them before they are merged, however few they are."""
-REST_AFTER = 20
-"""Stored updates before they are merged when a room is left."""
+"""Bytes of stored updates before they are merged, for any number of them."""
+COMPACT_IDLE_AFTER = 20
+"""Stored updates before they are merged when a room leaves memory."""
 COMPACT_PAUSE = 20
-"""Times as long as a compaction takes, for which a document is not compacted again because it is full."""
+"""A full document is not compacted again for so many times the duration of its last compaction."""
 FAILURE_PAUSE = 60.0
-"""Seconds until a compaction is tried again after one has failed."""
+"""Seconds until the next attempt after a failed compaction."""
 INDEXED = 65_536
-"""Bytes of a compacted document that is stored with an index."""
+"""Bytes of a compacted document; a larger one is stored with an index."""
 MIN_RECORDS = 2
-"""Stored updates of which one can be made."""
+"""Stored updates that compaction needs at least."""
 
 
 class Compaction(NamedTuple):
     """A compaction that is under way.
 
     Attributes:
-        last: the number of the last record of it.
-        records: how many came since the one before.
-        size: their bytes.
+        last: the number of the last record that is compacted.
+        records: the number of records since the compaction before.
+        size: the bytes of these records.
         state_vector: of the document then.
         began: when it began.
     """
@@ -43,7 +43,7 @@ class Compaction(NamedTuple):
 
 
 class Compacted(NamedTuple):
-    """What takes the place of the records: the document, and its index if it is large."""
+    """The replacement of the records: the document, and its index if it is large."""
 
     update: bytes
     base_index: bytes | None
@@ -53,14 +53,14 @@ class Records:
     """The stored records of one document.
 
     Args:
-        store: where they are kept.
+        store: keeps them.
         max_size: bytes that the document may have; 0 means no limit.
     """
 
     def __init__(self, store: DocumentRecords, max_size: int) -> None:
         self._store = store
         self._max_size = max_size
-        self._unwritten = False  # a batch has something that may not be written yet
+        self._unwritten = False  # a batch has records that may not be written yet
         self._base = 0  # bytes of the compacted document
         self._count = self._size = 0  # of the updates since it was compacted
         self._loaded = -1  # the number of the last update when it was loaded
@@ -71,19 +71,19 @@ class Records:
         self._compacted: Compacted | None = None
 
     def loaded(self, stored: Stored) -> None:
-        """Note what is stored."""
+        """Note the stored records."""
         self._loaded = self._store.last()
         self._base = max(map(len, stored.updates), default=0)
         self._count, self._size = len(stored.updates), sum(map(len, stored.updates)) - self._base
 
     @property
     def added(self) -> int:
-        """How many updates were added since the document was loaded."""
+        """The number of updates that were added since the document was loaded."""
         return self._store.last() - self._loaded
 
     @property
     def storing(self) -> bool:
-        """Whether a batch has something that is not written yet."""
+        """Whether a batch has records that are not written yet."""
         return self._unwritten
 
     @property
@@ -97,7 +97,7 @@ class Records:
         return self._compacted is not None
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
-        """Have `batch` keep updates; `state_vector` returns that of the document with them."""
+        """Add updates to `batch`; `state_vector` returns that of the document with them."""
         if updates:
             self._store.append(updates, state_vector, batch)
             self._unwritten = True
@@ -110,7 +110,7 @@ class Records:
         return self._store.lost
 
     def release(self, batch: Batch) -> None:
-        """Have `batch` give the document back."""
+        """Add the release of the document to `batch`."""
         self._store.release(batch)
 
     def written(self) -> None:
@@ -118,20 +118,22 @@ class Records:
         self._unwritten = False
 
     def must_shrink(self) -> None:
-        """Note that the document is full: it may be smaller when it is compacted, which is not done all the time."""
+        """Note that the document is full: compact it, unless that was done a short time ago."""
         self._must_compact = self._count > 0 and monotonic() >= self._compact_again
 
-    def is_compaction_due(self, *, resting: bool = False) -> bool:
-        """Return whether there are many records, and as many bytes as the compacted document.
+    def is_compaction_due(self, *, idle: bool = False) -> bool:
+        """Return whether there are many records, with as many bytes as the compacted document.
 
-        What is stored is then never more than twice the document when it was last compacted, and one window.
+        So the store never has more than twice the bytes of the document when it was last compacted, plus one window.
 
         Args:
-            resting: whether the room is about to leave memory, so that few records should be left.
+            idle: whether the room is about to leave memory, so that few records should be left.
         """
         if self._compaction is not None or self._count < MIN_RECORDS or monotonic() < self._compact_after:
             return False
-        if resting and (self._count > COMPACT_AFTER or (self._count > REST_AFTER and self._size >= self._base // 4)):
+        if idle and (
+            self._count > COMPACT_AFTER or (self._count > COMPACT_IDLE_AFTER and self._size >= self._base // 4)
+        ):
             return True
         if self._count > COMPACT_ANYWAY or self._must_compact:
             return True
@@ -147,21 +149,21 @@ class Records:
         return self._store.last()
 
     def end_compaction(self, update: bytes, index: bytes) -> None:
-        """Note what the compaction made; `replace` stores it."""
+        """Note the result of the compaction; `replace` stores it."""
         self._compacted = Compacted(update, index if len(update) >= INDEXED else None)
         self._must_compact = False
 
     def abandon_compaction(self) -> None:
-        """Go on without the compaction, which failed."""
+        """Note that the compaction has failed."""
         self._compact_after = monotonic() + FAILURE_PAUSE
         self._compaction = None
         self._must_compact = False
 
     def replace(self, pending: bytes | None, batch: Batch) -> None:
-        """Have `batch` keep what was compacted in place of the records that it was made of.
+        """Add the compacted document to `batch`, in place of the records that it was made from.
 
         Args:
-            pending: an update with what waits for its predecessors, which is not in it.
+            pending: an update with the changes that wait for their predecessors; the compacted document lacks them.
             batch: is added to.
         """
         assert self._compaction is not None

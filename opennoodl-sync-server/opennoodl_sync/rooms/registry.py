@@ -1,4 +1,4 @@
-"""Rooms: the documents in memory. Loads each once, however many ask, and lets idle ones go."""
+"""The registry of rooms: loads each document once, keeps it in memory while it is used, and compacts it."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,50 +21,50 @@ from ..workers.compactor import Compacted, CompactionError, Compactor
 from ..yjs.document import DamagedError
 from ..yjs.segment import Segment
 from .fair_turns import FairTurns
-from .records import REST_AFTER
+from .records import COMPACT_IDLE_AFTER
 from .room import FullError, NoMemoryError, Room
 from .timeslicer import Outcome, StoppedError, TimeSlicer
 
 TIDY_AFTER = 60.0
-"""Seconds after the start until documents that nobody opens are compacted."""
+"""Seconds after the start until the first compaction of documents that are not in memory."""
 TIDY_INTERVAL = 86_400.0
-"""Seconds until that is done again."""
+"""Seconds between two of these compactions."""
 TIDY_PAUSE = 0.01
-"""Seconds between two documents, for those that are open."""
+"""Seconds between two documents, so that open ones are served."""
 
 COMPACTION_FACTOR = 8
-"""Bytes that a compaction takes for a moment for each byte of the document, here and in its process, about."""
+"""Bytes of memory, about, that a compaction needs here and in its process for each byte of the document."""
 
 LARGE = 1_048_576
-"""Bytes of a document after which memory is given back."""
+"""Bytes of a document; after a larger one has left, its memory is given back to the system."""
 GIVE_BACK_AFTER = 0.5
-"""Seconds until that is done, for all that leave meanwhile."""
+"""Seconds until that is done, once for all documents that leave until then."""
 
 MAX_FAILING = 1000
-"""Documents of which is known that the log says already that they could not be loaded."""
+"""Documents whose failure to load is remembered, so that it is logged once."""
 
 log = structlog.get_logger()
 
 
 class LoadError(Exception):
-    """A document could not be read. It is neither served nor written: what is on disk stays as it is."""
+    """A document could not be read. It is neither served nor written, so the stored data stays as it is."""
 
 
 class Rooms:
     """All documents in memory.
 
     Args:
-        store: where documents are kept.
+        store: keeps the documents.
         idle_timeout: seconds that a room stays in memory after its last client has left.
         max_rooms: documents in memory at once; 0 means no limit.
         max_size: bytes that one document may have; 0 means no limit.
         budget: counts the memory of documents; None for no limit.
-        compacted: is called with a room whose compaction has ended; there may be something to store.
-        loaded: is called with a room that was loaded, and the number of its last update.
+        compacted: is called with a room whose compaction has ended; it may have something to store.
+        loaded: is called with a loaded room and the number of its last update.
 
     Attributes:
         rooms: those in memory, by name.
-        slicer: does what takes long with them.
+        slicer: does their long work.
     """
 
     def __init__(
@@ -86,104 +86,102 @@ class Rooms:
         self._max_size = max_size
         self._budget = budget or MemoryBudget(0)
         self._compacted = compacted
-        self._when_loaded = loaded
+        self._loaded = loaded
         self._compactor = Compactor()
         self._compacting = FairTurns()
         self._compactions: set[asyncio.Task[None]] = set()
         self._loading = 0
-        self._idle: dict[
-            Room, asyncio.TimerHandle
-        ] = {}  # rooms without clients, the one that was left first at the front
-        self._failing: dict[str, None] = {}  # documents that could not be loaded, which the log says already
-        self._busy: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written, not to be opened
+        self._idle: dict[Room, asyncio.TimerHandle] = {}  # rooms without clients, the longest idle first
+        self._failing: dict[str, None] = {}  # names of documents whose failure is in the log
+        self._locked: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written
         self._giving_back: asyncio.TimerHandle | None = None
 
     async def open(self, name: str, address: str = "") -> Room:
-        """Return the room, when it is not busy; load its document first if it is not in memory.
+        """Return a room that is not busy; load its document first if it is not in memory.
 
         Args:
             name: of the room.
-            address: who asks.
+            address: of the client that asks.
 
         Raises:
             LoadError: the document could not be read.
             ElsewhereError: another instance has it.
             UnavailableError: the store cannot be reached.
-            FullError: as many documents are in memory as may be, and all of them are in use.
-            NoMemoryError: they take as much memory as they may, and there is no place for this one.
+            FullError: MAX_ROOMS documents are in use.
+            NoMemoryError: the documents in use take all of MAX_MEMORY.
         """
         while (room := self.rooms.get(name)) is None or room.busy:
             if room is not None:
                 await self.slicer.free(room)
                 continue
-            if name not in self._busy:
+            if name not in self._locked:
                 try:
                     self._make_space()
                 except (FullError, NoMemoryError):
-                    await self._store.find(name)  # at another instance it takes no space here
+                    await self._store.find(name)  # a document of another instance takes no space here
                     raise
                 self._loading += 1
-                loading = self._busy[name] = asyncio.create_task(self._load(name, address))
-                loading.add_done_callback(_heard)
-            # One who gives up waiting must not take the document from the others.
-            await asyncio.shield(self._busy[name])
-        self._stay(room)
+                loading = self._locked[name] = asyncio.create_task(self._load(name, address))
+                loading.add_done_callback(_retrieve_error)
+            # If one caller is cancelled, the load continues for the others.
+            await asyncio.shield(self._locked[name])
+        self._cancel_idle_timer(room)
         return room
 
     def holds(self, room: Room) -> bool:
-        """Return whether the room is in memory still, and not one that was let go."""
+        """Return whether a room is still in memory."""
         return self.rooms.get(room.name) is room
 
-    def leave(self, room: Room) -> None:
-        """Note that a room has no clients any more: it goes after a while, or when another one needs its place."""
-        self._idle[room] = asyncio.get_running_loop().call_later(self._idle_timeout, self._rest, room)
+    def mark_idle(self, room: Room) -> None:
+        """Note that a room has no clients. It leaves memory after a while, or when another room needs its place."""
+        self._idle[room] = asyncio.get_running_loop().call_later(self._idle_timeout, self._compact_and_unload, room)
 
-    def settle(self, room: Room) -> None:
-        """Compact a room's document if that is due; call it after a flush."""
+    def compact_if_due(self, room: Room) -> None:
+        """Count a room's memory, and compact its document if that is due; call it after a flush."""
         self._budget.change(room)
         if self._is_compaction_due(room) and not room.busy:
             self._compact(room)
 
     def discard(self, room: Room) -> None:
-        """Let a room go without storing anything more, because that failed."""
+        """Remove a room without storing its last changes, because storing failed."""
         if self.holds(room):
             self._remove(room)
-            self._let_go(room)
+            self._give_back_memory_soon(room)
             batch = self._store.batch()
             room.records.release(batch)
             self._write(room.name, batch)
 
     def unload(self, room: Room) -> None:
-        """Let an idle room leave memory; one who opens it again waits until all of it is stored."""
+        """Store and remove an idle room; `open` waits until that is done."""
         if not self.holds(room) or room.clients or room.busy:
             return
         self._remove(room)
         batch = self._store.batch()
-        room.take(batch)
+        room.flush(batch)
         room.records.release(batch)
-        self._let_go(room)
+        self._give_back_memory_soon(room)
         self._write(room.name, batch)
 
-    def _rest(self, room: Room) -> None:
-        """Let an idle room leave memory, and few records of it on disk."""
+    def _compact_and_unload(self, room: Room) -> None:
+        """Compact the records of an idle room, then remove it from memory."""
         if room.busy:
-            self.slicer.when_free(room, partial(self._rest, room))
+            self.slicer.when_free(room, partial(self._compact_and_unload, room))
         elif self.holds(room) and not room.clients:
-            if self._is_compaction_due(room, resting=True):
-                self._compact(room)  # and after that, it goes
+            if self._is_compaction_due(room, idle=True):
+                self._compact(room)  # it is unloaded at the end
             else:
                 self.unload(room)
 
-    def _is_compaction_due(self, room: Room, *, resting: bool = False) -> bool:
+    def _is_compaction_due(self, room: Room, *, idle: bool = False) -> bool:
         limit = self._budget.limit
-        return room.records.is_compaction_due(resting=resting) and (
+        return room.records.is_compaction_due(idle=idle) and (
             not limit or COMPACTION_FACTOR * room.document.size <= limit
         )
 
     def _compact(self, room: Room) -> None:
-        self.slicer.do(room, room.begin_compaction(), partial(self._begun, room))
+        self.slicer.do(room, room.begin_compaction(), partial(self._compaction_begun, room))
 
-    def _begun(self, room: Room, outcome: Outcome[list[Segment]]) -> None:
+    def _compaction_begun(self, room: Room, outcome: Outcome[list[Segment]]) -> None:
         task = asyncio.get_running_loop().create_task(self._do_compact(room, outcome()))
         self._compactions.add(task)
         task.add_done_callback(self._compactions.discard)
@@ -199,7 +197,7 @@ class Rooms:
         self.slicer.when_free(room, partial(self._end_compaction, room, end))
 
     async def _compact_segments(self, segments: list[Segment], address: str = "") -> Compacted:
-        """Compact a document. It is copied for that, so others wait until their turn comes, and are not."""
+        """Compact a document. Its copy takes memory, so one document is compacted at a time."""
         async with self._compacting.turn(address):
             return await self._compactor.compact([await self.slicer.done(segment.write()) for segment in segments])
 
@@ -211,21 +209,21 @@ class Rooms:
                 self.unload(room)
 
     async def tidy(self) -> None:
-        """Compact documents that nobody opens, now and then, for ever."""
+        """Compact documents that are not in memory, once a day; runs until it is cancelled."""
         await asyncio.sleep(TIDY_AFTER)
         while self._store.durable:
             try:
-                async for name in self._store.names(REST_AFTER):
-                    if name not in self.rooms and name not in self._busy:
-                        self._busy[name] = asyncio.create_task(self._tidy(name))
-                        await asyncio.wait([self._busy[name]])
+                async for name in self._store.names(COMPACT_IDLE_AFTER):
+                    if name not in self.rooms and name not in self._locked:
+                        self._locked[name] = asyncio.create_task(self._tidy(name))
+                        await asyncio.wait([self._locked[name]])
                     await asyncio.sleep(TIDY_PAUSE)
             except StoreError as error:
                 log.warning("idle documents could not be listed", error=str(error))
             await asyncio.sleep(TIDY_INTERVAL)
 
     async def close(self) -> None:
-        """Store what is not stored yet, in one batch: there is little time when a server stops."""
+        """Store all unstored changes in one batch, since there is little time when a server stops."""
         self.slicer.close()
         for task in self._compactions:
             task.cancel()
@@ -237,29 +235,29 @@ class Rooms:
             self._remove(room)
             try:
                 with batch.whole():
-                    room.take(batch)
+                    room.flush(batch)
                     room.records.release(batch)
-            except Exception:  # the others' changes are still to be stored
+            except Exception:  # the other documents still have to be stored
                 log.exception("a document's last changes could not be stored")
         self._write("", batch)  # no document has an empty name
-        while self._busy:
-            await asyncio.wait(self._busy.values())
+        while self._locked:
+            await asyncio.wait(self._locked.values())
             await asyncio.sleep(0)
 
-    def _let_go(self, room: Room) -> None:
+    def _give_back_memory_soon(self, room: Room) -> None:
         if room.document.size >= LARGE and self._giving_back is None:
-            self._giving_back = asyncio.get_running_loop().call_later(GIVE_BACK_AFTER, self._give_back)
+            self._giving_back = asyncio.get_running_loop().call_later(GIVE_BACK_AFTER, self._give_back_memory)
 
-    def _give_back(self) -> None:
+    def _give_back_memory(self) -> None:
         self._giving_back = None
         asyncio.get_running_loop().run_in_executor(None, give_back)
 
     def _remove(self, room: Room) -> None:
         del self.rooms[room.name]
         self._budget.remove(room)
-        self._stay(room)
+        self._cancel_idle_timer(room)
 
-    def _stay(self, room: Room) -> None:
+    def _cancel_idle_timer(self, room: Room) -> None:
         timer = self._idle.pop(room, None)
         if timer is not None:
             timer.cancel()
@@ -272,16 +270,16 @@ class Rooms:
         self._make_memory(ROOM_SIZE)
 
     def _make_memory(self, size: int) -> None:
-        """Have memory for a document of so many bytes.
+        """Make sure that there is memory for a document of so many bytes.
 
         Raises:
-            NoMemoryError: there is none.
+            NoMemoryError: there is not.
         """
         if not self._has_memory(size):
             raise NoMemoryError("MAX_MEMORY is reached, so no further document can be loaded. Connect again later.")
 
     def _has_memory(self, size: int, *, deletes: bool = False) -> bool:
-        """Return whether documents may take so many bytes more; idle rooms leave where they may not."""
+        """Return whether documents may take so many more bytes; unload idle rooms if they may not."""
         if self._budget.allows(size, deletes=deletes):
             return True
         self._budget.recount()
@@ -308,38 +306,38 @@ class Rooms:
                 self._budget.remove(room)
                 raise UnavailableError("This document moves to another server. Connect again.")
             self.rooms[name] = room
-            self._when_loaded(room, records.last())
+            self._loaded(room, records.last())
         except (ElsewhereError, UnavailableError):
-            self._loaded(name)
+            self._end_load(name)
             raise
         except BaseException as error:
-            self._loaded(name, records)
+            self._end_load(name, records)
             if not isinstance(error, StoreError | DamagedError):
                 raise
-            if name not in self._failing:  # a line for each one who comes would be many
+            if name not in self._failing:  # not a line for each client
                 log.error("a document could not be loaded", error=str(error))
             self._failing[name] = None
             if len(self._failing) > MAX_FAILING:
                 del self._failing[next(iter(self._failing))]
             raise LoadError(str(error)) from error
         else:
-            self._loaded(name)
+            self._end_load(name)
             self._failing.pop(name, None)
 
-    def _loaded(self, name: str, abandoned: DocumentRecords | None = None) -> None:
-        """Note that a load has ended; give the document back if that failed."""
+    def _end_load(self, name: str, abandoned: DocumentRecords | None = None) -> None:
+        """Note that a load has ended; give the document back to the store if it failed."""
         self._loading -= 1
-        del self._busy[name]
+        del self._locked[name]
         if abandoned is not None:
-            self._give_back_document(name, abandoned)
+            self._release(name, abandoned)
 
-    def _give_back_document(self, name: str, records: DocumentRecords) -> None:
+    def _release(self, name: str, records: DocumentRecords) -> None:
         batch = self._store.batch()
         records.release(batch)
         self._write(name, batch)
 
     async def _fill(self, room: Room, stored: Stored, address: str = "") -> None:
-        """Load a document, and count it."""
+        """Load a document and count its memory."""
         size = sum(map(len, stored.updates))
         self._make_memory(size + ROOM_SIZE)
         self._budget.count(room, size)
@@ -357,38 +355,42 @@ class Rooms:
             records, stored = await self._store.open(name)
             room = Room(name, records)
             await self._fill(room, stored)
-            if self._is_compaction_due(room, resting=True):
+            if self._is_compaction_due(room, idle=True):
                 compacted = await self._compact_segments(await self.slicer.done(room.begin_compaction()))
                 room.end_compaction(compacted.update, compacted.segment, compacted.index)
-                room.take(batch)
-        except (ElsewhereError, NoMemoryError, StoppedError):  # those that are open need the memory: another day
+                room.flush(batch)
+        except (
+            ElsewhereError,
+            NoMemoryError,
+            StoppedError,
+        ):  # in use, or no memory left beside those in use: try again another day
             pass
         except (StoreError, DamagedError, CompactionError) as error:
             log.warning("a document could not be compacted", error=str(error))
         finally:
             if room is not None:
                 self._budget.remove(room)
-            del self._busy[name]
+            del self._locked[name]
         if room is not None:
             room.records.release(batch)
             self._write(name, batch)
 
     def _write(self, name: str, batch: Batch) -> None:
-        """Write the last of a document that left memory; until that and what came before is done, it is busy."""
+        """Write the last changes of a document that left memory; lock it until this batch and earlier ones are done."""
         if not (batch or self._store.busy):
             return
-        written = self._busy[name] = asyncio.get_running_loop().create_future()
+        written = self._locked[name] = asyncio.get_running_loop().create_future()
 
         def done(error: StoreError | None) -> None:
             if error is not None:
                 log.error("a document's last changes could not be stored", error=str(error))
-            del self._busy[name]
+            del self._locked[name]
             written.set_result(None)
 
         self._store.write(batch, done)
 
 
-def _heard(loading: asyncio.Task[None]) -> None:
-    """Take note of what a load failed with: whoever asked for it may have left."""
+def _retrieve_error(loading: asyncio.Task[None]) -> None:
+    """Retrieve the error of a load, since the client that asked for it may have left."""
     if not loading.cancelled():
         loading.exception()

@@ -1,7 +1,7 @@
-"""A room: one live document, its clients, and what they are to be told. Knows no socket.
+"""A room: one live document, its clients, and the messages for them. Knows no socket.
 
-Within one turn of the event loop the document takes everything that clients send at once, but it is told later:
-`take` gives what is to be stored, and what is to be told when that is done. Nobody is shown what is not stored.
+Within one turn of the event loop, the document takes every message at once. `flush` ends the turn: it returns the
+messages to send, and adds the changes to a batch of the store. Nothing is sent before that batch is written.
 """
 
 from collections.abc import Callable, Hashable
@@ -34,32 +34,32 @@ from .slow_readers import Behind, SlowReaders
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
 ROOM_CLOSED = "An operator has closed this room. Connect again later."
 MAX_ANSWER = 262_144
-"""Bytes that are sent at once as the answer to step 1."""
+"""Bytes of an answer to step 1 that is sent in the same turn; a larger one is a transfer."""
 MAX_STEPS = 8
-"""Steps of a difference that may be done for that."""
+"""Steps of a difference that may be done for such answers in one turn."""
 NOBODY = (None, b"")
-"""Who sent the last update, and the update, while there is none."""
+"""The sender of the last update, and the update, while there is none."""
 
 
 class FullError(Exception):
-    """What cannot be taken in for want of room; the text names the bound."""
+    """A bound is reached: of a document's size, or of documents in memory; the text names it."""
 
 
 class NoMemoryError(Exception):
-    """What cannot be taken in since the documents in memory take all that they may; the text says so."""
+    """MAX_MEMORY is reached; the text says so."""
 
 
 class Flush(NamedTuple):
-    """What one turn gave, to be told when it is stored.
+    """The messages of one turn, to be sent when its changes are stored.
 
     Attributes:
-        updates: for everybody in `synced`.
-        synced: who was up to date before them, as a rule but for a client that sent just this itself.
-        awareness: the message for everybody in `present`, if there is one.
-        present: who reads.
-        replies: messages for one client each, after the others.
-        large: clients that lack much, and the state vectors that they have: they are to be sent
-            `Document.difference` in parts, and then `Room.transferred` is to be called.
+        updates: for the clients in `synced`.
+        synced: the clients that were up to date before, without one that sent just this update itself.
+        awareness: the message for the clients in `present`, if there is one.
+        present: the clients that read.
+        replies: messages for one client each, to be sent after the others.
+        large: clients that lack much, with their state vectors. Send each of them `Document.difference` in parts, and
+            then call `Room.transferred`.
     """
 
     updates: list[bytes]
@@ -75,18 +75,19 @@ class Room:
 
     Args:
         name: the room's name.
-        records: where the document is kept.
+        records: keeps the document.
         max_size: bytes that the document may have; 0 means no limit.
-        may_grow: is asked whether a room may take so many bytes more of memory, and told whether they only delete.
-        opened_by: the address of the client for which it was loaded.
+        may_grow: returns whether the room may take so many more bytes of memory; its last argument is whether they
+            only delete.
+        opened_by: the address of the client that caused the load.
 
     Attributes:
         document: the document.
-        records: what is stored of it, and what is to be.
-        clients: everybody in the room; any hashable objects.
-        synced: those of them whose step 1 was answered: they are sent updates.
-        closed: whether an operator lets nobody in.
-        busy: whether something long is being done with the document, and nothing else may be; see `TimeSlicer`.
+        records: its stored records.
+        clients: the clients in the room; any hashable objects.
+        synced: the clients whose step 1 was answered; they get updates.
+        closed: whether an operator has closed the room.
+        busy: whether long work is being done with the document, so that other work has to wait; see `TimeSlicer`.
     """
 
     def __init__(
@@ -109,36 +110,36 @@ class Room:
         self.records = Records(records, max_size)
         self._max_size = max_size
         self._may_grow = may_grow
-        self._readers: dict[Hashable, str] = {}  # those that may not change the document, and their users
+        self._readers: dict[Hashable, str] = {}  # clients that may only read, and their users
         self._slow = SlowReaders()
         self._asked: dict[Hashable, bytes] = {}  # state vectors to be answered
-        self._transferring: set[Hashable] = set()  # those whose first large answer is under way
+        self._transferring: set[Hashable] = set()  # clients whose first large answer is under way
         self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
         self._acknowledge: set[Hashable] = set()
-        self._last: tuple[Hashable, bytes] = NOBODY  # the update that came last, and who sent it
+        self._last: tuple[Hashable, bytes] = NOBODY  # the sender of the last update, and the update
 
     def set_busy(self, busy: bool) -> None:
-        """Note that something long begins or has ended; only the `TimeSlicer` calls this."""
+        """Note that long work begins or has ended; only the `TimeSlicer` calls this."""
         self.busy = busy
 
     def load(self, stored: Stored) -> Steps[None]:
-        """Take what is stored, before anything else is done.
+        """Load the stored records; call this first.
 
         Raises:
-            DamagedError: it is no document.
+            DamagedError: they are not a document.
         """
         updates, index = stored
         base = max(updates, key=len, default=b"")
         segment = None
         if index is not None:
-            with suppress(MalformedError):  # others have written the document since: it has to be walked
+            with suppress(MalformedError):  # another program has written the document since: read all of it
                 segment = yield from read_segment(base, index)
         yield from self.document.load((update for update in updates if update is not base or segment is None), segment)
         self.records.loaded(stored)
 
     @property
     def dirty(self) -> bool:
-        """Whether `take` has something to give."""
+        """Whether `flush` has something to store or to send."""
         return bool(
             self.document.changed
             or self.awareness.has_changes
@@ -150,12 +151,12 @@ class Room:
         )
 
     def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
-        """Let a client in; return what it is greeted with: step 1, and who is here.
+        """Let a client in; return its first messages: step 1 and the awareness states.
 
         Args:
-            client: who comes.
-            acknowledge: whether it wants to know which of its updates are stored.
-            reader: the user that it is, if it may only see the document.
+            client: the client.
+            acknowledge: whether its updates are acknowledged when they are stored.
+            reader: its user, if it may only read the document.
         """
         self.clients.add(client)
         self.permit(client, reader=reader)
@@ -167,13 +168,13 @@ class Room:
         return greeting
 
     def permit(self, client: Hashable, *, reader: str | None) -> None:
-        """Let a client change the document from now on, or only see it as the user `reader`."""
+        """Let a client change the document, or only read it as the user `reader`."""
         self._readers.pop(client, None)
         if reader is not None:
             self._readers[client] = reader
 
     def leave(self, client: Hashable, *, lost: bool = False) -> bool:
-        """Let a client go; its awareness states end with the next flush.
+        """Remove a client; its awareness states end with the next flush.
 
         If its connection was `lost`, they may be kept until `forget`; return whether they are.
         """
@@ -195,12 +196,14 @@ class Room:
         self.awareness.remove(client)
 
     def receive(self, client: Hashable, message: bytes) -> Steps[tuple[Kind, bytes | None]]:
-        """Handle one message; return its kind and the reply for its sender, if it gets one at once.
+        """Handle one message; return its kind, and the immediate reply to its sender if there is one.
 
         Raises:
-            MalformedError: the message is not one; the room goes on without it.
-            FullError: the document may not grow; the room goes on without the message.
-            NoMemoryError: no document may grow now; the same.
+            MalformedError: the message is not valid.
+            FullError: the document may not grow.
+            NoMemoryError: no document may grow now.
+
+        After an error, the document is unchanged.
         """
         kind, content = parse(message)
         if kind is Kind.UPDATE or kind is Kind.STEP_2:
@@ -214,7 +217,7 @@ class Room:
                     self._sent[client] += 1
                     self._acknowledge.add(client)
             elif client not in self._slow:
-                # Every step 2 repeats all deletions, those of others too: there, only what is inserted is the client's.
+                # A step 2 repeats all deletions of the document, so only its insertions are changes of this client.
                 changes = content[:1] not in (b"", b"\0") if kind is Kind.STEP_2 else content != NOTHING
                 if changes:
                     return kind, denial(READING)
@@ -230,10 +233,10 @@ class Room:
             return kind, awareness_message(self.awareness.encode())
         return kind, None
 
-    def take(self, batch: Batch) -> Flush:
-        """End the turn: return what is to be told when `batch`, which is added to, is written.
+    def flush(self, batch: Batch) -> Flush:
+        """End the turn: add its changes to `batch`, and return the messages to send when that is written.
 
-        Until `Records.written` says that it is, this must not be called again.
+        Call `Records.written` then, and this not before.
         """
         updates = self.document.commit()
         self.records.append(updates, self.document.state_vector, batch)
@@ -243,7 +246,9 @@ class Room:
         large: list[tuple[Hashable, bytes]] = []
         synced = list(self.synced)
         (author, sent), self._last = self._last, NOBODY
-        if author in self.synced and updates == [sent]:  # it has that, and a write costs more than all else
+        if author in self.synced and updates == [
+            sent
+        ]:  # it has the update, and a write costs more than everything else
             synced.remove(author)
         steps = MAX_STEPS  # of all answers: many clients may ask in one turn
         for client, state_vector in self._asked.items():
@@ -253,15 +258,15 @@ class Room:
             else:
                 replies += [(client, message) for message in answer]
             if answer is None and client not in self._transferring:
-                # Updates would come before their predecessors, which some clients do not apply in the end (yrs).
+                # Updates would come before their predecessors, and some clients (yrs) then do not apply them.
                 self.synced.discard(client)
                 self._transferring.add(client)
             else:
-                # A large answer to one that has had one already may be all deletions: those are in every answer.
+                # A second large answer may be deletions only, which every answer repeats.
                 self._transferring.discard(client)
                 self.synced.add(client)
         self._asked = {}
-        # One that does not read would have them pile up.
+        # For a client that does not read, they would accumulate.
         told = self._acknowledge - self._slow.keys()
         replies += [(client, acknowledgement(self._sent[client])) for client in told]
         self._acknowledge -= told
@@ -269,7 +274,7 @@ class Room:
         seen = self.awareness.seen() if self._slow.falling else frozenset()
         if self.awareness.has_changes:
             present = [client for client in self.clients if client not in self._slow]
-            # The sender too, as y-websocket's server does.
+            # To the sender too, as y-websocket's server does.
             awareness = awareness_message(self.awareness.encode_changes())
         if self.awareness.has_renewals:
             renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._slow]
@@ -281,7 +286,7 @@ class Room:
         return Flush(updates, synced, awareness, present, replies, large)
 
     def transferred(self, client: Hashable, state_vector: bytes, version: int) -> None:
-        """Go on after a large answer: with the next flush its client gets what came since, and then all updates.
+        """Note that a large answer was sent. Its client gets the changes since then with the next flush, then updates.
 
         Args:
             client: the client.
@@ -297,31 +302,31 @@ class Room:
             self._ask(client, state_vector)
 
     def put_behind(self, client: Hashable) -> None:
-        """Send a client that does not read no more from the next flush on."""
+        """Stop sending to a client that does not read, after the next flush."""
         self._slow.add(client)
 
     def catch_up(self, client: Hashable) -> bytes | None:
-        """Let a client that reads again have what it missed, with the next flush; return who is here."""
+        """Send a client that reads again what it missed, with the next flush; return the awareness states."""
         behind = self._slow.remove(client)
         if behind is None:
             return None
         if behind.state_vector is not None:
             if behind.version == self.document.version and not self.document.changed:
-                # All deletions, which are in every answer, may be more than it can read at once.
+                # No answer: it would repeat all deletions, which may be more than the client can read at once.
                 self.synced.add(client)
             else:
                 self._asked[client] = behind.state_vector
         return awareness_message(self.awareness.encode(behind.seen | self.awareness.seen()))
 
     def begin_compaction(self) -> Steps[list[Segment]]:
-        """Return what is to be compacted: all of the document. Call it right after a flush."""
+        """Return the segments to compact: all of the document. Call it right after a flush."""
         last, began = self.records.last(), monotonic()
         segments = yield from self.document.freeze()
         self.records.begin_compaction(last, began, self.document.state_vector())
         return segments
 
     def end_compaction(self, update: bytes, segment: Segment, index: bytes) -> None:
-        """Go on with what the compaction made; the next flush stores it.
+        """Use the result of a compaction; the next flush stores it.
 
         Args:
             update: the document.
@@ -332,18 +337,18 @@ class Room:
         self.records.end_compaction(update, index)
 
     def abandon_compaction(self) -> None:
-        """Go on without the compaction, which failed."""
+        """Continue after a failed compaction."""
         self.document.thaw(None)
         self.records.abandon_compaction()
 
     def _answer(self, state_vector: bytes, steps: int) -> tuple[list[bytes] | None, int]:
-        """Return the answer to a step 1, and how many steps are left.
+        """Return the answer to a step 1, and the number of steps that are left.
 
         Args:
-            state_vector: what the client has.
-            steps: how many there may be that make no message.
+            state_vector: of the client.
+            steps: the number of steps without a message that may be done.
 
-        The answer is messages, or None if they may be many, or large.
+        The answer is a list of messages, or None if it may be large.
         """
         updates: list[bytes] = []
         for update in self.document.difference(state_vector):
@@ -362,14 +367,14 @@ class Room:
             self._asked[client] = state_vector
 
     def _has_room(self, update: bytes) -> bool:
-        """Return whether the document may grow by `update`; not, if that depends on how much of it is new.
+        """Return whether the document may grow by `update`; False if that depends on how much of it is new.
 
-        An update that only deletes may make room, so what it adds to the document counts apart: as many bytes as the
-        document may have.
+        An update that only deletes may make room. Therefore deletions are counted apart from the document, against the
+        same limit.
 
         Raises:
             FullError: it may not.
-            NoMemoryError: no document may now.
+            NoMemoryError: no document may grow now.
         """
         deletes = update[:1] in (b"", b"\0")
         if not self._may_grow(self, len(update), deletes):
@@ -381,13 +386,13 @@ class Room:
         if deletes:
             return self.document.deletions_size + len(update) <= self._max_size
         if self.document.size + len(update) > self._max_size:
-            # There may be less of it when it is compacted; that takes long, and a client may ask for it all the time.
+            # Compaction may make it smaller; that takes long, so `must_shrink` limits how often it is done.
             self.records.must_shrink()
             raise FullError(f"This document would exceed MAX_DOCUMENT_SIZE: {self._max_size} bytes.")
         return True
 
     def _limit_deletions(self, update: bytes) -> Steps[None]:
-        """See whether the document may have the deletions that are new in `update`: clients repeat all they know.
+        """Check the number of deletions that are new in `update`; clients repeat all that they know.
 
         Raises:
             FullError: it may not.

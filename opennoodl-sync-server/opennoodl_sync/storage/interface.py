@@ -1,4 +1,4 @@
-"""The interface of a store, which keeps the updates of documents. Rooms and commands use no other part of a store.
+"""The interface of a store, which keeps the updates of documents. Rooms and commands use a store by this only.
 
 A store keeps bytes. It detects damage to them and does not interpret them. Changes are added to a batch in memory;
 `Store.write` makes it durable. Nothing here blocks the event loop.
@@ -11,22 +11,22 @@ from contextlib import AbstractContextManager
 from typing import ClassVar, NamedTuple
 
 Done = Callable[["StoreError | None"], None]
-"""Is called when a batch is written, with what failed or None."""
+"""Is called when a batch is written, with the error or None."""
 
 DAMAGED = "Put a backup back, or see what the command `repair` can read"
-"""What an operator can do about damaged data."""
+"""Advice to the operator about damaged data."""
 
 
 class StoreError(Exception):
-    """The store did not do what it was asked; the text says why."""
+    """The store failed; the text says why."""
 
 
 class CorruptError(StoreError):
-    """What is stored is not what was written; the text says what is wrong with it."""
+    """The stored data is damaged; the text says how."""
 
 
 class UnavailableError(StoreError):
-    """The store cannot be reached now, and no document is at fault; the text is for clients."""
+    """The store cannot be reached now; the text is for clients."""
 
 
 class ElsewhereError(StoreError):
@@ -34,7 +34,7 @@ class ElsewhereError(StoreError):
 
     Args:
         instance: its name.
-        url: where it is reached.
+        url: its URL.
     """
 
     def __init__(self, instance: str, url: str) -> None:
@@ -44,22 +44,22 @@ class ElsewhereError(StoreError):
 
 
 class Batch(ABC):
-    """What is to be written in one step: all of it or nothing. It is true if there is something to write."""
+    """Changes that are written together or not at all. A batch is true if it has changes."""
 
     @abstractmethod
     def __bool__(self) -> bool: ...
 
     @abstractmethod
     def whole(self) -> AbstractContextManager[None]:
-        """Take back what is added meanwhile if that fails half way."""
+        """Take back the changes that are added inside, if an exception is raised there."""
 
 
 class Stored(NamedTuple):
-    """What is stored of a document.
+    """A stored document.
 
     Attributes:
-        updates: all of it.
-        base_index: of the largest one of them, see ``yjs.segment_index``; None if there is none.
+        updates: all its updates.
+        base_index: the index of the largest one, see ``yjs.segment_index``; None if there is none.
     """
 
     updates: list[bytes]
@@ -70,9 +70,9 @@ class Version(NamedTuple):
     """A copy of a document as it was.
 
     Attributes:
-        time: when it was made, in seconds since 1970; no two versions of a document have the same.
-        size: bytes that it takes.
-        last: the number of the last update that is in it.
+        time: of the copy, in seconds since 1970; it is different for each version of a document.
+        size: its stored bytes.
+        last: the number of its last update.
     """
 
     time: int
@@ -97,7 +97,7 @@ class Contents(NamedTuple):
 
     Attributes:
         names: of all documents, in order.
-        damage: why documents may be missing here, or None.
+        damage: the reason why documents may be missing here, or None.
     """
 
     names: list[str]
@@ -105,53 +105,53 @@ class Contents(NamedTuple):
 
 
 class DocumentRecords(ABC):
-    """One document's updates, numbered in the order in which they came. Its methods only add to a batch.
+    """One document's updates, numbered in their order. The methods only add to a batch.
 
     Attributes:
-        lost: whether another process may have taken the document; nothing of it is stored from then on.
+        lost: whether another process may have taken the document. From then on no change of it is stored.
     """
 
     lost: bool = False
 
     @abstractmethod
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
-        """Have `batch` keep `updates`; they survive the end of this process when it is written.
+        """Add `updates` to `batch`; when it is written, they survive the end of this process.
 
         Args:
             updates: in their order.
-            state_vector: returns that of the document with them, should the store need it.
-            batch: is added to.
+            state_vector: returns the state vector of the document with them, if the store needs it.
+            batch: the batch.
         """
 
     @abstractmethod
     def last(self) -> int:
-        """Return the number of the last update that is kept, or will be when a batch is written; -1 for none."""
+        """Return the number of the last update, written or in a batch; -1 for none."""
 
     @abstractmethod
     def replace(
         self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
     ) -> None:
-        """Have `batch` keep `updates` in place of all that is kept up to number `last`.
+        """Add `updates` to `batch`, in place of all updates up to number `last`.
 
         Args:
-            last: the number that the last one of them gets.
-            updates: at most as many as there are up to that one; the last one is the whole document.
-            state_vector: that of the document then.
-            index: helps to load the last one of them, if it is large.
-            batch: is added to.
+            last: the number of the last one of `updates`.
+            updates: at most as many as they replace; the last one is the whole document.
+            state_vector: of the document then.
+            index: of the last update, if that is large; it makes loading faster.
+            batch: the batch.
         """
 
     def release(self, batch: Batch) -> None:
-        """Have `batch` give the document back, so that another process can open it; call nothing else after it."""
+        """Add the release of the document to `batch`, so that another process can open it; the last call."""
 
 
 class StoreCounts(NamedTuple):
-    """What metrics show of a store that other instances use too.
+    """The numbers that metrics show about a store that other instances use too.
 
     Attributes:
-        reconnects: how often a lost connection to it was opened again.
+        reconnects: the number of lost connections that were opened again.
         lease_age: seconds since this instance's lease was renewed.
-        owned: documents that no other instance can open.
+        owned: the number of documents that no other instance can open.
     """
 
     reconnects: int = 0
@@ -169,7 +169,7 @@ class BatchWriter(ABC):
 
     @abstractmethod
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Have `act` called whenever batches were under way and none is any more."""
+        """Call `act` whenever the last batch under way has ended."""
 
     @abstractmethod
     def batch(self) -> Batch:
@@ -177,39 +177,39 @@ class BatchWriter(ABC):
 
     @abstractmethod
     def write(self, batch: Batch, done: Done) -> None:
-        """Write a batch, after those that were given before; call `done`, perhaps before this returns."""
+        """Write a batch after the earlier ones; call `done`, perhaps before this returns."""
 
 
 class Store(BatchWriter):
-    """Where all documents are kept."""
+    """The store of all documents."""
 
     durable: ClassVar[bool]
-    """Whether what is written survives the end of this process."""
+    """Whether written changes survive the end of this process."""
 
     @property
     @abstractmethod
     def failure(self) -> str | None:
-        """What the last write failed with, for people; None when it succeeded."""
+        """Why the last write failed, for people; None if it succeeded."""
 
     @property
     def instance(self) -> str:
-        """The name of this instance among those that use the store; empty where there is no other one."""
+        """The name of this instance among those that use the store; empty for a store of one instance."""
         return ""
 
     async def own_address(self) -> str | None:
-        """Return the address from which the store sees this process, if it is another one than the store's own.
+        """Return the address from which the store sees this process; None if the store is on this machine.
 
         Raises:
-            StartError: it cannot be known.
+            StartError: the address cannot be found.
             UnavailableError: the store cannot be reached.
         """
         return None
 
     def announce(self, url: str) -> None:
-        """Tell other instances where this one is reached."""
+        """Tell other instances the URL of this one."""
 
     async def alive(self, instances: Set[str]) -> set[str]:
-        """Return those of some instances whose rooms nobody else can open.
+        """Return those of `instances` whose rooms no other instance can open.
 
         Raises:
             UnavailableError: the store cannot be reached.
@@ -218,14 +218,14 @@ class Store(BatchWriter):
 
     @property
     def counts(self) -> StoreCounts:
-        """What metrics show."""
+        """The numbers that metrics show."""
         return StoreCounts()
 
     def when_lost(self, act: Callable[[str], None]) -> None:
-        """Have `act` called with the name of each open document that another process may take from now on."""
+        """Call `act` with the name of each open document that another process may take from then on."""
 
     async def find(self, name: str) -> None:
-        """Return if this process has a document, or can open it.
+        """Raise an error if this process cannot open a document.
 
         Raises:
             ElsewhereError: another instance has it.
@@ -242,7 +242,7 @@ class Store(BatchWriter):
 
     @abstractmethod
     async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
-        """Read a document, which may not exist yet; no other process can write it until it is released.
+        """Open a document, which may not exist yet; no other process can write it until it is released.
 
         Raises:
             StoreError: it could not be read.
@@ -262,11 +262,11 @@ class Store(BatchWriter):
 
     @abstractmethod
     async def close(self) -> None:
-        """Write what was given, and close."""
+        """Write all batches, and close."""
 
 
 class PersistentStore(Store):
-    """A store whose documents survive the process, as the operator's commands use it."""
+    """A store whose documents survive the process; the operator's commands use it too."""
 
     durable = True
 
@@ -291,7 +291,7 @@ class PersistentStore(Store):
         """
 
     async def other_instances(self) -> int:
-        """Return how many other processes use the store now.
+        """Return the number of other processes that use the store now.
 
         Raises:
             UnavailableError: the store cannot be reached.
@@ -300,7 +300,7 @@ class PersistentStore(Store):
 
     @abstractmethod
     async def read(self, name: str) -> Stored:
-        """Read a document without taking it; a server may be writing it.
+        """Read a document without opening it; a server may be writing it.
 
         Raises:
             StoreError: it could not be read.
@@ -311,7 +311,7 @@ class PersistentStore(Store):
     async def read_until(self, name: str, last: int) -> tuple[list[bytes], int]:
         """Read a document as it was at update number `last`; return its updates, and the number of the last of them.
 
-        If later updates have been merged with that one since, they are in it.
+        If later updates have been merged with that one, the result has them too.
 
         Raises:
             StoreError: it could not be read.
@@ -320,7 +320,7 @@ class PersistentStore(Store):
 
     @abstractmethod
     async def history(self, name: str) -> History:
-        """Return the versions of a document; there are none of one that does not exist.
+        """Return the versions of a document; one that does not exist has none.
 
         Raises:
             StoreError: they could not be read.
@@ -357,10 +357,10 @@ class PersistentStore(Store):
 
     @abstractmethod
     async def set_closed(self, name: str, closed: bool) -> None:
-        """Note that a room is closed, or open again. Instances that have it in memory are not told.
+        """Store whether a room is closed. An instance that has it in memory is not told.
 
         Raises:
-            StoreError: it is as before.
+            StoreError: nothing was changed.
         """
 
     @abstractmethod
@@ -373,7 +373,7 @@ class PersistentStore(Store):
 
     @abstractmethod
     async def delete(self, name: str) -> None:
-        """Delete a document, damaged or not, with its versions and everything that is stored under its name.
+        """Delete a document, damaged or not, with its versions and everything else under its name.
 
         A closed room stays closed.
 
@@ -391,7 +391,7 @@ class PersistentStore(Store):
         """
 
     async def fault(self, name: str, state_vector: bytes) -> str | None:
-        """Return what is wrong beside the updates of a document, whose state vector this is; None for nothing.
+        """Return a fault beside the updates of a document with this state vector, or None.
 
         Raises:
             StoreError: it could not be read.
@@ -399,7 +399,7 @@ class PersistentStore(Store):
         return None
 
     async def shrink(self) -> None:
-        """Free the space of what was deleted.
+        """Free the space of deleted data.
 
         Raises:
             StoreError: the disk failed.

@@ -292,7 +292,7 @@ async def test_a_room_that_fails_does_not_stop_the_others(
     def fail(batch: RecordBatch) -> Flush:
         raise error
 
-    monkeypatch.setattr(rooms[1], "take", fail)
+    monkeypatch.setattr(rooms[1], "flush", fail)
     turns.writes(*rooms)
     await turn()
     assert turns.failed == [("b", error)]

@@ -187,7 +187,7 @@ async def test_a_room_that_is_left_goes_after_a_while(tmp_path: Path) -> None:
         write(room, "kept")
         room.join("ann")
         room.leave("ann")
-        rooms.leave(room)
+        rooms.mark_idle(room)
         assert rooms.holds(room)
         await until(lambda: not rooms.holds(room))
         assert text_of(await rooms.open("room")) == "kept"
@@ -207,9 +207,9 @@ async def test_a_room_that_is_opened_in_time_stays(tmp_path: Path, monkeypatch: 
         room = await rooms.open("room")
         with monkeypatch.context() as patch:
             patch.setattr("opennoodl_sync.rooms.registry.asyncio.get_running_loop", lambda: Loop(call_later))
-            rooms.leave(room)
+            rooms.mark_idle(room)
         await rooms.open("room")
-        rooms.leave(room)
+        rooms.mark_idle(room)
         assert [timer.cancelled() for timer in timers] == [True]
 
 
@@ -320,7 +320,7 @@ async def test_closing_stores_the_others_when_one_fails(tmp_path: Path, monkeypa
     async with opened(tmp_path) as rooms:
         for name in "ab":
             write(await rooms.open(name), name)
-        monkeypatch.setattr(rooms.rooms["a"], "take", fail)
+        monkeypatch.setattr(rooms.rooms["a"], "flush", fail)
     async with opened(tmp_path) as rooms:
         assert text_of(await rooms.open("b")) == "b"
 

@@ -24,7 +24,7 @@ async def used(rooms: Rooms, name: str) -> Room:
 def left(rooms: Rooms, room: Room) -> None:
     """Let the client of a room go."""
     room.leave(room.name)
-    rooms.leave(room)
+    rooms.mark_idle(room)
 
 
 async def test_one_more_than_may_be_is_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ async def test_idle_rooms_leave_for_one_that_is_opened(tmp_path: Path) -> None:
         for name in "abcd":
             room = await used(rooms, name)
             write(room, name * SIZE)
-            rooms.settle(room)
+            rooms.compact_if_due(room)
             left(rooms, room)
         assert "d" in rooms.rooms
         assert "a" not in rooms.rooms
@@ -132,8 +132,8 @@ async def test_a_compaction_needs_memory(tmp_path: Path, limit: int, due: bool) 
         room = await used(rooms, "a")
         for number in range(30):
             write(room, "a" * (SIZE // 30), number + 1)
-            room.take(RecordBatch())
+            room.flush(RecordBatch())
             room.records.written()
         left(rooms, room)
-        rooms._rest(room)
+        rooms._compact_and_unload(room)
         assert room.records.compacting == due

@@ -116,7 +116,7 @@ async def test_opening_a_document_waits_for_its_tidying(tmp_path: Path, monkeypa
         room = await opening
         assert len(text_of(room).split()) == 30
         batch = RecordBatch()
-        room.take(batch)
+        room.flush(batch)
         assert not batch
 
 

@@ -318,16 +318,16 @@ def test_nothing_is_told_that_is_not_stored(room: Room, disk: Disk) -> None:
 
 
 def test_says_whether_something_is_being_stored(room: Room) -> None:
-    """Between `take` and `stored` the room says that it has something to lose, and else that it has not."""
+    """Between `flush` and `written` the room says that it has something to lose, and else that it has not."""
     send(room, "ann", Editor(1).write("one"))
     assert not room.records.storing
-    room.take(RecordBatch())
+    room.flush(RecordBatch())
     assert room.records.storing
     room.records.written()
     assert not room.records.storing
     here(room, "ann", (1, 1, {}))
     ask(room, "ann")
-    room.take(RecordBatch())
+    room.flush(RecordBatch())
     assert not room.records.storing
 
 
@@ -336,15 +336,15 @@ def test_a_pending_update_counts_as_unsaved(room: Room) -> None:
     ann = Editor(1)
     ann.write("lost")
     send(room, "ann", ann.write("waits"))
-    room.take(RecordBatch())
+    room.flush(RecordBatch())
     assert room.records.storing
 
 
 def test_updates_during_a_batch_are_in_the_next_batch(room: Room, disk: Disk) -> None:
-    """Between `take` and `stored` the room takes in what clients send."""
+    """Between `flush` and `written` the room takes in what clients send."""
     ann = Editor(1)
     send(room, "ann", ann.write("one "))
-    first = room.take(RecordBatch())
+    first = room.flush(RecordBatch())
     send(room, "ann", ann.write("two"))
     ask(room, "bob")
     room.records.written()

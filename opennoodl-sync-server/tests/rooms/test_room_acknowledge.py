@@ -130,7 +130,7 @@ def test_updates_during_a_batch_are_acknowledged_later(room: Room) -> None:
     """The count is that of the batch, not that of the moment when it is written."""
     ann = Editor(1)
     send(room, "ann", ann.write("one "))
-    replies = room.take(RecordBatch()).replies
+    replies = room.flush(RecordBatch()).replies
     send(room, "ann", ann.write("two"))
     assert replies == [("ann", b"\x64\x01")]
     room.records.written()
@@ -141,7 +141,7 @@ def test_a_repeated_update_of_a_batch_under_way_is_acknowledged_after_it(room: R
     """A repeated update is acknowledged only after the batch under way is stored."""
     first = Editor(1).write("one")
     send(room, "bob", first)
-    assert room.take(RecordBatch()).replies == []
+    assert room.flush(RecordBatch()).replies == []
     send(room, "ann", first)
     room.records.written()
     assert acknowledged(room) == {"ann": 1}

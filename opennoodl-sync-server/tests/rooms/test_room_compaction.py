@@ -262,7 +262,7 @@ def test_a_crash_between_batches_loses_nothing(seed: int) -> None:
     """After every batch the records are all of what was sent before, whatever was merged and whatever waits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "COMPACT_AFTER", 4)
-        patch.setattr(module, "REST_AFTER", 2)
+        patch.setattr(module, "COMPACT_IDLE_AFTER", 2)
         session = Session(random.Random(seed))  # noqa: S311
         for _ in range(150):
             batches = len(session.records.before)

@@ -142,7 +142,7 @@ class Interleavings(RuleBasedStateMachine):
         """A turn of the event loop ends, and what it gave is on its way to the disk."""
         if self.under_way is None:
             self.batch = RecordBatch()
-            self.under_way = self.room.take(self.batch)
+            self.under_way = self.room.flush(self.batch)
 
     @rule()
     def written(self) -> None:
@@ -251,7 +251,7 @@ class Interleavings(RuleBasedStateMachine):
 def test_any_interleaving_converges(compact_after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens in whatever order, everybody ends with the document that plain pycrdt makes of all edits."""
     monkeypatch.setattr(module, "COMPACT_AFTER", compact_after)
-    monkeypatch.setattr(module, "REST_AFTER", compact_after)
+    monkeypatch.setattr(module, "COMPACT_IDLE_AFTER", compact_after)
     Interleavings.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=50)
     case = Interleavings.TestCase()
     case.runTest()

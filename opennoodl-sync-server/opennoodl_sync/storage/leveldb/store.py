@@ -1,4 +1,4 @@
-"""The store in LevelDB: one thread reads, batches are written in order, and a disk that failed is tried again."""
+"""The store in LevelDB: reads in a thread, writes batches in order, and tries again after the disk has failed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -28,11 +28,11 @@ from .versions import LevelDBVersions
 from .writer import Writer
 
 CLOSED = "closed"
-"""The last element of the key of the record that a closed room has."""
+"""The last element in the key of a closed room's record."""
 RETRY_INTERVAL = 2.0
-"""Seconds after which it is tried whether a disk that failed works again, also when nobody writes."""
+"""Seconds between attempts to write after a failure, also without any change to store."""
 LOG_INTERVAL = 60.0
-"""Seconds until the log says again that the disk fails."""
+"""Seconds between two log lines about a disk that fails."""
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class LevelDBStore(PersistentStore):
     """Documents in LevelDB. Make it on the event loop.
 
     Args:
-        directory: is opened, and made if it is not there.
+        directory: is created if it does not exist.
         fsync: when a change survives a power cut: ``true`` before its batch is done, ``every-second`` a second later,
             ``false`` when the operating system writes it.
 
@@ -56,14 +56,14 @@ class LevelDBStore(PersistentStore):
         self._writer = Writer(self._database, sync=fsync == "true")
         self._reader = ThreadPoolExecutor(1, "reader")
         self._retry: asyncio.TimerHandle | None = None
-        self._log_again = 0.0  # when the log says again that the disk fails
+        self._log_again = 0.0  # when the failure is logged again
         self._syncing: asyncio.Task[None] | None = None
         if fsync == "every-second":
             self._syncing = asyncio.create_task(sync_every_second(self._database, self._failed))
 
     @property
     def failure(self) -> str | None:
-        """What the last write failed with, for people; None when it succeeded."""
+        """Why the last write failed, for people; None if it succeeded."""
         return self._database.failure
 
     @property
@@ -72,7 +72,7 @@ class LevelDBStore(PersistentStore):
         return self._writer.busy
 
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Have `act` called whenever batches were under way and none is any more."""
+        """Call `act` whenever the last batch under way has ended."""
         self._writer.when_idle(act)
 
     def batch(self) -> RecordBatch:
@@ -188,11 +188,11 @@ class LevelDBStore(PersistentStore):
         return "its state vector claims to be current and is not" if stale else None
 
     async def shrink(self) -> None:
-        """Free the space of what was deleted; it may take a while."""
+        """Free the space of deleted data; this may take a while."""
         await self._read(self._database.shrink)
 
     async def close(self) -> None:
-        """Write what was given, sync it unless nobody wants that, and close the directory."""
+        """Write all batches, sync them unless FSYNC is false, and close the directory."""
         await self._writer.drain()
         self._writer.close()
         if self._retry is not None:
@@ -211,7 +211,7 @@ class LevelDBStore(PersistentStore):
         return await asyncio.get_running_loop().run_in_executor(self._reader, read)
 
     def _failed(self) -> None:
-        """Try soon whether the disk works again, also when nobody writes. The writer opens LevelDB anew for that."""
+        """Log the failure, and write an empty batch soon: for that, the writer opens LevelDB again."""
         if monotonic() >= self._log_again:
             self._log_again = monotonic() + LOG_INTERVAL
             log.error(self.failure, retry_seconds=RETRY_INTERVAL)

@@ -1,4 +1,4 @@
-"""The writer: batches to disk one after the other, off the event loop if they take their time."""
+"""The writer: writes batches to the disk one after the other, large ones in a thread."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class Writer:
     """Writes to a database.
 
     Args:
-        database: where to.
+        database: the database.
         sync: whether a batch survives a power cut when it is done, and not only the end of this process.
     """
 
@@ -32,13 +32,13 @@ class Writer:
         return bool(self._under_way)
 
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Have `act` called whenever batches were under way and none is any more."""
+        """Call `act` whenever the last batch under way has ended."""
         self._when_idle.append(act)
 
     def write(self, batch: RecordBatch, done: Done) -> None:
-        """Write a batch, and call `done` with what failed or None: before this returns if the batch is small.
+        """Write a batch, and call `done` with the error or None: before this returns if the batch is small.
 
-        After a failure, the next batch is for the thread, since the database is opened anew before it.
+        After a failure, the thread writes the next batch, since the database is opened again before it.
         """
         if not self._sync and not self.busy and self._database.failure is None and batch.size < LARGE:
             try:
@@ -67,7 +67,7 @@ class Writer:
         """Wait until nothing is under way."""
         while self._under_way:
             await asyncio.wait(self._under_way)
-            await asyncio.sleep(0)  # for what is called when they are done
+            await asyncio.sleep(0)  # for the callbacks of the last one
 
     def close(self) -> None:
         """End the thread; call `drain` before it."""
@@ -78,7 +78,7 @@ class Writer:
 
 
 def _tell(done: Done, error: BaseException | None) -> None:
-    """Say what a write ended with; what is not the disk's fault is raised as well, for the log."""
+    """Report the end of a write; an error that is not the disk's is raised too, for the log."""
     done(None if error is None else StoreError(str(error)))
     if error is not None and not isinstance(error, StoreError):
         raise error

@@ -11,7 +11,7 @@ from .link import Row
 
 
 class Replacement(NamedTuple):
-    """What is noted of a document whose updates up to number `last` are replaced, or which is written first."""
+    """The row of a document that is new, or whose updates from `first` to `last` replace all earlier ones."""
 
     first: int
     last: int
@@ -23,7 +23,7 @@ class PostgreSQLDocument(DocumentRecords):
 
     Args:
         name: of the document.
-        epoch: that it got when it was taken.
+        epoch: the epoch in which it was taken.
         last: the number of its last update; -1 for none.
 
     Attributes:
@@ -38,7 +38,7 @@ class PostgreSQLDocument(DocumentRecords):
         self._last = last
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
-        """Have `batch` keep `updates`."""
+        """Add `updates` to `batch`."""
         assert isinstance(batch, PostgreSQLBatch)
         first = self._last + 1
         if self._last < 0:
@@ -48,13 +48,13 @@ class PostgreSQLDocument(DocumentRecords):
         self._last += len(updates)
 
     def last(self) -> int:
-        """Return the number of the last update that is kept, or will be when a batch is written; -1 for none."""
+        """Return the number of the last update, written or in a batch; -1 for none."""
         return self._last
 
     def replace(
         self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
     ) -> None:
-        """Have `batch` keep `updates` in place of all that is kept up to number `last`."""
+        """Add `updates` to `batch`, in place of all updates up to number `last`."""
         assert isinstance(batch, PostgreSQLBatch)
         first = last + 1 - len(updates)
         batch.add(self, Replacement(first, last, None if index is None else index + _checksum(index)))
@@ -62,7 +62,7 @@ class PostgreSQLDocument(DocumentRecords):
             batch.add(self, (number, update))
 
     def release(self, batch: Batch) -> None:
-        """Have `batch` give the document back."""
+        """Add the release of the document to `batch`."""
         assert isinstance(batch, PostgreSQLBatch)
         if not self.lost:
             batch.released.append(self)
@@ -83,7 +83,7 @@ class PostgreSQLBatch(Batch):
     """Changes to documents.
 
     Attributes:
-        released: documents to give back, after all else.
+        released: documents to release, after the changes.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class PostgreSQLBatch(Batch):
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Take back what is added meanwhile if that fails half way."""
+        """Take back the changes that are added inside, if an exception is raised there."""
         changes, released = len(self._changes), len(self.released)
         try:
             yield
@@ -108,7 +108,7 @@ class PostgreSQLBatch(Batch):
         self._changes.append((document, change))
 
     def documents(self) -> dict[PostgreSQLDocument, Changes]:
-        """Return the changes by document; of updates that the same batch replaces, none is left."""
+        """Return the changes by document, without updates that the same batch replaces."""
         documents: dict[PostgreSQLDocument, Changes] = {}
         for document, change in self._changes:
             changes = documents.get(document)
@@ -123,7 +123,7 @@ class PostgreSQLBatch(Batch):
 
 
 def checksum(name: str, number: int, update: bytes) -> int:
-    """Return the checksum of an update. It covers name and number, so one in another's place is noticed."""
+    """Return the checksum of an update. It covers name and number, so a misplaced update is detected."""
     return crc32(f"{number} {name}".encode(), crc32(update))
 
 
@@ -132,7 +132,7 @@ def read(name: str, rows: Sequence[Row]) -> tuple[Stored, int]:
 
     Args:
         name: of the document.
-        rows: what the statement `READ` returns.
+        rows: the result of the statement `READ`.
 
     Raises:
         CorruptError: an update is damaged or missing.
@@ -150,17 +150,17 @@ def read(name: str, rows: Sequence[Row]) -> tuple[Stored, int]:
         expected += 1
     if expected <= last:
         raise CorruptError(f"updates {expected} to {last} are missing")
-    if index is not None:  # a document is loaded without it, only more slowly
+    if index is not None:  # without an index, a document loads more slowly
         index = index[:-4] if index[-4:] == _checksum(index[:-4]) else None
     return Stored([row["data"] for row in rows], index), rows[-1]["seq"] if rows else -1
 
 
 def salvage(name: str, rows: Sequence[Row]) -> tuple[list[bytes], int]:
-    """Return the updates of a damaged document that are sound, and how many are lost as far as that is known.
+    """Return the undamaged updates of a document, and the number of those known to be lost.
 
     Args:
         name: of the document.
-        rows: what the statement `READ` returns.
+        rows: the result of the statement `READ`.
     """
     numbers: set[int] = set()
     if rows and rows[0]["seq"] is None:

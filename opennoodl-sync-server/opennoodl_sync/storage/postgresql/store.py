@@ -1,4 +1,4 @@
-"""The store in PostgreSQL: one statement writes the changes of a turn, if the documents are still this instance's."""
+"""The store in PostgreSQL: one statement writes the changes of a turn to all documents that this instance owns."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence, Set
@@ -58,19 +58,19 @@ from .statements import (
 from .url import arguments, shown
 
 LEAST_RATE = 1_048_576
-"""Bytes a second that the database takes at least: a larger statement may take longer."""
+"""Bytes a second that the database writes at least; the time limit of a large statement is longer by that."""
 READ_TIMEOUT = 60.0
-"""Seconds that reading a document may take."""
+"""Seconds until reading a document is given up."""
 
 log = structlog.get_logger()
 
 
 class PostgreSQLStore(PersistentStore):
-    """Documents in PostgreSQL, which other instances may use at the same time. Call `start` before anything else.
+    """Documents in PostgreSQL, which other instances may use at the same time. Call `start` first.
 
     Args:
         url: of the database.
-        fsync: whether a batch is safe from a power cut when it is done; otherwise within a second.
+        fsync: whether a batch survives a power cut when it is done; otherwise a second later.
 
     Raises:
         StartError: the URL is wrong.
@@ -83,16 +83,16 @@ class PostgreSQLStore(PersistentStore):
         self._reading, self._leasing = Link(options), Link(options)
         self._writing = Link(options, relaxed=not fsync)
         self._lease = Lease(self._leasing, self._name, self._lapse, self._renewed)
-        self._documents: dict[str, PostgreSQLDocument] = {}  # those that this instance has
+        self._documents: dict[str, PostgreSQLDocument] = {}  # the documents that this instance owns
         self._batches: list[tuple[PostgreSQLBatch, Done]] = []  # the first one is under way
         self._when_idle: list[Callable[[], None]] = []
         self._when_lost: list[Callable[[str], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._failure: str | None = None
-        self._verified = 0  # how often the links had been opened when the documents were last compared
+        self._verified = 0  # the number of openings of links at the last comparison
 
     async def start(self) -> None:
-        """Connect, make the tables if there are none, and get a lease.
+        """Connect, create missing tables, and get a lease.
 
         Raises:
             StartError: the database cannot be used.
@@ -120,7 +120,7 @@ class PostgreSQLStore(PersistentStore):
         return address
 
     def announce(self, url: str) -> None:
-        """Tell other instances where this one is reached."""
+        """Tell other instances the URL of this one."""
         self._lease.url = url
         self._lease.renew_soon()
 
@@ -130,7 +130,7 @@ class PostgreSQLStore(PersistentStore):
         return self._name
 
     async def alive(self, instances: Set[str]) -> set[str]:
-        """Return those of some instances that have their leases."""
+        """Return those of `instances` whose leases are valid."""
         return {row["name"] for row in await self._leasing.fetch(ALIVE, list(instances), seconds=RENEW_TIMEOUT)}
 
     @property
@@ -140,7 +140,7 @@ class PostgreSQLStore(PersistentStore):
 
     @property
     def counts(self) -> StoreCounts:
-        """What metrics show of the connections to the database."""
+        """The numbers that metrics show about the database."""
         links = (self._reading, self._writing, self._leasing)
         reconnects = sum(max(link.opened - 1, 0) for link in links)
         return StoreCounts(reconnects, self._lease.age, len(self._documents))
@@ -151,11 +151,11 @@ class PostgreSQLStore(PersistentStore):
         return bool(self._batches)
 
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Have `act` called whenever batches were under way and none is any more."""
+        """Call `act` whenever the last batch under way has ended."""
         self._when_idle.append(act)
 
     def when_lost(self, act: Callable[[str], None]) -> None:
-        """Have `act` called with the name of each document that another instance may take from now on."""
+        """Call `act` with the name of each document that another instance may take from then on."""
         self._when_lost.append(act)
 
     def batch(self) -> PostgreSQLBatch:
@@ -165,7 +165,7 @@ class PostgreSQLStore(PersistentStore):
     # Documents
 
     async def find(self, name: str) -> None:
-        """Return if this instance has a document, or can open it."""
+        """Raise `ElsewhereError` if another instance owns a document."""
         for row in await self._reading.fetch(FIND, name, self._name):
             raise ElsewhereError(row["name"], row["url"])
 
@@ -175,7 +175,7 @@ class PostgreSQLStore(PersistentStore):
         try:
             stored, last = read(name, await self._reading.fetch(READ, name, seconds=READ_TIMEOUT))
         except BaseException:
-            self._give_back(PostgreSQLDocument(name, epoch, 0))
+            self._release_unread(PostgreSQLDocument(name, epoch, 0))
             raise
         return self._opened(PostgreSQLDocument(name, epoch, last)), stored
 
@@ -204,7 +204,7 @@ class PostgreSQLStore(PersistentStore):
         return read(name, await self._reading.fetch(READ, name, seconds=READ_TIMEOUT))[0]
 
     async def names(self, more_than: int) -> AsyncIterator[str]:
-        """Yield the names of documents that nobody has open and that have more than so many updates."""
+        """Yield the names of documents that no instance owns and that have more than so many updates."""
         last = ""
         while rows := await self._reading.fetch(CROWDED, last, more_than, seconds=READ_TIMEOUT):
             for row in rows:
@@ -222,7 +222,7 @@ class PostgreSQLStore(PersistentStore):
         return number
 
     async def salvage(self, name: str) -> tuple[list[bytes], int]:
-        """Return the updates of a document that are sound, and how many are lost."""
+        """Return the undamaged updates of a document, and the number of lost ones."""
         return salvage(name, await self._reading.fetch(READ, name, seconds=READ_TIMEOUT))
 
     async def exists(self, name: str) -> bool:
@@ -296,7 +296,7 @@ class PostgreSQLStore(PersistentStore):
     # Writing
 
     def write(self, batch: Batch, done: Done) -> None:
-        """Write a batch, after those that were given before, and call `done`."""
+        """Write a batch after the earlier ones, and call `done`."""
         assert isinstance(batch, PostgreSQLBatch)
         self._batches.append((batch, done))
         if self._task is None:
@@ -315,7 +315,7 @@ class PostgreSQLStore(PersistentStore):
             except Exception as failed:
                 error = StoreError(str(failed))
                 log.exception("a batch could not be written")
-            self._lease.check()  # what is lost meanwhile must not be told
+            self._lease.check()  # so that changes of a lost document are not sent
             del self._batches[0]
             try:
                 done(error)
@@ -335,7 +335,7 @@ class PostgreSQLStore(PersistentStore):
         await self._release([document for document in batch.released if not document.lost])
 
     async def _store_each(self, documents: dict[PostgreSQLDocument, Changes]) -> None:
-        """Store the changes of documents one by one, since the database has refused those of one of them."""
+        """Store the changes of documents one by one, because the database has refused those of one document."""
         for document, changes in documents.items():
             try:
                 await self._store({document: changes})
@@ -390,14 +390,14 @@ class PostgreSQLStore(PersistentStore):
             (FORGET, [document for document in documents if document.written < 0]),
         ):
             names, epochs = [document.name for document in some], [document.epoch for document in some]
-            with suppress(StoreError):  # they are free when the lease ends, and are opened here again before
+            with suppress(StoreError):  # they are free when the lease ends, and this instance can open them before
                 if some:
                     await self._writing.fetch(statement, self._name, names, epochs)
         for document in documents:
             self._forget(document)
 
-    def _give_back(self, document: PostgreSQLDocument) -> None:
-        """Give a document back that was taken and could not be read."""
+    def _release_unread(self, document: PostgreSQLDocument) -> None:
+        """Release a document that was taken and could not be read."""
         batch = self.batch()
         document.release(batch)
         self.write(batch, lambda _: None)
@@ -411,7 +411,7 @@ class PostgreSQLStore(PersistentStore):
     # The end of ownership
 
     async def _renewed(self, made: bool) -> None:
-        """Compare the documents with the database, if that may have lost something, as in a failover."""
+        """Compare the owned documents with the database, if it may have lost some, as in a failover."""
         self._failure = None
         opened = sum(link.opened for link in (self._reading, self._writing, self._leasing))
         if not made and opened == self._verified:
@@ -440,7 +440,7 @@ class PostgreSQLStore(PersistentStore):
             del self._documents[document.name]
 
     async def close(self) -> None:
-        """Write what was given, give up the lease, and disconnect."""
+        """Write all batches, give up the lease, and disconnect."""
         while self._task is not None:
             await asyncio.wait([self._task])
         await self._lease.end()
