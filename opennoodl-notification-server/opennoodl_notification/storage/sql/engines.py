@@ -57,8 +57,12 @@ def sqlite_url(text: str) -> sa.URL:
     return url.set(drivername=driver)
 
 
-def sqlite_engine(url: sa.URL) -> AsyncEngine:
-    """Return what connects to SQLite: one connection, whose transactions begin by taking the write lock."""
+def sqlite_engine(url: sa.URL, *, read_only: bool) -> AsyncEngine:
+    """Return what connects to SQLite: one connection.
+
+    Its transactions begin by taking the write lock, unless they only read. In WAL mode, readers and the writer do not
+    wait for each other.
+    """
     try:
         # One connection: it is the one writer, and one that waits for another's lock would hold up everybody.
         engine = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": TIMEOUT})
@@ -66,8 +70,9 @@ def sqlite_engine(url: sa.URL) -> AsyncEngine:
         raise StartError(f"DATABASE_URL cannot be used: {error}") from None
     except (ArgumentError, TypeError, ValueError):  # their text may have the URL in it, and several lines
         raise StartError(f"DATABASE_URL has a host or options that its driver refuses; {DATABASES}") from None
+    begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
     sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-    sa.event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    sa.event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
 

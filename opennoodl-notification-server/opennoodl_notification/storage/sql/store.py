@@ -105,7 +105,7 @@ class SqlStore(Store):
             parsed = sqlite_url(url)
             self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
             self.file = named(f"the database {self._name}", str(parsed.database)).absolute()
-            self._engine = sqlite_engine(parsed)
+            self._engine = sqlite_engine(parsed, read_only=read_only)
         self._create = create
         self._read_only = read_only
         self._lock: FileLock | None = None

@@ -14,6 +14,7 @@ from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Query, StoreError, UnsettledError
 from opennoodl_notification.records import timestamp
 from opennoodl_notification.storage.choose import choose
+from opennoodl_notification.storage.sql import engines
 from opennoodl_notification.storage.sql.schema import VERSION, versions
 from opennoodl_notification.storage.sql.store import SqlStore, SqlTransaction
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -211,6 +212,24 @@ async def test_sqlite_file_has_one_process_at_a_time(tmp_path: Path) -> None:
     again = SqlStore(url)
     await again.open()
     await again.close()
+
+
+async def test_sqlite_reader_and_server_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that reads SQLite's file is not refused while the server stores, and the server can store meanwhile."""
+    monkeypatch.setattr(engines, "TIMEOUT", 0)
+    url = place("sqlite", tmp_path)
+    store, looking = SqlStore(url), SqlStore(url, create=False, read_only=True)
+    await store.open()
+    async with store.transaction(Needs(EARLY, 0)) as transaction:
+        await looking.open()
+        async with looking._engine.connect() as reading:
+            await reading.execute(sa.select(versions.c.version))
+            await transaction.commit(Changes(added=[record("new")]))
+    assert (await looking.counts()).notifications == 1
+    await looking.close()
+    await store.close()
 
 
 async def test_sqlite_syncs_each_commit(tmp_path: Path) -> None:
