@@ -14,7 +14,8 @@ import pytest
 from client_guide import python, write_programs
 from harness import SOON, StartClient, StartServer
 from pycrdt import Array, Doc, Text, create_sync_message, handle_sync_message
-from websockets.asyncio.server import ServerConnection, serve
+from servers import websocket_server
+from websockets.asyncio.server import ServerConnection
 
 SECRET = "a secret of a test, in 32 characters or more"
 AUTH = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
@@ -94,8 +95,7 @@ async def test_a_script_makes_its_change_once() -> None:
             await connection.send(bytes([100, acknowledged]))
 
     edit = python("edit")
-    async with serve(handle, "127.0.0.1", 0, subprotocols=["yjs"]) as peer:  # type: ignore[list-item]
-        url = f"ws://127.0.0.1:{peer.sockets[0].getsockname()[1]}"
+    async with websocket_server(handle, subprotocols=["yjs"]) as url:
         doc = await asyncio.wait_for(asyncio.to_thread(edit, url, ROOM, value("Milk")), 30)
     assert doc.get("list", type=Array).to_py() == ["Milk"]
     assert acknowledged == 2  # the answer to the server's question, and the change

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import pytest
 from harness import HERE, Server, StartServer
-from websockets.asyncio.server import ServerConnection, serve
+from servers import websocket_server
+from websockets.asyncio.server import ServerConnection
 
 PATIENCE = 60
 FLAGS = (
@@ -52,13 +53,12 @@ class Browser:
             self.origins.append(connection.request.headers.get("Origin"))
             reported.set_result(json.loads(await connection.recv()))
 
-        async with serve(report, "127.0.0.1", 0) as reports:
-            port = reports.sockets[0].getsockname()[1]
+        async with websocket_server(report) as reports:
             paths = {"opennoodl_sync": "room"}
             tried = [
                 {"ws": f"{each.url}/{paths.get(each.name, '')}", "health": f"{each.http}/health"} for each in servers
             ]
-            what = {"report": f"ws://127.0.0.1:{port}", "servers": tried}
+            what = {"report": reports, "servers": tried}
             page = f"{(HERE / 'clients' / 'origins.html').as_uri()}#{quote(json.dumps(what))}"
             assert CHROMIUM is not None
             process = await asyncio.create_subprocess_exec(

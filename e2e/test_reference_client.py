@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import jwt
 import pytest
 from harness import StartClient, StartServer
-from websockets.asyncio.server import ServerConnection, serve
+from servers import websocket_server
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 SECRET = "a secret of a test, in 32 characters or more"
@@ -70,8 +71,7 @@ class Peer:
 async def peer() -> AsyncIterator[Peer]:
     """Return a server that ends with the test."""
     peer = Peer()
-    async with serve(peer.handle, "127.0.0.1", 0, subprotocols=["yjs"]) as server:  # type: ignore[list-item]
-        peer.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with websocket_server(peer.handle, subprotocols=["yjs"]) as peer.url:
         yield peer
 
 

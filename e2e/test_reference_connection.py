@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 import jwt
 import pytest
 from harness import Client, Event, StartClient
-from websockets.asyncio.server import ServerConnection, serve
+from servers import websocket_server
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 SECRET = "a secret of a test, in 32 characters or more"
@@ -43,8 +44,7 @@ class Peer:
 async def peer() -> AsyncIterator[Peer]:
     """Return a server that ends with the test. It is named before `client`, so that clients end before it."""
     peer = Peer()
-    async with serve(peer.handle, "127.0.0.1", 0) as server:
-        peer.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with websocket_server(peer.handle) as peer.url:
         yield peer
 
 

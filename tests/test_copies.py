@@ -31,10 +31,11 @@ def test_edge_copies_are_identical(name: str, folder: str) -> None:
         )
 
 
-def test_copies_of_the_time_limit_are_identical() -> None:
-    """The end to end tests limit each test as those of the servers do."""
-    original = ROOT / f"opennoodl-{ORIGINAL}-server" / "tests" / "edge" / "time_limit.py"
-    assert (ROOT / "e2e" / "time_limit.py").read_bytes() == original.read_bytes(), "run `make copies`"
+@pytest.mark.parametrize("name", ["time_limit.py", "servers.py"])
+def test_copies_in_e2e_are_identical(name: str) -> None:
+    """The end to end tests have their time limit and their servers in common with the tests of edge."""
+    original = ROOT / f"opennoodl-{ORIGINAL}-server" / "tests" / "edge" / name
+    assert (ROOT / "e2e" / name).read_bytes() == original.read_bytes(), "run `make copies`"
 
 
 def test_copies_of_the_database_urls_are_identical() -> None:

@@ -8,6 +8,8 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from servers import TcpServer
+
 STRANGE = ("hang", "endless", "fail", "limit", "nonsense", "elsewhere", "other")
 """How tokens begin for which it answers as GitHub should not."""
 
@@ -54,12 +56,14 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         else:
             writer.write(_answer(kind, rest))
             await writer.drain()
-    writer.close()
 
 
 @asynccontextmanager
 async def hub() -> AsyncIterator[str]:
     """Run it; yield its URL."""
-    server = await asyncio.start_server(_serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = TcpServer(_serve)
+    await server.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        await server.stop()

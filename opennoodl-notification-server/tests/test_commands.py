@@ -14,12 +14,12 @@ from opennoodl_notification.edge.command_line import CommandError
 from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.store import Query
 from websockets.asyncio.server import ServerConnection
-from websockets.asyncio.server import serve as websocket_server
 from websockets.http11 import Request, Response
 
 from .conftest import Device, Serve
 from .edge.certificates import certify
 from .edge.issuer import SECRET, signed
+from .edge.servers import websocket_server
 from .harness import TIMEOUT, record, write
 from .places import place
 
@@ -175,9 +175,8 @@ async def test_send_names_a_server_of_another_kind() -> None:
         await connection.send("hello")
         await connection.wait_closed()
 
-    async with websocket_server(talk, "127.0.0.1", 0) as other:
-        port = next(iter(other.sockets)).getsockname()[1]
-        code, output, error = await command("send", "--to", "ann", "--url", f"ws://127.0.0.1:{port}")
+    async with websocket_server(talk) as url:
+        code, output, error = await command("send", "--to", "ann", "--url", url)
     assert (code, output, error.count("\n")) == (1, "", 1)
     assert "is not a notification server" in error
 
@@ -200,8 +199,7 @@ async def test_send_says_why_a_server_refuses(status: int, body: str, reason: st
     def refuse(connection: ServerConnection, _: Request) -> Response:
         return connection.respond(HTTPStatus(status), body)
 
-    async with websocket_server(talk, "127.0.0.1", 0, process_request=refuse) as other:
-        url = f"ws://127.0.0.1:{next(iter(other.sockets)).getsockname()[1]}"
+    async with websocket_server(talk, process_request=refuse) as url:
         code, output, error = await command("send", "--to", "ann", "--url", url)
     assert (code, output, error) == (1, "", f"opennoodl_notification: {url} refuses the connection: {reason}\n")
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from .edge.servers import TcpServer
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -14,31 +16,28 @@ class CutLink:
 
     Args:
         target: connects with what is behind it.
-
-    Attributes:
-        port: that it listens on.
     """
 
     def __init__(self, target: Callable[[], Awaitable[Streams]]) -> None:
-        self.port = 0
+        self._server = TcpServer(self._accept)
         self._target = target
         self._flows = asyncio.Event()
         self._flows.set()
         self._refuses = False
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._server.port
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._server.start()
 
     def cut(self) -> None:
         """Drop all connections, and further ones at once."""
         self._refuses = True
-        for writer in list(self._writers):
-            writer.transport.abort()
+        self._server.reset()
 
     def stall(self) -> None:
         """Let nothing through, and tell neither side."""
@@ -51,28 +50,21 @@ class CutLink:
 
     async def close(self) -> None:
         """Stop."""
-        assert self._server is not None
-        self.cut()
-        self._flows.set()
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.stop()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refuses:
             writer.transport.abort()
             return
         try:
-            behind = await self._target()
+            behind_reader, behind_writer = await self._target()
         except OSError:
             writer.transport.abort()
             return
-        self._writers |= {writer, behind[1]}
-        for source, sink in ((reader, behind[1]), (behind[0], writer)):
-            task = asyncio.create_task(self._pass_on(source, sink))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        try:
+            await asyncio.gather(self._pass_on(reader, behind_writer), self._pass_on(behind_reader, writer))
+        finally:
+            behind_writer.transport.abort()
 
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -80,5 +72,4 @@ class CutLink:
                 await self._flows.wait()
                 sink.write(data)
                 await sink.drain()
-        self._writers.discard(sink)
         sink.close()

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from opennoodl_sync.edge.metrics import Counts
 from opennoodl_sync.webhook import Webhook
 
+from .edge.servers import TcpServer
+
 SECRET = "sixteen or more characters"
 LONG = 3600.0
 """Seconds that no test waits for."""
@@ -59,7 +61,6 @@ class Receiver:
         may_answer: answers wait for it; set at the start.
         open: posts that wait for their answer, by their rooms.
         peak: the most that waited at once.
-        port: where it listens on loopback.
         connections: how many there were.
     """
 
@@ -69,23 +70,22 @@ class Receiver:
         self.may_answer.set()
         self.open: list[str] = []
         self.peak = 0
-        self.port = 0
         self.connections = 0
         self._posts: asyncio.Queue[Post] = asyncio.Queue()
-        self._handlers: set[asyncio.Task[None]] = set()
+        self._server = TcpServer(self._handle)
 
-    async def start(self, port: int = 0) -> None:
-        """Listen."""
-        self._server = await asyncio.start_server(self._handle, "127.0.0.1", port)
-        self.port = self._server.sockets[0].getsockname()[1]
+    @property
+    def port(self) -> int:
+        """Where it listens on loopback."""
+        return self._server.port
+
+    async def start(self) -> None:
+        """Listen, on the same port as before if it has been stopped."""
+        await self._server.start()
 
     async def stop(self) -> None:
         """Stop listening, and end every connection."""
-        self._server.close()
-        for handler in self._handlers:
-            handler.cancel()
-        await asyncio.gather(*self._handlers, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._server.stop()
 
     @property
     def quiet(self) -> bool:
@@ -97,18 +97,14 @@ class Receiver:
         return await asyncio.wait_for(self._posts.get(), TIMEOUT)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._handlers.add(task)
         self.connections += 1
         try:
             while await self._one(reader, writer):
                 pass
-        except (asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.transport.abort()
-            self._handlers.discard(task)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()[:-1]

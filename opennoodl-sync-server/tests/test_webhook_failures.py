@@ -63,7 +63,7 @@ async def test_a_receiver_that_is_down_is_tried_again(webhooks: Make, receiver: 
     webhook = webhooks(delays=(SHORT,) * 1000)
     Document(webhook).write()
     await counted(webhook, "retried", 2)
-    await receiver.start(receiver.port)
+    await receiver.start()
     assert vector(await receiver.post()) == b"1"
 
 

@@ -12,6 +12,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from .servers import TcpServer
+
 SECRET = "a secret of more than 32 characters, for tests"
 OTHER_SECRET = "another secret of more than 32 characters, too"
 
@@ -73,32 +75,21 @@ class Loopback:
         self._came = asyncio.Condition()
         self._trickling = 0
         self._scheme = ""
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._server = TcpServer(self._serve)
 
     async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen."""
         self._scheme = "https" if tls else "http"
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
+        await self._server.start(tls)
 
     async def stop(self) -> None:
         """Hang up."""
-        self.goes_on.set()
-        if self._server is not None:
-            self._server.close()
-        for _ in range(3):  # what was accepted in this turn begins now, and is closed below
-            await asyncio.sleep(0)
-        async with asyncio.timeout(30):
-            for writer in list(self._writers):
-                writer.close()
-                with suppress(OSError):
-                    await writer.wait_closed()
+        await self._server.stop()
 
     @property
     def url(self) -> str:
         """Where it is."""
-        assert self._server is not None
-        return f"{self._scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.port}"
 
     async def until_asked(self, times: int) -> None:
         """Wait until so many requests have come."""
@@ -111,7 +102,6 @@ class Loopback:
             await self._came.wait_for(lambda: not self._trickling)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         request = await reader.readuntil(b"\r\n\r\n")
         async with self._came:
             self.asked.append(request.decode())
@@ -124,7 +114,6 @@ class Loopback:
             body = content if isinstance(content, bytes) else json.dumps(content).encode()
             lines = [f"HTTP/1.1 {status} -", f"Content-Length: {len(body)}", "Connection: close", *self.headers]
             writer.write("\r\n".join([*lines, "\r\n"]).encode() + body)
-        writer.close()
 
     async def _trickle(self, writer: asyncio.StreamWriter) -> None:
         self._trickling += 1

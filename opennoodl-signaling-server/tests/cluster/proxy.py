@@ -5,29 +5,30 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from ..edge.servers import TcpServer
+
 
 class Proxy:
     """Passes bytes on, unless the link is cut.
 
     Args:
         port: of the server.
-
-    Attributes:
-        port: where the proxy listens.
     """
 
     def __init__(self, port: int) -> None:
-        self.port = 0
+        self._server = TcpServer(self._serve)
         self._server_port = port
-        self._server: asyncio.Server | None = None
         self._open = asyncio.Event()
         self._open.set()
-        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def port(self) -> int:
+        """Where the proxy listens."""
+        return self._server.port
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._server.start()
 
     def cut(self) -> None:
         """Drop every byte and keep the connections, as a broken network does."""
@@ -40,27 +41,22 @@ class Proxy:
 
     def reset(self) -> None:
         """Reset all connections."""
-        for writer in self._writers:
-            writer.transport.abort()
+        self._server.reset()
 
     async def stop(self) -> None:
         """Stop listening, and reset all connections."""
-        if self._server is not None:
-            self._server.close()
-            self.reset()
-            await self._server.wait_closed()
+        await self._server.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         except OSError:
             writer.transport.abort()
-            self._writers.discard(writer)
             return
-        self._writers.add(server_writer)
-        await asyncio.gather(self._pass(reader, server_writer), self._pass(server_reader, writer))
-        self._writers -= {writer, server_writer}
+        try:
+            await asyncio.gather(self._pass(reader, server_writer), self._pass(server_reader, writer))
+        finally:
+            server_writer.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

@@ -13,6 +13,7 @@ import pytest
 from ..certificates import Files
 from ..harness import TIMEOUT, http_client
 from ..issuer import Loopback
+from ..servers import TcpServer
 
 
 @pytest.fixture(params=["tcp", "tls"])
@@ -134,17 +135,17 @@ async def test_https_proxy_tunnels_requests(server: Loopback, monkeypatch: pytes
             sink.close()
 
         await asyncio.gather(copy(reader, back), copy(there, writer))
-        for each in (back, writer):
-            with suppress(OSError):
-                await each.wait_closed()
+        with suppress(OSError):
+            await back.wait_closed()
         ended.set()
 
     ended = asyncio.Event()
     server.answer = (200, b"yes")
-    proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
-    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    proxy = TcpServer(tunnel)
+    await proxy.start()
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
     assert await fetched(server) == b"yes"
     async with asyncio.timeout(TIMEOUT):
         await ended.wait()
-    proxy.close()
+    await proxy.stop()
     assert asked[0].startswith(b"CONNECT 127.0.0.1:")
