@@ -109,6 +109,7 @@ class Sync(Application):
             compacted=self._compacted,
             loaded=self._loaded,
         )
+        making = asyncio.Lock()
         if isinstance(self._store, PersistentStore) and self.settings.schedule is not None:
             self._versions = VersionKeeper(
                 self._store,
@@ -116,6 +117,7 @@ class Sync(Application):
                 self.settings.max_versions_size,
                 self._budget.limit // COMPACTION_FACTOR,
                 self.rooms.rooms.__contains__,
+                making=making,
             )
         self._sessions = Sessions(
             self.rooms,
@@ -132,7 +134,7 @@ class Sync(Application):
                 versions=self.settings.max_document_versions_size,
                 answer=self.max_message_size,
             )
-            versions = VersionPages(self._store, self._direct_changes.change, bounds)
+            versions = VersionPages(self._store, self._direct_changes.change, bounds, making)
             self._pages = Pages(self.auth, self._peers, versions, RoomPages(self._store, self.rooms, self._sessions))
         services = [self.rooms.tidy, self._sessions.keep_alive, self._sessions.count_memory, self._peers.watch]
         if self._versions is not None:

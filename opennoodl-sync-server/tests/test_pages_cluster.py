@@ -14,7 +14,7 @@ from .test_pages_versions import LIST, RESTORE, TIME, ask, keep
 from .test_two_servers import two
 
 pytestmark = [pytest.mark.xdist_group("postgresql"), pytest.mark.slow]
-TOKENS: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET}
+TOKENS: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "versions": "off"}
 
 
 @pytest.fixture(autouse=True)

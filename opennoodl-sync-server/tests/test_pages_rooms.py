@@ -21,7 +21,7 @@ from .edge.issuer import SECRET, signed
 from .editor import Editor
 from .test_pages_versions import RESTORE, TIME, ask, keep
 
-TOKENS: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET}
+TOKENS: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "versions": "off"}
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from http.client import HTTPConnection
@@ -12,11 +13,14 @@ from typing import Any
 
 import pytest
 from opennoodl_sync.storage.interface import PersistentStore, Version
+from opennoodl_sync.versions.content import unpack
+from opennoodl_sync.versions.making import make_version
 from opennoodl_sync.versions.times import read
 from opennoodl_sync.workers.version_process import make
 
 from .client import Client, Server, running
 from .conftest import Disk
+from .disks import until
 from .edge.issuer import SECRET, signed
 from .editor import Editor
 from .wire import update_message
@@ -34,8 +38,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    """Run a server with AUTH."""
-    async with running(tmp_path / "data", auth="jwt", auth_secret=SECRET) as server:
+    """Run a server with AUTH that makes no version by itself: tests compare the list of versions."""
+    async with running(tmp_path / "data", auth="jwt", auth_secret=SECRET, versions="off") as server:
         yield server
 
 
@@ -95,6 +99,55 @@ async def test_a_version_is_restored_beside_clients(server: Server) -> None:
     assert listed == [answer["restored"], answer["before"]]
     before = await store_of(server).read_version("room", read(answer["before"]["time"]))
     assert before is not None
+
+
+async def test_what_comes_while_a_version_is_restored_stays(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit is either in the version of the state before, or in the document afterwards."""
+    ann, ben = await enter(server, 1), await enter(server, 2)
+    await ann.type("hello")
+    await ben.shows("hello")
+    await keep(server, b"\x00\x00")
+
+    async def make_slowly(*arguments: Any) -> tuple[Version, bytes]:
+        made = await make_version(*arguments)
+        await ann.type("late")
+        await ben.shows("late")
+        return made
+
+    monkeypatch.setattr("opennoodl_sync.pages.versions.make_version", make_slowly)
+    _, answer = await ask(server, "POST", RESTORE)
+    await ben.until(lambda: ben.text == "late")
+    before = await store_of(server).read_version("room", read(answer["before"]["time"]))
+    assert before is not None
+    assert Editor(3, unpack(before)).text == "hello"
+
+
+async def test_two_versions_of_one_second_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that is due while one is restored is made after the one of the state before, with a later time."""
+    monkeypatch.setattr("opennoodl_sync.versions.keeper.CHECK_INTERVAL", math.inf)
+    monkeypatch.setattr("opennoodl_sync.versions.making.time", lambda: float(read("2026-11-29T00:59:59Z")))
+    async with running(tmp_path / "data", auth="jwt", auth_secret=SECRET) as server:
+        ann, ben = await enter(server, 1), await enter(server, 2)
+        await ann.type("hello")
+        await ben.shows("hello")
+        await keep(server, b"\x00\x00")
+        keeper = server.app._versions
+        assert keeper is not None
+        looks: list[asyncio.Task[None]] = []
+
+        async def make_beside_the_keeper(*arguments: Any) -> tuple[Version, bytes]:
+            made = await make_version(*arguments)
+            await ann.type(" world")
+            await ben.shows("hello world")
+            looks.append(asyncio.create_task(keeper.look_at_changed()))
+            await until(lambda: keeper.outcomes["made"] or keeper._making._waiters)
+            return made
+
+        monkeypatch.setattr("opennoodl_sync.pages.versions.make_version", make_beside_the_keeper)
+        assert (await ask(server, "POST", RESTORE))[0] == 200
+        await looks[0]
+        times = [version.time for version in (await store_of(server).history("room")).versions]
+    assert times == [read(TIME), read("2026-11-29T00:59:59Z"), read("2026-11-29T01:00:00Z")]
 
 
 async def test_a_closed_document_is_restored(server: Server) -> None:

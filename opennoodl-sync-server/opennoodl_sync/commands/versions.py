@@ -50,7 +50,7 @@ async def revert_document(store: PersistentStore, name: str, when: str) -> tuple
     batch = store.batch()
     try:
         made, present = await make_version(store, name, await store.history(name), Limits())
-        update = await restoring_update(store, name, content)
+        update = await restoring_update(content, present)
         document = await asyncio.to_thread(loaded, stored)
         await asyncio.to_thread(lambda: finish(document.integrate(update)))
         await store.change_versions(name, [(made, present)], [])

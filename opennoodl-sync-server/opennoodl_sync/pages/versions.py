@@ -48,12 +48,14 @@ class VersionPages:
         store: where documents and versions are.
         change: changes a document.
         bounds: of memory and of the store.
+        making: see `VersionKeeper`.
     """
 
-    def __init__(self, store: PersistentStore, change: Change, bounds: Bounds) -> None:
+    def __init__(self, store: PersistentStore, change: Change, bounds: Bounds, making: asyncio.Lock) -> None:
         self._store = store
         self._change = change
         self._bounds = bounds
+        self._making = making
         self._turn = asyncio.Lock()  # one version is read or restored at a time: each takes memory and a process
 
     async def list(self, room: str) -> Page:
@@ -96,12 +98,13 @@ class VersionPages:
         """
         async with self._turn:
             await self._store.find(room)
-            history = await self._store.history(room)
-            version, content = await self._version(history, room, when)
-            made, present = await make_version(self._store, room, history, Limits(self._bounds.document))
-            update = await restoring_update(self._store, room, content)
-            dropped = oversized([*history.versions, made], self._bounds.versions)
-            await self._store.change_versions(room, [(made, present)], dropped)
+            async with self._making:
+                history = await self._store.history(room)
+                version, content = await self._version(history, room, when)
+                made, present = await make_version(self._store, room, history, Limits(self._bounds.document))
+                update = await restoring_update(content, present)
+                dropped = oversized([*history.versions, made], self._bounds.versions)
+                await self._store.change_versions(room, [(made, present)], dropped)
             await self._change(room, address, update)
         log.info("a version was restored")
         return HTTPStatus.OK, {"restored": _described(version), "before": _described(made)}

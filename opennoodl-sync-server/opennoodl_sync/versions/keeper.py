@@ -58,6 +58,7 @@ class VersionKeeper:
         most: bytes that all versions may take; 0 for any number.
         largest: bytes of the largest document of which versions are made; 0 for any number.
         in_memory: returns whether a document is in memory.
+        making: is held from the look at a history until the new version is in it, so no two versions get one time.
 
     Attributes:
         size: bytes of all versions, as far as this process knows.
@@ -66,7 +67,14 @@ class VersionKeeper:
     """
 
     def __init__(
-        self, store: PersistentStore, schedule: Schedule, most: int, largest: int, in_memory: Callable[[str], bool]
+        self,
+        store: PersistentStore,
+        schedule: Schedule,
+        most: int,
+        largest: int,
+        in_memory: Callable[[str], bool],
+        *,
+        making: asyncio.Lock,
     ) -> None:
         self.size = 0
         self.outcomes = Counts(OUTCOMES)
@@ -75,6 +83,7 @@ class VersionKeeper:
         self._most = most
         self._limits = Limits(largest, schedule.most_of_one)
         self._in_memory = in_memory
+        self._making = making
         self._loaded: dict[str, int] = {}  # documents that were loaded, and the numbers of their last updates
         self._again: dict[str, float] = {}  # when a document in memory is looked at again, by the monotonic clock
         self._swept: tuple[float, float] | None = None  # the time of day and the monotonic clock at the last sweep
@@ -136,10 +145,11 @@ class VersionKeeper:
         again = steady + RETRY_AFTER
         settled = False
         try:
-            history = await self._store.history(name)
-            now = int(time())
-            if self._schedule.due(history._replace(last=min(last, history.last)), now):
-                await self._make(name, history, last)
+            async with self._making:
+                history = await self._store.history(name)
+                now = int(time())
+                if self._schedule.due(history._replace(last=min(last, history.last)), now):
+                    await self._make(name, history, last)
             newest = history.versions[-1] if history.versions else None
             again = steady + self._schedule.spacing - (0 if newest is None else max(now - newest.time, 0))
             settled = newest is None or newest.last == history.last

@@ -51,15 +51,17 @@ async def make_version(
     return Version(max(int(time()), newest + 1), len(content), last), content
 
 
-async def restoring_update(store: PersistentStore, name: str, content: bytes) -> bytes:
-    """Return the update that restores a version of a document.
+async def restoring_update(content: bytes, present: bytes) -> bytes:
+    """Return the update that restores a version.
+
+    Args:
+        content: of the version.
+        present: the content of a version that the document is now. What comes later stays.
 
     Raises:
         TaskError: it cannot be restored exactly, or takes too long.
-        StoreError: the document could not be read.
     """
-    updates, _ = await store.read_until(name, LATEST)
-    return await run_task(PROCESS, "restore", [content, *updates])
+    return await run_task(PROCESS, "restore", [content, present])
 
 
 def found(versions: Sequence[Version], when: int) -> Version | None:

@@ -4,7 +4,7 @@ It reads a message from standard input and writes the result to standard output.
 error says why. It imports nothing but the engine.
 
     make     the updates of a document: the content of a version of it
-    restore  the content of a version, and the updates of the document: the update that restores the version
+    restore  the contents of a version, and of one that the document is now: the update that restores the version
 """
 
 import secrets
@@ -33,7 +33,7 @@ def main() -> None:
     limit_memory(MEMORY)
     try:
         parts = read(sys.stdin.buffer, lambda _: None)
-        result = make(parts) if sys.argv[1] == "make" else restore(parts[0], parts[1:])
+        result = make(parts) if sys.argv[1] == "make" else restore(*parts)
     except EOFError:
         sys.exit("the server has ended")
     except MemoryError:
@@ -49,31 +49,28 @@ def make(updates: list[bytes]) -> bytes:
     Raises:
         DamagedError: an update is none.
     """
-    return pack(_merged(updates))
+    segment, pending = finish(compact_records(updates))
+    if pending is None:
+        return pack(finish(segment.write()))
+    document = Document()
+    finish(document.load([pending], segment))
+    return pack(finish(document.write()))
 
 
-def restore(content: bytes, updates: list[bytes]) -> bytes:
+def restore(content: bytes, present: bytes) -> bytes:
     """Return the update that restores a version.
 
     Raises:
-        DamagedError: an update is none.
+        DamagedError: a content is none.
         RestoreError: the version cannot be restored exactly.
     """
+    update = unpack(present)
     document = Document()
-    finish(document.load(updates))
+    finish(document.load([update]))
     client = secrets.choice(CLIENTS)
     while client in document:
         client = secrets.choice(CLIENTS)
-    return restoring_update(_merged(updates), unpack(content), client)
-
-
-def _merged(updates: list[bytes]) -> bytes:
-    segment, pending = finish(compact_records(updates))
-    if pending is None:
-        return finish(segment.write())
-    document = Document()
-    finish(document.load([pending], segment))
-    return finish(document.write())
+    return restoring_update(update, unpack(content), client)
 
 
 if __name__ == "__main__":

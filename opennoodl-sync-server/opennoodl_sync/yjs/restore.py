@@ -3,6 +3,8 @@
 Elements cannot come back once they are deleted, so they are made anew, by a client of their own and next to where they
 were. Contents are copied as bytes, so whatever Yjs can hold comes back as it was. What was added since the version is
 deleted. Everything else stays as it is, so concurrent changes find their places.
+
+The update is tried before it is returned: the document with it must show what the version shows.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .compaction import OTHER, JoinedStructs
+from .compaction import OTHER, JoinedStructs, compact_records
 from .contents import long_values
 from .delete_set import insert
 from .lib0 import finish, read_varuint, write_bytes, write_varuint
 from .structs import ANY, JSON, ORIGIN, PARENT_KEY, RIGHT_ORIGIN, STRING
-from .tree import Id, Item, SharedType, Tree
+from .tree import Id, Item, SharedType, Struct, Tree
 from .update import NOTHING, write, write_deletions, write_section
 
 
@@ -57,7 +59,84 @@ def restoring_update(document: bytes, version: bytes, client: int) -> bytes:
         RestoreError: the version cannot be restored exactly.
         MalformedError: one of the two is not an update.
     """
-    return _Restoring(Tree(document), Tree(version), client).update()
+    then = Tree(version)
+    update = _Restoring(Tree(document), then, client).update()
+    segment, _ = finish(compact_records([document, update]))
+    root = different_root(Tree(finish(segment.write())), then)
+    if root is not None:
+        raise RestoreError(f"{root.decode()!r} would not be what it was")
+    return update
+
+
+def different_root(one: Tree, other: Tree) -> bytes | None:
+    """Return the name of a root that two documents do not show alike; None if there is none."""
+    contents = _Contents(one.update), _Contents(other.update)
+    for root in sorted(one.roots.keys() | other.roots.keys()):
+        pairs = [(one.roots.get(root, SharedType()), other.roots.get(root, SharedType()))]
+        while pairs:
+            (ones, types), (others, other_types) = map(_Contents.shown, contents, pairs.pop())
+            if ones != others:
+                return root
+            pairs += zip(types, other_types, strict=True)
+    return None
+
+
+class _Contents:
+    """The contents of items.
+
+    Args:
+        update: the document that they are of.
+    """
+
+    def __init__(self, update: bytes) -> None:
+        self._update = update
+        self._texts: dict[int, bytes] = {}  # UTF-16, by the offset of the content
+
+    def is_half(self, item: Item, clock: int) -> bool:
+        """Return whether the element at a clock is the second half of a character."""
+        if item.struct.kind != STRING:
+            return False
+        return 0xDC <= self._text(item.struct)[2 * (clock - item.struct.clock) + 1] <= 0xDF
+
+    def of(self, piece: Piece) -> bytes:
+        """Return the contents of elements, without the number that precedes them."""
+        struct, data = piece.item.struct, self._update
+        first, stop = piece.clock - struct.clock, piece.end - struct.clock
+        if struct.kind == STRING:
+            return self._text(struct)[2 * first : 2 * stop].decode("utf-16-le", "replace").encode()
+        if struct.kind not in (ANY, JSON):
+            return data[struct.content : struct.stop]
+        _, at = read_varuint(data, struct.content)
+        begin = _skip(data, at, first, struct.kind)
+        return data[begin : _skip(data, begin, stop - first, struct.kind)]
+
+    def shown(self, type_: SharedType) -> tuple[list[tuple[bytes | None, int, bytearray]], list[SharedType]]:
+        """Return what a type shows, each with its key and kind, in order; and the types that are in it.
+
+        Neighbours are joined that can be one item in another document.
+        """
+        found: list[tuple[bytes | None, int, bytearray]] = []
+        types: list[SharedType] = []
+        for item in (*type_.elements(), *(item for _, item in sorted(type_.entries.items()))):
+            if item.deleted:
+                continue
+            key, kind, content = item.key, item.struct.kind, self.of(Piece(item, item.clock, item.end))
+            if key is None and kind in (STRING, ANY, JSON) and found and found[-1][:2] == (None, kind):
+                found[-1][2].extend(content)
+            else:
+                found.append((key, kind, bytearray(content)))
+            if item.type is not None:
+                types.append(item.type)
+        return found, types
+
+    def _text(self, struct: Struct) -> bytes:
+        """Return the text of a struct in UTF-16."""
+        text = self._texts.get(struct.content)
+        if text is None:
+            _, begin = read_varuint(self._update, struct.content)
+            text = self._update[begin : struct.stop].decode().encode("utf-16-le")
+            self._texts[struct.content] = text
+        return text
 
 
 class _Restoring:
@@ -69,7 +148,7 @@ class _Restoring:
         self._written = JoinedStructs(0)
         self._kept: dict[int, list[int]] = {}
         self._done = 0  # elements that are kept or made anew
-        self._texts: dict[int, bytes] = {}  # UTF-16, by the offset of the content
+        self._contents = _Contents(version.update)
         items: dict[int, list[Item]] = {}
         self._living = 0  # elements of the version
         for item in version.living():
@@ -180,8 +259,8 @@ class _Restoring:
                 yield Piece(then, begin, end), False
                 continue
             # Yjs has put U+FFFD in place of both halves of a character that was cut since.
-            first = begin + (begin > then.clock and self._is_half(then, begin))
-            stop = end - (end < then.end and self._is_half(then, end))
+            first = begin + (begin > then.clock and self._contents.is_half(then, begin))
+            stop = end - (end < then.end and self._contents.is_half(then, end))
             if begin < first:
                 yield Piece(then, begin, first), False
             if first < stop:
@@ -194,24 +273,7 @@ class _Restoring:
         if not pieces:
             return False
         item, _, end = pieces[-1]
-        return end < item.end and self._is_half(item, end)
-
-    def _is_half(self, item: Item, clock: int) -> bool:
-        """Return whether the element at a clock is the second half of a character."""
-        if item.struct.kind != STRING:
-            return False
-        units = self._text(item)
-        return 0xDC <= units[2 * (clock - item.struct.clock) + 1] <= 0xDF
-
-    def _text(self, item: Item) -> bytes:
-        """Return the text of an item's struct in UTF-16."""
-        struct = item.struct
-        text = self._texts.get(struct.content)
-        if text is None:
-            _, begin = read_varuint(self._version.update, struct.content)
-            text = self._version.update[begin : struct.stop].decode().encode("utf-16-le")
-            self._texts[struct.content] = text
-        return text
+        return end < item.end and self._contents.is_half(item, end)
 
     def _make(self, pieces: list[Piece], parent: Parent, left: Id | None, right: Id | None) -> None:
         """Make elements anew.
@@ -256,7 +318,7 @@ class _Restoring:
             head = b"\1" + write_bytes(parent.type) if isinstance(parent.type, bytes) else b"\0" + _id(parent.type)
             head += b"" if parent.key is None else write_bytes(parent.key)
         length = piece.end - piece.clock
-        content = self._content(piece)
+        content = self._contents.of(piece)
         follows = left is not None and left == (self._client, self._clock - 1)
         if parent.key is not None or kind not in (STRING, ANY):
             if kind == STRING:
@@ -267,18 +329,6 @@ class _Restoring:
         self._written.add(kind, info, head, behind, length=length, content=content, follows=follows)
         self._clock += length
         self._done += length
-
-    def _content(self, piece: Piece) -> bytes:
-        """Return the contents of elements, without the number that precedes them."""
-        struct, data = piece.item.struct, self._version.update
-        first, stop = piece.clock - struct.clock, piece.end - struct.clock
-        if struct.kind == STRING:
-            return self._text(piece.item)[2 * first : 2 * stop].decode("utf-16-le", "replace").encode()
-        if struct.kind not in (ANY, JSON):
-            return data[struct.content : struct.stop]
-        _, at = read_varuint(data, struct.content)
-        begin = _skip(data, at, first, struct.kind)
-        return data[begin : _skip(data, begin, stop - first, struct.kind)]
 
 
 def _joined(pieces: list[Piece]) -> Iterator[Piece]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class Case:
         assert schedule is not None
         self.store = store
         self.in_memory = {"room"}
-        self.keeper = VersionKeeper(store, schedule, most, largest, self.in_memory.__contains__)
+        self.keeper = VersionKeeper(store, schedule, most, largest, self.in_memory.__contains__, making=asyncio.Lock())
         self.editor = Editor(1)
 
     async def write(self, text: str, name: str = "room") -> int:

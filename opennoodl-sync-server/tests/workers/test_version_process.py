@@ -27,7 +27,7 @@ async def test_a_version_is_made_and_restored() -> None:
     content = await run_task(PROCESS, "make", updates)
     assert Editor(2, unpack(content)).text == "hello world"
     updates.append(editor.delete(0, 6))
-    restoring = await run_task(PROCESS, "restore", [content, *updates])
+    restoring = await run_task(PROCESS, "restore", [content, make(updates)])
     assert Editor(3, *updates, restoring).text == "hello world"
 
 
@@ -36,9 +36,9 @@ async def test_a_failure_is_one_line() -> None:
     with pytest.raises(TaskError, match=r"^record 0 is not a Yjs update: the message ends within a number$"):
         await run_task(PROCESS, "make", [b"\x01"])
     with pytest.raises(TaskError, match=r"^the content of a version is damaged: "):
-        await run_task(PROCESS, "restore", [b"nonsense", b"\0\0"])
+        await run_task(PROCESS, "restore", [b"nonsense", make([b"\0\0"])])
     with pytest.raises(TaskError, match="the document lacks changes"):
-        await run_task(PROCESS, "restore", [make([Editor(1).write("x")]), b"\0\0"])
+        await run_task(PROCESS, "restore", [make([Editor(1).write("x")]), make([b"\0\0"])])
 
 
 async def test_time_of_a_task_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_the_client_is_a_new_one() -> None:
     editor = Editor(1)
     content = make([editor.write("x")])
     updates = [*editor.updates, editor.delete(0, 1)]
-    one, two = restore(content, updates), restore(content, updates)
+    one, two = restore(content, make(updates)), restore(content, make(updates))
     assert str(merged([*updates, one, two]).get("t", type=type(editor._text))) == "xx"
 
 
@@ -92,7 +92,7 @@ def test_text_typed_offline_stays_behind_the_restored_piece(typist: int) -> None
     content = make([editor.write("hello world")])
     offline.take(*editor.updates)
     updates = [*editor.updates, editor.delete(0, 11)]
-    restoring = restore(content, updates)
+    restoring = restore(content, make(updates))
     typed = offline.write(" again")
     for order in ((restoring, typed), (typed, restoring)):
         assert Editor(3, *updates, *order).text == "hello world again"

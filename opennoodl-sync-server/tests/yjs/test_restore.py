@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from opennoodl_sync.yjs import restore
 from opennoodl_sync.yjs.restore import RestoreError, restoring_update
 from opennoodl_sync.yjs.update import NOTHING
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
@@ -124,6 +125,50 @@ def test_types_come_back_with_their_content(change: Callable[[Doc[Any]], None]) 
 
     assert shown(after(now)) != shown(after(then))
     assert shown(restored) == shown(after(then))
+
+
+def format_text(doc: Doc[Any]) -> None:
+    """Make a text bold."""
+    doc.get("t", type=Text).format(0, 1, {"bold": True})
+
+
+def move_text(doc: Doc[Any]) -> None:
+    """Put the same letters in another order."""
+    typed = doc.get("t", type=Text)
+    del typed[0:1]
+    typed += "a"
+
+
+def change_attribute(doc: Doc[Any]) -> None:
+    """Change the attribute of an element."""
+    doc.get("xml", type=XmlFragment).children[0].attributes["class"] = "b"
+
+
+@pytest.mark.parametrize(
+    ("change", "root"),
+    [
+        (change_entry, "map"),
+        (change_within, "map"),
+        (change_xml, "xml"),
+        (change_attribute, "xml"),
+        (format_text, "t"),
+        (move_text, "t"),
+    ],
+)
+def test_an_update_that_restores_something_else_is_refused(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[Doc[Any]], None], root: str
+) -> None:
+    """If the document would not show what the version shows, the version is refused with the name of what differs."""
+    doc: Doc[Any] = Doc()
+    build(doc)
+    doc.get("t", type=Text).insert(0, "ab")
+    then = doc.get_update()
+    change(doc)
+    now = doc.get_update()
+    restoring_update(now, then, CLIENT)
+    monkeypatch.setattr(restore._Restoring, "update", lambda _: NOTHING)
+    with pytest.raises(RestoreError, match=f"^'{root}' would not be what it was$"):
+        restoring_update(now, then, CLIENT)
 
 
 def test_deep_types_come_back() -> None:
