@@ -31,12 +31,13 @@ async def opened(client: StartClient, signaling: Server, sync: Server, user: str
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 @pytest.mark.xdist_group("playground")
 async def test_the_app_in_20_lines(server: StartServer, client: StartClient, tmp_path: Path) -> None:
-    """Two browsers with the first app and the program in Python share a list; the browsers know of each other."""
+    """Two browsers with the first app and the program in Python share a list, and know of each other at once."""
     browser, guide = await client("browser", CHROMIUM=str(CHROMIUM)), await client("guide")
     signaling, sync = await server("signaling"), await server("sync")
     html = await guide.call("firstApp", signaling=signaling.url, sync=sync.url)
     for user in ("ann", "ben"):
-        await browser.call("open", page=user, url=f"{sync.http}/health")  # of the same machine
+        # of the same machine; without intervals, an awareness state is not sent again
+        await browser.call("open", page=user, url=f"{sync.http}/health", script="globalThis.setInterval = () => 0")
         await browser.call("page", page=user, method="setContent", args=[html])
     await browser.call("shows", page="ann", selector="p", text="2 here")
     await browser.call("page", page="ann", method="fill", args=["input", "Milk"])
@@ -53,6 +54,23 @@ async def test_the_app_in_20_lines(server: StartServer, client: StartClient, tmp
     await browser.call("shows", page="ann", selector="li", text="Bread")
     complaints = [event["text"] for event in browser.pending("complained")]
     assert [text for text in complaints if not text.startswith("Failed to load resource")] == []  # it has no icon
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.xdist_group("playground")
+async def test_calls_between_browsers(server: StartServer, client: StartClient) -> None:
+    """All examples load in a browser, which has nothing of Node, and two browsers call each other."""
+    browser, guide = await client("browser", CHROMIUM=str(CHROMIUM)), await client("guide")
+    signaling = await server("signaling")
+    script = await guide.call("forBrowser")
+    for user in ("ann", "ben"):
+        await browser.call("open", page=user, url=f"{signaling.http}/health")
+        await browser.call("page", page=user, method="addScriptTag", args=[{"content": script}])
+        options = f"{{url: '{signaling.url}', room: '{ROOM}', user: '{user}', onData: (_, data) => heard.push(data)}}"
+        start = f"globalThis.heard = []; globalThis.calls = guide.call({options}); 'started'"
+        await browser.call("page", page=user, method="evaluate", args=[start])
+    await browser.call("page", page="ann", method="evaluate", args=["setInterval(() => calls.send('hello'), 100)"])
+    await browser.call("page", page="ben", method="waitForFunction", args=["String(heard[0]) === 'hello'"])
 
 
 async def test_two_users_share_a_document(server: StartServer, client: StartClient) -> None:

@@ -20,12 +20,15 @@ async def test_nodes_can_be_edited_with_the_keyboard(playground: StartPlayground
     await ann.do("focus", ".node:has-text('One')")
     await ann.do("press", ":focus", "Enter")
     await ben.shows(".node[data-by=ann]", "Two")
-    assert await ben.do("evaluate", "document.querySelectorAll('#wires path').length") == 1
+    await ben.do("waitForFunction", "document.querySelectorAll('#wires path').length === 1")
     assert await ben.do("evaluate", "document.querySelector('.node').style.left") != left
     await ann.do("press", ".node:has-text('One')", "Delete")
     await ben.hides(".node", "One")
     await ann.do("press", "body", "Control+z")
     await ben.shows(".node", "One")
+    await ann.add("Three")
+    places = "[...document.querySelectorAll('.node')].map(node => node.style.left + node.style.top)"
+    assert len(set(await ann.do("evaluate", places))) == 3
 
 
 async def test_nodes_can_be_moved_and_connected_by_dragging(playground: StartPlayground) -> None:

@@ -83,6 +83,18 @@ async def test_delays_grow_while_the_server_closes_early(peer: Peer, client: Sta
         assert (await page.event("connecting"))["at"] - lost["at"] > least - 5
 
 
+@pytest.mark.parametrize("answer", ["not JSON", "null", "[]", '{"type": 1}', b"{}"])
+async def test_the_client_leaves_a_server_that_sends_no_messages(
+    peer: Peer, client: StartClient, answer: str | bytes
+) -> None:
+    """It says so, as the address may be wrong, and connects again after a delay."""
+    page, connection = await accepted(client, peer)
+    await connection.send(answer)
+    assert "is not a message" in (await page.event("waiting"))["reason"]
+    await peer.accept()
+    await page.event("connected")
+
+
 async def test_a_replaced_client_stays_away(peer: Peer, client: StartClient) -> None:
     """After 4409 it does not return, and says so."""
     page, connection = await accepted(client, peer)

@@ -49,6 +49,22 @@ serve({
     return html.replace(' src="main.js">', () => `>${text}`)
   },
 
+  /** All examples, as a script for a browser that puts them into the variable `guide`. */
+  forBrowser: async () => {
+    const name = /^example:/
+    const each = { name: 'the examples', setup: build => {
+      build.onResolve({ filter: name }, ({ path }) => ({ path, namespace: 'example' }))
+      build.onLoad({ filter: name, namespace: 'example' }, ({ path: name }) => (
+        { contents: examples[name.split(':')[1]], resolveDir: path('.') }
+      ))
+    } }
+    const all = examples.map((_, number) => `export * from 'example:${number}'`).join('\n')
+    const { outputFiles: [{ text }] } = await bundle(all, {
+      write: false, platform: 'browser', format: 'iife', globalName: 'guide', plugins: [each, reference]
+    })
+    return text
+  },
+
   mint: ({ secret, claims, seconds }) => guide.mint(secret, claims, seconds),
 
   open: async options => {

@@ -5,19 +5,30 @@ import { byId, element } from './dom'
 import { addressOf, roomOfAddress } from './room'
 
 const TOAST_SECONDS = 12
+const TOASTS = 4
 
-const text = ({ type, fromUserId, data }: Notification) =>
-  type === 'invite' ? `${fromUserId} invites you to ${data.sessionTitle ?? data.sessionId}` : `${type} from ${fromUserId}`
+/** A field of the data, which is any JSON: the sender chooses it. */
+const field = ({ data }: Notification, name: string): string | undefined =>
+  typeof data?.[name] === 'string' ? data[name] : undefined
 
-const roomLink = ({ type, data }: Notification) => {
-  if (type !== 'invite' || typeof data.sessionId !== 'string') return []
-  if (data.sessionId === roomOfAddress()) return [element('small', {}, 'You are in this room.')]
-  return [element('a', { href: addressOf(data.sessionId), target: '_blank' }, 'Join')]
+const text = (notification: Notification) => {
+  const { type, fromUserId } = notification
+  if (type !== 'invite') return `${type} from ${fromUserId}`
+  const room = field(notification, 'sessionTitle') ?? field(notification, 'sessionId') ?? 'a room'
+  return `${fromUserId} invites you to ${room.length > 80 ? `${room.slice(0, 80)}…` : room}`
+}
+
+const roomLink = (notification: Notification) => {
+  const room = field(notification, 'sessionId')
+  if (notification.type !== 'invite' || room === undefined) return []
+  if (room === roomOfAddress()) return [element('small', {}, 'You are in this room.')]
+  return [element('a', { href: addressOf(room), target: '_blank' }, 'Join')]
 }
 
 export const toast = (message: string, ...more: Node[]) => {
   const shown = element('div', { className: 'toast' }, message, ' ', ...more)
   byId('toasts').append(shown)
+  if (byId('toasts').children.length > TOASTS) byId('toasts').firstElementChild!.remove()
   const end = () => {
     // It stays while somebody reads it or has the focus on its link.
     if (shown.matches(':hover, :focus-within')) setTimeout(end, 1000)
@@ -56,12 +67,14 @@ export const run = (request: Promise<unknown>) => {
   request.catch((error: Error) => toast(error.message))
 }
 
-export const show = (inbox: Inbox) => {
+/** Shows the inbox; `kept` says whether this browser keeps it for the next visit. */
+export const show = (inbox: Inbox, kept = true) => {
   const { notifications } = inbox
   byId('unread').textContent = String(inbox.unreadCount)
   byId('inbox-state').textContent = !inbox.upToDate
     ? 'Not up to date. Waiting for the notification server.'
-    : notifications.length === 0 ? 'No notifications yet.' : ''
+    : notifications.length === 0 ? 'No notifications yet.'
+      : kept ? '' : 'This browser has no space for this inbox. The next visit loads all of it again.'
   byId('read-all').hidden = inbox.unreadCount === 0
   const list = byId('notifications')
   const items = [...list.children]

@@ -61,8 +61,8 @@ export class Delivery {
   }
 
   private confirmed () {
-    const clocks = this.people.others.map(([, { seen }]) => seen?.[this.doc.clientID] ?? 0)
-    const clock = Math.max(0, ...clocks)
+    const clocks = this.people.others.map(([, { seen }]) => seen[this.doc.clientID])
+    const clock = Math.max(0, ...clocks.filter(each => typeof each === 'number'))
     const arrived = this.sent.filter(change => change.clock <= clock)
     this.sent = this.sent.filter(change => change.clock > clock)
     if (arrived.length > 0) this.plot.add(performance.now() - arrived[arrived.length - 1].at)

@@ -1,12 +1,15 @@
 // The canvas: nodes that are dragged, connected and renamed, with the pointer or the keyboard.
 
-import { byId, element, say } from './dom'
+import { byId, element, say, set, setStyle, soon } from './dom'
 import type { People } from './people'
-import type { Place, Project } from './project'
+import { inside, type Place, type Project, type Wire } from './project'
 
 const STEP = 24
-const WIDTH = 1200
-const HEIGHT = 720
+/** Where new nodes go: from the corner of what is in sight, in columns and rows. */
+const MARGIN = 48
+const COLUMN = 168
+const ROW = 96
+const ROWS = 7
 const SVG = 'http://www.w3.org/2000/svg'
 /** Milliseconds between two messages of one drag or cursor. */
 const PACE = 40
@@ -17,42 +20,60 @@ export class Editor {
   private readonly canvas = byId('canvas')
   private readonly wires = byId('wires')
   private readonly buttons = new Map<string, HTMLButtonElement>()
+  private readonly paths = new Map<string, SVGPathElement>()
 
   constructor (private readonly project: Project, private readonly people: People, private readonly readOnly: boolean) {
-    for (const type of [project.nodes, project.connections, project.properties]) type.observe(() => this.draw())
+    const drawSoon = soon(() => this.draw())
+    for (const type of [project.nodes, project.connections, project.properties]) {
+      type.observe((_event, { local }) => local ? this.draw() : drawSoon())
+    }
     project.undo.on('stack-item-added', () => this.drawTools())
     project.undo.on('stack-item-popped', () => this.drawTools())
     this.listen()
     this.draw()
   }
 
-  /** Draws the nodes anew; their buttons stay, so that the focus does, too. */
+  /** Draws what has changed. The buttons of nodes stay, and with them the focus. */
   draw () {
+    const { places, wires } = this.project
     const selections = new Map(this.people.others.map(([, { user, selected }]) => [selected, user]))
-    this.project.nodes.forEach(({ x, y }, node) => {
+    places.forEach((place, node) => {
       const button = this.buttons.get(node) ?? this.create(node)
       const by = selections.get(node)
-      button.style.left = `${x}px`
-      button.style.top = `${y}px`
-      button.firstChild!.textContent = this.project.name(node)
-      button.setAttribute('aria-pressed', String(node === this.selected))
+      const name = this.project.name(node)
+      if (button.firstChild!.textContent !== name) button.firstChild!.textContent = name
+      setStyle(button, 'left', `${place.x}px`)
+      setStyle(button, 'top', `${place.y}px`)
+      setStyle(button, '--by', by?.color ?? '')
+      set(button, 'aria-pressed', String(node === this.selected))
+      set(button, 'data-by', by?.name)
       button.classList.toggle('target', this.connecting && node !== this.selected)
-      button.style.setProperty('--by', by?.color ?? '')
-      if (by === undefined) delete button.dataset.by
-      else button.dataset.by = by.name
     })
     this.buttons.forEach((button, node) => {
-      if (this.project.nodes.has(node)) return
+      if (places.has(node)) return
       button.remove()
       this.buttons.delete(node)
       if (node === this.selected) this.select(null)
     })
-    this.wires.replaceChildren(...[...this.project.connections.values()].flatMap(({ from, to }) => {
-      const [start, end] = [this.project.nodes.get(from), this.project.nodes.get(to)]
-      return start === undefined || end === undefined ? [] : [this.wire(this.output(from, start), { x: end.x, y: end.y + 20 })]
-    }))
-    byId('empty').hidden = this.project.nodes.size > 0
+    this.drawWires(places, wires)
+    byId('empty').hidden = places.size > 0
     this.drawTools()
+  }
+
+  private drawWires (places: Map<string, Place>, wires: [string, Wire][]) {
+    const gone = new Set(this.paths.keys())
+    for (const [key, { from, to }] of wires) {
+      const [start, end] = [places.get(from), places.get(to)]
+      if (start === undefined || end === undefined) continue
+      gone.delete(key)
+      const path = this.paths.get(key) ?? this.createPath()
+      this.paths.set(key, path)
+      set(path, 'd', this.curve(this.output(from, start), { x: end.x, y: end.y + 20 }))
+    }
+    for (const key of gone) {
+      this.paths.get(key)!.remove()
+      this.paths.delete(key)
+    }
   }
 
   private drawTools () {
@@ -104,38 +125,48 @@ export class Editor {
   }
 
   private add () {
-    const column = this.project.nodes.size
-    const view = byId('view')
-    const node = this.project.add(this.inside({
-      x: view.scrollLeft + 48 + (column % 4) * 168, y: view.scrollTop + 48 + Math.floor(column / 4 % 5) * 96
-    }))
+    const node = this.project.add(this.freePlace())
     this.buttons.get(node)?.focus()
+  }
+
+  /** Returns a place in sight where no node is; if there is none, a random one. */
+  private freePlace () {
+    const view = byId('view')
+    const columns = Math.max(1, Math.floor((view.clientWidth - MARGIN - 120) / COLUMN) + 1)
+    const taken = [...this.project.places.values()]
+    for (let index = 0; index < columns * ROWS; index++) {
+      const place = inside({
+        x: view.scrollLeft + MARGIN + index % columns * COLUMN, y: view.scrollTop + MARGIN + Math.floor(index / columns) * ROW
+      })
+      if (!taken.some(({ x, y }) => Math.abs(x - place.x) < MARGIN && Math.abs(y - place.y) < MARGIN)) return place
+    }
+    return inside({ x: view.scrollLeft + Math.random() * view.clientWidth, y: view.scrollTop + Math.random() * view.clientHeight })
   }
 
   /** Moves a node, or draws a connection if the press was on its dot. */
   private press (node: string, event: PointerEvent) {
     if (this.connecting || this.readOnly || event.button !== 0) return
     const button = this.buttons.get(node)!
+    const origin = this.project.place(node)
+    if (origin === undefined) return // somebody has deleted it just now
     button.setPointerCapture(event.pointerId)
     const fromPort = event.target === button.lastElementChild
     const grip = this.place(event)
-    const origin = this.project.nodes.get(node)!
-    const line = this.wire(grip, grip)
-    if (fromPort) this.wires.append(line)
-    else this.project.undo.stopCapturing()
+    const line = fromPort ? this.createPath() : undefined
+    if (!fromPort) this.project.undo.stopCapturing()
     let told = 0
     let last: Place | null = null
     const move = (moved: PointerEvent) => {
       const now = this.place(moved)
-      if (fromPort) return line.setAttribute('d', this.curve(this.output(node, origin), now))
-      last = this.inside({ x: origin.x + now.x - grip.x, y: origin.y + now.y - grip.y })
+      if (line !== undefined) return set(line, 'd', this.curve(this.output(node, origin), now))
+      last = inside({ x: origin.x + now.x - grip.x, y: origin.y + now.y - grip.y })
       if (moved.timeStamp - told < PACE) return
       told = moved.timeStamp
       this.project.move(node, last)
     }
     const release = (released: PointerEvent) => {
       button.removeEventListener('pointermove', move)
-      line.remove()
+      line?.remove()
       if (!fromPort) {
         if (last !== null) this.project.move(node, last)
         return
@@ -169,9 +200,9 @@ export class Editor {
     const move = ({ ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] } as
       Record<string, [number, number]>)[event.key]
     if (this.readOnly || event.ctrlKey || event.metaKey) return
-    if (move !== undefined) {
-      const { x, y } = this.project.nodes.get(node)!
-      this.project.move(node, this.inside({ x: x + move[0] * STEP, y: y + move[1] * STEP }))
+    const place = this.project.place(node)
+    if (move !== undefined && place !== undefined) {
+      this.project.move(node, inside({ x: place.x + move[0] * STEP, y: place.y + move[1] * STEP }))
     } else if (event.key === 'Enter' && !this.connecting) this.rename()
     else if (event.key === 'c') this.startConnecting(true)
     else if (event.key === 'Escape') this.startConnecting(false)
@@ -182,8 +213,8 @@ export class Editor {
 
   private rename () {
     const node = this.selected
-    if (node === null || this.readOnly) return
-    const place = this.project.nodes.get(node)!
+    const place = node === null ? undefined : this.project.place(node)
+    if (node === null || place === undefined || this.readOnly) return
     const input = element('input', { className: 'naming', value: this.project.name(node), maxLength: 60 })
     input.setAttribute('aria-label', 'Name of the node')
     input.style.left = `${place.x}px`
@@ -222,25 +253,22 @@ export class Editor {
 
   private place (event: MouseEvent, left = 0, top = 0): Place {
     const corner = this.canvas.getBoundingClientRect()
-    return this.inside({ x: event.clientX - corner.left - left, y: event.clientY - corner.top - top })
-  }
-
-  private inside ({ x, y }: Place): Place {
-    return { x: Math.round(Math.min(Math.max(x, 0), WIDTH - 120)), y: Math.round(Math.min(Math.max(y, 0), HEIGHT - 48)) }
+    return inside({ x: event.clientX - corner.left - left, y: event.clientY - corner.top - top })
   }
 
   private output (node: string, { x, y }: Place): Place {
     return { x: x + (this.buttons.get(node)?.offsetWidth ?? 96), y: y + 20 }
   }
 
-  private wire (start: Place, end: Place) {
+  private createPath () {
     const path = document.createElementNS(SVG, 'path')
-    path.setAttribute('d', this.curve(start, end))
+    this.wires.append(path)
     return path
   }
 
   private curve (start: Place, end: Place) {
     const bend = Math.max(40, Math.abs(end.x - start.x) / 2)
-    return `M${start.x},${start.y} C${start.x + bend},${start.y} ${end.x - bend},${end.y} ${end.x},${end.y}`
+    const drop = end.x < start.x ? 80 : 0 // a connection to the left passes below the nodes, and not through them
+    return `M${start.x},${start.y} C${start.x + bend},${start.y + drop} ${end.x - bend},${end.y + drop} ${end.x},${end.y}`
   }
 }

@@ -1,26 +1,13 @@
 // What a developer looks at: protocol messages, the document from inside, and the health of the servers.
 
 import * as Y from 'yjs'
-import { byId, element } from './dom'
+import { byId, element, soon } from './dom'
 import type { Frame, Network } from './network'
 import type { Project } from './project'
 import { entry, link } from './protocol'
 
 const LOGGED = 200
 const HEALTH_SECONDS = 5
-
-/** The page has many frames, and draws at most once in each turn of the screen. */
-export const soon = (draw: () => void) => {
-  let planned = false
-  return () => {
-    if (planned) return
-    planned = true
-    requestAnimationFrame(() => {
-      planned = false
-      draw()
-    })
-  }
-}
 
 export class Log {
   private readonly lines: HTMLElement[] = []
@@ -44,20 +31,24 @@ export class Log {
 
 export const inspect = ({ doc, nodes, connections, properties }: Project) => {
   const panel = byId<HTMLDetailsElement>('document')
+  const own = new Set<unknown>([nodes, connections, properties])
   const draw = soon(() => {
     if (!panel.open) return
     const clients = [...Y.decodeStateVector(Y.encodeStateVector(doc))]
+    const others = [...doc.share].filter(([, type]) => !own.has(type))
     const facts: [string, string][] = [
       ['nodes (Y.Map)', String(nodes.size)],
       ['connections (Y.Map)', String(connections.size)],
       ['properties (Y.Map)', String(properties.size)],
+      // A type that no code of this page has opened has no kind yet, and no JSON.
+      ...others.map(([name, type]): [string, string] => [`${name} (of another app)`, `${type._map.size} keys, length ${type._length}`]),
       ['size as one update', `${Y.encodeStateAsUpdate(doc).length} bytes`],
       ['client of this page', String(doc.clientID)],
       ...clients.map(([client, clock]): [string, string] => [`state vector: ${client}`, `clock ${clock}`])
     ]
     byId('facts').replaceChildren(...facts.map(([name, value]) =>
       element('tr', {}, element('th', { scope: 'row' }, name), element('td', {}, value))))
-    byId('json').textContent = JSON.stringify(doc.toJSON(), null, 1)
+    byId('json').textContent = JSON.stringify(doc.toJSON(), (_, value) => typeof value === 'bigint' ? `${value}n` : value, 1)
   })
   doc.on('update', draw)
   panel.addEventListener('toggle', draw)

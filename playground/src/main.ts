@@ -9,14 +9,15 @@ import { keepOffline, Sync } from './client/sync'
 import { claims } from './client/token'
 import { Delivery, Plot } from './delivery'
 import { Direct } from './direct'
-import { byId, say } from './dom'
+import { byId, say, soon } from './dom'
 import { Editor } from './editor'
-import { inspect, Log, Servers, soon } from './inspect'
+import { inspect, Log, Servers } from './inspect'
 import { tokens } from './login'
 import { Network } from './network'
 import { People, type Person } from './people'
 import { Project } from './project'
 import { addressOf, roomOfAddress } from './room'
+import * as storage from './storage'
 import { Versions } from './versions'
 
 type Addresses = Record<'signaling' | 'sync' | 'notification', string>
@@ -27,15 +28,15 @@ const http = (address: string) => address.replace(/^ws/, 'http')
 const memory = (name: string) => {
   const key = `opennoodl/inbox/${name}`
   return {
-    load: (): Memory | undefined => JSON.parse(localStorage.getItem(key) ?? 'null') ?? undefined,
-    save: (inbox: Inbox) => localStorage.setItem(key, JSON.stringify(inbox.memory))
+    load: (): Memory | undefined => JSON.parse(storage.load('localStorage', key) ?? 'null') ?? undefined,
+    save: (inbox: Inbox) => storage.save('localStorage', key, JSON.stringify(inbox.memory))
   }
 }
 
 const start = (addresses: Addresses, network: Network, name: string, room: string, firstToken: string) => {
   location.hash = addressOf(room)
   document.title = `${name} · OpenNoodl playground`
-  sessionStorage.setItem('name', name)
+  storage.save('sessionStorage', 'name', name)
   addEventListener('hashchange', () => roomOfAddress() === room || location.reload())
   byId('start').hidden = true
   byId('work').hidden = byId('actions').hidden = false
@@ -142,8 +143,7 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
       bell.show(inbox)
     },
     onChange: changed => {
-      kept.save(changed)
-      bell.show(changed)
+      bell.show(changed, kept.save(changed))
     },
     onNotification: bell.announce,
     onMissed: bell.announceMissed
@@ -177,7 +177,8 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
   bell.listen(inbox)
   bell.show(inbox)
   awareness.on('change', show)
-  keepOffline(room, project.doc)
+  keepOffline(room, project.doc).catch(() => bell.toast(
+    'This browser keeps nothing for this page. Edits that are not saved on the server are lost when the page is closed.'))
   void choose(mode)
   // A read-only user may not join: peers could not enforce it.
   if (readOnly) servers.state('signaling', 'not joined', 'the token is read-only')
@@ -186,7 +187,10 @@ const start = (addresses: Addresses, network: Network, name: string, room: strin
 
   byId('copy').addEventListener('click', async () => {
     const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false)
-    bell.toast(copied === true ? 'The link is copied.' : `Copy this link: ${location.href}`)
+    const here = ['localhost', '127.0.0.1', '[::1]'].includes(location.hostname)
+      ? ' It works on this computer. For another one, replace its host by the name or address of this computer.'
+      : ''
+    bell.toast((copied === true ? 'The link is copied.' : `Copy this link: ${location.href}`) + here)
   })
   for (const choice of document.querySelectorAll<HTMLInputElement>('input[name=mode]')) {
     choice.addEventListener('change', () => void choose(choice.value as Mode))
@@ -242,6 +246,6 @@ const open = async () => {
 }
 
 const name = byId<HTMLInputElement>('name')
-name.value ||= sessionStorage.getItem('name') ?? '' // after a reload; on a slow line it may be filled in already
+name.value ||= storage.load('sessionStorage', 'name') ?? '' // after a reload; on a slow line it may be filled in already
 name.focus()
 open().catch(error => say('preview', `The playground's own server cannot be reached: ${error}. Reload the page.`))

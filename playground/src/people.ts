@@ -2,7 +2,7 @@
 
 import { Awareness } from 'y-protocols/awareness'
 import { byId, element } from './dom'
-import type { Place } from './project'
+import { type Place, toPlace } from './project'
 
 export interface Person {
   user: { name: string, color: string }
@@ -11,7 +11,7 @@ export interface Person {
   /** Id of this page among y-webrtc's peers. */
   direct?: string
   /** For each client, how many of its changes this page has: the answer that delivery times are measured by. */
-  seen: Record<string, number>
+  seen: Record<string, unknown>
 }
 
 /** Dark enough for white text. */
@@ -19,6 +19,20 @@ const COLORS = ['#2558b8', '#a3256f', '#1b6b35', '#8a4b08', '#6a3fb5', '#0b6a78'
 
 const colorOf = (name: string) =>
   COLORS[[...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)!) % 9973, 7) % COLORS.length]
+
+/** Returns what an awareness state says in the types of this page, or undefined if it says no name. */
+const toPerson = (state: any): Person | undefined => {
+  const { user, cursor, selected, direct, seen } = state ?? {}
+  if (typeof user?.name !== 'string') return undefined
+  const name = user.name.slice(0, 40)
+  return {
+    user: { name, color: COLORS.includes(user.color) ? user.color : colorOf(name) },
+    cursor: toPlace(cursor) ?? null,
+    selected: typeof selected === 'string' ? selected : null,
+    direct: typeof direct === 'string' ? direct : undefined,
+    seen: seen ?? {}
+  }
+}
 
 export class People {
   constructor (readonly awareness: Awareness, name: string) {
@@ -40,9 +54,12 @@ export class People {
     this.awareness.setLocalStateField(field, value)
   }
 
-  /** Everybody who has said a name; programs that share the room without one are left out. */
+  /** The people who have said a name; programs that share the room without one are left out. */
   get all (): [number, Person][] {
-    return ([...this.awareness.getStates()] as [number, Person][]).filter(([, { user }]) => user?.name !== undefined)
+    return [...this.awareness.getStates()].flatMap(([client, state]) => {
+      const person = toPerson(state)
+      return person === undefined ? [] : [[client, person]]
+    })
   }
 
   get others () {
@@ -57,7 +74,7 @@ export class People {
       return shown
     }))
     byId('cursors').replaceChildren(...this.others.flatMap(([, { user, cursor }]) => {
-      if (cursor === null || cursor === undefined) return []
+      if (cursor === null) return []
       const shown = element('div', { className: 'cursor' }, user.name)
       shown.style.setProperty('--by', user.color)
       shown.style.transform = `translate(${cursor.x}px, ${cursor.y}px)`

@@ -6,8 +6,25 @@ import { randomId } from './client/connection'
 export interface Place { x: number, y: number }
 export interface Wire { from: string, to: string }
 
+/** The canvas. */
+export const WIDTH = 1200
+export const HEIGHT = 720
+
+/** The nearest place at which a whole node is on the canvas. */
+export const inside = ({ x, y }: Place): Place =>
+  ({ x: Math.round(Math.min(Math.max(x, 0), WIDTH - 120)), y: Math.round(Math.min(Math.max(y, 0), HEIGHT - 48)) })
+
+/** Returns a place on the canvas, or undefined if the value is none. */
+export const toPlace = (value: unknown): Place | undefined => {
+  const { x, y } = (value ?? {}) as Partial<Place>
+  return typeof x === 'number' && typeof y === 'number' && Number.isFinite(x + y) ? inside({ x, y }) : undefined
+}
+
 const KINDS = ['Text', 'Image', 'Button', 'Group', 'Number', 'Query']
 
+/**
+ * The content is read through `places`, `wires` and `name`: they leave out what another program wrote with other types.
+ */
 export class Project {
   readonly doc = new Y.Doc()
   /** Position of each node. Two people who move one node at once get one position, not a mixture. */
@@ -17,8 +34,26 @@ export class Project {
   readonly properties = this.doc.getMap<string>('properties')
   readonly undo = new Y.UndoManager([this.nodes, this.connections, this.properties], { captureTimeout: 400 })
 
+  /** The nodes with their places. */
+  get places (): Map<string, Place> {
+    return new Map([...this.nodes].flatMap(([node, value]) => {
+      const place = toPlace(value)
+      return place === undefined ? [] : [[node, place]]
+    }))
+  }
+
+  place (node: string) {
+    return toPlace(this.nodes.get(node))
+  }
+
+  /** The connections by key. */
+  get wires (): [string, Wire][] {
+    return [...this.connections].filter(([, wire]) => typeof wire?.from === 'string' && typeof wire.to === 'string')
+  }
+
   name (node: string) {
-    return this.properties.get(`${node}/name`) ?? 'Node'
+    const name: unknown = this.properties.get(`${node}/name`)
+    return typeof name === 'string' ? name.slice(0, 60) : 'Node'
   }
 
   add (place: Place) {
@@ -50,9 +85,7 @@ export class Project {
     this.doc.transact(() => {
       this.nodes.delete(node)
       this.properties.delete(`${node}/name`)
-      this.connections.forEach(({ from, to }, key) => {
-        if (from === node || to === node) this.connections.delete(key)
-      })
+      for (const [key, { from, to }] of this.wires) if (from === node || to === node) this.connections.delete(key)
     })
   }
 }

@@ -33,11 +33,18 @@ const binary = (bytes: Uint8Array): Pick<Entry, 'name' | 'summary'> => {
   return { name, summary: `${decoding.readVarUint(states)} client(s)` }
 }
 
-export const entry = ({ server, direction, data }: Frame): Entry => {
-  if (typeof data !== 'string') return { server, direction, bytes: data.length, ...binary(data) }
+const text = (data: string): Pick<Entry, 'name' | 'summary'> => {
   const { type, ...fields } = JSON.parse(data)
-  const summary = JSON.stringify(fields, hidden).slice(0, 300)
-  return { server, direction, name: String(type), summary, bytes: data.length }
+  return { name: String(type), summary: JSON.stringify(fields, hidden).slice(0, 300) }
+}
+
+export const entry = ({ server, direction, data }: Frame): Entry => {
+  const frame = { server, direction, bytes: data.length }
+  try {
+    return { ...frame, ...(typeof data === 'string' ? text(data) : binary(data)) }
+  } catch {
+    return { ...frame, name: 'unreadable', summary: '' } // not of such a server
+  }
 }
 
 /** Where the protocol page has the row of a message. A `publish` from the server is the one that a client sent. */

@@ -2,9 +2,8 @@
 
 import * as Y from 'yjs'
 import type { GetToken } from './client/token'
-import { byId, say } from './dom'
-import { soon } from './inspect'
-import { Project } from './project'
+import { byId, say, soon } from './dom'
+import { HEIGHT, Project, WIDTH } from './project'
 
 interface Version { time: string, bytes: number }
 
@@ -29,18 +28,19 @@ const draw = (project: Project) => {
     created.textContent = text
     return created
   }
-  const wires = [...project.connections.values()].flatMap(({ from, to }) => {
-    const [start, end] = [project.nodes.get(from), project.nodes.get(to)]
+  const places = project.places
+  const wires = project.wires.flatMap(([, { from, to }]) => {
+    const [start, end] = [places.get(from), places.get(to)]
     if (start === undefined || end === undefined) return []
     return [create('path', { d: `M${start.x + 96},${start.y + 20} L${end.x},${end.y + 20}` })]
   })
-  const nodes = [...project.nodes].flatMap(([node, { x, y }]) => [
+  const nodes = [...places].flatMap(([node, { x, y }]) => [
     create('rect', { x, y, width: 96, height: 40, rx: 6 }), create('text', { x: x + 48, y: y + 27 }, project.name(node))
   ])
-  const places = [...project.nodes.values()]
-  const [left, top] = [Math.min(...places.map(({ x }) => x), 1200) - 24, Math.min(...places.map(({ y }) => y), 720) - 24]
-  const width = Math.max(...places.map(({ x }) => x + 144 - left), 480)
-  const height = Math.max(...places.map(({ y }) => y + 64 - top), 200)
+  const [xs, ys] = [[...places.values()].map(({ x }) => x), [...places.values()].map(({ y }) => y)]
+  const [left, top] = [Math.min(...xs, WIDTH) - 24, Math.min(...ys, HEIGHT) - 24]
+  const width = Math.max(...xs.map(x => x + 144 - left), 480)
+  const height = Math.max(...ys.map(y => y + 64 - top), 200)
   picture.setAttribute('viewBox', `${left} ${top} ${width} ${height}`)
   picture.replaceChildren(...wires, ...nodes)
 }
@@ -109,10 +109,11 @@ export class Versions {
     draw(project)
     this.name()
     const { present } = this
-    const gone = [...project.nodes.keys()].filter(node => !present.nodes.has(node)).map(node => project.name(node))
-    const newer = [...present.nodes.keys()].filter(node => !project.nodes.has(node)).map(node => present.name(node))
+    const [then, now] = [project.places, present.places]
+    const gone = [...then.keys()].filter(node => !now.has(node)).map(node => project.name(node))
+    const newer = [...now.keys()].filter(node => !then.has(node)).map(node => present.name(node))
     say('version-content', [
-      `${counted(project.nodes.size, 'node')}, ${counted(project.connections.size, 'connection')}.`,
+      `${counted(then.size, 'node')}, ${counted(project.wires.length, 'connection')}.`,
       ...(gone.length > 0 ? [`Deleted since: ${gone.join(', ')}.`] : []),
       ...(newer.length > 0 ? [`Added since: ${newer.join(', ')}.`] : [])
     ].join(' '))

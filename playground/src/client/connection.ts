@@ -36,6 +36,16 @@ const ANSWER = 10_000
 export const randomId = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, '0')).join('')
 
+/** Returns a message, or undefined for anything else, which another kind of server sends. */
+const parse = (data: unknown): Message | undefined => {
+  try {
+    const message = JSON.parse(String(data))
+    return typeof message?.type === 'string' ? message : undefined
+  } catch {
+    return undefined
+  }
+}
+
 export class Connection {
   state: State = 'closed'
   private socket?: WebSocket
@@ -123,7 +133,12 @@ export class Connection {
     socket.onmessage = ({ data }) => {
       if (this.socket !== socket) return
       this.heard()
-      this.options.onMessage(JSON.parse(data))
+      const message = parse(data)
+      if (message === undefined) {
+        this.drop()
+        return this.lost(1006, 'the server sent something that is not a message; is the address right?')
+      }
+      this.options.onMessage(message)
     }
     socket.onclose = ({ code, reason }) => {
       if (this.socket === socket) this.lost(code, reason)

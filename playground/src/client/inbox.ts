@@ -194,8 +194,8 @@ export class Inbox {
     // A number before `up-to-date` would hide the pages and changes that have not arrived yet.
     if (this.upToDate && message.sequence !== undefined) this.since = message.sequence
     if (message.unreadCount !== undefined) this.unreadCount = message.unreadCount
-    this.options.onChange?.(this)
     this.answered(message)
+    this.options.onChange?.(this)
   }
 
   private answered (message: Message) {

@@ -4,6 +4,7 @@
 
 import * as decoding from 'lib0/decoding'
 import * as encoding from 'lib0/encoding'
+import { openDB } from 'lib0/indexeddb'
 import { IndexeddbPersistence } from 'y-indexeddb'
 import type { Awareness } from 'y-protocols/awareness'
 import { WebsocketProvider } from 'y-websocket'
@@ -38,8 +39,15 @@ const TOKEN_RETRY = 5_000
 const ACKNOWLEDGEMENT = 100
 const TOKEN = 101
 
-/** Keeps the document in this browser, so that edits made offline survive a reload. */
-export const keepOffline = (room: string, doc: Y.Doc) => new IndexeddbPersistence(`opennoodl/${room}`, doc)
+/**
+ * Keeps the document in this browser, so that edits made offline survive a reload. The promise is rejected where the
+ * browser blocks its storage, as it does in some private windows.
+ */
+export const keepOffline = async (room: string, doc: Y.Doc) => {
+  const probe = await openDB('opennoodl', () => {}) // y-indexeddb itself tells nobody of a failure
+  probe.close()
+  return new IndexeddbPersistence(`opennoodl/${room}`, doc)
+}
 
 export class Sync {
   readonly provider: WebsocketProvider
