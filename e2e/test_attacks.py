@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,20 +12,22 @@ import pytest
 import pytest_asyncio
 from attacks import ATTACKS, KINDS, Attack
 from attacks.doors import Door, stand
-from attacks.honest import PAIRS, Pair
+from attacks.honest import PAIRS, PAUSE, Pair
 from attacks.raw import Target
 from attacks.vitals import Vitals, vitals
 from harness import Server, environment
 
 TRIPS = 3
 """Round trips of honest clients that each attack goes on for at least."""
+ROUNDS = 10
+"""Rounds after which an attack that has not exceeded its bound never will: most bounds refill with time."""
 SLACK = 80.0
 """MiB that a server may have more after an attack than before the first: its allocator keeps some for the next."""
 PATIENCE = 120.0
 """Seconds in which a server has to be at rest again; what it compacts takes some of them on a busy machine."""
 DOORS = ("open", "tls", "jwt", "github")
 SETTINGS = {
-    "HANDSHAKE_RATE_LIMIT": 15,
+    "HANDSHAKE_RATE_LIMIT": 10,
     "MAX_CONNECTIONS_PER_IP": 90,
     "MAX_ROOMS": 50,
     "MAX_DOCUMENT_SIZE": 4_194_304,
@@ -56,23 +57,27 @@ class Place(NamedTuple):
     rest: Vitals
 
     @classmethod
-    async def prepare(cls, kind: str, door: Door, data: Path, **settings: object) -> Place:
-        """Start a server and let honest clients work on it."""
+    async def prepare(cls, kind: str, door: Door, data: Path, pause: float = PAUSE, **settings: object) -> Place:
+        """Start a server and let honest clients work on it, with a pause after each round trip."""
         server = Server(f"opennoodl_{kind}", data, environment(data, **door.settings, **settings))
         server.run(PROGRAM.format(package=server.name))
         await server.start()
         pair = await PAIRS[kind].open(server.port, door)
         await pair.trip()
-        pair.work()
+        pair.work(pause)
         return cls(kind, door, server, pair, await vitals(server.pid, server.port, door.tls))
 
     async def withstand(self, attack: Attack, target: Target) -> set[str]:
-        """Attack until honest clients have done enough meanwhile, and others could come; return what it got."""
+        """Attack beyond its bound, and until honest clients have done enough and others could connect.
+
+        Returns:
+            what the attack got.
+        """
         got: set[str] = set()
-        rounds = count(1)  # each from an address of its own, with all that an address may do
-        begun = len(self.pair.times)
-        while len(self.pair.times) - begun < TRIPS:
-            each = target._replace(address=f"127.0.{next(rounds)}.{ATTACKS.index(attack)}")
+        begun, number = len(self.pair.times), 0
+        while len(self.pair.times) - begun < TRIPS or (number < ROUNDS and not attack.exceeds_bound(self.kind, got)):
+            number += 1  # each round is from an address of its own, with all that an address may do
+            each = target._replace(address=f"127.0.{number}.{ATTACKS.index(attack)}")
             given, _ = await asyncio.gather(attack.act(each), self.pair.more(1))
             got.update(given)
         newcomers = await PAIRS[self.kind].open(self.server.port, self.door)
@@ -131,7 +136,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if kind in attack.gets and not attack.slow
         if door in attack.doors or (whole and door == "tls" and "open" in attack.doors)
     ]
-    metafunc.parametrize(("place", "attack"), cases, indirect=["place"])
+    metafunc.parametrize(("place", "attack"), cases, indirect=["place"], scope="module")  # also that of `place`
 
 
 async def test_attack_is_repelled_while_honest_clients_work(
@@ -154,7 +159,7 @@ SLOW = [
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[tuple[str, str, str], set[str]]]:
+async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str], set[str]]:
     """Do all slow attacks on all servers at once, since each waits; return what they were met with."""
     ends: dict[tuple[str, str, str], set[str]] = {}
     async with AsyncExitStack() as stack:
@@ -164,7 +169,7 @@ async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[d
             door = await stack.enter_async_context(stand(name, folder))
             for kind in sorted({kind for where, kind, _ in SLOW if where == name}):
                 data = tmp_path_factory.mktemp(kind)
-                places[name, kind] = await Place.prepare(kind, door, data, HEARTBEAT_INTERVAL=6000)
+                places[name, kind] = await Place.prepare(kind, door, data, 0.5, HEARTBEAT_INTERVAL=10_000)
                 stack.push_async_callback(places[name, kind].close)
 
         async def withstand(door: str, kind: str, attack: Attack) -> None:
@@ -176,7 +181,7 @@ async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[d
                 group.create_task(withstand(*each))
         for place in places.values():
             await place.recover()
-        yield ends
+    return ends
 
 
 @pytest.mark.xdist_group("slow-attacks")

@@ -53,11 +53,15 @@ class Attack(NamedTuple):
         setup = "" if "open" in self.doors else f" ({', '.join(self.doors)})"
         return f"| {self.name} | {where}{setup} | {self.about} | {gets} |"
 
+    def exceeds_bound(self, kind: str, got: Collection[str]) -> bool:
+        """Whether what an attack got shows that it exceeded the bound that it is about."""
+        return self.bound & self.gets[kind] <= set(got)
+
     def check(self, kind: str, got: Collection[str]) -> None:
         """Fail if an attack on a server got what it should not, nothing, or nothing that shows that it went too far."""
         assert got
         assert set(got) <= self.gets[kind]
-        assert self.bound & self.gets[kind] <= set(got), "the attack did not go beyond the bound that it is about"
+        assert self.exceeds_bound(kind, got), f"the attack did not exceed the bound that it is about: it got {got}"
 
 
 ATTACKS: list[Attack] = []

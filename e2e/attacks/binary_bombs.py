@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable
+from functools import cache
 from itertools import count
 
 from pycrdt import write_var_uint
@@ -26,7 +28,7 @@ async def _verdicts(target: Target, frames: Iterable[bytes]) -> Collection[str]:
     verdicts = set()
     for data in frames:
         async with target.websocket() as raw:
-            await raw.send(data)
+            raw.write(data)
             verdicts.add(await raw.verdict())
     return verdicts
 
@@ -85,27 +87,47 @@ async def strange_states(target: Target) -> Collection[str]:
     return await _verdicts(target, (awareness_frame((1, 1, state)) for state in states))
 
 
+# What takes seconds to make is made once, in a thread: meanwhile, the honest clients must not stand still.
+
+
+@cache
+def _million_states() -> list[bytes]:
+    """Return awareness messages with a million entries: of unknown clients, and of one client."""
+    nobody = b"".join(write_var_uint(client) + b"\x01\x04null" for client in range(MANY))
+    one = b"".join(b"\x07" + write_var_uint(clock) + b"\x02{}" for clock in range(MANY))
+    return [frame(b"\x01" + sized(write_var_uint(MANY) + entries), BINARY) for entries in (nobody, one)]
+
+
+@cache
+def _million_clients() -> list[bytes]:
+    """Return state vectors with a million entries: of as many clients, and of one client."""
+    every = b"".join(write_var_uint(client) + b"\x01" for client in range(MANY))
+    return [sync_frame(0, write_var_uint(MANY) + entries) for entries in (every, b"\x07\x01" * MANY)]
+
+
+@cache
+def _ladder() -> bytes:
+    """Return an update of two clients whose structs need each other."""
+    rungs = [
+        [
+            bytes((0x44,)) + write_var_uint(other) + write_var_uint(clock - behind) + b"\x01a"
+            for clock in range(1, PIECES // 5)
+        ]
+        for other, behind in ((2, 1), (1, 0))
+    ]
+    return structs((1, [text("a"), *rungs[0]]), (2, [b"\x44\x01\x00\x01a", *rungs[1]]))
+
+
 @attack("1003", servers=ONLY)
 async def clients_without_an_end(target: Target) -> Collection[str]:
     """A million entries in one awareness message, of unknown clients or of one client again and again."""
-    nobody = b"".join(write_var_uint(client) + b"\x01\x04null" for client in range(MANY))
-    one = b"".join(b"\x07" + write_var_uint(clock) + b"\x02{}" for clock in range(MANY))
-    return await _verdicts(
-        target,
-        [frame(b"\x01" + sized(write_var_uint(MANY) + entries), BINARY) for entries in (nobody, one)],
-    )
+    return await _verdicts(target, await asyncio.to_thread(_million_states))
 
 
 @attack(IGNORED, servers=ONLY)
 async def known_without_an_end(target: Target) -> Collection[str]:
     """State vectors with a million entries, of as many clients or of one again and again."""
-    return await _verdicts(
-        target,
-        [
-            sync_frame(0, write_var_uint(MANY) + b"".join(write_var_uint(client) + b"\x01" for client in range(MANY))),
-            sync_frame(0, write_var_uint(MANY) + b"\x07\x01" * MANY),
-        ],
-    )
+    return await _verdicts(target, await asyncio.to_thread(_million_clients))
 
 
 @attack(IGNORED, servers=ONLY)
@@ -139,18 +161,11 @@ async def _outcome(target: Target, *updates: bytes) -> str:
 @attack(IGNORED, servers=ONLY)
 async def many_pieces(target: Target) -> Collection[str]:
     """Updates of 200,000 pieces: of nothing, of deletions, and of two clients that need each other."""
-    ladder = [
-        [
-            bytes((0x44,)) + write_var_uint(other) + write_var_uint(clock - behind) + b"\x01a"
-            for clock in range(1, PIECES // 5)
-        ]
-        for other, behind in ((2, 1), (1, 0))
-    ]
-    first, second = text("a"), b"\x44\x01\x00\x01a"
+    deleted = await asyncio.to_thread(deletions, 1, range(0, 2 * PIECES, 2))
     return {
         await _outcome(target, structs((1, [b"\x00\x01"] * PIECES))),
-        await _outcome(target, structs((1, [text("a" * 2 * PIECES)])), deletions(1, range(0, 2 * PIECES, 2))),
-        await _outcome(target, structs((1, [first, *ladder[0]]), (2, [second, *ladder[1]]))),
+        await _outcome(target, structs((1, [text("a" * 2 * PIECES)])), deleted),
+        await _outcome(target, await asyncio.to_thread(_ladder)),
     }
 
 

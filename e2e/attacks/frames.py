@@ -18,7 +18,7 @@ async def _verdicts(target: Target, attempts: Iterable[bytes]) -> Collection[str
     verdicts = set()
     for data in attempts:
         async with target.websocket() as raw:
-            await raw.send(data)
+            raw.write(data)
             verdicts.add(await raw.verdict())
     return verdicts
 

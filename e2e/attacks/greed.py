@@ -10,7 +10,7 @@ from itertools import count
 from .attack import attack
 from .documents import awareness_frame, struct, sync_frame, written
 from .floods import closed
-from .raw import IGNORED, PING, PONG, Raw, Target, frame, text
+from .raw import CUT, IGNORED, PING, PONG, Raw, Target, frame, text
 
 MANY = 10_000
 CLAIMS = 900
@@ -24,15 +24,14 @@ DOCUMENTS = 75
 
 async def _answers(target: Target, make: Callable[[int], object], first: object = None) -> Collection[str]:
     """Send as many messages as they are taken; return everything that they are answered with."""
-    answers = set()
+    answers: set[str] = set()
     async with target.websocket() as raw:
         if first is not None:
             await raw.send(text(first))
-        await raw.send(b"".join(text(make(number)) for number in range(MANY)))
-        while True:
-            answers.add(answer := await raw.answer())
-            if answer == "1008":
-                return answers
+        raw.write(b"".join(text(make(number)) for number in range(MANY)))
+        while not answers & {"1008", CUT}:
+            answers.add(await raw.answer())
+        return answers
 
 
 @attack("joined", "rate-limited", "1008", bound=["rate-limited", "1008"], servers=["signaling"])
@@ -121,11 +120,11 @@ async def ten_thousand_notifications(target: Target) -> Collection[str]:
     send = text({"type": "mention", "targetUserId": "victim", "data": {"text": "a" * 100}})
     async with target.websocket() as raw:
         await raw.send(text({"type": "authenticate", "userId": user}))
+        raw.write(send * AN_HOUR)
         for _ in range(AN_HOUR):
-            await raw.send(send)
             answer = await raw.message("notification-sent", "error")
             answers.add(answer.get("code", "notification-sent"))
-        await raw.send(send * (MANY - AN_HOUR))
+        raw.write(send * (MANY - AN_HOUR))
         answers.add(await raw.end())
     return answers
 

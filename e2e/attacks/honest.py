@@ -76,17 +76,17 @@ class Pair(ABC):
             await self.exchange(len(self.times))
         self.times.append((began, perf_counter() - began))
 
-    def work(self) -> None:
-        """Make round trips from now on, one after the other."""
-        self._working = asyncio.create_task(self._work())
+    def work(self, pause: float = PAUSE) -> None:
+        """Make round trips from now on, one after the other, with a pause after each."""
+        self._working = asyncio.create_task(self._work(pause))
 
-    async def _work(self) -> None:
+    async def _work(self, pause: float) -> None:
         try:
             while True:
                 await self.trip()
                 async with self._news:
                     self._news.notify_all()
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(pause)
         finally:
             async with self._news:
                 self._news.notify_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from itertools import count
 
 from .attack import JSON, attack
 from .hub import STRANGE, token
@@ -13,7 +14,8 @@ from .tokens import MALLORY, VICTIM, answers, show
 CROWD = 60
 """Clients that wait for GitHub at once."""
 UNKNOWN = 40
-"""Tokens that GitHub does not know: more than it is asked about in a minute."""
+"""Tokens that GitHub does not know, shown at once: more than it is asked about in a minute."""
+NUMBERS = count()
 
 
 @attack(
@@ -21,7 +23,8 @@ UNKNOWN = 40
 )
 async def made_up_logins(target: Target) -> Collection[str]:
     """Tokens that GitHub does not know, until the server stops asking."""
-    return await answers(target, (f"made-up-{number}" for number in range(UNKNOWN)))
+    crowd = [answers(target, [f"made-up-{next(NUMBERS)}"]) for _ in range(UNKNOWN)]
+    return set().union(*await asyncio.gather(*crowd))
 
 
 @attack("unauthorized", "invalid-field", servers=JSON, doors=["github"])

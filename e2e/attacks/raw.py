@@ -85,8 +85,13 @@ class Raw:
         self._pings = 0
 
     def write(self, data: bytes) -> None:
-        """Send bytes whenever the server reads them."""
-        self._writer.write(data)
+        """Send bytes whenever the server reads them, and go on: so a close is read as soon as it comes.
+
+        A server resets a connection some seconds after its close frame. If the frame has not been read until then, it
+        can be lost.
+        """
+        if not self._writer.transport.is_closing():
+            self._writer.write(data)
 
     async def send(self, data: bytes) -> None:
         """Send bytes and wait until few of them are left here; those that the server does not want are lost."""
@@ -186,7 +191,7 @@ class Raw:
         """
         self._pings += 2
         first, second = str(self._pings).encode(), str(self._pings + 1).encode()
-        await self.send(frame(first, PING))
+        self.write(frame(first, PING))
         while True:
             came = await self.next()
             if came is None:
@@ -194,7 +199,7 @@ class Raw:
             if came.opcode == CLOSE:
                 return str(int.from_bytes(came.payload[:2], "big"))
             if came == (PONG, first):
-                await self.send(frame(second, PING))
+                self.write(frame(second, PING))
             if came == (PONG, second):
                 return IGNORED
             if came.opcode == TEXT:

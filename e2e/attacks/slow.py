@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from .attack import attack
 from .raw import BINARY, CUT, TEXT, Raw, Target, frame
 
-CROWD = 50
-"""Clients that do it at once."""
+CROWD = 10
+"""Clients that do it at once. All attacks that are slow are made at the same time, also on a slow machine."""
 DRIP = 0.5
 """Seconds between two bytes."""
 DRIPS = 22
