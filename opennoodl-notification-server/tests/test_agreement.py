@@ -196,9 +196,9 @@ class Agreement(RuleBasedStateMachine):
         if not hasattr(self, "desk") or self.desk.app.worker.queued:
             return
         self.handle()
+        self.desk.app.cleanup.soon()
+        self.run(self.desk.app.worker.step())
         for user in USERS:
-            self.desk.app.cleanup.soon()
-            self.run(self.desk.app.worker.step())
             fresh = self.run(self.desk.join(user))
             self.desk.leave(fresh)
             assert fresh.unread == sum(not one["read"] for one in fresh.inbox())
