@@ -3,6 +3,7 @@
 Yjs keeps and sends every deletion for ever, so a set may have millions of ranges: they are kept in arrays.
 A set is written in ascending order of each client's ranges: in any other order Yjs 13 damages those whose elements
 have not come yet, when it encodes them as differences (``readAndApplyDeleteSet`` with ``DSEncoderV2``).
+A client stands in it once: of one that comes twice, yrs keeps only the last ranges (``impl Decode for DeleteSet``).
 Source: yjs 13, ``utils/DeleteSet.js``.
 """
 
@@ -60,23 +61,44 @@ class DeleteSet:
         """Yield the set as it stands in an update, in parts: a number of clients, and their ranges.
 
         Args:
-            size: about how many bytes a part has. A client may be in more than one, and more than once in one.
+            size: about how many bytes a part has. A client is counted in the part in which its ranges begin.
+        """
+        for clients, entries, _ in self.write_updates(size, len(self.clients) + len(self)):
+            yield clients, entries
+
+    def write_updates(self, size: int, most: int) -> Iterator[tuple[int, bytes, bool]]:
+        """Yield the set as it stands in several updates, in parts: those of `write`, and whether an update ends there.
+
+        Args:
+            size: about how many bytes a part has.
+            most: at least two: clients and ranges of an update, together. A client's other ranges are in the next one.
         """
         written: list[bytes] = []
         clients = length = 0
+        left = most
         for number, client in enumerate(self.clients):
-            begin, stop = self.places[number], self.places[number + 1]
-            for at in range(begin, stop, 2 * MANY):
-                last = min(at + 2 * MANY, stop)
-                entry = write_varuint(client) + write_varuint((last - at) // 2) + write_ranges(self.bounds[at:last])
-                written.append(entry)
+            at, stop = self.places[number], self.places[number + 1]
+            while at < stop:
+                last = min(at + 2 * (left - 1), stop)
+                written.append(write_varuint(client) + write_varuint((last - at) // 2))
+                length += len(written[-1])
                 clients += 1
-                length += len(entry)
-                if length >= size:
-                    yield clients, b"".join(written)
+                left -= 1 + (last - at) // 2
+                for first in range(at, last, 2 * MANY):
+                    written.append(write_ranges(self.bounds[first : min(first + 2 * MANY, last)]))
+                    length += len(written[-1])
+                    if length >= size and first + 2 * MANY < last:
+                        yield clients, b"".join(written), False
+                        written, clients, length = [], 0, 0
+                at = last
+                ends = left < 2  # there is no space for another client and a range of it
+                if ends or length >= size:
+                    yield clients, b"".join(written), ends
                     written, clients, length = [], 0, 0
+                if ends:
+                    left = most
         if written:
-            yield clients, b"".join(written)
+            yield clients, b"".join(written), False
 
     def _add(self, client: int, bounds: Sequence[int]) -> None:
         """Add a client, which comes after all that are there."""

@@ -15,6 +15,8 @@ CHUNK = 524_288
 """Bytes of a part of a difference: a client on a slow line hears something before it gives up."""
 PART = 8192
 """Bytes of a delete set that are written at once."""
+DELETIONS = CHUNK // 8
+"""Clients and ranges of a delete set in one update; each takes two to ten bytes."""
 MANY = 128
 """Sections that are worked on at once."""
 MAX_VECTOR = 1_048_576
@@ -85,10 +87,10 @@ class Difference(Iterator[bytes | None]):
         for segment in self.segments:
             self._deleted = yield from union(self._deleted, segment.deleted)
         clients, entries = 0, list[bytes]()
-        for number, part in self._deleted.write(PART):
+        for number, part, ends in self._deleted.write_updates(PART, DELETIONS):
             clients += number
             entries.append(part)
-            if len(entries) * PART >= CHUNK:
+            if ends:
                 yield (yield from chunk.write(clients, b"".join(entries)))
                 clients, entries = 0, []
             yield None

@@ -214,9 +214,13 @@ def _refuse_repeated(clients: "array[int]") -> Steps[None]:
 def _read_deletions(data: bytes, at: int, parts: Collector) -> Steps[int]:
     clients, at = read_varuint(data, at)
     seen = 0
+    last = -1
     for _ in range(clients):
         client, at = read_client(data, at)
         ranges, at = read_varuint(data, at)
+        if client == last:
+            parts.deletion(Deletion(client, 0, 0))  # its ranges are not in one piece, which `in_order` sees by this
+        last = client
         seen += 1
         for _ in range(ranges):
             clock, at = read_varuint(data, at)
@@ -236,7 +240,7 @@ def in_order(deletion: Deletion, last: Deletion | None) -> bool:
     """Return whether a deletion may follow `last` in an update that is handed on as it is.
 
     Yjs fails on a deletion of nothing, and damages others that are not sorted, where their elements have not come yet
-    (``readAndApplyDeleteSet`` encodes those as differences).
+    (``readAndApplyDeleteSet`` encodes those as differences). yrs forgets the first ranges of a client that comes twice.
     """
     if deletion.clock == deletion.end:
         return False

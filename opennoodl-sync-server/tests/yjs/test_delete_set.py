@@ -101,15 +101,37 @@ def test_ranges_that_are_inserted(ranges: list[Deletion]) -> None:
 
 @given(deletions, st.integers(1, 60))
 def test_a_written_delete_set_is_read(ranges: list[Deletion], size: int) -> None:
-    """In parts of a size; each client's ranges are in ascending order."""
+    """In parts of a size; each client stands there once, and its ranges are in ascending order."""
     clients, written = 0, b""
-    for number, part in made(ranges).write(size):
+    deleted = made(ranges)
+    for number, part in deleted.write(size):
         clients += number
         written += part
+    assert clients == len(deleted.clients)
     parts = Parts()
     finish(read(b"\x00" + write_varuint(clients) + written, parts))
     assert elements(parts.deletions) == elements(ranges)
     assert parts.deletions == sorted(parts.deletions)
+
+
+@given(deletions, st.integers(1, 60), st.integers(2, 12))
+def test_a_delete_set_is_written_in_several_updates(ranges: list[Deletion], size: int, most: int) -> None:
+    """Each update has so many clients and ranges at most, and no client twice; together they have all elements."""
+    updates = [(0, b"")]
+    for number, part, ends in made(ranges).write_updates(size, most):
+        clients, written = updates[-1]
+        updates[-1] = clients + number, written + part
+        if ends:
+            updates.append((0, b""))
+    found: list[Deletion] = []
+    for clients, written in updates:
+        parts = Parts()
+        finish(read(b"\x00" + write_varuint(clients) + written, parts))
+        assert clients == len({deletion.client for deletion in parts.deletions})
+        assert clients + len(parts.deletions) <= most
+        found += parts.deletions
+    assert found == sorted(found)
+    assert elements(found) == elements(ranges)
 
 
 def test_no_ranges_of_a_client_that_is_not_there() -> None:

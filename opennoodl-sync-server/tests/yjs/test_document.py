@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opennoodl_sync.yjs import difference
+from opennoodl_sync.yjs import delete_set, difference
 from opennoodl_sync.yjs import document as module
 from opennoodl_sync.yjs import segment as segment_module
 from opennoodl_sync.yjs.document import DamagedError, Document
 from opennoodl_sync.yjs.lib0 import MalformedError, finish
 from opennoodl_sync.yjs.state_vector import decode
-from pycrdt import Doc
+from pycrdt import Doc, Text
 
 from ..edits import deliveries, edit, snapshot, steps
 from ..raw import gc, item, section, text, update
@@ -33,6 +33,7 @@ def sizes(request: pytest.FixtureRequest) -> object:
             }.items():
                 patch.setattr(module, name, size)
             patch.setattr(difference, "CHUNK", 50)
+            patch.setattr(difference, "DELETIONS", 7)
             patch.setattr(difference, "MANY", 2)
             patch.setattr(segment_module, "MARK_DISTANCE", 20)
             patch.setattr(segment_module, "MANY", 2)
@@ -211,6 +212,25 @@ def test_deletions_are_handed_on_in_order() -> None:
     document = Document()
     finish(document.integrate(bytes.fromhex("000101020901" + "0301")))
     assert document.commit() == [bytes.fromhex("000101020301" + "0901")]
+
+
+def test_deletions_of_a_client_are_handed_on_in_one_piece() -> None:
+    """Of a client that stands in a delete set several times, yrs takes only the last ranges."""
+    document = Document()
+    ranges = [bytes((2 * number, 1)) for number in range(1, 30)]
+    finish(document.integrate(b"\0" + bytes((len(ranges),)) + b"".join(b"\1\1" + one for one in ranges)))
+    assert document.commit() == [b"\0\1\1" + bytes((len(ranges),)) + b"".join(ranges)]
+
+
+def test_yrs_reads_very_many_deletions() -> None:
+    """Deletions of one client that are written in several steps are one piece in each update."""
+    document = Document()
+    length = 4 * delete_set.MANY
+    finish(document.integrate(update(section(1, 0, item(text("ab" * (length // 2)))))))
+    finish(document.integrate(update(deletes={1: [(clock, 1) for clock in range(0, length, 2)]})))
+    told = document.commit()
+    for updates in (told, [finish(document.write())], [one for one in document.difference(b"\0") if one is not None]):
+        assert str(doc_of(updates).get("t", type=Text)) == "b" * (length // 2)
 
 
 @pytest.mark.parametrize("order", [1, -1])
