@@ -26,7 +26,7 @@ from ..messages import (
     Sent,
     Updated,
 )
-from ..records import SENDING_SIZE, Deletion, Record, Sending, milliseconds, payload_size, payloads_of, timestamp
+from ..records import SENDING_SIZE, Deletion, Record, Sending, milliseconds, payload_size, timestamp
 from .send_quota import SendQuota
 from .state import DELETION_SIZE, HISTORY, SIZE, Inbox
 from .store import Changes, Loaded
@@ -261,7 +261,7 @@ class Batch:
         forgotten = [inbox for inbox in idle if inbox.user_id not in self._changed]
         self.grown -= sum(inbox.size for inbox in forgotten)
         added = [record for record in records if record.id in self._added]
-        unused = self._payloads.keys() - payloads_of(added).keys()  # all that referred to these is gone already
+        unused = self._payloads.keys() - {record.payload_id for record in added}  # their notifications are gone already
         self.grown -= sum(self._payloads.pop(id_) for id_ in unused)
         return Changes(
             cleared=list(self._cleared),

@@ -162,8 +162,10 @@ class Flusher:
 
     def _written(self, flushes: list[Flushed], error: StoreError | None) -> None:
         for flushed in flushes:
-            # Before anything that may flush the room again.
-            self._slicer.when_free(flushed.room, partial(self._end, flushed, error), first=True)
+            if flushed.room.busy:  # before anything that may flush the room again
+                self._slicer.when_free(flushed.room, partial(self._end, flushed, error), first=True)
+            else:
+                self._end(flushed, error)
 
     def _end(self, flushed: Flushed, error: StoreError | None) -> None:
         room, flush, waiting = flushed

@@ -53,7 +53,7 @@ class LevelDBStore(PersistentStore):
 
     def __init__(self, directory: str, *, fsync: str) -> None:
         self._database = Database(directory)
-        self._writer = Writer(self._database, sync=fsync == "true")
+        self._writer = Writer(self._database, sync=fsync == "true", failed=self._failed)
         self._reader = ThreadPoolExecutor(1, "reader")
         self._retry: asyncio.TimerHandle | None = None
         self._log_again = 0.0  # when the failure is logged again
@@ -87,13 +87,7 @@ class LevelDBStore(PersistentStore):
     def write(self, batch: Batch, done: Done) -> None:
         """Write a batch, and call `done`: before this returns if the batch is small and the disk works."""
         assert isinstance(batch, RecordBatch)
-
-        def written(error: StoreError | None) -> None:
-            if self.failure is not None:
-                self._failed()
-            done(error)
-
-        self._writer.write(batch, written)
+        self._writer.write(batch, done)
 
     async def names(self, more_than: int) -> AsyncIterator[str]:
         """Yield the names of the documents that have more than so many updates."""

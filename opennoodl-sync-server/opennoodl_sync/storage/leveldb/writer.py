@@ -17,11 +17,13 @@ class Writer:
     Args:
         database: the database.
         sync: whether a batch survives a power cut when it is done, and not only the end of this process.
+        failed: is called after each batch while the database has a failure.
     """
 
-    def __init__(self, database: Database, *, sync: bool) -> None:
+    def __init__(self, database: Database, *, sync: bool, failed: Callable[[], None]) -> None:
         self._database = database
         self._sync = sync
+        self._failed = failed
         self._thread = ThreadPoolExecutor(1, "writer")
         self._when_idle: list[Callable[[], None]] = []
         self._under_way: set[asyncio.Future[None]] = set()
@@ -44,7 +46,7 @@ class Writer:
             try:
                 self._database.write(batch)
             except Exception as error:
-                _tell(done, error)
+                self._end(done, error)
             else:
                 done(None)
             return
@@ -52,7 +54,7 @@ class Writer:
         def finished(future: asyncio.Future[None]) -> None:
             self._under_way.discard(future)
             try:
-                _tell(done, future.exception())
+                self._end(done, future.exception())
             finally:
                 if not self.busy:
                     for act in self._when_idle:
@@ -76,9 +78,10 @@ class Writer:
     def _write(self, batch: RecordBatch) -> None:
         self._database.write(batch, sync=self._sync)
 
-
-def _tell(done: Done, error: BaseException | None) -> None:
-    """Report the end of a write; an error that is not the disk's is raised too, for the log."""
-    done(None if error is None else StoreError(str(error)))
-    if error is not None and not isinstance(error, StoreError):
-        raise error
+    def _end(self, done: Done, error: BaseException | None) -> None:
+        """Report the end of a write; an error that is not the disk's is raised too, for the log."""
+        if self._database.failure is not None:
+            self._failed()
+        done(None if error is None else StoreError(str(error)))
+        if error is not None and not isinstance(error, StoreError):
+            raise error

@@ -37,7 +37,7 @@ async def database(tmp_path: Path, writes: Writes) -> AsyncIterator[Database]:
 @pytest.fixture
 async def lazy(database: Database, writes: Writes) -> AsyncIterator[Writer]:
     """Return a writer that leaves the disk to the operating system."""
-    writer = Writer(database, sync=False)
+    writer = Writer(database, sync=False, failed=lambda: None)
     yield writer
     writes.release()
     await writer.drain()
@@ -47,7 +47,7 @@ async def lazy(database: Database, writes: Writes) -> AsyncIterator[Writer]:
 @pytest.fixture
 async def safe(database: Database, writes: Writes) -> AsyncIterator[Writer]:
     """Return a writer that waits for the disk."""
-    writer = Writer(database, sync=True)
+    writer = Writer(database, sync=True, failed=lambda: None)
     yield writer
     writes.release()
     await writer.drain()
