@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
 import jwt
 import pytest
+from opennoodl_notification.__main__ import main
 from opennoodl_notification.commands import Proof, inbox, send, stats
 from opennoodl_notification.edge.command_line import CommandError
 from opennoodl_notification.edge.errors import StartError
@@ -20,8 +23,9 @@ from .conftest import Device, Serve
 from .edge.certificates import certify
 from .edge.issuer import SECRET, signed
 from .edge.servers import websocket_server
-from .harness import TIMEOUT, record, write
+from .harness import record, write
 from .places import place
+from .process import START
 
 pytestmark = pytest.mark.slow
 
@@ -35,10 +39,32 @@ async def command(*arguments: str, text: str | bytes = "", **environment: str) -
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(TIMEOUT):
+    async with asyncio.timeout(START):
         output, error = await process.communicate(text.encode() if isinstance(text, str) else text)
     assert process.returncode is not None
     return process.returncode, output.decode(), error.decode()
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Return what runs a command as `command` does, but in this process, which has loaded everything already."""
+
+    def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+        code: object = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["opennoodl_notification", *arguments])
+            patch.setattr(os, "environ", environment)
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code
+        output, error = capsys.readouterr()
+        return (code, output, error) if isinstance(code, int) else (1, output, f"{error}{code}\n")
+
+    return run
 
 
 async def test_send_reaches_devices_and_prints_ids(serve: Serve, device: Device) -> None:
@@ -108,16 +134,16 @@ async def test_send_without_proof_being_the_fault(serve: Serve) -> None:
     assert error.endswith(" may send `system` notifications. (forbidden)\n")
 
 
-async def test_token_command_prints_a_token() -> None:
+def test_token_command_prints_a_token(call: Call) -> None:
     """`token` prints a token that is good for what was asked for."""
-    code, output, _ = await command("token", "--user", "ann", "--services", AUTH_SECRET=SECRET)
+    code, output, _ = call("token", "--user", "ann", "--services", AUTH_SECRET=SECRET)
     claims = jwt.decode(output.strip(), SECRET, algorithms=["HS256"])
     assert (code, claims["sub"], claims["services"]) == (0, "ann", True)
 
 
-async def test_token_command_needs_a_secret() -> None:
+def test_token_command_needs_a_secret(call: Call) -> None:
     """Without a secret there is no token, and one line says why."""
-    code, output, error = await command("token", "--user", "ann")
+    code, output, error = call("token", "--user", "ann")
     assert (code, output) == (1, "")
     assert error == "opennoodl_notification: AUTH_SECRET is not set; the command `token` signs with it\n"
 
@@ -154,9 +180,9 @@ async def test_send_shows_the_servers_refusal(serve: Serve) -> None:
         (["--data", "{what"], "not JSON"),
     ],
 )
-async def test_failed_send_is_one_line_and_exit_code_1(arguments: list[str], why: str) -> None:
+def test_failed_send_is_one_line_and_exit_code_1(call: Call, arguments: list[str], why: str) -> None:
     """A failed send is one line on standard error, and exit code 1."""
-    code, output, error = await command("send", "--to", "ann", *arguments)
+    code, output, error = call("send", "--to", "ann", *arguments)
     assert (code, output) == (1, "")
     assert why in error
     assert error.count("\n") == 1
@@ -224,9 +250,9 @@ async def test_inbox_command_shows_notifications(serve: Serve, device: Device, f
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "2147483648", "9223372036854775808"])
-async def test_bad_limit_names_what_is_accepted(limit: str) -> None:
+def test_bad_limit_names_what_is_accepted(call: Call, limit: str) -> None:
     """How many notifications are to be shown is a number from 1 to what every store can hold."""
-    code, output, error = await command("inbox", "ann", "--limit", limit)
+    code, output, error = call("inbox", "ann", "--limit", limit)
     assert (code, output) == (2, "")
     assert f"invalid number value: '{limit}'" in error
 
@@ -248,10 +274,10 @@ async def test_stats_command_counts_what_is_stored(serve: Serve, device: Device,
     }
 
 
-async def test_largest_limit_is_accepted(file: Path) -> None:
+def test_largest_limit_is_accepted(call: Call, file: Path) -> None:
     """The largest number is accepted."""
     write(file, record("n", "ann", expires_at="2999-01-01T00:00:00.000Z"))
-    code, output, error = await command("inbox", "ann", "--limit", "2147483647", DB_FILE=str(file))
+    code, output, error = call("inbox", "ann", "--limit", "2147483647", DB_FILE=str(file))
     assert (code, output.count("\n"), error) == (0, 1, "")
 
 
@@ -295,23 +321,23 @@ async def test_migrate_command_fills_a_database(serve: Serve, device: Device, fi
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/name"])
-async def test_migrate_refuses_an_unknown_target(serve: Serve, file: Path, url: str) -> None:
+def test_migrate_refuses_an_unknown_target(call: Call, file: Path, url: str) -> None:
     """`migrate` to an unknown place is refused in one line that names the accepted ones."""
-    await (await serve()).stop()
-    code, output, error = await command("migrate", "--from", str(file), "--to", url)
+    write(file, record("n"))
+    code, output, error = call("migrate", "--from", str(file), "--to", url)
     assert (code, output, error.count("\n")) == (1, "", 1)
     assert error.startswith("opennoodl_notification: DATABASE_URL names ")
     assert "accepted are" in error
 
 
-async def test_migrate_into_no_directory(serve: Serve, file: Path, tmp_path: Path) -> None:
+def test_migrate_into_no_directory(call: Call, file: Path, tmp_path: Path) -> None:
     """`migrate` makes no directory, which would be a mistyped one, and does not take its source for its target."""
-    await (await serve()).stop()
-    code, _, error = await command("migrate", "--from", str(file), "--to", str(tmp_path / "nowhere" / "n.json"))
+    write(file, record("n"))
+    code, _, error = call("migrate", "--from", str(file), "--to", str(tmp_path / "nowhere" / "n.json"))
     assert (code, error.count("\n")) == (1, 1)
     assert "would be in a directory that does not exist" in error
     assert not (tmp_path / "nowhere").exists()
-    code, _, error = await command("migrate", "--from", str(file), "--to", f"{file.parent}/./{file.name}")
+    code, _, error = call("migrate", "--from", str(file), "--to", f"{file.parent}/./{file.name}")
     assert (code, error) == (1, "opennoodl_notification: `--from` and `--to` are the same\n")
 
 
@@ -324,7 +350,7 @@ async def test_missing_extra_is_named(file: Path) -> None:
         cwd=file.parent,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(TIMEOUT):
+    async with asyncio.timeout(START):
         _, error = await process.communicate()
     assert process.returncode == 1
     assert b"opennoodl-notification-server[sql]" in error
@@ -366,7 +392,7 @@ async def test_output_that_does_not_fit(file: Path, arguments: list[str]) -> Non
             stdout=full,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(START):
             _, error = await process.communicate()
     line = b"opennoodl_notification: standard output cannot be written: No space left on device\n"
     assert (process.returncode, error) == (1, line)
