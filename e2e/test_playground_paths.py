@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from playground_page import UNREACHABLE, StartPlayground, in_chromium
+from playground_page import KINDS, UNREACHABLE, StartPlayground, in_chromium
 
 pytestmark = in_chromium
 
@@ -43,6 +43,8 @@ async def test_three_pages_over_webrtc(playground: StartPlayground) -> None:
     await pages[1].do("hover", ".node")
     await pages[0].shows(".cursor", "ben")
     await pages[0].shows("#delivered", "median")
+    for kind in KINDS:
+        await pages[0].shows(f"#servers tr:has(th:text('{kind}')) td:nth-child(2)", "healthy")
 
 
 async def test_falls_back_to_the_sync_server(playground: StartPlayground) -> None:

@@ -61,7 +61,7 @@ async def test_two_users_have_different_colors(playground: StartPlayground) -> N
 
 
 async def test_the_form_says_who_is_in_a_room(playground: StartPlayground) -> None:
-    """Before somebody joins, the page names the people of the room, or says that there are none."""
+    """Before somebody joins, the page names the people of the room, or says that there are none; spaces are no name."""
     here = await playground()
     ann = await here.page("ann")
     await ann.connected("signaling")
@@ -70,6 +70,8 @@ async def test_the_form_says_who_is_in_a_room(playground: StartPlayground) -> No
     await ben.do("fill", "#room", "another-room")
     await ben.do("press", "#room", "Tab")
     await ben.shows("#preview", "Nobody is in this room now.")
+    await ben.start("   ")
+    assert await ben.do("isVisible", "#name:invalid")
 
 
 async def test_an_inbox_on_two_devices(playground: StartPlayground) -> None:

@@ -114,10 +114,14 @@ async def test_a_refused_token_is_replaced(peer: Peer, client: StartClient) -> N
     assert hello["token"] == "two"
 
 
-async def test_a_token_is_renewed_in_time(peer: Peer, client: StartClient) -> None:
-    """At half of a short lifetime it asks for a newer token, and sends it on the open connection."""
-    token = jwt.encode({"exp": int(time.time()) + 10}, SECRET, "HS256")
-    page, _ = await accepted(client, peer, tokens=[token, "newer"])
+@pytest.mark.parametrize("seconds", [10, 1])
+async def test_a_token_is_renewed_in_time(peer: Peer, client: StartClient, seconds: int) -> None:
+    """At half of a short lifetime, and after five seconds at least, it asks for a newer token and sends it."""
+    now = int(time.time())
+    token = jwt.encode({"exp": now + seconds}, SECRET, "HS256")
+    page, _ = await accepted(client, peer, tokens=[token, "newer"], now=now)
+    began = time.monotonic()
     await page.event("asked", old=token)
+    assert time.monotonic() - began > 3
     assert await asyncio.wait_for(peer.messages.get(), 30) == {"type": "renewed", "token": "newer"}
     assert peer.greeted.empty()

@@ -16,8 +16,9 @@ const { Connection } = await import(outfile).finally(() => rm(outfile))
 let connection
 
 serve({
-  /** Connect; with `tokens`, each request for a token gets the next one. */
-  connect: ({ url, tokens }) => {
+  /** Connect; with `tokens`, each request for a token gets the next one. The clock stands still at `now`, in seconds. */
+  connect: ({ url, tokens, now }) => {
+    if (now !== undefined) Date.now = () => now * 1000
     connection = new Connection({
       url,
       getToken: tokens && (async old => {

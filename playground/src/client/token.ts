@@ -10,6 +10,8 @@ export type GetToken = (old?: string) => Promise<string | undefined>
 
 /** A token is renewed this long before it expires, or at half of its lifetime if that is shorter. */
 const AHEAD = 60_000
+/** Not sooner than this, because the clock may be wrong. Servers allow half a minute after the expiry. */
+const LEAST = 5_000
 
 /** The claims of a JSON Web Token, which only a server can verify; empty for other tokens. */
 export const claims = (token: string): { exp?: number, access?: string, sub?: string } => {
@@ -26,11 +28,11 @@ export const renewInTime = (token: string | undefined, getToken: GetToken | unde
   let timer: ReturnType<typeof setTimeout> | undefined
   const plan = () => {
     const left = (claims(token ?? '').exp ?? 0) * 1000 - Date.now()
-    if (stopped || left <= 0 || getToken === undefined) return // a server refuses an expired one, which is told elsewhere
+    if (stopped || !(left > 0) || getToken === undefined) return // a server refuses an expired one, which is told elsewhere
     timer = setTimeout(async () => {
       const newer = await getToken(token).catch(plan) // without an answer, it is asked again before the expiry
       if (!stopped && newer !== undefined) renew(newer)
-    }, Math.min(Math.max(left - AHEAD, left / 2), 2 ** 31 - 1))
+    }, Math.min(Math.max(left - AHEAD, left / 2, LEAST), 2 ** 31 - 1))
   }
   plan()
   return () => {
