@@ -101,7 +101,7 @@ async def test_a_version_is_restored_beside_clients(server: Server) -> None:
     assert before is not None
 
 
-async def test_what_comes_while_a_version_is_restored_stays(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_edit_during_a_restoration_is_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """An edit is either in the version of the state before, or in the document afterwards."""
     ann, ben = await enter(server, 1), await enter(server, 2)
     await ann.type("hello")

@@ -268,7 +268,8 @@ export class Editor {
 
   private curve (start: Place, end: Place) {
     const bend = Math.max(40, Math.abs(end.x - start.x) / 2)
-    const drop = end.x < start.x ? 80 : 0 // a connection to the left passes below the nodes, and not through them
+    // A connection to the left on one height passes below the nodes, and not through them.
+    const drop = end.x < start.x ? Math.max(0, 80 - Math.abs(end.y - start.y)) : 0
     return `M${start.x},${start.y} C${start.x + bend},${start.y + drop} ${end.x - bend},${end.y + drop} ${end.x},${end.y}`
   }
 }
