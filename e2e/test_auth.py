@@ -6,7 +6,7 @@ import time
 
 import jwt
 import pytest
-from attacks import hub
+from attacks import github_api
 from harness import StartClient, StartServer
 
 SECRET = "a secret of more than 32 characters, for tests"
@@ -112,13 +112,13 @@ async def test_a_session_with_tokens(server: StartServer, client: StartClient) -
 
 async def test_inboxes_of_githubs_users(server: StartServer, client: StartClient) -> None:
     """With GitHub's tokens, users are their logins on every device, and cannot be anybody else."""
-    async with hub.hub() as api:
+    async with github_api.github_api() as api:
         ada, desk, couch, eve = [await client("notifications") for _ in range(4)]
         notification = await server("notification", AUTH="github", GITHUB_API_URL=api)
         for device, name in ((ada, "ada"), (desk, "ben"), (couch, "ben")):
-            await device.call("initialize", url=notification.url, userId=name, token=hub.token(name))
+            await device.call("initialize", url=notification.url, userId=name, token=github_api.token(name))
             await device.event("notifications")
-        await eve.call("initialize", url=notification.url, userId="ben", token=hub.token("ada"))
+        await eve.call("initialize", url=notification.url, userId="ben", token=github_api.token("ada"))
         assert (await eve.event("error"))["message"]["code"] == "unauthorized"
         await ada.call("sendAsMeant", userId="ben", type="mention", data={})
         for device in (desk, couch):

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from . import hub, issuer
+from . import github_api, issuer
 from .certificate import certify
 
 
@@ -39,7 +39,7 @@ async def stand(name: str, folder: Path) -> AsyncIterator[Door]:
         settings = certify(folder)
         yield Door({**settings, "REQUIRE_WSS": "true"}, None, ssl.create_default_context(cafile=settings["TLS_CERT"]))
     elif name == "github":
-        async with hub.hub() as url:
-            yield Door({"AUTH": "github", "GITHUB_API_URL": url}, hub.token)
+        async with github_api.github_api() as url:
+            yield Door({"AUTH": "github", "GITHUB_API_URL": url}, github_api.token)
     else:
         yield OPEN

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from itertools import count
 
 from .attack import JSON, attack
-from .hub import STRANGE, token
+from .github_api import STRANGE, token
 from .raw import CLOSE, Target, frame
 from .tokens import MALLORY, VICTIM, answers, show
 

@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, W
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
-from . import dates, personal_data
+from . import personal_data, wrong_clock
 from .edge.command_line import CommandError, counted
 from .inbox.store import Counts, Query, Store, StoreError
 from .migrate import Migration, MigrationError
@@ -207,7 +207,7 @@ def redate(place: str, ttl_days: int) -> str:
 
     async def find_and_redate() -> tuple[int, int]:
         async with _opened(place) as store:
-            return await dates.redate(store, ttl_days)
+            return await wrong_clock.redate(store, ttl_days)
 
     notifications, inboxes = asyncio.run(find_and_redate())
     return f"redated: {contents(notifications, inboxes)}"

@@ -12,7 +12,6 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from . import __version__
 from .cleanup import Cleanup
 from .clock import Clock
-from .dates import check_clock
 from .devices import Device, Devices
 from .edge.auth.identity import Identity
 from .edge.data_files import DataFiles
@@ -34,6 +33,7 @@ from .settings import Settings
 from .storage.choose import choose, choose_channel
 from .totals import Totals
 from .worker import Worker
+from .wrong_clock import check_clock
 
 MAX_REQUEST_ID = 1024
 """Bytes of a `requestId`: a message about many notifications has many answers, and all of them have it."""

@@ -11,9 +11,9 @@ from opennoodl_sync.storage.leveldb.store import LevelDBStore
 from opennoodl_sync.versions.content import unpack
 
 from .client import Process, join
+from .command_output import faults
 from .edge.issuer import SECRET, signed
 from .editor import Editor
-from .looked import faults
 
 pytestmark = pytest.mark.slow
 

@@ -122,7 +122,7 @@ class Membership:
         await end(self._tasks)
         with suppress(Unreachable, TimeoutError):
             async with asyncio.timeout(1):
-                await self.call(scripts.QUIT)
+                await self.call(scripts.END_MEMBERSHIP)
         await self.link.close()
 
     def spawn(self, work: Any) -> asyncio.Task[None]:
@@ -142,7 +142,7 @@ class Membership:
 
     def tell(self, instance: str, entry: tuple[Any, ...]) -> None:
         """Append an entry to the stream of an instance, if that lives."""
-        self.post(scripts.PUSH, instance, msgspec.msgpack.encode(entry))
+        self.post(scripts.APPEND_ENTRY, instance, msgspec.msgpack.encode(entry))
 
     def has_run(self, answer: asyncio.Future[Any]) -> bool:
         """Return whether a script was run, as far as is known."""
@@ -195,7 +195,7 @@ class Membership:
         # An empty Redis that has run for so long has lost nobody's data, unless their instances come too late anyhow.
         fill_new = max(0.0, FILL - redis.uptime)
         args = (redis.run_id, int(LEASE * 1000), int(FILL * 1000), int(fill_new * 1000))
-        answer, filling = await call(scripts.ENTER, self.instance, self._generation, *args)
+        answer, filling = await call(scripts.BEGIN_MEMBERSHIP, self.instance, self._generation, *args)
         generation = answer.decode()
         first = not self._generation
         empty = generation != self._generation
@@ -205,7 +205,7 @@ class Membership:
             log.warning("this instance was swept, or came too late after an outage; its clients are closed")
             self._recovery.fenced()
             self.instance, first, empty = token_hex(8), True, True
-            answer, filling = await call(scripts.ENTER, self.instance, "", *args)
+            answer, filling = await call(scripts.BEGIN_MEMBERSHIP, self.instance, "", *args)
             generation = answer.decode()
         self._generation = generation
         self._stable = self._renewed = monotonic()
@@ -236,7 +236,7 @@ class Membership:
         # After an outage the others have time for a lease to come back.
         may_sweep = monotonic() - self._stable > LEASE
         _, dead, due, filling, absent, size, instances = await self.ask(
-            scripts.TICK, int(LEASE * 1000), int(may_sweep), f"{self._last}-0"
+            scripts.RENEW_LEASE, int(LEASE * 1000), int(may_sweep), f"{self._last}-0"
         )
         self._renewed = monotonic()
         self._counts = (absent, size, instances)
@@ -264,7 +264,7 @@ class Membership:
     async def _sweep(self, instance: str) -> None:
         log.info("sweeping an instance whose lease is over")
         try:
-            while rooms := (await self.ask(scripts.SWEPT, instance))[1]:
+            while rooms := (await self.ask(scripts.FORGET_INSTANCE, instance))[1]:
                 await self._recovery.sweep(instance, [room.decode() for room in rooms])
         except Unreachable:
             pass  # the next tick begins again

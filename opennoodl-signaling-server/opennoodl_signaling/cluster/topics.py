@@ -108,7 +108,7 @@ class SharedTopics:
         if member.closed or member.room is not None or not member.awaited:
             return
         with suppress(Unreachable):
-            if await self._membership.ask(scripts.LOOK, self.max_size, *member.awaited) == b"free":
+            if await self._membership.ask(scripts.HAS_PLACE, self.max_size, *member.awaited) == b"free":
                 member.disconnect(1013, "A full topic has room again. Connect again.", "topic-has-room")
 
     def full(self) -> BadMessage:

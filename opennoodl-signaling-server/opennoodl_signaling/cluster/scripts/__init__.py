@@ -19,36 +19,36 @@ def _load(name: str) -> Script:
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
+APPEND_ENTRY = _load("append_entry")
+BEGIN_MEMBERSHIP = _load("begin_membership")
 COMMIT = _load("commit")
 CONFIRM = _load("confirm")
-ENTER = _load("enter")
+END_MEMBERSHIP = _load("end_membership")
+FORGET_INSTANCE = _load("forget_instance")
+HAS_PLACE = _load("has_place")
 INVITE = _load("invite")
 LOAD = _load("load")
-LOOK = _load("look")
 PUBLISH = _load("publish")
-PUSH = _load("push")
-QUIT = _load("quit")
 RECOUNT = _load("recount")
+RENEW_LEASE = _load("renew_lease")
 SIGNAL = _load("signal")
 SUBSCRIBE = _load("subscribe")
-SWEPT = _load("swept")
-TICK = _load("tick")
 UNSUBSCRIBE = _load("unsubscribe")
 
 ALL = (
+    APPEND_ENTRY,
+    BEGIN_MEMBERSHIP,
     COMMIT,
     CONFIRM,
-    ENTER,
+    END_MEMBERSHIP,
+    FORGET_INSTANCE,
+    HAS_PLACE,
     INVITE,
     LOAD,
-    LOOK,
     PUBLISH,
-    PUSH,
-    QUIT,
     RECOUNT,
+    RENEW_LEASE,
     SIGNAL,
     SUBSCRIBE,
-    SWEPT,
-    TICK,
     UNSUBSCRIBE,
 )

@@ -18,8 +18,8 @@ from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.storage.leveldb.files import FORMAT_FILE
 
+from ...command_output import faults, listed
 from ...editor import Editor
-from ...looked import faults, listed
 from ...turns import commit, compacted, keep
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.storage.leveldb.repair import repair
 from opennoodl_sync.storage.leveldb.table import with_footer
 
+from ...command_output import faults
 from ...editor import Editor, content
-from ...looked import faults
 from ...turns import compacted, keep, kept
 
 Texts = dict[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opennoodl_notification import commands, dates
+from opennoodl_notification import commands, wrong_clock
 from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.store import Needs
 from opennoodl_notification.records import timestamp
@@ -27,7 +27,7 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def now(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Give servers and commands one clock."""
-    monkeypatch.setattr(dates, "time", lambda: clock.now + clock.ahead)
+    monkeypatch.setattr(wrong_clock, "time", lambda: clock.now + clock.ahead)
     return clock
 
 
@@ -67,8 +67,8 @@ async def test_redate_dates_everything_today(at: str, now: Clock, serve: Serve, 
     sent, number = await sent_ahead(at, now, serve, device)
     store = choose(at)
     await store.open()
-    assert await dates.redate(store, 30) == (2, 1)
-    assert await dates.redate(store, 30) == (0, 0)
+    assert await wrong_clock.redate(store, 30) == (2, 1)
+    assert await wrong_clock.redate(store, 30) == (0, 0)
     await store.close()
     now.now += 60
     service = await serve(**settings(at))
@@ -100,7 +100,7 @@ async def test_redate_keeps_what_is_right(at: str, now: Clock, serve: Serve, dev
     await service.stop()
     store = choose(at)
     await store.open()
-    assert await dates.redate(store, 30) == (0, 0)
+    assert await wrong_clock.redate(store, 30) == (0, 0)
     await store.close()
     service = await serve(**settings(at))
     client = await device(service)
@@ -120,7 +120,7 @@ async def test_redate_of_an_empty_inbox(at: str, now: Clock, serve: Serve, devic
     now.ahead = 0.0
     store = choose(at)
     await store.open()
-    assert await dates.redate(store, 30) == (0, 1)
+    assert await wrong_clock.redate(store, 30) == (0, 1)
     needs = Needs("", 0)
     needs.users["u"] = 0
     async with store.transaction(needs) as transaction:

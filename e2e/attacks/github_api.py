@@ -1,4 +1,4 @@
-"""What stands for GitHub's API: it knows every token ``gho_<login>``, and at some it hangs or fails."""
+"""An imitation of GitHub's API: it knows each token ``gho_<login>``, and with some it hangs or fails."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @asynccontextmanager
-async def hub() -> AsyncIterator[str]:
+async def github_api() -> AsyncIterator[str]:
     """Run it; yield its URL."""
     server = TcpServer(_serve)
     await server.start()

@@ -1,4 +1,4 @@
-"""Dates: refuses a clock that is behind the notifications, and corrects dates of a clock that was ahead."""
+"""A wrong clock: refuses to start if it is behind the notifications, and corrects the dates of one that was ahead."""
 
 from collections.abc import Iterator
 from time import time
