@@ -64,6 +64,15 @@ async def test_the_document_is_shown_from_inside(playground: StartPlayground) ->
     assert json.loads(await ann.do("textContent", "#json")) == content
 
 
+ANSWERS = [
+    (409, "application/json", '{"error": "It cannot be restored."}', "It cannot be restored."),
+    (429, "text/plain", "Too many requests.", "Too many requests."),
+    (503, "application/json", '{"error": "Too many requests wait."}', "Too many requests wait."),
+    (202, "application/json", '{"status": "restoring"}', "The restoration takes longer, and goes on."),
+]
+"""What a server may answer to a restoration, and what the page then says."""
+
+
 async def opened_timeline(page: Page) -> None:
     """Open the timeline when the server has a version, which a process of its own makes."""
     async with asyncio.timeout(60):
@@ -81,7 +90,7 @@ async def opened_timeline(page: Page) -> None:
 async def test_a_version_is_shown_and_restored(playground: StartPlayground) -> None:
     """A user whose token allows it sees an earlier version and restores it for all, with the keyboard, on a phone."""
     here = await playground(**AUTH)
-    here.allowed = re.compile(f"{UNREACHABLE.pattern}|status of 403")
+    here.allowed = re.compile(f"{UNREACHABLE.pattern}|status of (403|409|429)")
     service = token("ann", 3600, services=True)
     ann = await here.page("ann", token=service, colorScheme="dark", viewport={"width": 390, "height": 800})
     ben = await here.page("ben", token=token("ben", 3600))
@@ -115,4 +124,11 @@ async def test_a_version_is_shown_and_restored(playground: StartPlayground) -> N
     await ann.shows("#version-content", "1 node, 0 connections.")
     await ann.shows("#version-picture text", "Kettle")
     await ben.add("Later")
+    await ann.shows(".node", "Later")
+    for status, content_type, body, said in ANSWERS:
+        kind = {"status": status, "contentType": content_type, "body": body}
+        await here.browser.call("answer", page=ann.name, url="**/restore", **kind)
+        await ann.do("press", "#restore", "Enter")
+        await ann.shows("#versions-state", said)
+        await ann.shows("#restore:enabled")
     await ann.shows(".node", "Later")

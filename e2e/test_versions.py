@@ -11,7 +11,7 @@ from typing import Any
 
 import jwt
 from compacted import compacted
-from harness import Server, StartClient, StartServer
+from harness import Client, Server, StartClient, StartServer
 from opennoodl_sync.yjs.restore import restoring_update
 
 CLIENT = 2**32 - 1
@@ -68,49 +68,74 @@ async def versions_of(sync: Server) -> list[dict[str, Any]]:
             await asyncio.sleep(0.1)
 
 
-async def test_a_version_is_restored_while_clients_edit(server: StartServer, client: StartClient) -> None:
-    """A document that a vandal has emptied shows its version again, and what users type meanwhile, to all of them.
+async def edit_until(done: asyncio.Task[Any], driver: Client, name: str) -> None:
+    """Have a client edit one root, until something is done."""
+    number = 0
+    while not done.done():
+        await driver.call("finish", name=name, who=f"{name} {number}")
+        number += 1
+        await asyncio.sleep(0.02)
+    assert (await done)["restored"]
 
-    Every type and value comes back. A client that was offline keeps what it wrote, in its place. Edits can be undone.
+
+def without(root: str, values: list[Any]) -> list[Any]:
+    """Return the values of all roots but one."""
+    return [one for one in values if one[0] != root]
+
+
+async def test_a_version_is_restored_while_clients_edit(server: StartServer, client: StartClient) -> None:
+    """A document that a vandal has emptied shows its version again, to three users who edit and to one who was offline.
+
+    Every type and value comes back. Edits made afterwards and offline stay in their places, and can be undone.
     """
     driver, sync = await client("websocket"), await server("sync", AUTH="jwt", AUTH_SECRET=SECRET)
     room = {"url": sync.url, "room": "project", "version": "3"}
-    for name in ("ann", "ben", "cleo"):
+    editors, everybody = ("ann", "ben", "dora"), ("ann", "ben", "dora", "cleo")
+    for name in everybody:
         await driver.call("open", name=name, token=token(), **room)
     await driver.call("insert", name="ann", text="hello world")
     await driver.call("everything", name="ann")
     text = await driver.call("text", name="ann")
-    for name in ("ben", "cleo"):
+    for name in everybody[1:]:
         await driver.call("untilText", name=name, text=text)
     await sync.restart()  # a version is made of a document as it is loaded
     version = f"/rooms/project/versions/{(await versions_of(sync))[-1]['time']}"
     then = await driver.call("values", update=(await ask(sync, "GET", version))["update"])
-    for name in ("ann", "ben", "cleo"):
+    for name in everybody:
         await driver.call("untilSynced", name=name)
     await driver.call("disconnect", name="cleo")
     length = await driver.call("length", name="cleo")
     await driver.call("insert", name="cleo", text=" of noodles", at=length)
     await driver.call("rememberPlace", name="ann", at=length - 5)
     await driver.call("clear", name="ann")
-    await driver.call("untilText", name="ben", text="")
+    for name in editors[1:]:
+        await driver.call("untilText", name=name, text="")
     await driver.call("trackEdits", name="ben")
     await driver.call("insert", name="ben", text="nothing is left")
-    await driver.call("untilText", name="ann", text="nothing is left")
-    await ask(sync, "POST", f"{version}/restore")
-    for name in ("ann", "ben"):
+    for name in editors:
+        await driver.call("untilText", name=name, text="nothing is left")
+    await driver.call("trackEdits", name="dora")
+    restoring = asyncio.create_task(ask(sync, "POST", f"{version}/restore"))
+    await asyncio.gather(*(edit_until(restoring, driver, name) for name in editors))
+    for name in editors:
+        await driver.call("finish", name=name, who=name)
+    for name in editors:
         await driver.call("untilText", name=name, text=text)
-        assert await driver.call("values", name=name) == then
+        await driver.call("untilFinished", name=name, all=editors)
+        assert without("finished", await driver.call("values", name=name)) == then
     # Its element stays deleted. The piece that was made anew in its place begins behind "undone" and an embed.
     assert await driver.call("place", name="ann") == text.index("ritten by") + 1
     await driver.call("insert", name="ben", text="oh, ", at=0)
     await driver.call("insert", name="ben", text="a mistake", at=0)
     await driver.call("undo", name="ben")
+    await driver.call("insert", name="dora", text="!", at=0)
     await driver.call("connect", name="cleo")
-    for name in ("ann", "ben", "cleo"):
-        await driver.call("untilText", name=name, text=f"oh, {text} of noodles")
-    values = [await driver.call("values", name=name) for name in ("ann", "ben", "cleo")]
-    assert values == [values[0]] * 3
-    assert [one for one in values[0] if one[0] != "text"] == [one for one in then if one[0] != "text"]
+    for name in everybody:
+        await driver.call("untilText", name=name, text=f"!oh, {text} of noodles")
+    values = [await driver.call("values", name=name) for name in everybody]
+    assert values == [values[0]] * 4
+    assert without("text", without("finished", values[0])) == without("text", then)
+    await driver.call("undo", name="dora")
     await driver.call("undo", name="ben")
     await driver.call("undo", name="ben")  # an edit that was taken back with the restored version
     await driver.call("untilText", name="cleo", text=f"{text} of noodles")

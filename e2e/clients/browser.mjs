@@ -50,6 +50,10 @@ serve({
     await pages.get(name).unrouteAll()
   },
 
+  /** Answer the POSTs of a page to an address in the place of the server. */
+  answer: ({ page, url, status, contentType, body }) => pages.get(page).route(url, route =>
+    route.request().method() === 'POST' ? route.fulfill({ status, contentType, body }) : route.fallback()),
+
   /** Call a method of Playwright's page. */
   page: async ({ page, method, args }) => {
     const value = await pages.get(page)[method](...args)

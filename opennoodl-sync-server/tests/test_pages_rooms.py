@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -254,6 +255,54 @@ async def test_a_command_that_a_server_does_not_take_says_why(
     with pytest.raises(CommandError) as refused:
         await asyncio.to_thread(close)
     assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "patched", "said"),
+    [
+        pytest.param({}, {"pages.routes.PATIENCE": 0.0}, "the server works on it still; `versions` shows", id="202"),
+        pytest.param(
+            {"max_memory": 2**20},
+            {},
+            "the server refuses: This version cannot be used: its updates take 200012 bytes; allowed are 131072.",
+            id="409",
+        ),
+        pytest.param(
+            {},
+            {"edge.admission.client_address.ClientAddresses.allow_request": lambda *_: False},
+            "the server refuses: Too many requests from your address.",
+            id="429",
+        ),
+        pytest.param(
+            {},
+            {"pages.routes.MAX_REQUESTS": 0},
+            "the server refuses: Too many requests wait; try again later.",
+            id="503",
+        ),
+    ],
+)
+async def test_revert_says_what_a_busy_server_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], patched: dict[str, object], said: str
+) -> None:
+    """A restoration that takes long, and one that a limit refuses, are one line each; what is refused changes nothing.
+
+    A document of more than an eighth of `MAX_MEMORY` is not restored.
+    """
+    async with running(tmp_path, **TOKENS, **settings) as server:
+        ann = await enter(server, 1)
+        await ann.type("x" * 200_000)
+        await (await enter(server, 2)).shows("x" * 200_000)
+        await keep(server, b"\x00\x00")
+        for name, value in patched.items():
+            monkeypatch.setattr(f"opennoodl_sync.{name}", value)
+        at = remote.server(Settings(**TOKENS), f"http://127.0.0.1:{server.service.port}")
+        if said.startswith("the server works"):
+            assert (await asyncio.to_thread(remote.revert, at, "room", TIME)).startswith(said)
+            await ann.until(lambda: ann.text == "")
+        else:
+            with pytest.raises(CommandError, match=f"^{re.escape(said)}$"):
+                await asyncio.to_thread(remote.revert, at, "room", TIME)
+            assert ann.text == "x" * 200_000
 
 
 async def test_a_command_needs_a_server_with_auth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

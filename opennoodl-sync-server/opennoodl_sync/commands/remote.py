@@ -79,6 +79,9 @@ def ask(server: Server, method: str, path: str) -> dict[str, Any]:
         if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
             text = f"{server.url} has no such page: this needs a sync server with AUTH and ENABLE_PERSISTENCE"
             raise CommandError(text) from None
+        if answer.is_error and answer.headers.get("Content-Type", "").startswith("text/plain"):
+            said, _, _ = answer.text.strip().partition("\n")  # before the request was one of these pages
+            raise CommandError(f"the server refuses: {said}") from None
         raise CommandError(f"{server.url} is not a sync server: it answers {answer.status_code}") from None
     if answer.is_success:
         return body
