@@ -43,8 +43,9 @@ test: .venv/test e2e/node_modules/.package-lock.json playground/node_modules/.pa
 # ends with an internal error then, and shows no failure (CPython issue 106905).
 $(PARTS) coverage: export PYTHONNODEBUGRANGES := 1
 
+# These tests wait for other processes more than those of the servers do: the later -n counts.
 test-e2e: e2e/node_modules/.package-lock.json playground/node_modules/.package-lock.json
-	cd e2e && $(LIMITED) pytest -q $(PARALLEL)
+	cd e2e && $(LIMITED) pytest -q $(PARALLEL) -n 4
 
 # What the three share is one text, so its tests run on one of the copies. tests/package is about the package itself.
 test-sync test-notification: test-%: .venv/test

@@ -25,8 +25,7 @@ const requests = []
 const profile = async (shared, script, options) => {
   if (shared !== undefined) return pages.get(shared).context()
   const context = await (await browser).newContext(options)
-  context.setDefaultTimeout(30_000)
-  await context.addInitScript(await axe)
+  context.setDefaultTimeout(55_000) // a little less than PATIENCE of harness.py
   if (script !== undefined) await context.addInitScript(script)
   return context
 }
@@ -81,6 +80,7 @@ serve({
 
   /** The rules of accessibility that a page breaks, with the elements that do. */
   accessibility: async ({ page }) => {
+    await pages.get(page).evaluate(await axe)
     const { violations } = await pages.get(page).evaluate(() => globalThis.axe.run())
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`)
   }
