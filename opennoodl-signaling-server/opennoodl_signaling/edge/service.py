@@ -15,7 +15,7 @@ import structlog
 from websockets.asyncio.server import Server, serve
 
 from .admission.listener import Listener
-from .admission.listening_socket import EVERYWHERE, listen_everywhere
+from .admission.listening_socket import EVERYWHERE, listen_everywhere, stop_accepting
 from .admission.pending import Pending
 from .admission.tls import Certificate, Tls
 from .application import Application
@@ -117,6 +117,7 @@ class Service:
         for connection in list(self.connections):
             connection.disconnect(1001, GOING_AWAY)
         await self._finish(DRAIN_TIMEOUT)
+        await stop_accepting(self._server.sockets)
         self._listener.close()
         self._pending.close()
         for connection in list(self.connections):

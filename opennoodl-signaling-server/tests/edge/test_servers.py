@@ -1,4 +1,4 @@
-"""The servers of tests leave no connection open."""
+"""Servers that end leave no connection open: those of tests, and the service."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from .conftest import Serve
 from .servers import TcpServer, websocket_server
 
 TURNS = range(4)
@@ -53,4 +54,15 @@ async def test_closed_websocket_server_has_no_open_connection(turns: int) -> Non
         for _ in range(turns):
             await asyncio.sleep(0)
     with client:
+        assert not is_open(client)
+
+
+@pytest.mark.parametrize("turns", TURNS)
+async def test_stopped_service_has_no_open_connection(serve: Serve, turns: int) -> None:
+    """A connection is closed when a service has stopped, however little of it was accepted."""
+    running = await serve()
+    with socket.create_connection(("127.0.0.1", running.port)) as client:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await running.stop()
         assert not is_open(client)
