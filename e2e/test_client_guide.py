@@ -28,6 +28,12 @@ async def opened(client: StartClient, signaling: Server, sync: Server, user: str
     return app
 
 
+def complaints(browser: Client) -> list[str]:
+    """Return the errors on the console, except that pages of these tests have no icon."""
+    texts = [event["text"] for event in browser.pending("complained")]
+    return [text for text in texts if not text.startswith("Failed to load resource")]
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 @pytest.mark.xdist_group("playground")
 async def test_the_app_in_20_lines(server: StartServer, client: StartClient, tmp_path: Path) -> None:
@@ -52,8 +58,7 @@ async def test_the_app_in_20_lines(server: StartServer, client: StartClient, tmp
     output, _ = await asyncio.wait_for(shopping.communicate(b"Bread\n"), 60)
     assert (shopping.returncode, output) == (0, b"Milk, Bread\n")
     await browser.call("shows", page="ann", selector="li", text="Bread")
-    complaints = [event["text"] for event in browser.pending("complained")]
-    assert [text for text in complaints if not text.startswith("Failed to load resource")] == []  # it has no icon
+    assert complaints(browser) == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
@@ -71,6 +76,7 @@ async def test_calls_between_browsers(server: StartServer, client: StartClient) 
         await browser.call("page", page=user, method="evaluate", args=[start])
     await browser.call("page", page="ann", method="evaluate", args=["setInterval(() => calls.send('hello'), 100)"])
     await browser.call("page", page="ben", method="waitForFunction", args=["String(heard[0]) === 'hello'"])
+    assert complaints(browser) == []
 
 
 async def test_two_users_share_a_document(server: StartServer, client: StartClient) -> None:

@@ -60,7 +60,8 @@ serve({
     } }
     const all = examples.map((_, number) => `export * from 'example:${number}'`).join('\n')
     const { outputFiles: [{ text }] } = await bundle(all, {
-      write: false, platform: 'browser', format: 'iife', globalName: 'guide', plugins: [each, reference]
+      write: false, platform: 'browser', format: 'iife', globalName: 'guide', plugins: [each, reference],
+      alias: { yjs: path('../node_modules/yjs') } // the reference modules would bring that of the playground
     })
     return text
   },
