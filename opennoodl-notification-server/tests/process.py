@@ -40,12 +40,19 @@ class Process:
             stdout=asyncio.subprocess.PIPE,
         )
         assert child.stdout is not None
-        async with asyncio.timeout(START):
-            while line := await child.stdout.readline():
-                entry = json.loads(line)
-                if entry.get("event") == "listening":
-                    return cls(child, int(entry["port"]))
-        raise AssertionError(f"the server has not started, but ended with {await child.wait()}")
+        lines: list[str] = []
+        try:
+            async with asyncio.timeout(START):
+                while line := await child.stdout.readline():
+                    entry = json.loads(line)
+                    if entry.get("event") == "listening":
+                        return cls(child, int(entry["port"]))
+                    lines.append(line.decode())
+                why = f"has ended with {await child.wait()}"
+        except TimeoutError:
+            why = f"does not listen after {START} s"
+        await cls(child, 0).kill()
+        raise AssertionError(f"the server {why}; its log: {''.join(lines)}")
 
     async def kill(self) -> str:
         """End it at once, if it has not ended; return what it has logged."""

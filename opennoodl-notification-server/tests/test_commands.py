@@ -39,8 +39,13 @@ async def command(*arguments: str, text: str | bytes = "", **environment: str) -
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(START):
-        output, error = await process.communicate(text.encode() if isinstance(text, str) else text)
+    try:
+        async with asyncio.timeout(START):
+            output, error = await process.communicate(text.encode() if isinstance(text, str) else text)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode is not None
     return process.returncode, output.decode(), error.decode()
 

@@ -8,7 +8,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,24 @@ async def _failing() -> AsyncIterator[None]:
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         # Not the text of SQLAlchemy's errors: it has the statement and its values in it.
         raise StoreError(_reason(error)) from error
+
+
+@asynccontextmanager
+async def _closing(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Close a connection at the end.
+
+    If the connection was lost, closing fails as well: it cannot roll back. An error that was raised before that says
+    more, such as whether a commit is in doubt.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(StoreError):
+            async with _failing():
+                await connection.close()
+        raise
+    async with _failing():
+        await connection.close()
 
 
 class SqlTransaction(Transaction):
@@ -175,15 +193,13 @@ class SqlStore(Store):
         """Begin a batch."""
         async with _failing():
             connection = await self._engine.connect()
-        try:
+        async with _closing(connection):
             async with _failing():
                 if self._epoch is None:
                     self._epoch = await begin_epoch(connection)
                 loaded = await load(connection, needs)
                 loaded.epoch = self._epoch
             yield SqlTransaction(connection, loaded)
-        finally:
-            await connection.close()
 
     async def page(self, user: str, query: Query, now: str) -> list[Record]:
         """Return notifications of an inbox."""

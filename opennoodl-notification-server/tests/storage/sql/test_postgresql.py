@@ -17,10 +17,11 @@ import pytest
 import sqlalchemy as sa
 from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.store import Changes, Needs, Query
+from opennoodl_notification.storage.sql import engines
 from opennoodl_notification.storage.sql.postgresql import arguments, shown
 from opennoodl_notification.storage.sql.store import SqlStore
 
-from ...harness import record
+from ...harness import TIMEOUT, record
 from ...places import place
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,7 @@ def pooled(at: str) -> Iterator[str]:
 
 async def test_servers_work_behind_a_pooler(pooled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a pooler in transaction mode servers start and store, one after the other and at the same time."""
+    monkeypatch.setattr(engines, "TIMEOUT", TIMEOUT)  # the last of 20 queries waits for all that share the connection
     stores = [SqlStore(pooled) for _ in range(4)]
     for number, store in enumerate(stores):
         # The driver numbers statements in each process anew.

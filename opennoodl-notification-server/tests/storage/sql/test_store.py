@@ -121,6 +121,31 @@ async def test_former_schema_is_migrated_at_the_start(at: str) -> None:
         await store.close()
 
 
+@pytest.mark.parametrize("error", [None, UnsettledError("nobody knows")])
+async def test_connection_that_ends_during_a_batch(postgresql: str, error: UnsettledError | None) -> None:
+    """A batch whose connection has ended fails as one of a store, with the error that it has raised itself, if any."""
+    store, other = SqlStore(postgresql), SqlStore(postgresql)
+    await store.open()
+    await other.open()
+    needs = Needs(EARLY, 0)
+    needs.users["u"] = 1
+
+    async def fail() -> None:
+        async with store.transaction(needs):
+            end = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where state = 'idle in transaction'"
+            async with other._engine.connect() as connection:
+                assert (await connection.execute(sa.text(end))).scalars().all() == [True]
+            if error is not None:
+                raise error
+
+    with pytest.raises(StoreError) as info:
+        await fail()
+    assert error is None or info.value is error
+    await commit(store, Changes(added=[record("next")]))
+    await store.close()
+    await other.close()
+
+
 async def test_epoch_of_each_connection(postgresql: str) -> None:
     """A connection that is made anew begins an epoch: the database may have been set back, or be another one."""
     store = SqlStore(postgresql)
