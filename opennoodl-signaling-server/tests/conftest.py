@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import settings
-from opennoodl_signaling.cluster import membership
+from opennoodl_signaling import effects
+from opennoodl_signaling.cluster import liveness, membership
 from opennoodl_signaling.edge.service import Service
 from opennoodl_signaling.server import create
 from opennoodl_signaling.settings import Settings
@@ -21,7 +22,7 @@ from websockets.asyncio.client import connect
 from .cluster.redis_server import RedisServer
 from .cluster.waiting import settle
 from .edge.conftest import configure, known_labels  # noqa: F401  # fixtures
-from .edge.harness import TEXT, Raw
+from .edge.harness import TEXT, TIMEOUT, Raw
 from .edge.loops import LOOPS
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 from .editor import Editor
@@ -84,7 +85,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
-    server.stop()
+    server.free()
 
 
 @pytest.fixture
@@ -93,6 +94,18 @@ def redis(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServe
     monkeypatch.setattr(membership, "FILL", 0.0)
     own_redis.empty()
     return own_redis
+
+
+@pytest.fixture(autouse=True)
+def contest_timeout(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return what sets the seconds in which the holder of a contested peer id has to answer; at first, very many."""
+
+    def set_(seconds: float) -> None:
+        for module in (effects, liveness):
+            monkeypatch.setattr(module, "CONTEST_TIMEOUT", seconds)
+
+    set_(10 * TIMEOUT)  # the clients of a busy machine answer late
+    return set_
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from opennoodl_signaling import effects
 from opennoodl_signaling.edge.limits import PATIENCE
 from opennoodl_signaling.edge.service import Service
 
@@ -255,10 +255,10 @@ async def test_stop_is_not_told(set_up: Any, enter: Enter, join: dict[str, Any])
 
 @joins
 async def test_replaced_peer_is_told_once(
-    set_up: Any, enter: Enter, monkeypatch: pytest.MonkeyPatch, join: dict[str, Any]
+    set_up: Any, enter: Enter, contest_timeout: Callable[[float], None], join: dict[str, Any]
 ) -> None:
     """To be replaced by a connection without the token is one; that connection has come, and leaves once."""
-    monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.05)
+    contest_timeout(0.05)
     scene = await set_up(join)
     newer = await enter(scene.server)
     await newer.join("r", "x", "X")

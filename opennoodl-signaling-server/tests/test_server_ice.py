@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from opennoodl_signaling.edge.service import Service
 from opennoodl_signaling.ice import credential
 
 from .conftest import Enter, EnterRaw, StartServer
+from .edge.harness import PROCESS_TIMEOUT
 from .editor import news
 
 STUN = "stun:turn.example:3478"
@@ -55,8 +57,11 @@ async def test_second_join_has_ice_servers(server: Service, enter: Enter) -> Non
         check((await a.join(room, "a", "A"))["iceServers"], "A")
 
 
-async def test_joined_after_a_contest_has_ice_servers(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
+async def test_joined_after_a_contest_has_ice_servers(
+    server: Service, enter: Enter, enter_raw: EnterRaw, contest_timeout: Callable[[float], None]
+) -> None:
     """A client that replaces a dead connection gets the ICE servers too."""
+    contest_timeout(0.05)
     b, again = await enter(server), await enter(server)
     await b.join("r", "b", "B")
     await enter_raw(server, {"type": "join", "room": "r", "peerId": "a", "userId": "A"})
@@ -102,7 +107,9 @@ def test_unusable_setting_stops_the_start(name: str, value: str) -> None:
     """A setting that is not usable stops the start with one line that names it."""
     environment = {**os.environ, "PORT": "0", name: value}
     command = [sys.executable, "-m", "opennoodl_signaling"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PROCESS_TIMEOUT, check=False
+    )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"opennoodl_signaling: {name} ")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-from opennoodl_signaling import effects
 from opennoodl_signaling.edge.service import Service
 from opennoodl_signaling.rooms.rooms import REPLACED
 
 from .conftest import Enter, EnterRaw, StartServer
+from .edge.harness import TEXT
 from .test_server_resume import X, both, cut
 
 
@@ -48,11 +48,12 @@ async def test_joins_are_counted_by_outcome(start: StartServer, enter: Enter) ->
 
 
 async def test_abandoned_join_is_counted(
-    server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch
+    server: Service, enter: Enter, enter_raw: EnterRaw, contest_timeout: Callable[[float], None]
 ) -> None:
     """A join that was taken back while the holder of its peer id was asked is counted as such."""
-    monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.05)
-    await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
+    contest_timeout(0.05)
+    holder = await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
+    await holder.frame_of(TEXT)
     first, second = await enter(server), await enter(server)
     await first.send("join", room="r", peerId="x", userId="X")
     await first.send("leave")
@@ -61,11 +62,12 @@ async def test_abandoned_join_is_counted(
 
 
 async def test_time_of_joins_is_counted(
-    server: Service, enter: Enter, enter_raw: EnterRaw, monkeypatch: pytest.MonkeyPatch
+    server: Service, enter: Enter, enter_raw: EnterRaw, contest_timeout: Callable[[float], None]
 ) -> None:
     """The time of each join is counted; one that has to wait for a ping takes at least that long."""
-    monkeypatch.setattr(effects, "CONTEST_TIMEOUT", 0.3)
-    await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
+    contest_timeout(0.3)
+    holder = await enter_raw(server, {"type": "join", "room": "r", "peerId": "x", "userId": "X"})
+    await holder.frame_of(TEXT)
     await (await enter(server)).join(**X)
     buckets = read(server, "join_seconds_bucket")
     assert buckets["0.25"] < buckets["+Inf"] == 2

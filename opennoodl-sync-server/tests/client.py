@@ -20,6 +20,7 @@ from opennoodl_sync.settings import Settings
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from .edge.harness import PROCESS_TIMEOUT
 from .editor import Editor
 from .wire import awareness_message, awareness_of, step_1, update_message
 
@@ -270,7 +271,7 @@ class Process:
 
     async def _listens(self) -> None:
         assert self.child.stdout is not None
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PROCESS_TIMEOUT):
             async for line in self.child.stdout:
                 event = json.loads(line)
                 if event["event"] == "listening":
@@ -280,7 +281,7 @@ class Process:
     async def terminate(self) -> int:
         """Ask it to end, and return its exit code."""
         self.child.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PROCESS_TIMEOUT):
             await self.child.communicate()
         assert self.child.returncode is not None
         return self.child.returncode

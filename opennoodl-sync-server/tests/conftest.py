@@ -16,6 +16,7 @@ from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running
+from .databases import empty_database
 from .edge.conftest import known_labels  # noqa: F401  # a fixture
 from .edge.loops import LOOPS
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
@@ -103,6 +104,14 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """Run a server with default settings."""
     async with running(tmp_path / "data") as server:
         yield server
+
+
+@pytest.fixture
+def url(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the URL of a database without tables; leases of instances in this process last longer than any test."""
+    for name, seconds in (("DURATION", 1000.0), ("LAPSE_AFTER", 900.0), ("RENEW_TIMEOUT", 60.0)):
+        monkeypatch.setattr(f"opennoodl_sync.storage.postgresql.lease.{name}", seconds)
+    return empty_database()
 
 
 class Disk:

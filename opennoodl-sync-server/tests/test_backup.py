@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from .edge.harness import PROCESS_TIMEOUT
 from .test_commands import run, write
 from .test_crash import ABNORMAL, Crowd, serving
 from .writer import PATIENCE, Writer, lacks
@@ -28,8 +29,13 @@ async def command(directory: Path, *arguments: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(PATIENCE):
-        output, _ = await child.communicate()
+    try:
+        async with asyncio.timeout(PROCESS_TIMEOUT):
+            output, _ = await child.communicate()
+    except TimeoutError:
+        child.kill()
+        await child.communicate()
+        raise
     assert child.returncode == 0, output.decode()
     return output.decode()
 

@@ -21,6 +21,7 @@ from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
+from .edge.harness import PROCESS_TIMEOUT
 from .editor import BASE, UNSOUND, Editor
 from .raw import item, section, string, text, update
 from .turns import keep, kept
@@ -68,7 +69,7 @@ def run_alone(directory: Path, *arguments: str) -> Ended:
         [sys.executable, "-m", "opennoodl_sync", *arguments],
         env={**os.environ, "PERSIST_DIR": str(directory)},
         capture_output=True,
-        timeout=30,
+        timeout=PROCESS_TIMEOUT,
         check=False,
     )
     return Ended(ended.returncode, ended.stdout, ended.stderr)

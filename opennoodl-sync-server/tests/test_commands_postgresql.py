@@ -17,9 +17,8 @@ pytestmark = [pytest.mark.xdist_group("postgresql"), pytest.mark.slow]
 
 
 @pytest.fixture
-def url(monkeypatch: pytest.MonkeyPatch) -> str:
+def url(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the URL of an empty database, which is that of the settings."""
-    url = empty_database()
     monkeypatch.setenv("DATABASE_URL", url)
     return url
 

@@ -96,6 +96,13 @@ class Crowd:
                 self._tasks[writer] = asyncio.create_task(writer.write_on(port))
         return list(self._tasks.values())
 
+    async def one_is_shown_more(self) -> None:
+        """Wait until a client was shown what another one edits."""
+        before = {writer: len(writer.shown) for writer in self.writers}
+        async with asyncio.timeout(PATIENCE):
+            while all(len(writer.shown) == before[writer] for writer in self.writers):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
     async def until_one_is_closed(self, port: int) -> list[Writer]:
         """Let everybody edit until the server has ended a connection; return whose."""
         done, _ = await asyncio.wait(self.write(port), return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
@@ -140,7 +147,7 @@ async def health(process: Process) -> tuple[int, dict[str, object]]:
 
 async def healthy(process: Process) -> None:
     """Wait until ``/health`` says so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (await health(process))[0] != 200:
             pass
 
@@ -192,6 +199,7 @@ async def test_shown_and_acknowledged_updates_survive_kills(
             await crowd.check(process.port)
             await crowd.connect(process.port)
             crowd.write(process.port)
+            await crowd.one_is_shown_more()
             # The one wait that is for time: a kill is an event of nobody's making.
             await asyncio.sleep(dice.uniform(0.05, 0.5))
             await process.kill()
@@ -205,7 +213,6 @@ async def test_shown_and_acknowledged_updates_survive_kills(
         await crowd.leave()
     shown, promised = (sum(getattr(crowd, name) for crowd in crowds) for name in ("shown", "promised"))
     print(shown, "updates were shown and", promised, "acknowledged before a kill")
-    assert shown > 10 * crash_rounds  # it was about something, on however slow a machine
 
 
 async def test_everything_is_acknowledged_in_the_end(tmp_path: Path, dice: random.Random) -> None:
@@ -215,8 +222,7 @@ async def test_everything_is_acknowledged_in_the_end(tmp_path: Path, dice: rando
         await ann.connect(process.port)
         for _ in range(100):
             await ann.send(update_message(ann.edit()))
-        async with asyncio.timeout(30):
-            await ann.until(lambda: ann.acknowledged == len(ann.sent) >= 100)
+        await ann.until(lambda: ann.acknowledged == len(ann.sent) >= 100)
         await process.kill()
         await ann.ended()
     async with serving(tmp_path) as process:

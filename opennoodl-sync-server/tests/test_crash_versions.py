@@ -17,7 +17,7 @@ from .editor import Editor
 
 pytestmark = pytest.mark.slow
 
-TIMEOUT = 60
+TIMEOUT = 120
 ROUND = "round {}, "
 OFTEN = """
 from opennoodl_sync.versions import keeper

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from .client import Client, Server, running
-from .databases import empty_database
 from .edge.issuer import SECRET, signed
 from .test_pages_versions import LIST, RESTORE, TIME, ask, keep
 from .test_two_servers import two
@@ -25,12 +24,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opennoodl_sync.edge.service.OPEN_TIMEOUT", 60.0)
     monkeypatch.setattr("opennoodl_sync.pages.routes.PATIENCE", 50.0)
     monkeypatch.setattr("opennoodl_sync.cluster.peers.ASK_TIMEOUT", 50.0)
-
-
-@pytest.fixture
-def url() -> str:
-    """Return the URL of a database without tables."""
-    return empty_database()
+    monkeypatch.setattr("opennoodl_sync.cluster.relay.CONNECT_TIMEOUT", 50.0)
 
 
 async def vandalized(server: Server) -> Client:

@@ -57,12 +57,17 @@ async def two(path: Path, buffer: int) -> AsyncIterator[tuple[Server, Client, Re
         yield server, await server.join("room", 1), await reader(server, "room", 2)
 
 
-async def fill(writer: Client, slow: Reader, size: int = 10_000) -> int:
-    """Let `writer` write until `slow` is slow; return how many pieces that took."""
+async def fill(writer: Client, slow: Reader, size: int = 10_000) -> None:
+    """Let `slow` stop reading, and `writer` write until the server takes it for slow."""
     slow.pause()
+    await write_until_slow(writer, slow.connection, size)
+
+
+async def write_until_slow(writer: Client, connection: Connection, size: int = 10_000) -> None:
+    """Write until so much waits for a connection that it is slow."""
     pieces = 0
     async with asyncio.timeout(TIMEOUT):
-        while not slow.connection.slow:
+        while not connection.slow:
             heard = len(writer.messages)
             writer.put(f"piece {pieces % 3}", "x" * size)
             await writer.push_edits()
@@ -70,7 +75,6 @@ async def fill(writer: Client, slow: Reader, size: int = 10_000) -> int:
             await writer.hears(heard)
             pieces += 1
             assert pieces < 2000
-    return pieces
 
 
 async def test_a_slow_client_is_skipped_and_catches_up(tmp_path: Path) -> None:

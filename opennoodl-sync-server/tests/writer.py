@@ -23,7 +23,7 @@ ACK = 100
 """The first number of an acknowledgement."""
 NOTHING = b"\x00\x00"
 """The update that changes nothing."""
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which clients that do not agree never will; documents of many rounds are large."""
 LONG_TEXT = 500
 """Characters of a text that is long enough to delete from."""

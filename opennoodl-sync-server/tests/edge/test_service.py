@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from .certificates import Files, certify
 from .conftest import Connect, OpenRaw, Serve
-from .harness import CLOSE, HANDSHAKE, PACKAGE, PING, TIMEOUT, Echo, masked, request, service, watchdog
+from .harness import CLOSE, HANDSHAKE, PACKAGE, PING, PROCESS_TIMEOUT, TIMEOUT, Echo, masked, request, service, watchdog
 
 pytestmark = pytest.mark.slow
 
@@ -73,10 +73,11 @@ async def test_stop_closes_clients_and_then_flushes(serve: Serve, client: Connec
     assert running.app.calls.count(("stop", -1)) == 1
 
 
-async def test_stop_without_clients_is_immediate(serve: Serve) -> None:
+async def test_stop_without_clients_is_immediate(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """With nobody connected, there is nothing to wait for."""
+    monkeypatch.setattr(service, "DRAIN_TIMEOUT", 10 * TIMEOUT)
     running = await serve()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(TIMEOUT):
         await running.stop()
 
 
@@ -96,7 +97,7 @@ async def test_stop_cuts_clients_after_the_drain_timeout(
     running = await serve()
     clients = await raw(running), await raw(running, handshake=False)
     await request(running.port, "GET /health")  # so that the service knows both
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(TIMEOUT):
         await running.stop()
     assert running.app.history(0) == ["open", "close"]
     for client in clients:
@@ -145,7 +146,7 @@ def upgraded(port: int) -> socket.socket:
     for path in ("/", "/room"):
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(30)
+        sock.settimeout(TIMEOUT)
         sock.connect(("127.0.0.1", port))
         sock.sendall(f"GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
         if sock.recv(4096).startswith(b"HTTP/1.1 101"):
@@ -212,7 +213,7 @@ def test_process_exits_with_0_on_a_signal(start: Start, number: signal.Signals) 
         assert sock.recv(2)[0] == 0x80 | CLOSE
         assert sock.recv(100)[:2] == (1001).to_bytes(2, "big")
         sock.sendall(masked(CLOSE, b"\x03\xe9"))
-    _, errors = process.communicate(timeout=TIMEOUT)
+    _, errors = process.communicate(timeout=PROCESS_TIMEOUT)
     assert process.returncode == 0
     assert errors == ""
 
@@ -223,15 +224,13 @@ def test_process_under_nohup_ignores_sighup(start: Start) -> None:
     process = start()
     port = wait_for_port(process)
     process.send_signal(signal.SIGHUP)
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as sock:
         assert answers(sock)
 
 
 def over_tls(port: int, files: Files) -> ssl.SSLSocket:
     """Return a TLS connection whose client trusts one certificate."""
-    return files.client.wrap_socket(
-        socket.create_connection(("127.0.0.1", port), timeout=30), server_hostname="localhost"
-    )
+    return files.client.wrap_socket(socket.create_connection(("127.0.0.1", port), TIMEOUT), server_hostname="localhost")
 
 
 def logged(process: subprocess.Popen[str], event: str) -> dict[str, Any]:
@@ -266,7 +265,7 @@ def test_process_reloads_its_certificate_on_sighup(start: Start, tmp_path: Path)
     with over_tls(port, new._replace(certificate=tmp_path / "away.pem")) as still:
         assert answers(still)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=TIMEOUT)
+    _, errors = process.communicate(timeout=PROCESS_TIMEOUT)
     assert (process.returncode, errors) == (0, "")
 
 
@@ -284,7 +283,7 @@ def test_process_ends_in_time(
         for connect in clients:
             stack.enter_context(connect(port))
         process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=TIMEOUT)  # heartbeats would end the connections after a minute
     assert process.returncode == 0
     assert errors == ""
 
@@ -296,7 +295,7 @@ def test_process_ends_in_time(
 def test_bad_setting_is_one_line_and_exit_code_1(start: Start, name: str, value: str, accepted: str) -> None:
     """A bad value is one line on stderr with variable, value and accepted values, and exit code 1."""
     process = start(**{name: value})
-    out, errors = process.communicate(timeout=TIMEOUT)
+    out, errors = process.communicate(timeout=PROCESS_TIMEOUT)
     (line,) = errors.splitlines()
     assert name in line
     assert value in line
@@ -308,7 +307,7 @@ def test_bad_setting_is_one_line_and_exit_code_1(start: Start, name: str, value:
 def test_unsupported_setting_is_one_line_and_exit_code_1(start: Start) -> None:
     """A setting that this version cannot honor is one line on stderr, without a secret's value, and exit code 1."""
     process = start(AUTH_SECRET="hush")
-    _, errors = process.communicate(timeout=TIMEOUT)
+    _, errors = process.communicate(timeout=PROCESS_TIMEOUT)
     (line,) = errors.splitlines()
     assert "AUTH_SECRET" in line
     assert "hush" not in line
@@ -324,11 +323,11 @@ def test_crowd_leaves_files_to_the_store(start: Start) -> None:
         for _ in range(105):
             stack.enter_context(upgraded(port))
         for _ in range(200):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
-        with socket.create_connection(("127.0.0.1", port), 10) as late:
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), TIMEOUT))
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as late:
             late.sendall(f"GET / HTTP/1.1\r\n{HANDSHAKE}\r\n".encode())
             assert late.recv(100).startswith(b"HTTP/1.1 503")
-        with socket.create_connection(("127.0.0.1", port), 10) as asking:
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as asking:
             assert answers(asking)
         assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) <= 256 - 256 // 5
 
@@ -344,7 +343,7 @@ def test_open_files_are_said(start: Start) -> None:
 
 def test_too_few_files_are_one_line_and_exit_code_1(start: Start) -> None:
     """A limit with which there could be hardly any connection is one line on stderr, and exit code 1."""
-    _, errors = (process := start(open_files=80)).communicate(timeout=TIMEOUT)
+    _, errors = (process := start(open_files=80)).communicate(timeout=PROCESS_TIMEOUT)
     (line,) = errors.splitlines()
     assert "80 files" in line
     assert process.returncode == 1
@@ -355,7 +354,7 @@ def test_process_port_in_use(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start(PORT=str(port))
-        _, errors = process.communicate(timeout=TIMEOUT)
+        _, errors = process.communicate(timeout=PROCESS_TIMEOUT)
     (line,) = errors.splitlines()
     assert str(port) in line
     assert "PORT" in line
@@ -397,7 +396,7 @@ asyncio.run(main())
 def test_process_whose_event_loop_is_stuck_ends(then: str, code: int, said: str) -> None:
     """A stuck event loop ends its process with 1 and says where it is stuck; one that turns ends in order."""
     command = [sys.executable, "-c", STUCK.format(package=PACKAGE, then=then)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_TIMEOUT, check=False)
     assert (done.returncode, done.stdout) == (code, "alive\n")
     assert done.stderr.startswith(said)
     assert ("in main" in done.stderr) == (code == 1)

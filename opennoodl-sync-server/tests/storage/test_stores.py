@@ -19,17 +19,11 @@ from opennoodl_sync.storage.interface import (
     Version,
 )
 
-from ..databases import empty_database, execute
+from ..databases import execute
 from ..disks import until
 
 KINDS = ("leveldb", "postgresql")
 pytestmark = pytest.mark.xdist_group("postgresql")
-
-
-@pytest.fixture
-def url() -> str:
-    """Return the URL of a database without tables."""
-    return empty_database()
 
 
 @pytest.fixture(params=KINDS)
@@ -37,7 +31,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Return settings that name an empty store of each kind."""
     if request.param == "leveldb":
         return Settings(persist_dir=str(tmp_path / "data"))
-    return Settings(database_url=empty_database())
+    return Settings(database_url=request.getfixturevalue("url"))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from ..harness import (
     PING,
     PONG,
     TEXT,
+    TIMEOUT,
     Frame,
     Pause,
     connection,
@@ -213,7 +214,7 @@ async def test_messages_wait_for_open(serve: Serve, client: Connect) -> None:
     await other.send("marker")
     assert await other.recv() == "marker"  # so the server has had the time to read what came before it
     gate.set()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(TIMEOUT):
         assert await early.recv() == "early"
 
 

@@ -194,15 +194,14 @@ async def test_close_frame_is_answered_with_its_code(serve: Serve, raw: OpenRaw)
 async def test_unanswered_close_is_cut_after_the_close_timeout(
     serve: Serve, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A close frame that is never answered is followed by a cut, within CLOSE_TIMEOUT."""
+    """A close frame that is never answered is followed by a cut, after CLOSE_TIMEOUT."""
     monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.2)
     client = await raw(await serve())
     await client.send_frame(TEXT, b"end")
     closed = await client.frame()
     assert closed is not None
     assert closed.code == 1000
-    async with asyncio.timeout(1):
-        assert await client.frame() is None
+    assert await client.frame() is None
 
 
 async def test_client_that_talks_after_the_close_is_cut(
@@ -212,7 +211,7 @@ async def test_client_that_talks_after_the_close_is_cut(
     monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.2)
     client = await raw(await serve())
     await client.send_frame(TEXT, b"end")
-    async with asyncio.timeout(2):
+    with contextlib.suppress(ConnectionError):  # it may be cut while it sends
         while await client.frame() is not None:
             await client.send_frame(PING, b"still here")
 
@@ -268,14 +267,20 @@ async def test_client_lost_during_its_handshake_is_not_counted(
 # Clients that do not read
 
 
+def keep_little(waiting: Any) -> None:
+    """Let the kernel keep little of what a client does not read: it may keep megabytes, which take long to read."""
+    waiting.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+
 async def test_slow_client_is_closed_with_1013(
     serve: Serve, raw: OpenRaw, client: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that does not read is closed with 1013; another one keeps getting everything meanwhile."""
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 10)  # so that the close frame can be read in the end
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 10 * TIMEOUT)  # so that the close frame can be read in the end
     running = await serve(slow_client_buffer=65_536)
     slow = await raw(running, receive_buffer=4096)
-    await running.app.until(lambda: bool(running.app.calls))
+    await running.app.until(lambda: 0 in running.app.connections)
+    keep_little(running.app.connections[0])
     fast = await client(running)
     rounds = 0
     while ("close", 0) not in running.app.calls:
@@ -296,7 +301,8 @@ async def test_slow_client_is_counted_as_1013(serve: Serve, raw: OpenRaw, client
     """A client that was closed for being slow is counted as 1013, though it never answers."""
     running = await serve(slow_client_buffer=65_536)
     slow = await raw(running, receive_buffer=4096)
-    await running.app.until(lambda: bool(running.app.calls))
+    await running.app.until(lambda: 0 in running.app.connections)
+    keep_little(running.app.connections[0])
     fast = await client(running)
     while ("close", 0) not in running.app.calls:
         await fast.send("all ".ljust(60_000, "x"))
@@ -339,12 +345,12 @@ async def test_application_is_told_when_a_slow_client_caught_up(
     await running.app.until(lambda: 0 in running.app.connections)
     marker = await client(running)
     waiting = running.app.connections[0]
-    waiting.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    while waiting.transport.get_write_buffer_size() <= limit:
+    keep_little(waiting)
+    while ("slow", 0) not in running.app.calls:  # the kernel may take some bytes more before that is checked
         waiting.write(frames.encode_frame(bytes(2000), text=False))
         await marker.send("a turn of the event loop")
         await marker.recv()
-    await running.app.until(lambda: ("slow", 0) in running.app.calls)
+    assert waiting.transport.get_write_buffer_size() > limit
     assert ("drained", 0) not in running.app.calls
     waiting.write(frames.encode_frame(b"the last", text=True))
     assert await slow.frame_of(TEXT) == Frame(TEXT, b"the last")
@@ -357,7 +363,7 @@ async def test_pongs_to_a_client_that_does_not_read_are_bounded(serve: Serve, ra
     flood = await raw(running, receive_buffer=4096)
     await running.app.until(lambda: 0 in running.app.connections)
     waiting = running.app.connections[0]
-    waiting.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    keep_little(waiting)
     marker = await client(running)
     most = 0
     with contextlib.suppress(TimeoutError, ConnectionError):  # to be cut is fine, and so is not to be read any more

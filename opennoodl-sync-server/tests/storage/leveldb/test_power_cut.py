@@ -21,7 +21,7 @@ from ...turns import keep
 pytestmark = pytest.mark.slow
 
 FORGETFUL = Path(__file__).with_name("forgetful.py")
-PATIENCE = 20.0
+PATIENCE = 120.0
 LIFETIME = 4
 """Power cuts until the data directory begins anew."""
 LATE = 0.8

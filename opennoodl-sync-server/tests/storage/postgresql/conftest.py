@@ -8,15 +8,7 @@ import pytest
 from opennoodl_sync.storage.interface import DocumentRecords
 from opennoodl_sync.storage.postgresql.store import PostgreSQLStore
 
-from ...databases import empty_database
-
 Start = Callable[..., Awaitable[PostgreSQLStore]]
-
-
-@pytest.fixture
-def url() -> str:
-    """Return the URL of a database without tables."""
-    return empty_database()
 
 
 @pytest.fixture
