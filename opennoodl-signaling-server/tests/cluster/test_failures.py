@@ -43,11 +43,14 @@ async def ready(server: Service) -> bool:
     return (await request(server.port, "GET /ready")).status == 200
 
 
-async def two(start: StartServer, enter: Enter, redis_url: str) -> tuple[list[Service], Editor, Editor]:
+async def two(
+    start: StartServer, enter: Enter, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Service], Editor, Editor]:
     """Return two instances that are ready, and a peer at each."""
     servers = [await start(redis_url=redis_url) for _ in range(2)]
     for server in servers:
         await until(lambda server=server: ready(server))
+    monkeypatch.setattr(membership, "FILL", 3.0)  # an instance that comes two thirds of this later closes its clients
     a, b = await enter(servers[0]), await enter(servers[1])
     await a.join("r", "a")
     await b.join("r", "b")
@@ -55,9 +58,11 @@ async def two(start: StartServer, enter: Enter, redis_url: str) -> tuple[list[Se
     return servers, a, b
 
 
-async def test_outage_of_redis_closes_nobody(restartable: RedisServer, start: StartServer, enter: Enter) -> None:
+async def test_outage_of_redis_closes_nobody(
+    restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While Redis is away, clients stay, what they ask gets `unavailable`, and only `/ready` says 503."""
-    servers, a, _ = await two(start, enter, restartable.url)
+    servers, a, _ = await two(start, enter, restartable.url, monkeypatch)
     restartable.stop()
     await until(lambda: not servers[0].app.membership.link.up)
     assert await a.refused("signal", to="b", signal=1, requestId=1) == ("unavailable", 1)
@@ -74,9 +79,11 @@ async def test_outage_of_redis_closes_nobody(restartable: RedisServer, start: St
     assert await y_webrtc.closed() == 1013
 
 
-async def test_empty_redis_is_filled_again(restartable: RedisServer, start: StartServer, enter: Enter) -> None:
+async def test_empty_redis_is_filled_again(
+    restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After Redis has restarted empty, clients are where they were, newcomers wait, and sizes are exact."""
-    servers, a, b = await two(start, enter, restartable.url)
+    servers, a, b = await two(start, enter, restartable.url, monkeypatch)
     await a.subscribe("t")
     restartable.stop()
     restartable.start()
@@ -140,7 +147,7 @@ async def test_clients_that_are_entered_again_too_late_are_closed(
     restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow instance does not enter its clients beside newcomers, who are not told of them."""
-    servers, a, b = await two(start, enter, restartable.url)
+    servers, a, b = await two(start, enter, restartable.url, monkeypatch)
     recovery = servers[1].app._recovery
     may_enter, has_entered = asyncio.Event(), asyncio.Event()
     enter_again, compare = recovery._enter_again, recovery.compare
@@ -173,7 +180,7 @@ async def test_no_newcomer_is_told_of_before_rooms_are_compared(
     restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow instance closes a client that may not know who has left, in place of telling it of a newcomer."""
-    servers, a, _ = await two(start, enter, restartable.url)
+    servers, a, _ = await two(start, enter, restartable.url, monkeypatch)
     x = await enter(servers[1])
     token = (await x.join(**X, resume=True, received=0))["resumeToken"]
     await a.expect("peer-joined")
@@ -205,7 +212,7 @@ async def test_no_room_is_changed_while_redis_is_filled(
     restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While clients are entered again, nobody joins: rooms may lack peers, also the room that a client is in."""
-    servers, a, _ = await two(start, enter, restartable.url)
+    servers, a, _ = await two(start, enter, restartable.url, monkeypatch)
     monkeypatch.setattr(membership, "FILL", 60.0)
     restartable.stop()
     restartable.start()
@@ -214,9 +221,11 @@ async def test_no_room_is_changed_while_redis_is_filled(
         assert await a.refused("join", room=room, peerId="a", userId="A") == "unavailable"
 
 
-async def test_resume_after_redis_was_empty(restartable: RedisServer, start: StartServer, enter: Enter) -> None:
+async def test_resume_after_redis_was_empty(
+    restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A token is as good as before after Redis has restarted empty."""
-    servers, a, _ = await two(start, enter, restartable.url)
+    servers, a, _ = await two(start, enter, restartable.url, monkeypatch)
     x = await enter(servers[1])
     token = (await x.join(**X, resume=True, received=0))["resumeToken"]
     await a.expect("peer-joined")
