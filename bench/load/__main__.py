@@ -136,7 +136,7 @@ def main() -> None:
     if asked.users < 2 or not 0 < asked.minutes < inf:
         parser.error("a load test needs at least 2 users and more than 0 minutes")
     if asked.plot and not asked.plot.absolute().parent.is_dir():
-        parser.error(f"{asked.plot} would be in a directory that does not exist")
+        parser.error(f"the directory of {asked.plot} does not exist")
     seconds = asked.minutes * 60
     machine.raise_file_limit()
 

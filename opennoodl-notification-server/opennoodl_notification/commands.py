@@ -228,9 +228,9 @@ def back_up(place: str, file: str) -> Counts:
     """
     path = named(file, file)
     if path.exists():
-        raise CommandError(f"{file} is there already; name a new file")
+        raise CommandError(f"{file} exists already; name a new file")
     if not path.absolute().parent.is_dir():
-        raise CommandError(f"{file} would be in a directory that does not exist")
+        raise CommandError(f"the directory of {file} does not exist")
 
     async def copy() -> None:
         async with _opened(place, read_only=True) as store:
@@ -275,7 +275,7 @@ def migrate(source: str, target: str, *, read_only: bool = False) -> Counts:
     if same(source, target):
         raise CommandError("`--from` and `--to` are the same")
     if "://" not in target and not Path(target).absolute().parent.is_dir():
-        raise CommandError(f"{target} would be in a directory that does not exist")
+        raise CommandError(f"the directory of {target} does not exist")
 
     async def move() -> Counts:
         async with _opened(source, read_only=read_only) as from_, _opened(target, create=True) as to:

@@ -158,7 +158,7 @@ def test_backup_does_not_overwrite_a_file(tmp_path: Path) -> None:
     """`backup` does not write over a file."""
     write(tmp_path / "n.json", record("1"))
     (tmp_path / "copy").write_text("something")
-    with pytest.raises(CommandError, match="is there already; name a new file"):
+    with pytest.raises(CommandError, match="exists already; name a new file"):
         back_up(str(tmp_path / "n.json"), str(tmp_path / "copy"))
     assert (tmp_path / "copy").read_text() == "something"
 

@@ -340,7 +340,7 @@ def test_migrate_into_no_directory(call: Call, file: Path, tmp_path: Path) -> No
     write(file, record("n"))
     code, _, error = call("migrate", "--from", str(file), "--to", str(tmp_path / "nowhere" / "n.json"))
     assert (code, error.count("\n")) == (1, 1)
-    assert "would be in a directory that does not exist" in error
+    assert "nowhere/n.json does not exist" in error
     assert not (tmp_path / "nowhere").exists()
     code, _, error = call("migrate", "--from", str(file), "--to", f"{file.parent}/./{file.name}")
     assert (code, error) == (1, "opennoodl_notification: `--from` and `--to` are the same\n")

@@ -154,7 +154,7 @@ class Batch:
         if self._free is not None and self.grown + size + self._overhead(targets) > self._free:
             raise StorageFull
         if not self._sends.allow(sender, address, len(targets), size, self._now / 1000):
-            text = "You, or all at your address, have sent as many notifications or bytes of them as may be in an hour."
+            text = "You, or the users at your address, have sent as many notifications or bytes as an hour allows."
             raise BadMessage("rate-limited", text)
         self._counted.append((sender, address, len(targets), size))
         events: list[tuple[str, Event]] = []

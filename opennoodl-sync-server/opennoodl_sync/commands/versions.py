@@ -76,5 +76,5 @@ async def _version(store: PersistentStore, name: str, when: str) -> tuple[bytes,
         raise CommandError(f"no version of {name!r} is as old as {times.shown(time)}; {earliest}")
     content = await store.read_version(name, version.time)
     if content is None:
-        raise CommandError(f"the version of {times.shown(version.time)} was dropped meanwhile; try again")
+        raise CommandError(f"the version of {times.shown(version.time)} has been deleted since; try again")
     return content, version

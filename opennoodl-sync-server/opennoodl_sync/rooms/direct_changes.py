@@ -66,7 +66,7 @@ class DirectChanges:
             if self._rooms.holds(room):
                 await self._flusher.stored(room)
             if not self._rooms.holds(room):
-                raise StoreError("the document left memory meanwhile; look whether it has changed")
+                raise StoreError("the document left memory during the change; check whether it has changed")
         finally:
             if self._rooms.holds(room) and not room.clients:
                 self._rooms.mark_idle(room)

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 Done = Callable[["StoreError | None"], None]
 """Is called when a batch is written, with the error or None."""
 
-DAMAGED = "Put a backup back, or see what the command `repair` can read"
+DAMAGED = "Restore a backup, or run the command `repair`"
 """Advice to the operator about damaged data."""
 
 

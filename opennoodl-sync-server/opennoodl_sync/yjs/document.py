@@ -339,7 +339,7 @@ class Document:
         if self._early and self._fewer_early:
             yield from self._recount_early()
         if self.pending_size + size > MAX_PENDING:
-            raise MalformedError("too much waits for updates that never came")
+            raise MalformedError("too many changes wait for earlier updates")
 
     def _recount_early(self) -> Steps[None]:
         """Count the deletions whose elements have not come: those of elements that have come wait no more."""

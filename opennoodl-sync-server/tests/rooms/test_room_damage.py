@@ -155,7 +155,7 @@ def test_pending_updates_are_bounded(room: Room, disk: MemoryRecords, monkeypatc
     ann, bob = Editor(1), Editor(2)
     ann.write("lost")
     early = [ann.write("waits" if number % 2 else "lost too") for number in range(100)][1::2]
-    with pytest.raises(MalformedError, match="too much waits"):
+    with pytest.raises(MalformedError, match="too many changes wait"):
         send(room, disk, *early)
     assert room.document.pending_size <= 50_000
     with suppress(MalformedError):

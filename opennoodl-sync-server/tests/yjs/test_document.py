@@ -168,7 +168,7 @@ def test_too_much_that_waits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     waiting = [update(section(client, 5, gc(1))) for client in range(1, 20)]
     for written in waiting[:4]:
         finish(document.integrate(written))
-    with pytest.raises(MalformedError, match="too much waits"):
+    with pytest.raises(MalformedError, match="too many changes wait"):
         finish(document.integrate(waiting[4]))
     finish(Document().load(waiting))
 
@@ -256,7 +256,7 @@ def test_a_repeated_pending_update_is_accepted(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr("opennoodl_sync.yjs.document.LARGE_UPDATE", size)
         finish(document.integrate(update(section(3, document.state(3), gc(5)), waits)))
     assert document.state(3) == 10
-    with pytest.raises(MalformedError, match="too much waits"):
+    with pytest.raises(MalformedError, match="too many changes wait"):
         finish(document.integrate(update(section(4, 9, gc(74)))))
 
 

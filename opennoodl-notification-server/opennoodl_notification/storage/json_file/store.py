@@ -91,12 +91,12 @@ class JsonStore(Store):
         except OSError as error:
             raise StartError(f"DB_FILE {self._name} cannot be used: {error.strerror}") from None
         except ForeignFileError as error:
-            raise StartError(f"DB_FILE {self._name} {error}; it was left as it is: name another file") from None
+            raise StartError(f"DB_FILE {self._name} {error}; the file is unchanged: name another one") from None
         except (ValueError, RecursionError) as error:
-            way_out = "; what comes before that line is sound" if isinstance(error, JournalError) else self._way_out()
+            way_out = "; the lines before it are undamaged" if isinstance(error, JournalError) else self._way_out()
             if isinstance(error, ChecksumError):
-                way_out += "; if it was edited on purpose, delete its table `checksum`"
-            raise StartError(f"DB_FILE {self._name} is damaged and was left as it is: {error}{way_out}") from None
+                way_out += "; if you edited it, delete its table `checksum`"
+            raise StartError(f"DB_FILE {self._name} is damaged, and is unchanged: {error}{way_out}") from None
         if outdated and not self._read_only:
             self._write_meanwhile()
 
@@ -242,13 +242,13 @@ class JsonStore(Store):
         there = self._path.exists()
         self._generation = self._oldest = self._file.read(self.contents)
         if not there and (traces := self._traces()):
-            missing = f"DB_FILE {self._name} is missing, but {traces[0]} is there; restore it from a backup"
+            missing = f"DB_FILE {self._name} is missing, but {traces[0]} exists; restore it from a backup"
             raise StartError(missing + self._way_out())
         numbers = [number for number in self._numbers() if number >= self._generation]
         for number in range(self._generation, numbers[-1] if numbers else self._generation + bool(self._generation)):
             if number not in numbers:
                 name = self._journal_path(number).name
-                way_out = "to go on without what it held, make an empty file of this name"
+                way_out = "to start without its changes, create an empty file with this name"
                 raise StartError(f"DB_FILE {self._name} continues in {name}, which is missing; {way_out}")
         replayed = False
         for number in numbers:
@@ -273,7 +273,7 @@ class JsonStore(Store):
     def _way_out(self) -> str:
         """Return what can be done without the file, if anything can."""
         backup = self._file.backup
-        return f"; to go on from its backup, put {backup.name} in its place" if backup.exists() else ""
+        return f"; to start with its backup, rename {backup.name} to {self._path.name}" if backup.exists() else ""
 
     def _new(self, generation: int) -> Journal:
         journal = Journal(self._journal_path(generation))

@@ -177,7 +177,7 @@ class SqlStore(Store):
                 if trace.exists() and trace.stat().st_size:  # SQLite would begin anew, and delete it
                     missing = "is empty" if file.exists() else "is missing"
                     raise StartError(
-                        f"the database {self._name} {missing}, but {trace.name} is there; restore it from a backup"
+                        f"the database {self._name} {missing}, but {trace.name} exists; restore it from a backup"
                     )
         try:
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

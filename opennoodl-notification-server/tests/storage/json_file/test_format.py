@@ -40,7 +40,7 @@ def test_newer_journal_beside_an_old_file_is_refused_by_its_number(file: Path, t
         asyncio.run(JsonStore(str(file)).open())
     why = f"has format {NEWER} of a newer release; this release reads formats up to {FORMAT}"
     assert str(refused.value) == (
-        f"DB_FILE {file} continues in {journal.name}, which {why}; it was left as it is: name another file"
+        f"DB_FILE {file} continues in {journal.name}, which {why}; the file is unchanged: name another one"
     )
     assert (file.read_bytes(), journal.read_bytes()) == before
 
@@ -55,7 +55,7 @@ def test_newer_format_is_refused_by_its_number(file: Path, more: dict[str, objec
     with pytest.raises(StartError) as refused:
         asyncio.run(JsonStore(str(file)).open())
     why = f"has format {NEWER} of a newer release; this release reads formats up to {FORMAT}"
-    assert str(refused.value) == f"DB_FILE {file} {why}; it was left as it is: name another file"
+    assert str(refused.value) == f"DB_FILE {file} {why}; the file is unchanged: name another one"
     after = {path.name: path.read_bytes() for path in file.parent.iterdir() if path.is_file()}
     assert {name: content for name, content in after.items() if name in before} == before
     assert {path.removeprefix(file.name) for path in after.keys() - before.keys()} <= {".lock"}

@@ -186,7 +186,7 @@ async def test_edited_file_is_refused_until_its_checksum_is_removed(file: Path) 
     with TinyDB(file) as database:
         database.table("notifications").remove(Where().id == "b")
     edited = await asyncio.to_thread(file.read_bytes)
-    with pytest.raises(StartError, match=r"does not match its checksum; if it was edited on purpose, delete its table"):
+    with pytest.raises(StartError, match=r"does not match its checksum; if you edited it, delete its table"):
         await JsonStore(str(file)).open()
     assert await asyncio.to_thread(file.read_bytes) == edited
     with TinyDB(file) as database:

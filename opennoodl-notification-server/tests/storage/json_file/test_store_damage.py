@@ -44,7 +44,7 @@ async def test_damaged_file_stops_the_start(file: Path, damage: bytes) -> None:
     await keep(file, "b")
     await asyncio.to_thread(file.write_bytes, damage)
     before = content(file)
-    with pytest.raises(StartError, match=r"damaged and was left as it is.*notifications\.json\.bak"):
+    with pytest.raises(StartError, match=r"damaged, and is unchanged.*notifications\.json\.bak"):
         await JsonStore(str(file)).open()
     assert content(file) == before
     await asyncio.to_thread(file.with_name(file.name + ".bak").replace, file)
@@ -97,7 +97,7 @@ async def test_file_of_somebody_else(file: Path, table: str) -> None:
     """A TinyDB file with other tables than this server's stops the start, and stays as it is."""
     await asyncio.to_thread(file.write_text, f'{{"{table}": {{"1": {{"a": 1}}}}}}')
     before = content(file)
-    with pytest.raises(StartError, match=f"has a table '{table}' of another program; .*name another file"):
+    with pytest.raises(StartError, match=f"has a table '{table}' of another program; .*name another one"):
         await JsonStore(str(file)).open()
     assert content(file) == before
 
@@ -110,7 +110,7 @@ async def test_damaged_journal_stops_the_start(file: Path, store: JsonStore) -> 
     lines = (await asyncio.to_thread(store._journal_path(0).read_bytes)).split(b"\n")
     damaged = b"\n".join([lines[0], lines[1].replace(b"invite", b"invent"), *lines[2:]])
     await asyncio.to_thread(journal.write_bytes, damaged)
-    with pytest.raises(StartError, match=r"line 2 of copy\.json\.journal\.0 is damaged; what comes before"):
+    with pytest.raises(StartError, match=r"line 2 of copy\.json\.journal\.0 is damaged; the lines before it"):
         await JsonStore(str(copy)).open()
     assert content(copy) == damaged
     await asyncio.to_thread(journal.write_bytes, lines[0] + b"\n")
@@ -135,7 +135,7 @@ async def test_missing_file_stops_the_start(file: Path, backup: bool) -> None:
         await asyncio.to_thread(there.unlink)
     await asyncio.to_thread(file.unlink)
     before = content(file)
-    told = r"notifications\.json is missing" + r".*put notifications\.json\.bak in its place" * backup
+    told = r"notifications\.json is missing" + r".*rename notifications\.json\.bak to notifications\.json" * backup
     for read_only in (True, False):
         with pytest.raises(StartError, match=told) as info:
             await JsonStore(str(file), create=not read_only, read_only=read_only).open()
@@ -235,7 +235,7 @@ async def test_without_a_lost_journal(file: Path, change: str) -> None:
         await transaction.commit(changes)
     await killed(store)
     await asyncio.to_thread(journal(file, 1).unlink)
-    with pytest.raises(StartError, match="make an empty file of this name"):
+    with pytest.raises(StartError, match="create an empty file with this name"):
         await JsonStore(str(file)).open()
     await asyncio.to_thread(journal(file, 1).touch)
     for _ in range(2):
@@ -259,7 +259,7 @@ async def test_file_without_its_journal_is_refused(file: Path, store: JsonStore)
     copy = file.with_name("copy.json")
     await asyncio.to_thread(shutil.copy, file, copy)
     for read_only in (True, False):
-        with pytest.raises(StartError, match="make an empty file of this name") as info:
+        with pytest.raises(StartError, match="create an empty file with this name") as info:
             await JsonStore(str(copy), read_only=read_only).open()
     missing = str(info.value).partition(" continues in ")[2].partition(",")[0]
     await asyncio.to_thread(copy.with_name(missing).touch)

@@ -211,7 +211,7 @@ async def test_log_without_its_file(tmp_path: Path, empty: bool) -> None:
     await asyncio.to_thread(log.write_bytes, killed[log])
     await asyncio.to_thread(file.write_bytes if empty else lambda _: file.unlink(), b"")
     told = "is empty" if empty else "is missing"
-    with pytest.raises(StartError, match=f"{told}, but notifications.sqlite-wal is there; restore it from a backup"):
+    with pytest.raises(StartError, match=f"{told}, but notifications.sqlite-wal exists; restore it from a backup"):
         await SqlStore(url).open()
     assert await asyncio.to_thread(log.read_bytes) == killed[log]
     assert file.exists() is empty

@@ -73,7 +73,7 @@ def repair(source: Path, target: Path) -> Iterator[tuple[str, str]]:
     except StoreError as error:
         raise CommandError(f"PERSIST_DIR {source} is not repaired: {error}") from None
     except (plyvel.Error, StartError) as error:
-        raise CommandError(f"nothing of it can be read: {error}") from None
+        raise CommandError(f"PERSIST_DIR {source} cannot be read: {error}") from None
     try:
         yield from _mended(database, doubtful)
     except StoreError as error:
