@@ -21,6 +21,14 @@ PATIENCE = 60.0
 """Seconds after which an event never comes: three node processes and a server start slowly on a busy machine."""
 SOON = 10.0
 """Seconds within which clients see each other: fewer than the 15 after which y-protocols sends its state by itself."""
+PATIENT = """
+from opennoodl_sync import __main__ as program
+from opennoodl_sync.edge import service
+from opennoodl_sync.pages import routes
+service.OPEN_TIMEOUT = routes.PATIENCE = 60
+program.main()
+"""
+"""Runs a sync server that answers when a restoration is complete: its process starts slowly on a busy machine."""
 
 Event = dict[str, Any]
 # What a command of a driver returns: no type here can tell.

@@ -27,11 +27,8 @@ EMPTY_ROOM = re.compile("the server responded with a status of (404|401)")
 UNREACHABLE = re.compile(r"ERR_CONNECTION_REFUSED|net::ERR_|status of 503|Error during WebSocket handshake|CORS policy")
 """What Chromium itself says on the console of a server that cannot be reached, or that has just started."""
 
-in_chromium = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
-    pytest.mark.xdist_group("playground"),
-]
-"""Marks of the tests of these pages."""
+in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+"""Marks the tests of these pages. They share nothing, so each worker runs some of them."""
 
 
 @dataclass

@@ -35,7 +35,6 @@ def complaints(browser: Client) -> list[str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-@pytest.mark.xdist_group("playground")
 async def test_the_app_in_20_lines(server: StartServer, client: StartClient, tmp_path: Path) -> None:
     """Two browsers with the first app and the program in Python share a list, and know of each other at once."""
     browser, guide = await client("browser", CHROMIUM=str(CHROMIUM)), await client("guide")
@@ -62,7 +61,6 @@ async def test_the_app_in_20_lines(server: StartServer, client: StartClient, tmp
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-@pytest.mark.xdist_group("playground")
 async def test_calls_between_browsers(server: StartServer, client: StartClient) -> None:
     """All examples load in a browser, which has nothing of Node, and two browsers call each other."""
     browser, guide = await client("browser", CHROMIUM=str(CHROMIUM)), await client("guide")

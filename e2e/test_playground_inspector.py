@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from client_guide import python
+from harness import PATIENT
 from playground_page import AUTH, ROOM, UNREACHABLE, Page, StartPlayground, in_chromium, token
 from pycrdt import Decoder, Doc, Map
 
@@ -97,6 +98,7 @@ async def test_a_version_is_shown_and_restored(playground: StartPlayground) -> N
     await ann.add("Kettle")
     await ben.shows(".node", "Kettle")
     await ann.shows("#saved", "Saved")
+    here.servers["sync"].run(PATIENT)
     await here.servers["sync"].restart()  # a version is made of a document as it is loaded
     await ben.do("press", "#versions summary", "Enter")
     await ben.shows("#versions-state", "“services”")

@@ -11,7 +11,7 @@ from typing import Any
 
 import jwt
 from compacted import compacted
-from harness import Client, Server, StartClient, StartServer
+from harness import PATIENCE, PATIENT, Client, Server, StartClient, StartServer
 from opennoodl_sync.yjs.restore import restoring_update
 
 CLIENT = 2**32 - 1
@@ -51,7 +51,7 @@ async def ask(sync: Server, method: str, path: str) -> dict[str, Any]:
     request = urllib.request.Request(address, method=method, headers=headers)  # noqa: S310
 
     def send() -> dict[str, Any]:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
             found: dict[str, Any] = json.load(answer)
             return found
 
@@ -98,6 +98,7 @@ async def test_a_version_is_restored_while_clients_edit(server: StartServer, cli
     text = await driver.call("text", name="ann")
     for name in everybody[1:]:
         await driver.call("untilText", name=name, text=text)
+    sync.run(PATIENT)
     await sync.restart()  # a version is made of a document as it is loaded
     version = f"/rooms/project/versions/{(await versions_of(sync))[-1]['time']}"
     then = await driver.call("values", update=(await ask(sync, "GET", version))["update"])
