@@ -1,4 +1,4 @@
-"""The cleanup: deletes what has expired, and finds out whether a store that failed works again."""
+"""The cleanup: deletes expired notifications, and tests whether a failed store works again."""
 
 import asyncio
 

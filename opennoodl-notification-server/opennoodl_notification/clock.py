@@ -1,4 +1,4 @@
-"""The clock: the time of day, as far as it can be believed."""
+"""The clock: the time of day, without the steps of a clock that is wrong for a short time."""
 
 from time import monotonic, time
 

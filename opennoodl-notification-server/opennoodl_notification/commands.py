@@ -1,4 +1,4 @@
-"""What an operator does beside serving: send, look, move."""
+"""The operator's commands: send, show, count, copy, export and erase."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The devices: which connections are whose, and what they are told."""
+"""The devices: the connections of each user, and the messages to them."""
 
 from collections.abc import Callable, KeysView
 from typing import Any, Protocol

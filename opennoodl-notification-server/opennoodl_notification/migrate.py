@@ -1,4 +1,4 @@
-"""The migration: everything that one store holds, into another.
+"""The migration: copies all data of one store to another.
 
 It goes inbox by inbox, each as a whole or not at all, so one that was broken off is taken up again by the same command.
 """

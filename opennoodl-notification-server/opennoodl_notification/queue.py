@@ -1,6 +1,6 @@
-"""The queue: what connections have asked for and is not handled yet.
+"""The queue: the requests of connections that are not handled yet.
 
-It is taken in batches, and in turns, so that whoever asks for much waits for themselves and not the others for them.
+It is taken in batches. Connections take turns, so a user with many requests delays no other user.
 """
 
 from __future__ import annotations

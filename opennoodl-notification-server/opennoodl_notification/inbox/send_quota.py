@@ -1,4 +1,4 @@
-"""The sends: how much each user may still send in this hour, and all who are at one address or site."""
+"""The quotas of sending: for each user, address and IPv6 site, in an hour."""
 
 from ..edge.admission.client_address import rate_limit_key, site_key
 from ..edge.limits import Quota

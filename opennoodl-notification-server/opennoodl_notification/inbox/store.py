@@ -1,4 +1,4 @@
-"""The store: what makes changes last. Here, the interface; implementations are in ``store_*.py``.
+"""The interface of a store, which makes changes durable. The implementations are in ``storage/``.
 
 A store is asked for as little as a batch of messages needs, decides nothing, and is told what came of it.
 """

@@ -1,4 +1,4 @@
-"""The stores there are, and which one a setting means."""
+"""Chooses the store that the settings name."""
 
 from __future__ import annotations
 

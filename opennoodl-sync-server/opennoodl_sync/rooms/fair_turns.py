@@ -1,4 +1,4 @@
-"""Fair turns: who asks for something that only one may have at a time gets it in turns with other addresses."""
+"""Fair turns: a lock whose holders come from each address in turn."""
 
 import asyncio
 from collections import deque

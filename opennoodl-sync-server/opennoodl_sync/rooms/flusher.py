@@ -1,4 +1,4 @@
-"""The flusher: at the end of a turn of the event loop, what every room took in is stored in one step, then told."""
+"""The flusher: at the end of a turn of the event loop, stores the changes of all rooms in one step, then tells them."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,8 +27,8 @@ class Flushed(NamedTuple):
 
     Attributes:
         room: the room.
-        flush: what its clients are to be told.
-        waiting: those who want to know when it is stored.
+        flush: the messages to its clients.
+        waiting: futures that are done when it is stored.
     """
 
     room: Room
@@ -41,10 +41,10 @@ class Flusher:
 
     Args:
         store: writes the batches.
-        slicer: knows the rooms that have to be waited for.
-        tell: is called with what a room's clients are to be told, when it is stored.
-        fail: is called for a room that could not be stored and cannot go on.
-        go_on: is called when a batch that took its time is written: those that were kept waiting may go on.
+        slicer: knows the rooms that are busy.
+        tell: is called with the messages to a room's clients, when its changes are stored.
+        fail: is called for a room that could not be stored.
+        go_on: is called when a batch that was written in a thread is done, so that clients are read again.
 
     Attributes:
         seconds: that batches took.

@@ -1,7 +1,7 @@
-"""Time slices: what may take long is done a few milliseconds at a time, between the turns of the event loop.
+"""Time slices: long work is done a few milliseconds at a time, between the turns of the event loop.
 
-Clients choose how large their updates are, and the other rooms must not wait for it. Each address gets as many
-slices as any other one. While work on a room goes on, nothing else is done with that room; what comes for it waits.
+Clients choose the size of their updates, and other rooms must not wait for them. Each address gets the same number of
+slices. During work on a room, nothing else is done with that room; later calls wait.
 """
 
 import asyncio
