@@ -133,7 +133,7 @@ def test_a_client_that_was_away_keeps_its_changes(place: Place) -> None:
         (("version", "room", "then"), "'then' is not a time; accepted is a time such as"),
         (
             ("revert", "room", "2026-01-01"),
-            f"no version of 'room' is as old as 2026-01-01T00:00:00Z; the oldest one is of {FIRST}",
+            f"'room': no version is as old as 2026-01-01T00:00:00Z; the oldest one is of {FIRST}",
         ),
     ],
 )

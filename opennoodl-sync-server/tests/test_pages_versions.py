@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from opennoodl_sync.storage.interface import PersistentStore, Version
@@ -184,7 +185,7 @@ async def test_a_version_is_shown(server: Server, monkeypatch: pytest.MonkeyPatc
     await ann.type("hello")
     await (await enter(server, 2)).shows("hello")
     await keep(server, ann.doc.get_update())
-    path = f"{LIST}/2026-11-29"
+    path = f"{LIST}/{quote('2026-11-29T00:00:00Z', safe='')}"  # as JavaScript's encodeURIComponent has it
     status, shown = await ask(server, "GET", path)
     assert (status, shown["version"]["time"]) == (200, TIME)
     assert Editor(3, b64decode(shown["update"])).text == "hello"
@@ -245,6 +246,7 @@ async def test_mistakes_change_nothing(server: Server) -> None:
     ]
     assert [status for status, _ in answers] == [405, 405, 400, 404, 409]
     assert "accepted is a time such as" in answers[2][1]["error"]
+    assert answers[3][1]["error"] == f"no version is as old as 2020-01-01T00:00:00Z; the oldest one is of {TIME}."
     assert "the document lacks changes that the version has" in answers[4][1]["error"]
     assert (await enter(server, 3)).text == "hello"
 

@@ -70,10 +70,10 @@ async def _version(store: PersistentStore, name: str, when: str) -> tuple[bytes,
     except ValueError as error:
         raise CommandError(str(error)) from None
     versions = await list_versions(store, name)
-    version = found(versions, time)
-    if version is None:
-        earliest = f"the oldest one is of {times.shown(versions[0].time)}" if versions else "there is none"
-        raise CommandError(f"no version of {name!r} is as old as {times.shown(time)}; {earliest}")
+    try:
+        version = found(versions, time)
+    except LookupError as error:
+        raise CommandError(f"{name!r}: {error}") from None
     content = await store.read_version(name, version.time)
     if content is None:
         raise CommandError(f"the version of {times.shown(version.time)} has been deleted since; try again")

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 import structlog
@@ -111,13 +112,14 @@ class VersionPages:
 
     async def _version(self, history: History, room: str, when: str) -> tuple[Version, bytes]:
         try:
-            time = times.read(when)
+            version = found(history.versions, times.read(unquote(when)))
         except ValueError as error:
             raise PageError(HTTPStatus.BAD_REQUEST, f"{error}.") from None
-        version = found(history.versions, time)
-        content = None if version is None else await self._store.read_version(room, version.time)
-        if version is None or content is None:
-            raise PageError(HTTPStatus.NOT_FOUND, "No version is as old as that.")
+        except LookupError as error:
+            raise PageError(HTTPStatus.NOT_FOUND, f"{error}.") from None
+        content = await self._store.read_version(room, version.time)
+        if content is None:
+            raise PageError(HTTPStatus.NOT_FOUND, "This version was dropped meanwhile; try again.")
         return version, content
 
 

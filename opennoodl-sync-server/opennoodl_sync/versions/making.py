@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..storage.interface import History, PersistentStore, Version
 from ..workers.task import run_task
+from . import times
 
 PROCESS = "version_process"
 LATEST = 2**32 - 1
@@ -64,7 +65,14 @@ async def restoring_update(content: bytes, present: bytes) -> bytes:
     return await run_task(PROCESS, "restore", [content, present])
 
 
-def found(versions: Sequence[Version], when: int) -> Version | None:
-    """Return the version that shows a document as it was at a time: the newest one that is not later."""
+def found(versions: Sequence[Version], when: int) -> Version:
+    """Return the version that shows a document as it was at a time: the newest one that is not later.
+
+    Raises:
+        LookupError: there is none; the text says so.
+    """
     earlier = [version for version in versions if version.time <= when]
-    return earlier[-1] if earlier else None
+    if earlier:
+        return earlier[-1]
+    oldest = f"the oldest one is of {times.shown(versions[0].time)}" if versions else "there is none"
+    raise LookupError(f"no version is as old as {times.shown(when)}; {oldest}")
