@@ -18,7 +18,7 @@ from .memory.unread_output import INTERVAL, Reader, UnreadOutput
 from .rooms.flusher import Flusher
 from .rooms.keepalive import KeepAlive
 from .rooms.registry import Rooms
-from .rooms.room import Flush, FullError, NoMemoryError, Room
+from .rooms.room import Flush, FullError, LargeAnswer, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
 from .rooms.transfer import Transfer, Transfers
 from .storage.interface import Store
@@ -149,7 +149,7 @@ class Sessions:
         self._changed = changed
         self.flusher = Flusher(store, self.slicer, self._tell, self._fail, self._release)
         store.when_lost(self._lose)
-        self._transfers = Transfers[Session](budget, self.slicer, self.reply, self._transferred)
+        self._transfers = Transfers[Session](budget, self.slicer, self.reply, self._transferred, self._ask_again)
         self._unread = UnreadOutput[Reader](budget)
         self._keepalive = KeepAlive[Session](self._keep_alive)
         self._held: set[Session] = set()  # read-paused until the store has written
@@ -334,7 +334,14 @@ class Sessions:
     def _transferred(self, session: Session, transfer: Transfer) -> None:
         """Bring a client up to date that has been sent a large answer."""
         if session in session.room.clients:
-            session.room.transferred(session, transfer.state_vector, transfer.version)
+            session.room.transferred(session, transfer.answer.state_vector, transfer.answer.version)
+            self.flusher.schedule(session.room)
+
+    @in_order
+    def _ask_again(self, session: Session, state_vector: bytes) -> None:
+        """Answer a client whose large answer could not begin."""
+        if session in session.room.clients:
+            session.room.ask_again(session, state_vector)
             self.flusher.schedule(session.room)
 
     @in_order
@@ -380,8 +387,8 @@ class Sessions:
             self._send(cast("list[Session]", flush.present), frame, "awareness")
         for session, message in cast("list[tuple[Session, bytes]]", flush.replies):
             self._answer(session, message)
-        for session, state_vector in cast("list[tuple[Session, bytes]]", flush.large):
-            self._transfers.begin(session, room, state_vector)
+        for session, answer in cast("list[tuple[Session, LargeAnswer]]", flush.large):
+            self._transfers.begin(session, room, answer)
         self._rooms.compact_if_due(room)
 
     def _send(self, to: list[Session], frame: bytes, name: str) -> None:

@@ -172,14 +172,13 @@ def messages(flush: Flush, client: str, room: Room | None = None) -> list[bytes]
     """Return what a client is sent of a flush, in order; with `room` also what comes in parts."""
     awareness = [flush.awareness] if flush.awareness is not None and client in flush.present else []
     replies = [message for to, message in flush.replies if to == client]
-    for to, state_vector in flush.large if room is not None else ():
+    for to, answer in flush.large if room is not None else ():
         assert room is not None
-        transfer = Transfer(state_vector)
-        transfer.begin(room.document)
+        transfer = Transfer(answer)
         while to == client and not transfer.ended:
             replies.append(finish(transfer.next_message()))
         if to == client:
-            room.transferred(client, transfer.state_vector, transfer.version)
+            room.transferred(client, answer.state_vector, answer.version)
     updates = map(update_message, flush.updates if client in flush.synced else ())
     return [*updates, *awareness, *replies]
 

@@ -20,7 +20,7 @@ from ..y_protocol import (
     step_2,
     update_message,
 )
-from ..yjs.difference import MAX_VECTOR
+from ..yjs.difference import MAX_VECTOR, Difference
 from ..yjs.document import Document
 from ..yjs.lib0 import MalformedError, Steps
 from ..yjs.segment import Segment
@@ -49,6 +49,22 @@ class NoMemoryError(Exception):
     """MAX_MEMORY is reached; the text says so."""
 
 
+class LargeAnswer(NamedTuple):
+    """What a client lacks of the document as it is at the end of a turn. Later changes, not stored yet, are not in it.
+
+    Attributes:
+        asked: the state vector of the client.
+        difference: the updates.
+        state_vector: what the client will have in the end.
+        version: the version of the document that it will have.
+    """
+
+    asked: bytes
+    difference: Difference
+    state_vector: bytes
+    version: int
+
+
 class Flush(NamedTuple):
     """The messages of one turn, to be sent when its changes are stored.
 
@@ -58,8 +74,8 @@ class Flush(NamedTuple):
         awareness: the message for the clients in `present`, if there is one.
         present: the clients that read.
         replies: messages for one client each, to be sent after the others.
-        large: clients that lack much, with their state vectors. Send each of them `Document.difference` in parts, and
-            then call `Room.transferred`.
+        large: clients that lack much, and their answers. Send each of them its answer in parts, and then call
+            `Room.transferred`; or call `Room.ask_again` later.
     """
 
     updates: list[bytes]
@@ -67,7 +83,7 @@ class Flush(NamedTuple):
     awareness: bytes | None
     present: list[Hashable]
     replies: list[tuple[Hashable, bytes]]
-    large: list[tuple[Hashable, bytes]]
+    large: list[tuple[Hashable, LargeAnswer]]
 
 
 class Room:
@@ -243,7 +259,8 @@ class Room:
         if self.records.has_compacted:
             self.records.replace(self.document.pending(), batch)
         replies: list[tuple[Hashable, bytes]] = []
-        large: list[tuple[Hashable, bytes]] = []
+        large: list[tuple[Hashable, LargeAnswer]] = []
+        has: bytes | None = None  # the state vector of the document; for one with many clients, it takes a while
         synced = list(self.synced)
         (author, sent), self._last = self._last, NOBODY
         if author in self.synced and updates == [
@@ -254,7 +271,9 @@ class Room:
         for client, state_vector in self._asked.items():
             answer, steps = self._answer(state_vector, steps)
             if answer is None:
-                large.append((client, state_vector))
+                has = self.document.state_vector() if has is None else has
+                difference = self.document.difference(state_vector)
+                large.append((client, LargeAnswer(state_vector, difference, has, self.document.version)))
             else:
                 replies += [(client, message) for message in answer]
             if answer is None and client not in self._transferring:
@@ -300,6 +319,11 @@ class Room:
             self.synced.add(client)
         else:
             self._ask(client, state_vector)
+
+    def ask_again(self, client: Hashable, state_vector: bytes) -> None:
+        """Answer a client with the next flush whose large answer was not begun."""
+        self._transferring.discard(client)
+        self._ask(client, state_vector)
 
     def put_behind(self, client: Hashable) -> None:
         """Stop sending to a client that does not read, after the next flush."""
@@ -350,6 +374,8 @@ class Room:
 
         The answer is a list of messages, or None if it may be large.
         """
+        if steps < 0:
+            return None, steps
         updates: list[bytes] = []
         for update in self.document.difference(state_vector):
             if update is None:

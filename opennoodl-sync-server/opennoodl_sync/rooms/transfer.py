@@ -7,11 +7,10 @@ from typing import Generic, Protocol, TypeVar
 
 from ..memory.budget import MemoryBudget
 from ..y_protocol import step_2, update_message
-from ..yjs.difference import Difference
 from ..yjs.document import Document
 from ..yjs.lib0 import Steps
 from ..yjs.segment import Segment
-from .room import Room
+from .room import LargeAnswer, Room
 from .timeslicer import Outcome, TimeSlicer
 
 MAX_AHEAD = 262_144
@@ -26,44 +25,30 @@ class Transfer:
     All are updates but the last one: with step 2, y-websocket takes the document to be complete.
 
     Args:
-        state_vector: what the client has.
+        answer: what the client lacks.
 
     Attributes:
-        state_vector: what the client has; after `begin`, what it will have in the end.
-        version: after `begin`, the version of the document that it will have.
+        answer: the same.
         ended: whether the last message was made.
     """
 
-    def __init__(self, state_vector: bytes) -> None:
-        self.state_vector = state_vector
-        self.version = 0
+    def __init__(self, answer: LargeAnswer) -> None:
+        self.answer = answer
         self.ended = False
-        self._answer: Difference | None = None
         self._held: bytes | None = None  # made already: whether it is the last one is not known yet
-
-    @property
-    def begun(self) -> bool:
-        """Whether `begin` was called."""
-        return self._answer is not None
 
     @property
     def memory(self) -> int:
         """Bytes that it takes, besides parts of the document and the message that is being made."""
-        return len(self.state_vector) + (0 if self._answer is None else self._answer.memory)
+        return len(self.answer.state_vector) + self.answer.difference.memory
 
     def superseded(self, document: Document) -> list[Segment]:
         """Return the segments that are in memory for this transfer alone, since the document has other ones now."""
-        return [] if self._answer is None else document.superseded(self._answer)
-
-    def begin(self, document: Document) -> None:
-        """Begin with what the client lacks of a document."""
-        self._answer = document.difference(self.state_vector)
-        self.state_vector, self.version = document.state_vector(), document.version
+        return document.superseded(self.answer.difference)
 
     def next_message(self) -> Steps[bytes]:
-        """Return the next message; call `begin` before it."""
-        assert self._answer is not None
-        for update in self._answer:
+        """Return the next message."""
+        for update in self.answer.difference:
             if update is None:
                 yield
             elif self._held is None:
@@ -97,6 +82,8 @@ class Transfers(Generic[C]):
         slicer: makes the parts.
         send: is called with a client and its next message.
         sent: is called with a client and its transfer, which has ended.
+        ask_again: is called with a client and its state vector, if its answer could not begin; what it lacks is
+            different by then.
     """
 
     def __init__(
@@ -105,60 +92,63 @@ class Transfers(Generic[C]):
         slicer: TimeSlicer,
         send: Callable[[C, bytes], None],
         sent: Callable[[C, Transfer], None],
+        ask_again: Callable[[C, bytes], None],
     ) -> None:
         self._budget = budget
         self._slicer = slicer
         self._send = send
         self._sent = sent
+        self._ask_again = ask_again
         self._transfers: dict[C, tuple[Room, Transfer]] = {}
-        self._next: dict[C, bytes] = {}  # state vectors of the answers that follow
+        self._waiting: dict[C, bytes] = {}  # state vectors of clients that will ask again
 
     def memory(self) -> dict[C, int]:
         """Return the bytes that are kept for each client; several may keep the same part of a document."""
-        memory = {}
+        memory = {client: len(state_vector) for client, state_vector in self._waiting.items()}
         seen = set[int]()
         for client, (room, transfer) in self._transfers.items():
             old = [segment for segment in transfer.superseded(room.document) if id(segment) not in seen]
             seen.update(map(id, old))
-            memory[client] = transfer.memory + sum(segment.memory for segment in old) + len(self._next.get(client, b""))
+            size = transfer.memory + sum(segment.memory for segment in old)
+            memory[client] = memory.get(client, 0) + size
         return memory
 
-    def begin(self, client: C, room: Room, state_vector: bytes) -> None:
-        """Send a client what it lacks of a room's document, after an answer that is being sent.
+    def begin(self, client: C, room: Room, answer: LargeAnswer) -> None:
+        """Send a client what it lacks of a room's document, if there is memory for it; else it asks again later.
 
-        That answer is sent to its end: the state vector of a client that was slow for a while counts on it. Of several
-        answers that follow, the first one has what the others would have.
+        It also asks again after an answer that is being sent. That is sent to its end: the state vector of a client
+        that was slow for a while counts on it. Of several answers that follow, the first one has what the others would
+        have.
         """
         if client in self._transfers:
-            self._next.setdefault(client, state_vector)
-            return
-        transfer = Transfer(state_vector)
-        self._transfers[client] = room, transfer
-        self._begin(client, room, transfer)
+            self._waiting.setdefault(client, answer.asked)
+        elif self._budget.may_transfer:
+            transfer = Transfer(answer)
+            self._transfers[client] = room, transfer
+            self._budget.begin_transfer()
+            self._make_part(client, transfer)
+        else:
+            self._waiting[client] = answer.asked
+            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._try_again, client)
 
     def end(self, client: C) -> None:
         """Send a client nothing more."""
-        self._next.pop(client, None)
-        _, transfer = self._transfers.pop(client, (None, None))
-        if transfer is not None and transfer.begun:
+        self._waiting.pop(client, None)
+        if self._transfers.pop(client, None) is not None:
             self._budget.end_transfer()
 
     def _goes_on(self, client: C, transfer: Transfer) -> bool:
         """Return whether the client is still there."""
         return self._transfers.get(client, (None, None))[1] is transfer
 
-    def _begin(self, client: C, room: Room, transfer: Transfer) -> None:
-        """Begin when there is memory for it, and the room is not busy."""
-        if not self._goes_on(client, transfer):
+    def _try_again(self, client: C) -> None:
+        """Let a client ask again, when there is memory for its answer."""
+        if client not in self._waiting:
             return
-        if not self._budget.may_transfer:
-            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._begin, client, room, transfer)
-        elif room.busy:
-            self._slicer.when_free(room, partial(self._begin, client, room, transfer))
+        if self._budget.may_transfer:
+            self._ask_again(client, self._waiting.pop(client))
         else:
-            transfer.begin(room.document)
-            self._budget.begin_transfer()
-            self._make_part(client, transfer)
+            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._try_again, client)
 
     def _make_part(self, client: C, transfer: Transfer) -> None:
         """Make the next part, when a client that reads slowly has read enough."""
@@ -176,8 +166,8 @@ class Transfers(Generic[C]):
         if not transfer.ended:
             self._make_part(client, transfer)
             return
-        room, follows = self._transfers[client][0], self._next.get(client)
+        follows = self._waiting.pop(client, None)
         self.end(client)
         if follows is not None:
-            self.begin(client, room, follows)
+            self._ask_again(client, follows)
         self._sent(client, transfer)

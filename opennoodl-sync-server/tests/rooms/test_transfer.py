@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 from opennoodl_sync.memory.budget import MemoryBudget
-from opennoodl_sync.rooms.room import Room
+from opennoodl_sync.rooms.room import LargeAnswer, Room
 from opennoodl_sync.rooms.timeslicer import TimeSlicer
 from opennoodl_sync.rooms.transfer import Transfer, Transfers
 from opennoodl_sync.yjs import difference as difference_module
 from opennoodl_sync.yjs.difference import Difference
-from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 
 from ..client import Server
@@ -29,23 +28,15 @@ class Answer(Difference):
         self._updates = updates
 
 
-class Answering(Document):
-    """A document that gives one answer."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__()
-        self._answer = answer
-
-    def difference(self, state_vector: bytes) -> Difference:
-        """Return the answer."""
-        return self._answer
-
-
 def begun(updates: Iterator[bytes | None]) -> Transfer:
     """Return a transfer of an answer."""
-    transfer = Transfer(b"\0")
-    transfer.begin(Answering(Answer(updates)))
-    return transfer
+    return Transfer(LargeAnswer(b"\0", Answer(updates), b"\0", 0))
+
+
+def answer_of(room: Room, state_vector: bytes = b"\0") -> LargeAnswer:
+    """Return what a client at a state vector lacks of a room's document."""
+    document = room.document
+    return LargeAnswer(state_vector, document.difference(state_vector), document.state_vector(), document.version)
 
 
 def sent(transfer: Transfer) -> Iterator[bytes]:
@@ -74,8 +65,8 @@ def test_the_parts_make_the_document() -> None:
     send(room, "ann", ann.delete(10, 500_000))
     flush(room)
     ask(room, "bob")
-    ((_, state_vector),) = flush(room).large
-    messages = list(sent(begun(room.document.difference(state_vector))))
+    ((_, answer),) = flush(room).large
+    messages = list(sent(Transfer(answer)))
     assert 3 <= len(messages) <= 6
     assert max(map(len, messages)) < difference_module.CHUNK + 60_000
     bob = Editor(2)
@@ -84,13 +75,11 @@ def test_the_parts_make_the_document() -> None:
 
 
 def test_memory_of_a_transfer_is_counted() -> None:
-    """The state vector of its client, then of the document, and parts that the document has replaced."""
+    """The state vector of the document, and parts that the document has replaced."""
     room, ann = open_room(MemoryRecords()), Editor(1)
     send(room, "ann", ann.write("x" * 100_000))
     flush(room)
-    transfer = Transfer(vector := b"\x01\x05\x07")
-    assert (transfer.memory, transfer.superseded(room.document)) == (len(vector), [])
-    transfer.begin(room.document)
+    transfer = Transfer(answer_of(room))
     finish(transfer.next_message())
     assert (transfer.memory, transfer.superseded(room.document)) == (len(room.document.state_vector()), [])
     send(room, "ann", ann.write("y" * 100_000))
@@ -104,11 +93,9 @@ def large_room() -> tuple[Room, Editor, Transfer]:
     send(room, "ann", ann.write("x" * 300_000))
     flush(room)
     ask(room, "bob")
-    ((client, state_vector),) = flush(room).large
+    ((client, answer),) = flush(room).large
     assert client == "bob"
-    transfer = Transfer(state_vector)
-    transfer.begin(room.document)
-    return room, ann, transfer
+    return room, ann, Transfer(answer)
 
 
 def test_no_update_comes_before_its_predecessors() -> None:
@@ -118,7 +105,7 @@ def test_no_update_comes_before_its_predecessors() -> None:
     send(room, "ann", ann.write("meanwhile"))
     assert "bob" not in flush(room).synced
     bob.hear(*sent(transfer))
-    room.transferred("bob", transfer.state_vector, transfer.version)
+    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     bob.hear(*messages(flush(room), "bob"))
     assert bob.same(ann)
     send(room, "ann", ann.write("later"))
@@ -126,10 +113,27 @@ def test_no_update_comes_before_its_predecessors() -> None:
     assert bob.same(ann)
 
 
+def test_a_large_answer_has_only_what_is_stored() -> None:
+    """What comes while a turn is written is in no large answer of that turn: it may never be stored."""
+    room, ann = open_room(MemoryRecords()), Editor(1)
+    send(room, "ann", ann.write("x" * 300_000))
+    flush(room)
+    ask(room, "bob")
+    stored = flush(room)  # is being written
+    send(room, "ann", ann.write("not stored"))
+    ((_, answer),) = stored.large
+    bob = Editor(2)
+    bob.hear(*sent(Transfer(answer)))
+    assert bob.text == "x" * 300_000
+    room.transferred("bob", answer.state_vector, answer.version)
+    bob.hear(*messages(flush(room), "bob"))
+    assert bob.same(ann)
+
+
 def test_nothing_follows_where_nothing_came_meanwhile() -> None:
     """The client has everything, and is sent updates from then on."""
     room, ann, transfer = large_room()
-    room.transferred("bob", transfer.state_vector, transfer.version)
+    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     assert is_quiet(flush(room))
     send(room, "ann", ann.write("later"))
     assert "bob" in flush(room).synced
@@ -148,7 +152,7 @@ def test_updates_come_during_a_second_large_answer() -> None:
     room, ann, transfer = large_room()
     send(room, "ann", ann.write("y" * 300_000))
     flush(room)
-    room.transferred("bob", transfer.state_vector, transfer.version)
+    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     assert [client for client, _ in flush(room).large] == ["bob"]
     send(room, "ann", ann.write("z"))
     assert "bob" in flush(room).synced
@@ -161,7 +165,7 @@ def test_a_client_that_is_slow_when_its_large_answer_ends() -> None:
     bob.hear(*sent(transfer))
     room.put_behind("bob")
     flush(room)
-    room.transferred("bob", transfer.state_vector, transfer.version)
+    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     send(room, "ann", ann.write("more"))
     assert messages(flush(room), "bob") == []
     room.catch_up("bob")
@@ -198,10 +202,10 @@ async def test_memory_shared_by_transfers_counts_once() -> None:
     room, ann = open_room(MemoryRecords()), Editor(1)
     send(room, "ann", ann.write("x" * 100_000))
     flush(room)
-    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None, lambda *_: None)
+    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None, lambda *_: None, lambda *_: None)
     bob, eve = Reader(), Reader()
     for client in (bob, eve):
-        transfers.begin(client, room, b"\x00")
+        transfers.begin(client, room, answer_of(room))
     vector = len(room.document.state_vector())
     assert transfers.memory() == {bob: vector, eve: vector}
     send(room, "ann", ann.write("y" * 100_000))
@@ -220,14 +224,15 @@ async def test_an_answer_is_sent_to_its_end_before_the_next_one(monkeypatch: pyt
         flush(room)
     came: asyncio.Queue[bytes] = asyncio.Queue()
     send_to = lambda _, message: came.put_nowait(message)  # noqa: E731
-    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), send_to, lambda *_: None)
+    again = lambda client, state_vector: transfers.begin(client, room, answer_of(room, state_vector))  # noqa: E731
+    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), send_to, lambda *_: None, again)
     reader = Reader(buffered=0)
-    transfers.begin(reader, room, b"\x00")
+    transfers.begin(reader, room, answer_of(room))
     bob.hear(await came.get())
     since = room.document.state_vector()
     send(room, "ann", ann.write("z" * 30_000))
     flush(room)
-    transfers.begin(reader, room, since)
+    transfers.begin(reader, room, answer_of(room, since))
     ends = 0
     while ends < 2:
         message = await came.get()
@@ -237,17 +242,36 @@ async def test_an_answer_is_sent_to_its_end_before_the_next_one(monkeypatch: pyt
     assert transfers.memory() == {}
 
 
+async def test_a_client_asks_again_when_there_is_memory_for_its_answer() -> None:
+    """An answer that waited would keep parts that the document has replaced, and lack what came since."""
+    room, ann = open_room(MemoryRecords()), Editor(1)
+    send(room, "ann", ann.write("x" * 100_000))
+    flush(room)
+    asked: asyncio.Queue[tuple[Reader, bytes]] = asyncio.Queue()
+    again = lambda *asks: asked.put_nowait(asks)  # noqa: E731
+    transfers = Transfers[Reader](MemoryBudget(1), TimeSlicer(), lambda *_: None, lambda *_: None, again)
+    bob, eve = Reader(), Reader()
+    for client in (bob, eve):
+        transfers.begin(client, room, answer_of(room, b"\x00"))
+    assert transfers.memory() == {bob: len(room.document.state_vector()), eve: 1}
+    assert asked.empty()
+    transfers.end(bob)
+    async with asyncio.timeout(30):
+        assert await asked.get() == (eve, b"\x00")
+    assert transfers.memory() == {}
+
+
 async def test_a_client_that_has_left_is_sent_no_answer_that_follows() -> None:
     """Nothing is kept for it."""
     room, ann = open_room(MemoryRecords()), Editor(1)
     send(room, "ann", ann.write("x" * 100_000))
     flush(room)
-    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None, lambda *_: None)
+    transfers = Transfers[Reader](MemoryBudget(0), TimeSlicer(), lambda *_: None, lambda *_: None, lambda *_: None)
     reader = Reader()
     for _ in range(3):
-        transfers.begin(reader, room, b"\x00")
+        transfers.begin(reader, room, answer_of(room))
     vector = len(room.document.state_vector())
     assert transfers.memory() == {reader: vector + 1}
     transfers.end(reader)
-    transfers.begin(reader, room, b"\x00")
+    transfers.begin(reader, room, answer_of(room))
     assert transfers.memory() == {reader: vector}
