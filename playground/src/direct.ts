@@ -27,6 +27,12 @@ export class Direct {
       awareness,
       peerOpts: { config: { iceServers } }
     })
+    for (const connection of this.provider.signalingConns) {
+      // y-webrtc 10 signals also while its connection is opened again, and the browser throws then. The peers signal
+      // anew when it is open. Remove this when y-webrtc waits.
+      const send = connection.send.bind(connection)
+      connection.send = (message: unknown) => { if (connection.connected) send(message) }
+    }
     this.provider.on('peers', ({ added }) => {
       // `peers` tells of a call that begins, and nothing tells of one that succeeds but the connection itself.
       for (const id of added) this.provider?.room?.webrtcConns.get(id)?.peer.on('connect', onChange)
