@@ -20,7 +20,10 @@ from .wire import QUERY, awareness_message, step_1, update_message
 
 PASTE = "long" * 10_000
 
-TOUCH = ("join", "permit", "leave", "receive", "take", "put_behind", "catch_up", "begin_compaction")
+TOUCH = (
+    *("join", "permit", "leave", "receive", "flush", "put_behind", "catch_up", "begin_compaction"),
+    *("transferred", "ask_again"),
+)
 """What is done to rooms."""
 
 
