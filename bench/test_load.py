@@ -186,7 +186,7 @@ def test_unusable_target_is_named(target: str) -> None:
         ("--users=1", "at least 2 users"),
         ("--minutes=nan", "more than 0 minutes"),
         ("--minutes=inf", "more than 0 minutes"),
-        ("--plot=missing/plot.png", "a directory that does not exist"),
+        ("--plot=missing/plot.png", "the directory of missing/plot.png does not exist"),
     ],
 )
 def test_unusable_options_end_before_the_load(

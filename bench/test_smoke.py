@@ -22,6 +22,7 @@ from . import (
     session,
     shapes,
     signaling,
+    versions,
 )
 from .outcome import Outcome
 from .rounds import Results
@@ -150,6 +151,15 @@ def test_the_cost_of_a_shape_is_measured() -> None:
     assert cells["answer"] == "acknowledged"
     times = [cells[name].replace(",", "") for name in ("taken ms", "loaded ms", "export ms", "drained ms")]
     assert all(time.isdigit() for time in times), times
+
+
+def test_the_cost_of_versions_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    """Versions of a small document are made, kept, listed and restored, and each has a row."""
+    versions.main(["--versions", "2", "--edits", "100"])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    names = ["the document", "one version", "2 versions", "to keep one", "to list them"]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows[:-1]] == names
+    assert rows[-1].startswith("| to restore it after half of it was deleted | an update of ")
 
 
 def test_stored_rooms_reach_their_first_clients() -> None:

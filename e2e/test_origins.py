@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from attacks.servers import websocket_server
 from harness import HERE, Server, StartServer
-from servers import websocket_server
 from websockets.asyncio.server import ServerConnection
 
 PATIENCE = 60

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import jwt
 import pytest
+from attacks.servers import websocket_server
 from harness import StartClient, StartServer
-from servers import websocket_server
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import jwt
 import pytest
+from attacks.servers import websocket_server
 from harness import Client, Event, StartClient
-from servers import websocket_server
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 

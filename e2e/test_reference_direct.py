@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from attacks.servers import TcpServer
 from harness import StartClient
-from servers import TcpServer
 
 
 async def never(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from servers import TcpServer
+from .servers import TcpServer
 
 STRANGE = ("hang", "endless", "fail", "limit", "nonsense", "elsewhere", "other")
 """How tokens begin for which it answers as GitHub should not."""
