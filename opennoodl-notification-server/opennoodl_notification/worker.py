@@ -141,7 +141,7 @@ class Worker:
         for job in jobs:
             try:
                 await job()
-            except StoreError as error:
+            except Exception as error:  # a defect costs no other job, and no batch
                 self.failed(error)
         if self._queue:
             self._handling = self._queue.take()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -83,6 +84,27 @@ async def test_unknown_outcome_of_a_commit_closes_devices(desk: Desk, stored: bo
     desk.app.cleanup.soon()
     await desk.app.worker.step()
     assert desk.app.totals.notifications == 1
+
+
+async def test_a_job_that_fails_costs_no_other_one(desk: Desk) -> None:
+    """A defect in a job between two batches is a failure of the store, and the next job and the batch are done."""
+    done = asyncio.Event()
+
+    async def fail() -> None:
+        raise ValueError("a defect")
+
+    async def succeed() -> None:
+        assert desk.app.worker.failure == "a defect"
+        done.set()
+
+    device = await desk.join("u")
+    desk.app.worker.soon(fail)
+    desk.app.worker.soon(succeed)
+    desk.ask(device, "invite", targetUserId="u", data={})
+    await desk.app.worker.step()
+    assert done.is_set()
+    assert len(device.inbox()) == 1
+    assert desk.app.worker.failure is None
 
 
 async def test_expired_while_the_store_fails(desk: Desk) -> None:
