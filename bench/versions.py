@@ -18,11 +18,12 @@ from typing import Any, NamedTuple, TypeVar
 from opennoodl_sync.storage.interface import Version
 from opennoodl_sync.storage.leveldb.store import LevelDBStore
 from opennoodl_sync.versions.making import Limits, make_version, restoring_update
+from opennoodl_sync.yjs.compaction import compact_records
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
 from pycrdt import Doc, Map, Text
 
-from .updates import document, recorded
+from . import updates as made
 
 ROOM = "room"
 RECORDING = "automerge-paper"
@@ -86,8 +87,8 @@ def _processes() -> float:
 
 def updates_of(edits: int) -> Sequence[bytes]:
     """Return the updates of a document: a recording's, or else generated ones."""
-    recording = recorded(RECORDING, edits)
-    return document(50 * edits, 100) if recording is None else recording.updates
+    recording = made.recorded(RECORDING, edits)
+    return made.document(50 * edits, 100) if recording is None else recording.updates
 
 
 def halved(updates: Sequence[bytes]) -> list[bytes]:
@@ -104,13 +105,14 @@ def halved(updates: Sequence[bytes]) -> list[bytes]:
 
 
 async def store_updates(store: LevelDBStore, updates: Sequence[bytes]) -> bytes:
-    """Store updates of the document as one; return all of it."""
+    """Store updates of the document as one that is compacted; return all of it."""
     records, stored = await store.open(ROOM)
-    changed = Document()
-    finish(changed.load([*stored.updates, *updates]))
-    whole = finish(changed.write())
+    compacted, _ = finish(compact_records([*stored.updates, *updates]))
+    whole = finish(compacted.write())
+    document = Document()
+    finish(document.load([whole]))
     batch = store.batch()
-    records.append([whole], changed.state_vector, batch)
+    records.append([whole], document.state_vector, batch)
     await store.store(batch)
     return whole
 
