@@ -32,6 +32,8 @@ PAUSE = 0.25
 """Seconds between two attempts to connect."""
 BATCH = 512
 """Scripts that are sent together at most."""
+CROWDED = 4096
+"""Scripts that may wait before clients that call more have to wait; Redis runs more than 10,000 a second."""
 MAX_QUEUED = 50_000
 """Scripts that may wait for their turn; with more, the connection is given up, and all of them fail."""
 BLOCK = 0.5
@@ -112,6 +114,7 @@ class Link:
         self._entered = entered
         self._queue: list[_Call] = []
         self._filled = asyncio.Event()
+        self._space: asyncio.Future[None] | None = None  # is done when fewer scripts wait; None if they are few
         self._connection: Connection | None = None
         self._reader: Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -143,6 +146,7 @@ class Link:
         if self._task is not None:
             await end([self._task])
         self._refuse(self._queue, sent=False)
+        self._make_space()
         await self._disconnect()
 
     def call(self, script: Script, *args: bytes | str | int) -> asyncio.Future[Any]:
@@ -160,7 +164,13 @@ class Link:
         else:
             self._queue.append(_Call(script, args, answer))
             self._filled.set()
+            if len(self._queue) >= CROWDED and self._space is None:
+                self._space = asyncio.get_running_loop().create_future()
         return answer
+
+    def space(self) -> Awaitable[None] | None:
+        """Return what ends when fewer scripts wait, for a client that could send more; None if it may go on."""
+        return None if self._space is None else asyncio.shield(self._space)
 
     def reconnect(self) -> None:
         """Enter again on a new connection."""
@@ -209,6 +219,7 @@ class Link:
         while True:
             if not self.up:
                 self._refuse(self._queue, sent=False)
+                self._make_space()
                 await self._disconnect()
                 try:
                     await self._connect()
@@ -221,7 +232,14 @@ class Link:
             self._filled.clear()
             while self.up and self._queue:
                 calls, self._queue = self._queue[:BATCH], self._queue[BATCH:]
+                if len(self._queue) < CROWDED // 2:
+                    self._make_space()
                 await self._send(calls)
+
+    def _make_space(self) -> None:
+        if self._space is not None:
+            self._space.set_result(None)
+            self._space = None
 
     async def _send(self, calls: list[_Call]) -> None:
         assert self._connection is not None

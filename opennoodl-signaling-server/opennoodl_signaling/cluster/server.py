@@ -151,15 +151,18 @@ class SharedSignaling(Signaling):
         self._sender.refuse(receiver, bad)
 
     def act(self, connection: Connection, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
-        """Do what a message asks for. Later messages wait for what changes a room, users or topics in Redis."""
+        """Do what a message asks for. Later messages wait for what changes a room, users or topics in Redis.
+
+        They also wait while Redis has too much to do.
+        """
         member: Member = connection.session
         match incoming:
             case Signal():
                 self.relay.signal(member, incoming)
-                return None
+                return self.membership.link.space()
             case Publish(topic=topic):
                 self.relay.publish(member, topic, message)
-                return None
+                return self.membership.link.space()
             case Ping():
                 self.send((connection,), Pong())
                 if member.awaited and member.room is None:

@@ -67,3 +67,24 @@ async def test_waiting_scripts_are_bounded(instances: Instances, enter: Enter, m
         app.relay.signal(next(iter(app.members.connected.values())), Signal(to="a", signal=Raw(b"1")))
     for _ in range(3):
         assert (await a.expect("error"))["code"] == "unavailable"
+
+
+async def test_clients_wait_while_redis_has_too_much_to_do(
+    instances: Instances, enter: Enter, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Redis does not keep up, clients that signal are not read from, and no signal is refused."""
+    monkeypatch.setattr(link, "CROWDED", 100)
+    monkeypatch.setattr(link, "MAX_QUEUED", 200)
+    one, two = await instances(rate_limit=0, byte_rate_limit=0)
+    a, b = await enter(one), await enter(two)
+    await a.join("r", "a")
+    await b.join("r", "b")
+    await a.expect("peer-joined")
+    client = redis.client()
+    client.execute_command("CLIENT", "PAUSE", 500)  # it answers soon enough to be kept
+    client.close()
+    for number in range(1000):
+        await a.send("signal", to="b", signal=number)
+    assert [(await b.expect("signal"))["signal"] for _ in range(1000)] == [*range(1000)]
+    app: Any = one.app
+    assert app.membership.link.connects == 1
