@@ -110,7 +110,8 @@ class Device(ServerDevice):
         else:
             return
         # An inbox that has been forgotten has no number, and one that is made anew has a greater one.
-        assert message["sequence"] >= self.sequence or not message["sequence"] or kind == "notifications"
+        rises = message["sequence"] >= self.sequence or not message["sequence"] or kind == "notifications"
+        assert rises, f"{kind} has number {message['sequence']} after {self.sequence}"
         self.unread, self.sequence = message["unreadCount"], message["sequence"]
 
     def take(self) -> list[Json]:
