@@ -56,7 +56,7 @@ class Reader:
         elsewhere = 0 if self._instances is None else self._instances.devices_elsewhere(user)
         self._devices.check_limit(device, user, elsewhere)
         behind = self._devices.is_behind(device)
-        if self._instances is None or batch is not None:
+        if self._instances is None or (batch is not None and self._is_current(batch.inbox(user))):
             inbox = batch.inbox(user) if batch is not None else await self._inbox(user, now)
             try:
                 certain = self._instances is None
@@ -75,6 +75,13 @@ class Reader:
             self._devices.answer(device, answer, UNSET if isinstance(answer, Event) else request.id)
         # An answer may have half a megabyte: a client that asks for many and does not read is noticed before the next.
         await asyncio.sleep(0)
+
+    def _is_current(self, inbox: Inbox) -> bool:
+        """Return whether a batch's state of an inbox is what the user's devices know.
+
+        Another request of the batch may have caught them up to a later one.
+        """
+        return self._devices.sequences.get(inbox.user_id, inbox.sequence) == inbox.sequence
 
     async def _inbox(self, user: str, now: str) -> Inbox:
         """Return the state of an inbox, without what has expired in it and cannot be deleted just now."""
