@@ -59,8 +59,7 @@ class Reader:
         if self._instances is None or (batch is not None and self._is_current(batch.inbox(user))):
             inbox = batch.inbox(user) if batch is not None else await self._inbox(user, now)
             try:
-                certain = self._instances is None
-                answers = await read(self._store, inbox, request.incoming, now, behind=behind, certain=certain)
+                answers = await read(self._store, inbox, request.incoming, now, behind=behind)
             except OutdatedError:
                 inbox, answers = await self._read_locked(request, user, now, behind=behind)
         else:

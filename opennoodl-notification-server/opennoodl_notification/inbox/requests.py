@@ -33,7 +33,7 @@ from ..messages import (
 from ..records import Deletion, Notification, timestamp
 from .batch import Batch, Outcome
 from .state import Inbox
-from .store import Needs, Query, ReadableStore
+from .store import Needs, Query, ReadableStore, StoreError
 
 PAGE_SIZE = 1 << 19
 """Bytes of one answer, or a little more: it has to fit into what may wait for a slow client."""
@@ -44,8 +44,11 @@ LAST = datetime(9999, 12, 31, tzinfo=UTC)
 """No notification is created before the one or after the other."""
 
 
-class OutdatedError(Exception):
-    """Another instance has changed the inbox since its state was read."""
+class OutdatedError(StoreError):
+    """Another instance has changed the inbox since its state was read: it was not locked, or its lock was lost."""
+
+    def __init__(self) -> None:
+        super().__init__("another instance has changed an inbox meanwhile")
 
 
 def normal(incoming: Incoming) -> Incoming:
@@ -119,9 +122,7 @@ def change(batch: Batch, user: str, incoming: Incoming, address: str) -> Outcome
     raise AssertionError(incoming)
 
 
-async def read(
-    store: ReadableStore, inbox: Inbox, incoming: Incoming, now: str, *, behind: bool, certain: bool = True
-) -> list[Answer]:
+async def read(store: ReadableStore, inbox: Inbox, incoming: Incoming, now: str, *, behind: bool) -> list[Answer]:
     """Return the answers to a message that reads `inbox`.
 
     Args:
@@ -130,38 +131,37 @@ async def read(
         incoming: the message.
         now: the time.
         behind: whether the device has given `since` and is reading the list, page by page.
-        certain: whether no other instance can have changed the inbox since its state was read.
 
     Raises:
-        OutdatedError: the notifications are newer than `inbox`, which was not certain.
+        OutdatedError: the notifications are newer than `inbox`.
         StoreError: they could not be read.
     """
     up_to_date = UpToDate(inbox.sequence, inbox.unread)
     if isinstance(incoming, GetNotifications):
-        page = await _page(store, inbox, incoming, now, certain)
+        page = await _page(store, inbox, incoming, now)
         last = behind and not (page.has_more or incoming.unread_only or incoming.types)
         return [page, up_to_date] if last else [page]
     assert isinstance(incoming, Authenticate)
     answer = Authenticated(inbox.user_id, inbox.sequence, inbox.unread)
     if incoming.since is None:
-        return [answer, await _page(store, inbox, GetNotifications(), now, certain)]
+        return [answer, await _page(store, inbox, GetNotifications(), now)]
     remembers = inbox.remembers(incoming.since)
-    events = await missed(store, inbox, incoming.since, now, certain=certain) if remembers else None
+    events = await missed(store, inbox, incoming.since, now) if remembers else None
     if events is not None:
         return [structs.replace(answer, complete=True), *events, up_to_date]
-    page = await _page(store, inbox, GetNotifications(), now, certain)
+    page = await _page(store, inbox, GetNotifications(), now)
     answers = [structs.replace(answer, complete=False), page]
     return answers if page.has_more else [*answers, up_to_date]
 
 
-async def _page(store: ReadableStore, inbox: Inbox, get: GetNotifications, now: str, certain: bool) -> Notifications:
+async def _page(store: ReadableStore, inbox: Inbox, get: GetNotifications, now: str) -> Notifications:
     portion = get.limit or PORTION
     before = None if get.before is None else _rounded_up(get.before)
     shown: list[Notification] = []
     size = 0
     while inbox.sequence:
         records = await store.page(inbox.user_id, Query(portion + 1, before, get.unread_only, get.types), now)
-        if not certain and any(record.sequence > inbox.sequence for record in records):
+        if any(record.sequence > inbox.sequence for record in records):
             raise OutdatedError
         for number, record in enumerate(records[:portion], 1):
             shown.append(record.shown())
@@ -182,13 +182,11 @@ def _rounded_up(moment: datetime) -> str:
     return timestamp(-((EPOCH - moment) // timedelta(milliseconds=1)))
 
 
-async def missed(
-    store: ReadableStore, inbox: Inbox, since: int, now: str, *, certain: bool = True
-) -> list[Event] | None:
+async def missed(store: ReadableStore, inbox: Inbox, since: int, now: str) -> list[Event] | None:
     """Return what changed after number `since`, which the inbox remembers, or None if that is too much.
 
     Raises:
-        OutdatedError: something has changed after the state `inbox`, which was not certain.
+        OutdatedError: something has changed after the state `inbox`.
         StoreError: it could not be read.
     """
     events: list[Event] = []
@@ -197,7 +195,7 @@ async def missed(
     if inbox.cleared > since:
         events.append(Cleared(sequence=inbox.cleared, unread_count=inbox.unread, replayed=True))
     for one in await store.changed(inbox.user_id, since):
-        if not certain and one.sequence > inbox.sequence:
+        if one.sequence > inbox.sequence:
             raise OutdatedError
         if isinstance(one, Deletion):
             if one.born <= since:  # else the device has never known it
