@@ -58,6 +58,13 @@ async def two(
     return servers, a, b
 
 
+async def entered_again(servers: list[Service]) -> None:
+    """Wait until each instance has connected to Redis once more, and is ready."""
+    for server in servers:
+        await until(lambda server=server: server.app.membership.link.connects == 2)
+        await until(lambda server=server: ready(server))
+
+
 async def test_outage_of_redis_closes_nobody(
     restartable: RedisServer, start: StartServer, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,9 +174,7 @@ async def test_clients_that_are_entered_again_too_late_are_closed(
     await until(lambda: not servers[0].app.membership.link.up)
     await a.socket.close()
     restartable.start()
-    for server in servers:
-        await until(lambda server=server: server.app.membership.link.connects == 2)
-        await until(lambda server=server: ready(server))
+    await entered_again(servers)
     again = await enter(servers[0])
     assert (await again.join("r", "a"))["peers"] == []
     may_enter.set()
@@ -196,9 +201,7 @@ async def test_no_newcomer_is_told_of_before_rooms_are_compared(
     await until(lambda: not servers[0].app.membership.link.up)
     await a.socket.close()
     restartable.start()
-    for server in servers:
-        await until(lambda server=server: server.app.membership.link.connects == 2)
-        await until(lambda server=server: ready(server))
+    await entered_again(servers)
     newcomer = await enter(servers[0])
     assert {peer["peerId"] for peer in (await newcomer.join("r", "c"))["peers"]} == {"b", "x"}
     assert await x.closed() == 1013
@@ -233,9 +236,7 @@ async def test_resume_after_redis_was_empty(
     await x.expect("signal")
     restartable.stop()
     restartable.start()
-    for server in servers:
-        await until(lambda server=server: server.app.membership.link.connects == 2)
-        await until(lambda server=server: ready(server))
+    await entered_again(servers)
     await a.send("signal", to="x", signal=1)
     await x.expect("signal")
     again = await enter(servers[0])
