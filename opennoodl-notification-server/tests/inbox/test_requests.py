@@ -80,7 +80,8 @@ def sized(*sizes: int) -> list[Record]:
 def paged(records: list[Record], **get: Any) -> Notifications:
     """Return the first page of an inbox."""
     shelf = Shelf(added=records)
-    (page,) = answers(shelf, Inbox(user_id="u", sequence=9, unread=len(records)), GetNotifications(**get))
+    inbox = Inbox(user_id="u", sequence=records[-1].sequence, unread=len(records))
+    (page,) = answers(shelf, inbox, GetNotifications(**get))
     assert isinstance(page, Notifications)
     return page
 
@@ -113,7 +114,7 @@ def test_page_size_in_bytes_is_bounded(sizes: list[int], shown: int) -> None:
 def test_bounded_pages_miss_nothing() -> None:
     """Pages that end by their size follow on each other."""
     shelf = Shelf(added=sized(*[PAGE_SIZE // 3] * 10))
-    inbox, before, seen = Inbox(user_id="u", sequence=9), None, []
+    inbox, before, seen = Inbox(user_id="u", sequence=10), None, []
     while True:
         (page,) = answers(shelf, inbox, GetNotifications(before=before))
         seen += [one.id for one in page.notifications]
