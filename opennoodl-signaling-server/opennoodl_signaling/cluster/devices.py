@@ -17,7 +17,7 @@ from .link import Unreachable
 from .members import Member
 from .membership import Membership
 from .requests import Requests, unavailable
-from .stage import Change
+from .transaction import Change
 
 
 class Devices:

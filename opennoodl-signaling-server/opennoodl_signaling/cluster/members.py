@@ -9,7 +9,7 @@ from ..edge.peer import Peer
 from ..rooms.model import Client, Room
 from .membership import Membership
 from .records import ResumptionRecord
-from .stage import Actor, Stage
+from .transaction import SharedPeer, Transaction
 
 BROKEN = "The shared state is away. Connect again."
 
@@ -111,24 +111,24 @@ class Members:
         self.parting[member.number] = member
         member.closed, member.keeps, member.contested = True, keeps, None
 
-    def on_stage(self, stage: Stage, member: Member) -> Actor | None:
-        """Return the peer on the stage that stands for a client, if it is in one of the rooms."""
-        return stage.actor(self._membership.instance, member.number)
+    def peer_of(self, transaction: Transaction, member: Member) -> SharedPeer | None:
+        """Return the peer in the transaction that stands for a client, if it is in one of the rooms."""
+        return transaction.peer(self._membership.instance, member.number)
 
-    def actor(self, stage: Stage, member: Member) -> Actor:
-        """Return the peer on the stage that stands for a client, or a new one."""
-        actor = self.on_stage(stage, member) or self.newcomer(member)
-        actor.user_id = member.user_id
-        return actor
+    def peer_or_newcomer(self, transaction: Transaction, member: Member) -> SharedPeer:
+        """Return the peer in the transaction that stands for a client, or a new one."""
+        peer = self.peer_of(transaction, member) or self.newcomer(member)
+        peer.user_id = member.user_id
+        return peer
 
-    def newcomer(self, member: Member) -> Actor:
+    def newcomer(self, member: Member) -> SharedPeer:
         """Return a peer that is in no room and stands for a client."""
-        return Actor(self._membership.instance, member.number)
+        return SharedPeer(self._membership.instance, member.number)
 
-    def place(self, member: Member, stage: Stage, name: str, peer_id: str) -> None:
+    def place(self, member: Member, transaction: Transaction, name: str, peer_id: str) -> None:
         """Note where a client is, as it was decided."""
         self.unplace(member)
-        record = stage.after.get(name)
+        record = transaction.after.get(name)
         if record is None:
             return
         peer = next((peer for peer in record.peers if peer.peer_id == peer_id), None)
@@ -139,7 +139,11 @@ class Members:
             room = self.rooms[name] = Room(name)
         room.created, room.session = record.created / 1000, record.session
         room.peers[peer_id] = member
-        member.room, member.info, member.tokens = room, stage.rooms.rooms[name].peers[peer_id].info, peer.resumption
+        member.room, member.info, member.tokens = (
+            room,
+            transaction.rooms.rooms[name].peers[peer_id].info,
+            peer.resumption,
+        )
 
     def unplace(self, member: Member) -> None:
         """Note that a client is in no room."""

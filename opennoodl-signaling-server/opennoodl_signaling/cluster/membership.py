@@ -65,7 +65,7 @@ class Recovery(ABC):
         """Give up the places of a dead instance in these rooms."""
 
     @abstractmethod
-    async def give_up(self, room: str, peer: str) -> None:
+    async def give_up(self, name: str, peer_id: str) -> None:
         """The grace of an absent peer is over."""
 
     @abstractmethod
@@ -252,8 +252,8 @@ class Membership:
                 self.spawn(self._sweep(name))
         for place in due:
             length, _, rest = place.partition(b":")
-            room, peer = rest[: int(length)].decode(), rest[int(length) + 1 :].decode()
-            await self._recovery.give_up(room, peer)
+            name, peer_id = rest[: int(length)].decode(), rest[int(length) + 1 :].decode()
+            await self._recovery.give_up(name, peer_id)
 
     async def _compare(self) -> None:
         try:

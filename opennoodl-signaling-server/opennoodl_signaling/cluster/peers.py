@@ -19,8 +19,8 @@ from .members import Member, Members
 from .membership import Membership
 from .requests import Requests, unavailable
 from .rooms import Decision, SharedRooms
-from .stage import Actor, Change, Focus, Stage
 from .topics import SharedTopics
+from .transaction import Change, Focus, SharedPeer, Transaction
 
 DRAIN = 3.0
 """Seconds for which a server that stops waits until its clients have left their rooms."""
@@ -73,13 +73,13 @@ class Peers:
         if join.resume_token is not None:
             join = structs.replace(join, resume_token=records.digest(join.resume_token))
         member.started = started
-        contest = await self._enter(member, join, lambda rooms, actor, _: rooms.join(actor, join))
+        contest = await self._enter(member, join, lambda rooms, peer, _: rooms.join(peer, join))
         if contest is not None:
             self._contest(member, join, message, contest)
 
     def _contest(self, member: Member, join: Join, message: bytes, contest: Contest) -> None:
         holder = contest.holder
-        assert isinstance(holder, Actor)
+        assert isinstance(holder, SharedPeer)
         mark = member.contested = (object(), join.room)
         place = (holder.instance, holder.number)
         self._membership.spawn(self._settle(member, join, message, place, mark))
@@ -96,12 +96,12 @@ class Peers:
                 return
             member.contested = None
 
-            def decide(rooms: Rooms, actor: Actor, stage: Stage) -> list[Effect]:
-                holder = stage.actor(*place)
+            def decide(rooms: Rooms, peer: SharedPeer, transaction: Transaction) -> list[Effect]:
+                holder = transaction.peer(*place)
                 if holder is None or holder.room is None:
-                    holder = Actor(*place)  # whose place is another's now, or nobody's
-                actor.contest = Contest(holder, actor, join)
-                return rooms.settle(actor.contest, alive)
+                    holder = SharedPeer(*place)  # whose place is another's now, or nobody's
+                peer.contest = Contest(holder, peer, join)
+                return rooms.settle(peer.contest, alive)
 
             contest = await self._enter(member, join, decide)
             if contest is not None:
@@ -110,43 +110,43 @@ class Peers:
         await self._requests.fulfil(member, settle(), message)
 
     async def _enter(
-        self, member: Member, join: Join, decide: Callable[[Rooms, Actor, Stage], list[Effect]]
+        self, member: Member, join: Join, decide: Callable[[Rooms, SharedPeer, Transaction], list[Effect]]
     ) -> Contest | None:
         """Decide on a join; return the contest that it needs, if it does."""
         self._requests.require()
         contests: list[Contest] = []
         before = member.user_id
 
-        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+        def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
             contests.clear()
             # A room may lack peers while the instances enter their clients again, also the room of this client.
-            if stage.loaded.filling:
+            if transaction.loaded.filling:
                 raise unavailable()
-            actor = self._members.actor(stage, member)
-            effects = decide(stage.rooms, actor, stage)
+            peer = self._members.peer_or_newcomer(transaction, member)
+            effects = decide(transaction.rooms, peer, transaction)
             if effects and isinstance(effects[0], Contest):
                 contests.append(effects[0])
                 return [], []
             # Before it is written, so that a count that is told meanwhile is right.
-            self._devices.users.identify(member, actor.user_id)
-            return effects, self._devices.changes(before, actor.user_id)
+            self._devices.users.identify(member, peer.user_id)
+            return effects, self._devices.changes(before, peer.user_id)
 
         names = {join.room} | ({member.room.name} if member.room is not None else set())
         try:
-            stage = await self._decide(member, names, Focus(join.room, join.peer_id), decision)
+            transaction = await self._decide(member, names, Focus(join.room, join.peer_id), decision)
         except Unreachable:
             self._devices.doubtful |= {user for user in (before, member.user_id) if user is not None}
             self._devices.users.identify(member, before)
             raise
         if contests:
             return contests[0]
-        self._members.place(member, stage, join.room, join.peer_id)
+        self._members.place(member, transaction, join.room, join.peer_id)
         member.entered += 1
         return None
 
     # In a room
 
-    async def change(self, member: Member, act: Callable[[Rooms, Actor], list[Effect]]) -> None:
+    async def change(self, member: Member, act: Callable[[Rooms, SharedPeer], list[Effect]]) -> None:
         """Change a client's metadata, or the session of its room."""
         self._requests.require()
         room = member.room
@@ -154,11 +154,11 @@ class Peers:
             act(self._rooms.domain, self._members.newcomer(member))  # which raises what is wrong
             return
 
-        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
-            return act(stage.rooms, self._members.actor(stage, member)), []
+        def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
+            return act(transaction.rooms, self._members.peer_or_newcomer(transaction, member)), []
 
-        stage = await self._decide(member, {room.name}, Focus(room.name, member.info.peer_id), decision)
-        self._members.place(member, stage, room.name, member.info.peer_id)
+        transaction = await self._decide(member, {room.name}, Focus(room.name, member.info.peer_id), decision)
+        self._members.place(member, transaction, room.name, member.info.peer_id)
 
     def received(self, member: Member, number: int) -> None:
         """Forget what a peer has received: so many messages since its last `joined`."""
@@ -177,16 +177,16 @@ class Peers:
             if room is None or member.closed:
                 return
 
-            def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
-                actor = self._members.on_stage(stage, member)
-                if actor is None or actor.resumption is None:
+            def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
+                peer = self._members.peer_of(transaction, member)
+                if peer is None or peer.resumption is None:
                     return [], []
-                actor.resumption.former = None
+                peer.resumption.former = None
                 return [], [("drop", room.name, peer_id, number)]
 
             with suppress(Unreachable):
-                stage = await self._rooms.decide([room.name], Focus(room.name, peer_id), decision)
-                self._members.place(member, stage, room.name, peer_id)
+                transaction = await self._rooms.decide([room.name], Focus(room.name, peer_id), decision)
+                self._members.place(member, transaction, room.name, peer_id)
 
     # Leave
 
@@ -197,8 +197,8 @@ class Peers:
             return
         self._requests.require()
 
-        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
-            return stage.rooms.leave(self._members.actor(stage, member)), []
+        def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
+            return transaction.rooms.leave(self._members.peer_or_newcomer(transaction, member)), []
 
         await self._decide(member, {room.name}, Focus(room.name, member.info.peer_id), decision)
         self._members.unplace(member)
@@ -243,21 +243,21 @@ class Peers:
     async def _leave_room(self, member: Member, name: str) -> None:
         known = member.room is not None and name == member.room.name
 
-        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
-            actor = self._members.on_stage(stage, member)
-            if actor is None:
+        def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
+            peer = self._members.peer_of(transaction, member)
+            if peer is None:
                 return [], []
             # What it was told while Redis lost its data is not known, so it cannot resume before all is compared.
-            unclear = member.stale or (stage.loaded.filling and not member.knows(stage.rooms.rooms[name]))
+            unclear = member.stale or (transaction.loaded.filling and not member.knows(transaction.rooms.rooms[name]))
             if not member.keeps or unclear:
-                return stage.rooms.forget(actor), []
+                return transaction.rooms.forget(peer), []
             if member.tokens is not None and member.entered == member.joined:
-                actor.received = member.tokens.current.start + member.told
-            return stage.rooms.lose(actor), []
+                peer.received = member.tokens.current.start + member.told
+            return transaction.rooms.lose(peer), []
 
         await self._rooms.decide([name], Focus(name, member.info.peer_id if known else ""), decision)
 
-    async def _decide(self, member: Member, names: set[str], focus: Focus, decision: Decision) -> Stage:
+    async def _decide(self, member: Member, names: set[str], focus: Focus, decision: Decision) -> Transaction:
         """Decide; note the rooms in which the client may be if the answer is lost."""
         try:
             return await self._rooms.decide(names, focus, decision)

@@ -13,8 +13,8 @@ from .link import PAUSE, Unreachable
 from .members import BROKEN, Member, Members
 from .membership import Membership, Recovery
 from .rooms import SharedRooms
-from .stage import Actor, Change, Focus, Stage
 from .topics import SharedTopics
+from .transaction import Change, Focus, SharedPeer, Transaction
 
 AT_ONCE = 64
 """Rooms that are entered again, compared or swept at the same time."""
@@ -81,27 +81,27 @@ class SharedRecovery(Recovery):
         members = [member for member in peers if isinstance(member, Member) and not member.closed]
         refused: list[Member] = []
 
-        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
+        def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
             refused.clear()
             for member in members:
-                if self._members.on_stage(stage, member) is not None:
+                if self._members.peer_of(transaction, member) is not None:
                     continue
-                actor = self._members.newcomer(member)
+                peer = self._members.newcomer(member)
                 tokens = None if member.tokens is None else member.tokens.afresh(member.told)
                 # Newcomers are not told of peers that are entered again.
-                if not stage.loaded.filling or not stage.enter(
-                    name, actor, member.info, self._members.rooms[name], tokens
+                if not transaction.loaded.filling or not transaction.enter(
+                    name, peer, member.info, self._members.rooms[name], tokens
                 ):
                     refused.append(member)
             return [], []
 
-        stage = await self._rooms.decide([name], Focus(name, ""), decision)
+        transaction = await self._rooms.decide([name], Focus(name, ""), decision)
         for member in members:
             if member in refused:
                 self._members.unplace(member)
                 member.disconnect(1013, BROKEN, "unavailable")
             else:
-                self._members.place(member, stage, name, member.info.peer_id)
+                self._members.place(member, transaction, name, member.info.peer_id)
 
     async def compare(self) -> bool:
         """Close clients whose room is not as they were told: others left, or came, while Redis was away.
@@ -111,8 +111,8 @@ class SharedRecovery(Recovery):
         return await self._for_each_room(self._compare)
 
     async def _compare(self, name: str) -> None:
-        stage = await self._rooms.load([name], Focus(name, ""))
-        room = stage.rooms.rooms.get(name)
+        transaction = await self._rooms.load([name], Focus(name, ""))
+        room = transaction.rooms.rooms.get(name)
         for member in list(self._members.rooms[name].peers.values()):
             if isinstance(member, Member) and (room is None or not member.knows(room)):
                 member.close_stale()
@@ -132,37 +132,37 @@ class SharedRecovery(Recovery):
         """Return a place of a dead instance in a room, if there is one."""
         places: list[str] = []
 
-        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
-            dead = [one for one in stage.actors() if one.absent is None and one.instance == instance]
-            places[:] = [actor.info.peer_id for actor in dead]
+        def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
+            dead = [one for one in transaction.peers() if one.absent is None and one.instance == instance]
+            places[:] = [peer.info.peer_id for peer in dead]
             return [], [] if dead else [("hasnt", instance, name)]
 
         await self._rooms.decide([name], Focus(name, ""), decision)
         return places[0] if places else None
 
     async def _sweep_place(self, instance: str, name: str, place: str) -> None:
-        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
-            room = stage.rooms.rooms.get(name)
-            actor = None if room is None else room.peers.get(place)
-            if isinstance(actor, Actor) and actor.absent is None and actor.instance == instance:
-                return stage.rooms.lose(actor), []
+        def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
+            room = transaction.rooms.rooms.get(name)
+            peer = None if room is None else room.peers.get(place)
+            if isinstance(peer, SharedPeer) and peer.absent is None and peer.instance == instance:
+                return transaction.rooms.lose(peer), []
             return [], []
 
         await self._rooms.decide([name], Focus(name, place), decision)
 
-    async def give_up(self, room: str, peer: str) -> None:
+    async def give_up(self, name: str, peer_id: str) -> None:
         """Let an absent peer leave whose grace is over."""
 
-        def decision(stage: Stage) -> tuple[list[Effect], list[Change]]:
-            there = stage.rooms.rooms.get(room)
-            actor = None if there is None else there.peers.get(peer)
-            if not isinstance(actor, Actor) or actor.absent is None or actor.record is None:
-                return [], [("back", room, peer)]
-            if actor.record.absence is not None and actor.record.absence.until > stage.loaded.now:
+        def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
+            room = transaction.rooms.rooms.get(name)
+            peer = None if room is None else room.peers.get(peer_id)
+            if not isinstance(peer, SharedPeer) or peer.absent is None or peer.record is None:
+                return [], [("back", name, peer_id)]
+            if peer.record.absence is not None and peer.record.absence.until > transaction.loaded.now:
                 return [], []
-            return stage.rooms.give_up(actor), [("back", room, peer)]
+            return transaction.rooms.give_up(peer), [("back", name, peer_id)]
 
-        await self._rooms.decide([room], Focus(room, peer), decision)
+        await self._rooms.decide([name], Focus(name, peer_id), decision)
 
     async def _for_each_room(self, act: Callable[[str], Awaitable[None]]) -> bool:
         """Do something for each room with clients here; return whether Redis answered each time."""

@@ -18,13 +18,13 @@ from . import scripts
 from .link import Unreachable
 from .membership import Membership
 from .records import decode_room, mailbox
-from .stage import Change, Focus, Loaded, Rules, Stage
+from .transaction import Change, Focus, Loaded, Rules, Transaction
 
 ATTEMPTS = 100
 """How often a decision is made anew since another instance was faster."""
 
-Decision = Callable[[Stage], tuple[Iterable[Effect], Iterable[Change]]]
-"""Decides on the stage; returns effects, and changes beside them. It may be called more than once."""
+Decision = Callable[[Transaction], tuple[Iterable[Effect], Iterable[Change]]]
+"""Decides in a transaction; returns effects, and changes beside them. It may be called more than once."""
 
 
 class SharedRooms:
@@ -52,7 +52,7 @@ class SharedRooms:
         self._ice = ice
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while they are held or awaited
 
-    async def decide(self, names: Iterable[str], focus: Focus, decision: Decision) -> Stage:
+    async def decide(self, names: Iterable[str], focus: Focus, decision: Decision) -> Transaction:
         """Make a decision about some rooms, and write it.
 
         Args:
@@ -67,26 +67,26 @@ class SharedRooms:
         rooms = sorted(set(names))
         async with self._alone(rooms):
             for _ in range(ATTEMPTS):
-                stage = await self.load(rooms, focus)
+                transaction = await self.load(rooms, focus)
                 refused: BadMessage | None = None
                 changes: list[Change] = []
                 try:
-                    effects, more = decision(stage)
-                    changes += [*stage.changes(effects), *more]
+                    effects, more = decision(transaction)
+                    changes += [*transaction.changes(effects), *more]
                 except BadMessage as bad:
                     refused = bad
-                    changes += stage.changes(())
-                if changes and not await self._commit(stage, changes):
+                    changes += transaction.changes(())
+                if changes and not await self._commit(transaction, changes):
                     self.conflicts += 1
                     continue
-                self.joins.update(stage.rooms.joins)
-                self.absences.update(stage.rooms.absent_peers.ends)
+                self.joins.update(transaction.rooms.joins)
+                self.absences.update(transaction.rooms.absent_peers.ends)
                 if refused is not None:
                     raise refused
-                return stage
+                return transaction
         raise Unreachable(sent=False)
 
-    async def load(self, rooms: list[str], focus: Focus) -> Stage:
+    async def load(self, rooms: list[str], focus: Focus) -> Transaction:
         """Return rooms as they are now.
 
         Raises:
@@ -106,10 +106,10 @@ class SharedRooms:
             dict(zip(rooms, records, strict=True)),
             dict(zip(rooms, versions, strict=True)),
         )
-        return Stage(loaded, self._rules, self._ice)
+        return Transaction(loaded, self._rules, self._ice)
 
-    async def _commit(self, stage: Stage, changes: list[Change]) -> bool:
-        loaded = stage.loaded
+    async def _commit(self, transaction: Transaction, changes: list[Change]) -> bool:
+        loaded = transaction.loaded
         checks = [part for item in loaded.versions.items() for part in item]
         flat = [part for name, *arguments in changes for part in (name, len(arguments), *arguments)]
         answer = await self._membership.ask(

@@ -52,8 +52,8 @@ from .recovery import SharedRecovery
 from .relay import Relay
 from .requests import Requests, unavailable
 from .rooms import SharedRooms
-from .stage import Focus, Rules
 from .topics import SharedTopics
+from .transaction import Focus, Rules
 
 
 class SharedSignaling(Signaling):
@@ -184,9 +184,9 @@ class SharedSignaling(Signaling):
             case Register():
                 work = self._devices.register(member, incoming)
             case Metadata():
-                work = self._peers.change(member, lambda rooms, actor: rooms.update(actor, incoming))
+                work = self._peers.change(member, lambda rooms, peer: rooms.update(peer, incoming))
             case Session():
-                work = self._peers.change(member, lambda rooms, actor: rooms.present(actor, incoming))
+                work = self._peers.change(member, lambda rooms, peer: rooms.present(peer, incoming))
             case Subscribe(topics=names):
                 work = self._topics.subscribe(member, names)
             case Unsubscribe(topics=names):
@@ -204,12 +204,12 @@ class SharedSignaling(Signaling):
 
     async def _find(self, name: str) -> Room | None:
         try:
-            stage = await self._rooms.load([name], Focus(name, ""))
+            transaction = await self._rooms.load([name], Focus(name, ""))
         except Unreachable:
             raise unavailable() from None
-        room = stage.rooms.rooms.get(name)
+        room = transaction.rooms.rooms.get(name)
         if room is not None:
-            room.created += time() - stage.loaded.now / 1000  # the preview subtracts this instance's clock
+            room.created += time() - transaction.loaded.now / 1000  # the preview subtracts this instance's clock
         return room
 
     def health(self) -> dict[str, Any]:

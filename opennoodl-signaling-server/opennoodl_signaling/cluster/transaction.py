@@ -1,7 +1,7 @@
-"""The stage: rooms as they are in Redis, on which `Rooms` decides, and the changes that its decision makes.
+"""One optimistic transaction: rooms as read from Redis, on which `Rooms` decides, and the changes of its decision.
 
-The peers on the stage stand for connections of all instances. Nothing on it lives longer than one decision. Knows no
-socket and no Redis.
+`SharedRooms` commits the changes, if no other instance has changed the rooms meanwhile; else it begins anew. The peers
+stand for connections of all instances. Nothing here outlives the decision. Knows no socket and no Redis.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Change = tuple[Any, ...]
 
 
 class Focus(NamedTuple):
-    """The place whose mailbox is on the stage; other mailboxes can only grow."""
+    """The place whose mailbox is in the transaction; other mailboxes can only grow."""
 
     room: str
     peer: str
@@ -76,8 +76,8 @@ class Rules(NamedTuple):
     grace: int
 
 
-class Actor(Client):
-    """A peer on the stage.
+class SharedPeer(Client):
+    """A peer in the transaction.
 
     Attributes:
         instance: where its connection is.
@@ -100,8 +100,8 @@ class Actor(Client):
         self.received: int | None = None
 
 
-class Stage:
-    """Rooms to decide on.
+class Transaction:
+    """Rooms of one decision, and what it changes.
 
     Args:
         loaded: what was read.
@@ -126,26 +126,28 @@ class Stage:
         self.rooms.absent_peers.count = loaded.absent
         self.rooms.absent_peers.size = 0  # the bound of all mailboxes is held by the scripts
 
-    def actor(self, instance: str, number: int) -> Actor | None:
+    def peer(self, instance: str, number: int) -> SharedPeer | None:
         """Return the peer of a connection, if it is in one of the rooms."""
-        for actor in self.actors():
-            if actor.absent is None and (actor.instance, actor.number) == (instance, number):
-                return actor
+        for peer in self.peers():
+            if peer.absent is None and (peer.instance, peer.number) == (instance, number):
+                return peer
         return None
 
-    def actors(self) -> Iterable[Actor]:
+    def peers(self) -> Iterable[SharedPeer]:
         """Return all peers."""
         for room in self.rooms.rooms.values():
             for peer in list(room.peers.values()):
-                assert isinstance(peer, Actor)
+                assert isinstance(peer, SharedPeer)
                 yield peer
 
-    def enter(self, name: str, actor: Actor, info: PeerInfo, room: Room, resumption: ResumptionRecord | None) -> bool:
+    def enter(
+        self, name: str, peer: SharedPeer, info: PeerInfo, room: Room, resumption: ResumptionRecord | None
+    ) -> bool:
         """Enter a peer again, of which Redis knows nothing any more; the others know it. Return whether it could.
 
         Args:
             name: of the room.
-            actor: the peer.
+            peer: to be entered.
             info: what the others know about it.
             room: as its instance knows it.
             resumption: its tokens.
@@ -157,10 +159,10 @@ class Stage:
             self._entered.add(name)
         if info.peer_id in there.peers or self.rooms.is_full(there):
             return False
-        actor.info, actor.room = info, there
-        there.peers[info.peer_id] = actor
+        peer.info, peer.room = info, there
+        there.peers[info.peer_id] = peer
         if resumption is not None:
-            self._resume(actor, resumption, Mailbox(), set())
+            self._resume(peer, resumption, Mailbox(), set())
         return True
 
     def changes(self, effects: Iterable[Effect]) -> list[Change]:
@@ -183,34 +185,34 @@ class Stage:
     def _room(self, name: str, record: RoomRecord) -> Room:
         room = Room(name)
         room.created, room.session = record.created / 1000, record.session
-        arrivals = {peer.peer_id: peer.arrival for peer in record.peers}
-        for peer in record.peers:
-            actor = Actor(peer.instance, peer.connection, peer)
-            actor.info = PeerInfo(peer.peer_id, peer.user_id, Raw(peer.metadata))
-            actor.user_id, actor.room = peer.user_id, room
-            if peer.took_place is not None:
-                actor.took_place = monotonic() - (self.loaded.now - peer.took_place) / 1000
-            room.peers[peer.peer_id] = actor
-            focused = self.loaded.focus == (name, peer.peer_id)
+        arrivals = {entry.peer_id: entry.arrival for entry in record.peers}
+        for entry in record.peers:
+            peer = SharedPeer(entry.instance, entry.connection, entry)
+            peer.info = PeerInfo(entry.peer_id, entry.user_id, Raw(entry.metadata))
+            peer.user_id, peer.room = entry.user_id, room
+            if entry.took_place is not None:
+                peer.took_place = monotonic() - (self.loaded.now - entry.took_place) / 1000
+            room.peers[entry.peer_id] = peer
+            focused = self.loaded.focus == (name, entry.peer_id)
             mailbox = self.loaded.mailbox if focused else Mailbox()
-            others = arrivals.keys() - {peer.peer_id} if focused else set[str]()
-            if peer.resumption is not None:
-                self._resume(actor, peer.resumption, mailbox, others)
-            if peer.absence is not None:
-                actor.absent = self._absence(peer.absence, mailbox, others, arrivals)
+            others = arrivals.keys() - {entry.peer_id} if focused else set[str]()
+            if entry.resumption is not None:
+                self._resume(peer, entry.resumption, mailbox, others)
+            if entry.absence is not None:
+                peer.absent = self._absence(entry.absence, mailbox, others, arrivals)
         return room
 
-    def _resume(self, actor: Actor, record: ResumptionRecord, mailbox: Mailbox, others: set[str]) -> None:
-        until = None if actor.record is None or actor.record.absence is None else actor.record.absence.number
+    def _resume(self, peer: SharedPeer, record: ResumptionRecord, mailbox: Mailbox, others: set[str]) -> None:
+        until = None if peer.record is None or peer.record.absence is None else peer.record.absence.number
         former = record.former
-        actor.resumption = actor.kept = Resumption(
+        peer.resumption = peer.kept = Resumption(
             self._log(record.current, mailbox, others, until) if record.current.counted else None,
             None
             if former is None
             else Former(former.digest, self._log(former, mailbox, others, until), counted=former.counted),
         )
-        actor.kept.token = record.current.digest
-        actor.tokens = record
+        peer.kept.token = record.current.digest
+        peer.tokens = record
 
     def _log(self, token: TokenRecord, mailbox: Mailbox, others: set[str], until: int | None) -> DeliveryLog:
         """Return what was told since a `joined`, until the peer was lost."""
@@ -247,8 +249,8 @@ class Stage:
         room = self.rooms.rooms.get(name)
         peers_before = {} if before is None else {peer.peer_id: peer for peer in before.peers}
         if room is None:
-            for peer in peers_before:
-                yield "wipe", name, peer
+            for peer_id in peers_before:
+                yield "wipe", name, peer_id
             if before is not None:
                 yield "gone", name
             for instance in _instances(peers_before.values()):
@@ -256,10 +258,10 @@ class Stage:
             return
         arrivals = 0 if before is None else before.arrivals
         peers: dict[str, PeerRecord] = {}
-        for peer_id, actor in room.peers.items():
-            assert isinstance(actor, Actor)
+        for peer_id, peer in room.peers.items():
+            assert isinstance(peer, SharedPeer)
             holder = peers_before.get(peer_id)
-            if actor.record is None or actor.record is not holder:
+            if peer.record is None or peer.record is not holder:
                 if resumed and holder is not None:
                     arrival = holder.arrival
                 else:
@@ -267,7 +269,7 @@ class Stage:
                     arrival = arrivals
             else:
                 arrival = holder.arrival
-            peers[peer_id] = self._peer(name, actor, arrival, arrivals)
+            peers[peer_id] = self._peer(name, peer, arrival, arrivals)
         if before is not None:
             created = before.created
         else:
@@ -278,9 +280,9 @@ class Stage:
             yield "unroute", name, peer_id
         for peer_id, record in peers.items():
             holder = peers_before.get(peer_id)
-            actor = room.peers[peer_id]
-            assert isinstance(actor, Actor)
-            if self._starts_afresh(actor, holder):
+            peer = room.peers[peer_id]
+            assert isinstance(peer, SharedPeer)
+            if self._starts_afresh(peer, holder):
                 yield "wipe", name, peer_id
             if holder is None or holder.route != record.route:
                 yield "route", name, peer_id, record.route
@@ -292,42 +294,42 @@ class Stage:
         for instance in _instances(peers_before.values()) - instances:
             yield "hasnt", instance, name
 
-    def _peer(self, name: str, actor: Actor, arrival: int, arrivals: int) -> PeerRecord:
-        info, record = actor.info, actor.record
+    def _peer(self, name: str, peer: SharedPeer, arrival: int, arrivals: int) -> PeerRecord:
+        info, record = peer.info, peer.record
         took_place = None
-        if actor.took_place > -inf:
-            took_place = self.loaded.now - int((monotonic() - actor.took_place) * 1000)
+        if peer.took_place > -inf:
+            took_place = self.loaded.now - int((monotonic() - peer.took_place) * 1000)
             if record is not None and record.took_place is not None and abs(record.took_place - took_place) < 1000:
                 took_place = record.took_place
         absence = None
-        if actor.absent is not None:
+        if peer.absent is not None:
             absence = None if record is None else record.absence
             if absence is None:
                 mailbox = self.loaded.mailbox if self.loaded.focus == (name, info.peer_id) else Mailbox()
-                number = mailbox.number if actor.received is None else actor.received
+                number = mailbox.number if peer.received is None else peer.received
                 absence = AbsenceRecord(self.loaded.now + self._rules.grace, arrivals, number, mailbox.size)
         return PeerRecord(
             info.peer_id,
             info.user_id,
             bytes(info.metadata),
-            actor.instance,
-            actor.number,
+            peer.instance,
+            peer.number,
             arrival,
             took_place,
-            self._resumption(name, actor),
+            self._resumption(name, peer),
             absence,
         )
 
-    def _resumption(self, name: str, actor: Actor) -> ResumptionRecord | None:
-        resumption, record = actor.resumption, actor.record
+    def _resumption(self, name: str, peer: SharedPeer) -> ResumptionRecord | None:
+        resumption, record = peer.resumption, peer.record
         if resumption is None:
             return None
-        before = actor.tokens
-        if resumption is actor.kept:
+        before = peer.tokens
+        if resumption is peer.kept:
             assert before is not None
             return ResumptionRecord(before.current, before.former if resumption.former is not None else None)
         # A new `joined`. The mailbox goes on if the former one may have to be answered again on this very place.
-        afresh = self._starts_afresh(actor, record)
+        afresh = self._starts_afresh(peer, record)
         start = 0 if afresh else self.loaded.mailbox.number
         former = None
         if resumption.former is not None:
@@ -343,15 +345,15 @@ class Stage:
         )
 
     @staticmethod
-    def _starts_afresh(actor: Actor, holder: PeerRecord | None) -> bool:
+    def _starts_afresh(peer: SharedPeer, holder: PeerRecord | None) -> bool:
         """Return whether a mailbox is emptied: another connection has the place, or only a new `joined` counts."""
         if holder is None:
             return True
-        if actor.record is not holder:
+        if peer.record is not holder:
             return True
-        if actor.resumption is actor.kept:
+        if peer.resumption is peer.kept:
             return False
-        return actor.resumption is None or actor.resumption.former is None
+        return peer.resumption is None or peer.resumption.former is None
 
     def _effect_changes(self, effect: Effect) -> Iterable[Change]:
         match effect:
@@ -359,7 +361,7 @@ class Stage:
                 (name, payload, about) = self._message(to, message)
                 told: dict[str, list[int]] = defaultdict(list)
                 for client in to:
-                    assert isinstance(client, Actor)
+                    assert isinstance(client, SharedPeer)
                     told[client.instance].append(client.number)
                     if isinstance(message, Told) and client.resumption is not None and client.room is not None:
                         kept = records.keep(message, self._arrival(client.room, message))
@@ -367,16 +369,16 @@ class Stage:
                 for instance, numbers in told.items():
                     yield "push", instance, records.encode(("send", numbers, payload, name, about))
             case Close(client=client, code=code, reason=reason, refusal=refusal):
-                assert isinstance(client, Actor)
+                assert isinstance(client, SharedPeer)
                 yield "push", client.instance, records.encode(("close", client.number, code, reason, refusal))
             case Away(client=client):
                 assert client.room is not None
                 yield "away", client.room.name, client.info.peer_id, self.loaded.now + self._rules.grace
             case Back(client=client):
-                assert isinstance(client, Actor)
+                assert isinstance(client, SharedPeer)
                 yield "back", self._former_room(client), client.info.peer_id
             case Probe(client=client):
-                assert isinstance(client, Actor)
+                assert isinstance(client, SharedPeer)
                 yield "push", client.instance, records.encode(("probe", client.number))
             case Contest():
                 raise AssertionError("a contest is settled by another decision")
@@ -397,9 +399,9 @@ class Stage:
     def _arrival(self, room: Room, message: Told) -> int:
         peer_id = message.from_ if isinstance(message, SignalFrom) else message.peer_id
         sender = room.peers.get(peer_id)
-        return sender.record.arrival if isinstance(sender, Actor) and sender.record is not None else 0
+        return sender.record.arrival if isinstance(sender, SharedPeer) and sender.record is not None else 0
 
-    def _former_room(self, client: Actor) -> str:
+    def _former_room(self, client: SharedPeer) -> str:
         for name, record in self.loaded.rooms.items():
             if record is not None and any(peer is client.record for peer in record.peers):
                 return name
@@ -407,7 +409,7 @@ class Stage:
 
 
 class _Users(Users):
-    """Notes as which user a client is reachable; the devices of users are not on the stage."""
+    """Notes as which user a client is reachable; the devices of users are not in it."""
 
     def identify(self, client: Client, user_id: str | None) -> None:
         client.user_id = user_id
