@@ -1,4 +1,4 @@
-"""The Python examples of `docs/client.md`, as they stand."""
+"""The Python examples of `docs/client.md` and `docs/client-python.md`, as they stand."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from harness import HERE
 
-PAGE = HERE.parent / "docs" / "client.md"
+PAGES = [HERE.parent / "docs" / name for name in ("client.md", "client-python.md")]
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 NAME = re.compile(r"`(\w+\.py)`")
 
 
 def python(name: str) -> Callable[..., Any]:
-    """Return a function or class of the page; each example is a module of its own."""
-    for code in BLOCK.findall(PAGE.read_text()):
+    """Return a function or class of the pages; each example is a module of its own."""
+    for code in BLOCK.findall(_text()):
         if re.search(rf"^(async )?(def|class) {name}\b", code, re.MULTILINE):
             names: dict[str, Callable[..., Any]] = {}
             exec(code, names)  # noqa: S102
             return names[name]
-    raise LookupError(f"docs/client.md has no {name} in Python")
+    raise LookupError(f"the pages have no {name} in Python")
 
 
 def write_programs(folder: Path, **addresses: str) -> None:
@@ -32,10 +32,14 @@ def write_programs(folder: Path, **addresses: str) -> None:
         addresses: by the name of the server.
     """
     ports = {"sync": 4445, "notification": 4446}
-    text = BLOCK.split(PAGE.read_text())
+    text = BLOCK.split(_text())
     for before, code in zip(text[::2], text[1::2], strict=False):
         for name in NAME.findall(before)[-1:]:
             program = code
             for server, url in addresses.items():
                 program = program.replace(f"ws://localhost:{ports[server]}", url)
             (folder / name).write_text(program)
+
+
+def _text() -> str:
+    return "\n".join(page.read_text() for page in PAGES)

@@ -1,4 +1,4 @@
-"""The Python examples of `docs/client.md` work as the page says."""
+"""The Python examples of `docs/client.md` and `docs/client-python.md` work as the pages say."""
 
 from __future__ import annotations
 

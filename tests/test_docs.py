@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVERS = ("signaling", "sync", "notification")
-GUIDES = ("vps", "operate", "proxies", "backup", "monitoring", "troubleshooting")
+GUIDES = ("vps", "operate", "load-test", "proxies", "backup", "monitoring", "troubleshooting")
 OTHER_NAMES = {
     "RAILWAY_RUN_UID",  # Railway's
     "FIRST_PORT",  # of `make up`
