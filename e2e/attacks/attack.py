@@ -1,4 +1,4 @@
-"""The attacks: each has a name, and says what whoever does it gets."""
+"""The attacks: each has a name, and declares every answer that the attacker may get."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .raw import Target
 KINDS = ("signaling", "sync", "notification")
 JSON = ("signaling", "notification")
 BOTH = ("open", "tls")
-"""Doors of what is otherwise where there is TLS between."""
+"""Doors of an attack that differs over TLS."""
 
 Act: TypeAlias = Callable[[Target], Awaitable[Collection[str]]]
 
@@ -19,13 +19,13 @@ class Attack(NamedTuple):
     """One attack.
 
     Attributes:
-        name: what it is called.
-        gets: by server, all that its connections and messages may be answered with: HTTP statuses, close codes, types
-            of messages, codes of errors, ``cut`` (without a word), ``slowed`` and ``ignored``.
-        bound: those of them that show that the attack went beyond the bound that it is about: it gets all of these.
-        slow: whether it waits until the server's patience ends.
-        doors: how the servers are set up that it is meant for; see `doors`.
-        act: does it, and returns what it was answered with.
+        name: the name in docs/attacks.md.
+        gets: by server, every answer that it may get: HTTP statuses, close codes, message types, error codes, ``cut``
+            (the connection ends without an answer), ``slowed`` and ``ignored``.
+        bound: the answers that show that the attack exceeded the bound that it tests. It must get all of them.
+        slow: whether the attack waits for a timeout of the server.
+        doors: the setups of the server that it needs; see `doors`.
+        act: carries it out, and returns the answers.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Attack(NamedTuple):
 
     @property
     def about(self) -> str:
-        """What is done."""
+        """What the attack does, in one sentence or two."""
         assert self.act.__doc__ is not None
         return self.act.__doc__.strip()
 
@@ -54,14 +54,14 @@ class Attack(NamedTuple):
         return f"| {self.name} | {where}{setup} | {self.about} | {gets} |"
 
     def exceeds_bound(self, kind: str, got: Collection[str]) -> bool:
-        """Whether what an attack got shows that it exceeded the bound that it is about."""
+        """Return whether the answers show that the attack exceeded the bound that it tests."""
         return self.bound & self.gets[kind] <= set(got)
 
     def check(self, kind: str, got: Collection[str]) -> None:
-        """Fail if an attack on a server got what it should not, nothing, or nothing that shows that it went too far."""
+        """Fail if a server gave no answer, an answer that is not allowed, or none that shows an exceeded bound."""
         assert got
         assert set(got) <= self.gets[kind]
-        assert self.exceeds_bound(kind, got), f"the attack did not exceed the bound that it is about: it got {got}"
+        assert self.exceeds_bound(kind, got), f"the attack did not exceed the bound that it tests: it got {got}"
 
 
 ATTACKS: list[Attack] = []
@@ -78,12 +78,12 @@ def attack(
     """Add what a function does to the attacks, under the function's name.
 
     Args:
-        gets: what the attacker gets.
-        servers: those that it is meant for.
-        slow: whether it waits until the server's patience ends.
-        doors: how the servers are set up that it is meant for.
-        bound: what it gets, of what its server gives at all, when it goes beyond the bound that it is about.
-        others: what the attacker gets from a server that answers otherwise.
+        gets: the answers that the attacker may get.
+        servers: the servers that it attacks.
+        slow: whether it waits for a timeout of the server.
+        doors: the setups of the server that it needs.
+        bound: the answers, as far as its server gives them, that show that the attack exceeded its bound.
+        others: the answers of servers that differ from `gets`.
     """
 
     def add(act: Act) -> Act:

@@ -34,15 +34,15 @@ async def _verdicts(target: Target, frames: Iterable[bytes]) -> Collection[str]:
 
 
 @attack("1003", servers=ONLY)
-async def no_messages(target: Target) -> Collection[str]:
-    """Messages of no kind, halves of messages, numbers without an end."""
+async def malformed_messages(target: Target) -> Collection[str]:
+    """Unknown message types, truncated messages, and varints that never end."""
     texts = [b"", b"\x00", b"\x00\x03", b"\x04", b"\x64\x01", b"\x00\x02\x05\x01", b"\xff" * 1000, b"\x00\x02" + HUGE]
     return await _verdicts(target, (frame(each, BINARY) for each in texts))
 
 
 @attack("1003", servers=ONLY)
-async def endless_counts(target: Target) -> Collection[str]:
-    """Updates, state vectors and awareness that claim 2^53 entries, and sizes that overflow."""
+async def overflowing_counts(target: Target) -> Collection[str]:
+    """Updates, state vectors and awareness messages that claim 2^53 entries, and sizes that overflow."""
     updates = [HUGE, b"\x01" + HUGE + b"\x01\x00", b"\x00" + HUGE, b"\x00\x01\x01" + HUGE, b"\x01\x01" + HUGE + HUGE]
     vectors = [HUGE, HUGE + b"\x01\x01", b"\xff" * 9]
     return await _verdicts(
@@ -60,7 +60,7 @@ async def endless_counts(target: Target) -> Collection[str]:
 
 @attack("1003", servers=ONLY)
 async def deep_values(target: Target) -> Collection[str]:
-    """Lists in lists as deep as a message is large, in Yjs's own encoding and as JSON."""
+    """Nested lists, as deep as a message can hold, in Yjs's encoding and as JSON."""
     depth = 100_000
     packed = b"\x01" + b"\x75\x01" * depth + b"\x7e"
     return await _verdicts(
@@ -74,15 +74,15 @@ async def deep_values(target: Target) -> Collection[str]:
 
 
 @attack("1003", servers=ONLY)
-async def states_that_are_no_json(target: Target) -> Collection[str]:
-    """Awareness states that clients cannot parse: NaN, half an object, invalid text, controls."""
+async def invalid_awareness_json(target: Target) -> Collection[str]:
+    """Awareness states that clients cannot parse: NaN, a truncated object, invalid UTF-8, control characters."""
     states = [b"NaN", b"Infinity", b"{", b"", b"\xff", b'"\x01"', b"{}{}", b"undefined", b"'a'"]
     return await _verdicts(target, (awareness_frame((1, 1, state)) for state in states))
 
 
 @attack(IGNORED, servers=ONLY)
-async def strange_states(target: Target) -> Collection[str]:
-    """Awareness states in unusual JSON: duplicate keys, lone surrogates, numbers beyond all bounds."""
+async def unusual_awareness_json(target: Target) -> Collection[str]:
+    """Awareness states in unusual JSON: duplicate keys, lone surrogates, very large numbers."""
     states = [b'{"a":1,"a":2}', b'{"a":"\\ud800"}', b"1e999", b"1" * 10_000, b'{"__proto__":{"a":1}}']
     return await _verdicts(target, (awareness_frame((1, 1, state)) for state in states))
 
@@ -119,20 +119,20 @@ def _ladder() -> bytes:
 
 
 @attack("1003", servers=ONLY)
-async def clients_without_an_end(target: Target) -> Collection[str]:
-    """A million entries in one awareness message, of unknown clients or of one client again and again."""
+async def many_awareness_entries(target: Target) -> Collection[str]:
+    """A million entries in one awareness message, about unknown clients or always about the same one."""
     return await _verdicts(target, await asyncio.to_thread(_million_states))
 
 
 @attack(IGNORED, servers=ONLY)
-async def known_without_an_end(target: Target) -> Collection[str]:
-    """State vectors with a million entries, of as many clients or of one again and again."""
+async def large_state_vectors(target: Target) -> Collection[str]:
+    """State vectors with a million entries, about as many clients or always about the same one."""
     return await _verdicts(target, await asyncio.to_thread(_million_clients))
 
 
 @attack(IGNORED, servers=ONLY)
-async def clocks_without_an_end(target: Target) -> Collection[str]:
-    """Awareness of other clients with the highest possible clock, from which those would have to continue."""
+async def highest_awareness_clocks(target: Target) -> Collection[str]:
+    """Awareness states of other clients with the highest possible clock, which those clients could not exceed."""
     room = b"/clocks-%d" % next(ROOMS)
     async with target.websocket(room) as victim, target.websocket(room) as raw:
         await victim.send(awareness_frame((7, 1, b'{"user":"victim"}')))
@@ -159,8 +159,8 @@ async def _outcome(target: Target, *updates: bytes) -> str:
 
 
 @attack(IGNORED, servers=ONLY)
-async def many_pieces(target: Target) -> Collection[str]:
-    """Updates of 200,000 pieces: of nothing, of deletions, and of two clients that need each other."""
+async def many_structs(target: Target) -> Collection[str]:
+    """Updates of 200,000 structs: empty ones, deletions, and structs of two clients that depend on each other."""
     deleted = await asyncio.to_thread(deletions, 1, range(0, 2 * PIECES, 2))
     return {
         await _outcome(target, structs((1, [b"\x00\x01"] * PIECES))),
@@ -170,15 +170,15 @@ async def many_pieces(target: Target) -> Collection[str]:
 
 
 @attack(IGNORED, servers=ONLY)
-async def characters_cut_in_two(target: Target) -> Collection[str]:
-    """A text of 100,000 emojis of which halves are deleted, one after the other."""
+async def split_surrogate_pairs(target: Target) -> Collection[str]:
+    """A text of 100,000 emojis. Deletions remove half of each surrogate pair, one after the other."""
     cuts = (deletions(1, [2 * number]) for number in range(CUTS))
     return {await _outcome(target, structs((1, [text("\U0001f600" * SMILES)])), *cuts)}
 
 
 @attack(IGNORED, servers=ONLY)
-async def damage(target: Target) -> Collection[str]:
-    """Well-formed but inconsistent updates in a large document, at which other Yjs implementations fail."""
+async def inconsistent_updates(target: Target) -> Collection[str]:
+    """Well-formed but inconsistent updates in a large document, which make other Yjs implementations fail."""
     room = b"/damaged-%d" % next(ROOMS)
     verdicts = set()
     async with target.websocket(room) as writer:

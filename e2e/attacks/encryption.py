@@ -68,7 +68,7 @@ def _context(target: Target) -> ssl.SSLContext:
 
 
 @attack(CUT, doors=["tls"])
-async def no_tls(target: Target) -> Collection[str]:
+async def unencrypted_data(target: Target) -> Collection[str]:
     """Data that is not TLS: HTTP, SSL 2.0, random records, and records that are too large."""
     ends = set()
     for data in GARBAGE:
@@ -101,8 +101,8 @@ async def old_tls(target: Target) -> Collection[str]:
 
 
 @attack(CUT, doors=["tls"])
-async def broken_records(target: Target) -> Collection[str]:
-    """Unencrypted or changed records in an established connection."""
+async def forged_tls_records(target: Target) -> Collection[str]:
+    """Unencrypted or changed records in an established TLS connection."""
     ends = set()
     for record in (b"\x17\x03\x03\x00\x20" + bytes(32), b"\x15\x03\x03\x00\x02\x01\x00", b"\x14\x03\x03\x00\x01\x02"):
         async with target.wire() as raw:
@@ -113,8 +113,8 @@ async def broken_records(target: Target) -> Collection[str]:
 
 
 @attack(CUT, doors=["tls"])
-async def new_keys_without_end(target: Target) -> Collection[str]:
-    """TLS 1.3 key updates without end: records without data, which no message rate counts."""
+async def tls_key_updates(target: Target) -> Collection[str]:
+    """Endless TLS 1.3 key updates: records without data, which no message rate counts."""
     context = _own(target)
     with TemporaryDirectory() as folder:
         context.keylog_filename = f"{folder}/secrets"
@@ -126,8 +126,8 @@ async def new_keys_without_end(target: Target) -> Collection[str]:
 
 
 @attack(CUT, doors=["tls"])
-async def many_hellos(target: Target) -> Collection[str]:
-    """TLS handshakes that one address starts and abandons at full speed, until they are not answered."""
+async def tls_handshake_flood(target: Target) -> Collection[str]:
+    """TLS handshakes that one address starts and abandons at full speed, until the server ignores them."""
     ends: set[str] = set()
 
     async def begin() -> None:
@@ -142,8 +142,8 @@ async def many_hellos(target: Target) -> Collection[str]:
 
 
 @attack(CUT, doors=["tls"], slow=True)
-async def half_a_hello(target: Target) -> Collection[str]:
-    """Half a ClientHello, then silence."""
+async def truncated_client_hello(target: Target) -> Collection[str]:
+    """Half of a ClientHello, then silence."""
     return await _crowd(target, 0.5, b"")
 
 
@@ -154,14 +154,14 @@ async def hello_byte_by_byte(target: Target) -> Collection[str]:
 
 
 @attack(CUT, doors=["tls"], slow=True)
-async def endless_tls_handshake(target: Target) -> Collection[str]:
-    """TLS handshakes that are started and not finished."""
+async def unfinished_tls_handshake(target: Target) -> Collection[str]:
+    """TLS handshakes that the client starts and does not finish."""
     return await _crowd(target, 1.0, b"")
 
 
 @attack(CUT, doors=["tls"], slow=True)
-async def silence_in_tls(target: Target) -> Collection[str]:
-    """TLS handshakes after which nothing is sent."""
+async def silence_after_tls(target: Target) -> Collection[str]:
+    """Finished TLS handshakes, then silence."""
     async with AsyncExitStack() as stack:
         raws = [await stack.enter_async_context(target.tcp()) for _ in range(CROWD)]
         return set(await asyncio.gather(*(raw.status() for raw in raws)))

@@ -33,14 +33,14 @@ KEPT = 48 * 2**20
 
 
 @attack("1008", servers=JSON)
-async def a_million_small_messages(target: Target) -> Collection[str]:
-    """Small messages at full speed, from connections that reconnect (4 times 20,000; 50 times when whole)."""
+async def small_messages(target: Target) -> Collection[str]:
+    """Small messages at full speed, from connections that reconnect (4 times 20,000; 50 times with `--whole`)."""
     return {await _endless(target, target.message * TWENTY_THOUSAND) for _ in range(50 if target.whole else 4)}
 
 
 @attack("slowed", servers=["sync"])
-async def a_million_small_messages_of_sync(target: Target) -> Collection[str]:
-    """The same to the server that drops no message: it reads more slowly (1 connection; 100 when whole)."""
+async def small_messages_to_sync(target: Target) -> Collection[str]:
+    """The same to sync, which drops no message and reads more slowly (1 connection; 100 with `--whole`)."""
     for _ in range(100 if target.whole else 1):
         before = await target.metric(OVER)
         async with target.websocket() as raw, asyncio.timeout(PATIENCE):
@@ -53,8 +53,8 @@ async def a_million_small_messages_of_sync(target: Target) -> Collection[str]:
 
 
 @attack("101", "429", bound=["101", "429"])
-async def ten_thousand_connections(target: Target) -> Collection[str]:
-    """Connections from one address, kept open (100; ten thousand when whole)."""
+async def many_connections(target: Target) -> Collection[str]:
+    """Connections from one address, kept open (100; 10,000 with `--whole`)."""
     count = 10_000 if target.whole else FEW
     statuses = set()
     async with AsyncExitStack() as stack:
@@ -65,8 +65,8 @@ async def ten_thousand_connections(target: Target) -> Collection[str]:
 
 
 @attack("101", "429", bound=["429"])
-async def connections_that_come_and_go(target: Target) -> Collection[str]:
-    """Handshakes by one address at full speed, until they are refused."""
+async def handshake_flood(target: Target) -> Collection[str]:
+    """Handshakes from one address at full speed, until the server refuses them."""
 
     async def come() -> set[str]:
         statuses = set()
@@ -79,8 +79,8 @@ async def connections_that_come_and_go(target: Target) -> Collection[str]:
 
 
 @attack(CUT, doors=BOTH)
-async def connections_that_are_reset(target: Target) -> Collection[str]:
-    """Connections that are reset within the handshake, or after it with a message half sent."""
+async def reset_connections(target: Target) -> Collection[str]:
+    """Connections that the client resets during the handshake, or after it with half of a message sent."""
     for _ in range(40):
         async with target.tcp() as raw:
             await raw.send(target.handshake)
@@ -103,19 +103,19 @@ def _many(target: Target, frame: bytes) -> bytes:
 
 @attack("1008", slow=True)
 async def pings(target: Target) -> Collection[str]:
-    """Pings at full speed, with the pongs unread (20,000; a million when whole)."""
+    """Pings at full speed; the client does not read the pongs (20,000; a million with `--whole`)."""
     return {await _endless(target, _many(target, frame(b"", PING)))}
 
 
 @attack("1008", slow=True)
 async def pongs(target: Target) -> Collection[str]:
-    """Unsolicited pongs (20,000; a million when whole)."""
+    """Unsolicited pongs (20,000; a million with `--whole`)."""
     return {await _endless(target, _many(target, frame(b"", PONG)))}
 
 
 @attack("1008", sync=["1009"], slow=True)
-async def empty_pieces(target: Target) -> Collection[str]:
-    """A message of empty fragments (20,000; a million when whole)."""
+async def empty_fragments(target: Target) -> Collection[str]:
+    """A message of empty fragments (20,000; a million with `--whole`)."""
     closes = TOO_LARGE if target.kind == "sync" else TOO_MANY
     return {await _endless(target, frame(b"", first=TEXT) + _many(target, frame(b"", first=0)), closes)}
 
@@ -143,7 +143,7 @@ async def closed(target: Target, closes: str, before: float) -> str:
 
 
 @attack("1013", servers=["signaling"], doors=BOTH)
-async def messages_without_reading(target: Target) -> Collection[str]:
+async def unread_messages(target: Target) -> Collection[str]:
     """A topic with a subscriber that does not read, and large messages that others publish to it."""
     before = await target.metric(TOO_SLOW)
     topic = f"unread-{next(TOPICS)}"
@@ -158,7 +158,7 @@ async def messages_without_reading(target: Target) -> Collection[str]:
 
 
 @attack("1013", servers=["notification"], doors=BOTH)
-async def inboxes_without_reading(target: Target) -> Collection[str]:
+async def unread_inboxes(target: Target) -> Collection[str]:
     """A client that requests its inbox of large notifications again and again, and does not read."""
     before = await target.metric(TOO_SLOW)
     async with target.websocket() as raw:
@@ -172,7 +172,7 @@ async def inboxes_without_reading(target: Target) -> Collection[str]:
 
 
 @attack(IGNORED, servers=["sync"], doors=BOTH)
-async def documents_without_reading(target: Target) -> Collection[str]:
+async def unread_documents(target: Target) -> Collection[str]:
     """A client that requests a large document again and again, and does not read."""
     async with target.websocket(b"/unread") as raw:
         await raw.send(sync_frame(2, written(1, "a" * 1_000_000)))

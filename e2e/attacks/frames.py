@@ -34,8 +34,8 @@ async def oversized_message(target: Target) -> Collection[str]:
 
 
 @attack("1002")
-async def wrong_pieces(target: Target) -> Collection[str]:
-    """A new message within an unfinished one; a continuation without a start; fragmented or too long control frames."""
+async def invalid_fragments(target: Target) -> Collection[str]:
+    """A message within an unfinished one; a continuation without a start; fragmented or too long control frames."""
     return await _verdicts(
         target,
         [
@@ -50,8 +50,8 @@ async def wrong_pieces(target: Target) -> Collection[str]:
 
 
 @attack(sync=["1003"], signaling=["invalid-json"], notification=["invalid-json"])
-async def control_frames_between_pieces(target: Target) -> Collection[str]:
-    """A fragmented message with pings and pongs in between: it is reassembled."""
+async def control_frames_between_fragments(target: Target) -> Collection[str]:
+    """A fragmented message with pings and pongs between the fragments: the server reassembles it."""
     pieces = frame(b"{", first=TEXT) + (frame(b"a", PING) + frame(b"b", first=CONT) + frame(b"c", PONG)) * 100
     return await _verdicts(target, [pieces + frame(b"", first=0x80 | CONT)])
 
@@ -70,8 +70,8 @@ async def unmasked_frames(target: Target) -> Collection[str]:
 
 
 @attack("1002", "1007", "1000", doors=BOTH)
-async def strange_closes(target: Target) -> Collection[str]:
-    """Close frames with forbidden codes, half a code, a reason that is not UTF-8, and frames after a close."""
+async def invalid_close_frames(target: Target) -> Collection[str]:
+    """Close frames with forbidden codes, half a code, a reason that is not UTF-8, and frames after a close frame."""
     codes = (0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65_535)
     return await _verdicts(
         target,
@@ -85,21 +85,21 @@ async def strange_closes(target: Target) -> Collection[str]:
 
 
 @attack("1003")
-async def wrong_kind_of_message(target: Target) -> Collection[str]:
-    """Binary frames to servers of JSON, text frames to the server of binary messages."""
+async def wrong_frame_type(target: Target) -> Collection[str]:
+    """Binary frames to the JSON servers, text frames to the binary server."""
     return await _verdicts(target, [frame(b"{}", TEXT if target.kind == "sync" else BINARY)])
 
 
 @attack("1007", servers=JSON)
-async def text_that_is_none(target: Target) -> Collection[str]:
-    """Text that is not UTF-8: stray bytes, surrogates, code points beyond Unicode."""
+async def invalid_utf_8(target: Target) -> Collection[str]:
+    """Text frames that are not UTF-8: stray bytes, surrogates, code points beyond Unicode."""
     broken = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf"]
     return await _verdicts(target, [frame(b'{"type":"' + text + b'"}') for text in broken])
 
 
 @attack("1002")
 async def compression(target: Target) -> Collection[str]:
-    """An offer of compression, which the server declines, then a compressed bomb nevertheless."""
+    """An offer of compression, which the server declines, then a compressed bomb."""
     packed = zlib.compressobj(9, wbits=-15)
     bomb = packed.compress(b"a" * 10_000_000) + packed.flush()
     offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
@@ -117,8 +117,8 @@ async def frames_before_the_handshake(target: Target) -> Collection[str]:
 
 
 @attack(IGNORED, doors=BOTH)
-async def frames_in_single_bytes(target: Target) -> Collection[str]:
-    """Frames a byte at a time, each in a packet of its own."""
+async def frames_in_single_byte_packets(target: Target) -> Collection[str]:
+    """Frames sent byte by byte, each byte in a packet of its own."""
     async with target.websocket() as raw:
         for byte in frame(b"", PING) + header(0x80 | PONG, 20) + MASK + masked(b"a" * 20):
             await raw.send(bytes((byte,)))

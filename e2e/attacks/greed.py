@@ -35,27 +35,27 @@ async def _answers(target: Target, make: Callable[[int], object], first: object 
 
 
 @attack("joined", "rate-limited", "1008", bound=["rate-limited", "1008"], servers=["signaling"])
-async def ten_thousand_rooms(target: Target) -> Collection[str]:
-    """One client that joins 10,000 rooms; it is in one at a time."""
+async def many_rooms(target: Target) -> Collection[str]:
+    """One client that joins 10,000 rooms in a row. It is in one room at a time."""
     return await _answers(
         target, lambda number: {"type": "join", "room": f"room-{number}", "peerId": "a", "userId": "greedy"}
     )
 
 
 @attack("registered", "rate-limited", "1008", bound=["rate-limited", "1008"], servers=["signaling"])
-async def ten_thousand_users(target: Target) -> Collection[str]:
-    """One client that registers as 10,000 users: it is one at a time."""
+async def many_users(target: Target) -> Collection[str]:
+    """One client that registers as 10,000 users in a row. It is one user at a time."""
     return await _answers(target, lambda number: {"type": "register", "userId": f"greedy-{number}"})
 
 
 @attack("too-many-topics", "rate-limited", "1008", bound=["too-many-topics", "1008"], servers=["signaling"])
-async def ten_thousand_topics(target: Target) -> Collection[str]:
+async def many_topics(target: Target) -> Collection[str]:
     """One client that subscribes to 10,000 topics."""
     return await _answers(target, lambda number: {"type": "subscribe", "topics": [f"topic-{number}"]})
 
 
 @attack("registered", "invite-sent", "rate-limited", "1008", bound=["rate-limited", "1008"], servers=["signaling"])
-async def ten_thousand_invites(target: Target) -> Collection[str]:
+async def many_invites(target: Target) -> Collection[str]:
     """One user that invites 10,000 others."""
     return await _answers(
         target,
@@ -65,8 +65,8 @@ async def ten_thousand_invites(target: Target) -> Collection[str]:
 
 
 @attack("joined", servers=["signaling"])
-async def peers_that_vanish(target: Target) -> Collection[str]:
-    """Peers with the largest metadata that enable resuming and vanish."""
+async def vanishing_peers(target: Target) -> Collection[str]:
+    """Peers with the largest metadata that enable resuming and then disconnect."""
 
     async def come(number: int) -> str:
         async with target.websocket() as raw:
@@ -78,8 +78,8 @@ async def peers_that_vanish(target: Target) -> Collection[str]:
 
 
 @attack("peer-id-taken", servers=["signaling"])
-async def a_thousand_claims(target: Target) -> Collection[str]:
-    """Thousands of joins under the id of a connected peer, each of which needs a ping of that peer."""
+async def peer_id_claims(target: Target) -> Collection[str]:
+    """Thousands of joins with the id of a connected peer. For each, the server has to ping that peer."""
     claim = text({"type": "join", "room": "claimed", "peerId": "a", "userId": "a"})
     asked = 0
 
@@ -107,13 +107,13 @@ async def a_thousand_claims(target: Target) -> Collection[str]:
 
 
 @attack("authenticated", "notifications", "rate-limited", "1008", bound=["1008"], servers=["notification"])
-async def ten_thousand_inboxes(target: Target) -> Collection[str]:
+async def many_inboxes(target: Target) -> Collection[str]:
     """One client that authenticates as 10,000 users in a row."""
     return await _answers(target, lambda number: {"type": "authenticate", "userId": f"greedy-{number}"})
 
 
 @attack("notification-sent", "rate-limited", "1008", bound=["rate-limited", "1008"], servers=["notification"])
-async def ten_thousand_notifications(target: Target) -> Collection[str]:
+async def many_notifications(target: Target) -> Collection[str]:
     """One user that sends 10,000 notifications."""
     answers = set()
     user = f"greedy-{next(NUMBERS)}"
@@ -143,7 +143,7 @@ async def many_devices(target: Target) -> Collection[str]:
 
 @attack("1013", IGNORED, bound=["1013"], servers=["sync"])
 async def many_documents(target: Target) -> Collection[str]:
-    """More open documents than allowed, each with content that is stored."""
+    """More open documents than allowed, each with stored content."""
     answers = set()
     async with AsyncExitStack() as stack:
         for number in range(DOCUMENTS):
@@ -167,21 +167,21 @@ async def _sent_until_closed(target: Target, path: bytes, frames: Iterable[bytes
 
 
 @attack("1009", servers=["sync"])
-async def document_without_an_end(target: Target) -> Collection[str]:
-    """A document that is written to until it is too large."""
+async def growing_document(target: Target) -> Collection[str]:
+    """A document that the client extends until it is too large."""
     updates = (written(1000 + number, "a" * 1_000_000, f"key-{number}") for number in range(100))
     return await _sent_until_closed(target, b"/endless", (sync_frame(2, update) for update in updates), "1009")
 
 
 @attack("1003", servers=["sync"])
-async def updates_that_wait(target: Target) -> Collection[str]:
+async def pending_updates(target: Target) -> Collection[str]:
     """Updates with missing dependencies, until too many are pending."""
     updates = (struct(1 + number, 10, 4, b"\xc0\x84\x3d" + b"a" * 1_000_000) for number in range(100))
     return await _sent_until_closed(target, b"/waiting", (sync_frame(2, update) for update in updates), "1003")
 
 
 @attack("1003", servers=["sync"])
-async def many_clients_in_one(target: Target) -> Collection[str]:
+async def many_awareness_states(target: Target) -> Collection[str]:
     """One connection with the awareness states of 10,000 clients."""
     states = (awareness_frame((number, 1, b"{}")) for number in range(MANY))
     return await _sent_until_closed(target, b"", states, "1003")

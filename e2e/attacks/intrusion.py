@@ -24,8 +24,8 @@ async def _authenticated(raw: Raw, user: str) -> None:
 
 
 @attack("not-found", "unauthorized", servers=["notification"], doors=["jwt"])
-async def inboxes_of_others(target: Target) -> Collection[str]:
-    """Another user's notifications by every message, before and after authentication as the own user."""
+async def inboxes_of_other_users(target: Target) -> Collection[str]:
+    """Every message on another user's notifications, before and after the attacker authenticates as itself."""
     async with target.websocket() as victim, target.websocket() as sender, target.websocket() as raw:
         await _authenticated(victim, VICTIM)
         await _authenticated(sender, SENDER)
@@ -76,8 +76,8 @@ async def system_notifications(target: Target) -> Collection[str]:
 
 
 @attack("forbidden", servers=["signaling"], doors=["jwt"])
-async def peers_that_may_only_read(target: Target) -> Collection[str]:
-    """A read-only token, which peers could not enforce."""
+async def read_only_peers(target: Target) -> Collection[str]:
+    """A read-only token on the signaling server, where peers could not enforce it."""
     token = signed(MALLORY, access="read")
     answers = set()
     async with target.websocket(b"/?token=" + token.encode()) as raw:
@@ -92,7 +92,7 @@ async def peers_that_may_only_read(target: Target) -> Collection[str]:
 
 
 @attack("denied", IGNORED, servers=["sync"], doors=["jwt"])
-async def readers_that_write(target: Target) -> Collection[str]:
+async def writes_by_read_only_users(target: Target) -> Collection[str]:
     """Step 2, updates, and awareness of other clients, from a read-only client: no client sees any of it."""
     reading, writing = signed(MALLORY, access="read"), signed(VICTIM)
     path = b"/read-only-%d?token=" % next(ROOMS)

@@ -23,8 +23,8 @@ async def _answers(target: Target, messages: Iterable[bytes]) -> Collection[str]
 
 
 @attack("invalid-json", servers=JSON)
-async def no_json(target: Target) -> Collection[str]:
-    """Halves of objects, other values, NaN, Infinity, comments, control characters, a byte order mark."""
+async def invalid_json(target: Target) -> Collection[str]:
+    """Truncated objects, other values, NaN, Infinity, comments, control characters, a byte order mark."""
     texts = [
         *('{"type":"ping"', "[]", "1", '"ping"', "null", "", "{'type': 'ping'}", '{"type":"ping",}', "{}{}"),
         *('{"type":"ping","a":NaN}', '{"type":"ping","a":Infinity}', '{"type":"ping","a":-Infinity}'),
@@ -40,8 +40,8 @@ async def no_json(target: Target) -> Collection[str]:
 
 
 @attack("invalid-json", servers=JSON)
-async def depth(target: Target) -> Collection[str]:
-    """Lists in lists and objects in objects, as deep as they fit into a message."""
+async def deep_json(target: Target) -> Collection[str]:
+    """Nested lists and nested objects, as deep as a message can hold."""
     deep = ["[" * 30_000 + "]" * 30_000, '{"a":' * 10_000 + "1" + "}" * 10_000, "[" * MOST]
     return await _answers(target, (f'{{"type":"ping","a":{each}}}'.encode() for each in deep))
 
@@ -57,7 +57,7 @@ async def long_numbers(target: Target) -> Collection[str]:
 
 @attack("unknown-type", "missing-field", "invalid-field", servers=JSON)
 async def duplicate_keys(target: Target) -> Collection[str]:
-    """Objects with duplicate keys: no message is a mix of two."""
+    """Objects with duplicate keys: the server does not mix two messages."""
     known, fields = {
         "signaling": ("ping", '"type":"join","room":"a","peerId":"b","userId":"c","userId":5'),
         "notification": ("delete-all", '"type":"authenticate","userId":"a","userId":5'),
@@ -68,7 +68,7 @@ async def duplicate_keys(target: Target) -> Collection[str]:
 
 @attack(signaling=["pong"], notification=["unauthorized"], servers=JSON)
 async def lone_surrogates(target: Target) -> Collection[str]:
-    """Halves of surrogate pairs, and text of nothing but escapes: both are text."""
+    """Halves of surrogate pairs, and text of escapes only: the server accepts both as text."""
     texts = ["\\ud800", "\\udc00\\ud800", "\\\\ud800", "\\u0000" * 10_000, "\\ud83d\\ude00" * 5_000, '\\"' * 30_000]
     kind = '{"type":"ping","a":"%s"}' if target.kind == "signaling" else '{"type":"get-notifications","a":"%s"}'
     answers = set()
@@ -81,7 +81,7 @@ async def lone_surrogates(target: Target) -> Collection[str]:
 
 @attack("unknown-type", servers=JSON)
 async def unknown_types(target: Target) -> Collection[str]:
-    """Unknown types, types of other JSON kinds, and names of internals such as `__proto__`."""
+    """Unknown types, types that are other JSON values, and names of internals such as `__proto__`."""
     types = [
         "",
         "__proto__",
@@ -101,7 +101,7 @@ async def unknown_types(target: Target) -> Collection[str]:
 
 
 @attack("invalid-field", servers=JSON)
-async def wrong_fields(target: Target) -> Collection[str]:
+async def invalid_fields(target: Target) -> Collection[str]:
     """Ids that are empty, too long, or not text."""
     kind, field = ("register", "userId") if target.kind == "signaling" else ("authenticate", "userId")
     values = ["", "a" * 257, 5, None, {}, [], True, 1.5]

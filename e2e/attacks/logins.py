@@ -21,22 +21,22 @@ NUMBERS = count()
 @attack(
     *("unauthorized", "auth-unavailable"), sync=["1008", "1013"], bound=["auth-unavailable", "1013"], doors=["github"]
 )
-async def made_up_logins(target: Target) -> Collection[str]:
-    """Tokens that GitHub does not know, until the server stops asking."""
+async def unknown_github_tokens(target: Target) -> Collection[str]:
+    """Tokens that GitHub does not know, until the server sends GitHub no more requests."""
     crowd = [answers(target, [f"made-up-{next(NUMBERS)}"]) for _ in range(UNKNOWN)]
     return set().union(*await asyncio.gather(*crowd))
 
 
 @attack("unauthorized", "invalid-field", servers=JSON, doors=["github"])
-async def logins_of_others(target: Target) -> Collection[str]:
-    """The own token with another user's id, or with another spelling of the own one."""
+async def github_tokens_of_other_users(target: Target) -> Collection[str]:
+    """The attacker's own token with another user's id, or with another spelling of its own."""
     users = [VICTIM, "Mallory", "mallory ", "m\u0430llory", "*"]
     return set().union(*[await answers(target, [token(MALLORY)], user) for user in users])
 
 
 @attack("auth-unavailable", "1000", "1008", sync=["1013", "1000"], doors=["github"], slow=True)
-async def logins_that_hang(target: Target) -> Collection[str]:
-    """Tokens for which GitHub hangs, fails or answers garbage, from many clients; half of them close meanwhile."""
+async def failing_github(target: Target) -> Collection[str]:
+    """Many clients with tokens for which GitHub hangs, fails or answers garbage. Half of them close meanwhile."""
 
     async def leave(shown: str) -> str:
         path = b"/guarded?token=" + shown.encode()

@@ -24,32 +24,32 @@ async def _statuses(target: Target, requests: Iterable[bytes]) -> Collection[str
 
 
 @attack("431")
-async def one_header_of_a_megabyte(target: Target) -> Collection[str]:
+async def large_header(target: Target) -> Collection[str]:
     """A request with a header of 1 MB."""
     return await _statuses(target, [request(b"/", HOST, "X-Large: " + "a" * MEGABYTE)] * 10)
 
 
 @attack("431")
-async def a_megabyte_of_headers(target: Target) -> Collection[str]:
+async def many_headers(target: Target) -> Collection[str]:
     """A request with 1 MB of small headers."""
     return await _statuses(target, [request(b"/", HOST, *["X-Small: a"] * (MEGABYTE // 12))] * 10)
 
 
 @attack("431")
-async def line_without_an_end(target: Target) -> Collection[str]:
+async def unfinished_header_line(target: Target) -> Collection[str]:
     """1 MB of a header whose line does not end."""
     return await _statuses(target, [b"GET / HTTP/1.1\r\nX: " + b"a" * MEGABYTE] * 10)
 
 
 @attack("414", "431")
-async def path_of_a_megabyte(target: Target) -> Collection[str]:
+async def long_path(target: Target) -> Collection[str]:
     """A request with a path of 1 MB."""
     return await _statuses(target, [request(b"/" + b"a" * MEGABYTE, HOST)] * 10)
 
 
 @attack("200", "400", "404")
-async def other_paths(target: Target) -> Collection[str]:
-    """Requests for paths that lead elsewhere in other servers: `..`, `%2e%2e`, `//`, `%00`, a URL (its path counts)."""
+async def path_traversal(target: Target) -> Collection[str]:
+    """Paths that other servers resolve: `..`, `%2e%2e`, `//`, `%00`, a URL (the server takes its path)."""
     paths = [
         b"/../../etc/passwd",
         b"/%2e%2e/%2e%2e/etc/passwd",
@@ -91,19 +91,19 @@ async def requests_with_bodies(target: Target) -> Collection[str]:
 
 @attack("400", "101")
 async def forged_headers(target: Target) -> Collection[str]:
-    """Handshakes with headers that would forge log lines, answers or addresses."""
+    """Handshakes with headers that would forge log lines, responses or addresses."""
     forged = ["X-Forwarded-For: 127.0.0.1", "X-Real-IP: ::1", "User-Agent: a\x1b[2J\x00", "Origin: null\nlevel=error"]
     return await _statuses(target, (request(target.path, *UPGRADE, header) for header in forged))
 
 
 @attack("200")
-async def requests_in_a_row(target: Target) -> Collection[str]:
-    """A hundred pipelined requests, as a proxy might send them: 16 are answered."""
+async def pipelined_requests(target: Target) -> Collection[str]:
+    """A hundred pipelined requests, as a proxy might send them: the server answers 16."""
     return await _statuses(target, [request(b"/health", HOST) * 100])
 
 
 @attack("400", "414", "431")
-async def binary_garbage(target: Target) -> Collection[str]:
+async def not_http(target: Target) -> Collection[str]:
     """Bytes that are not HTTP: random ones, a ClientHello, SSH, another protocol's request, NULs."""
     dice = random.Random(SEED)  # noqa: S311
     return await _statuses(
@@ -121,8 +121,8 @@ async def binary_garbage(target: Target) -> Collection[str]:
 
 
 @attack("101", "400", "426")
-async def handshakes_that_lack_something(target: Target) -> Collection[str]:
-    """Handshakes without a key, with two keys or a short one, of another version, or with an extension."""
+async def invalid_handshakes(target: Target) -> Collection[str]:
+    """Handshakes without a key, with two keys or a short key, with another version, or with an extension."""
     others = [
         [header for header in UPGRADE if "Key" not in header],
         [*UPGRADE, "Sec-WebSocket-Key: BBBBBBBBBBBBBBBBBBBBBB=="],

@@ -41,18 +41,18 @@ async def crowd(
 
 @attack(CUT, slow=True)
 async def silent_connections(target: Target) -> Collection[str]:
-    """Connections on which nothing is sent."""
+    """Connections on which the client sends nothing."""
     return await crowd(target.tcp, b"")
 
 
 @attack(CUT, slow=True)
 async def headers_byte_by_byte(target: Target) -> Collection[str]:
-    """Requests sent byte by byte: slowloris."""
+    """Requests sent byte by byte (slowloris)."""
     return await crowd(target.tcp, b"GET / HTTP/1.1\r\n", b"X-Slow: " + b"a" * 1000)
 
 
 @attack(CUT, slow=True)
-async def endless_handshake(target: Target) -> Collection[str]:
+async def unfinished_handshake(target: Target) -> Collection[str]:
     """Handshakes that lack the empty line at their end."""
     return await crowd(target.tcp, target.handshake[:-2])
 
@@ -68,8 +68,8 @@ async def _frames(target: Target, data: bytes, drips: int) -> Collection[str]:
 
 
 @attack(CUT, notification=[CUT, "1008"], slow=True)
-async def half_a_frame(target: Target) -> Collection[str]:
-    """Half a frame after the handshake, then silence."""
+async def truncated_frame(target: Target) -> Collection[str]:
+    """Half of a frame after the handshake, then silence."""
     return await _frames(target, frame(b"a" * 100, BINARY)[:50], 0)
 
 

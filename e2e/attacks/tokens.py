@@ -56,7 +56,7 @@ async def answers(target: Target, tokens: Iterable[str], user: str = VICTIM) -> 
 
 @attack(doors=["jwt"], **SHUT)
 async def forged_tokens(target: Target) -> Collection[str]:
-    """No token, no JSON in it, another signer, changed claims, a changed signature."""
+    """No token, a token without JSON, another signer, changed claims, a changed signature."""
     head, body, signature = signed(VICTIM).split(".")
     other = _base64(json.dumps(claims("admin")).encode())
     deep = _base64(b'{"alg":"EdDSA","a":' + b"[" * 4000 + b"]" * 4000 + b"}")
@@ -83,7 +83,7 @@ async def expired_tokens(target: Target) -> Collection[str]:
 
 @attack(doors=["jwt"], **SHUT)
 async def swapped_algorithms(target: Target) -> Collection[str]:
-    """Tokens without a signature, signed with the public key as a secret, or that bring their own key along."""
+    """Tokens without a signature, signed with the public key as a secret, or with a key of their own in the header."""
     public = PUBLIC.encode()
     curve, large = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)
     jwk = jwt.get_algorithm_by_name("EdDSA").to_jwk(OTHER.public_key(), as_dict=True)
@@ -103,7 +103,7 @@ async def swapped_algorithms(target: Target) -> Collection[str]:
 
 @attack(doors=["jwt"], **SHUT)
 async def swapped_tokens(target: Target) -> Collection[str]:
-    """Valid tokens of another issuer or for another audience; without a user, or with an invalid one."""
+    """Valid tokens of another issuer or for another audience; tokens without a user, or with an invalid one."""
     others: list[dict[str, Any]] = [
         *({"iss": "https://evil.example"}, {"iss": None}, {"aud": "another"}, {"aud": None}, {"aud": []}),
         *({"sub": None}, {"sub": ""}, {"sub": "a" * 257}, {"sub": 5}, {"rooms": "*"}, {"access": "admin"}),
@@ -112,15 +112,15 @@ async def swapped_tokens(target: Target) -> Collection[str]:
 
 
 @attack("unauthorized", "invalid-field", servers=["signaling", "notification"], doors=["jwt"])
-async def tokens_of_others(target: Target) -> Collection[str]:
-    """A valid token with another user's id, or with another spelling of the own one."""
+async def tokens_of_other_users(target: Target) -> Collection[str]:
+    """A valid token with another user's id, or with another spelling of the token's own user."""
     users = [VICTIM, "Mallory", "mallory ", "mallory\x00", "m\u0430llory", "*"]
     return set().union(*[await answers(target, [signed(MALLORY)], user) for user in users])
 
 
 @attack(doors=["jwt"], sync=["1008"], signaling=["1008"], notification=["1008"])
-async def many_tokens(target: Target) -> Collection[str]:
-    """One token after the other, to guess a valid one."""
+async def guessed_tokens(target: Target) -> Collection[str]:
+    """Guessed tokens, one after the other."""
     if target.kind == "sync":
         return await answers(target, (f"guess-{number}" for number in range(50)))
     async with target.websocket() as raw:
@@ -130,7 +130,7 @@ async def many_tokens(target: Target) -> Collection[str]:
 
 @attack("1008", "404", "429", "forbidden", "unauthorized", "401", "403", servers=["signaling", "sync"], doors=["jwt"])
 async def tokens_for_other_rooms(target: Target) -> Collection[str]:
-    """A token for one room, and another room by every spelling and every way in."""
+    """A token for one room, used for another room with every spelling and every message or path."""
     token = signed(MALLORY, rooms=["mine", "team-*"])
     rooms = ["guarded", "Mine", "mine ", "mine/", "mine%00", "%6Dine", "mine/../guarded", "*", "tea-m", "mine\n"]
     answers = set()
@@ -159,7 +159,7 @@ async def tokens_for_other_rooms(target: Target) -> Collection[str]:
 
 
 @attack("431", CUT, "1009", doors=["jwt"])
-async def endless_tokens(target: Target) -> Collection[str]:
+async def large_tokens(target: Target) -> Collection[str]:
     """Tokens of a megabyte, in the query, in a header, and in a message."""
     token = "a" * 1_000_000
     async with target.tcp() as raw:
