@@ -10,7 +10,7 @@ DATABASES = "accepted are postgresql://user:password@host/name and sqlite:////da
 
 
 class Settings(EdgeSettings, frozen=True, kw_only=True):
-    """What can be set, by environment variables of the same names in capitals."""
+    """The settings; each is an environment variable of the same name in capitals."""
 
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on. 0 takes any free port.")] = 4446
     db_file: Annotated[
@@ -26,8 +26,9 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     database_listen_url: Annotated[
         str,
         Meta(
-            description="Direct URL of the same PostgreSQL, if `DATABASE_URL` goes through a pooler in transaction "
-            "mode such as pgbouncer. Instances tell each other of changes there. Empty means `DATABASE_URL`."
+            description="Direct URL of the same PostgreSQL, if `DATABASE_URL` leads to a pooler in transaction mode "
+            "such as pgbouncer. Instances use it to tell each other about changes. Empty means "
+            "`DATABASE_URL`."
         ),
     ] = ""
     ttl_days: Annotated[
@@ -85,10 +86,10 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """Return where the notifications are: the URL of a database, or the path of a file.
+        """Return the place of the notifications: the URL of a database, or the path of a file.
 
         Raises:
-            SettingError: DATABASE_URL is none; taken for a file's name, it would keep them where nobody looks.
+            SettingError: DATABASE_URL is not a URL. As a file name it would hide the notifications.
         """
         if self.database_url and "://" not in self.database_url:
             raise SettingError(f"DATABASE_URL cannot be read; {DATABASES}")

@@ -8,7 +8,7 @@ from .edge.settings import EdgeSettings
 
 
 class Settings(EdgeSettings, frozen=True, kw_only=True):
-    """What can be set, by environment variables of the same names in capitals."""
+    """The settings; each is an environment variable of the same name in capitals."""
 
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on. 0 takes any free port.")] = 4444
     max_room_size: Annotated[
@@ -64,6 +64,6 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     ] = ""
     turn_ttl: Annotated[
         int,
-        # More than a year is no limit in time, and a year has its place in a date.
+        # A larger value would not fit into a date; nobody needs more than a year.
         Meta(ge=60, le=31_536_000, description="Seconds for which TURN credentials can open a relay."),
     ] = 43_200

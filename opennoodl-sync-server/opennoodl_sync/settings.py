@@ -10,16 +10,16 @@ from .edge.settings import EdgeSettings, SettingError
 from .versions.schedule import Schedule, parse
 
 DATABASES = "accepted is postgresql://user:password@host/name"
-"""What `DATABASE_URL` may be, for messages about one that is not."""
+"""The accepted form of `DATABASE_URL`, for error messages."""
 
 MIN_SECRET = 32
-"""Characters that `CLUSTER_SECRET` has at least."""
+"""Characters that `CLUSTER_SECRET` must have."""
 PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
-"""A path that no proxy writes in another way: of characters that stand as they are in a URL (RFC 3986, 2.3)."""
+"""A path that no proxy rewrites, since it has only unreserved characters (RFC 3986, 2.3)."""
 
 
 class Settings(EdgeSettings, frozen=True, kw_only=True):
-    """What can be set, by environment variables of the same names in capitals."""
+    """The settings; each is an environment variable of the same name in capitals."""
 
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on. 0 takes any free port.")] = 4445
     persist_dir: Annotated[
@@ -28,32 +28,32 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
     path_prefix: Annotated[
         str,
         Meta(
-            description="Path that stands before the name of every room, such as `/sync`, for a proxy that does not "
-            "remove it. A handshake on another path is answered with 404. Empty means none."
+            description="Part of the path before the room's name, such as `/sync`, for a proxy that does not remove "
+            "it. A handshake on another path is answered with 404. Empty means none."
         ),
     ] = ""
     database_url: Annotated[
         str,
         Meta(
             description="PostgreSQL database of the documents in place of `PERSIST_DIR`: "
-            "`postgresql://user:password@host/name`. Several servers can use it at the same time. Requires the extra "
-            "`postgresql`."
+            "`postgresql://user:password@host/name`. Several instances can use it at the same time. "
+            "Requires the extra `postgresql`."
         ),
     ] = ""
     instance_url: Annotated[
         str,
         Meta(
-            description="ws:// or wss:// URL at which other servers on the same `DATABASE_URL` reach this one. Empty "
-            "means `HOST` if that is one address, else the address from which the database sees this server, "
-            "and the port."
+            description="ws:// or wss:// URL at which other instances on the same `DATABASE_URL` reach this one. "
+            "Empty means `HOST` if that is one address, otherwise the address from which the database "
+            "sees this instance, and the port."
         ),
     ] = ""
     cluster_secret: Annotated[
         str,
         Meta(
-            description="Secret of at least 32 characters, the same for all servers on one `DATABASE_URL`: a "
-            "connection for a document that another server has open is passed on to it. Empty means that "
-            "such a connection is closed with 1013."
+            description="Secret of at least 32 characters, the same for all instances on one `DATABASE_URL`. With it, "
+            "an instance passes on a connection for a document that another instance has open. Empty "
+            "means that such a connection is closed with 1013."
         ),
     ] = ""
     enable_persistence: Annotated[
@@ -73,32 +73,33 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         str,
         Meta(
             min_length=1,
-            description="Which versions of a document are kept: `24x1h,30x1d` means 24 that are an hour apart and 30 "
-            "that are a day apart (`m`, `h`, `d`). None is made of a document that has not changed. `off` means none.",
+            description="Versions of a document to keep: `24x1h,30x1d` means 24 versions one hour apart and 30 "
+            "versions one day apart (`m`, `h`, `d`). An unchanged document gets no new version. `off` "
+            "means none.",
         ),
     ] = "24x1h,30x1d"
     max_versions_size: Annotated[
         int,
         Meta(
             ge=0,
-            description="Bytes of the versions of all documents. Beyond it the oldest versions are dropped. 0 means no "
-            "limit.",
+            description="Bytes of the versions of all documents. Beyond them, the oldest versions are deleted. 0 "
+            "means no limit.",
         ),
     ] = 1_073_741_824
     max_document_versions_size: Annotated[
         int,
         Meta(
             ge=0,
-            description="Bytes of the versions of one document. Beyond it those are dropped that are closest in time "
-            "to the next one. One version may take a quarter. 0 means no limit.",
+            description="Bytes of the versions of one document. Beyond them, the versions closest in time to the next "
+            "one are deleted. One version may take a quarter. 0 means no limit.",
         ),
     ] = 67_108_864
     max_rooms: Annotated[
         int,
         Meta(
             ge=0,
-            description="Documents in memory. A further one takes the place of the idle one that was left first. If "
-            "none is idle, the client is refused with 1013. 0 means no limit.",
+            description="Documents in memory. For a further one, the document that has been idle longest leaves "
+            "memory. If none is idle, the client is refused with 1013. 0 means no limit.",
         ),
     ] = 5_000
     max_room_size: Annotated[
@@ -108,8 +109,8 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Bytes of one document. A client whose change would exceed them is closed with 1009. The "
-            "deletions alone may have as many. 0 means no limit.",
+            description="Bytes of one document. A client whose change would exceed them is closed with 1009. The list "
+            "of deletions may have as many bytes again. 0 means no limit.",
         ),
     ] = 67_108_864
     max_memory: Annotated[
@@ -154,7 +155,7 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         Meta(
             ge=0,
             description="Bytes of output that a client has not read. A client with more gets no updates until it has "
-            "read them; one message then brings it up to date. 0 means no limit.",
+            "read them. One message then brings it up to date. 0 means no limit.",
         ),
     ] = 1_048_576
     webhook_url: Annotated[
@@ -170,31 +171,33 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Milliseconds without a change before a document is posted. A document that changes all the "
-            "time is posted at least every ten times that.",
+            description="Milliseconds without a change until the POST for a document is sent. If changes do not stop, "
+            "it is sent after ten times as long.",
         ),
     ] = 2_000
 
     @property
     def files_per_connection(self) -> int:
-        """Open files that a connection takes at most: one that is passed on has another to the other server."""
+        """Open files that one connection can need: one that is passed on has a second one to the other instance."""
         return 2 if self.cluster_secret else 1
 
     @property
     def schedule(self) -> Schedule | None:
-        """Which versions are kept; None for none."""
+        """The schedule of `VERSIONS`; None if no versions are kept."""
         return parse(self.versions, self.max_document_versions_size)
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself.
+        """Check the settings that depend on each other or have a form of their own.
 
         Raises:
-            SettingError: two settings contradict each other, or one is not usable.
+            SettingError: two settings contradict each other, or a value is not usable.
         """
         try:
             parse(self.versions, 0)
         except ValueError:
-            raise SettingError(f"VERSIONS is {self.versions!r}; accepted is such as 24x1h,30x1d, or off") from None
+            raise SettingError(
+                f"VERSIONS is {self.versions!r}; accepted is a list such as 24x1h,30x1d, or off"
+            ) from None
         if self.path_prefix and not PATH.fullmatch(self.path_prefix):
             raise SettingError(
                 f"PATH_PREFIX is {self.path_prefix!r}; accepted is a path such as /sync, without a slash at its end"
@@ -203,7 +206,7 @@ class Settings(EdgeSettings, frozen=True, kw_only=True):
             for name in ("instance_url", "cluster_secret"):
                 if getattr(self, name):
                     raise SettingError(
-                        f"{name.upper()} is set, but DATABASE_URL is not; only servers that share a database use it"
+                        f"{name.upper()} is set, but DATABASE_URL is not; only instances that share a database use it"
                     )
             return
         if not self.enable_persistence:

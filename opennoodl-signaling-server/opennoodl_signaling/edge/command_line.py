@@ -1,4 +1,4 @@
-"""The command line: what all commands share, from their arguments to standard output and the exit code."""
+"""The command line: arguments, standard input and output, errors and exit codes of all commands."""
 
 import argparse
 import io
@@ -12,14 +12,14 @@ from .settings import SettingError
 
 
 class CommandError(Exception):
-    """A command that could not be carried out; the text is one line that says why."""
+    """A command failed; the text is one line with the reason."""
 
 
 def counted(number: int, noun: str, several: str = "") -> str:
     """Return a number with what it counts: "1 document", "2 documents".
 
     Args:
-        number: how many.
+        number: the number.
         noun: the singular.
         several: the plural; empty if it is the singular with an "s".
     """
@@ -27,7 +27,7 @@ def counted(number: int, noun: str, several: str = "") -> str:
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Return the arguments; those that are not text end the process with a usage message and exit code 2."""
+    """Return the arguments. An invalid one ends the process with a usage message and exit code 2."""
     for argument in sys.argv[1:]:
         try:
             argument.encode()
@@ -38,19 +38,19 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 @contextmanager
 def command(package: str) -> Iterator[None]:
-    """Carry out a command, which prints with `show` and `show_bytes`.
+    """Run a command, which prints with `show` and `show_bytes`.
 
-    An error, also one about a file, ends the process with one line on standard error and exit code 1. If the reader of
-    the output goes before its end, as ``head`` does, that is no error.
+    A `CommandError`, `SettingError`, `StartError` or an error about a file ends the process with one line on standard
+    error and exit code 1. It is no error if the reader closes the pipe early, as ``head`` does.
 
     Args:
-        package: named at the start of the line.
+        package: the name at the start of that line.
     """
     try:
         if sys.stdout is None:
             raise CommandError("standard output is closed")
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a locale may lack characters that a name has
+            sys.stdout.reconfigure(errors="backslashreplace")  # the locale may lack characters of a name
         try:
             yield
         finally:
@@ -75,16 +75,16 @@ def show(line: str) -> None:
 
 
 def show_bytes(content: bytes) -> None:
-    """Print bytes as they are."""
+    """Write bytes to standard output."""
     with _writing():
         sys.stdout.buffer.write(content)
 
 
 def standard_input() -> bytes:
-    """Return all of standard input.
+    """Return all bytes of standard input.
 
     Raises:
-        CommandError: it cannot be read.
+        CommandError: standard input is closed or cannot be read.
     """
     if sys.stdin is None:
         raise CommandError("standard input is closed")
@@ -99,7 +99,7 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Python would try to write the rest as it ends, and complain.
+        # At its end, Python would try to write the rest, and report the error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise

@@ -1,9 +1,9 @@
-"""Metrics: plain numbers on the hot path, turned into Prometheus text only when scraped.
+"""Metrics: plain integers on the message path, and Prometheus text when they are scraped.
 
-Every name here is the same in all three servers, so that one dashboard serves them all. Labels come
-from closed sets; what falls outside is counted as ``other``.
+All three servers use the same names for the metrics here, so one dashboard shows all of them. The values of labels are
+closed sets. A close code outside of its set counts as ``other``.
 
-prometheus-client makes the text. Its own counters and histograms are not used, since they take a lock for each event.
+prometheus-client writes the text. Its own counters and histograms are not used, since they take a lock for each event.
 """
 
 from bisect import bisect_left
@@ -27,18 +27,18 @@ from .refusals import HANDSHAKES, Refusals
 SIZES = (64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
 SECONDS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
 ROOM_SIZES = (1, 2, 5, 10, 20, 50, 100)
-"""Rooms of up to so many clients are shown together."""
+"""Upper bounds of the label `size`, in clients of a room."""
 CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1013})
-"""Those of RFC 6455 that a client or the edge may send."""
+"""Close codes of RFC 6455 that a client or the edge may send."""
 
 TOKENS = ("accepted", "refused", "unavailable")
-"""Outcomes of checks of tokens."""
+"""Outcomes of token checks."""
 
 
 class Counts(Counter[str]):
-    """Numbers by the value of a label.
+    """Counts by the value of a label.
 
-    All values are known before the first event, so that Prometheus sees that event as an increase.
+    All values begin at 0, so that Prometheus sees the first event as an increase.
 
     Args:
         values: all values of the label.
@@ -48,19 +48,19 @@ class Counts(Counter[str]):
         super().__init__(dict.fromkeys(values, 0))
 
     def __missing__(self, value: str) -> int:
-        """Count a value that was forgotten all the same; the tests replace this, and fail."""
+        """Return 0 for a value that is not declared. In the tests this raises an error."""
         return 0
 
 
 class Labels(NamedTuple):
-    """The values of labels that are not the same in all servers.
+    """The values of labels that differ between the servers.
 
     Attributes:
         received: types of messages from clients.
         sent: types of messages to clients.
-        errors: codes of errors that answer a message.
-        limits: rate limits beside those of each connection.
-        close_codes: beside those of all servers.
+        errors: codes of the message `error`.
+        limits: rate limits of this server, in addition to those of each connection.
+        close_codes: close codes of this server, in addition to `CLOSE_CODES`.
     """
 
     received: Iterable[str] = ()
@@ -71,7 +71,11 @@ class Labels(NamedTuple):
 
 
 class Histogram:
-    """Counts of observations by upper bound, and their sum."""
+    """Counts of observations by upper bound, and the sum of the observations.
+
+    Args:
+        bounds: the upper bounds, in ascending order.
+    """
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -81,12 +85,12 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Count one `value`, in the unit of the bounds."""
+        """Count an observation, in the unit of the bounds."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     def family(self, name: str, help_: str) -> Metric:
-        """Return the histogram as Prometheus wants it: cumulative buckets, sum and count."""
+        """Return the histogram in Prometheus' form: cumulative buckets, sum and count."""
         cumulated, buckets = 0, []
         for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
             cumulated += count
@@ -95,13 +99,13 @@ class Histogram:
 
 
 class Metrics(Collector):
-    """What one server counts: the edge's numbers, and those that its own server adds.
+    """The metrics of one server: those of the edge, and those that the server adds.
 
     Args:
         version: the version of the package.
-        state: called at every scrape for what is not counted here.
-        labels: the values of labels.
-        refusals: count the clients that are refused.
+        state: returns further metrics at each scrape.
+        labels: the values of labels that differ between the servers.
+        refusals: has the counts of refused clients.
     """
 
     def __init__(
@@ -134,20 +138,20 @@ class Metrics(Collector):
         GCCollector(registry=self._registry)
 
     def opened(self) -> None:
-        """Count a connection whose handshake is done."""
+        """Count a connection whose handshake is finished."""
         self.open_connections += 1
         self.total_connections += 1
 
     def closed(self, code: int) -> None:
-        """Count the end of a connection by its close code (1006 where there was none)."""
+        """Count the end of a connection by its close code; 1006 if it had no close frame."""
         self.open_connections -= 1
         self.closes[str(code) if code in self._close_codes else "other"] += 1
 
     def text(self, tasks: int = 0) -> bytes:
-        """Return everything in Prometheus' text format.
+        """Return all metrics in Prometheus' text format.
 
         Args:
-            tasks: of the event loop now.
+            tasks: the number of tasks of the event loop.
         """
         self._tasks = tasks
         return generate_latest(self._registry)
@@ -196,11 +200,11 @@ def gauges(name: str, help_: str, label: str, values: Mapping[str, float]) -> Ga
 
 
 def by_room_size(name: str, help_: str, rooms: Iterable[int]) -> GaugeMetricFamily:
-    """Return how many clients are in small and in large rooms.
+    """Return the number of clients by the size of their room.
 
     Args:
-        name: of the family.
-        help_: what it shows.
+        name: the name of the family.
+        help_: the help text of the family.
         rooms: the number of clients of each room.
     """
     sizes = dict.fromkeys([*map(str, ROOM_SIZES), "more"], 0)

@@ -1,11 +1,10 @@
-"""Settings: environment variables in, one frozen object out.
+"""Settings: reads environment variables into one frozen object.
 
-A field of a settings class *is* the setting: its name in capitals is the variable, its default the
-default, its ``Meta`` the bounds and the description. README tables and ``.env.example`` are held to
-these declarations by tests.
+Each field of a settings class is a setting. Its name in capitals is the variable. Its ``Meta`` has the bounds and the
+description. Tests compare the tables in the READMEs and ``.env.example`` with these declarations.
 
-msgspec, which decodes the messages, converts the values too. A library for settings, such as pydantic-settings, would
-bring a second way to declare types, and its errors are several lines long.
+msgspec converts the values, as it decodes the messages. A library for settings, such as pydantic-settings, would add a
+second way to declare types, and its errors have several lines.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,32 +14,32 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-LATER = (
+NOT_EVERYWHERE = (
     "REDIS_URL",
     "DATABASE_URL",
 )
-"""Settings that this version, or this server, does not have yet.
+"""Settings that only some of the servers have.
 
-Whoever sets one of them relies on it; a server that started regardless would promise a protection it
-does not give.
+A server that lacks one of them does not start if it is set. Its operator expects an effect that it would not have, such
+as documents in a database.
 """
 
 
 class SettingError(Exception):
-    """A setting that cannot be used; its text is one line that names it, its value and what is accepted."""
+    """A setting cannot be used; the text is one line with its name, its value, and the accepted values."""
 
 
 def is_http_url(url: str) -> bool:
-    """Return whether a setting is a URL of HTTP, with or without TLS."""
+    """Return whether a setting is a valid http:// or https:// URL."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of brackets, or of the port
+    except ValueError:  # urlsplit refuses brackets, `port` a bad port
         return False
 
 
 class EdgeSettings(Struct, frozen=True, kw_only=True):
-    """The settings that all three servers share."""
+    """The settings that all three servers have."""
 
     host: Annotated[
         str,
@@ -72,7 +71,7 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
             ge=0,
             description="WebSocket handshakes a second from one address, with a burst of ten seconds. A further one "
             "is answered with 429. The same limit applies to HTTP requests, except for `/health` and "
-            "`/ready`, and to TLS handshakes, where a further one is cut. 0 means no limit.",
+            "`/ready`, and to TLS handshakes. A further TLS handshake is aborted. 0 means no limit.",
         ),
     ] = 100
     tls_cert: Annotated[
@@ -191,7 +190,7 @@ class EdgeSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def files_per_connection(self) -> int:
-        """Open files that a connection takes at most."""
+        """Open files that one connection can need."""
         return 1
 
 
@@ -199,7 +198,14 @@ S = TypeVar("S", bound=EdgeSettings)
 
 
 class Setting(NamedTuple):
-    """One setting as a reader of the documentation sees it."""
+    """One setting as the documentation shows it.
+
+    Attributes:
+        name: the environment variable.
+        default: the default, as text.
+        accepted: the accepted values, in words.
+        description: one or more sentences.
+    """
 
     name: str
     default: str
@@ -208,22 +214,26 @@ class Setting(NamedTuple):
 
 
 def load(kind: type[S], environment: Mapping[str, str]) -> S:
-    """Read every field of `kind` from `environment`; an empty value counts as unset.
+    """Return the settings in `environment`. An empty value counts as unset.
+
+    Args:
+        kind: the settings class of the server.
+        environment: the environment variables.
 
     Raises:
-        SettingError: a value is not accepted, or names something that this version cannot do.
+        SettingError: a value is not accepted, or the server does not have a setting of `NOT_EVERYWHERE`.
     """
-    for name in LATER:
+    for name in NOT_EVERYWHERE:
         own = name.lower() in kind.__struct_fields__
         if not own and environment.get(name, "").lower() not in ("", "0", "false", "none"):
-            raise SettingError(f"{name} is not supported by this version; unset it to start")
+            raise SettingError(f"{name} is set, but this server does not have this setting; unset it")
     values = {}
     for field in msgspec.structs.fields(kind):
         name = field.name.upper()
         text = environment.get(name, "")
         if not text:
             continue
-        if not _is_text(text):  # and is not shown, since it may be a secret
+        if not _is_text(text):  # the value is not shown, since it may be a secret
             raise SettingError(f"{name} is not valid UTF-8; accepted is {_accepted(field.type)}")
         try:
             choice = isinstance(msgspec.inspect.type_info(get_args(field.type)[0]), msgspec.inspect.LiteralType)
@@ -234,7 +244,7 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
 
 
 def numbers(settings: EdgeSettings) -> dict[str, int]:
-    """Return the settings that are whole numbers, such as limits, by name."""
+    """Return the settings that are whole numbers, such as limits, by the name of their variable."""
     values = msgspec.structs.asdict(settings)
     return {name.upper(): value for name, value in values.items() if type(value) is int}
 
@@ -252,7 +262,7 @@ def describe(kind: type[EdgeSettings]) -> Iterator[Setting]:
 
 
 def _is_text(value: str) -> bool:
-    """Return whether a variable is text: in place of bytes that are none, Python has halves of surrogate pairs."""
+    """Return whether a value is valid UTF-8. Python decodes invalid bytes as lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -268,7 +278,7 @@ def _accepted(kind: object) -> str:
         case msgspec.inspect.BoolType():
             return "true or false"
         case msgspec.inspect.LiteralType():
-            # In the order of their declaration, which msgspec does not keep.
+            # In the order of the declaration, which msgspec does not keep.
             *others, last = get_args(get_args(kind)[0])
             return f"{', '.join(others)} or {last}"
         case msgspec.inspect.IntType(ge=least, le=most):

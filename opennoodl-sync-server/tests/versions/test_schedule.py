@@ -28,7 +28,7 @@ def test_a_setting_is_rules() -> None:
 @pytest.mark.parametrize("text", ["1h", "0x1h", "24x1h;30x1d", "x", "24x1w", "24x1h,"])
 def test_nonsense_is_refused(text: str) -> None:
     """An invalid schedule is refused with the accepted form."""
-    with pytest.raises(Exception, match="accepted is such as 24x1h,30x1d, or off"):
+    with pytest.raises(Exception, match="accepted is a list such as 24x1h,30x1d, or off"):
         Settings(versions=text)
 
 

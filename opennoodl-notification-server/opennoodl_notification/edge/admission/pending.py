@@ -1,4 +1,4 @@
-"""Pending connections: clients that are connected and have not finished the handshake."""
+"""Pending connections: TCP connections without a finished handshake."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from typing import Any, Protocol
 
 
 class Abortable(Protocol):
-    """A connection in any state before the end of its handshake."""
+    """A connection whose handshake is not finished."""
 
     def abort(self, refusal: str = "") -> None:
-        """Cut the TCP connection, for a reason with this code if it is to be noted."""
+        """Abort the TCP connection.
+
+        Args:
+            refusal: the code under which it is counted and logged; empty if it is not.
+        """
 
 
 class Pending:
     """Bounds the number of pending connections.
 
-    Honest clients finish their handshake within moments. So when there are too many, the oldest one is cut.
+    Honest clients finish their handshake quickly. So if there are too many, the oldest one is aborted.
 
     Args:
-        most: how many there may be; 0 for any number.
+        most: the number of pending connections that are allowed; 0 for any number.
     """
 
     def __init__(self, most: int) -> None:
@@ -26,7 +30,7 @@ class Pending:
         self._connections: dict[Any, None] = {}
 
     def add(self, connection: Abortable) -> None:
-        """Count a connection; if there are too many, cut the oldest one and stop counting it."""
+        """Count a connection. If there are too many, abort the oldest one and stop counting it."""
         if self._most and len(self._connections) >= self._most:
             oldest = next(iter(self._connections))
             del self._connections[oldest]
@@ -34,10 +38,10 @@ class Pending:
         self._connections[connection] = None
 
     def close(self) -> None:
-        """Cut all of them."""
+        """Abort all pending connections."""
         for connection in list(self._connections):
             connection.abort()
 
     def remove(self, connection: object) -> None:
-        """Stop counting a connection, if it is still counted: it is open, or it has ended."""
+        """Stop counting a connection that is open, or has ended. Does nothing if it is not counted."""
         self._connections.pop(connection, None)

@@ -1,8 +1,8 @@
-"""Refused clients: how long they are kept before their connection is closed, so that they do not come back at once.
+"""Refusal delays: a refused client stays connected for some seconds, so that it does not reconnect at once.
 
-A browser sees nothing of a handshake that is refused, so clients are refused on an open WebSocket. y-websocket 1.5
-counts every open one as a success and connects again after 0.1 s, for ever: nine times a second for one tab. So a
-refused connection is told why, taken out of everything, and closed some seconds later.
+A browser hides the reason of a refused handshake from its page, so clients are refused on an open WebSocket.
+y-websocket 1.5 counts every open WebSocket as a success and reconnects after 0.1 s, without end: nine times a second
+for one tab. So the server sends the reason, handles no more messages, and closes the connection some seconds later.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
 FIRST = 2.0
-"""Seconds after which a client is closed that is refused for the first time; each further time takes twice as long."""
+"""Seconds until a client is closed after its first refusal. Each further refusal doubles them."""
 LONGEST = 30.0
-"""Seconds after which a client is closed that is refused again and again; y-websocket gives up by itself then."""
+"""The longest delay, in seconds. y-websocket then closes the connection by itself."""
 MEMORY = 60.0
 """Seconds without another refusal after which the next one counts as the first."""
 MAX_REMEMBERED = 10_000
-"""Addresses and tokens that are remembered; the one refused longest ago is forgotten first."""
+"""Addresses and tokens that are remembered. The one whose refusal is longest ago is forgotten first."""
 MAX_WAITING = 1000
-"""Refused connections that are kept; one more is closed at once."""
+"""Refused connections that are kept. A further one is closed at once."""
 SHARE = 10
-"""One connection in so many of those that may be open may be a refused one."""
+"""`MAX_CONNECTIONS` divided by this is a further bound on refused connections."""
 MAX_OF_ONE = 100
 """Refused connections of one address that are kept."""
 
@@ -30,7 +30,7 @@ class RefusalDelays:
     """Decides how long refused connections are kept.
 
     Args:
-        connections: how many there may be of all kinds; 0 for any number.
+        connections: `MAX_CONNECTIONS`; 0 for any number.
     """
 
     def __init__(self, connections: int) -> None:
@@ -40,9 +40,14 @@ class RefusalDelays:
         self._refused: OrderedDict[object, tuple[int, float]] = OrderedDict()  # how often in a row, and when last
 
     def keep(self, address: str, token: str | None, now: float) -> float:
-        """Count a refusal at time `now`; return for how many seconds its connection is kept, 0 for not at all.
+        """Count a refusal; return the seconds for which its connection is kept, 0 if it is closed at once.
 
-        If it is kept, `release` must follow.
+        If it is kept, the caller must call `release` at its end.
+
+        Args:
+            address: the client's address.
+            token: the token that was refused; None if there was none.
+            now: the current time, in seconds of any steady clock.
         """
         keys: list[object] = [address] if token is None else [address, hash(token)]
         seconds = min(FIRST * 2.0 ** self._note(keys, now), LONGEST)
@@ -53,14 +58,14 @@ class RefusalDelays:
         return seconds
 
     def release(self, address: str) -> None:
-        """Count a connection that was kept no more."""
+        """Stop counting a connection that was kept."""
         self._count -= 1
         self._waiting[address] -= 1
         if not self._waiting[address]:
             del self._waiting[address]
 
     def _note(self, keys: Iterable[object], now: float) -> int:
-        """Count one more refusal of each key; return how often in a row one of them was refused before."""
+        """Count a refusal of each key; return the highest number of refusals in a row that one of them had before."""
         most = 0
         for key in keys:
             times, last = self._refused.pop(key, (0, now))

@@ -1,4 +1,4 @@
-"""Authentication: who is let in as whom. ``AUTH`` says how that is proven."""
+"""Authentication: turns a token into the user that it proves. ``AUTH`` chooses the kind of token."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
     from .jwt_tokens import JwtTokens
 
 KEYS = ("AUTH_SECRET", "AUTH_PUBLIC_KEY", "AUTH_JWKS_URL")
-"""The settings of which one says whose tokens are believed."""
+"""The settings for keys; one of them must be set with ``AUTH=jwt``."""
 ATTEMPTS = 5
-"""Invalid tokens that one connection may show before it is closed with 1008."""
+"""Invalid tokens that one connection may send before it is closed with 1008."""
 OPEN = (
     "AUTH is none: any client that reaches this server can act as any user. "
     "Set AUTH to jwt or github to authenticate users."
 )
-"""What a server without authentication says of itself."""
+"""The warning of a server without authentication."""
 ANY_AUDIENCE = (
     "AUTH_AUDIENCE is not set: a token that the issuer of AUTH_JWKS_URL made for another application is accepted too. "
     "Set AUTH_AUDIENCE to the `aud` claim of the tokens for this server."
 )
-"""What one says of itself that cannot tell whom a token was made for (RFC 8725, 3.9)."""
+"""The warning of a server that accepts tokens for any audience (RFC 8725, 3.9)."""
 
-# RFC 6750, 2.1, and no longer than a request's line may be.
+# The syntax of RFC 6750, 2.1, at most as long as a request line may be.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8000}=*")
 
 
 class Authenticator:
-    """Finds out who shows a token.
+    """Checks tokens and returns the users that they prove.
 
     Args:
-        settings: how.
-        outcomes: counts the tokens that were `accepted` or `refused`, or could not be checked (`unavailable`).
+        settings: `AUTH` and the settings for keys.
+        outcomes: counts the tokens that are `accepted` or `refused`, or cannot be checked (`unavailable`).
 
     Attributes:
-        required: whether anybody has to prove anything.
-        warnings: what who runs this server should know of the settings.
+        required: whether clients must send a token.
+        warnings: risks of the settings, one sentence or two each, for the operator.
 
     Raises:
-        SettingError: the settings do not say, or contradict each other.
+        SettingError: a key is missing, or settings contradict each other.
     """
 
     def __init__(self, settings: EdgeSettings, outcomes: Counter[str]) -> None:
@@ -61,7 +61,7 @@ class Authenticator:
             raise SettingError(f"{keys[0]} is set, but AUTH is none; set AUTH to jwt or github, or unset {keys[0]}")
         if settings.auth == "jwt" and not keys:
             raise SettingError(f"AUTH is jwt, but no key is set; set one of {', '.join(KEYS)}")
-        # What these need takes 9 MB, which is a quarter of a server that does without.
+        # PyJWT and cryptography take 9 MB, which is a quarter of the memory of a server without them.
         if keys:
             from .jwt_tokens import JwtTokens, choose_keys
 
@@ -79,14 +79,14 @@ class Authenticator:
             await self._github.close()
 
     async def identify(self, token: str, address: str) -> Identity:
-        """Return whom a token proves.
+        """Return the identity that a token proves.
 
         Args:
-            token: what was shown.
-            address: where it comes from.
+            token: the token.
+            address: the IP address of the client that sent it.
 
         Raises:
-            AuthError: nobody; the text says why.
+            AuthError: the token is not valid, or cannot be checked now; the text says why.
         """
         try:
             identity = await self._identify(token, address)
@@ -99,7 +99,7 @@ class Authenticator:
     async def _identify(self, token: str, address: str) -> Identity:
         if not _TOKEN.fullmatch(token):
             raise AuthError("The token is too long or has characters that tokens cannot have.")
-        # GitHub's own tokens begin with a prefix of theirs, and JSON in base64 with this.
+        # A JSON Web Token begins with `eyJ`, which is `{"` in base64. GitHub's tokens have other prefixes.
         if self._tokens is not None and (self._github is None or token.startswith("eyJ")):
             return await self._tokens.identify(token)
         assert self._github is not None

@@ -1,7 +1,7 @@
-"""The HTTP client: what an issuer or GitHub answers, within a time and a size.
+"""The HTTP client for requests to an issuer or to GitHub, with a bound on time and size.
 
-The proxies of the environment are used (``http_proxy``, ``https_proxy``, ``no_proxy``), redirects are not followed, and
-certificates are checked against the system's, so that an organisation's own authority can be among them.
+It uses the proxies of the environment (``http_proxy``, ``https_proxy``, ``no_proxy``) and follows no redirects. It
+checks certificates against those of the system, so an organisation can add its own authority.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import httpx
 
 
 def new_client(timeout: float, *, keep: int = 10, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
-    """Return a client; its owner closes it.
+    """Return a client; the caller has to close it.
 
     Args:
-        timeout: seconds for each step of a request, such as a read, and half of it to connect and for TLS: httpx
-            closes a connection that is too slow, but not one whose handshake is cancelled from outside.
-        keep: connections that stay open for the next request.
-        headers: of every request.
+        timeout: seconds for each step of a request, such as a read. To connect, with TLS, half of it: httpx closes a
+            connection after its own timeout, but not if the handshake is cancelled from outside.
+        keep: number of connections that stay open for the next request.
+        headers: headers for every request.
     """
     return httpx.AsyncClient(
-        headers={"Accept-Encoding": "identity", **(headers or {})},  # what is compressed has no bound
+        headers={"Accept-Encoding": "identity", **(headers or {})},  # the size of compressed content has no bound
         timeout=httpx.Timeout(timeout, connect=timeout / 2),
         verify=ssl.create_default_context(),
         limits=httpx.Limits(max_keepalive_connections=keep),
@@ -30,11 +30,15 @@ def new_client(timeout: float, *, keep: int = 10, headers: dict[str, str] | None
 
 
 async def read(response: httpx.Response, most: int) -> bytes:
-    """Return the body of an answer.
+    """Return the body of a response.
+
+    Args:
+        response: the response, of which only the headers have been read.
+        most: the bytes that the body may have.
 
     Raises:
-        httpx.HTTPError: it did not arrive.
-        ValueError: it has more than `most` bytes.
+        httpx.HTTPError: the body did not arrive.
+        ValueError: the body has more than `most` bytes.
     """
     body = bytearray()
     async for part in response.aiter_raw():
@@ -45,19 +49,19 @@ async def read(response: httpx.Response, most: int) -> bytes:
 
 
 async def fetch(client: httpx.AsyncClient, url: str, seconds: float, most: int) -> bytes:
-    """Return the body of the answer to a GET, if it is a success.
+    """Send a GET request; return the body of a successful response.
 
     Args:
         client: from `new_client`.
-        url: of http or https.
-        seconds: for all of it.
-        most: bytes of the body.
+        url: an http:// or https:// URL.
+        seconds: time for the whole request.
+        most: the bytes that the body may have.
 
     Raises:
-        httpx.HTTPError: there is no answer.
-        httpx.InvalidURL: the URL cannot be asked.
-        TimeoutError: the answer takes too long.
-        ValueError: it is too large, or no success.
+        httpx.HTTPError: there is no response.
+        httpx.InvalidURL: the URL is not valid.
+        TimeoutError: the response takes too long.
+        ValueError: the body is too large, or the status is not 2xx.
     """
     async with asyncio.timeout(seconds), client.stream("GET", url) as response:
         if not response.is_success:

@@ -1,4 +1,4 @@
-"""The identity: who is at the other end of a connection, proven by a token, and what they may do."""
+"""The identity: the user that a token proves, and the rights of that user."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Identity(Struct, frozen=True):
-    """A proven user.
+    """An authenticated user.
 
     Attributes:
-        user: the id under which they are known to everybody.
-        rooms: patterns of the rooms that they may enter: ``*`` is any text, ``?`` any character.
-        access: whether they may change what is in a room or only see it.
-        services: whether they speak for the community rather than for a person.
-        expires: seconds since 1970 at which the proof ends; None if it has no end.
+        user: the user id.
+        rooms: patterns of the rooms that the user may enter. ``*`` matches any text, ``?`` any character.
+        access: whether the user may change a room or only read it.
+        services: whether the user is a program of the community rather than a person.
+        expires: time in seconds since 1970 at which the token expires; None if it does not.
     """
 
     user: str
@@ -32,29 +32,29 @@ class Identity(Struct, frozen=True):
     expires: float | None = None
 
     def allows(self, room: str) -> bool:
-        """Return whether they may enter a room."""
+        """Return whether the user may enter a room."""
         names, patterns = _compiled(self.rooms)
         return room in names or patterns(room) is not None
 
 
 @lru_cache(maxsize=1024)
 def _compiled(rooms: tuple[str, ...]) -> tuple[frozenset[str], Callable[[str], object]]:
-    """Return the names among patterns, and what matches the others: a token can have a thousand of them."""
+    """Return the patterns without wildcards, and one matcher for all others: a token can have many patterns."""
     patterns = [pattern for pattern in rooms if "*" in pattern or "?" in pattern]
-    # To fnmatch a bracket begins a set of characters; to the author of a pattern it is a character.
+    # In fnmatch, a bracket begins a set of characters. In a token, it is a character.
     expressions = [translate(pattern.replace("[", "[[]")) for pattern in patterns]
     return frozenset(rooms).difference(patterns), re.compile("|".join(expressions) or "(?!)").match
 
 
 class AuthError(Exception):
-    """A token that proves nothing; the text says why, to whoever has shown it.
+    """A token is not valid, or cannot be checked; the text tells the client why.
 
     Args:
-        error: the sentence.
-        refusal: the code of `refusals`.
+        error: a sentence for people.
+        refusal: the code in `refusals`.
 
     Attributes:
-        code: `unauthorized`, or `auth-unavailable` where it could not be found out.
+        code: the code of the error message: `unauthorized`, or `auth-unavailable` if the token cannot be checked now.
     """
 
     def __init__(self, error: str, refusal: str = "token-invalid") -> None:

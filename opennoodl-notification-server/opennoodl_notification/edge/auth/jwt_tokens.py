@@ -1,6 +1,6 @@
-"""Tokens: JSON Web Tokens that prove a user, and where their keys come from (RFC 7519, RFC 8725).
+"""JSON Web Tokens (RFC 7519, RFC 8725): checking and signing them, and choosing the keys from the settings.
 
-Which algorithm a token is checked with is decided by the key and never by the token.
+The key determines the algorithm of the signature, never the token.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .identity import Access, AuthError, Identity, Name
 from .keys import ACCEPTED, FixedKey, JwksKeys, Keys, algorithm_of
 
 LEEWAY = 30
-"""Seconds by which the clocks of those who sign and of this server may differ."""
+"""Seconds by which the clocks of the issuer and of this server may differ."""
 MIN_SECRET = 32
-"""Characters of a secret; RFC 7518, 3.2 asks for as many bytes as the hash has."""
+"""Characters that a secret must have; RFC 7518, 3.2 requires as many bytes as the hash has."""
 LAST_SECOND = 253_402_300_799
-"""The end of the year 9999; who counts in milliseconds by mistake is told so."""
+"""The end of the year 9999, in seconds since 1970. It also refuses an `exp` in milliseconds."""
 
 
 class _Claims(Struct, frozen=True):
-    """The claims that are looked at; others are ignored."""
+    """The claims that the server reads; it ignores others."""
 
     sub: Name
     exp: Annotated[float, Meta(gt=0, le=LAST_SECOND)]
@@ -49,9 +49,9 @@ class JwtTokens:
     """Checks tokens.
 
     Args:
-        keys: where the keys come from.
-        issuer: what `iss` must be; empty for anything.
-        audience: what must be in `aud`; empty for anything.
+        keys: the source of keys.
+        issuer: the required `iss`; empty accepts any.
+        audience: the required `aud`; empty accepts any.
     """
 
     def __init__(self, keys: Keys, issuer: str, audience: str) -> None:
@@ -60,14 +60,14 @@ class JwtTokens:
         self._audience = audience or None
 
     async def close(self) -> None:
-        """Close what the keys were asked for with."""
+        """Close the source of keys."""
         await self._keys.close()
 
     async def identify(self, token: str) -> Identity:
-        """Return whom a token proves.
+        """Return the identity that a token proves.
 
         Raises:
-            AuthError: nobody.
+            AuthError: the token is not valid, or its key cannot be found now.
         """
         try:
             header = jwt.get_unverified_header(token)
@@ -107,12 +107,12 @@ def mint(settings: EdgeSettings, claims: dict[str, Any], seconds: float) -> str:
     """Return a token that servers with the same settings accept.
 
     Args:
-        settings: with the secret, and the issuer and the audience that are asked for.
-        claims: `sub`, and `rooms`, `access` and `services` where they are not the default.
-        seconds: for which it is good.
+        settings: the secret, and the required issuer and audience.
+        claims: `sub`, and `rooms`, `access` and `services` if they differ from the default.
+        seconds: the lifetime of the token.
 
     Raises:
-        SettingError: there is no secret to sign with.
+        SettingError: `AUTH_SECRET` is not set, or is too short.
     """
     if not settings.auth_secret:
         raise SettingError("AUTH_SECRET is not set; the command `token` signs with it")
@@ -123,10 +123,10 @@ def mint(settings: EdgeSettings, claims: dict[str, Any], seconds: float) -> str:
 
 
 def choose_keys(settings: EdgeSettings) -> Keys:
-    """Return the keys that the settings name.
+    """Return the source of keys that the settings name.
 
     Raises:
-        SettingError: they name no usable ones, or more than one source.
+        SettingError: the key is not usable, or more than one source is set.
     """
     sources = {
         "AUTH_SECRET": settings.auth_secret,
@@ -150,10 +150,10 @@ def _secret(secret: str) -> FixedKey:
 
 
 def _public_key(pem: str) -> FixedKey:
-    # Where a value has one line only, as in an env file, its line ends are written as \n.
+    # In an env file a value has one line, so its line breaks are written as \n.
     try:
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
-    except Exception:  # cryptography raises several kinds, and none may show what was in the setting
+    except Exception:  # cryptography raises several types; none may reveal the setting
         key = None
     algorithm = algorithm_of(key)
     if algorithm is None:

@@ -1,7 +1,7 @@
-"""The keys: what tokens are checked with. One that is set, or those that an issuer publishes (RFC 7517).
+"""Keys that verify tokens: one key from a setting, or the JWK Set that an issuer publishes (RFC 7517).
 
-PyJWT reads the keys. Its own client for JWK Sets is not used, since it is synchronous and asks under a lock: an issuer
-that does not answer would hold up the check of every token, also of those whose keys are known.
+PyJWT reads the keys. Its own client for JWK Sets is not used, since it is synchronous and holds a lock during a
+request. An issuer that does not answer would block the check of every token, even if its key is known.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from ..settings import SettingError, is_http_url
 from .identity import AuthError
 
 TIMEOUT = 5.0
-"""Seconds that an issuer has to answer, and that somebody waits for it."""
+"""Seconds in which an issuer must answer, and for which a client waits for it."""
 MAX_ANSWER = 1_048_576
-"""Bytes of an answer."""
+"""Bytes of the issuer's response."""
 LIFESPAN = 300.0
-"""Seconds for which published keys are taken to be the current ones."""
+"""Seconds after which published keys are fetched again."""
 MAX_AGE = 3600.0
-"""Seconds for which they are used if the issuer cannot be asked."""
+"""Seconds for which published keys are used while the issuer does not answer."""
 COOLDOWN = 10.0
-"""Seconds between two questions: with made-up key ids, anybody could have it asked as often as they like."""
+"""Seconds between two requests. Otherwise a client could cause any number of them with invented key ids."""
 MIN_RSA_BITS = 2048
 ACCEPTED = f"RSA with {MIN_RSA_BITS} bits or more, P-256, or Ed25519"
-"""The public keys that can be used."""
+"""The accepted public keys."""
 
 log = structlog.get_logger()
 
 
 class Key(NamedTuple):
-    """A key and the one algorithm it is for."""
+    """A key and the one algorithm that it is used with."""
 
     material: Any
     algorithm: str
 
 
 def algorithm_of(material: object) -> str | None:
-    """Return the one algorithm that a public key is for, or None if it is no public key, or none that is accepted."""
+    """Return the one algorithm that a public key is used with; None if it is not an accepted public key."""
     match material:
         case RSAPublicKey(key_size=bits) if bits >= MIN_RSA_BITS:
             return "RS256"
@@ -63,22 +63,25 @@ class _Set(Struct):
 
 
 class Keys(ABC):
-    """Where keys come from."""
+    """A source of keys."""
 
     @abstractmethod
     async def find(self, key_id: object) -> Key:
-        """Return the key that signed a token whose header has `key_id`, or None, as its `kid`.
+        """Return the key that verifies a token.
+
+        Args:
+            key_id: the `kid` of the token's header, which may be of any type; None if it has none.
 
         Raises:
-            AuthError: there is none.
+            AuthError: there is no such key, or the issuer does not answer.
         """
 
     async def close(self) -> None:
-        """Close what was opened to find them."""
+        """Close connections and cancel requests."""
 
 
 class FixedKey(Keys):
-    """One key, whatever it is called."""
+    """One key for every key id."""
 
     def __init__(self, material: Any, algorithm: str) -> None:
         self._key = Key(material, algorithm)
@@ -94,16 +97,19 @@ class FixedKey(Keys):
 
 
 class JwksKeys(Keys):
-    """What an issuer publishes under a URL: asked when it is needed, again when it may have changed.
+    """The JWK Set under a URL. It is fetched when a token needs it, and again when it may have changed.
+
+    Args:
+        url: the URL.
 
     Raises:
-        SettingError: the URL is none.
+        SettingError: the URL is not valid.
     """
 
     def __init__(self, url: str) -> None:
         if not is_http_url(url):
             raise SettingError("AUTH_JWKS_URL is not a usable URL; accepted is https://... or http://...")
-        # httpx takes memory that a server with one fixed key does without.
+        # Loaded only with AUTH_JWKS_URL, since httpx takes memory.
         import httpx
 
         from .http_client import fetch, new_client
@@ -117,14 +123,14 @@ class JwksKeys(Keys):
         self._got = self._asked = float("-inf")
 
     async def find(self, key_id: object) -> Key:
-        """Return a published key; a token that names none is of the only one there is."""
+        """Return a published key. Without a key id, return the only published key."""
         if self._find(key_id) is None or monotonic() - self._got > LIFESPAN:
             under_way = self._question is not None and not self._question.done()
             if not under_way and monotonic() - self._asked > COOLDOWN:
                 self._asked = monotonic()
                 self._question = asyncio.create_task(self._ask())
             if self._question is not None:
-                # Whoever leaves meanwhile does not take the answer from the others.
+                # `wait` does not cancel the request if this client disconnects: others wait for it too.
                 await asyncio.wait([self._question], timeout=max(self._asked + TIMEOUT - monotonic(), 0))
         if monotonic() - self._got > MAX_AGE:
             raise AuthError(
@@ -158,7 +164,7 @@ class JwksKeys(Keys):
 
 
 def _published(answer: bytes) -> dict[str, Key]:
-    """Return the usable keys of a JWK Set by their ids; with many keys this takes long."""
+    """Return the usable keys of a JWK Set by their ids. With many keys this takes long."""
     published = msgspec.json.decode(answer, type=_Set).keys
     keys = dict(filter(None, map(_usable, published)))
     if not keys:
@@ -167,12 +173,12 @@ def _published(answer: bytes) -> dict[str, Key]:
 
 
 def _usable(jwk: Any) -> tuple[str, Key] | None:
-    """Return a key and its id, or None if it is for something else, too weak, or no key at all: others may be."""
+    """Return the id and the key of an entry; None if the entry has another use, is too weak, or is no key."""
     try:
         key = PyJWK(jwk)
-    except Exception:  # PyJWT and cryptography raise several kinds
+    except Exception:  # PyJWT and cryptography raise several types
         return None
-    # What is published is no secret, so nothing may be signed with a key that is not a public one.
+    # The set is public, so only public keys are accepted: with a published secret, anyone could sign.
     algorithm = algorithm_of(key.key)
     for_signatures = key.public_key_use in ("sig", None) and algorithm == key.algorithm_name
     if algorithm is None or not for_signatures or not isinstance(key.key_id, str) or not key.key_id:

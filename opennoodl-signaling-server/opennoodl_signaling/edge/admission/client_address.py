@@ -1,4 +1,4 @@
-"""Client addresses, also behind trusted proxies, and the limits of rate and number for each address."""
+"""Client addresses, also behind trusted proxies, and the limits of connections and rates for each address."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ if TYPE_CHECKING:
 
 _FORWARDED_PROTO = re.compile(r'(?:^|[;,])\s*proto="?([^";,\s]*)', re.IGNORECASE)  # RFC 7239
 _PORT = re.compile(r"\[([^]:]*:[^]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
-"""An IPv6 address in brackets, or an IPv4 address, with its port: some proxies write them so."""
+"""An IPv6 address in brackets, or an IPv4 address, with a port: the form that some proxies use."""
 MAX_PROXIES = 32
-"""Addresses in a header that are read, from its end: where every proxy is trusted, it could have four thousand."""
+"""Addresses that are read from the end of a header. If every proxy is trusted, a header can have four thousand."""
 IPV6_PREFIX = 64
-"""Bits of an IPv6 address that one customer of a network has; it may use any of the addresses behind them."""
+"""Length of the IPv6 prefix that one customer has, with all addresses in it."""
 IPV6_SITE_PREFIX = 48
-"""Bits of an IPv6 address that an organisation has; it may use any of the networks behind them."""
+"""Length of the IPv6 prefix that one organisation has, with all networks in it."""
 
 
 class ClientAddresses:
-    """Finds the address of a client, and counts its handshakes, requests and connections.
+    """Finds the address of each client, and counts the handshakes, requests and connections of each address.
 
     Args:
         settings: the trusted proxies, the header in which they name the client, and the limits of one address.
 
     Raises:
-        SettingError: a trusted proxy is no address.
+        SettingError: a trusted proxy is not an address or a network.
     """
 
     def __init__(self, settings: EdgeSettings) -> None:
         self._trusted = _networks(settings.trusted_proxies)
         self._header = settings.client_ip_header
         self._max_connections = settings.max_connections_per_ip
-        # Three counts, so that many clients that reconnect at once do not use up the requests for pages.
+        # Three counts, so that a crowd of clients that reconnects does not use up the requests for pages.
         self._tls_handshakes, self._handshakes, self._requests = (
             Rates(settings.handshake_rate_limit) for _ in range(3)
         )
         self._connections: Counter[str] = Counter()
 
     def client(self, peer: str, headers: Headers) -> str:
-        """Return where a request comes from.
+        """Return the address of the client that sent a request.
+
+        Each proxy appends the address that it received the request from. So the header is read from its end, as long
+        as the address that reported it is a trusted proxy. Ports are ignored.
 
         Args:
-            peer: the address at the other end of its TCP connection.
-            headers: the request's. Every proxy adds the address it was connected from at the end, so they are
-                read from there, as far as those are trusted who say so. Their ports do not count.
+            peer: the remote address of the TCP connection.
+            headers: the headers of the request.
         """
         address = _address(peer)
         said_in_turn = ",".join(headers.get_all(self._header)).rsplit(",", MAX_PROXIES)
@@ -65,12 +67,13 @@ class ClientAddresses:
         return peer if address is None else str(address)
 
     def secure(self, peer: str, headers: Headers) -> bool:
-        """Return whether a request came over TLS to a trusted proxy.
+        """Return whether a trusted proxy reports that it received a request over TLS.
+
+        Every scheme in the headers must be one of TLS, because the client may have set some of them.
 
         Args:
-            peer: the address at the other end of its TCP connection.
-            headers: the request's. Whatever is said of the scheme in them has to be that of TLS, since some of it
-                may have been said by the client.
+            peer: the remote address of the TCP connection.
+            headers: the headers of the request.
         """
         schemes = [scheme for value in headers.get_all("X-Forwarded-Proto") for scheme in value.split(",")]
         schemes += _FORWARDED_PROTO.findall(",".join(headers.get_all("Forwarded")))
@@ -85,14 +88,14 @@ class ClientAddresses:
         return self._handshakes.allow(rate_limit_key(address), now)
 
     def allow_tls(self, peer: str, now: float) -> bool:
-        """Count a TLS handshake of a `peer` at time `now`; return whether it is within the limit.
+        """Count a TLS handshake of a `peer` at time `now`, in seconds; return whether it is within the limit.
 
         Trusted proxies have no limit here.
         """
         return self._trusts(_address(peer)) or self._tls_handshakes.allow(rate_limit_key(peer), now)
 
     def allow_request(self, address: str, now: float) -> bool:
-        """Count a request for a page from `address` at time `now`; return whether it is within the limit."""
+        """Count an HTTP request from `address` at time `now`, in seconds; return whether it is within the limit."""
         return self._requests.allow(rate_limit_key(address), now)
 
     def acquire(self, address: str) -> bool:
@@ -128,7 +131,7 @@ def _networks(setting: str) -> list[IPv4Network | IPv6Network]:
 
 
 def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """Return a network of IPv4 addresses that are written as IPv6 ones (RFC 4291, 2.5.5.2) as what it is."""
+    """Return a network of IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2) as an IPv4 network."""
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
 
@@ -138,7 +141,7 @@ def _said(text: str) -> IPv4Address | IPv6Address | None:
     return _address(text if with_port is None else with_port[1] or with_port[2])
 
 
-@lru_cache(1024)  # each is read five times while its client connects
+@lru_cache(1024)  # each address is parsed five times while its client connects
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text)
@@ -148,12 +151,12 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def peer_address(transport: asyncio.BaseTransport) -> str:
-    """Return the address of the other end of a TCP connection; empty if it is gone, since event loops fail then."""
+    """Return the remote address of a TCP connection; empty if the connection is lost."""
     return str((transport.get_extra_info("peername") or ("",))[0])
 
 
 def rate_limit_key(address: str) -> str:
-    """Return the key under which limits count an address: the IPv4 address, or the IPv6 network of one customer."""
+    """Return the key under which limits count an address: the IPv4 address, or the IPv6 /64 network."""
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, IPV6_PREFIX), strict=False))
@@ -161,7 +164,7 @@ def rate_limit_key(address: str) -> str:
 
 
 def site_key(address: str) -> str:
-    """Return the largest network that one client may control: the IPv4 address, or the IPv6 network of a site."""
+    """Return the largest network that one client may control: the IPv4 address, or the IPv6 /48 network."""
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, IPV6_SITE_PREFIX), strict=False))

@@ -1,8 +1,8 @@
-"""The listener: accepts TCP connections, and hands them on when their first bytes have come.
+"""The listener: accepts TCP connections, and hands each one on when its first bytes arrive.
 
-Requests are read when the client's first bytes are here, and of a few clients in each turn of the event loop. When
-thousands connect at once, as after a restart, the open connections are served in between. A client that connects and
-sends nothing costs only its TCP connection.
+It hands on a few connections in each turn of the event loop. When thousands of clients connect at once, as after a
+restart, the server still serves the open connections in between. A client that sends nothing costs only its TCP
+connection.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from .client_address import peer_address
 from .pending import Pending
 
 PER_TURN = 16
-"""Clients that are handed on in one turn of the event loop."""
+"""Connections that are handed on in one turn of the event loop."""
 MAX_UNREAD = 65_536
-"""Bytes that a client may send before it is handed on; after them, it is not read from."""
+"""Bytes that are buffered of a connection that is not handed on yet; then reading pauses."""
 
 
 class Listener:
-    """Hands TCP connections on in the order in which their first bytes came.
+    """Hands TCP connections on in the order in which their first bytes arrived.
 
     Args:
-        create: makes the protocol that takes over a TCP connection; it limits the time of what follows.
-        timeout: seconds that a client has for its first bytes.
+        create: makes the protocol that takes over a TCP connection. That protocol sets its own timeouts.
+        timeout: seconds in which a client must send its first bytes.
         pending: counts the TCP connections until they are handed on.
-        refusals: note those that are cut.
+        refusals: counts and logs the connections that the listener aborts.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Listener:
         self._pending = pending
         self._refusals = refusals
         self._silent: dict[Accepted, asyncio.TimerHandle] = {}
-        self._queue: deque[Accepted] = deque()  # some may have disconnected
+        self._queue: deque[Accepted] = deque()  # some may be lost meanwhile
         self._handed_on = 0  # in this turn
         self._closed = False
 
@@ -49,7 +49,7 @@ class Listener:
         return Accepted(self)
 
     def close(self) -> None:
-        """Cut every TCP connection that was not handed on, and each later one."""
+        """Abort every TCP connection that is not handed on yet, and each later one."""
         self._closed = True
         for accepted in (*self._silent, *self._queue):
             accepted.transport.abort()
@@ -67,7 +67,7 @@ class Listener:
             self._silent[accepted] = loop.call_later(self._timeout, accepted.abort, "timeout")
 
     def first_bytes(self, accepted: Accepted) -> None:
-        """Hand the TCP connection on now, or in a later turn if this one has had enough of them."""
+        """Hand the TCP connection on now, or in a later turn if this turn has handed on `PER_TURN` already."""
         self._stop_timer(accepted)
         if self._handed_on < PER_TURN:
             self._hand_on(accepted)
@@ -75,11 +75,11 @@ class Listener:
             self._queue.append(accepted)
 
     def note_refusal(self, accepted: Accepted, code: str) -> None:
-        """Note that it is cut."""
+        """Count and log that a TCP connection is aborted, for the reason with this code."""
         self._refusals.note(code, peer_address(accepted.transport))
 
     def disconnected(self, accepted: Accepted) -> None:
-        """Forget it."""
+        """Forget a TCP connection that is lost."""
         self._stop_timer(accepted)
         self._pending.remove(accepted)
 
@@ -91,7 +91,7 @@ class Listener:
             timer.cancel()
 
     def _hand_on(self, accepted: Accepted) -> None:
-        if not self._handed_on:  # before anything can fail: the queue must be served in any case
+        if not self._handed_on:  # first of all, so that the queue is served even if a later step fails
             asyncio.get_running_loop().call_soon(self._next_turn)
         self._handed_on += 1
         self._pending.remove(accepted)
@@ -110,12 +110,12 @@ class Listener:
 
 
 class Accepted(asyncio.Protocol):
-    """A TCP connection that was not handed on yet.
+    """A TCP connection that is not handed on yet.
 
-    It is read from while it waits, since only this shows that the client has disconnected.
+    The server reads from it while it waits, because only a read shows that the client has disconnected.
 
     Attributes:
-        transport: of the TCP connection.
+        transport: the transport of the TCP connection.
         data: the bytes that the client has sent.
     """
 
@@ -127,12 +127,12 @@ class Accepted(asyncio.Protocol):
         self.data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Register with the listener."""
         self.transport = cast(asyncio.Transport, transport)
         self._listener.connected(self)
 
     def data_received(self, data: bytes) -> None:
-        """Keep the bytes; the first of them start the handover."""
+        """Buffer the bytes. The first ones tell the listener that it can hand this connection on."""
         first, self.data = not self.data, self.data + data
         if first:
             self._listener.first_bytes(self)
@@ -140,11 +140,15 @@ class Accepted(asyncio.Protocol):
             self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End; a TCP connection in the queue is skipped."""
+        """Unregister. The listener skips lost connections in its queue."""
         self._listener.disconnected(self)
 
     def abort(self, refusal: str = "") -> None:
-        """Cut it, for a reason with this code if it is to be noted."""
+        """Abort the TCP connection.
+
+        Args:
+            refusal: the code under which it is counted and logged; empty if it is not.
+        """
         if refusal:
             self._listener.note_refusal(self, refusal)
         self.transport.abort()

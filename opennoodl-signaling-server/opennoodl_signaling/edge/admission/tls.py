@@ -1,8 +1,8 @@
-"""TLS: what lies between a client's TCP connection and its WebSocket where this server has a certificate of its own.
+"""TLS between a client's TCP connection and HTTP, if this server has a certificate.
 
-Python's ssl does it all. It is fed by hand because the event loops' own TLS would begin as soon as a client is
-accepted, and keep large buffers for it: one that connects and says nothing would cost 50 KB (uvloop) or 300 KB
-(asyncio) and not 2. And what waits to be written is counted in one place.
+Python's ssl module implements TLS. It works on buffers in memory here, because the TLS of the event loops begins as
+soon as a connection is accepted, and allocates large buffers: a silent client would cost 50 KB (uvloop) or 300 KB
+(asyncio) instead of 2 KB. In addition, all unwritten output is counted in one place.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from .client_address import ClientAddresses, peer_address
 from .pending import Pending
 
 RECORD = 16_384
-"""Bytes that a record may bring (RFC 8446, 5.1)."""
+"""Bytes of data that a record can have (RFC 8446, 5.1)."""
 HEADER = 5
-"""Bytes before a record that say what it is and how long (RFC 8446, 5.1)."""
+"""Bytes of a record's header: type, version and length (RFC 8446, 5.1)."""
 OVERHEAD = 2048
-"""Bytes that a record may be longer than what it brings, in TLS 1.2 (RFC 5246, 6.2.3); in TLS 1.3 they are fewer."""
+"""Bytes by which a record can be longer than its data in TLS 1.2 (RFC 5246, 6.2.3); TLS 1.3 has fewer."""
 KINDS = (b"\x14", b"\x15", b"\x16", b"\x17")
-"""The first bytes that records may have (RFC 8446, appendix B.1)."""
+"""The content types of records, which are their first byte (RFC 8446, appendix B.1)."""
 VERSION = b"\x03"
-"""Their second byte, in all versions of TLS."""
+"""The second byte of a record, in all versions of TLS."""
 MAX_EMPTY = 256
-"""Records of one connection that bring no data: those of its handshake, and new keys, which cost more than messages."""
+"""Records without data in one connection: its handshake, and key updates, which cost more than messages."""
 LEFT = "the client ended the connection"
-"""Why a TLS handshake failed that OpenSSL knows no error of."""
+"""The reason of a failed TLS handshake for which OpenSSL reports no error."""
 
 log = structlog.get_logger()
 
 
 class Certificate:
-    """The server's certificate and its key, from the files that the settings name.
+    """The server's certificate and its private key, from the files that the settings name.
 
     Args:
-        settings: with ``TLS_CERT`` and ``TLS_KEY``, both or neither.
+        settings: ``TLS_CERT`` and ``TLS_KEY``, both or neither.
 
     Attributes:
-        context: for the next client; None where there is no certificate.
-        end: when it ends, in seconds since 1970; None where that is not known.
+        context: the context for new connections; None without a certificate.
+        end: time at which the certificate ends, in seconds since 1970; None if it is not known.
 
     Raises:
         SettingError: the files cannot be used.
@@ -63,10 +63,10 @@ class Certificate:
             self.load()
 
     def load(self) -> None:
-        """Read the files again; if they cannot be used, everything stays as it was.
+        """Load the files again. If they cannot be used, `context` and `end` do not change.
 
         Raises:
-            SettingError: that is so, in one line that names the variable.
+            SettingError: a file cannot be used; the text is one line that names the setting.
         """
         for name, path in (("TLS_CERT", self._certificate), ("TLS_KEY", self._key)):
             try:
@@ -78,7 +78,7 @@ class Certificate:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION
         try:
-            # It has to be able to read them; nobody's certificate is asked for, so nobody's is trusted.
+            # This only checks that the file has certificates. The context is dropped, so nothing is trusted.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(self._certificate)
         except ssl.SSLError:
             raise SettingError(
@@ -86,7 +86,7 @@ class Certificate:
                 "and its intermediate certificates"
             ) from None
         try:
-            # Without a password here, a key that needs one would be waited for at a terminal.
+            # Without a password here, OpenSSL would ask for one at the terminal if the key needs it.
             context.load_cert_chain(self._certificate, self._key, password="")
         except ssl.SSLError as error:
             if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
@@ -101,27 +101,27 @@ class Certificate:
 
 
 def _end_of(path: str) -> float | None:
-    """Return when the first certificate in a PEM file ends, in seconds since 1970; None if it cannot be read."""
+    """Return the end of the first certificate in a PEM file, in seconds since 1970; None if it cannot be read."""
     from cryptography import x509  # only a server with a certificate needs this
 
     with open(path, "rb") as file:
         try:
             return x509.load_pem_x509_certificate(file.read()).not_valid_after_utc.timestamp()
-        except ValueError as error:  # OpenSSL is less strict, and has accepted it
+        except ValueError as error:  # OpenSSL is less strict and has accepted the certificate
             log.warning("the end of the certificate in TLS_CERT cannot be read", error=str(error))
             return None
 
 
 class Tls(asyncio.Transport, asyncio.Protocol):
-    """The TLS of one client: a protocol to its TCP connection, and a transport to what is above.
+    """The TLS of one connection: a protocol for its TCP connection, and a transport for the protocol above.
 
     Args:
-        context: with the certificate.
-        create: makes the protocol above, when the TLS handshake is done.
-        timeout: seconds that a client has for it.
-        pending: counts it until then.
-        addresses: limit the TLS handshakes of its address, which cost more than all else.
-        refused: notes why there is no TLS, with the client's address.
+        context: the context with the certificate.
+        create: makes the protocol above, when the TLS handshake is finished.
+        timeout: seconds in which the client must finish the TLS handshake.
+        pending: counts this connection until then.
+        addresses: limits the TLS handshakes of the address, which cost more than anything else in a handshake.
+        refused: counts and logs a failure, with its code and the client's address.
     """
 
     def __init__(
@@ -145,15 +145,15 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._wire: asyncio.Transport
         self._timer: asyncio.TimerHandle
         self._above: asyncio.Protocol | None = None
-        self._part = b""  # of a record whose rest has not come
-        self._empty = 0  # records that have brought nothing
-        self._ended = False  # this side has said goodbye
+        self._part = b""  # the incomplete record at the end of the data
+        self._empty = 0  # number of records without data
+        self._ended = False  # this side has sent close_notify
         self._closing = False
 
     # As a protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Start the timeout, and check the rate of the address."""
         self._wire = cast(asyncio.Transport, transport)
         self._pending.add(self)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self.abort, "timeout")
@@ -162,12 +162,12 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self.abort("handshake-rate")
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what is in it, or go on with the handshake; after a goodbye, read what comes and drop it."""
+        """Decrypt data for the protocol above, or continue the handshake. After close_notify, drop all data."""
         if self._ended or self.is_closing():
             return
         data, start, parts = self._part + data, 0, []
         try:
-            # One record at a time, or thousands that bring nothing would be taken in before they are counted.
+            # One record at a time: thousands of records without data would be processed before they are counted.
             while start < (end := _end(data, start)) <= len(data) and self._empty <= MAX_EMPTY:
                 self._incoming.write(data[start:end])
                 start = end
@@ -175,7 +175,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLZeroReturnError:
             start, ended = len(data), True
         except ssl.SSLError as error:
-            self._flush()  # what TLS has to say about it
+            self._flush()  # the TLS alert
             self._closing = True
             if self._above is None:
                 plain_http = error.reason == "HTTP_REQUEST"
@@ -196,12 +196,12 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self.close()
 
     def eof_received(self) -> None:
-        """Pass on that the client sends nothing more."""
+        """Tell the protocol above that the client sends no more data."""
         if self._above is not None:
             self._above.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass on that the client is gone, and let go of everything."""
+        """Tell the protocol above that the connection is lost, and release everything."""
         self._timer.cancel()
         self._pending.remove(self)
         if self._above is None and not self._closing:
@@ -212,12 +212,12 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self._above = None
 
     def pause_writing(self) -> None:
-        """Pass on that too much waits to be written."""
+        """Tell the protocol above that the write buffer is full."""
         if self._above is not None:
             self._above.pause_writing()
 
     def resume_writing(self) -> None:
-        """Pass on that it does not any more."""
+        """Tell the protocol above that the write buffer has room again."""
         if self._above is not None:
             self._above.resume_writing()
 
@@ -228,7 +228,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._above = cast(asyncio.Protocol, protocol)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send; nothing is kept here, so what waits is what waits in the TCP connection."""
+        """Encrypt data and write it. Nothing is buffered here, only in the TCP transport."""
         if self._ended or self.is_closing():
             return
         left = memoryview(data)
@@ -237,58 +237,62 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._flush()
 
     def can_write_eof(self) -> bool:
-        """Return True: there is a goodbye (RFC 8446, 6.1), and TCP has one."""
+        """Return True: TLS has close_notify (RFC 8446, 6.1), and TCP has FIN."""
         return True
 
     def write_eof(self) -> None:
-        """Say goodbye, and leave it to the client to close.
+        """Send close_notify, and wait for the client to close the connection.
 
-        A TCP connection that is closed while something comes is reset, and what the client has not read yet, such as
-        why its message was refused, is lost.
+        If a TCP connection is closed while data arrives, it is reset. The client then loses output that it has not
+        read, such as the reason of a close.
         """
         self._goodbye()
         self._wire.write_eof()
 
     def close(self) -> None:
-        """Say goodbye, and close when everything is written."""
+        """Send close_notify, and close the connection when all output is written."""
         if not self.is_closing():
             self._goodbye()
             self._closing = True
             self._wire.close()
 
     def abort(self, refusal: str = "") -> None:
-        """Cut the connection, for a reason with this code if it is to be noted."""
+        """Abort the connection.
+
+        Args:
+            refusal: the code under which it is counted and logged; empty if it is not.
+        """
         if refusal and not self._closing:
             self._refused(refusal, self._peer)
         self._closing = True
         self._wire.abort()
 
     def is_closing(self) -> bool:
-        """Return whether this was closed, or the TCP connection was."""
+        """Return whether this transport or the TCP connection was closed."""
         return self._closing or self._wire.is_closing()
 
     def is_reading(self) -> bool:
-        """Return whether anything is read."""
+        """Return whether reading is not paused."""
         return self._wire.is_reading()
 
     def pause_reading(self) -> None:
-        """Read nothing more; what was read is handed on already."""
+        """Pause reading. All data that was read is with the protocol above already."""
         self._wire.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Resume reading."""
         self._wire.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set how many bytes may wait."""
+        """Set the limits of the write buffer, in bytes."""
         self._wire.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes wait."""
+        """Return the bytes in the write buffer."""
         return self._wire.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the TCP connection."""
+        """Return information about the TCP connection."""
         return self._wire.get_extra_info(name, default)
 
     # Inside
@@ -301,11 +305,11 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._above.connection_made(self)
 
     def _take(self) -> bytes:
-        """Take one record in; return what it has brought.
+        """Process one record; return its data.
 
         Raises:
-            ssl.SSLZeroReturnError: a goodbye.
-            ssl.SSLError: it is not right.
+            ssl.SSLZeroReturnError: the record is a close_notify.
+            ssl.SSLError: the record is not valid.
         """
         try:
             if self._above is None:
@@ -323,7 +327,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
     def _goodbye(self) -> None:
         if not self._ended:
             self._ended = True
-            with suppress(ssl.SSLError):  # it wants to read the client's goodbye, which nobody waits for
+            with suppress(ssl.SSLError):  # `unwrap` wants the client's close_notify, too
                 self._ssl.unwrap()
             self._flush()
 
@@ -334,9 +338,9 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
 
 def _end(data: bytes, start: int) -> int:
-    """Return where the record ends that starts there, which may be beyond the data.
+    """Return the end of the record that begins at `start`. It may be beyond the data.
 
-    What is no record ends with the data: it is refused as soon as it is seen.
+    Data that is not a record ends with the data, so that OpenSSL sees and refuses it at once.
     """
     header = data[start : start + HEADER]
     if header[:1] not in KINDS or header[1:2] not in (b"", VERSION):

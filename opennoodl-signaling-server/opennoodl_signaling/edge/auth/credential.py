@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from websockets.http11 import Request
 
 TOKEN_PROTOCOL = "opennoodl.token."  # noqa: S105  # a name, and no token
-"""The prefix of a subprotocol that carries a token; it is answered only if the client offers no other."""
+"""The prefix of a subprotocol that carries a token. The server selects it only if the client offers no other."""
 
 
 def credential(request: Request) -> str | None:
-    """Return the token that a request brings, if it brings one.
+    """Return the token of a request; None if it has none.
 
-    It may be a bearer token, part of a subprotocol, or ``token`` in the query; the first of these counts.
+    The token is a bearer token, part of a subprotocol, or ``token`` in the query. The first of these counts.
     """
     for header in request.headers.get_all("Authorization"):
         scheme, _, token = header.partition(" ")

@@ -1,4 +1,4 @@
-"""Minting: the command ``token``, with which an operator makes tokens for users and services."""
+"""The command ``token``, with which an operator makes tokens for users and services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TTL = 3660 * DAY
 
 
 def add_token_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``token`` to a command line."""
+    """Add the command ``token`` to a parser."""
     token = commands.add_parser("token", help="make a token for a user, signed with AUTH_SECRET")
     token.add_argument("--user", type=_user, required=True, help="the user's id")
     token.add_argument(
@@ -29,12 +29,12 @@ def add_token_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def token(settings: EdgeSettings, asked: argparse.Namespace) -> str:
-    """Return the token that was asked for.
+    """Return the token for the arguments of the command.
 
     Raises:
-        SettingError: there is nothing to sign it with.
+        SettingError: `AUTH_SECRET` is not set, or is too short.
     """
-    from .jwt_tokens import mint  # a server does without, unless AUTH is set
+    from .jwt_tokens import mint  # loaded late, since a server without AUTH does not need PyJWT
 
     claims: dict[str, Any] = {"sub": asked.user}
     if asked.room:

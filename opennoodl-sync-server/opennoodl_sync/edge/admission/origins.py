@@ -1,4 +1,4 @@
-"""The origins: from which web pages browsers may come in, and what these are told of it (the Fetch standard's CORS)."""
+"""Origins: which web pages may connect, and the CORS headers that tell browsers so (Fetch standard)."""
 
 import re
 from collections.abc import Sequence
@@ -8,24 +8,24 @@ from ..settings import SettingError
 ANY = "*"
 METHODS = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    # The asterisk does not stand for Authorization (the Fetch standard, CORS-preflight fetch).
+    # The asterisk does not include Authorization (Fetch standard, CORS-preflight fetch).
     "Access-Control-Allow-Headers": "*, Authorization",
     "Access-Control-Expose-Headers": "Retry-After, WWW-Authenticate",
     "Access-Control-Max-Age": "86400",
 }
-# As browsers write it (RFC 6454, 6.2): a scheme, a host and a port that is not the scheme's own. ``null`` is what they
-# say for a page that has none, such as a file.
+# As browsers write it (RFC 6454, 6.2): a scheme, a host, and a port that is not the default of the scheme. ``null`` is
+# the origin of a page without one, such as a file.
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://(?:\*\.)?(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?|file://")
 
 
 class Origins:
-    """Decides about origins.
+    """Decides which origins may connect.
 
     Args:
-        setting: the allowed ones, separated by commas, or ``*`` for any.
+        setting: the allowed origins, separated by commas, or ``*`` for any.
 
     Raises:
-        SettingError: something in it is no origin.
+        SettingError: a part of the setting is not an origin.
     """
 
     def __init__(self, setting: str) -> None:
@@ -41,7 +41,7 @@ class Origins:
         self._below = [text.partition(ANY) for text in texts if ANY in text]
 
     def allow(self, origins: Sequence[str]) -> bool:
-        """Return whether a request with these ``Origin`` headers may come in; without one it is no browser's."""
+        """Return whether a request with these ``Origin`` headers is allowed. Without one, it is not from a browser."""
         if self._any or not origins:
             return True
         if len(origins) > 1:
@@ -53,7 +53,7 @@ class Origins:
         )
 
     def headers(self, origins: Sequence[str]) -> dict[str, str]:
-        """Return what tells a browser whether its page may read the answer to a request."""
+        """Return the CORS headers for the response to a request with these ``Origin`` headers."""
         if self._any:
             return {"Access-Control-Allow-Origin": ANY, **METHODS}
         if origins and self.allow(origins):

@@ -1,8 +1,9 @@
-"""GitHub: people who log in to the editor with GitHub are proven by the token that it gave the editor.
+"""GitHub: an access token of GitHub proves the user whose login it is.
 
-GitHub is asked once for each token (``GET /user``); the answer is remembered for minutes, under the token's hash.
+The server sends one request for each token (``GET /user``) and caches the answer for minutes, by the token's hash.
 
-Nothing is asked again here, so no library for retries is used: clients come back, and a pause is kept for all of them.
+A failed request is not repeated here, so no library for retries is used. The clients try again, and a pause applies to
+all of them.
 """
 
 from __future__ import annotations
@@ -25,32 +26,33 @@ if TYPE_CHECKING:
     import httpx
 
 TIMEOUT = 5.0
-"""Seconds that GitHub has to answer."""
+"""Seconds in which GitHub must answer."""
 LIFESPAN = 300.0
-"""Seconds for which an answer is remembered; whoever was refused is asked about again after `LIFESPAN_OF_REFUSAL`."""
+"""Seconds for which the login of a token is cached."""
 LIFESPAN_OF_REFUSAL = 60.0
+"""Seconds for which it is cached that GitHub does not know a token."""
 PAUSE = 5.0
-"""Seconds until GitHub is asked again about a token to which it gave no proper answer."""
+"""Seconds until the next request about a token for which GitHub gave no proper answer."""
 MAX_PAUSE = 60.0
-"""What it may ask for instead, by `Retry-After`, and what it gets if it limits somebody and asks for nothing."""
+"""The longest pause in seconds: for a larger `Retry-After`, and for a 403 or 429 without one."""
 FAILURES = 10
-"""Addresses that get no proper answer, one after the other, before GitHub is asked about nobody else for as long.
+"""Addresses without a proper answer, in a row, after which all requests to GitHub pause.
 
-GitHub answers 403 and 429 to single tokens too: to those of an app, of a user who is suspended, or of one who has asked
-too often. Nobody who shows such a token, over and over or many of them, may keep others out.
+GitHub also answers 403 and 429 to single tokens: to those of an app, of a suspended user, or of a user with too many
+requests. A client that sends such tokens must not keep other users out.
 """
 MAX_REMEMBERED = 10_000
-"""Answers that are remembered; the oldest goes first."""
+"""Cached answers; the oldest one is dropped first."""
 MAX_QUESTIONS = 100
-"""Questions that are under way or wait; more are not asked."""
+"""Requests that are under way or wait; a further token is not checked."""
 CONNECTIONS = 10
-"""Questions that are under way."""
+"""Requests that are under way at the same time."""
 UNPROVEN_PER_MINUTE = 30
-"""Questions about tokens from one address that prove nobody, or that are under way, before it has to wait."""
+"""Requests a minute about tokens from one address that are invalid, or not answered yet; then it has to wait."""
 MAX_TOKEN = 1024
-"""Characters of a token about which GitHub is asked; its own have 40 to 255, and longer ones may come."""
+"""Characters of a token that is sent to GitHub. GitHub's tokens have 40 to 255 today."""
 MAX_ANSWER = 65_536
-"""Bytes of an answer."""
+"""Bytes of GitHub's answer."""
 
 log = structlog.get_logger()
 
@@ -60,11 +62,12 @@ class _User(Struct):
 
 
 class _Answer(NamedTuple):
-    """What is known of a token until a time.
+    """The cached answer about a token.
 
     Attributes:
-        login: whose it is; None for nobody's.
-        proper: whether GitHub has said so.
+        login: the user; None if the token is not valid, or if there is no proper answer.
+        until: monotonic time in seconds at which the answer becomes invalid.
+        proper: whether GitHub gave a proper answer.
     """
 
     login: str | None
@@ -78,19 +81,19 @@ class _Question(NamedTuple):
 
 
 class GitHub:
-    """Asks GitHub whose a token is.
+    """Asks GitHub for the user of a token.
 
     Args:
-        url: of its API.
+        url: URL of GitHub's API.
 
     Raises:
-        SettingError: the URL is none.
+        SettingError: the URL is not valid.
     """
 
     def __init__(self, url: str) -> None:
         if not is_http_url(url):
             raise SettingError("GITHUB_API_URL is not a usable URL; accepted is https://... or http://...")
-        # httpx takes memory that a server without GitHub does without.
+        # Loaded only with AUTH=github, since httpx takes memory.
         import httpx
 
         from .http_client import new_client, read
@@ -104,24 +107,24 @@ class GitHub:
         self._unproven = Quota(UNPROVEN_PER_MINUTE, 60)
         self._questions: dict[bytes, _Question] = {}
         self._slots = asyncio.Semaphore(CONNECTIONS)
-        self._failing: dict[str, float] = {}  # addresses, and the seconds until they may have GitHub asked again
+        self._failing: dict[str, float] = {}  # by address without a proper answer, the seconds until its next request
         self._pause_ends = float("-inf")
 
     async def close(self) -> None:
-        """Let go of the connections to GitHub."""
+        """Cancel all requests, and close the connections to GitHub."""
         for question in list(self._questions.values()):
             question.task.cancel()
         await self._client.aclose()
 
     async def identify(self, token: str, source: str) -> Identity:
-        """Return whose a token is.
+        """Return the identity that a token proves.
 
         Args:
-            token: what was shown.
-            source: the address that sent it, as limits count it.
+            token: the access token.
+            source: the key under which limits count the client's address; see `rate_limit_key`.
 
         Raises:
-            AuthError: nobody's, or GitHub does not say.
+            AuthError: GitHub does not know the token, or does not answer.
         """
         if len(token) > MAX_TOKEN:
             raise AuthError(f"The token has {len(token)} characters, which is too long for a GitHub token.")
@@ -133,10 +136,11 @@ class GitHub:
         return Identity(answer.login)
 
     async def _find(self, key: bytes, token: str, source: str) -> _Answer:
-        """Return what is known of a token, or ask.
+        """Return the cached answer about a token, or ask GitHub.
 
-        All of a user's tabs come back at once: those who show the same token wait for one answer. Those of one address
-        that are more than may be unproven wait for each other, since most of them may prove to be somebody.
+        All tabs of a user reconnect at the same time, so connections with the same token wait for one answer. An
+        address that has used up its requests waits for its own requests that are under way. Each valid token among
+        them gives one request back.
         """
         while True:
             now = monotonic()
@@ -157,13 +161,13 @@ class GitHub:
                 question = _Question(asyncio.create_task(self._ask(key, token, source)), source)
                 self._questions[key] = question
                 question.task.add_done_callback(lambda _: self._questions.pop(key))
-            # Whoever has left meanwhile does not take the answer from the others.
+            # Shielded: a client that disconnects meanwhile must not cancel the request of the others.
             return await asyncio.shield(question.task)
 
     async def _ask(self, key: bytes, token: str, source: str) -> _Answer:
         pause = PAUSE
         try:
-            async with asyncio.timeout(2 * TIMEOUT), self._slots:  # that of a read begins anew with every byte
+            async with asyncio.timeout(2 * TIMEOUT), self._slots:  # httpx's timeout of a read restarts with every byte
                 if monotonic() < self._pause_ends:
                     self._unproven.give_back(source)
                     return _Answer(None, 0, proper=False)
@@ -183,19 +187,19 @@ class GitHub:
         return self._remember(key, _Answer(login, monotonic() + LIFESPAN))
 
     async def _read(self, response: httpx.Response) -> str | None:
-        """Return whose the token is, or None if GitHub does not know it."""
+        """Return the login in GitHub's answer; None if GitHub does not know the token."""
         if response.status_code == 401:
             return None
         response.raise_for_status()
         return msgspec.json.decode(await self._read_body(response, MAX_ANSWER), type=_User).login
 
     def _failed(self, source: str, pause: float, error: Exception) -> None:
-        """Take note that an address got no proper answer; if many did and none else, nobody's question is asked."""
+        """Note that an address got no proper answer. After `FAILURES` of them in a row, pause all requests."""
         if monotonic() < self._pause_ends:
             return
         self._failing[source] = pause
         if len(self._failing) >= FAILURES:
-            seconds = min(self._failing.values())  # what GitHub asks of one may be that one's own
+            seconds = min(self._failing.values())  # a long Retry-After may concern only one of them
             self._failing.clear()
             self._pause_ends = monotonic() + seconds
             log.warning("GitHub does not answer; requests to it are paused", seconds=seconds, error=repr(error))
@@ -209,7 +213,7 @@ class GitHub:
 
 
 def _pause(response: httpx.Response) -> float:
-    """Return the seconds until GitHub is asked again if this is no proper answer."""
+    """Return the seconds until the next request, if this answer is not a proper one."""
     asked = response.headers.get("Retry-After", "")
     if asked.isdecimal():
         return min(max(float(asked), PAUSE), MAX_PAUSE)
