@@ -12,7 +12,7 @@ from .settings import Settings
 
 
 def arguments() -> argparse.Namespace:
-    """Return what was asked for; `serve` if nothing was."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m opennoodl_signaling",
         description="OpenNoodl's signaling server. Settings come from the environment.",
@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run the server or one command; what keeps it from that is one line on standard error and exit code 1."""
+    """Run the server or a command. A failure ends the process with one line on standard error and exit code 1."""
     asked = arguments()
     if asked.command in (None, "serve"):
         serve(Settings, create)

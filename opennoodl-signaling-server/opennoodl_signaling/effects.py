@@ -1,4 +1,4 @@
-"""The effects: does what the domain decided. Sends and closes, keeps the timers of absent peers, settles contests."""
+"""Performs the effects that the domain returns: messages, closes, timers of absent peers, and contests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Effects(Sender):
     """Performs effects.
 
     Args:
-        rooms: is told the outcome of contests, and when the grace of an absent peer is over.
-        ice: adds servers to the answer to `join`.
+        rooms: receives the outcome of contests, and the end of the grace of absent peers.
+        ice: adds the ICE servers to `joined`.
         grace: seconds for which the place of an absent peer is kept.
         sent: counts messages by type.
 
     Attributes:
-        absent: the timers of the absent peers.
+        absent: the timers of absent peers.
     """
 
     def __init__(self, rooms: Rooms, ice: Ice, grace: float, sent: Counter[str]) -> None:
@@ -38,12 +38,12 @@ class Effects(Sender):
         self._contests: set[asyncio.Task[None]] = set()
 
     def perform(self, effects: Iterable[Effect], cause: bytes = b"", started: float = 0.0) -> None:
-        """Do what the domain decided.
+        """Perform effects in their order.
 
         Args:
-            effects: what is to be done, in order.
-            cause: the `join` that caused it, if it was one.
-            started: when that came.
+            effects: the effects.
+            cause: the bytes of the `join` that caused them; empty for another cause.
+            started: the time at which that `join` arrived, as `perf_counter` has it.
         """
         for effect in effects:
             match effect:
@@ -64,7 +64,7 @@ class Effects(Sender):
                     self._contests.add(task)
                     task.add_done_callback(self._contests.discard)
                 case Away(client=client):
-                    client.peer = None  # a dead connection need not be kept
+                    client.peer = None  # frees the lost connection
                     loop = asyncio.get_running_loop()
                     self.absent[client] = loop.call_later(self._grace, self._give_up, client)
                 case Back(client=client):
@@ -73,7 +73,7 @@ class Effects(Sender):
                     client.connected.probe()
 
     def give_up_all(self) -> None:
-        """Let all absent peers go: the server stops."""
+        """End all absences, because the server stops."""
         for client, timer in list(self.absent.items()):
             timer.cancel()
             self._give_up(client)
@@ -83,7 +83,7 @@ class Effects(Sender):
         self.perform(self._rooms.give_up(client))
 
     async def _settle(self, contest: Contest, cause: bytes, started: float) -> None:
-        """Ping the holder of a contested peer id, and let the answer decide."""
+        """Ping the holder of a contested peer id, and tell the rooms whether it answers."""
         holder = contest.holder.peer
         alive = holder is not None and await holder.is_alive(CONTEST_TIMEOUT)
         try:

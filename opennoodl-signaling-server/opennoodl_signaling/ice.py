@@ -1,7 +1,8 @@
-"""ICE servers: where peers learn their own address (STUN), and what relays for those who find no way (TURN).
+"""ICE servers: STUN servers, which tell peers their own address, and TURN servers, which relay between peers.
 
-A relay's credentials are minted here, and checked by the TURN server with the same secret: nothing is exchanged
-and nothing kept. It is the scheme of draft-uberti-behave-turn-rest-00, which coturn calls ``use-auth-secret``.
+This module creates the credentials for TURN servers. The TURN server checks them with the same secret, so the two
+servers exchange nothing and store nothing. The scheme is draft-uberti-behave-turn-rest-00, which coturn calls
+``use-auth-secret``.
 """
 
 import base64
@@ -19,21 +20,24 @@ from .messages import IceServer, IceServers, Joined
 from .settings import Settings
 
 MAX_NAME = 256
-"""Characters of the user's part of a username. With more than 509 bytes in all, a browser refuses the whole list."""
+"""Characters of the user id in a username. A browser refuses the whole list if a username has over 509 bytes."""
 
-# RFC 7064 and RFC 7065, as browsers read them: one that they cannot read makes RTCPeerConnection throw.
+# RFC 7064 and RFC 7065, as browsers parse them: RTCPeerConnection throws if it cannot parse a URL.
 _ADDRESS = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 _STUN = re.compile(rf"stuns?:{_ADDRESS}")
 _TURN = re.compile(rf"turns?:{_ADDRESS}(?:\?transport=(?:udp|tcp))?")
-# What coturn reads as it is written: it drops double quotes around a value, and a = before it.
+# Values that coturn reads without a change: it removes double quotes around a value, and a = before it.
 _SECRET = re.compile(r"(?!=)[!#-~]{16,}")
 
 
 class Ice:
-    """Mints what one user needs for an ``RTCPeerConnection``.
+    """Creates the list of ICE servers for a user.
+
+    Args:
+        settings: `STUN_URLS`, `TURN_URLS`, `TURN_SECRET` and `TURN_TTL`.
 
     Raises:
-        SettingError: a URL or the secret is not usable, or one of the two is there without the other.
+        SettingError: a URL or the secret is not usable, or one of the two is set without the other.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -57,7 +61,12 @@ class Ice:
         self._ttl = settings.turn_ttl
 
     def servers(self, user_id: str, now: float) -> IceServers:
-        """Return the servers for a user, with credentials that a relay can be opened with from `now` on."""
+        """Return the servers for a user, with credentials for `TURN_TTL` seconds.
+
+        Args:
+            user_id: the user.
+            now: the current time in seconds since 1970.
+        """
         servers = [IceServer(self._stun)] if self._stun else []
         if not self._turn:
             return IceServers(servers)
@@ -67,30 +76,35 @@ class Ice:
         return IceServers(servers, datetime.fromtimestamp(expiry, UTC))
 
     def answer(self, user_id: str | None, now: float) -> IceServers:
-        """Return the servers for whoever asks.
+        """Return the answer to `ice-servers`.
+
+        Args:
+            user_id: the user of the client; None if it has none.
+            now: the current time in seconds since 1970.
 
         Raises:
-            BadMessage: `not-registered`: a relay costs who runs it, so it is for users.
+            BadMessage: `not-registered`. A relay costs its operator traffic, so only users may use it.
         """
         if user_id is None:
             raise BadMessage("not-registered", "Join a room or register before you ask for ICE servers.")
         return self.servers(user_id, now)
 
     def furnish(self, joined: Joined, user_id: str, now: float) -> Joined:
-        """Return the answer to `join` with the servers in it, if there are any."""
+        """Return a `joined` with the servers for a user, if there are any."""
         servers = self.servers(user_id, now).ice_servers
         return msgspec.structs.replace(joined, ice_servers=servers) if servers else joined
 
 
 def credential(secret: bytes, username: str) -> str:
-    """Return the password that goes with a username whose first part is the time of its expiry."""
+    """Return the password for a username, which begins with the time of its expiry."""
     return base64.b64encode(hmac.digest(secret, username.encode(), "sha1")).decode()
 
 
 def _name(user_id: str) -> str:
-    """Return a user's id so that coturn takes it: it answers 400 to blanks, quotes and backslashes.
+    """Return a user id, percent-encoded: coturn answers 400 to spaces, quotes and backslashes.
 
-    The name is for coturn's log and its ``user-quota``; that two very long ones may become the same does no harm.
+    coturn uses the name for its log and for ``user-quota``. Two very long user ids may become the same name, which does
+    no harm.
     """
     return quote(user_id, safe="")[:MAX_NAME]
 
@@ -100,6 +114,6 @@ def _urls(name: str, text: str, accepted: re.Pattern[str], description: str) -> 
     for url in urls:
         match = accepted.fullmatch(url)
         if match is None or not 0 < int(match["port"] or 1) <= 65535:
-            # What stands before an @ is not repeated: it was meant to be a password.
+            # The part before an @ is left out, since it may be a password.
             raise SettingError(f"{name} has {url.rpartition('@')[2]!r}; accepted is {description}, separated by commas")
     return urls

@@ -1,7 +1,7 @@
-"""Messages: what clients send, typed, and what they are answered.
+"""Messages: the types of all messages from and to clients, and the error codes.
 
-Two dialects share one socket: the editor's own messages and y-webrtc's (`Subscribe`, `Unsubscribe`,
-`Publish` and `Ping`). What only passes through stays the bytes it came in (`msgspec.Raw`).
+Two dialects share one socket: the editor's messages, and y-webrtc's (`Subscribe`, `Unsubscribe`, `Publish` and `Ping`).
+Values that the server only passes on are not decoded (`msgspec.Raw`).
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Join(Message, tag="join", frozen=True, rename="camel"):
 
 
 class Leave(Message, tag="leave", frozen=True):
-    """Leave the room; one that names another room than the current one comes too late and is ignored."""
+    """Leave the room. A `leave` with the name of another room is late and is ignored."""
 
     room: str | None = None
 
@@ -47,7 +47,7 @@ class Signal(Message, tag="signal", frozen=True):
 
 
 class Invite(Message, tag="invite", frozen=True, rename="camel"):
-    """Ask a user into a room."""
+    """Invite a user to a room."""
 
     target_user_id: Id
     room_id: Id
@@ -55,34 +55,34 @@ class Invite(Message, tag="invite", frozen=True, rename="camel"):
 
 
 class Register(Message, tag="register", frozen=True, rename="camel"):
-    """Be reachable for invites without being in a room."""
+    """Receive invites without being in a room."""
 
     user_id: Id
     token: str | None = None
 
 
 class AskIceServers(Message, tag="ice-servers", frozen=True):
-    """Ask for the ICE servers, with fresh credentials."""
+    """Request the ICE servers, with new credentials."""
 
 
 class Metadata(Message, tag="metadata", frozen=True):
-    """Change what the others in the room are told about this peer."""
+    """Change the metadata of this peer, which the other peers receive."""
 
     metadata: Raw
 
 
 class Session(Message, SessionChange, tag="session", frozen=True, rename="camel"):
-    """Change how the room is presented; for its host."""
+    """Change the description of the room. Only its host may do this."""
 
 
 class Subscribe(Message, tag="subscribe", frozen=True):
-    """y-webrtc: receive what is published to topics."""
+    """y-webrtc: receive the messages that are published to topics."""
 
     topics: list[Id] = msgspec.field(default_factory=list)
 
 
 class Unsubscribe(Message, tag="unsubscribe", frozen=True):
-    """y-webrtc: receive no more of topics."""
+    """y-webrtc: receive no more messages of topics."""
 
     topics: list[str] = msgspec.field(default_factory=list)
 
@@ -94,7 +94,7 @@ class Publish(Message, tag="publish", frozen=True):
 
 
 class Ping(Message, tag="ping", frozen=True):
-    """y-webrtc: ask for a pong."""
+    """y-webrtc: request a `pong`."""
 
 
 Incoming = (
@@ -131,7 +131,7 @@ ERRORS = {
     "not-registered": "The sender has no user yet: `join` or `register` first.",
     "rate-limited": "Too many messages; wait and send again.",
 }
-"""Every error code, and when it is sent."""
+"""Every error code, with the condition under which it is sent."""
 
 
 decode: Decoder[Any] = Decoder(Incoming)
@@ -141,7 +141,7 @@ decode: Decoder[Any] = Decoder(Incoming)
 
 
 class PeerInfo(Struct, frozen=True, rename="camel"):
-    """A peer, as the others in its room see it."""
+    """The data of a peer that the other peers of its room receive."""
 
     peer_id: str
     user_id: str
@@ -149,7 +149,7 @@ class PeerInfo(Struct, frozen=True, rename="camel"):
 
 
 class IceServer(Struct, frozen=True):
-    """A server of the list that an `RTCPeerConnection` takes."""
+    """An ICE server, in the form that `RTCPeerConnection` accepts."""
 
     urls: Sequence[str]
     username: str | UnsetType = UNSET
@@ -168,7 +168,7 @@ class Joined(Struct, tag="joined", tag_field="type", frozen=True, rename="camel"
 
 
 class PeerJoined(Struct, tag="peer-joined", tag_field="type", frozen=True, rename="camel"):
-    """Somebody entered the room."""
+    """A peer has entered the room."""
 
     peer_id: str
     user_id: str
@@ -176,7 +176,7 @@ class PeerJoined(Struct, tag="peer-joined", tag_field="type", frozen=True, renam
 
 
 class PeerUpdated(Struct, tag="peer-updated", tag_field="type", frozen=True, rename="camel"):
-    """A peer of the room has other metadata now."""
+    """A peer of the room has changed its metadata."""
 
     peer_id: str
     user_id: str
@@ -184,7 +184,7 @@ class PeerUpdated(Struct, tag="peer-updated", tag_field="type", frozen=True, ren
 
 
 class PeerLeft(Struct, tag="peer-left", tag_field="type", frozen=True, rename="camel"):
-    """Somebody left the room."""
+    """A peer has left the room."""
 
     peer_id: str
 
@@ -197,13 +197,13 @@ class SignalFrom(Struct, tag="signal", tag_field="type", frozen=True):
 
 
 class SignalLost(Error, tag="error", tag_field="type", frozen=True):
-    """What a client sent to a peer, such as a signal, did not or will not reach it."""
+    """A signal to a peer was not delivered, or will not be delivered."""
 
     peer_id: str = msgspec.field(default="", name="peerId")
 
 
 class InviteFrom(Struct, tag="invite", tag_field="type", frozen=True, rename="camel"):
-    """Somebody asks you into a room."""
+    """A user invites the receiver to a room."""
 
     from_: str = msgspec.field(name="from")
     room_id: str
@@ -211,7 +211,7 @@ class InviteFrom(Struct, tag="invite", tag_field="type", frozen=True, rename="ca
 
 
 class InviteSent(Struct, tag="invite-sent", tag_field="type", frozen=True, omit_defaults=True):
-    """What became of an invite."""
+    """The answer to `invite`: whether the user was online."""
 
     to: str
     delivered: bool
@@ -225,7 +225,7 @@ class Registered(Struct, tag="registered", tag_field="type", frozen=True, rename
 
 
 class IceServers(Struct, tag="ice-servers", tag_field="type", frozen=True, rename="camel"):
-    """The answer to `ice-servers`; what has no credentials does not expire."""
+    """The answer to `ice-servers`. Without credentials, there is no time of expiry."""
 
     ice_servers: Sequence[IceServer]
     expires_at: datetime | UnsetType = UNSET
@@ -251,4 +251,4 @@ Outgoing = (
 
 
 SENT = (*(str(kind.__struct_config__.tag) for kind in Outgoing.__args__), "publish")
-"""The types of messages to clients; `publish` is passed on as it came."""
+"""The types of messages to clients. `publish` is passed on without decoding."""

@@ -1,4 +1,4 @@
-"""The sender: sends messages to clients, and counts them."""
+"""Sends messages to clients, and counts them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .rooms.model import Client
 from .rooms.rooms import PeerNotFound
 
 JOIN_SECONDS = (0.0001, 0.001, 0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
-"""Bounds of the times from `join` to `joined`; a contest takes up to two seconds."""
+"""Bounds of the histogram of times from `join` to `joined`, in seconds. A contest takes up to two seconds."""
 
 log = structlog.get_logger()
 
@@ -30,8 +30,8 @@ class Sender:
         sent: counts messages by type.
 
     Attributes:
-        relayed: how many messages were passed from client to client.
-        join_seconds: times from `join` to `joined`.
+        relayed: number of messages that were passed from client to client, once for each receiver.
+        join_seconds: histogram of the times from `join` to `joined`.
     """
 
     def __init__(self, sent: Counter[str]) -> None:
@@ -40,11 +40,11 @@ class Sender:
         self._sent = sent
 
     def relay(self, to: Collection[Client], payload: bytes, name: str) -> None:
-        """Send one payload to every one of `to`, in one frame for all.
+        """Send a payload to each client in `to`. It is serialized once for all of them.
 
         Args:
             to: the receivers.
-            payload: JSON.
+            payload: the message, as JSON.
             name: the type of the message.
         """
         frame = encode_frame(payload, text=True)
@@ -55,7 +55,7 @@ class Sender:
             client.connected.write_soon(frame)
 
     def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
-        """Tell the sender of a bad message, and count it."""
+        """Send the error about a message to its sender, and count it."""
         log.debug("refused", code=bad.code)
         receiver.note_error(bad)
         if isinstance(bad, PeerNotFound):
@@ -66,6 +66,6 @@ class Sender:
         receiver.write_soon(encode_frame(encode(error), text=True))
 
     def metric_families(self) -> Iterable[Metric]:
-        """Return what was counted here."""
+        """Return the metrics of this class."""
         yield self.join_seconds.family("opennoodl_signaling_join_seconds", "Time from `join` to `joined`.")
         yield CounterMetricFamily("opennoodl_signaling_relayed", "Messages passed to clients.", self.relayed)

@@ -1,4 +1,4 @@
-"""The server: hands messages to the domain. All clients that can meet are clients of this process."""
+"""The server without `REDIS_URL`: connects the edge with rooms, topics and users in the memory of this process."""
 
 from collections.abc import Iterable
 from time import perf_counter, time
@@ -43,7 +43,11 @@ from .y_webrtc import Topics
 
 
 class LocalSignaling(Signaling):
-    """Rooms, topics and users of one process."""
+    """Rooms, topics and users of one process.
+
+    Args:
+        settings: the settings of the server.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -55,39 +59,39 @@ class LocalSignaling(Signaling):
         self._session_page = SessionInfoPage(self._find, self.rooms.capacity, self.auth, self.metrics.rate_limited)
 
     async def stop(self) -> None:
-        """Let the absent peers go: no client can come back to a server that stops."""
+        """End all absences, since no client can resume at a server that stops."""
         self.effects.give_up_all()
 
     async def open(self, connection: Connection) -> None:
-        """Give the connection its place in the domain."""
+        """Create the client of a new connection."""
         connection.session = Client(connection, rate_limit_key(connection.address))
         await super().open(connection)
 
     def close(self, connection: Connection) -> None:
-        """Tell the others that the client is gone, and forget it; one that can resume is waited for if it was lost."""
+        """Remove the client and tell the others, or keep its place if its connection was lost and it can resume."""
         client: Client = connection.session
-        if self.draining:  # everybody is closed: a peer that is told of departures would drop its live calls
+        if self.draining:  # all clients are closed; a `peer-left` would make them end their WebRTC connections
             self.topics.forget(client)
             self.rooms.forget(client)
         else:
             self.effects.perform(self.topics.forget(client))
             self.effects.perform(self.rooms.lose(client) if connection.was_lost else self.rooms.forget(client))
-        # The two know each other: only a full garbage collection, which holds everybody, would find them.
+        # Breaks the reference cycle: a full garbage collection would pause the server.
         connection.session = None
 
     def ping_payload(self, connection: Connection) -> bytes:
-        """Return what says, when it comes back, that a peer has what it was told."""
+        """Return the payload for a ping. Its pong shows which messages the peer has received."""
         client: Client | None = connection.session
         return client.resumption.mark() if client is not None and client.resumption is not None else b""
 
     def pong(self, connection: Connection, payload: bytes) -> None:
-        """Forget what a peer has received by now."""
+        """Drop the messages that a pong acknowledges."""
         client: Client = connection.session
         if client.resumption is not None:
             client.resumption.reached(payload)
 
     async def page(self, request: HttpRequest) -> Page | None:
-        """Answer ``/session/<room>/info``."""
+        """Return the response to ``/session/<room>/info``; None for another path."""
         token = credential(request.head) if self.auth.required else None
         return await self._session_page.answer(request.path, request.address, token)
 
@@ -106,11 +110,11 @@ class LocalSignaling(Signaling):
         }
 
     def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
-        """Return the topics among `names` that the client is not subscribed to, and for which it has room."""
+        """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
         return self.topics.wanted(client, names)
 
     def act(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        """Do what a message asks for, at once."""
+        """Carry out a message."""
         client: Client = connection.session
         match incoming:
             case Signal():
@@ -146,11 +150,11 @@ class LocalSignaling(Signaling):
                 assert_never(incoming)
 
     def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
-        """Tell the sender of a bad message, and count it."""
+        """Send the error about a message to its sender, and count it."""
         self.effects.refuse(receiver, bad)
 
     def metric_families(self) -> Iterable[Metric]:
-        """Return what only this server counts."""
+        """Return the metrics that only this server has."""
         sizes = [len(room.peers) for room in self.rooms.rooms.values()]
         yield GaugeMetricFamily("opennoodl_signaling_rooms", "Rooms of the editor now.", len(self.rooms.rooms))
         yield GaugeMetricFamily("opennoodl_signaling_peers", "Peers in rooms now, absent ones too.", sum(sizes))
@@ -172,10 +176,13 @@ class LocalSignaling(Signaling):
 
 
 def create(settings: Settings) -> Service:
-    """Return the server, not started yet.
+    """Return a server that is not started yet.
+
+    Args:
+        settings: the settings of the server.
 
     Raises:
-        SettingError: settings contradict each other, or a package that they need is not installed.
+        SettingError: settings contradict each other, or `REDIS_URL` is set and the package redis is not installed.
     """
     if not settings.redis_url:
         return Service(LocalSignaling(settings), settings.port)

@@ -1,4 +1,4 @@
-"""The session: how a room is presented to users who know its name, and what its host may change of that."""
+"""The session: the description of a room that its host sets and that the session preview shows."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ Description = Annotated[str, Meta(max_length=4096)]
 
 
 class Features(Struct, frozen=True, rename="camel"):
-    """What a session offers beside editing."""
+    """The features of a session besides editing."""
 
     audio_enabled: bool = False
     video_enabled: bool = False
@@ -18,7 +18,7 @@ class Features(Struct, frozen=True, rename="camel"):
 
 
 class SessionInfo(Struct, frozen=True):
-    """How a room is presented."""
+    """The description of a room."""
 
     title: str = ""
     description: str = ""
@@ -27,7 +27,7 @@ class SessionInfo(Struct, frozen=True):
 
 
 class FeaturesChange(Struct, frozen=True, rename="camel"):
-    """The features that change; `null` is the default."""
+    """The features that change. `null` resets a feature to its default."""
 
     audio_enabled: bool | UnsetType | None = UNSET
     video_enabled: bool | UnsetType | None = UNSET
@@ -35,7 +35,7 @@ class FeaturesChange(Struct, frozen=True, rename="camel"):
 
 
 class SessionChange(Struct, frozen=True, rename="camel"):
-    """What of a session changes: the fields that are named. `null` is the default."""
+    """The fields of a session that change. `null` resets a field to its default."""
 
     title: Title | UnsetType | None = UNSET
     description: Description | UnsetType | None = UNSET
@@ -43,7 +43,7 @@ class SessionChange(Struct, frozen=True, rename="camel"):
     features: FeaturesChange | UnsetType | None = UNSET
 
     def applied(self, info: SessionInfo) -> SessionInfo:
-        """Return `info` with what is named here."""
+        """Return `info` with these changes."""
         named = _named(self, SessionInfo())
         if isinstance(self.features, FeaturesChange):
             named["features"] = msgspec.structs.replace(info.features, **_named(self.features, Features()))
@@ -51,7 +51,7 @@ class SessionChange(Struct, frozen=True, rename="camel"):
 
 
 def _named(change: Struct, defaults: Struct) -> dict[str, Any]:
-    """Return the values of the fields that `change` names, with the default where it says `null`."""
+    """Return the values of the fields that are set in `change`. The value of a `null` is in `defaults`."""
     values = {name: getattr(change, name) for name in change.__struct_fields__}
     return {
         name: getattr(defaults, name) if value is None else value

@@ -1,4 +1,4 @@
-"""The page ``/session/<room>/info``: how a session is presented to a user who knows the room's name."""
+"""The page ``/session/<room>/info``: a preview of a session, without joining it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .edge.limits import Quota
 from .rooms.model import Client, Room
 
 LOOKS_PER_MINUTE = 60
-"""Session previews that one address may ask for in a minute."""
+"""Session previews that one address may request in a minute."""
 
 Page = tuple[HTTPStatus, dict[str, Any]]
 """A status and the JSON body."""
@@ -31,9 +31,9 @@ class SessionInfoPage:
     """Answers requests for the preview of a session.
 
     Args:
-        find: returns the room of a name, if somebody is in it.
-        capacity: returns how many peers a room may have; 0 means any number.
-        auth: finds the user of a token, if users have to authenticate.
+        find: returns the room with a name; None if no peer is in it.
+        capacity: returns the number of peers that a room may have; 0 means any number.
+        auth: checks the token of a request, if `AUTH` is set.
         rate_limited: counts the requests over the limit.
     """
 
@@ -51,12 +51,12 @@ class SessionInfoPage:
         self._looks = Quota(LOOKS_PER_MINUTE, 60)
 
     async def answer(self, path: str, address: str, token: str | None) -> Page | None:
-        """Return the answer to a GET, or None if `path` is not that of a session.
+        """Return the response to a GET; None if `path` is not the path of a session.
 
         Args:
-            path: of the request, not decoded.
-            address: where it comes from.
-            token: that it brings, if it brings one.
+            path: the path of the request, not decoded.
+            address: the client's address.
+            token: the token of the request; None if it has none.
         """
         parts = path.split("/")
         if len(parts) != 4 or parts[1] != "session" or parts[3] != "info":
@@ -111,7 +111,7 @@ class SessionInfoPage:
 def _participant(peer: Client) -> dict[str, Any]:
     try:
         metadata = msgspec.json.decode(peer.info.metadata)
-    except (msgspec.DecodeError, RecursionError):  # valid JSON, but deeper or larger than can be shown
+    except (msgspec.DecodeError, RecursionError):  # valid JSON, but nested too deeply or with too large a number
         metadata = UNSET
     known = metadata if isinstance(metadata, dict) else {}
     user_id = peer.info.user_id

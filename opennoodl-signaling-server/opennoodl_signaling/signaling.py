@@ -1,4 +1,4 @@
-"""Signaling: decodes the messages of both dialects, and hands them on if their sender may send them."""
+"""Signaling: decodes the messages of both dialects, checks permissions, and calls the domain."""
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Iterable
@@ -29,7 +29,11 @@ REFUSALS = {
 
 
 class Signaling(JsonApplication[Incoming]):
-    """Both dialects of signaling on one socket."""
+    """Both dialects of signaling on one socket.
+
+    Args:
+        settings: the settings of the server.
+    """
 
     title = "OpenNoodl signaling server"
     pages = (*JsonApplication.pages, "/session/<room>/info")
@@ -54,21 +58,27 @@ class Signaling(JsonApplication[Incoming]):
 
     @abstractmethod
     def act(self, connection: Connection, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
-        """Do what a message asks for; its sender may send it.
+        """Carry out a message whose sender is allowed to send it.
+
+        Args:
+            connection: the connection of the sender.
+            incoming: the decoded message.
+            message: the bytes of the message.
 
         Returns:
-            what the next messages of the connection have to wait for, if anything.
+            an awaitable that ends before the next message of the connection is handled, or None. It raises no
+            `BadMessage`.
 
         Raises:
-            BadMessage: it cannot be done; the sender is told. What is returned raises none.
+            BadMessage: the message cannot be carried out; the sender gets the error.
         """
 
     @abstractmethod
     def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
-        """Return the topics among `names` that the client is not subscribed to, and for which it has room."""
+        """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        """Hand one message to the part of the domain that it is for, if its sender may send it."""
+        """Check whether the sender may send a message, and carry it out."""
         if self.auth.required:
             match incoming:
                 case Join() | Register():
@@ -95,11 +105,11 @@ class Signaling(JsonApplication[Incoming]):
             connection.work(partial(_finish, waits))
 
     async def _prove(self, connection: Connection, incoming: Join | Register, message: bytes) -> None:
-        """Do what needs a proven user."""
+        """Check the token of a `join` or `register`, and carry out the message."""
         client: Client = connection.session
         try:
             identity = await self.prove(connection, incoming.token, incoming.user_id)
-            # A new token may say less than the last one; so it must say all that the connection makes use of.
+            # A new token can allow less than the last one. It must allow every room that the connection is in.
             for name in _entered(client, incoming):
                 _permit(identity, name)
             try:
@@ -107,7 +117,7 @@ class Signaling(JsonApplication[Incoming]):
                 if waits is not None:
                     await waits
             finally:
-                # Whoever is not let into another room stays in its own, for which this one may not be good.
+                # After a refused join the client is still in its former room, which this token may not allow.
                 if all(map(identity.allows, _entered(client))):
                     connection.set_identity(identity)
         except BadMessage as bad:
@@ -120,10 +130,14 @@ async def _finish(waits: Awaitable[None]) -> None:
 
 
 def _permit(identity: Identity | None, name: str) -> None:
-    """See whether somebody may enter a room or topic; what they tell the others there cannot be taken back.
+    """Check whether a user may enter a room or topic.
+
+    Args:
+        identity: the user; None if the client is not authenticated.
+        name: the name of the room or topic.
 
     Raises:
-        BadMessage: they may not.
+        BadMessage: the user may not enter it.
     """
     if identity is None:
         text = "Authenticate first: connect with a token, or send `register` with `token`."
@@ -136,7 +150,7 @@ def _permit(identity: Identity | None, name: str) -> None:
 
 
 def _entered(client: Client, incoming: Join | Register | None = None) -> set[str]:
-    """Return the rooms and topics in which a client is, after `incoming` if that is done."""
+    """Return the rooms and topics of a client, as they are after `incoming`."""
     if isinstance(incoming, Join):
         return client.topics | {incoming.room}
     return client.topics | ({client.room.name} if client.room is not None else set())

@@ -1,4 +1,4 @@
-"""Users: the connections that reach each of them, and the invites that they send each other. Knows no socket."""
+"""Users: the connections of each user, and invites between users. Knows no socket."""
 
 from .edge.errors import BadMessage
 from .edge.limits import Quota
@@ -7,20 +7,21 @@ from .messages import Invite, InviteFrom, InviteSent, Register, Registered
 from .rooms.model import Client, Effect, Send
 
 INVITES = ("delivered", "offline", "rate-limited")
-"""How invites end."""
+"""Outcomes of invites."""
 USERS_OF_AN_ADDRESS = 10
-"""How many users' invites may come from one address: people can call themselves anything, but not be anywhere."""
+"""The factor by which an address may send more invites than a user. A client can invent users, but not addresses."""
 
 
 class Users:
-    """All users of this process who have a connection.
+    """All users of this process that have a connection.
 
     Args:
-        invites_per_hour: of one user, and a tenth of what may come from one address; 0 means any number.
+        invites_per_hour: invites that one user may send in an hour; one address may send `USERS_OF_AN_ADDRESS` times
+            as many. 0 means any number.
 
     Attributes:
-        devices: the connections that a user can be invited through.
-        invites: how many ended how.
+        devices: by user, the connections that receive invites.
+        invites: invites by outcome.
     """
 
     def __init__(self, invites_per_hour: int) -> None:
@@ -30,7 +31,7 @@ class Users:
         self._invites_from = Quota(USERS_OF_AN_ADDRESS * invites_per_hour, 3600)
 
     def identify(self, client: Client, user_id: str | None) -> None:
-        """Make the client reachable as this user, and as no other one; as nobody if it is None."""
+        """Set the user of a client, under which it receives invites; None if it shall receive none."""
         if client.user_id == user_id:
             return
         if client.user_id is not None:
@@ -43,12 +44,17 @@ class Users:
             self.devices.setdefault(user_id, set()).add(client)
 
     def register(self, client: Client, register: Register) -> list[Effect]:
-        """Make the client reachable as a user without a room."""
+        """Set the user of a client that is in no room; return the answer."""
         self.identify(client, register.user_id)
         return [Send((client,), Registered(register.user_id))]
 
     def invite(self, client: Client, invite: Invite, now: float) -> list[Effect]:
-        """Pass an invite to every connection of a user, and tell the sender whether there was one.
+        """Send an invite to every connection of a user, and tell the sender whether the user is online.
+
+        Args:
+            client: the sender.
+            invite: the invite.
+            now: the current time in seconds since 1970.
 
         Raises:
             BadMessage: `not-registered` or `rate-limited`.
@@ -56,7 +62,7 @@ class Users:
         sender = client.user_id
         if sender is None:
             raise not_registered()
-        # The address comes first: it bounds how many users there are to be remembered.
+        # The address is counted first: this bounds the number of users that the quota remembers.
         allowed = self._invites_from.allow(client.address, now)
         if allowed and not self._invites.allow(sender, now):
             self._invites_from.give_back(client.address)
@@ -74,7 +80,7 @@ class Users:
 
 
 def not_registered() -> BadMessage:
-    """Return the error for an invite from nobody."""
+    """Return the error for an invite from a client without a user."""
     return BadMessage("not-registered", "Join a room or register before you invite.")
 
 

@@ -1,6 +1,6 @@
 """Topics: y-webrtc's publish and subscribe. Knows no socket.
 
-A topic exists while somebody is subscribed to it, and has nothing to do with a room of the same name.
+A topic exists while it has a subscriber. It is independent of a room with the same name.
 Source of the dialect: y-webrtc 10.3, ``bin/server.js`` and ``src/y-webrtc.js``.
 """
 
@@ -15,8 +15,8 @@ class Topics:
     """All topics of this process.
 
     Args:
-        max_size: subscribers of a topic; 0 means any number.
-        max_topics: topics of one client; 0 means any number.
+        max_size: subscribers that one topic may have; 0 means any number.
+        max_topics: topics that one client may have, including those it waits for; 0 means any number.
     """
 
     def __init__(self, max_size: int, max_topics: int) -> None:
@@ -26,15 +26,16 @@ class Topics:
         self._max_topics = max_topics
 
     def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
-        """Return the topics among `names` that the client is not subscribed to, and for which it has room."""
+        """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
         new = (name for name in dict.fromkeys(names) if name not in client.topics)
         return islice(new, self._max_topics - len(client.topics)) if self._max_topics else new
 
     def subscribe(self, client: Client, names: Iterable[str]) -> None:
-        """Subscribe to topics; subscribing again changes nothing. The client waits for those that are full.
+        """Subscribe a client to topics. It waits for the topics that are full. A second subscription has no effect.
 
         Raises:
-            BadMessage: `room-full`, with all other topics subscribed; or `too-many-topics`, with those before.
+            BadMessage: `room-full` if a topic is full; the client is subscribed to all other topics then.
+                `too-many-topics` if the client has too many; it is subscribed to the topics before that one then.
         """
         full = False
         for name in names:
@@ -55,7 +56,7 @@ class Topics:
             raise self._full()
 
     def unsubscribe(self, client: Client, names: Iterable[str]) -> list[Effect]:
-        """Unsubscribe from those of the topics that the client is subscribed to, and wait for none of them."""
+        """Unsubscribe a client from topics, and stop waiting for them; return the closes of clients that waited."""
         effects: list[Effect] = []
         for name in names:
             self._wait_no_more(client, name)
@@ -71,30 +72,30 @@ class Topics:
         return effects
 
     def look_again(self, client: Client) -> list[Effect]:
-        """Close a client if a topic has room now that it was refused.
+        """Close a client if a full topic that it waits for has room again.
 
-        y-webrtc calls the others of a topic only when it connects, so a later subscription would be of no use to it.
-        When it is closed it connects again by itself. A client that is in a room too is none of y-webrtc's.
+        y-webrtc calls the other peers of a topic only when it connects, so a later subscription would not help it. It
+        connects again after a close. A client that is in a room too is not y-webrtc.
         """
         if client.room is None and any(not self._is_full(name) for name in client.awaited):
             return [Close(client, 1013, "A full topic has room again. Connect again.", "topic-has-room")]
         return []
 
     def publish(self, client: Client, topic: str, message: bytes) -> tuple[Collection[Client], bytes]:
-        """Return the topic's subscribers, the publisher included if it is one, and what they get.
+        """Return the receivers of a published message, and the message for them.
 
         Args:
             client: the publisher.
-            topic: its name.
-            message: the whole `publish`, as it came; it has passed a JSON decoder.
+            topic: the name of the topic.
+            message: the bytes of the `publish`, which are valid JSON.
 
         Returns:
-            the receivers, and the message with ``clients``, their number, added. The text is spliced, not
-            encoded again: of two equal keys JSON readers keep the last.
+            the subscribers of the topic, with the publisher if it is one of them, and the message with their number
+            in ``clients``. The field is appended to the text: JSON parsers use the last of two equal keys.
 
         Raises:
-            BadMessage: `room-full`: who found no place calls nobody. What is answered would not reach it, and
-                y-webrtc waits for ever for whom it has once answered.
+            BadMessage: `room-full`, if the topic is full and the publisher is not subscribed. It would not receive
+                the answers of the others, and y-webrtc waits without end for a peer that it has answered.
         """
         subscribers = self.topics.get(topic, ())
         if self._is_full(topic) and client not in subscribers:
@@ -102,7 +103,7 @@ class Topics:
         return subscribers, b'%b,"clients":%d}' % (message.rstrip()[:-1], len(subscribers))
 
     def forget(self, client: Client) -> list[Effect]:
-        """Unsubscribe from everything."""
+        """Unsubscribe a client from all topics; return the closes of clients that waited for them."""
         return self.unsubscribe(client, [*client.topics, *client.awaited])
 
     def _is_full(self, name: str) -> bool:

@@ -1,1 +1,1 @@
-"""Rooms: the editor's dialect of signaling. Knows no socket."""
+"""Rooms: the rules of the editor's dialect of signaling. Knows no socket."""

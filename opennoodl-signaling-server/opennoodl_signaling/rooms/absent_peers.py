@@ -1,6 +1,6 @@
-"""Absent peers: those whose connection was lost, and the signals that wait until they come back or their grace is over.
+"""Absent peers: peers whose connection is lost and whose place is kept, with the signals that wait for them.
 
-What waits is bounded: for one peer in number and in bytes, and in bytes for all of them.
+The signals are bounded by number and by bytes for each peer, and by bytes for all peers together.
 """
 
 from collections.abc import Iterable
@@ -14,25 +14,25 @@ from ..messages import SignalFrom
 MAX_SIGNALS = 256
 """Signals that may wait for one absent peer."""
 MAX_BYTES = 262_144
-"""Bytes of them; four signals of the default `MAX_MESSAGE_SIZE`."""
+"""Bytes of signals that may wait for one absent peer; four signals of the default `MAX_MESSAGE_SIZE`."""
 MAX_BYTES_OF_ALL = 67_108_864
 """Bytes of signals that may wait for all absent peers together."""
 ENDS = ("resumed", "replaced", "gone")
-"""How absences end."""
+"""Outcomes of absences."""
 OVERHEAD = 256
-"""Bytes that a waiting signal takes beside its text."""
+"""Bytes that a waiting signal takes in addition to its text."""
 
 
 class AbsentPeers:
-    """All absent peers there are now.
-
-    Attributes:
-        count: how many peers are absent.
-        size: bytes of what waits for all of them.
-        ends: absences by how they ended; `replaced` is by a newcomer without the token.
+    """The totals of all absent peers.
 
     Args:
-        most: peers that may be absent at once; 0 means any number.
+        most: the number of peers that may be absent at the same time; 0 means any number.
+
+    Attributes:
+        count: the number of absent peers.
+        size: bytes of the signals that wait for all of them.
+        ends: ended absences by outcome. `replaced` means: by a connection without the resume token.
     """
 
     def __init__(self, most: int) -> None:
@@ -43,27 +43,27 @@ class AbsentPeers:
 
     @property
     def full(self) -> bool:
-        """Whether nobody else may be absent."""
+        """Whether no further peer may be absent."""
         return bool(self._most) and self.count >= self._most
 
 
 class Waiting(NamedTuple):
-    """A signal that waits, with its `requestId` for an error about it."""
+    """A waiting signal, with the `requestId` for an error about it."""
 
     message: SignalFrom
     request_id: Raw | UnsetType
 
 
 class AbsentPeer:
-    """One absent peer; it counts until `end`.
-
-    Attributes:
-        known: the ids of the peers that the absent one knew and that have been there ever since.
-        waiting: the signals that wait for it, in order.
+    """The absence of one peer. It counts in the totals until `end`.
 
     Args:
-        known: the ids of the peers that are there when it begins.
-        among: all absent peers.
+        known: the ids of the peers that are in the room when the absence begins.
+        among: the totals.
+
+    Attributes:
+        known: the ids of the peers that the absent peer knew and that have not left since.
+        waiting: the signals that wait for it, in their order.
     """
 
     __slots__ = ("_among", "_size", "known", "waiting")
@@ -77,11 +77,11 @@ class AbsentPeer:
 
     @property
     def signals(self) -> list[SignalFrom]:
-        """What the peer is sent when it is back."""
+        """The signals for the peer when it resumes."""
         return [waiting.message for waiting in self.waiting]
 
     def hold(self, signal: SignalFrom, request_id: Raw | UnsetType = UNSET) -> bool:
-        """Keep a signal until the peer is back; return whether there was room for it."""
+        """Keep a signal until the peer resumes; return False if it exceeds a bound."""
         size = _size(Waiting(signal, request_id))
         if (
             len(self.waiting) >= MAX_SIGNALS
@@ -89,14 +89,14 @@ class AbsentPeer:
             or self._among.size + size > MAX_BYTES_OF_ALL
         ):
             return False
-        # What was decoded would keep the whole message in memory, of which it may be a small part.
+        # Copied, since a `Raw` keeps the whole message that it is a part of in memory.
         message = SignalFrom(from_=signal.from_, signal=signal.signal.copy())
         self.waiting.append(Waiting(message, UNSET if request_id is UNSET else request_id.copy()))
         self._grow(size)
         return True
 
     def senders(self) -> Iterable[tuple[str, Raw | UnsetType]]:
-        """Return who has sent what waits, once for each `requestId`, and once for all signals without one."""
+        """Return the senders of the waiting signals: once for each `requestId`, once for all signals without one."""
         return {
             (one.message.from_, b"" if one.request_id is UNSET else bytes(one.request_id)): (
                 one.message.from_,
@@ -106,13 +106,13 @@ class AbsentPeer:
         }.values()
 
     def forget(self, peer_id: str) -> None:
-        """Drop what waits from a peer that has left: who has its id from now on is another one."""
+        """Drop the signals of a peer that has left. A later peer with its id is another peer."""
         self.known.discard(peer_id)
         self._grow(-sum(_size(one) for one in self.waiting if one.message.from_ == peer_id))
         self.waiting = [one for one in self.waiting if one.message.from_ != peer_id]
 
     def end(self, how: str) -> None:
-        """Be over; count no more."""
+        """End the absence, with this outcome, and stop counting it."""
         self._among.ends[how] += 1
         self._grow(-self._size)
         self._among.count -= 1

@@ -1,6 +1,6 @@
-"""Announcements: what the peers of a room are told about each other.
+"""Announcements: messages to the peers of a room about another peer.
 
-`tell` sends such a message and records it for those that can resume, in one step: a message that is sent and not
+`tell` sends such a message and records it for peers that can resume, in one step. Otherwise a message that is not
 recorded would be lost at the next resumption.
 """
 
@@ -14,13 +14,13 @@ from .unacknowledged import Told
 
 
 def arrival(client: Client) -> PeerJoined:
-    """Return the message that a peer has come."""
+    """Return the `peer-joined` about a client."""
     info = client.info
     return PeerJoined(info.peer_id, info.user_id, info.metadata)
 
 
 def departure(room: Room, client: Client, peer_id: str) -> list[Effect]:
-    """Tell everybody in the room but this client that a peer has left."""
+    """Tell all peers of a room, except for a client, that the peer with an id has left."""
     for peer in room.peers.values():
         if peer.absent is not None:
             peer.absent.forget(peer_id)
@@ -28,9 +28,14 @@ def departure(room: Room, client: Client, peer_id: str) -> list[Effect]:
 
 
 def change(room: Room, client: Client, before: PeerInfo) -> list[Effect]:
-    """Tell the others of a peer's metadata, unless it is as before.
+    """Tell the other peers the metadata of a client, if it has changed.
 
-    Nothing is recorded: a peer that misses it finds the newest metadata in its next `joined`.
+    This is not recorded: a peer that misses it finds the newest metadata in its next `joined`.
+
+    Args:
+        room: the room of the client.
+        client: the client, with its new metadata.
+        before: its data before the change.
     """
     info, others = client.info, room.others(client)
     if not others or bytes(info.metadata) == bytes(before.metadata):
@@ -39,7 +44,7 @@ def change(room: Room, client: Client, before: PeerInfo) -> list[Effect]:
 
 
 def tell(peers: Collection[Client], message: Told) -> list[Effect]:
-    """Send peers a message about their room, and record it for those that can resume."""
+    """Send a message about their room to peers, and record it for those that can resume."""
     for peer in peers:
         if peer.resumption is not None:
             peer.resumption.told(message)

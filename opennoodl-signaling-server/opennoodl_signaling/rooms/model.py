@@ -1,4 +1,4 @@
-"""A room: who is in it, and what is to be done when somebody comes, goes or speaks."""
+"""The data of rooms: clients, rooms, and the effects that the rules return."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ from .absent_peers import AbsentPeer
 from .resumption import Resumption
 
 CONTEST_TIMEOUT = 2.0
-"""Seconds that the holder of a contested peer id has to answer a ping."""
+"""Seconds in which the holder of a contested peer id must answer a ping."""
 
 
 class Client:
-    """One connection as the domain sees it.
+    """One connection, without its socket.
+
+    Args:
+        peer: the connection.
+        address: the key under which limits count its address; see `rate_limit_key`.
 
     Attributes:
-        peer: sends to it; None while its connection is lost.
-        address: where it is, as what is limited for each address counts that.
-        user_id: who it says it is, once it has joined or registered.
-        room: where it is, as `info`.
-        topics: what it is subscribed to; kept by `Topics`.
-        awaited: the full topics that it was refused, and waits for; kept by `Topics`.
-        contest: the peer id it is waiting for, if another connection holds that.
-        absent: what waits for it, if its connection was lost and its place is kept.
-        took_place: when it took its place from a connection that seemed open, in seconds of a steady clock.
-        resumption: how a later connection takes its place in the room, if it has asked for that.
+        peer: the connection; None while it is lost.
+        address: as given.
+        user_id: the user, after `join` or `register`.
+        room: the room that it is in.
+        info: what the other peers of the room receive about it.
+        topics: the topics that it is subscribed to; set by `Topics`.
+        awaited: the full topics that it waits for; set by `Topics`.
+        contest: the contest about a peer id that it waits for.
+        absent: its absence, if its connection is lost and its place is kept.
+        took_place: time at which it took its place from a connection that seemed open, in seconds of a steady clock.
+        resumption: the data with which a later connection takes its place; None if it cannot resume.
     """
 
     __slots__ = (
@@ -64,13 +69,17 @@ class Client:
 
     @property
     def connected(self) -> Peer:
-        """What sends to a client that is known to be connected."""
+        """The connection of a client that is known to be connected."""
         assert self.peer is not None
         return self.peer
 
 
 class Room:
-    """A room that somebody is in; `peers` keeps the order of arrival, so the first is the host."""
+    """A room with peers. `peers` has the order of arrival, so the first one is the host.
+
+    Args:
+        name: the name of the room.
+    """
 
     __slots__ = ("created", "name", "peers", "session")
 
@@ -82,23 +91,23 @@ class Room:
 
     @property
     def host(self) -> Client:
-        """The peer that has been here longest."""
+        """The peer that joined first."""
         return next(iter(self.peers.values()))
 
     def others(self, client: Client) -> list[Client]:
-        """Return who is to be told of `client`: the other peers, as far as they have a connection."""
+        """Return the peers that receive messages about `client`: all others with a connection."""
         return [peer for peer in self.peers.values() if peer is not client and peer.absent is None]
 
 
 class Send(NamedTuple):
-    """Send `message` to every one of `to`."""
+    """Send `message` to each client in `to`."""
 
     to: Collection[Client]
     message: Outgoing
 
 
 class Close(NamedTuple):
-    """Close the client's connection, for a reason with a code of its own (`refusal`)."""
+    """Close the connection of a client. `refusal` is the code under which it is counted and logged."""
 
     client: Client
     code: int
@@ -107,7 +116,7 @@ class Close(NamedTuple):
 
 
 class Contest(NamedTuple):
-    """Two connections claim one peer id: find out whether the `holder` is alive, then call `settle`."""
+    """Two connections claim one peer id. Ping the `holder`, then call `settle` with the result."""
 
     holder: Client
     newcomer: Client
@@ -115,19 +124,19 @@ class Contest(NamedTuple):
 
 
 class Away(NamedTuple):
-    """The client is absent: start its timer, and call `give_up` when its grace is over, unless `Back` came before."""
+    """A client is absent. Start a timer, and call `give_up` at the end of the grace unless `Back` cancels it."""
 
     client: Client
 
 
 class Back(NamedTuple):
-    """The absence has ended, since a newer connection took the place or the client left: cancel its timer."""
+    """An absence has ended, since another connection took the place or the client left. Cancel the timer."""
 
     client: Client
 
 
 class Probe(NamedTuple):
-    """Ping the client now: its pong says that all that it was sent before has arrived."""
+    """Ping a client now. Its pong shows that it has received all earlier messages."""
 
     client: Client
 

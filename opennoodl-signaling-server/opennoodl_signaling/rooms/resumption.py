@@ -1,7 +1,7 @@
-"""Resumption: what a later connection shows to take a peer's place, and what it is told then that the peer missed.
+"""Resumption: the token with which a later connection takes a peer's place, and the messages that the peer missed.
 
-A `joined` can be lost with its connection, and all that follows it. So the token of the `joined` before it, and
-what was told since, stay good until a pong shows that the newer `joined` has arrived.
+A `joined` and the messages after it can be lost with their connection. So the token of the former `joined`, and the
+log of messages since then, stay valid until a pong shows that the newer `joined` has arrived.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from .absent_peers import AbsentPeer
 from .unacknowledged import DeliveryLog, DeliveryLogs, Told
 
 Missed = tuple[set[str], Sequence[SignalFrom]]
-"""The ids of the peers that a peer knows and that are still there, and the signals that it has not received."""
+"""The ids of the peers that a peer knows and that have not left, and the signals that it has not received."""
 
 _names = count()
 
 
 class Former(NamedTuple):
-    """What stays good of the `joined` before the last one.
+    """The `joined` before the last one, while it is not known whether the last one has arrived.
 
     Attributes:
-        token: what was given with it.
-        log: what the peer has been told and may not have received.
-        counted: whether the peer counts what it has received of that; if not, it has received nothing of it.
+        token: the resume token in it.
+        log: the messages since then that the peer may not have received.
+        counted: whether the peer counts the messages that it receives. If not, it has received none of them.
     """
 
     token: str
@@ -37,16 +37,16 @@ class Former(NamedTuple):
 
 
 class Resumption:
-    """What the last `joined` of a peer, and if need be the one before, say about its next connection.
+    """The data with which the next connection of a peer can resume.
 
     Args:
-        log: what the peer is told from now on, if it counts what it receives.
-        former: what is left of the `joined` before.
+        log: logs the messages to the peer from now on; None if the peer does not count what it receives.
+        former: the `joined` before, if it is still valid.
 
     Attributes:
-        token: what the next connection has to show.
+        token: the resume token of the last `joined`.
         log: as given.
-        former: as given, until the peer has shown that it has the newer `joined`.
+        former: as given, until a pong shows that the last `joined` has arrived.
     """
 
     __slots__ = ("_name", "former", "log", "token")
@@ -58,20 +58,20 @@ class Resumption:
         self._name = b"%d" % next(_names)
 
     def told(self, message: Told) -> None:
-        """Record what the peer is being told."""
+        """Log a message to the peer."""
         if self.log is not None:
             self.log.add(message)
         if self.former is not None:
             self.former.log.add(message)
 
     def mark(self) -> bytes:
-        """Return the payload of a ping, whose pong says that all that was told before it has arrived."""
+        """Return the payload for a ping. Its pong shows that all messages before it have arrived."""
         if self.log is None and self.former is None:
-            return b""  # there is nothing to learn
+            return b""  # nothing is logged
         return b"%b %d" % (self._name, 0 if self.log is None else self.log.number)
 
     def reached(self, mark: bytes) -> None:
-        """Take the payload of a pong; one that is not a mark of this `joined` says nothing."""
+        """Handle the payload of a pong. A payload that is not a mark of this `joined` is ignored."""
         name, _, number = mark.partition(b" ")
         if name != self._name or not number.isdigit():
             return
@@ -82,16 +82,16 @@ class Resumption:
             self.log.arrived(int(number))
 
     def opens(self, token: str | None) -> bool:
-        """Return whether this token takes the peer's place."""
+        """Return whether a token is valid for this peer's place."""
         return _same(token, self.token) or self._is_former(token)
 
     def missed(self, token: str, received: int | None, absent: AbsentPeer | None) -> Missed | None:
-        """Return what the peer has missed; None if nobody can tell.
+        """Return what the peer has missed; None if that is not known.
 
         Args:
-            token: the one that is shown; it says which `joined` was the last to arrive.
-            received: how many messages the peer has received since that, if it counts.
-            absent: what has happened since its connection was lost, if that was noticed.
+            token: the token that the peer sends. It shows which `joined` was the last one to arrive.
+            received: the number of messages that the peer has received since then; None if it does not count.
+            absent: the absence of the peer; None if the loss of its connection was not noticed.
         """
         log = self.log
         if self.former is not None and self._is_former(token):
@@ -106,12 +106,12 @@ class Resumption:
         return known & absent.known, [one for one in signals if one.from_ in absent.known] + absent.signals
 
     def hand_over(self, token: str | None, known: Iterable[str], logs: DeliveryLogs) -> Former:
-        """Be over because of another `joined` on the same connection; return what stays good after that.
+        """End, because the same connection gets another `joined`; return the former `joined` for it.
 
         Args:
-            token: the one that is shown, if any.
-            known: the ids of the peers that the peer has been told of.
-            logs: all logs.
+            token: the token that the peer sends; None if it sends none.
+            known: the ids of the peers that the peer knows.
+            logs: the totals of all logs.
         """
         if self.former is not None and self._is_former(token):
             kept, dropped = self.former, self.log
@@ -124,7 +124,7 @@ class Resumption:
         return kept
 
     def end(self) -> None:
-        """Record nothing any more."""
+        """End the logs."""
         if self.log is not None:
             self.log.end()
         if self.former is not None:

@@ -1,7 +1,7 @@
-"""Rooms: which peers are in which room, and what they are told. Knows no socket.
+"""The rules of rooms: joining, leaving, resuming, signals, metadata and the session. Knows no socket.
 
-Every method takes what a client sent and returns the effects: what to send to whom, and whom to close.
-All of it happens in one step, so a room's size is exact and a peer is either in `joined` or announced.
+Each method takes a message or event of a client, and returns effects: messages to send, and connections to close. It
+runs in one step. So the size of a room is exact, and each peer is either in a `joined` or announced, never both.
 """
 
 from collections.abc import Collection
@@ -22,16 +22,16 @@ from .resumption import Former, Resumption
 from .unacknowledged import DeliveryLog, DeliveryLogs
 
 REPLACED = 4409
-"""Close code for a connection whose place a newer one with the same identity took."""
+"""Close code of a connection whose place a newer connection of the same user took."""
 CONTEST_PAUSE = 60.0
-"""Seconds after somebody has taken a place in which its holder is asked first, though the newcomer has proven itself.
+"""Seconds after a takeover in which the holder is pinged first, although the new connection has a valid token.
 
-Two tabs of one user that both come back when they are replaced would throw each other out for ever.
+Otherwise two tabs of one user, which both reconnect when they are replaced, would replace each other without end.
 """
 MAX_METADATA = 16_384
 """Bytes of a peer's metadata."""
 JOINS = ("joined", "resumed", "replaced", "abandoned", "room-full", "peer-id-taken", "too-large")
-"""How joins end."""
+"""Outcomes of joins."""
 NOT_IN_ROOM = "Join a room before you signal."
 UNKNOWN_PEER = "No peer in your room has the peerId in `to`."
 QUEUE_FULL = "That peer's connection is lost, and its queue is full."
@@ -39,11 +39,11 @@ UNDELIVERED = "The peer came back without its state: what you have signaled to i
 
 
 class PeerNotFound(BadMessage):
-    """What a client sends to a peer cannot be passed on: nobody has this id, or the peer's queue is full.
+    """A signal cannot be passed on: the room has no peer with this id, or the queue of the peer is full.
 
     Args:
-        error: the sentence for people.
-        peer_id: the peer.
+        error: a sentence for people.
+        peer_id: the receiver.
     """
 
     def __init__(self, error: str, peer_id: str) -> None:
@@ -55,16 +55,16 @@ class Rooms:
     """All rooms of this process.
 
     Args:
-        max_size: peers in a room; 0 means any number.
-        users: who can be invited; peers are.
-        max_absent: peers whose places are kept at once; 0 means any number, None that no place is ever kept.
-        proven: whether a client is the user that it says it is, so that a peer id held by the same user is its own.
+        max_size: peers that a room may have; 0 means any number.
+        users: receives the user of each client that joins.
+        max_absent: peers whose places are kept at the same time; 0 means any number, None that no place is kept.
+        proven: whether users are authenticated. Then a peer id that is held by the same user is the client's own.
 
     Attributes:
-        rooms: those that somebody is in, by name.
-        absent_peers: those of all rooms.
-        logs: those of all peers that count.
-        joins: how many ended how.
+        rooms: the rooms with peers, by name.
+        absent_peers: the totals of the absent peers of all rooms.
+        logs: the totals of the delivery logs of all peers.
+        joins: joins by outcome.
     """
 
     def __init__(self, max_size: int, users: Users, max_absent: int | None = None, *, proven: bool = False) -> None:
@@ -78,14 +78,14 @@ class Rooms:
         self._max_size = max_size
 
     def join(self, client: Client, join: Join) -> list[Effect]:
-        """Enter a room, leaving the old one.
+        """Enter a room, and leave the former one.
 
         Returns:
-            `joined` for the client and `peer-joined` for the others; or a `Contest`, if somebody who says they are
-            the same user holds the peer id through another connection, and it does not show that one's token.
+            `joined` for the client and `peer-joined` for the others. Or a `Contest`, if another connection with the
+            same user id holds the peer id, and the client has not sent the resume token of that connection.
 
         Raises:
-            BadMessage: `room-full` or `peer-id-taken`; the client stays where it was.
+            BadMessage: `room-full`, `peer-id-taken` or `too-large`; the client stays in its former room.
         """
         try:
             return self._join(client, join)
@@ -120,7 +120,7 @@ class Rooms:
         return effects + announcements.tell(room.others(client), announcements.arrival(client))
 
     def _join_again(self, room: Room, client: Client, join: Join) -> list[Effect]:
-        """Answer a client that is in the room already under this name; the others are told of new metadata alone."""
+        """Answer a client that has this peer id in the room already. The others receive only changed metadata."""
         info, former = client.info, None
         client.info = _info(join)
         self._users.identify(client, join.user_id)
@@ -134,13 +134,13 @@ class Rooms:
         return [answer, *announcements.change(room, client, info), *([] if former is None else [Probe(client)])]
 
     def settle(self, contest: Contest, alive: bool) -> list[Effect]:
-        """Decide a contest once it is known whether its holder is `alive`.
+        """Decide a contest, when it is known whether its holder is `alive`.
 
         Returns:
-            the effects of the join; nothing if the newcomer has moved on meanwhile.
+            the effects of the join; nothing if the new connection has left or joined elsewhere meanwhile.
 
         Raises:
-            BadMessage: `peer-id-taken`, for the newcomer: the holder is alive and stays.
+            BadMessage: `peer-id-taken`, for the new connection: the holder is alive and stays.
         """
         holder, newcomer, join = contest
         if newcomer.contest is not contest:
@@ -154,12 +154,12 @@ class Rooms:
         if alive and holder.absent is None:
             self.joins["peer-id-taken"] += 1
             if self._proven:
-                holder.took_place = monotonic()  # who goes on trying goes on being refused
+                holder.took_place = monotonic()  # the next attempt within CONTEST_PAUSE is refused too
             raise BadMessage("peer-id-taken", "You are in this room already, through another connection.")
         return self._replace(holder, newcomer, join)
 
     def leave(self, client: Client, leave: Leave | None = None) -> list[Effect]:
-        """Leave the room and give up a contest; nothing, if `leave` names another room."""
+        """Leave the room, and end a contest. Does nothing if `leave` names another room."""
         named = None if leave is None else leave.room
         if client.contest is not None and named in (None, client.contest.join.room):
             client.contest = None
@@ -168,7 +168,7 @@ class Rooms:
         return self._leave_room(client)
 
     def _leave_room(self, client: Client) -> list[Effect]:
-        """Take a client out of its room, if it is in one, and tell the others."""
+        """Remove a client from its room, if it is in one, and tell the others."""
         room = client.room
         if room is None:
             return []
@@ -179,7 +179,7 @@ class Rooms:
         return announcements.departure(room, client, client.info.peer_id)
 
     def lose(self, client: Client) -> list[Effect]:
-        """Keep the place of a client whose connection was lost, if it has asked for that; else forget it."""
+        """Keep the place of a client whose connection was lost, if it can resume. Otherwise remove it."""
         room = client.room
         if room is None or client.resumption is None or self.absent_peers.full:
             return self.forget(client)
@@ -189,16 +189,16 @@ class Rooms:
         return [Away(client)]
 
     def give_up(self, client: Client) -> list[Effect]:
-        """Let a client go that is still absent."""
+        """Remove a client that is still absent at the end of its grace."""
         return self._leave_room(client) if client.absent is not None else []
 
     def signal(self, client: Client, signal: Signal) -> tuple[Client | None, SignalFrom]:
-        """Return who gets signaling data now, or None for who will when they are back, and what they get.
+        """Return the receiver of a signal and the message for it. The receiver is None if the signal waits for it.
 
-        No effect like the others: nothing else comes as often.
+        This is not an `Effect`, since signals are by far the most frequent messages.
 
         Raises:
-            PeerNotFound: nobody has this id, or too much waits for that peer.
+            PeerNotFound: the room has no peer with this id, or the queue of the peer is full.
             BadMessage: `not-in-room`.
         """
         room = client.room
@@ -217,7 +217,7 @@ class Rooms:
         return None, message
 
     def update(self, client: Client, message: Metadata) -> list[Effect]:
-        """Change a peer's metadata, and tell the others.
+        """Change the metadata of a client, and tell the others.
 
         Raises:
             BadMessage: `not-in-room` or `too-large`.
@@ -230,7 +230,7 @@ class Rooms:
         return announcements.change(client.room, client, info)
 
     def present(self, client: Client, session: Session) -> list[Effect]:
-        """Change how the client's room is presented.
+        """Change the session of the client's room.
 
         Raises:
             BadMessage: `not-in-room` or `not-host`.
@@ -243,24 +243,24 @@ class Rooms:
         return []
 
     def forget(self, client: Client) -> list[Effect]:
-        """Leave the room and the users for good."""
+        """Remove a client whose connection has ended."""
         client.contest = None
         effects = self._leave_room(client)
         self._users.identify(client, None)
         return effects
 
     def capacity(self, room: Room) -> int:
-        """Return how many peers the room may have; 0 means any number."""
+        """Return the number of peers that a room may have; 0 means any number."""
         wanted = room.session.max_participants
         return min(wanted, self._max_size or wanted) if wanted else self._max_size
 
     def is_full(self, room: Room) -> bool:
-        """Return whether nobody else may enter the room."""
+        """Return whether no further peer may enter a room."""
         capacity = self.capacity(room)
         return bool(capacity) and len(room.peers) >= capacity
 
     def _resume(self, holder: Client, newcomer: Client, join: Join, token: str) -> list[Effect]:
-        """Let the newcomer go on in the holder's place, whose token it shows; the others notice nothing of it."""
+        """Let a new connection resume in the place of the holder, whose token it has. The others do not notice."""
         room, resumption, absent, info = holder.room, holder.resumption, holder.absent, holder.info
         assert room is not None
         assert resumption is not None
@@ -269,7 +269,7 @@ class Rooms:
         effects += self._take_place(room, holder, newcomer, join, "resumed")
         others = [name for name, peer in room.peers.items() if peer is not newcomer]
         known, signals = (set(others), ()) if missed is None else missed
-        # If this `joined` is lost too, the peer comes again with the same token, and has received nothing since.
+        # If this `joined` is lost too, the peer resumes with the same token again, and has received nothing since.
         former = Former(token, DeliveryLog(known, self.logs), counted=False)
         effects.append(Send((newcomer,), self._joined(room, newcomer, join, known, former)))
         for name in others:
@@ -280,16 +280,16 @@ class Rooms:
         return [*effects, *announcements.change(room, newcomer, info), Probe(newcomer)]
 
     def _replace(self, holder: Client, newcomer: Client, join: Join) -> list[Effect]:
-        """Give the holder's place to a newcomer without its token: one peer has left, and another one has come.
+        """Give the place of the holder to a new connection without its token: one peer leaves, and another one joins.
 
-        The newcomer has started afresh, so whatever the others have with its predecessor is of no use any more.
+        The new connection has no state, so the WebRTC connections of the others with the holder are of no use.
         """
         room, absent = holder.room, holder.absent
         assert room is not None
         effects = self._leave_room(newcomer)
         effects += self._take_place(room, holder, newcomer, join, "replaced")
         if absent is not None:
-            # A signal is answered once, and those without a `requestId` once for each sender.
+            # One error for each `requestId`, and one for each sender without a `requestId`.
             for sender, request_id in absent.senders():
                 peer = room.peers.get(sender)
                 if peer is not None and peer is not newcomer and peer.absent is None:
@@ -300,7 +300,7 @@ class Rooms:
         return effects + announcements.tell(room.others(newcomer), announcements.arrival(newcomer))
 
     def _take_place(self, room: Room, holder: Client, newcomer: Client, join: Join, how: str) -> list[Effect]:
-        """Put a newcomer where the holder was, under the same key: the place in the order of arrival stays."""
+        """Put a new connection in the place of the holder. The key stays, and so does the order of arrival."""
         absent = holder.absent is not None
         self._vacate(holder, how)
         self._enter(room, newcomer, join)
@@ -344,14 +344,14 @@ class Rooms:
         known: Collection[str] | None = None,
         former: Former | None = None,
     ) -> Joined:
-        """Return the answer to a join.
+        """Return the answer to a `join`.
 
         Args:
-            room: where the client is now.
-            client: who is answered.
-            join: what it has sent.
-            known: whom it knows, if it resumes; it is told of the others by `peer-joined`.
-            former: what stays good until this answer has arrived.
+            room: the room that the client has entered.
+            client: the client.
+            join: the `join`.
+            known: the peers that the client knows, if it resumes; `peer-joined` tells it the others. None if not.
+            former: the `joined` before, which stays valid until this one has arrived.
         """
         peers = [
             peer.info for name, peer in room.peers.items() if peer is not client and (known is None or name in known)
@@ -374,5 +374,5 @@ def _check_metadata(metadata: Raw) -> None:
 
 
 def _info(join: Join) -> PeerInfo:
-    # What was decoded would keep the whole message in memory, of which it may be a small part.
+    # Copied, since a `Raw` keeps the whole message that it is a part of in memory.
     return PeerInfo(join.peer_id, join.user_id, join.metadata.copy())

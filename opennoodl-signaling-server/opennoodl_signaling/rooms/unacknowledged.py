@@ -1,7 +1,7 @@
-"""Unacknowledged messages: what a peer that counts was told of its room, until that is known to have arrived.
+"""Unacknowledged messages: a log of the messages to a peer, until they are known to have arrived.
 
-A connection that breaks takes along what was written to it and not read yet. How much that was, only the peer
-knows: back on another connection, it says how many messages it has had, and is told the rest.
+Messages that are written to a connection and not read are lost when it breaks. Only the peer knows which ones. When it
+resumes on another connection, it tells how many messages it has received, and gets the rest.
 """
 
 from collections import deque
@@ -12,11 +12,11 @@ from ..messages import PeerJoined, PeerLeft, SignalFrom
 from .absent_peers import OVERHEAD
 
 MAX_MESSAGES = 256
-"""Messages of one log."""
+"""Messages that one log may have."""
 MAX_BYTES = 262_144
-"""Bytes of them; four signals of the default `MAX_MESSAGE_SIZE`."""
+"""Bytes that one log may have; four signals of the default `MAX_MESSAGE_SIZE`."""
 MAX_BYTES_OF_ALL = 33_554_432
-"""Bytes of all logs together."""
+"""Bytes that all logs together may have."""
 
 
 Told = PeerJoined | PeerLeft | SignalFrom
@@ -24,22 +24,22 @@ Told = PeerJoined | PeerLeft | SignalFrom
 
 
 class Came(NamedTuple):
-    """The peer was told that another one has come; its metadata need not be kept."""
+    """A `peer-joined` to the peer, without the metadata."""
 
     peer_id: str
 
 
 class Left(NamedTuple):
-    """The peer was told that another one has left."""
+    """A `peer-left` to the peer."""
 
     peer_id: str
 
 
 class DeliveryLogs:
-    """All delivery logs there are now.
+    """The totals of all delivery logs.
 
     Attributes:
-        size: bytes of them.
+        size: bytes of all logs.
     """
 
     def __init__(self) -> None:
@@ -47,14 +47,14 @@ class DeliveryLogs:
 
 
 class DeliveryLog:
-    """What one peer was told since its last `joined`; it counts until `end`.
+    """The messages to one peer since its last `joined`. It counts in the totals until `end`.
 
-    Where there is no room for another message, the oldest ones are taken to have arrived.
+    If a message exceeds a bound, the oldest messages count as arrived.
 
     Args:
         known: the ids of the peers in that `joined`.
-        among: all logs.
-        arrived: how many messages have arrived already.
+        among: the totals.
+        arrived: the number of messages that have arrived already.
     """
 
     __slots__ = ("_among", "_arrived", "_known", "_messages", "_size")
@@ -67,10 +67,10 @@ class DeliveryLog:
         self._among = among
 
     def add(self, message: Told) -> None:
-        """Record what the peer is being told."""
+        """Log a message to the peer."""
         kept: Came | Left | SignalFrom
         if isinstance(message, SignalFrom):
-            # What was decoded would keep the whole message in memory, of which it may be a small part.
+            # Copied, since a `Raw` keeps the whole message that it is a part of in memory.
             kept = SignalFrom(from_=message.from_, signal=message.signal.copy())
         elif isinstance(message, PeerJoined):
             kept = Came(message.peer_id)
@@ -84,7 +84,7 @@ class DeliveryLog:
             self.arrived(self._arrived + 1)
 
     def arrived(self, number: int) -> None:
-        """Forget what has arrived: so many messages of all that the peer was told."""
+        """Drop the messages that have arrived: the first `number` of all messages to the peer."""
         while self._arrived < number and self._messages:
             message = self._messages.popleft()
             self._arrived += 1
@@ -96,13 +96,13 @@ class DeliveryLog:
 
     @property
     def number(self) -> int:
-        """How many messages the peer was told in all."""
+        """The number of all messages to the peer."""
         return self._arrived + len(self._messages)
 
     def missed(self) -> tuple[set[str], list[SignalFrom]]:
-        """Return the ids of the peers that the peer knows and that are still there, and the signals that it has missed.
+        """Return the ids of the peers that the peer knows and that have not left, and the signals that it has missed.
 
-        What a peer sent that has left since is not among them.
+        Signals of peers that have left since are left out.
         """
         known, signals = set(self._known), list[SignalFrom]()
         for message in self._messages:
@@ -114,7 +114,7 @@ class DeliveryLog:
         return known, signals
 
     def end(self) -> None:
-        """Be over; count no more."""
+        """Drop all messages, and stop counting them."""
         self._messages.clear()
         self._grow(-self._size)
 
