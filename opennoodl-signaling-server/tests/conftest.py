@@ -27,7 +27,7 @@ from .edge.loops import LOOPS
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 from .editor import Editor
 
-settings.register_profile("steady", deadline=None, max_examples=50)  # a busy machine is no defect
+settings.register_profile("steady", deadline=None, max_examples=50)  # no deadline, since the machine may be busy
 settings.register_profile("quick", deadline=None, max_examples=10)  # for `make quick`
 settings.load_profile("steady")
 
@@ -43,11 +43,11 @@ BOTH = {
     "test_server_session",
     "test_server_topics",
 }
-"""The modules whose tests are about the dialects; those marked `in_memory` look into the server."""
+"""Modules whose tests run in memory and with Redis. Tests marked `in_memory` read the memory of the server."""
 
 
 class Twins:
-    """The instances of a server, which its clients use in turn."""
+    """The instances of a server. Clients connect to them in turn."""
 
     def __init__(self, services: list[Service]) -> None:
         self.services = services
@@ -74,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run on the event loop that the server runs on; the edge's own tests try both."""
+    """Run on the event loop that the server uses. The tests of the edge run on both."""
     name = "uvloop" if "uvloop" in LOOPS else "asyncio"
     return {name: LOOPS[name]}
 
@@ -90,7 +90,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
 
 @pytest.fixture
 def redis(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
-    """Return the Redis server, empty; the first instance takes newcomers at once."""
+    """Return an empty Redis server, with which the first instance accepts clients at once."""
     monkeypatch.setattr(membership, "FILL", 0.0)
     own_redis.empty()
     return own_redis
@@ -98,7 +98,7 @@ def redis(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServe
 
 @pytest.fixture(autouse=True)
 def contest_timeout(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return what sets the seconds in which the holder of a contested peer id has to answer; at first, very many."""
+    """Return a function that sets `CONTEST_TIMEOUT`, in seconds. It begins with a long time."""
 
     def set_(seconds: float) -> None:
         for module in (effects, liveness):
@@ -109,7 +109,7 @@ def contest_timeout(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of the server's dialects in memory, and on two instances that share a Redis."""
+    """Run the tests of modules in `BOTH` in memory, and on two instances that share a Redis."""
     if metafunc.module.__name__.rpartition(".")[2] in BOTH and "engine" in metafunc.fixturenames:
         alone = metafunc.definition.get_closest_marker("in_memory") is not None
         metafunc.parametrize("engine", ["memory"] if alone else ["memory", "redis"], indirect=True)
@@ -117,7 +117,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
-    """Return where rooms are: `memory`, or `redis` for two instances of which editors use one and the other."""
+    """Return the place of rooms: `memory`, or `redis` for two instances, to which editors connect in turn."""
     return str(getattr(request, "param", "memory"))
 
 
@@ -169,7 +169,7 @@ async def enter(start: StartServer) -> AsyncIterator[Enter]:
 
 @pytest.fixture
 async def enter_raw(start: StartServer) -> AsyncIterator[EnterRaw]:
-    """Connect a client that answers nothing, not even pings, and let it send messages."""
+    """Connect a client that sends messages and answers nothing, not even pings."""
     clients: list[Raw] = []
 
     async def enter_(service: Service, *messages: dict[str, Any]) -> Raw:

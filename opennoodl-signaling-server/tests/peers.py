@@ -1,4 +1,4 @@
-"""Peers that stand in for connections where the effects of the rooms are performed by a test."""
+"""Fake peers for tests that perform the effects of rooms themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from opennoodl_signaling.rooms.model import Client
 
 
 class NamedPeer(Peer):
-    """A peer that has only a name: the domain returns effects, so it reaches no peer itself."""
+    """A peer with a name. Every call fails, because the domain has to return effects instead."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -38,5 +38,5 @@ class NamedPeer(Peer):
 
 
 def named(name: str | int, address: str = "") -> Client:
-    """Return a connection of a `NamedPeer`."""
+    """Return a client with a `NamedPeer`."""
     return Client(NamedPeer(str(name)), address)

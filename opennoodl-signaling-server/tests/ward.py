@@ -1,4 +1,4 @@
-"""What the tests of rooms share: rooms whose effects are performed as the server does, and what clients are told."""
+"""Rooms for tests: effects are performed as the server does, and messages to clients are recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,20 @@ Told = list[tuple[str, Any]]
 
 
 class Ward:
-    """Rooms, and clients that note what they are told."""
+    """Rooms, and the messages that clients receive.
+
+    Args:
+        max_size: peers that a room may have; 0 means any number.
+        invites: invites that one user may send in an hour; 0 means any number.
+        max_absent: peers whose places are kept at the same time; see `Rooms`.
+        proven: whether users are authenticated.
+
+    Attributes:
+        told: the receivers and messages of the last action.
+        contests: the contests that are not settled.
+        away: the absent clients.
+        probed: the clients that were pinged.
+    """
 
     def __init__(
         self, max_size: int = 0, invites: int = 0, max_absent: int | None = 0, *, proven: bool = False
@@ -31,7 +44,7 @@ class Ward:
         self.probed: list[Client] = []
 
     def perform(self, effects: Iterable[Effect]) -> Told:
-        """Do as the server does with effects; return what was told to whom, in order."""
+        """Perform effects as the server does; return the receivers and their messages in order."""
         self.told = []
         for effect in effects:
             match effect:
@@ -53,7 +66,7 @@ class Ward:
         return self.told
 
     def join(self, client: Client, room: str = "r", user: str = "", **fields: Any) -> Told:
-        """Join under the client's own name."""
+        """Join a room with the client's name as peer id."""
         name = str(client.peer)
         fields = {"room": room, "peer_id": name, "user_id": user or name.upper(), **fields}
         return self.perform(self.rooms.join(client, Join(**fields)))
@@ -68,7 +81,7 @@ class Ward:
         return self.perform(self.rooms.lose(client))
 
     def give_up(self, client: Client) -> Told:
-        """Let the grace of an absent client be over."""
+        """End the grace of an absent client."""
         self.away.remove(client)
         return self.perform(self.rooms.give_up(client))
 
@@ -77,7 +90,7 @@ class Ward:
         return self.perform(self.rooms.settle(self.contests.pop(0), alive))
 
     def peers(self, room: str = "r") -> list[str]:
-        """Return who is in a room, in order of arrival."""
+        """Return the ids of the peers of a room, in the order of arrival."""
         return list(self.rooms.rooms[room].peers) if room in self.rooms.rooms else []
 
 
@@ -88,24 +101,24 @@ def token_of(client: Client) -> str:
 
 
 def token_in(told: Told) -> str:
-    """Return the token in the first thing that was told."""
+    """Return the resume token in the first message."""
     token: str = told[0][1]["resumeToken"]
     return token
 
 
 def back(ward: Ward, client: Client, token: str | None, **fields: Any) -> Told:
-    """Join as x with a token."""
+    """Join with the peer id x and a resume token."""
     return ward.join(client, **{"peer_id": "x", "user": "X", "resume_token": token, **fields})
 
 
 def joined(client: str, room: str = "r", *peers: str) -> tuple[str, Any]:
-    """Return what a client is told when it has joined a room with these peers in it."""
+    """Return the `joined` to a client, in a room with these peers."""
     infos = [{"peerId": peer, "userId": peer.upper(), "metadata": {}} for peer in peers]
     return client, {"type": "joined", "room": room, "peerId": client, "peers": infos}
 
 
 def came(client: str, peer: str) -> tuple[str, Any]:
-    """Return what a client is told when a peer has come."""
+    """Return the `peer-joined` to a client about a peer."""
     return client, {"type": "peer-joined", "peerId": peer, "userId": peer.upper(), "metadata": {}}
 
 

@@ -1,1 +1,1 @@
-"""Several instances as one server: rooms, topics and users are in Redis or Valkey (`REDIS_URL`)."""
+"""Several instances as one server, with rooms, topics and users in Redis or Valkey (`REDIS_URL`)."""

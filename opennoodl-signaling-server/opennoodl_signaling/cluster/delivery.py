@@ -1,4 +1,4 @@
-"""Delivery: what this instance's clients are told, as its stream has it."""
+"""Delivery: handles the entries of this instance's stream in Redis, most of which are messages to its clients."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Delivery(Reader):
     """Handles the entries of the stream.
 
     Args:
-        membership: this instance's.
-        members: the clients.
-        devices: of users here.
-        topics: that the clients are subscribed to.
-        requests: tells clients what went wrong.
-        sender: sends the rest.
-        liveness: asks and answers other instances.
+        membership: the membership of this instance.
+        members: the connections of this instance.
+        devices: the devices of users at this instance.
+        topics: the topics that clients of this instance are subscribed to.
+        requests: sends errors to clients.
+        sender: sends all other messages.
+        liveness: asks other instances about their connections, and answers them.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Delivery(Reader):
         self._liveness = liveness
 
     def deliver(self, entry: bytes) -> None:
-        """Handle an entry."""
+        """Handle an entry of the stream. After a failure, close all clients."""
         try:
             self._deliver(msgspec.msgpack.decode(entry))
         except Exception:
@@ -63,7 +63,7 @@ class Delivery(Reader):
             self.hole()
 
     def hole(self) -> None:
-        """Close all clients."""
+        """Close all clients, since entries of the stream are missing."""
         self._members.disconnect_all(1013, BROKEN, "unavailable")
 
     def _deliver(self, entry: list[Any]) -> None:
@@ -75,7 +75,7 @@ class Delivery(Reader):
             case ["send", numbers, payload, name, about]:
                 members = [member for number in numbers if (member := self._members.connected.get(number)) is not None]
                 if name == "peer-joined" and not self._membership.compared:
-                    # Others were faster. Beside a newcomer, these clients might see a peer that has left unnoticed.
+                    # This instance is late: these clients may still show a peer that has left, beside the new one.
                     for member in members:
                         member.close_stale()
                     return
@@ -115,12 +115,12 @@ class Delivery(Reader):
             self._sender.relay((member,), payload.encode(), "signal")
             return
         parting = self._members.parting.get(number)
-        if parting is None or not parting.keeps or parting.tokens is None:  # else its mailbox has it
+        if parting is None or not parting.keeps or parting.tokens is None:  # otherwise its mailbox has the signal
             instance, sender, echoed, to = origin
             self._membership.tell(instance, ("lost", sender, to, echoed))
 
     def _note(self, member: Member, name: str, about: Any) -> None:
-        """Note what a client is told."""
+        """Update what is known about a client after a message to it."""
         match name:
             case "joined":
                 member.known, member.told = set(about), 0
@@ -138,7 +138,7 @@ class Delivery(Reader):
                 member.connected.note_error(BadMessage(about, ""))
 
     async def _probe(self, member: Member) -> None:
-        """Ping a client when it is known what the ping is to say: the entry may be faster than the answer."""
+        """Ping a client after its decision is complete: the entry can arrive before the answer of Redis."""
         async with member.lock:
             if not member.closed:
                 member.connected.probe()

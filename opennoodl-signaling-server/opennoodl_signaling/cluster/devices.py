@@ -1,4 +1,4 @@
-"""Devices: the connections through which users can be reached, and the invites that users send each other."""
+"""Devices: the connections of users at this instance, and invites between users of all instances."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Devices:
     """The devices of users at this instance. Redis counts them for all instances.
 
     Args:
-        membership: this instance's.
-        requests: tells clients what went wrong.
-        sender: sends the rest.
-        invites_per_hour: of one user; 0 means any number.
+        membership: the membership of this instance.
+        requests: sends errors to clients.
+        sender: sends all other messages.
+        invites_per_hour: invites that one user may send in an hour; 0 means any number.
 
     Attributes:
-        users: who can be reached here.
-        doubtful: users whose number of devices in Redis may be wrong, since an answer was lost.
+        users: the users with a connection at this instance.
+        doubtful: users whose number of devices in Redis may be wrong, because an answer was lost.
     """
 
     def __init__(self, membership: Membership, requests: Requests, sender: Sender, invites_per_hour: int) -> None:
@@ -43,20 +43,20 @@ class Devices:
         self._invites_per_hour = invites_per_hour
 
     def of(self, user: str) -> Collection[Member]:
-        """Return the connections of a user here."""
+        """Return the connections of a user at this instance."""
         return self.users.devices.get(user, ())  # type: ignore[return-value]  # all clients here are members
 
     def changes(self, before: str | None, after: str | None) -> list[Change]:
-        """Return what is to be changed in Redis since a client is another user now."""
+        """Return the changes in Redis after the user of a client has changed from `before` to `after`."""
         names = {user for user in (before, after) if user is not None} if before != after else set()
         return [("user", self._membership.instance, name, len(self.of(name))) for name in names]
 
     async def register(self, member: Member, register: Register) -> None:
-        """Make a client reachable as a user without a room.
+        """Set the user of a client that is in no room, and answer it.
 
         Raises:
-            BadMessage: Redis is away.
-            Unreachable: it does not answer.
+            BadMessage: `unavailable`; the connection to Redis is lost.
+            Unreachable: Redis does not answer.
         """
         self._requests.require()
         before = member.user_id
@@ -70,7 +70,7 @@ class Devices:
             self._sender.relay((member,), encode(Registered(register.user_id)), "registered")
 
     async def count(self, *users: str | None) -> None:
-        """Tell Redis how many devices some users have here.
+        """Write the number of devices that users have at this instance to Redis.
 
         Raises:
             Unreachable: Redis does not answer.
@@ -84,10 +84,10 @@ class Devices:
             raise
 
     def invite(self, member: Member, invite: Invite, message: bytes) -> None:
-        """Pass an invite to all devices of a user.
+        """Send an invite to all devices of a user at all instances.
 
         Raises:
-            BadMessage: the client is nobody yet, or Redis is away.
+            BadMessage: `not-registered`, or `unavailable` if the connection to Redis is lost.
         """
         sender = member.user_id
         if sender is None:
@@ -103,7 +103,7 @@ class Devices:
         answer.add_done_callback(partial(self._invited, member, target, request_id(message)))
 
     def _invited(self, member: Member, target: str, echoed: Raw | UnsetType, answer: asyncio.Future[bytes]) -> None:
-        """Tell the sender of an invite what has become of it."""
+        """Answer the sender of an invite."""
         if not self._membership.has_run(answer):
             self._requests.refuse(member, unavailable(), echoed)
             return

@@ -1,4 +1,4 @@
-"""Liveness: whether a connection of another instance answers a ping."""
+"""Liveness: finds out whether a connection of another instance answers a ping."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Liveness:
     """Asks other instances about their connections, and answers them.
 
     Args:
-        membership: this instance's.
-        members: the connections here.
+        membership: the membership of this instance.
+        members: the connections of this instance.
     """
 
     def __init__(self, membership: Membership, members: Members) -> None:
@@ -25,7 +25,12 @@ class Liveness:
         self._questions: dict[int, asyncio.Future[bool]] = {}
 
     async def is_alive(self, instance: str, number: int) -> bool:
-        """Return whether a connection answers a ping. One whose instance does not answer is not alive."""
+        """Return whether a connection answers a ping; False if its instance does not answer.
+
+        Args:
+            instance: the id of the instance of the connection.
+            number: the number of the connection at that instance.
+        """
         question = next(self._numbers)
         asked = self._questions[question] = asyncio.get_running_loop().create_future()
         self._membership.tell(instance, ("ask", number, self._membership.instance, question))
@@ -38,12 +43,12 @@ class Liveness:
             del self._questions[question]
 
     async def answer(self, number: int, instance: str, question: int) -> None:
-        """Answer another instance."""
+        """Ping a connection of this instance, and tell the instance that has asked."""
         member = self._members.connected.get(number)
         alive = member is not None and await member.connected.is_alive(CONTEST_TIMEOUT)
         self._membership.tell(instance, ("alive", question, alive))
 
     def answered(self, question: int, alive: bool) -> None:
-        """Take the answer of another instance."""
+        """Handle the answer of another instance."""
         if (asked := self._questions.get(question)) is not None and not asked.done():
             asked.set_result(alive)

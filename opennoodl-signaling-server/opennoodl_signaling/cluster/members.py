@@ -1,4 +1,4 @@
-"""The members: the connections of this instance, and the rooms that they are in."""
+"""Members: the connections of this instance, and the rooms that they are in."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Member(Client):
     """A connection of this instance.
 
     Attributes:
-        number: of the connection in this instance; never used again.
-        lock: decisions for this connection are made one after the other.
+        number: the number of the connection at this instance, which is never used again.
+        lock: serializes the decisions about this connection.
         closed: whether the connection has ended.
-        keeps: whether it has ended and its place is to be kept.
-        known: the peers that it was told of.
-        told: messages about its room that it was sent since its last `joined`.
-        joined: how many times it was sent `joined`.
-        entered: how many times it has joined; more than `joined` while a `joined` is on its way.
-        tokens: how a later connection takes its place.
-        unsure: rooms in which it may be, since Redis did not answer.
-        started: when its last `join` came.
-        contested: stands for the contest that it waits for.
-        stale: whether what it knows of its room may be out of date, so that its place is not kept.
+        keeps: whether the connection has ended and its place is kept.
+        known: the ids of the peers that it was told of.
+        told: the number of messages about its room since its last `joined`.
+        joined: the number of `joined` that it was sent.
+        entered: the number of its successful joins. It is higher than `joined` while a `joined` is on its way.
+        tokens: the tokens with which a later connection takes its place.
+        unsure: rooms that it may be in, because Redis did not answer.
+        started: time of its last `join`, as `perf_counter` has it.
+        contested: an id of the contest that it waits for, and the name of its room.
+        stale: whether its knowledge of its room may be out of date, so that its place is not kept.
     """
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Member(Client):
         self.stale = False
 
     def close_stale(self) -> None:
-        """Close the connection, since what the client knows of its room may be out of date; it has to join anew."""
+        """Close the connection, because its knowledge of its room may be out of date. It has to join again."""
         self.stale = True
         self.disconnect(1013, BROKEN, "unavailable")
 
@@ -76,7 +76,7 @@ class Member(Client):
             self.connected.disconnect(code, reason, refusal)
 
     def knows(self, room: Room) -> bool:
-        """Return whether the client was told of exactly the peers that are in its room."""
+        """Return whether the client was told of exactly the peers that are in `room`."""
         return self.joined == self.entered and self.known | {self.info.peer_id} == room.peers.keys()
 
 
@@ -84,12 +84,12 @@ class Members:
     """All connections of this instance.
 
     Args:
-        membership: this instance's.
+        membership: the membership of this instance.
 
     Attributes:
-        connected: by number.
-        parting: those that have ended, until Redis knows.
-        rooms: the rooms with peers here, and of those only the peers that are here.
+        connected: open connections by number.
+        parting: connections that have ended, by number, until that is written to Redis.
+        rooms: by name, the rooms with peers of this instance. They contain only these peers.
     """
 
     def __init__(self, membership: Membership) -> None:
@@ -100,7 +100,7 @@ class Members:
         self._numbers = count(1)
 
     def add(self, peer: Peer, address: str) -> Member:
-        """Return a new connection, with its number."""
+        """Add a connection; return its member."""
         member = Member(peer, address, next(self._numbers))
         self.connected[member.number] = member
         return member
@@ -126,7 +126,7 @@ class Members:
         return SharedPeer(self._membership.instance, member.number)
 
     def place(self, member: Member, transaction: Transaction, name: str, peer_id: str) -> None:
-        """Note where a client is, as it was decided."""
+        """Set the room of a client, after a decision in a transaction."""
         self.unplace(member)
         record = transaction.after.get(name)
         if record is None:
@@ -146,7 +146,7 @@ class Members:
         )
 
     def unplace(self, member: Member) -> None:
-        """Note that a client is in no room."""
+        """Note that a client is in no room any more."""
         room = member.room
         member.room, member.tokens = None, None
         if room is not None and room.peers.get(member.info.peer_id) is member:

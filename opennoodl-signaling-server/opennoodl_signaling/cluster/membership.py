@@ -1,7 +1,7 @@
-"""The membership: this instance's id and lease, and what it has to do for instances that are gone.
+"""The membership: the id and the lease of this instance, its stream, and sweeping of dead instances.
 
-An id is used once. An instance whose lease is over is swept by another one, and can do nothing with its id any more;
-it takes a new one. Time is that of Redis.
+Each id is used once. If the lease of an instance expires, another instance sweeps it. The id is then of no use, so the
+instance takes a new one. All times are those of Redis.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .link import LOST, Link, RedisProcess, Unreachable, end
 from .scripts import Script
 
 LEASE = 10.0
-"""Seconds after which an instance that does not renew its lease is swept."""
+"""Seconds after which an instance is swept if it does not renew its lease."""
 TICK = 0.5
 """Seconds between two renewals."""
 FILL = 10.0
-"""Seconds without newcomers after Redis has lost its data, in which all instances enter their clients again.
+"""Seconds after Redis has lost its data in which all instances enter their clients again. New clients are refused.
 
-They begin when an instance notices. A first instance finds an empty Redis, and cannot know whether it has lost data:
-for it they begin with the start of Redis.
+They begin when an instance notices the loss. The first instance finds an empty Redis and cannot know whether that has
+lost data. For it, they begin with the start of Redis.
 """
 STREAM = "opennoodl:signaling:stream:"
 
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class Reader(ABC):
-    """Is told of this instance's stream."""
+    """Handles the entries of this instance's stream."""
 
     @abstractmethod
     def deliver(self, entry: bytes) -> None:
@@ -46,43 +46,48 @@ class Reader(ABC):
 
     @abstractmethod
     def hole(self) -> None:
-        """Entries of the stream are missing: no client can be sure of what it was told."""
+        """Handle missing entries of the stream: clients may lack messages."""
 
 
 class Recovery(ABC):
-    """Does what is to be done when an instance, or Redis, was away."""
+    """Recovers from an outage of an instance or of Redis."""
 
     @abstractmethod
     def fenced(self) -> None:
-        """All places of this instance's clients were given up by others."""
+        """Close the clients of this instance, because another instance has given up their places."""
 
     @abstractmethod
     async def restore(self, call: Callable[..., Awaitable[Any]], *, empty: bool) -> None:
-        """Connected again. If `empty`, Redis knows nothing of this instance's clients."""
+        """Write the state of this instance to Redis after a reconnect.
+
+        Args:
+            call: runs a script on the new connection.
+            empty: whether Redis has no data of this instance's clients.
+        """
 
     @abstractmethod
     async def sweep(self, instance: str, rooms: list[str]) -> None:
-        """Give up the places of a dead instance in these rooms."""
+        """Give up the places of the peers of a dead instance in some rooms."""
 
     @abstractmethod
     async def give_up(self, name: str, peer_id: str) -> None:
-        """The grace of an absent peer is over."""
+        """Remove an absent peer whose grace is over."""
 
     @abstractmethod
     async def compare(self) -> bool:
-        """All instances have entered their clients again; return whether the rooms could be compared."""
+        """Compare the rooms after all instances have entered their clients again; return whether that succeeded."""
 
 
 class Membership:
-    """Holds the lease, reads the stream, and sweeps.
+    """Renews the lease, reads the stream, and sweeps dead instances.
 
     Args:
-        url: of Redis.
+        url: the URL of Redis.
 
     Attributes:
-        instance: the id.
-        filling: whether newcomers are refused.
-        compared: whether clients know who is in their rooms, after Redis has lost its data.
+        instance: the id of this instance.
+        filling: whether the instances enter their clients again, so that new clients are refused.
+        compared: whether the rooms of clients were compared since Redis has lost its data.
     """
 
     def __init__(self, url: str) -> None:
@@ -103,11 +108,11 @@ class Membership:
         self._counts = (0, 0, 0)
 
     async def start(self, reader: Reader, recovery: Recovery) -> None:
-        """Become a member.
+        """Connect to Redis and become a member.
 
         Args:
-            reader: is told of the stream.
-            recovery: is called after an outage.
+            reader: handles the entries of the stream.
+            recovery: recovers from outages.
 
         Raises:
             StartError: Redis cannot be used.
@@ -126,30 +131,30 @@ class Membership:
         await self.link.close()
 
     def spawn(self, work: Any) -> asyncio.Task[None]:
-        """Do something beside everything else, until the membership ends."""
+        """Run a coroutine in a task, which is cancelled at the end of the membership."""
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
     def call(self, script: Script, *args: bytes | str | int) -> asyncio.Future[Any]:
-        """Run a script as this instance, after all that were called before; see `allowed` for the answer."""
+        """Run a script as this instance, after all earlier calls. Pass the answer to `allowed`."""
         return self.link.call(script, self.instance, self._generation, *args)
 
     def post(self, script: Script, *args: bytes | str | int) -> None:
-        """Run a script as this instance; whether it was run does not matter."""
+        """Run a script as this instance, without waiting for its answer."""
         self.call(script, *args).add_done_callback(self.has_run)
 
     def tell(self, instance: str, entry: tuple[Any, ...]) -> None:
-        """Append an entry to the stream of an instance, if that lives."""
+        """Append an entry to the stream of an instance, if it has a lease."""
         self.post(scripts.APPEND_ENTRY, instance, msgspec.msgpack.encode(entry))
 
     def has_run(self, answer: asyncio.Future[Any]) -> bool:
-        """Return whether a script was run, as far as is known."""
+        """Return whether a finished call has run its script."""
         return not answer.cancelled() and answer.exception() is None and self.allowed(answer.result())
 
     def allowed(self, answer: Any) -> bool:
-        """Return whether a script was run: not if this instance was swept, or Redis has lost its data."""
+        """Return whether a script was run. It was not if this instance was swept, or if Redis has lost its data."""
         status = answer[0] if isinstance(answer, list) else answer
         if status in (b"fenced", b"generation"):
             self.link.reconnect()
@@ -157,7 +162,7 @@ class Membership:
         return True
 
     async def ask(self, script: Script, *args: bytes | str | int) -> Any:
-        """Run a script as this instance.
+        """Run a script as this instance; return its answer.
 
         Raises:
             Unreachable: Redis does not answer, or this instance is not a member now.
@@ -169,18 +174,18 @@ class Membership:
 
     @property
     def failure(self) -> str | None:
-        """What keeps this instance from taking newcomers."""
+        """The reason why this instance refuses new clients, as a sentence; None if it does not."""
         if not self.link.up:
             return "Redis does not answer."
         return "Redis has lost its data; clients are being entered again." if self.filling else None
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """Absent peers of all instances, bytes of their mailboxes, and instances."""
+        """The number of absent peers of all instances, the bytes of their mailboxes, and the number of instances."""
         return self._counts
 
     def metric_families(self) -> Iterable[Metric]:
-        """Return what the metrics show."""
+        """Return the metrics of the membership and of the link."""
         yield from self.link.metric_families()
         yield GaugeMetricFamily("opennoodl_signaling_redis_up", "Whether Redis answers.", int(self.link.up))
         yield CounterMetricFamily(
@@ -192,14 +197,14 @@ class Membership:
         yield GaugeMetricFamily("opennoodl_signaling_instances", "Instances with a lease.", self._counts[2])
 
     async def _entered(self, call: Callable[..., Awaitable[Any]], redis: RedisProcess) -> None:
-        # An empty Redis that has run for so long has lost nobody's data, unless their instances come too late anyhow.
+        # An empty Redis that has run for longer has lost no data, or its instances reconnect too late in any case.
         fill_new = max(0.0, FILL - redis.uptime)
         args = (redis.run_id, int(LEASE * 1000), int(FILL * 1000), int(fill_new * 1000))
         answer, filling = await call(scripts.BEGIN_MEMBERSHIP, self.instance, self._generation, *args)
         generation = answer.decode()
         first = not self._generation
         empty = generation != self._generation
-        # An instance that comes too late finds newcomers where its clients were.
+        # If an instance reconnects too late, new clients may have the places of its clients.
         late = not first and (empty or not self.compared) and filling < FILL * 1000 / 3
         if generation == "fenced" or late:
             log.warning("this instance was swept, or came too late after an outage; its clients are closed")
@@ -228,12 +233,12 @@ class Membership:
                 await self._renew()
             except Unreachable:
                 pass
-            except Exception:  # a record that is not ours; without the next renewal the lease would end
+            except Exception:  # an unknown record in Redis; without the next renewal, the lease would expire
                 log.exception("what Redis answered could not be handled")
             await asyncio.sleep(TICK)
 
     async def _renew(self) -> None:
-        # After an outage the others have time for a lease to come back.
+        # After an outage, the other instances get the time of a lease to reconnect.
         may_sweep = monotonic() - self._stable > LEASE
         _, dead, due, filling, absent, size, instances = await self.ask(
             scripts.RENEW_LEASE, int(LEASE * 1000), int(may_sweep), f"{self._last}-0"
@@ -241,7 +246,7 @@ class Membership:
         self._renewed = monotonic()
         self._counts = (absent, size, instances)
         self.filling = filling > 0
-        # Early enough that newcomers come after it, and late enough that all instances have entered their clients.
+        # Before new clients are accepted, and after all instances have entered their clients again.
         if not self.compared and not self._comparing and filling < FILL * 1000 / 3:
             self._comparing = True
             self.spawn(self._compare())
@@ -267,7 +272,7 @@ class Membership:
             while rooms := (await self.ask(scripts.FORGET_INSTANCE, instance))[1]:
                 await self._recovery.sweep(instance, [room.decode() for room in rooms])
         except Unreachable:
-            pass  # the next tick begins again
+            pass  # the next tick tries again
         finally:
             self._sweeping.discard(instance)
 
@@ -282,7 +287,7 @@ class Membership:
                 await asyncio.sleep(0.1)
                 continue
             if reads != self._reads:
-                continue  # of a stream that is no more
+                continue  # the entries are of a former stream
             for number, entry in entries:
                 if number != self._last + 1:
                     log.error("entries of the stream are missing; clients are closed", missing=number - self._last - 1)

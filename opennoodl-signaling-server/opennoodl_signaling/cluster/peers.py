@@ -1,4 +1,4 @@
-"""The peers of this instance: how they join, change and leave rooms."""
+"""Peers: the clients of this instance join, change and leave rooms of all instances."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from .topics import SharedTopics
 from .transaction import Change, Focus, SharedPeer, Transaction
 
 DRAIN = 3.0
-"""Seconds for which a server that stops waits until its clients have left their rooms."""
+"""Seconds for which a server that stops waits for its clients to leave their rooms."""
 
 
 class Peers:
-    """Decides for this instance's clients about the rooms of all instances.
+    """Makes the decisions about rooms for the clients of this instance.
 
     Args:
-        membership: this instance's.
-        members: the clients.
-        rooms: of all instances.
-        devices: of users here.
-        topics: that the clients are subscribed to.
-        requests: tells clients what went wrong.
-        liveness: asks whether a peer of another instance is alive.
+        membership: the membership of this instance.
+        members: the connections of this instance.
+        rooms: the rooms of all instances.
+        devices: the devices of users at this instance.
+        topics: the topics that clients of this instance are subscribed to.
+        requests: sends errors to clients.
+        liveness: finds out whether a peer of another instance is alive.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Peers:
     # Join
 
     async def join(self, member: Member, join: Join, message: bytes, started: float) -> None:
-        """Enter a room, or take the place of another connection there.
+        """Enter a room, or take the place of another connection in it.
 
         Args:
             member: the client.
-            join: what it asks for.
-            message: the same as it came.
-            started: when it came.
+            join: the decoded message.
+            message: the bytes of the message.
+            started: time at which it arrived, as `perf_counter` has it.
         """
         if join.resume_token is not None:
             join = structs.replace(join, resume_token=records.digest(join.resume_token))
@@ -87,7 +87,7 @@ class Peers:
     async def _settle(
         self, member: Member, join: Join, message: bytes, place: tuple[str, int], mark: tuple[object, str]
     ) -> None:
-        """Have the holder of a contested peer id pinged, and let the answer decide."""
+        """Have the holder of a contested peer id pinged, and decide by the answer."""
         alive = await self._liveness.is_alive(*place)
 
         async def settle() -> None:
@@ -99,7 +99,7 @@ class Peers:
             def decide(rooms: Rooms, peer: SharedPeer, transaction: Transaction) -> list[Effect]:
                 holder = transaction.peer(*place)
                 if holder is None or holder.room is None:
-                    holder = SharedPeer(*place)  # whose place is another's now, or nobody's
+                    holder = SharedPeer(*place)  # it has left its place meanwhile
                 peer.contest = Contest(holder, peer, join)
                 return rooms.settle(peer.contest, alive)
 
@@ -112,14 +112,14 @@ class Peers:
     async def _enter(
         self, member: Member, join: Join, decide: Callable[[Rooms, SharedPeer, Transaction], list[Effect]]
     ) -> Contest | None:
-        """Decide on a join; return the contest that it needs, if it does."""
+        """Decide on a join; return the contest that must be settled first, or None."""
         self._requests.require()
         contests: list[Contest] = []
         before = member.user_id
 
         def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
             contests.clear()
-            # A room may lack peers while the instances enter their clients again, also the room of this client.
+            # While the instances enter their clients again, a room may lack peers.
             if transaction.loaded.filling:
                 raise unavailable()
             peer = self._members.peer_or_newcomer(transaction, member)
@@ -127,7 +127,7 @@ class Peers:
             if effects and isinstance(effects[0], Contest):
                 contests.append(effects[0])
                 return [], []
-            # Before it is written, so that a count that is told meanwhile is right.
+            # Before the changes are written, so that the number of devices is right if it is written meanwhile.
             self._devices.users.identify(member, peer.user_id)
             return effects, self._devices.changes(before, peer.user_id)
 
@@ -151,7 +151,7 @@ class Peers:
         self._requests.require()
         room = member.room
         if room is None:
-            act(self._rooms.domain, self._members.newcomer(member))  # which raises what is wrong
+            act(self._rooms.domain, self._members.newcomer(member))  # raises the error
             return
 
         def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
@@ -161,7 +161,7 @@ class Peers:
         self._members.place(member, transaction, room.name, member.info.peer_id)
 
     def received(self, member: Member, number: int) -> None:
-        """Forget what a peer has received: so many messages since its last `joined`."""
+        """Drop the messages that a peer has received: the first `number` since its last `joined`."""
         if member.tokens is None:
             return
         last = member.tokens.current.start + number
@@ -171,7 +171,7 @@ class Peers:
             self._membership.post(scripts.CONFIRM, member.room.name, member.info.peer_id, member.number, last)
 
     async def _confirm(self, member: Member, number: int) -> None:
-        """The last `joined` of a peer has arrived: the token of the one before is good no longer."""
+        """Drop the token of the former `joined`, because the last `joined` of a peer has arrived."""
         async with member.lock:
             room, peer_id = member.room, member.info.peer_id
             if room is None or member.closed:
@@ -204,19 +204,19 @@ class Peers:
         self._members.unplace(member)
 
     def part(self, member: Member) -> None:
-        """Leave everything, since the connection has ended."""
+        """Leave the room and all topics, because the connection has ended."""
         parting = self._membership.spawn(self._part(member))
         self._partings.add(parting)
         parting.add_done_callback(self._partings.discard)
 
     async def parted(self) -> None:
-        """Wait until all clients whose connections have ended have left everything, but not for long."""
+        """Wait until all ended connections have left their rooms and topics, for at most `DRAIN` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
                 await asyncio.gather(*self._partings, return_exceptions=True)
 
     async def _part(self, member: Member) -> None:
-        """Leave everything; while Redis is away, try again."""
+        """Leave the room and all topics. While Redis does not answer, try again."""
         async with member.lock:
             await self._topics.unsubscribe(member, [*member.topics, *member.awaited])
             user = member.user_id
@@ -247,7 +247,7 @@ class Peers:
             peer = self._members.peer_of(transaction, member)
             if peer is None:
                 return [], []
-            # What it was told while Redis lost its data is not known, so it cannot resume before all is compared.
+            # Before rooms are compared, it is not known which messages were lost with the data of Redis: no resumption.
             unclear = member.stale or (transaction.loaded.filling and not member.knows(transaction.rooms.rooms[name]))
             if not member.keeps or unclear:
                 return transaction.rooms.forget(peer), []
@@ -258,7 +258,7 @@ class Peers:
         await self._rooms.decide([name], Focus(name, member.info.peer_id if known else ""), decision)
 
     async def _decide(self, member: Member, names: set[str], focus: Focus, decision: Decision) -> Transaction:
-        """Decide; note the rooms in which the client may be if the answer is lost."""
+        """Make a decision. If the answer is lost, note the rooms that the client may be in."""
         try:
             return await self._rooms.decide(names, focus, decision)
         except Unreachable as error:

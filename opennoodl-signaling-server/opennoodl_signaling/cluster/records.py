@@ -1,4 +1,4 @@
-"""Records: a room as Redis has it, and what a mailbox has of a message."""
+"""Records: the form in which rooms and messages of mailboxes are stored in Redis."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..session import SessionInfo
 
 
 class TokenRecord(Struct, array_like=True, frozen=True):
-    """A token that takes a peer's place.
+    """A resume token.
 
     Attributes:
-        digest: of the token.
-        start: number of the last message in the mailbox before its `joined`.
+        digest: the digest of the token.
+        start: the number of the last message in the mailbox before its `joined`.
         counted: whether the peer counts the messages since that `joined`.
     """
 
@@ -28,24 +28,24 @@ class TokenRecord(Struct, array_like=True, frozen=True):
 
 
 class ResumptionRecord(Struct, array_like=True, frozen=True):
-    """The token of the last `joined`, and of the one before if the last may not have arrived."""
+    """The token of the last `joined`, and the one before if the last `joined` may not have arrived."""
 
     current: TokenRecord
     former: TokenRecord | None
 
     def afresh(self, told: int) -> ResumptionRecord:
-        """Return what is good with an empty mailbox, after so many messages since the last `joined`."""
+        """Return the record for an empty mailbox, after `told` messages since the last `joined`."""
         return ResumptionRecord(structs.replace(self.current, start=-told), None)
 
 
 class AbsenceRecord(Struct, array_like=True, frozen=True):
-    """A lost peer.
+    """The absence of a peer.
 
     Attributes:
         until: end of its grace, in milliseconds of Redis' clock.
-        arrivals: arrivals in the room before its loss; it does not know those after.
-        number: messages of its mailbox that were told before its loss.
-        size: bytes of its mailbox at its loss.
+        arrivals: the number of arrivals in the room before its connection was lost. It does not know later peers.
+        number: the number of the last message in its mailbox before its connection was lost.
+        size: bytes of its mailbox at that time.
     """
 
     until: int
@@ -58,10 +58,15 @@ class PeerRecord(Struct, array_like=True, frozen=True):
     """A peer.
 
     Attributes:
-        instance: where its connection is; meaningless if it is absent.
-        connection: number of the connection there.
-        arrival: number of its arrival in the room; a peer that resumes keeps it.
-        took_place: when it took its place from another connection, in milliseconds of Redis' clock.
+        peer_id: the peer id.
+        user_id: the user id.
+        metadata: the metadata, as JSON.
+        instance: the id of the instance of its connection; meaningless if the peer is absent.
+        connection: the number of the connection at that instance.
+        arrival: the number of its arrival in the room, which stays when it resumes.
+        took_place: time at which it took its place from another connection, in milliseconds of Redis' clock.
+        resumption: its resume tokens; None if it cannot resume.
+        absence: its absence; None if it is connected.
     """
 
     peer_id: str
@@ -76,18 +81,20 @@ class PeerRecord(Struct, array_like=True, frozen=True):
 
     @property
     def route(self) -> str:
-        """What the script that passes signals reads about the peer."""
+        """The data about the peer that the script `signal` reads."""
         kind = "a" if self.absence else "r" if self.resumption else "p"
         number, size = (self.absence.number, self.absence.size) if self.absence else (0, 0)
         return f"{self.instance} {self.connection} {kind} {self.arrival} {number} {size}"
 
 
 class RoomRecord(Struct, array_like=True, frozen=True):
-    """A room; its peers are in order of their arrival.
+    """A room.
 
     Attributes:
-        created: in milliseconds of Redis' clock.
-        arrivals: how many peers have arrived so far.
+        created: time of its creation, in milliseconds of Redis' clock.
+        arrivals: the number of peers that have arrived so far.
+        session: its description.
+        peers: the peers in the order of their arrival.
     """
 
     created: int
@@ -100,11 +107,11 @@ class Kept(NamedTuple):
     """A message in a mailbox.
 
     Attributes:
-        kind: `came` and `left` need no contents.
-        peer: the one that it is about, or from.
-        arrival: of that peer.
-        request_id: of a signal, as JSON.
-        payload: of a signal: the whole message.
+        kind: the type of the message; `came` and `left` have no payload.
+        peer: the peer that it is about, or the sender of a signal.
+        arrival: the number of the arrival of that peer.
+        request_id: the `requestId` of a signal, as JSON.
+        payload: the message with a signal, as JSON.
     """
 
     kind: Literal["came", "left", "signal"]
@@ -115,7 +122,7 @@ class Kept(NamedTuple):
 
     @property
     def signal(self) -> SignalFrom:
-        """The signal that was kept."""
+        """The signal in the payload."""
         return _signal(self.payload.encode())
 
     @property
@@ -125,12 +132,12 @@ class Kept(NamedTuple):
 
 
 class Mailbox(NamedTuple):
-    """What a peer was told and may not have received.
+    """The messages to a peer that it may not have received.
 
     Attributes:
-        number: of the last message.
-        size: bytes.
-        messages: the last ones, each with its number.
+        number: the number of the last message.
+        size: bytes of all messages.
+        messages: the messages, each with its number.
     """
 
     number: int = 0
@@ -145,18 +152,23 @@ encode: Any = msgspec.msgpack.encode
 
 
 def decode_room(data: bytes) -> RoomRecord:
-    """Return a room from the bytes that Redis has."""
+    """Return a room from its bytes in Redis."""
     return _room(data)
 
 
 def mailbox(number: int, size: int, messages: list[bytes]) -> Mailbox:
-    """Return a mailbox from what Redis has."""
+    """Return a mailbox from its data in Redis."""
     first = number - len(messages) + 1
     return Mailbox(number, size, [(first + index, _kept(text)) for index, text in enumerate(messages)])
 
 
 def keep(message: Told, arrival: int) -> bytes:
-    """Return what a mailbox has of a message."""
+    """Return a message in the form of a mailbox.
+
+    Args:
+        message: the message.
+        arrival: the number of the arrival of the peer that it is about or from.
+    """
     match message:
         case PeerJoined(peer_id=peer):
             kept = Kept("came", peer, arrival)
@@ -168,5 +180,5 @@ def keep(message: Told, arrival: int) -> bytes:
 
 
 def digest(token: str) -> str:
-    """Return what Redis has of a token, so that its readers cannot take a place."""
+    """Return the digest of a token. Redis has only digests, so its readers cannot take a place."""
     return sha256(token.encode()).hexdigest()

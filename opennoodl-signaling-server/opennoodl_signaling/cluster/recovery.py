@@ -1,4 +1,4 @@
-"""Recovery: what becomes of clients and their places when an instance, or Redis, was away."""
+"""Recovery: enters clients again and gives up places, after an outage of an instance or of Redis."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ AT_ONCE = 64
 
 
 class SharedRecovery(Recovery):
-    """Enters this instance's clients again, and gives up the places of clients that are gone.
+    """Enters the clients of this instance again, and gives up the places of clients that are gone.
 
     Args:
-        membership: this instance's.
-        members: the clients.
-        rooms: of all instances.
-        devices: of users here.
-        topics: that the clients are subscribed to.
+        membership: the membership of this instance.
+        members: the connections of this instance.
+        rooms: the rooms of all instances.
+        devices: the devices of users at this instance.
+        topics: the topics that clients of this instance are subscribed to.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class SharedRecovery(Recovery):
         self._devices = devices
         self._topics = topics
 
-    # This instance was away
+    # After an outage of this instance
 
     def fenced(self) -> None:
-        """Close all clients: their places were given up by others."""
+        """Close all clients, because another instance has given up their places."""
         for member in list(self._members.connected.values()):
             self._members.unplace(member)
             member.topics.clear()
@@ -54,10 +54,10 @@ class SharedRecovery(Recovery):
         self._topics.topics.clear()
         self._members.parting.clear()
 
-    # Redis was away
+    # After an outage of Redis
 
     async def restore(self, call: Callable[..., Awaitable[Any]], *, empty: bool) -> None:
-        """Say what Redis does not know, or may not know, about this instance's clients."""
+        """Write the counts that Redis lacks, or may lack. If it is empty, enter all clients again."""
         topics = set(self._topics.topics) if empty else set(self._topics.doubtful)
         users = set(self._devices.users.devices) if empty else set(self._devices.doubtful)
         for name in topics:
@@ -88,7 +88,7 @@ class SharedRecovery(Recovery):
                     continue
                 peer = self._members.newcomer(member)
                 tokens = None if member.tokens is None else member.tokens.afresh(member.told)
-                # Newcomers are not told of peers that are entered again.
+                # New clients do not learn of peers that are entered again, so there may be none yet.
                 if not transaction.loaded.filling or not transaction.enter(
                     name, peer, member.info, self._members.rooms[name], tokens
                 ):
@@ -104,9 +104,9 @@ class SharedRecovery(Recovery):
                 self._members.place(member, transaction, name, member.info.peer_id)
 
     async def compare(self) -> bool:
-        """Close clients whose room is not as they were told: others left, or came, while Redis was away.
+        """Close clients whose room differs from what they were told: others left or joined during the outage.
 
-        No newcomers are let in yet, unless this instance is slow; see `Delivery`.
+        New clients are still refused, unless this instance is slow; see `Delivery`.
         """
         return await self._for_each_room(self._compare)
 
@@ -117,10 +117,10 @@ class SharedRecovery(Recovery):
             if isinstance(member, Member) and (room is None or not member.knows(room)):
                 member.close_stale()
 
-    # Others were away
+    # After an outage of other instances
 
     async def sweep(self, instance: str, rooms: list[str]) -> None:
-        """Give up the places of a dead instance: peers that can resume become absent, others leave."""
+        """Give up the places of a dead instance. Peers that can resume become absent, the others leave."""
 
         async def sweep(name: str) -> None:
             while (place := await self._sweep_next(instance, name)) is not None:
@@ -129,7 +129,7 @@ class SharedRecovery(Recovery):
         await _at_once(sweep, rooms)
 
     async def _sweep_next(self, instance: str, name: str) -> str | None:
-        """Return a place of a dead instance in a room, if there is one."""
+        """Return the peer id of a peer of a dead instance in a room; None if there is none."""
         places: list[str] = []
 
         def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
@@ -151,7 +151,7 @@ class SharedRecovery(Recovery):
         await self._rooms.decide([name], Focus(name, place), decision)
 
     async def give_up(self, name: str, peer_id: str) -> None:
-        """Let an absent peer leave whose grace is over."""
+        """Remove an absent peer whose grace is over."""
 
         def decision(transaction: Transaction) -> tuple[list[Effect], list[Change]]:
             room = transaction.rooms.rooms.get(name)
@@ -165,7 +165,7 @@ class SharedRecovery(Recovery):
         await self._rooms.decide([name], Focus(name, peer_id), decision)
 
     async def _for_each_room(self, act: Callable[[str], Awaitable[None]]) -> bool:
-        """Do something for each room with clients here; return whether Redis answered each time."""
+        """Call `act` for each room with clients of this instance; return whether Redis answered each time."""
         failed: list[str] = []
 
         async def safely(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The relay: signals and published messages. Redis finds their receivers; nothing waits for its answer."""
+"""The relay: passes on signals and published messages. Redis finds the receivers; no client waits for its answer."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Relay:
     """Passes messages from clients of this instance to clients of all instances.
 
     Args:
-        membership: this instance's.
-        requests: tells the senders what went wrong.
-        topics: knows who is subscribed.
+        membership: the membership of this instance.
+        requests: sends errors to clients.
+        topics: the topics that clients of this instance are subscribed to.
     """
 
     def __init__(self, membership: Membership, requests: Requests, topics: SharedTopics) -> None:
@@ -33,10 +33,10 @@ class Relay:
         self._topics = topics
 
     def signal(self, member: Member, signal: Signal) -> None:
-        """Pass a signal to a peer of the room.
+        """Pass a signal on to a peer of the room.
 
         Raises:
-            BadMessage: the client is in no room, or Redis is away.
+            BadMessage: `not-in-room`, or `unavailable` if the connection to Redis is lost.
         """
         room = member.room
         if room is None:
@@ -50,7 +50,7 @@ class Relay:
         answer.add_done_callback(partial(self._signalled, member, signal.to, signal.request_id))
 
     def _signalled(self, member: Member, to: str, echoed: Raw | UnsetType, answer: asyncio.Future[bytes]) -> None:
-        """Tell the sender of a signal if it was not passed on."""
+        """Send an error to the sender of a signal that was not passed on."""
         bad: BadMessage
         if not self._membership.has_run(answer):
             bad = PeerNotFound("The shared state is away: the signal may be lost.", to)
@@ -68,10 +68,10 @@ class Relay:
         self._requests.refuse(member, bad, echoed)
 
     def publish(self, member: Member, topic: str, message: bytes) -> None:
-        """Pass a message to all subscribers of a topic.
+        """Pass a message on to all subscribers of a topic.
 
         Raises:
-            BadMessage: Redis is away.
+            BadMessage: `unavailable`; the connection to Redis is lost.
         """
         self._requests.require()
         answer = self._membership.call(

@@ -1,4 +1,4 @@
-"""Requests: does what a client asks for after all that it has asked for before, and tells it what went wrong."""
+"""Requests: carries out the requests of each client one after the other, and sends errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .membership import Membership
 
 
 def unavailable() -> BadMessage:
-    """Return the error for what needs Redis while it is away."""
+    """Return the error for a request while Redis does not answer."""
     return BadMessage("unavailable", "The shared state is away or being restored; try again in a few seconds.")
 
 
@@ -25,8 +25,8 @@ class Requests:
     """The requests of all clients.
 
     Args:
-        membership: this instance's.
-        sender: sends what went wrong.
+        membership: the membership of this instance.
+        sender: sends the errors.
     """
 
     def __init__(self, membership: Membership, sender: Sender) -> None:
@@ -34,20 +34,26 @@ class Requests:
         self._sender = sender
 
     def require(self) -> None:
-        """See whether Redis can be asked.
+        """Check that the connection to Redis is usable.
 
         Raises:
-            BadMessage: `unavailable`.
+            BadMessage: `unavailable`; it is not.
         """
         if not self._membership.link.up:
             raise unavailable()
 
     def begin(self, member: Member, work: Coroutine[Any, Any, None], message: bytes) -> Awaitable[None]:
-        """Begin some work for a client; it goes on if nobody waits for it."""
+        """Begin a request of a client; return an awaitable for its end. Cancelling that does not cancel the request."""
         return asyncio.shield(self._membership.spawn(self.fulfil(member, work, message)))
 
     async def fulfil(self, member: Member, work: Coroutine[Any, Any, None], message: bytes) -> None:
-        """Do some work for a client."""
+        """Carry out a request of a client after its earlier ones, and send the error if it fails.
+
+        Args:
+            member: the client.
+            work: carries out the request.
+            message: the bytes of the request, of which the error repeats the `requestId`.
+        """
         bad: BadMessage
         async with member.lock:
             if member.closed:
@@ -69,7 +75,7 @@ class Requests:
         self.refuse(member, bad, request_id(message))
 
     def refuse(self, member: Member, bad: BadMessage, echoed: Raw | UnsetType) -> None:
-        """Tell a client what went wrong, if it is connected."""
+        """Send an error to a client, if it is connected."""
         if not member.closed:
             bad.request_id = echoed
             self._sender.refuse(member.connected, bad)

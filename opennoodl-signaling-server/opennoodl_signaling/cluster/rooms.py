@@ -1,4 +1,4 @@
-"""Rooms in Redis: reads them, lets the domain decide, and writes what it has decided if nobody was faster."""
+"""Rooms in Redis: reads rooms, lets the domain decide, and writes the changes in an optimistic transaction."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from .records import decode_room, mailbox
 from .transaction import Change, Focus, Loaded, Rules, Transaction
 
 ATTEMPTS = 100
-"""How often a decision is made anew since another instance was faster."""
+"""Attempts at a decision, while other instances change the same rooms."""
 
 Decision = Callable[[Transaction], tuple[Iterable[Effect], Iterable[Change]]]
-"""Decides in a transaction; returns effects, and changes beside them. It may be called more than once."""
+"""Decides in a transaction; returns effects, and further changes. It is called again after a conflict."""
 
 
 class SharedRooms:
     """The rooms of all instances.
 
     Args:
-        membership: this instance's.
-        rules: what decisions depend on.
-        ice: adds servers to the answer to `join`.
+        membership: the membership of this instance.
+        rules: the limits that decisions depend on.
+        ice: adds the ICE servers to `joined`.
 
     Attributes:
-        domain: the rules, without any room.
-        joins: how many ended how, at this instance.
-        absences: the same of absences.
-        conflicts: decisions that were made anew.
+        domain: the rules of rooms, without any room.
+        joins: joins at this instance by outcome.
+        absences: absences that ended at this instance, by outcome.
+        conflicts: the number of decisions that were repeated, because another instance changed the rooms.
     """
 
     def __init__(self, membership: Membership, rules: Rules, ice: Ice) -> None:
@@ -50,18 +50,18 @@ class SharedRooms:
         self._membership = membership
         self._rules = rules
         self._ice = ice
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while they are held or awaited
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while held or awaited
 
     async def decide(self, names: Iterable[str], focus: Focus, decision: Decision) -> Transaction:
-        """Make a decision about some rooms, and write it.
+        """Make a decision about some rooms, and write its changes; return the transaction.
 
         Args:
-            names: the rooms.
+            names: the names of the rooms.
             focus: the place whose mailbox the decision may need.
-            decision: see there.
+            decision: makes the decision.
 
         Raises:
-            BadMessage: from the decision; what it has changed nevertheless is written.
+            BadMessage: from the decision. Changes that it made before are written.
             Unreachable: Redis does not answer.
         """
         rooms = sorted(set(names))
@@ -87,7 +87,7 @@ class SharedRooms:
         raise Unreachable(sent=False)
 
     async def load(self, rooms: list[str], focus: Focus) -> Transaction:
-        """Return rooms as they are now.
+        """Return a transaction with rooms as they are now.
 
         Raises:
             Unreachable: Redis does not answer.
@@ -125,9 +125,9 @@ class SharedRooms:
 
     @asynccontextmanager
     async def _alone(self, rooms: list[str]) -> AsyncIterator[None]:
-        """Wait until no other decision of this instance about the rooms is under way.
+        """Wait until this instance makes no other decision about the rooms.
 
-        Without this, most decisions about a busy room would be made in vain.
+        Without this, most decisions about a busy room would end in a conflict.
         """
         async with AsyncExitStack() as stack:
             for name in rooms:

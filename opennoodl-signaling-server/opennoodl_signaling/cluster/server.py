@@ -1,8 +1,8 @@
-"""The server with `REDIS_URL`: its clients meet those of the other instances.
+"""The server with `REDIS_URL`: clients of all instances meet in the same rooms and topics.
 
-Redis has the rooms. Each decision reads a room, lets the domain decide, and writes the result together with what the
-instances concerned are to be told, in one step. Each instance is told in one stream, also about its own decisions, so
-all of it arrives in one order.
+Redis has the rooms. A decision reads a room and lets the domain decide. One script then writes the result, and appends
+the messages for clients to the streams of their instances. An instance reads one stream, with the messages of its own
+decisions too. So all messages arrive in one order.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ from .transaction import Focus, Rules
 
 
 class SharedSignaling(Signaling):
-    """Rooms, topics and users of all instances."""
+    """Rooms, topics and users of all instances.
+
+    Args:
+        settings: the settings of the server.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -104,36 +108,36 @@ class SharedSignaling(Signaling):
         await self.membership.start(self._delivery, self._recovery)
 
     async def stop(self) -> None:
-        """End the membership when all clients have left their rooms."""
+        """Wait until all clients have left their rooms, then end the membership."""
         await self._peers.parted()
         await self.membership.stop()
 
     def outage(self) -> str | None:
-        """Return what keeps newcomers from this instance and ends without a restart."""
+        """Return why this instance refuses new clients; None if it does not."""
         return self.membership.failure
 
     # Connections
 
     async def open(self, connection: Connection) -> None:
-        """Give the connection its number."""
+        """Create the member of a new connection."""
         connection.session = self.members.add(connection, rate_limit_key(connection.address))
         await super().open(connection)
 
     def close(self, connection: Connection) -> None:
-        """Leave the room, or keep the place of a client that can resume."""
+        """Leave the room and all topics, or keep the place of a client that can resume."""
         member: Member = connection.session
         connection.session = None
-        # A client of an instance that drains comes back at another one.
+        # The clients of an instance that drains resume at another one.
         self.members.end(member, keeps=connection.was_lost or self.draining)
         self._peers.part(member)
 
     def ping_payload(self, connection: Connection) -> bytes:
-        """Return what says, when it comes back, that a peer has what it was told."""
+        """Return the payload for a ping. Its pong shows which messages the peer has received."""
         member: Member | None = connection.session
         return b"" if member is None or member.tokens is None else b"%d %d" % (member.joined, member.told)
 
     def pong(self, connection: Connection, payload: bytes) -> None:
-        """Forget what a peer has received by now."""
+        """Drop the messages that a pong acknowledges."""
         member: Member = connection.session
         joined, _, told = payload.partition(b" ")
         if joined.isdigit() and told.isdigit() and int(joined) == member.entered:
@@ -142,18 +146,18 @@ class SharedSignaling(Signaling):
     # Messages
 
     def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
-        """Return the topics among `names` that the client is not subscribed to, and for which it has room."""
+        """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
         assert isinstance(client, Member)
         return self._topics.wanted(client, names)
 
     def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
-        """Tell the sender of a bad message, and count it."""
+        """Send the error about a message to its sender, and count it."""
         self._sender.refuse(receiver, bad)
 
     def act(self, connection: Connection, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
-        """Do what a message asks for. Later messages wait for what changes a room, users or topics in Redis.
+        """Carry out a message. Later messages of the client wait for a change of a room, user or topic in Redis.
 
-        They also wait while Redis has too much to do.
+        They also wait while too many scripts wait for Redis.
         """
         member: Member = connection.session
         match incoming:
@@ -198,7 +202,7 @@ class SharedSignaling(Signaling):
     # HTTP
 
     async def page(self, request: HttpRequest) -> Page | None:
-        """Answer ``/session/<room>/info``."""
+        """Return the response to ``/session/<room>/info``; None for another path."""
         token = credential(request.head) if self.auth.required else None
         return await self._session_page.answer(request.path, request.address, token)
 
@@ -209,7 +213,7 @@ class SharedSignaling(Signaling):
             raise unavailable() from None
         room = transaction.rooms.rooms.get(name)
         if room is not None:
-            room.created += time() - transaction.loaded.now / 1000  # the preview subtracts this instance's clock
+            room.created += time() - transaction.loaded.now / 1000  # to this instance's clock
         return room
 
     def health(self) -> dict[str, Any]:
@@ -224,7 +228,7 @@ class SharedSignaling(Signaling):
         }
 
     def metric_families(self) -> Iterable[Metric]:
-        """Return what only this server counts: what is here, unless its description says otherwise."""
+        """Return the metrics that only this server has, about this instance unless their help says otherwise."""
         rooms, shared = self.members.rooms, self._rooms
         sizes = [len(room.peers) for room in rooms.values()]
         absent, size, _ = self.membership.counts

@@ -1,7 +1,7 @@
 """Topics in Redis: y-webrtc's publish and subscribe across instances.
 
-Redis counts the subscribers of each instance. What is published goes to the streams of the instances that have some,
-so it has its place in the order of everything else that they are told.
+Redis counts the subscribers of each instance. A script appends a published message to the stream of each instance with
+subscribers, so it arrives in the same order as other messages.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class SharedTopics:
     """The topics that clients of this instance are subscribed to.
 
     Args:
-        membership: this instance's.
-        max_size: subscribers of a topic, at all instances; 0 means any number.
-        max_topics: topics of one client; 0 means any number.
+        membership: the membership of this instance.
+        max_size: subscribers at all instances that one topic may have; 0 means any number.
+        max_topics: topics that one client may have, including those it waits for; 0 means any number.
 
     Attributes:
-        topics: the subscribers here.
-        doubtful: topics whose number in Redis may be wrong, since an answer was lost.
+        topics: by topic, the subscribers at this instance.
+        doubtful: topics whose number of subscribers in Redis may be wrong, because an answer was lost.
     """
 
     def __init__(self, membership: Membership, max_size: int, max_topics: int) -> None:
@@ -38,16 +38,17 @@ class SharedTopics:
         self._max_topics = max_topics
 
     def wanted(self, member: Member, names: Iterable[str]) -> Iterable[str]:
-        """Return the topics among `names` that the client is not subscribed to, and for which it has room."""
+        """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
         new = (name for name in dict.fromkeys(names) if name not in member.topics)
         return islice(new, self._max_topics - len(member.topics)) if self._max_topics else new
 
     async def subscribe(self, member: Member, names: Iterable[str]) -> None:
-        """Subscribe to topics; subscribing again changes nothing. The client waits for those that are full.
+        """Subscribe a client to topics. It waits for the topics that are full. A second subscription has no effect.
 
         Raises:
-            BadMessage: `room-full`, with all other topics subscribed; or `too-many-topics`, with those before.
-            CloseConnection: Redis does not answer. y-webrtc ignores errors, but connects again.
+            BadMessage: `room-full` if a topic is full; the client is subscribed to all other topics then.
+                `too-many-topics` if the client has too many; it is subscribed to the topics before that one then.
+            CloseConnection: Redis does not answer. y-webrtc ignores errors, but reconnects after a close.
         """
         new: list[str] = []
         too_many = False
@@ -82,11 +83,11 @@ class SharedTopics:
             raise self.full()
 
     def subscribed(self, member: Member, name: str) -> None:
-        """Send the client what is published to the topic from now on."""
+        """Deliver messages that are published to a topic from now on to a client."""
         self.topics.setdefault(name, set()).add(member)
 
     async def unsubscribe(self, member: Member, names: Iterable[str]) -> None:
-        """Unsubscribe from those of the topics that the client is subscribed to, and wait for none of them."""
+        """Unsubscribe a client from topics, and stop waiting for them."""
         subscribed = [name for name in dict.fromkeys(names) if name in member.topics]
         awaited = [name for name in dict.fromkeys(names) if name in member.awaited]
         for name in subscribed:
@@ -104,7 +105,7 @@ class SharedTopics:
             self.doubtful.update(subscribed)
 
     async def look_again(self, member: Member) -> None:
-        """Close a client if a topic has room now that it was refused: y-webrtc then connects again."""
+        """Close a client if a full topic that it waits for has room again: y-webrtc then reconnects."""
         if member.closed or member.room is not None or not member.awaited:
             return
         with suppress(Unreachable):
@@ -112,5 +113,5 @@ class SharedTopics:
                 member.disconnect(1013, "A full topic has room again. Connect again.", "topic-has-room")
 
     def full(self) -> BadMessage:
-        """Return the error for a topic without a place."""
+        """Return the error for a full topic."""
         return BadMessage("room-full", f"The topic is full: it may have {self.max_size} subscribers.")

@@ -1,7 +1,7 @@
 """One optimistic transaction: rooms as read from Redis, on which `Rooms` decides, and the changes of its decision.
 
 `SharedRooms` commits the changes, if no other instance has changed the rooms meanwhile; else it begins anew. The peers
-stand for connections of all instances. Nothing here outlives the decision. Knows no socket and no Redis.
+represent connections of all instances. Nothing here outlives the decision. Knows no socket and no Redis.
 """
 
 from __future__ import annotations
@@ -32,23 +32,28 @@ Change = tuple[Any, ...]
 
 
 class Focus(NamedTuple):
-    """The place whose mailbox is in the transaction; other mailboxes can only grow."""
+    """The place whose mailbox is in the transaction. To other mailboxes it can only append.
+
+    Attributes:
+        room: the name of the room.
+        peer: the peer id; empty for no place.
+    """
 
     room: str
     peer: str
 
 
 class Loaded(NamedTuple):
-    """What was read from Redis in one step.
+    """Data that was read from Redis in one step.
 
     Attributes:
-        now: Redis' clock, in milliseconds.
-        filling: whether the instances are entering their clients again.
-        absent: absent peers of all rooms.
+        now: time of Redis' clock, in milliseconds.
+        filling: whether the instances enter their clients again, after Redis has lost its data.
+        absent: the number of absent peers in all rooms.
         focus: the place whose mailbox was read.
-        mailbox: that.
-        rooms: by name; None for one that nobody is in.
-        versions: of the rooms.
+        mailbox: that mailbox.
+        rooms: the rooms by name; None for a room without peers.
+        versions: the versions of the rooms by name.
     """
 
     now: int
@@ -61,11 +66,11 @@ class Loaded(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What decisions depend on beside the rooms.
+    """The limits that decisions depend on.
 
     Attributes:
-        max_size: peers in a room.
-        max_absent: peers whose places are kept at once.
+        max_size: peers that a room may have; 0 means any number.
+        max_absent: peers whose places are kept at the same time; 0 means any number, None that no place is kept.
         proven: whether users are authenticated.
         grace: milliseconds for which a place is kept.
     """
@@ -80,12 +85,12 @@ class SharedPeer(Client):
     """A peer in the transaction.
 
     Attributes:
-        instance: where its connection is.
-        number: of the connection there.
-        record: as it was read; None for a newcomer.
+        instance: the id of the instance of its connection.
+        number: the number of the connection at that instance.
+        record: its record as it was read; None for a new peer.
         kept: its resumption as it was read.
-        tokens: the record of that.
-        received: messages of its mailbox that its instance has written, if it is lost.
+        tokens: the record of that resumption.
+        received: if its connection is lost, the number of messages of its mailbox that its instance had written to it.
     """
 
     __slots__ = ("instance", "kept", "number", "received", "record", "tokens")
@@ -104,13 +109,13 @@ class Transaction:
     """Rooms of one decision, and what it changes.
 
     Args:
-        loaded: what was read.
-        rules: what decisions depend on.
-        ice: adds servers to the answer to `join`.
+        loaded: the data that was read.
+        rules: the limits that decisions depend on.
+        ice: adds the ICE servers to `joined`.
 
     Attributes:
-        rooms: the domain.
-        after: the rooms as `changes` has them, without those that nobody is in.
+        rooms: the rules of rooms, with these rooms.
+        after: the records of the rooms after `changes`, without rooms that have no peers.
     """
 
     def __init__(self, loaded: Loaded, rules: Rules, ice: Ice) -> None:
@@ -124,7 +129,7 @@ class Transaction:
             if record is not None:
                 self.rooms.rooms[name] = self._room(name, record)
         self.rooms.absent_peers.count = loaded.absent
-        self.rooms.absent_peers.size = 0  # the bound of all mailboxes is held by the scripts
+        self.rooms.absent_peers.size = 0  # the scripts check the bound of all mailboxes
 
     def peer(self, instance: str, number: int) -> SharedPeer | None:
         """Return the peer of a connection, if it is in one of the rooms."""
@@ -166,7 +171,7 @@ class Transaction:
         return True
 
     def changes(self, effects: Iterable[Effect]) -> list[Change]:
-        """Return what is to be changed in Redis after a decision, and what the instances are to be told."""
+        """Return the changes in Redis after a decision, with the messages for the streams of the instances."""
         effects = list(effects)
         changes: list[Change] = []
         resumed = any(
@@ -215,7 +220,7 @@ class Transaction:
         peer.tokens = record
 
     def _log(self, token: TokenRecord, mailbox: Mailbox, others: set[str], until: int | None) -> DeliveryLog:
-        """Return what was told since a `joined`, until the peer was lost."""
+        """Return the log of messages since a `joined`, until the connection of the peer was lost."""
         since = [(number, kept) for number, kept in mailbox.messages if number > token.start]
         trimmed = mailbox.number - len(mailbox.messages) - token.start
         known = others - {kept.peer for _, kept in since if kept.kind == "came"}
@@ -238,7 +243,7 @@ class Transaction:
         known = {peer for peer in others - came if arrivals[peer] <= record.arrivals}
         absent = AbsentPeer(known, self.rooms.absent_peers)
         for kept in waiting:
-            # A sender that has left since is another one, even if it has come again under its id.
+            # A sender that has left since is another peer, even if it has joined again with the same id.
             if kept.kind == "signal" and arrivals.get(kept.peer) == kept.arrival:
                 absent.hold(kept.signal, kept.echoed)
         return absent
@@ -328,7 +333,7 @@ class Transaction:
         if resumption is peer.kept:
             assert before is not None
             return ResumptionRecord(before.current, before.former if resumption.former is not None else None)
-        # A new `joined`. The mailbox goes on if the former one may have to be answered again on this very place.
+        # A new `joined`. The mailbox is kept if the former `joined` may be resumed in this same place.
         afresh = self._starts_afresh(peer, record)
         start = 0 if afresh else self.loaded.mailbox.number
         former = None
@@ -337,7 +342,7 @@ class Transaction:
             former = TokenRecord(token, start, counted)
             if not afresh and before is not None:
                 for one in (before.current, before.former):
-                    # The log of a token that was not counted so far begins now.
+                    # The log of a token without a count begins now.
                     if one is not None and one.digest == token and (one.counted or one is before.former):
                         former = structs.replace(former, start=one.start)
         return ResumptionRecord(
@@ -346,7 +351,7 @@ class Transaction:
 
     @staticmethod
     def _starts_afresh(peer: SharedPeer, holder: PeerRecord | None) -> bool:
-        """Return whether a mailbox is emptied: another connection has the place, or only a new `joined` counts."""
+        """Return whether a mailbox is emptied: another connection has the place, or only the new `joined` is valid."""
         if holder is None:
             return True
         if peer.record is not holder:
@@ -384,7 +389,7 @@ class Transaction:
                 raise AssertionError("a contest is settled by another decision")
 
     def _message(self, to: Iterable[Client], message: Any) -> tuple[str, bytes, Any]:
-        """Return the type of a message, its JSON, and what the receiving instance notes about it."""
+        """Return the type of a message, its JSON, and the data that the receiving instance notes about it."""
         about: Any = None
         if isinstance(message, Joined):
             (client,) = to
@@ -409,7 +414,7 @@ class Transaction:
 
 
 class _Users(Users):
-    """Notes as which user a client is reachable; the devices of users are not in it."""
+    """Sets the user of a client. The devices of users are not part of a transaction."""
 
     def identify(self, client: Client, user_id: str | None) -> None:
         client.user_id = user_id

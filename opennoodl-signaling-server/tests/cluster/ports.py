@@ -1,4 +1,4 @@
-"""Ports that stay those of a test while nobody listens on them: before a server starts, and until it starts again."""
+"""Ports that are reserved for a test while its server does not run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 
 
 def held_port() -> tuple[socket.socket, int]:
-    """Return a free port, and a socket that keeps it from being given to anybody who asks for any port.
+    """Return a socket that reserves a free port, and the port.
 
-    A server with SO_REUSEADDR may listen on it meanwhile, on Linux. Elsewhere the port is only free.
+    While the socket is open, the system gives the port to no process that binds port 0. On Linux, a server with
+    SO_REUSEADDR can listen on it. On other systems the socket is closed, and the port is only free at the moment.
     """
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

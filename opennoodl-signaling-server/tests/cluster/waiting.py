@@ -1,4 +1,4 @@
-"""Waiting for what has no event: a condition is looked at again and again."""
+"""Waiting for conditions without an event, by polling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _questions = count(1)
 
 
 def until_sync(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until a condition holds."""
+    """Wait until a condition holds, and block the event loop meanwhile."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -25,7 +25,7 @@ def until_sync(condition: Callable[[], bool], seconds: float) -> None:
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float = TIMEOUT) -> None:
-    """Wait until a condition holds, without keeping the event loop from its work."""
+    """Wait until a condition holds; other tasks run meanwhile."""
     async with asyncio.timeout(seconds):
         while True:
             holds = condition()
@@ -35,7 +35,7 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float 
 
 
 WORK = {"fulfil", "_confirm", "look_again", "_part", "_probe"}
-"""Tasks that do something for a client, without waiting for another one."""
+"""Names of the coroutines that work for a client and do not wait for another client."""
 
 
 def _idle(app: Any) -> bool:
@@ -43,7 +43,7 @@ def _idle(app: Any) -> bool:
 
 
 async def settle(servers: Iterable[Any]) -> None:
-    """Wait until all instances have done what they were asked, and have told their clients of it."""
+    """Wait until all instances have carried out all requests and delivered their messages to clients."""
     apps = [server.app for server in servers if not server.app.draining]
     for app in apps:
         await until(partial(_idle, app))

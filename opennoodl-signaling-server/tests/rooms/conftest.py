@@ -1,4 +1,4 @@
-"""The connections of the tests about peers whose connections change."""
+"""Fixtures: the clients of tests in which another connection takes the place of a peer."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ..peers import named
 
 @pytest.fixture
 def other() -> Client:
-    """Return a peer that looks on."""
+    """Return another peer of the room, which receives the messages about x."""
     return named("other")
 
 
 @pytest.fixture
 def old() -> Client:
-    """Return the connection that is in the room as x."""
+    """Return the connection that holds the peer id x."""
     return named("old")
 
 
 @pytest.fixture
 def new() -> Client:
-    """Return the connection that comes to be x, or claims to be."""
+    """Return the connection that claims the peer id x."""
     return named("new")

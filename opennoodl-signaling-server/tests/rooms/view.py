@@ -1,4 +1,4 @@
-"""What a client knows about its room from what it was told, and where a model of the rooms has it."""
+"""The model of a client: its knowledge of its room, and its place in the model of the rooms."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from opennoodl_signaling.messages import Join, Joined, Outgoing, PeerJoined, Pee
 
 
 class View:
-    """What a client knows about its room from what it was told, and nothing else.
+    """The knowledge of a client about its room, which it has from messages only.
 
     Attributes:
+        room: the name of its room.
         peers: the metadata of the peers that it knows, by their ids.
-        count: how many messages it has had since the last `joined`.
+        signals: the signals that it has received.
+        token: its resume token.
+        count: the number of messages since the last `joined`.
     """
 
     def __init__(self) -> None:
@@ -23,7 +26,7 @@ class View:
         self.count = 0
 
     def tell(self, message: Outgoing) -> None:
-        """Take in one message; a message that does not fit in is a failure."""
+        """Handle a message; fail if it contradicts the knowledge."""
         if not isinstance(message, PeerUpdated):
             self.count = 0 if isinstance(message, Joined) else self.count + 1
         match message:
@@ -49,17 +52,19 @@ class View:
 
 
 class Place:
-    """Where the model has a client, and what it has to know.
+    """The place of a client in the model, and the messages that it must receive.
 
     Attributes:
-        resumable: whether it was given a token with the last `joined`.
-        dark: whether nothing that is sent to it arrives any more.
-        unheard: whether even the last `joined` has not arrived.
-        signals: what it was sent, as far as it has arrived.
-        under_way: who sent it what that has not arrived.
-        waiting: who sent it what while it was absent.
-        former: how it was before the last `joined`, as long as the server does not know that this has arrived.
-        joined: another one after every `joined`.
+        resumable: whether the last `joined` had a resume token.
+        counts: whether the client counts the messages that it receives.
+        absent: whether its connection is lost and its place is kept.
+        dark: whether no further message arrives on its connection.
+        unheard: whether the last `joined` has not arrived either.
+        signals: the signals to it that have arrived.
+        under_way: senders and signals that have not arrived.
+        waiting: senders and signals since it is absent.
+        former: the place before the last `joined`, until the server knows that this has arrived.
+        joined: a new object for each `joined`.
     """
 
     def __init__(self, join: Join, view: View) -> None:
@@ -81,28 +86,28 @@ class Place:
 
     @property
     def count(self) -> int | None:
-        """What its client says when it resumes, if it counts."""
+        """The `received` of its client when it resumes; None if it does not count."""
         return self.view.count if self.counts else None
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What a join names."""
+        """The room, peer id and user id of its `join`."""
         return self.room, self.peer, self.user
 
     @property
     def chances(self) -> list[Place]:
-        """How its client may be when it comes back: with the last `joined`, or with nothing since the one before."""
+        """The states in which its client can resume: after the last `joined`, or after the one before."""
         now = [] if self.unheard or not self.resumable else [self]
         return now if self.former is None else [*now, self.former]
 
     def freeze(self, missing: list[tuple[str, bytes]]) -> Place:
-        """Return this place as its client knows it now, which misses some signals and all that follows."""
+        """Return a copy of the place as its client knows it now, without some signals and all later messages."""
         frozen = deepcopy(self)
         frozen.dark, frozen.former, frozen.under_way, frozen.waiting = True, None, list(missing), []
         return frozen
 
     def forget(self, peer: str) -> None:
-        """Drop what it has not received yet of a peer that has left."""
+        """Drop the undelivered signals of a peer that has left."""
         self.waiting = [one for one in self.waiting if one[0] != peer]
         self.under_way = [one for one in self.under_way if one[0] != peer]
         if self.former is not None:
