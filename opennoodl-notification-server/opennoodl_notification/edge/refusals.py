@@ -1,7 +1,7 @@
-"""Refusals: why clients could not connect or were cut off, as one log line each and as a metric.
+"""Refusals: the reasons why clients could not connect or were disconnected, as log lines and as a metric.
 
-Anybody can cause refusals, as often as they like. So each costs a count; the lines are limited, in all and for each
-address, and one line says how many were left out. A line has no text that a client sent.
+Any client can cause any number of refusals. So each one is counted, and the log lines are limited, in total and for
+each address. One further line has the number of missing lines. A line contains no text that a client has sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WINDOW = 10.0
 MAX_LINES = 50
 """Lines in one window."""
 MAX_LINES_OF_ONE = 10
-"""Lines in one window about one address: a client that tries again and again does not hide the others."""
+"""Lines in one window about one address, so that one client does not hide the others."""
 
 EVENT = "client refused"
 LEFT_OUT = "refused clients were left out of the log"
@@ -44,7 +44,7 @@ HANDSHAKES = {
     "address": "the address has MAX_CONNECTIONS_PER_IP connections",
     "invalid": "not a valid WebSocket handshake",
 }
-"""Why a client did not get a WebSocket, by code; also the outcomes of handshakes in the metrics."""
+"""Refusals before the WebSocket is open, by code. The codes are also outcomes of handshakes in the metrics."""
 
 TOKENS = {
     "token-missing": "no token, and AUTH is set",
@@ -58,7 +58,7 @@ TOKENS = {
     "token-access": "the token allows only reading",
     "auth-unavailable": "the token cannot be checked: GitHub or the issuer does not answer, or asks to wait",
 }
-"""Why a token did not help its client, by code."""
+"""Refusals of tokens, by code."""
 
 CONNECTIONS = {
     "authentication-timeout": "the client has not authenticated within ten seconds",
@@ -74,10 +74,10 @@ CONNECTIONS = {
     "server-error": "the server failed: see the error before or after this line",
     "overloaded": "the server was out of a resource, which the close frame names",
 }
-"""Why a WebSocket was closed, by code."""
+"""Reasons of closed WebSockets, by code."""
 
 EDGE = HANDSHAKES | TOKENS | CONNECTIONS
-"""Every code that all servers have, with the reason as the log says it."""
+"""Every code that all servers have, with the reason in the log."""
 
 OF_CLOSE_CODE = {
     1002: "protocol-error",
@@ -88,7 +88,7 @@ OF_CLOSE_CODE = {
     1011: "server-error",
     1013: "overloaded",
 }
-"""The code of a close for which the server names no other one; the close codes that are missing here are no refusal."""
+"""The default code for each close code. Close codes that are missing here are no refusal."""
 
 log = structlog.get_logger()
 
@@ -100,8 +100,8 @@ class Refusals:
         own: the codes that only this server has, with their reasons.
 
     Attributes:
-        reasons: of all codes.
-        counts: refusals by code.
+        reasons: the reasons by code.
+        counts: the number of refusals by code.
     """
 
     def __init__(self, own: Mapping[str, str]) -> None:
@@ -113,13 +113,13 @@ class Refusals:
         self._timer: asyncio.TimerHandle | None = None
 
     def note(self, code: str, address: str, connection: int | None = None, **details: str | int) -> None:
-        """Count a refusal, and log it if there is a line left for it.
+        """Count a refusal, and log it within the limits.
 
         Args:
             code: one of `reasons`.
-            address: of the client, as far as its proxies are trusted; empty if it is not known.
-            connection: its number; None if it has sent nothing yet.
-            details: more for the line, of nothing that a client sent.
+            address: the client's address; empty if it is not known.
+            connection: the number of the connection; None if the client has sent nothing yet.
+            details: further fields for the line, without any text that a client has sent.
         """
         self.counts[code] += 1
         now = monotonic()
@@ -134,7 +134,7 @@ class Refusals:
             self._timer = asyncio.get_running_loop().call_later(WINDOW, self.summarize)
 
     def summarize(self) -> None:
-        """Log how many refusals were left out since the last time, if there are any."""
+        """Log the number of missing lines since the last summary, if there are any."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

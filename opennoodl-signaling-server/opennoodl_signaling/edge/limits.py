@@ -1,6 +1,6 @@
-"""Limits: how fast one connection may speak, and how much one user may ask for.
+"""Limits: the rate of messages and bytes of one connection, the rate of events for each key, and quotas.
 
-This is our own code, since it runs for every message: an addition for each. Libraries for rate limits call a storage
+This is our own code, because it runs for every message and costs an addition. Libraries for rate limits call a storage
 or wait in a task.
 """
 
@@ -9,35 +9,40 @@ from math import inf
 from typing import NamedTuple
 
 BURST_SECONDS = 10
-"""How many seconds' worth of tokens a quiet client saves up.
+"""Seconds of the rate that a client can use at once, after it was quiet for as long.
 
-A first sync, a large paste or ten trickled ICE candidates come at once; the rate is an average.
+A first sync, a large paste or ten trickled ICE candidates arrive at once. The rate is an average.
 """
 
 PATIENCE = 1000
-"""Messages over the rate that are answered with an error, or frames over it that wait, until 1008 ends it."""
+"""Messages over the rate that are answered with an error, or frames over it that wait; then 1008 closes the client."""
 
 
 SETTING_OF = {"messages": "RATE_LIMIT", "bytes": "BYTE_RATE_LIMIT"}
-"""The setting of each limit of a connection."""
+"""The setting of each rate limit of a connection."""
 
 
 class Over(NamedTuple):
-    """That something came too early: which limit it is over, and by how many seconds."""
+    """A message over a rate limit.
+
+    Attributes:
+        limit: the limit, a key of `SETTING_OF`.
+        seconds: time until the connection is within the limit again.
+    """
 
     limit: str
     seconds: float
 
 
 class Pace:
-    """How fast one connection may speak, in messages and in bytes.
+    """The rate limits of one connection, in messages and in bytes: two token buckets.
 
-    Whoever goes on regardless runs up a debt, of at most as much as can be saved up.
+    Messages over the limit make the bucket negative, down to minus its capacity.
 
     Args:
-        messages: a second; 0 for any number.
+        messages: messages a second; 0 for any number.
         size: bytes a second; 0 for any number.
-        largest: bytes of the largest message, for which there is room in any case.
+        largest: bytes of the largest message, which the capacity allows in any case.
         now: the current time, in seconds of any steady clock.
     """
 
@@ -51,11 +56,11 @@ class Pace:
         self._updated = now
 
     def take(self, now: float, size: int) -> Over | None:
-        """Count a message of `size` bytes at time `now`; return None, or which limit it is over for longer."""
+        """Count a message of `size` bytes at time `now`; return None, or the limit that it exceeds for longer."""
         passed = now - self._updated
         messages = self._messages + passed * self._message_rate
         left = self._bytes + passed * self._byte_rate
-        # This is done for every message; min() takes longer than all the rest.
+        # This runs for every message, and min() would take longer than all the rest.
         messages = (messages if messages < self._most_messages else self._most_messages) - 1
         left = (left if left < self._most_bytes else self._most_bytes) - size
         self._messages, self._bytes, self._updated = messages, left, now
@@ -68,23 +73,23 @@ class Pace:
 
 
 class Rates:
-    """How often each of many may come: `rate` times a second, with `BURST_SECONDS` of that saved up.
+    """A rate limit for each key: `rate` times a second, with a burst of `BURST_SECONDS`.
 
-    One that comes too early costs nothing, so that of a crowd which keeps trying as many get in as may. Who has
-    everything saved up is forgotten, so what is remembered is bounded by who came in the last seconds.
+    A refused event is not counted, so a crowd that keeps trying is admitted at the rate. A key whose burst is complete
+    again is forgotten, so memory is bounded by the keys of the last seconds.
 
     Args:
-        rate: times a second; 0 means any number.
+        rate: events a second; 0 means any number.
     """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._turn = 0.0  # when the older half is forgotten
-        self._paid: dict[str, float] = {}  # when everything that a key had will have been made up for
+        self._turn = 0.0  # time at which the older half is forgotten
+        self._paid: dict[str, float] = {}  # by key, time at which its burst is complete again
         self._older: dict[str, float] = {}
 
     def allow(self, key: str, now: float) -> bool:
-        """Return whether `key` may come at time `now`, in seconds of any steady clock, and count it if so."""
+        """Count an event of `key` at time `now`, in seconds of any steady clock, if it may happen; return whether."""
         if not self._rate:
             return True
         if now >= self._turn:
@@ -97,13 +102,12 @@ class Rates:
 
 
 class Quota:
-    """At most `limit` of something for each key in every window of `seconds`.
+    """A quota for each key: at most `limit` in every window of `seconds`.
 
-    Windows are fixed, and all keys are forgotten when one ends, so what is remembered is bounded by who
-    was active in it.
+    Windows are fixed. All keys are forgotten at the end of a window, so memory is bounded by the keys of one window.
 
     Args:
-        limit: how many; 0 means any number.
+        limit: the quota; 0 means any number.
         seconds: the length of a window.
     """
 
@@ -114,29 +118,29 @@ class Quota:
         self._used: Counter[str] = Counter()
 
     def has(self, key: str, now: float, number: int = 1) -> bool:
-        """Return whether `key` may have so many more at time `now`."""
+        """Return whether `key` has a quota for `number` more at time `now`, in seconds."""
         self._turn(now)
         return not self._limit or self._used.get(key, 0) + number <= self._limit
 
     def allow(self, key: str, now: float, number: int = 1) -> bool:
-        """Return whether `key` may have so many more at time `now`, and count them if so."""
+        """Return whether `key` has a quota for `number` more at time `now`, in seconds; count them if so."""
         if not self.has(key, now, number):
             return False
         self.count(key, now, number)
         return True
 
     def count(self, key: str, now: float, number: int = 1) -> None:
-        """Count so many more for `key`, whether it may have them or not."""
+        """Count `number` more for `key`, even beyond its quota."""
         self._turn(now)
         if self._limit:
             self._used[key] += number
 
     def give_back(self, key: str, number: int = 1) -> None:
-        """Take back what was counted last for `key`: it was not done after all."""
+        """Subtract `number` from the count of `key`, because the counted action did not happen."""
         if self._used[key] > number:
             self._used[key] -= number
         else:
-            del self._used[key]  # who has nothing left to give back is not remembered
+            del self._used[key]  # a key with a count of 0 is forgotten
 
     def _turn(self, now: float) -> None:
         """Forget all keys if another window has begun."""
