@@ -11,8 +11,10 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -403,16 +405,18 @@ def test_process_whose_event_loop_is_stuck_ends(then: str, code: int, said: str)
 
 
 async def test_server_has_a_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watchdog is put off again and again while a server runs, and is not armed after it has ended."""
+    """The event loop and the watchdog's thread put off the end while a server runs, and it is not armed after that."""
     calls: list[str] = []
     again = asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     def arm(seconds: float, *, exit: bool) -> None:  # noqa: A002  # as faulthandler names it
-        calls.append(f"{seconds} {exit}")
-        if len(calls) == 3:
-            again.set()
+        calls.append(f"{threading.current_thread().name} {exit}")
+        if min(calls.count("MainThread True"), calls.count("watchdog True")) == 3:
+            loop.call_soon_threadsafe(again.set)
 
     monkeypatch.setattr(watchdog, "INTERVAL", 0.01)
+    monkeypatch.setattr(watchdog, "LEAST", 0.0)
     monkeypatch.setattr("faulthandler.dump_traceback_later", arm)
     monkeypatch.setattr("faulthandler.cancel_dump_traceback_later", lambda: calls.append("cancelled"))
     running = asyncio.create_task(service.run(service.Service(Echo(), 0)))
@@ -420,5 +424,30 @@ async def test_server_has_a_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
         await again.wait()
         os.kill(os.getpid(), signal.SIGTERM)
         await running
-    assert set(calls[:-1]) == {"60.0 True"}
-    assert calls[-1] == "cancelled"
+    assert calls.index("cancelled") == len(calls) - 1
+
+
+def test_time_without_a_cpu_does_not_count_as_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog waits for 60 seconds in which the event loop could have run, on a machine with too much work too."""
+    armed: list[float] = []
+    now = {"monotonic": 1000.0, "waited_for_cpu": 100.0}
+    for name in now:
+        monkeypatch.setattr(watchdog, name, partial(now.__getitem__, name))
+    monkeypatch.setattr("faulthandler.dump_traceback_later", lambda seconds, **_: armed.append(seconds))
+    dog = watchdog.Watchdog()
+    dog.put_off()
+    for monotonic, waited_for_cpu in [(1010, 100.5), (1050, 145), (1060, 145.5), (1080, 170)]:
+        now.update(monotonic=monotonic, waited_for_cpu=waited_for_cpu)
+        dog.look()
+    assert armed == [60, 60 + 45 - 50, 60 + 70 - 80]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7 2500000000 3\n", 2.5), (None, 0.0)], ids=["Linux", "others"])
+def test_time_without_a_cpu_is_read_from_linux(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, seconds: float
+) -> None:
+    """The time without a CPU is the second number of the scheduler's file, and 0 on a system without the file."""
+    if text:
+        (tmp_path / "schedstat").write_text(text)
+    monkeypatch.setattr(watchdog, "SCHEDULED", tmp_path / "schedstat")
+    assert watchdog.waited_for_cpu() == seconds
