@@ -84,3 +84,10 @@ def test_server_and_backup_share_their_data() -> None:
     for name in ("opennoodl@.service", "opennoodl-backup.service"):
         assert service(name)["Environment"] == expected
     assert service("opennoodl@.service")["StateDirectory"] == "opennoodl/%i"
+
+
+def test_server_sees_its_own_data_only() -> None:
+    """The directory with the data of all servers is empty for a server, except for its own data."""
+    unit = service("opennoodl@.service")
+    assert unit["TemporaryFileSystem"] == "/var/lib/opennoodl:ro"
+    assert unit["BindPaths"] == f"/var/lib/{unit['StateDirectory']}"
