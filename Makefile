@@ -18,7 +18,7 @@ PARALLEL := -n 3 --dist loadgroup --max-worker-restart=0 -o faulthandler_timeout
 # A part of `make test` that takes longer ends with the stacks of all its threads. At a terminal, Ctrl-C ends it.
 LIMIT ?= 25m
 LIMITED := $(shell test -t 0 || { command -v timeout >/dev/null && echo timeout --verbose --signal=ABRT --kill-after=30 $(LIMIT); })
-PARTS := test-e2e test-notification test-sync test-signaling lint test-rest
+PARTS := test-e2e test-notification test-sync test-signaling lint test-root test-bench
 # Instances of each server. FIRST_PORT is the port of signaling; those of sync, notification and the playground follow.
 export INSTANCES ?= 1
 export FIRST_PORT ?= 4444
@@ -54,8 +54,10 @@ test-sync test-notification: test-%: .venv/test
 test-signaling: .venv/test
 	cd opennoodl-signaling-server && $(LIMITED) pytest $(PARALLEL)
 
-test-rest: .venv/test
+test-root: .venv/test
 	$(LIMITED) pytest -q -W error -p no:asyncio --timeout 600 tests
+
+test-bench: .venv/test
 	$(LIMITED) pytest -q -W error -p no:asyncio --timeout 600 bench
 
 quick: .venv/test ## Run the tests that need no event loop, process or database, in less than half a minute
@@ -84,8 +86,10 @@ lint: .venv/test ## Check style and types
 	ruff check
 	ruff format --check
 	set -e; for name in $(SERVERS); do mypy opennoodl-$$name-server/opennoodl_$$name; done
-	@# What stands in for parts of a server in its tests has the types of those parts.
-	set -e; for name in $(SERVERS); do (cd opennoodl-$$name-server && mypy --config-file ../pyproject.toml \
+	@# What stands in for parts of a server in its tests has the types of those parts. All share one cache: most of the
+	@# time of a check goes into the libraries.
+	set -e; for name in $(SERVERS); do (cd opennoodl-$$name-server && \
+	  mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
 	  $$(find tests -name '*.py' ! -name 'test_*' ! -path '*/edge/*' ! -path '*/package/*')); done
 	mypy tests up.py engines.py release.py playground/serve.py .ci/round_trip.py docs/shared/fill.py
 	MYPYPATH=opennoodl-sync-server mypy e2e
