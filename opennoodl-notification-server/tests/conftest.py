@@ -18,7 +18,7 @@ from .edge.conftest import known_labels  # noqa: F401  # a fixture
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 from .harness import TIMEOUT, Client, Clock, Gate
 
-settings.register_profile("steady", deadline=None)  # a busy machine is no defect
+settings.register_profile("steady", deadline=None, max_examples=50)  # a busy machine is no defect
 settings.register_profile("quick", deadline=None, max_examples=10)  # for `make quick`
 settings.register_profile("long", deadline=None, max_examples=1000)
 settings.load_profile("steady")

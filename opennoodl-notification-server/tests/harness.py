@@ -73,7 +73,8 @@ class Client:
     async def connect(cls, port: int) -> Client:
         """Connect, as nobody yet."""
         uri = f"ws://127.0.0.1:{port}/"
-        return cls(await connect(uri, compression=None, max_size=None, ping_interval=None, proxy=None))
+        options: Json = {"compression": None, "max_size": None, "ping_interval": None, "proxy": None}
+        return cls(await connect(uri, open_timeout=TIMEOUT, **options))
 
     async def text(self, message: str | bytes) -> None:
         """Send a text frame as it is."""

@@ -229,8 +229,8 @@ TestPostgresql = AgreementInPostgresql.TestCase
 # Of the examples that the profile asks for. Databases take long; the profile `long` makes up for it.
 EXAMPLES = settings().max_examples
 TestJson.settings = settings(max_examples=EXAMPLES * 2 // 5, stateful_step_count=40, deadline=None)
-TestSqlite.settings = settings(max_examples=max(1, EXAMPLES // 20), stateful_step_count=40, deadline=None)
-TestPostgresql.settings = settings(max_examples=max(1, EXAMPLES // 20), stateful_step_count=40, deadline=None)
+TestSqlite.settings = settings(max_examples=max(1, EXAMPLES // 16), stateful_step_count=40, deadline=None)
+TestPostgresql.settings = settings(max_examples=max(1, EXAMPLES // 16), stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.parametrize("hears", range(5))

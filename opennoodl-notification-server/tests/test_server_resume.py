@@ -8,7 +8,7 @@ import pytest
 from opennoodl_notification.inbox import requests
 
 from .conftest import Device, Serve
-from .harness import TIMEOUT, Client, Json, ids
+from .harness import Client, Json, ids
 
 
 async def missed(client: Client, user: str, since: int) -> tuple[Json, list[Json]]:
@@ -208,28 +208,27 @@ async def test_in_the_middle_of_it(serve: Serve, device: Device) -> None:
     since = (await first.authenticate("u"))["sequence"]
     await first.ws.close()  # one that does not read what comes would not see its end, either
     sent: list[str] = []
-    done = asyncio.Event()
 
     async def send() -> None:
         while len(sent) < 300:
             sent.append(await sender.notify("u"))
-        done.set()
 
     sending = asyncio.create_task(send())
     seen: list[str] = []
-    async with asyncio.timeout(TIMEOUT):
-        while not done.is_set() or len(seen) < len(sent):
-            client = await device(service)
-            answer = await client.resume("u", since)
-            assert answer["complete"] or not since
-            if not answer["complete"]:
-                page = await client.expect("notifications")
-                seen, since = ids(page)[::-1], page["sequence"]
-            for message in await client.waiting():
-                if message["type"] != "up-to-date":
-                    seen.append(message["notification"]["id"])
-                since = message["sequence"]
-            client.ws.transport.abort()
+    last = False
+    while not last:
+        last = sending.done()  # all that was sent is stored, so one look more shows it
+        client = await device(service)
+        answer = await client.resume("u", since)
+        assert answer["complete"] or not since
+        if not answer["complete"]:
+            page = await client.expect("notifications")
+            seen, since = ids(page)[::-1], page["sequence"]
+        for message in await client.waiting():
+            if message["type"] != "up-to-date":
+                seen.append(message["notification"]["id"])
+            since = message["sequence"]
+        client.ws.transport.abort()
     await sending
     assert seen == sent
 
