@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from io import BytesIO
+from typing import TypeVar
 
 import pytest
 from opennoodl_sync.storage.interface import Batch, BatchWriter, Done, StoreError
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 
 TIMEOUT = 30.0
+
+T = TypeVar("T")
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -90,13 +94,13 @@ class Records:
         """Return one record."""
         return self.now.get(key)
 
-    def read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        """Return every key that begins with `prefix`, in order, and its value."""
-        return sorted(record for record in self.now.items() if record[0].startswith(prefix))
+    def read(self, prefix: bytes, take: Callable[[bytes, BytesIO], T]) -> list[T]:
+        """Return what `take` makes of each key that begins with `prefix`, in order, and of its value."""
+        return [take(key, BytesIO(self.now[key])) for key in sorted(self.now) if key.startswith(prefix)]
 
     def holds(self, prefix: bytes) -> bool:
         """Return whether there is a key that begins with `prefix`."""
-        return bool(self.read(prefix))
+        return any(key.startswith(prefix) for key in self.now)
 
     def write(self, batch: RecordBatch, *, sync: bool = False) -> None:
         """Write a batch."""

@@ -1,7 +1,8 @@
 """A document: takes updates in any order, knows what is new in them, and tells what others lack. It knows no room.
 
-It is a few segments, each about twice as large as the next one or more, and what came last (`Recent`). So it takes
-hardly more memory than its bytes, and nothing is copied more often than the logarithm of its size.
+It is a few segments and the recent changes (`Tail`). Of two small segments, the older one is about twice as large as
+the newer one, or more. So a document takes hardly more memory than its bytes, and nothing is copied more often than the
+logarithm of its size.
 
 What comes before its predecessors is handed on and kept as well, as Yjs clients do (``StructStore.pendingStructs``).
 Source: yjs 13, ``utils/StructStore.js`` and ``utils/encoding.js`` (``readUpdateV2``, ``writeClientsStructs``).
@@ -39,6 +40,10 @@ RECENT_CLIENTS = 1024
 """Clients, and ranges of deletions, of which there are as many at most among recent changes."""
 MAX_PENDING = 4_194_304
 """Bytes of what came before its predecessors; a client that goes on sending more is refused."""
+MERGED = 4_194_304
+MERGED_SHARE = 8
+"""Bytes of a segment that is made of two others, or one in so many of the document's if that is more: both stay in
+memory meanwhile. So there are few segments, also of a large document."""
 MANY = 128
 """Sections that are worked on at once."""
 DELETION_SIZE = 4
@@ -388,11 +393,13 @@ class Document:
         yield from self._may_wait(sum(map(self._pending.cost, waiting)))
         yield from self._seal()
         segment = yield from segment_of(update, parts, chosen, cut)
-        asked = yield from parts.deleted()
+        asked, ordered = (yield from parts.deleted()), parts.in_order
+        del parts  # it may take as much as the update
         segment.deleted, early = yield from self._new_deletions(asked, segment)
         yield from self._may_wait(early * RANGE_SIZE)
         self._early += early
-        whole = whole and segment.deleted is asked and parts.in_order
+        whole = whole and segment.deleted is asked and ordered
+        segment.is_update = whole and segment.data is update and end == len(update)
         for run in waiting:
             whole = (yield from self._keep(run, update[run.at : run.stop])) and whole
         if len(segment) or len(segment.deleted):
@@ -451,9 +458,13 @@ class Document:
         return writer.segment(finish(deletions.set()))
 
     def _settle(self) -> Steps[None]:
-        """Merge segments until each is at least twice as large as the next one."""
+        """Merge segments until each is at least twice as large as the next one, but no large ones."""
         segments = self._segments
-        while len(segments) - self._frozen >= 2 and 2 * segments[-1].memory > segments[-2].memory:
+        most = max(MERGED, sum(segment.memory for segment in segments) // MERGED_SHARE)
+        while len(segments) - self._frozen >= 2:
+            older, newer = segments[-2].memory, segments[-1].memory
+            if older >= 2 * newer or older + newer > most:
+                break
             merged = yield from merge(segments[-2], segments[-1])
             segments[-2:] = [merged]
         if segments and len(segments[-1]) > MANY:
@@ -461,9 +472,7 @@ class Document:
         self._count_segments()
 
     def _count_segments(self) -> None:
-        self._segments_size = sum(
-            len(segment.data) + DELETION_SIZE * len(segment.deleted) for segment in self._segments
-        )
+        self._segments_size = sum(segment.size + DELETION_SIZE * len(segment.deleted) for segment in self._segments)
 
     # Compaction
 

@@ -1,6 +1,7 @@
 """Segments: updates that do not change any more, with an index. A document is made of a few of them.
 
-A document may have millions of clients with one struct each, so nothing here is an object for each of them.
+A document may have millions of clients with one struct each, so nothing here is an object for each of them. Yjs has a
+list of objects for each client instead (``StructStore.clients`` in yjs 13, ``utils/StructStore.js``).
 """
 
 from array import array
@@ -19,6 +20,8 @@ MARK_DISTANCE = 16_384
 """Bytes between two places in a long section from which it can be read."""
 MANY = 128
 """Sections that are worked on at once."""
+SHARED = 7 / 8
+"""A segment shares the bytes of an update of which its sections are at least so much, and else has a copy of them."""
 
 
 class Section(NamedTuple):
@@ -46,21 +49,34 @@ class Section(NamedTuple):
 class Segment:
     """An update with an index.
 
+    Args:
+        data: has the sections, as in an update, in descending order of clients.
+        begin: the offset of the first one.
+        stop: the offset behind the last one.
+        is_update: whether `data` is an update with these sections and deletions, and nothing else.
+
     Attributes:
-        data: the sections, as in an update but without their number, in descending order of clients.
+        data: has the sections.
         deleted: what is deleted.
+        is_update: as above.
     """
 
-    __slots__ = ("_clients", "_ends", "_heads", "_mark_clocks", "_mark_left", "_marks", "_state", "data", "deleted")
+    __slots__ = (
+        *("_begin", "_clients", "_ends", "_heads", "_mark_clocks", "_mark_left", "_marks", "_state", "_stop"),
+        *("data", "deleted", "is_update"),
+    )
 
-    def __init__(self) -> None:
-        self.data = b""
+    def __init__(self, data: bytes = b"", begin: int = 0, stop: int = 0, *, is_update: bool = False) -> None:
+        self.data = data
         self.deleted = DeleteSet()
+        self.is_update = is_update
+        self._begin = begin
+        self._stop = stop
         # By section, in ascending order of clients: so they end at the beginning of the one before.
         self._clients = array("Q")
         self._ends = array("I")
-        self._heads = array("I")
-        # Places in long sections, in ascending order of offsets.
+        self._heads = array("I")  # offsets from the first section
+        # Places in long sections, in ascending order of offsets, which are from the first section.
         self._marks = array("I")
         self._mark_clocks = array("I")
         self._mark_left = array("I")
@@ -69,6 +85,11 @@ class Segment:
     def __len__(self) -> int:
         """Return the number of sections."""
         return len(self._clients)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the sections."""
+        return self._stop - self._begin
 
     @property
     def memory(self) -> int:
@@ -92,27 +113,26 @@ class Segment:
         return map(self._section, range(len(self._clients) - 1, -1, -1))
 
     def _section(self, number: int) -> Section:
-        head = self._heads[number]
+        head = self._begin + self._heads[number]
         structs, at = read_varuint(self.data, head)
         client, at = read_varuint(self.data, at)
         clock, at = read_varuint(self.data, at)
-        stop = self._heads[number - 1] if number else len(self.data)
+        stop = self._begin + self._heads[number - 1] if number else self._stop
         return Section(client, clock, self._ends[number], structs, head, at, stop)
 
     def marks(self, section: Section) -> Iterator[Mark]:
         """Yield the places in a section from which it can be read; the first one is its beginning."""
         yield Mark(section.at, section.clock, section.structs)
         if section.stop - section.at > MARK_DISTANCE:
-            for at in range(bisect_right(self._marks, section.at), bisect_left(self._marks, section.stop)):
-                yield Mark(self._marks[at], self._mark_clocks[at], self._mark_left[at])
+            yield from map(self._mark, self._marks_within(section))
 
     def find(self, section: Section, clock: int) -> Steps[Mark]:
         """Return the place of the struct that has an element, which must be in the section."""
         mark = Mark(section.at, section.clock, section.structs)
-        first, last = bisect_right(self._marks, section.at), bisect_left(self._marks, section.stop)
-        place = bisect_right(self._mark_clocks, clock, first, last)
-        if place > first:
-            mark = Mark(self._marks[place - 1], self._mark_clocks[place - 1], self._mark_left[place - 1])
+        within = self._marks_within(section)
+        place = bisect_right(self._mark_clocks, clock, within.start, within.stop)
+        if place > within.start:
+            mark = self._mark(place - 1)
         at, here, left = mark
         while True:
             length, behind = yield from struct_end(self.data, at, section.client, here)
@@ -121,6 +141,13 @@ class Segment:
             at, here, left = behind, here + length, left - 1
             if left % MANY == 0:
                 yield
+
+    def _marks_within(self, section: Section) -> range:
+        first = bisect_right(self._marks, section.at - self._begin)
+        return range(first, bisect_left(self._marks, section.stop - self._begin, first))
+
+    def _mark(self, number: int) -> Mark:
+        return Mark(self._begin + self._marks[number], self._mark_clocks[number], self._mark_left[number])
 
     def state_entries(self) -> Steps[bytes]:
         """Return the entries of a state vector; they are made once."""
@@ -136,12 +163,46 @@ class Segment:
 
     def write(self) -> Steps[bytes]:
         """Return the segment as one update."""
+        if self.is_update:
+            return self.data
         clients, written = 0, []
         for number, entries in self.deleted.write(MARK_DISTANCE):
             clients += number
             written.append(entries)
             yield
-        return b"".join((write_varuint(len(self)), self.data, write_varuint(clients), *written))
+        sections = memoryview(self.data)[self._begin : self._stop]
+        return b"".join((write_varuint(len(self)), sections, write_varuint(clients), *written))
+
+
+class SegmentIndexer:
+    """Makes the index of a segment, section by section, in descending order of clients."""
+
+    def __init__(self) -> None:
+        self._segment = Segment()
+
+    def add(self, client: int, end: int, head: int) -> None:
+        """Add a section, which begins at offset `head` from the first one."""
+        self._segment._clients.append(client)
+        self._segment._ends.append(end)
+        self._segment._heads.append(head)
+
+    def mark(self, mark: Mark) -> None:
+        """Note a place in the section that was added last, unless there is one nearby."""
+        segment = self._segment
+        last = max(segment._heads[-1], segment._marks[-1] if segment._marks else 0)
+        if mark.at >= last + MARK_DISTANCE:
+            segment._marks.append(mark.at)
+            segment._mark_clocks.append(mark.clock)
+            segment._mark_left.append(mark.left)
+
+    def segment(self, data: bytes, begin: int, stop: int, deleted: DeleteSet) -> Segment:
+        """Return the segment of which the sections are in `data`; nothing may be added after that."""
+        segment = self._segment
+        segment.data, segment._begin, segment._stop = data, begin, stop
+        segment.deleted = deleted
+        for index in (segment._clients, segment._ends, segment._heads):
+            index.reverse()
+        return segment
 
 
 class SegmentWriter:
@@ -149,15 +210,13 @@ class SegmentWriter:
 
     def __init__(self) -> None:
         self._data = BytesIO()
-        self._segment = Segment()
+        self._index = SegmentIndexer()
         self._copied = 0  # bytes, since others had their turn
+        self.mark = self._index.mark
 
     def section(self, client: int, clock: int, end: int, structs: int, content: bytes | bytearray = b"") -> int:
         """Begin a section; return the offset of its structs, the first of which may be given as `content`."""
-        segment = self._segment
-        segment._clients.append(client)
-        segment._ends.append(end)
-        segment._heads.append(self._data.tell())
+        self._index.add(client, end, self._data.tell())
         self._data.write(write_varuint(structs) + write_varuint(client) + write_varuint(clock))
         at = self._data.tell()
         self._data.write(content)
@@ -171,23 +230,10 @@ class SegmentWriter:
                 self._copied = 0
                 yield
 
-    def mark(self, mark: Mark) -> None:
-        """Note a place in the section that was added last, unless there is one nearby."""
-        segment = self._segment
-        last = max(segment._heads[-1], segment._marks[-1] if segment._marks else 0)
-        if mark.at >= last + MARK_DISTANCE:
-            segment._marks.append(mark.at)
-            segment._mark_clocks.append(mark.clock)
-            segment._mark_left.append(mark.left)
-
     def segment(self, deleted: DeleteSet) -> Segment:
         """Return the segment; nothing may be added after that."""
-        segment = self._segment
-        segment.data = self._data.getvalue()
-        segment.deleted = deleted
-        for index in (segment._clients, segment._ends, segment._heads):
-            index.reverse()
-        return segment
+        data = self._data.getvalue()
+        return self._index.segment(data, 0, len(data), deleted)
 
 
 class LargeParts:
@@ -233,6 +279,8 @@ class LargeParts:
 
     def marks(self, run: Run) -> list[Mark]:
         """Return the marks within a run."""
+        if run.stop - run.at <= MARK_DISTANCE:
+            return []
         first = bisect_right(self._marks, run.at, key=lambda mark: mark.at)
         last = bisect_left(self._marks, run.stop, key=lambda mark: mark.at)
         return self._marks[first:last]
@@ -256,7 +304,7 @@ class LargeParts:
 
 
 def segment_of(update: bytes, parts: LargeParts, chosen: "array[int]", cut: Mapping[int, int]) -> Steps[Segment]:
-    """Return a segment of some runs of an update, without its deletions.
+    """Return a segment of some runs of an update, without its deletions. It may share the bytes of the update.
 
     Args:
         update: the update.
@@ -264,6 +312,10 @@ def segment_of(update: bytes, parts: LargeParts, chosen: "array[int]", cut: Mapp
         chosen: the numbers of the runs.
         cut: by the number of a run, the clock from which it is taken, if not from its beginning.
     """
+    if not cut and len(chosen) == len(parts):
+        shared = yield from _sharing(update, parts)
+        if shared is not None:
+            return shared
     writer = SegmentWriter()
     for done, number in enumerate((yield from parts.descending(chosen))):
         run = parts[number]
@@ -280,6 +332,33 @@ def segment_of(update: bytes, parts: LargeParts, chosen: "array[int]", cut: Mapp
         if done % MANY == MANY - 1:
             yield
     return writer.segment(DeleteSet())
+
+
+def _sharing(update: bytes, parts: LargeParts) -> Steps[Segment | None]:
+    """Return a segment of all sections of an update that shares its bytes; None if they do not stand as in a segment.
+
+    They do if Yjs has written them: in descending order of clients, and here without a ``Skip``.
+    """
+    sections, begin = read_varuint(update, 0)
+    stop = parts[len(parts) - 1].stop if len(parts) else begin
+    if sections != len(parts) or stop - begin < SHARED * len(update):
+        return None
+    index = SegmentIndexer()
+    last, at = 2**64, begin
+    for number in range(sections):
+        run, head = parts[number], at
+        structs, at = read_varuint(update, head)
+        client, at = read_varuint(update, at)
+        _, at = read_varuint(update, at)
+        if client >= last or structs != run.structs or at != run.at:
+            return None
+        index.add(client, run.end, head - begin)
+        for mark in parts.marks(run):
+            index.mark(mark._replace(at=mark.at - begin))
+        last, at = client, run.stop
+        if number % MANY == MANY - 1:
+            yield
+    return index.segment(update, begin, stop, DeleteSet())
 
 
 def merge(older: Segment, newer: Segment) -> Steps[Segment]:

@@ -13,7 +13,7 @@ from array import array
 from zlib import crc32
 
 from .lib0 import MalformedError, Steps, copied, read_varuint, write_varuint
-from .segment import Segment
+from .segment import SHARED, Segment
 
 MAGIC = b"OSI1"
 """How an index begins; the digit changes when the format does."""
@@ -35,7 +35,7 @@ def write_index(segment: Segment, update: bytes) -> Steps[bytes]:
     arrays = segment.arrays()
     checksum = yield from _checksum(update)
     counts = map(len, arrays)
-    head = _HEAD.pack(len(update), checksum, begin, begin + len(segment.data), *counts)
+    head = _HEAD.pack(len(update), checksum, begin, begin + segment.size, *counts)
     content = b"".join((head, *map(_little_endian, arrays)))
     return _PREFIX.pack(MAGIC, (yield from _checksum(content))) + content
 
@@ -54,7 +54,10 @@ def read_segment(update: bytes, index: bytes) -> Steps[Segment]:
     size, checksum, begin, stop, *counts = _HEAD.unpack_from(content)
     if size != len(update) or checksum != (yield from _checksum(update)):
         raise MalformedError("an index is of another update")
-    segment = Segment()
+    if stop - begin < SHARED * size:
+        segment = Segment((yield from copied(update, begin, stop)), 0, stop - begin)
+    else:
+        segment = Segment(update, begin, stop, is_update=True)
     at = _HEAD.size
     for values, count in zip(segment.arrays(), counts, strict=True):
         end = at + count * values.itemsize
@@ -66,7 +69,6 @@ def read_segment(update: bytes, index: bytes) -> Steps[Segment]:
         yield
     if read_varuint(update, 0) != (len(segment), begin):
         raise MalformedError("an index is of another update")
-    segment.data = yield from copied(update, begin, stop)
     return segment
 
 

@@ -11,8 +11,6 @@ from .lib0 import MalformedError, Steps, read_varuint
 from .sorting import order
 from .update import MAX_CLOCK
 
-EMPTY = b"\x00"
-"""The state vector of a document in which nothing is."""
 BLOCK = 256
 
 

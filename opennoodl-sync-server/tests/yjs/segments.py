@@ -8,6 +8,11 @@ from opennoodl_sync.yjs.lib0 import finish
 from opennoodl_sync.yjs.segment import Segment, SegmentWriter
 
 
+def contents(segment: Segment) -> list[bytes]:
+    """Return the sections of a segment."""
+    return [segment.data[section.head : section.stop] for section in segment.sections()]
+
+
 def segment_of(*records: bytes) -> Segment:
     """Return the updates of a document as one segment."""
     document = Document()

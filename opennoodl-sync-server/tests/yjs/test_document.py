@@ -29,6 +29,7 @@ def sizes(request: pytest.FixtureRequest) -> object:
                 "LARGE_UPDATE": 60,
                 "RECENT_SIZE": 100,
                 "RECENT_CLIENTS": 2,
+                "MERGED": 1000,
                 "MANY": 2,
             }.items():
                 patch.setattr(module, name, size)

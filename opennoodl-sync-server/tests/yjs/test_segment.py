@@ -1,13 +1,75 @@
-"""Segments: how they are merged. What they make of a document is in `test_document`."""
+"""Segments: how they are made and merged. What they make of a document is in `test_document`."""
 
 from __future__ import annotations
 
 import pytest
+from opennoodl_sync.yjs import document as document_module
 from opennoodl_sync.yjs import segment as module
-from opennoodl_sync.yjs.segment import merge
+from opennoodl_sync.yjs.document import Document
+from opennoodl_sync.yjs.lib0 import finish
+from opennoodl_sync.yjs.segment import Segment, merge
 
-from ..raw import item, section, text, update
-from .segments import segment_of
+from ..raw import gc, item, section, skip, text, update
+from .segments import contents, segment_of
+
+LONG = [item(text("x" * 100), origin=(7, 100 * n - 1) if n else None) for n in range(400)]
+"""Structs of client 7, of more bytes than `MARK_DISTANCE`."""
+FEW_DELETIONS = {7: [(3, 4)]}
+MANY_DELETIONS = {7: [(2 * n, 1) for n in range(10_000)]}
+
+
+def taken(record: bytes) -> Segment:
+    """Return the only segment of a document that has taken a large update."""
+    document = Document()
+    finish(document.integrate(record))
+    (segment,) = finish(document.freeze())
+    return segment
+
+
+@pytest.mark.parametrize("deletes", [{}, FEW_DELETIONS])
+def test_a_segment_shares_the_bytes_of_an_update(deletes: dict[int, list[tuple[int, int]]]) -> None:
+    """An update as Yjs writes it is not copied, neither when it is taken nor when it is written."""
+    sections = [section(70_000, 0, item(text("abc"))), section(7, 0, *LONG)]
+    record = update(*sections, deletes=deletes)
+    segment = taken(record)
+    assert segment.data is record
+    assert finish(segment.write()) is record
+    assert contents(segment) == sections
+    assert segment.arrays()[:6] == segment_of(update(*sections)).arrays()[:6]
+    assert segment.size == sum(map(len, sections))
+
+
+@pytest.mark.parametrize(
+    ("record", "sections"),
+    [
+        (update(section(7, 0, *LONG), section(70_000, 0, gc(1))), [section(70_000, 0, gc(1)), section(7, 0, *LONG)]),
+        (update(section(7, 0, *LONG), deletes=MANY_DELETIONS), [section(7, 0, *LONG)]),
+        (update(section(7, 0, *LONG, skip(5))), [section(7, 0, *LONG)]),
+        (update(section(9, 0, skip(5)), section(7, 0, *LONG)), [section(7, 0, *LONG)]),
+        (update(section(9, 0), section(7, 0, *LONG)), [section(7, 0, *LONG)]),
+    ],
+    ids=["ascending clients", "mostly deletions", "a Skip at the end", "nothing but a Skip", "an empty section"],
+)
+def test_a_segment_has_a_copy_of_other_updates(record: bytes, sections: list[bytes]) -> None:
+    """What Yjs writes otherwise, or does not write, is put in order."""
+    segment = taken(record)
+    assert segment.data is not record
+    assert contents(segment) == sections
+    assert not segment.is_update
+
+
+def test_large_segments_are_not_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To merge them takes as much memory again. They are few all the same."""
+    monkeypatch.setattr(document_module, "MERGED", 100_000)
+    document = Document()
+    for client in range(200):
+        finish(document.integrate(update(section(client, 0, item(text("x" * 20_000))))))
+        document.commit()
+    segments = finish(document.freeze())
+    assert sum(segment.size for segment in segments) > 4_000_000
+    assert max(segment.size for segment in segments) < 600_000
+    assert len(segments) < 40
+    assert all(document.state(client) == 20_000 for client in range(200))
 
 
 def test_large_sections_are_merged_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from opennoodl_sync.yjs.segment_index import read_segment, write_index
 
 from ..edits import edit, steps
 from ..raw import item, section, text, update
-from .segments import segment_of
+from .segments import contents, segment_of
 
 
 def stored(*records: bytes) -> tuple[Segment, bytes, bytes]:
@@ -25,7 +25,7 @@ def stored(*records: bytes) -> tuple[Segment, bytes, bytes]:
 
 def assert_same(one: Segment, other: Segment) -> None:
     """Check that two segments are the same."""
-    assert one.data == other.data
+    assert contents(one) == contents(other)
     assert one.arrays() == other.arrays()
 
 
@@ -50,6 +50,18 @@ def test_every_document_becomes_a_segment_again(chosen: Any) -> None:
     """Whatever editors write."""
     segment, written, index = stored(*edit(chosen))
     assert_same(finish(read_segment(written, index)), segment)
+
+
+@pytest.mark.parametrize("deletions", [10, 10_000])
+def test_bytes_of_an_update_are_shared(deletions: int) -> None:
+    """A segment has no copy of them, unless most of the update is deletions, which it has in arrays."""
+    few = deletions == 10
+    record = update(section(3, 0, item(text("x" * 20_000))), deletes={3: [(2 * n, 1) for n in range(deletions)]})
+    segment, written, index = stored(record)
+    read = finish(read_segment(written, index))
+    assert (read.data is written, read.is_update) == (few, few)
+    assert (finish(read.write()) is written, finish(read.write())) == (few, written)
+    assert_same(read, segment)
 
 
 def test_a_segment_that_was_read_can_be_merged() -> None:

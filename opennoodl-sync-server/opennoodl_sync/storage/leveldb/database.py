@@ -1,15 +1,21 @@
 """The open data directory: reads and writes records, and recovers from a disk that failed."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from io import BytesIO
+from typing import NamedTuple, TypeVar
 
 from ...edge.errors import StartError
 from ..interface import DAMAGED, Batch, CorruptError, StoreError
 from . import files as leveldb_files
 from .bindings import plyvel
 from .record_format import key_of, number_element, parse_key, seal
+
+WRITE_BUFFER = 4_194_304
+"""Bytes of a batch that LevelDB moves to a table before it writes another one: its default ``write_buffer_size``."""
+
+T = TypeVar("T")
 
 
 class Survey(NamedTuple):
@@ -107,7 +113,8 @@ class Database:
             there = leveldb_files.prepare(self._path)
         try:
             with _explained():
-                db = plyvel.DB(str(self._path), create_if_missing=not there, paranoid_checks=True)
+                # No cache of blocks: a document is read once, and its blocks would stay, however large they are.
+                db = plyvel.DB(str(self._path), create_if_missing=not there, paranoid_checks=True, lru_cache_size=0)
         except StoreError as error:
             if "lock " in str(error):  # "already held by process", or "Resource temporarily unavailable"
                 raise leveldb_files.InUseError from None
@@ -125,7 +132,7 @@ class Database:
         listed: set[str] = set()
         stored: set[str] = set()
         damage: str | None = None
-        with _explained(), self._db.raw_iterator(verify_checksums=True, fill_cache=False) as records:
+        with _explained(), self._db.raw_iterator(verify_checksums=True) as records:
             move = records.seek_to_first
             while True:
                 try:
@@ -254,8 +261,10 @@ class Database:
             value: bytes | None = self._db.get(key, verify_checksums=True)
         return value
 
-    def read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        """Return every key that begins with `prefix`, in order, and its value.
+    def read(self, prefix: bytes, take: Callable[[bytes, BytesIO], T]) -> list[T]:
+        """Return what `take` makes of each key that begins with `prefix`, in order, and of its value.
+
+        So no more than one value is in memory besides what `take` returns.
 
         Raises:
             StoreError: the disk failed.
@@ -266,8 +275,9 @@ class Database:
         with self._lock, _explained(), self._db.raw_iterator(verify_checksums=True) as records:
             records.seek(prefix)
             while records.valid() and (key := records.key()).startswith(prefix):
-                found.append((key, records.value()))
-                records.next()
+                value = BytesIO(records.value())  # has the only reference, and so can change it without a copy
+                records.next()  # LevelDB forgets the block of which `value` is a copy
+                found.append(take(key, value))
         return found
 
     def write(self, batch: RecordBatch, *, sync: bool = False) -> None:
@@ -286,8 +296,11 @@ class Database:
             with _explained(), self._db.write_batch(transaction=True, sync=sync) as records:
                 for key, value in batch.records():
                     records.put(key, value)
+                    del value  # LevelDB has a copy, and it may be large
                 for key in batch.deletes:
                     records.delete(key)
+            if batch.size > WRITE_BUFFER:
+                self._make_table()
             if sync:
                 self._sync_directory()
         except StoreError as error:
@@ -295,6 +308,17 @@ class Database:
             raise
         self.unsynced = self.unsynced or not sync
         self.failure = None
+
+    def _make_table(self) -> None:
+        """Have LevelDB move a large batch from memory to a table; else it does so before the next write, if one comes.
+
+        Until then it would keep the batch in memory. At a restart it would read it from the log, in several copies.
+
+        Raises:
+            StoreError: the disk failed.
+        """
+        with _explained(), self._db.write_batch():
+            pass  # a write of nothing
 
     def sync(self) -> None:
         """Return when all that was written before survives a power cut. Any thread may call this; nothing waits for it.

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from io import BytesIO
+from typing import NamedTuple, Protocol, TypeVar
 
 from ...yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
 from ...yjs.state_vector import decode
@@ -12,6 +13,8 @@ from .record_format import key_of, number_element, unseal
 
 BYTES = b"\x74"
 """How bytes begin among y-leveldb's metadata, which is in lib0's encoding of any value."""
+
+T = TypeVar("T")
 
 
 class Record(NamedTuple):
@@ -27,8 +30,8 @@ class ReadableDatabase(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """Return one value, or None if it is not there."""
 
-    def read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        """Return every key that begins with `prefix`, in order, and its value."""
+    def read(self, prefix: bytes, take: Callable[[bytes, BytesIO], T]) -> list[T]:
+        """Return what `take` makes of each key that begins with `prefix`, in order, and of its value."""
 
     def holds(self, prefix: bytes) -> bool:
         """Return whether there is a key that begins with `prefix`."""
@@ -117,7 +120,7 @@ class LevelDBDocument(DocumentRecords):
         with suppress(CorruptError, MalformedError):  # a document is loaded without it, only more slowly
             stored = self._database.get(self._index_key)
             if stored is not None:
-                return read_bytes(unseal(self._index_key, stored)[0], len(BYTES))[0]
+                return read_bytes(unseal(self._index_key, BytesIO(stored))[0], len(BYTES))[0]
         return None
 
     def replace(
@@ -149,14 +152,11 @@ class LevelDBDocument(DocumentRecords):
         updates: dict[int, bytes] = {}
         first = None
         self._next = 0
-        for key, stored in self._database.read(self._prefix):
-            number = int.from_bytes(key[-4:], "big")
+        for number, update, beginning in self._database.read(self._prefix, _salvaged):
             self._numbers.add(number)
             self._next = number + 1
-            try:
-                updates[number], first = unseal(key, stored)
-            except CorruptError:
-                continue
+            if update is not None:
+                updates[number], first = update, beginning
         with suppress(CorruptError):
             record = self._state_vector()
             if record is not None:
@@ -194,12 +194,8 @@ class LevelDBDocument(DocumentRecords):
         """
         records: list[Record] = []
         first: int | None = None
-        for key, stored in self._database.read(self._prefix):
-            number = int.from_bytes(key[-4:], "big")
-            try:
-                update, first = unseal(key, stored)
-            except CorruptError as error:
-                raise CorruptError(f"update {number}: {error}") from None
+        for number, update, beginning in self._database.read(self._prefix, _unsealed):
+            first = beginning
             if records and number != records[-1].number + 1:
                 raise CorruptError(f"updates {records[-1].number + 1} to {number - 1} are missing")
             records.append(Record(number, update))
@@ -224,7 +220,7 @@ class LevelDBDocument(DocumentRecords):
         if stored is None:
             return None
         try:
-            record, first = unseal(self._state_vector_key, stored)
+            record, first = unseal(self._state_vector_key, BytesIO(stored))
             clock, at = read_varuint(record, 0)
             return clock, read_bytes(record, at)[0], first
         except (CorruptError, MalformedError) as error:
@@ -240,3 +236,24 @@ class LevelDBDocument(DocumentRecords):
         assert self._first is not None
         value = b"".join((write_varuint(clock), write_varuint(len(state_vector)), state_vector))
         return self._state_vector_key, value, self._first
+
+
+def _unsealed(key: bytes, stored: BytesIO) -> tuple[int, bytes, int | None]:
+    """Return the number of an update, the update, and the number of the document's first one, if it is there.
+
+    Raises:
+        CorruptError: it is not what was written.
+    """
+    number = int.from_bytes(key[-4:], "big")
+    try:
+        return number, *unseal(key, stored)
+    except CorruptError as error:
+        raise CorruptError(f"update {number}: {error}") from None
+
+
+def _salvaged(key: bytes, stored: BytesIO) -> tuple[int, bytes | None, int | None]:
+    """Do what `_unsealed` does; return None for an update that is damaged."""
+    try:
+        return _unsealed(key, stored)
+    except CorruptError:
+        return int.from_bytes(key[-4:], "big"), None, None

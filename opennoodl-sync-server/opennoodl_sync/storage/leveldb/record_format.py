@@ -13,7 +13,7 @@ updates must begin. Values that y-leveldb wrote have neither and are taken as th
 from io import BytesIO
 from zlib import crc32
 
-from ...yjs.lib0 import PIECE, MalformedError, copied, finish, read_bytes, write_bytes
+from ...yjs.lib0 import PIECE, MalformedError, read_bytes, write_bytes
 from ..interface import CorruptError
 
 _MARK = b"\x00crc"
@@ -66,19 +66,26 @@ def seal(key: bytes, value: bytes, first: int) -> bytes:
     return sealed.getvalue()
 
 
-def unseal(key: bytes, stored: bytes) -> tuple[bytes, int | None]:
+def unseal(key: bytes, stored: BytesIO) -> tuple[bytes, int | None]:
     """Return the value that is stored under `key`, and the number of the first update, if it has one.
+
+    Args:
+        key: the key.
+        stored: what is stored; its end is cut off, so a large value need not be copied.
 
     Raises:
         CorruptError: it is not what was written.
     """
-    if stored[-_SIZE : -_SIZE + len(_MARK)] != _MARK:
-        return stored, None
-    value, beginning = finish(copied(stored, 0, len(stored) - _SIZE)), stored[-8:-4]
-    if stored[-4:] != _sum(key, value, beginning):
-        raise CorruptError("checksum mismatch")
-    return value, int.from_bytes(beginning, "big")
+    with stored.getbuffer() as view:
+        size = len(view) - _SIZE
+        if size < 0 or view[size : size + len(_MARK)] != _MARK:
+            return stored.getvalue(), None
+        beginning = bytes(view[-8:-4])
+        if view[-4:] != _sum(key, view[:size], beginning):
+            raise CorruptError("checksum mismatch")
+    stored.truncate(size)
+    return stored.getvalue(), int.from_bytes(beginning, "big")
 
 
-def _sum(key: bytes, value: bytes, beginning: bytes) -> bytes:
+def _sum(key: bytes, value: bytes | memoryview, beginning: bytes) -> bytes:
     return crc32(beginning, crc32(key, crc32(value))).to_bytes(4, "big")

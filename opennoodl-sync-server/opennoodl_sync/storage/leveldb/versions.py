@@ -4,6 +4,8 @@ Size and number of a version are a record of their own, so that nobody has to re
 records are written and deleted in one batch.
 """
 
+from io import BytesIO
+
 from ...yjs.lib0 import MalformedError, read_varuint, write_varuint
 from ..interface import CorruptError, History, Version
 from .database import Database, RecordBatch
@@ -31,7 +33,7 @@ class LevelDBVersions:
             StoreError: the disk failed.
             CorruptError: the data is damaged.
         """
-        versions = [self._version(key, stored) for key, stored in self._database.read(self._history)]
+        versions = self._database.read(self._history, self._version)
         last = self._database.last_key(self._updates)
         return History(versions, -1 if last is None else int.from_bytes(last[-4:], "big"))
 
@@ -45,7 +47,7 @@ class LevelDBVersions:
         key = self._contents + number_element(time)
         stored = self._database.get(key)
         if stored is not None:
-            return self._unsealed(key, stored)
+            return self._unsealed(key, BytesIO(stored))
         if self._database.holds(self._history + number_element(time)):
             raise CorruptError(f"the content of version {time} is missing")
         return None
@@ -70,7 +72,7 @@ class LevelDBVersions:
             StoreError: the disk failed.
             CorruptError: the data is damaged in a way that LevelDB itself must repair.
         """
-        history = dict(self._database.read(self._history))
+        history = dict(self._database.read(self._history, lambda key, stored: (key, stored)))
         contents: dict[int, bytes] = {}
         times = {int.from_bytes(key[-4:], "big") for key in (*history, *self._database.keys(self._contents))}
         for time in sorted(times):
@@ -84,12 +86,12 @@ class LevelDBVersions:
             contents[time] = content
             key = self._history + number_element(time)
             try:
-                self._version(key, history.get(key, b""))
+                self._version(key, history.get(key, BytesIO()))
             except CorruptError:
                 self.add(Version(time, len(content), -1), content, batch)
         return contents, len(times) - len(contents)
 
-    def _version(self, key: bytes, stored: bytes) -> Version:
+    def _version(self, key: bytes, stored: BytesIO) -> Version:
         value = self._unsealed(key, stored)
         try:
             size, at = read_varuint(value, 0)
@@ -97,7 +99,7 @@ class LevelDBVersions:
         except MalformedError as error:
             raise CorruptError(f"version {int.from_bytes(key[-4:], 'big')}: {error}") from None
 
-    def _unsealed(self, key: bytes, stored: bytes) -> bytes:
+    def _unsealed(self, key: bytes, stored: BytesIO) -> bytes:
         value, first = unseal(key, stored)
         if first is None:  # nobody else writes versions
             raise CorruptError(f"version {int.from_bytes(key[-4:], 'big')}: its checksum is missing")

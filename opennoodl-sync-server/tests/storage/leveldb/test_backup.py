@@ -38,7 +38,7 @@ def put(database: Database, number: int) -> None:
 def numbers(directory: Path) -> list[int]:
     """Return the numbers of the values in a directory."""
     with closing(Database(str(directory))) as database:
-        return sorted(int.from_bytes(value[:4], "big") for _, value in database.read(b""))
+        return sorted(database.read(b"", lambda _, value: int.from_bytes(value.read(4), "big")))
 
 
 def test_copy_while_written(tmp_path: Path) -> None:

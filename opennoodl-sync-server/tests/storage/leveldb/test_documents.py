@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def opened(path: str, name: str = "room") -> Iterator[LevelDBDocument]:
 def raw(path: str) -> dict[bytes, bytes]:
     """Return everything in a database that is closed, without our checksums."""
     with plyvel.DB(path) as db:
-        return {key: unseal(key, value)[0] for key, value in db}
+        return {key: unseal(key, BytesIO(value))[0] for key, value in db}
 
 
 def replace(store: LevelDBDocument, *updates: bytes) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +13,9 @@ from typing import Any
 import pytest
 from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.bindings import plyvel
-from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.database import WRITE_BUFFER, Database, RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
+from opennoodl_sync.storage.leveldb.files import logs
 from opennoodl_sync.yjs.lib0 import read_bytes, read_varuint
 
 from ...conftest import Disk
@@ -213,3 +217,51 @@ def test_records_of_a_crash_between_batches_make_the_document(store: LevelDBDocu
         if number % 2:
             compacted(store)
         assert built(store.updates()) == content(ann.doc)
+
+
+@pytest.mark.parametrize(("size", "moved"), [(WRITE_BUFFER + 1, True), (1000, False)])
+def test_a_large_batch_does_not_stay_in_the_log(database: Database, tmp_path: Path, size: int, moved: bool) -> None:
+    """LevelDB begins another log at once. Else it would keep the batch in memory, and read it anew at a restart."""
+    batch = RecordBatch()
+    batch.puts.append((b"key", bytes(size)))
+    database.write(batch)
+    newest = max(logs(tmp_path / "data"))
+    assert (newest.stat().st_size < 100) == moved
+    assert database.get(b"key") == bytes(size)
+
+
+PROGRAM = """
+import re, sys, time
+from pathlib import Path
+from opennoodl_sync.memory.allocator import keep_large_blocks_apart
+from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+
+
+def used():
+    return int(re.findall(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[0])
+
+keep_large_blocks_apart()
+database = Database(sys.argv[1])
+before = used()
+batch = RecordBatch()
+batch.puts.append((b"key", bytes(30_000_000)))
+database.write(batch)
+del batch
+deadline = time.monotonic() + 60
+while used() - before > 10_000 and time.monotonic() < deadline:
+    time.sleep(0.01)  # LevelDB writes the table in a thread
+print(used() - before)
+for _ in range(2):
+    assert database.read(b"key", lambda _, value: len(value.getvalue())) == [30_000_000]
+    assert len(database.get(b"key")) == 30_000_000
+print(used() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries do as they like")
+def test_leveldb_keeps_nothing_large_in_memory(tmp_path: Path) -> None:
+    """Neither what was written nor what was read: a document in memory is there once."""
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    kept = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.split()
+    assert all(int(size) < 10_000 for size in kept), kept
