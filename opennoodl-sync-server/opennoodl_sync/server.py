@@ -30,7 +30,7 @@ from .edge.limits import Over
 from .edge.metrics import Labels
 from .edge.service import Service
 from .edge.websocket.connection import Connection
-from .edge.websocket.flow import EdgePause
+from .edge.websocket.flow_control import EdgePause
 from .edge.websocket.frames import encode_frame
 from .memory.available import available_memory
 from .memory.bounds import LARGE_MESSAGES_SHARE, default_limit, message_bound

@@ -11,7 +11,7 @@ import structlog
 
 from .edge.metrics import Metrics
 from .edge.websocket.connection import Connection
-from .edge.websocket.flow import ReadPause
+from .edge.websocket.flow_control import ReadPause
 from .edge.websocket.frames import encode_frame
 from .memory.budget import MemoryBudget
 from .memory.unread_output import INTERVAL, Reader, UnreadOutput

@@ -20,7 +20,7 @@ from .metrics import Labels, Metrics, gauges
 from .refusals import Refusals
 from .settings import EdgeSettings, numbers
 from .websocket.connection import Connection
-from .websocket.flow import EdgePause, ReadPause
+from .websocket.flow_control import EdgePause, ReadPause
 from .websocket.handler import Handler
 from .websocket.large_messages import LargeMessages
 from .websocket.registry import Connections

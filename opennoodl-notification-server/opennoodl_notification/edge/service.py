@@ -29,8 +29,8 @@ from .settings import S, SettingError, load
 from .watchdog import watch
 from .websocket.connection import Connection
 from .websocket.lifecycle import GOING_AWAY, Lifecycle
-from .websocket.outbox import Outbox
 from .websocket.protocol import EdgeProtocol
+from .websocket.write_batch import WriteBatch
 
 OPEN_TIMEOUT = 10.0
 """Seconds that a client has for its first bytes after connecting, and for its handshake after them."""
@@ -71,7 +71,7 @@ class Service:
         self.connections = app.registry
         self._listener = Listener(self._protocol, OPEN_TIMEOUT, self._pending, app.refusals)
         self._numbers = count(1)
-        self._outbox = Outbox()
+        self._write_batch = WriteBatch()
         self._lifecycle = Lifecycle(app)
         self._server: Server | None = None
         self._background: list[asyncio.Task[None]] = []
@@ -172,7 +172,7 @@ class Service:
 
     def _upgrade(self, request: HttpRequest) -> Connection:
         assert self._server is not None
-        connection = Connection(request, self._server, self.app, self.connections, self._outbox)
+        connection = Connection(request, self._server, self.app, self.connections, self._write_batch)
         connection.when_lost(partial(self.http.release, request))
         return connection
 

@@ -35,8 +35,8 @@ github, identity, jwt_tokens = map(_module, ("auth.github", "auth.identity", "au
 keys, token_command = map(_module, ("auth.keys", "auth.token_command"))
 http_connection, dispatch, query = map(_module, ("http.connection", "http.dispatch", "http.query"))
 handshake, request_, routes = map(_module, ("http.handshake", "http.request", "http.routes"))
-connection, flow, frames = map(_module, ("websocket.connection", "websocket.flow", "websocket.frames"))
-outbox, protocol = map(_module, ("websocket.outbox", "websocket.protocol"))
+connection, flow_control, frames = map(_module, ("websocket.connection", "websocket.flow_control", "websocket.frames"))
+write_batch, protocol = map(_module, ("websocket.write_batch", "websocket.protocol"))
 large_messages, liveness = map(_module, ("websocket.large_messages", "websocket.liveness"))
 registry, work = map(_module, ("websocket.registry", "websocket.work"))
 Application: Any = application.Application
@@ -55,7 +55,7 @@ UPGRADE = HANDSHAKE.split("\r\n")[1:-1]
 """The headers of a handshake, without Host."""
 
 
-class Pause(flow.ReadPause):  # type: ignore[misc,name-defined]  # see Echo
+class Pause(flow_control.ReadPause):  # type: ignore[misc,name-defined]  # see Echo
     """A reason that only one server has."""
 
     STORAGE = False
@@ -162,7 +162,7 @@ def opened(app: Echo) -> Any:
     parser.send_response(parser.accept(head))
     parser.data_to_send()
     request = request_.HttpRequest(head, "/", "127.0.0.1", parser, 1)
-    client = connection.Connection(request, None, app, app.registry, outbox.Outbox())
+    client = connection.Connection(request, None, app, app.registry, write_batch.WriteBatch())
     client.transport = Mock(asyncio.Transport)
     return client
 

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from .certificates import Files
-from .harness import Echo, flow, metrics, opened, refusals, service
+from .harness import Echo, flow_control, metrics, opened, refusals, service
 
 
 def samples(counted: Any) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -150,8 +150,8 @@ async def test_paused_and_slow_clients_are_counted() -> None:
     client.transport.get_write_buffer_size.return_value = 2
     client.paused = True
     client.check_slow()
-    client.pause_reading(flow.EdgePause.RATE)
-    client.pause_reading(flow.EdgePause.WORK)
+    client.pause_reading(flow_control.EdgePause.RATE)
+    client.pause_reading(flow_control.EdgePause.WORK)
     after = samples(app.metrics)
     shown = {labels[0]: number for (name, labels), number in after.items() if name == "opennoodl_paused_clients"}
     assert shown == {"opening": 0, "rate": 1, "work": 1, "memory": 0}

@@ -19,7 +19,7 @@ from websockets.frames import Close, CloseCode, Opcode
 from websockets.uri import parse_uri
 
 from ..edge.websocket.connection import Connection
-from ..edge.websocket.flow import ReadPause
+from ..edge.websocket.flow_control import ReadPause
 from .masking import Masking
 
 CONNECT_TIMEOUT = 3.0

@@ -26,15 +26,15 @@ from ..errors import BadMessage, CloseConnection
 from ..http.request import HttpRequest
 from ..limits import PATIENCE, Pace
 from ..refusals import OF_CLOSE_CODE
-from .flow import EdgePause, ReadFlow, ReadPause, WriteFlow
+from .flow_control import EdgePause, ReadFlow, ReadPause, WriteFlow
 from .frames import Reader, is_utf8
 from .handler import Handler
 from .large_messages import LARGE
 from .liveness import PAYLOAD, LivenessCheck
-from .outbox import Outbox
 from .protocol import EdgeProtocol
 from .registry import Connections
 from .work import Work
+from .write_batch import WriteBatch
 
 PIECE = 4096
 """Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
@@ -51,7 +51,7 @@ class Connection(ServerConnection):
         server: of websockets.
         app: handles the client's messages.
         connections: all connections.
-        outbox: writes at the end of each turn.
+        write_batch: writes at the end of each turn.
 
     Attributes:
         session: what the application keeps for this client; only the application sets it.
@@ -67,7 +67,7 @@ class Connection(ServerConnection):
         server: Server,
         app: Handler[Connection],
         connections: Connections[Connection],
-        outbox: Outbox,
+        write_batch: WriteBatch,
     ) -> None:
         protocol = request.protocol
         super().__init__(protocol, server, ping_interval=None, close_timeout=CLOSE_TIMEOUT)
@@ -78,7 +78,7 @@ class Connection(ServerConnection):
         self.path, self.address, self.number = request.path, request.address, request.number
         self.identity: Identity | None = None
         self._connections = connections
-        self._outbox = outbox
+        self._write_batch = write_batch
         self._frames: list[bytes] = []  # for the end of this turn
         self._attached = False  # the application knows this connection
         self._read_flow = ReadFlow()
@@ -135,7 +135,7 @@ class Connection(ServerConnection):
         """Send a prepared frame at the end of this turn of the event loop, with all others for this client."""
         if self.protocol.state is OPEN:
             if not self._frames:
-                self._outbox.add(self)
+                self._write_batch.add(self)
             self._frames.append(frame)
 
     def flush(self) -> None:

@@ -23,7 +23,7 @@ from ..harness import (
     Pause,
     connection,
     errors,
-    flow,
+    flow_control,
     limits,
     masked,
 )
@@ -226,12 +226,12 @@ async def test_reading_resumes_after_the_last_pause(serve: Serve, raw: OpenRaw) 
     connected = running.app.connections[0]
     connected.pause_reading(Pause.STORAGE)
     connected.pause_reading(Pause.STORAGE)
-    connected.pause_reading(flow.EdgePause.WORK)
+    connected.pause_reading(flow_control.EdgePause.WORK)
     connected.resume_reading(Pause.STORAGE)
-    connected.resume_reading(flow.EdgePause.RATE)
+    connected.resume_reading(flow_control.EdgePause.RATE)
     assert not connected.transport.is_reading()
     await client.send_frame(TEXT, b"waits")
-    connected.resume_reading(flow.EdgePause.WORK)
+    connected.resume_reading(flow_control.EdgePause.WORK)
     assert await client.frame() == Frame(TEXT, b"waits")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 
-from ..harness import BINARY, CLOSE, PING, PONG, TEXT, Echo, errors, flow, frames, masked, opened, protocol
+from ..harness import BINARY, CLOSE, PING, PONG, TEXT, Echo, errors, flow_control, frames, masked, opened, protocol
 
 CONT, FIN = 0, 0x80
 MAX_SIZE = 300
@@ -243,7 +243,7 @@ def reader(reads: Any = None) -> Any:
     parser = protocol.EdgeProtocol(max_size=MAX_SIZE)
     parser.state = OPEN
     parser.between_messages = True
-    return frames.Reader(parser, flow.ReadFlow() if reads is None else reads)
+    return frames.Reader(parser, flow_control.ReadFlow() if reads is None else reads)
 
 
 def test_reader_takes_whole_frames() -> None:
@@ -271,8 +271,8 @@ def test_reader_leaves_the_rest() -> None:
 
 def test_reader_stops_at_a_pause() -> None:
     """Nothing is handed on after a message that made the flow hold messages; it can be held and taken back."""
-    flows = flow.ReadFlow()
-    messages, reads = Messages(lambda: flows.pause(flow.EdgePause.WORK)), reader(flows)
+    flows = flow_control.ReadFlow()
+    messages, reads = Messages(lambda: flows.pause(flow_control.EdgePause.WORK)), reader(flows)
     rest = reads.read(masked(TEXT, b"one") + masked(TEXT, b"two"), messages)
     assert messages == [(b"one", True)]
     reads.hold(rest)
@@ -284,14 +284,14 @@ def test_reader_stops_at_a_pause() -> None:
 def test_reader_holds_the_end_of_a_large_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the flow holds messages, a large one does not end."""
     monkeypatch.setattr(frames, "LARGEST_PART", 100)
-    flows = flow.ReadFlow()
+    flows = flow_control.ReadFlow()
     messages, reads = Messages(), reader(flows)
     data = frame(FIN | TEXT, bytes(200), length=8)
     assert reads.read(data[:150], messages) == b""
     assert reads.size == 150 - 14
-    flows.pause(flow.EdgePause.WORK)
+    flows.pause(flow_control.EdgePause.WORK)
     assert reads.read(data[150:], messages) == data[150:]
-    flows.resume(flow.EdgePause.WORK)
+    flows.resume(flow_control.EdgePause.WORK)
     assert messages == []
     assert reads.read(data[150:] + masked(TEXT, b"next"), messages) == b""
     assert messages == [(bytes(200), True), (b"next", True)]

@@ -14,7 +14,7 @@ from ..auth.credential import credential
 from ..errors import CloseConnection
 from ..refusals import OF_CLOSE_CODE
 from .connection import Connection
-from .flow import EdgePause
+from .flow_control import EdgePause
 
 GOING_AWAY = "This server is going away. Connect again."
 

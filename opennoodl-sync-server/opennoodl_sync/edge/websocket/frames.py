@@ -15,7 +15,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 
 from ..errors import CloseConnection
-from .flow import ReadFlow
+from .flow_control import ReadFlow
 from .protocol import EdgeProtocol
 
 try:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ..harness import Pause, flow
+from ..harness import Pause, flow_control
 
 
-class Twins(flow.ReadPause):  # type: ignore[misc]  # imported by a name that mypy cannot follow
+class Twins(flow_control.ReadPause):  # type: ignore[misc]  # imported by a name that mypy cannot follow
     """Two reasons with equal values."""
 
     ONE = True
@@ -26,44 +26,44 @@ def test_reasons_of_equal_value_are_distinct() -> None:
 
 def test_reading_resumes_after_the_last_reason() -> None:
     """A client is read from when the last reason is gone, however often each was given."""
-    reads = flow.ReadFlow()
+    reads = flow_control.ReadFlow()
     assert not reads.paused
     reads.pause(Pause.STORAGE)
     reads.pause(Pause.STORAGE)
-    reads.pause(flow.EdgePause.OPENING)
+    reads.pause(flow_control.EdgePause.OPENING)
     reads.resume(Pause.STORAGE)
-    reads.resume(flow.EdgePause.WORK)
+    reads.resume(flow_control.EdgePause.WORK)
     assert reads.paused
-    reads.resume(flow.EdgePause.OPENING)
+    reads.resume(flow_control.EdgePause.OPENING)
     assert not reads.paused
 
 
 def test_reason_may_hold_read_messages() -> None:
     """Messages that were read wait as long as there is a reason that holds them."""
-    reads = flow.ReadFlow()
+    reads = flow_control.ReadFlow()
     reads.pause(Pause.STORAGE)
     assert not reads.holds_messages
-    reads.pause(flow.EdgePause.WORK)
+    reads.pause(flow_control.EdgePause.WORK)
     assert reads.holds_messages
-    reads.resume(flow.EdgePause.WORK)
+    reads.resume(flow_control.EdgePause.WORK)
     assert reads.paused
     assert not reads.holds_messages
 
 
 async def test_latest_rate_pause_decides_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time, the end of the rate's reason is called, once for the latest request."""
-    monkeypatch.setattr(flow, "LEAST_PAUSE", 0.0)
-    reads, resumed = flow.ReadFlow(), asyncio.Queue[Any]()
+    monkeypatch.setattr(flow_control, "LEAST_PAUSE", 0.0)
+    reads, resumed = flow_control.ReadFlow(), asyncio.Queue[Any]()
     reads.resume_later(60, resumed.put_nowait)
     reads.resume_later(0, resumed.put_nowait)
-    assert await resumed.get() is flow.EdgePause.RATE
+    assert await resumed.get() is flow_control.EdgePause.RATE
     assert resumed.empty()
 
 
 async def test_stopped_flow_calls_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is called after the flow was stopped."""
-    monkeypatch.setattr(flow, "LEAST_PAUSE", 0.0)
-    reads, called = flow.ReadFlow(), []
+    """Nothing is called after flow control was stopped."""
+    monkeypatch.setattr(flow_control, "LEAST_PAUSE", 0.0)
+    reads, called = flow_control.ReadFlow(), []
     reads.resume_later(0, called.append)
     reads.stop()
     other = asyncio.Event()
@@ -74,7 +74,7 @@ async def test_stopped_flow_calls_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_check_is_scheduled_once() -> None:
     """However often a check is asked for, one is made; after it, another one may be scheduled."""
-    writes, checks = flow.WriteFlow(10), asyncio.Queue[None]()
+    writes, checks = flow_control.WriteFlow(10), asyncio.Queue[None]()
 
     def check() -> None:
         checks.put_nowait(None)
@@ -91,7 +91,7 @@ async def test_check_is_scheduled_once() -> None:
 
 def test_slow_begins_and_ends_once() -> None:
     """That a client is slow is news once, and so is that it has caught up."""
-    writes = flow.WriteFlow(10)
+    writes = flow_control.WriteFlow(10)
     assert not writes.end_slow()
     assert writes.begin_slow()
     assert not writes.begin_slow()
@@ -103,7 +103,7 @@ def test_slow_begins_and_ends_once() -> None:
 
 async def test_no_limit_schedules_nothing() -> None:
     """Without a limit no client is slow, and nothing is scheduled."""
-    writes, called = flow.WriteFlow(0), []
+    writes, called = flow_control.WriteFlow(0), []
     writes.schedule_check(lambda: called.append("check"))
     assert not writes.begin_slow()
     other = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The outbox: what goes out at the end of a turn of the event loop, one write for each connection.
+"""The write batch: joins all frames for one connection in a turn of the event loop into one write.
 
 A system call costs more than all else that is done for a small message, and in a busy turn many are for one client.
 """
@@ -13,17 +13,17 @@ class Flushable(Protocol):
     """A connection with frames to write."""
 
     def flush(self) -> None:
-        """Write them."""
+        """Write the frames."""
 
 
-class Outbox:
-    """The connections that have something to write in this turn."""
+class WriteBatch:
+    """The connections that have frames to write in this turn."""
 
     def __init__(self) -> None:
         self._connections: list[Flushable] = []
 
     def add(self, connection: Flushable) -> None:
-        """Flush a connection when all that was read in this turn has been handled."""
+        """Flush a connection at the end of this turn, when all data that was read is handled."""
         if not self._connections:
             asyncio.get_running_loop().call_soon(self._flush)
         self._connections.append(connection)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from websockets.protocol import CLOSED
 
-from ..harness import Echo, frames, opened, outbox
+from ..harness import Echo, frames, opened, write_batch
 
 ONE, TWO, THREE = (frames.encode_frame(text, text=True) for text in (b"one", b"two", b"three"))
 
@@ -90,7 +90,7 @@ class Flushable:
 async def test_connections_are_flushed_in_order() -> None:
     """Every connection is flushed once, in the order in which they came, and not before the turn is over."""
     flushed: list[str] = []
-    box = outbox.Outbox()
+    box = write_batch.WriteBatch()
     for name in ("a", "b"):
         box.add(Flushable(name, flushed))
     assert flushed == []
@@ -103,7 +103,7 @@ async def test_connections_are_flushed_in_order() -> None:
 async def test_frames_added_by_a_flush_wait_for_the_next_turn() -> None:
     """Frames added by a flush are sent in the next turn."""
     flushed: list[str] = []
-    box = outbox.Outbox()
+    box = write_batch.WriteBatch()
 
     class Adding(Flushable):
         """A connection whose flush makes another one have something to write."""
