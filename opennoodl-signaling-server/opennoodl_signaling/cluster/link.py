@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -32,10 +33,16 @@ PAUSE = 0.25
 """Seconds between two attempts to connect."""
 BATCH = 512
 """Scripts that are sent together at most."""
+BATCH_BYTES = 1 << 20
+"""Bytes after which no further script is sent together with others."""
 CROWDED = 4096
 """Scripts that may wait before clients that call more have to wait; Redis runs more than 10,000 a second."""
+CROWDED_BYTES = 8 << 20
+"""The same for the bytes of their arguments."""
 MAX_QUEUED = 50_000
 """Scripts that may wait for their turn; with more, the connection is given up, and all of them fail."""
+MAX_QUEUED_BYTES = 64 << 20
+"""The same for the bytes of their arguments."""
 BLOCK = 0.5
 """Seconds for which a read of the stream waits for entries."""
 LOST = (RedisError, OSError, TimeoutError, RuntimeError)
@@ -45,6 +52,8 @@ CANCEL_AGAIN = 0.1
 OPTIONS = ("db", "client_name")
 """Options that a URL may have, beside those of TLS."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.0)
+
+Args = tuple[bytes | str | int, ...]
 
 log = structlog.get_logger()
 
@@ -63,8 +72,58 @@ class Unreachable(Exception):
 
 class _Call(NamedTuple):
     script: Script
-    args: tuple[bytes | str | int, ...]
+    args: Args
     answer: asyncio.Future[Any]
+    size: int
+
+
+class _Queue:
+    """Scripts that wait for their turn, with a bound of their number and of their bytes."""
+
+    def __init__(self) -> None:
+        self._calls: deque[_Call] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether clients that wait may call more."""
+        return len(self._calls) < CROWDED // 2 and self._bytes < CROWDED_BYTES // 2
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether clients that call more have to wait."""
+        return len(self._calls) >= CROWDED or self._bytes >= CROWDED_BYTES
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may be called."""
+        return len(self._calls) >= MAX_QUEUED or self._bytes >= MAX_QUEUED_BYTES
+
+    def add(self, call: _Call) -> None:
+        """Append a call."""
+        self._calls.append(call)
+        self._bytes += call.size
+
+    def next_batch(self) -> list[_Call]:
+        """Remove the first calls, and return them: those that are sent together."""
+        batch: list[_Call] = []
+        size = 0
+        while self._calls and len(batch) < BATCH and size < BATCH_BYTES:
+            call = self._calls.popleft()
+            batch.append(call)
+            size += call.size
+        self._bytes -= size
+        return batch
+
+    def clear(self) -> list[_Call]:
+        """Remove all calls, and return them."""
+        calls = list(self._calls)
+        self._calls.clear()
+        self._bytes = 0
+        return calls
 
 
 class RedisProcess(NamedTuple):
@@ -79,8 +138,10 @@ class RedisProcess(NamedTuple):
     uptime: float
 
 
-Entered = Callable[[Callable[..., Awaitable[Any]], RedisProcess], Awaitable[None]]
-"""Called on each new connection with a function that calls a script on it, and with the process that answers."""
+Run = Callable[[Sequence[tuple[Script, Args]]], Awaitable[list[Any]]]
+"""Runs scripts in this order, with their arguments; returns their answers."""
+Entered = Callable[[Run, RedisProcess], Awaitable[None]]
+"""Called on each new connection with a function that runs scripts on it, and with the process that answers."""
 
 
 class Link:
@@ -112,7 +173,7 @@ class Link:
             ) from None
         self.up = False
         self._entered = entered
-        self._queue: list[_Call] = []
+        self._queue = _Queue()
         self._filled = asyncio.Event()
         self._space: asyncio.Future[None] | None = None  # is done when fewer scripts wait; None if they are few
         self._connection: Connection | None = None
@@ -145,7 +206,7 @@ class Link:
         """Disconnect."""
         if self._task is not None:
             await end([self._task])
-        self._refuse(self._queue, sent=False)
+        self._refuse(self._queue.clear(), sent=False)
         self._make_space()
         await self._disconnect()
 
@@ -156,15 +217,16 @@ class Link:
             Unreachable: from the future; Redis does not answer.
         """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if len(self._queue) >= MAX_QUEUED:
+        if self._queue.is_full:
             self.reconnect()
         if not self.up:
             self._errors["refused"] += 1
             answer.set_exception(Unreachable(sent=False))
         else:
-            self._queue.append(_Call(script, args, answer))
+            size = sum([len(arg) for arg in args if not isinstance(arg, int)])
+            self._queue.add(_Call(script, args, answer, size))
             self._filled.set()
-            if len(self._queue) >= CROWDED and self._space is None:
+            if self._space is None and self._queue.is_crowded:
                 self._space = asyncio.get_running_loop().create_future()
         return answer
 
@@ -218,7 +280,7 @@ class Link:
         """Send what is called, for ever."""
         while True:
             if not self.up:
-                self._refuse(self._queue, sent=False)
+                self._refuse(self._queue.clear(), sent=False)
                 self._make_space()
                 await self._disconnect()
                 try:
@@ -231,8 +293,8 @@ class Link:
             await self._filled.wait()
             self._filled.clear()
             while self.up and self._queue:
-                calls, self._queue = self._queue[:BATCH], self._queue[BATCH:]
-                if len(self._queue) < CROWDED // 2:
+                calls = self._queue.next_batch()
+                if self._queue.is_short:
                     self._make_space()
                 await self._send(calls)
 
@@ -272,18 +334,15 @@ class Link:
         connection = self._new_connection()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
-            for script in ALL:
-                await connection.send_command("SCRIPT", "LOAD", script.text)
-                await connection.read_response()
+            await self._ask(connection, [("SCRIPT", "LOAD", script.text) for script in ALL])
             info = await self._info(connection, "server")
             # Redis subtracts two times in whole seconds, so that it may tell almost a second too much.
             uptime = max(0.0, float(info.get("uptime_in_seconds", 0)) - 1)
 
-            async def call(script: Script, *args: bytes | str | int) -> Any:
-                await connection.send_command("EVALSHA", script.digest, 0, *args)
-                return await connection.read_response()
+            async def run(calls: Sequence[tuple[Script, Args]]) -> list[Any]:
+                return await self._ask(connection, [("EVALSHA", script.digest, 0, *args) for script, args in calls])
 
-            await self._entered(call, RedisProcess(info["run_id"], uptime))
+            await self._entered(run, RedisProcess(info["run_id"], uptime))
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -305,6 +364,16 @@ class Link:
                     await connection.disconnect(nowait=True)
 
     @staticmethod
+    async def _ask(connection: Connection, commands: Sequence[Args]) -> list[Any]:
+        """Send commands, many of them together; return their answers."""
+        answers = []
+        for start in range(0, len(commands), BATCH):
+            batch = commands[start : start + BATCH]
+            await connection.send_packed_command(connection.pack_commands(batch), check_health=False)
+            answers += [await connection.read_response() for _ in batch]
+        return answers
+
+    @staticmethod
     async def _info(connection: Connection, section: str) -> dict[str, str]:
         await connection.send_command("INFO", section)
         text = await connection.read_response()
@@ -318,8 +387,6 @@ class Link:
     def _refuse(calls: list[_Call], *, sent: bool) -> None:
         for call in calls:
             _set(call.answer, Unreachable(sent=sent))
-        if not sent:
-            calls.clear()
 
 
 def _check(url: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from secrets import token_hex
 from time import monotonic
@@ -19,7 +19,7 @@ import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import scripts
-from .link import LOST, Link, RedisProcess, Unreachable, end
+from .link import LOST, Args, Link, RedisProcess, Run, Unreachable, end
 from .scripts import Script
 
 LEASE = 10.0
@@ -57,11 +57,11 @@ class Recovery(ABC):
         """Close the clients of this instance, because another instance has given up their places."""
 
     @abstractmethod
-    async def restore(self, call: Callable[..., Awaitable[Any]], *, empty: bool) -> None:
+    async def restore(self, run: Run, *, empty: bool) -> None:
         """Write the state of this instance to Redis after a reconnect.
 
         Args:
-            call: runs a script on the new connection.
+            run: runs scripts on the new connection, as this instance.
             empty: whether Redis has no data of this instance's clients.
         """
 
@@ -196,11 +196,11 @@ class Membership:
         )
         yield GaugeMetricFamily("opennoodl_signaling_instances", "Instances with a lease.", self._counts[2])
 
-    async def _entered(self, call: Callable[..., Awaitable[Any]], redis: RedisProcess) -> None:
+    async def _entered(self, run: Run, redis: RedisProcess) -> None:
         # An empty Redis that has run for longer has lost no data, or its instances reconnect too late in any case.
         fill_new = max(0.0, FILL - redis.uptime)
         args = (redis.run_id, int(LEASE * 1000), int(FILL * 1000), int(fill_new * 1000))
-        answer, filling = await call(scripts.BEGIN_MEMBERSHIP, self.instance, self._generation, *args)
+        ((answer, filling),) = await run([(scripts.BEGIN_MEMBERSHIP, (self.instance, self._generation, *args))])
         generation = answer.decode()
         first = not self._generation
         empty = generation != self._generation
@@ -210,7 +210,7 @@ class Membership:
             log.warning("this instance was swept, or came too late after an outage; its clients are closed")
             self._recovery.fenced()
             self.instance, first, empty = token_hex(8), True, True
-            answer, filling = await call(scripts.BEGIN_MEMBERSHIP, self.instance, "", *args)
+            ((answer, filling),) = await run([(scripts.BEGIN_MEMBERSHIP, (self.instance, "", *args))])
             generation = answer.decode()
         self._generation = generation
         self._stable = self._renewed = monotonic()
@@ -222,10 +222,10 @@ class Membership:
             if not first:
                 log.warning("Redis has lost its data; clients are entered again")
 
-        async def run(script: Script, *more: bytes | str | int) -> Any:
-            return await call(script, self.instance, self._generation, *more)
+        async def run_as_member(calls: Sequence[tuple[Script, Args]]) -> list[Any]:
+            return await run([(script, (self.instance, self._generation, *args)) for script, args in calls])
 
-        await self._recovery.restore(run, empty=empty and not first)
+        await self._recovery.restore(run_as_member, empty=empty and not first)
 
     async def _tick(self) -> None:
         while True:

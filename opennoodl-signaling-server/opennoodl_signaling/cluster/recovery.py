@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from ..rooms.model import Effect
 from . import scripts
 from .devices import Devices
-from .link import PAUSE, Unreachable
+from .link import PAUSE, Args, Run, Unreachable
 from .members import BROKEN, Member, Members
 from .membership import Membership, Recovery
 from .rooms import SharedRooms
@@ -56,18 +55,27 @@ class SharedRecovery(Recovery):
 
     # After an outage of Redis
 
-    async def restore(self, call: Callable[..., Awaitable[Any]], *, empty: bool) -> None:
+    async def restore(self, run: Run, *, empty: bool) -> None:
         """Write the counts that Redis lacks, or may lack. If it is empty, enter all clients again."""
-        topics = set(self._topics.topics) if empty else set(self._topics.doubtful)
-        users = set(self._devices.users.devices) if empty else set(self._devices.doubtful)
-        for name in topics:
-            await call(scripts.RECOUNT, "topic", name, len(self._topics.topics.get(name, ())))
-        for name in users:
-            await call(scripts.RECOUNT, "user", name, len(self._devices.of(name)))
-        self._topics.doubtful.clear()
-        self._devices.doubtful.clear()
+        if empty:
+            self._topics.doubtful.update(self._topics.topics)
+            self._devices.doubtful.update(self._devices.users.devices)
+        while self._topics.doubtful or self._devices.doubtful:  # clients may leave meanwhile
+            await self._count_again(run)
         if empty:
             self._membership.spawn(self._enter_all_again())
+
+    async def _count_again(self, run: Run) -> None:
+        topics, self._topics.doubtful = self._topics.doubtful, set()
+        users, self._devices.doubtful = self._devices.doubtful, set()
+        counts: list[Args] = [("topic", name, len(self._topics.topics.get(name, ()))) for name in topics]
+        counts += [("user", name, len(self._devices.of(name))) for name in users]
+        try:
+            await run([(scripts.RECOUNT, args) for args in counts])
+        except BaseException:
+            self._topics.doubtful |= topics
+            self._devices.doubtful |= users
+            raise
 
     async def _enter_all_again(self) -> None:
         done = False

@@ -47,10 +47,15 @@ class Instance:
         self._process = subprocess.Popen(self._command, env=self._environment, stderr=subprocess.PIPE)
 
     async def listening(self) -> None:
-        """Wait until it answers ``/health``."""
+        """Wait until it answers ``/health``. Start it again if Redis was too slow for its start, as a supervisor does."""
         await until(self._answers, PROCESS_TIMEOUT)
 
     async def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            code = self._finish()
+            assert (code, "cannot use Redis" in self._logged) == (1, True), self._logged
+            self.start()
         try:
             return (await request(self.port, "GET /health")).status == 200
         except OSError:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from opennoodl_signaling.cluster import link
+from opennoodl_signaling.cluster import link, scripts
 from opennoodl_signaling.messages import Signal
 
 from ..conftest import Enter
@@ -56,9 +56,12 @@ async def test_mailbox_of_a_connected_peer_is_bounded(instances: Instances, ente
     client.close()
 
 
-async def test_waiting_scripts_are_bounded(instances: Instances, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More scripts than may wait are refused, and the server goes on."""
-    monkeypatch.setattr(link, "MAX_QUEUED", 2)
+@pytest.mark.parametrize(("bound", "value"), [("MAX_QUEUED", 2), ("MAX_QUEUED_BYTES", 200)])
+async def test_waiting_scripts_are_bounded(
+    instances: Instances, enter: Enter, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    """More scripts or bytes than may wait are refused, and the server continues."""
+    monkeypatch.setattr(link, bound, value)
     (server,) = await instances(1)
     a = await enter(server)
     await a.join("r", "a")
@@ -69,12 +72,15 @@ async def test_waiting_scripts_are_bounded(instances: Instances, enter: Enter, m
         assert (await a.expect("error"))["code"] == "unavailable"
 
 
+@pytest.mark.parametrize(
+    "bounds", [{"CROWDED": 100, "MAX_QUEUED": 200}, {"CROWDED_BYTES": 10_000, "MAX_QUEUED_BYTES": 20_000}]
+)
 async def test_clients_wait_while_redis_has_too_much_to_do(
-    instances: Instances, enter: Enter, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    instances: Instances, enter: Enter, redis: RedisServer, monkeypatch: pytest.MonkeyPatch, bounds: dict[str, int]
 ) -> None:
     """While Redis does not keep up, clients that signal are not read from, and no signal is refused."""
-    monkeypatch.setattr(link, "CROWDED", 100)
-    monkeypatch.setattr(link, "MAX_QUEUED", 200)
+    for name, value in bounds.items():
+        monkeypatch.setattr(link, name, value)
     one, two = await instances(rate_limit=0, byte_rate_limit=0)
     a, b = await enter(one), await enter(two)
     await a.join("r", "a")
@@ -88,3 +94,19 @@ async def test_clients_wait_while_redis_has_too_much_to_do(
     assert [(await b.expect("signal"))["signal"] for _ in range(1000)] == [*range(1000)]
     app: Any = one.app
     assert app.membership.link.connects == 1
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+async def test_stream_that_nobody_reads_is_bounded(instances: Instances, redis: RedisServer, size: int) -> None:
+    """The stream of an instance that does not read it keeps the newest entries, in number and in bytes."""
+    (server,) = await instances(1)
+    app: Any = server.app
+    client = redis.client()
+    client.zadd("opennoodl:signaling:instances", {"other": 1e15})
+    small = scripts.APPEND_ENTRY.text.replace("100000, 268435456", "1000, 100000")
+    assert small != scripts.APPEND_ENTRY.text
+    add = client.register_script(small)
+    for _ in range(1500):
+        add(args=[app.membership.instance, client.get("opennoodl:signaling:generation"), "other", "x" * size])
+    assert min(1000, 100_000 // size) <= client.xlen("opennoodl:signaling:stream:other") <= min(1100, 100_000 // size)
+    client.close()

@@ -435,3 +435,38 @@ def test_urls_of_hosts_are_read(url: str, expected: dict[str, Any]) -> None:
     pool: Any = Link(url, None)._pool
     assert expected.items() <= pool.connection_kwargs.items()
     assert ("SSL" in pool.connection_class.__name__) is url.startswith("rediss:")
+
+
+async def test_count_that_changes_while_it_is_restored(instances: Instances, enter: Enter) -> None:
+    """A client that unsubscribes while the instance restores its counts is counted again."""
+    (server,) = await instances(1)
+    app: Any = server.app
+    a = await enter(server)
+    await a.send("subscribe", topics=["t"])
+    await until(lambda: "t" in app._topics.topics)
+    restored: list[Any] = []
+
+    async def run(calls: Any) -> list[Any]:
+        if not restored:
+            del app._topics.topics["t"]
+            app._topics.doubtful.add("t")
+        restored.extend(args for _, args in calls)
+        return [b"ok" for _ in calls]
+
+    await app._recovery.restore(run, empty=True)
+    assert restored == [("topic", "t", 1), ("topic", "t", 0)]
+
+
+async def test_counts_that_cannot_be_restored(instances: Instances) -> None:
+    """Counts that were not restored, since the connection broke, are restored on the next one."""
+    (server,) = await instances(1)
+    app: Any = server.app
+    app._topics.doubtful.add("t")
+    app._devices.doubtful.add("u")
+
+    async def run(_: Any) -> list[Any]:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await app._recovery.restore(run, empty=False)
+    assert (app._topics.doubtful, app._devices.doubtful) == ({"t"}, {"u"})

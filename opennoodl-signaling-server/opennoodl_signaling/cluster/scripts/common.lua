@@ -1,7 +1,7 @@
 -- Every script begins with this file. ARGV[1] is the instance that asks, ARGV[2] the generation that it knows.
 local P = 'opennoodl:signaling:'
 local MAX_MESSAGES, MAX_BYTES, MAX_BYTES_OF_ALL, OVERHEAD = 256, 262144, 67108864, 256
-local MAX_ENTRIES = 100000
+local MAX_ENTRIES, MAX_ENTRY_BYTES = 100000, 268435456
 
 local function now()
   local time = redis.call('TIME')
@@ -18,11 +18,13 @@ local function alive(instance)
   return redis.call('ZSCORE', P .. 'instances', instance)
 end
 
--- Append an entry to the stream of an instance. The ids are consecutive, so that a reader sees a hole.
+-- Append an entry to the stream of an instance. The ids are consecutive, so that a reader sees a hole. A large entry
+-- leaves room for as many entries as there could be of its size.
 local function push(instance, entry)
   if not alive(instance) then return end
   local number = redis.call('INCR', P .. 'number:' .. instance)
-  redis.call('XADD', P .. 'stream:' .. instance, 'MAXLEN', '~', MAX_ENTRIES, string.format('%d-0', number), 'e', entry)
+  local most = math.min(MAX_ENTRIES, math.floor(MAX_ENTRY_BYTES / #entry))
+  redis.call('XADD', P .. 'stream:' .. instance, 'MAXLEN', '~', most, string.format('%d-0', number), 'e', entry)
 end
 
 -- A mailbox is a list of what a peer was told. Its room has the number of the last message (n) and the bytes (b).
