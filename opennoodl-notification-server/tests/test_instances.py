@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 from msgspec import Raw
 from opennoodl_notification import cleanup, hints, instances
+from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.edge.service import Service
 from opennoodl_notification.server import NotificationServer
 from opennoodl_notification.settings import Settings
@@ -18,12 +20,20 @@ from opennoodl_notification.settings import Settings
 from .conftest import Device, Serve
 from .harness import TIMEOUT, Client, health, ids
 from .places import place
+from .pooler import pooler
 
 
 @pytest.fixture
 def at(tmp_path: Path) -> str:
     """Return where an empty PostgreSQL is."""
     return place("postgresql", tmp_path)
+
+
+@pytest.fixture
+def pooled(at: str) -> Iterator[str]:
+    """Return the URL of a pgbouncer in front of that, with one connection more than there are instances."""
+    with pooler(at, 3) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
@@ -183,6 +193,34 @@ async def test_no_hints_at_all(serve: Serve, at: str, device: Device, monkeypatc
     sender, elsewhere = await device(first, "s"), await device(second, "u")
     sent = [await sender.notify("u") for _ in range(3)]
     assert [(await elsewhere.expect("notification"))["notification"]["id"] for _ in sent] == sent
+
+
+async def test_hints_pass_by_a_pooler(serve: Serve, at: str, pooled: str, device: Device) -> None:
+    """With a direct URL for LISTEN, instances whose other queries go through a pooler exchange hints."""
+    first, second = await two(serve, pooled, database_listen_url=at)
+    sender, elsewhere = await device(first, "s"), await device(second, "u")
+    sent = await sender.notify("u")
+    assert (await elsewhere.expect("notification"))["notification"]["id"] == sent
+    assert gaps(second) == NO_GAPS
+
+
+async def test_pooler_without_a_direct_url(
+    serve: Serve, pooled: str, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a direct URL, instances behind a pooler log a warning, and tell devices after the next comparison."""
+    monkeypatch.setattr(instances, "INTERVAL", 0.05)
+    with structlog.testing.capture_logs() as logged:
+        first, second = [await serve(database_url=pooled) for _ in range(2)]
+    assert sum("DATABASE_URL leads to a pooler" in entry["event"] for entry in logged) == 2
+    sender, elsewhere = await device(first, "s"), await device(second, "u")
+    sent = await sender.notify("u")
+    assert (await elsewhere.expect("notification"))["notification"]["id"] == sent
+
+
+async def test_direct_url_that_leads_to_a_pooler(serve: Serve, at: str, pooled: str) -> None:
+    """A DATABASE_LISTEN_URL of a pooler stops the start."""
+    with pytest.raises(StartError, match="DATABASE_LISTEN_URL leads to a pooler"):
+        await serve(database_url=at, database_listen_url=pooled)
 
 
 async def test_device_that_missed_too_much_is_closed(

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from time import sleep
 
 import asyncpg.connection
 import pytest
@@ -23,11 +18,9 @@ from opennoodl_notification.storage.sql.store import SqlStore
 
 from ...harness import TIMEOUT, record
 from ...places import place
+from ...pooler import pooler
 
 pytestmark = pytest.mark.slow
-
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-"""Debian's package of this name has it."""
 
 
 @pytest.fixture
@@ -38,25 +31,9 @@ def at(tmp_path: Path) -> str:
 
 @pytest.fixture
 def pooled(at: str) -> Iterator[str]:
-    """Return the URL of a pgbouncer in front of that, with one connection that each transaction has for itself."""
-    if PGBOUNCER is None:
-        pytest.skip("pgbouncer is not installed")
-    socket = at.partition("?host=")[2]
-    with TemporaryDirectory(prefix="pgbouncer-") as name:
-        directory = Path(name)
-        directory.chmod(0o777)  # it runs as the owner of the database's socket
-        (directory / "pgbouncer.ini").write_text(
-            f"[databases]\npostgres = host={socket} user=postgres\n"
-            f"[pgbouncer]\nunix_socket_dir = {name}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 1\n"
-        )
-        user = ["-u", Path(socket).owner()] if os.getuid() == 0 else []
-        process = subprocess.Popen([PGBOUNCER, "-q", *user, str(directory / "pgbouncer.ini")])
-        while not (directory / ".s.PGSQL.6432").exists():
-            assert process.poll() is None
-            sleep(0.01)
-        yield f"postgresql://postgres@/postgres?host={name}&port=6432"
-        process.terminate()
-        process.wait()
+    """Return the URL of a pgbouncer in front of that, with one connection for all."""
+    with pooler(at, 1) as url:
+        yield url
 
 
 async def test_servers_work_behind_a_pooler(pooled: str, monkeypatch: pytest.MonkeyPatch) -> None:
