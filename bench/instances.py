@@ -3,24 +3,22 @@
 ``edits``, ``signals`` and ``sends`` are open loops: the latency if the receiver is at the same or another instance, and
 the CPU of each process. ``capacity`` saturates one and two instances. Servers, engines and clients share the machine's
 cores, so the CPU that servers use for one delivery says more than deliveries a second.
+
+With ``--quota``, each instance may use only a part of a core, so that two instances, the engine and the clients fit on
+two cores: see ``scaling.py``.
 """
 
 import argparse
-import asyncio
-import json
 from collections.abc import Sequence
-from itertools import count
-from statistics import quantiles
-from time import perf_counter
 
 import uvloop
-from websockets.asyncio.client import ClientConnection, connect
 
-from . import cluster, machine
+from . import cluster, machine, scaling
 from .across import WARM, Figures, Pair, Route, edits, open_loop, signals
 from .calls import Load, signal
-from .cluster import Usage, instances
+from .cluster import Spread, Usage, instances
 from .saturated import FanOut, fan_out
+from .sends import latency, throughput
 from .servers import Peer, Server
 
 PAIRS = 10
@@ -28,30 +26,6 @@ RATE = 20.0
 """Messages a second of each pair: 200 a second together."""
 SENDERS = 40
 """Connections that send notifications, each one after its last answer."""
-
-
-class Spread(Server):
-    """Several instances as one server: connections are spread over them, by room or in turn.
-
-    Args:
-        servers: the instances.
-        by_room: whether all clients of a room come to one instance, as with a load balancer that hashes the path.
-    """
-
-    def __init__(self, servers: Sequence[Server], *, by_room: bool) -> None:
-        self.peer = servers[0].peer
-        self._servers = servers
-        self._by_room = by_room
-        self._turns = count()
-
-    def url(self, room: str) -> str:
-        """Return the address of a room at one of the instances."""
-        turn = int(room.rpartition("-")[2]) if self._by_room else next(self._turns)
-        return self._servers[turn % len(self._servers)].url(room)
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that all instances have used so far."""
-        return sum(server.cpu_seconds() for server in self._servers)
 
 
 def _row(name: str, figures: Figures, frames: int = 1) -> None:
@@ -113,13 +87,14 @@ async def measure_sends(seconds: float) -> None:
     with cluster.database() as engine:
         for number in (1, 2):
             async with instances(cluster.notification(engine.url), number) as running:
-                await throughput(running, 1, listeners=False)
+                usage = lambda: Usage(servers=[one.pid for one in running])  # noqa: E731
+                await throughput(running, SENDERS, 1, usage, listeners=False)
                 for listeners in (False, True):
-                    rate, used = await throughput(running, seconds, listeners)
+                    sends = await throughput(running, SENDERS, seconds, usage, listeners=listeners)
                     where = "devices elsewhere" if number > 1 else "devices"
                     print(
-                        f"sends, {number} instances, {where if listeners else 'no devices'}: {rate:.0f} sends/s, "
-                        f"{used:.2f} ms CPU of servers a send",
+                        f"sends, {number} instances, {where if listeners else 'no devices'}: {sends.rate:.0f} sends/s, "
+                        f"{1000 * sends.cpu['servers'] / sends.number:.2f} ms CPU of servers a send",
                         flush=True,
                     )
                 p50, p99 = await latency(running[0], running[-1], int(100 * seconds), 100)
@@ -163,76 +138,6 @@ async def measure_capacity(seconds: float) -> None:
             await saturate(what, peer, [first, second], by_room=False)
 
 
-async def device(instance: Server, user: str) -> ClientConnection:
-    """Return a connection of a user that has its list."""
-    client = await connect(instance.url(""), proxy=None, compression=None, max_size=None)
-    await client.send(json.dumps({"type": "authenticate", "userId": user}))
-    await client.recv()
-    await client.recv()
-    return client
-
-
-def sending(user: str, number: int) -> str:
-    """Return a message that sends a notification of about 200 bytes."""
-    data = {"text": "x" * 150, "at": perf_counter()}
-    fields = {"targetUserId": user, "notificationType": "mention", "data": data, "requestId": number}
-    return json.dumps({"type": "send-notification", **fields})
-
-
-async def throughput(running: list[Server], seconds: float, listeners: bool) -> tuple[float, float]:
-    """Return sends a second over all instances, and milliseconds of CPU of the servers for each."""
-    done = 0
-    clients = [await device(running[number % len(running)], f"s{number}") for number in range(SENDERS)]
-    # Each receiver's device is at another instance than its sender, where there are several.
-    others = [running[(number + 1) % len(running)] for number in range(SENDERS if listeners else 0)]
-    heard = [await device(other, f"u{number}") for number, other in enumerate(others)]
-
-    async def drain(client: ClientConnection) -> None:
-        async for _ in client:
-            pass
-
-    async def send(client: ClientConnection, number: int) -> None:
-        nonlocal done
-        while perf_counter() < end:
-            await client.send(sending(f"u{number}", done))
-            await client.recv()
-            done += 1
-
-    draining = [asyncio.create_task(drain(client)) for client in heard]
-    usage = Usage(servers=[instance.pid for instance in running])
-    began = perf_counter()
-    end = began + seconds
-    await asyncio.gather(*(send(client, number) for number, client in enumerate(clients)))
-    rate = done / (perf_counter() - began)
-    used = usage.since()["servers"]
-    for task in draining:
-        task.cancel()
-    for client in (*clients, *heard):
-        await client.close()
-    return rate, 1000 * used / done
-
-
-async def latency(sender_at: Server, receiver_at: Server, number: int, rate: float) -> tuple[float, float]:
-    """Return p50 and p99, in milliseconds, from sending a notification until a device has it."""
-    sender, receiver = await device(sender_at, "s"), await device(receiver_at, "u")
-    times: list[float] = []
-
-    async def receive() -> None:
-        for _ in range(number):
-            event = json.loads(await receiver.recv())
-            times.append(perf_counter() - event["notification"]["data"]["at"])
-
-    receiving = asyncio.create_task(receive())
-    for each in range(number):
-        await sender.send(sending("u", each))
-        await asyncio.sleep(1 / rate)
-    await receiving
-    for client in (sender, receiver):
-        await client.close()
-    cuts = quantiles(times, n=100)
-    return 1000 * cuts[49], 1000 * cuts[98]
-
-
 MEASUREMENTS = {
     "edits": measure_edits,
     "signals": measure_signals,
@@ -246,12 +151,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.instances", description=__doc__)
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(MEASUREMENTS)}; all by default")
     parser.add_argument("--seconds", type=float, default=5, help="of each case")
+    parser.add_argument(
+        "--quota",
+        type=float,
+        metavar="PERCENT",
+        help="of a core for each instance: measures only how much more two carry than one; needs root",
+    )
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.what) - set(MEASUREMENTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(MEASUREMENTS)}")
+    if chosen.quota is not None and (chosen.what or not 1 <= chosen.quota <= 100):
+        parser.error("--quota is a number from 1 to 100, without WHAT")
     machine.raise_file_limit()
 
     async def run() -> None:
+        if chosen.quota is not None:
+            await scaling.measure(chosen.seconds, chosen.quota)
+            return
         for name in chosen.what or MEASUREMENTS:
             await MEASUREMENTS[name](chosen.seconds)
 

@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import resource
+import socket
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,12 @@ def cpu_seconds(pid: int) -> float:
 def exact_cpu_seconds(pid: int) -> float:
     """Return the same of the threads that a process has now, to the nanosecond and not to a clock tick."""
     return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
+
+
+def idle_seconds() -> float:
+    """Return the time that all cores together have been idle, or have waited for disks."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()
+    return (int(fields[4]) + int(fields[5])) / TICKS
 
 
 def memory(pid: int) -> Memory:
@@ -51,6 +58,14 @@ def cores() -> Cores:
     """Choose one core for the server and another one for the load, if there is another one."""
     usable = sorted(os.sched_getaffinity(0))
     return Cores(usable[0], usable[1 % len(usable)])
+
+
+def held_port() -> tuple[socket.socket, int]:
+    """Return a free port, and a socket that keeps it from others; a server with SO_REUSEADDR may listen there."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held, held.getsockname()[1]
 
 
 def raise_file_limit() -> None:

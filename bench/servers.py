@@ -5,7 +5,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .machine import Memory, cpu_seconds, memory
+from .machine import Memory, cpu_seconds, held_port, memory
 from .seeds import Seed
 from .wire import Dialect, Named, Plain
 
@@ -198,7 +197,7 @@ async def running(peer: Peer, core: int | None, seed: Seed | None = None) -> Asy
         data, log = Path(directory, "data"), Path(directory, "log")
         if seed is not None and peer.seeds is not None:
             _copy(seed.directory(peer.seeds), data)
-        port = _free_port()
+        held, port = held_port()
         database = postgresql(data) if peer.database else None
         fill = {"port": port, "data": data, "database": database.get_uri() if database else ""}
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -212,6 +211,7 @@ async def running(peer: Peer, core: int | None, seed: Seed | None = None) -> Asy
                 raise ServerError(f"{peer.name} ended under load:\n{_tail(log)}")
         finally:
             await _end(server.process)
+            held.close()
             if database is not None:
                 database.cleanup()
 
@@ -272,13 +272,6 @@ def node() -> str:
     if found is None:
         raise ServerError("the peers in JavaScript need node: install bench/requirements.txt")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _listening(peer: Peer, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
