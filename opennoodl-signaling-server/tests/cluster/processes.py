@@ -47,7 +47,7 @@ class Instance:
         self._process = subprocess.Popen(self._command, env=self._environment, stderr=subprocess.PIPE)
 
     async def listening(self) -> None:
-        """Wait until it answers ``/health``. Start it again if Redis was too slow for its start, as a supervisor does."""
+        """Wait until it answers ``/health``. Start it again if Redis was too slow for its start."""
         await until(self._answers, PROCESS_TIMEOUT)
 
     async def _answers(self) -> bool:
