@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ..clock import Clock
-from ..harness import github, identity, settings
+from ..harness import TIMEOUT, github, identity, settings
 from ..issuer import Loopback
 
 ANN = (200, {"login": "ann", "id": 1})
@@ -31,8 +31,9 @@ async def api() -> AsyncIterator[Loopback]:
 
 
 @pytest.fixture
-async def hub(api: Loopback) -> AsyncIterator[Any]:
-    """Ask it."""
+async def hub(api: Loopback, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """Ask it, and wait as long for an answer as other tests do."""
+    monkeypatch.setattr(github, "TIMEOUT", TIMEOUT)
     hub = github.GitHub(api.url)
     yield hub
     await hub.close()
