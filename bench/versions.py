@@ -111,7 +111,7 @@ async def store_updates(store: LevelDBStore, updates: Sequence[bytes]) -> bytes:
     whole = finish(compacted.write())
     document = Document()
     finish(document.load([whole]))
-    batch = store.batch()
+    batch = store.writer.batch()
     records.append([whole], document.state_vector, batch)
     await store.store(batch)
     return whole

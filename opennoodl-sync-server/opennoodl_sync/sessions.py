@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial, wraps
-from typing import Concatenate, ParamSpec, TypeAlias, cast
+from typing import Concatenate, ParamSpec, cast
 
 import structlog
 
@@ -49,9 +49,6 @@ TURN_AWAY_AFTER = 5.0
 SENT = ("update", "awareness", "reply", "keepalive")
 """The types of messages to clients, as metrics count them."""
 KEEPALIVE_FRAME = encode_frame(KEEPALIVE, text=False)
-
-Handled: TypeAlias = Outcome[tuple[Kind, bytes | None]]
-"""Returns the kind of a message and its answer, or raises what the room refused it with."""
 
 P = ParamSpec("P")
 
@@ -147,7 +144,7 @@ class Sessions:
         self._budget = budget
         self._renew = renew
         self._changed = changed
-        self.flusher = Flusher(store, self.slicer, self._tell, self._fail, self._release)
+        self.flusher = Flusher(store.writer, self.slicer, self._tell, self._fail, self._release)
         store.when_lost(self._lose)
         self._transfers = Transfers[Session](budget, self.slicer, self.reply, self._transferred, self._ask_again)
         self._unread = UnreadOutput[Reader](budget)
@@ -188,55 +185,69 @@ class Sessions:
 
     def receive(self, session: Session, message: bytes) -> None:
         """Handle a message, at once or when the room is not busy any more."""
-        session.connection.check_slow()  # the answer may be large, and the client may ask again
+        connection = session.connection
+        if connection.paused:
+            connection.check_slow()  # the answer may be large, and the client may ask again
         if session.room.busy:
-            session.connection.pause_reading(SyncPause.ROOM_BUSY)
-            session.connection.count_handling(len(message))
+            connection.pause_reading(SyncPause.ROOM_BUSY)
+            connection.count_handling(len(message))
             self._handle_late(session, message)
         else:
             self._handle(session, message)
 
-    def _handle(self, session: Session, message: bytes) -> None:
-        room = session.room
-        then = partial(self._handled, session, message)
-        if not self.slicer.do(room, room.receive(session, message), then, session.address):
-            session.connection.pause_reading(SyncPause.ROOM_BUSY)
-            session.connection.count_handling(len(message))
+    def _handle(self, session: Session, message: bytes) -> bool:
+        """Handle a message of a room that is not busy: at once if it takes one step, as nearly all do, else in slices.
+
+        Returns:
+            whether the message is kept, or `_handled` takes over.
+        """
+        room, connection = session.room, session.connection
+        steps = room.receive(session, message)
+        try:
+            next(steps)
+        except StopIteration as end:
+            return self._accept(session, message, *end.value)
+        except Exception as error:
+            return self._refuse(session, message, error)
+        if not self.slicer.do(room, steps, partial(self._handled, session, message), session.address):
+            connection.pause_reading(SyncPause.ROOM_BUSY)
+            connection.count_handling(len(message))
             self._go_on(session)
+        return True
 
     @in_order
     def _handle_late(self, session: Session, message: bytes) -> None:
         """Handle a message that had to wait, also of a connection that has ended since: its `leave` waits too."""
+        kept = False
         if self._rooms.holds(session.room) and session in session.room.clients:  # it was not refused meanwhile
             try:
-                self._handle(session, message)
+                kept = self._handle(session, message)
             except Exception as error:
                 session.connection.fail(error)
+        if not kept:
+            session.connection.count_handling(0)
         if not session.room.busy:
             self._go_on(session)
 
-    def _handled(self, session: Session, message: bytes, handled: Handled) -> None:
-        """Finish a message that its room has handled."""
+    def _handled(self, session: Session, message: bytes, handled: Outcome[tuple[Kind, bytes | None]]) -> None:
+        """Finish a message that took several steps."""
         kept = False
         try:
-            kept = self._take(session, message, handled)
+            if not self._rooms.holds(session.room):
+                return
+            try:
+                kind, reply = handled()
+            except Exception as error:
+                kept = self._refuse(session, message, error)
+            else:
+                kept = self._accept(session, message, kind, reply)
         finally:
             if not kept:
                 session.connection.count_handling(0)
 
-    def _take(self, session: Session, message: bytes, handled: Handled) -> bool:
-        """Do what a handled message asks for; return whether it stays in memory, to be stored or handled again."""
+    def _accept(self, session: Session, message: bytes, kind: Kind, reply: bytes | None) -> bool:
+        """Do what a handled message asks for; return whether it is kept until it is stored."""
         room, connection = session.room, session.connection
-        if not self._rooms.holds(room):
-            return False
-        try:
-            kind, reply = handled()
-        except (MalformedError, FullError, NoMemoryError) as refusal:
-            refusal.__traceback__ = None  # it refers to this frame, and so keeps the message
-            return self._refuse(session, message, refusal)
-        except Exception as error:
-            connection.fail(error)
-            return False
         self._metrics.received[kind.label] += 1
         if kind is Kind.TOKEN:
             if self._renew is not None and connection.is_open:
@@ -259,9 +270,13 @@ class Sessions:
                 return True
         return False
 
-    def _refuse(self, session: Session, message: bytes, refusal: MalformedError | FullError | NoMemoryError) -> bool:
-        """Answer a message that a room has refused; return whether it will be handled again."""
+    def _refuse(self, session: Session, message: bytes, refusal: Exception) -> bool:
+        """Answer a message that a room has refused, or failed on; return whether it is kept, to be handled again."""
         room, connection = session.room, session.connection
+        if not isinstance(refusal, MalformedError | FullError | NoMemoryError):
+            connection.fail(refusal)
+            return False
+        refusal.__traceback__ = None  # it refers to frames that have the message, and so keeps the message
         match refusal:
             case MalformedError():
                 self._metrics.received["invalid"] += 1
@@ -389,11 +404,12 @@ class Sessions:
             self._answer(session, message)
         for session, answer in cast("list[tuple[Session, LargeAnswer]]", flush.large):
             self._transfers.begin(session, room, answer)
-        self._rooms.compact_if_due(room)
+        if room.records.is_compaction_due():
+            self._rooms.compact_if_due(room)
 
     def _send(self, to: list[Session], frame: bytes, name: str) -> None:
         self._metrics.sent[name] += len(to)
-        self._keepalive.told(to)
+        self._keepalive.told.update(to)
         for session in to:
             session.write(frame)
 
@@ -406,7 +422,7 @@ class Sessions:
     def reply(self, session: Session, message: bytes) -> None:
         """Send a message to one client."""
         self._metrics.sent["reply"] += 1
-        self._keepalive.told((session,))
+        self._keepalive.told.add(session)
         session.write(encode_frame(message, text=False))
 
     def _keep_alive(self, session: Session) -> None:

@@ -93,7 +93,7 @@ def update_message(update: bytes) -> bytes:
 
 def update_head(size: int) -> bytes:
     """Return what the message that passes an update on has before the update, which has `size` bytes."""
-    return b"\x00\x02" + write_varuint(size)
+    return bytes((0, 2, size)) if size < 0x80 else b"\x00\x02" + write_varuint(size)
 
 
 def awareness_message(awareness_update: bytes) -> bytes:

@@ -124,16 +124,12 @@ class ByHand(BatchWriter):
 
     def __init__(self, database: Records) -> None:
         self.slow = True
+        self.busy = False
         self.batches: list[tuple[RecordBatch, Done]] = []
         self.written: list[RecordBatch] = []
         self.failure: StoreError | None = None
         self._database = database
         self._when_idle: list[Callable[[], None]] = []
-
-    @property
-    def busy(self) -> bool:
-        """Whether a batch is under way."""
-        return bool(self.batches)
 
     def when_idle(self, act: Callable[[], None]) -> None:
         """Have `act` called when nothing is under way any more."""
@@ -147,6 +143,7 @@ class ByHand(BatchWriter):
         """Take a batch."""
         assert isinstance(batch, RecordBatch)
         self.batches.append((batch, done))
+        self.busy = True
         if not self.slow:
             self.finish()
 
@@ -154,6 +151,7 @@ class ByHand(BatchWriter):
         """Say that the first batch is written, or failed."""
         slow = self.slow
         batch, done = self.batches.pop(0)
+        self.busy = bool(self.batches)
         if failure is None:
             self._database.write(batch)
             self.written.append(batch)

@@ -306,7 +306,7 @@ async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypat
     async with running(tmp_path, fsync="true") as server:
         ann, bob = await server.join("room", 1), await server.join("room", 2)
         assert isinstance(server.app._store, LevelDBStore)
-        writer = server.app._store._writer
+        writer = server.app._store.writer
         real, writing = writer._write, threading.Event()
 
         def write(batch: Any) -> None:
@@ -319,7 +319,7 @@ async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypat
         await paste(ann, gate)
         writing.set()
         await writer.drain()
-        assert server.app.rooms.rooms["room"].records.storing
+        assert server.app.rooms.rooms["room"] in server.app._sessions.flusher._flushed
         gate.open()
         await ann.agrees(bob)
         assert len(ann.text) == len(PASTE + "hello")

@@ -70,5 +70,5 @@ async def test_a_change_that_has_begun_is_stored_without_its_caller(tmp_path: Pa
         caller = asyncio.create_task(server.app._direct_changes.change("room", "", large))
         await until(lambda: room.busy)
         caller.cancel()
-        await until(lambda: room.document.version > before and not room.records.storing)
+        await until(lambda: room.document.version > before and not server.app._sessions.flusher.waits)
         await ann.shows("x" * 30_000)

@@ -79,7 +79,6 @@ def write_turn(room: Room, store: Store) -> Flush:
     batch = RecordBatch()
     flush = room.flush(batch)
     commit(store, batch)
-    room.records.written()
     return flush
 
 

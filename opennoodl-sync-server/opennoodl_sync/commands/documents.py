@@ -82,7 +82,7 @@ async def import_document(store: PersistentStore, name: str, update: bytes) -> N
     if _encoded(name) != name:
         raise CommandError(f"no client could open this room: in a URL, its name is {_encoded(name)}")
     records, stored = await open_document(store, name)
-    batch = store.batch()
+    batch = store.writer.batch()
     try:
         document = await asyncio.to_thread(loaded, stored)
         await asyncio.to_thread(lambda: finish(document.integrate(update)))
@@ -134,7 +134,7 @@ async def compact_documents(store: PersistentStore) -> tuple[int, int]:
 async def _compact(store: PersistentStore, name: str) -> tuple[int, int]:
     """Merge a document's updates into one; return their bytes before and after."""
     records, stored = await store.open(name)
-    batch = store.batch()
+    batch = store.writer.batch()
     try:
         # In a thread: the lease of a database has to be renewed meanwhile.
         updates, state_vector, index = await asyncio.to_thread(_compacted, stored.updates)

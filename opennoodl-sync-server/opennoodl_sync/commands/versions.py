@@ -47,7 +47,7 @@ async def revert_document(store: PersistentStore, name: str, when: str) -> tuple
     """
     content, version = await _version(store, name, when)
     records, stored = await open_document(store, name)
-    batch = store.batch()
+    batch = store.writer.batch()
     try:
         made, present = await make_version(store, name, await store.history(name), Limits())
         update = await restoring_update(content, present)

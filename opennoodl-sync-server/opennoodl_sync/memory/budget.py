@@ -5,6 +5,8 @@ an addition. A quarter of the bound is kept for output, or more if more is waiti
 that quarter is left.
 """
 
+from collections.abc import Callable
+
 from ..rooms.room import Room
 
 ROOM_SIZE = 8_192
@@ -36,6 +38,7 @@ class MemoryBudget:
         self._counted = 0
         self._growth: dict[Room, int] = {}  # of documents that have changed, the bytes of updates that came since
         self._grown = 0  # their sum
+        self._make_space: Callable[[int, bool], bool] = lambda *_: False
 
     @property
     def documents(self) -> int:
@@ -48,9 +51,16 @@ class MemoryBudget:
         left = self.limit - self._counted - self._grown - size
         return not self.limit or left >= (self.output if deletes else self._kept)
 
-    def grow(self, room: Room, size: int, *, deletes: bool = False) -> bool:
+    def when_full(self, make_space: Callable[[int, bool], bool]) -> None:
+        """Call `make_space` before a document is refused memory; it returns whether there is space now.
+
+        Its arguments are those of `allows`.
+        """
+        self._make_space = make_space
+
+    def grow(self, room: Room, size: int, deletes: bool = False) -> bool:
         """Count `size` bytes more for a document, if it may take them; return whether it may. See `allows`."""
-        if not self.allows(size, deletes=deletes):
+        if not (self.allows(size, deletes=deletes) or self._make_space(size, deletes)):
             return False
         if room in self._sizes:
             self._growth[room] = self._growth.get(room, 0) + size

@@ -30,17 +30,22 @@ NULL = b"null"
 
 
 class Awareness:
-    """The states of one room, each owned by the connection that last brought news of it."""
+    """The states of one room, each owned by the connection that last brought news of it.
+
+    Attributes:
+        changed: the clients whose states have changed since the last `encode_changes`.
+        stale: by owner, the clients whose states it has to renew, for `renewals`.
+    """
 
     def __init__(self) -> None:
         self._states: dict[int, tuple[int, bytes]] = {}
         self._owners: dict[int, object] = {}
         self._owned: dict[object, set[int]] = {}
         self._ended: dict[int, int] = {}
-        self._changed: set[int] = set()  # clients whose changes are not encoded yet
+        self.changed: set[int] = set()
         self._readers: dict[int, str] = {}  # of whom readers brought, the users that those are
         self._lost: set[object] = set()  # owners whose connections are gone, and whose states are kept for a while
-        self._stale: dict[object, set[int]] = {}  # by owner, the states that it has to renew
+        self.stale: dict[object, set[int]] = {}
         self._renew_again = 0.0  # when everybody may be asked to renew
 
     def __len__(self) -> int:
@@ -78,7 +83,7 @@ class Awareness:
             if known is None:
                 if clock <= self._ended.get(client, 0):
                     if state != NULL and client in self._ended:
-                        self._stale.setdefault(owner, set()).add(client)
+                        self.stale.setdefault(owner, set()).add(client)
                     continue
                 if state == NULL:
                     if reader is None:  # it could keep somebody who is yet to come from being shown
@@ -94,7 +99,7 @@ class Awareness:
                 self._states[client] = (clock, state)
                 self._own(client, owner, reader)
             changed.append(client)
-        self._changed.update(changed)
+        self.changed.update(changed)
         return changed
 
     def lose(self, owner: object) -> bool:
@@ -105,36 +110,26 @@ class Awareness:
         """
         if sum(len(self._states[client][1]) for client in self._owned.get(owner, ())) > MAX_LOST_SIZE:
             return False
-        self._stale.pop(owner, None)
+        self.stale.pop(owner, None)
         if owner in self._owned:
             self._lost.add(owner)
         return owner in self._owned
 
     def remove(self, owner: object) -> list[int]:
         """End every state that `owner` brought; return the ids of their clients."""
-        self._stale.pop(owner, None)
+        self.stale.pop(owner, None)
         clients = list(self._owned.get(owner, ()))
         for client in clients:
             self._end(client, self._states[client][0])
-        self._changed.update(clients)
+        self.changed.update(clients)
         return clients
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether `encode_changes` has something to tell."""
-        return bool(self._changed)
 
     def encode_changes(self) -> bytes:
         """Return the awareness update that tells of the clients that changed since the last call."""
-        update = self.encode(self._changed)
-        self._changed = set()
+        update = self.encode(self.changed)
+        self.changed = set()
         self._forget_some()
         return update
-
-    @property
-    def has_renewals(self) -> bool:
-        """Whether `renewals` has something to give."""
-        return bool(self._stale)
 
     def renewals(self) -> list[tuple[object, bytes]]:
         """Return awareness updates for one owner each, which make it renew states, and forget them.
@@ -143,7 +138,7 @@ class Awareness:
         the state's own client renews it, which can take 18 seconds. That client does so at once when it is told
         that its state has ended (y-protocols, ``applyAwarenessUpdate``).
         """
-        stale, self._stale = self._stale, {}
+        stale, self.stale = self.stale, {}
         told = []
         for owner, clients in stale.items():
             entries = []
@@ -155,7 +150,7 @@ class Awareness:
 
     def seen(self) -> frozenset[int]:
         """Return the ids of all clients that a reader of every message so far may believe to be here."""
-        return frozenset(self._states.keys() | self._changed)
+        return frozenset(self._states.keys() | self.changed)
 
     def encode(self, clients: Collection[int] | None = None) -> bytes:
         """Return the awareness update that tells of `clients`, or of everybody that is here."""
@@ -209,7 +204,7 @@ class Awareness:
             self._renew_again = now + RENEWAL_PAUSE
             for owner, clients in self._owned.items():
                 if owner not in self._lost:
-                    self._stale.setdefault(owner, set()).update(clients)
+                    self.stale.setdefault(owner, set()).update(clients)
 
     def _own(self, client: int, owner: object, reader: str | None) -> None:
         if reader is not None:

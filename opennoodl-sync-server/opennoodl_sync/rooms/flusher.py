@@ -23,15 +23,13 @@ Tell = Callable[[Room, Flush], None]
 
 
 class Flushed(NamedTuple):
-    """A room in a batch.
+    """What follows when the changes of a room are stored.
 
     Attributes:
-        room: the room.
         flush: the messages to its clients.
-        waiting: futures that are done when it is stored.
+        waiting: futures that are done then.
     """
 
-    room: Room
     flush: Flush
     waiting: list[asyncio.Future[None]]
 
@@ -40,7 +38,7 @@ class Flusher:
     """Ends turns.
 
     Args:
-        store: writes the batches.
+        writer: writes the batches.
         slicer: knows the rooms that are busy.
         tell: is called with the messages to a room's clients, when its changes are stored.
         fail: is called for a room that could not be stored.
@@ -52,20 +50,22 @@ class Flusher:
     """
 
     def __init__(
-        self, store: BatchWriter, slicer: TimeSlicer, tell: Tell, fail: Fail, go_on: Callable[[], None]
+        self, writer: BatchWriter, slicer: TimeSlicer, tell: Tell, fail: Fail, go_on: Callable[[], None]
     ) -> None:
         self.seconds = Histogram(SECONDS)
         self.errors = 0
-        self._store = store
+        self._writer = writer
         self._slicer = slicer
         self._tell = tell
         self._fail = fail
         self._go_on = go_on
         self._rooms: dict[Room, None] = {}
-        self._waiting: dict[Room, list[asyncio.Future[None]]] = {}  # those who want to know when it is stored
+        self._flushed: dict[Room, Flushed] = {}  # rooms that were flushed, until their clients are told
+        self._late: set[Room] = set()  # rooms that were busy when their turn ended
+        self._waiting: dict[Room, list[asyncio.Future[None]]] = {}  # futures that are done when a room is stored
         self._scheduled = False
         self._began: float | None = None  # when the batch under way was given to the store, by `perf_counter`
-        store.when_idle(self._idle)
+        writer.when_idle(self._idle)
 
     @property
     def waits(self) -> float:
@@ -74,14 +74,13 @@ class Flusher:
 
     def schedule(self, room: Room) -> None:
         """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then."""
-        if room not in self._rooms and room.dirty:
-            self._rooms[room] = None
-            self._schedule()
+        self._rooms[room] = None
+        self._schedule()
 
     def flush(self, room: Room) -> None:
         """Flush a room at once, unless a batch is under way."""
         self._rooms[room] = None
-        if not self._store.busy:
+        if not self._writer.busy:
             self._flush()
 
     async def stored(self, room: Room) -> None:
@@ -92,19 +91,17 @@ class Flusher:
         """
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(room, []).append(waiting)
-        self._rooms[room] = None
-        self._schedule()
+        self.schedule(room)
         await waiting
 
-    def _flush_late(self, room: Room) -> None:
-        """Flush a room that was busy when its turn ended."""
-        if room.dirty or room in self._waiting:
-            self.flush(room)
-
     def discard(self, room: Room) -> None:
-        """Forget a room that is not to be stored any more."""
+        """Forget a room: it is not stored any more, and its clients are not told what is being stored."""
         self._rooms.pop(room, None)
-        _answer(self._waiting.pop(room, []), StoreError("the document could not be stored"))
+        self._late.discard(room)
+        waiting = self._waiting.pop(room, [])
+        if room in self._flushed:
+            waiting += self._flushed.pop(room).waiting
+        _answer(waiting, StoreError("the document could not be stored"))
 
     def _idle(self) -> None:
         self._go_on()
@@ -118,24 +115,24 @@ class Flusher:
 
     def _end_turn(self) -> None:
         self._scheduled = False
-        if not self._store.busy:  # else `_idle` schedules the next end
+        if not self._writer.busy:  # else `_idle` schedules the next end
             self._flush()
 
     def _flush(self) -> None:
         rooms, self._rooms = self._rooms, {}
-        batch = self._store.batch()
-        flushes: list[Flushed] = []
+        batch = self._writer.batch()
+        flushed: list[Room] = []
         size = 0
         for room in rooms:
-            if room.records.lost:
-                self.discard(room)
-                continue
             if size >= MAX_BATCH_SIZE:
                 self._rooms[room] = None
                 continue
             size += room.document.turn_size
             if room.busy:
+                self._late.add(room)
                 self._slicer.when_free(room, partial(self._flush_late, room))
+                continue
+            if not room.dirty and room not in self._waiting:
                 continue
             try:
                 with batch.whole():
@@ -144,7 +141,8 @@ class Flusher:
                 log.exception("a document could not be flushed")
                 self._fail(room, error)
             else:
-                flushes.append(Flushed(room, flush, self._waiting.pop(room, [])))
+                self._flushed[room] = Flushed(flush, self._waiting.pop(room, []))
+                flushed.append(room)
         if batch:
             self._began = started = perf_counter()
 
@@ -152,30 +150,35 @@ class Flusher:
                 self._began = None
                 self.seconds.observe(perf_counter() - started)
                 self.errors += error is not None
-                self._written(flushes, error)
+                self._end(flushed, error)
 
-            self._store.write(batch, written)
+            self._writer.write(batch, written)
         else:
-            self._written(flushes, None)
+            self._end(flushed, None)
         if self._rooms:
             self._schedule()
 
-    def _written(self, flushes: list[Flushed], error: StoreError | None) -> None:
-        for flushed in flushes:
-            if flushed.room.busy:  # before anything that may flush the room again
-                self._slicer.when_free(flushed.room, partial(self._end, flushed, error), first=True)
-            else:
-                self._end(flushed, error)
+    def _flush_late(self, room: Room) -> None:
+        if room in self._late:  # it was not discarded
+            self._late.discard(room)
+            self.flush(room)
 
-    def _end(self, flushed: Flushed, error: StoreError | None) -> None:
-        room, flush, waiting = flushed
-        if room.records.lost:
-            _answer(waiting, StoreError("another server has taken the document"))
-        elif error is not None and room.records.storing:
+    def _end(self, rooms: list[Room], error: StoreError | None) -> None:
+        """End the flushes of rooms, whose batch was written or has failed."""
+        for room in rooms:
+            if room.busy:  # before anything that may flush the room again
+                self._slicer.when_free(room, partial(self._end_one, room, error), first=True)
+            else:
+                self._end_one(room, error)
+
+    def _end_one(self, room: Room, error: StoreError | None) -> None:
+        if room not in self._flushed:  # it was discarded
+            return
+        flush, waiting = self._flushed.pop(room)
+        if error is not None and flush.stores:
             _answer(waiting, error)
             self._fail(room, error)
         else:
-            room.records.written()
             _answer(waiting, None)
             self._tell(room, flush)
 

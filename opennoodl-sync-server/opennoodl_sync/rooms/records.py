@@ -1,10 +1,11 @@
 """The stored records of a room's document: which records a turn adds, and when they are compacted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import NamedTuple
 
 from ..storage.interface import Batch, DocumentRecords, Stored
+from ..yjs.document import Document
 
 COMPACT_AFTER = 500
 """Stored updates of a document before they are merged into one; y-leveldb's own number."""
@@ -60,7 +61,6 @@ class Records:
     def __init__(self, store: DocumentRecords, max_size: int) -> None:
         self._store = store
         self._max_size = max_size
-        self._unwritten = False  # a batch has records that may not be written yet
         self._base = 0  # bytes of the compacted document
         self._count = self._size = 0  # of the updates since it was compacted
         self._loaded = -1  # the number of the last update when it was loaded
@@ -82,11 +82,6 @@ class Records:
         return self._store.last() - self._loaded
 
     @property
-    def storing(self) -> bool:
-        """Whether a batch has records that are not written yet."""
-        return self._unwritten
-
-    @property
     def compacting(self) -> bool:
         """Whether a compaction is under way, which may make room."""
         return self._compaction is not None and self._compacted is None
@@ -96,13 +91,22 @@ class Records:
         """Whether the next batch replaces records."""
         return self._compacted is not None
 
-    def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
-        """Add updates to `batch`; `state_vector` returns that of the document with them."""
+    def store(self, updates: Sequence[bytes], document: Document, batch: Batch) -> bool:
+        """Add to `batch` what a turn has to store; return whether that is anything.
+
+        Args:
+            updates: new ones.
+            document: with them. If it was compacted, it replaces its records.
+            batch: is added to.
+        """
         if updates:
-            self._store.append(updates, state_vector, batch)
-            self._unwritten = True
+            self._store.append(updates, document.state_vector, batch)
             self._count += len(updates)
             self._size += sum(map(len, updates))
+        if self._compacted is None:
+            return bool(updates)
+        self._replace(self._compacted, document.pending(), batch)
+        return True
 
     @property
     def lost(self) -> bool:
@@ -112,10 +116,6 @@ class Records:
     def release(self, batch: Batch) -> None:
         """Add the release of the document to `batch`."""
         self._store.release(batch)
-
-    def written(self) -> None:
-        """Note that the batch is written."""
-        self._unwritten = False
 
     def must_shrink(self) -> None:
         """Note that the document is full: compact it, unless that was done a short time ago."""
@@ -149,7 +149,7 @@ class Records:
         return self._store.last()
 
     def end_compaction(self, update: bytes, index: bytes) -> None:
-        """Note the result of the compaction; `replace` stores it."""
+        """Note the result of the compaction; the next `store` has it."""
         self._compacted = Compacted(update, index if len(update) >= INDEXED else None)
         self._must_compact = False
 
@@ -159,22 +159,21 @@ class Records:
         self._compaction = None
         self._must_compact = False
 
-    def replace(self, pending: bytes | None, batch: Batch) -> None:
+    def _replace(self, compacted: Compacted, pending: bytes | None, batch: Batch) -> None:
         """Add the compacted document to `batch`, in place of the records that it was made from.
 
         Args:
+            compacted: the document.
             pending: an update with the changes that wait for their predecessors; the compacted document lacks them.
             batch: is added to.
         """
         assert self._compaction is not None
-        assert self._compacted is not None
         last, count, size, state_vector, began = self._compaction
-        update, index = self._compacted
+        update, index = compacted
         self._compaction = self._compacted = None
         self._compact_again = monotonic() + COMPACT_PAUSE * (monotonic() - began)
         updates = [update] if pending is None else [pending, update]
         self._store.replace(last, updates, state_vector, index, batch)
-        self._unwritten = True
         self._base = len(update)
         self._count += len(updates) - 1 - count
         self._size -= size

@@ -95,6 +95,7 @@ class Rooms:
         self._failing: dict[str, None] = {}  # names of documents whose failure is in the log
         self._locked: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written
         self._giving_back: asyncio.TimerHandle | None = None
+        self._budget.when_full(self._has_memory)
 
     async def open(self, name: str, address: str = "") -> Room:
         """Return a room that is not busy; load its document first if it is not in memory.
@@ -137,8 +138,7 @@ class Rooms:
         self._idle[room] = asyncio.get_running_loop().call_later(self._idle_timeout, self._compact_and_unload, room)
 
     def compact_if_due(self, room: Room) -> None:
-        """Count a room's memory, and compact its document if that is due; call it after a flush."""
-        self._budget.change(room)
+        """Compact a document if that is due and there is memory for it; call it after a flush."""
         if self._is_compaction_due(room) and not room.busy:
             self._compact(room)
 
@@ -147,7 +147,7 @@ class Rooms:
         if self.holds(room):
             self._remove(room)
             self._give_back_memory_soon(room)
-            batch = self._store.batch()
+            batch = self._store.writer.batch()
             room.records.release(batch)
             self._write(room.name, batch)
 
@@ -156,7 +156,7 @@ class Rooms:
         if not self.holds(room) or room.clients or room.busy:
             return
         self._remove(room)
-        batch = self._store.batch()
+        batch = self._store.writer.batch()
         room.flush(batch)
         room.records.release(batch)
         self._give_back_memory_soon(room)
@@ -204,6 +204,7 @@ class Rooms:
     def _end_compaction(self, room: Room, end: Callable[[], None]) -> None:
         if self.holds(room):
             end()
+            self._budget.change(room)
             self._compacted(room)
             if not room.clients and room in self._idle:
                 self.unload(room)
@@ -230,7 +231,7 @@ class Rooms:
         await self._compactor.close()
         if self._giving_back is not None:
             self._giving_back.cancel()
-        batch = self._store.batch()
+        batch = self._store.writer.batch()
         for room in list(self.rooms.values()):
             self._remove(room)
             try:
@@ -278,7 +279,7 @@ class Rooms:
         if not self._has_memory(size):
             raise NoMemoryError("MAX_MEMORY is reached, so no further document can be loaded. Connect again later.")
 
-    def _has_memory(self, size: int, *, deletes: bool = False) -> bool:
+    def _has_memory(self, size: int, deletes: bool = False) -> bool:
         """Return whether documents may take so many more bytes; unload idle rooms if they may not."""
         if self._budget.allows(size, deletes=deletes):
             return True
@@ -289,16 +290,11 @@ class Rooms:
             self.unload(room)
         return self._budget.allows(size, deletes=deletes)
 
-    def _may_grow(self, room: Room, size: int, deletes: bool) -> bool:
-        if self._budget.grow(room, size, deletes=deletes):
-            return True
-        return self._has_memory(size, deletes=deletes) and self._budget.grow(room, size, deletes=deletes)
-
     async def _load(self, name: str, address: str) -> None:
         records = None
         try:
             records, stored = await self._store.open(name)
-            room = Room(name, records, self._max_size, self._may_grow, opened_by=address)
+            room = Room(name, records, self._max_size, self._budget.grow, opened_by=address)
             await self._fill(room, stored, address)
             # After the document is this instance's: `set_closed` asks its owner then, and waits for this load.
             room.closed = await self._store.is_closed(name)
@@ -332,7 +328,7 @@ class Rooms:
             self._release(name, abandoned)
 
     def _release(self, name: str, records: DocumentRecords) -> None:
-        batch = self._store.batch()
+        batch = self._store.writer.batch()
         records.release(batch)
         self._write(name, batch)
 
@@ -349,7 +345,7 @@ class Rooms:
         self._budget.count(room)
 
     async def _tidy(self, name: str) -> None:
-        batch = self._store.batch()
+        batch = self._store.writer.batch()
         room = None
         try:
             records, stored = await self._store.open(name)
@@ -377,7 +373,7 @@ class Rooms:
 
     def _write(self, name: str, batch: Batch) -> None:
         """Write the last changes of a document that left memory; lock it until this batch and earlier ones are done."""
-        if not (batch or self._store.busy):
+        if not (batch or self._store.writer.busy):
             return
         written = self._locked[name] = asyncio.get_running_loop().create_future()
 
@@ -387,7 +383,7 @@ class Rooms:
             del self._locked[name]
             written.set_result(None)
 
-        self._store.write(batch, done)
+        self._store.writer.write(batch, done)
 
 
 def _retrieve_error(loading: asyncio.Task[None]) -> None:

@@ -76,6 +76,7 @@ class Flush(NamedTuple):
         replies: messages for one client each, to be sent after the others.
         large: clients that lack much, and their answers. Send each of them its answer in parts, and then call
             `Room.transferred`; or call `Room.ask_again` later.
+        stores: whether the turn has added changes to the batch.
     """
 
     updates: list[bytes]
@@ -84,6 +85,7 @@ class Flush(NamedTuple):
     present: list[Hashable]
     replies: list[tuple[Hashable, bytes]]
     large: list[tuple[Hashable, LargeAnswer]]
+    stores: bool
 
 
 class Room:
@@ -157,9 +159,9 @@ class Room:
     def dirty(self) -> bool:
         """Whether `flush` has something to store or to send."""
         return bool(
-            self.document.changed
-            or self.awareness.has_changes
-            or self.awareness.has_renewals
+            self.document.turn_updates
+            or self.awareness.changed
+            or self.awareness.stale
             or self._asked
             or self._slow.falling
             or self._acknowledge
@@ -250,59 +252,33 @@ class Room:
         return kind, None
 
     def flush(self, batch: Batch) -> Flush:
-        """End the turn: add its changes to `batch`, and return the messages to send when that is written.
-
-        Call `Records.written` then, and this not before.
-        """
+        """End the turn: add its changes to `batch`, and return the messages to send when that is written."""
         updates = self.document.commit()
-        self.records.append(updates, self.document.state_vector, batch)
-        if self.records.has_compacted:
-            self.records.replace(self.document.pending(), batch)
-        replies: list[tuple[Hashable, bytes]] = []
-        large: list[tuple[Hashable, LargeAnswer]] = []
-        has: bytes | None = None  # the state vector of the document; for one with many clients, it takes a while
+        stores = self.records.store(updates, self.document, batch)
         synced = list(self.synced)
         (author, sent), self._last = self._last, NOBODY
-        if author in self.synced and updates == [
-            sent
-        ]:  # it has the update, and a write costs more than everything else
-            synced.remove(author)
-        steps = MAX_STEPS  # of all answers: many clients may ask in one turn
-        for client, state_vector in self._asked.items():
-            answer, steps = self._answer(state_vector, steps)
-            if answer is None:
-                has = self.document.state_vector() if has is None else has
-                difference = self.document.difference(state_vector)
-                large.append((client, LargeAnswer(state_vector, difference, has, self.document.version)))
-            else:
-                replies += [(client, message) for message in answer]
-            if answer is None and client not in self._transferring:
-                # Updates would come before their predecessors, and some clients (yrs) then do not apply them.
-                self.synced.discard(client)
-                self._transferring.add(client)
-            else:
-                # A second large answer may be deletions only, which every answer repeats.
-                self._transferring.discard(client)
-                self.synced.add(client)
-        self._asked = {}
-        # For a client that does not read, they would accumulate.
-        told = self._acknowledge - self._slow.keys()
-        replies += [(client, acknowledgement(self._sent[client])) for client in told]
-        self._acknowledge -= told
+        if author in self.synced and updates == [sent]:
+            synced.remove(author)  # it has the update, and a write costs more than everything else
+        replies, large = self._answers() if self._asked else ([], [])
+        if self._acknowledge:
+            # For a client that does not read, they would accumulate.
+            told = self._acknowledge - self._slow.keys()
+            replies += [(client, acknowledgement(self._sent[client])) for client in told]
+            self._acknowledge -= told
         awareness, present = None, []
         seen = self.awareness.seen() if self._slow.falling else frozenset()
-        if self.awareness.has_changes:
+        if self.awareness.changed:
             present = [client for client in self.clients if client not in self._slow]
             # To the sender too, as y-websocket's server does.
             awareness = awareness_message(self.awareness.encode_changes())
-        if self.awareness.has_renewals:
+        if self.awareness.stale:
             renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._slow]
             replies += [(owner, awareness_message(update)) for owner, update in renewals]
         for client in self._slow.fall() if self._slow.falling else ():
             has = self.document.state_vector() if client in self.synced else None
             self.synced.discard(client)
             self._slow[client] = Behind(has, self.document.version, seen)
-        return Flush(updates, synced, awareness, present, replies, large)
+        return Flush(updates, synced, awareness, present, replies, large, stores)
 
     def transferred(self, client: Hashable, state_vector: bytes, version: int) -> None:
         """Note that a large answer was sent. Its client gets the changes since then with the next flush, then updates.
@@ -364,6 +340,31 @@ class Room:
         """Continue after a failed compaction."""
         self.document.thaw(None)
         self.records.abandon_compaction()
+
+    def _answers(self) -> tuple[list[tuple[Hashable, bytes]], list[tuple[Hashable, LargeAnswer]]]:
+        """Return the answers to every step 1: messages, and large answers."""
+        replies: list[tuple[Hashable, bytes]] = []
+        large: list[tuple[Hashable, LargeAnswer]] = []
+        has: bytes | None = None  # the state vector of the document; for one with many clients, it takes a while
+        steps = MAX_STEPS  # of all answers: many clients may ask in one turn
+        for client, state_vector in self._asked.items():
+            answer, steps = self._answer(state_vector, steps)
+            if answer is None:
+                has = self.document.state_vector() if has is None else has
+                difference = self.document.difference(state_vector)
+                large.append((client, LargeAnswer(state_vector, difference, has, self.document.version)))
+            else:
+                replies += [(client, message) for message in answer]
+            if answer is None and client not in self._transferring:
+                # Updates would come before their predecessors, and some clients (yrs) then do not apply them.
+                self.synced.discard(client)
+                self._transferring.add(client)
+            else:
+                # A second large answer may be deletions only, which every answer repeats.
+                self._transferring.discard(client)
+                self.synced.add(client)
+        self._asked = {}
+        return replies, large
 
     def _answer(self, state_vector: bytes, steps: int) -> tuple[list[bytes] | None, int]:
         """Return the answer to a step 1, and the number of steps that are left.

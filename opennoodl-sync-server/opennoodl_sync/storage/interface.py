@@ -1,7 +1,7 @@
 """The interface of a store, which keeps the updates of documents. Rooms and commands use a store by this only.
 
 A store keeps bytes. It detects damage to them and does not interpret them. Changes are added to a batch in memory;
-`Store.write` makes it durable. Nothing here blocks the event loop.
+the store's writer makes it durable. Nothing here blocks the event loop.
 """
 
 import asyncio
@@ -160,12 +160,13 @@ class StoreCounts(NamedTuple):
 
 
 class BatchWriter(ABC):
-    """The part of a store that writes."""
+    """The part of a store that writes.
 
-    @property
-    @abstractmethod
-    def busy(self) -> bool:
-        """Whether a batch is under way; another one would have to wait for it."""
+    Attributes:
+        busy: whether a batch is under way; another one would have to wait for it.
+    """
+
+    busy: bool
 
     @abstractmethod
     def when_idle(self, act: Callable[[], None]) -> None:
@@ -180,11 +181,16 @@ class BatchWriter(ABC):
         """Write a batch after the earlier ones; call `done`, perhaps before this returns."""
 
 
-class Store(BatchWriter):
-    """The store of all documents."""
+class Store(ABC):
+    """The store of all documents.
+
+    Attributes:
+        writer: writes batches; it may be the store itself.
+    """
 
     durable: ClassVar[bool]
     """Whether written changes survive the end of this process."""
+    writer: BatchWriter
 
     @property
     @abstractmethod
@@ -277,7 +283,7 @@ class PersistentStore(Store):
             StoreError: nothing of it was written.
         """
         done = asyncio.get_running_loop().create_future()
-        self.write(batch, done.set_result)
+        self.writer.write(batch, done.set_result)
         error: StoreError | None = await done
         if error is not None:
             raise error

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from .interface import Batch, DocumentRecords, Done, Store, Stored
+from .interface import Batch, BatchWriter, DocumentRecords, Done, Store, Stored
 
 
 class NothingToWrite(Batch):
@@ -38,11 +38,9 @@ class NoRecords(DocumentRecords):
         """Do nothing."""
 
 
-class MemoryStore(Store):
-    """Keeps nothing: the rooms have the documents."""
+class NoWriter(BatchWriter):
+    """Writes nothing."""
 
-    durable = False
-    failure = None
     busy = False
 
     def when_idle(self, act: Callable[[], None]) -> None:
@@ -52,13 +50,23 @@ class MemoryStore(Store):
         """Return an empty batch."""
         return NothingToWrite()
 
-    async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
-        """Return an empty document."""
-        return NoRecords(), Stored([], None)
-
     def write(self, batch: Batch, done: Done) -> None:
         """Say that it is written."""
         done(None)
+
+
+class MemoryStore(Store):
+    """Keeps nothing: the rooms have the documents."""
+
+    durable = False
+    failure = None
+
+    def __init__(self) -> None:
+        self.writer = NoWriter()
+
+    async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
+        """Return an empty document."""
+        return NoRecords(), Stored([], None)
 
     async def names(self, more_than: int) -> AsyncIterator[str]:
         """Yield nothing."""

@@ -21,6 +21,7 @@ from .segment import LargeParts, Segment, SegmentWriter, merge, segment_of
 from .update import (
     NOTHING,
     Deletion,
+    Edit,
     Parts,
     Run,
     cut_run,
@@ -175,9 +176,11 @@ class Document:
         if self._recent_size > RECENT_SIZE or len(self._tails) + self._ranges > RECENT_CLIENTS:
             yield from self._seal()
         if len(update) < LARGE_UPDATE:
-            parts = Parts()
-            end = read_edit(update, parts) or (yield from read(update, parts))
-            yield from self._take(update[:end] if end < len(update) else update, parts)
+            edit = read_edit(update)
+            if edit is None or not self._take_edit(update, edit):
+                parts = Parts()
+                end = yield from read(update, parts)
+                yield from self._take(update[:end] if end < len(update) else update, parts)
         else:
             yield from self._take_large(update)
         self.turn_updates += 1
@@ -203,27 +206,19 @@ class Document:
                 yield from self.integrate(record)
             except MalformedError as error:
                 raise DamagedError(f"record {number} is {error}") from None
-            self._end_turn()
+            self._begin_turn()
+            self._told = []
             yield
+        self.turn_updates = self.turn_size = 0
         self._loading = False
 
     def commit(self) -> list[bytes]:
         """Return updates that have all that is new since the last time, in the order in which they came."""
         self._tell_turn()
-        told = self._told
-        self._end_turn()
+        told, self._told = self._told, []
+        self.turn_updates = self.turn_size = 0
         self.version += bool(told)
         return told
-
-    def _end_turn(self) -> None:
-        self._told = []
-        for tail in self._touched:
-            tail.turn = None
-        self._touched = []
-        self._turn_deleted = []
-        self._turn_pending = []
-        self._whole = None
-        self.turn_updates = self.turn_size = 0
 
     def _tell_turn(self) -> None:
         """Complete the update of this turn."""
@@ -241,9 +236,30 @@ class Document:
             if sections or deletions:
                 self._told.append(write(sections, len(deletions), write_deletions(deletions)))
             self._told += self._turn_pending
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        """Forget what is new."""
         for tail in self._touched:
             tail.turn = None
         self._touched, self._turn_deleted, self._turn_pending, self._whole = [], [], [], None
+
+    def _take_edit(self, update: bytes, edit: Edit) -> bool:
+        """Take an edit that continues what its client has written; return whether it does, and nothing waits."""
+        run, deletion, stop = edit
+        tail = self._tails.get(run.client)
+        known = self.state(run.client) if tail is None else tail.end
+        if run.clock != known or self._pending.size or self.pending_size > MAX_PENDING // 4:
+            return False
+        first = not self.changed
+        self._append(run.client, run.clock, run.end, 1, update[run.at : run.stop])
+        whole = True
+        if deletion is not None:
+            new = self._delete(deletion) if deletion.clock < deletion.end else []
+            whole = new == [deletion]
+            self._turn_deleted += new
+        self._whole = update[:stop] if first and whole else None
+        return True
 
     def _take(self, update: bytes, parts: Parts) -> Steps[None]:
         if self.pending_size + len(update) > MAX_PENDING // 2:

@@ -82,7 +82,10 @@ def read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
     Raises:
         MalformedError: the data ends within them.
     """
-    length, at = read_varuint(data, at)
+    if at < len(data) and data[at] < 0x80:  # as for most
+        length, at = data[at], at + 1
+    else:
+        length, at = read_varuint(data, at)
     end = at + length
     if end > len(data):
         raise MalformedError("the message ends before its content does")

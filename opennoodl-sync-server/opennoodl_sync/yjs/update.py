@@ -64,6 +64,20 @@ class Deletion(NamedTuple):
     end: int
 
 
+class Edit(NamedTuple):
+    """An update of one struct and no more than one deletion, as typing and setting a value make it.
+
+    Attributes:
+        run: the struct.
+        deletion: the deletion, if there is one.
+        stop: the offset behind the update.
+    """
+
+    run: Run
+    deletion: Deletion | None
+    stop: int
+
+
 class Collector(Protocol):
     """Takes what an update has, in its order."""
 
@@ -90,45 +104,37 @@ class Parts:
         """Forget a mark."""
 
 
-def read_edit(data: bytes, parts: Parts) -> int:
-    """Read an update of one struct and no more than one deletion, as typing and setting a value make it.
+def read_edit(data: bytes) -> Edit | None:
+    """Read an update that is an edit; return None if it is another one or none at all, and has to be read with `read`.
 
-    Nearly all updates are such, so this is done without the steps that longer ones need.
-
-    Args:
-        data: the update.
-        parts: is given what it has.
-
-    Returns:
-        the offset behind it; 0 if it is another one or none at all, and has to be read with `read`.
+    Nearly all updates are edits, so this is done without the steps that longer ones need.
     """
     if data[:2] != b"\1\1":
-        return 0
+        return None
     try:
         client, at = read_client(data, 2)
-        clock, start = read_varuint(data, at)
+        clock, start = data[at], at + 1
+        if clock > 0x7F:
+            clock, start = read_varuint(data, at)
         length, stop = read_struct(data, start, client, clock)
         deletion = None
         if data[stop]:
             if data[stop] > 1:
-                return 0
+                return None
             other, at = read_client(data, stop + 1)
             if data[at] != 1:
-                return 0
+                return None
             first, at = read_varuint(data, at + 1)
             count, at = read_varuint(data, at)
             deletion = Deletion(other, first, first + count)
         else:
             at = stop + 1
     except (IndexError, MalformedError, LongContentError):
-        return 0
+        return None
     end = clock + length
     if data[start] & KIND == SKIP or end > MAX_CLOCK or (deletion is not None and deletion.end > MAX_CLOCK):
-        return 0
-    parts.runs.append(Run(client, clock, end, 1, start, stop))
-    if deletion is not None:
-        parts.deletions.append(deletion)
-    return at
+        return None
+    return Edit(Run(client, clock, end, 1, start, stop), deletion, at)
 
 
 def read(data: bytes, parts: Collector) -> Steps[int]:

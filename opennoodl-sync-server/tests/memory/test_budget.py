@@ -74,6 +74,22 @@ def test_a_document_grows_no_further_than_the_limit() -> None:
     assert budget.documents == LIMIT
 
 
+def test_space_is_made_before_a_document_is_refused() -> None:
+    """A change is counted if space can be made for it."""
+    budget, one, idle = MemoryBudget(LIMIT), room(), room()
+    budget.count(one, 100_000)
+    budget.count(idle, 600_000)
+
+    def unload(size: int, deletes: bool) -> bool:
+        budget.remove(idle)
+        return budget.allows(size, deletes=deletes)
+
+    budget.when_full(unload)
+    assert budget.grow(one, 200_000)
+    assert not budget.grow(one, 600_000)
+    assert budget.documents == 300_000 + ROOM_SIZE
+
+
 def test_a_document_that_is_changing_is_counted_later() -> None:
     """While a large update is taken in, its document has not grown yet; the update counts until it has."""
     budget, one = MemoryBudget(LIMIT), room()

@@ -247,12 +247,12 @@ def test_changes_are_encoded_once() -> None:
     """An update has the changes since the last call, and nothing else."""
     awareness = with_states((1, 1, {}), (2, 1, {}))
     awareness.encode_changes()
-    assert not awareness.has_changes
+    assert not awareness.changed
     awareness.apply(encode((2, 2, {})), ANN)
     awareness.apply(encode((3, 1, {})), BOB)
     awareness.remove(BOB)
     assert decode(awareness.encode_changes()) == [(2, 2, {}), (3, 1, None)]
-    assert not awareness.has_changes
+    assert not awareness.changed
 
 
 def test_a_reader_ends_nobody_before_they_come() -> None:
@@ -401,9 +401,9 @@ def test_a_client_whose_state_has_ended_renews_it(clock: int) -> None:
     awareness = with_states((7, 5, {}))
     awareness.remove(ANN)
     assert awareness.apply(encode((7, clock, {})), "ann again") == []
-    assert awareness.has_renewals
+    assert awareness.stale
     assert renewals(awareness) == {"ann again": [(7, 5, None)]}
-    assert not awareness.has_renewals
+    assert not awareness.stale
     assert awareness.apply(encode((7, 6, {})), "ann again") == [7]
 
 
@@ -430,7 +430,7 @@ def test_others_do_not_renew_their_states_without_end(lost: Awareness) -> None:
 def test_nobody_renews_for_one_that_is_new(lost: Awareness) -> None:
     """A client that was not here before sees everybody as it is."""
     lost.apply(encode((9, 1, {})), "cleo")
-    assert not lost.has_renewals
+    assert not lost.stale
 
 
 def test_a_connection_that_ended_renews_nothing(lost: Awareness) -> None:

@@ -111,10 +111,8 @@ async def test_nothing_is_told_before_it_is_written(turns: Turns) -> None:
     turns.points(bob)
     await turn()
     assert turns.told == []
-    assert ann.records.storing
     turns.writer.finish()
     assert sorted(turns.names) == ["ann", "bob"]
-    assert not ann.records.storing
 
 
 async def test_a_turn_without_anything_to_store_is_told_at_once(turns: Turns) -> None:
@@ -129,7 +127,7 @@ async def test_without_a_store_turns_are_told_when_they_end() -> None:
     """Documents in memory are told like those on disk, once a turn."""
     told: list[Flush] = []
     store = MemoryStore()
-    flusher = Flusher(store, TimeSlicer(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
+    flusher = Flusher(store.writer, TimeSlicer(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
     room = open_room(MemoryRecords())
     ann = Editor(1)
     for word in ("one ", "two"):
@@ -139,7 +137,7 @@ async def test_without_a_store_turns_are_told_when_they_end() -> None:
     await turn()
     (flush,) = told
     assert Editor(2, flush.updates[0]).text == "one two"
-    assert not store.busy
+    assert not store.writer.busy
 
 
 async def test_a_room_without_news_is_not_flushed(turns: Turns) -> None:
@@ -207,7 +205,7 @@ async def test_without_a_store_no_room_is_left_waiting(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "MAX_BATCH_SIZE", 1)
     told: list[str] = []
     tell = lambda room, _: told.append(room.name)  # noqa: E731
-    flusher = Flusher(MemoryStore(), TimeSlicer(), tell, lambda *_: None, lambda: None)
+    flusher = Flusher(MemoryStore().writer, TimeSlicer(), tell, lambda *_: None, lambda: None)
     for name in "ab":
         room = open_room(MemoryRecords(), name=name)
         room.join(name)
@@ -358,13 +356,12 @@ async def test_a_room_that_is_busy_when_it_was_written_is_told_when_it_is_free(t
     await turn()
     ends, seen, may_end = asyncio.Event(), [], list[None]()
     turns.slicer.do(ann, long_work(may_end), lambda _: ends.set())
-    turns.slicer.when_free(ann, lambda: seen.append((ann.records.storing, turns.names)))
+    turns.slicer.when_free(ann, lambda: seen.extend(turns.names))
     turns.writer.finish()
-    assert ann.records.storing
     assert turns.names == []
     may_end.append(None)
     await asyncio.wait_for(ends.wait(), 30)
-    assert seen == [(False, ["ann"])]
+    assert seen == ["ann"]
 
 
 async def stored(turns: Turns, room: Room) -> asyncio.Task[None]:
@@ -408,21 +405,32 @@ async def test_one_who_asks_hears_of_the_batch_that_follows(turns: Turns) -> Non
     assert waiting.done()
 
 
-@pytest.mark.parametrize("lost", [False, True])
-async def test_one_who_asks_hears_that_a_room_is_discarded(turns: Turns, lost: bool) -> None:
-    """A room that is discarded or lost is stored by nobody, so the answer is an error."""
+@pytest.mark.parametrize("begun", [False, True])
+async def test_one_who_asks_hears_that_a_room_is_discarded(turns: Turns, begun: bool) -> None:
+    """A room that is discarded is not stored, so the answer is an error, also while its batch is under way."""
     room = turns.room("room")
     turns.writes(room)
-    await turn()
-    waiting = asyncio.create_task(turns.flusher.stored(room))
-    await asyncio.sleep(0)
-    if lost:
-        room.records._store.lost = True
-        turns.writer.finish()
-    else:
-        turns.flusher.discard(room)
+    if not begun:
+        await turn()
+    waiting = await stored(turns, room)
+    turns.flusher.discard(room)
+    turns.writer.finish()
     await turn()
     assert isinstance(waiting.exception(), StoreError)
+    assert turns.told == []
+
+
+async def test_a_busy_room_that_is_discarded_is_not_stored_later(turns: Turns) -> None:
+    """A room that is discarded during long work is not stored when the work has ended."""
+    room, ends, may_end = turns.room("room"), asyncio.Event(), list[None]()
+    turns.writes(room)
+    turns.slicer.do(room, long_work(may_end), lambda _: ends.set())
+    await turn()
+    turns.flusher.discard(room)
+    may_end.append(None)
+    await asyncio.wait_for(ends.wait(), 30)
+    await turn()
+    assert not turns.writer.batches
 
 
 async def test_one_who_asks_waits_for_a_busy_room(turns: Turns) -> None:

@@ -133,7 +133,6 @@ async def test_a_compaction_needs_memory(tmp_path: Path, limit: int, due: bool) 
         for number in range(30):
             write(room, "a" * (SIZE // 30), number + 1)
             room.flush(RecordBatch())
-            room.records.written()
         left(rooms, room)
         rooms._compact_and_unload(room)
         assert room.records.compacting == due

@@ -318,17 +318,12 @@ def test_nothing_is_told_that_is_not_stored(room: Room, disk: Disk) -> None:
 
 
 def test_says_whether_something_is_being_stored(room: Room) -> None:
-    """Between `flush` and `written` the room says that it has something to lose, and else that it has not."""
+    """A flush says whether it has added changes to the batch; awareness and answers are none."""
     send(room, "ann", Editor(1).write("one"))
-    assert not room.records.storing
-    room.flush(RecordBatch())
-    assert room.records.storing
-    room.records.written()
-    assert not room.records.storing
+    assert room.flush(RecordBatch()).stores
     here(room, "ann", (1, 1, {}))
     ask(room, "ann")
-    room.flush(RecordBatch())
-    assert not room.records.storing
+    assert not room.flush(RecordBatch()).stores
 
 
 def test_a_pending_update_counts_as_unsaved(room: Room) -> None:
@@ -336,18 +331,16 @@ def test_a_pending_update_counts_as_unsaved(room: Room) -> None:
     ann = Editor(1)
     ann.write("lost")
     send(room, "ann", ann.write("waits"))
-    room.flush(RecordBatch())
-    assert room.records.storing
+    assert room.flush(RecordBatch()).stores
 
 
 def test_updates_during_a_batch_are_in_the_next_batch(room: Room, disk: Disk) -> None:
-    """Between `flush` and `written` the room takes in what clients send."""
+    """While a batch is being written, the room handles messages."""
     ann = Editor(1)
     send(room, "ann", ann.write("one "))
     first = room.flush(RecordBatch())
     send(room, "ann", ann.write("two"))
     ask(room, "bob")
-    room.records.written()
     assert Editor(2, first.updates[0]).text == "one "
     bob = Editor(3)
     bob.hear(*messages(flush(room), "bob"))

@@ -151,7 +151,6 @@ class Interleavings(RuleBasedStateMachine):
             return
         if self.batch:
             commit(self.store, self.batch)
-        self.room.records.written()
         flush, self.under_way = self.under_way, None
         for peer in self.peers.values():
             if peer.connection is not None:

@@ -44,7 +44,7 @@ async def store(settings: Settings) -> AsyncIterator[PersistentStore]:
 
 async def keep(store: PersistentStore, records: DocumentRecords, *updates: bytes) -> None:
     """Append updates in one batch."""
-    batch = store.batch()
+    batch = store.writer.batch()
     records.append(updates, lambda: b"\x00", batch)
     await store.store(batch)
 
@@ -53,7 +53,7 @@ async def replace(
     store: PersistentStore, records: DocumentRecords, *updates: bytes, index: bytes | None = None
 ) -> None:
     """Keep `updates` in place of everything."""
-    batch = store.batch()
+    batch = store.writer.batch()
     records.replace(records.last(), updates, b"\x00", index, batch)
     await store.store(batch)
 
@@ -67,7 +67,7 @@ async def test_a_closed_room_stays_closed(store: PersistentStore) -> None:
     """A room is closed with and without a document, also when that is deleted, until it is opened."""
     records, _ = await store.open("room")
     await keep(store, records, b"\x00\x00")
-    batch = store.batch()
+    batch = store.writer.batch()
     records.release(batch)
     await store.store(batch)
     for name in ("room", "nobody's", "room"):
@@ -85,7 +85,7 @@ async def test_an_unknown_document_has_no_updates(store: PersistentStore) -> Non
     """A document that nobody has written has no updates, and reading it leaves no trace."""
     records, stored = await store.open("room")
     assert (stored.updates, stored.base_index, records.last()) == ([], None, -1)
-    batch = store.batch()
+    batch = store.writer.batch()
     records.release(batch)
     await store.store(batch)
     assert not await store.exists("room")
@@ -104,7 +104,7 @@ async def test_updates_keep_their_order_and_bytes(store: PersistentStore) -> Non
 
 async def test_documents_are_apart(store: PersistentStore) -> None:
     """One batch has the changes of several documents, each of which has its own."""
-    batch = store.batch()
+    batch = store.writer.batch()
     for name in ("b", "ä", "a"):
         records, _ = await store.open(name)
         records.append([name.encode()], lambda: b"\x00", batch)
@@ -120,7 +120,7 @@ async def test_a_restart_keeps_all_updates(settings: Settings) -> None:
     await keep(first, records, b"a", b"b")
     await replace(first, records, b"ab", index=b"index")
     await keep(first, records, b"c")
-    batch = first.batch()
+    batch = first.writer.batch()
     records.release(batch)
     await first.store(batch)
     await first.close()
@@ -136,13 +136,13 @@ async def test_a_compaction_leaves_nothing_of_its_sources(store: PersistentStore
     """A compaction leaves nothing of what it replaces, also of what came with the same batch or came before it."""
     records, _ = await store.open("room")
     await keep(store, records, b"a", b"b", b"c")
-    batch = store.batch()
+    batch = store.writer.batch()
     last = records.last()
     records.append([b"d"], lambda: b"\x00", batch)
     records.replace(last, [b"ab", b"c"], b"\x00", None, batch)
     await store.store(batch)
     assert await kept(store) == [b"ab", b"c", b"d"]
-    batch = store.batch()
+    batch = store.writer.batch()
     records.append([b"e"], lambda: b"\x00", batch)
     records.replace(records.last(), [b"abcde"], b"\x00", None, batch)
     await store.store(batch)
@@ -153,7 +153,7 @@ async def test_a_compaction_leaves_nothing_of_its_sources(store: PersistentStore
 
 async def test_a_failed_addition_leaves_the_rest_of_its_batch(store: PersistentStore) -> None:
     """A failed addition is taken back; the rest of the batch stays."""
-    batch = store.batch()
+    batch = store.writer.batch()
     records, _ = await store.open("room")
     records.append([b"kept"], lambda: b"\x00", batch)
     failing, _ = await store.open("other")
@@ -174,10 +174,10 @@ async def test_batches_in_order(store: PersistentStore) -> None:
     records, _ = await store.open("room")
     done: list[StoreError | None] = []
     for number in range(20):
-        batch = store.batch()
+        batch = store.writer.batch()
         records.append([b"%d" % number], lambda: b"\x00", batch)
-        store.write(batch, done.append)
-    await until(lambda: len(done) == 20 and not store.busy)
+        store.writer.write(batch, done.append)
+    await until(lambda: len(done) == 20 and not store.writer.busy)
     assert done == [None] * 20
     assert await kept(store) == [b"%d" % number for number in range(20)]
 
@@ -186,7 +186,7 @@ async def test_a_deleted_document_begins_anew(store: PersistentStore) -> None:
     """A document that is deleted is gone, and one of the same name begins anew."""
     records, _ = await store.open("room")
     await keep(store, records, b"a", b"b")
-    batch = store.batch()
+    batch = store.writer.batch()
     records.release(batch)
     await store.store(batch)
     await store.delete("room")
@@ -202,7 +202,7 @@ async def test_delete_leaves_the_others(store: PersistentStore) -> None:
     for name in ("a", "ab", "b"):
         records, _ = await store.open(name)
         await keep(store, records, b"x")
-        batch = store.batch()
+        batch = store.writer.batch()
         records.release(batch)
         await store.store(batch)
     await store.delete("a")
@@ -214,7 +214,7 @@ async def test_only_documents_with_many_updates_are_named(store: PersistentStore
     for name, count in (("few", 2), ("many", 3)):
         records, _ = await store.open(name)
         await keep(store, records, *[b"update"] * count)
-        batch = store.batch()
+        batch = store.writer.batch()
         records.release(batch)
         await store.store(batch)
     assert [name async for name in store.names(2)] == ["many"]
@@ -240,7 +240,7 @@ async def test_damage_in_postgresql(damage: str, url: str) -> None:
     store = await open_store(Settings(database_url=url))
     records, _ = await store.open("room")
     await keep(store, records, b"a", b"b", b"c", b"d")
-    batch = store.batch()
+    batch = store.writer.batch()
     records.release(batch)
     await store.store(batch)
     statement, message = DAMAGE[damage]
@@ -268,7 +268,7 @@ async def written(store: PersistentStore, name: str, *updates: bytes) -> None:
     """Write a document, and give it back."""
     records, _ = await store.open(name)
     await keep(store, records, *updates)
-    batch = store.batch()
+    batch = store.writer.batch()
     records.release(batch)
     await store.store(batch)
 
@@ -300,7 +300,7 @@ async def test_versions_survive_compaction_and_restart(settings: Settings) -> No
     await keep(first, records, b"a", b"b")
     await first.change_versions("room", [version(1, b"one", last=1)], [])
     await replace(first, records, b"ab")
-    batch = first.batch()
+    batch = first.writer.batch()
     records.release(batch)
     await first.store(batch)
     await first.shrink()

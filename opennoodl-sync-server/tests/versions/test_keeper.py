@@ -68,7 +68,7 @@ class Case:
     async def write(self, text: str, name: str = "room") -> int:
         """Write into a document as a room does; return the number of the update."""
         records, _ = await self.store.open(name)
-        batch = self.store.batch()
+        batch = self.store.writer.batch()
         records.append([self.editor.write(text)], lambda: b"\0", batch)
         await self.store.store(batch)
         self.keeper.changed(name)

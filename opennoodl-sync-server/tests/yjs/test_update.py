@@ -14,6 +14,7 @@ from opennoodl_sync.yjs.update import (
     MAX_CLOCK,
     NOTHING,
     Deletion,
+    Edit,
     Parts,
     Run,
     read,
@@ -181,6 +182,11 @@ def test_a_large_update_is_read_the_same(data: st.DataObject, chosen: Any) -> No
     assert [large[number] for number in range(len(large))] == parts.runs
 
 
+def parts_in(edit: Edit) -> tuple[list[Run], list[Deletion]]:
+    """Return the parts of an edit as `read` gives them."""
+    return [edit.run], [] if edit.deletion is None else [edit.deletion]
+
+
 TYPED = update(section(3_000_000_000, 7, item(text("é😀"), origin=(3_000_000_000, 6))))
 SET = update(section(1, 7, item(b"\x08\x01\x7d\x05", origin=(1, 6))), deletes={1: [(6, 1)]})
 
@@ -188,9 +194,10 @@ SET = update(section(1, 7, item(b"\x08\x01\x7d\x05", origin=(1, 6))), deletes={1
 @pytest.mark.parametrize("edit", [pytest.param(TYPED, id="typing"), pytest.param(SET, id="setting a value")])
 def test_an_edit_is_read_at_once(edit: bytes) -> None:
     """One struct, and no more than one deletion, take no steps; what follows them is ignored."""
-    parts = Parts()
-    assert read_edit(edit + b"more", parts) == len(edit)
-    assert (parts.runs, parts.deletions) == (parts_of(edit)[0].runs, parts_of(edit)[0].deletions)
+    found = read_edit(edit + b"more")
+    assert found is not None
+    assert found.stop == len(edit)
+    assert parts_in(found) == (parts_of(edit)[0].runs, parts_of(edit)[0].deletions)
 
 
 @pytest.mark.parametrize(
@@ -210,19 +217,17 @@ def test_an_edit_is_read_at_once(edit: bytes) -> None:
 )
 def test_other_updates_take_steps(data: bytes) -> None:
     """They are left to `read`, which also says what is wrong."""
-    parts = Parts()
-    assert read_edit(data, parts) == 0
-    assert (parts.runs, parts.deletions) == ([], [])
+    assert read_edit(data) is None
 
 
 @given(st.data(), steps)
 def test_an_edit_that_is_read_at_once_is_read_the_same(data: st.DataObject, chosen: Any) -> None:
     """Also if it is damaged: nothing is accepted that `read` refuses."""
     changed = data.draw(mutated([*edit(chosen), TYPED, SET]))
-    at_once = Parts()
-    if end := read_edit(changed, at_once):
-        parts, same_end = parts_of(changed)
-        assert (at_once.runs, at_once.deletions, end) == (parts.runs, parts.deletions, same_end)
+    found = read_edit(changed)
+    if found is not None:
+        parts, end = parts_of(changed)
+        assert (*parts_in(found), found.stop) == (parts.runs, parts.deletions, end)
 
 
 @given(st.binary(max_size=60))

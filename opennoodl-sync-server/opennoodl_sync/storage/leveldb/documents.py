@@ -104,10 +104,10 @@ class LevelDBDocument(DocumentRecords):
         if self._first is None:
             self._first = self._next or 0
             batch.sealed.append(self._state_vector_record(self._first, state_vector()))
-        first = self._next or 0
-        batch.sealed += self._records(first, updates)
-        self._next = first + len(updates)
-        self._numbers.update(range(first, self._next))
+        for number, update in enumerate(updates, self._next or 0):
+            batch.sealed.append((self._prefix + number_element(number), update, self._first))
+            self._numbers.add(number)
+            self._next = number + 1
 
     def last(self) -> int:
         """Return the number of the last record that is kept, or will be when a batch is written; -1 for none."""

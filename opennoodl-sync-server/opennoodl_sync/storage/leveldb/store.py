@@ -10,10 +10,8 @@ import structlog
 
 from ...yjs.lib0 import MalformedError
 from ..interface import (
-    Batch,
     Contents,
     DocumentRecords,
-    Done,
     History,
     PersistentStore,
     Stored,
@@ -53,7 +51,7 @@ class LevelDBStore(PersistentStore):
 
     def __init__(self, directory: str, *, fsync: str) -> None:
         self._database = Database(directory)
-        self._writer = Writer(self._database, sync=fsync == "true", failed=self._failed)
+        self.writer: Writer = Writer(self._database, sync=fsync == "true", failed=self._failed)
         self._reader = ThreadPoolExecutor(1, "reader")
         self._retry: asyncio.TimerHandle | None = None
         self._log_again = 0.0  # when the failure is logged again
@@ -66,28 +64,10 @@ class LevelDBStore(PersistentStore):
         """Why the last write failed, for people; None if it succeeded."""
         return self._database.failure
 
-    @property
-    def busy(self) -> bool:
-        """Whether a batch is under way."""
-        return self._writer.busy
-
-    def when_idle(self, act: Callable[[], None]) -> None:
-        """Call `act` whenever the last batch under way has ended."""
-        self._writer.when_idle(act)
-
-    def batch(self) -> RecordBatch:
-        """Return an empty batch."""
-        return RecordBatch()
-
     async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
         """Read a document in the reader's thread."""
         document = LevelDBDocument(name, database=self._database)
         return document, await self._read(document.stored)
-
-    def write(self, batch: Batch, done: Done) -> None:
-        """Write a batch, and call `done`: before this returns if the batch is small and the disk works."""
-        assert isinstance(batch, RecordBatch)
-        self._writer.write(batch, done)
 
     async def names(self, more_than: int) -> AsyncIterator[str]:
         """Yield the names of the documents that have more than so many updates."""
@@ -130,7 +110,7 @@ class LevelDBStore(PersistentStore):
     ) -> None:
         """Add and drop versions of a document in one batch."""
         versions = LevelDBVersions(name, database=self._database)
-        batch = self.batch()
+        batch = RecordBatch()
         for time in dropped:
             versions.drop(time, batch)
         for version, content in added:
@@ -144,7 +124,7 @@ class LevelDBStore(PersistentStore):
     async def set_closed(self, name: str, closed: bool) -> None:
         """Note that a room is closed, or open again."""
         key = key_of("v1", name, CLOSED)
-        batch = self.batch()
+        batch = RecordBatch()
         if closed:
             batch.puts.append((key, seal(key, b"", 0)))
         else:
@@ -157,7 +137,7 @@ class LevelDBStore(PersistentStore):
 
     async def delete(self, name: str) -> None:
         """Delete everything that is stored under a name, others' metadata included."""
-        batch = self.batch()
+        batch = RecordBatch()
         keys = await self._read(lambda: self._database.keys(key_of("v1", name)))
         closed = key_of("v1", name, CLOSED)
         batch.deletes = [key_of("v1_sv", name), *(key for key in keys if key != closed)]
@@ -187,8 +167,8 @@ class LevelDBStore(PersistentStore):
 
     async def close(self) -> None:
         """Write all batches, sync them unless FSYNC is false, and close the directory."""
-        await self._writer.drain()
-        self._writer.close()
+        await self.writer.drain()
+        self.writer.close()
         if self._retry is not None:
             self._retry.cancel()
         if self._syncing is not None:
@@ -214,4 +194,4 @@ class LevelDBStore(PersistentStore):
 
     def _try_again(self) -> None:
         self._retry = None
-        self.write(self.batch(), lambda _: None)
+        self.writer.write(RecordBatch(), lambda _: None)

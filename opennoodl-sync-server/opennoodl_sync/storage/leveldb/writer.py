@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from ..interface import Done, StoreError
+from ..interface import Batch, BatchWriter, Done, StoreError
 from .database import Database, RecordBatch
 
 LARGE = 262_144
 """Bytes of a batch that is written in the writer's own thread."""
 
 
-class Writer:
+class Writer(BatchWriter):
     """Writes to a database.
 
     Args:
@@ -27,21 +27,22 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, "writer")
         self._when_idle: list[Callable[[], None]] = []
         self._under_way: set[asyncio.Future[None]] = set()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a batch is under way; another one would have to wait for it."""
-        return bool(self._under_way)
+        self.busy = False
 
     def when_idle(self, act: Callable[[], None]) -> None:
         """Call `act` whenever the last batch under way has ended."""
         self._when_idle.append(act)
 
-    def write(self, batch: RecordBatch, done: Done) -> None:
+    def batch(self) -> RecordBatch:
+        """Return an empty batch."""
+        return RecordBatch()
+
+    def write(self, batch: Batch, done: Done) -> None:
         """Write a batch, and call `done` with the error or None: before this returns if the batch is small.
 
         After a failure, the thread writes the next batch, since the database is opened again before it.
         """
+        assert isinstance(batch, RecordBatch)
         if not self._sync and not self.busy and self._database.failure is None and batch.size < LARGE:
             try:
                 self._database.write(batch)
@@ -53,6 +54,7 @@ class Writer:
 
         def finished(future: asyncio.Future[None]) -> None:
             self._under_way.discard(future)
+            self.busy = bool(self._under_way)
             try:
                 self._end(done, future.exception())
             finally:
@@ -63,6 +65,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         write = loop.run_in_executor(self._thread, self._write, batch)
         self._under_way.add(write)
+        self.busy = True
         write.add_done_callback(finished)
 
     async def drain(self) -> None:

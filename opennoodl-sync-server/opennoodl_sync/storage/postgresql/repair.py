@@ -49,7 +49,7 @@ async def repair(source: PersistentStore, target: Path) -> AsyncIterator[tuple[s
             except DamagedError as error:
                 lost = f"it cannot be loaded: {error}"
             records, _ = await made.open(name)
-            batch = made.batch()
+            batch = made.writer.batch()
             records.replace(len(updates) - 1, updates, document.state_vector(), None, batch)
             await made.store(batch)
             if lost is not None:

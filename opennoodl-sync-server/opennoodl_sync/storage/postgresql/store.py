@@ -12,6 +12,7 @@ import structlog
 from ...edge.errors import StartError
 from ..interface import (
     Batch,
+    BatchWriter,
     Contents,
     CorruptError,
     DocumentRecords,
@@ -65,7 +66,7 @@ READ_TIMEOUT = 60.0
 log = structlog.get_logger()
 
 
-class PostgreSQLStore(PersistentStore):
+class PostgreSQLStore(PersistentStore, BatchWriter):
     """Documents in PostgreSQL, which other instances may use at the same time. Call `start` first.
 
     Args:
@@ -85,6 +86,8 @@ class PostgreSQLStore(PersistentStore):
         self._lease = Lease(self._leasing, self._name, self._lapse, self._renewed)
         self._documents: dict[str, PostgreSQLDocument] = {}  # the documents that this instance owns
         self._batches: list[tuple[PostgreSQLBatch, Done]] = []  # the first one is under way
+        self.writer = self
+        self.busy = False
         self._when_idle: list[Callable[[], None]] = []
         self._when_lost: list[Callable[[str], None]] = []
         self._task: asyncio.Task[None] | None = None
@@ -144,11 +147,6 @@ class PostgreSQLStore(PersistentStore):
         links = (self._reading, self._writing, self._leasing)
         reconnects = sum(max(link.opened - 1, 0) for link in links)
         return StoreCounts(reconnects, self._lease.age, len(self._documents))
-
-    @property
-    def busy(self) -> bool:
-        """Whether a batch is under way."""
-        return bool(self._batches)
 
     def when_idle(self, act: Callable[[], None]) -> None:
         """Call `act` whenever the last batch under way has ended."""
@@ -299,6 +297,7 @@ class PostgreSQLStore(PersistentStore):
         """Write a batch after the earlier ones, and call `done`."""
         assert isinstance(batch, PostgreSQLBatch)
         self._batches.append((batch, done))
+        self.busy = True
         if self._task is None:
             self._task = asyncio.create_task(self._write_all())
 
@@ -317,6 +316,7 @@ class PostgreSQLStore(PersistentStore):
                 log.exception("a batch could not be written")
             self._lease.check()  # so that changes of a lost document are not sent
             del self._batches[0]
+            self.busy = bool(self._batches)
             try:
                 done(error)
             except Exception:

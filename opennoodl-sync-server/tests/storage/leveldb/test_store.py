@@ -38,9 +38,9 @@ async def store(tmp_path: Path) -> AsyncIterator[LevelDBStore]:
 async def written(store: LevelDBStore, text: str = "x") -> StoreError | None:
     """Write something to a document; return what that failed with."""
     document, _ = await store.open("room")
-    batch, came = store.batch(), asyncio.Queue[StoreError | None]()
+    batch, came = store.writer.batch(), asyncio.Queue[StoreError | None]()
     document.append([Editor(1).write(text)], lambda: b"\x00", batch)
-    store.write(batch, came.put_nowait)
+    store.writer.write(batch, came.put_nowait)
     return await asyncio.wait_for(came.get(), 30)
 
 
@@ -86,10 +86,10 @@ async def test_damage_that_a_merge_meets_is_said_and_holds_nobody_up(
     with pytest.raises(StoreError):
         store._database.shrink()
     store._database.failure, store._database._must_reopen = None, False  # LevelDB merges by itself, and tells nobody
-    batch = store.batch()
+    batch = store.writer.batch()
     batch.puts.append((b"key", b"value"))
     came = asyncio.Queue[StoreError | None]()
-    store.write(batch, came.put_nowait)
+    store.writer.write(batch, came.put_nowait)
     assert isinstance(await asyncio.wait_for(came.get(), 30), StoreError)
     assert store.failure == DAMAGED
     await until(lambda: threads)
@@ -102,7 +102,7 @@ async def test_names_are_of_documents_with_many_updates(store: LevelDBStore) -> 
     """Only those with more than so many are named."""
     for name, count in (("few", 2), ("many", 3)):
         document, _ = await store.open(name)
-        batch = store.batch()
+        batch = store.writer.batch()
         document.append([b"update"] * count, lambda: b"\x00", batch)
-        store.write(batch, lambda _: None)
+        store.writer.write(batch, lambda _: None)
     assert [name async for name in store.names(2)] == ["many"]

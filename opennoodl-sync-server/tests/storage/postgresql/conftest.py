@@ -29,13 +29,13 @@ async def start(url: str) -> AsyncIterator[Start]:
 
 async def keep(store: PostgreSQLStore, records: DocumentRecords, *updates: bytes) -> None:
     """Append updates in one batch."""
-    batch = store.batch()
+    batch = store.writer.batch()
     records.append(updates, lambda: b"\x00", batch)
     await store.store(batch)
 
 
 async def release(store: PostgreSQLStore, records: DocumentRecords) -> None:
     """Give a document back."""
-    batch = store.batch()
+    batch = store.writer.batch()
     records.release(batch)
     await store.store(batch)

@@ -94,7 +94,7 @@ async def test_a_former_owner_stores_nothing(start: Start, url: str) -> None:
     await expire(url, one)
     taken, found = await two.open("room")
     assert found.updates == [b"a"]
-    batch = one.batch()
+    batch = one.writer.batch()
     room.append([b"late"], lambda: b"\x00", batch)
     other.append([b"fine"], lambda: b"\x00", batch)
     await one.store(batch)
@@ -112,7 +112,7 @@ async def test_a_former_owner_compacts_and_deletes_nothing(start: Start, url: st
     await keep(one, room, b"a", b"b")
     await expire(url, one)
     await two.open("room")
-    batch = one.batch()
+    batch = one.writer.batch()
     room.replace(room.last(), [b"ab"], b"\x00", None, batch)
     await one.store(batch)
     with pytest.raises(ElsewhereError):
@@ -130,7 +130,7 @@ async def test_a_write_and_a_takeover_at_once(start: Start, url: str) -> None:
     await transaction.start()
     # As a takeover that is not committed yet.
     await blocker.execute("UPDATE opennoodl_sync.rooms SET owner = $1, epoch = epoch + 1", two.instance)
-    batch = one.batch()
+    batch = one.writer.batch()
     room.append([b"late"], lambda: b"\x00", batch)
     writing = asyncio.create_task(one.store(batch))
     async with asyncio.timeout(TIMEOUT):
@@ -192,7 +192,7 @@ async def test_nothing_is_stored_behind_what_failed(start: Start, monkeypatch: p
     monkeypatch.setattr(one._writing, "fetch", fail_once)
     done: list[StoreError | None] = []
     for update in (b"b", b"c"):
-        batch = one.batch()
+        batch = one.writer.batch()
         room.append([update], lambda: b"\x00", batch)
         one.write(batch, done.append)
     await until(lambda: len(done) == 2)
@@ -222,7 +222,7 @@ async def test_a_refused_change_costs_its_document_only(start: Start, url: str) 
     bad, _ = await one.open("bad")
     await keep(one, bad, b"a")
     await execute(url, "INSERT INTO opennoodl_sync.updates VALUES ('bad', 1, 0, 'x', 0)")
-    batch = one.batch()
+    batch = one.writer.batch()
     for records in (bad, good):
         records.append([b"new"], lambda: b"\x00", batch)
     await one.store(batch)
