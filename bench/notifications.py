@@ -10,9 +10,8 @@ from time import time
 
 import msgspec
 from msgspec import Raw, structs
-from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs
-from opennoodl_notification.records import Record, timestamp
+from opennoodl_notification.records import Inbox, Record, timestamp
 from opennoodl_notification.storage.choose import choose
 from uuid_utils import uuid7
 

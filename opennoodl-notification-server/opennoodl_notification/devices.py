@@ -1,6 +1,6 @@
 """The devices: the connections of each user, and the messages to them."""
 
-from collections.abc import Callable, KeysView
+from collections.abc import Callable, Collection, KeysView, Mapping
 from typing import Any, Protocol
 
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
@@ -8,8 +8,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType, structs
 from .edge.auth.identity import Identity
 from .edge.errors import BadMessage
 from .edge.peer import Receiver
-from .inbox.state import Inbox
+from .inbox.batch import Outcome
 from .messages import Answer, Event, UpToDate
+from .records import Inbox
 
 
 class Device(Receiver, Protocol):
@@ -119,6 +120,14 @@ class Devices:
             del self.sizes[user], self.sequences[user]
         self.moved(user)
 
+    def enter(self, device: Device, user: str) -> None:
+        """Let a connection do everything as this user from now on."""
+        device.session = user
+        if device.identity is None:
+            device.set_deadline(None)
+        else:
+            device.set_identity(device.identity)
+
     def is_behind(self, device: Device) -> bool:
         """Return whether a device has given `since` and has not been told yet that it has everything."""
         return device in self._behind
@@ -127,6 +136,17 @@ class Devices:
     def users(self) -> KeysView[str]:
         """Those who have a device."""
         return self._of_users.keys()
+
+    def settle(self, inboxes: Mapping[str, Inbox], forgotten: Collection[str]) -> None:
+        """Take note of the states of inboxes after a batch, whose events are told right after this.
+
+        Args:
+            inboxes: by user.
+            forgotten: users whose inboxes have gone.
+        """
+        for user in inboxes.keys() & self._of_users.keys():
+            inbox = inboxes[user]
+            self.sequences[user], self.sizes[user] = 0 if user in forgotten else inbox.sequence, inbox.total
 
     def know(self, user: str, sequence: int, size: int) -> None:
         """Take note of what the devices of a user have been told.
@@ -138,10 +158,30 @@ class Devices:
         """
         self.sequences[user], self.sizes[user] = sequence, size
 
-    def tell(self, user: str, event: Event, but: Device | None = None) -> None:
-        """Send an event to the devices of a user, except for one of them."""
+    def tell(self, user: str, event: Event) -> None:
+        """Send an event to the devices of a user."""
         if devices := self._of_users.get(user):
-            self._sender.send(tuple(devices - {but}), event)
+            self._sender.send(tuple(devices), event)
+
+    def deliver(self, outcome: Outcome, device: Device, request_id: Raw | UnsetType) -> None:
+        """Send the events and the answers of a request; an event that is the answer carries its `requestId`.
+
+        Args:
+            outcome: what the request has led to, and is stored.
+            device: the connection that asked.
+            request_id: of its message.
+        """
+        answered = outcome.answered and request_id is not UNSET
+        for user, event in outcome.events:
+            devices = self._of_users.get(user)
+            if devices and answered:
+                devices = devices - {device}
+            if devices:
+                self._sender.send(tuple(devices), event)
+            if answered:
+                self.answer(device, event, request_id)
+        for reply in outcome.replies:
+            self.answer(device, reply, request_id)
 
     def answer(self, device: Device, answer: Answer, request_id: Raw | UnsetType = UNSET) -> None:
         """Send an answer to a connection.

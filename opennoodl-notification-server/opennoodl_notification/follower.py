@@ -15,10 +15,9 @@ from .clock import Clock
 from .devices import Devices
 from .edge.metrics import Counts
 from .hints import Change, events_of
-from .inbox.requests import missed
-from .inbox.state import Inbox
+from .inbox.reading import missed
 from .inbox.store import Needs, Store
-from .records import timestamp
+from .records import Inbox, timestamp
 
 LOCKED = 20
 """Inboxes that are locked at once while their changes are read."""

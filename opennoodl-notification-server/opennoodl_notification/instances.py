@@ -22,7 +22,6 @@ from .follower import Follower
 from .hints import Change, Growth, Hello, Hint, Item, Present, Recount, Sends, changed, pack, size_of, unpack
 from .inbox.batch import Batch
 from .inbox.send_quota import SendQuota
-from .inbox.state import Inbox
 from .inbox.store import Changes
 from .messages import Event
 from .totals import Totals
@@ -76,6 +75,7 @@ class Instances:
         clock: the time.
 
     Attributes:
+        follower: what tells devices of changes that were made elsewhere.
         name: of this instance; another one at each start.
         latency: seconds from a commit until its hint has come back to this instance.
         sent: hints that were sent.
@@ -84,7 +84,7 @@ class Instances:
     """
 
     def __init__(self, follower: Follower, devices: Devices, totals: Totals, *, quota: SendQuota, clock: Clock) -> None:
-        self._follower = follower
+        self.follower = follower
         self._devices = devices
         self._totals = totals
         self._quota = quota
@@ -135,14 +135,6 @@ class Instances:
         while True:
             self.compare()
             await asyncio.sleep(INTERVAL)
-
-    async def catch_up(self, inboxes: Iterable[Inbox], now: str) -> None:
-        """Tell devices what other instances have stored in these inboxes, which are locked and unchanged.
-
-        Raises:
-            StoreError: it could not be read.
-        """
-        await self._follower.catch_up(inboxes, now)
 
     # What is told
 
@@ -294,7 +286,7 @@ class Instances:
 
     async def _follow(self) -> None:
         changes, self._changes, self._changes_size = self._changes, [], 0
-        await self._follower.follow(changes)
+        await self.follower.follow(changes)
 
     # The comparison
 
@@ -309,7 +301,7 @@ class Instances:
             self._to_compare, self._compare_again = list(self._devices.users), False
         some, self._to_compare = self._to_compare[:COMPARED], self._to_compare[COMPARED:]
         if some:
-            await self._follower.compare(some)
+            await self.follower.compare(some)
         if self._to_compare or self._compare_again:
             assert self._soon is not None
             self._soon(self._compare)

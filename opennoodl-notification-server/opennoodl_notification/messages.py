@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from .edge.messages import Decoder, Error, Message
-from .records import Notification, Type, payload_size, record_size
+from .records import Notification, Type
 
 # NUL has no place in an id, and PostgreSQL has none for it in a text.
 Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
@@ -20,16 +20,29 @@ Types = Annotated[tuple[Type, ...], Meta(max_length=6)]
 SequenceNumber = Annotated[int, Meta(ge=0)]
 
 
-class Authenticate(Message, tag="authenticate", frozen=True, rename="camel"):
+class ClientMessage(Message, frozen=True, rename="camel", kw_only=True):
+    """Anything a client sends; the answer has its `requestId`."""
+
+    reads: ClassVar[bool] = False
+    """Whether it only reads."""
+
+    request_id: Raw | UnsetType = UNSET
+
+
+class Authenticate(ClientMessage, tag="authenticate", frozen=True, rename="camel"):
     """Say who you are; everything else needs that. `since` is the last `sequence` known: resume after it."""
+
+    reads = True
 
     user_id: Id
     since: SequenceNumber | None = None
     token: str | None = None
 
 
-class GetNotifications(Message, tag="get-notifications", frozen=True, rename="camel"):
+class GetNotifications(ClientMessage, tag="get-notifications", frozen=True, rename="camel"):
     """Read the inbox, the newest first: those created before `before`, at most `limit` of them."""
+
+    reads = True
 
     limit: Limit | None = None
     before: Moment | None = None
@@ -37,7 +50,7 @@ class GetNotifications(Message, tag="get-notifications", frozen=True, rename="ca
     types: Types = ()
 
 
-class SendNotification(Message, tag="send-notification", frozen=True, rename="camel", dict=True):
+class SendNotification(ClientMessage, tag="send-notification", frozen=True, rename="camel", dict=True):
     """Put a notification into the inbox of a user, or of each of several."""
 
     notification_type: Type
@@ -48,21 +61,16 @@ class SendNotification(Message, tag="send-notification", frozen=True, rename="ca
 
     def __post_init__(self) -> None:
         """Refuse what names nobody."""
-        _one_of("targetUserId", self.target_user_id, self.target_user_ids)
+        if not self.targets:
+            raise ValueError("Object missing required field `targetUserId` (or `targetUserIds`)")
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
         """The users that are to get it, each once."""
         return _all_of(self.target_user_id, self.target_user_ids)
 
-    def size(self, sender: str) -> int:
-        """Return the bytes for which that counts what it leads to."""
-        targets = self.targets
-        data = memoryview(self.data).nbytes if len(targets) == 1 else payload_size(self.data)
-        return data + sum(record_size(user, sender) for user in targets)
 
-
-class ClientForm(Message, frozen=True, rename="camel"):
+class ClientForm(ClientMessage, frozen=True, rename="camel"):
     """What the editor's `sendNotification` really sends: its `type` says what the notification is about.
 
     It builds an object with the key `type` twice, and the later one wins.
@@ -71,6 +79,14 @@ class ClientForm(Message, frozen=True, rename="camel"):
     target_user_id: Id
     data: Raw = Raw(b"{}")
     idempotency_key: Id | None = None
+
+    def as_send(self) -> SendNotification:
+        """Return the `send-notification` that is meant."""
+        kind: Any = self.__struct_config__.tag
+        key = self.idempotency_key
+        return SendNotification(
+            kind, self.target_user_id, data=self.data, idempotency_key=key, request_id=self.request_id
+        )
 
 
 class ClientInvite(ClientForm, tag="invite", frozen=True, rename="camel"):
@@ -97,7 +113,7 @@ class ClientSystem(ClientForm, tag="system", frozen=True, rename="camel"):
     """`send-notification` of a system message, as the editor sends it."""
 
 
-class Named(Message, frozen=True, rename="camel"):
+class Named(ClientMessage, frozen=True, rename="camel", dict=True):
     """A message about one notification, or about several."""
 
     notification_id: Id | None = None
@@ -105,9 +121,10 @@ class Named(Message, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         """Refuse what names nothing."""
-        _one_of("notificationId", self.notification_id, self.notification_ids)
+        if not self.ids:
+            raise ValueError("Object missing required field `notificationId` (or `notificationIds`)")
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """What it is about, each once."""
         return _all_of(self.notification_id, self.notification_ids)
@@ -121,7 +138,7 @@ class MarkUnread(Named, tag="mark-unread", frozen=True):
     """Mark notifications as unread again."""
 
 
-class MarkAllRead(Message, tag="mark-all-read", frozen=True):
+class MarkAllRead(ClientMessage, tag="mark-all-read", frozen=True):
     """Mark all of one's notifications as read."""
 
 
@@ -129,17 +146,12 @@ class DeleteNotification(Named, tag="delete-notification", frozen=True):
     """Delete notifications."""
 
 
-class DeleteAll(Message, tag="delete-all", frozen=True):
+class DeleteAll(ClientMessage, tag="delete-all", frozen=True):
     """Delete all of one's notifications."""
 
 
 class RevokeNotification(Named, tag="revoke-notification", frozen=True):
     """Take back notifications that one has sent."""
-
-
-def _one_of(name: str, one: str | None, several: tuple[str, ...] | None) -> None:
-    if one is None and several is None:
-        raise ValueError(f"Object missing required field `{name}` (or `{name}s`)")
 
 
 def _all_of(one: str | None, several: tuple[str, ...] | None) -> tuple[str, ...]:

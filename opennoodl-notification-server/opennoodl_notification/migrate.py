@@ -8,8 +8,8 @@ from hashlib import blake2b
 import msgspec
 from msgspec import structs
 
-from .inbox.state import Inbox
 from .inbox.store import Changes, Counts, Needs, Store
+from .records import Inbox
 
 PIECE = 500
 """Notifications that are brought over at once, or more where a single inbox has more."""

@@ -6,9 +6,8 @@ from msgspec import Struct, field
 
 from .inbox.batch import Batch
 from .inbox.send_quota import SendQuota
-from .inbox.state import Inbox
 from .inbox.store import Changes, Needs, Store
-from .records import Deletion, Record, Sending, Type
+from .records import Deletion, Inbox, Record, Sending, Type
 
 PIECE = 500
 """Notifications that are read at once, or more where a single inbox has more."""

@@ -5,16 +5,17 @@ It is taken in batches. Connections take turns, so a user with many requests del
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from msgspec import UNSET, Raw, UnsetType
-
 from .devices import Device
 from .edge.errors import BadMessage
-from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkAllRead, Named, SendNotification
+from .messages import Authenticate, DeleteAll, Incoming, MarkAllRead, Named, SendNotification
 
+MAX_QUEUED = 67_108_864
+"""Bytes of messages that wait; more are refused."""
 BATCH = 200
 """Messages that are handled at once, or notifications where a message is about several; more if the last one is."""
 SHARE = 100
@@ -27,21 +28,14 @@ class Request(NamedTuple):
     Attributes:
         device: its sender.
         incoming: the message.
-        message: its text.
-        id: its `requestId`, if it has one.
+        size: bytes of its text.
         since: when it came, by `monotonic`.
     """
 
     device: Device
     incoming: Incoming
-    message: bytes
-    id: Raw | UnsetType = UNSET
+    size: int
     since: float = 0.0
-
-    @property
-    def reads(self) -> bool:
-        """Whether it only reads."""
-        return isinstance(self.incoming, Authenticate | GetNotifications)
 
     @property
     def user(self) -> str | None:
@@ -51,7 +45,7 @@ class Request(NamedTuple):
         user: str | None = self.device.session
         return user
 
-    def size(self, sizes: Mapping[str, int]) -> int:
+    def weight(self, sizes: Mapping[str, int]) -> int:
         """Return how much of a batch it takes: one for each user it is for, or each notification it is about.
 
         Args:
@@ -66,7 +60,7 @@ class Request(NamedTuple):
 
     def refuse(self, bad: BadMessage) -> BadMessage:
         """Return an error as the answer to this message."""
-        return BadMessage(bad.code, bad.error, self.id, bad.refusal)
+        return BadMessage(bad.code, bad.error, self.incoming.request_id, bad.refusal)
 
 
 class Queue:
@@ -77,6 +71,7 @@ class Queue:
 
     Attributes:
         bytes: of all messages in it.
+        filled: set when a request is added; `Worker` clears it.
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
@@ -84,6 +79,7 @@ class Queue:
         self._waiting: dict[Device, deque[Request]] = {}  # whose turn is next comes first
         self._number = 0
         self.bytes = 0
+        self.filled = asyncio.Event()
 
     def __len__(self) -> int:
         return self._number
@@ -93,10 +89,17 @@ class Queue:
         return min((requests[0].since for requests in self._waiting.values()), default=None)
 
     def add(self, request: Request) -> None:
-        """Put a request behind the others of its connection."""
+        """Put a request behind the others of its connection.
+
+        Raises:
+            BadMessage: too much waits already.
+        """
+        if self.bytes + request.size > MAX_QUEUED:
+            raise BadMessage("storage-unavailable", "The store's queue is full; send this again later.")
         self._waiting.setdefault(request.device, deque()).append(request)
         self._number += 1
-        self.bytes += len(request.message)
+        self.bytes += request.size
+        self.filled.set()
 
     def take(self) -> list[Request]:
         """Take a batch: its changes will be made before its reads are answered.
@@ -114,16 +117,16 @@ class Queue:
             if requests:
                 self._waiting[device] = requests
         self._number -= len(batch)
-        self.bytes -= sum(len(request.message) for request in batch)
+        self.bytes -= sum(request.size for request in batch)
         return batch
 
     def _take(self, requests: deque[Request], who: object, batch: list[Request], shares: Counter[object]) -> None:
         reading = False
         left = min(SHARE - shares[who], BATCH - shares.total())
-        while requests and left > 0 and (requests[0].reads or not reading):
+        while requests and left > 0 and (requests[0].incoming.reads or not reading):
             request = requests.popleft()
-            reading = request.reads
+            reading = request.incoming.reads
             batch.append(request)
-            size = request.size(self._sizes)
-            left -= size
-            shares[who] += size
+            weight = request.weight(self._sizes)
+            left -= weight
+            shares[who] += weight

@@ -1,18 +1,18 @@
 """The reader: answers requests that only read, after the changes of their batch."""
 
 import asyncio
-from collections.abc import Callable
+from contextlib import suppress
 
 from msgspec import UNSET
 
-from .devices import Device, Devices
+from .devices import Devices
 from .inbox.batch import Batch
-from .inbox.requests import OutdatedError, read
-from .inbox.state import Inbox
+from .inbox.reading import OutdatedError, read
 from .inbox.store import Loaded, Needs, Store
 from .instances import Instances
 from .messages import Answer, Authenticate, Event
 from .queue import Request
+from .records import Inbox
 
 
 class Reader:
@@ -22,20 +22,12 @@ class Reader:
         store: where inboxes are kept.
         devices: who is answered, and becomes a device by `authenticate`.
         instances: others that use the same store, if there may be any.
-        enter: what is called with a connection and its user when it may do everything else.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        devices: Devices,
-        instances: Instances | None,
-        enter: Callable[[Device, str], None],
-    ) -> None:
+    def __init__(self, store: Store, devices: Devices, instances: Instances | None) -> None:
         self._store = store
         self._instances = instances
         self._devices = devices
-        self._enter = enter
 
     async def answer(self, request: Request, user: str, batch: Batch | None, now: str) -> None:
         """Answer one request.
@@ -56,46 +48,51 @@ class Reader:
         elsewhere = 0 if self._instances is None else self._instances.devices_elsewhere(user)
         self._devices.check_limit(device, user, elsewhere)
         behind = self._devices.is_behind(device)
-        if self._instances is None or (batch is not None and self._is_current(batch.inbox(user))):
-            inbox = batch.inbox(user) if batch is not None else await self._inbox(user, now)
-            try:
-                answers = await read(self._store, inbox, request.incoming, now, behind=behind)
-            except OutdatedError:
-                inbox, answers = await self._read_locked(request, user, now, behind=behind)
+        inbox = None if batch is None else batch.inbox(user)
+        if self._instances is not None:
+            inbox, answers = await self._read_shared(request, inbox, user, now, behind=behind)
         else:
-            inbox, answers = await self._read_locked(request, user, now, behind=behind)
+            inbox = inbox or await self._inbox(user, now)
+            answers = await read(self._store, inbox, request.incoming, now, behind=behind)
         if isinstance(request.incoming, Authenticate):
             # Also of a connection that has ended: what it has asked for after this is still done.
-            self._enter(device, user)
+            self._devices.enter(device, user)
             if device.is_open:
                 self._devices.add(device, inbox, behind=request.incoming.since is not None)
         for answer in answers:
             # What the device has missed is told as it was at first.
-            self._devices.answer(device, answer, UNSET if isinstance(answer, Event) else request.id)
+            self._devices.answer(device, answer, UNSET if isinstance(answer, Event) else request.incoming.request_id)
         # An answer may have half a megabyte: a client that asks for many and does not read is noticed before the next.
         await asyncio.sleep(0)
-
-    def _is_current(self, inbox: Inbox) -> bool:
-        """Return whether a batch's state of an inbox is what the user's devices know.
-
-        Another request of the batch may have caught them up to a later one.
-        """
-        return self._devices.sequences.get(inbox.user_id, inbox.sequence) == inbox.sequence
 
     async def _inbox(self, user: str, now: str) -> Inbox:
         """Return the state of an inbox, without what has expired in it and cannot be deleted just now."""
         async with self._store.transaction(_needs(user, now)) as transaction:
             return _state(transaction.loaded, user, now)
 
-    async def _read_locked(self, request: Request, user: str, now: str, *, behind: bool) -> tuple[Inbox, list[Answer]]:
-        """Return the answers to a request, and the state of the inbox, which no other instance changes meanwhile.
+    async def _read_shared(
+        self, request: Request, inbox: Inbox | None, user: str, now: str, *, behind: bool
+    ) -> tuple[Inbox, list[Answer]]:
+        """Return the state of an inbox that other instances may change, and the answers to a request.
 
-        The user's devices are caught up to that state first.
+        The state that the batch has left is read without a lock. If it is not the newest one, the inbox is locked, and
+        the user's devices are caught up to the state that it has then. So a busy inbox delays a request only by a lock.
+
+        Args:
+            request: what is asked.
+            inbox: the state that the batch has left, if it was stored.
+            user: whose inbox it is.
+            now: the time.
+            behind: whether the device is reading the list, page by page.
         """
         assert self._instances is not None
+        # Another request of the batch may have caught the devices up to a later state.
+        if inbox is not None and self._devices.sequences.get(user, inbox.sequence) == inbox.sequence:
+            with suppress(OutdatedError):
+                return inbox, await read(self._store, inbox, request.incoming, now, behind=behind)
         async with self._store.transaction(_needs(user, now)) as transaction:
             inbox = _state(transaction.loaded, user, now)
-            await self._instances.catch_up([inbox], now)
+            await self._instances.follower.catch_up([inbox], now)
             return inbox, await read(self._store, inbox, request.incoming, now, behind=behind)
 
 

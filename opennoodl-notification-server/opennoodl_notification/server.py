@@ -17,17 +17,15 @@ from .edge.auth.identity import Identity
 from .edge.data_files import DataFiles
 from .edge.errors import BadMessage, StartError
 from .edge.json_application import AUTHENTICATION_TIMEOUT, UNREADABLE, JsonApplication
-from .edge.messages import request_id
 from .edge.metrics import Labels, counters
 from .edge.service import Service
 from .edge.websocket.connection import Connection
 from .follower import Follower
-from .inbox.requests import normal
 from .inbox.send_quota import SendQuota
 from .inbox.store import Store, StoreError
 from .instances import Instances
-from .messages import ERRORS, SENT, Authenticate, Incoming, SendNotification, decode
-from .queue import Request
+from .messages import ERRORS, SENT, Authenticate, ClientForm, Incoming, SendNotification, decode
+from .queue import Queue, Request
 from .reader import Reader
 from .settings import Settings
 from .storage.choose import choose, choose_channel
@@ -63,7 +61,8 @@ class NotificationServer(JsonApplication[Any]):
         store: where inboxes are kept.
         devices: the connections of users.
         totals: how much is stored.
-        worker: what handles messages.
+        queue: the messages that are not handled yet.
+        worker: what handles them.
         cleanup: what deletes expired notifications.
         instances: what is told to, and heard from, others that use the same database.
         follower: what tells devices of changes made through others.
@@ -92,8 +91,10 @@ class NotificationServer(JsonApplication[Any]):
         self.follower = Follower(self.store, self.devices, clock)
         self.instances = Instances(self.follower, self.devices, self.totals, quota=quota, clock=clock)
         others = None if self.store.exclusive else self.instances
-        reader = Reader(self.store, self.devices, others, self._enter)
+        self.queue = Queue(self.devices.sizes)
+        reader = Reader(self.store, self.devices, others)
         self.worker = Worker(
+            self.queue,
             self.store,
             self.devices,
             reader,
@@ -156,7 +157,8 @@ class NotificationServer(JsonApplication[Any]):
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         """Queue one message, if its sender may send it."""
-        incoming = normal(incoming)
+        if isinstance(incoming, ClientForm):
+            incoming = incoming.as_send()
         if self.auth.required:
             if isinstance(incoming, Authenticate):
                 connection.work(partial(self._prove, connection, incoming, message))
@@ -175,10 +177,10 @@ class NotificationServer(JsonApplication[Any]):
             size, most = memoryview(incoming.data).nbytes, self._max_data_size
             if most and size > most:
                 raise BadMessage("data-too-large", f"`data` has {size} bytes; at most {most} are accepted.")
-        request = Request(device, incoming, message, request_id(message), monotonic())
-        if request.id is not UNSET and (size := memoryview(request.id).nbytes) > MAX_REQUEST_ID:
+        id_ = incoming.request_id
+        if id_ is not UNSET and (size := memoryview(id_).nbytes) > MAX_REQUEST_ID:
             raise BadMessage("invalid-field", f"`requestId` has {size} bytes; at most {MAX_REQUEST_ID} are accepted.")
-        self.worker.add(request)
+        self.queue.add(Request(device, incoming, len(message), monotonic()))
 
     def close(self, connection: Device) -> None:
         """Forget a device."""
@@ -207,16 +209,8 @@ class NotificationServer(JsonApplication[Any]):
             connection.set_identity(identity, expires=connection.session is not None)
             self.enqueue(connection, incoming, message)
         except BadMessage as bad:
-            bad.request_id = request_id(message)
+            bad.request_id = incoming.request_id
             self.refuse(connection, bad)
-
-    def _enter(self, device: Device, user: str) -> None:
-        """Let a connection do everything as this user from now on."""
-        device.session = user
-        if device.identity is None:
-            device.set_deadline(None)
-        else:
-            device.set_identity(device.identity)
 
     def metric_families(self) -> list[Metric]:
         """Return what only this server counts."""

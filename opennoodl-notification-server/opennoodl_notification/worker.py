@@ -5,31 +5,24 @@ commit, and answers and events are sent only when that is on disk, in order. So 
 what may yet be lost, and a busy server brings many messages to disk at once.
 """
 
-import asyncio
 from itertools import chain
 from time import monotonic, perf_counter
 
 import structlog
-from msgspec import UNSET
 
 from .clock import Clock
 from .devices import Devices
 from .edge.errors import BadMessage
 from .edge.metrics import SECONDS, Histogram
-from .inbox.batch import Batch, Outcome, StorageFull
-from .inbox.requests import change, need
+from .inbox.batch import Batch, Outcome, StorageFull, need
 from .inbox.send_quota import SendQuota
 from .inbox.store import Changes, Needs, Store, StoreError, UnsettledError
 from .instances import Instances, Job
-from .messages import SendNotification
 from .queue import Queue, Request
 from .reader import Reader
 from .records import timestamp
 from .settings import Settings
 from .totals import Totals
-
-MAX_QUEUED = 67_108_864
-"""Bytes of messages that wait for the store; more are refused."""
 
 UNAUTHORIZED = BadMessage("unauthorized", "Send `authenticate` with your userId first.")
 UNAVAILABLE = BadMessage("storage-unavailable", "The store failed; send this again later.")
@@ -42,6 +35,7 @@ class Worker:
     """Handles requests, one batch after the other. Nothing else changes what is stored.
 
     Args:
+        queue: the requests.
         store: where inboxes are kept.
         devices: whom changes are told.
         reader: what answers requests that read.
@@ -60,6 +54,7 @@ class Worker:
 
     def __init__(
         self,
+        queue: Queue,
         store: Store,
         devices: Devices,
         reader: Reader,
@@ -78,9 +73,8 @@ class Worker:
         self._clock = clock
         self._quota = quota
         self._instances = instances
-        self._queue = Queue(devices.sizes)
+        self._queue = queue
         self._jobs: list[Job] = []
-        self._wake = asyncio.Event()
         self._stopping = False
         self.failure: str | None = None
         self.errors = 0
@@ -101,35 +95,24 @@ class Worker:
             began.append(waiting)
         return monotonic() - min(began) if began else 0.0
 
-    def add(self, request: Request) -> None:
-        """Queue a request.
-
-        Raises:
-            BadMessage: too much waits already.
-        """
-        if self._queue.bytes + len(request.message) > MAX_QUEUED:
-            raise BadMessage("storage-unavailable", "The store's queue is full; send this again later.")
-        self._queue.add(request)
-        self._wake.set()
-
     def soon(self, job: Job) -> None:
         """Do something between two batches."""
         if job not in self._jobs:
             self._jobs.append(job)
-        self._wake.set()
+        self._queue.filled.set()
 
     def stop(self) -> None:
         """Let `run` return when all that is queued is handled, or the store fails."""
         self._stopping = True
-        self._wake.set()
+        self._queue.filled.set()
 
     async def run(self) -> None:
         """Handle what is queued until `stop`."""
         # When the store fails, all who waited for an answer have gone by now, and the process must end.
         while not self._stopping or (self._queue and self.failure is None):
             if not self._queue:
-                await self._wake.wait()
-            self._wake.clear()
+                await self._queue.filled.wait()
+            self._queue.filled.clear()
             try:
                 await self.step()
             except Exception:  # a defect; it costs the answers of one batch, and not those of all that follow
@@ -144,9 +127,8 @@ class Worker:
             except Exception as error:  # a defect costs no other job, and no batch
                 self.failed(error)
         if self._queue:
-            self._handling = self._queue.take()
             try:
-                await self._handle(self._handling)
+                await self._handle()
             finally:
                 self._handling = []
 
@@ -161,7 +143,9 @@ class Worker:
         Returns:
             The batch, or None if it could not be stored.
         """
-        batch, changes, freed = None, Changes(), 0
+        batch: Batch | None = None
+        changes: Changes | None = None
+        freed = 0
         before: dict[str, int] = {}
         started = perf_counter()
         try:
@@ -169,17 +153,18 @@ class Worker:
                 if self._instances is not None:
                     inboxes = transaction.loaded.inboxes.values()
                     before = {inbox.user_id: inbox.sequence for inbox in inboxes}
-                    await self._instances.catch_up(inboxes, needs.now)
+                    await self._instances.follower.catch_up(inboxes, needs.now)
                 config, free = self._settings, self._totals.free
                 loaded, most = transaction.loaded, config.max_per_user
                 batch = Batch(loaded, now, config.ttl_days, most, self._quota, free=free, expiry=needs.now)
                 outcomes = [self._outcome(batch, request) for request in requests]
                 changes = batch.changes()
-                if changes:
+                if changes is not None:
                     freed = await transaction.commit(changes)
                     self.commits += 1
                     self.seconds.observe(perf_counter() - started)
-                    self.works()
+                    if self.failure is not None:
+                        self.works()
         except Exception as error:  # whatever it is but an UnsettledError, nothing was stored
             self.failed(error)
             if batch is not None:
@@ -187,15 +172,12 @@ class Worker:
             for request in requests:
                 bad = UNAVAILABLE if request.user is not None else UNAUTHORIZED
                 self._devices.refuse(request.device, request.refuse(bad))
-            if isinstance(error, UnsettledError):
+            if isinstance(error, UnsettledError) and changes is not None:
                 self._doubt(changes)
             return None
         self._totals.add(batch.growth, batch.grown - freed)
-        forgotten = set(changes.forgotten)
-        for user in batch.users & self._devices.users:
-            inbox = batch.inbox(user)
-            self._devices.know(user, 0 if user in forgotten else inbox.sequence, inbox.total)
-        if self._instances is not None and changes:
+        self._devices.settle(batch.inboxes, () if changes is None else changes.forgotten)
+        if self._instances is not None and changes is not None:
             of_requests = (outcome.events for outcome in outcomes if isinstance(outcome, Outcome))
             events = chain(batch.expired, *of_requests)
             self._instances.announce(before, batch, changes, batch.grown - freed, events)
@@ -205,7 +187,7 @@ class Worker:
             if isinstance(outcome, BadMessage):
                 self._devices.refuse(request.device, request.refuse(outcome))
             else:
-                self._tell(outcome, request)
+                self._devices.deliver(outcome, request.device, request.incoming.request_id)
         return batch
 
     def failed(self, error: Exception) -> None:
@@ -217,22 +199,22 @@ class Worker:
         self.failure = str(error)
 
     def works(self) -> None:
-        """Take note that the store works."""
-        if self.failure is not None:
-            log.info("notifications can be stored again")
-            self.failure = None
+        """Take note that the store works again, after it has failed."""
+        log.info("notifications can be stored again")
+        self.failure = None
 
-    async def _handle(self, requests: list[Request]) -> None:
-        """Make the changes of a batch in one commit; then answer what it reads."""
+    async def _handle(self) -> None:
+        """Take a batch from the queue and make its changes in one commit; then answer what it reads."""
         now = self._clock.now()
         needs = Needs(timestamp(self._clock.expiry()), self._settings.max_per_user)
+        self._handling = requests = self._queue.take()
         for request in requests:
             user = request.user
             if user is not None:
-                need(needs, user, request.incoming, may_send=self._may_send(request, user, now))
-        batch = await self.change([request for request in requests if not request.reads], needs, now)
+                need(needs, user, request.incoming, address=request.device.address, quota=self._quota, now=now)
+        batch = await self.change([request for request in requests if not request.incoming.reads], needs, now)
         for request in requests:
-            if request.reads:
+            if request.incoming.reads:
                 await self._read(request, batch, needs.now)
 
     async def _read(self, request: Request, batch: Batch | None, now: str) -> None:
@@ -247,18 +229,13 @@ class Worker:
             self.failed(error)
             self._devices.refuse(request.device, request.refuse(UNAVAILABLE))
 
-    def _may_send(self, request: Request, user: str, now: int) -> bool:
-        send = request.incoming
-        if not isinstance(send, SendNotification):
-            return True
-        return self._quota.has(user, request.device.address, len(send.targets), send.size(user), now / 1000)
-
     def _outcome(self, batch: Batch, request: Request) -> Outcome | BadMessage:
-        user = request.user
+        device = request.device
+        user = device.session
         if user is None:
             return UNAUTHORIZED
         try:
-            return change(batch, user, request.incoming, request.device.address)
+            return batch.handle(user, request.incoming, device.address)
         except BadMessage as bad:
             if isinstance(bad, StorageFull):
                 self._totals.refused()
@@ -266,20 +243,8 @@ class Worker:
         except Exception:
             # One message that this server fails on must not stop the queue for everybody.
             log.exception("a message could not be handled")
-            request.device.disconnect(1011, "The server failed on this message.")
+            device.disconnect(1011, "The server failed on this message.")
             return Outcome()
-
-    def _tell(self, outcome: Outcome, request: Request) -> None:
-        """Send the events and the answers of a request; an event that is the answer carries its `requestId`."""
-        answered = outcome.answered and request.id is not UNSET
-        for user, event in outcome.events:
-            if answered:
-                self._devices.tell(user, event, but=request.device)
-                self._devices.answer(request.device, event, request.id)
-            else:
-                self._devices.tell(user, event)
-        for reply in outcome.replies:
-            self._devices.answer(request.device, reply, request.id)
 
     def _doubt(self, changes: Changes) -> None:
         """Let devices connect again whose inboxes may have changed or not, and count again what is stored."""

@@ -6,9 +6,8 @@ from time import time
 from msgspec import UNSET, structs
 
 from .edge.errors import StartError
-from .inbox.state import Inbox
 from .inbox.store import Changes, Needs, Store
-from .records import Record, Sending, milliseconds, timestamp
+from .records import Inbox, Record, Sending, milliseconds, timestamp
 
 DAY = 86_400_000
 """Milliseconds. What is dated by more than that after now was dated by a wrong clock."""

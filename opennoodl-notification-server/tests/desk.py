@@ -12,9 +12,8 @@ from opennoodl_notification import clock
 from opennoodl_notification.devices import Device as ServerDevice
 from opennoodl_notification.edge.auth.identity import Identity
 from opennoodl_notification.edge.errors import BadMessage
-from opennoodl_notification.inbox.requests import normal
 from opennoodl_notification.inbox.store import Changes, Needs, StoreError, Transaction, UnsettledError
-from opennoodl_notification.messages import decode
+from opennoodl_notification.messages import ClientForm, decode
 from opennoodl_notification.server import NotificationServer
 from opennoodl_notification.settings import Settings
 
@@ -200,7 +199,8 @@ class Desk:
         """Let a device send a message."""
         device.app = self.app
         message = json.dumps({"type": type_, **fields}).encode()
-        self.app.enqueue(device, normal(decode(message)), message)
+        incoming = decode(message)
+        self.app.enqueue(device, incoming.as_send() if isinstance(incoming, ClientForm) else incoming, message)
 
     async def work(self) -> None:
         """Handle everything that was asked."""

@@ -9,9 +9,8 @@ import pytest
 from opennoodl_notification.commands import back_up, restore, stats
 from opennoodl_notification.edge.command_line import CommandError
 from opennoodl_notification.edge.errors import StartError
-from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Query
-from opennoodl_notification.records import timestamp
+from opennoodl_notification.records import Inbox, timestamp
 from opennoodl_notification.storage.choose import choose
 from opennoodl_notification.storage.json_file.contents import Snapshot
 from opennoodl_notification.storage.json_file.snapshot import SnapshotFile

@@ -14,6 +14,7 @@ from msgspec import Raw
 from opennoodl_notification import cleanup, hints, instances
 from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.edge.service import Service
+from opennoodl_notification.records import Inbox
 from opennoodl_notification.server import NotificationServer
 from opennoodl_notification.settings import Settings
 
@@ -227,7 +228,7 @@ async def test_device_that_missed_too_much_is_closed(
     both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device that has missed more than is remembered is closed, and gets its whole list when it comes again."""
-    monkeypatch.setattr("opennoodl_notification.inbox.state.HISTORY", 3)
+    monkeypatch.setattr("opennoodl_notification.records.HISTORY", 3)
     sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
     await sender.notify("u")
     number = (await elsewhere.expect("notification"))["sequence"]
@@ -244,7 +245,7 @@ async def test_recreated_inbox_continues_at_another_instance(
     both: tuple[Service, Service], device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An inbox that is forgotten and made anew goes on for a device at another instance."""
-    monkeypatch.setattr("opennoodl_notification.inbox.batch.Batch._emptied", _forget_at_once)
+    monkeypatch.setattr("opennoodl_notification.records.Inbox._keep", _forget_at_once)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
     sender, elsewhere = await device(both[0], "s"), await device(both[1], "u")
     sent = await sender.notify("u")
@@ -257,10 +258,9 @@ async def test_recreated_inbox_continues_at_another_instance(
     await elsewhere.expect("notification")
 
 
-def _forget_at_once(batch: object, inbox: object) -> None:
+def _forget_at_once(inbox: Inbox, _end: int) -> None:
     """Let an empty inbox be forgotten at once."""
-    inbox.due = "0"  # type: ignore[attr-defined]
-    batch._changed.add(inbox.user_id)  # type: ignore[attr-defined]
+    inbox.due = "0"
 
 
 async def test_devices_of_all_instances_share_a_limit(serve: Serve, at: str, device: Device) -> None:

@@ -14,10 +14,9 @@ import msgspec
 import pytest
 from msgspec import Raw, structs
 from opennoodl_notification import migrate
-from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Store, StoreError
 from opennoodl_notification.migrate import Migration, MigrationError
-from opennoodl_notification.records import Deletion, Sending, timestamp
+from opennoodl_notification.records import Deletion, Inbox, Sending, timestamp
 from opennoodl_notification.storage.choose import choose
 from opennoodl_notification.storage.json_file.store import JsonStore
 from tinydb import TinyDB

@@ -14,10 +14,9 @@ import pytest
 from opennoodl_notification import personal_data
 from opennoodl_notification.commands import erase, export
 from opennoodl_notification.edge.errors import StartError
-from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Store
 from opennoodl_notification.personal_data import find
-from opennoodl_notification.records import Deletion, Sending
+from opennoodl_notification.records import Deletion, Inbox, Sending
 from opennoodl_notification.storage.choose import choose
 
 from .conftest import Device, Serve

@@ -38,7 +38,7 @@ def to(number: int) -> SendNotification:
 def put(queue: Queue, device: Device, *messages: Any, size: int = 10) -> None:
     """Let a device ask."""
     for message in messages:
-        queue.add(Request(device, message, b"x" * size))
+        queue.add(Request(device, message, size, 0.0))
 
 
 def taken(queue: Queue, device: Device) -> list[Any]:
@@ -51,7 +51,7 @@ def test_oldest_request_is_known() -> None:
     queue, one, two = Queue({}), device("u"), device("v")
     assert queue.oldest() is None
     for of, since in ((one, 5.0), (two, 4.0), (two, 9.0)):
-        queue.add(Request(of, WRITE, b"", since=since))
+        queue.add(Request(of, WRITE, 0, since))
     assert queue.oldest() == 4
 
 

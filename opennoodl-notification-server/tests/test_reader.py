@@ -69,6 +69,30 @@ async def test_devices_of_one_batch_know_the_same_number(
     assert len(first.inbox()) == 3
 
 
+async def test_busy_instance_starves_no_reader(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device is answered although another instance changes the inbox in each read that has not locked it."""
+    here, elsewhere = desks
+    reading = await here.join("u")
+    page = here.app.store.page
+
+    async def change_and_page(*args: Any) -> Any:
+        if asked:
+            asked.pop()
+            await send(elsewhere)
+        return await page(*args)
+
+    monkeypatch.setattr(here.app.store, "page", change_and_page)
+    asked = list[bool]()
+    await send(elsewhere)
+    for number in range(2, 5):
+        asked.append(True)
+        here.ask(reading, "get-notifications", requestId=number)
+        await here.work()
+        last = reading.take()[-1]
+        assert (last["type"], last["requestId"], len(last["notifications"])) == ("notifications", number, number)
+        assert reading.sequence == here.app.devices.sequences["u"]
+
+
 async def test_a_lost_lock_is_a_failure_of_the_store(
     desks: tuple[Desk, Desk], at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from opennoodl_notification.inbox import requests
+from opennoodl_notification.inbox import reading
 
 from .conftest import Device, Serve
 from .harness import Client, Json, ids
@@ -101,7 +101,7 @@ async def test_unknown_number_gets_the_list(serve: Serve, device: Device, since:
 
 async def test_many_missed_changes_get_the_list(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many missed changes are replaced by the list, which is sent in pages."""
-    monkeypatch.setattr(requests, "PAGE_SIZE", 300)
+    monkeypatch.setattr(reading, "PAGE_SIZE", 300)
     service = await serve()
     sender = await device(service, "s")
     first = await sender.notify("u")
@@ -117,7 +117,7 @@ async def test_many_missed_changes_get_the_list(serve: Serve, device: Device, mo
 
 async def test_end_of_the_list(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that is given the list is told when it has all of it, and that number is good for coming back."""
-    monkeypatch.setattr(requests, "PAGE_SIZE", 300)
+    monkeypatch.setattr(reading, "PAGE_SIZE", 300)
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
     sent = [await sender.notify("u") for _ in range(5)]
@@ -152,7 +152,7 @@ async def test_device_without_a_number_gets_no_numbers(
     serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device that gives no number, as the editor does not, is told nothing of numbers, and forgets a former one."""
-    monkeypatch.setattr(requests, "PAGE_SIZE", 300)
+    monkeypatch.setattr(reading, "PAGE_SIZE", 300)
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
     for _ in range(3):
@@ -167,7 +167,7 @@ async def test_device_without_a_number_gets_no_numbers(
 
 async def test_gone_before_the_end_of_the_list(serve: Serve, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that goes before it has all of the list is forgotten."""
-    monkeypatch.setattr(requests, "PAGE_SIZE", 300)
+    monkeypatch.setattr(reading, "PAGE_SIZE", 300)
     service = await serve()
     sender, client = await device(service, "s"), await device(service)
     for _ in range(3):

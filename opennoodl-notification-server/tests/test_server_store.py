@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from opennoodl_notification import worker
+from opennoodl_notification import queue, worker
 from opennoodl_notification.edge.errors import StartError
 
 from .conftest import Device, Serve
@@ -213,7 +213,7 @@ async def test_waiting_requests_are_bounded(
     gate.shut()
     await first.send("invite", targetUserId="u", data={})
     await gate.holds()
-    monkeypatch.setattr(worker, "MAX_QUEUED", 2500)
+    monkeypatch.setattr(queue, "MAX_QUEUED", 2500)
     for _ in range(3):
         await sender.send("invite", targetUserId="u", data="x" * 1000)
     assert (await sender.expect("error"))["code"] == "storage-unavailable"

@@ -1,35 +1,51 @@
-"""A batch: what messages change in inboxes, and who is told. Knows no socket and no disk.
+"""A batch: what messages change in inboxes, and what devices are told of it. Knows no socket and no disk.
 
-A batch works on what the store has loaded for it, and ends as changes for the store. Until these are stored
-nobody may be told anything; when they cannot be, the batch is dropped and nothing has happened.
+`need` lists what a message has to see. The store loads that, and `Batch` works on it and ends as changes for the store.
+Nothing is told until these are stored. If they cannot be, the batch is dropped and nothing has happened.
 """
 
-from collections.abc import Iterable, KeysView, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType, structs
-from uuid_utils import uuid7
+from msgspec import UNSET, Raw, UnsetType
 
 from ..edge.errors import BadMessage
 from ..messages import (
     AllRead,
     Answer,
     Cleared,
+    DeleteAll,
     Deleted,
+    DeleteNotification,
     Event,
+    Incoming,
+    MarkAllRead,
+    MarkRead,
+    MarkUnread,
     Received,
     Revoked,
+    RevokeNotification,
     SendNotification,
     Sent,
     Updated,
 )
-from ..records import SENDING_SIZE, Deletion, Record, Sending, milliseconds, payload_size, timestamp
+from ..records import (
+    INBOX_SIZE,
+    SENDING_SIZE,
+    Deletion,
+    Inbox,
+    Record,
+    Sending,
+    new_id,
+    payload_size,
+    sending_size,
+    timestamp,
+)
 from .send_quota import SendQuota
-from .state import DELETION_SIZE, HISTORY, SIZE, Inbox
-from .store import Changes, Loaded
+from .store import Changes, Loaded, Needs
 
 DAY = 86_400_000
 """Milliseconds. Idempotency keys are remembered for so long."""
@@ -58,6 +74,39 @@ class Outcome(NamedTuple):
     answered: bool = False
 
 
+def need(needs: Needs, user: str, incoming: Incoming, *, address: str, quota: SendQuota, now: int) -> None:
+    """Add to `needs` what a message of `user` needs.
+
+    Args:
+        needs: of the batch.
+        user: who asks.
+        incoming: the message.
+        address: where it comes from.
+        quota: what users have sent, and may. The inboxes of receivers are not needed if it has no room.
+        now: the time in milliseconds.
+    """
+    match incoming:
+        case SendNotification(idempotency_key=key, targets=targets):
+            if quota.has(user, address, len(targets), sending_size(user, targets, incoming.data), now / 1000):
+                needs.users.update(targets)
+            if key is not None:
+                needs.sendings.add((user, key))
+        case RevokeNotification():
+            needs.revoked.update(incoming.ids)
+        case MarkRead() | DeleteNotification():
+            needs.users[user] += 0
+            needs.ids.update(incoming.ids)
+        case MarkUnread():
+            # These may be the ones that would have made room: others that were read have to be there in their place.
+            needs.users[user] += len(incoming.ids)
+            needs.ids.update(incoming.ids)
+        case MarkAllRead():
+            needs.users[user] += 0
+            needs.unread.add(user)
+        case _:
+            needs.users[user] += 0
+
+
 class Batch:
     """Operations on inboxes, one after the other.
 
@@ -66,11 +115,13 @@ class Batch:
         now: the time, in milliseconds.
         ttl_days: after which a new notification expires.
         room: notifications in one inbox; 0 means any number.
-        sends: what each user has sent, and may.
+        quota: what users have sent, and may.
         free: bytes that may be stored beside all that is; None means any number.
         expiry: the time by which things expire, if that is not now.
 
     Attributes:
+        inboxes: those it has seen, by user.
+        sends: what counts for quotas: who has sent from where, how many notifications, and their bytes.
         expired: what devices are told before anything else: what has expired in the inboxes.
         growth: by how many notifications there are more.
         grown: by how many bytes there are more.
@@ -82,12 +133,12 @@ class Batch:
         now: int,
         ttl_days: int,
         room: int,
-        sends: SendQuota,
+        quota: SendQuota,
         *,
         free: int | None = None,
         expiry: str | None = None,
     ) -> None:
-        self._inboxes = loaded.inboxes
+        self.inboxes = loaded.inboxes
         self._records: dict[str, dict[str, Record]] = {user: {} for user in loaded.inboxes}
         for record in loaded.records:
             if record.user_id in self._records:
@@ -96,13 +147,12 @@ class Batch:
         self._sendings = loaded.sendings
         self._epoch = loaded.epoch
         self._now = now
-        self._moment = timestamp(now)
-        self._expiry = self._moment if expiry is None else expiry
+        self._expiry = timestamp(now) if expiry is None else expiry
         self._ttl = ttl_days * DAY
         self._room = room
-        self._sends = sends
+        self._quota = quota
         self._free = free
-        self._counted: list[tuple[str, str, int, int]] = []
+        self.sends: list[tuple[str, str, int, int]] = []
         self._changed: set[str] = set()  # users
         self._cleared: set[str] = set()  # users
         self._added: set[str] = set()
@@ -115,19 +165,37 @@ class Batch:
         self.grown = 0
         self.expired = self._expire(loaded.due)
 
-    @property
-    def users(self) -> KeysView[str]:
-        """Whose inboxes it has seen."""
-        return self._inboxes.keys()
-
-    @property
-    def sends(self) -> Sequence[tuple[str, str, int, int]]:
-        """What counts for quotas: who has sent from where, how many notifications, and their bytes."""
-        return self._counted
-
     def inbox(self, user: str) -> Inbox:
         """Return the state of an inbox; one that is not there is empty."""
-        return self._inboxes.get(user) or Inbox(user_id=user, sequence=0)
+        return self.inboxes.get(user) or Inbox(user_id=user, sequence=0)
+
+    def handle(self, user: str, incoming: Incoming, address: str) -> Outcome:
+        """Do what a message asks for that changes something.
+
+        Args:
+            user: who asks.
+            incoming: the message.
+            address: where it comes from.
+
+        Raises:
+            BadMessage: it cannot be done, and nothing was changed.
+        """
+        match incoming:
+            case SendNotification():
+                return self.send(user, incoming, address)
+            case MarkRead(ids=ids):
+                return self.mark(user, ids, read=True)
+            case MarkUnread(ids=ids):
+                return self.mark(user, ids, read=False)
+            case MarkAllRead():
+                return self.mark_all_read(user)
+            case DeleteNotification(ids=ids):
+                return self.delete(user, ids)
+            case DeleteAll():
+                return self.delete_all(user)
+            case RevokeNotification(ids=ids):
+                return self.revoke(user, ids)
+        raise AssertionError(incoming)
 
     def send(self, sender: str, send: SendNotification, address: str) -> Outcome:
         """Put a notification into inboxes.
@@ -150,21 +218,22 @@ class Batch:
                 return Outcome([Sent(known.ids[0], known.ids)])
         if not _can_be_stored(send.data):
             raise BadMessage("invalid-field", "`data` is nested too deeply.")
-        size = send.size(sender)
-        if self._free is not None and self.grown + size + self._overhead(targets) > self._free:
+        overhead = self._overhead(targets)
+        size = sending_size(sender, targets, send.data)
+        if self._free is not None and self.grown + size + overhead > self._free:
             raise StorageFull
-        if not self._sends.allow(sender, address, len(targets), size, self._now / 1000):
+        if not self._quota.allow(sender, address, len(targets), size, self._now / 1000):
             text = "You, or the users at your address, have sent as many notifications or bytes as an hour allows."
             raise BadMessage("rate-limited", text)
-        self._counted.append((sender, address, len(targets), size))
+        self.sends.append((sender, address, len(targets), size))
         events: list[tuple[str, Event]] = []
         data = send.data.copy()  # one for all receivers, and not a view that keeps the whole message
         payload_id: str | UnsetType = UNSET
         if len(targets) > 1:
-            payload_id = _new_id()
+            payload_id = new_id()
             self._payloads[payload_id] = payload_size(data)
             self.grown += self._payloads[payload_id]
-        new = {"from_user_id": sender, "type": send.notification_type, "data": data, "payload_id": payload_id}
+        new = {"sender": sender, "kind": send.notification_type, "data": data, "payload_id": payload_id}
         ids = tuple(self._deliver(user, new, events) for user in targets)
         if key is not None:
             sending = Sending(sender, key, fingerprint, ids, timestamp(self._now + DAY))
@@ -176,7 +245,7 @@ class Batch:
     def _overhead(self, targets: Sequence[str]) -> int:
         """Return the bytes that a sending may need beside its notifications: for new inboxes, and for its key."""
         new = sum(not self.inbox(user).size for user in targets)
-        return SIZE * new + SENDING_SIZE + 512 + 64 * len(targets)
+        return INBOX_SIZE * new + SENDING_SIZE + 512 + 64 * len(targets)
 
     def mark(self, user: str, ids: Iterable[str], *, read: bool) -> Outcome:
         """Mark notifications as read or unread; those that are gone are left out.
@@ -206,7 +275,7 @@ class Batch:
         unread = [record for record in self._records.get(user, {}).values() if not record.read]
         for record in unread:
             self._mark(inbox, record, read=True)
-        event = AllRead(read_at=self._moment, sequence=inbox.sequence, unread_count=inbox.unread)
+        event = AllRead(read_at=timestamp(self._now), sequence=inbox.sequence, unread_count=inbox.unread)
         return Outcome(events=[(user, event)], answered=True) if unread else Outcome([event])
 
     def delete(self, user: str, ids: Iterable[str]) -> Outcome:
@@ -223,12 +292,10 @@ class Batch:
         if not inbox.total:
             return Outcome([Cleared(sequence=inbox.sequence, unread_count=0)])
         self.growth -= inbox.total
-        self._resize(inbox, SIZE - inbox.size)
-        inbox.gone = 0
-        inbox.advance(self._epoch, self._now)
-        inbox.cleared = inbox.sequence
-        inbox.total = inbox.unread = 0
-        self._emptied(inbox)
+        self.grown -= inbox.size
+        inbox.clear(epoch=self._epoch, now=self._now, ttl=self._ttl)
+        self.grown += inbox.size
+        self._changed.add(user)
         self._cleared.add(user)
         gone = self._records.pop(user)
         self._records[user] = {}
@@ -253,12 +320,14 @@ class Batch:
         found = [records[id_] for id_ in ids for records in self._records.values() if id_ in records]
         return [self._remove(record) for record in found if record.from_user_id == sender]
 
-    def changes(self) -> Changes:
-        """Return what is to be stored."""
-        records = [record for records in self._records.values() for record in records.values()]
-        inboxes = [self._inboxes[user] for user in self._changed]
-        idle = [inbox for inbox in self._inboxes.values() if not inbox.total and inbox.due <= self._expiry]
+    def changes(self) -> Changes | None:
+        """Return what is to be stored; None if that is nothing. A change of anything changes an inbox."""
+        inboxes = [self.inboxes[user] for user in self._changed]
+        idle = [inbox for inbox in self.inboxes.values() if not inbox.total and inbox.due <= self._expiry]
         forgotten = [inbox for inbox in idle if inbox.user_id not in self._changed]
+        if not inboxes and not forgotten:
+            return None
+        records = [record for records in self._records.values() for record in records.values()]
         self.grown -= sum(inbox.size for inbox in forgotten)
         added = [record for record in records if record.id in self._added]
         unused = self._payloads.keys() - {record.payload_id for record in added}  # their notifications are gone already
@@ -276,43 +345,27 @@ class Batch:
 
     def drop(self) -> None:
         """Forget that anybody has sent anything: it could not be stored."""
-        for counted in self._counted:
-            self._sends.give_back(*counted)
-        self._counted.clear()
+        for sent in self.sends:
+            self._quota.give_back(*sent)
+        self.sends.clear()
 
     def _deliver(self, user: str, new: dict[str, Any], events: list[tuple[str, Event]]) -> str:
-        inbox = self._inboxes.get(user)
+        """Put a notification into an inbox, in place of others if it is full; return its id."""
+        inbox = self.inboxes.get(user)
         if inbox is None:
-            inbox = self._inboxes[user] = Inbox(user_id=user, sequence=0)
+            inbox = self.inboxes[user] = Inbox(user_id=user, sequence=0)
             self._records[user] = {}
         while self._room and inbox.total >= self._room:
             events.append(self._remove(self._first_to_go(user)))
-        created = self._moment
-        if created <= inbox.newest:
-            created = timestamp(milliseconds(inbox.newest) + 1)
-        expires = timestamp(milliseconds(created) + self._ttl)
-        inbox.advance(self._epoch, self._now)
-        record = Record(
-            id=_new_id(),
-            user_id=user,
-            read=False,
-            created_at=created,
-            expires_at=expires,
-            born=inbox.sequence,
-            sequence=inbox.sequence,
-            **new,
-        )
+        before = inbox.size
+        record = inbox.add(**new, epoch=self._epoch, now=self._now, ttl=self._ttl)
+        shown = record.shown()
+        self.grown += inbox.size - before
+        self.growth += 1
         self._put(record)
         self._added.add(record.id)
         self._changed.add(user)
-        self.growth += 1
-        self._resize(inbox, record.size + (0 if inbox.size else SIZE))
-        inbox.due = min(inbox.due, expires) if inbox.total else expires
-        inbox.total += 1
-        inbox.unread += 1
-        inbox.newest = created
-        event = Received(notification=record.shown(), sequence=inbox.sequence, unread_count=inbox.unread)
-        events.append((user, event))
+        events.append((user, Received(notification=shown, sequence=inbox.sequence, unread_count=inbox.unread)))
         return record.id
 
     def _put(self, record: Record) -> None:
@@ -340,10 +393,7 @@ class Batch:
         return own
 
     def _mark(self, inbox: Inbox, record: Record, *, read: bool) -> Record:
-        inbox.advance(self._epoch, self._now)
-        inbox.unread += -1 if read else 1
-        read_at = self._moment if read else UNSET
-        marked = structs.replace(record, read=read, read_at=read_at, sequence=inbox.sequence)
+        marked = inbox.mark(record, read=read, epoch=self._epoch, now=self._now)
         self._put(marked)
         if record.id not in self._added:
             self._updated.add(record.id)
@@ -351,36 +401,20 @@ class Batch:
         return marked
 
     def _remove(self, record: Record) -> tuple[str, Deleted]:
-        inbox = self._inboxes[record.user_id]
-        inbox.advance(self._epoch, self._now)
-        inbox.total -= 1
-        inbox.unread -= not record.read
-        gone = min(inbox.gone + 1, HISTORY)
-        left = inbox.size - record.size + DELETION_SIZE * (gone - inbox.gone)
-        self._resize(inbox, (left if inbox.total else SIZE + DELETION_SIZE * gone) - inbox.size)
-        inbox.gone = gone
-        if not inbox.total:
-            self._emptied(inbox)
-        self._changed.add(inbox.user_id)
+        inbox = self.inboxes[record.user_id]
+        before = inbox.size
+        self._deletions.append(inbox.remove(record, epoch=self._epoch, now=self._now, ttl=self._ttl))
+        self.grown += inbox.size - before
         self.growth -= 1
+        self._changed.add(inbox.user_id)
         del self._records[record.user_id][record.id]
         self._updated.discard(record.id)
         if record.id in self._added:
             self._added.remove(record.id)
         else:
             self._removed.append(record.id)
-        self._deletions.append(Deletion(inbox.user_id, inbox.sequence, record.id, record.born))
         event = Deleted(notification_id=record.id, sequence=inbox.sequence, unread_count=inbox.unread)
         return inbox.user_id, event
-
-    def _resize(self, inbox: Inbox, difference: int) -> None:
-        inbox.size += difference
-        self.grown += difference
-
-    def _emptied(self, inbox: Inbox) -> None:
-        # By then no device will remember a number of this inbox that could be taken for one of its next life.
-        inbox.due = timestamp(self._now + self._ttl)
-        self._changed.add(inbox.user_id)
 
     def _expire(self, due: dict[str, str]) -> list[tuple[str, Event]]:
         records = [record for records in self._records.values() for record in records.values()]
@@ -388,14 +422,9 @@ class Batch:
         expired.sort(key=lambda record: record.created_at)
         events: list[tuple[str, Event]] = [self._remove(record) for record in expired]
         for user, moment in due.items():
-            self._inboxes[user].due = moment
+            self.inboxes[user].due = moment
             self._changed.add(user)
         return events
-
-
-def _new_id() -> str:
-    """Return an id that begins with the time: a database puts what is new in one place of its index."""
-    return str(uuid7())
 
 
 def _rank(record: Record) -> tuple[bool, str, str]:

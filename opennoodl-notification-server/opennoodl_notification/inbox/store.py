@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from ..records import Deletion, Mark, Record, Sending, Type
-from .state import Inbox
+from ..records import Deletion, Inbox, Mark, Record, Sending, Type
 
 
 class StoreError(Exception):

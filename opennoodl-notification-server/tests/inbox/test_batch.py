@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 from opennoodl_notification.edge.errors import BadMessage
-from opennoodl_notification.inbox.batch import Batch, Outcome
-from opennoodl_notification.inbox.requests import change, need
+from opennoodl_notification.inbox.batch import Batch, Outcome, need
 from opennoodl_notification.inbox.send_quota import SendQuota
-from opennoodl_notification.inbox.state import HISTORY, SIZE, Inbox
 from opennoodl_notification.inbox.store import Loaded, Needs, Query
 from opennoodl_notification.messages import (
     Deleted,
@@ -26,7 +24,16 @@ from opennoodl_notification.messages import (
     Sent,
     Updated,
 )
-from opennoodl_notification.records import Record, milliseconds, payload_size, record_size, timestamp
+from opennoodl_notification.records import (
+    HISTORY,
+    INBOX_SIZE,
+    Inbox,
+    Record,
+    milliseconds,
+    payload_size,
+    record_size,
+    timestamp,
+)
 from opennoodl_notification.storage.json_file.contents import Contents
 
 from ..harness import DAY, NOW
@@ -48,19 +55,21 @@ class Office:
     def batch(self, *asked: tuple[str, Any]) -> list[Outcome | BadMessage]:
         """Do several things in one batch, and keep what changed."""
         batch, outcomes = self.unfinished(*asked)
-        self.contents.apply(batch.changes())
+        changes = batch.changes()
+        if changes is not None:
+            self.contents.apply(changes)
         return [Outcome(events=batch.expired), *outcomes]
 
     def unfinished(self, *asked: tuple[str, Any]) -> tuple[Batch, list[Outcome | BadMessage]]:
         """Do several things in one batch, and keep nothing."""
         needs = Needs(timestamp(self.now), self.room)
         for user, message in asked:
-            need(needs, user, message)
+            need(needs, user, message, address=ADDRESS, quota=self.sends, now=self.now)
         batch = Batch(self.contents.load(needs), self.now, TTL, self.room, self.sends)
         outcomes: list[Outcome | BadMessage] = []
         for user, message in asked:
             try:
-                outcomes.append(change(batch, user, message, ADDRESS))
+                outcomes.append(batch.handle(user, message, ADDRESS))
             except BadMessage as bad:
                 outcomes.append(bad)
         return batch, outcomes
@@ -333,7 +342,7 @@ def test_one_text_for_all_receivers() -> None:
     assert all(record.data is first.data and record.payload_id == first.payload_id for record in others)
     assert len(others) == 2
     assert isinstance(first.payload_id, str)
-    assert batch.grown == 3 * (SIZE + record_size("a", "s")) + payload_size(first.data)
+    assert batch.grown == 3 * (INBOX_SIZE + record_size("a", "s")) + payload_size(first.data)
 
 
 def test_data_for_one_user_is_stored_with_its_notification() -> None:
@@ -342,7 +351,7 @@ def test_data_for_one_user_is_stored_with_its_notification() -> None:
     batch.send("s", SendNotification("thread", target_user_ids=("a", "a"), data=Raw(b'"text"')), "192.0.2.1")
     (only,) = batch.changes().added
     assert only.payload_id is UNSET
-    assert batch.grown == SIZE + only.size == SIZE + record_size("a", "s") + 6
+    assert batch.grown == INBOX_SIZE + only.size == INBOX_SIZE + record_size("a", "s") + 6
 
 
 def test_sending_without_notifications_stores_no_payload() -> None:
@@ -354,4 +363,4 @@ def test_sending_without_notifications_stores_no_payload() -> None:
     batch.delete_all("b")
     assert batch.changes().added == []
     assert 0 < batch.grown < sizes
-    assert batch.grown == 2 * SIZE
+    assert batch.grown == 2 * INBOX_SIZE

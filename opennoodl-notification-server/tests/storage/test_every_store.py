@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 from opennoodl_notification.edge.errors import StartError
-from opennoodl_notification.inbox.state import HISTORY, Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Query, Store
-from opennoodl_notification.records import PAYLOAD_SIZE, Deletion, Record, Sending, timestamp
+from opennoodl_notification.records import HISTORY, PAYLOAD_SIZE, Deletion, Inbox, Record, Sending, timestamp
 from opennoodl_notification.storage.choose import choose
 
 from ..harness import DAY, NOW, record

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from msgspec import UNSET, structs
 
-from ...inbox.state import Inbox
 from ...inbox.store import Changes, Counts, Loaded, Needs, Query
-from ...records import Deletion, Mark, Payload, Record, Sending
+from ...records import Deletion, Inbox, Mark, Payload, Record, Sending
 
 
 class Snapshot(NamedTuple):
@@ -86,10 +85,13 @@ class Contents:
         for user, inbox in self.inboxes.items():
             records = list(self.records.get(user, {}).values())
             total, unread = len(records), sum(not record.read for record in records)
-            if (inbox.total, inbox.unread) != (total, unread):
+            deletions = self.deletions.get(user, ())
+            last = max((one.sequence for one in (*records, *deletions)), default=0)
+            if (inbox.total, inbox.unread) != (total, unread) or last > inbox.sequence:
+                inbox.sequence = max(inbox.sequence, last)
                 inbox.forget()
             inbox.total, inbox.unread = total, unread
-            inbox.measure((record.size for record in records), len(self.deletions.get(user, ())))
+            inbox.measure((record.size for record in records), len(deletions))
             if records:
                 first = min(record.expires_at for record in records)
                 inbox.due = min(inbox.due or first, first)

@@ -16,9 +16,8 @@ import structlog
 from msgspec import Struct, field
 
 from ...inbox.store import Changes
-from ...records import Payload, payloads_of
-from .format import FORMAT, ForeignFileError, newer
-from .payloads import with_payloads, without_payload
+from ...records import Payload
+from .format import FORMAT, ForeignFileError, join, newer, separate
 
 PROBE = 1 << 16
 """Bytes that a disk has to take before it is said to work again."""
@@ -60,8 +59,8 @@ def line(changes: Changes, size: int = 0) -> bytes:
     A line break in the senders' JSON, which can only be between its parts, becomes a space.
     """
     parts = {name: getattr(changes, name) for name in Changes.__struct_fields__}
-    parts["added"] = [without_payload(record) for record in changes.added]
-    written = Line(**parts, format=FORMAT, payloads=list(payloads_of(changes.added).values()))
+    parts["added"], payloads = separate(changes.added)
+    written = Line(**parts, format=FORMAT, payloads=payloads)
     content = msgspec.json.encode(written).replace(b"\n", b" ").ljust(size)
     return b"%08x %s\n" % (crc32(content), content)
 
@@ -92,7 +91,7 @@ def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Chang
             content = b"".join(parts)
             try:
                 changes = _decode(content[9:-1])
-                changes.added = list(with_payloads(changes.added, changes.payloads))
+                changes.added = list(join(changes.added, changes.payloads))
                 format_ = changes.format
             except ValueError as error:
                 format_ = _format_of(content[9:-1])

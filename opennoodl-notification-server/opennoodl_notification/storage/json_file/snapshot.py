@@ -22,11 +22,9 @@ from tinydb import TinyDB
 from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import Storage
 
-from ...inbox.state import Inbox
-from ...records import Deletion, Payload, Record, Sending, milliseconds, payloads_of, timestamp
+from ...records import Deletion, Inbox, Payload, Record, Sending, milliseconds, timestamp
 from .contents import Contents, Snapshot
-from .format import FORMAT, ForeignFileError, newer
-from .payloads import with_payloads, without_payload
+from .format import FORMAT, ForeignFileError, join, newer, separate
 
 CHUNK = 1 << 18
 """Bytes that are handed to the system at once."""
@@ -164,7 +162,7 @@ class SnapshotFile:
             raise ForeignFileError(f"has a table {others[0]!r} of another program")
         self.edited = "checksum" not in database.tables()
         records = sorted(_rows(database, "notifications", Record), key=lambda record: record.created_at)
-        for record in with_payloads(records, _rows(database, "payloads", Payload)):
+        for record in join(records, _rows(database, "payloads", Payload)):
             contents.put(record)
         for deletion in _rows(database, "deletions", Deletion):
             contents.deletions.setdefault(deletion.user_id, []).append(deletion)
@@ -185,11 +183,12 @@ class SnapshotFile:
         """
         good = has_content(self._path)
         storage = AtomicStorage(str(self._path))
+        records, payloads = separate(snapshot.records)
         storage.write(
             {
                 "file": _table([Head(generation)]),
-                "notifications": _table(map(without_payload, snapshot.records)),
-                "payloads": _table(payloads_of(snapshot.records).values()),
+                "notifications": _table(records),
+                "payloads": _table(payloads),
                 "inboxes": _table(snapshot.inboxes),
                 "deletions": _table(snapshot.deletions),
                 "sendings": _table(snapshot.sendings),

@@ -8,7 +8,7 @@ the two files is there, nothing is missing.
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from glob import escape
 from pathlib import Path
 
@@ -100,10 +100,9 @@ class JsonStore(Store):
         if outdated and not self._read_only:
             self._write_meanwhile()
 
-    @asynccontextmanager
-    async def transaction(self, needs: Needs) -> AsyncIterator[Transaction]:
+    def transaction(self, needs: Needs) -> AbstractAsyncContextManager[Transaction]:
         """Begin a batch."""
-        yield JsonTransaction(self, needs)
+        return nullcontext(JsonTransaction(self, needs))
 
     async def page(self, user: str, query: Query, now: str) -> list[Record]:
         """Return notifications of an inbox."""

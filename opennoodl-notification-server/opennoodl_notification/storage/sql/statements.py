@@ -19,9 +19,8 @@ from msgspec import UNSET, Raw, structs
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...inbox.state import Inbox
 from ...inbox.store import Changes, Loaded, Needs
-from ...records import Mark, Record, Sending, payloads_of
+from ...records import Inbox, Mark, Record, Sending, payloads_of
 from .schema import deletions, inboxes, notifications, payloads, sendings
 
 CHUNK = 200

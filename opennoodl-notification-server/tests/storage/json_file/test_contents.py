@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from opennoodl_notification.inbox.state import HISTORY, Inbox
 from opennoodl_notification.inbox.store import Changes
-from opennoodl_notification.records import Deletion, Sending, timestamp
+from opennoodl_notification.records import HISTORY, Deletion, Inbox, Sending, timestamp
 from opennoodl_notification.storage.json_file.contents import Contents
 
 from ...harness import DAY, NOW, record

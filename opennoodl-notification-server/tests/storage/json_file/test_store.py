@@ -11,15 +11,17 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
+from time import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opennoodl_notification.edge.errors import StartError
-from opennoodl_notification.inbox.state import Inbox
+from opennoodl_notification.inbox.reading import read
 from opennoodl_notification.inbox.store import Changes, Needs
-from opennoodl_notification.records import timestamp
+from opennoodl_notification.messages import GetNotifications, Notifications
+from opennoodl_notification.records import JUMP, Inbox, timestamp
 from opennoodl_notification.storage.json_file import snapshot
 from opennoodl_notification.storage.json_file import store as json_store
 from opennoodl_notification.storage.json_file.store import JsonStore
@@ -225,6 +227,27 @@ async def test_numbers_after_an_edit(file: Path) -> None:
     assert not inbox.remembers(inbox.sequence)
     inbox.advance(store.epoch, NOW * 1000)
     assert inbox.remembers(inbox.sequence)
+    await store.close()
+
+
+async def test_inbox_without_its_state_can_be_read(file: Path) -> None:
+    """An inbox whose state was edited out of the file is made anew with a number that no notification exceeds."""
+    store = JsonStore(str(file))
+    await store.open()
+    sequence = int(time() * 1000) + (1 << JUMP)  # as the first number of an inbox may be
+    async with store.transaction(Needs("", 0)) as transaction:
+        state = Inbox(user_id="u", sequence=sequence, total=1, unread=1)
+        added = [record("a", born=sequence, sequence=sequence)]
+        await transaction.commit(Changes(inboxes=[state], added=added))
+    await store.close()
+    with TinyDB(file) as database:
+        database.drop_table("inboxes")
+        database.drop_table("checksum")
+    store = JsonStore(str(file))
+    await store.open()
+    (page,) = await read(store, store.contents.inboxes["u"], GetNotifications(), timestamp(NOW * 1000), behind=False)
+    assert isinstance(page, Notifications)
+    assert [one.id for one in page.notifications] == ["a"]
     await store.close()
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from opennoodl_notification.edge.errors import StartError
-from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Query
-from opennoodl_notification.records import Deletion, Sending, timestamp
+from opennoodl_notification.records import Deletion, Inbox, Sending, timestamp
 from opennoodl_notification.storage.json_file import store as json_store
 from opennoodl_notification.storage.json_file.store import JsonStore
 

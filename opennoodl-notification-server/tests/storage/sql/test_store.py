@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from opennoodl_notification.edge.errors import StartError
-from opennoodl_notification.inbox.state import Inbox
 from opennoodl_notification.inbox.store import Changes, Needs, Query, StoreError, UnsettledError
-from opennoodl_notification.records import timestamp
+from opennoodl_notification.records import Inbox, timestamp
 from opennoodl_notification.storage.choose import choose
 from opennoodl_notification.storage.sql import engines
 from opennoodl_notification.storage.sql.schema import VERSION, versions

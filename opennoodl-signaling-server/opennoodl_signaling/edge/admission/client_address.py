@@ -155,6 +155,7 @@ def peer_address(transport: asyncio.BaseTransport) -> str:
     return str((transport.get_extra_info("peername") or ("",))[0])
 
 
+@lru_cache(1024)  # of each message whose sender has a quota
 def rate_limit_key(address: str) -> str:
     """Return the key under which limits count an address: the IPv4 address, or the IPv6 /64 network."""
     parsed = _address(address)
@@ -163,6 +164,7 @@ def rate_limit_key(address: str) -> str:
     return address if parsed is None else str(parsed)
 
 
+@lru_cache(1024)
 def site_key(address: str) -> str:
     """Return the largest network that one client may control: the IPv4 address, or the IPv6 /48 network."""
     parsed = _address(address)

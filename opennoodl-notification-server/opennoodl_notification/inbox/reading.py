@@ -1,8 +1,7 @@
-"""The requests: what each message needs to see, and what it does in a batch or reads from the store."""
+"""Reading: what a page of an inbox holds, and what a device is told that was away."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from msgspec import structs
 
@@ -12,28 +11,17 @@ from ..messages import (
     Authenticate,
     Authenticated,
     Cleared,
-    ClientForm,
-    DeleteAll,
     Deleted,
-    DeleteNotification,
     Event,
     GetNotifications,
     Incoming,
-    MarkAllRead,
-    MarkRead,
-    MarkUnread,
     Notifications,
     Received,
-    RevokeNotification,
-    SendNotification,
     Updated,
     UpToDate,
-    decode,
 )
-from ..records import Deletion, Notification, timestamp
-from .batch import Batch, Outcome
-from .state import Inbox
-from .store import Needs, Query, ReadableStore, StoreError
+from ..records import Deletion, Inbox, Notification, timestamp
+from .store import Query, ReadableStore, StoreError
 
 PAGE_SIZE = 1 << 19
 """Bytes of one answer, or a little more: it has to fit into what may wait for a slow client."""
@@ -49,77 +37,6 @@ class OutdatedError(StoreError):
 
     def __init__(self) -> None:
         super().__init__("another instance has changed an inbox meanwhile")
-
-
-def normal(incoming: Incoming) -> Incoming:
-    """Return `send-notification` for what the editor sends in its place, and anything else as it is."""
-    if isinstance(incoming, ClientForm):
-        kind: Any = decode.names[type(incoming)]
-        return SendNotification(
-            kind, incoming.target_user_id, data=incoming.data, idempotency_key=incoming.idempotency_key
-        )
-    return incoming
-
-
-def need(needs: Needs, user: str, incoming: Incoming, *, may_send: bool = True) -> None:
-    """Add to `needs` what a message of `user` needs.
-
-    Args:
-        needs: of the batch.
-        user: who asks.
-        incoming: the message.
-        may_send: whether the user's quota has room; if not, the inboxes of the receivers are not needed.
-    """
-    match incoming:
-        case SendNotification(idempotency_key=key):
-            if may_send:
-                needs.users.update(incoming.targets)
-            if key is not None:
-                needs.sendings.add((user, key))
-        case RevokeNotification():
-            needs.revoked.update(incoming.ids)
-        case MarkRead() | DeleteNotification():
-            needs.users[user] += 0
-            needs.ids.update(incoming.ids)
-        case MarkUnread():
-            # These may be the ones that would have made room: others that were read have to be there in their place.
-            needs.users[user] += len(incoming.ids)
-            needs.ids.update(incoming.ids)
-        case MarkAllRead():
-            needs.users[user] += 0
-            needs.unread.add(user)
-        case _:
-            needs.users[user] += 0
-
-
-def change(batch: Batch, user: str, incoming: Incoming, address: str) -> Outcome:
-    """Do what a message asks for that changes something.
-
-    Args:
-        batch: what it becomes a part of.
-        user: who asks.
-        incoming: the message.
-        address: where it comes from.
-
-    Raises:
-        BadMessage: it cannot be done, and nothing was changed.
-    """
-    match incoming:
-        case SendNotification():
-            return batch.send(user, incoming, address)
-        case MarkRead():
-            return batch.mark(user, incoming.ids, read=True)
-        case MarkUnread():
-            return batch.mark(user, incoming.ids, read=False)
-        case MarkAllRead():
-            return batch.mark_all_read(user)
-        case DeleteNotification():
-            return batch.delete(user, incoming.ids)
-        case DeleteAll():
-            return batch.delete_all(user)
-        case RevokeNotification():
-            return batch.revoke(user, incoming.ids)
-    raise AssertionError(incoming)
 
 
 async def read(store: ReadableStore, inbox: Inbox, incoming: Incoming, now: str, *, behind: bool) -> list[Answer]:

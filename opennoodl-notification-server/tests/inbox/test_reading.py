@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from opennoodl_notification.edge.messages import encode
-from opennoodl_notification.inbox import requests
-from opennoodl_notification.inbox.requests import PAGE_SIZE, read
-from opennoodl_notification.inbox.state import HISTORY, Inbox
+from opennoodl_notification.inbox import reading
+from opennoodl_notification.inbox.reading import PAGE_SIZE, read
 from opennoodl_notification.inbox.store import Changes, Query, ReadableStore
 from opennoodl_notification.messages import (
     Authenticate,
@@ -24,7 +23,7 @@ from opennoodl_notification.messages import (
     UpToDate,
     decode,
 )
-from opennoodl_notification.records import Deletion, Record, timestamp
+from opennoodl_notification.records import HISTORY, Deletion, Inbox, Record, timestamp
 from opennoodl_notification.storage.json_file.contents import Contents
 
 from ..harness import DAY, NOW, record
@@ -137,7 +136,7 @@ def test_no_limit_is_bounded(number: int, monkeypatch: pytest.MonkeyPatch) -> No
     """A page without a limit ends by its size, at the same one wherever a portion from the store ends."""
     records = sized(*[LEAST] * 500)
     fitting = [len(encode(record.shown())) for record in records[-number:]]
-    monkeypatch.setattr(requests, "PAGE_SIZE", sum(fitting))
+    monkeypatch.setattr(reading, "PAGE_SIZE", sum(fitting))
     page = paged(records)
     assert (len(page.notifications), page.has_more) == (number + 1, True)
     page = paged(records[-number - 1 :])
@@ -248,7 +247,7 @@ def test_deletion_of_all_is_told_once(since: int, told: list[type]) -> None:
 
 def test_missed_changes_beyond_a_page_are_answered_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """Missed changes that do not fit a page are replaced by the list."""
-    monkeypatch.setattr(requests, "PAGE_SIZE", 400)
+    monkeypatch.setattr(reading, "PAGE_SIZE", 400)
     big = b'"%s"' % (b"x" * 90)
     fits, too_much = (
         Shelf(added=[numbered(4991, data=big)]),
