@@ -16,7 +16,7 @@ import pytest
 from . import notifications, servers, signaling
 from .load.__main__ import main as load_test
 from .load.deployment import PORTS, Endpoint, LoadTestError, Usage, endpoints
-from .load.figures import Figures, Moment, verdict
+from .load.figures import Figures, Moment, server_table, verdict
 from .load.plot import draw
 from .servers import Peer, Server, running
 
@@ -154,7 +154,9 @@ def test_refused_people_are_named() -> None:
 
     done = asyncio.run(main())
     assert done.code == 1
-    assert "1 times, a connection was refused: 503" in done.report
+    first, _, reason, *_ = done.report.split("\n")
+    assert first == "Faulty with 3 people."
+    assert reason.startswith("* 1 times, a connection was refused: 503")
 
 
 def test_endpoints_follow_the_target() -> None:
@@ -241,3 +243,12 @@ def test_verdict_is_unclear_where_the_generator_is_late() -> None:
     good, sentences = verdict(figures, 5)
     assert not good
     assert sentences[0].startswith("Unclear: This machine sent its messages up to 500 ms late")
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_unreadable_metrics_are_explained(readable: bool) -> None:
+    """Where a server's metrics could not be read, the report says that a proxy may refuse them; else it does not."""
+    seen = Usage(1.0, 2.0, 3.0, 4.0, 5.0) if readable else None
+    moments = [Moment(second, {}, {}, {"sync": seen}) for second in (0.0, 1.0)]
+    explained = "A proxy may refuse `/metrics`, as Caddy does with `--profile tls`."
+    assert (explained in server_table(moments, ["sync"])) is not readable

@@ -11,7 +11,7 @@ import uvloop
 
 from .. import machine
 from .deployment import PORTS, Endpoint, LoadTestError, Tokens, Usage, check_consent, endpoints
-from .figures import KINDS, Figures, Moment, servers, table, verdict
+from .figures import KINDS, Figures, Moment, server_table, table, verdict
 from .people import Person, crowd
 from .plot import draw
 
@@ -118,8 +118,9 @@ def line(moment: Moment, figures: Figures) -> str:
 
 def report(load: Load, people: int) -> tuple[bool, str]:
     """Return whether all is well, and the report in Markdown."""
-    good, sentences = verdict(load.figures, people)
-    lines = [" ".join(sentences), "", *table(load.figures), "", *servers(load.moments, list(PORTS))]
+    good, (first, *others) = verdict(load.figures, people)
+    reasons = ["", *(f"* {sentence}" for sentence in others)] if others else []
+    lines = [first, *reasons, "", *table(load.figures), "", *server_table(load.moments, list(PORTS))]
     return good, "\n".join(lines)
 
 

@@ -108,14 +108,16 @@ def table(figures: Figures) -> Iterator[str]:
             yield f"| {kind.title} | {len(waits):,} | {cells} | {kind.bound:,.0f} |"
 
 
-def servers(moments: Sequence[Moment], names: Sequence[str]) -> Iterator[str]:
+def server_table(moments: Sequence[Moment], names: Sequence[str]) -> Iterator[str]:
     """Yield the rows of what the servers' metrics said, in Markdown."""
+    unreadable = False
     yield "| server | CPU % | most CPU % | most memory MiB | most connections | rate-limited | errors |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for name in names:
         seen = [(moment.seconds, usage) for moment in moments if (usage := moment.usages[name]) is not None]
         if len(seen) < 2:
             yield f"| {name} | metrics not readable | | | | | |"
+            unreadable = True
             continue
         shares = [
             100 * (after.seconds - before.seconds) / (end - begin) for (begin, before), (end, after) in pairwise(seen)
@@ -126,3 +128,6 @@ def servers(moments: Sequence[Moment], names: Sequence[str]) -> Iterator[str]:
             f"| {max(usage.memory for _, usage in seen):,.0f} | {max(usage.connections for _, usage in seen):,.0f} "
             f"| {last.limited - first.limited:,.0f} | {last.errors - first.errors:,.0f} |"
         )
+    if unreadable:
+        yield ""
+        yield "A proxy may refuse `/metrics`, as Caddy does with `--profile tls`."
