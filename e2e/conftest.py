@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import select
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from harness import HERE, Client, Server, StartClient, StartServer, environment
+from harness import HERE, PATIENCE, Client, Server, StartClient, StartServer, environment
 from playground_page import CHROMIUM, KINDS, Playground, StartPlayground, serve_playground
 from time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 
@@ -81,13 +82,34 @@ def client(processes: list[Server | Client], node: str) -> StartClient:
     return start
 
 
+@pytest.fixture(scope="session")
+def chromium(node: str) -> Iterator[str]:
+    """Start one Chromium for all tests of this process, whose pages have profiles of their own; return its address."""
+    process = subprocess.Popen(
+        [node, HERE / "clients" / "chromium.mjs"],
+        env={**os.environ, "CHROMIUM": str(CHROMIUM)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    readable, _, _ = select.select([process.stdout], [], [], PATIENCE)
+    address = process.stdout.readline().strip() if readable else ""
+    if not address.startswith("ws://"):
+        process.kill()
+        pytest.fail(f"Chromium has not started within {PATIENCE} s, or has ended: {process.communicate()[0]}")
+    yield address
+    process.communicate(timeout=PATIENCE)  # it ends with its standard input
+    assert process.returncode == 0
+
+
 @pytest.fixture
-async def playground(server: StartServer, client: StartClient) -> AsyncIterator[StartPlayground]:
+async def playground(server: StartServer, client: StartClient, chromium: str) -> AsyncIterator[StartPlayground]:
     """Start the playground, which ends with the test."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: object) -> Playground:
-            browser = await client("browser", CHROMIUM=str(CHROMIUM))
+            browser = await client("browser", BROWSER=chromium)
             started = await asyncio.gather(*(server(kind, **settings) for kind in KINDS))
             return await stack.enter_async_context(serve_playground(dict(zip(KINDS, started, strict=True)), browser))
 

@@ -1,19 +1,12 @@
-// Pages in Chromium. Each page has a browser profile of its own unless it shares another page's.
+// Pages in the Chromium of chromium.mjs. Each page has a browser profile of its own unless it shares another page's.
+// The pages end with this process, and Chromium does not.
 
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { chromium } from 'playwright-core'
 import { emit, serve } from './lines.mjs'
 
-const args = [
-  '--disable-quic',
-  // WebRTC on a machine without a network, where no name of the form <uuid>.local can be looked up.
-  '--allow-loopback-in-peer-connection',
-  '--disable-features=WebRtcHideLocalIpsWithMdns'
-]
-const browser = chromium.launch({
-  executablePath: process.env.CHROMIUM, args, chromiumSandbox: false, handleSIGTERM: false
-})
+const browser = chromium.connect(process.env.BROWSER)
 process.on('SIGTERM', async () => {
   await (await browser).close()
   process.exit(0)
