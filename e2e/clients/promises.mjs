@@ -33,7 +33,10 @@ const connect = async (url, peerId, others, done) => {
     }
     socket.on('message', data => {
       const message = JSON.parse(data.toString())
-      if (message.type === 'joined') message.peers.forEach(peer => call(peer.peerId, true))
+      if (message.type === 'joined') {
+        message.peers.forEach(peer => call(peer.peerId, true))
+        if (others === 0) resolve(performance.now() - began)
+      }
       if (message.type === 'peer-joined') call(message.peerId, false)
       if (message.type === 'error') emit('error', message)
       if (message.type === 'signal') peers.get(message.from)?.signal(message.signal)
@@ -49,6 +52,15 @@ serve({
   webrtc: async ({ url, participants }) => {
     const done = []
     const waits = await Promise.all(numbers(participants).map(n => connect(url, `peer-${n}`, participants - 1, done)))
+    done.forEach(leave => leave())
+    return waits
+  },
+
+  /** Let participants join one after the other; return how long each waited for its channels to those before it. */
+  arrivals: async ({ url, participants }) => {
+    const done = []
+    const waits = []
+    for (const n of numbers(participants)) waits.push(await connect(url, `peer-${n}`, n, done))
     done.forEach(leave => leave())
     return waits
   },
