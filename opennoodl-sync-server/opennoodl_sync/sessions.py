@@ -409,7 +409,7 @@ class Sessions:
 
     def _send(self, to: list[Session], frame: bytes, name: str) -> None:
         self._metrics.sent[name] += len(to)
-        self._keepalive.told.update(to)
+        self._keepalive.note_sent(to)
         for session in to:
             session.write(frame)
 
@@ -422,7 +422,7 @@ class Sessions:
     def reply(self, session: Session, message: bytes) -> None:
         """Send a message to one client."""
         self._metrics.sent["reply"] += 1
-        self._keepalive.told.add(session)
+        self._keepalive.note_sent((session,))
         session.write(encode_frame(message, text=False))
 
     def _keep_alive(self, session: Session) -> None:

@@ -5,7 +5,7 @@ y-websocket's client connects again when no message has come for 30 seconds. It 
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -22,15 +22,12 @@ class KeepAlive(Generic[C]):
 
     Args:
         send: is called with a client that is to be sent something.
-
-    Attributes:
-        told: the clients that were sent something since the last look; each message adds its receivers.
     """
 
     def __init__(self, send: Callable[[C], None]) -> None:
         self._send = send
         self._due: OrderedDict[C, float] = OrderedDict()  # when to look at each client, the first one first
-        self.told: set[C] = set()
+        self._sent: set[C] = set()  # those that were sent something since the last look
 
     def add(self, client: C) -> None:
         """Begin with a client, which has just been sent something."""
@@ -39,7 +36,11 @@ class KeepAlive(Generic[C]):
     def remove(self, client: C) -> None:
         """Forget a client."""
         self._due.pop(client, None)
-        self.told.discard(client)
+        self._sent.discard(client)
+
+    def note_sent(self, clients: Iterable[C]) -> None:
+        """Note that clients are sent something."""
+        self._sent.update(clients)
 
     def check(self, now: float) -> None:
         """Look at every client that is due."""
@@ -49,8 +50,8 @@ class KeepAlive(Generic[C]):
                 return
             self._due[client] = now + INTERVAL
             self._due.move_to_end(client)
-            if client in self.told:
-                self.told.discard(client)
+            if client in self._sent:
+                self._sent.discard(client)
             else:
                 self._send(client)
 

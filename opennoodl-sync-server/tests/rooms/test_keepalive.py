@@ -57,7 +57,7 @@ def test_a_client_that_was_sent_something_is_left_alone(
     """A sent message counts until the next look, so a silence lasts two intervals at most."""
     keepalive.add("ann")
     keepalive.add("bob")
-    keepalive.told.add("ann")
+    keepalive.note_sent(["ann"])
     keepalive.check(INTERVAL)
     assert sent == ["bob"]
     keepalive.check(2 * INTERVAL)
@@ -67,7 +67,7 @@ def test_a_client_that_was_sent_something_is_left_alone(
 def test_a_client_that_left_is_sent_nothing(keepalive: KeepAlive[str], sent: list[str], clock: Clock) -> None:
     """It is forgotten, also if it was sent something or never came."""
     keepalive.add("ann")
-    keepalive.told.add("ann")
+    keepalive.note_sent(["ann"])
     keepalive.remove("ann")
     keepalive.remove("bob")
     keepalive.check(10 * INTERVAL)
