@@ -104,10 +104,10 @@ def test_settings_of_the_guides_exist(name: str) -> None:
 
 def test_metrics_of_the_guides_exist() -> None:
     """Each metric that a guide names is documented by a server."""
-    readmes = "".join((ROOT / f"opennoodl-{server}-server/README.md").read_text() for server in SERVERS)
+    documented = "".join((ROOT / f"opennoodl-{server}-server/docs/metrics.md").read_text() for server in SERVERS)
     named = {metric for name in GUIDES for metric in re.findall(r"\bopennoodl_\w+_\w+", guide(name))}
     assert named
-    assert {metric for metric in named if f"| `{metric}` |" not in readmes} == set()
+    assert {metric for metric in named if f"| `{metric}` |" not in documented} == set()
 
 
 def test_quoted_texts_exist() -> None:

@@ -86,8 +86,8 @@ def test_every_alert_is_in_the_runbook() -> None:
 def test_metrics_of_rules_and_dashboard_exist() -> None:
     """Each metric of ours in the rules and the dashboard is documented by a server."""
     text = (MONITORING / "alerts.yml").read_text() + (MONITORING / "grafana/dashboards/opennoodl.json").read_text()
-    readmes = "".join(path.read_text() for path in ROOT.glob("opennoodl-*-server/README.md"))
-    documented = set(re.findall(r"^\| `(opennoodl_\w+)` \|", readmes, flags=re.MULTILINE))
+    pages = "".join(path.read_text() for path in ROOT.glob("opennoodl-*-server/docs/metrics.md"))
+    documented = set(re.findall(r"^\| `(opennoodl_\w+)` \|", pages, flags=re.MULTILINE))
     used = {re.sub(r"_bucket$", "", name) for name in re.findall(r"\bopennoodl_\w+", text)}
     assert used - documented == set()
 

@@ -61,8 +61,8 @@ async def test_recorded_dialogue_is_what_the_server_sends(text: str) -> None:
 
 
 async def test_session_preview_is_as_documented() -> None:
-    """A preview is as the README shows it."""
-    found = re.search(r"```json\n(.*?)```", page("README.md"), flags=re.DOTALL)
+    """A preview is as docs/http.md shows it."""
+    found = re.search(r"```json\n(.*?)```", page("docs/http.md"), flags=re.DOTALL)
     assert found is not None
     example = json.loads(found[1])
     join = {"room": example["roomId"], "peerId": "a1", "userId": "ann", "metadata": {"name": "Ann"}}

@@ -1,7 +1,7 @@
 """Settings: reads environment variables into one frozen object.
 
 Each field of a settings class is a setting. Its name in capitals is the variable. Its ``Meta`` has the bounds and the
-description. Tests compare the tables in the READMEs and ``.env.example`` with these declarations.
+description. Tests compare the tables in docs/settings.md and ``.env.example`` with these declarations.
 
 msgspec converts the values, as it decodes the messages. A library for settings, such as pydantic-settings, would add a
 second way to declare types, and its errors have several lines.

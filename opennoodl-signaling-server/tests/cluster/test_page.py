@@ -7,12 +7,12 @@ from .conftest import Instances
 
 
 async def test_metrics_of_the_cluster_are_documented(instances: Instances) -> None:
-    """Every metric that `REDIS_URL` adds stands in the table, and each of the README's is there too, except one."""
+    """Every metric that `REDIS_URL` adds stands in the table, and each of docs/metrics.md is there too, except one."""
     (server,) = await instances(1)
     documented = {
         next(iter(code(name))): code(labels)
-        for text in ("docs/cluster.md", "README.md")
-        for name, labels, *_ in rows(section(page(text), "Metrics"))
+        for text in (section(page("docs/cluster.md"), "Metrics"), page("docs/metrics.md"))
+        for name, labels, *_ in rows(text)
     }
     families = {}
     for family in server.app.metrics.collect():

@@ -1,4 +1,4 @@
-"""The README and `.env.example` say what the code does."""
+"""The pages of settings, commands, paths and metrics, and `.env.example`, say what the code does."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from ..edge.harness import PACKAGE, settings
 from .documents import ROOT, code, compare, page, rows, section
 
-README = page("README.md")
+COMMANDS_PAGE = page("docs/commands.md")
 Settings: Any = import_module(f"{PACKAGE}.settings").Settings
 server: Any = import_module(f"{PACKAGE}.server")
 COMMANDS = {
     found[1]: f"{command} {purpose}"
-    for command, purpose in rows(section(README, "Commands"))
+    for command, purpose in rows(COMMANDS_PAGE)
     if (found := re.search(rf"`(?:\.\.\.|python -m {PACKAGE}) ([a-z]+)", command))
 }
 """The row of each command."""
@@ -53,8 +53,8 @@ def usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def test_settings_table_is_complete() -> None:
     """Every setting is in the table with its default, its accepted values, and its meaning."""
     expected = [[f"`{s.name}`", f"`{s.default}`", s.accepted, s.description] for s in settings.describe(Settings)]
-    compare(rows(section(README, "Settings")), expected)
-    assert rows(section(README, "Settings")) == expected, "the order differs"
+    compare(rows(page("docs/settings.md")), expected)
+    assert rows(page("docs/settings.md")) == expected, "the order differs"
 
 
 def test_env_example_has_every_setting() -> None:
@@ -76,7 +76,7 @@ def test_commands_table_is_complete(usage: Callable[..., str]) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_options_of_commands_are_documented(usage: Callable[..., str], command: str) -> None:
     """Every option of a command stands in its row or its paragraph, and no other does."""
-    paragraphs = section(README, "Commands").split("\n\n")
+    paragraphs = COMMANDS_PAGE.split("\n\n")
     about = [COMMANDS[command], *(text for text in paragraphs if text.startswith("**") and f"`{command}`" in text)]
     documented = {option for text in about for option in re.findall(r"(--[a-z]+)", text)}
     compare(documented, set(re.findall(r"(--[a-z]+)", usage(command))) - {"--help"})
@@ -84,12 +84,12 @@ def test_options_of_commands_are_documented(usage: Callable[..., str], command: 
 
 async def test_pages_table_is_complete(application: Any) -> None:
     """Every path that the server answers stands in the table, and no other does."""
-    compare([path for paths, _ in rows(section(README, "HTTP")) for path in code(paths)], application.pages)
+    compare([path for paths, _ in rows(section(page("docs/http.md"), "Paths")) for path in code(paths)], application.pages)
 
 
 async def test_metrics_table_is_complete(application: Any) -> None:
     """Every metric of ours stands in the table with its labels, and no other does."""
-    documented = {next(iter(code(name))): code(labels) for name, labels, *_ in rows(section(README, "Metrics"))}
+    documented = {next(iter(code(name))): code(labels) for name, labels, *_ in rows(page("docs/metrics.md"))}
     families = {}
     for family in application.metrics.collect():
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
@@ -103,7 +103,7 @@ async def test_metrics_table_is_complete(application: Any) -> None:
 async def test_labelled_counters_begin_with_zero(application: Any) -> None:
     """Every labelled counter has all values of its label before the first event; a row that lists some lists all."""
     families = {family.name: family for family in application.metrics.collect()}
-    for name, labels, text in rows(section(README, "Metrics")):
+    for name, labels, text in rows(page("docs/metrics.md")):
         (metric,) = code(name)
         family = families.get(metric.removesuffix("_total"))
         if family is None or not labels:
