@@ -84,7 +84,8 @@ def test_options_of_commands_are_documented(usage: Callable[..., str], command: 
 
 async def test_pages_table_is_complete(application: Any) -> None:
     """Every path that the server answers stands in the table, and no other does."""
-    compare([path for paths, _ in rows(section(page("docs/http.md"), "Paths")) for path in code(paths)], application.pages)
+    documented = rows(section(page("docs/http.md"), "Paths"))
+    compare([path for paths, _ in documented for path in code(paths)], application.pages)
 
 
 async def test_metrics_table_is_complete(application: Any) -> None:
