@@ -1,4 +1,4 @@
-"""The Python examples of `docs/client.md` and `docs/client-python.md`, as they stand."""
+"""The Python examples of `docs/client-tokens.md` and `docs/client-python.md`, as they stand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import HERE
 
-PAGES = [HERE.parent / "docs" / name for name in ("client.md", "client-python.md")]
+PAGES = [HERE.parent / "docs" / name for name in ("client-tokens.md", "client-python.md")]
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 NAME = re.compile(r"`(\w+\.py)`")
 

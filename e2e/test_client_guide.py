@@ -1,4 +1,4 @@
-"""The examples of `docs/client.md` work as the page says."""
+"""The examples of `docs/client.md`, `client-tokens.md` and `client-modules.md` work as the pages say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python examples of `docs/client.md` and `docs/client-python.md` work as the pages say."""
+"""The Python examples of `docs/client-tokens.md` and `docs/client-python.md` work as the pages say."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-// The examples of docs/client.md, from the page itself. Each block is a module; those that export nothing show how the
-// others are called.
+// The examples of docs/client.md, client-tokens.md and client-modules.md, from the pages themselves. Each block is a
+// module; those that export nothing show how the others are called.
 
 import { EventEmitter } from 'node:events'
 import { readFile, rm } from 'node:fs/promises'
@@ -14,7 +14,9 @@ Object.assign(globalThis, { WebSocket, ...wrtc })
 console.warn = text => emit('warned', { text: String(text) })
 
 const path = relative => fileURLToPath(new URL(relative, import.meta.url))
-const page = await readFile(path('../../docs/client.md'), 'utf8')
+const names = ['client', 'client-tokens', 'client-modules']
+const pages = await Promise.all(names.map(name => readFile(path(`../../docs/${name}.md`), 'utf8')))
+const page = pages.join('\n')
 const blocks = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code)
 const reference = { name: 'the reference modules', setup: build => build.onResolve({ filter: /^\.\/client\// }, file => ({
   path: path(`../../playground/src/${file.path}.ts`)
