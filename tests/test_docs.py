@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVERS = ("signaling", "sync", "notification")
-GUIDES = ("vps", "operate", "load-test", "proxies", "backup", "monitoring", "troubleshooting")
+GUIDES = ("vps", "operate", "load-test", "proxies", "backup", "monitoring", "troubleshooting", "refusals", "starting")
 OTHER_NAMES = {
     "RAILWAY_RUN_UID",  # Railway's
     "FIRST_PORT",  # of `make up`
@@ -111,19 +111,20 @@ def test_metrics_of_the_guides_exist() -> None:
 
 
 def test_quoted_texts_exist() -> None:
-    """Each text of a server that the troubleshooting page quotes is in the code.
+    """Each text of a server that a page of troubleshooting quotes is in the code.
 
     It ends with a full stop, or has `...` in place of values.
     """
-    quoted = [code for code in CODE.findall(guide("troubleshooting")) if " " in code and re.search(r"\.$|\.\.\.", code)]
+    text = guide("troubleshooting") + guide("starting")
+    quoted = [code for code in CODE.findall(text) if " " in code and re.search(r"\.$|\.\.\.", code)]
     texts = [part.strip(" .:;") for code in quoted for part in re.sub(r"^\d{3} ", "", code).split("...")]
     assert len(texts) > 10
     assert [text for text in texts if text not in source()] == []
 
 
 def test_every_refusal_is_in_the_tables() -> None:
-    """The troubleshooting page has each code of a refusal with the reason as the log says it, and no other one."""
-    page = (ROOT / "docs/troubleshooting.md").read_text().partition("## The log says why")[2].partition("\n## ")[0]
+    """docs/refusals.md has each code of a refusal with the reason as the log says it, and no other one."""
+    page = (ROOT / "docs/refusals.md").read_text()
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.*?) \| (.*?) \|$", page, flags=re.MULTILINE)
     documented = [(code, reason) for code, reason, _ in rows]
     modules = ("opennoodl_signaling.signaling", "opennoodl_sync.refusals", "opennoodl_notification.server")
