@@ -12,7 +12,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVERS = ("signaling", "sync", "notification")
-GUIDES = ("vps", "operate", "load-test", "proxies", "backup", "monitoring", "troubleshooting", "refusals", "starting")
+GUIDES = (
+    "vps",
+    "operate",
+    "systemd",
+    "memory",
+    "hosts",
+    "load-test",
+    "proxies",
+    "backup",
+    "monitoring",
+    "troubleshooting",
+    "refusals",
+    "starting",
+)
 OTHER_NAMES = {
     "RAILWAY_RUN_UID",  # Railway's
     "FIRST_PORT",  # of `make up`
