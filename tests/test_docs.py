@@ -94,10 +94,11 @@ def test_packages_stand_alone(page: str) -> None:
     ] == []
 
 
-def test_contributing_names_test_files() -> None:
-    """Each test file in the commands of CONTRIBUTING.md exists."""
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/long-runs.md"])
+def test_contributors_pages_name_test_files(page: str) -> None:
+    """Each test file in the commands of a page for contributors exists."""
     folders = [ROOT, ROOT / "e2e", *(ROOT / f"opennoodl-{server}-server" for server in SERVERS)]
-    named = re.findall(r"pytest ([\w/]+\.py)", (ROOT / "CONTRIBUTING.md").read_text())
+    named = re.findall(r"pytest ([\w/]+\.py)", (ROOT / page).read_text())
     assert named
     assert [name for name in named if not any((folder / name).is_file() for folder in folders)] == []
 
