@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 BOUNDS = (ROOT / "docs/bounds.md").read_text()
 SECURITY = (ROOT / "SECURITY.md").read_text()
 TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
+HEADS = ("| resource |", "| --- |")
 SECTIONS = {
     "In all three servers": ("signaling", "sync", "notification"),
     "Signaling": ("signaling",),
@@ -25,7 +26,7 @@ def rows() -> list[tuple[str, str]]:
     found = []
     for title, servers in SECTIONS.items():
         section = BOUNDS.split(f"## {title}\n")[1].split("\n## ")[0]
-        lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
+        lines = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith(HEADS)]
         found += [(server, line) for server in servers for line in lines]
     return found
 
