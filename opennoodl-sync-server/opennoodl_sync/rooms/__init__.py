@@ -3,7 +3,7 @@
 * ``room`` is one document and its clients, with its ``records`` and its ``slow_readers``;
 * ``registry`` loads rooms, lets idle ones leave, and compacts documents in ``fair_turns``;
 * ``awareness`` has the clients' awareness states;
-* ``flusher`` ends a turn of the event loop: it stores what changed, then tells it;
+* ``flusher`` ends a turn: it stores what changed, then tells it;
 * ``timeslicer`` runs long work in short slices between the turns;
 * ``transfer`` sends a large answer in parts, ``keepalive`` finds clients that were sent nothing for a while.
 """

@@ -1,4 +1,8 @@
-"""The flusher: at the end of a turn of the event loop, stores the changes of all rooms in one step, then tells them."""
+"""The flusher: ends a turn. It stores the changes of all rooms in one step, then tells their clients.
+
+A turn is what comes between two flushes. It ends with the iteration of the event loop in which the first change came,
+but not sooner than `INTERVAL` after the flush before.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -15,6 +19,13 @@ from .timeslicer import TimeSlicer
 
 MAX_BATCH_SIZE = 8_388_608
 """Bytes of updates after which the other rooms wait for the next batch: LevelDB takes several times as much memory."""
+
+INTERVAL = 0.002
+"""Seconds after a flush in which changes are gathered for the next one.
+
+Each flush costs a write to the store and one to each client, for one change or for many. Only a change that comes soon
+after another one waits.
+"""
 
 log = structlog.get_logger()
 
@@ -64,6 +75,7 @@ class Flusher:
         self._late: set[Room] = set()  # rooms that were busy when their turn ended
         self._waiting: dict[Room, list[asyncio.Future[None]]] = {}  # futures that are done when a room is stored
         self._scheduled = False
+        self._next = 0.0  # when the next turn may end, by the clock of the event loop
         self._began: float | None = None  # when the batch under way was given to the store, by `perf_counter`
         writer.when_idle(self._idle)
 
@@ -111,7 +123,11 @@ class Flusher:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._end_turn)
+            loop = asyncio.get_running_loop()
+            if loop.time() < self._next:
+                loop.call_at(self._next, self._end_turn)
+            else:
+                loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         self._scheduled = False
@@ -155,6 +171,7 @@ class Flusher:
             self._writer.write(batch, written)
         else:
             self._end(flushed, None)
+        self._next = asyncio.get_running_loop().time() + INTERVAL
         if self._rooms:
             self._schedule()
 

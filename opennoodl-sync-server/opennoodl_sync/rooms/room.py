@@ -1,6 +1,6 @@
 """A room: one live document, its clients, and the messages for them. Knows no socket.
 
-Within one turn of the event loop, the document takes every message at once. `flush` ends the turn: it returns the
+Within one turn, the document takes every message at once. `flush` ends the turn: it returns the
 messages to send, and adds the changes to a batch of the store. Nothing is sent before that batch is written.
 """
 

@@ -78,6 +78,12 @@ class Turns:
         self.went_on += 1
 
 
+@pytest.fixture(autouse=True)
+def _one_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each turn be one iteration of the event loop, where a test does not say otherwise."""
+    monkeypatch.setattr(module, "INTERVAL", 0)
+
+
 @pytest.fixture
 async def turns() -> Turns:
     """Return a flusher on a disk that takes its time."""
@@ -102,6 +108,37 @@ async def test_all_rooms_of_a_turn_share_a_batch(turns: Turns) -> None:
     await turn()
     assert not turns.writer.batches
     assert [kept(turns.store(name))[0] for name in "abc"] == ["x"] * 3
+
+
+async def test_changes_soon_after_a_flush_are_gathered(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first change does not wait; those of many iterations after its flush become one batch."""
+    monkeypatch.setattr(module, "INTERVAL", 3600)
+    a, b = turns.room("a"), turns.room("b")
+    turns.writes(a)
+    await turn()
+    turns.writer.finish()
+    assert turns.names == ["a"]
+    for room in (b, a):
+        turns.writes(room, text="y", number=2)
+        await turn()
+    assert not turns.writer.batches
+    turns.flusher.flush(a)  # as for a room with many changes
+    turns.writer.finish()
+    assert turns.names == ["a", "b", "a"]
+
+
+async def test_gathered_changes_are_flushed_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes soon after a flush are flushed when the interval is over, without another change."""
+    monkeypatch.setattr(module, "INTERVAL", 0.001)
+    told: list[Flush] = []
+    store = MemoryStore()
+    flusher = Flusher(store.writer, TimeSlicer(), lambda _, flush: told.append(flush), lambda *_: None, lambda: None)
+    room = open_room(MemoryRecords())
+    ann = Editor(1)
+    for word in ("one ", "two"):
+        send(room, "ann", ann.write(word))
+        await flusher.stored(room)
+    assert len(told) == 2
 
 
 async def test_nothing_is_told_before_it_is_written(turns: Turns) -> None:
