@@ -31,6 +31,8 @@ MORE_TURN = 4
 """Additional changes for each client: a turn's end is a write to each of them, and must cost less than the changes."""
 MAX_TURN_SIZE = 1_048_576
 """Bytes of these changes; while the disk is busy, a client that sends more is read-paused."""
+LONG_MESSAGE = 16_384
+"""Bytes of a message that may take longer than some ten milliseconds; the changes before it do not wait for that."""
 FEW_STATES = 4096
 """Bytes of an awareness message; after a larger one, its client is read-paused for a while."""
 STATES_RATE = 262_144
@@ -188,6 +190,8 @@ class Sessions:
         connection = session.connection
         if connection.paused:
             connection.check_slow()  # the answer may be large, and the client may ask again
+        if len(message) > LONG_MESSAGE and session.room.dirty and not session.room.busy:
+            self.flusher.flush(session.room)
         if session.room.busy:
             connection.pause_reading(SyncPause.ROOM_BUSY)
             connection.count_handling(len(message))

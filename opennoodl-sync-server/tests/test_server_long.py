@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opennoodl_sync import sessions
+from opennoodl_sync.rooms import flusher
 from opennoodl_sync.rooms.room import Room
 from opennoodl_sync.storage.leveldb.store import LevelDBStore
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import Steps
 
 from .client import Client, Server, running
+from .disks import until
 from .edge.harness import BINARY, PING, masked
 from .wire import QUERY, awareness_message, step_1, update_message
 
@@ -85,6 +88,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
         yield from integrate(self, update)
 
     monkeypatch.setattr(Document, "integrate", integrate_later)
+    monkeypatch.setattr(sessions, "LONG_MESSAGE", 0)
     yield gate
     gate.open()
 
@@ -93,11 +97,6 @@ async def paste(client: Client, gate: Gate) -> None:
     """Send something that takes long, and wait until it is begun."""
     await client.type(PASTE)
     await gate.keeps()
-
-
-async def heard(client: Client) -> None:
-    """Wait until the server has read everything that a client has sent so far."""
-    await (await client.socket.ping())
 
 
 async def passed(server: Server) -> None:
@@ -161,6 +160,21 @@ async def test_others_have_their_turn(server: Server, gate: Gate) -> None:
     assert "hello" in (await asyncio.wait_for(carol, 30)).text
     gate.open()
     await bob.has(7)
+
+
+async def test_changes_do_not_wait_for_a_long_message(
+    server: Server, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changes that are gathered are shown before a long message that comes after them is handled."""
+    monkeypatch.setattr(sessions, "LONG_MESSAGE", len(PASTE))
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    monkeypatch.setattr(flusher, "INTERVAL", 3600)
+    await bob.type("well ")
+    await ann.shows("well ")
+    await bob.type("hello")
+    await paste(ann, gate)
+    await ann.until(lambda: "hello" in ann.text)
+    gate.open()
 
 
 async def test_a_large_paste_arrives_in_order(server: Server) -> None:
@@ -315,7 +329,7 @@ async def test_a_batch_that_ends_meanwhile(tmp_path: Path, gate: Gate, monkeypat
 
         monkeypatch.setattr(writer, "_write", write)
         await bob.type("hello")
-        await heard(bob)
+        await until(lambda: writer.busy)
         await paste(ann, gate)
         writing.set()
         await writer.drain()
