@@ -9,7 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVERS = ("signaling", "sync", "notification")
-PAGES = {f"opennoodl-{name}-server/docs/architecture.md": name for name in SERVERS} | {"ARCHITECTURE.md": "signaling"}
+PAGES = {f"opennoodl-{name}-server/docs/architecture.md": name for name in SERVERS} | {
+    "ARCHITECTURE.md": "signaling",
+    "opennoodl-sync-server/docs/engine.md": "sync",
+    "opennoodl-notification-server/docs/instances.md": "notification",
+}
 """The pages, and the server whose folders they speak of."""
 NAMED = [
     (page, name)
