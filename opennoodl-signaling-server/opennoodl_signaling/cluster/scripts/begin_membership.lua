@@ -1,7 +1,12 @@
--- Make an instance a member. ARGV: instance, generation that it knows or nothing, run id of the Redis process,
--- milliseconds of a lease, of the time without newcomers after Redis has lost its data, and of that in a Redis without
--- data. Another process of Redis may have older data than clients were told, so it starts empty. Return the generation,
--- and how many milliseconds there are no newcomers yet.
+-- Make an instance a member.
+-- ARGV: 2 the generation that the instance knows, or empty; 3 the run id of the Redis process;
+--   4 milliseconds of a lease; 5 milliseconds without joins after Redis has lost its data;
+--   6 the same for a Redis that never had data.
+-- Returns the generation, and the milliseconds for which no client may join yet. Returns {'fenced', 0} if the instance
+-- was swept.
+--
+-- Another process of Redis may have older data than clients have received. So its data is deleted, and a new generation
+-- begins.
 local generation = redis.call('GET', P .. 'generation')
 if not generation or string.sub(generation, 1, #ARGV[3]) ~= ARGV[3] then
   local never_used = not generation and ARGV[2] == ''

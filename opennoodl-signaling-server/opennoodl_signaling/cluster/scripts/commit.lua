@@ -1,6 +1,7 @@
--- Change rooms, if they are as they were read, and tell the instances concerned, in one step. ARGV: instance,
--- generation; room, peer and number of the mailbox that was read; number of rooms that were read; room and version of
--- each; then for each change its name, the number of its arguments, and those.
+-- Change rooms in one step, if nobody has changed them since they were read.
+-- ARGV: 3 to 5 the room, peer and number of the mailbox that was read; 6 the number of rooms that were read; then room
+--   and version of each; then the changes, each as its name, the number of its arguments, and its arguments.
+-- Returns 'ok', 'conflict' if a room or the mailbox has changed, or a refusal.
 local why = refusal()
 if why then return why end
 if (redis.call('HGET', P .. 'room:' .. ARGV[3], 'n:' .. ARGV[4]) or '0') ~= ARGV[5] then return 'conflict' end

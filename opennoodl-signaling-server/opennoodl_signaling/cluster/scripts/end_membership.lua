@@ -1,5 +1,5 @@
--- End the membership of this instance. ARGV: instance, generation. What is left of it is swept by others, or by nobody
--- if it was the last.
+-- End the membership of this instance. Other instances then sweep its clients. The last instance leaves them.
+-- Returns {'ok'}, or a refusal.
 local why = refusal()
 if why then return {why} end
 redis.call('ZREM', P .. 'instances', ARGV[1])

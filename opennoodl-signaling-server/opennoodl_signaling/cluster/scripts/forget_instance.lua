@@ -1,5 +1,7 @@
--- Forget a dead instance. ARGV: instance, generation, the dead one. Its users and topics go with the last of its
--- rooms; those are left in transactions of their own. Return its rooms that are left.
+-- Delete the users and topics of a dead instance, after other transactions have removed its peers from all rooms.
+-- ARGV: 3 the dead instance.
+-- Returns {'ok', rooms}: at most 100 rooms that still have peers of the dead instance; while there are any, nothing is
+-- deleted. Or a refusal.
 local why = refusal()
 if why then return {why} end
 local dead = ARGV[3]

@@ -1,4 +1,6 @@
--- Return 'free' if one of the topics has a place. ARGV: instance, generation, most subscribers, then the topics.
+-- Find out whether one of some topics has room for a subscriber.
+-- ARGV: 3 the most subscribers of a topic, then the topics.
+-- Returns 'free' or 'full', or a refusal.
 local why = refusal()
 if why then return why end
 for i = 4, #ARGV do

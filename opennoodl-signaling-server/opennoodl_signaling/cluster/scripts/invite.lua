@@ -1,5 +1,7 @@
--- Pass an invite to every instance of a user. ARGV: instance, generation, address, sender, target, entry, limit of an
--- address, limit of a user; 0 means none. Windows are fixed, as in memory.
+-- Send an invite to every instance that has connections of a user.
+-- ARGV: 3 the sender's address, 4 the sender, 5 the invited user, 6 the entry, 7 the invites an hour of one address,
+--   8 those of one user; 0 means no limit.
+-- Returns 'delivered', 'offline', 'limited', or a refusal. An hour begins at a full hour, as in memory.
 local why = refusal()
 if why then return why end
 local window = math.floor(now() / 3600000)

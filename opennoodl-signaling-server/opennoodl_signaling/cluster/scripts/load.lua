@@ -1,4 +1,7 @@
--- Read rooms, and one mailbox. ARGV: instance, generation, room and peer of the mailbox, then the rooms.
+-- Read rooms and one mailbox.
+-- ARGV: 3 the room and 4 the peer of the mailbox, then the rooms.
+-- Returns {'ok', time in milliseconds, 1 while no client may join, number of absent peers, number and bytes of the
+-- mailbox, its messages, version and record of each room}, or a refusal.
 local why = refusal()
 if why then return {why} end
 local room, peer = ARGV[3], ARGV[4]

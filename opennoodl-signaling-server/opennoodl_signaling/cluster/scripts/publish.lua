@@ -1,5 +1,7 @@
--- Publish to a topic. ARGV: instance, generation, topic, most subscribers (0 means any number), 1 if the publisher is
--- subscribed, the message without its last brace. The subscribers get it with their number.
+-- Send a message to all subscribers of a topic.
+-- ARGV: 3 the topic; 4 the most subscribers, 0 for no limit; 5 is 1 if the publisher is a subscriber; 6 the message
+--   without its last brace, to which the number of subscribers is appended.
+-- Returns 'ok', 'full' if the topic has no room for the publisher, or a refusal.
 local why = refusal()
 if why then return why end
 local topic = P .. 'topic:' .. ARGV[3]

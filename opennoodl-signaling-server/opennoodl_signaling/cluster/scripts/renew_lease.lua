@@ -1,5 +1,8 @@
--- Renew the lease. ARGV: instance, generation, milliseconds of a lease, 1 if others may be swept, last entry read.
--- Return the swept instances, the places whose grace is over, and what the metrics show.
+-- Renew the lease of this instance.
+-- ARGV: 3 milliseconds of a lease; 4 is 1 if other instances may be swept; 5 the last entry that this instance has
+--   read.
+-- Returns {'ok', dead instances, at most 100 absent peers whose grace is over, milliseconds for which no client may
+-- join, number of absent peers, bytes of all mailboxes, number of instances}, or a refusal.
 local why = refusal()
 if why then return {why} end
 local time = now()

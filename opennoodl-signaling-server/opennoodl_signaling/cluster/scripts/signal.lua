@@ -1,4 +1,7 @@
--- Pass a signal on. ARGV: instance, generation, room, sender, its connection, receiver, requestId, the message.
+-- Send a signal to a peer.
+-- ARGV: 3 the room, 4 the sender, 5 its connection, 6 the receiver, 7 the requestId, 8 the message.
+-- Returns 'sent', 'held' if the receiver is absent and its mailbox has the signal, 'full' if the mailbox has no room,
+-- 'unknown' if there is no such receiver, 'not-in-room' if the sender is not there, or a refusal.
 local why = refusal()
 if why then return why end
 local room = P .. 'room:' .. ARGV[3]

@@ -1,6 +1,9 @@
--- Subscribe a connection to topics. ARGV: instance, generation, connection, most subscribers of a topic (0 means any
--- number), then the topics. Return a list of `ok` and `full`; the connection waits for the topics that are full. An
--- entry in the instance's own stream says from where on it gets what is published.
+-- Subscribe a connection to topics.
+-- ARGV: 3 the connection; 4 the most subscribers of a topic, 0 for no limit; then the topics.
+-- Returns {'ok', then 'ok' or 'full' for each topic}, {'filling'} while no client may join, or a refusal.
+--
+-- The connection waits for each full topic. An entry in the stream of this instance marks the place from which on the
+-- connection gets published messages.
 local why = refusal()
 if why then return {why} end
 if redis.call('EXISTS', P .. 'filling') == 1 then return {'filling'} end

@@ -1,5 +1,7 @@
--- Unsubscribe a connection. ARGV: instance, generation, connection, number of topics that it is subscribed to, those,
--- then those that it waits for.
+-- Unsubscribe a connection from topics.
+-- ARGV: 3 the connection, 4 the number of topics to which it is subscribed, these topics, then the topics for which it
+--   waits.
+-- Returns 'ok', or a refusal.
 local why = refusal()
 if why then return why end
 for i = 5, #ARGV do
