@@ -1,4 +1,4 @@
-"""Flow control of one client: when it is not read from, and when it reads too slowly."""
+"""Flow control of one client: reasons to stop reading from it, and whether it reads too slowly."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LEAST_PAUSE = 0.05
 class ReadPause(Enum):
     """A reason not to read from a client; a server declares its own reasons in a subclass.
 
-    The value of a member says whether messages that have been read already wait too.
+    The value of a member is `holds_messages`.
 
     Attributes:
-        holds_messages: that value.
+        holds_messages: whether messages that the server has already read wait too.
     """
 
     def __new__(cls, holds_messages: bool) -> ReadPause:  # noqa: ARG004  # which `__init__` takes
-        """Make a member; the value of each is its number, since members with equal values would be one."""
+        """Make a member with its number as the value: an enum merges members with equal values."""
         member = object.__new__(cls)
         member._value_ = len(cls.__members__)
         return member
@@ -42,22 +42,22 @@ class EdgePause(ReadPause):
     RATE = True
     """The client is over its rate limit."""
     WORK = True
-    """A message of the client is being worked on, such as one with a token."""
+    """The server works on a message of the client, such as one with a token."""
     MEMORY = False
-    """The large messages of other clients have to be handled first."""
+    """The server handles large messages of other clients first."""
 
 
 NO_REASON: frozenset[ReadPause] = frozenset()
-"""One object for all connections that are read from."""
+"""No reason: one object for all connections, to save memory."""
 
 
 class ReadFlow:
     """The reasons not to read from one client.
 
     Attributes:
-        reasons: all of them.
-        paused: whether there is any.
-        holds_messages: whether messages that have been read already wait too.
+        reasons: the reasons now.
+        paused: whether there is a reason.
+        holds_messages: whether messages that the server has already read wait too.
     """
 
     __slots__ = ("_timer", "holds_messages", "paused", "reasons")
@@ -76,12 +76,12 @@ class ReadFlow:
         self._set(self.reasons - {reason})
 
     def resume_later(self, seconds: float, resume: Callable[[ReadPause], None]) -> None:
-        """Call `resume` with `EdgePause.RATE` after so many seconds; a later call replaces this one."""
+        """Call `resume(EdgePause.RATE)` after `seconds`, at least `LEAST_PAUSE`. A later call replaces this one."""
         self.stop()
         self._timer = asyncio.get_running_loop().call_later(max(seconds, LEAST_PAUSE), resume, EdgePause.RATE)
 
     def stop(self) -> None:
-        """Stop the timer."""
+        """Cancel the timer of `resume_later`."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -95,10 +95,10 @@ class WriteFlow:
     """Whether one client reads too slowly.
 
     Args:
-        limit: bytes of output that may wait for it; 0 means any number.
+        limit: bytes of output that may wait for the client; 0 means no limit.
 
     Attributes:
-        slow: whether more waits, and this was noticed.
+        slow: whether more bytes wait, as of the last check.
     """
 
     __slots__ = ("_check_scheduled", "_limit", "slow")
@@ -109,24 +109,24 @@ class WriteFlow:
         self.slow = False
 
     def schedule_check(self, check: Callable[[], None]) -> None:
-        """Call `check` soon, unless that is scheduled: the event loop may not have tried to send yet."""
+        """Call `check` in a millisecond, once: the event loop may not have tried to send yet."""
         if self._limit and not self._check_scheduled:
             self._check_scheduled = True
             asyncio.get_running_loop().call_later(0.001, check)
 
     def check(self, size: int) -> bool:
-        """Make the scheduled check; return whether `size` bytes are more than may wait."""
+        """End the scheduled check; return whether `size`, in bytes, is over the limit."""
         self._check_scheduled = False
         return size > self._limit
 
     def begin_slow(self) -> bool:
-        """Note that the client is slow; return whether this is new."""
+        """Mark the client as slow; return whether it was not slow before."""
         if self.slow or not self._limit:
             return False
         self.slow = True
         return True
 
     def end_slow(self) -> bool:
-        """Note that all output was read; return whether the client was slow before."""
+        """Mark that the client has read all output; return whether it was slow before."""
         was_slow, self.slow = self.slow, False
         return was_slow

@@ -1,4 +1,4 @@
-"""The lifecycle of a WebSocket: the application takes it or refuses it, and both ends are counted."""
+"""The lifecycle of a WebSocket: the application accepts or refuses it, and metrics count its begin and end."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ GOING_AWAY = "This server is going away. Connect again."
 
 
 class Lifecycle:
-    """Takes each WebSocket from the end of its handshake to its own end.
+    """Handles each WebSocket from the end of its handshake to its own end.
 
     Args:
-        app: takes the connections.
+        app: accepts or refuses the connections.
     """
 
     def __init__(self, app: Application) -> None:
@@ -31,7 +31,7 @@ class Lifecycle:
         self._refusal_delays = RefusalDelays(app.settings.max_connections)
 
     async def handle(self, connection: ServerConnection) -> None:
-        """Handle one connection until it has ended; websockets calls this."""
+        """Handle one connection until it has ended. The library websockets calls this."""
         assert isinstance(connection, Connection)
         self._app.metrics.opened()
         try:
@@ -42,7 +42,7 @@ class Lifecycle:
             self._app.metrics.closed(connection.close_code)
 
     async def _open(self, connection: Connection) -> None:
-        """Let the application take the connection; then it is read from."""
+        """Let the application accept or refuse the connection; then read from it."""
         try:
             await self._app.open(connection)
         except CloseConnection as close:
@@ -57,7 +57,7 @@ class Lifecycle:
         connection.resume_reading(EdgePause.OPENING)
 
     def _refuse(self, connection: Connection, close: CloseConnection) -> None:
-        """Close a connection that the application does not take, after a while if it may be kept for that."""
+        """Close a refused connection: at once, or after the delay that `RefusalDelays` allows."""
         assert connection.request is not None
         connection.note_refusal(close.refusal or OF_CLOSE_CODE[close.code], close=close.code)
         address = rate_limit_key(connection.address)

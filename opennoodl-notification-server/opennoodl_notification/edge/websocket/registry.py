@@ -6,22 +6,22 @@ from operator import itemgetter
 from typing import Protocol, TypeVar
 
 MAX_UNREAD = 536_870_912
-"""Bytes that may wait for all slow clients together."""
+"""Bytes of unread output of all slow clients together."""
 
 
 class Registered(Protocol):
-    """What the registry needs to know of a connection."""
+    """The members of a connection that the registry uses."""
 
     @property
     def slow(self) -> bool:
-        """Whether more than ``SLOW_CLIENT_BUFFER`` waits for its client."""
+        """Whether its client has more than ``SLOW_CLIENT_BUFFER`` unread bytes."""
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for its client."""
+        """Bytes of its unread output."""
 
     def abort(self, refusal: str) -> None:
-        """Cut its TCP connection, for a reason with this code."""
+        """Cut its TCP connection, with the code of a refusal."""
 
 
 R = TypeVar("R", bound=Registered)
@@ -31,7 +31,7 @@ class Connections(set[R]):
     """All connections."""
 
     def limit_unread(self) -> None:
-        """Cut the slow clients with the most unread output, until that of all is within `MAX_UNREAD`."""
+        """Cut the slow clients with the most unread output, until all together have at most `MAX_UNREAD`."""
         unread = {connection: connection.buffered for connection in self if connection.slow}
         total = sum(unread.values())
         for connection, size in sorted(unread.items(), key=itemgetter(1), reverse=True):

@@ -1,4 +1,4 @@
-"""Work: what one message of a client has to wait for, such as the check of a token."""
+"""Work: a task that a message of a client waits for, such as the check of a token."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ class Work:
     """The work of one connection: one task at a time, and the messages that wait for it.
 
     Attributes:
-        active: whether a task is under way.
+        active: whether a task runs.
     """
 
     __slots__ = ("_messages", "_task", "active")
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
-        self._messages: list[tuple[bytes, bool]] | None = None  # most connections never have any
+        self._messages: list[tuple[bytes, bool]] | None = None  # None, since most connections never have any
         self.active = False
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin a task, which calls `finish` at its end."""
+        """Begin a task. The task calls `finish` at its end."""
         self._task = asyncio.get_running_loop().create_task(work)
         self.active = True
 
     def add(self, message: bytes, text: bool) -> None:
-        """Let a message wait."""
+        """Queue a message until the task ends."""
         self._messages = [*(self._messages or ()), (message, text)]
 
     def finish(self) -> Iterator[tuple[bytes, bool]]:
-        """End the task; yield the messages that have waited, until one begins another task: the rest waits for that."""
+        """End the task; yield the queued messages. If one of them begins another task, the rest waits for it."""
         self._task, self.active = None, False
         messages, self._messages = self._messages or [], None
         for position, message in enumerate(messages, 1):
@@ -41,7 +41,7 @@ class Work:
                 return
 
     def cancel(self) -> bool:
-        """Cancel the task, unless the caller is that task; return whether it was cancelled."""
+        """Cancel the task, unless the caller is this task; return whether a task was cancelled."""
         task = self._task
         if task is None or task is asyncio.current_task():
             return False

@@ -6,7 +6,7 @@ from urllib.parse import unquote_plus
 def value(target: str, name: str) -> str | None:
     """Return the first value of `name` that is not empty, or None.
 
-    Only this value is decoded: a query of 8 KiB can hold a thousand others, and anybody can send it.
+    Other values are not decoded: a query of 8 KiB can have a thousand, and any client can send it.
     """
     start = f"{name}="
     for field in target.partition("?")[2].split("&"):

@@ -1,9 +1,9 @@
 """Frames: the one frame that nearly every message is (RFC 6455, 5.2), written and read without a parser.
 
-A message is serialized once for all its receivers. A message that arrives as one whole frame is taken out of the bytes
-here. A larger one that comes in parts is unmasked part by part: the library would copy all of it twice at its end, and
-hold the event loop for as long. The parser of the library gets everything else, and whatever is not valid, so there is
-one source of errors and close codes.
+A message is serialized once for all its receivers. This module reads a message that arrives as one whole frame. It
+unmasks a large message part by part as it arrives; the library would copy it twice at its end, and block the event loop
+meanwhile. The library's parser gets everything else, and all invalid bytes, so there is one source of errors and close
+codes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ except ImportError:  # as the library does where it was not compiled
     from websockets.utils import apply_mask
 
 TEXT, BINARY = 0x81, 0x82
-"""How a frame that is a whole message begins (RFC 6455, 5.2): FIN, no reserved bit, the opcode."""
+"""The first byte of a frame that is a whole message (RFC 6455, 5.2): FIN, no reserved bit, the opcode."""
 LARGEST_PART = 65_536
-"""Bytes of the largest message whose frame is kept as it came until all of it is there."""
+"""Bytes of the largest message whose frame is buffered as it arrives; a larger one is a `LargeFrame`."""
 LARGE_HEAD = 14
-"""Bytes before the payload of a frame that is larger: two, eight of its length, and the mask."""
+"""Bytes before the payload of a large frame: two, eight of its length, and four of its mask."""
 MAX_FRAGMENTS = 4096
-"""Frames of one message; empty ones would cost memory that no size counts."""
+"""Most frames of one message: empty frames cost memory that the size of the message does not count."""
 
 Receive = Callable[[bytes, bool], None]
-"""Takes a message, and whether it is text."""
+"""Called with each message, and whether it is text."""
 
 
 def encode_frame(payload: bytes, *, text: bool, head: bytes = b"") -> bytes:
@@ -42,7 +42,7 @@ def encode_frame(payload: bytes, *, text: bool, head: bytes = b"") -> bytes:
     Args:
         payload: the message.
         text: whether it is text.
-        head: stands before `payload` in the message; a large payload is copied only once.
+        head: the first bytes of the message, before `payload`; so a large payload is copied only once.
     """
     opcode = 0x81 if text else 0x82
     size = len(head) + len(payload)
@@ -54,15 +54,15 @@ def encode_frame(payload: bytes, *, text: bool, head: bytes = b"") -> bytes:
 
 
 def message_at(data: bytes, start: int, max_size: int | None) -> tuple[bytes, bool, int] | None:
-    """Return the message whose one masked frame begins at `start` and is all there.
+    """Return the message whose only frame, masked and complete, begins at `start`.
 
     Args:
-        data: what a client sent.
-        start: where in it a frame begins.
-        max_size: bytes of the largest message; None for any.
+        data: bytes of a client.
+        start: offset of a frame in `data`.
+        max_size: bytes of the largest message; None for no limit.
 
     Returns:
-        the message, whether it is text, and where its frame ends; None if anything else is at `start`.
+        the message, whether it is text, and the offset behind its frame; None if there is anything else at `start`.
     """
     payload = start + 6  # after two bytes and the mask
     if len(data) < payload:
@@ -82,12 +82,12 @@ def message_at(data: bytes, start: int, max_size: int | None) -> tuple[bytes, bo
 
 
 def begins(data: bytes, start: int, max_size: int | None) -> bool:
-    """Return whether what is at `start`, and is no message yet, may be one for `message_at` when more has come.
+    """Return whether an incomplete frame at `start` may become a message for `message_at`.
 
     Args:
-        data: what a client sent.
-        start: where in it a frame begins; before its end.
-        max_size: bytes of the largest message; None for any.
+        data: bytes of a client.
+        start: offset of the frame in `data`, before its end.
+        max_size: bytes of the largest message; None for no limit.
     """
     left = len(data) - start
     if data[start] not in (TEXT, BINARY):
@@ -106,16 +106,16 @@ def begins(data: bytes, start: int, max_size: int | None) -> bool:
 
 
 class LargeFrame:
-    """A message whose one masked frame is larger than `LARGEST_PART` and arrives in parts.
+    """A message in one masked frame of more than `LARGEST_PART` bytes, which arrives in parts.
 
     Args:
-        text: whether it is text.
-        mask: of the frame.
-        size: of the message.
+        text: whether the message is text.
+        mask: the four bytes of the mask.
+        size: bytes of the message.
 
     Attributes:
-        text: whether it is text.
-        size: bytes that have come.
+        text: whether the message is text.
+        size: bytes that have arrived.
     """
 
     __slots__ = ("_content", "_mask", "_whole", "size", "text")
@@ -129,11 +129,11 @@ class LargeFrame:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of it has come."""
+        """Whether all bytes have arrived."""
         return self.size == self._whole
 
     def add(self, data: bytes, start: int) -> int:
-        """Take what of the message is in `data` from offset `start` on; return the offset behind it."""
+        """Add the bytes of the message that begin at offset `start` of `data`; return the offset behind them."""
         end = min(start + self._whole - self.size, len(data))
         turned = self.size % 4
         self._content.write(apply_mask(data[start:end], self._mask[turned:] + self._mask[:turned]))
@@ -146,12 +146,12 @@ class LargeFrame:
 
 
 def large_frame_at(data: bytes, start: int, max_size: int | None) -> LargeFrame | None:
-    """Return the frame that begins at `start` if it is one of those, and all before its payload is there.
+    """Return the large frame that begins at `start`; None if it is another one, or its head is incomplete.
 
     Args:
-        data: what a client sent.
-        start: where in it a frame begins; before its end.
-        max_size: bytes of the largest message; None for any.
+        data: bytes of a client.
+        start: offset of a frame in `data`, before its end.
+        max_size: bytes of the largest message; None for no limit.
     """
     payload = start + LARGE_HEAD
     if data[start] not in (TEXT, BINARY) or len(data) < payload or data[start + 1] != 0xFF:
@@ -163,7 +163,7 @@ def large_frame_at(data: bytes, start: int, max_size: int | None) -> LargeFrame 
 
 
 def is_utf8(message: bytes) -> bool:
-    """Return whether a message is text."""
+    """Return whether a message is valid UTF-8."""
     try:
         message.decode()
     except UnicodeDecodeError:
@@ -172,15 +172,15 @@ def is_utf8(message: bytes) -> bool:
 
 
 class Reader:
-    """What was read of one client and is no message yet.
+    """Turns the bytes of one client into messages, and buffers incomplete ones.
 
     Args:
-        protocol: of its connection.
-        flow: may hold messages back.
+        protocol: the protocol of the connection.
+        flow: decides whether messages wait.
 
     Attributes:
-        partial: a frame of which a part has come.
-        large: a large frame of which a part has come.
+        partial: the bytes of an incomplete frame.
+        large: an incomplete large frame.
     """
 
     __slots__ = ("_flow", "_fragments", "_fragments_size", "_held", "_protocol", "_text", "large", "partial")
@@ -196,11 +196,11 @@ class Reader:
         self._text = False  # the message of these fragments is text
 
     def read(self, data: bytes, receive: Receive) -> bytes:
-        """Hand on the messages at the start of `data` that are whole frames.
+        """Call `receive` with each message at the start of `data` that is a whole frame.
 
         Returns:
-            the rest, which is for `parse` or, if the flow holds messages, for `hold`; nothing if there is none, or
-            if it is the beginning of such a frame, which is kept.
+            the remaining bytes. They are for the parser of the protocol, or for `hold` if the flow holds messages. The
+            beginning of a frame is buffered here, and nothing remains.
         """
         protocol, flow = self._protocol, self._flow
         if not protocol.between_messages:
@@ -231,7 +231,7 @@ class Reader:
         return data[start:]
 
     def _read_large(self, data: bytes, start: int, receive: Receive) -> int:
-        """Take bytes of a large frame; hand on its message if it ends, and the connection has not been closed."""
+        """Add bytes to the large frame; return the offset behind them. Call `receive` if the frame is complete."""
         assert self.large is not None
         large, end = self.large, self.large.add(data, start)
         if large.is_whole:
@@ -242,21 +242,21 @@ class Reader:
 
     @property
     def size(self) -> int:
-        """Bytes that are kept, here and in the parser."""
+        """Bytes that are buffered, here and in the parser."""
         large = 0 if self.large is None else self.large.size
         return len(self.partial) + large + len(self._held) + self._fragments_size + self._protocol.unparsed
 
     def hold(self, data: bytes) -> None:
-        """Keep bytes until messages are handed on again."""
+        """Buffer bytes until messages may be received again."""
         self._held += data
 
     def held(self) -> bytes:
-        """Return the bytes that were kept, and keep them no more."""
+        """Return and forget the bytes of `hold`."""
         data, self._held = self._held, b""
         return data
 
     def join(self, frame: Frame) -> tuple[bytes, bool] | None:
-        """Take a data frame from the parser; return the message that ends with it, and whether that is text.
+        """Add a data frame of the parser; return the message that it completes and whether it is text, or None.
 
         Raises:
             CloseConnection: the message has too many fragments.

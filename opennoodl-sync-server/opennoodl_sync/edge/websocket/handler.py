@@ -1,6 +1,6 @@
-"""The handler: what a WebSocket connection calls. A server implements it, see `Application`.
+"""The handler: the interface that a WebSocket connection calls. A server implements it as an `Application`.
 
-It is generic in the connection, so that neither module imports the other one.
+The type of the connection is a parameter, so that this module and `connection` do not import each other.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ C = TypeVar("C", bound=Sender)
 class Handler(ABC, Generic[C]):
     """Handles the events of all connections.
 
-    For every connection `open`, any number of `receive` and exactly one `close` are called, in this order and never at
-    the same time. Only `open` may wait; work that a message has to wait for is done with `Connection.work`.
+    Each connection calls `open` once, then `receive` for each message, then `close` once, and never two of them at the
+    same time. Only `open` may wait. If a message has to wait for something, use `Connection.work`.
 
     Attributes:
-        settings: with the limits of one connection.
-        max_message_size: bytes of the largest message that is read; a larger one closes its sender with 1009.
-        metrics: count messages and limits.
-        refusals: note the clients that are closed.
-        large_messages: bounds those of all clients together.
+        settings: the settings, with the limits of one connection.
+        max_message_size: bytes of the largest message; a larger one closes its sender with 1009.
+        metrics: counts messages, and messages over a limit.
+        refusals: logs and counts the clients that are disconnected.
+        large_messages: bounds the large messages of all clients together.
     """
 
     settings: EdgeSettings
@@ -38,42 +38,47 @@ class Handler(ABC, Generic[C]):
     large_messages: LargeMessages[C]
 
     async def open(self, connection: C) -> None:
-        """Take a new connection; its messages wait until this returns.
+        """Accept a new connection. Its messages wait until this returns.
 
         Raises:
-            CloseConnection: the connection cannot be served, with the code and the reason to close it.
+            CloseConnection: the connection is refused, with the close code and the reason.
         """
 
     @abstractmethod
     def receive(self, connection: C, message: bytes, text: bool) -> None:
-        """Handle one whole message.
+        """Handle one message.
+
+        Args:
+            connection: the sender.
+            message: all bytes of the message.
+            text: whether the message is text.
 
         Raises:
-            CloseConnection: the message ends the connection.
+            CloseConnection: the connection is to be closed, with the close code and the reason.
         """
 
     def limited(self, connection: C, message: bytes, over: Over) -> bool:
         """Decide about a message over ``RATE_LIMIT`` or ``BYTE_RATE_LIMIT``.
 
         Returns:
-            whether the message is handled nevertheless.
+            whether to handle the message nevertheless.
         """
         return True
 
     @abstractmethod
     def slow(self, connection: C) -> None:
-        """Deal with a client for which more than ``SLOW_CLIENT_BUFFER`` waits: close it, or send it less."""
+        """Close a client with more than ``SLOW_CLIENT_BUFFER`` unread bytes, or send it less."""
 
     def drained(self, connection: C) -> None:
-        """Take note that a slow client, which was not closed, has read what waited for it."""
+        """React to a slow client that has read all its output."""
 
     @abstractmethod
     def close(self, connection: C) -> None:
-        """Forget a connection, whatever ended it."""
+        """Remove a connection that has ended, for any reason."""
 
     def ping_payload(self, connection: C) -> bytes:
-        """Return the payload of a heartbeat's ping, in up to 125 bytes; `pong` is called with it."""
+        """Return the payload of a heartbeat's ping, at most 125 bytes. `pong` gets it back."""
         return b""
 
     def pong(self, connection: C, payload: bytes) -> None:
-        """Take note of a pong: if it answers a heartbeat, the client has all that was written before that."""
+        """React to a pong. If it answers a heartbeat, the client has received everything that was written before it."""

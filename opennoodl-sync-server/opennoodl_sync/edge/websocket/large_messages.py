@@ -1,8 +1,8 @@
-"""Large messages: a bound on what is read of all clients and not handled yet.
+"""Large messages: a bound on the bytes of all clients that the server has read and not handled yet.
 
-A client may send a message of ``MAX_MESSAGE_SIZE``, and need not end it. So above a limit only the oldest large message
-is read on, and the clients of the others are read-paused; far above it, clients are closed. A client that would keep
-the others waiting is closed too.
+A client may send a message of ``MAX_MESSAGE_SIZE``, and never end it. So above a limit the server reads only the oldest
+large message, and read-pauses the clients of the other ones. If those have more than twice the limit, it closes the
+client that sends more. It also closes a client whose message arrives too slowly while others wait.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import asyncio
 from typing import Generic, Protocol, TypeVar
 
 LARGE = 16_384
-"""Bytes of a message, or of its part that has arrived, from which on it counts."""
+"""A message counts if more bytes of it have arrived."""
 PATIENCE = 10.0
-"""Seconds in which so much of the oldest message has to arrive while others wait:"""
+"""Seconds in which `PROGRESS` bytes of the oldest message have to arrive while others wait."""
 PROGRESS = 655_360
-"""Bytes."""
+"""Bytes that have to arrive in `PATIENCE` seconds."""
 SHORT = "The server is short of memory for large messages. Connect again."
 TOO_SLOW = "Your message arrives too slowly, and others wait for it. Connect again."
 FULL = "messages-full"
-"""The code of both among the refusals."""
+"""The code of both refusals."""
 
 
 class Sender(Protocol):
-    """A connection that messages arrive from."""
+    """A connection whose messages count."""
 
     def wait_for_memory(self, waits: bool) -> None:
-        """Stop reading, or read again."""
+        """Stop reading from the client, or read again."""
 
     def disconnect(self, code: int, reason: str, refusal: str) -> None:
         """Close the connection."""
@@ -39,29 +39,29 @@ class LargeMessages(Generic[S]):
     """The large messages of all clients, the oldest first.
 
     Args:
-        limit: bytes of them together above which only the oldest is read on; 0 means no limit.
+        limit: bytes of all large messages above which only the oldest is read; 0 means no limit.
 
     Attributes:
-        size: bytes of them together.
+        size: bytes of all large messages.
     """
 
     def __init__(self, limit: int) -> None:
         self.size = 0
         self._limit = limit
         self._sizes: dict[S, int] = {}
-        self._arriving: set[S] = set()  # those of which more is to come
+        self._arriving: set[S] = set()  # whose message is not complete
         self._waiting: dict[S, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def count(self, sender: S, size: int, *, arriving: bool) -> None:
-        """Note how much of a client's messages has been read and is not handled.
+        """Set the number of a client's bytes that the server has read and not handled.
 
         Args:
             sender: the client.
-            size: bytes; no more than `LARGE` do not count.
-            arriving: whether handling them has to wait for more.
+            size: the number of bytes; it counts if it is over `LARGE`.
+            arriving: whether the message is not complete.
         """
-        if size <= LARGE or size < self._sizes.get(sender, 0):  # one is handled: what follows it is the newest
+        if size <= LARGE or size < self._sizes.get(sender, 0):  # a message is handled; the next one is the newest
             self.remove(sender)
         if size <= LARGE:
             return
@@ -83,7 +83,7 @@ class LargeMessages(Generic[S]):
             self._watch(oldest)
 
     def remove(self, sender: S) -> None:
-        """Count a client no more: its messages are handled, or its connection is lost."""
+        """Stop counting a client: its messages are handled, or its connection is lost."""
         if sender not in self._sizes:
             return
         self.size -= self._sizes.pop(sender)
@@ -94,7 +94,7 @@ class LargeMessages(Generic[S]):
         else:
             released = [oldest for oldest in list(self._sizes)[:1] if oldest in self._waiting]
         for waiting in released:
-            if waiting in self._waiting:  # and not closed meanwhile
+            if waiting in self._waiting:  # and not closed in this loop
                 del self._waiting[waiting]
                 waiting.wait_for_memory(False)
         if self._timer is not None and not self._waiting:

@@ -1,4 +1,4 @@
-"""Liveness: whether a client answers a ping. *Presence*, in these servers, is something else: the users in a room."""
+"""Liveness: whether a client answers a ping. *Presence* means something else in these servers: the users in a room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PAYLOAD = b"are you there?"
 
 
 class LivenessCheck:
-    """A check whether one client answers a ping now; all that ask at once wait for the pong of one ping."""
+    """A check whether one client answers a ping now. Concurrent callers share one ping."""
 
     __slots__ = ("_pong",)
 
@@ -17,31 +17,31 @@ class LivenessCheck:
         self._pong: asyncio.Future[bool] | None = None
 
     def begin(self) -> bool:
-        """Begin a check; return whether a ping must be sent, or one is under way already."""
+        """Begin a check; return whether the caller must send a ping. It need not if a check is under way."""
         if self._pong is not None:
             return False
         self._pong = asyncio.get_running_loop().create_future()
         return True
 
     async def wait(self, seconds: float) -> bool:
-        """Return whether the pong that is expected comes within `seconds`."""
+        """Wait for the pong; return whether it arrives within `seconds`."""
         if self._pong is None:
             return False
         done, _ = await asyncio.wait((self._pong,), timeout=seconds)
         return any(pong.result() for pong in done)
 
     def expects(self, payload: bytes) -> bool:
-        """Return whether a pong with this payload is the expected one."""
+        """Return whether a pong with this payload ends the check."""
         return self._pong is not None and payload == PAYLOAD
 
     def pong(self, payload: bytes) -> None:
-        """Take a pong, which may be the expected one."""
+        """Handle a pong: it ends the check if its payload is that of the check."""
         if self._pong is not None and self.expects(payload):
             self._pong.set_result(True)
             self._pong = None
 
     def end(self) -> None:
-        """Answer no: the client is disconnected."""
+        """End the check with the result false: the client is disconnected."""
         if self._pong is not None:
             self._pong.set_result(False)
             self._pong = None
