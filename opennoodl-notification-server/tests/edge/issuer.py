@@ -1,4 +1,4 @@
-"""Those who say who somebody is: keys that sign, and an HTTP server that stands for GitHub or an issuer."""
+"""Issuers of tokens: keys that sign, and an HTTP server in place of GitHub or an issuer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .servers import TcpServer
 SECRET = "a secret of more than 32 characters, for tests"
 OTHER_SECRET = "another secret of more than 32 characters, too"
 
-# To make RSA keys takes a while.
+# It takes a while to make RSA keys.
 PRIVATE: dict[str, Any] = {
     "RS256": rsa.generate_private_key(65537, 2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
@@ -26,16 +26,16 @@ PRIVATE: dict[str, Any] = {
 
 
 def pem(private: Any) -> str:
-    """Return the public key of a private one."""
+    """Return the public key of a private key."""
     return str(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
 
 
 YEAR_2100 = 4_102_444_800
-"""In seconds of Unix time."""
+"""The time in seconds since 1970."""
 
 
 def signed(key: Any = SECRET, algorithm: str = "HS256", headers: dict[str, Any] | None = None, **claims: Any) -> str:
-    """Return a token of ann's, unless `claims` say otherwise; None leaves a claim out.
+    """Return a token of the user ann, with other `claims` if given; None omits a claim.
 
     It is the same in every process, since tokens are in the ids of tests.
     """
@@ -83,21 +83,21 @@ class Loopback:
         await self._server.start(tls)
 
     async def stop(self) -> None:
-        """Hang up."""
+        """Close all connections, and stop listening."""
         await self._server.stop()
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the server."""
         return f"{self._scheme}://127.0.0.1:{self._server.port}"
 
     async def until_asked(self, times: int) -> None:
-        """Wait until so many requests have come."""
+        """Wait until this number of requests has arrived."""
         async with asyncio.timeout(30), self._came:
             await self._came.wait_for(lambda: len(self.asked) >= times)
 
     async def until_left(self) -> None:
-        """Wait until nobody reads any more what trickles."""
+        """Wait until no client reads a slow answer any more."""
         async with asyncio.timeout(30), self._came:
             await self._came.wait_for(lambda: not self._trickling)
 

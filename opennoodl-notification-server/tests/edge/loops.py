@@ -15,14 +15,14 @@ except ImportError:  # not on this platform
 else:
 
     class Loop(uvloop.Loop):
-        """uvloop, whose `close` also ends if a test has left something open.
+        """uvloop, whose `close` also returns if a test has left something open.
 
         uvloop warns of each open handle, and then closes it. If the warning is raised as an error, the handle stays
         open, and `close` waits for it without end: a test that fails before it has closed a connection would hang.
         """
 
         def close(self) -> None:
-            """Close all handles, and warn of them then."""
+            """Close all open handles, then warn about them."""
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 super().close()

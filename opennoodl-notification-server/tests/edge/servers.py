@@ -1,4 +1,4 @@
-"""Servers of tests, which leave no connection open."""
+"""Servers for tests; they leave no connection open."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class TcpServer:
     """A server on loopback with a handler for each connection.
 
     Args:
-        handle: serves a connection, which is closed when it returns.
+        handle: serves a connection; the connection is closed when it returns.
 
     Attributes:
-        port: that it listens on.
+        port: the port of the server.
     """
 
     def __init__(self, handle: Handle) -> None:
@@ -55,7 +55,7 @@ class TcpServer:
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self, tls: ssl.SSLContext | None = None) -> None:
-        """Listen, on the same port as before if it has been stopped."""
+        """Listen; after `stop`, on the same port as before."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -66,7 +66,7 @@ class TcpServer:
             handler.cancel()
 
     async def stop(self) -> None:
-        """Accept no more connections, and reset those that are open."""
+        """Stop listening, and reset the open connections."""
         if self._server is None:
             return
         await _close(self._server)

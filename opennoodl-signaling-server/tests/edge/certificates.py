@@ -1,4 +1,4 @@
-"""Certificates, made when they are needed, and a client that speaks TLS and has no manners."""
+"""Certificates for tests, and a TLS client that sends any bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .harness import TIMEOUT, Raw
 
 
 class Files(NamedTuple):
-    """Where a certificate for localhost and its key are.
+    """The paths of a certificate for localhost and its key.
 
     Attributes:
         serial: the number by which this certificate is told from others.
@@ -33,17 +33,17 @@ class Files(NamedTuple):
 
     @property
     def settings(self) -> dict[str, str]:
-        """The settings that name them."""
+        """The settings of a server with this certificate."""
         return {"tls_cert": str(self.certificate), "tls_key": str(self.key)}
 
     @property
     def client(self) -> ssl.SSLContext:
-        """What a client is told that trusts this certificate and no other."""
+        """The TLS context of a client that trusts only this certificate."""
         return ssl.create_default_context(cafile=str(self.certificate))
 
 
 def certify(folder: Path, password: bytes = b"") -> Files:
-    """Make a certificate and its key in a folder, in place of those that are there.
+    """Make a certificate and its key in a folder; replace existing ones.
 
     Args:
         folder: where to; it is made if need be.
@@ -74,7 +74,7 @@ def certify(folder: Path, password: bytes = b"") -> Files:
 
 
 class RawTls(Raw):
-    """A `Raw` client on TLS, which begins by itself with the first bytes, or with `shake`."""
+    """A `Raw` client on TLS. The handshake begins with the first bytes that are sent, or with `shake`."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         super().__init__(sock)
@@ -94,7 +94,7 @@ class RawTls(Raw):
                 return
 
     def hello(self) -> bytes:
-        """Return what a client says first in TLS."""
+        """Return the ClientHello."""
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -111,7 +111,7 @@ class RawTls(Raw):
         await super().send(self._out.read())
 
     async def send_plain(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes without encryption."""
         await super().send(data)
 
     async def _more(self) -> bool:
@@ -126,13 +126,13 @@ class RawTls(Raw):
                 return bool(data)
 
     async def goodbye(self) -> None:
-        """End TLS, and leave TCP as it is."""
+        """End TLS, and keep the TCP connection open."""
         with suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
         await super().send(self._out.read())
 
     async def feed(self) -> bool:
-        """Take what comes next from the server; return False where the connection has ended."""
+        """Read the next bytes of the server; return False if the connection has ended."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 data = await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20)

@@ -1,10 +1,10 @@
-"""A clock that goes only when a test sets it."""
+"""A clock whose time a test sets."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """Stands in for ``time.monotonic``.
+    """A replacement of ``time.monotonic``.
 
     Attributes:
         now: the time, in seconds.

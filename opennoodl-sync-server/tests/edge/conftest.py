@@ -24,12 +24,12 @@ Configure = Callable[[str, str], None]
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run everything on both event loops: they differ in when they write and in what they tell when."""
+    """Run each test on both event loops: they write and call back in a different order."""
     return LOOPS
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is about connections on TCP alone, and with TLS on it."""
+    """Run the tests of connections over TCP, and over TLS."""
     if (
         metafunc.module.__name__.endswith(("test_connection", "test_connection_close", "test_liveness"))
         and "wire" in metafunc.fixturenames
@@ -39,7 +39,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def known_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail if something is counted by a value of a label that has no zero from the beginning."""
+    """Fail if a counter gets a label value that had no zero at the start."""
 
     def missing(_: Any, value: str) -> int:
         pytest.fail(f"{value!r} is counted, but is not among the values of the label")
@@ -49,13 +49,13 @@ def known_labels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """Return a certificate for all who need just one."""
+    """Return one certificate for all tests."""
     return certify(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture
 def wire(request: pytest.FixtureRequest, files: Files) -> Files | None:
-    """Return the certificate that services and clients use, if this test is one on TLS."""
+    """Return the certificate of services and clients if this test runs over TLS, else None."""
     return files if getattr(request, "param", "tcp") == "tls" else None
 
 
@@ -73,7 +73,7 @@ async def serve(wire: Files | None) -> AsyncIterator[Serve]:
     yield start
     for running in started:
         for left in list(running.connections):
-            left.abort()  # a drain would wait for those that are not read from
+            left.abort()  # a drain would wait for read-paused clients
         if not running.app.draining:
             await running.stop()
 

@@ -1,4 +1,4 @@
-"""Lets a test that hangs fail with the place where it waits. `timeout` in pyproject.toml is the limit."""
+"""Makes a test that hangs fail at the line where it waits. `timeout` in pyproject.toml is the limit, in seconds."""
 
 from __future__ import annotations
 
