@@ -24,8 +24,11 @@ SECRET = "a secret of a test, in 32 characters or more"
 AUTH = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
 EMPTY_ROOM = re.compile("the server responded with a status of (404|401)")
 """What Chromium says when the page asks for the preview of a room without people, or without a token."""
-UNREACHABLE = re.compile(r"ERR_CONNECTION_REFUSED|net::ERR_|status of 503|Error during WebSocket handshake|CORS policy")
-"""What Chromium itself says on the console of a server that cannot be reached, or that has just started."""
+UNREACHABLE = re.compile(
+    r"ERR_CONNECTION_REFUSED|net::ERR_|status of 503|Error during WebSocket handshake|CORS policy"
+    r"|Connection closed before receiving a handshake response"
+)
+"""What Chromium itself says on the console of a server that cannot be reached, that stops, or that has just started."""
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 """Marks the tests of these pages. They share nothing, so each worker runs some of them."""
