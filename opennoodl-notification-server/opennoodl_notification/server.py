@@ -13,6 +13,7 @@ from . import __version__
 from .cleanup import Cleanup
 from .clock import Clock
 from .devices import Device, Devices
+from .edge.application import Trouble
 from .edge.auth.identity import Identity
 from .edge.data_files import DataFiles
 from .edge.errors import BadMessage, StartError
@@ -186,16 +187,9 @@ class NotificationServer(JsonApplication[Any]):
         """Forget a device."""
         self.devices.remove(connection)
 
-    def failure(self) -> str | None:
-        """Return why changes cannot be stored on this machine's disk, if the last attempt failed."""
-        return NOT_STORED if self.worker.failure is not None and self.store.exclusive else None
-
-    def outage(self) -> str | None:
-        """Return why changes cannot be stored in a database that other processes use too, if the last attempt failed.
-
-        It may be away, and a restart of this server would not bring it back.
-        """
-        return NOT_STORED if self.worker.failure is not None and not self.store.exclusive else None
+    def trouble(self) -> Trouble | None:
+        """Return why changes cannot be stored, if the last attempt failed; a shared database may be away."""
+        return None if self.worker.failure is None else Trouble(NOT_STORED, outside=not self.store.exclusive)
 
     def health(self) -> dict[str, Any]:
         """Return the counts that ``/health`` shows."""

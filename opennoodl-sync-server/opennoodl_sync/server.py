@@ -19,7 +19,7 @@ from .cluster.address import own_host
 from .cluster.peers import Peers
 from .cluster.relay import GONE, Relay, RelayError, RelayPause
 from .cluster.signature import HEADER
-from .edge.application import Application
+from .edge.application import Application, Trouble
 from .edge.auth.credential import credential
 from .edge.auth.identity import AuthError, Identity
 from .edge.data_files import DataFiles
@@ -316,13 +316,10 @@ class Sync(Application):
         """Answer requests about rooms; without AUTH there are no such pages."""
         return None if self._pages is None else await self._pages.answer(request)
 
-    def failure(self) -> str | None:
-        """Return why documents cannot be stored on this machine's disk, if the last attempt failed."""
-        return None if self.settings.database_url else self._store.failure
-
-    def outage(self) -> str | None:
-        """Return why documents cannot be stored in the database, if it is away: a restart would not bring it back."""
-        return self._store.failure if self.settings.database_url else None
+    def trouble(self) -> Trouble | None:
+        """Return why documents cannot be stored, if the last attempt failed; the database may be away."""
+        reason = self._store.failure
+        return None if reason is None else Trouble(reason, outside=bool(self.settings.database_url))
 
     def health(self) -> dict[str, Any]:
         """Return the counts that ``/health`` shows."""

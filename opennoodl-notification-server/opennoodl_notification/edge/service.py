@@ -62,6 +62,7 @@ class Service:
     def __init__(self, app: Application, port: int) -> None:
         self.app = app
         self.http = Http(app)
+        self._cors = self.http.origins.headers(())
         self.port = port
         self._certificate = Certificate(app.settings)
         app.certificate_end = self._certificate.end
@@ -164,8 +165,7 @@ class Service:
         return Tls(context, create, OPEN_TIMEOUT, self._pending, self.http.addresses, refused=refused)
 
     def _http_connection(self, number: int, refused: Callable[..., None]) -> HttpConnection:
-        protocol = EdgeProtocol(max_size=self.app.max_message_size or None, logger=LOGGER)
-        protocol.set_cors(self.http.origins.headers(()))
+        protocol = EdgeProtocol(self._cors, max_size=self.app.max_message_size or None, logger=LOGGER)
         return HttpConnection(
             self.http, protocol, OPEN_TIMEOUT, self._pending, self._upgrade, number=number, refused=refused
         )

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ..edge.admission.client_address import rate_limit_key
+from ..edge.application import Trouble
 from ..edge.auth.credential import credential
 from ..edge.errors import BadMessage
 from ..edge.http.request import HttpRequest
@@ -112,9 +113,10 @@ class SharedSignaling(Signaling):
         await self._peers.parted()
         await self.membership.stop()
 
-    def outage(self) -> str | None:
+    def trouble(self) -> Trouble | None:
         """Return why this instance refuses new clients; None if it does not."""
-        return self.membership.failure
+        reason = self.membership.failure
+        return None if reason is None else Trouble(reason, outside=True)
 
     # Connections
 

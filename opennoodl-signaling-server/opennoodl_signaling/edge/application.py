@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from websockets.http11 import Request
@@ -38,10 +38,22 @@ class Status(Enum):
     FAILING = "failing"
     DRAINING = "draining"
 
-    @property
-    def is_healthy(self) -> bool:
-        """Whether ``/health`` answers 200."""
-        return self in (Status.HEALTHY, Status.DEGRADED)
+
+ALIVE = (Status.HEALTHY, Status.DEGRADED)
+"""With these, ``/health`` answers 200."""
+
+
+class Trouble(NamedTuple):
+    """What keeps a server from its work.
+
+    Attributes:
+        reason: a sentence for the operator.
+        outside: whether it is outside of this process, such as an outage of the database. A restart would not end
+            it, so ``/health`` answers 200 and mentions it, and ``/ready`` answers 503.
+    """
+
+    reason: str
+    outside: bool
 
 
 class Application(Handler[Connection]):
@@ -137,25 +149,19 @@ class Application(Handler[Connection]):
         """
         return None
 
-    def failure(self) -> str | None:
-        """Return what keeps this server from its work, for ``/health`` to say with 503, or None."""
+    def trouble(self) -> Trouble | None:
+        """Return what keeps this server from its work; None if nothing does."""
         return None
 
-    def outage(self) -> str | None:
-        """Return which outage outside of this process, such as its database's, keeps it from its work, or None.
-
-        A restart would not end it. So ``/health`` answers 200 and mentions it, and ``/ready`` answers 503.
-        """
-        return None
-
-    @property
-    def status(self) -> Status:
-        """What ``/health``, ``/ready`` and the metrics say about the server's work."""
+    def condition(self) -> tuple[Status, str | None]:
+        """Return what ``/health``, ``/ready`` and the metrics say about the server's work, and the trouble it has."""
+        trouble = self.trouble()
+        reason = None if trouble is None else trouble.reason
         if self.draining:
-            return Status.DRAINING
-        if self.failure() is not None:
-            return Status.FAILING
-        return Status.HEALTHY if self.outage() is None else Status.DEGRADED
+            return Status.DRAINING, reason
+        if trouble is None:
+            return Status.HEALTHY, None
+        return Status.DEGRADED if trouble.outside else Status.FAILING, reason
 
     @abstractmethod
     def health(self) -> dict[str, Any]:
@@ -167,8 +173,8 @@ class Application(Handler[Connection]):
 
     def _state_families(self) -> Iterable[Metric]:
         """Return the metrics that show how the server is now."""
-        status = self.status
-        yield GaugeMetricFamily("opennoodl_healthy", "Whether /health answers 200.", int(status.is_healthy))
+        status, _ = self.condition()
+        yield GaugeMetricFamily("opennoodl_healthy", "Whether /health answers 200.", int(status in ALIVE))
         yield GaugeMetricFamily("opennoodl_ready", "Whether /ready answers 200.", int(status is Status.HEALTHY))
         yield GaugeMetricFamily(
             "opennoodl_certificate_end_timestamp_seconds",

@@ -69,8 +69,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         got: every message received, in order.
         open_waits: when set, `open` waits for it.
         open_fails: when set, `open` raises it.
-        broken: what `failure` says.
-        away: what `outage` says.
+        trouble_now: what `trouble` returns; see `fail`.
     """
 
     title = "Echo"
@@ -84,8 +83,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         self.connections: dict[int, Any] = {}
         self.open_waits: asyncio.Event | None = None
         self.open_fails: Exception | None = None
-        self.broken: str | None = None
-        self.away: str | None = None
+        self.trouble_now: Any = None
         self._changed = asyncio.Event()
 
     async def open(self, connection: Any) -> None:
@@ -122,13 +120,13 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         """Note that the edge has called this, for connection -1."""
         self._note("stop", -1)
 
-    def failure(self) -> str | None:
-        """Say what the test wants to be broken."""
-        return self.broken
+    def trouble(self) -> Any:
+        """Return what `fail` was called with."""
+        return self.trouble_now
 
-    def outage(self) -> str | None:
-        """Say what the test wants to be away."""
-        return self.away
+    def fail(self, reason: str, *, outside: bool) -> None:
+        """Have trouble from now on, in this process or outside of it."""
+        self.trouble_now = application.Trouble(reason, outside)
 
     def health(self) -> dict[str, Any]:
         """Return a number."""

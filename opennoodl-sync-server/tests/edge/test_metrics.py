@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from .certificates import Files
-from .harness import Echo, flow_control, metrics, opened, refusals, service
+from .harness import Echo, application, flow_control, metrics, opened, refusals, service
 
 
 def samples(counted: Any) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -114,20 +114,19 @@ def test_families_of_the_server_are_asked_for_at_each_scrape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "away", "draining", "expected"),
+    ("trouble", "draining", "expected"),
     [
-        (None, None, False, (1, 1)),
-        ("The disk is full.", None, False, (0, 0)),
-        (None, "The database does not answer.", False, (1, 0)),
-        (None, None, True, (0, 0)),
+        (None, False, (1, 1)),
+        (application.Trouble("The disk is full.", outside=False), False, (0, 0)),
+        (application.Trouble("The database does not answer.", outside=True), False, (1, 0)),
+        (None, True, (0, 0)),
     ],
+    ids=["healthy", "failing", "degraded", "draining"],
 )
-def test_healthy_and_ready_are_what_the_pages_answer(
-    broken: str | None, away: str | None, draining: bool, expected: tuple[int, int]
-) -> None:
+def test_healthy_and_ready_are_what_the_pages_answer(trouble: Any, draining: bool, expected: tuple[int, int]) -> None:
     """The gauges are 1 where /health and /ready answer 200, as test_routes.py has them."""
     app = Echo()
-    app.broken, app.away, app.draining = broken, away, draining
+    app.trouble_now, app.draining = trouble, draining
     scraped = samples(app.metrics)
     assert (scraped["opennoodl_healthy", ()], scraped["opennoodl_ready", ()]) == expected
 

@@ -21,10 +21,6 @@ WATCHED = ("/health", "/ready", "/metrics")
 """Pages that are answered without TLS as well: monitoring asks for them from nearby, and seldom over TLS."""
 UNLIMITED = ("/health", "/ready")
 """Pages that any number of requests may ask for: platforms and load balancers act on a missing answer."""
-RETRY_AFTER = "10"
-"""Seconds until a client that was answered 429 or 503 should ask again."""
-CHALLENGE = 'Bearer realm="opennoodl"'
-"""How a client that is answered 401 proves its user (RFC 6750, 3)."""
 TLS_ONLY = "This server is reached over TLS only: use wss:// or https://.\n"
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?#]+", re.IGNORECASE)
 
@@ -65,14 +61,42 @@ class Http:
             head: the request.
             number: of the TCP connection, for the log.
         """
+        target = origin_form(head)
         protocol.set_cors(self.origins.headers(head.headers.get_all("Origin")))
-        answer = await self._answer(peer, protocol, head, number)
-        if isinstance(answer, Response):
-            if answer.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-                answer.headers["Retry-After"] = RETRY_AFTER
-            elif answer.status_code == HTTPStatus.UNAUTHORIZED:
-                answer.headers["WWW-Authenticate"] = CHALLENGE
-        return answer
+        posted = head.method == "POST" and self._app.accepts_post(head.path.partition("?")[0])
+        if head.method not in ("GET", "HEAD", "OPTIONS") and not posted:
+            text = f"Method not allowed. This server answers {ALLOW}.\n"
+            response = protocol.reject(HTTPStatus.METHOD_NOT_ALLOWED, text)
+            response.headers["Allow"] = ALLOW
+            return response
+        if target is None:
+            text = "The target of a request must be a path that begins with a slash, or an http or ws URL.\n"
+            return protocol.reject(HTTPStatus.BAD_REQUEST, text)
+        head.path = target
+        passed_on = self._app.client_address(head)
+        path, address = target.partition("?")[0], passed_on or self.addresses.client(peer, head.headers)
+        request = HttpRequest(head, path, address, protocol, number)
+        if head.method == "OPTIONS":
+            response = protocol.reject(HTTPStatus.NO_CONTENT, "")
+            del response.headers["Content-Type"], response.headers["Content-Length"]
+            return response
+        # 403 and not 426, which would promise to go on with TLS in this very connection.
+        plain = self._tls_only and passed_on is None and not self.addresses.secure(peer, head.headers)
+        insecure = protocol.reject(HTTPStatus.FORBIDDEN, TLS_ONLY) if plain else None
+        if "websocket" in map(str.lower, map(str.strip, head.headers.get_all("Upgrade"))):
+            return self._handshakes.refusal(request, insecure) or request
+        if path not in UNLIMITED and not self.addresses.allow_request(address, monotonic()):
+            response = protocol.reject(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests from your address.\n")
+        elif insecure is not None and path not in WATCHED:
+            response = insecure
+        else:
+            response = await self._routes.page(request)
+        # Proxies that take Upgrade away pass the other headers of a handshake on (RFC 9110, 7.6.1).
+        if "Sec-WebSocket-Key" in head.headers:
+            self._handshakes.note("no-upgrade", request, response)
+        if head.method == "HEAD":
+            response.body = b""  # Content-Length keeps saying what GET would send
+        return response
 
     def accept(self, request: HttpRequest) -> Response:
         """Return the response to a handshake that was accepted; it may be invalid nevertheless."""
@@ -84,43 +108,6 @@ class Http:
     def release(self, request: HttpRequest) -> None:
         """Note that the TCP connection of an accepted handshake has ended."""
         self.addresses.release(request.address)
-
-    async def _answer(self, peer: str, protocol: EdgeProtocol, head: Request, number: int) -> Response | HttpRequest:
-        posted = head.method == "POST" and self._app.accepts_post(head.path.partition("?")[0])
-        if head.method not in ("GET", "HEAD", "OPTIONS") and not posted:
-            text = f"Method not allowed. This server answers {ALLOW}.\n"
-            response = protocol.reject(HTTPStatus.METHOD_NOT_ALLOWED, text)
-            response.headers["Allow"] = ALLOW
-            return response
-        target = origin_form(head)
-        if target is None:
-            text = "The target of a request must be a path that begins with a slash, or an http or ws URL.\n"
-            return protocol.reject(HTTPStatus.BAD_REQUEST, text)
-        head.path = target
-        passed_on = self._app.client_address(head)
-        path, address = target.partition("?")[0], passed_on or self.addresses.client(peer, head.headers)
-        request = HttpRequest(head, path, address, protocol, number)
-        if head.method == "OPTIONS":
-            response = request.respond(HTTPStatus.NO_CONTENT, "")
-            del response.headers["Content-Type"], response.headers["Content-Length"]
-            return response
-        # 403 and not 426, which would promise to go on with TLS in this very connection.
-        plain = self._tls_only and passed_on is None and not self.addresses.secure(peer, head.headers)
-        insecure = request.respond(HTTPStatus.FORBIDDEN, TLS_ONLY) if plain else None
-        if any(value.strip().lower() == "websocket" for value in head.headers.get_all("Upgrade")):
-            return self._handshakes.refusal(request, insecure) or request
-        if path not in UNLIMITED and not self.addresses.allow_request(address, monotonic()):
-            response = request.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests from your address.\n")
-        elif insecure is not None and path not in WATCHED:
-            response = insecure
-        else:
-            response = await self._routes.page(request)
-        # Proxies that take Upgrade away pass the other headers of a handshake on (RFC 9110, 7.6.1).
-        if "Sec-WebSocket-Key" in head.headers:
-            self._handshakes.note("no-upgrade", request, response)
-        if head.method == "HEAD":
-            response.body = b""  # Content-Length keeps saying what GET would send
-        return response
 
 
 def origin_form(head: Request) -> str | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import NamedTuple
 
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 
 from ..websocket.protocol import EdgeProtocol
 
@@ -26,7 +25,3 @@ class HttpRequest(NamedTuple):
     address: str
     protocol: EdgeProtocol
     number: int
-
-    def respond(self, status: HTTPStatus, text: str) -> Response:
-        """Return a plain-text response, with CORS headers."""
-        return self.protocol.reject(status, text)

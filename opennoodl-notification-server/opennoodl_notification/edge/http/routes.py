@@ -9,7 +9,7 @@ from time import monotonic
 import msgspec
 from websockets.http11 import Response
 
-from ..application import Application, Status
+from ..application import ALIVE, Application, Status
 from ..auth.authenticator import OPEN
 from .request import HttpRequest
 
@@ -41,23 +41,23 @@ class Routes:
         if path == "/ready":
             return self._ready(request)
         if path == "/metrics":
-            return _typed(request, HTTPStatus.OK, self._metrics_text(), METRICS)
+            return request.protocol.respond(HTTPStatus.OK, self._metrics_text(), METRICS)
         answer = await self._app.page(request)
         if answer is not None:
             status, fields = answer
             if "error" in fields and not _accepts_json(request):
-                return _typed(request, status, f"{fields['error']}\n".encode(), TEXT)
-            return _typed(request, status, msgspec.json.encode(fields), JSON)
+                return request.protocol.respond(status, f"{fields['error']}\n".encode(), TEXT)
+            return request.protocol.respond(status, msgspec.json.encode(fields), JSON)
         if path == "/":
             text = f"{self._app.title} {self._app.version}\n\n{self._app.about}\n\nMore: /health, /ready and /metrics\n"
-            return request.respond(HTTPStatus.OK, text)
+            return request.protocol.reject(HTTPStatus.OK, text)
         *others, last = self._app.pages
-        return request.respond(HTTPStatus.NOT_FOUND, f"Not found. This server has {', '.join(others)} and {last}.\n")
+        text = f"Not found. This server has {', '.join(others)} and {last}.\n"
+        return request.protocol.reject(HTTPStatus.NOT_FOUND, text)
 
     def _health(self, request: HttpRequest) -> Response:
-        status = self._app.status
-        code = HTTPStatus.OK if status.is_healthy else HTTPStatus.SERVICE_UNAVAILABLE
-        reason = self._app.failure() or self._app.outage()
+        status, reason = self._app.condition()
+        code = HTTPStatus.OK if status in ALIVE else HTTPStatus.SERVICE_UNAVAILABLE
         health = {
             "status": status.value,
             "version": self._app.version,
@@ -67,28 +67,20 @@ class Routes:
             **({"loadTest": True} if self._app.settings.allow_load_test else {}),
             **self._app.health(),
         }
-        return _typed(request, code, msgspec.json.encode(health), JSON)
+        return request.protocol.respond(code, msgspec.json.encode(health), JSON)
 
     def _ready(self, request: HttpRequest) -> Response:
-        if self._app.status is Status.HEALTHY:
-            return _typed(request, HTTPStatus.OK, msgspec.json.encode({"ready": True}), JSON)
-        reason = DRAINING if self._app.draining else self._app.failure() or self._app.outage()
-        body = msgspec.json.encode({"ready": False, "reason": reason})
-        return _typed(request, HTTPStatus.SERVICE_UNAVAILABLE, body, JSON)
+        status, reason = self._app.condition()
+        if status is Status.HEALTHY:
+            return request.protocol.respond(HTTPStatus.OK, msgspec.json.encode({"ready": True}), JSON)
+        body = msgspec.json.encode({"ready": False, "reason": DRAINING if status is Status.DRAINING else reason})
+        return request.protocol.respond(HTTPStatus.SERVICE_UNAVAILABLE, body, JSON)
 
     def _metrics_text(self) -> bytes:
         if monotonic() >= self._metrics_until:
             self._metrics = self._app.metrics.text(tasks=len(asyncio.all_tasks()))
             self._metrics_until = monotonic() + METRICS_AGE
         return self._metrics
-
-
-def _typed(request: HttpRequest, status: HTTPStatus, body: bytes, kind: str) -> Response:
-    response = request.respond(status, "")
-    response.body = body
-    del response.headers["Content-Type"], response.headers["Content-Length"]
-    response.headers.update({"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"})
-    return response
 
 
 def _accepts_json(request: HttpRequest) -> bool:

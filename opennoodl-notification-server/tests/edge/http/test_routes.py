@@ -95,7 +95,7 @@ async def test_query_does_not_change_the_path(running: Any) -> None:
 
 async def test_failing_server_answers_health_503(running: Any) -> None:
     """/health answers 503 with the reason when the server cannot do its work."""
-    running.app.broken = "The disk is full."
+    running.app.fail("The disk is full.", outside=False)
     answer = await request(running.port, "GET /health")
     assert answer.status == 503
     health = json.loads(answer.body)
@@ -111,7 +111,7 @@ async def test_draining_server_answers_health_503(draining: Any) -> None:
 
 async def test_health_in_an_outage(running: Any) -> None:
     """/health answers 200 and mentions an outage that a restart would not end."""
-    running.app.away = "The database does not answer."
+    running.app.fail("The database does not answer.", outside=True)
     answer = await request(running.port, "GET /health")
     assert answer.status == 200
     health = json.loads(answer.body)
@@ -126,10 +126,10 @@ async def test_ready_is_200_while_clients_are_welcome(running: Any) -> None:
     assert json.loads(answer.body) == {"ready": True}
 
 
-@pytest.mark.parametrize("kind", ["broken", "away"])
-async def test_ready_is_503_in_an_outage(running: Any, kind: str) -> None:
+@pytest.mark.parametrize("outside", [False, True])
+async def test_ready_is_503_in_an_outage(running: Any, outside: bool) -> None:
     """/ready answers 503 with the reason in an outage and while the server cannot do its work."""
-    setattr(running.app, kind, "The database does not answer.")
+    running.app.fail("The database does not answer.", outside=outside)
     answer = await request(running.port, "GET /ready")
     assert answer.status == 503
     assert json.loads(answer.body) == {"ready": False, "reason": "The database does not answer."}

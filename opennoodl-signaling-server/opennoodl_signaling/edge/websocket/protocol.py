@@ -26,10 +26,18 @@ TLS_HANDSHAKE = b"\x16\x03"
 VERSION = "13"
 """The version of the WebSocket protocol (RFC 6455, 4.1)."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+RETRY_AFTER = "10"
+"""Seconds until a client that was answered 429 or 503 should ask again."""
+CHALLENGE = 'Bearer realm="opennoodl"'
+"""How a client that is answered 401 proves its user (RFC 6750, 3)."""
 
 
 class EdgeProtocol(ServerProtocol):
     """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
+
+    Args:
+        cors: the headers that tell browsers which pages may read an answer, until `set_cors`.
+        options: those of websockets.
 
     Attributes:
         between_messages: whether nothing of an unfinished frame or message is in here; False where that is
@@ -51,9 +59,9 @@ class EdgeProtocol(ServerProtocol):
         "between_messages",
     )
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, cors: Mapping[str, str] = NO_HEADERS, **options: Any) -> None:
         super().__init__(**options)
-        self._cors: Mapping[str, str] = NO_HEADERS
+        self._cors = cors
         self._answers_pings = True
         self.between_messages = False
         self._answered = 0  # requests
@@ -173,9 +181,21 @@ class EdgeProtocol(ServerProtocol):
             self.between_messages = response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
 
     def reject(self, status: StatusLike, text: str) -> Response:
-        """Return a plain-text answer with CORS headers."""
+        """Return a plain-text answer, with CORS headers and those that belong to its status."""
         response = super().reject(status, text)
         response.headers.update(self._cors)
+        if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            response.headers["Retry-After"] = RETRY_AFTER
+        elif status == HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = CHALLENGE
+        return response
+
+    def respond(self, status: HTTPStatus, body: bytes, kind: str) -> Response:
+        """Return an answer with a body of the content type `kind`, which no cache may keep."""
+        response = self.reject(status, "")
+        response.body = body
+        del response.headers["Content-Type"], response.headers["Content-Length"]
+        response.headers.update({"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"})
         return response
 
     def send_eof(self) -> None:

@@ -79,8 +79,9 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came; a request that is complete is answered."""
         self._protocol.receive_data(data)
-        self._check_readable()
-        self._send()
+        if self._protocol.handshake_exc is not None:
+            self._check_readable()
+            self._send()
         for request in self._protocol.events_received():
             assert isinstance(request, Request)
             self._task = asyncio.get_running_loop().create_task(self._answer(request))

@@ -46,7 +46,7 @@ class Handshakes:
         return response
 
     def _find_refusal(self, request: HttpRequest, insecure: Response | None) -> tuple[str, Response] | None:
-        respond, limit = request.respond, self._app.settings.max_connections
+        respond, limit = request.protocol.reject, self._app.settings.max_connections
         if not self._addresses.allow_handshake(request.address, monotonic()):
             return "handshake-rate", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many handshakes from your address.\n")
         if insecure is not None:
