@@ -94,6 +94,10 @@ class Session:
         """Whether the TCP connection is closing or closed."""
         return self.connection.is_closing
 
+    def check_idle(self) -> bool:
+        """Return whether nothing was written to the client since the last call."""
+        return self.connection.check_idle()
+
     def abort(self) -> None:
         """Cut the TCP connection."""
         self.connection.abort("slow-client")
@@ -413,7 +417,6 @@ class Sessions:
 
     def _send(self, to: list[Session], frame: bytes, name: str) -> None:
         self._metrics.sent[name] += len(to)
-        self._keepalive.note_sent(to)
         for session in to:
             session.write(frame)
 
@@ -426,7 +429,6 @@ class Sessions:
     def reply(self, session: Session, message: bytes) -> None:
         """Send a message to one client."""
         self._metrics.sent["reply"] += 1
-        self._keepalive.note_sent((session,))
         session.write(encode_frame(message, text=False))
 
     def _keep_alive(self, session: Session) -> None:

@@ -36,9 +36,8 @@ keys, token_command = map(_module, ("auth.keys", "auth.token_command"))
 http_connection, dispatch, query = map(_module, ("http.connection", "http.dispatch", "http.query"))
 handshake, request_, routes = map(_module, ("http.handshake", "http.request", "http.routes"))
 connection, flow_control, frames = map(_module, ("websocket.connection", "websocket.flow_control", "websocket.frames"))
-write_batch, protocol = map(_module, ("websocket.write_batch", "websocket.protocol"))
 large_messages, liveness = map(_module, ("websocket.large_messages", "websocket.liveness"))
-registry, work = map(_module, ("websocket.registry", "websocket.work"))
+protocol, registry, work = map(_module, ("websocket.protocol", "websocket.registry", "websocket.work"))
 Application: Any = application.Application
 
 TIMEOUT = 30.0
@@ -160,7 +159,7 @@ def opened(app: Echo) -> Any:
     parser.send_response(parser.accept(head))
     parser.data_to_send()
     request = request_.HttpRequest(head, "/", "127.0.0.1", parser, 1)
-    client = connection.Connection(request, None, app, app.registry, write_batch.WriteBatch())
+    client = connection.Connection(request, None, app, app.registry, connection.WriteBatch())
     client.transport = Mock(asyncio.Transport)
     return client
 

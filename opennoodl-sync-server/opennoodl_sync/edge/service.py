@@ -27,10 +27,9 @@ from .logs import configure
 from .open_files import fit, raise_limit, spare
 from .settings import S, SettingError, load
 from .watchdog import watch
-from .websocket.connection import Connection
+from .websocket.connection import Connection, WriteBatch
 from .websocket.lifecycle import GOING_AWAY, Lifecycle
 from .websocket.protocol import EdgeProtocol
-from .websocket.write_batch import WriteBatch
 
 OPEN_TIMEOUT = 10.0
 """Seconds that a client has for its first bytes after connecting, and for its handshake after them."""

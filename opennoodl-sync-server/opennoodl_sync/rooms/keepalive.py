@@ -5,20 +5,28 @@ y-websocket's client connects again when no message has come for 30 seconds. It 
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 INTERVAL = 10.0
 """Seconds between two looks at a client: it is sent something at the latest after two of them."""
 TICK = 0.1
 """Seconds between two looks at all clients that are due; those that came apart from each other stay apart."""
 
-C = TypeVar("C", bound=Hashable)
+
+class Client(Protocol):
+    """A client that has to be sent something now and then."""
+
+    def check_idle(self) -> bool:
+        """Return whether nothing was written to the client since the last call."""
+
+
+C = TypeVar("C", bound=Client)
 
 
 class KeepAlive(Generic[C]):
-    """Finds clients that were sent nothing. A message costs one entry in a set, and no timer.
+    """Finds clients that were sent nothing. A message costs nothing here, since the client notes what it is sent.
 
     Args:
         send: is called with a client that is to be sent something.
@@ -27,7 +35,6 @@ class KeepAlive(Generic[C]):
     def __init__(self, send: Callable[[C], None]) -> None:
         self._send = send
         self._due: OrderedDict[C, float] = OrderedDict()  # when to look at each client, the first one first
-        self._sent: set[C] = set()  # those that were sent something since the last look
 
     def add(self, client: C) -> None:
         """Begin with a client, which has just been sent something."""
@@ -36,11 +43,6 @@ class KeepAlive(Generic[C]):
     def remove(self, client: C) -> None:
         """Forget a client."""
         self._due.pop(client, None)
-        self._sent.discard(client)
-
-    def note_sent(self, clients: Iterable[C]) -> None:
-        """Note that clients are sent something."""
-        self._sent.update(clients)
 
     def check(self, now: float) -> None:
         """Look at every client that is due."""
@@ -50,9 +52,7 @@ class KeepAlive(Generic[C]):
                 return
             self._due[client] = now + INTERVAL
             self._due.move_to_end(client)
-            if client in self._sent:
-                self._sent.discard(client)
-            else:
+            if client.check_idle():
                 self._send(client)
 
     async def run(self) -> None:

@@ -34,13 +34,34 @@ from .liveness import PAYLOAD, LivenessCheck
 from .protocol import EdgeProtocol
 from .registry import Connections
 from .work import Work
-from .write_batch import WriteBatch
 
 PIECE = 4096
 """Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""
 EXPIRED = "Your token has expired. Connect again with a new one."
+
+
+class WriteBatch:
+    """The connections that have frames to write in this turn of the event loop.
+
+    All frames for one connection are one write. A system call costs more than all else that is done for a small
+    message, and in a busy turn many are for one client.
+    """
+
+    def __init__(self) -> None:
+        self._connections: list[Connection] = []
+
+    def add(self, connection: Connection) -> None:
+        """Flush a connection at the end of this turn, when all data that was read is handled."""
+        if not self._connections:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._connections.append(connection)
+
+    def _flush(self) -> None:
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.flush()
 
 
 class Connection(ServerConnection):
@@ -80,6 +101,7 @@ class Connection(ServerConnection):
         self._connections = connections
         self._write_batch = write_batch
         self._frames: list[bytes] = []  # for the end of this turn
+        self._idle = False  # nothing was written since the last `check_idle`
         self._attached = False  # the application knows this connection
         self._read_flow = ReadFlow()
         self._write_flow = WriteFlow(app.settings.slow_client_buffer)
@@ -127,6 +149,7 @@ class Connection(ServerConnection):
     def write(self, frame: bytes) -> None:
         """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, `Application.slow` is called."""
         if self.protocol.state is OPEN:
+            self._idle = False
             self.transport.write(frame)
             if self.paused:
                 self._write_flow.schedule_check(self._check_slow)
@@ -144,6 +167,11 @@ class Connection(ServerConnection):
         if frames:
             self._frames = []
             self.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def check_idle(self) -> bool:
+        """Return whether the application has written nothing to this client since the last call."""
+        idle, self._idle = self._idle, True
+        return idle
 
     def check_slow(self) -> None:
         """Call `Application.slow` now, if more than ``SLOW_CLIENT_BUFFER`` waits already."""

@@ -1,4 +1,4 @@
-"""What is to be sent soon goes out at the end of the turn, together and in order."""
+"""What is written: at once, or soon, at the end of the turn, together and in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from websockets.protocol import CLOSED
 
-from ..harness import Echo, frames, opened, write_batch
+from ..harness import Echo, connection, frames, opened
 
 ONE, TWO, THREE = (frames.encode_frame(text, text=True) for text in (b"one", b"two", b"three"))
 
@@ -72,6 +72,19 @@ async def test_nothing_is_written_to_an_ended_connection(client: Any) -> None:
     assert written(client) == []
 
 
+async def test_client_is_idle_until_something_is_written(client: Any) -> None:
+    """A client is idle if nothing was written to it since the last question; a ping is no message."""
+    client.check_idle()
+    client.heartbeat()
+    assert client.check_idle()
+    client.write(ONE)
+    assert not client.check_idle()
+    client.write_soon(TWO)
+    assert client.check_idle()
+    await asyncio.sleep(0)
+    assert not client.check_idle()
+
+
 # Without a connection
 
 
@@ -90,7 +103,7 @@ class Flushable:
 async def test_connections_are_flushed_in_order() -> None:
     """Every connection is flushed once, in the order in which they came, and not before the turn is over."""
     flushed: list[str] = []
-    box = write_batch.WriteBatch()
+    box = connection.WriteBatch()
     for name in ("a", "b"):
         box.add(Flushable(name, flushed))
     assert flushed == []
@@ -103,7 +116,7 @@ async def test_connections_are_flushed_in_order() -> None:
 async def test_frames_added_by_a_flush_wait_for_the_next_turn() -> None:
     """Frames added by a flush are sent in the next turn."""
     flushed: list[str] = []
-    box = write_batch.WriteBatch()
+    box = connection.WriteBatch()
 
     class Adding(Flushable):
         """A connection whose flush makes another one have something to write."""
