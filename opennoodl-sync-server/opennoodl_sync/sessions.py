@@ -210,14 +210,15 @@ class Sessions:
             whether the message is kept, or `_handled` takes over.
         """
         room, connection = session.room, session.connection
-        steps = room.receive(session, message)
         try:
+            kind, content = parse(message)
+            steps = room.receive(session, kind, content)
             next(steps)
         except StopIteration as end:
-            return self._accept(session, message, *end.value)
+            return self._accept(session, message, kind, end.value)
         except Exception as error:
             return self._refuse(session, message, error)
-        if not self.slicer.do(room, steps, partial(self._handled, session, message), session.address):
+        if not self.slicer.do(room, steps, partial(self._handled, session, message, kind), session.address):
             connection.pause_reading(SyncPause.ROOM_BUSY)
             connection.count_handling(len(message))
             self._go_on(session)
@@ -237,14 +238,14 @@ class Sessions:
         if not session.room.busy:
             self._go_on(session)
 
-    def _handled(self, session: Session, message: bytes, handled: Outcome[tuple[Kind, bytes | None]]) -> None:
+    def _handled(self, session: Session, message: bytes, kind: Kind, handled: Outcome[bytes | None]) -> None:
         """Finish a message that took several steps."""
         kept = False
         try:
             if not self._rooms.holds(session.room):
                 return
             try:
-                kind, reply = handled()
+                reply = handled()
             except Exception as error:
                 kept = self._refuse(session, message, error)
             else:
@@ -400,25 +401,25 @@ class Sessions:
 
     def _tell(self, room: Room, flush: Flush) -> None:
         """Send the messages of a flush that is stored."""
-        for update in flush.updates if flush.synced else ():
-            frame = encode_frame(update, text=False, head=update_head(len(update)))
-            self._send(cast("list[Session]", flush.synced), frame, "update")
+        if flush.synced:
+            self._metrics.sent["update"] += len(flush.updates) * len(flush.synced)
+            for update in flush.updates:
+                frame = encode_frame(update, text=False, head=update_head(len(update)))
+                for session in cast("list[Session]", flush.synced):
+                    session.write(frame)
         if flush.updates and self._changed is not None:
             self._changed(room)
         if flush.awareness is not None:
+            self._metrics.sent["awareness"] += len(flush.present)
             frame = encode_frame(flush.awareness, text=False)
-            self._send(cast("list[Session]", flush.present), frame, "awareness")
+            for session in cast("list[Session]", flush.present):
+                session.write(frame)
         for session, message in cast("list[tuple[Session, bytes]]", flush.replies):
             self._answer(session, message)
         for session, answer in cast("list[tuple[Session, LargeAnswer]]", flush.large):
             self._transfers.begin(session, room, answer)
         if room.records.is_compaction_due():
             self._rooms.compact_if_due(room)
-
-    def _send(self, to: list[Session], frame: bytes, name: str) -> None:
-        self._metrics.sent[name] += len(to)
-        for session in to:
-            session.write(frame)
 
     def _answer(self, session: Session, message: bytes) -> None:
         """Send a client its answer. A few bytes can ask for megabytes, so a large answer read-pauses the client."""

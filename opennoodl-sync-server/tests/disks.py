@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 from opennoodl_sync.storage.interface import Batch, BatchWriter, Done, StoreError
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
+from opennoodl_sync.storage.leveldb.record_format import seal
 
 TIMEOUT = 30.0
 
@@ -106,7 +107,8 @@ class Records:
         """Write a batch."""
         if self.failure is not None:
             raise StoreError(self.failure)
-        self.now.update(batch.records())
+        self.now.update(batch.puts)
+        self.now.update((key, seal(key, value, first)) for key, value, first in batch.sealed)
         for key in batch.deletes:
             self.now.pop(key, None)
         self.before.append(dict(self.now))

@@ -9,7 +9,7 @@ from opennoodl_sync.rooms.transfer import Transfer
 from opennoodl_sync.storage.interface import Batch, StoreError
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
-from opennoodl_sync.y_protocol import Kind
+from opennoodl_sync.y_protocol import Kind, parse
 from opennoodl_sync.yjs.compaction import compact_records
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish
@@ -51,7 +51,8 @@ def commit(store: Store, batch: RecordBatch) -> None:
 
 def receive(room: Room, client: object, message: bytes) -> tuple[Kind, bytes | None]:
     """Let a room handle one message, however long it takes."""
-    return finish(room.receive(client, message))
+    kind, content = parse(message)
+    return kind, finish(room.receive(client, kind, content))
 
 
 def loaded(updates: Iterable[bytes]) -> Document:

@@ -6,10 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..storage.interface import StoreError
-from ..y_protocol import update_message
+from ..y_protocol import Kind
 
 if TYPE_CHECKING:
-    from ..y_protocol import Kind
     from .flusher import Flusher
     from .registry import Rooms
     from .timeslicer import Outcome
@@ -58,8 +57,8 @@ class DirectChanges:
 
     async def _change(self, name: str, address: str, update: bytes) -> None:
         room = await self._rooms.open(name, address)
-        handled: asyncio.Future[Outcome[tuple[Kind, bytes | None]]] = asyncio.get_running_loop().create_future()
-        self._rooms.slicer.do(room, room.receive(self, update_message(update)), handled.set_result, address)
+        handled: asyncio.Future[Outcome[bytes | None]] = asyncio.get_running_loop().create_future()
+        self._rooms.slicer.do(room, room.receive(self, Kind.UPDATE, update), handled.set_result, address)
         try:
             outcome = await handled
             outcome()

@@ -15,7 +15,6 @@ from ..y_protocol import (
     acknowledgement,
     awareness_message,
     denial,
-    parse,
     step_1,
     step_2,
     update_message,
@@ -213,17 +212,21 @@ class Room:
         """End the awareness states of a client that has left; others are told with the next flush."""
         self.awareness.remove(client)
 
-    def receive(self, client: Hashable, message: bytes) -> Steps[tuple[Kind, bytes | None]]:
-        """Handle one message; return its kind, and the immediate reply to its sender if there is one.
+    def receive(self, client: Hashable, kind: Kind, content: bytes) -> Steps[bytes | None]:
+        """Handle one message; return the immediate reply to its sender if there is one.
+
+        Args:
+            client: the sender.
+            kind: what the message is.
+            content: its content, see `y_protocol.parse`.
 
         Raises:
-            MalformedError: the message is not valid.
+            MalformedError: the content is not valid.
             FullError: the document may not grow.
             NoMemoryError: no document may grow now.
 
         After an error, the document is unchanged.
         """
-        kind, content = parse(message)
         if kind is Kind.UPDATE or kind is Kind.STEP_2:
             if client not in self._readers:
                 if content != NOTHING:
@@ -238,7 +241,7 @@ class Room:
                 # A step 2 repeats all deletions of the document, so only its insertions are changes of this client.
                 changes = content[:1] not in (b"", b"\0") if kind is Kind.STEP_2 else content != NOTHING
                 if changes:
-                    return kind, denial(READING)
+                    return denial(READING)
         elif kind is Kind.STEP_1:
             if len(content) <= MAX_VECTOR:
                 yield from decode(content)  # for what it raises
@@ -248,8 +251,8 @@ class Room:
             reader = self._readers.get(client)
             self.awareness.apply(content, client, reader=reader, writers=self.document)
         elif kind is Kind.QUERY_AWARENESS and client not in self._slow:
-            return kind, awareness_message(self.awareness.encode())
-        return kind, None
+            return awareness_message(self.awareness.encode())
+        return None
 
     def flush(self, batch: Batch) -> Flush:
         """End the turn: add its changes to `batch`, and return the messages to send when that is written."""

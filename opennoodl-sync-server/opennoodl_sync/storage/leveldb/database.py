@@ -15,6 +15,9 @@ from .record_format import key_of, number_element, parse_key, seal
 WRITE_BUFFER = 4_194_304
 """Bytes of a batch that LevelDB moves to a table before it writes another one: its default ``write_buffer_size``."""
 
+FAULTS = (plyvel.Error, OSError, RuntimeError)
+"""The errors of plyvel."""
+
 T = TypeVar("T")
 
 
@@ -53,13 +56,12 @@ class RecordBatch(Batch):
     @property
     def size(self) -> int:
         """Bytes of the values."""
-        return sum(len(value) for _, value in self.puts) + sum(len(value) for _, value, _ in self.sealed)
-
-    def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield each key and what is written under it."""
-        yield from self.puts
-        for key, value, first in self.sealed:
-            yield key, seal(key, value, first)
+        size = 0
+        for _, value in self.puts:
+            size += len(value)
+        for _, value, _ in self.sealed:
+            size += len(value)
+        return size
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -293,19 +295,25 @@ class Database:
         try:
             if self._must_reopen:
                 self._reopen()
-            with _explained(), self._db.write_batch(transaction=True, sync=sync) as records:
-                for key, value in batch.records():
+            size = batch.size
+            with self._db.write_batch(transaction=True, sync=sync) as records:
+                for key, value in batch.puts:
                     records.put(key, value)
-                    del value  # LevelDB has a copy, and it may be large
+                for key, value, first in batch.sealed:
+                    records.put(key, seal(key, value, first))
                 for key in batch.deletes:
                     records.delete(key)
-            if batch.size > WRITE_BUFFER:
+            if size > WRITE_BUFFER:
                 self._make_table()
             if sync:
                 self._sync_directory()
         except StoreError as error:
             self._failed(error)
             raise
+        except FAULTS as fault:
+            failure = _store_error(fault)
+            self._failed(failure)
+            raise failure from fault
         self.unsynced = self.unsynced or not sync
         self.failure = None
 
@@ -388,10 +396,14 @@ def _explained() -> Iterator[None]:
     """Raise what plyvel raises as an error of the store."""
     try:
         yield
-    except plyvel.CorruptionError as error:
-        raise CorruptError(_sentence(error)) from error
-    except (plyvel.Error, OSError, RuntimeError) as error:
-        raise StoreError(_sentence(error)) from error
+    except FAULTS as fault:
+        raise _store_error(fault) from fault
+
+
+def _store_error(fault: Exception) -> StoreError:
+    """Return the error of the store that says what plyvel has raised."""
+    kind = CorruptError if isinstance(fault, plyvel.CorruptionError) else StoreError
+    return kind(_sentence(fault))
 
 
 def _sentence(error: Exception) -> str:
