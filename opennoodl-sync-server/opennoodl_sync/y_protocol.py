@@ -58,6 +58,9 @@ def parse(message: bytes) -> tuple[Kind, bytes]:
         MalformedError: the message is not one that a client sends.
     """
     if message[:2] == b"\0\2":  # as nearly all messages begin
+        size = len(message) - 3
+        if 0 < size < 0x80 and message[2] == size:  # a length of one byte, and nothing behind the content
+            return Kind.UPDATE, message[3:]
         return Kind.UPDATE, read_bytes(message, 2)[0]
     kind, at = read_varuint(message, 0)
     if kind == SYNC:
