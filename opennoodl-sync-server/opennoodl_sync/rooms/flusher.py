@@ -148,12 +148,13 @@ class Flusher:
                 self._late.add(room)
                 self._slicer.when_free(room, partial(self._flush_late, room))
                 continue
+            mark = batch.mark()
             if not room.dirty and room not in self._waiting:
                 continue
             try:
-                with batch.whole():
-                    flush = room.flush(batch)
+                flush = room.flush(batch)
             except Exception as error:  # a mistake of ours must not cost the other rooms what they were sent
+                batch.take_back(mark)
                 log.exception("a document could not be flushed")
                 self._fail(room, error)
             else:
@@ -163,10 +164,10 @@ class Flusher:
             self._began = started = perf_counter()
 
             def written(error: StoreError | None) -> None:
-                self._began = None
-                self.seconds.observe(perf_counter() - started)
+                self._began, took = None, perf_counter() - started
                 self.errors += error is not None
                 self._end(flushed, error)
+                self.seconds.observe(took)  # clients do not wait for this
 
             self._writer.write(batch, written)
         else:

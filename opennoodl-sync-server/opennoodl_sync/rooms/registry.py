@@ -234,11 +234,12 @@ class Rooms:
         batch = self._store.writer.batch()
         for room in list(self.rooms.values()):
             self._remove(room)
+            mark = batch.mark()
             try:
-                with batch.whole():
-                    room.flush(batch)
-                    room.records.release(batch)
+                room.flush(batch)
+                room.records.release(batch)
             except Exception:  # the other documents still have to be stored
+                batch.take_back(mark)
                 log.exception("a document's last changes could not be stored")
         self._write("", batch)  # no document has an empty name
         while self._locked:

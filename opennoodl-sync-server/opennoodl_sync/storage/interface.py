@@ -7,11 +7,13 @@ the store's writer makes it durable. Nothing here blocks the event loop.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Sequence, Set
-from contextlib import AbstractContextManager
 from typing import ClassVar, NamedTuple
 
 Done = Callable[["StoreError | None"], None]
 """Is called when a batch is written, with the error or None."""
+
+Mark = tuple[int, ...]
+"""How far a batch goes."""
 
 DAMAGED = "Restore a backup, or run the command `repair`"
 """Advice to the operator about damaged data."""
@@ -50,8 +52,12 @@ class Batch(ABC):
     def __bool__(self) -> bool: ...
 
     @abstractmethod
-    def whole(self) -> AbstractContextManager[None]:
-        """Take back the changes that are added inside, if an exception is raised there."""
+    def mark(self) -> Mark:
+        """Return a mark for `take_back`."""
+
+    @abstractmethod
+    def take_back(self, mark: Mark) -> None:
+        """Take back the changes that were added since `mark`, since an addition has failed."""
 
 
 class Stored(NamedTuple):

@@ -1,9 +1,8 @@
 """The store of servers without persistence: a document that leaves memory is gone."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from .interface import Batch, BatchWriter, DocumentRecords, Done, Store, Stored
+from .interface import Batch, BatchWriter, DocumentRecords, Done, Mark, Store, Stored
 
 
 class NothingToWrite(Batch):
@@ -12,10 +11,12 @@ class NothingToWrite(Batch):
     def __bool__(self) -> bool:
         return False
 
-    @contextmanager
-    def whole(self) -> Iterator[None]:
+    def mark(self) -> Mark:
+        """Return nothing."""
+        return ()
+
+    def take_back(self, mark: Mark) -> None:
         """Do nothing."""
-        yield
 
 
 class NoRecords(DocumentRecords):

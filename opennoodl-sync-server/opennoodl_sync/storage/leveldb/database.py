@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import NamedTuple, TypeVar
 
 from ...edge.errors import StartError
-from ..interface import DAMAGED, Batch, CorruptError, StoreError
+from ..interface import DAMAGED, Batch, CorruptError, Mark, StoreError
 from . import files as leveldb_files
 from .bindings import plyvel
 from .record_format import key_of, number_element, parse_key, seal
@@ -63,15 +63,14 @@ class RecordBatch(Batch):
             size += len(value)
         return size
 
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Take back what is added meanwhile if that fails half way."""
-        puts, sealed, deletes = len(self.puts), len(self.sealed), len(self.deletes)
-        try:
-            yield
-        except BaseException:
-            del self.puts[puts:], self.sealed[sealed:], self.deletes[deletes:]
-            raise
+    def mark(self) -> Mark:
+        """Return how many there are of each."""
+        return len(self.puts), len(self.sealed), len(self.deletes)
+
+    def take_back(self, mark: Mark) -> None:
+        """Take back what was added since."""
+        puts, sealed, deletes = mark
+        del self.puts[puts:], self.sealed[sealed:], self.deletes[deletes:]
 
 
 class Database:

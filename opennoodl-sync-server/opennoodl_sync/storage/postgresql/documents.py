@@ -1,12 +1,11 @@
 """The updates of one document in PostgreSQL, and batches of changes to documents."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
-from ..interface import Batch, CorruptError, DocumentRecords, Stored
+from ..interface import Batch, CorruptError, DocumentRecords, Mark, Stored
 from .link import Row
 
 
@@ -93,15 +92,14 @@ class PostgreSQLBatch(Batch):
     def __bool__(self) -> bool:
         return bool(self._changes or self.released)
 
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Take back the changes that are added inside, if an exception is raised there."""
-        changes, released = len(self._changes), len(self.released)
-        try:
-            yield
-        except BaseException:
-            del self._changes[changes:], self.released[released:]
-            raise
+    def mark(self) -> Mark:
+        """Return how many there are of each."""
+        return len(self._changes), len(self.released)
+
+    def take_back(self, mark: Mark) -> None:
+        """Take back what was added since."""
+        changes, released = mark
+        del self._changes[changes:], self.released[released:]
 
     def add(self, document: PostgreSQLDocument, change: Change) -> None:
         """Add a change of one document."""
