@@ -17,10 +17,9 @@ Source: yjs 13, ``structs/Item.js``, ``structs/GC.js``, ``utils/Transaction.js``
 from collections.abc import Iterable, Iterator, Sequence
 
 from .contents import long_values, utf16_length
-from .delete_set import DeleteSet
 from .document import Document
 from .lib0 import Steps, finish, read_varuint, write_varuint
-from .segment import MARK_DISTANCE, Section, Segment, SegmentWriter, merge
+from .segment import MARK_DISTANCE, Section, Segment, SegmentWriter, by_client, deletions
 from .structs import (
     ANY,
     CHECKED,
@@ -47,24 +46,34 @@ OTHER = -1
 """Kind of a struct that is written as it is and joined with nothing."""
 
 
-def compact(segment: Segment) -> Steps[Segment]:
-    """Return the same document in fewer structs, and without the contents that are deleted."""
+def compact(segments: Sequence[Segment]) -> Steps[Segment]:
+    """Return the same document in fewer structs, and without the contents that are deleted.
+
+    Args:
+        segments: make the document; what a later one has of a client follows what those before it have of it.
+    """
+    deleted = yield from deletions(segments)
     writer = SegmentWriter()
-    for number, section in enumerate(segment.sections()):
+    for number, sections in enumerate(by_client(segments)):
         if number % MANY == MANY - 1:
             yield
-        bounds = segment.deleted.ranges(section.client)
-        if section.structs == 1 and not len(bounds):
-            writer.section(section.client, section.clock, section.end, 1)
-            yield from writer.structs(segment.data, section.at, section.stop)
+        section, segment = sections[0]
+        bounds = deleted.ranges(section.client)
+        if section.structs == len(sections) == 1 and not len(bounds):
+            yield from writer.copy(segment, section)
             continue
-        joined = yield from _join(segment.data, section, bounds)
+        data = segment.data
+        if len(sections) > 1:
+            data = b"".join([segment.data[section.at : section.stop] for section, segment in sections])
+            structs = sum(section.structs for section, _ in sections)
+            section = section._replace(end=sections[-1][0].end, structs=structs, at=0, stop=len(data))
+        joined = yield from _join(data, section, bounds)
         if len(joined.data) > MAX_GROWTH * (section.stop - section.at) + ALLOWANCE:
-            joined = yield from _join(segment.data, section, bounds, cut=False)
+            joined = yield from _join(data, section, bounds, cut=False)
         at = writer.section(section.client, section.clock, section.end, joined.structs, joined.data)
         for place, clock, before in joined.marks:
             writer.mark(Mark(at + place, clock, joined.structs - before))
-    return writer.segment(segment.deleted)
+    return writer.segment(deleted)
 
 
 def compact_records(records: Iterable[bytes]) -> Steps[tuple[Segment, bytes | None]]:
@@ -81,10 +90,7 @@ def compact_records(records: Iterable[bytes]) -> Steps[tuple[Segment, bytes | No
     pending = document.pending()
     segments = yield from document.freeze()
     del document
-    whole = segments.pop() if segments else SegmentWriter().segment(DeleteSet())
-    while segments:
-        whole = yield from merge(segments.pop(), whole)
-    return (yield from compact(whole)), pending
+    return (yield from compact(segments)), pending
 
 
 class JoinedStructs:

@@ -5,9 +5,9 @@ Source: yjs 13, ``utils/encoding.js`` (``writeClientsStructs``, ``encodeStateAsU
 
 from collections.abc import Iterator, Sequence
 
-from .delete_set import DeleteSet, union
+from .delete_set import DeleteSet
 from .lib0 import Steps
-from .segment import Segment
+from .segment import Segment, deletions
 from .state_vector import StateVector, read
 from .update import write, write_section
 
@@ -84,8 +84,7 @@ class Difference(Iterator[bytes | None]):
                     yield (yield from chunk.write())
         if pending is not None:
             yield pending
-        for segment in self.segments:
-            self._deleted = yield from union(self._deleted, segment.deleted)
+        self._deleted = yield from deletions(self.segments)
         clients, entries = 0, list[bytes]()
         for number, part, ends in self._deleted.write_updates(PART, DELETIONS):
             clients += number

@@ -266,7 +266,9 @@ class Document:
             yield from self._may_wait(self._early_size(parts))
         first = not self.changed
         whole = True
-        for run in parts.runs:
+        for number, run in enumerate(parts.runs):
+            if number % MANY == MANY - 1:
+                yield
             known = self.state(run[0])
             if run[1] == known:
                 self._append(run[0], known, run[2], run[3], update[run[4] : run[5]])
@@ -481,7 +483,7 @@ class Document:
             older, newer = segments[-2].memory, segments[-1].memory
             if older >= 2 * newer or older + newer > most:
                 break
-            merged = yield from merge(segments[-2], segments[-1])
+            merged = yield from merge(segments[-2:])
             segments[-2:] = [merged]
         if segments and len(segments[-1]) > MANY:
             yield from segments[-1].state_entries()
@@ -516,9 +518,7 @@ class Document:
         writer = SegmentWriter()
         for client in sorted(self._pending.clients(), reverse=True):
             writer.section(client, *self._pending.run(client, self.state(client)))
-        whole = writer.segment(DeleteSet())
-        for segment in reversed(self._segments):
-            whole = yield from merge(segment, whole)
+        whole = yield from merge([*self._segments, writer.segment(DeleteSet())])
         return (yield from whole.write())
 
     # What others lack

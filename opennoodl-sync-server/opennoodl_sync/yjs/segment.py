@@ -1,21 +1,27 @@
 """Segments: updates that do not change any more, with an index. A document is made of a few of them.
 
-A document may have millions of clients with one struct each, so nothing here is an object for each of them. Yjs has a
-list of objects for each client instead (``StructStore.clients`` in yjs 13, ``utils/StructStore.js``).
+A document may have millions of clients with one struct each, so nothing here is an object for each of them, and short
+sections are indexed in groups. Yjs has a list of objects for each client instead (``StructStore.clients`` in yjs 13,
+``utils/StructStore.js``).
 """
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import merge as merged
 from io import BytesIO
+from itertools import groupby
 from typing import NamedTuple
 
+from .contents import LongContentError
 from .delete_set import DeleteSet, Deletions, union
-from .lib0 import PIECE, Steps, read_varuint, write_varuint
+from .lib0 import PIECE, Steps, finish, read_varuint, write_varuint
 from .sorting import order
-from .structs import struct_end
+from .structs import read_struct, struct_end
 from .update import Deletion, Mark, Run, cut_run, in_order
 
+GROUP = 64
+"""Bytes of short sections that are indexed together: to find one of them, those before it are read."""
 MARK_DISTANCE = 16_384
 """Bytes between two places in a long section from which it can be read."""
 MANY = 128
@@ -53,6 +59,7 @@ class Segment:
         data: has the sections, as in an update, in descending order of clients.
         begin: the offset of the first one.
         stop: the offset behind the last one.
+        number: of the sections.
         is_update: whether `data` is an update with these sections and deletions, and nothing else.
 
     Attributes:
@@ -62,20 +69,24 @@ class Segment:
     """
 
     __slots__ = (
-        *("_begin", "_clients", "_ends", "_heads", "_mark_clocks", "_mark_left", "_marks", "_state", "_stop"),
-        *("data", "deleted", "is_update"),
+        *("_begin", "_clients", "_ends", "_heads", "_mark_clocks", "_mark_left", "_marks", "_number", "_state"),
+        *("_stop", "data", "deleted", "is_update"),
     )
 
-    def __init__(self, data: bytes = b"", begin: int = 0, stop: int = 0, *, is_update: bool = False) -> None:
+    def __init__(
+        self, data: bytes = b"", begin: int = 0, stop: int = 0, number: int = 0, *, is_update: bool = False
+    ) -> None:
         self.data = data
         self.deleted = DeleteSet()
         self.is_update = is_update
         self._begin = begin
         self._stop = stop
-        # By section, in ascending order of clients: so they end at the beginning of the one before.
-        self._clients = array("Q")
-        self._ends = array("I")
-        self._heads = array("I")  # offsets from the first section
+        self._number = number
+        # By long section, or group of short ones, in ascending order of clients: so each ends at the beginning of the
+        # one before.
+        self._clients = array("Q")  # of the first section
+        self._ends = array("I")  # of the long section; 0 for a group
+        self._heads = array("I")  # offsets from the first section of all
         # Places in long sections, in ascending order of offsets, which are from the first section.
         self._marks = array("I")
         self._mark_clocks = array("I")
@@ -84,7 +95,7 @@ class Segment:
 
     def __len__(self) -> int:
         """Return the number of sections."""
-        return len(self._clients)
+        return self._number
 
     @property
     def size(self) -> int:
@@ -106,19 +117,48 @@ class Segment:
     def state(self, client: int) -> int:
         """Return the clock behind a client's last element; 0 if there is none."""
         at = bisect_left(self._clients, client)
-        return self._ends[at] if at < len(self._clients) and self._clients[at] == client else 0
+        if at == len(self._clients):
+            return 0
+        if self._ends[at]:
+            return self._ends[at] if self._clients[at] == client else 0
+        for section in self._group(at):
+            if section.client <= client:
+                return section.end if section.client == client else 0
+        return 0
 
     def sections(self) -> Iterator[Section]:
         """Yield all sections in the order in which they stand."""
-        return map(self._section, range(len(self._clients) - 1, -1, -1))
+        for number in range(len(self._clients) - 1, -1, -1):
+            if end := self._ends[number]:
+                structs, client, clock, head, at = self._head(self._begin + self._heads[number])
+                yield Section(client, clock, end, structs, head, at, self._end(number))
+            else:
+                yield from self._group(number)
 
-    def _section(self, number: int) -> Section:
-        head = self._begin + self._heads[number]
+    def _head(self, head: int) -> tuple[int, int, int, int, int]:
+        """Return structs, client and clock of the section at an offset, the offset, and that of its first struct."""
         structs, at = read_varuint(self.data, head)
         client, at = read_varuint(self.data, at)
         clock, at = read_varuint(self.data, at)
-        stop = self._begin + self._heads[number - 1] if number else self._stop
-        return Section(client, clock, self._ends[number], structs, head, at, stop)
+        return structs, client, clock, head, at
+
+    def _end(self, number: int) -> int:
+        """Return the offset behind a long section or a group."""
+        return self._begin + self._heads[number - 1] if number else self._stop
+
+    def _group(self, number: int) -> Iterator[Section]:
+        """Yield the sections of a group."""
+        stop, end = self._begin + self._heads[number], self._end(number)
+        while stop < end:
+            structs, client, clock, head, at = self._head(stop)
+            stop, last = at, clock
+            for _ in range(structs):
+                try:
+                    length, stop = read_struct(self.data, stop, client, last)
+                except LongContentError as long:
+                    length, stop = finish(long.steps)  # of so few bytes it does not take long
+                last += length
+            yield Section(client, clock, last, structs, head, at, stop)
 
     def marks(self, section: Section) -> Iterator[Mark]:
         """Yield the places in a section from which it can be read; the first one is its beginning."""
@@ -153,11 +193,10 @@ class Segment:
         """Return the entries of a state vector; they are made once."""
         if self._state is None:
             written = BytesIO()
-            for start in range(0, len(self._clients), MANY):
-                if start:
+            for number, section in enumerate(self.sections()):
+                if number % MANY == MANY - 1:
                     yield
-                entries = zip(self._clients[start : start + MANY], self._ends[start : start + MANY], strict=True)
-                written.write(b"".join([write_varuint(client) + write_varuint(end) for client, end in entries]))
+                written.write(write_varuint(section.client) + write_varuint(section.end))
             self._state = written.getvalue()
         return self._state
 
@@ -179,17 +218,30 @@ class SegmentIndexer:
 
     def __init__(self) -> None:
         self._segment = Segment()
+        self._last = 0, 0, 0  # the section that was added last: client, end and head
 
     def add(self, client: int, end: int, head: int) -> None:
         """Add a section, which begins at offset `head` from the first one."""
-        self._segment._clients.append(client)
-        self._segment._ends.append(end)
-        self._segment._heads.append(head)
+        self._index_last(head)
+        self._segment._number += 1
+        self._last = client, end, head
+
+    def _index_last(self, stop: int) -> None:
+        """Index the section that was added last, which ends at offset `stop`, or let it join the last group."""
+        segment = self._segment
+        if not segment._number:
+            return
+        client, end, head = self._last
+        is_long = stop - head > GROUP
+        if is_long or not segment._heads or segment._ends[-1] or stop - segment._heads[-1] > GROUP:
+            segment._clients.append(client)
+            segment._ends.append(end if is_long else 0)
+            segment._heads.append(head)
 
     def mark(self, mark: Mark) -> None:
         """Note a place in the section that was added last, unless there is one nearby."""
         segment = self._segment
-        last = max(segment._heads[-1], segment._marks[-1] if segment._marks else 0)
+        last = max(self._last[2], segment._marks[-1] if segment._marks else 0)
         if mark.at >= last + MARK_DISTANCE:
             segment._marks.append(mark.at)
             segment._mark_clocks.append(mark.clock)
@@ -197,6 +249,7 @@ class SegmentIndexer:
 
     def segment(self, data: bytes, begin: int, stop: int, deleted: DeleteSet) -> Segment:
         """Return the segment of which the sections are in `data`; nothing may be added after that."""
+        self._index_last(stop - begin)
         segment = self._segment
         segment.data, segment._begin, segment._stop = data, begin, stop
         segment.deleted = deleted
@@ -229,6 +282,15 @@ class SegmentWriter:
             if self._copied >= PIECE:
                 self._copied = 0
                 yield
+
+    def copy(self, segment: Segment, section: Section) -> Steps[None]:
+        """Add a section of another segment."""
+        shift = self._data.tell() - section.head
+        self._index.add(section.client, section.end, section.head + shift)
+        yield from self.structs(segment.data, section.head, section.stop)
+        if section.stop - section.at > MARK_DISTANCE:
+            for mark in segment.marks(section):
+                self.mark(mark._replace(at=mark.at + shift))
 
     def segment(self, deleted: DeleteSet) -> Segment:
         """Return the segment; nothing may be added after that."""
@@ -361,40 +423,58 @@ def _sharing(update: bytes, parts: LargeParts) -> Steps[Segment | None]:
     return index.segment(update, begin, stop, DeleteSet())
 
 
-def merge(older: Segment, newer: Segment) -> Steps[Segment]:
-    """Return two segments as one; what `newer` has of a client follows what `older` has of it."""
+def by_client(segments: Sequence[Segment]) -> Iterator[list[tuple[Section, Segment]]]:
+    """Yield the sections of each client, in descending order of clients.
+
+    Args:
+        segments: what a later one has of a client follows what those before it have of it.
+    """
+    sections = merged(*(_sections(segment) for segment in segments), key=_descending)
+    for _, of_one in groupby(sections, _descending):
+        yield list(of_one)
+
+
+def _sections(segment: Segment) -> Iterator[tuple[Section, Segment]]:
+    for section in segment.sections():
+        yield section, segment
+
+
+def _descending(section: tuple[Section, Segment]) -> int:
+    return -section[0].client
+
+
+def merge(segments: Sequence[Segment]) -> Steps[Segment]:
+    """Return segments as one; what a later one has of a client follows what those before it have of it."""
     writer = SegmentWriter()
-    mine, theirs = older.sections(), newer.sections()
-    my, their = next(mine, None), next(theirs, None)
-    number = 0
-    while my is not None or their is not None:
-        number += 1
-        if number % MANY == 0:
+    apart = True  # no client is in two of them
+    for number, sections in enumerate(by_client(segments)):
+        if number % MANY == MANY - 1:
             yield
-        if their is None or (my is not None and my.client > their.client):
-            assert my is not None
-            yield from _copy(writer, older, my)
-            my = next(mine, None)
-        elif my is None or their.client > my.client:
-            yield from _copy(writer, newer, their)
-            their = next(theirs, None)
-        else:
-            at = writer.section(my.client, my.clock, their.end, my.structs + their.structs)
-            yield from writer.structs(older.data, my.at, my.stop)
-            yield from writer.structs(newer.data, their.at, their.stop)
-            for mark in older.marks(my):
-                writer.mark(Mark(mark.at - my.at + at, mark.clock, mark.left + their.structs))
-            at += my.stop - my.at
-            for mark in newer.marks(their):
-                writer.mark(Mark(mark.at - their.at + at, mark.clock, mark.left))
-            my, their = next(mine, None), next(theirs, None)
-    deleted = yield from union(older.deleted, newer.deleted)
+        (first, only), (last, _) = sections[0], sections[-1]
+        if first is last:
+            yield from writer.copy(only, first)
+            continue
+        apart = False
+        left = sum(section.structs for section, _ in sections)
+        at = writer.section(first.client, first.clock, last.end, left)
+        for section, segment in sections:
+            yield from writer.structs(segment.data, section.at, section.stop)
+            left -= section.structs
+            for mark in segment.marks(section):
+                writer.mark(Mark(mark.at - section.at + at, mark.clock, mark.left + left))
+            at += section.stop - section.at
+    deleted = yield from deletions(segments)
     yield
-    return writer.segment(deleted)
+    made = writer.segment(deleted)
+    states = [segment._state for segment in segments if segment._state is not None]
+    if apart and len(states) == len(segments):
+        made._state = b"".join(states)  # in any order
+    return made
 
 
-def _copy(writer: SegmentWriter, segment: Segment, section: Section) -> Steps[None]:
-    at = writer.section(section.client, section.clock, section.end, section.structs)
-    yield from writer.structs(segment.data, section.at, section.stop)
-    for mark in segment.marks(section):
-        writer.mark(mark._replace(at=mark.at - section.at + at))
+def deletions(segments: Iterable[Segment]) -> Steps[DeleteSet]:
+    """Return what segments delete."""
+    deleted = DeleteSet()
+    for segment in segments:
+        deleted = yield from union(deleted, segment.deleted)
+    return deleted

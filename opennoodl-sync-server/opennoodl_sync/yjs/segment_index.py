@@ -2,7 +2,7 @@
 
 An index belongs to one update, of which it has the length and a checksum. All numbers are little-endian:
 
-    "OSI1", CRC-32 of what follows,
+    "OSI2", CRC-32 of what follows,
     length and CRC-32 of the update, the offsets at which its sections begin and end,
     the length of each array of `Segment.arrays`, then the arrays
 """
@@ -15,7 +15,7 @@ from zlib import crc32
 from .lib0 import MalformedError, Steps, copied, read_varuint, write_varuint
 from .segment import SHARED, Segment
 
-MAGIC = b"OSI1"
+MAGIC = b"OSI2"
 """How an index begins; the digit changes when the format does."""
 AT_ONCE = 1_048_576
 """Bytes of which the checksum is made at once."""
@@ -54,10 +54,13 @@ def read_segment(update: bytes, index: bytes) -> Steps[Segment]:
     size, checksum, begin, stop, *counts = _HEAD.unpack_from(content)
     if size != len(update) or checksum != (yield from _checksum(update)):
         raise MalformedError("an index is of another update")
+    number, first = read_varuint(update, 0)
+    if first != begin:
+        raise MalformedError("an index is of another update")
     if stop - begin < SHARED * size:
-        segment = Segment((yield from copied(update, begin, stop)), 0, stop - begin)
+        segment = Segment((yield from copied(update, begin, stop)), 0, stop - begin, number)
     else:
-        segment = Segment(update, begin, stop, is_update=True)
+        segment = Segment(update, begin, stop, number, is_update=True)
     at = _HEAD.size
     for values, count in zip(segment.arrays(), counts, strict=True):
         end = at + count * values.itemsize
@@ -67,8 +70,6 @@ def read_segment(update: bytes, index: bytes) -> Steps[Segment]:
             values.byteswap()
         at = end
         yield
-    if read_varuint(update, 0) != (len(segment), begin):
-        raise MalformedError("an index is of another update")
     return segment
 
 

@@ -25,7 +25,7 @@ GRIN = "😀".encode()
 
 def compacted(*records: bytes) -> bytes:
     """Return the update that updates are compacted to."""
-    return finish(finish(compact(segment_of(*records))).write())
+    return finish(finish(compact([segment_of(*records)])).write())
 
 
 def typed(clock: int, letters: str | bytes, right: tuple[int, int] | None = None) -> bytes:
@@ -272,7 +272,7 @@ def test_an_invalid_update_is_refused() -> None:
 def test_a_long_section_has_places_from_which_it_can_be_read() -> None:
     """The index of what was compacted leads to structs."""
     structs = [item(text("x" * 40), origin=(7, n)) for n in range(2000)]
-    segment = finish(compact(segment_of(update(section(CLIENT, 0, *structs)))))
+    segment = finish(compact([segment_of(update(section(CLIENT, 0, *structs)))]))
     (only,) = segment.sections()
     marks = list(segment.marks(only))
     assert len(marks) > 3
@@ -308,7 +308,7 @@ def test_many_clients_take_little_memory() -> None:
     segment = segment_of(written)
     tracemalloc.start()
     try:
-        small = finish(compact(segment))
+        small = finish(compact([segment]))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opennoodl_sync.yjs import document as document_module
 from opennoodl_sync.yjs import segment as module
+from opennoodl_sync.yjs.delete_set import DeleteSet
 from opennoodl_sync.yjs.document import Document
-from opennoodl_sync.yjs.lib0 import finish
-from opennoodl_sync.yjs.segment import Segment, merge
+from opennoodl_sync.yjs.lib0 import finish, write_varuint
+from opennoodl_sync.yjs.segment import Segment, SegmentWriter, merge
+from opennoodl_sync.yjs.state_vector import decode
 
 from ..raw import gc, item, section, skip, text, update
 from .segments import contents, segment_of
@@ -79,4 +83,52 @@ def test_large_sections_are_merged_in_steps(monkeypatch: pytest.MonkeyPatch) -> 
         segment_of(update(*(section(client, 0, item(text("x" * 2_000))) for client in clients)))
         for clients in ((6, 5, 4), (3, 2, 1))
     )
-    assert sum(1 for _ in merge(one, other)) >= 6
+    assert sum(1 for _ in merge([one, other])) >= 6
+
+
+SIZES = st.lists(st.sampled_from((1, 10, 40, 50, 51, 52, 53, 100, 20_000)), max_size=30)
+"""Lengths of texts: sections of them are short, long, or just fit together."""
+
+
+def of_sizes(sizes: list[int], clients: range) -> Segment:
+    """Return a segment with a section for each length of a text, of some of the clients."""
+    sections = [
+        section(client, 0, item(text("x" * size))) for client, size in zip(reversed(clients), sizes, strict=False)
+    ]
+    return segment_of(update(*sections))
+
+
+@given(SIZES)
+def test_each_section_is_found(sizes: list[int]) -> None:
+    """However long it and its neighbours are; a client between two others has nothing."""
+    clients = range(0, 300, 3)
+    segment = of_sizes(sizes, clients)
+    there = dict(zip(reversed(clients), sizes, strict=False))
+    assert {client: segment.state(client) for client in range(302) if segment.state(client)} == there
+    assert [(section.client, section.end) for section in segment.sections()] == list(there.items())
+    assert len(segment) == len(there)
+
+
+@given(SIZES, SIZES)
+def test_short_sections_take_little_memory(sizes: list[int], others: list[int]) -> None:
+    """The index of a segment has at most half the bytes of its sections, and one entry more."""
+    segment = finish(merge([of_sizes(sizes, range(30)), of_sizes(others, range(30, 60))]))
+    assert segment.memory - len(segment.data) <= segment.size / 2 + 16 + 4
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_merged_segments_have_one_state(shared: bool) -> None:
+    """Each client stands once in the state vector, whether one has written in both segments or none."""
+    newer = SegmentWriter()
+    for client in range(59, 29, -1):
+        newer.section(client, 0, 1, 1, item(text("x")))
+    if shared:
+        newer.section(29, 1, 2, 1, item(text("x"), origin=(29, 0)))
+    segments = [of_sizes([1] * 30, range(30)), newer.segment(DeleteSet())]
+    for segment in segments:
+        finish(segment.state_entries())
+    entries = finish(finish(merge(segments)).state_entries())
+    assert len(entries) == 2 * 60
+    assert finish(decode(write_varuint(60) + entries)) == {
+        client: 1 + (shared and client == 29) for client in range(60)
+    }

@@ -109,7 +109,7 @@ def test_the_index_of_another_update_is_noticed(other: bytes) -> None:
 
 
 def test_an_index_of_another_format_is_refused() -> None:
-    """A later version may write other indexes."""
+    """Another version may write other indexes."""
     _, written, index = stored(LONG)
     with pytest.raises(MalformedError, match="not an index"):
-        finish(read_segment(written, b"OSI2" + index[4:]))
+        finish(read_segment(written, b"OSI1" + index[4:]))
