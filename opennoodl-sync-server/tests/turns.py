@@ -90,7 +90,7 @@ def compact_if_due(room: Room, *, idle: bool = False) -> bool:
     segment, waiting = finish(compact_records(finish(segment.write()) for segment in finish(room.begin_compaction())))
     assert waiting is None
     update = finish(segment.write())
-    room.end_compaction(update, segment, finish(write_index(segment, update)))
+    room.end_compaction(update, segment, finish(write_index(segment, [update])))
     return True
 
 

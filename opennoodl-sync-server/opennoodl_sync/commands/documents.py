@@ -151,7 +151,7 @@ def _compacted(updates: list[bytes]) -> tuple[list[bytes], bytes, bytes]:
     segment, waiting = finish(compact_records(updates))
     update = finish(segment.write())
     compacted = [update] if waiting is None else [waiting, update]
-    return compacted, document.state_vector(), finish(write_index(segment, update))
+    return compacted, document.state_vector(), finish(write_index(segment, [update]))
 
 
 def read_update(path: str) -> bytes:

@@ -32,14 +32,12 @@ class Compaction(NamedTuple):
         last: the number of the last record that is compacted.
         records: the number of records since the compaction before.
         size: the bytes of these records.
-        state_vector: of the document then.
         began: when it began.
     """
 
     last: int
     records: int
     size: int
-    state_vector: bytes
     began: float
 
 
@@ -105,7 +103,7 @@ class Records:
             self._size += sum(map(len, updates))
         if self._compacted is None:
             return bool(updates)
-        self._replace(self._compacted, document.pending(), batch)
+        self._replace(self._compacted, document, batch)
         return True
 
     @property
@@ -140,9 +138,9 @@ class Records:
         window = min(COMPACT_SIZE, self._max_size // 4 or COMPACT_SIZE)
         return (self._count > COMPACT_AFTER or self._size > window) and self._size >= self._base
 
-    def begin_compaction(self, last: int, began: float, state_vector: bytes) -> None:
+    def begin_compaction(self, last: int, began: float) -> None:
         """Note that all records up to `last` are being compacted."""
-        self._compaction = Compaction(last, self._count, self._size, state_vector, began)
+        self._compaction = Compaction(last, self._count, self._size, began)
 
     def last(self) -> int:
         """Return the number of the last record."""
@@ -159,21 +157,23 @@ class Records:
         self._compaction = None
         self._must_compact = False
 
-    def _replace(self, compacted: Compacted, pending: bytes | None, batch: Batch) -> None:
+    def _replace(self, compacted: Compacted, document: Document, batch: Batch) -> None:
         """Add the compacted document to `batch`, in place of the records that it was made from.
 
         Args:
             compacted: the document.
-            pending: an update with the changes that wait for their predecessors; the compacted document lacks them.
+            document: the same, with later changes. Readers do not trust a stored state vector behind which there are
+                records, so it may have them too.
             batch: is added to.
         """
         assert self._compaction is not None
-        last, count, size, state_vector, began = self._compaction
+        last, count, size, began = self._compaction
         update, index = compacted
         self._compaction = self._compacted = None
         self._compact_again = monotonic() + COMPACT_PAUSE * (monotonic() - began)
+        pending = document.pending()  # the compacted document lacks what waits for its predecessors
         updates = [update] if pending is None else [pending, update]
-        self._store.replace(last, updates, state_vector, index, batch)
+        self._store.replace(last, updates, document.state_vector(), index, batch)
         self._base = len(update)
         self._count += len(updates) - 1 - count
         self._size -= size

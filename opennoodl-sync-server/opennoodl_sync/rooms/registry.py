@@ -199,7 +199,7 @@ class Rooms:
     async def _compact_segments(self, segments: list[Segment], address: str = "") -> Compacted:
         """Compact a document. Its copy takes memory, so one document is compacted at a time."""
         async with self._compacting.turn(address):
-            return await self._compactor.compact([await self.slicer.done(segment.write()) for segment in segments])
+            return await self._compactor.compact([await self.slicer.done(segment.pieces()) for segment in segments])
 
     def _end_compaction(self, room: Room, end: Callable[[], None]) -> None:
         if self.holds(room):

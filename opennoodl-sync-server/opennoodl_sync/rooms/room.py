@@ -325,7 +325,7 @@ class Room:
         """Return the segments to compact: all of the document. Call it right after a flush."""
         last, began = self.records.last(), monotonic()
         segments = yield from self.document.freeze()
-        self.records.begin_compaction(last, began, self.document.state_vector())
+        self.records.begin_compaction(last, began)
         return segments
 
     def end_compaction(self, update: bytes, segment: Segment, index: bytes) -> None:

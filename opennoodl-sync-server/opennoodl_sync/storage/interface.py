@@ -142,7 +142,7 @@ class DocumentRecords(ABC):
         Args:
             last: the number of the last one of `updates`.
             updates: at most as many as they replace; the last one is the whole document.
-            state_vector: of the document then.
+            state_vector: of the document then; it may have what is stored later, too.
             index: of the last update, if that is large; it makes loading faster.
             batch: the batch.
         """

@@ -18,7 +18,7 @@ from ..yjs.document import DamagedError
 from ..yjs.lib0 import finish
 from ..yjs.segment_index import write_index
 from .limits import be_killed_first, ignore_signals, limit_memory, lower_priority
-from .messages import encode, read
+from .messages import Part, encode, read
 
 MEMORY = 256 * 2**20
 """Bytes of address space that the process takes without a job."""
@@ -54,17 +54,17 @@ def _receive(jobs: Jobs) -> None:
         os._exit(0 if isinstance(error, EOFError) else 1)
 
 
-def _work(records: list[bytes]) -> list[bytes]:
+def _work(records: list[bytes]) -> list[Part]:
     try:
         segment, pending = finish(compact_records(_handed_over(records)))
-        update = finish(segment.write())
-        return [b"", update, finish(write_index(segment, update)), *([] if pending is None else [pending])]
+        update = finish(segment.pieces())
+        return [[b""], update, [finish(write_index(segment, update))], *([] if pending is None else [[pending]])]
     except DamagedError as error:
-        return [str(error).encode()]
+        return [[str(error).encode()]]
     except MemoryError:
-        return [b"it takes too much memory"]
+        return [[b"it takes too much memory"]]
     except Exception as error:  # the server reports it
-        return [f"{type(error).__name__}: {error}".encode()]
+        return [[f"{type(error).__name__}: {error}".encode()]]
 
 
 def _handed_over(records: list[bytes]) -> Iterator[bytes]:

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 
+from ..yjs.lib0 import Steps
 from ..yjs.segment import Segment
 from ..yjs.segment_index import read_segment
-from .messages import HEAD, LENGTH, encode
+from .messages import HEAD, LENGTH, Part, encode
 
 MODULE = "opennoodl_sync.workers.compaction_process"
 IDLE = 10.0
@@ -56,11 +57,11 @@ class Compactor:
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def compact(self, updates: Sequence[bytes]) -> Compacted:
+    async def compact(self, updates: Sequence[Part]) -> Compacted:
         """Compact a document.
 
         Args:
-            updates: make the document; they may come in any order and more than once.
+            updates: in pieces; they make the document, and may come in any order and more than once.
 
         Raises:
             CompactionError: it failed or took too long, the updates are damaged, or the compactor was closed.
@@ -70,7 +71,7 @@ class Compactor:
                 raise CompactionError("the server is stopping")
             if self._timer is not None:
                 self._timer.cancel()
-            limit = self._seconds + sum(map(len, updates)) / RATE
+            limit = self._seconds + sum(len(piece) for update in updates for piece in update) / RATE
             try:
                 async with asyncio.timeout(limit):
                     error, *answer = await self._ask(await self._running(), updates)
@@ -86,9 +87,11 @@ class Compactor:
             if error:
                 await self._kill()
                 raise CompactionError(error.decode())
-            self._timer = asyncio.get_running_loop().call_later(self._idle, self._end_idle)
             update, index, *pending = answer
-            return Compacted(update, await _read(update, index), index, pending[0] if pending else None)
+            try:
+                return Compacted(update, await _read(update, index), index, pending[0] if pending else None)
+            finally:
+                self._timer = asyncio.get_running_loop().call_later(self._idle, self._end_idle)
 
     async def close(self) -> None:
         """End the process; what it is at, and what waits, fails."""
@@ -106,7 +109,7 @@ class Compactor:
             )
         return self._process
 
-    async def _ask(self, process: Process, parts: Sequence[bytes]) -> list[bytes]:
+    async def _ask(self, process: Process, parts: Sequence[Part]) -> list[bytes]:
         """Send a message to the process, and return its answer."""
         assert process.stdin is not None
         assert process.stdout is not None
@@ -143,7 +146,7 @@ class Compactor:
 
 
 async def _read(update: bytes, index: bytes) -> Segment:
-    steps = read_segment(update, index)
+    steps = _segment(update, index)
     try:
         while True:
             next(steps)
@@ -151,6 +154,12 @@ async def _read(update: bytes, index: bytes) -> Segment:
     except StopIteration as end:
         segment: Segment = end.value
         return segment
+
+
+def _segment(update: bytes, index: bytes) -> Steps[Segment]:
+    segment = yield from read_segment(update, index)
+    yield from segment.state_entries()  # or they would be made at once when the first client comes
+    return segment
 
 
 async def _ended(process: Process) -> None:

@@ -6,30 +6,35 @@ eight bytes, the lowest first.
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 HEAD = struct.Struct("<QQ")
 LENGTH = struct.Struct("<Q")
 CHUNK = 65_536
 """Bytes that are written at once."""
 
+Part: TypeAlias = Sequence[bytes | memoryview]
+"""A byte string in pieces."""
 
-def encode(parts: Sequence[bytes]) -> Iterator[bytes | memoryview]:
-    """Yield a message in chunks; many small parts are one chunk."""
-    gathered = bytearray(HEAD.pack(len(parts), sum(map(len, parts))))
-    for part in parts:
-        gathered += LENGTH.pack(len(part))
-        if len(part) < CHUNK:
-            gathered += part
-        else:
-            yield bytes(gathered)
-            gathered.clear()
-            view = memoryview(part)
-            for at in range(0, len(part), CHUNK):
-                yield view[at : at + CHUNK]
-        if len(gathered) >= CHUNK:
-            yield bytes(gathered)
-            gathered.clear()
+
+def encode(parts: Sequence[Part]) -> Iterator[bytes | memoryview]:
+    """Yield a message in chunks; many small pieces are one chunk."""
+    lengths = [sum(map(len, part)) for part in parts]
+    gathered = bytearray(HEAD.pack(len(parts), sum(lengths)))
+    for part, length in zip(parts, lengths, strict=True):
+        gathered += LENGTH.pack(length)
+        for piece in part:
+            if len(piece) < CHUNK:
+                gathered += piece
+            else:
+                yield bytes(gathered)
+                gathered.clear()
+                view = memoryview(piece)
+                for at in range(0, len(piece), CHUNK):
+                    yield view[at : at + CHUNK]
+            if len(gathered) >= CHUNK:
+                yield bytes(gathered)
+                gathered.clear()
     yield bytes(gathered)
 
 

@@ -50,6 +50,6 @@ async def _give(stdin: asyncio.StreamWriter | None, parts: Sequence[bytes]) -> N
     """Write a message, a part at a time; a process that has ended needs no more of it."""
     assert stdin is not None
     with suppress(BrokenPipeError, ConnectionResetError):
-        for chunk in encode(parts):
+        for chunk in encode([[part] for part in parts]):
             stdin.write(chunk)
             await stdin.drain()

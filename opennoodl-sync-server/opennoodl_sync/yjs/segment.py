@@ -202,15 +202,19 @@ class Segment:
 
     def write(self) -> Steps[bytes]:
         """Return the segment as one update."""
+        return b"".join((yield from self.pieces())) if not self.is_update else self.data
+
+    def pieces(self) -> Steps[list[bytes | memoryview]]:
+        """Return the update that the segment is in pieces, which share its bytes."""
         if self.is_update:
-            return self.data
+            return [self.data]
         clients, written = 0, []
         for number, entries in self.deleted.write(MARK_DISTANCE):
             clients += number
             written.append(entries)
             yield
         sections = memoryview(self.data)[self._begin : self._stop]
-        return b"".join((write_varuint(len(self)), sections, write_varuint(clients), *written))
+        return [write_varuint(len(self)), sections, write_varuint(clients), *written]
 
 
 class SegmentIndexer:

@@ -10,6 +10,7 @@ An index belongs to one update, of which it has the length and a checksum. All n
 import struct
 import sys
 from array import array
+from collections.abc import Sequence
 from zlib import crc32
 
 from .lib0 import MalformedError, Steps, copied, read_varuint, write_varuint
@@ -24,18 +25,20 @@ _PREFIX = struct.Struct("<4sI")
 _HEAD = struct.Struct("<QIQQ9I")
 
 
-def write_index(segment: Segment, update: bytes) -> Steps[bytes]:
+def write_index(segment: Segment, update: Sequence[bytes | memoryview]) -> Steps[bytes]:
     """Return the index of a segment.
 
     Args:
         segment: the segment.
-        update: what its `write` returned.
+        update: what its `pieces` returned.
     """
     begin = len(write_varuint(len(segment)))
     arrays = segment.arrays()
-    checksum = yield from _checksum(update)
+    checksum = 0
+    for piece in update:
+        checksum = yield from _checksum(piece, checksum)
     counts = map(len, arrays)
-    head = _HEAD.pack(len(update), checksum, begin, begin + segment.size, *counts)
+    head = _HEAD.pack(sum(map(len, update)), checksum, begin, begin + segment.size, *counts)
     content = b"".join((head, *map(_little_endian, arrays)))
     return _PREFIX.pack(MAGIC, (yield from _checksum(content))) + content
 
@@ -73,8 +76,7 @@ def read_segment(update: bytes, index: bytes) -> Steps[Segment]:
     return segment
 
 
-def _checksum(data: bytes | memoryview) -> Steps[int]:
-    checksum = 0
+def _checksum(data: bytes | memoryview, checksum: int = 0) -> Steps[int]:
     view = memoryview(data)
     for at in range(0, len(view), AT_ONCE):
         checksum = crc32(view[at : at + AT_ONCE], checksum)

@@ -328,7 +328,7 @@ def test_updates_during_a_compaction_are_kept(room: Room, disk: MemoryRecords, m
     send(room, "ann", ann.write("more"), ann.delete(0, 2))
     write_turn(room, disk)
     update = finish(segment.write())
-    room.end_compaction(update, segment, finish(write_index(segment, update)))
+    room.end_compaction(update, segment, finish(write_index(segment, [update])))
     send(room, "ann", ann.write("last"))
     write_turn(room, disk)
     assert len(disk.records()) == 3
@@ -363,6 +363,6 @@ def test_pending_updates_applied_during_a_compaction_are_kept(room: Room, disk: 
     send(room, "ann", first)
     write_turn(room, disk)
     update = finish(segment.write())
-    room.end_compaction(update, segment, finish(write_index(segment, update)))
+    room.end_compaction(update, segment, finish(write_index(segment, [update])))
     write_turn(room, disk)
     assert kept(disk)[0] == "one two"

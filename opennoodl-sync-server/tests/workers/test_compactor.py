@@ -36,6 +36,11 @@ async def compactor() -> AsyncIterator[Compactor]:
     await compactor.close()
 
 
+def pieces(updates: list[bytes]) -> list[list[bytes]]:
+    """Return updates of one piece each."""
+    return [[update] for update in updates]
+
+
 def pid(compactor: Compactor) -> int:
     """Return the process that a compactor has now."""
     assert compactor._process is not None
@@ -45,7 +50,7 @@ def pid(compactor: Compactor) -> int:
 async def begun(compactor: Compactor) -> asyncio.Task[Compacted]:
     """Return a job that has begun, and that a process which is stopped does not end."""
     os.kill(pid(compactor), signal.SIGSTOP)
-    job = asyncio.create_task(compactor.compact(LONG))
+    job = asyncio.create_task(compactor.compact(pieces(LONG)))
     await asyncio.sleep(0)
     assert compactor._turn.locked()
     return job
@@ -70,7 +75,7 @@ def is_alive(process: int) -> bool:
 
 async def test_many_updates_become_one(compactor: Compactor) -> None:
     """Many updates become one, with its index and its segment."""
-    compacted = await compactor.compact(TYPED)
+    compacted = await compactor.compact(pieces(TYPED))
     assert compacted.update == WHOLE
     assert compacted.pending is None
     assert finish(compacted.segment.write()) == WHOLE
@@ -79,20 +84,20 @@ async def test_many_updates_become_one(compactor: Compactor) -> None:
 
 async def test_pending_updates_are_handed_back(compactor: Compactor) -> None:
     """An update that came before its predecessor is not in what was compacted."""
-    compacted = await compactor.compact([TYPED[0], TYPED[2]])
+    compacted = await compactor.compact(pieces([TYPED[0], TYPED[2]]))
     assert compacted.update == TYPED[0]
     assert compacted.pending == TYPED[2]
 
 
 async def test_nothing_is_compacted(compactor: Compactor) -> None:
     """A document without updates is the update that changes nothing."""
-    assert (await compactor.compact([])).update == b"\x00\x00"
+    assert (await compactor.compact(pieces([]))).update == b"\x00\x00"
 
 
 async def test_a_large_document_is_compacted(compactor: Compactor) -> None:
     """Jobs and answers of several megabytes go through the pipes."""
     large = update(section(7, 0, item(text("x" * 5_000_000))))
-    assert (await compactor.compact([large])).update == large
+    assert (await compactor.compact(pieces([large]))).update == large
 
 
 async def test_one_process_does_all_jobs(compactor: Compactor) -> None:
@@ -100,7 +105,7 @@ async def test_one_process_does_all_jobs(compactor: Compactor) -> None:
     done: list[int] = []
 
     async def compact(number: int) -> Compacted:
-        compacted = await compactor.compact([TYPED[0], *TYPED[: number + 1]])
+        compacted = await compactor.compact(pieces([TYPED[0], *TYPED[: number + 1]]))
         done.append(number)
         return compacted
 
@@ -108,37 +113,37 @@ async def test_one_process_does_all_jobs(compactor: Compactor) -> None:
     assert done == [0, 1, 2, 3, 4]
     assert [result.segment.state(7) for result in results] == [2, 4, 6, 8, 10]
     first = pid(compactor)
-    await compactor.compact(TYPED)
+    await compactor.compact(pieces(TYPED))
     assert pid(compactor) == first
 
 
 async def test_a_damaged_update_is_reported(compactor: Compactor) -> None:
     """The error says which record and what is wrong with it; the next job is done."""
     with pytest.raises(CompactionError, match="record 1 is not a Yjs update"):
-        await compactor.compact([WHOLE, b"junk"])
-    assert (await compactor.compact(TYPED)).update == WHOLE
+        await compactor.compact(pieces([WHOLE, b"junk"]))
+    assert (await compactor.compact(pieces(TYPED))).update == WHOLE
 
 
 async def test_a_killed_process_is_replaced(compactor: Compactor) -> None:
     """The job that it was at fails, and the next one is done by a new process."""
-    await compactor.compact(TYPED)
+    await compactor.compact(pieces(TYPED))
     killed = pid(compactor)
     job = await begun(compactor)
     os.kill(killed, signal.SIGKILL)
     with pytest.raises(CompactionError, match="its process ended"):
         await job
-    assert (await compactor.compact(TYPED)).update == WHOLE
+    assert (await compactor.compact(pieces(TYPED))).update == WHOLE
     assert pid(compactor) != killed
 
 
 async def test_a_process_that_was_killed_while_idle_is_replaced(compactor: Compactor) -> None:
     """No job fails for that, or only the one that came at the same time."""
-    await compactor.compact(TYPED)
+    await compactor.compact(pieces(TYPED))
     killed = pid(compactor)
     assert compactor._process is not None
     os.kill(killed, signal.SIGKILL)
     await compactor._process.wait()
-    assert (await compactor.compact(TYPED)).update == WHOLE
+    assert (await compactor.compact(pieces(TYPED))).update == WHOLE
 
 
 async def test_a_job_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,33 +152,33 @@ async def test_a_job_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyP
     compactor = Compactor(seconds=0.2)
     try:
         with pytest.raises(CompactionError, match="it took longer than 0 seconds"):
-            await compactor.compact(LONG)
+            await compactor.compact(pieces(LONG))
         assert compactor._process is None
         compactor._seconds = 30
-        assert (await compactor.compact(TYPED)).update == WHOLE
+        assert (await compactor.compact(pieces(TYPED))).update == WHOLE
     finally:
         await compactor.close()
 
 
 async def test_a_cancelled_job_does_not_answer_the_next_one(compactor: Compactor) -> None:
     """Its process is killed."""
-    await compactor.compact(TYPED)
+    await compactor.compact(pieces(TYPED))
     job = await begun(compactor)
     job.cancel()
     with pytest.raises(asyncio.CancelledError):
         await job
-    assert (await compactor.compact(TYPED)).update == WHOLE
+    assert (await compactor.compact(pieces(TYPED))).update == WHOLE
 
 
 async def test_an_idle_process_ends() -> None:
     """It takes no memory where nothing is compacted, and is there again when something is."""
     compactor = Compactor(idle=0.01)
     try:
-        await compactor.compact(TYPED)
+        await compactor.compact(pieces(TYPED))
         first = pid(compactor)
         await until_gone(first)
         assert compactor._process is None
-        assert (await compactor.compact(TYPED)).update == WHOLE
+        assert (await compactor.compact(pieces(TYPED))).update == WHOLE
         assert pid(compactor) != first
     finally:
         await compactor.close()
@@ -181,16 +186,16 @@ async def test_an_idle_process_ends() -> None:
 
 async def test_close_ends_the_process(compactor: Compactor) -> None:
     """Compactions under way and waiting ones fail at once, and none begins any more."""
-    await compactor.compact(TYPED)
+    await compactor.compact(pieces(TYPED))
     process = pid(compactor)
-    jobs = [await begun(compactor), asyncio.create_task(compactor.compact(TYPED))]
+    jobs = [await begun(compactor), asyncio.create_task(compactor.compact(pieces(TYPED)))]
     await compactor.close()
     await until_gone(process)
     for job in jobs:
         with pytest.raises(CompactionError, match="the server is stopping"):
             await job
     with pytest.raises(CompactionError, match="the server is stopping"):
-        await compactor.compact(TYPED)
+        await compactor.compact(pieces(TYPED))
 
 
 async def test_close_without_a_job(compactor: Compactor) -> None:
@@ -201,11 +206,11 @@ async def test_close_without_a_job(compactor: Compactor) -> None:
 
 async def test_signals_of_the_group_do_not_end_a_job(compactor: Compactor) -> None:
     """Ctrl-C and SIGTERM are the server's business, which ends the process."""
-    await compactor.compact(TYPED)
+    await compactor.compact(pieces(TYPED))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(pid(compactor), number)
     first = pid(compactor)
-    assert (await compactor.compact(TYPED)).update == WHOLE
+    assert (await compactor.compact(pieces(TYPED))).update == WHOLE
     assert pid(compactor) == first
 
 
@@ -217,7 +222,7 @@ async def main():
     compactor = Compactor()
     await compactor.compact([])
     print(compactor._process.pid, flush=True)
-    await compactor.compact([bytes.fromhex(input())])
+    await compactor.compact([[bytes.fromhex(input())]])
 
 asyncio.run(main())
 """

@@ -58,7 +58,7 @@ async def test_a_process_that_takes_too_long_is_ended(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("size", "enough"), [(2**31, True), (30 * 2**20, False)])
 def test_a_process_has_a_limit_of_memory(size: int, enough: bool) -> None:
     """A process that needs more memory says so; one that has it does its task."""
-    large = b"".join(encode([update(section(1, 0, item(text(b"a" * 20_000_000))))]))
+    large = b"".join(encode([[update(section(1, 0, item(text(b"a" * 20_000_000))))]]))
     command = [sys.executable, "-c", WITHIN.format(size), "state"]
     ended = subprocess.run(command, input=large, capture_output=True, check=False)
     assert (ended.returncode == 0) == enough

@@ -20,7 +20,7 @@ def stored(*records: bytes) -> tuple[Segment, bytes, bytes]:
     """Return updates as one segment, and the update and the index that are stored of it."""
     segment = segment_of(*records)
     written = finish(segment.write())
-    return segment, written, finish(write_index(segment, written))
+    return segment, written, finish(write_index(segment, finish(segment.pieces())))
 
 
 def assert_same(one: Segment, other: Segment) -> None:
