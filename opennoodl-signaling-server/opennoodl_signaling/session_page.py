@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import UNSET
 
-from .edge.admission.client_address import rate_limit_key
+from .edge.admission.address_limits import rate_limit_key
 from .edge.auth.authenticator import Authenticator
 from .edge.auth.identity import AuthError
 from .edge.errors import BadMessage

@@ -269,7 +269,7 @@ async def test_a_command_that_a_server_does_not_take_says_why(
         ),
         pytest.param(
             {},
-            {"edge.admission.client_address.ClientAddresses.allow_request": lambda *_: False},
+            {"edge.admission.address_limits.AddressLimits.allow_request": lambda *_: False},
             "the server refuses: Too many requests from your address.",
             id="429",
         ),

@@ -1,6 +1,6 @@
 """The quotas of sending: for each user, address and IPv6 site, in an hour."""
 
-from ..edge.admission.client_address import rate_limit_key, site_key
+from ..edge.admission.address_limits import rate_limit_key, site_key
 from ..edge.limits import Quota
 
 HOUR = 3600

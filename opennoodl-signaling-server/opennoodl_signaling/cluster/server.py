@@ -13,7 +13,7 @@ from typing import Any, assert_never
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ..edge.admission.client_address import rate_limit_key
+from ..edge.admission.address_limits import rate_limit_key
 from ..edge.application import Trouble
 from ..edge.auth.credential import credential
 from ..edge.errors import BadMessage

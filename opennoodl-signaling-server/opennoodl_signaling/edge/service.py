@@ -161,7 +161,9 @@ class Service:
         create = partial(self._http_connection, number, refused)
         if context is None:
             return create()
-        return Tls(context, create, OPEN_TIMEOUT, self._pending, self.http.addresses, refused=refused)
+        return Tls(
+            context, create, OPEN_TIMEOUT, self._pending, self.http.addresses, limits=self.http.limits, refused=refused
+        )
 
     def _http_connection(self, number: int, refused: Callable[..., None]) -> HttpConnection:
         protocol = EdgeProtocol(self._cors, max_size=self.app.max_message_size or None, logger=LOGGER)

@@ -26,7 +26,9 @@ application, errors, json_application, limits = map(_module, ("application", "er
 command_line, data_files, watchdog = map(_module, ("command_line", "data_files", "watchdog"))
 logs, messages, metrics = map(_module, ("logs", "messages", "metrics"))
 open_files, refusals, service, settings = map(_module, ("open_files", "refusals", "service", "settings"))
-client_address, listener = map(_module, ("admission.client_address", "admission.listener"))
+address_limits, client_address, listener = map(
+    _module, ("admission.address_limits", "admission.client_address", "admission.listener")
+)
 listening_socket, origins = map(_module, ("admission.listening_socket", "admission.origins"))
 pending, refusal_delay, tls = map(_module, ("admission.pending", "admission.refusal_delay", "admission.tls"))
 authenticator, credential = map(_module, ("auth.authenticator", "auth.credential"))

@@ -13,7 +13,7 @@ from time import monotonic
 
 import structlog
 
-from .admission.client_address import rate_limit_key
+from .admission.address_limits import rate_limit_key
 from .limits import Quota
 
 WINDOW = 10.0

@@ -17,6 +17,7 @@ from typing import Any, cast
 import structlog
 
 from ..settings import EdgeSettings, SettingError
+from .address_limits import AddressLimits
 from .client_address import ClientAddresses, peer_address
 from .pending import Pending
 
@@ -120,7 +121,8 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         create: makes the protocol above, when the TLS handshake is finished.
         timeout: seconds in which the client must finish the TLS handshake.
         pending: counts this connection until then.
-        addresses: limits the TLS handshakes of the address, which cost more than anything else in a handshake.
+        addresses: knows the trusted proxies, which have no limit here.
+        limits: limits the TLS handshakes of the address, which cost more than anything else in a handshake.
         refused: counts and logs a failure, with its code and the client's address.
     """
 
@@ -132,11 +134,13 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         pending: Pending,
         addresses: ClientAddresses,
         *,
+        limits: AddressLimits,
         refused: Callable[..., None],
     ) -> None:
         super().__init__()
         self._pending = pending
         self._addresses = addresses
+        self._limits = limits
         self._refused = refused
         self._create = create
         self._timeout = timeout
@@ -158,7 +162,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._pending.add(self)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self.abort, "timeout")
         self._peer = peer_address(transport)
-        if not self._addresses.allow_tls(self._peer, monotonic()):
+        if not self._addresses.is_proxy(self._peer) and not self._limits.allow_tls(self._peer, monotonic()):
             self.abort("handshake-rate")
 
     def data_received(self, data: bytes) -> None:

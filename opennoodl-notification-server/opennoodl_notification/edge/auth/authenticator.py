@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ..admission.client_address import rate_limit_key
+from ..admission.address_limits import rate_limit_key
 from ..settings import EdgeSettings, SettingError
 from .identity import AuthError, Identity
 

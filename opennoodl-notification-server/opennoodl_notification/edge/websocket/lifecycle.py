@@ -7,7 +7,7 @@ from time import monotonic
 
 from websockets.asyncio.server import ServerConnection
 
-from ..admission.client_address import rate_limit_key
+from ..admission.address_limits import rate_limit_key
 from ..admission.refusal_delay import RefusalDelays
 from ..application import Application
 from ..auth.credential import credential

@@ -1,14 +1,12 @@
-"""Client addresses, also behind trusted proxies, and the limits of connections and rates for each address."""
+"""Client addresses, also behind trusted proxies. `address_limits` has the limits of an address."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from ..limits import Rates
 from ..settings import EdgeSettings, SettingError
 
 if TYPE_CHECKING:
@@ -21,17 +19,13 @@ _PORT = re.compile(r"\[([^]:]*:[^]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 """An IPv6 address in brackets, or an IPv4 address, with a port: the form that some proxies use."""
 MAX_PROXIES = 32
 """Addresses that are read from the end of a header. If every proxy is trusted, a header can have four thousand."""
-IPV6_PREFIX = 64
-"""Length of the IPv6 prefix that one customer has, with all addresses in it."""
-IPV6_SITE_PREFIX = 48
-"""Length of the IPv6 prefix that one organisation has, with all networks in it."""
 
 
 class ClientAddresses:
-    """Finds the address of each client, and counts the handshakes, requests and connections of each address.
+    """Finds the address of each client, and whether it came over TLS, with the help of trusted proxies.
 
     Args:
-        settings: the trusted proxies, the header in which they name the client, and the limits of one address.
+        settings: the trusted proxies, and the header in which they report the client.
 
     Raises:
         SettingError: a trusted proxy is not an address or a network.
@@ -40,12 +34,6 @@ class ClientAddresses:
     def __init__(self, settings: EdgeSettings) -> None:
         self._trusted = _networks(settings.trusted_proxies)
         self._header = settings.client_ip_header
-        self._max_connections = settings.max_connections_per_ip
-        # Three counts, so that a crowd of clients that reconnects does not use up the requests for pages.
-        self._tls_handshakes, self._handshakes, self._requests = (
-            Rates(settings.handshake_rate_limit) for _ in range(3)
-        )
-        self._connections: Counter[str] = Counter()
 
     def client(self, peer: str, headers: Headers) -> str:
         """Return the address of the client that sent a request.
@@ -57,7 +45,7 @@ class ClientAddresses:
             peer: the remote address of the TCP connection.
             headers: the headers of the request.
         """
-        address = _address(peer)
+        address = parsed(peer)
         said_in_turn = ",".join(headers.get_all(self._header)).rsplit(",", MAX_PROXIES)
         for value in reversed(said_in_turn[-MAX_PROXIES:]):
             said = _said(value.strip())
@@ -78,40 +66,14 @@ class ClientAddresses:
         schemes = [scheme for value in headers.get_all("X-Forwarded-Proto") for scheme in value.split(",")]
         schemes += _FORWARDED_PROTO.findall(",".join(headers.get_all("Forwarded")))
         return (
-            self._trusts(_address(peer))
+            self._trusts(parsed(peer))
             and bool(schemes)
             and all(scheme.strip().lower() in ("https", "wss") for scheme in schemes)
         )
 
-    def allow_handshake(self, address: str, now: float) -> bool:
-        """Count a handshake from `address` at time `now`, in seconds; return whether it is within the limit."""
-        return self._handshakes.allow(rate_limit_key(address), now)
-
-    def allow_tls(self, peer: str, now: float) -> bool:
-        """Count a TLS handshake of a `peer` at time `now`, in seconds; return whether it is within the limit.
-
-        Trusted proxies have no limit here.
-        """
-        return self._trusts(_address(peer)) or self._tls_handshakes.allow(rate_limit_key(peer), now)
-
-    def allow_request(self, address: str, now: float) -> bool:
-        """Count an HTTP request from `address` at time `now`, in seconds; return whether it is within the limit."""
-        return self._requests.allow(rate_limit_key(address), now)
-
-    def acquire(self, address: str) -> bool:
-        """Count a connection from `address`; return whether it is within the limit. If so, `release` must follow."""
-        key = rate_limit_key(address)
-        if self._max_connections and self._connections[key] >= self._max_connections:
-            return False
-        self._connections[key] += 1
-        return True
-
-    def release(self, address: str) -> None:
-        """Stop counting a connection from `address`."""
-        key = rate_limit_key(address)
-        self._connections[key] -= 1
-        if not self._connections[key]:
-            del self._connections[key]
+    def is_proxy(self, peer: str) -> bool:
+        """Return whether the remote address of a TCP connection is that of a trusted proxy."""
+        return self._trusts(parsed(peer))
 
     def _trusts(self, address: IPv4Address | IPv6Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
@@ -138,11 +100,12 @@ def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 
 def _said(text: str) -> IPv4Address | IPv6Address | None:
     with_port = _PORT.fullmatch(text)
-    return _address(text if with_port is None else with_port[1] or with_port[2])
+    return parsed(text if with_port is None else with_port[1] or with_port[2])
 
 
 @lru_cache(1024)  # each address is parsed five times while its client connects
-def _address(text: str) -> IPv4Address | IPv6Address | None:
+def parsed(text: str) -> IPv4Address | IPv6Address | None:
+    """Return an address that is written as text, or None if it is none. A mapped IPv4 address is an IPv4 one."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -153,21 +116,3 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 def peer_address(transport: asyncio.BaseTransport) -> str:
     """Return the remote address of a TCP connection; empty if the connection is lost."""
     return str((transport.get_extra_info("peername") or ("",))[0])
-
-
-@lru_cache(1024)  # of each message whose sender has a quota
-def rate_limit_key(address: str) -> str:
-    """Return the key under which limits count an address: the IPv4 address, or the IPv6 /64 network."""
-    parsed = _address(address)
-    if isinstance(parsed, IPv6Address):
-        return str(IPv6Network((parsed, IPV6_PREFIX), strict=False))
-    return address if parsed is None else str(parsed)
-
-
-@lru_cache(1024)
-def site_key(address: str) -> str:
-    """Return the largest network that one client may control: the IPv4 address, or the IPv6 /48 network."""
-    parsed = _address(address)
-    if isinstance(parsed, IPv6Address):
-        return str(IPv6Network((parsed, IPV6_SITE_PREFIX), strict=False))
-    return address if parsed is None else str(parsed)

@@ -44,7 +44,7 @@ async def test_addresses_of_ipv4_are_counted(serve: Serve) -> None:
         connect(f"ws://127.0.0.1:{running.port}/", proxy=None),
         connect(f"ws://[::1]:{running.port}/", proxy=None),
     ):
-        assert dict(running.http.addresses._connections) == {"127.0.0.1": 1, "::/64": 1}
+        assert dict(running.http.limits._connections) == {"127.0.0.1": 1, "::/64": 1}
 
 
 @pytest.mark.parametrize("code", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, None])

@@ -8,6 +8,7 @@ from time import monotonic
 
 from websockets.http11 import Request, Response
 
+from ..admission.address_limits import AddressLimits
 from ..admission.client_address import ClientAddresses
 from ..admission.origins import Origins
 from ..application import Application
@@ -32,7 +33,8 @@ class Http:
         app: whose pages and paths are served.
 
     Attributes:
-        addresses: the limits of each address.
+        addresses: find the address of each client.
+        limits: the limits of each address.
         origins: the allowed web pages.
 
     Raises:
@@ -42,9 +44,10 @@ class Http:
     def __init__(self, app: Application) -> None:
         settings = app.settings
         self.addresses = ClientAddresses(settings)
+        self.limits = AddressLimits(settings)
         self.origins = Origins(settings.allowed_origins)
         self._app = app
-        self._handshakes = Handshakes(app, self.addresses, self.origins)
+        self._handshakes = Handshakes(app, self.limits, self.origins)
         self._routes = Routes(app)
         self._tls_only = settings.require_wss and not settings.tls_cert  # with a certificate, all is TLS already
         if self._tls_only and not settings.trusted_proxies:
@@ -85,7 +88,7 @@ class Http:
         insecure = protocol.reject(HTTPStatus.FORBIDDEN, TLS_ONLY) if plain else None
         if "websocket" in map(str.lower, map(str.strip, head.headers.get_all("Upgrade"))):
             return self._handshakes.refusal(request, insecure) or request
-        if path not in UNLIMITED and not self.addresses.allow_request(address, monotonic()):
+        if path not in UNLIMITED and not self.limits.allow_request(address, monotonic()):
             response = protocol.reject(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests from your address.\n")
         elif insecure is not None and path not in WATCHED:
             response = insecure
@@ -107,7 +110,7 @@ class Http:
 
     def release(self, request: HttpRequest) -> None:
         """Note that the TCP connection of an accepted handshake has ended."""
-        self.addresses.release(request.address)
+        self.limits.release(request.address)
 
 
 def origin_form(head: Request) -> str | None:

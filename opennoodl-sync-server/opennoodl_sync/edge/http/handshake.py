@@ -7,7 +7,7 @@ from time import monotonic
 
 from websockets.http11 import Response
 
-from ..admission.client_address import ClientAddresses
+from ..admission.address_limits import AddressLimits
 from ..admission.origins import Origins
 from ..application import Application
 from .request import HttpRequest
@@ -18,13 +18,13 @@ class Handshakes:
 
     Args:
         app: whose paths and limits count.
-        addresses: the limits of each address.
+        limits: the limits of each address.
         origins: the allowed web pages.
     """
 
-    def __init__(self, app: Application, addresses: ClientAddresses, origins: Origins) -> None:
+    def __init__(self, app: Application, limits: AddressLimits, origins: Origins) -> None:
         self._app = app
-        self._addresses = addresses
+        self._limits = limits
         self._origins = origins
 
     def note(self, code: str, request: HttpRequest, response: Response) -> None:
@@ -47,7 +47,7 @@ class Handshakes:
 
     def _find_refusal(self, request: HttpRequest, insecure: Response | None) -> tuple[str, Response] | None:
         respond, limit = request.protocol.reject, self._app.settings.max_connections
-        if not self._addresses.allow_handshake(request.address, monotonic()):
+        if not self._limits.allow_handshake(request.address, monotonic()):
             return "handshake-rate", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many handshakes from your address.\n")
         if insecure is not None:
             return "insecure", insecure
@@ -61,6 +61,6 @@ class Handshakes:
         refusal = self._app.refusal(request.path)
         if refusal is not None:
             return "path", respond(HTTPStatus.NOT_FOUND, refusal + "\n")
-        if not self._addresses.acquire(request.address):
+        if not self._limits.acquire(request.address):
             return "address", respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from your address.\n")
         return None

@@ -101,16 +101,16 @@ async def test_refused_handshake_creates_no_websocket(client: Any) -> None:
     client.http.data_received(HANDSHAKE_REQUEST)
     await client.answers(b"404 Not Found")
     assert client.websockets == []
-    assert not client.server.addresses._connections
+    assert not client.server.limits._connections
 
 
 async def test_invalid_handshake_is_released(client: Any) -> None:
     """A handshake that is found invalid when it was accepted counts for its address until the client is gone."""
     client.http.data_received(HANDSHAKE_REQUEST.replace(b"/room", b"/").replace(b"Version: 13", b"Version: 12"))
     await client.answers(b"426 Upgrade Required")
-    assert client.server.addresses._connections == {"192.0.2.1": 1}
+    assert client.server.limits._connections == {"192.0.2.1": 1}
     client.http.connection_lost(None)
-    assert not client.server.addresses._connections
+    assert not client.server.limits._connections
     assert client.websockets == []
 
 
