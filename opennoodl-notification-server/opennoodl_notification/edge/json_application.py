@@ -87,7 +87,7 @@ class JsonApplication(Application, Generic[M]):
             try:
                 incoming = self.decode(message)
             except BadMessage as bad:
-                if bad.code != "invalid-json":
+                if bad.code != "invalid-json" or rb"\u" not in message:
                     raise
                 message = replace_lone_surrogates(message)
                 incoming = self.decode(message)
@@ -117,9 +117,10 @@ class JsonApplication(Application, Generic[M]):
         receiver.note_error(bad)
         self.send((receiver,), Error(bad.error, bad.code, bad.request_id))
 
-    def send(self, to: tuple[Receiver, ...], message: Struct) -> None:
-        """Send one message, encoded once, to every client of `to`."""
+    def send(self, to: tuple[Receiver, ...], message: Struct) -> int:
+        """Send one message, encoded once, to every client of `to`; return the bytes of its frame."""
         frame = encode_frame(encode(message), text=True)
         self.metrics.sent[str(message.__struct_config__.tag)] += len(to)
         for receiver in to:
             receiver.write_soon(frame)
+        return len(frame)

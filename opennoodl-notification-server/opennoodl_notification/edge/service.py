@@ -219,6 +219,8 @@ def main(kind: type[S], create: Callable[[S], Service]) -> None:
     try:
         settings = load(kind, os.environ)
         configure(settings.log_level, settings.log_format)
+        # Otherwise each call binds a logger anew: 36 µs for a line that is not shown, more than the rest of a refusal.
+        structlog.configure(cache_logger_on_first_use=True)
         settings, warning = fit(settings, raise_limit())
         if warning:
             log.warning(warning)

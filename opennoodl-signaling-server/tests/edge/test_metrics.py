@@ -153,7 +153,7 @@ async def test_paused_and_slow_clients_are_counted() -> None:
     client.pause_reading(flow_control.EdgePause.WORK)
     after = samples(app.metrics)
     shown = {labels[0]: number for (name, labels), number in after.items() if name == "opennoodl_paused_clients"}
-    assert shown == {"opening": 0, "rate": 1, "work": 1, "memory": 0}
+    assert shown == {"opening": 0, "rate": 1, "work": 1, "turn": 0, "memory": 0}
     assert after["opennoodl_slow_clients", ()] == 1
 
 

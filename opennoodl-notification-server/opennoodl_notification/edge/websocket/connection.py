@@ -37,6 +37,8 @@ from .work import Work
 
 PIECE = 4096
 """Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
+MESSAGES_OF_A_TURN = 32
+"""Messages of one client that are handled before other clients are read: a read may hold thousands."""
 CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to answer a close frame before its TCP connection is cut."""
 EXPIRED = "Your token has expired. Connect again with a new one."
@@ -106,6 +108,7 @@ class Connection(ServerConnection):
         self._read_flow = ReadFlow()
         self._write_flow = WriteFlow(app.settings.slow_client_buffer)
         self._reader = Reader(protocol, self._read_flow)
+        self._messages = 0  # that were handled in this turn of the event loop
         self._handling = 0  # bytes of a message that the application has not handled yet
         self._counted = False  # among the large messages
         self._lost = False
@@ -375,6 +378,7 @@ class Connection(ServerConnection):
         A closing connection is forgotten at once, whatever its client does next.
         """
         self._silent = False
+        self._messages = 0
         protocol, flow = self.protocol, self._read_flow
         data = self._reader.read(data, self._receive)
         start, end = 0, len(data)
@@ -475,6 +479,10 @@ class Connection(ServerConnection):
             self.fail(error)
         app.metrics.message_sizes.observe(len(message))
         app.metrics.handling.observe(perf_counter() - started)
+        self._messages += 1
+        if self._messages == MESSAGES_OF_A_TURN:
+            self.pause_reading(EdgePause.TURN)
+            self.loop.call_soon(self.resume_reading, EdgePause.TURN)
 
     def _limit_frame(self, frame: Frame) -> None:
         """Count a ping, a pong or a fragment, which cost as much as messages; there is no answer to one too many."""

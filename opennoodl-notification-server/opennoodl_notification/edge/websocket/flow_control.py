@@ -43,6 +43,8 @@ class EdgePause(ReadPause):
     """The client is over its rate limit."""
     WORK = True
     """The server works on a message of the client, such as one with a token."""
+    TURN = True
+    """The client has sent very many messages at once; others are read first."""
     MEMORY = False
     """The server handles large messages of other clients first."""
 

@@ -273,6 +273,21 @@ async def test_control_frames_have_a_rate(serve: Serve, raw: OpenRaw, client: Co
     assert await other.recv() == "as before"
 
 
+async def test_others_are_read_between_many_messages(serve: Serve, raw: OpenRaw) -> None:
+    """Of very many messages that come in one read, some are handled before other clients are read, the rest later."""
+    running = await serve()
+    await raw(running)
+    await running.app.until(lambda: 0 in running.app.connections)
+    sent = [str(number).encode() for number in range(3 * connection.MESSAGES_OF_A_TURN + 1)]
+    connected = running.app.connections[0]
+    connected.data_received(b"".join(masked(TEXT, message) for message in sent))
+    assert running.app.got == sent[: connection.MESSAGES_OF_A_TURN]
+    assert connected.read_pauses == {flow_control.EdgePause.TURN}
+    await running.app.until(lambda: len(running.app.got) == len(sent))
+    assert running.app.got == sent
+    assert not connected.read_pauses
+
+
 @pytest.mark.parametrize("frame", [masked(PONG), masked(TEXT, b"x", fin=False) + masked(CONT)])
 async def test_many_in_one_read(serve: Serve, raw: OpenRaw, client: Connect, frame: bytes) -> None:
     """Of small frames that come in one read, those over the rate wait, so that nobody else has to."""
