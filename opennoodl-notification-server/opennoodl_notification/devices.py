@@ -8,6 +8,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, structs
 from .edge.auth.identity import Identity
 from .edge.errors import BadMessage
 from .edge.peer import Receiver
+from .edge.websocket.flow_control import ReadPause
 from .inbox.batch import Outcome
 from .messages import Answer, Event, UpToDate
 from .records import Inbox
@@ -33,12 +34,18 @@ class Device(Receiver, Protocol):
     def set_deadline(self, seconds: None) -> None:
         """Cancel the deadline for `authenticate`."""
 
+    def pause_reading(self, reason: ReadPause) -> None:
+        """Stop reading from it, until `resume_reading` was called for every reason."""
+
+    def resume_reading(self, reason: ReadPause) -> None:
+        """Read from it again, unless there is another reason not to."""
+
 
 class Sender(Protocol):
     """Writes messages to connections."""
 
-    def send(self, to: tuple[Device, ...], message: Struct) -> None:
-        """Send one message to some connections."""
+    def send(self, to: tuple[Device, ...], message: Struct) -> int:
+        """Send one message to some connections; return its bytes."""
 
     def refuse(self, receiver: Device, bad: BadMessage) -> None:
         """Tell a connection what was wrong with its message."""
@@ -183,8 +190,8 @@ class Devices:
         for reply in outcome.replies:
             self.answer(device, reply, request_id)
 
-    def answer(self, device: Device, answer: Answer, request_id: Raw | UnsetType = UNSET) -> None:
-        """Send an answer to a connection.
+    def answer(self, device: Device, answer: Answer, request_id: Raw | UnsetType = UNSET) -> int:
+        """Send an answer to a connection; return its bytes.
 
         Args:
             device: the connection.
@@ -195,7 +202,7 @@ class Devices:
             answer = structs.replace(answer, request_id=request_id)
         if isinstance(answer, UpToDate):
             self._behind.discard(device)
-        self._sender.send((device,), answer)
+        return self._sender.send((device,), answer)
 
     def refuse(self, device: Device, bad: BadMessage) -> None:
         """Tell a connection what was wrong with its message."""

@@ -1,25 +1,46 @@
 """The queue: the requests of connections that are not handled yet.
 
-It is taken in batches. Connections take turns, so a user with many requests delays no other user.
+It is taken in batches. Addresses take short turns, and so do the connections of an address. So a client with many
+requests, or with many connections, delays only clients at its own address. An address that has very many requests in
+the queue is not read from until half of them are handled: the queue does not grow faster than it is handled.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from .devices import Device
+from .edge.admission.address_limits import rate_limit_key
 from .edge.errors import BadMessage
-from .messages import Authenticate, DeleteAll, Incoming, MarkAllRead, Named, SendNotification
+from .edge.websocket.flow_control import ReadPause
+from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkAllRead, Named, SendNotification
 
 MAX_QUEUED = 67_108_864
-"""Bytes of messages that wait; more are refused."""
+"""Bytes of requests in the queue; more are refused."""
+MAX_ADDRESS_QUEUED = 1_048_576
+"""Bytes of one address's requests in the queue; above that, its connections that send more are read-paused."""
+REQUEST_SIZE = 512
+"""Bytes for which a request counts beside its text."""
 BATCH = 200
 """Messages that are handled at once, or notifications where a message is about several; more if the last one is."""
 SHARE = 100
 """How many of these may be one user's."""
+TURN = 10
+"""How many of these are of one connection before it is another address's turn; more if the last message is."""
+READ_FACTOR = 20
+"""Notifications that can be read in the time of one change."""
+UNKNOWN_SIZE = 200
+"""Notifications of which an inbox is taken to consist when a device connects that is the first of its user."""
+
+
+class QueuePause(ReadPause):
+    """The reason of the queue."""
+
+    QUEUE = True
+    """Very many requests from the client's address are in the queue."""
 
 
 class Request(NamedTuple):
@@ -28,13 +49,13 @@ class Request(NamedTuple):
     Attributes:
         device: its sender.
         incoming: the message.
-        size: bytes of its text.
+        text_size: bytes of its text.
         since: when it came, by `monotonic`.
     """
 
     device: Device
     incoming: Incoming
-    size: int
+    text_size: int
     since: float = 0.0
 
     @property
@@ -44,6 +65,11 @@ class Request(NamedTuple):
             return self.incoming.user_id
         user: str | None = self.device.session
         return user
+
+    @property
+    def size(self) -> int:
+        """The bytes for which it counts."""
+        return REQUEST_SIZE + self.text_size
 
     def weight(self, sizes: Mapping[str, int]) -> int:
         """Return how much of a batch it takes: one for each user it is for, or each notification it is about.
@@ -56,11 +82,40 @@ class Request(NamedTuple):
                 return len(several)
             case MarkAllRead() | DeleteAll() if self.user is not None:
                 return max(1, sizes.get(self.user, 0))
+            case GetNotifications() as get if self.user is not None:
+                few = get.limit and not (get.before or get.unread_only or get.types)
+                return max(1, (get.limit or 0 if few else sizes.get(self.user, 0)) // READ_FACTOR)
+            case Authenticate(user_id=user):
+                return max(1, sizes.get(user, UNKNOWN_SIZE) // READ_FACTOR)
         return 1
 
     def refuse(self, bad: BadMessage) -> BadMessage:
         """Return an error as the answer to this message."""
         return BadMessage(bad.code, bad.error, self.incoming.request_id, bad.refusal)
+
+
+class Line:
+    """The requests of one address.
+
+    Attributes:
+        connections: its requests by connection; the connection whose turn is next comes first.
+        size: bytes for which they count.
+        paused: connections that are not read from, in the order in which they will be.
+    """
+
+    __slots__ = ("connections", "paused", "size")
+
+    def __init__(self) -> None:
+        self.connections: OrderedDict[Device, deque[Request]] = OrderedDict()
+        self.paused: OrderedDict[Device, None] = OrderedDict()
+        self.size = 0
+
+    def resume(self) -> None:
+        """If half of the line is free, read from paused connections again, until they have filled it."""
+        if self.size <= MAX_ADDRESS_QUEUED // 2:
+            while self.paused and self.size <= MAX_ADDRESS_QUEUED:
+                device, _ = self.paused.popitem(last=False)
+                device.resume_reading(QueuePause.QUEUE)
 
 
 class Queue:
@@ -70,15 +125,15 @@ class Queue:
         sizes: how many notifications users have, as far as that is known; it may change meanwhile.
 
     Attributes:
-        bytes: of all messages in it.
+        size: bytes for which all requests in it count.
         filled: set when a request is added; `Worker` clears it.
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
-        self._waiting: dict[Device, deque[Request]] = {}  # whose turn is next comes first
+        self._lines: OrderedDict[str, Line] = OrderedDict()  # by address; whose turn is next comes first
         self._number = 0
-        self.bytes = 0
+        self.size = 0
         self.filled = asyncio.Event()
 
     def __len__(self) -> int:
@@ -86,47 +141,67 @@ class Queue:
 
     def oldest(self) -> float | None:
         """Return when the oldest request came; None if there is none."""
-        return min((requests[0].since for requests in self._waiting.values()), default=None)
+        lines = self._lines.values()
+        return min((requests[0].since for line in lines for requests in line.connections.values()), default=None)
 
     def add(self, request: Request) -> None:
-        """Put a request behind the others of its connection.
+        """Put a request behind the others of its connection; pause reading from the connection if its line is full.
 
         Raises:
-            BadMessage: too much waits already.
+            BadMessage: the queue is full.
         """
-        if self.bytes + request.size > MAX_QUEUED:
+        device = request.device
+        if self.size + request.size > MAX_QUEUED:
             raise BadMessage("storage-unavailable", "The store's queue is full; send this again later.")
-        self._waiting.setdefault(request.device, deque()).append(request)
-        self._number += 1
-        self.bytes += request.size
+        line = self._lines.setdefault(rate_limit_key(device.address), Line())
+        line.connections.setdefault(device, deque()).append(request)
+        self._count(line, 1, request.size)
+        if line.size > MAX_ADDRESS_QUEUED:
+            line.paused[device] = None
+            device.pause_reading(QueuePause.QUEUE)
         self.filled.set()
 
     def take(self) -> list[Request]:
         """Take a batch: its changes will be made before its reads are answered.
 
         What a connection changes after it has read something has to wait for the next batch. So has what is more
-        than a user's share, and the next batch begins with those whom this one did not reach.
+        than a user's share. The next batch begins with the address whose turn is next.
         """
         batch: list[Request] = []
+        weight = 0
         shares: Counter[object] = Counter()
-        for device in list(self._waiting):
-            if shares.total() >= BATCH:
-                break
-            requests = self._waiting.pop(device)
-            self._take(requests, device.session or device, batch, shares)
-            if requests:
-                self._waiting[device] = requests
-        self._number -= len(batch)
-        self.bytes -= sum(request.size for request in batch)
+        reading: set[Device] = set()
+        served: dict[str, Line] = {}
+        waiting: list[tuple[str, Device, deque[Request]]] = []  # for the next batch
+        while self._lines and weight < BATCH:
+            address, line = next(iter(self._lines.items()))
+            device, requests = line.connections.popitem(last=False)
+            user = device.session or device
+            served[address] = line
+            end = weight + min(TURN, BATCH - weight, SHARE - shares[user])
+            while requests and weight < end and (requests[0].incoming.reads or device not in reading):
+                request = requests.popleft()
+                batch.append(request)
+                self._count(line, -1, -request.size)
+                if request.incoming.reads:
+                    reading.add(device)
+                cost = request.weight(self._sizes)
+                weight += cost
+                shares[user] += cost
+            if requests and weight >= end and shares[user] < SHARE:
+                line.connections[device] = requests  # for its next turn
+            elif requests:
+                waiting.append((address, device, requests))
+            self._lines.move_to_end(address)
+            if not line.connections:
+                del self._lines[address]
+        for address, device, requests in waiting:
+            self._lines.setdefault(address, served[address]).connections[device] = requests
+        for line in served.values():
+            line.resume()
         return batch
 
-    def _take(self, requests: deque[Request], who: object, batch: list[Request], shares: Counter[object]) -> None:
-        reading = False
-        left = min(SHARE - shares[who], BATCH - shares.total())
-        while requests and left > 0 and (requests[0].incoming.reads or not reading):
-            request = requests.popleft()
-            reading = request.incoming.reads
-            batch.append(request)
-            weight = request.weight(self._sizes)
-            left -= weight
-            shares[who] += weight
+    def _count(self, line: Line, number: int, size: int) -> None:
+        self._number += number
+        self.size += size
+        line.size += size

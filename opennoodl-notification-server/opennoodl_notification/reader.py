@@ -14,6 +14,9 @@ from .messages import Answer, Authenticate, Event
 from .queue import Request
 from .records import Inbox
 
+ANSWERS_OF_A_TURN = 65_536
+"""Bytes of answers after which the event loop has a turn."""
+
 
 class Reader:
     """Answers requests that read.
@@ -28,6 +31,7 @@ class Reader:
         self._store = store
         self._instances = instances
         self._devices = devices
+        self._unwritten = 0  # bytes of answers since the event loop had a turn
 
     async def answer(self, request: Request, user: str, batch: Batch | None, now: str) -> None:
         """Answer one request.
@@ -47,6 +51,9 @@ class Reader:
             return
         elsewhere = 0 if self._instances is None else self._instances.devices_elsewhere(user)
         self._devices.check_limit(device, user, elsewhere)
+        if not device.is_open:
+            self._devices.enter(device, user)  # what it has asked for after this is still done
+            return
         behind = self._devices.is_behind(device)
         inbox = None if batch is None else batch.inbox(user)
         if self._instances is not None:
@@ -55,15 +62,18 @@ class Reader:
             inbox = inbox or await self._inbox(user, now)
             answers = await read(self._store, inbox, request.incoming, now, behind=behind)
         if isinstance(request.incoming, Authenticate):
-            # Also of a connection that has ended: what it has asked for after this is still done.
             self._devices.enter(device, user)
             if device.is_open:
                 self._devices.add(device, inbox, behind=request.incoming.since is not None)
         for answer in answers:
             # What the device has missed is told as it was at first.
-            self._devices.answer(device, answer, UNSET if isinstance(answer, Event) else request.incoming.request_id)
-        # An answer may have half a megabyte: a client that asks for many and does not read is noticed before the next.
-        await asyncio.sleep(0)
+            request_id = UNSET if isinstance(answer, Event) else request.incoming.request_id
+            self._unwritten += self._devices.answer(device, answer, request_id)
+        # A client that asks for much and does not read is noticed before the next large answer. A turn of the event
+        # loop for every answer would let many more requests come than are handled.
+        if self._unwritten >= ANSWERS_OF_A_TURN:
+            self._unwritten = 0
+            await asyncio.sleep(0)
 
     async def _inbox(self, user: str, now: str) -> Inbox:
         """Return the state of an inbox, without what has expired in it and cannot be deleted just now."""

@@ -21,12 +21,13 @@ from .edge.json_application import AUTHENTICATION_TIMEOUT, UNREADABLE, JsonAppli
 from .edge.metrics import Labels, counters
 from .edge.service import Service
 from .edge.websocket.connection import Connection
+from .edge.websocket.flow_control import EdgePause
 from .follower import Follower
 from .inbox.send_quota import SendQuota
 from .inbox.store import Store, StoreError
 from .instances import Instances
 from .messages import ERRORS, SENT, Authenticate, ClientForm, Incoming, SendNotification, decode
-from .queue import Queue, Request
+from .queue import Queue, QueuePause, Request
 from .reader import Reader
 from .settings import Settings
 from .storage.choose import choose, choose_channel
@@ -75,6 +76,7 @@ class NotificationServer(JsonApplication[Any]):
         "Connect an editor to this address as ws:// or wss://."
     )
     own_refusals = REFUSALS
+    read_pauses = (EdgePause, QueuePause)
     labels = Labels(received=(*decode.names.values(), *UNREADABLE), sent=SENT, errors=ERRORS)
     decode = decode
 

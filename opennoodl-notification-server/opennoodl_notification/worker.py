@@ -5,6 +5,7 @@ commit, and answers and events are sent only when that is on disk, in order. So 
 what may yet be lost, and a busy server brings many messages to disk at once.
 """
 
+import asyncio
 from itertools import chain
 from time import monotonic, perf_counter
 
@@ -117,6 +118,7 @@ class Worker:
                 await self.step()
             except Exception:  # a defect; it costs the answers of one batch, and not those of all that follow
                 log.exception("a batch could not be handled")
+            await asyncio.sleep(0)  # a batch without a change may have waited for nothing
 
     async def step(self) -> None:
         """Do what was to be done soon, and handle one batch of what is queued."""

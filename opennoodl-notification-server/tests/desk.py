@@ -12,6 +12,7 @@ from opennoodl_notification import clock
 from opennoodl_notification.devices import Device as ServerDevice
 from opennoodl_notification.edge.auth.identity import Identity
 from opennoodl_notification.edge.errors import BadMessage
+from opennoodl_notification.edge.websocket.flow_control import ReadPause
 from opennoodl_notification.inbox.store import Changes, Needs, StoreError, Transaction, UnsettledError
 from opennoodl_notification.messages import ClientForm, decode
 from opennoodl_notification.server import NotificationServer
@@ -30,6 +31,7 @@ class Device(ServerDevice):
         told: every message since it was last looked at.
         hears: how many messages more come through before its connection is cut, if it is.
         app: the server that it has asked something.
+        read_pauses: why it is not read from.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,7 @@ class Device(ServerDevice):
         self.sequence = 0
         self.told: list[Json] = []
         self.hears: int | None = None
+        self.read_pauses: set[ReadPause] = set()
         self._open = True
 
     # What the server does with a connection
@@ -85,6 +88,14 @@ class Device(ServerDevice):
 
     def set_deadline(self, seconds: None) -> None:
         """Do nothing: these devices have no deadline."""
+
+    def pause_reading(self, reason: ReadPause) -> None:
+        """Send nothing more."""
+        self.read_pauses.add(reason)
+
+    def resume_reading(self, reason: ReadPause) -> None:
+        """Send again."""
+        self.read_pauses.remove(reason)
 
     def note_error(self, bad: BadMessage) -> None:
         """Be refused: this is counted and logged by a connection."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
+from opennoodl_notification.edge.websocket.flow_control import ReadPause
 from opennoodl_notification.messages import (
     Authenticate,
     DeleteAll,
@@ -16,17 +18,28 @@ from opennoodl_notification.messages import (
     RevokeNotification,
     SendNotification,
 )
-from opennoodl_notification.queue import BATCH, SHARE, Queue, Request
+from opennoodl_notification.queue import (
+    BATCH,
+    MAX_ADDRESS_QUEUED,
+    READ_FACTOR,
+    REQUEST_SIZE,
+    SHARE,
+    TURN,
+    UNKNOWN_SIZE,
+    Queue,
+    QueuePause,
+    Request,
+)
 
 from .desk import Device
 
 READ, WRITE = GetNotifications(), MarkAllRead()
 
 
-def device(user: str | None) -> Device:
+def device(user: str | None, address: str = "192.0.2.1") -> Device:
     """Return a device of a user."""
     device = Device()
-    device.session = user
+    device.session, device.address = user, address
     return device
 
 
@@ -39,6 +52,35 @@ def put(queue: Queue, device: Device, *messages: Any, size: int = 10) -> None:
     """Let a device ask."""
     for message in messages:
         queue.add(Request(device, message, size, 0.0))
+
+
+class Flood(Device):
+    """A device that sends on as soon as it is read from.
+
+    Args:
+        queue: where it asks.
+        address: where it is.
+
+    Attributes:
+        sent: its requests.
+    """
+
+    def __init__(self, queue: Queue, address: str) -> None:
+        super().__init__()
+        self.address = address
+        self.sent = 0
+        self._queue = queue
+
+    def flood(self) -> None:
+        """Send until it is not read from."""
+        while not self.read_pauses:
+            self.sent += 1
+            put(self._queue, self, WRITE)
+
+    def resume_reading(self, reason: ReadPause) -> None:
+        """Send on."""
+        super().resume_reading(reason)
+        self.flood()
 
 
 def taken(queue: Queue, device: Device) -> list[Any]:
@@ -93,7 +135,7 @@ def test_client_with_many_requests_gets_a_share() -> None:
     put(queue, other, WRITE)
     batch = queue.take()
     assert len(batch) == SHARE + 1
-    assert batch[-1].device is other
+    assert batch[TURN].device is other
 
 
 def test_share_of_a_user() -> None:
@@ -103,7 +145,7 @@ def test_share_of_a_user() -> None:
         put(queue, one, *[WRITE] * SHARE)
     assert len(queue.take()) == SHARE
     for one in strangers:
-        put(queue, one, *[READ] * SHARE)
+        put(queue, one, *[READ] * BATCH)
     assert len(queue.take()) == BATCH
 
 
@@ -117,7 +159,7 @@ def test_sending_weighs_as_many_as_its_users() -> None:
         60,
         60,
     ]
-    assert batch[-1].device is other
+    assert batch[1].device is other
 
 
 @pytest.mark.parametrize("kind", [MarkRead, MarkUnread, DeleteNotification, RevokeNotification])
@@ -128,27 +170,111 @@ def test_message_weighs_as_many_as_its_ids(kind: Any) -> None:
     put(queue, flood, *[kind(notification_id="0", notification_ids=ids)] * 10)
     put(queue, other, *[kind(notification_id="0")] * SHARE)
     batch = queue.take()
-    assert [request.device for request in batch] == [flood] * 2 + [other] * 80
+    assert Counter(request.device for request in batch) == {flood: 2, other: 80}
 
 
-def test_next_batch_begins_with_the_client_left_out() -> None:
-    """The next batch begins with the client that a full batch left out."""
-    queue, floods, late = Queue({}), [device(str(number)) for number in range(3)], device("late")
-    for one in (*floods, late):
-        put(queue, one, *[WRITE] * 1000)
-    assert {request.device for request in queue.take()} == set(floods[:2])
-    assert {request.device for request in queue.take()} == {floods[2], late}
+@pytest.mark.parametrize("addresses", [1, BATCH])
+def test_next_batch_begins_with_the_client_left_out(addresses: int) -> None:
+    """The next batch begins with the client whose turn it is, at the same address or at another one."""
+    queue = Queue({})
+    devices = [device(str(number), f"192.0.2.{number % addresses}") for number in range(BATCH // TURN + 2)]
+    for one in devices:
+        put(queue, one, *[WRITE] * (TURN + 1))
+    assert [request.device for request in queue.take()[::TURN]] == devices[:-2]
+    assert [request.device for request in queue.take()[::TURN][:2]] == devices[-2:]
+
+
+def test_addresses_take_turns() -> None:
+    """A client is in the next batch, right after a turn of another address, however many requests that has made."""
+    queue, honest = Queue({}), device("honest", "192.0.2.2")
+    for number in range(BATCH):
+        put(queue, device(f"flood {number}"), *[WRITE] * BATCH)
+    put(queue, honest, *[WRITE] * 2 * TURN)
+    batch = queue.take()
+    places = [number for number, request in enumerate(batch) if request.device is honest]
+    assert places == [*range(TURN, 2 * TURN), *range(3 * TURN, 4 * TURN)]
+    assert len(batch) == BATCH
+
+
+def test_networks_of_a_customer_have_one_turn() -> None:
+    """All addresses of an IPv6 /64 network have one turn together."""
+    queue, honest = Queue({}), device("honest", "2001:db8:1::1")
+    for number in range(BATCH):
+        put(queue, device(f"flood {number}", f"2001:db8:0:0::{number:x}"), WRITE)
+    put(queue, honest, WRITE)
+    assert queue.take()[1].device is honest
+
+
+def test_full_address_is_not_read_from() -> None:
+    """An address may have so many requests in the queue; its connections that send more are not read from."""
+    queue = Queue({})
+    floods, other = [Flood(queue, "192.0.2.1") for _ in range(3)], device("other", "192.0.2.2")
+    for one in floods:
+        one.flood()
+    full = len(queue)
+    assert (full - len(floods)) * (REQUEST_SIZE + 10) <= MAX_ADDRESS_QUEUED < full * (REQUEST_SIZE + 10)
+    for _ in range(5):
+        put(queue, other, WRITE)
+        assert (other.read_pauses, [len(one.read_pauses) for one in floods]) == (set(), [1, 1, 1])
+        assert len(queue.take()) > SHARE
+        assert len(queue) <= full
+
+
+def test_paused_connections_take_turns() -> None:
+    """When half of an address's requests are handled, the connection that has waited longest is read from."""
+    queue = Queue({})
+    floods = [Flood(queue, "192.0.2.1") for _ in range(3)]
+    for one in floods:
+        one.flood()
+    order = []
+    while len(order) < 4:
+        before, size = [one.sent for one in floods], queue.size
+        taken = sum(request.size for request in queue.take())
+        for one, sent in zip(floods, before, strict=True):
+            if one.sent > sent:
+                order.append(one)
+                assert size - taken <= MAX_ADDRESS_QUEUED // 2
+    assert order == [*floods, floods[0]]
+
+
+def test_paused_connections_are_read_when_nothing_is_left() -> None:
+    """No connection stays paused when the queue is empty."""
+    queue, several = Queue({}), [device(f"user {number}") for number in range(3)]
+    for one in several:
+        put(queue, one, WRITE, size=MAX_ADDRESS_QUEUED)
+    assert [one.read_pauses for one in several] == [set(QueuePause)] * 3
+    queue.take()
+    assert [one.read_pauses for one in several] == [set()] * 3
 
 
 def test_queue_counts_requests_and_bytes() -> None:
     """The queue knows how many requests it has, and how many bytes."""
     queue, one = Queue({}), device("u")
     put(queue, one, READ, WRITE, size=7)
-    assert (len(queue), queue.bytes) == (2, 14)
+    assert (len(queue), queue.size) == (2, 2 * (REQUEST_SIZE + 7))
     queue.take()
-    assert (len(queue), queue.bytes) == (1, 7)
+    assert (len(queue), queue.size) == (1, REQUEST_SIZE + 7)
     queue.take()
-    assert (len(queue), queue.bytes, queue.take()) == (0, 0, [])
+    assert (len(queue), queue.size, queue.take()) == (0, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("message", "size", "taken"),
+    [
+        (READ, 10, SHARE),
+        (READ, 50 * READ_FACTOR, 2),
+        (GetNotifications(limit=50 * READ_FACTOR), 100 * READ_FACTOR, 2),
+        (GetNotifications(limit=10), 50 * READ_FACTOR, SHARE),
+        (GetNotifications(limit=10, unread_only=True), 50 * READ_FACTOR, 2),
+        (Authenticate(user_id="u"), 50 * READ_FACTOR, 2),
+        (Authenticate(user_id="another"), 0, SHARE * READ_FACTOR // UNKNOWN_SIZE),
+    ],
+)
+def test_read_weighs_what_it_may_look_at(message: Any, size: int, taken: int) -> None:
+    """A read takes a part of a batch for the notifications that it may have to look at."""
+    queue, one = Queue({"u": size}), device("u")
+    put(queue, one, *[message] * BATCH)
+    assert len(queue.take()) == taken
 
 
 @pytest.mark.parametrize("kind", [MarkAllRead, DeleteAll])

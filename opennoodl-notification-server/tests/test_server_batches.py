@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from opennoodl_notification.queue import SHARE
 
 from .desk import SILENT, Desk, Device
 
@@ -118,3 +119,44 @@ async def test_expired_while_the_store_fails(desk: Desk) -> None:
     desk.now += 15 * 86_400_000
     device = await desk.join("u")
     assert (len(device.inbox()), device.unread) == (1, 1)
+
+
+async def test_batches_without_a_change_let_others_go_on(desk: Desk) -> None:
+    """Between two batches that wait for no disk, the event loop has a turn: what has come is read."""
+    stranger = Device()
+    for _ in range(3 * SHARE):
+        desk.ask(stranger, "get-notifications")
+    working = asyncio.create_task(desk.app.worker.run())
+    await asyncio.sleep(0)
+    assert desk.app.worker.queued == 2 * SHARE
+    desk.app.worker.stop()
+    await working
+    assert len(stranger.take()) == 3 * SHARE
+
+
+async def test_small_answers_are_sent_at_once(desk: Desk) -> None:
+    """A batch of small reads does not wait for the event loop, in whose turns more may come than is handled."""
+    device = await desk.join("u")
+    device.take()
+    for _ in range(SHARE):
+        desk.ask(device, "get-notifications")
+    step = asyncio.create_task(desk.app.worker.step())
+    await asyncio.sleep(0)
+    assert step.done()
+    assert len(device.take()) == SHARE
+
+
+async def test_connection_that_has_ended_is_not_read_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a connection asked for before it ended is done, but nothing is read for answers that nobody gets."""
+    gone, other = Device(), await desk.join("u")
+    desk.ask(other, "invite", targetUserId="u", data={})
+    await desk.work()
+    assert other.unread == 1
+    monkeypatch.setattr(desk.app.store, "page", None)
+    for type_, fields in (("authenticate", {"userId": "u"}), ("get-notifications", {}), ("mark-all-read", {})):
+        desk.ask(gone, type_, **fields)
+    desk.leave(gone)
+    await desk.work()
+    assert other.unread == 0
+    assert desk.app.worker.errors == 0
+    assert desk.app.devices.of("u") == (other,)

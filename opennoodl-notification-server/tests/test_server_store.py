@@ -213,7 +213,7 @@ async def test_waiting_requests_are_bounded(
     gate.shut()
     await first.send("invite", targetUserId="u", data={})
     await gate.holds()
-    monkeypatch.setattr(queue, "MAX_QUEUED", 2500)
+    monkeypatch.setattr(queue, "MAX_QUEUED", 2 * queue.REQUEST_SIZE + 2500)
     for _ in range(3):
         await sender.send("invite", targetUserId="u", data="x" * 1000)
     assert (await sender.expect("error"))["code"] == "storage-unavailable"
