@@ -1,4 +1,4 @@
-"""HTTP on the port of the WebSockets: each request goes to the handshakes or to the routes, or is refused."""
+"""HTTP on the port of the WebSockets: passes each request to the handshakes or the routes, or refuses it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .request import HttpRequest
 from .routes import Routes
 
 WATCHED = ("/health", "/ready", "/metrics")
-"""Pages that are answered without TLS as well: monitoring asks for them from nearby, and seldom over TLS."""
+"""Pages that need no TLS: monitoring requests them from nearby, and seldom over TLS."""
 UNLIMITED = ("/health", "/ready")
-"""Pages that any number of requests may ask for: platforms and load balancers act on a missing answer."""
+"""Pages without a limit of requests: platforms and load balancers act on a missing answer."""
 TLS_ONLY = "This server is reached over TLS only: use wss:// or https://.\n"
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?#]+", re.IGNORECASE)
 
@@ -49,7 +49,7 @@ class Http:
         self._app = app
         self._handshakes = Handshakes(app, self.limits, self.origins)
         self._routes = Routes(app)
-        self._tls_only = settings.require_wss and not settings.tls_cert  # with a certificate, all is TLS already
+        self._tls_only = settings.require_wss and not settings.tls_cert  # with a certificate, each connection has TLS
         if self._tls_only and not settings.trusted_proxies:
             raise SettingError("REQUIRE_WSS is true, but neither TLS_CERT nor TRUSTED_PROXIES is set; set one")
 
@@ -83,7 +83,7 @@ class Http:
             response = protocol.reject(HTTPStatus.NO_CONTENT, "")
             del response.headers["Content-Type"], response.headers["Content-Length"]
             return response
-        # 403 and not 426, which would promise to go on with TLS in this very connection.
+        # 403 and not 426, which would promise to continue with TLS in this connection.
         plain = self._tls_only and passed_on is None and not self.addresses.secure(peer, head.headers)
         insecure = protocol.reject(HTTPStatus.FORBIDDEN, TLS_ONLY) if plain else None
         if "websocket" in map(str.lower, map(str.strip, head.headers.get_all("Upgrade"))):
@@ -94,27 +94,27 @@ class Http:
             response = insecure
         else:
             response = await self._routes.page(request)
-        # Proxies that take Upgrade away pass the other headers of a handshake on (RFC 9110, 7.6.1).
+        # Proxies that remove Upgrade pass on the other headers of a handshake (RFC 9110, 7.6.1).
         if "Sec-WebSocket-Key" in head.headers:
             self._handshakes.note("no-upgrade", request, response)
         if head.method == "HEAD":
-            response.body = b""  # Content-Length keeps saying what GET would send
+            response.body = b""  # Content-Length is still that of GET
         return response
 
     def accept(self, request: HttpRequest) -> Response:
-        """Return the response to a handshake that was accepted; it may be invalid nevertheless."""
+        """Return the response to an accepted handshake. It refuses a handshake that is invalid."""
         response = request.protocol.accept(request.head)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._handshakes.note("invalid", request, response)
         return response
 
     def release(self, request: HttpRequest) -> None:
-        """Note that the TCP connection of an accepted handshake has ended."""
+        """Stop counting the connection of an accepted handshake, whose TCP connection has ended."""
         self.limits.release(request.address)
 
 
 def origin_form(head: Request) -> str | None:
-    """Return the path and the query that a request asks for, or None if its target is no valid one (RFC 9112, 3.2).
+    """Return the path and the query of a request, or None if its target is invalid (RFC 9112, 3.2).
 
     Clients send the absolute form to proxies, and a server must accept it as well.
     """

@@ -1,11 +1,11 @@
-"""The connection: one WebSocket, its messages handed straight to the application.
+"""The connection: one WebSocket, which passes each message to the application at once.
 
-The websockets library does the protocol, but a message that is one whole frame does not pass through its parser,
-and there is no receive queue: it goes to the application in the turn of the event loop that read it, and a prepared
-frame to the transport as it is. So no message waits; what waits to be written is bounded here.
+The library websockets implements the protocol, with two exceptions. A message that is one whole frame does not pass
+its parser. There is no receive queue: the application gets a message in the turn of the event loop that read it, and
+the transport gets prepared frames. So no message waits in memory. This module bounds the output that waits.
 
 The parts of a connection are classes of their own: `Reader` (bytes to messages), `ReadFlow` and `WriteFlow` (flow
-control), `Work` (what messages wait for) and `LivenessCheck` (pings). None of them refers to the connection, so that
+control), `Work` (tasks that messages wait for) and `LivenessCheck` (pings). None of them refers to the connection, so
 it is freed without a garbage collection when it has ended.
 """
 
@@ -36,7 +36,7 @@ from .registry import Connections
 from .work import Work
 
 PIECE = 4096
-"""Bytes that the protocol is given at once: a read may hold tens of thousands of its smallest frames."""
+"""Most bytes for the parser at once: one read may have tens of thousands of the smallest frames."""
 MESSAGES_OF_A_TURN = 32
 """Messages of one client that are handled before other clients are read: a read may hold thousands."""
 CLOSE_TIMEOUT = 2.0
@@ -47,15 +47,15 @@ EXPIRED = "Your token has expired. Connect again with a new one."
 class WriteBatch:
     """The connections that have frames to write in this turn of the event loop.
 
-    All frames for one connection are one write. A system call costs more than all else that is done for a small
-    message, and in a busy turn many are for one client.
+    All frames for one connection are one write. A system call costs more than everything else about a small message,
+    and in a busy turn one client gets many.
     """
 
     def __init__(self) -> None:
         self._connections: list[Connection] = []
 
     def add(self, connection: Connection) -> None:
-        """Flush a connection at the end of this turn, when all data that was read is handled."""
+        """Flush a connection at the end of this turn, when all input is handled."""
         if not self._connections:
             asyncio.get_running_loop().call_soon(self._flush)
         self._connections.append(connection)
@@ -70,18 +70,18 @@ class Connection(ServerConnection):
     """One client.
 
     Args:
-        request: its handshake, which was accepted; with the protocol that has parsed it.
-        server: of websockets.
+        request: the accepted handshake, with the protocol that has parsed it.
+        server: the server object of websockets.
         app: handles the client's messages.
         connections: all connections.
         write_batch: writes at the end of each turn.
 
     Attributes:
-        session: what the application keeps for this client; only the application sets it.
-        address: where the client is, as far as its proxies are trusted.
-        number: of its TCP connection, for the log.
+        session: data of the application about this client; only the application sets it.
+        address: the address of the client; trusted proxies report it.
+        number: of the TCP connection, for the log.
         path: the request's path without the query, as it was sent (not percent-decoded).
-        identity: the user that the client has proven to be, if it has.
+        identity: the user that a token of the client proves; None without one.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class Connection(ServerConnection):
 
     @property
     def is_open(self) -> bool:
-        """Whether the application has this connection: it was opened, and not closed yet."""
+        """Whether the application has opened this connection and not closed it."""
         return self._attached
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for this client."""
+        """Bytes of output that the client has not read."""
         return self.transport.get_write_buffer_size()
 
     @property
@@ -141,16 +141,16 @@ class Connection(ServerConnection):
 
     @property
     def slow(self) -> bool:
-        """Whether more than ``SLOW_CLIENT_BUFFER`` waits for this client."""
+        """Whether the client has more than ``SLOW_CLIENT_BUFFER`` unread bytes."""
         return self._write_flow.slow
 
     @property
     def read_pauses(self) -> frozenset[ReadPause]:
-        """Why this client is not read from; empty if it is."""
+        """The reasons why the server does not read from this client; empty if it reads."""
         return self._read_flow.reasons
 
     def write(self, frame: bytes) -> None:
-        """Send a prepared frame; over ``SLOW_CLIENT_BUFFER``, `Application.slow` is called."""
+        """Send a prepared frame. Over ``SLOW_CLIENT_BUFFER``, the connection calls `Application.slow`."""
         if self.protocol.state is OPEN:
             self._idle = False
             self.transport.write(frame)
@@ -165,7 +165,7 @@ class Connection(ServerConnection):
             self._frames.append(frame)
 
     def flush(self) -> None:
-        """Send what was to be sent soon."""
+        """Send the frames of `write_soon` now."""
         frames = self._frames
         if frames:
             self._frames = []
@@ -177,7 +177,7 @@ class Connection(ServerConnection):
         return idle
 
     def check_slow(self) -> None:
-        """Call `Application.slow` now, if more than ``SLOW_CLIENT_BUFFER`` waits already."""
+        """Call `Application.slow` now if there are more than ``SLOW_CLIENT_BUFFER`` unread bytes."""
         if self.paused and self._write_flow.begin_slow():
             self.app.slow(self)
             self._connections.limit_unread()
@@ -185,58 +185,58 @@ class Connection(ServerConnection):
     # Called by the application: reading
 
     def pause_reading(self, reason: ReadPause) -> None:
-        """Stop reading from this client, until `resume_reading` was called for every reason."""
+        """Stop reading from this client until `resume_reading` has been called for each reason."""
         self._read_flow.pause(reason)
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
     def pause_reading_for(self, seconds: float) -> None:
-        """Stop reading from this client for so long, as with one over its rate limit."""
+        """Stop reading from this client for `seconds`, since it is over its rate limit."""
         self.pause_reading(EdgePause.RATE)
         self._read_flow.resume_later(seconds, self.resume_reading)
 
     def resume_reading(self, reason: ReadPause) -> None:
-        """Read again, unless there is another reason not to."""
+        """Remove a reason; read again if no reason is left."""
         self._read_flow.resume(reason)
         if not self._read_flow.paused and not self.transport.is_closing():
-            self._silent = False  # it could not be heard
+            self._silent = False  # the server did not read its pongs
             self.transport.resume_reading()
             self.data_received(self._reader.held())
 
     def work(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something that takes a while; messages that come meanwhile wait, and nothing more is read.
+        """Run a coroutine while later messages of this client wait, and read nothing more.
 
-        It is cancelled when the connection ends. It may raise `CloseConnection`.
+        The end of the connection cancels it. It may raise `CloseConnection`.
         """
         self.pause_reading(EdgePause.WORK)
         self._work.start(self._do(work))
 
     def count_handling(self, size: int) -> None:
-        """Note that the application keeps a message of so many bytes until it is handled; 0 when it is."""
-        if size != self._handling:  # of most messages, nothing is kept
+        """Set the bytes of a message that the application has not handled yet; 0 when it has."""
+        if size != self._handling:  # most messages are handled at once
             self._handling = size
             self._count_large()
 
     def wait_for_memory(self, waits: bool) -> None:
-        """Stop reading, or read again: `LargeMessages` decides."""
+        """Stop reading, or read again. `LargeMessages` calls this."""
         if waits:
             self.pause_reading(EdgePause.MEMORY)
         else:
             self.resume_reading(EdgePause.MEMORY)
 
     def count_strike(self) -> int:
-        """Count a message or frame over the rate; return how many there were, one after the other."""
+        """Count a message or frame over the rate; return the number of consecutive ones."""
         self._strikes += 1
         return self._strikes
 
     # Called by the application: who the client is, and the end
 
     def set_identity(self, identity: Identity, *, expires: bool = True) -> None:
-        """Take the client to be this user from now on.
+        """Set the user of this client.
 
         Args:
             identity: the user.
-            expires: whether the connection is closed when the proof ends, in place of its present deadline.
+            expires: whether the connection is closed when the token expires. This replaces another deadline.
         """
         self.identity = identity
         if expires:
@@ -245,17 +245,17 @@ class Connection(ServerConnection):
             )
 
     def count_failed_token(self) -> int:
-        """Count a token that proves nothing; return how many this connection has shown."""
+        """Count an invalid token; return the number of those on this connection."""
         self._failed_tokens += 1
         return self._failed_tokens
 
     @property
     def deadline(self) -> float | None:
-        """When the connection will be closed, in the time of its event loop."""
+        """The time at which the connection will be closed, by the clock of the event loop; None without a deadline."""
         return None if self._deadline is None else self._deadline.when()
 
     def set_deadline(self, seconds: float | None, reason: str = "", code: int = 1008, refusal: str = "") -> None:
-        """Call `disconnect` after so many seconds; a later call replaces this one, and None cancels it."""
+        """Call `disconnect` after `seconds`. A later call replaces this one, and None cancels it."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -263,12 +263,12 @@ class Connection(ServerConnection):
             self._deadline = self.loop.call_later(max(seconds, 0.0), self.disconnect, code, reason, refusal)
 
     def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
-        """Close: the application forgets the client at once, the socket goes within seconds.
+        """Close: call the application's `close` at once, and close the TCP connection within `CLOSE_TIMEOUT`.
 
         Args:
-            code: for the close frame.
-            reason: for the close frame.
-            refusal: the code of `refusals`; empty for that of the close code.
+            code: the code of the close frame.
+            reason: the reason of the close frame.
+            refusal: the code for the log and the metric; if empty, the code of `refusals` for the close code.
         """
         self._note_close(code, refusal)
         self._detach()
@@ -279,24 +279,24 @@ class Connection(ServerConnection):
             self.send_data()
 
     def fail(self, error: Exception) -> None:
-        """Close because of an error; one that is no `CloseConnection` is logged. Call it while handling the error."""
+        """Close because of an error; log it unless it is a `CloseConnection`. Call this in an `except` block."""
         if not isinstance(error, CloseConnection):
             self.logger.exception("a message could not be handled")
             error = CloseConnection(1011, "The server failed on this message.")
         self.disconnect(error.code, error.reason, error.refusal)
 
     def abort(self, refusal: str = "") -> None:
-        """Cut the TCP connection without a closing handshake, for a reason with this code if it is to be noted."""
+        """Cut the TCP connection without a closing handshake; log and count the refusal if a code is given."""
         if refusal:
             self.note_refusal(refusal)
         self.transport.abort()
 
     def note_refusal(self, code: str, **details: str | int) -> None:
-        """Count and log that this client was refused what it came for."""
+        """Log and count a refusal of this client."""
         self.app.refusals.note(code, self.address, self.number, **details)
 
     def note_error(self, bad: BadMessage) -> None:
-        """Count an error that answers a message; one that keeps the client out is noted as a refusal too."""
+        """Count an error that answers a message. Log and count it as a refusal too if it keeps the client out."""
         self.app.metrics.errors[bad.code] += 1
         if bad.refusal in self.app.refusals.reasons:
             self.note_refusal(bad.refusal, error=bad.code)
@@ -304,14 +304,14 @@ class Connection(ServerConnection):
     # Called by the application: pings
 
     async def is_alive(self, seconds: float) -> bool:
-        """Return whether the client answers a ping within `seconds`; if it has one to answer already, that one."""
+        """Return whether the client answers a ping within `seconds`. Concurrent callers share one ping."""
         if self.protocol.state is OPEN and self._liveness.begin():
             self.protocol.send_ping(PAYLOAD)
             self.send_data()
         return await self._liveness.wait(seconds)
 
     def probe(self) -> None:
-        """Ping with the application's payload; the pong says that all that was sent before has arrived."""
+        """Ping with the application's payload. The pong proves that everything sent before has arrived."""
         if self.protocol.state is OPEN:
             self.flush()
             self.protocol.send_ping(self.app.ping_payload(self))
@@ -324,19 +324,19 @@ class Connection(ServerConnection):
         self._when_lost.append(act)
 
     def attach(self) -> None:
-        """Hand messages to the application from now on; a connection that ended meanwhile is closed."""
+        """Pass messages to the application from now on; close a connection that has ended meanwhile."""
         self._attached = True
         if self.protocol.state is not OPEN:
             self._detach()
 
     def forget_handshake(self) -> None:
-        """Drop the query, which may have a token, and the headers: every garbage collection would go through them."""
+        """Drop the query, which may have a token, and the headers, which each garbage collection would traverse."""
         assert self.request is not None
         self.request.headers.clear()
         self.request.path = self.path
 
     def heartbeat(self) -> None:
-        """Ping; cut a client that has been silent since the last ping, unless it is not read from."""
+        """Ping; cut a client that has been silent since the last ping, unless it is read-paused."""
         if self.protocol.state is not OPEN:
             return
         if self._silent and not self._read_flow.paused:
@@ -352,19 +352,19 @@ class Connection(ServerConnection):
 
     @property
     def close_code(self) -> int:
-        """The code that this side sent or was sent first; 1006 if the connection was just gone."""
+        """The close code that was sent or received first; 1006 without a close frame."""
         sent = self.protocol.close_sent
         return 1006 if sent is None else int(sent.code)
 
     # Called by websockets and the event loop
 
     async def handshake(self, *args: Any, **options: Any) -> None:
-        """Do nothing: the handshake is done before there is a connection."""
+        """Do nothing: the handshake has ended before a connection exists."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, without reading until the application has this connection.
+        """Begin, and do not read until the application has opened this connection.
 
-        The transport tells when more than ``SLOW_CLIENT_BUFFER`` waits in it.
+        The transport calls `pause_writing` when more than ``SLOW_CLIENT_BUFFER`` waits in it.
         """
         super().connection_made(transport)
         self._connections.add(self)
@@ -373,9 +373,9 @@ class Connection(ServerConnection):
             self.transport.set_write_buffer_limits(limit)
 
     def data_received(self, data: bytes) -> None:
-        """Hand on whole messages, and from the first frame on that is none, feed the protocol.
+        """Receive whole messages; from the first other frame on, pass the bytes to the parser.
 
-        A closing connection is forgotten at once, whatever its client does next.
+        A connection that is closing is detached from the application at once.
         """
         self._silent = False
         self._messages = 0
@@ -387,9 +387,9 @@ class Connection(ServerConnection):
                 self._reader.hold(data[start:])
                 self._count_large()
                 return
-            self.flush()  # before anything that the protocol answers, such as a close
+            self.flush()  # before the answers of the protocol, such as a close frame
             super().data_received(data[start : start + PIECE])
-            start = start + PIECE if protocol.state is OPEN else end  # the rest is nothing to us
+            start = start + PIECE if protocol.state is OPEN else end  # the rest is ignored
         if protocol.state is not OPEN:
             if protocol.parser_exc is not None:
                 self._note_close(self.close_code, "")
@@ -398,7 +398,7 @@ class Connection(ServerConnection):
             self._count_large()
 
     def process_event(self, event: Event) -> None:
-        """Pass whole messages on; leave everything else to websockets."""
+        """Receive the messages of the parser; leave everything else to websockets."""
         if not isinstance(event, Frame):
             super().process_event(event)
             return
@@ -417,27 +417,27 @@ class Connection(ServerConnection):
                 self._receive(*message)
 
     def acknowledge_pings(self, data: bytes) -> None:
-        """Pass a pong on."""
+        """Pass a pong to the liveness check and the application."""
         super().acknowledge_pings(data)
         self._liveness.pong(data)
         if self._attached:
             self.app.pong(self, data)
 
     def pause_writing(self) -> None:
-        """Ask for a decision about a client that does not read."""
+        """Schedule the check of a client that does not read, and do not answer its pings."""
         super().pause_writing()
         self.protocol.answer_pings(False)
         self._write_flow.schedule_check(self._check_slow)
 
     def resume_writing(self) -> None:
-        """Tell the application when a slow client has caught up."""
+        """Answer pings again; tell the application if the client was slow."""
         super().resume_writing()
         self.protocol.answer_pings(True)
         if self._write_flow.end_slow() and self._attached:
             self.app.drained(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the client."""
+        """Detach the client, and stop everything that waits for it."""
         super().connection_lost(exc)
         self._connections.discard(self)
         self._lost = True
@@ -455,7 +455,7 @@ class Connection(ServerConnection):
     # Inside
 
     def _receive(self, message: bytes, text: bool) -> None:
-        if not self._attached:  # the application has ended or refused it
+        if not self._attached:  # the application has closed or refused it
             if self.protocol.state is OPEN and self._pace.take(perf_counter(), len(message)) is not None:
                 self.abort()
             return
@@ -485,7 +485,7 @@ class Connection(ServerConnection):
             self.loop.call_soon(self.resume_reading, EdgePause.TURN)
 
     def _limit_frame(self, frame: Frame) -> None:
-        """Count a ping, a pong or a fragment, which cost as much as messages; there is no answer to one too many."""
+        """Count a ping, a pong or a fragment like a message, since it costs as much. Over the rate, read-pause."""
         if frame.opcode is Opcode.PONG and self._liveness.expects(bytes(frame.data)):
             return
         over = self._pace.take(perf_counter(), 0)
@@ -512,7 +512,7 @@ class Connection(ServerConnection):
             self.app.large_messages.count(self, size, arriving=not self._handling)
 
     def _note_close(self, code: int, refusal: str) -> None:
-        """Note why the application's connection is closed; not what follows, and not a close that is no refusal."""
+        """Log and count the first close of an opened connection, if it is a refusal."""
         refusal = refusal or OF_CLOSE_CODE.get(code, "")
         if self._attached and refusal:
             self.note_refusal(refusal, close=code)
@@ -528,4 +528,4 @@ class Connection(ServerConnection):
             self._attached = False
             self.app.close(self)
         if self._work.cancel():
-            self.resume_reading(EdgePause.WORK)  # for what the protocol has to read yet
+            self.resume_reading(EdgePause.WORK)  # so that the protocol reads the close frame

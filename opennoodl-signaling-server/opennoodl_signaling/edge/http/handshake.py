@@ -14,10 +14,10 @@ from .request import HttpRequest
 
 
 class Handshakes:
-    """Accepts and refuses handshakes, and notes the refused ones.
+    """Accepts and refuses handshakes; logs and counts the refused ones.
 
     Args:
-        app: whose paths and limits count.
+        app: decides about paths, and has the settings.
         limits: the limits of each address.
         origins: the allowed web pages.
     """
@@ -28,15 +28,15 @@ class Handshakes:
         self._origins = origins
 
     def note(self, code: str, request: HttpRequest, response: Response) -> None:
-        """Note that a handshake is refused, with the code of `refusals` and the answer."""
+        """Log and count a refused handshake, with the code of the refusal and the response."""
         self._app.refusals.note(code, request.address, request.number, status=response.status_code)
 
     def refusal(self, request: HttpRequest, insecure: Response | None) -> Response | None:
-        """Return the answer to a handshake that is refused; None if it is accepted, and counts for its address.
+        """Return the response that refuses a handshake. If it is accepted, count it for its address and return None.
 
         Args:
             request: the handshake.
-            insecure: the answer to a client that did not come over TLS, if it had to.
+            insecure: the response to a client without TLS if TLS is required, else None.
         """
         found = self._find_refusal(request, insecure)
         if found is None:

@@ -18,14 +18,14 @@ TEXT = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 DRAINING = "This server is shutting down."
 METRICS_AGE = 1.0
-"""Seconds for which the text of ``/metrics`` is shown again: with many connections it takes long to make."""
+"""Seconds for which the text of ``/metrics`` is reused: with many connections it takes long to make."""
 
 
 class Routes:
     """Answers requests for pages.
 
     Args:
-        app: whose pages are served.
+        app: has the state of the server, and pages of its own.
     """
 
     def __init__(self, app: Application) -> None:
@@ -84,6 +84,6 @@ class Routes:
 
 
 def _accepts_json(request: HttpRequest) -> bool:
-    """Return whether a request asks for JSON by name, and not for anything as browsers' `fetch` does."""
+    """Return whether the header Accept names JSON. Browsers' `fetch` accepts anything by default."""
     ranges = ",".join(request.head.headers.get_all("Accept")).split(",")
     return any(range_.partition(";")[0].strip().lower() == JSON for range_ in ranges)

@@ -1,6 +1,6 @@
-"""HTTP on one TCP connection: requests are answered one after the other, until one is a handshake that is accepted.
+"""HTTP on one TCP connection: answers one request after the other, until a handshake is accepted.
 
-Only then are the objects of a WebSocket created. A request for a page needs none of them.
+The objects of a WebSocket are created only then. A request for a page needs none of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that a client has to read the last response and to close before its TCP connection is cut."""
 
 Upgrade = Callable[[HttpRequest], asyncio.Protocol]
-"""Makes the WebSocket of a handshake that was accepted."""
+"""Makes the WebSocket of an accepted handshake."""
 
 log = logging.getLogger("websockets.server")
 
@@ -34,12 +34,12 @@ class HttpConnection(asyncio.Protocol):
 
     Args:
         http: answers requests.
-        protocol: parses them.
-        timeout: seconds that the client has for all of them.
-        pending: counts the client.
-        upgrade: makes what takes over the TCP connection after a handshake.
+        protocol: parses requests.
+        timeout: seconds until the connection is cut if no handshake has ended.
+        pending: counts the client until then.
+        upgrade: makes the WebSocket, which takes over the TCP connection.
         number: of the TCP connection, for the log.
-        refused: notes why there is no handshake, with the client's address.
+        refused: logs and counts a refusal, with its code and the client's address.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class HttpConnection(asyncio.Protocol):
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Start the timer, and count the client as pending."""
         self._transport = cast(asyncio.Transport, transport)
         self._peer = peer_address(transport)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self.abort, "timeout")
         self._pending.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; a request that is complete is answered."""
+        """Parse bytes; answer a request when it is complete."""
         self._protocol.receive_data(data)
         if self._protocol.handshake_exc is not None:
             self._check_readable()
@@ -89,21 +89,21 @@ class HttpConnection(asyncio.Protocol):
             self.abort("bad-request")
 
     def eof_received(self) -> None:
-        """Note that the client sends nothing more; a part of a request is answered with an error."""
+        """End the input; answer an incomplete request with an error."""
         self._protocol.receive_eof()
         self._check_readable()
         self._send()
 
     def pause_writing(self) -> None:
-        """Note that the client does not read what was answered."""
+        """Remember that the client does not read the responses."""
         self._writing_paused = True
 
     def resume_writing(self) -> None:
-        """Note that it reads again."""
+        """Remember that the client reads again."""
         self._writing_paused = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the client."""
+        """Stop the timer and the task, and stop counting the client."""
         self._timer.cancel()
         self._pending.remove(self)
         if self._task is not None:
@@ -116,7 +116,7 @@ class HttpConnection(asyncio.Protocol):
     # Called by `Pending`
 
     def abort(self, refusal: str = "") -> None:
-        """Cut the TCP connection, for a reason with this code if it is to be noted."""
+        """Cut the TCP connection; log and count the refusal if a code is given."""
         if refusal:
             self._refused(refusal, self._peer)
         self._transport.abort()
@@ -145,11 +145,11 @@ class HttpConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
         else:
-            await asyncio.sleep(0)  # others have their turn in between
+            await asyncio.sleep(0)  # other connections get a turn in between
             self.data_received(protocol.next_request())
 
     def _hand_over(self) -> None:
-        """Give the TCP connection to a WebSocket."""
+        """Pass the TCP connection to a WebSocket."""
         assert self._accepted is not None
         self._timer.cancel()
         self._pending.remove(self)
@@ -160,7 +160,7 @@ class HttpConnection(asyncio.Protocol):
             websocket.pause_writing()
 
     def _check_readable(self) -> None:
-        """Note a request that cannot be read; `_answer` does so with those that can be."""
+        """Log and count a request that cannot be parsed. `_answer` does so for the others."""
         code = self._protocol.unreadable
         if code and self._readable and self._task is None:
             self._readable = False

@@ -1,4 +1,4 @@
-"""A request: what a client asks for, and where the client is."""
+"""A request, with the address of its client."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class HttpRequest(NamedTuple):
     """One request.
 
     Attributes:
-        head: its line and its headers.
-        path: without the query, as it was sent (not percent-decoded).
-        address: where the client is, as far as its proxies are trusted.
+        head: the request line and the headers.
+        path: the path without the query, as it was sent (not percent-decoded).
+        address: the address of the client; trusted proxies report it.
         protocol: makes the response.
         number: of the TCP connection, for the log.
     """

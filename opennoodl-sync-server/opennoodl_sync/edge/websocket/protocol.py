@@ -1,4 +1,4 @@
-"""The protocol: what the websockets library does by itself, but for a few answers."""
+"""The protocol: that of the library websockets, with some other answers to requests."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -19,7 +19,7 @@ HEAD_SIZE = 16_384
 """Bytes of a request's line and headers, as in Node."""
 HEAD_END = b"\r\n\r\n"
 MAX_PIPELINED = 16
-"""Requests that one TCP connection may send without waiting for their answers; the last one's answer closes it."""
+"""Requests that a client may send without waiting for the answers; the last answer closes the connection."""
 ALLOW = "GET, HEAD, OPTIONS"
 TLS_HANDSHAKE = b"\x16\x03"
 """The first bytes of a client that begins TLS (RFC 8446, 5.1)."""
@@ -27,25 +27,24 @@ VERSION = "13"
 """The version of the WebSocket protocol (RFC 6455, 4.1)."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 RETRY_AFTER = "10"
-"""Seconds until a client that was answered 429 or 503 should ask again."""
+"""The header Retry-After of answers 429 and 503, in seconds."""
 CHALLENGE = 'Bearer realm="opennoodl"'
-"""How a client that is answered 401 proves its user (RFC 6750, 3)."""
+"""The header WWW-Authenticate of an answer 401 (RFC 6750, 3)."""
 
 
 class EdgeProtocol(ServerProtocol):
-    """websockets' protocol, except for what it leaves unanswered and what it answers too readily.
+    """The protocol of websockets, which also answers invalid requests, and ignores pings of clients that do not read.
 
     Args:
-        cors: the headers that tell browsers which pages may read an answer, until `set_cors`.
-        options: those of websockets.
+        cors: the CORS headers of answers, until `set_cors`.
+        options: the options of websockets.
 
     Attributes:
-        between_messages: whether nothing of an unfinished frame or message is in here; False where that is
-            not known.
+        between_messages: whether the parser has no part of a frame or message; False if this is not known.
     """
 
-    # Beside the library's own ones, of which there are so few that all instances share the keys of one dictionary:
-    # a few more, and each connection would take 1.3 KB more.
+    # Slots, since the library's own attributes are so few that all instances share the keys of one dictionary. With
+    # some more, each connection would take 1.3 KB more.
     __slots__ = (
         "_answered",
         "_answers_pings",
@@ -64,14 +63,14 @@ class EdgeProtocol(ServerProtocol):
         self._cors = cors
         self._answers_pings = True
         self.between_messages = False
-        self._answered = 0  # requests
-        self._method = self._tail = b""  # the last bytes of the head, as far as they may be part of its end
-        self._head = 0  # bytes of the request
-        self._asked = self._persistent = False  # the request is complete; its client expects answers to others
-        self._unread = b""  # what the client sent behind it
+        self._answered = 0  # number of answered requests
+        self._method = self._tail = b""  # the last bytes, which may be part of the end of the head
+        self._head = 0  # bytes of the request so far
+        self._asked = self._persistent = False  # the request is complete; the client keeps the connection
+        self._unread = b""  # bytes behind the request
 
     def set_cors(self, headers: Mapping[str, str]) -> None:
-        """Set the headers of the next answers that tell browsers which pages may read them."""
+        """Set the CORS headers of the next answers."""
         self._cors = headers
 
     @property
@@ -81,7 +80,7 @@ class EdgeProtocol(ServerProtocol):
 
     @property
     def unreadable(self) -> str:
-        """The code of `refusals` of a request that cannot be read; empty if nothing is wrong with it so far."""
+        """The code of the refusal of an invalid request; empty if the request is valid so far."""
         error = self.handshake_exc
         if error is None:
             return ""
@@ -90,11 +89,11 @@ class EdgeProtocol(ServerProtocol):
         return "headers-too-large" if isinstance(error, SecurityError) else "bad-request"
 
     def answer_pings(self, answers: bool) -> None:
-        """Answer pings from now on, or ignore them, as those of a client that does not read."""
+        """Answer pings from now on, or ignore them."""
         self._answers_pings = answers
 
     def receive_data(self, data: bytes | bytearray) -> None:
-        """Take bytes from the network; of those before the handshake's answer, only one request at a time."""
+        """Parse bytes. Before the handshake is answered, parse one request at a time."""
         self.between_messages = False
         if self.state is not CONNECTING:
             super().receive_data(data)
@@ -112,7 +111,7 @@ class EdgeProtocol(ServerProtocol):
                 self._unread += data
             else:
                 self._receive_head(bytes(data))
-        elif self._asked:  # it is being answered
+        elif self._asked:  # the request is being answered
             self.parser_exc = ProtocolError("much came before the handshake was answered")
         else:
             self.handshake_exc = TooManyHeaders(f"expected no more than {HEAD_SIZE} bytes")
@@ -120,7 +119,7 @@ class EdgeProtocol(ServerProtocol):
             self.send_response(self.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text))
 
     def _receive_head(self, data: bytes) -> None:
-        """Parse a request's head, and keep what follows it until the request is answered."""
+        """Parse a request's head; buffer the bytes behind it until the request is answered."""
         seen = self._tail + data
         end = seen.find(HEAD_END) + len(HEAD_END) - len(self._tail) if HEAD_END in seen else len(data)
         self._tail = seen[-len(HEAD_END) + 1 :]
@@ -133,7 +132,7 @@ class EdgeProtocol(ServerProtocol):
             super().receive_data(data[end:])
 
     def next_request(self) -> bytes:
-        """Return what the client sent behind a request that is answered, if that is to be read as its next one."""
+        """Return the bytes behind an answered request, which begin the next one; empty if the connection closes."""
         if self.state is not CONNECTING or self.eof_sent or not self._asked:
             return b""
         unread, self._unread = self._unread, b""
@@ -143,7 +142,7 @@ class EdgeProtocol(ServerProtocol):
         return unread.lstrip(b"\r\n")  # RFC 9112, 2.2
 
     def accept(self, request: Request) -> Response:
-        """Return the answer to a handshake."""
+        """Return the answer to a handshake: 101, or the refusal of an invalid one."""
         response = super().accept(request)
         error = self.handshake_exc
         if isinstance(error, InvalidHeaderValue) and error.name == "Sec-WebSocket-Version":
@@ -158,17 +157,17 @@ class EdgeProtocol(ServerProtocol):
         return response
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Return the first subprotocol that is offered, but one that carries a token only if there is no other.
+        """Return the first offered subprotocol without a token; the first one if all have tokens.
 
-        Browsers fail a connection for which they offered some and the server answers none. No subprotocol changes
-        what these servers do.
+        A browser that offers subprotocols fails the connection if the answer has none. The servers behave the same with
+        each subprotocol.
         """
         return next(
             (name for name in subprotocols if not name.startswith(TOKEN_PROTOCOL)), next(iter(subprotocols), None)
         )
 
     def send_response(self, response: Response) -> None:
-        """Answer a request; if the client has sent another one behind it, the TCP connection stays open for that."""
+        """Send the answer to a request. Keep the TCP connection open if the client has sent another request."""
         self._answered += 1
         goes_on = response.status_code != HTTPStatus.SWITCHING_PROTOCOLS and self._unread.lstrip(b"\r\n")
         if goes_on and self.handshake_exc is None and self._answered < MAX_PIPELINED and self._persistent:
@@ -181,7 +180,7 @@ class EdgeProtocol(ServerProtocol):
             self.between_messages = response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
 
     def reject(self, status: StatusLike, text: str) -> Response:
-        """Return a plain-text answer, with CORS headers and those that belong to its status."""
+        """Return a plain-text answer with CORS headers, and with the headers of its status."""
         response = super().reject(status, text)
         response.headers.update(self._cors)
         if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
@@ -191,7 +190,7 @@ class EdgeProtocol(ServerProtocol):
         return response
 
     def respond(self, status: HTTPStatus, body: bytes, kind: str) -> Response:
-        """Return an answer with a body of the content type `kind`, which no cache may keep."""
+        """Return an answer with a body of the content type `kind`; caches must not store it."""
         response = self.reject(status, "")
         response.body = body
         del response.headers["Content-Type"], response.headers["Content-Length"]
@@ -199,10 +198,10 @@ class EdgeProtocol(ServerProtocol):
         return response
 
     def send_eof(self) -> None:
-        """End the stream; a request that could not be parsed is told so first."""
+        """End the output; before that, answer a request that could not be parsed."""
         if self.state is CONNECTING and isinstance(self.handshake_exc, InvalidMessage):
             cause = self.handshake_exc.__cause__
-            # websockets reads no request bodies and would drop a POST without a word.
+            # websockets reads no request bodies, and would drop a POST without an answer.
             has_body = isinstance(cause, NotImplementedError) or str(cause) == "unsupported request body"
             if has_body and self._method not in METHODS:
                 response = self.reject(
@@ -216,18 +215,18 @@ class EdgeProtocol(ServerProtocol):
         super().send_eof()
 
     def recv_frame(self, frame: Frame) -> None:
-        """Take a frame, but do not answer a ping of a client that does not read."""
+        """Handle a frame; do not answer a ping of a client that does not read."""
         if frame.opcode is Opcode.PING and not self._answers_pings:
             self.events.append(frame)
         else:
             super().recv_frame(frame)
-        # A frame is complete, and the parser takes up the next one only if there is more to read.
+        # A frame is complete. The parser begins the next one only if there are more bytes.
         self.between_messages = not self.reader.buffer and self.current_size is None
 
     def release(self) -> None:
-        """Let go of itself, after the end: only a full garbage collection, which holds everybody, would find it."""
+        """Break the reference cycles at the end: a full garbage collection, which blocks the loop, is not needed."""
         self.parser.close()
-        self.parser_exc = self.handshake_exc = None  # their tracebacks lead here
+        self.parser_exc = self.handshake_exc = None  # their tracebacks refer to this object
 
 
 def _persists(request: Request) -> bool:
