@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / PACKAGE
 WITH_SOCKET = {
     "__main__",
+    "carry_out",
     "commands",
     "server",
     "signaling",
