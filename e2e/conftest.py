@@ -14,9 +14,23 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from browser import Browser
 from harness import HERE, PATIENCE, Client, Server, StartClient, StartServer, environment
 from playground_page import CHROMIUM, KINDS, Playground, StartPlayground, serve_playground
 from time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
+
+BUNDLE = (
+    "--bundle",
+    "--platform=node",
+    "--format=esm",
+    "--out-extension:.js=.mjs",
+    *(f"--external:{name}" for name in ("@roamhq/wrtc", "esbuild", "leveldown", "playwright-core")),
+    *(f"--alias:{name}={name}" for name in ("lib0", "y-protocols", "y-webrtc", "y-websocket", "yjs")),
+    "--banner:js=import { createRequire as of } from 'node:module'; const require = of(import.meta.url);",
+    "--log-level=error",
+)
+"""Options of esbuild. An alias is looked up in this folder: the reference modules get the libraries of the tests, and
+CommonJS modules get the `require` of Node."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +55,20 @@ def node() -> str:
     # What is called node may be a script that starts it; killing the script would leave node running.
     said = subprocess.run([found, "-p", "process.execPath"], capture_output=True, text=True, check=True, timeout=60)
     return said.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def drivers(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundle each driver with its libraries, since Node reads one file sooner than hundreds; return their folder."""
+    folder = tmp_path_factory.mktemp("drivers")
+    (folder / "node_modules").symlink_to(HERE / "node_modules")  # of the libraries in C and of those that are programs
+    subprocess.run(
+        [node, "node_modules/esbuild/bin/esbuild", *Path("clients").glob("*.mjs"), f"--outdir={folder}", *BUNDLE],
+        cwd=HERE,
+        check=True,
+        timeout=PATIENCE,
+    )
+    return folder
 
 
 @pytest.fixture
@@ -69,12 +97,13 @@ def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
 
 
 @pytest.fixture
-def client(processes: list[Server | Client], node: str) -> StartClient:
+def client(processes: list[Server | Client], node: str, drivers: Path) -> StartClient:
     """Start clients that end with the test."""
 
     async def start(driver: str, /, **environment: str) -> Client:
         python = driver.endswith(".py")
-        started = Client(sys.executable if python else node, driver if python else f"clients/{driver}.mjs", environment)
+        script = driver if python else str(drivers / f"{driver}.mjs")
+        started = Client(driver, [sys.executable if python else node, script], environment)
         processes.append(started)
         await started.start()
         return started
@@ -83,10 +112,10 @@ def client(processes: list[Server | Client], node: str) -> StartClient:
 
 
 @pytest.fixture(scope="session")
-def chromium(node: str) -> Iterator[str]:
-    """Start one Chromium for all tests of this process, whose pages have profiles of their own; return its address."""
+def chromium(node: str, drivers: Path) -> Iterator[int]:
+    """Start one Chromium for all tests of this process; return the port of chromium.mjs."""
     process = subprocess.Popen(
-        [node, HERE / "clients" / "chromium.mjs"],
+        [node, drivers / "chromium.mjs"],
         env={**os.environ, "CHROMIUM": str(CHROMIUM)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -94,22 +123,30 @@ def chromium(node: str) -> Iterator[str]:
     )
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], PATIENCE)
-    address = process.stdout.readline().strip() if readable else ""
-    if not address.startswith("ws://"):
+    port = process.stdout.readline().strip() if readable else ""
+    if not port.isdecimal():
         process.kill()
         pytest.fail(f"Chromium has not started within {PATIENCE} s, or has ended: {process.communicate()[0]}")
-    yield address
+    yield int(port)
     process.communicate(timeout=PATIENCE)  # it ends with its standard input
     assert process.returncode == 0
 
 
 @pytest.fixture
-async def playground(server: StartServer, client: StartClient, chromium: str) -> AsyncIterator[StartPlayground]:
+async def browser(chromium: int, processes: list[Server | Client]) -> Browser:
+    """Return a browser without pages; its pages end with the test."""
+    browser = Browser(chromium)
+    processes.append(browser)
+    await browser.start()
+    return browser
+
+
+@pytest.fixture
+async def playground(server: StartServer, browser: Browser) -> AsyncIterator[StartPlayground]:
     """Start the playground, which ends with the test."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: object) -> Playground:
-            browser = await client("browser", BROWSER=chromium)
             started = await asyncio.gather(*(server(kind, **settings) for kind in KINDS))
             return await stack.enter_async_context(serve_playground(dict(zip(KINDS, started, strict=True)), browser))
 

@@ -7,14 +7,15 @@ import http.client
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from nursery import fork
+
 HERE = Path(__file__).parent
 # What a server may take over from the environment of the tests; a stray PORT or AUTH must not decide what they say.
-INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
 # Texts of whole documents travel in one line.
 LONGEST_LINE = 2**24
 PATIENCE = 60.0
@@ -43,6 +44,22 @@ def environment(data: Path, **settings: object) -> dict[str, str]:
     return env | {name: str(value) for name, value in settings.items()}
 
 
+class Child(Protocol):
+    """What runs and reports: as much of `asyncio.subprocess.Process` as is used here."""
+
+    @property
+    def pid(self) -> int: ...  # noqa: D102
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None: ...  # noqa: D102
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...  # noqa: D102
+    @property
+    def returncode(self) -> int | None: ...  # noqa: D102
+    def send_signal(self, signal: int, /) -> None: ...  # noqa: D102
+    def kill(self) -> None: ...  # noqa: D102
+    async def wait(self) -> int: ...  # noqa: D102
+
+
 class Process:
     """A child process that reports events as JSON lines on its standard output."""
 
@@ -50,7 +67,7 @@ class Process:
         self.name = name
         self._argv = argv
         self._cwd = cwd
-        self._child: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._reader: asyncio.Task[None] | None = None
         self._news = asyncio.Condition()
         self._events: list[Event] = []
@@ -69,19 +86,25 @@ class Process:
         return self._reader is not None and not self._reader.done()
 
     async def _start(self, *, stdin: int, env: Mapping[str, str] | None = None) -> None:
-        self._events.clear()
-        self._child = await asyncio.create_subprocess_exec(
-            *self._argv,
-            stdin=stdin,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd=self._cwd,
-            env=env,
-            limit=LONGEST_LINE,
+        self._follow(
+            await asyncio.create_subprocess_exec(
+                *self._argv,
+                stdin=stdin,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                cwd=self._cwd,
+                env=env,
+                limit=LONGEST_LINE,
+            )
         )
-        self._reader = asyncio.create_task(self._read(self._child))
 
-    async def _read(self, child: asyncio.subprocess.Process) -> None:
+    def _follow(self, child: Child) -> None:
+        """Read what a process that has just been started reports."""
+        self._events.clear()
+        self._child = child
+        self._reader = asyncio.create_task(self._read(child))
+
+    async def _read(self, child: Child) -> None:
         assert child.stdout is not None
         async for raw in child.stdout:
             line = raw.decode(errors="replace").rstrip()
@@ -157,13 +180,14 @@ class Server(Process):
     """One of the three servers, on a free port and with a data directory of its own."""
 
     def __init__(self, module: str, data: Path, env: Mapping[str, str]) -> None:
-        super().__init__(module, [sys.executable, "-m", module], data)
+        super().__init__(module, [], data)
+        self._program = f"from {module}.__main__ import main; main()"
         self._env = env
         self.port = 0
 
     def run(self, program: str) -> None:
         """Run these lines of Python instead of the module."""
-        self._argv = [sys.executable, "-c", program]
+        self._program = program
 
     @property
     def url(self) -> str:
@@ -181,7 +205,7 @@ class Server(Process):
 
     async def start(self) -> None:
         """Start it, on the port it had before if it had one, and wait until it listens."""
-        await self._start(stdin=asyncio.subprocess.DEVNULL, env={**self._env, "PORT": str(self.port)})
+        self._follow(await fork(self._program, self._cwd, {**self._env, "PORT": str(self.port)}, LONGEST_LINE))
         listening = await self.event("listening")
         assert self.port in {0, listening["port"]}
         self.port = listening["port"]
@@ -221,8 +245,8 @@ class Server(Process):
 class Client(Process):
     """A process that drives clients and carries out commands: a node process, but for one in Python."""
 
-    def __init__(self, interpreter: str, script: str, environment: Mapping[str, str]) -> None:
-        super().__init__(script, [interpreter, script], HERE)
+    def __init__(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        super().__init__(name, argv, HERE)
         self._environment = environment
         self._last_id = 0
 

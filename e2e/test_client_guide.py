@@ -35,9 +35,9 @@ def complaints(browser: Client) -> list[str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-async def test_the_app_in_20_lines(server: StartServer, client: StartClient, chromium: str, tmp_path: Path) -> None:
+async def test_the_app_in_20_lines(server: StartServer, client: StartClient, browser: Client, tmp_path: Path) -> None:
     """Two browsers with the first app and the program in Python share a list, and know of each other at once."""
-    browser, guide = await client("browser", BROWSER=chromium), await client("guide")
+    guide = await client("guide")
     signaling, sync = await server("signaling"), await server("sync")
     html = await guide.call("firstApp", signaling=signaling.url, sync=sync.url)
     for user in ("ann", "ben"):
@@ -61,9 +61,9 @@ async def test_the_app_in_20_lines(server: StartServer, client: StartClient, chr
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-async def test_calls_between_browsers(server: StartServer, client: StartClient, chromium: str) -> None:
+async def test_calls_between_browsers(server: StartServer, client: StartClient, browser: Client) -> None:
     """All examples load in a browser, which has nothing of Node, and two browsers call each other."""
-    browser, guide = await client("browser", BROWSER=chromium), await client("guide")
+    guide = await client("guide")
     signaling = await server("signaling")
     script = await guide.call("forBrowser")
     for user in ("ann", "ben"):

@@ -1,17 +1,10 @@
 // The connection that the reference client's signaling and inbox are built on.
 
-import { rm } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
 import WebSocket from 'ws'
+import { Connection } from '../../playground/src/client/connection.ts'
 import { emit, serve } from './lines.mjs'
 
 globalThis.WebSocket = WebSocket
-
-const path = relative => fileURLToPath(new URL(relative, import.meta.url))
-const outfile = path(`./connection-${process.pid}.mjs`)
-await build({ entryPoints: [path('../../playground/src/client/connection.ts')], bundle: true, format: 'esm', outfile })
-const { Connection } = await import(outfile).finally(() => rm(outfile))
 
 let connection
 

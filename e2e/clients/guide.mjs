@@ -3,8 +3,8 @@
 
 import { EventEmitter } from 'node:events'
 import { readFile, rm } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import wrtc from '@roamhq/wrtc'
 import { build } from 'esbuild'
 import WebSocket from 'ws'
@@ -13,22 +13,21 @@ import { emit, serve, until } from './lines.mjs'
 Object.assign(globalThis, { WebSocket, ...wrtc })
 console.warn = text => emit('warned', { text: String(text) })
 
-const path = relative => fileURLToPath(new URL(relative, import.meta.url))
 const names = ['client', 'client-tokens', 'client-modules']
-const pages = await Promise.all(names.map(name => readFile(path(`../../docs/${name}.md`), 'utf8')))
+const pages = await Promise.all(names.map(name => readFile(resolve(`../docs/${name}.md`), 'utf8')))
 const page = pages.join('\n')
 const blocks = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code)
 const reference = { name: 'the reference modules', setup: build => build.onResolve({ filter: /^\.\/client\// }, file => ({
-  path: path(`../../playground/src/${file.path}.ts`)
+  path: resolve(`../playground/src/${file.path}.ts`)
 })) }
 
 /** Bundle code of the page; the libraries of this folder stay outside for Node, and come with it for a browser. */
 const bundle = (contents, options) => build({
-  stdin: { contents, resolveDir: path('.') }, bundle: true, format: 'esm', plugins: [reference], ...options
+  stdin: { contents, resolveDir: resolve('.') }, bundle: true, format: 'esm', plugins: [reference], ...options
 })
 
 const load = async (code, number) => {
-  const outfile = path(`./example-${process.pid}-${number}.mjs`)
+  const outfile = resolve(`example-${process.pid}-${number}.mjs`)
   await bundle(code, { outfile, platform: 'node', packages: 'external' })
   return await import(outfile).finally(() => rm(outfile))
 }
@@ -57,13 +56,13 @@ serve({
     const each = { name: 'the examples', setup: build => {
       build.onResolve({ filter: name }, ({ path }) => ({ path, namespace: 'example' }))
       build.onLoad({ filter: name, namespace: 'example' }, ({ path: name }) => (
-        { contents: examples[name.split(':')[1]], resolveDir: path('.') }
+        { contents: examples[name.split(':')[1]], resolveDir: resolve('.') }
       ))
     } }
     const all = examples.map((_, number) => `export * from 'example:${number}'`).join('\n')
     const { outputFiles: [{ text }] } = await bundle(all, {
       write: false, platform: 'browser', format: 'iife', globalName: 'guide', plugins: [each, reference],
-      alias: { yjs: path('../node_modules/yjs') } // the reference modules would bring that of the playground
+      alias: { yjs: resolve('node_modules/yjs') } // the reference modules would bring that of the playground
     })
     return text
   },

@@ -1,23 +1,14 @@
 // The three modules of the reference client, on their own: the place in a room, a document, and an inbox.
 
-import { rm } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
 import WebSocket from 'ws'
 import { Awareness } from 'y-protocols/awareness'
 import * as Y from 'yjs'
+import { Inbox } from '../../playground/src/client/inbox.ts'
+import { Signaling } from '../../playground/src/client/signaling.ts'
+import { Sync } from '../../playground/src/client/sync.ts'
 import { emit, serve } from './lines.mjs'
 
 globalThis.WebSocket = WebSocket
-
-const path = relative => fileURLToPath(new URL(relative, import.meta.url))
-const outfile = path(`./reference-${process.pid}.mjs`)
-const contents = ['signaling', 'sync', 'inbox'].map(name => `export * from './${name}'`).join('\n')
-await build({
-  stdin: { contents, resolveDir: path('../../playground/src/client') },
-  bundle: true, format: 'esm', platform: 'node', packages: 'external', outfile
-})
-const { Signaling, Sync, Inbox } = await import(outfile).finally(() => rm(outfile))
 
 const create = {
   signaling: options => new Signaling(options),

@@ -1,0 +1,51 @@
+"""Pages in the Chromium that all tests of a process share."""
+
+from __future__ import annotations
+
+import asyncio
+
+from harness import LONGEST_LINE, Client
+
+
+class Connection:
+    """A connection to chromium.mjs, in the place of a process that ends when it is told to.
+
+    Attributes:
+        stdin: where commands go.
+        stdout: where events come from.
+        returncode: 0 after the end.
+    """
+
+    pid = 0
+
+    def __init__(self, stdout: asyncio.StreamReader, stdin: asyncio.StreamWriter) -> None:
+        self.stdout = stdout
+        self.stdin = stdin
+        self.returncode: int | None = None
+
+    def send_signal(self, _: int, /) -> None:
+        """Have the pages closed, and the connection after them."""
+        self.stdin.write_eof()
+
+    def kill(self) -> None:
+        """End at once."""
+        self.stdin.transport.abort()
+
+    async def wait(self) -> int:
+        """Wait for the end."""
+        self.stdin.close()
+        await self.stdin.wait_closed()
+        self.returncode = 0
+        return self.returncode
+
+
+class Browser(Client):
+    """Pages of one test; `port` is that of chromium.mjs."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__("chromium.mjs", [], {})
+        self._port = port
+
+    async def start(self) -> None:
+        """Connect."""
+        self._follow(Connection(*await asyncio.open_connection("127.0.0.1", self._port, limit=LONGEST_LINE)))
