@@ -85,13 +85,13 @@ load: .venv/bench ## Test your own servers under load: TARGET=wss://HOST USERS=5
 lint: .venv/test ## Check style and types
 	ruff check
 	ruff format --check
-	set -e; for name in $(SERVERS); do mypy opennoodl-$$name-server/opennoodl_$$name; done
+	mypy $(foreach name,$(SERVERS),opennoodl-$(name)-server/opennoodl_$(name)) \
+	  tests up.py engines.py release.py playground/serve.py .ci/round_trip.py docs/shared/fill.py
 	@# What stands in for parts of a server in its tests has the types of those parts. All share one cache: most of the
 	@# time of a check goes into the libraries.
 	set -e; for name in $(SERVERS); do (cd opennoodl-$$name-server && \
 	  mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache \
 	  $$(find tests -name '*.py' ! -name 'test_*' ! -path '*/edge/*' ! -path '*/package/*')); done
-	mypy tests up.py engines.py release.py playground/serve.py .ci/round_trip.py docs/shared/fill.py
 	MYPYPATH=opennoodl-sync-server mypy e2e
 	MYPYPATH=opennoodl-sync-server:opennoodl-notification-server mypy bench
 

@@ -154,9 +154,9 @@ def test_refused_people_are_named() -> None:
 
     done = asyncio.run(main())
     assert done.code == 1
-    first, _, reason, *_ = done.report.split("\n")
+    first, _, *reasons = done.report.split("\n")
     assert first == "Faulty with 3 people."
-    assert reason.startswith("* 1 times, a connection was refused: 503")
+    assert any(each.startswith("* 1 times, a connection was refused: 503") for each in reasons), done.report
 
 
 def test_endpoints_follow_the_target() -> None:
