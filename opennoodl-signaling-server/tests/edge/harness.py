@@ -1,4 +1,4 @@
-"""What the edge's tests share: the package under test, an application that echoes, and clients without manners."""
+"""Helpers of the edge's tests: the modules under test, an application that echoes, and clients that send any bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 PACKAGE = next(Path(__file__).parents[2].glob("opennoodl_*/edge")).parent.name
-"""The package beside `tests`; this folder runs in three of them, so it may not know the name."""
+"""The name of the package beside `tests`: this folder is in three packages."""
 
 
 def _module(name: str) -> Any:
@@ -43,7 +43,7 @@ protocol, registry, work = map(_module, ("websocket.protocol", "websocket.regist
 Application: Any = application.Application
 
 TIMEOUT = 30.0
-"""Seconds after which a test that waits for something has failed."""
+"""Seconds after which a wait fails its test."""
 PROCESS_TIMEOUT = 120.0
 """The same for a process: its start takes half a second of CPU time, and may take 40 s where 40 others want theirs."""
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -57,13 +57,13 @@ UPGRADE = HANDSHAKE.split("\r\n")[1:-1]
 
 
 class Pause(flow_control.ReadPause):  # type: ignore[misc,name-defined]  # see Echo
-    """A reason that only one server has."""
+    """A read-pause reason of one server."""
 
     STORAGE = False
 
 
 class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy cannot follow
-    """Sends every message back; some messages make it misbehave.
+    """Sends each message back; some messages make it fail.
 
     Attributes:
         calls: what the edge has called, with the number of the connection: ``("open", 0)``, ...
@@ -98,7 +98,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         self.connections[number] = connection
 
     def receive(self, sender: Any, message: bytes, text: bool) -> None:
-        """Echo, send to all, or misbehave as the message says."""
+        """Echo, send to all, or fail, as the message requests."""
         self.got.append(message)
         self._note("receive", sender.session)
         if message.startswith(b"raise"):
@@ -113,7 +113,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
             receiver.write(frame)
 
     def close(self, connection: Any) -> None:
-        """Forget the connection."""
+        """Record that the connection has ended."""
         self.connections.pop(connection.session, None)
         self._note("close", connection.session)
 
@@ -138,7 +138,7 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         return [name for name, of in self.calls if of == number]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until a call has made `condition` true."""
+        """Wait until `condition` is true after a call."""
         async with asyncio.timeout(TIMEOUT):
             while not condition():
                 self._changed.clear()
@@ -167,7 +167,7 @@ def opened(app: Echo) -> Any:
 
 
 class Frame(NamedTuple):
-    """A frame that the server sent."""
+    """A frame of the server."""
 
     opcode: int
     payload: bytes
@@ -188,7 +188,7 @@ class Answer(NamedTuple):
 
 
 class Raw:
-    """A client without manners: it sends any bytes, reads only when asked, and answers nothing by itself."""
+    """A client that sends any bytes, reads only on request, and answers nothing by itself."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -200,7 +200,7 @@ class Raw:
         return cls(await connected(port, receive_buffer))
 
     async def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes unchanged."""
         async with asyncio.timeout(TIMEOUT):
             await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
@@ -222,7 +222,7 @@ class Raw:
         return parse(head + b"\r\n\r\n")
 
     async def frame(self) -> Frame | None:
-        """Read one frame; None where the connection has ended."""
+        """Read one frame; None if the connection has ended."""
         header = await self._exactly(2)
         if header is None:
             return None
@@ -234,13 +234,13 @@ class Raw:
         return None if payload is None else Frame(header[0] & 0x0F, payload)
 
     async def frame_of(self, opcode: int) -> Frame | None:
-        """Read frames up to the first with `opcode`; None where the connection has ended before one came."""
+        """Read frames up to the first one with `opcode`; None if the connection has ended before."""
         while (frame := await self.frame()) is not None and frame.opcode != opcode:
             pass
         return frame
 
     async def some(self) -> bytes:
-        """Read what comes next; nothing where the connection has ended."""
+        """Read the next bytes; none if the connection has ended."""
         if not self._buffer:
             await self._more()
         some, self._buffer = self._buffer, b""
@@ -254,11 +254,11 @@ class Raw:
         return rest
 
     def half_close(self) -> None:
-        """Send nothing more."""
+        """End the output."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Vanish: the server gets a TCP reset."""
+        """End the connection with a TCP reset."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -295,7 +295,7 @@ async def connected(port: int, receive_buffer: int = 0) -> socket.socket:
 
 
 def masked(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
-    """Return a client's frame; its mask is zero, which is a legal one."""
+    """Return a frame of a client, with a mask of zero, which is valid."""
     size = len(payload)
     if size < 126:
         length = bytes((0x80 | size,))
@@ -307,7 +307,7 @@ def masked(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
 
 
 def parse(answer: bytes) -> Answer:
-    """Take an HTTP answer apart."""
+    """Parse an HTTP answer."""
     file = io.BytesIO(answer)
     status = int(file.readline().split()[1])
     headers = parse_headers(file)
