@@ -153,7 +153,10 @@ class Queue:
         device = request.device
         if self.size + request.size > MAX_QUEUED:
             raise BadMessage("storage-unavailable", "The store's queue is full; send this again later.")
-        line = self._lines.setdefault(rate_limit_key(device.address), Line())
+        address = rate_limit_key(device.address)
+        line = self._lines.get(address)
+        if line is None:
+            line = self._lines[address] = Line()
         line.connections.setdefault(device, deque()).append(request)
         self._count(line, 1, request.size)
         if line.size > MAX_ADDRESS_QUEUED:

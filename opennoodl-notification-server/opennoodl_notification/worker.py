@@ -121,18 +121,25 @@ class Worker:
             await asyncio.sleep(0)  # a batch without a change may have waited for nothing
 
     async def step(self) -> None:
-        """Do what was to be done soon, and handle one batch of what is queued."""
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            try:
-                await job()
-            except Exception as error:  # a defect costs no other job, and no batch
-                self.failed(error)
-        if self._queue:
-            try:
-                await self._handle()
-            finally:
-                self._handling = []
+        """Do what was to be done soon. Then take a batch, make its changes in one commit, and answer what it reads."""
+        await self._do_jobs()
+        now = self._clock.now()
+        needs = Needs(timestamp(self._clock.expiry()), self._settings.max_per_user)
+        requests = self._queue.take()
+        if not requests:
+            return
+        self._handling = requests
+        try:
+            for request in requests:
+                user = request.user
+                if user is not None:
+                    need(needs, user, request.incoming, address=request.device.address, quota=self._quota, now=now)
+            batch = await self.change([request for request in requests if not request.incoming.reads], needs, now)
+            for request in requests:
+                if request.incoming.reads:
+                    await self._read(request, batch, needs.now)
+        finally:
+            self._handling = []
 
     async def change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
         """Make the changes of requests, store them, and tell of them.
@@ -205,19 +212,13 @@ class Worker:
         log.info("notifications can be stored again")
         self.failure = None
 
-    async def _handle(self) -> None:
-        """Take a batch from the queue and make its changes in one commit; then answer what it reads."""
-        now = self._clock.now()
-        needs = Needs(timestamp(self._clock.expiry()), self._settings.max_per_user)
-        self._handling = requests = self._queue.take()
-        for request in requests:
-            user = request.user
-            if user is not None:
-                need(needs, user, request.incoming, address=request.device.address, quota=self._quota, now=now)
-        batch = await self.change([request for request in requests if not request.incoming.reads], needs, now)
-        for request in requests:
-            if request.incoming.reads:
-                await self._read(request, batch, needs.now)
+    async def _do_jobs(self) -> None:
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            try:
+                await job()
+            except Exception as error:  # a defect costs no other job, and no batch
+                self.failed(error)
 
     async def _read(self, request: Request, batch: Batch | None, now: str) -> None:
         if request.user is None:
