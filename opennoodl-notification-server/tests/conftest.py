@@ -14,7 +14,7 @@ from opennoodl_notification.edge.service import Service
 from opennoodl_notification.settings import Settings
 from opennoodl_notification.storage.json_file.journal import Journal
 
-from .edge.conftest import known_labels  # noqa: F401  # a fixture
+from .edge.conftest import known_labels, small_trust_store  # noqa: F401  # fixtures
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 from .harness import TIMEOUT, Client, Clock, Gate
 

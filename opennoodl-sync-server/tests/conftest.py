@@ -17,7 +17,7 @@ from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running
 from .databases import empty_database
-from .edge.conftest import known_labels  # noqa: F401  # a fixture
+from .edge.conftest import known_labels, small_trust_store  # noqa: F401  # fixtures
 from .edge.loops import LOOPS
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 from .receiver import SECRET, TIMEOUT, Make, Outcomes, Receiver

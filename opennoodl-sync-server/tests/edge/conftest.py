@@ -47,6 +47,14 @@ def known_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics.Counts, "__missing__", missing)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def small_trust_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust one certificate in place of the system's, which take each HTTP client 40 ms of CPU time to load."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(certify(tmp_path_factory.mktemp("trusted")).certificate))
+        yield
+
+
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Return one certificate for all tests."""
