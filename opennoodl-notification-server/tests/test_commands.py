@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -16,6 +18,7 @@ from opennoodl_notification.commands import Proof, inbox, send, stats
 from opennoodl_notification.edge.command_line import CommandError
 from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.store import Query
+from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
@@ -57,10 +60,11 @@ Call = Callable[..., tuple[int, str, str]]
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Return what runs a command as `command` does, but in this process, which has loaded everything already."""
 
-    def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    def run(*arguments: str, text: str | bytes = "", **environment: str) -> tuple[int, str, str]:
         code: object = 0
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["opennoodl_notification", *arguments])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode() if isinstance(text, str) else text)))
             patch.setattr(os, "environ", environment)
             try:
                 main()
@@ -68,6 +72,21 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
                 code = end.code
         output, error = capsys.readouterr()
         return (code, output, error) if isinstance(code, int) else (1, output, f"{error}{code}\n")
+
+    return run
+
+
+CallBeside = Callable[..., Awaitable[tuple[int, str, str]]]
+
+
+@pytest.fixture
+def call_beside(call: Call, capsys: pytest.CaptureFixture[str]) -> CallBeside:
+    """Return what does the same in a thread, beside a server of this process, whose log is not of the output."""
+
+    async def run(*arguments: str, **options: Any) -> tuple[int, str, str]:
+        with capture_logs():
+            capsys.readouterr()
+            return await asyncio.to_thread(call, *arguments, **options)
 
     return run
 
@@ -89,26 +108,26 @@ async def test_send_reaches_devices_and_prints_ids(serve: Serve, device: Device)
         assert shown["data"] == {"what": "a new component"}
 
 
-async def test_send_to_the_port_of_the_settings(serve: Serve) -> None:
+async def test_send_to_the_port_of_the_settings(serve: Serve, call_beside: CallBeside) -> None:
     """Without a URL it is the server on this machine, on the port that is set."""
     service = await serve()
-    code, output, _ = await command("send", "--to", "ann", PORT=str(service.port))
+    code, output, _ = await call_beside("send", "--to", "ann", PORT=str(service.port))
     assert (code, len(output.split())) == (0, 1)
 
 
-async def test_send_with_the_secret(serve: Serve) -> None:
+async def test_send_with_the_secret(serve: Serve, call_beside: CallBeside) -> None:
     """Where the secret is set, `send` proves by itself that it is a service."""
     service = await serve(auth="jwt", auth_secret=SECRET)
     url = f"ws://127.0.0.1:{service.port}"
-    code, output, _ = await command("send", "--to", "ann", "--url", url, AUTH="jwt", AUTH_SECRET=SECRET)
+    code, output, _ = await call_beside("send", "--to", "ann", "--url", url, AUTH="jwt", AUTH_SECRET=SECRET)
     assert (code, len(output.split())) == (0, 1)
 
 
-async def test_send_with_a_token(serve: Serve) -> None:
+async def test_send_with_a_token(serve: Serve, call_beside: CallBeside) -> None:
     """Elsewhere it proves it with the token that it is given, and says why without a right one."""
     service = await serve(auth="jwt", auth_secret=SECRET)
     words = ("send", "--to", "ann", "--from", "forum", "--type", "mention", "--url", f"ws://127.0.0.1:{service.port}")
-    code, output, _ = await command(*words, TOKEN=signed(sub="forum"))
+    code, output, _ = await call_beside(*words, TOKEN=signed(sub="forum"))
     assert (code, len(output.split())) == (0, 1)
 
 
@@ -121,21 +140,23 @@ async def test_send_with_a_token(serve: Serve) -> None:
     ],
     ids=["nothing", "another's token", "another secret"],
 )
-async def test_send_names_the_missing_proof(serve: Serve, environment: dict[str, str], hint: str) -> None:
+async def test_send_names_the_missing_proof(
+    serve: Serve, environment: dict[str, str], hint: str, call_beside: CallBeside
+) -> None:
     """An error about a missing proof names the accepted proofs."""
     service = await serve(auth="jwt", auth_secret=SECRET)
     url = f"ws://127.0.0.1:{service.port}"
-    code, output, error = await command("send", "--to", "ann", "--from", "forum", "--url", url, **environment)
+    code, output, error = await call_beside("send", "--to", "ann", "--from", "forum", "--url", url, **environment)
     assert (code, output, error.count("\n")) == (1, "", 1)
     assert error.startswith("opennoodl_notification: the server refuses: ")
     assert error.endswith(f" (unauthorized); {hint}\n")
 
 
-async def test_send_without_proof_being_the_fault(serve: Serve) -> None:
+async def test_send_without_proof_being_the_fault(serve: Serve, call_beside: CallBeside) -> None:
     """An error for another reason does not mention the proof."""
     service = await serve(auth="jwt", auth_secret=SECRET)
     words = ("send", "--to", "ann", "--from", "forum", "--url", f"ws://127.0.0.1:{service.port}")
-    _, _, error = await command(*words, TOKEN=signed(sub="forum"))
+    _, _, error = await call_beside(*words, TOKEN=signed(sub="forum"))
     assert error.endswith(" may send `system` notifications. (forbidden)\n")
 
 
@@ -153,11 +174,11 @@ def test_token_command_needs_a_secret(call: Call) -> None:
     assert error == "opennoodl_notification: AUTH_SECRET is not set; the command `token` signs with it\n"
 
 
-async def test_send_with_the_same_key_sends_once(serve: Serve) -> None:
+async def test_send_with_the_same_key_sends_once(serve: Serve, call_beside: CallBeside) -> None:
     """Sent again under the same key, it is the same notification."""
     service = await serve()
     again = ["send", "--to", "ann", "--key", "weekly", "--url", f"ws://127.0.0.1:{service.port}"]
-    assert await command(*again) == await command(*again)
+    assert await call_beside(*again) == await call_beside(*again)
 
 
 async def test_send_shows_the_servers_refusal(serve: Serve) -> None:
@@ -193,13 +214,13 @@ def test_failed_send_is_one_line_and_exit_code_1(call: Call, arguments: list[str
     assert error.count("\n") == 1
 
 
-async def test_data_that_is_no_text() -> None:
+async def test_data_that_is_no_text(call_beside: CallBeside) -> None:
     """Data from standard input that is not UTF-8 is one line."""
-    code, output, error = await command("send", "--to", "ann", "--data", "-", text=b'"\xff"')
+    code, output, error = await call_beside("send", "--to", "ann", "--data", "-", text=b'"\xff"')
     assert (code, output, error) == (1, "", "opennoodl_notification: the data is not UTF-8\n")
 
 
-async def test_send_names_a_server_of_another_kind() -> None:
+async def test_send_names_a_server_of_another_kind(call_beside: CallBeside) -> None:
     """A server that talks about something else is named as none of notifications."""
 
     async def talk(connection: ServerConnection) -> None:
@@ -207,7 +228,7 @@ async def test_send_names_a_server_of_another_kind() -> None:
         await connection.wait_closed()
 
     async with websocket_server(talk) as url:
-        code, output, error = await command("send", "--to", "ann", "--url", url)
+        code, output, error = await call_beside("send", "--to", "ann", "--url", url)
     assert (code, output, error.count("\n")) == (1, "", 1)
     assert "is not a notification server" in error
 
@@ -221,7 +242,7 @@ async def test_send_names_a_server_of_another_kind() -> None:
         (403, "x" * 201, "HTTP 403"),
     ],
 )
-async def test_send_says_why_a_server_refuses(status: int, body: str, reason: str) -> None:
+async def test_send_says_why_a_server_refuses(status: int, body: str, reason: str, call_beside: CallBeside) -> None:
     """`send` shows the sentence of a refused handshake, as where REQUIRE_WSS is set; a page is no sentence."""
 
     async def talk(connection: ServerConnection) -> None:
@@ -231,7 +252,7 @@ async def test_send_says_why_a_server_refuses(status: int, body: str, reason: st
         return connection.respond(HTTPStatus(status), body)
 
     async with websocket_server(talk, process_request=refuse) as url:
-        code, output, error = await command("send", "--to", "ann", "--url", url)
+        code, output, error = await call_beside("send", "--to", "ann", "--url", url)
     assert (code, output, error) == (1, "", f"opennoodl_notification: {url} refuses the connection: {reason}\n")
 
 
@@ -262,13 +283,15 @@ def test_bad_limit_names_what_is_accepted(call: Call, limit: str) -> None:
     assert f"invalid number value: '{limit}'" in error
 
 
-async def test_stats_command_counts_what_is_stored(serve: Serve, device: Device, file: Path) -> None:
+async def test_stats_command_counts_what_is_stored(
+    serve: Serve, device: Device, file: Path, call_beside: CallBeside
+) -> None:
     """`stats` counts the stored notifications while the server runs."""
     service = await serve()
     sender = await device(service, "sender")
     for user in ("ann", "bob", "ann"):
         await sender.notify(user)
-    code, output, _ = await command("stats", DB_FILE=str(file))
+    code, output, _ = await call_beside("stats", DB_FILE=str(file))
     assert code == 0
     assert {name: int(number) for number, name in map(str.split, output.splitlines())} == {
         "notifications": 3,
@@ -292,14 +315,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return place(request.param, tmp_path)
 
 
-async def test_looking_into_a_database(serve: Serve, device: Device, database: str) -> None:
+async def test_looking_into_a_database(serve: Serve, device: Device, database: str, call_beside: CallBeside) -> None:
     """`inbox` and `stats` look into a database, too, while the server uses it."""
     service = await serve(database_url=database)
     await (await device(service, "sender")).notify("ann", kind="mention")
-    code, output, error = await command("inbox", "ann", "--limit", "2147483647", DATABASE_URL=database)
+    code, output, error = await call_beside("inbox", "ann", "--limit", "2147483647", DATABASE_URL=database)
     assert (code, error) == (0, "")
     assert "mention" in output
-    assert "1 notifications" in (await command("stats", DATABASE_URL=database))[1]
+    assert "1 notifications" in (await call_beside("stats", DATABASE_URL=database))[1]
 
 
 def test_commands_report_a_missing_store(file: Path) -> None:
@@ -309,17 +332,19 @@ def test_commands_report_a_missing_store(file: Path) -> None:
     assert list(file.parent.iterdir()) == []
 
 
-async def test_migrate_command_fills_a_database(serve: Serve, device: Device, file: Path, tmp_path: Path) -> None:
+async def test_migrate_command_fills_a_database(
+    serve: Serve, device: Device, file: Path, tmp_path: Path, call_beside: CallBeside
+) -> None:
     """`migrate` brings a file into a database, from which the server goes on."""
     service = await serve()
     sender = await device(service, "sender")
     id_ = await sender.notify("ann")
     database = f"sqlite:///{tmp_path}/notifications.sqlite"
-    code, _, error = await command("migrate", "--from", str(file), "--to", database)
+    code, _, error = await call_beside("migrate", "--from", str(file), "--to", database)
     assert code == 1
     assert "in use" in error
     await service.stop()
-    code, output, _ = await command("migrate", "--from", str(file), "--to", database)
+    code, output, _ = await call_beside("migrate", "--from", str(file), "--to", database)
     assert (code, output) == (0, "all is there: 1 notification in 1 inbox\n")
     ann = await device(await serve(database_url=database))
     assert [one["id"] for one in (await ann.authenticate("ann"))["notifications"]] == [id_]
@@ -362,7 +387,9 @@ async def test_missing_extra_is_named(file: Path) -> None:
     assert error.count(b"\n") == 1
 
 
-async def test_unusual_numbers_are_shown_as_sent(serve: Serve, device: Device, file: Path) -> None:
+async def test_unusual_numbers_are_shown_as_sent(
+    serve: Serve, device: Device, file: Path, call_beside: CallBeside
+) -> None:
     """Numbers that Python does not read, and all that JSON has, are shown as they were sent, without line ends."""
     service = await serve()
     sender = await device(service, "sender")
@@ -373,7 +400,7 @@ async def test_unusual_numbers_are_shown_as_sent(serve: Serve, device: Device, f
     (line,) = await asyncio.to_thread(inbox, str(file), "service", Query(50))
     assert line.endswith(f'{{"a": [{long}, 1e999, "\\u007f\\u2028\\ud83d\\ude00\\u0000"]}}')
     assert line.isprintable()
-    code, output, error = await command("send", "--to", "ann", PORT=str(service.port))
+    code, output, error = await call_beside("send", "--to", "ann", PORT=str(service.port))
     assert (code, len(output.split()), error) == (0, 1, "")
 
 

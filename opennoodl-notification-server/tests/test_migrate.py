@@ -158,10 +158,10 @@ def interrupted(steps: int) -> Callable[[Migration, Changes], Coroutine[Any, Any
 def test_interrupted_migration_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], kill: bool
 ) -> None:
-    """A migration that is interrupted several times, each time later, continues, however the servers have ended."""
+    """A migration that is interrupted twice, the second time later, continues, however the servers have ended."""
     at, to = two(tmp_path, *pair)
     run(fill(at, content(), kill=kill))
-    for steps in range(4):
+    for steps in (1, 3):
         with monkeypatch.context() as patch:
             patch.setattr(Migration, "_bring", interrupted(steps))
             if kill:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from msgspec import structs
 from opennoodl_notification.edge.errors import StartError
 from opennoodl_notification.inbox.store import Changes, Needs, Query, Store
 from opennoodl_notification.records import HISTORY, PAYLOAD_SIZE, Deletion, Inbox, Record, Sending, timestamp
 from opennoodl_notification.storage.choose import choose
+from opennoodl_notification.storage.sql import statements
 
 from ..harness import DAY, NOW, record
 from ..places import KINDS, Backup, copied, place, restored
@@ -60,6 +63,19 @@ async def everything(store: Store, size: int = 2) -> dict[str, list[str]]:
         for name, rows in found.items():
             rows.extend(map(plain, getattr(piece, name)))
     return {name: sorted(rows) for name, rows in found.items()}
+
+
+@contextmanager
+def parameters() -> Iterator[list[int]]:
+    """Return the numbers of parameters of the statements that databases are given meanwhile."""
+    counts: list[int] = []
+
+    def count(_connection: Any, _cursor: Any, _statement: str, given: Any, _context: Any, many: bool) -> None:
+        counts.extend(map(len, given) if many else [len(given)])
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    yield counts
+    sa.event.remove(sa.Engine, "before_cursor_execute", count)
 
 
 def plain(row: Any) -> str:
@@ -383,24 +399,30 @@ async def test_missing_store_is_not_empty(tmp_path: Path) -> None:
     assert await asyncio.to_thread(os.listdir, tmp_path) == []
 
 
-async def test_batch_may_exceed_the_parameters_of_a_database(store: Store) -> None:
-    """Whatever a batch names and whatever goes, it may be more than a database takes parameters for."""
-    names = [f"n{number}" for number in range(33_000)]
+async def test_batch_may_exceed_the_parameters_of_a_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much a batch names and whatever goes, a statement has no more parameters than a database takes.
+
+    PostgreSQL takes 32,767. Here names are passed on in chunks of 10 in place of `CHUNK`, at most two for each name.
+    """
+    monkeypatch.setattr(statements, "CHUNK", 10)
+    names = [f"n{number}" for number in range(60)]
     await commit(store, added=[numbered(1), numbered(2)], inboxes=[inbox(total=2)])
     keys = {("s", name) for name in names}
-    loaded = await load(
-        store,
-        users=dict.fromkeys(["u", *names], 0),
-        ids={"u1", *names},
-        revoked={"u2", *names},
-        unread={"u", *names},
-        sendings=keys,
-    )
+    with parameters() as counts:
+        loaded = await load(
+            store,
+            users=dict.fromkeys(["u", *names], 0),
+            ids={"u1", *names},
+            revoked={"u2", *names},
+            unread={"u", *names},
+            sendings=keys,
+        )
+        # What is cleared and what is forgotten is named to a database together.
+        await commit(store, cleared=names[:30], removed=["u1", *names], forgotten=names[30:])
     assert list(loaded.inboxes) == ["u"]
     assert set(ids(loaded.records)) == {"u1", "u2"}
-    # What is cleared and what is forgotten is named to a database together.
-    await commit(store, cleared=names[:16_500], removed=["u1", *names], forgotten=names[16_500:])
     assert ids(await store.page("u", Query(10), EARLY)) == ["u2"]
+    assert max(counts, default=0) < len(names) / 2
 
 
 async def test_due_inboxes_are_bounded_by_size(store: Store) -> None:
