@@ -39,6 +39,9 @@ PATIENCE = 4.0
 HEARD = 18.0
 """Seconds within which a change is heard everywhere: the next comparison finds it, however busy the machine is, and not
 the one after that."""
+PACE = 0.06
+"""Seconds that a device waits at most between two acts: 9 devices always have something under way, and do not use up
+the machine."""
 LOST = (ConnectionClosed, InvalidHandshake, InvalidMessage, OSError, TimeoutError)
 FAULTS = ("kill", "stop", "cut", "cut hints", "reset", "restart")
 """What may happen to an instance, to its ways to the database, or to the database itself."""
@@ -132,6 +135,7 @@ class Editor:
                 while not self._world.peace:
                     async with asyncio.timeout(PATIENCE):
                         await self._act()
+                    await asyncio.sleep(self._dice.uniform(0, PACE))
                 if self._unanswered is not None:
                     async with asyncio.timeout(PATIENCE):
                         await self._send_again()
@@ -422,7 +426,7 @@ async def test_n2_numbers_and_totals(world: World) -> None:
 
     async def change(client: Client) -> None:
         fields = {"targetUserIds": list(USERS), "notificationType": "invite"}
-        for number in range(30):
+        for number in range(15):
             await client.send("send-notification", requestId=number, **fields)
             while (sent := await client.get()).get("requestId") != number:
                 pass

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 
 UPDATES = 20
 """Updates that each client has been shown before the next backup."""
+PAUSE = 0.02
+"""Seconds after which a client writes on: much is written during a backup, and documents stay small."""
 
 
 async def command(directory: Path, *arguments: str) -> str:
@@ -51,6 +53,8 @@ def known(crowd: Crowd) -> dict[str, list[bytes]]:
 async def test_backup_under_load(tmp_path: Path, dice: random.Random) -> None:
     """A backup has everything that the server had shown or acknowledged when the command began."""
     crowd, backups = Crowd(dice), {}
+    for writer in crowd.writers:
+        writer.pause = PAUSE
     async with serving(tmp_path / "data") as process:
         await crowd.connect(process.port)
         crowd.write(process.port)

@@ -41,6 +41,7 @@ class Writer(Editor):
     Attributes:
         shown: every update that the server sent since `forget`.
         promised: every update that the server acknowledged since `forget`.
+        pause: seconds after each message or few, as `write_on` sends them.
         code: what the last connection was closed with; None while it is open.
     """
 
@@ -49,6 +50,7 @@ class Writer(Editor):
         self.room = room
         self.ack = ack
         self.dice = dice
+        self.pause = 0.0
         self.shown: list[bytes] = []
         self.promised: list[bytes] = []
         self.sent: list[bytes] = []  # on this connection
@@ -113,7 +115,7 @@ class Writer(Editor):
         return asyncio.create_task(self._changed.wait())
 
     async def write_on(self, port: int) -> None:
-        """Edit as fast as the server takes it, now and then offline, until the server has ended the connection."""
+        """Edit as fast as the server and `pause` let it, now and then offline, until the server has ended the connection."""
         try:
             while True:
                 if self.dice.random() < 0.01:
@@ -123,7 +125,7 @@ class Writer(Editor):
                     await self.connect(port)
                 for _ in range(self.dice.randint(1, 5)):
                     await self.send(update_message(self.edit()))
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.pause)
         except (ConnectionClosed, WebSocketException, OSError):
             await self.ended()
 
