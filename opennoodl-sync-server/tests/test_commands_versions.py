@@ -79,9 +79,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     place = Place(empty_database() if request.param == "postgresql" else str(directory), directory)
     editor = Editor(1)
     hello, world = editor.write("hello"), editor.write(" world")
-    updates = [hello, world, editor.delete(0, 6), editor.write("!")]
-    for update in updates:
-        assert place.run("import", "room", "-", stdin=update).returncode == 0
+    editor.delete(0, 6)
+    editor.write("!")
+    assert place.run("import", "room", "-", stdin=editor.doc.get_update()).returncode == 0
     place.add(FIRST, hello)
     place.add(SECOND, hello, world)
     return place

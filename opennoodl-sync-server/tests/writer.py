@@ -115,7 +115,7 @@ class Writer(Editor):
         return asyncio.create_task(self._changed.wait())
 
     async def write_on(self, port: int) -> None:
-        """Edit as fast as the server and `pause` let it, now and then offline, until the server has ended the connection."""
+        """Edit as fast as the server and `pause` let it, now and then offline, until the server ends the connection."""
         try:
             while True:
                 if self.dice.random() < 0.01:

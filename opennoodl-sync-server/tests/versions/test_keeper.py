@@ -185,16 +185,16 @@ async def test_an_unloaded_document_is_forgotten(store: LevelDBStore, clock: Clo
 
 async def test_bytes_of_all_versions_are_bounded(store: LevelDBStore, clock: Clock) -> None:
     """Beyond the bytes that all versions may take, the oldest go first, of whichever document they are."""
-    case = Case(store, most=400)
-    for number in range(20):
+    case = Case(store, most=200)
+    for number in range(10):
         await case.write("x", f"room{number}")
         await case.load(f"room{number}")
         clock.now += HOUR
     left = [name async for name, _ in store.histories()]
     size = sum([version.size async for _, history in store.histories() for version in history.versions])
-    assert 200 < size <= 400
+    assert 100 < size <= 200
     assert case.keeper.size == size
-    assert sorted(left) == sorted(f"room{number}" for number in range(20 - len(left), 20))
+    assert sorted(left) == sorted(f"room{number}" for number in range(10 - len(left), 10))
 
 
 async def test_a_version_that_is_too_large_is_not_made(store: LevelDBStore, clock: Clock) -> None:

@@ -57,7 +57,7 @@ def test_copy_while_written(tmp_path: Path) -> None:
         writer.start()
         try:
             copies: list[tuple[int, int, Path]] = []
-            while len(copies) < 20 or written < ENOUGH:
+            while len(copies) < 10 or written < ENOUGH:
                 before, copy = written, tmp_path / f"copy {len(copies)}"
                 back_up(tmp_path / "data", copy)
                 copies.append((before, written, copy))
