@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from time import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct, field
+from tqdm import tqdm
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
+from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
 from . import personal_data, wrong_clock
@@ -23,9 +25,6 @@ from .personal_data import Person, find
 from .records import Record, timestamp
 from .storage.choose import choose, same
 from .storage.paths import named
-
-if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
 
 TIMEOUT = 10.0
 """Seconds after which a server that does not answer is given up."""
@@ -62,8 +61,6 @@ def send(url: str, sender: str, proof: Proof, data: str, **fields: Any) -> list[
     Raises:
         CommandError: it was not sent.
     """
-    from websockets.sync.client import connect  # the server and the other commands start sooner without
-
     try:
         content = Raw(msgspec.json.encode(msgspec.json.decode(data, type=Raw)))
     except msgspec.DecodeError as error:
@@ -104,7 +101,7 @@ class Answer(Struct):
 
 
 def _ask(
-    server: "ClientConnection", message: dict[str, Any], answer: str, hints: Mapping[str, str] = MappingProxyType({})
+    server: ClientConnection, message: dict[str, Any], answer: str, hints: Mapping[str, str] = MappingProxyType({})
 ) -> Answer:
     """Return the answer of this type.
 
@@ -275,8 +272,6 @@ def migrate(source: str, target: str, *, read_only: bool = False) -> Counts:
         CommandError: it could not be finished; the same again goes on from there.
         StartError: one of the stores cannot be opened.
     """
-    from tqdm import tqdm  # the server starts sooner without
-
     if same(source, target):
         raise CommandError("`--from` and `--to` are the same")
     if "://" not in target and not Path(target).absolute().parent.is_dir():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
+import httpx
 import msgspec
 
 from ..edge.command_line import CommandError
@@ -63,8 +64,6 @@ def ask(server: Server, method: str, path: str) -> dict[str, Any]:
     Raises:
         CommandError: it refuses, or cannot be reached.
     """
-    import httpx  # the server and the other commands start sooner without
-
     headers = {"Accept": "application/json"}
     if server.token is not None:
         headers["Authorization"] = f"Bearer {server.token}"
