@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from opennoodl_signaling import effects
-from opennoodl_signaling.cluster import liveness, membership
+from opennoodl_signaling.cluster import link, liveness, membership
 from opennoodl_signaling.edge.service import Service
 from opennoodl_signaling.server import create
 from opennoodl_signaling.settings import Settings
@@ -131,10 +131,13 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def start(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[StartServer]:
+async def start(
+    engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StartServer]:
     """Start a server with the given settings."""
     services: list[Service] = []
     shared = {"redis_url": request.getfixturevalue("redis").url} if engine == "redis" else {}
+    monkeypatch.setattr(link, "TIMEOUT", TIMEOUT)  # the Redis of a busy machine answers late
 
     async def start_(**values: Any) -> Service:
         pair = [create(Settings(host="127.0.0.1", port=0, **{**shared, **values})) for _ in range(1 + len(shared))]
