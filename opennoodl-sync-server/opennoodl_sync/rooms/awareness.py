@@ -1,7 +1,7 @@
-"""Awareness: who is here, where their cursors are. Knows no socket.
+"""Awareness: which clients are in a room, and the state of each, such as its cursor. Imports no socket.
 
-States are kept as the bytes they came in. Source of the rules: y-protocols' ``awareness.js``; a state with
-a higher clock replaces one with a lower, and ``null`` ends it.
+States are stored as the bytes that were received. The rules are those of y-protocols' ``awareness.js``: a state with a
+higher clock replaces one with a lower clock, and ``null`` removes it.
 """
 
 from collections.abc import Collection, Container, Iterable
@@ -11,30 +11,30 @@ from ..yjs.contents import parse_json
 from ..yjs.lib0 import MalformedError, read_bytes, read_varuint, write_bytes, write_varuint
 
 MAX_STATES = 64
-"""States that one connection may bring: its own, and those of other tabs that it speaks for."""
+"""States that one connection may add: its own, and those of other tabs for which it sends."""
 MAX_SIZE = 65_536
-"""Bytes of all of them."""
+"""Bytes of all states of one connection."""
 MAX_ENTRIES = 2048
-"""Entries of one awareness update; a client passes on what it hears, so they may be more than it brings."""
+"""Entries of one awareness update. A client repeats the states of others, so this is more than `MAX_STATES`."""
 MAX_STEP = 2**24
-"""By how much a clock may be ahead of what is known of it. Clients count in ones, also while they are away."""
+"""Largest step of a clock beyond the last known one. Clients count in ones, also while they are disconnected."""
 MAX_ENDED = 1024
-"""Clocks of ended states that are remembered, so that a late echo does not bring a ghost back."""
+"""Clocks of removed states that are stored. Without its clock, a late repetition would add a removed state again."""
 
 MAX_LOST_SIZE = 4096
-"""Bytes of the states of a lost connection that are kept; a cursor has a few hundred."""
+"""Bytes of the states of a lost connection that stay for a while. A cursor has a few hundred."""
 RENEWAL_PAUSE = 1.0
-"""Seconds for which clients that were asked to renew their states are not asked again."""
+"""Seconds between two requests to all clients to renew their states."""
 
 NULL = b"null"
 
 
 class Awareness:
-    """The states of one room, each owned by the connection that last brought news of it.
+    """The awareness states of one room. Each belongs to the connection that last changed it.
 
     Attributes:
-        changed: the clients whose states have changed since the last `encode_changes`.
-        stale: by owner, the clients whose states it has to renew, for `renewals`.
+        changed: ids of the clients whose states have changed since the last `encode_changes`.
+        stale: by connection, ids of the clients whose states it has to renew; see `renewals`.
     """
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class Awareness:
         self._owned: dict[object, set[int]] = {}
         self._ended: dict[int, int] = {}
         self.changed: set[int] = set()
-        self._readers: dict[int, str] = {}  # of whom readers brought, the users that those are
-        self._lost: set[object] = set()  # owners whose connections are gone, and whose states are kept for a while
+        self._readers: dict[int, str] = {}  # by client id of a read-only connection: its user
+        self._lost: set[object] = set()  # lost connections whose states stay for a while
         self.stale: dict[object, set[int]] = {}
-        self._renew_again = 0.0  # when everybody may be asked to renew
+        self._renew_again = 0.0  # monotonic time from which all clients may be asked to renew
 
     def __len__(self) -> int:
         return len(self._states)
@@ -54,23 +54,24 @@ class Awareness:
     def apply(
         self, update: bytes, owner: object, *, reader: str | None = None, writers: Container[int] = ()
     ) -> list[int]:
-        """Merge an awareness update that `owner` brought; return the ids of the clients that changed.
+        """Merge an awareness update; return the ids of the clients whose states changed.
 
         Args:
             update: the awareness update.
-            owner: who brought it.
-            reader: the user that it is, if what it says of others is ignored.
-            writers: clients who are somebody else than a reader.
+            owner: the connection that sent it.
+            reader: the user of a read-only connection, whose changes of other users' states are ignored; else None.
+            writers: client ids that do not belong to read-only connections.
 
-        A clock that is far ahead is ignored: its client would take it up, and count on beyond what can be sent.
+        A state is ignored if its clock is more than `MAX_STEP` ahead. Its client would otherwise adopt that clock, and
+        count beyond the numbers that can be sent.
 
         Raises:
-            MalformedError: it is not one, or brings too much; nothing was changed.
+            MalformedError: the update is not valid, or exceeds a limit; nothing was changed.
         """
         entries = _parse(update)
         self._see_what_it_brings(entries, owner)
         changed = []
-        # The first message of y-websocket's client is about itself alone; later ones repeat what it hears of others.
+        # The first message of y-websocket's client has its own state only; later ones repeat the states of others.
         first = len(entries) == 1 and owner not in self._owned
         if first and self._is_back(entries[0]):
             self._renew_all()
@@ -86,7 +87,7 @@ class Awareness:
                         self.stale.setdefault(owner, set()).add(client)
                     continue
                 if state == NULL:
-                    if reader is None:  # it could keep somebody who is yet to come from being shown
+                    if reader is None:  # else it could block the state of a future client
                         self._ended[client] = clock
                     continue
             elif clock < known[0] or (clock == known[0] and state != NULL):
@@ -103,10 +104,10 @@ class Awareness:
         return changed
 
     def lose(self, owner: object) -> bool:
-        """Keep the states of `owner`, whose connection is lost, until `remove`; return whether they are kept.
+        """Keep the states of a lost connection until `remove`; return whether there are any and they are small enough.
 
-        The same client may come back within that time with the same states or newer ones, which are that
-        connection's then.
+        If the same client connects again in that time and sends the same or newer states, these belong to the new
+        connection.
         """
         if sum(len(self._states[client][1]) for client in self._owned.get(owner, ())) > MAX_LOST_SIZE:
             return False
@@ -116,7 +117,7 @@ class Awareness:
         return owner in self._owned
 
     def remove(self, owner: object) -> list[int]:
-        """End every state that `owner` brought; return the ids of their clients."""
+        """Remove every state of a connection; return the ids of their clients."""
         self.stale.pop(owner, None)
         clients = list(self._owned.get(owner, ()))
         for client in clients:
@@ -125,18 +126,18 @@ class Awareness:
         return clients
 
     def encode_changes(self) -> bytes:
-        """Return the awareness update that tells of the clients that changed since the last call."""
+        """Return an awareness update with the states that changed since the last call."""
         update = self.encode(self.changed)
         self.changed = set()
         self._forget_some()
         return update
 
     def renewals(self) -> list[tuple[object, bytes]]:
-        """Return awareness updates for one owner each, which make it renew states, and forget them.
+        """Return (connection, awareness update) pairs that make the connections renew states; clear `stale`.
 
-        A client that was away ignores a state at a clock that it knows already, and others ignore its state, until
-        the state's own client renews it, which can take 18 seconds. That client does so at once when it is told
-        that its state has ended (y-protocols, ``applyAwarenessUpdate``).
+        A client that reconnects ignores a state whose clock it knows, and other clients ignore its state. Both appear
+        only when their own clients renew them, up to 18 seconds later. A client renews its state at once when it
+        receives the removal of that state (y-protocols, ``applyAwarenessUpdate``).
         """
         stale, self.stale = self.stale, {}
         told = []
@@ -149,11 +150,11 @@ class Awareness:
         return told
 
     def seen(self) -> frozenset[int]:
-        """Return the ids of all clients that a reader of every message so far may believe to be here."""
+        """Return the ids of all clients that are present for a receiver of every message so far."""
         return frozenset(self._states.keys() | self.changed)
 
     def encode(self, clients: Collection[int] | None = None) -> bytes:
-        """Return the awareness update that tells of `clients`, or of everybody that is here."""
+        """Return an awareness update with the states of `clients`; None means all clients in the room."""
         clients = self._states if clients is None else clients
         return write_varuint(len(clients)) + b"".join(self._entries(clients))
 
@@ -163,9 +164,12 @@ class Awareness:
             yield write_varuint(client) + write_varuint(clock) + write_bytes(state)
 
     def _see_what_it_brings(self, entries: list[tuple[int, int, bytes]], owner: object) -> None:
-        """Refuse more states, or larger ones, than a connection may bring, and those that are not JSON.
+        """Check the new states of an update against the limits of one connection, and that they are JSON.
 
-        Only as many as may be are read as JSON, which takes long. States that are known already are not looked at.
+        Parsing takes long, so the limits are checked first, and known states are not parsed.
+
+        Raises:
+            MalformedError: a limit is exceeded, or a state is not JSON.
         """
         brings = {client: len(self._states[client][1]) for client in self._owned.get(owner, ())}
         news = []
@@ -176,29 +180,29 @@ class Awareness:
                 news.append(state)
         if len(brings) > MAX_STATES:
             raise MalformedError(f"one connection may have {MAX_STATES} awareness states")
-        if max(sum(brings.values()), sum(map(len, news))) > MAX_SIZE:  # a client may be named more than once
+        if max(sum(brings.values()), sum(map(len, news))) > MAX_SIZE:  # it may repeat a client
             raise MalformedError(f"the awareness states of one connection may have {MAX_SIZE} bytes together")
         for state in news:
             try:
-                # Whatever is not JSON would be thrown at every client of the room.
+                # Every client of the room would fail to parse it.
                 parse_json(state.decode())
             except (ValueError, RecursionError):
                 raise MalformedError("an awareness state is not JSON") from None
 
     def _is_anothers(self, client: int, owner: object, reader: str) -> bool:
-        """Return whether a client is, or was when it left, somebody else than a reader."""
+        """Return whether a client id belongs, or belonged when it left, to another user than `reader`."""
         if client in self._states:
             former = self._owners[client]
             return former is not owner and not (former in self._lost and self._readers.get(client) == reader)
         return client in self._ended and self._readers.get(client) != reader
 
     def _is_back(self, entry: tuple[int, int, bytes]) -> bool:
-        """Return whether a state is one of a client that was here and had left, or had lost its connection."""
+        """Return whether an entry is the state of a client that has left or has lost its connection."""
         client, _, state = entry
         return state != NULL and (client in self._ended or self._owners.get(client) in self._lost)
 
     def _renew_all(self) -> None:
-        """Have the clients that are here renew their states, for one that came back and knows them."""
+        """Mark all states as stale, since a client that reconnects ignores those that it knows."""
         now = monotonic()
         if now >= self._renew_again:
             self._renew_again = now + RENEWAL_PAUSE
@@ -232,7 +236,7 @@ class Awareness:
         self._ended[client] = clock
 
     def _forget_some(self) -> None:
-        # Not when they end: the others are told of it before.
+        # Only after they were sent as removed.
         while len(self._ended) > MAX_ENDED:
             client = next(iter(self._ended))
             del self._ended[client]

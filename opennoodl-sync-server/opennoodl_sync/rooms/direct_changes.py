@@ -1,4 +1,4 @@
-"""Direct changes: the server changes a document beside the clients at work. Knows no socket."""
+"""Direct changes: the server changes a document while clients edit it. Imports no socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DirectChanges:
-    """Changes documents as a client does, without a connection.
+    """Changes documents without a connection, in the same way as a client.
 
     Args:
         rooms: loads the documents.
@@ -33,8 +33,8 @@ class DirectChanges:
         If the caller is cancelled, a change that has begun continues.
 
         Args:
-            name: of the room.
-            address: of the client that asks for the change.
+            name: the name of the room.
+            address: the address of the client that requests the change.
             update: a Yjs update.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Fair turns: a lock whose holders come from each address in turn."""
+"""Fair turns: a lock that is given to the waiting addresses in rotation."""
 
 import asyncio
 from collections import deque
@@ -7,22 +7,22 @@ from contextlib import asynccontextmanager
 
 
 class FairTurns:
-    """One turn at a time. Addresses take turns; those of one address get theirs in the order of asking."""
+    """A lock. Waiting addresses get it in rotation; the tasks of one address get it in the order of their calls."""
 
     def __init__(self) -> None:
         self._taken = False
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by address, the one whose turn it is first
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by address; the next address comes first
 
     @asynccontextmanager
     async def turn(self, address: str) -> AsyncIterator[None]:
-        """Wait for a turn, and have it."""
+        """Wait for the lock; it is released when the context ends."""
         if self._taken:
             given = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(address, deque()).append(given)
             try:
                 await given
             except asyncio.CancelledError:
-                if given.done() and not given.cancelled():  # it was given, and is not taken
+                if given.done() and not given.cancelled():  # cancelled after the lock was given to it
                     self._pass_on()
                 raise
         self._taken = True
@@ -32,7 +32,7 @@ class FairTurns:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        """Give the turn to the next one that still waits."""
+        """Give the lock to the next task that still waits."""
         while self._waiting:
             address = next(iter(self._waiting))
             queue = self._waiting.pop(address)

@@ -1,7 +1,7 @@
-"""The flusher: ends a turn. It stores the changes of all rooms in one step, then tells their clients.
+"""The flusher: ends a turn. It stores the changes of all rooms in one batch, then sends them to the clients.
 
-A turn is what comes between two flushes. It ends with the iteration of the event loop in which the first change came,
-but not sooner than `INTERVAL` after the flush before.
+A turn is the time between two flushes. It ends with the event loop's iteration in which its first change came, but not
+sooner than `INTERVAL` after the previous flush.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from .room import Flush, Room
 from .timeslicer import TimeSlicer
 
 MAX_BATCH_SIZE = 8_388_608
-"""Bytes of updates after which the other rooms wait for the next batch: LevelDB takes several times as much memory."""
+"""Bytes of updates in one batch; further rooms wait for the next. LevelDB takes several times as much memory."""
 
 INTERVAL = 0.002
-"""Seconds after a flush in which changes are gathered for the next one.
+"""Seconds after a flush in which changes are collected for the next one.
 
-Each flush costs a write to the store and one to each client, for one change or for many. Only a change that comes soon
-after another one waits.
+A flush costs one write to the store and one to each client, for any number of changes. A change without another one
+shortly before it is flushed at once.
 """
 
 log = structlog.get_logger()
@@ -34,11 +34,11 @@ Tell = Callable[[Room, Flush], None]
 
 
 class Flushed(NamedTuple):
-    """What follows when the changes of a room are stored.
+    """The messages and futures of a room whose changes are being stored.
 
     Attributes:
-        flush: the messages to its clients.
-        waiting: futures that are done then.
+        flush: the messages to the room's clients.
+        waiting: futures that get their result when the changes are stored.
     """
 
     flush: Flush
@@ -46,18 +46,18 @@ class Flushed(NamedTuple):
 
 
 class Flusher:
-    """Ends turns.
+    """Stores and sends the changes of rooms.
 
     Args:
         writer: writes the batches.
-        slicer: knows the rooms that are busy.
-        tell: is called with the messages to a room's clients, when its changes are stored.
-        fail: is called for a room that could not be stored.
-        go_on: is called when a batch that was written in a thread is done, so that clients are read again.
+        slicer: runs the long work of rooms that are busy.
+        tell: is called with a room and the messages to its clients when its changes are stored.
+        fail: is called with a room that could not be stored, and the error.
+        go_on: is called when the writer is idle, so that the server reads from clients again.
 
     Attributes:
-        seconds: that batches took.
-        errors: batches that could not be written.
+        seconds: histogram of the durations of batches.
+        errors: the number of batches that could not be written.
     """
 
     def __init__(
@@ -71,21 +71,21 @@ class Flusher:
         self._fail = fail
         self._go_on = go_on
         self._rooms: dict[Room, None] = {}
-        self._flushed: dict[Room, Flushed] = {}  # rooms that were flushed, until their clients are told
+        self._flushed: dict[Room, Flushed] = {}  # rooms whose changes are being stored
         self._late: set[Room] = set()  # rooms that were busy when their turn ended
-        self._waiting: dict[Room, list[asyncio.Future[None]]] = {}  # futures that are done when a room is stored
+        self._waiting: dict[Room, list[asyncio.Future[None]]] = {}  # by room: futures of `stored` calls
         self._scheduled = False
-        self._next = 0.0  # when the next turn may end, by the clock of the event loop
-        self._began: float | None = None  # when the batch under way was given to the store, by `perf_counter`
+        self._next = 0.0  # earliest end of the next turn, by the clock of the event loop
+        self._began: float | None = None  # start of the current write, by `perf_counter`
         writer.when_idle(self._idle)
 
     @property
     def waits(self) -> float:
-        """Seconds for which the batch under way has been with the store; 0 while there is none."""
+        """Seconds since the current write began; 0 without one."""
         return 0.0 if self._began is None else perf_counter() - self._began
 
     def schedule(self, room: Room) -> None:
-        """Flush a room at the end of this turn, with all others that changed in it; not one that is busy then."""
+        """Flush a room at the end of this turn, or when it is no longer busy."""
         self._rooms[room] = None
         self._schedule()
 
@@ -96,10 +96,10 @@ class Flusher:
             self._flush()
 
     async def stored(self, room: Room) -> None:
-        """Return when all that a room has taken in is stored, also if that is nothing.
+        """Wait until all changes that the room has received are stored; also valid without changes.
 
         Raises:
-            StoreError: it could not be stored.
+            StoreError: the changes could not be stored.
         """
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(room, []).append(waiting)
@@ -107,7 +107,7 @@ class Flusher:
         await waiting
 
     def discard(self, room: Room) -> None:
-        """Forget a room: it is not stored any more, and its clients are not told what is being stored."""
+        """Remove a room: its later changes are not stored, and those being stored are not sent."""
         self._rooms.pop(room, None)
         self._late.discard(room)
         waiting = self._waiting.pop(room, [])
@@ -131,7 +131,7 @@ class Flusher:
 
     def _end_turn(self) -> None:
         self._scheduled = False
-        if not self._writer.busy:  # else `_idle` schedules the next end
+        if not self._writer.busy:  # otherwise `_idle` schedules the next end
             self._flush()
 
     def _flush(self) -> None:
@@ -153,7 +153,7 @@ class Flusher:
                 continue
             try:
                 flush = room.flush(batch)
-            except Exception as error:  # a mistake of ours must not cost the other rooms what they were sent
+            except Exception as error:  # an error in one room must not stop the others
                 batch.take_back(mark)
                 log.exception("a document could not be flushed")
                 self._fail(room, error)
@@ -167,7 +167,7 @@ class Flusher:
                 self._began, took = None, perf_counter() - started
                 self.errors += error is not None
                 self._end(flushed, error)
-                self.seconds.observe(took)  # clients do not wait for this
+                self.seconds.observe(took)  # after the messages, so that they do not wait for it
 
             self._writer.write(batch, written)
         else:
@@ -182,9 +182,9 @@ class Flusher:
             self.flush(room)
 
     def _end(self, rooms: list[Room], error: StoreError | None) -> None:
-        """End the flushes of rooms, whose batch was written or has failed."""
+        """End the flushes of rooms after the write of their batch; `error` is None if it succeeded."""
         for room in rooms:
-            if room.busy:  # before anything that may flush the room again
+            if room.busy:  # `first`, so that nothing flushes the room again before this
                 self._slicer.when_free(room, partial(self._end_one, room, error), first=True)
             else:
                 self._end_one(room, error)
@@ -202,9 +202,9 @@ class Flusher:
 
 
 def _answer(waiting: list[asyncio.Future[None]], error: StoreError | None) -> None:
-    """Tell those who wait for a room that it is stored, or why it is not."""
+    """Set the result of the futures: None if the room is stored, otherwise the error."""
     for future in waiting:
-        if future.done():  # nobody waits any more
+        if future.done():  # its caller was cancelled
             continue
         if error is None:
             future.set_result(None)

@@ -1,6 +1,6 @@
-"""Keepalive: a client that was sent nothing for a while is sent a message without effect. It knows no socket.
+"""Keepalive: sends a message without effect to clients that got no message for a while. Imports no socket.
 
-y-websocket's client connects again when no message has come for 30 seconds. It does not see pings.
+y-websocket's client reconnects after 30 seconds without a message. Pings do not count for it.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 INTERVAL = 10.0
-"""Seconds between two looks at a client: it is sent something at the latest after two of them."""
+"""Seconds between two checks of a client: without other messages, it gets one after at most two checks."""
 TICK = 0.1
-"""Seconds between two looks at all clients that are due; those that came apart from each other stay apart."""
+"""Seconds between two runs over the clients that are due. The checks of clients stay spread over time."""
 
 
 class Client(Protocol):
-    """A client that has to be sent something now and then."""
+    """A client that needs messages at intervals."""
 
     def check_idle(self) -> bool:
         """Return whether nothing was written to the client since the last call."""
@@ -26,26 +26,26 @@ C = TypeVar("C", bound=Client)
 
 
 class KeepAlive(Generic[C]):
-    """Finds clients that were sent nothing. A message costs nothing here, since the client notes what it is sent.
+    """Finds clients that got no message. Sending costs nothing here, since the client records that it was written to.
 
     Args:
-        send: is called with a client that is to be sent something.
+        send: is called with a client that needs a message.
     """
 
     def __init__(self, send: Callable[[C], None]) -> None:
         self._send = send
-        self._due: OrderedDict[C, float] = OrderedDict()  # when to look at each client, the first one first
+        self._due: OrderedDict[C, float] = OrderedDict()  # by client: time of its next check; the earliest comes first
 
     def add(self, client: C) -> None:
-        """Begin with a client, which has just been sent something."""
+        """Add a client that has just got a message."""
         self._due[client] = monotonic() + INTERVAL
 
     def remove(self, client: C) -> None:
-        """Forget a client."""
+        """Remove a client."""
         self._due.pop(client, None)
 
     def check(self, now: float) -> None:
-        """Look at every client that is due."""
+        """Check every client that is due at `now`, in seconds of the monotonic clock."""
         while self._due:
             client, due = next(iter(self._due.items()))
             if due > now:
@@ -56,7 +56,7 @@ class KeepAlive(Generic[C]):
                 self._send(client)
 
     async def run(self) -> None:
-        """Look at clients when they are due, for ever."""
+        """Check clients when they are due, until cancelled."""
         while True:
             await asyncio.sleep(TICK)
             self.check(monotonic())

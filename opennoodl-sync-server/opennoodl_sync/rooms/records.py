@@ -8,31 +8,31 @@ from ..storage.interface import Batch, DocumentRecords, Stored
 from ..yjs.document import Document
 
 COMPACT_AFTER = 500
-"""Stored updates of a document before they are merged into one; y-leveldb's own number."""
+"""Stored updates of a document before a compaction, as in y-leveldb."""
 COMPACT_ANYWAY = 10_000
-"""Stored updates before they are merged in a document of any size: much of it may be deleted."""
+"""Stored updates before a compaction of a document of any size: much of it may be deleted."""
 COMPACT_SIZE = 1_048_576
-"""Bytes of stored updates before they are merged, for any number of them."""
+"""Bytes of stored updates before a compaction, for any number of updates."""
 COMPACT_IDLE_AFTER = 20
-"""Stored updates before they are merged when a room leaves memory."""
+"""Stored updates before a compaction when a room leaves memory."""
 COMPACT_PAUSE = 20
-"""A full document is not compacted again for so many times the duration of its last compaction."""
+"""The pause after the compaction of a full document, as a multiple of the compaction's duration."""
 FAILURE_PAUSE = 60.0
 """Seconds until the next attempt after a failed compaction."""
 INDEXED = 65_536
-"""Bytes of a compacted document; a larger one is stored with an index."""
+"""Bytes of a compacted document from which it is stored with an index."""
 MIN_RECORDS = 2
-"""Stored updates that compaction needs at least."""
+"""Smallest number of stored updates for a compaction."""
 
 
 class Compaction(NamedTuple):
-    """A compaction that is under way.
+    """A running compaction.
 
     Attributes:
-        last: the number of the last record that is compacted.
-        records: the number of records since the compaction before.
+        last: the number of the last record that it includes.
+        records: the number of records since the previous compaction.
         size: the bytes of these records.
-        began: when it began.
+        began: the monotonic time of its start.
     """
 
     last: int
@@ -42,7 +42,7 @@ class Compaction(NamedTuple):
 
 
 class Compacted(NamedTuple):
-    """The replacement of the records: the document, and its index if it is large."""
+    """The result of a compaction, which replaces the records: the document, and its index or None."""
 
     update: bytes
     base_index: bytes | None
@@ -52,24 +52,24 @@ class Records:
     """The stored records of one document.
 
     Args:
-        store: keeps them.
-        max_size: bytes that the document may have; 0 means no limit.
+        store: reads and writes them.
+        max_size: limit of the document's size in bytes; 0 means no limit.
     """
 
     def __init__(self, store: DocumentRecords, max_size: int) -> None:
         self._store = store
         self._max_size = max_size
         self._base = 0  # bytes of the compacted document
-        self._count = self._size = 0  # of the updates since it was compacted
-        self._loaded = -1  # the number of the last update when it was loaded
+        self._count = self._size = 0  # number and bytes of the updates since the last compaction
+        self._loaded = -1  # number of the last update at the time of loading
         self._must_compact = False
-        self._compact_again = 0.0  # when it may be compacted again because it is full
-        self._compact_after = 0.0  # when it may be compacted again at all, after that failed
+        self._compact_again = 0.0  # monotonic time from which the full document may be compacted again
+        self._compact_after = 0.0  # monotonic time from which a compaction may start, after a failed one
         self._compaction: Compaction | None = None
         self._compacted: Compacted | None = None
 
     def loaded(self, stored: Stored) -> None:
-        """Note the stored records."""
+        """Set the counts from the stored records."""
         self._loaded = self._store.last()
         self._base = max(map(len, stored.updates), default=0)
         self._count, self._size = len(stored.updates), sum(map(len, stored.updates)) - self._base
@@ -81,7 +81,7 @@ class Records:
 
     @property
     def compacting(self) -> bool:
-        """Whether a compaction is under way, which may make room."""
+        """Whether a compaction is running. It may make the document smaller."""
         return self._compaction is not None and self._compacted is None
 
     @property
@@ -90,12 +90,12 @@ class Records:
         return self._compacted is not None
 
     def store(self, updates: Sequence[bytes], document: Document, batch: Batch) -> bool:
-        """Add to `batch` what a turn has to store; return whether that is anything.
+        """Add the new records of a turn to `batch`; return whether there are any.
 
         Args:
-            updates: new ones.
-            document: with them. If it was compacted, it replaces its records.
-            batch: is added to.
+            updates: the updates of the turn.
+            document: the document with these updates. After a compaction, it replaces its records.
+            batch: receives the records.
         """
         if updates:
             self._store.append(updates, document.state_vector, batch)
@@ -116,16 +116,16 @@ class Records:
         self._store.release(batch)
 
     def must_shrink(self) -> None:
-        """Note that the document is full: compact it, unless that was done a short time ago."""
+        """Request a compaction of a full document, unless its pause is not over."""
         self._must_compact = self._count > 0 and monotonic() >= self._compact_again
 
     def is_compaction_due(self, *, idle: bool = False) -> bool:
-        """Return whether there are many records, with as many bytes as the compacted document.
+        """Return whether the records are many, and have at least as many bytes as the compacted document.
 
-        So the store never has more than twice the bytes of the document when it was last compacted, plus one window.
+        The stored bytes are therefore at most twice those of the last compacted document, plus `COMPACT_SIZE`.
 
         Args:
-            idle: whether the room is about to leave memory, so that few records should be left.
+            idle: whether the room is about to leave memory; a smaller number of records is enough then.
         """
         if self._compaction is not None or self._count < MIN_RECORDS or monotonic() < self._compact_after:
             return False
@@ -139,7 +139,7 @@ class Records:
         return (self._count > COMPACT_AFTER or self._size > window) and self._size >= self._base
 
     def begin_compaction(self, last: int, began: float) -> None:
-        """Note that all records up to `last` are being compacted."""
+        """Record the start of a compaction of all records up to number `last`, at monotonic time `began`."""
         self._compaction = Compaction(last, self._count, self._size, began)
 
     def last(self) -> int:
@@ -147,31 +147,31 @@ class Records:
         return self._store.last()
 
     def end_compaction(self, update: bytes, index: bytes) -> None:
-        """Note the result of the compaction; the next `store` has it."""
+        """Record the result of the compaction; the next `store` adds it."""
         self._compacted = Compacted(update, index if len(update) >= INDEXED else None)
         self._must_compact = False
 
     def abandon_compaction(self) -> None:
-        """Note that the compaction has failed."""
+        """Record that the compaction has failed."""
         self._compact_after = monotonic() + FAILURE_PAUSE
         self._compaction = None
         self._must_compact = False
 
     def _replace(self, compacted: Compacted, document: Document, batch: Batch) -> None:
-        """Add the compacted document to `batch`, in place of the records that it was made from.
+        """Add the compacted document to `batch`, as the replacement of its records.
 
         Args:
-            compacted: the document.
-            document: the same, with later changes. Readers do not trust a stored state vector behind which there are
-                records, so it may have them too.
-            batch: is added to.
+            compacted: the compacted document.
+            document: the same document with later changes. Its state vector is stored; it may include later records,
+                since readers do not use a stored state vector that is followed by records.
+            batch: receives the document.
         """
         assert self._compaction is not None
         last, count, size, began = self._compaction
         update, index = compacted
         self._compaction = self._compacted = None
         self._compact_again = monotonic() + COMPACT_PAUSE * (monotonic() - began)
-        pending = document.pending()  # the compacted document lacks what waits for its predecessors
+        pending = document.pending()  # the compacted document has no pending updates
         updates = [update] if pending is None else [pending, update]
         self._store.replace(last, updates, document.state_vector(), index, batch)
         self._base = len(update)

@@ -1,4 +1,4 @@
-"""The registry of rooms: loads each document once, keeps it in memory while it is used, and compacts it."""
+"""The registry of rooms: loads each document once, keeps it in memory while clients use it, and compacts it."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,43 +28,43 @@ from .timeslicer import Outcome, StoppedError, TimeSlicer
 TIDY_AFTER = 60.0
 """Seconds after the start until the first compaction of documents that are not in memory."""
 TIDY_INTERVAL = 86_400.0
-"""Seconds between two of these compactions."""
+"""Seconds between the starts of two such runs."""
 TIDY_PAUSE = 0.01
-"""Seconds between two documents, so that open ones are served."""
+"""Seconds between two documents of a run, so that the server can handle its clients."""
 
 COMPACTION_FACTOR = 8
-"""Bytes of memory, about, that a compaction needs here and in its process for each byte of the document."""
+"""Bytes of memory, roughly, for a compaction in this process and its own, for each byte of the document."""
 
 LARGE = 1_048_576
-"""Bytes of a document; after a larger one has left, its memory is given back to the system."""
+"""Bytes of a document; when a larger one leaves memory, free memory is returned to the operating system."""
 GIVE_BACK_AFTER = 0.5
-"""Seconds until that is done, once for all documents that leave until then."""
+"""Seconds until memory is returned, once for all documents that leave memory in that time."""
 
 MAX_FAILING = 1000
-"""Documents whose failure to load is remembered, so that it is logged once."""
+"""Names of documents that failed to load; each is logged once while it is among them."""
 
 log = structlog.get_logger()
 
 
 class LoadError(Exception):
-    """A document could not be read. It is neither served nor written, so the stored data stays as it is."""
+    """A document could not be read. The server neither serves nor writes it, so the stored data is unchanged."""
 
 
 class Rooms:
     """All documents in memory.
 
     Args:
-        store: keeps the documents.
-        idle_timeout: seconds that a room stays in memory after its last client has left.
-        max_rooms: documents in memory at once; 0 means no limit.
-        max_size: bytes that one document may have; 0 means no limit.
-        budget: counts the memory of documents; None for no limit.
-        compacted: is called with a room whose compaction has ended; it may have something to store.
+        store: stores the documents.
+        idle_timeout: seconds until a room without clients leaves memory.
+        max_rooms: limit of documents in memory; 0 means no limit.
+        max_size: limit of one document's size in bytes; 0 means no limit.
+        budget: counts the memory of documents; None means no limit.
+        compacted: is called with a room whose compaction has ended, since there may be changes to store.
         loaded: is called with a loaded room and the number of its last update.
 
     Attributes:
-        rooms: those in memory, by name.
-        slicer: does their long work.
+        rooms: the rooms in memory, by name.
+        slicer: runs their long work.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Rooms:
         self._compacting = FairTurns()
         self._compactions: set[asyncio.Task[None]] = set()
         self._loading = 0
-        self._idle: dict[Room, asyncio.TimerHandle] = {}  # rooms without clients, the longest idle first
-        self._failing: dict[str, None] = {}  # names of documents whose failure is in the log
+        self._idle: dict[Room, asyncio.TimerHandle] = {}  # rooms without clients; the longest idle first
+        self._failing: dict[str, None] = {}  # names of documents whose failed load is in the log
         self._locked: dict[str, asyncio.Future[None]] = {}  # documents that are being read or written
         self._giving_back: asyncio.TimerHandle | None = None
         self._budget.when_full(self._has_memory)
@@ -101,15 +101,15 @@ class Rooms:
         """Return a room that is not busy; load its document first if it is not in memory.
 
         Args:
-            name: of the room.
-            address: of the client that asks.
+            name: the name of the room.
+            address: the address of the requesting client.
 
         Raises:
             LoadError: the document could not be read.
-            ElsewhereError: another instance has it.
+            ElsewhereError: another instance owns the document.
             UnavailableError: the store cannot be reached.
             FullError: MAX_ROOMS documents are in use.
-            NoMemoryError: the documents in use take all of MAX_MEMORY.
+            NoMemoryError: the documents in use need all of MAX_MEMORY.
         """
         while (room := self.rooms.get(name)) is None or room.busy:
             if room is not None:
@@ -119,7 +119,7 @@ class Rooms:
                 try:
                     self._make_space()
                 except (FullError, NoMemoryError):
-                    await self._store.find(name)  # a document of another instance takes no space here
+                    await self._store.find(name)  # fails before another room is unloaded for it
                     raise
                 self._loading += 1
                 loading = self._locked[name] = asyncio.create_task(self._load(name, address))
@@ -134,11 +134,11 @@ class Rooms:
         return self.rooms.get(room.name) is room
 
     def mark_idle(self, room: Room) -> None:
-        """Note that a room has no clients. It leaves memory after a while, or when another room needs its place."""
+        """Record that a room has no clients. It is unloaded after `idle_timeout`, or when another room needs space."""
         self._idle[room] = asyncio.get_running_loop().call_later(self._idle_timeout, self._compact_and_unload, room)
 
     def compact_if_due(self, room: Room) -> None:
-        """Compact a document if that is due and there is memory for it; call it after a flush."""
+        """Compact a document if a compaction is due and there is memory for it; call it after a flush."""
         if self._is_compaction_due(room) and not room.busy:
             self._compact(room)
 
@@ -152,7 +152,7 @@ class Rooms:
             self._write(room.name, batch)
 
     def unload(self, room: Room) -> None:
-        """Store and remove an idle room; `open` waits until that is done."""
+        """Unload an idle room and store its changes; `open` waits until they are stored."""
         if not self.holds(room) or room.clients or room.busy:
             return
         self._remove(room)
@@ -168,7 +168,7 @@ class Rooms:
             self.slicer.when_free(room, partial(self._compact_and_unload, room))
         elif self.holds(room) and not room.clients:
             if self._is_compaction_due(room, idle=True):
-                self._compact(room)  # it is unloaded at the end
+                self._compact(room)  # its end unloads the room
             else:
                 self.unload(room)
 
@@ -197,7 +197,7 @@ class Rooms:
         self.slicer.when_free(room, partial(self._end_compaction, room, end))
 
     async def _compact_segments(self, segments: list[Segment], address: str = "") -> Compacted:
-        """Compact a document. Its copy takes memory, so one document is compacted at a time."""
+        """Compact a document, one at a time for all rooms, since each compaction needs memory for a copy."""
         async with self._compacting.turn(address):
             return await self._compactor.compact([await self.slicer.done(segment.pieces()) for segment in segments])
 
@@ -210,7 +210,7 @@ class Rooms:
                 self.unload(room)
 
     async def tidy(self) -> None:
-        """Compact documents that are not in memory, once a day; runs until it is cancelled."""
+        """Compact documents that are not in memory, once a day, until cancelled."""
         await asyncio.sleep(TIDY_AFTER)
         while self._store.durable:
             try:
@@ -224,7 +224,7 @@ class Rooms:
             await asyncio.sleep(TIDY_INTERVAL)
 
     async def close(self) -> None:
-        """Store all unstored changes in one batch, since there is little time when a server stops."""
+        """Store all changes in one batch, since the time to stop is short."""
         self.slicer.close()
         for task in self._compactions:
             task.cancel()
@@ -238,7 +238,7 @@ class Rooms:
             try:
                 room.flush(batch)
                 room.records.release(batch)
-            except Exception:  # the other documents still have to be stored
+            except Exception:  # the other documents must still be stored
                 batch.take_back(mark)
                 log.exception("a document's last changes could not be stored")
         self._write("", batch)  # no document has an empty name
@@ -272,16 +272,16 @@ class Rooms:
         self._make_memory(ROOM_SIZE)
 
     def _make_memory(self, size: int) -> None:
-        """Make sure that there is memory for a document of so many bytes.
+        """Make memory available for a document of `size` bytes, by unloading idle rooms.
 
         Raises:
-            NoMemoryError: there is not.
+            NoMemoryError: there is not enough memory.
         """
         if not self._has_memory(size):
             raise NoMemoryError("MAX_MEMORY is reached, so no further document can be loaded. Connect again later.")
 
     def _has_memory(self, size: int, deletes: bool = False) -> bool:
-        """Return whether documents may take so many more bytes; unload idle rooms if they may not."""
+        """Return whether documents may use `size` more bytes; unload idle rooms if necessary."""
         if self._budget.allows(size, deletes=deletes):
             return True
         self._budget.recount()
@@ -297,7 +297,7 @@ class Rooms:
             records, stored = await self._store.open(name)
             room = Room(name, records, self._max_size, self._budget.grow, opened_by=address)
             await self._fill(room, stored, address)
-            # After the document is this instance's: `set_closed` asks its owner then, and waits for this load.
+            # Only now is this instance the owner, so a concurrent `set_closed` asks it and waits for this load.
             room.closed = await self._store.is_closed(name)
             if room.records.lost:
                 self._budget.remove(room)
@@ -311,7 +311,7 @@ class Rooms:
             self._end_load(name, records)
             if not isinstance(error, StoreError | DamagedError):
                 raise
-            if name not in self._failing:  # not a line for each client
+            if name not in self._failing:  # one line for all clients
                 log.error("a document could not be loaded", error=str(error))
             self._failing[name] = None
             if len(self._failing) > MAX_FAILING:
@@ -322,7 +322,7 @@ class Rooms:
             self._failing.pop(name, None)
 
     def _end_load(self, name: str, abandoned: DocumentRecords | None = None) -> None:
-        """Note that a load has ended; give the document back to the store if it failed."""
+        """Record the end of a load; after a failure, release the `abandoned` records."""
         self._loading -= 1
         del self._locked[name]
         if abandoned is not None:
@@ -334,7 +334,7 @@ class Rooms:
         self._write(name, batch)
 
     async def _fill(self, room: Room, stored: Stored, address: str = "") -> None:
-        """Load a document and count its memory."""
+        """Load a document into a room and count its memory."""
         size = sum(map(len, stored.updates))
         self._make_memory(size + ROOM_SIZE)
         self._budget.count(room, size)
@@ -360,7 +360,7 @@ class Rooms:
             ElsewhereError,
             NoMemoryError,
             StoppedError,
-        ):  # in use, or no memory left beside those in use: try again another day
+        ):  # in use, or no memory: the next run tries again
             pass
         except (StoreError, DamagedError, CompactionError) as error:
             log.warning("a document could not be compacted", error=str(error))
@@ -373,7 +373,7 @@ class Rooms:
             self._write(name, batch)
 
     def _write(self, name: str, batch: Batch) -> None:
-        """Write the last changes of a document that left memory; lock it until this batch and earlier ones are done."""
+        """Write the last changes of an unloaded document; lock its name until this and earlier batches are written."""
         if not (batch or self._store.writer.busy):
             return
         written = self._locked[name] = asyncio.get_running_loop().create_future()
@@ -388,6 +388,6 @@ class Rooms:
 
 
 def _retrieve_error(loading: asyncio.Task[None]) -> None:
-    """Retrieve the error of a load, since the client that asked for it may have left."""
+    """Retrieve the exception of a load, in case its caller was cancelled."""
     if not loading.cancelled():
         loading.exception()

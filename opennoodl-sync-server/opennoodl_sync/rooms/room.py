@@ -1,7 +1,7 @@
-"""A room: one live document, its clients, and the messages for them. Knows no socket.
+"""A room: one document in memory, its clients, and the messages for them. Imports no socket.
 
-Within one turn, the document takes every message at once. `flush` ends the turn: it returns the
-messages to send, and adds the changes to a batch of the store. Nothing is sent before that batch is written.
+The document applies every message at once. `flush` ends the turn: it adds the changes to a batch of the store, and
+returns the messages to send. Messages are sent when the batch is written, not before.
 """
 
 from collections.abc import Callable, Hashable
@@ -33,15 +33,15 @@ from .slow_readers import Behind, SlowReaders
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
 ROOM_CLOSED = "An operator has closed this room. Connect again later."
 MAX_ANSWER = 262_144
-"""Bytes of an answer to step 1 that is sent in the same turn; a larger one is a transfer."""
+"""Bytes of an answer to step 1 that is sent in the same turn; a larger answer is sent as a transfer."""
 MAX_STEPS = 8
-"""Steps of a difference that may be done for such answers in one turn."""
+"""Steps of computing differences for such answers in one turn."""
 NOBODY = (None, b"")
-"""The sender of the last update, and the update, while there is none."""
+"""The initial value of `Room._last`: no client and no update."""
 
 
 class FullError(Exception):
-    """A bound is reached: of a document's size, or of documents in memory; the text names it."""
+    """A limit is reached: of a document's size, or of documents in memory; the text names it."""
 
 
 class NoMemoryError(Exception):
@@ -49,13 +49,13 @@ class NoMemoryError(Exception):
 
 
 class LargeAnswer(NamedTuple):
-    """What a client lacks of the document as it is at the end of a turn. Later changes, not stored yet, are not in it.
+    """The part of the document that a client lacks at the end of a turn, without later changes.
 
     Attributes:
         asked: the state vector of the client.
-        difference: the updates.
-        state_vector: what the client will have in the end.
-        version: the version of the document that it will have.
+        difference: the updates that the client lacks.
+        state_vector: the state vector of the client after the answer.
+        version: the version of the document that the answer includes.
     """
 
     asked: bytes
@@ -65,16 +65,16 @@ class LargeAnswer(NamedTuple):
 
 
 class Flush(NamedTuple):
-    """The messages of one turn, to be sent when its changes are stored.
+    """The messages of one turn; send them when the turn's changes are stored.
 
     Attributes:
-        updates: for the clients in `synced`.
-        synced: the clients that were up to date before, without one that sent just this update itself.
-        awareness: the message for the clients in `present`, if there is one.
+        updates: the messages for the clients in `synced`.
+        synced: the clients that had all earlier updates, except for the sender of a turn's only update.
+        awareness: the message for the clients in `present`, or None.
         present: the clients that read.
-        replies: messages for one client each, to be sent after the others.
-        large: clients that lack much, and their answers. Send each of them its answer in parts, and then call
-            `Room.transferred`; or call `Room.ask_again` later.
+        replies: (client, message) pairs; send them last.
+        large: (client, answer) pairs. Send each answer in parts, then call `Room.transferred`; or call `Room.ask_again`
+            later.
         stores: whether the turn has added changes to the batch.
     """
 
@@ -88,23 +88,23 @@ class Flush(NamedTuple):
 
 
 class Room:
-    """One live document.
+    """One document in memory.
 
     Args:
         name: the room's name.
-        records: keeps the document.
-        max_size: bytes that the document may have; 0 means no limit.
-        may_grow: returns whether the room may take so many more bytes of memory; its last argument is whether they
-            only delete.
+        records: the stored records of the document.
+        max_size: limit of the document's size in bytes; 0 means no limit.
+        may_grow: is called with the room, a number of bytes, and whether they are deletions only; returns whether the
+            room may use so much more memory.
         opened_by: the address of the client that caused the load.
 
     Attributes:
         document: the document.
-        records: its stored records.
+        records: its stored records, with their counts.
         clients: the clients in the room; any hashable objects.
-        synced: the clients whose step 1 was answered; they get updates.
+        synced: the clients that got an answer to their step 1; they get updates.
         closed: whether an operator has closed the room.
-        busy: whether long work is being done with the document, so that other work has to wait; see `TimeSlicer`.
+        busy: whether long work uses the document, so that other work must wait; see `TimeSlicer`.
     """
 
     def __init__(
@@ -127,29 +127,29 @@ class Room:
         self.records = Records(records, max_size)
         self._max_size = max_size
         self._may_grow = may_grow
-        self._readers: dict[Hashable, str] = {}  # clients that may only read, and their users
+        self._readers: dict[Hashable, str] = {}  # by read-only client: its user
         self._slow = SlowReaders()
-        self._asked: dict[Hashable, bytes] = {}  # state vectors to be answered
-        self._transferring: set[Hashable] = set()  # clients whose first large answer is under way
-        self._sent: dict[Hashable, int] = {}  # by client that wants acknowledgements: how many updates it sent
+        self._asked: dict[Hashable, bytes] = {}  # by client: the state vector of its unanswered step 1
+        self._transferring: set[Hashable] = set()  # clients whose first large answer is being sent
+        self._sent: dict[Hashable, int] = {}  # by client with acknowledgements: the number of its updates
         self._acknowledge: set[Hashable] = set()
         self._last: tuple[Hashable, bytes] = NOBODY  # the sender of the last update, and the update
 
     def set_busy(self, busy: bool) -> None:
-        """Note that long work begins or has ended; only the `TimeSlicer` calls this."""
+        """Set `busy`; only the `TimeSlicer` calls this."""
         self.busy = busy
 
     def load(self, stored: Stored) -> Steps[None]:
         """Load the stored records; call this first.
 
         Raises:
-            DamagedError: they are not a document.
+            DamagedError: the records are not a document.
         """
         updates, index = stored
         base = max(updates, key=len, default=b"")
         segment = None
         if index is not None:
-            with suppress(MalformedError):  # another program has written the document since: read all of it
+            with suppress(MalformedError):  # another program wrote to the document later: the index does not fit
                 segment = yield from read_segment(base, index)
         yield from self.document.load((update for update in updates if update is not base or segment is None), segment)
         self.records.loaded(stored)
@@ -168,12 +168,12 @@ class Room:
         )
 
     def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
-        """Let a client in; return its first messages: step 1 and the awareness states.
+        """Add a client; return its first messages: step 1 and the awareness states.
 
         Args:
             client: the client.
-            acknowledge: whether its updates are acknowledged when they are stored.
-            reader: its user, if it may only read the document.
+            acknowledge: whether to acknowledge its updates when they are stored.
+            reader: the user of a read-only client; None if it may write.
         """
         self.clients.add(client)
         self.permit(client, reader=reader)
@@ -185,15 +185,15 @@ class Room:
         return greeting
 
     def permit(self, client: Hashable, *, reader: str | None) -> None:
-        """Let a client change the document, or only read it as the user `reader`."""
+        """Make a client read-only, with its user `reader`, or let it write if `reader` is None."""
         self._readers.pop(client, None)
         if reader is not None:
             self._readers[client] = reader
 
     def leave(self, client: Hashable, *, lost: bool = False) -> bool:
-        """Remove a client; its awareness states end with the next flush.
+        """Remove a client; the next flush removes its awareness states.
 
-        If its connection was `lost`, they may be kept until `forget`; return whether they are.
+        If its connection was `lost`, the states may stay until `forget` is called; return whether they stay.
         """
         self.clients.discard(client)
         self.synced.discard(client)
@@ -209,15 +209,15 @@ class Room:
         return kept
 
     def forget(self, client: Hashable) -> None:
-        """End the awareness states of a client that has left; others are told with the next flush."""
+        """Remove the awareness states of a client that has left; the next flush sends that to the others."""
         self.awareness.remove(client)
 
     def receive(self, client: Hashable, kind: Kind, content: bytes) -> Steps[bytes | None]:
-        """Handle one message; return the immediate reply to its sender if there is one.
+        """Handle one message; return the immediate reply to its sender, or None.
 
         Args:
             client: the sender.
-            kind: what the message is.
+            kind: the kind of the message.
             content: its content, see `y_protocol.parse`.
 
         Raises:
@@ -238,14 +238,15 @@ class Room:
                     self._sent[client] += 1
                     self._acknowledge.add(client)
             elif client not in self._slow:
-                # A step 2 repeats all deletions of the document, so only its insertions are changes of this client.
+                # A step 2 repeats all deletions of the document, so only its insertions count as changes of this
+                # client.
                 changes = content[:1] not in (b"", b"\0") if kind is Kind.STEP_2 else content != NOTHING
                 if changes:
                     return denial(READING)
         elif kind is Kind.STEP_1:
             if len(content) <= MAX_VECTOR:
-                yield from decode(content)  # for what it raises
-            if client not in self._transferring:  # else it gets another step 2 anyway
+                yield from decode(content)  # only to raise MalformedError
+            if client not in self._transferring:  # otherwise it gets another step 2 later
                 self._ask(client, content)
         elif kind is Kind.AWARENESS:
             reader = self._readers.get(client)
@@ -255,16 +256,16 @@ class Room:
         return None
 
     def flush(self, batch: Batch) -> Flush:
-        """End the turn: add its changes to `batch`, and return the messages to send when that is written."""
+        """End the turn: add its changes to `batch`, and return the messages to send when the batch is written."""
         updates = self.document.commit()
         stores = self.records.store(updates, self.document, batch)
         synced = list(self.synced)
         (author, sent), self._last = self._last, NOBODY
         if author in self.synced and updates == [sent]:
-            synced.remove(author)  # it has the update, and a write costs more than everything else
+            synced.remove(author)  # it has the update, and a write is the most expensive part of a turn
         replies, large = self._answers() if self._asked else ([], [])
         if self._acknowledge:
-            # For a client that does not read, they would accumulate.
+            # Acknowledgements would accumulate for a client that does not read.
             told = self._acknowledge - self._slow.keys()
             replies += [(client, acknowledgement(self._sent[client])) for client in told]
             self._acknowledge -= told
@@ -272,7 +273,7 @@ class Room:
         seen = self.awareness.seen() if self._slow.falling else frozenset()
         if self.awareness.changed:
             present = [client for client in self.clients if client not in self._slow]
-            # To the sender too, as y-websocket's server does.
+            # Also to the sender, like y-websocket's server.
             awareness = awareness_message(self.awareness.encode_changes())
         if self.awareness.stale:
             renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._slow]
@@ -284,12 +285,12 @@ class Room:
         return Flush(updates, synced, awareness, present, replies, large, stores)
 
     def transferred(self, client: Hashable, state_vector: bytes, version: int) -> None:
-        """Note that a large answer was sent. Its client gets the changes since then with the next flush, then updates.
+        """Record that a large answer was sent. The next flush sends the client the changes since, then updates.
 
         Args:
             client: the client.
-            state_vector: of the document when the answer began.
-            version: of that document.
+            state_vector: the document's state vector at the start of the answer.
+            version: the document's version at that time.
         """
         if client not in self._transferring:
             return
@@ -300,41 +301,41 @@ class Room:
             self._ask(client, state_vector)
 
     def ask_again(self, client: Hashable, state_vector: bytes) -> None:
-        """Answer a client with the next flush whose large answer was not begun."""
+        """Answer a step 1 with the next flush; `state_vector` is the client's, whose large answer did not start."""
         self._transferring.discard(client)
         self._ask(client, state_vector)
 
     def put_behind(self, client: Hashable) -> None:
-        """Stop sending to a client that does not read, after the next flush."""
+        """Send nothing to a slow client after the next flush, until `catch_up`."""
         self._slow.add(client)
 
     def catch_up(self, client: Hashable) -> bytes | None:
-        """Send a client that reads again what it missed, with the next flush; return the awareness states."""
+        """Send a client that reads again its missed changes, with the next flush; return the awareness states."""
         behind = self._slow.remove(client)
         if behind is None:
             return None
         if behind.state_vector is not None:
             if behind.version == self.document.version and not self.document.changed:
-                # No answer: it would repeat all deletions, which may be more than the client can read at once.
+                # No answer to step 1: it repeats all deletions, which may be more than the client can read at once.
                 self.synced.add(client)
             else:
                 self._asked[client] = behind.state_vector
         return awareness_message(self.awareness.encode(behind.seen | self.awareness.seen()))
 
     def begin_compaction(self) -> Steps[list[Segment]]:
-        """Return the segments to compact: all of the document. Call it right after a flush."""
+        """Return all segments of the document, for a compaction; call this directly after a flush."""
         last, began = self.records.last(), monotonic()
         segments = yield from self.document.freeze()
         self.records.begin_compaction(last, began)
         return segments
 
     def end_compaction(self, update: bytes, segment: Segment, index: bytes) -> None:
-        """Use the result of a compaction; the next flush stores it.
+        """Replace the document by its compacted form; the next flush stores it.
 
         Args:
-            update: the document.
-            segment: the same.
-            index: of the segment, see ``yjs.segment_index``.
+            update: the compacted document as an update.
+            segment: the same as a segment.
+            index: the index of the segment, see ``yjs.segment_index``.
         """
         self.document.thaw(segment)
         self.records.end_compaction(update, index)
@@ -345,11 +346,11 @@ class Room:
         self.records.abandon_compaction()
 
     def _answers(self) -> tuple[list[tuple[Hashable, bytes]], list[tuple[Hashable, LargeAnswer]]]:
-        """Return the answers to every step 1: messages, and large answers."""
+        """Return the answers to every step 1: (client, message) pairs and (client, large answer) pairs."""
         replies: list[tuple[Hashable, bytes]] = []
         large: list[tuple[Hashable, LargeAnswer]] = []
-        has: bytes | None = None  # the state vector of the document; for one with many clients, it takes a while
-        steps = MAX_STEPS  # of all answers: many clients may ask in one turn
+        has: bytes | None = None  # the document's state vector; encoding it for many clients takes long
+        steps = MAX_STEPS  # of all answers, since many clients may send step 1 in one turn
         for client, state_vector in self._asked.items():
             answer, steps = self._answer(state_vector, steps)
             if answer is None:
@@ -359,24 +360,25 @@ class Room:
             else:
                 replies += [(client, message) for message in answer]
             if answer is None and client not in self._transferring:
-                # Updates would come before their predecessors, and some clients (yrs) then do not apply them.
+                # Updates would arrive before their dependencies, which some clients (yrs) do not apply.
                 self.synced.discard(client)
                 self._transferring.add(client)
             else:
-                # A second large answer may be deletions only, which every answer repeats.
+                # A second large answer may have only deletions, which every answer repeats.
                 self._transferring.discard(client)
                 self.synced.add(client)
         self._asked = {}
         return replies, large
 
     def _answer(self, state_vector: bytes, steps: int) -> tuple[list[bytes] | None, int]:
-        """Return the answer to a step 1, and the number of steps that are left.
+        """Return the answer to a step 1, and the remaining steps.
 
         Args:
-            state_vector: of the client.
-            steps: the number of steps without a message that may be done.
+            state_vector: the state vector of the client.
+            steps: limit of steps without a message.
 
-        The answer is a list of messages, or None if it may be large.
+        Returns:
+            a list of messages, or None if the answer may be large; and the number of steps that remain.
         """
         if steps < 0:
             return None, steps
@@ -397,13 +399,13 @@ class Room:
             self._asked[client] = state_vector
 
     def _has_room(self, update: bytes) -> bool:
-        """Return whether the document may grow by `update`; False if that depends on how much of it is new.
+        """Return whether the document may grow by `update`; False if that depends on how much of the update is new.
 
-        An update that only deletes may make room. Therefore deletions are counted apart from the document, against the
-        same limit.
+        An update that only deletes may make the document smaller. Therefore deletions are counted apart from the
+        document, against the same limit.
 
         Raises:
-            FullError: it may not.
+            FullError: the document may not grow.
             NoMemoryError: no document may grow now.
         """
         deletes = update[:1] in (b"", b"\0")
@@ -416,17 +418,17 @@ class Room:
         if deletes:
             return self.document.deletions_size + len(update) <= self._max_size
         if self.document.size + len(update) > self._max_size:
-            # Compaction may make it smaller; that takes long, so `must_shrink` limits how often it is done.
+            # A compaction may make it smaller. It takes long, so `must_shrink` limits how often it runs.
             self.records.must_shrink()
             raise FullError(f"This document would exceed MAX_DOCUMENT_SIZE: {self._max_size} bytes.")
         return True
 
     def _limit_deletions(self, update: bytes) -> Steps[None]:
-        """Check the number of deletions that are new in `update`; clients repeat all that they know.
+        """Check the number of new deletions in `update`; clients repeat all deletions that they know.
 
         Raises:
-            FullError: it may not.
-            MalformedError: it is not an update.
+            FullError: the document may not have more deletions.
+            MalformedError: the bytes are not an update.
         """
         new = yield from self.document.new_deletions_size(update)
         if new and self.document.deletions_size + new > self._max_size:

@@ -1,16 +1,16 @@
-"""Slow readers: clients that do not read are left out of the updates, and brought up to date when they read again."""
+"""Slow readers: clients that do not read get no updates. When they read again, they get the changes since then."""
 
 from collections.abc import Hashable
 from typing import NamedTuple
 
 
 class Behind(NamedTuple):
-    """What a client that does not read has.
+    """The state of a slow client.
 
     Attributes:
-        state_vector: of the document, if the client asked for it.
-        version: of the document; None if it is to have all behind the state vector anyway.
-        seen: the clients whose awareness states it saw.
+        state_vector: the client's state vector, if it has sent a step 1; otherwise None.
+        version: the version of the document that it has; None if `state_vector` decides alone.
+        seen: ids of the clients whose awareness states it has received.
     """
 
     state_vector: bytes | None
@@ -19,10 +19,10 @@ class Behind(NamedTuple):
 
 
 class SlowReaders(dict[Hashable, Behind]):
-    """The clients of a room that are left out, and what they have.
+    """The slow clients of a room, and the state of each.
 
     Attributes:
-        falling: those that are left out from the next flush on.
+        falling: the clients that become slow readers with the next flush.
     """
 
     def __init__(self) -> None:
@@ -30,20 +30,20 @@ class SlowReaders(dict[Hashable, Behind]):
         self.falling: set[Hashable] = set()
 
     def add(self, client: Hashable) -> None:
-        """Leave a client out from the next flush on."""
+        """Make a client a slow reader from the next flush on."""
         if client not in self:
             self.falling.add(client)
 
     def fall(self) -> set[Hashable]:
-        """Return the clients that are left out from now on, for the room to note what they have."""
+        """Return the clients in `falling` and clear it; the room then adds the state of each."""
         falling, self.falling = self.falling, set()
         return falling
 
     def ask(self, client: Hashable, state_vector: bytes) -> None:
-        """Note that a client which is left out asks for what it lacks: it gets the answer when it reads."""
+        """Record the state vector of a slow client's step 1; it gets the answer when it reads again."""
         self[client] = Behind(state_vector, None, self[client].seen)
 
     def remove(self, client: Hashable) -> Behind | None:
-        """Return what a client has, and leave it out no more; None if it was not left out yet."""
+        """Remove a client and return its state; None if it was not a slow reader yet."""
         self.falling.discard(client)
         return self.pop(client, None)

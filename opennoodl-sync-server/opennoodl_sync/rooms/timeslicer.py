@@ -1,7 +1,7 @@
-"""Time slices: long work is done a few milliseconds at a time, between the turns of the event loop.
+"""Time slices: long work runs for a few milliseconds at a time, between the turns of the event loop.
 
 Clients choose the size of their updates, and other rooms must not wait for them. Each address gets the same number of
-slices. During work on a room, nothing else is done with that room; later calls wait.
+slices. Work on a room locks the room; later calls for it wait.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ SLICE = 0.002
 
 
 class StoppedError(Exception):
-    """Work was stopped, since the server stops."""
+    """Work was cancelled because the server stops."""
 
 
 T = TypeVar("T")
 Act = Callable[[], None]
 Outcome = Callable[[], T]
-"""Returns what some work gave, or raises what it failed with."""
+"""Returns the result of some work, or raises its exception."""
 
 log = structlog.get_logger()
 
 
 class Work(NamedTuple):
-    """Something long.
+    """Work that may take several slices.
 
     Attributes:
-        room: it is done with this one; None if it needs none for itself.
-        steps: does it.
+        room: the room that it locks, or None.
+        steps: the work.
         then: is called with the outcome.
     """
 
@@ -48,21 +48,21 @@ class Work(NamedTuple):
 
 
 class TimeSlicer:
-    """Does long work in slices."""
+    """Runs long work in slices."""
 
     def __init__(self) -> None:
-        self._queues: dict[Hashable, deque[Work]] = {}  # by address, the one whose turn it is first
+        self._queues: dict[Hashable, deque[Work]] = {}  # by address; the next address comes first
         self._waiting: dict[Room, deque[Act]] = {}
         self._scheduled: asyncio.Handle | None = None
 
     def do(self, room: Room, steps: Steps[T], then: Callable[[Outcome[T]], None], address: Hashable = None) -> bool:
-        """Do something with a room: at once if it is done within a slice, else in slices; return whether it is done.
+        """Run work on a room: at once if it takes less than a slice, else in slices; return whether it is done.
 
         Args:
-            room: it is not busy.
-            steps: what is done.
-            then: is called with the outcome: before this returns, or later, after everything that has waited.
-            address: who caused it.
+            room: a room that is not busy.
+            steps: the work.
+            then: is called with the outcome: before this method returns, or later, after all waiting calls.
+            address: the address of the client that caused the work.
         """
         outcome = _slice(steps)
         if outcome is not None:
@@ -74,14 +74,14 @@ class TimeSlicer:
         return False
 
     def do_beside(self, steps: Steps[T], then: Callable[[Outcome[T]], None], address: Hashable = None) -> None:
-        """Do something that needs no room for itself; `then` is called later."""
+        """Run work without a room in slices; `then` is called later with the outcome."""
         self._add(address, Work(None, steps, then))
 
     async def done(self, steps: Steps[T], address: Hashable = None) -> T:
-        """Do something that needs no room for itself, and return its outcome.
+        """Run work without a room in slices, and return its result.
 
         Raises:
-            StoppedError: `close` was called meanwhile.
+            StoppedError: `close` was called before the end of the work.
         """
         outcome = _slice(steps)
         if outcome is None:
@@ -91,12 +91,12 @@ class TimeSlicer:
         return outcome()
 
     def when_free(self, room: Room, act: Act, *, first: bool = False) -> None:
-        """Do something with a room: now, or when it is not busy any more, in the order of asking.
+        """Call `act` now, or when the room is no longer busy, in the order of the calls.
 
         Args:
             room: the room.
-            act: what is done.
-            first: whether it is done before everything else that waits.
+            act: the call.
+            first: whether it precedes all other waiting calls.
         """
         waiting = self._waiting.get(room)
         if waiting is None:
@@ -107,13 +107,13 @@ class TimeSlicer:
             waiting.append(act)
 
     async def free(self, room: Room) -> None:
-        """Wait until a room is not busy any more, or was for a moment."""
+        """Wait until a room is not busy; it may be busy again when this returns."""
         freed = asyncio.Event()
         self.when_free(room, freed.set)
         await freed.wait()
 
     def close(self) -> None:
-        """Stop all work where it is; what has waited for a room is done, and `done` returns to its callers."""
+        """Cancel all work; calls that wait for a room are made, and `done` raises `StoppedError`."""
         if self._scheduled is not None:
             self._scheduled.cancel()
         queues, self._queues = self._queues, {}
@@ -148,14 +148,14 @@ class TimeSlicer:
                 _do(partial(work.then, outcome))
 
     def _freed(self, room: Room, then: Act | None = None) -> None:
-        """Go on with what has waited for a room."""
+        """Make the calls that wait for a room, after `then`."""
         room.set_busy(False)
         waiting = self._waiting.pop(room)
         if then is not None:
             waiting.append(then)
         while waiting and not room.busy:
             _do(waiting.popleft())
-        if room.busy:  # again: the rest goes on waiting
+        if room.busy:  # a call has started new work: the others wait again
             self._waiting[room].extend(waiting)
 
 
@@ -167,10 +167,10 @@ def _do(act: Act) -> None:
 
 
 def _slice(steps: Steps[T], ends: float = 0.0) -> Outcome[T] | None:
-    """Do one slice of some work, to a time that is counted from after its first step if it is 0.
+    """Run one slice of some work; it ends at `ends`, a time of `perf_counter`, or one slice after the first step if 0.
 
     Returns:
-        the outcome if that was the last slice.
+        the outcome if that was the last slice, else None.
     """
     try:
         while True:

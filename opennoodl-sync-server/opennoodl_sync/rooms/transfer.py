@@ -1,4 +1,4 @@
-"""A large answer to step 1, sent as several messages: a client on a slow line makes progress, and does not give up."""
+"""A large answer to step 1, sent as several messages, so that a client on a slow line stays connected."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,36 +14,36 @@ from .room import LargeAnswer, Room
 from .timeslicer import Outcome, TimeSlicer
 
 MAX_AHEAD = 262_144
-"""Bytes that may wait for a client when the next part of a large answer is sent."""
+"""Bytes in a client's write buffer below which the next part of a large answer is sent."""
 LOOK_AGAIN = 0.05
-"""Seconds after which it is seen again whether they do."""
+"""Seconds between two checks of the write buffer."""
 
 
 class Transfer:
     """Makes the messages of an answer, one after the other.
 
-    All are updates but the last one: with step 2, y-websocket takes the document to be complete.
+    All are update messages except for the last one, a step 2: y-websocket then considers the document complete.
 
     Args:
-        answer: what the client lacks.
+        answer: the large answer.
 
     Attributes:
-        answer: the same.
+        answer: the large answer.
         ended: whether the last message was made.
     """
 
     def __init__(self, answer: LargeAnswer) -> None:
         self.answer = answer
         self.ended = False
-        self._held: bytes | None = None  # made already: whether it is the last one is not known yet
+        self._held: bytes | None = None  # the next update, until it is known whether it is the last one
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes, besides parts of the document and the message that is being made."""
+        """Bytes of memory for the transfer, without parts of the document and the next message."""
         return len(self.answer.state_vector) + self.answer.difference.memory
 
     def superseded(self, document: Document) -> list[Segment]:
-        """Return the segments that are in memory for this transfer alone, since the document has other ones now."""
+        """Return the segments that only this transfer keeps in memory, since the document has replaced them."""
         return document.superseded(self.answer.difference)
 
     def next_message(self) -> Steps[bytes]:
@@ -62,28 +62,28 @@ class Transfer:
 
 
 class Client(Protocol):
-    """A client that is sent a large answer."""
+    """A client that gets a large answer."""
 
     address: str
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for the client."""
+        """Bytes in the client's write buffer."""
 
 
 C = TypeVar("C", bound=Client)
 
 
 class Transfers(Generic[C]):
-    """The large answers that are being sent, at most one for each client.
+    """The running transfers of large answers, at most one for each client.
 
     Args:
-        budget: says whether there is memory for one more.
+        budget: decides whether there is memory for another one.
         slicer: makes the parts.
         send: is called with a client and its next message.
-        sent: is called with a client and its transfer, which has ended.
-        ask_again: is called with a client and its state vector, if its answer could not begin; what it lacks is
-            different by then.
+        sent: is called with a client and its transfer when that has ended.
+        ask_again: is called with a client and its state vector if its transfer could not start. A new answer is
+            necessary, since the document has changed.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class Transfers(Generic[C]):
         self._sent = sent
         self._ask_again = ask_again
         self._transfers: dict[C, tuple[Room, Transfer]] = {}
-        self._waiting: dict[C, bytes] = {}  # state vectors of clients that will ask again
+        self._waiting: dict[C, bytes] = {}  # by client without a transfer yet: its state vector
 
     def memory(self) -> dict[C, int]:
-        """Return the bytes that are kept for each client; several may keep the same part of a document."""
+        """Return the bytes of memory of each client's transfer; several may share a part of a document."""
         memory = {client: len(state_vector) for client, state_vector in self._waiting.items()}
         seen = set[int]()
         for client, (room, transfer) in self._transfers.items():
@@ -114,11 +114,10 @@ class Transfers(Generic[C]):
         return memory
 
     def begin(self, client: C, room: Room, answer: LargeAnswer) -> None:
-        """Send a client what it lacks of a room's document, if there is memory for it; else it asks again later.
+        """Start a transfer if there is memory for it; otherwise request a new answer later.
 
-        It also asks again after an answer that is being sent. That is sent to its end: the state vector of a client
-        that was slow for a while counts on it. Of several answers that follow, the first one has what the others would
-        have.
+        A running transfer is finished first, since the state vector of a slow client includes it; then a new answer is
+        requested. Of several later answers, the first one includes the content of the others.
         """
         if client in self._transfers:
             self._waiting.setdefault(client, answer.asked)
@@ -132,17 +131,17 @@ class Transfers(Generic[C]):
             asyncio.get_running_loop().call_later(LOOK_AGAIN, self._try_again, client)
 
     def end(self, client: C) -> None:
-        """Send a client nothing more."""
+        """Cancel a client's transfer and its waiting request."""
         self._waiting.pop(client, None)
         if self._transfers.pop(client, None) is not None:
             self._budget.end_transfer()
 
     def _goes_on(self, client: C, transfer: Transfer) -> bool:
-        """Return whether the client is still there."""
+        """Return whether `transfer` is still the client's."""
         return self._transfers.get(client, (None, None))[1] is transfer
 
     def _try_again(self, client: C) -> None:
-        """Let a client ask again, when there is memory for its answer."""
+        """Request a new answer for a client, when there is memory for it."""
         if client not in self._waiting:
             return
         if self._budget.may_transfer:
@@ -151,7 +150,7 @@ class Transfers(Generic[C]):
             asyncio.get_running_loop().call_later(LOOK_AGAIN, self._try_again, client)
 
     def _make_part(self, client: C, transfer: Transfer) -> None:
-        """Make the next part, when a client that reads slowly has read enough."""
+        """Make the next part; wait first while the client's write buffer is large."""
         if not self._goes_on(client, transfer):
             return
         if client.buffered > MAX_AHEAD:
