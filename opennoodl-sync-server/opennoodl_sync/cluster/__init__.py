@@ -1,6 +1,6 @@
-"""Several instances on one database: a connection for a room of another instance is passed on to that one.
+"""Several instances on one database: an instance forwards connections for rooms of another instance to that one.
 
-* ``signature`` proves to an instance that another one passes a connection on, and for which address;
-* ``relay`` passes the messages of one connection on;
-* ``peers`` opens relays, and closes those to instances that are gone.
+* ``signature`` signs the header of a forwarded connection, which has the client's address;
+* ``relay`` forwards the messages of one connection;
+* ``peers`` opens relays, and closes those to instances without a lease.
 """

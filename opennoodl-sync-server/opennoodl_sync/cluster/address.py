@@ -1,4 +1,4 @@
-"""The address at which other instances reach this one."""
+"""The address at which other instances can connect to this one."""
 
 from ipaddress import ip_address
 
@@ -9,15 +9,15 @@ LOOPBACK = "127.0.0.1"
 
 
 async def own_host(settings: Settings, store: Store) -> str | None:
-    """Return the host for the URL of this instance; None where connections are not passed on.
+    """Return the host for the URL of this instance, or None if connections are not forwarded.
 
     Raises:
-        StartError: it cannot be found out, so a setting has to say it.
+        StartError: the address cannot be determined, so a setting is necessary.
     """
     if not settings.cluster_secret:
         return None
     if settings.instance_url:
-        return LOOPBACK  # the setting has the host
+        return LOOPBACK  # not used, since the setting has the host
     address = settings.host
     if address in ("::", "0.0.0.0"):  # noqa: S104
         address = await store.own_address() or LOOPBACK

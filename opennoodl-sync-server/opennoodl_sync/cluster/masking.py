@@ -1,4 +1,4 @@
-"""Masked frames, as a client of the protocol sends them (RFC 6455, 5.3)."""
+"""Masked frames, as clients send them (RFC 6455, 5.3)."""
 
 import os
 
@@ -6,7 +6,7 @@ from websockets.frames import Opcode
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # as the library does where it was not compiled
+except ImportError:  # websockets does the same if its extension was not compiled
     from websockets.utils import apply_mask
 
 FIN = 0x80
@@ -14,18 +14,18 @@ MASKED = 0x80
 KEY = 4
 """Bytes of a masking key."""
 KEYS = 1024
-"""Keys that are drawn at once: a system call for each would be a quarter of what a frame costs."""
+"""Keys that are drawn at a time: one system call for each key would be a quarter of the cost of a frame."""
 
 
 class Masking:
-    """Makes frames, each with a key of its own that nobody can predict."""
+    """Makes masked frames, each with a new unpredictable key."""
 
     def __init__(self) -> None:
         self._keys = b""
         self._next = 0
 
     def frame(self, opcode: Opcode, payload: bytes) -> bytes:
-        """Return one whole frame that carries `payload`."""
+        """Return one complete frame (with FIN) that carries `payload`."""
         if self._next == len(self._keys):
             self._keys, self._next = os.urandom(KEY * KEYS), 0
         key = self._keys[self._next : self._next + KEY]

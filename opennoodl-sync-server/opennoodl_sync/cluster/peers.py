@@ -1,4 +1,4 @@
-"""The other instances: connections for their rooms are passed on to them."""
+"""The other instances: connections for their rooms are forwarded to them."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from .relay import GONE, Relay, RelayError, tls_context
 from .signature import HEADER, Signature
 
 WATCH_INTERVAL = 1.0
-"""Seconds between two looks at whether the instances that connections are passed on to still have their leases."""
+"""Seconds between two checks of the leases of the instances with relays."""
 ASK_TIMEOUT = 8.0
-"""Seconds that another instance has to answer a request that is passed on."""
+"""Time limit in seconds for the answer to a forwarded request."""
 LOG_INTERVAL = 60.0
-"""Seconds until the log says again that another instance cannot be reached."""
+"""Seconds between two log lines about instances that cannot be reached."""
 
 log = structlog.get_logger()
 
 
 class Peers:
-    """Passes connections on, and takes those that are passed on.
+    """Forwards connections to other instances, and accepts forwarded ones.
 
     Args:
-        secret: that all instances share; empty to pass nothing on.
-        store: knows the instances.
+        secret: is shared by all instances; empty to forward nothing.
+        store: has the names and leases of the instances.
 
     Attributes:
-        relays: those that are open.
-        outcomes: of attempts to pass a connection on: ``accepted`` or ``failed``.
+        relays: the open relays.
+        outcomes: counts attempts to forward a connection, by ``accepted`` or ``failed``.
     """
 
     def __init__(self, secret: str, store: Store) -> None:
@@ -50,7 +50,7 @@ class Peers:
         self._log_again = 0.0
 
     def client_address(self, request: Request) -> str | None:
-        """Return the address of the client whose connection another instance passes on; None for any other request."""
+        """Return the client's address of a request that another instance forwards; None for any other request."""
         value = request.headers.get(HEADER)
         if value is None or self._signature is None:
             return None
@@ -60,11 +60,11 @@ class Peers:
         return address
 
     async def pass_on(self, connection: Connection, owner: ElsewhereError) -> Relay:
-        """Pass a connection on to the instance that has its room.
+        """Forward a connection to the instance that owns its room; return the relay.
 
         Raises:
-            CloseConnection: it cannot be passed on.
-            RelayError: that instance cannot be reached, or takes no connections now.
+            CloseConnection: the connection must be closed with the error's code.
+            RelayError: the instance cannot be reached, or accepts no connections now.
         """
         if self._signature is None or not owner.url:
             raise CloseConnection(1013, "Another server has this document. Connect again.", "document-elsewhere")
@@ -88,14 +88,14 @@ class Peers:
     async def ask(
         self, owner: ElsewhereError, method: str, target: str, address: str, token: str | None
     ) -> tuple[HTTPStatus, dict[str, Any]]:
-        """Pass a request for a page on to the instance that has a room; return the status and the body of its answer.
+        """Forward an HTTP request to the instance that owns a room; return the status and JSON body of the answer.
 
         Args:
             owner: the other instance.
-            method: of the request.
+            method: the method of the request.
             target: its path and query.
-            address: of its client.
-            token: that the client has shown.
+            address: the address of its client.
+            token: the client's token, or None.
         """
         if self._signature is None or not owner.url:
             return HTTPStatus.CONFLICT, {"error": "Another server has this document open, and CLUSTER_SECRET is unset."}
@@ -113,12 +113,12 @@ class Peers:
             return HTTPStatus.SERVICE_UNAVAILABLE, {"error": GONE}
 
     def end(self, relay: Relay, *, lost: bool) -> None:
-        """Forget a relay whose client has left."""
+        """Remove a relay whose client has disconnected; `lost` says whether its connection was lost."""
         self.relays.discard(relay)
         relay.leave(lost=lost)
 
     async def watch(self) -> None:
-        """Close the relays to instances whose lease is over, for ever: their rooms are free to others."""
+        """Close the relays to instances without a valid lease, since others may own their rooms, until cancelled."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
             instances = {relay.instance for relay in self.relays}
@@ -127,7 +127,7 @@ class Peers:
             try:
                 alive = await self._store.alive(instances)
             except UnavailableError:
-                continue  # nobody can take their rooms either
+                continue  # without the store, no other instance can own their rooms
             for relay in [relay for relay in self.relays if relay.instance in instances - alive]:
                 relay.disconnect()
 

@@ -1,7 +1,7 @@
-"""A relay: passes the messages of one client to the instance that has its room, and the answers back.
+"""A relay: forwards the messages of one client to the instance that owns its room, and the answers to the client.
 
-The client's messages are framed again, with a mask. Frames of the other instance are passed on as they are. A relay
-only looks for their ends, and answers pings.
+The client's messages are sent in new masked frames. Frames of the other instance are forwarded unchanged. A relay only
+finds their ends, and answers pings.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..edge.websocket.flow_control import ReadPause
 from .masking import Masking
 
 CONNECT_TIMEOUT = 3.0
-"""Seconds that another instance has for a connection and its handshake."""
+"""Time limit in seconds for the connection to another instance and the handshake."""
 MAX_HEAD = 16_384
-"""Bytes of the answer to the handshake."""
+"""Largest response to the handshake, in bytes."""
 GONE = "The server of this document cannot be reached now. Connect again."
 
 
@@ -34,30 +34,30 @@ _masking = Masking()
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Return what other instances' certificates are checked with; made once, since that holds the event loop."""
+    """Return the TLS context for other instances. It is made once, since that blocks the event loop."""
     return ssl.create_default_context()
 
 
 class RelayPause(ReadPause):
-    """The reason of a relay not to read from its client."""
+    """Reasons of a relay for a read-pause of its client."""
 
     UPSTREAM = True
-    """The other instance does not read what was passed on."""
+    """The other instance does not read the forwarded messages."""
 
 
 class RelayError(Exception):
-    """Another instance cannot be reached, or refuses the connection; the text says why."""
+    """Another instance cannot be reached, or refuses the connection; the text is the reason."""
 
 
 class Relay(asyncio.Protocol):
-    """Passes on one connection.
+    """Forwards one connection.
 
     Args:
-        connection: of the client.
+        connection: the client's connection.
         instance: the name of the other instance.
 
     Attributes:
-        instance: that name.
+        instance: the name of the other instance.
     """
 
     def __init__(self, connection: Connection, instance: str) -> None:
@@ -71,15 +71,15 @@ class Relay(asyncio.Protocol):
         self._ended = False
 
     async def start(self, url: str, target: str, headers: Mapping[str, str]) -> None:
-        """Connect.
+        """Connect to the other instance, and complete the handshake.
 
         Args:
-            url: of the other instance.
+            url: the URL of the other instance.
             target: path and query of the client's request.
-            headers: to add to the request.
+            headers: headers to add to the request.
 
         Raises:
-            RelayError: it could not connect.
+            RelayError: the connection or the handshake failed.
         """
         uri = parse_uri(url)
         context = tls_context() if uri.secure else None
@@ -101,14 +101,14 @@ class Relay(asyncio.Protocol):
             self._cut()
             raise
 
-    # To the other instance
+    # Messages to the other instance
 
     def send(self, message: bytes) -> None:
-        """Pass on a message of the client at the end of this turn, with all others of it: one system call."""
+        """Forward a message of the client at the end of this turn, with all others of the turn in one system call."""
         self._send(Opcode.BINARY, message)
 
     def leave(self, *, lost: bool) -> None:
-        """End, since the client has left; the other instance treats a connection that was lost as its own lost ones."""
+        """Close the relay, since the client has disconnected; abort it if the client's connection was `lost`."""
         self._ended = True
         if lost:
             self._cut()
@@ -118,25 +118,25 @@ class Relay(asyncio.Protocol):
             self._transport.close()
 
     def pause(self) -> None:
-        """Stop reading from the other instance, since the client is slow."""
+        """Stop reading from the other instance, since the client's write buffer is full."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read again."""
+        """Read from the other instance again."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def disconnect(self) -> None:
-        """Close the client's connection, since the other instance is gone."""
+        """Close the client's connection, since the other instance cannot be reached."""
         self._connection.disconnect(1013, GONE, "document-elsewhere")
         self._cut()
 
-    # As one whose client reads output
+    # Interface of a reader of output
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for the client."""
+        """Bytes in the client's write buffer."""
         return self._connection.buffered + len(self._buffer)
 
     @property
@@ -145,17 +145,17 @@ class Relay(asyncio.Protocol):
         return self._connection.is_closing
 
     def abort(self) -> None:
-        """Cut the client's TCP connection."""
+        """Abort the client's TCP connection."""
         self._connection.abort("slow-client")
 
-    # From the other instance
+    # asyncio.Protocol: events of the connection to the other instance
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses of it
+        """Store the transport."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class is not a subclass
 
     def data_received(self, data: bytes) -> None:
-        """Pass on whole frames."""
+        """Forward complete frames, and buffer partial ones."""
         self._buffer += data
         if self._open.done():
             self._pass_on()
@@ -163,22 +163,22 @@ class Relay(asyncio.Protocol):
             self._take_answer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the client's connection, unless the client has left."""
+        """Close the client's connection, unless the client has disconnected."""
         if not self._open.done():
             self._open.set_exception(RelayError("the connection was lost"))
         elif not self._ended:
             self._connection.disconnect(1013, GONE, "document-elsewhere")
 
     def pause_writing(self) -> None:
-        """Read no more from the client, until the other instance has read."""
+        """Pause reading from the client, until the other instance reads again."""
         self._connection.pause_reading(RelayPause.UPSTREAM)
 
     def resume_writing(self) -> None:
-        """Read from the client again."""
+        """Resume reading from the client."""
         self._connection.resume_reading(RelayPause.UPSTREAM)
 
     def _take_answer(self) -> None:
-        """Take the answer to the handshake, and go on with what follows it."""
+        """Check the response to the handshake, then handle the bytes after it."""
         end = self._buffer.find(b"\r\n\r\n") + 4
         if end < 4:
             if len(self._buffer) > MAX_HEAD:
@@ -201,7 +201,7 @@ class Relay(asyncio.Protocol):
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Pass on the frames that have come whole; control frames are for the relay."""
+        """Forward complete frames; handle control frames here."""
         buffer, start, whole = self._buffer, 0, 0
         while (size := _frame_size(buffer, whole)) is not None:
             opcode = buffer[whole] & 0x0F
@@ -242,7 +242,7 @@ class Relay(asyncio.Protocol):
 
 
 def _frame_size(data: bytearray, start: int) -> int | None:
-    """Return the size of the frame at `start`, which a server has sent (RFC 6455, 5.2), or None if it is not whole."""
+    """Return the size of the unmasked frame at `start` (RFC 6455, 5.2), or None if it is not complete."""
     there = len(data) - start
     if there < 2:
         return None

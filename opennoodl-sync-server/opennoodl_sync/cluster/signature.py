@@ -1,7 +1,7 @@
-"""The header with which one instance passes a connection on to another, signed with ``CLUSTER_SECRET``.
+"""The header of a connection that one instance forwards to another, signed with ``CLUSTER_SECRET``.
 
-The signature covers the name of the receiver, which is new at each start, so a header that was read elsewhere is of no
-use at another instance or after a restart. No clock is involved.
+The signature includes the receiver's name, which is new at each start. Therefore a copied header is not valid for
+another instance or after a restart. It does not depend on a clock.
 """
 
 import hmac
@@ -13,8 +13,8 @@ class Signature:
     """Signs and checks the header.
 
     Args:
-        secret: that all instances share.
-        instance: the name of this one.
+        secret: is shared by all instances.
+        instance: the name of this instance.
     """
 
     def __init__(self, secret: str, instance: str) -> None:
@@ -26,13 +26,13 @@ class Signature:
 
         Args:
             receiver: the name of the instance that gets the connection.
-            address: of the client.
+            address: the address of the client.
             target: path and query of the request.
         """
         return f"{address} {self._digest(receiver, address, target)}"
 
     def check(self, value: str, target: str) -> str | None:
-        """Return the client's address if another instance has signed this header for this one, else None."""
+        """Return the client's address from a header for this instance and `target`; None if it is not valid."""
         address, _, digest = value.partition(" ")
         expected = self._digest(self._instance, address, target)
         return address if hmac.compare_digest(digest.encode(errors="replace"), expected.encode()) else None

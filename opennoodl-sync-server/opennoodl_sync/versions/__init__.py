@@ -1,7 +1,7 @@
-"""Versions: documents as they were, so that a mistake can be undone. These modules know no socket.
+"""Versions: stored copies of documents, to undo mistakes. These modules import no socket.
 
-* ``schedule`` says which versions are kept for how long;
-* ``keeper`` makes versions while the server runs, and drops old ones;
+* ``schedule`` decides which versions are kept, and for how long;
+* ``keeper`` makes versions while the server runs, and deletes old ones;
 * ``making`` makes and restores one version, for the server and for the operator's commands;
-* ``times`` reads and writes the times of versions.
+* ``times`` parses and formats the times of versions.
 """

@@ -6,15 +6,15 @@ from ..yjs.document import DamagedError
 
 
 def pack(update: bytes) -> bytes:
-    """Return the content of the version that an update makes."""
+    """Return the content of a version: the update of its document, compressed."""
     return zlib.compress(update)
 
 
 def unpack(content: bytes) -> bytes:
-    """Return the update that a version is.
+    """Return the update of a version's content.
 
     Raises:
-        DamagedError: it is none.
+        DamagedError: the content is not valid.
     """
     update = unpack_at_most(content, 0)
     assert update is not None
@@ -22,10 +22,10 @@ def unpack(content: bytes) -> bytes:
 
 
 def unpack_at_most(content: bytes, most: int) -> bytes | None:
-    """Return the update that a version is, or None if it has more than `most` bytes; 0 is any number.
+    """Return the update of a version's content, or None if it has more than `most` bytes; 0 means no limit.
 
     Raises:
-        DamagedError: it is none.
+        DamagedError: the content is not valid.
     """
     unpacking = zlib.decompressobj()
     try:

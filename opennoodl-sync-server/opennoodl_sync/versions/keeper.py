@@ -1,16 +1,16 @@
-"""The keeper: makes versions of documents that change while the server runs, and drops those that are too old.
+"""The keeper: makes versions of documents that change while the server runs, and deletes old ones.
 
-A version is made of what is stored, in a process of its own, so no message waits for it. It is made
+A version is made from the stored updates in a separate process, so no message waits for it. It is made
 
-* of a document that was just loaded, as it was before anybody changed it, and
+* of a document that was just loaded, with its content before any change, and
 * of a document in memory that has changed,
 
-if the newest version is old enough and lacks the newest change. Nothing has to be remembered over a restart for that:
-a version has the number of its last update, and a document that nobody opens does not change.
+if the newest version is old enough and lacks the newest change. Nothing needs to be remembered across a restart: a
+version has the number of its last update, and a document that nobody opens does not change.
 
-A clock may be wrong, also when the server starts. So versions are dropped for their age only by a sweep, and only if
-the time of day has gone with the monotonic clock for the hour before it. Such a sweep also moves versions that a clock
-has dated in the future: no further one would be due until then.
+A clock may be wrong, also at the start of the server. Therefore versions are deleted for their age only by a sweep, and
+only if the time of day has advanced like the monotonic clock in the hour before. Such a sweep also moves versions with
+a time in the future to the present; otherwise no further version would be due until that time.
 """
 
 import asyncio
@@ -27,43 +27,43 @@ from .making import LATEST, Limits, TooLargeError, make_version
 from .schedule import Schedule
 
 INTERVAL = 1.0
-"""Seconds between two looks at documents that were loaded."""
+"""Seconds between two checks of documents that were loaded."""
 CHECK_INTERVAL = 10.0
-"""Seconds between two looks at documents that have changed."""
+"""Seconds between two checks of documents that have changed."""
 SWEEP_INTERVAL = 3600.0
-"""Seconds between two looks at the versions of all documents."""
+"""Seconds between two sweeps over the versions of all documents."""
 RETRY_AFTER = 600
-"""Seconds until a version is tried again that could not be made."""
+"""Seconds until a failed version is tried again."""
 MAX_LOADED = 10_000
-"""Documents that wait for the first look at them; no version is made of a further one as it was loaded."""
+"""Documents that may wait for their check after loading; further ones get no version of their loaded state."""
 HOUR = 3600
 DAY = 24 * HOUR
-"""Seconds. A version that is dated by more than that after now was dated by a wrong clock."""
+"""Seconds. A version whose time is later than now by more than this was made with a wrong clock."""
 STEP = 60.0
-"""Seconds by which the time of day and the monotonic clock may differ between two sweeps."""
+"""Largest difference in seconds between the time of day and the monotonic clock from one sweep to the next."""
 OUTCOMES = ("made", "too-large", "failed")
-"""What becomes of versions that are due."""
+"""Labels of the outcomes of versions that are due."""
 FREE = 10
-"""One in so many of the bytes of all versions is made free when they are too many."""
+"""When all versions exceed their limit, this fraction of their bytes is freed: one in this number."""
 
 log = structlog.get_logger()
 
 
 class VersionKeeper:
-    """Keeps versions.
+    """Makes and deletes versions.
 
     Args:
-        store: where documents and versions are.
-        schedule: which versions are kept.
-        most: bytes that all versions may take; 0 for any number.
-        largest: bytes of the largest document of which versions are made; 0 for any number.
+        store: stores documents and versions.
+        schedule: decides which versions are kept.
+        most: limit of the bytes of all versions; 0 means no limit.
+        largest: limit of the bytes of a document with versions; 0 means no limit.
         in_memory: returns whether a document is in memory.
-        making: is held from the look at a history until the new version is in it, so no two versions get one time.
+        making: a lock from the read of a history until the new version is stored, so that times are unique.
 
     Attributes:
-        size: bytes of all versions, as far as this process knows.
-        outcomes: counts versions that were `made`, were `too-large` or `failed`.
-        changed: takes note of the name of a document that has changed.
+        size: the bytes of all versions that this process knows.
+        outcomes: counts versions by outcome: `made`, `too-large` or `failed`.
+        changed: is called with the name of a document that has changed.
     """
 
     def __init__(
@@ -84,19 +84,19 @@ class VersionKeeper:
         self._limits = Limits(largest, schedule.most_of_one)
         self._in_memory = in_memory
         self._making = making
-        self._loaded: dict[str, int] = {}  # documents that were loaded, and the numbers of their last updates
-        self._again: dict[str, float] = {}  # when a document in memory is looked at again, by the monotonic clock
-        self._swept: tuple[float, float] | None = None  # the time of day and the monotonic clock at the last sweep
+        self._loaded: dict[str, int] = {}  # by name of a loaded document: the number of its last update
+        self._again: dict[str, float] = {}  # by name of a document in memory: monotonic time of its next check
+        self._swept: tuple[float, float] | None = None  # time of day and monotonic time of the last sweep
         self._changed: set[str] = set()
         self.changed = self._changed.add
 
     def loaded(self, name: str, last: int) -> None:
-        """Take note of a document that was loaded, and of the number of its last update."""
+        """Record the name of a document that was loaded, and the number of its last update."""
         if len(self._loaded) < MAX_LOADED:
             self._loaded.setdefault(name, last)
 
     async def run(self) -> None:
-        """Make and drop versions, for ever."""
+        """Make and delete versions, until cancelled."""
         check = sweep = 0.0
         while True:
             now = monotonic()
@@ -110,25 +110,25 @@ class VersionKeeper:
             await asyncio.sleep(INTERVAL)
 
     async def look_at_loaded(self) -> None:
-        """Make versions of documents as they were loaded, where they are due."""
+        """Make the versions that are due of loaded documents, with their state at loading."""
         while self._loaded:
             name = next(iter(self._loaded))
             last = self._loaded.pop(name)
             await self._look(name, last)
 
     async def look_at_changed(self) -> None:
-        """Make versions of documents in memory that have changed, where they are due."""
+        """Make the versions that are due of documents in memory that have changed."""
         for name in [name for name in self._again if not self._in_memory(name)]:
             del self._again[name]
         for name in list(self._changed):
             if not self._in_memory(name):
-                self._changed.discard(name)  # its version is due when it is loaded again
+                self._changed.discard(name)  # its check comes after it is loaded again
             elif self._again.get(name, 0) <= monotonic():
                 self._changed.discard(name)
                 await self._look(name, LATEST)
 
     async def sweep(self) -> None:
-        """Drop the versions of all documents that the schedule does not keep, and count the bytes of the others."""
+        """Delete the versions that the schedule does not keep, and count the bytes of the others."""
         now, steady = time(), monotonic()
         since, self._swept = self._swept, (now, steady)
         believed = since is not None and abs(now - since[0] - (steady - since[1])) <= STEP
@@ -140,7 +140,7 @@ class VersionKeeper:
             log.warning("versions could not be looked at", error=str(error))
 
     async def _look(self, name: str, last: int) -> None:
-        """Make a version of a document as it was at an update, if one is due, and note when it is looked at again."""
+        """Make a version of a document up to update number `last`, if one is due; set the time of the next check."""
         steady = monotonic()
         again = steady + RETRY_AFTER
         settled = False
@@ -165,12 +165,12 @@ class VersionKeeper:
                 self._changed.add(name)
 
     async def _make(self, name: str, history: History, last: int) -> None:
-        """Make a version, which is added to a document's history."""
+        """Make a version, and add it to a document's history."""
         version, content = await make_version(self._store, name, history, self._limits, last)
         if self._most and self.size + version.size > self._most:
             await self._make_space(version.size)
         history.versions.append(version)
-        dropped = self._schedule.dropped(history, history.versions[0].time)  # none for its age
+        dropped = self._schedule.dropped(history, history.versions[0].time)  # deletes none for its age
         if version.time in dropped:
             return
         await self._store.change_versions(name, [(version, content)], dropped)
@@ -178,7 +178,7 @@ class VersionKeeper:
         self.outcomes["made"] += 1
 
     async def _make_space(self, size: int) -> None:
-        """Drop the oldest versions of all documents, so that there is space for one of so many bytes."""
+        """Delete the oldest versions of all documents, so that a new one of `size` bytes fits."""
         hours = Counter[int]()
         async for _, history in self._store.histories():
             for version in history.versions:
@@ -195,7 +195,7 @@ class VersionKeeper:
         )
 
     async def _move_to(self, now: int) -> None:
-        """Move the versions that are dated in the future, so that the newest one of a document is of now."""
+        """Move versions with a time in the future, so that a document's newest version has the time `now`."""
         async for name, history in self._store.histories():
             late = [version for version in history.versions if version.time > now + DAY]
             if not late:
@@ -210,7 +210,7 @@ class VersionKeeper:
                     await self._store.change_versions(name, [(version._replace(time=last), content)], [version.time])
 
     async def _drop(self, choose: Callable[[History], list[int]]) -> int:
-        """Drop the versions of the times that `choose` returns of each document; return the bytes of the others."""
+        """Delete the versions at the times that `choose` returns for each history; return the bytes of the others."""
         size = 0
         async for name, history in self._store.histories():
             dropped = choose(history)

@@ -10,15 +10,15 @@ from . import times
 
 PROCESS = "version_process"
 LATEST = 2**32 - 1
-"""More than the number of any update."""
+"""A number above that of any update."""
 
 
 class TooLargeError(Exception):
-    """A document, or a version of it, takes more bytes than it may; the text says how many these are."""
+    """A document or its version exceeds its limit; the text has the number of bytes."""
 
 
 class Limits(NamedTuple):
-    """Bytes that a document may have of which a version is made, and bytes that the version may take; 0 for any."""
+    """Limits in bytes of a document and of its version; 0 means no limit."""
 
     document: int = 0
     version: int = 0
@@ -27,18 +27,18 @@ class Limits(NamedTuple):
 async def make_version(
     store: PersistentStore, name: str, history: History, limits: Limits, last: int = LATEST
 ) -> tuple[Version, bytes]:
-    """Return a version of a document as it is stored, and its content; it is not kept yet.
+    """Return a new version of a stored document, and its content. The version is not stored yet.
 
     Args:
-        store: where the document is.
-        name: of the document.
-        history: its versions.
-        limits: of its size.
-        last: the number of the update up to which it is made.
+        store: stores the document.
+        name: the name of the document.
+        history: the versions of the document.
+        limits: the limits of its size.
+        last: the number of the last update to include.
 
     Raises:
-        TooLargeError: it or the document takes more bytes than it may.
-        TaskError: it could not be made.
+        TooLargeError: the version or the document exceeds a limit.
+        TaskError: the version could not be made.
         StoreError: the document could not be read.
     """
     updates, last = await store.read_until(name, last)
@@ -56,17 +56,17 @@ async def restoring_update(content: bytes, present: bytes) -> bytes:
     """Return the update that restores a version.
 
     Args:
-        content: of the version.
-        present: the content of a version that the document is now. What comes later stays.
+        content: the content of the version.
+        present: the content of a version of the present document. Later changes are not undone.
 
     Raises:
-        TaskError: it cannot be restored exactly, or takes too long.
+        TaskError: the version cannot be restored exactly, or it takes too long.
     """
     return await run_task(PROCESS, "restore", [content, present])
 
 
 def found(versions: Sequence[Version], when: int) -> Version:
-    """Return the version that shows a document as it was at a time: the newest one that is not later.
+    """Return the newest version at or before the time `when`, in seconds since 1970.
 
     Raises:
         LookupError: there is none; the text says so.

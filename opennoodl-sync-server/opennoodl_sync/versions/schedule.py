@@ -1,4 +1,4 @@
-"""The schedule: which versions of a document are kept, and for how long."""
+"""The schedule: decides which versions of a document are kept, and for how long."""
 
 import re
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from ..storage.interface import History, Version
 OFF = "off"
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
 SHARE = 4
-"""A version may take one in so many of the bytes of its document's versions: else a large one would replace all."""
+"""One version may have this fraction (1/4) of the bytes of all, so that a large one does not replace all others."""
 _RULE = re.compile(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})([mhd])")
 
 
 class Rule(NamedTuple):
-    """How many versions are kept, and how many seconds they are apart."""
+    """The number of versions to keep, and the seconds between them."""
 
     number: int
     spacing: int
 
 
 class Schedule(NamedTuple):
-    """Which versions are kept.
+    """The rules that decide which versions are kept.
 
     Attributes:
-        rules: a version is kept if one of them keeps it.
-        most: bytes that the versions of one document may take; 0 for any number.
+        rules: a version is kept if at least one rule keeps it.
+        most: limit of the bytes of one document's versions; 0 means no limit.
     """
 
     rules: tuple[Rule, ...]
@@ -34,16 +34,16 @@ class Schedule(NamedTuple):
 
     @property
     def spacing(self) -> int:
-        """Seconds between two versions, at least."""
+        """Shortest time between two versions, in seconds."""
         return min(rule.spacing for rule in self.rules)
 
     @property
     def most_of_one(self) -> int:
-        """Bytes that one version may take; 0 for any number."""
+        """Limit of the bytes of one version; 0 means no limit."""
         return self.most // SHARE
 
     def due(self, history: History, now: int) -> bool:
-        """Return whether a document has changes since its newest version, which is old enough."""
+        """Return whether a version is due: the newest one lacks changes and is old enough at `now`."""
         if not history.versions:
             return history.last >= 0
         newest = history.versions[-1]
@@ -52,8 +52,8 @@ class Schedule(NamedTuple):
     def dropped(self, history: History, now: int) -> list[int]:
         """Return the times of the versions that are not kept.
 
-        Each rule keeps the newest version of each interval; intervals begin at multiples of the spacing since 1970.
-        The newest version of all is kept for as long as the document has not changed since.
+        Each rule keeps the newest version of each interval. Intervals begin at multiples of the rule's spacing since
+        1970. The newest version of all is kept while the document does not change.
         """
         versions = history.versions
         kept = set()
@@ -67,9 +67,9 @@ class Schedule(NamedTuple):
 
 
 def oversized(versions: Sequence[Version], most: int) -> list[int]:
-    """Return the times of the versions that are dropped so that the others take at most so many bytes; 0 for any.
+    """Return the times of the versions to delete so that the others have at most `most` bytes; 0 means no limit.
 
-    The newest version is never one of them.
+    The newest version is never deleted.
     """
     left, dropped = list(versions), []
     while most and len(left) > 1 and sum(version.size for version in left) > most:
@@ -80,7 +80,7 @@ def oversized(versions: Sequence[Version], most: int) -> list[int]:
 
 
 def _closest(versions: Sequence[Version]) -> Version:
-    """Return the version that the next one follows soonest; the oldest one of several."""
+    """Return the version with the shortest time to its successor; the oldest of several."""
     gaps = [later.time - earlier.time for earlier, later in pairwise(versions)]
     return versions[gaps.index(min(gaps))]
 
@@ -89,7 +89,7 @@ def parse(text: str, most: int) -> Schedule | None:
     """Return the schedule of a setting such as ``24x1h,30x1d``; None for ``off``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a schedule.
     """
     if text == OFF:
         return None

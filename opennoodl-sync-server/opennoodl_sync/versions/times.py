@@ -1,4 +1,4 @@
-"""Times of versions as people read and write them: ISO 8601, in UTC."""
+"""Times of versions as text: ISO 8601, in UTC."""
 
 from datetime import UTC, datetime
 
@@ -6,15 +6,15 @@ ACCEPTED = "accepted is a time such as 2026-11-30T09:00:00Z, or a date"
 
 
 def shown(time: int) -> str:
-    """Return a time, given in seconds since 1970, for people."""
+    """Return the text of a time, which is given in seconds since 1970."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read(text: str) -> int:
-    """Return the seconds since 1970 of a time; one without a zone is in UTC, and a date is its first second.
+    """Return the seconds since 1970 of a text. A time without a zone is in UTC; a date is its first second.
 
     Raises:
-        ValueError: it is not a time; the text names the accepted forms.
+        ValueError: the text is not a time; the message names the accepted forms.
     """
     try:
         time = datetime.fromisoformat(text)

@@ -1,8 +1,8 @@
-"""Worker processes: work that takes long, or at which a library may fail, runs there, within limits.
+"""Worker processes: they do work that takes long or that a library may fail at, with limits on time and memory.
 
-* ``compactor`` starts ``compaction_process``, which makes one small update of those of a document;
-* ``interpreter`` starts ``interpretation_process``, which asks pycrdt for what a document means;
+* ``compactor`` starts ``compaction_process``, which merges the updates of a document into one small update;
+* ``interpreter`` starts ``interpretation_process``, which reads a document with pycrdt;
 * ``task`` runs one task in a process, ``version_process`` makes and restores versions;
-* ``json_export`` shows a pycrdt document as JSON;
-* ``limits`` and ``messages`` are what they share.
+* ``json_export`` converts a pycrdt document to JSON;
+* ``limits`` and ``messages`` are shared by all processes.
 """

@@ -1,10 +1,10 @@
-"""The compaction process: ``python -m opennoodl_sync.workers.compaction_process`` does what ``compactor`` asks of it.
+"""The compaction process: ``python -m opennoodl_sync.workers.compaction_process`` does the jobs of ``compactor``.
 
-A job is a message with the updates of a document. Its answer has an error text, which is empty if there was none, then
-the compacted update, its index, and the update with what waits, if anything does.
+A job is a message with the updates of a document. The answer's parts are: an error text, empty without an error; the
+compacted update; its index; and an update with the pending structs, if there are any.
 
-The process imports nothing but the engine, so it starts fast and takes little memory. It ends when its standard input
-does, also in the middle of a job: so it does not outlive its server, however that ended.
+The process imports only the engine, so it starts fast and needs little memory. It exits at the end of its standard
+input, also during a job. Therefore it always ends with its server.
 """
 
 import os
@@ -21,15 +21,15 @@ from .limits import be_killed_first, ignore_signals, limit_memory, lower_priorit
 from .messages import Part, encode, read
 
 MEMORY = 256 * 2**20
-"""Bytes of address space that the process takes without a job."""
+"""Bytes of address space for the process without a job."""
 MEMORY_FACTOR = 24
-"""Bytes of address space that a job may take for each of its bytes."""
+"""Bytes of address space for each byte of a job."""
 
 Jobs = SimpleQueue[list[bytes]]
 
 
 def main() -> None:
-    """Do jobs until standard input ends."""
+    """Do jobs until the end of standard input."""
     ignore_signals()
     lower_priority()
     be_killed_first()
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _receive(jobs: Jobs) -> None:
-    """Read jobs until there are no more, then end the process, whatever it is at."""
+    """Read jobs until the end of standard input, then exit the process, also during a job."""
     try:
         while True:
             jobs.put(read(sys.stdin.buffer, lambda size: limit_memory(MEMORY + MEMORY_FACTOR * size)))
@@ -63,12 +63,12 @@ def _work(records: list[bytes]) -> list[Part]:
         return [[str(error).encode()]]
     except MemoryError:
         return [[b"it takes too much memory"]]
-    except Exception as error:  # the server reports it
+    except Exception as error:  # sent to the server, which reports it
         return [[f"{type(error).__name__}: {error}".encode()]]
 
 
 def _handed_over(records: list[bytes]) -> Iterator[bytes]:
-    """Yield the records and forget them: what was read needs them no more."""
+    """Yield each record and drop the reference to it, so that its memory can be freed."""
     records.reverse()
     while records:
         yield records.pop()

@@ -1,4 +1,4 @@
-"""Compacts documents in a process of its own, one after the other in the order in which they were asked for."""
+"""Compacts documents in a separate process, one at a time, in the order of the calls."""
 
 import asyncio
 import sys
@@ -15,17 +15,17 @@ from .messages import HEAD, LENGTH, Part, encode
 
 MODULE = "opennoodl_sync.workers.compaction_process"
 IDLE = 10.0
-"""Seconds after its last job after which the process ends."""
+"""Seconds without a job until the process is ended."""
 SECONDS = 30.0
-"""Seconds that a job may take at least."""
+"""Shortest time limit of a job, in seconds."""
 RATE = 20_000
-"""Bytes of a job for which it may take one second more; the process does about 4 MB a second where it is alone."""
+"""Bytes of a job for each further second of its limit. On an idle core, the process does about 4 MB a second."""
 READ_AHEAD = 1_048_576
-"""Bytes of an answer that are read at once."""
+"""Bytes of an answer that are read at a time."""
 
 
 class CompactionError(Exception):
-    """A document could not be compacted; it is as it was."""
+    """A document could not be compacted; it is unchanged."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Compacted:
     """A document after compaction.
 
     Attributes:
-        update: all of it but what waits for its predecessors.
-        segment: the same, to be put into a document.
-        index: with it, `update` becomes `segment` again: see ``yjs.segment_index``.
-        pending: an update with what waits; None if nothing does.
+        update: the document as one update, without pending structs.
+        segment: the same as a segment.
+        index: builds `segment` from `update`, see ``yjs.segment_index``.
+        pending: an update with the pending structs, or None.
     """
 
     update: bytes
@@ -46,12 +46,12 @@ class Compacted:
 
 
 class Compactor:
-    """Owns the compaction process, which is started when it is needed and ended when it has been idle for a while."""
+    """Owns the compaction process: starts it for a job, and ends it when it is idle."""
 
     def __init__(self, *, idle: float = IDLE, seconds: float = SECONDS) -> None:
         self._idle = idle
         self._seconds = seconds
-        self._turn = asyncio.Lock()  # is given to those that wait in their order
+        self._turn = asyncio.Lock()  # gives jobs their turn in the order of the calls
         self._process: Process | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -61,7 +61,7 @@ class Compactor:
         """Compact a document.
 
         Args:
-            updates: in pieces; they make the document, and may come in any order and more than once.
+            updates: the updates of the document, each in pieces; in any order, repetitions allowed.
 
         Raises:
             CompactionError: it failed or took too long, the updates are damaged, or the compactor was closed.
@@ -82,7 +82,7 @@ class Compactor:
                 await self._kill()
                 raise CompactionError("the server is stopping" if self._closed else "its process ended") from None
             except asyncio.CancelledError:
-                await self._kill()  # it would answer the next one with this answer
+                await self._kill()  # otherwise the next job would get this job's answer
                 raise
             if error:
                 await self._kill()
@@ -94,7 +94,7 @@ class Compactor:
                 self._timer = asyncio.get_running_loop().call_later(self._idle, self._end_idle)
 
     async def close(self) -> None:
-        """End the process; what it is at, and what waits, fails."""
+        """End the process; the running job and the waiting jobs raise `CompactionError`."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -110,7 +110,7 @@ class Compactor:
         return self._process
 
     async def _ask(self, process: Process, parts: Sequence[Part]) -> list[bytes]:
-        """Send a message to the process, and return its answer."""
+        """Send a message to the process; return the parts of its answer."""
         assert process.stdin is not None
         assert process.stdout is not None
         for chunk in encode(parts):
@@ -158,12 +158,12 @@ async def _read(update: bytes, index: bytes) -> Segment:
 
 def _segment(update: bytes, index: bytes) -> Steps[Segment]:
     segment = yield from read_segment(update, index)
-    yield from segment.state_entries()  # or they would be made at once when the first client comes
+    yield from segment.state_entries()  # computed here in steps, not at once for the first client
     return segment
 
 
 async def _ended(process: Process) -> None:
-    """Let a process end, if it has not, and wait for that."""
+    """Kill a process if it still runs, and wait for its end."""
     assert process.stdin is not None
     process.stdin.close()
     await process.wait()

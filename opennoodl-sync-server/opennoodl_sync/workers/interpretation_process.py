@@ -1,12 +1,12 @@
-"""The process that asks pycrdt what a document means: ``python -m opennoodl_sync.workers.interpretation_process TASK``.
+"""The process that reads a document with pycrdt: ``python -m opennoodl_sync.workers.interpretation_process TASK``.
 
-It reads a message with an update from standard input and writes the result to standard output. If it fails, the last
-line on standard error says why.
+It reads a message with one update from standard input, and writes the result to standard output. After a failure, the
+last line on standard error is the reason.
 
     json   the document as JSON
-    state  the document's state vector, as Yjs encodes it
+    state  the document's state vector, in the encoding of Yjs
 
-pycrdt may take very long, take very much memory, or panic on documents that were made to do harm; hence a process.
+A malicious document can make pycrdt take very long, use much memory, or panic. Therefore it runs in a process.
 """
 
 import sys
@@ -19,11 +19,11 @@ from .limits import limit_memory, lower_priority
 from .messages import read
 
 MEMORY = 2 * 2**30
-"""Bytes of address space that the process may take."""
+"""Bytes of address space for the process."""
 
 
 def main() -> None:
-    """Do one task."""
+    """Run the task that is named on the command line."""
     lower_priority()
     limit_memory(MEMORY)
     try:
@@ -35,7 +35,7 @@ def main() -> None:
         sys.exit("it is nested too deeply for JSON; `--format update` has all of it")
     except MemoryError:
         sys.exit(f"it takes more than {MEMORY // 2**20} MiB of memory")
-    except BaseException as error:  # a panic in Rust is no Exception
+    except BaseException as error:  # a panic in Rust is not an Exception
         sys.exit(f"{type(error).__name__}: {error}".replace("\n", " "))
     sys.stdout.buffer.write(result)
 

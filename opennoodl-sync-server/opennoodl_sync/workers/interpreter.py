@@ -1,4 +1,4 @@
-"""What a document means, as pycrdt sees it, which is asked in a process with limits on time and memory."""
+"""Reads documents with pycrdt, in a process with limits on time and memory."""
 
 from ..yjs.lib0 import finish
 from ..yjs.state_vector import decode
@@ -8,7 +8,10 @@ PROCESS = "interpretation_process"
 
 
 async def to_json(update: bytes) -> bytes:
-    """Return the document that an update makes as JSON for people to read.
+    """Return the document of an update as JSON for people.
+
+    Args:
+        update: the whole document as one Yjs update.
 
     Raises:
         TaskError: pycrdt failed, or took too much time or memory.
@@ -17,7 +20,10 @@ async def to_json(update: bytes) -> bytes:
 
 
 async def state(update: bytes) -> dict[int, int]:
-    """Return for each client how much of it pycrdt has integrated of the document that an update makes.
+    """Return the state vector of an update's document, as pycrdt integrates it: clocks by client id.
+
+    Args:
+        update: the whole document as one Yjs update.
 
     Raises:
         TaskError: pycrdt failed, or took too much time or memory.

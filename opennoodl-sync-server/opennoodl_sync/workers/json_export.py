@@ -1,4 +1,4 @@
-"""A document as JSON for people to read: everything that is in it, in the form that its content suggests."""
+"""A document as JSON for people: all of its content, in the form that its types suggest."""
 
 import math
 from typing import Any
@@ -11,13 +11,13 @@ def to_json(doc: Doc[Any]) -> bytes:
     """Return a document as JSON.
 
     Raises:
-        RecursionError: it is nested too deeply.
+        RecursionError: the document is nested too deeply.
     """
     return msgspec.json.format(msgspec.json.encode({root: _root(doc, root) for root in sorted(doc.keys())}))
 
 
 def _root(doc: Doc[Any], root: str) -> object:
-    """Return a root as plain values. Yjs does not store its type; one that is used as several is an object of all."""
+    """Return a root type as plain values; a root that is used as several types becomes an object of all of them."""
     views: dict[str, object] = {}
     if entries := _plain(doc.get(root, type=Map)):
         views["map"] = entries
@@ -25,7 +25,7 @@ def _root(doc: Doc[Any], root: str) -> object:
     chunks = doc.get(root, type=Text).diff()
     if any(isinstance(content, str) for content, _ in chunks):
         views["text"] = _text(chunks)
-        # yrs does not end when it looks for items among large characters, so they can only be counted. Remove when
+        # yrs never returns from a search for items among long characters, so they can only be counted. Remove when
         # tests/workers/test_json_export.py passes without this on a newer pycrdt.
         if others := len(sequence) - sum(_length(content) for content, _ in chunks):
             views["list"] = f"{others} items that are not text"
@@ -40,21 +40,21 @@ def _root(doc: Doc[Any], root: str) -> object:
 
 
 def _length(content: object) -> int:
-    """Return how many items of a sequence a part of a text is."""
+    """Return the number of items of a sequence that a chunk of a text has."""
     return len(content.encode("utf-16-le")) // 2 if isinstance(content, str) else 1
 
 
 def _plain(value: object) -> object:
-    """Return a value without shared types."""
+    """Return a value with shared types replaced by plain ones."""
     match value:
         case Map():
-            return {key: _plain(value[key]) for key in value.keys()}  # noqa: SIM118  # it iterates otherwise
+            return {key: _plain(value[key]) for key in value.keys()}  # noqa: SIM118  # iteration gives no keys here
         case Text():
             return _text(value.diff())
         case XmlElement() | XmlFragment() | XmlText():
             return str(value)
         case Doc():
-            return {"subdocument": value.guid}  # its content is a document of its own
+            return {"subdocument": value.guid}  # its content is a separate document
         case dict():
             return {key: _plain(inner) for key, inner in value.items()}
         case list() | Array():
@@ -66,7 +66,7 @@ def _plain(value: object) -> object:
 
 
 def _text(chunks: list[tuple[Any, dict[str, Any] | None]]) -> object:
-    """Return a text as a string, or as a list of insertions if it has formats or more than text in it, as Yjs does."""
+    """Return a text as a string, or as a Yjs delta (a list of insertions) if it has formats or embedded values."""
     if all(isinstance(content, str) and not formats for content, formats in chunks):
         return "".join(content for content, _ in chunks)
     return [

@@ -1,4 +1,4 @@
-"""Limits that a worker process sets for itself, as far as the platform has them."""
+"""Limits that a worker process sets for itself, where the platform supports them."""
 
 import os
 import signal
@@ -11,17 +11,17 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 NICENESS = 10
-"""By how much the priority of a worker is lower than that of the server."""
+"""The difference between the niceness of a worker and that of the server."""
 
 
 def lower_priority() -> None:
-    """Let the server go first."""
+    """Lower the priority of this process below that of the server."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
 
 
 def limit_memory(size: int) -> None:
-    """Let allocations fail once the process has more than `size` bytes of address space."""
+    """Limit the address space of this process to `size` bytes; further allocations fail."""
     if resource is not None:
         _, most = resource.getrlimit(resource.RLIMIT_AS)
         if most != resource.RLIM_INFINITY:
@@ -30,13 +30,13 @@ def limit_memory(size: int) -> None:
 
 
 def be_killed_first() -> None:
-    """Where the system has no memory left, let it end this process and not the server."""
-    with suppress(OSError):  # no Linux
+    """Make the system end this process before the server when it has no memory left."""
+    with suppress(OSError):  # not Linux
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def ignore_signals() -> None:
-    """Leave signals that a terminal or a supervisor sends to the whole group to the server, which ends its workers."""
+    """Ignore the signals that a terminal or supervisor sends to the process group; the server ends its workers."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

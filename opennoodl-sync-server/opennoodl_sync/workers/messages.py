@@ -1,7 +1,7 @@
-"""Messages between the server and a worker: a list of byte strings, as a length for each.
+"""Messages between the server and a worker. A message is a list of byte strings, its parts.
 
-A message is the number of its parts and their length together, then each part behind its own length. All numbers have
-eight bytes, the lowest first.
+It is encoded as the number of its parts and their total length, then each part after its own length. All numbers are
+unsigned, with eight bytes, little-endian.
 """
 
 import struct
@@ -11,14 +11,14 @@ from typing import BinaryIO, TypeAlias
 HEAD = struct.Struct("<QQ")
 LENGTH = struct.Struct("<Q")
 CHUNK = 65_536
-"""Bytes that are written at once."""
+"""Bytes of a chunk."""
 
 Part: TypeAlias = Sequence[bytes | memoryview]
 """A byte string in pieces."""
 
 
 def encode(parts: Sequence[Part]) -> Iterator[bytes | memoryview]:
-    """Yield a message in chunks; many small pieces are one chunk."""
+    """Yield an encoded message in chunks; small pieces are joined to one chunk."""
     lengths = [sum(map(len, part)) for part in parts]
     gathered = bytearray(HEAD.pack(len(parts), sum(lengths)))
     for part, length in zip(parts, lengths, strict=True):
@@ -39,11 +39,11 @@ def encode(parts: Sequence[Part]) -> Iterator[bytes | memoryview]:
 
 
 def read(stream: BinaryIO, announce: Callable[[int], None]) -> list[bytes]:
-    """Return the next message of a stream.
+    """Return the parts of the next message of a stream.
 
     Args:
         stream: is read until the message is complete.
-        announce: is told how many bytes are going to come.
+        announce: is called with the message's length in bytes before its parts are read.
 
     Raises:
         EOFError: the stream has ended.

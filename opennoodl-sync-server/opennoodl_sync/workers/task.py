@@ -1,4 +1,4 @@
-"""A task in a process of its own, which ends with it: for work that is done now and then."""
+"""Runs a task in a process of its own, for rare work."""
 
 import asyncio
 import sys
@@ -9,23 +9,23 @@ from contextlib import suppress
 from .messages import encode
 
 SECONDS = 60.0
-"""Seconds that a task may take."""
+"""Time limit of a task, in seconds."""
 
 
 class TaskError(Exception):
-    """A task failed; the text is one line that says why."""
+    """A task failed; the text is the reason, in one line."""
 
 
 async def run_task(module: str, task: str, parts: Sequence[bytes]) -> bytes:
-    """Run a task of one of the modules of this package, and return its result.
+    """Run a task in a module of this package; return its result.
 
     Args:
-        module: its name.
-        task: what it is to do.
-        parts: what it is given.
+        module: the name of the module.
+        task: the name of the task.
+        parts: the input of the task.
 
     Raises:
-        TaskError: it failed, or took too much time or memory.
+        TaskError: the task failed, or took too much time or memory.
     """
     command = sys.executable, "-m", f"{__package__}.{module}", task
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
@@ -47,7 +47,7 @@ async def run_task(module: str, task: str, parts: Sequence[bytes]) -> bytes:
 
 
 async def _give(stdin: asyncio.StreamWriter | None, parts: Sequence[bytes]) -> None:
-    """Write a message, a part at a time; a process that has ended needs no more of it."""
+    """Write a message, one part at a time; stop without an error if the process has ended."""
     assert stdin is not None
     with suppress(BrokenPipeError, ConnectionResetError):
         for chunk in encode([[part] for part in parts]):

@@ -1,10 +1,10 @@
 """The process that makes and restores versions: ``python -m opennoodl_sync.workers.version_process TASK``.
 
-It reads a message from standard input and writes the result to standard output. If it fails, the last line on standard
-error says why. It imports nothing but the engine.
+It reads a message from standard input and writes the result to standard output. After a failure, the last line on
+standard error is the reason. It imports only the engine.
 
-    make     the updates of a document: the content of a version of it
-    restore  the contents of a version, and of one that the document is now: the update that restores the version
+    make     input: the updates of a document; output: the content of a version
+    restore  input: the content of the version, and of one of the present document; output: the restoring update
 """
 
 import secrets
@@ -19,14 +19,15 @@ from .limits import be_killed_first, ignore_signals, limit_memory, lower_priorit
 from .messages import read
 
 MEMORY = 2 * 2**30
-"""Bytes of address space that the process may take."""
+"""Bytes of address space for the process."""
 CLIENTS = range(2**10, 2**20)
-"""Clients that restore. Yjs draws its clients from 32 bits. Of two clients that insert at the same place, the lower one
-comes first. So what an offline client has typed at the end of a deleted piece comes behind the restored piece."""
+"""Client ids of restored content. Yjs draws client ids from 32 bits. Of two insertions at the same place, that of the
+lower id comes first. Therefore text that an offline client adds at the end of a deleted part comes after the restored
+part."""
 
 
 def main() -> None:
-    """Do one task."""
+    """Run the task that is named on the command line."""
     ignore_signals()
     lower_priority()
     be_killed_first()
@@ -44,10 +45,10 @@ def main() -> None:
 
 
 def make(updates: list[bytes]) -> bytes:
-    """Return the content of a version.
+    """Return the content of a version, made from the updates of a document.
 
     Raises:
-        DamagedError: an update is none.
+        DamagedError: the bytes are not updates.
     """
     segment, pending = finish(compact_records(updates))
     if pending is None:
@@ -60,8 +61,12 @@ def make(updates: list[bytes]) -> bytes:
 def restore(content: bytes, present: bytes) -> bytes:
     """Return the update that restores a version.
 
+    Args:
+        content: the content of the version.
+        present: the content of a version of the present document.
+
     Raises:
-        DamagedError: a content is none.
+        DamagedError: a content is not valid.
         RestoreError: the version cannot be restored exactly.
     """
     update = unpack(present)
