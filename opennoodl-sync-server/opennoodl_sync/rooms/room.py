@@ -152,6 +152,7 @@ class Room:
             with suppress(MalformedError):  # another program wrote to the document later: the index does not fit
                 segment = yield from read_segment(base, index)
         yield from self.document.load((update for update in updates if update is not base or segment is None), segment)
+        yield from self.document.prepare_state_vector()
         self.records.loaded(stored)
 
     @property

@@ -198,7 +198,6 @@ class Document:
         """
         self._loading = True
         if base is not None:
-            yield from base.state_entries()
             self._segments = [base]
             self._count_segments()
         for number, record in enumerate(records):
@@ -485,8 +484,8 @@ class Document:
                 break
             merged = yield from merge(segments[-2:])
             segments[-2:] = [merged]
-        if segments and len(segments[-1]) > MANY:
-            yield from segments[-1].state_entries()
+        if not self._loading:
+            yield from self.prepare_state_vector()
         self._count_segments()
 
     def _count_segments(self) -> None:
@@ -522,6 +521,11 @@ class Document:
         return (yield from whole.write())
 
     # What others lack
+
+    def prepare_state_vector(self) -> Steps[None]:
+        """Do what takes long of `state_vector`; call it after `load`, unless nobody asks for a state vector soon."""
+        for segment in self._segments:
+            yield from segment.state_entries()
 
     def state_vector(self) -> bytes:
         """Return how much of each client is known, encoded."""

@@ -13,6 +13,11 @@ from .record_format import key_of, number_element, unseal
 
 BYTES = b"\x74"
 """How bytes begin among y-leveldb's metadata, which is in lib0's encoding of any value."""
+MAX_STATE_VECTOR = 1_048_576
+"""Bytes of a state vector that is written with a compacted document: a larger one would take as much memory as much of
+the document, and readers can make it."""
+NOTHING = b"\x00"
+"""The state vector of an empty document."""
 
 T = TypeVar("T")
 
@@ -133,7 +138,11 @@ class LevelDBDocument(DocumentRecords):
         self._first = last + 1 - len(updates)
         batch.deletes += [self._prefix + number_element(number) for number in self._numbers if number < self._first]
         batch.sealed += self._records(self._first, updates)
-        batch.sealed.append(self._state_vector_record(last, state_vector))
+        if len(state_vector) > MAX_STATE_VECTOR and last:
+            # Readers make a state vector anew that is not of the last update.
+            batch.sealed.append(self._state_vector_record(last - 1, NOTHING))
+        else:
+            batch.sealed.append(self._state_vector_record(last, state_vector))
         if index is None:
             batch.deletes.append(self._index_key)
         else:

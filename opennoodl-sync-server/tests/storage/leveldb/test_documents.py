@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from opennoodl_sync.edge.errors import StartError
 from opennoodl_sync.storage.interface import StoreError
+from opennoodl_sync.storage.leveldb import documents as module
 from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
@@ -125,6 +126,22 @@ def test_compaction_brings_the_state_vector_up_to_date(path: str) -> None:
         ((number, update),) = store.records()
     stored = raw(path)[bytes.fromhex(STATE_VECTOR_KEYS["room"])]
     assert stored == bytes((number, len(get_state(update)))) + get_state(update)
+
+
+def test_a_large_state_vector_is_left_to_readers(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After compaction the record of the state vector is of an earlier update, so that readers do not trust it."""
+    monkeypatch.setattr(module, "MAX_STATE_VECTOR", 2)
+    ann = Editor(1)
+    with opened(path) as store:
+        for _ in range(3):
+            keep(store, ann.write("word "), state_vector=ann.doc.get_state)
+        compacted(store)
+        ((number, update),) = store.records()
+    assert len(get_state(update)) > 2
+    assert raw(path)[bytes.fromhex(STATE_VECTOR_KEYS["room"])] == bytes((number - 1, 1, 0))
+    with opened(path) as store:
+        assert store.updates() == [update]
+        assert not store.stale_state_vector(get_state(update))
 
 
 def test_metadata_of_others_is_left_alone(path: str) -> None:
