@@ -9,6 +9,9 @@ from ..workers.task import run_task
 from . import times
 
 PROCESS = "version_process"
+RATE = 100_000
+"""Bytes of a document for which its version may take one second more; the process does about 1 MB a second of many
+small structs where it is alone."""
 LATEST = 2**32 - 1
 """A number above that of any update."""
 
@@ -45,7 +48,7 @@ async def make_version(
     size = sum(map(len, updates))
     if 0 < limits.document < size:
         raise TooLargeError(f"its updates take {size} bytes; allowed are {limits.document}")
-    content = await run_task(PROCESS, "make", updates)
+    content = await run_task(PROCESS, "make", updates, more_seconds=size / RATE)
     if 0 < limits.version < len(content):
         raise TooLargeError(f"a version of it takes {len(content)} bytes; allowed are {limits.version}")
     newest = history.versions[-1].time if history.versions else 0

@@ -9,32 +9,34 @@ from contextlib import suppress
 from .messages import encode
 
 SECONDS = 60.0
-"""Time limit of a task, in seconds."""
+"""Time limit of a task, in seconds, unless it is given more."""
 
 
 class TaskError(Exception):
     """A task failed; the text is the reason, in one line."""
 
 
-async def run_task(module: str, task: str, parts: Sequence[bytes]) -> bytes:
+async def run_task(module: str, task: str, parts: Sequence[bytes], *, more_seconds: float = 0.0) -> bytes:
     """Run a task in a module of this package; return its result.
 
     Args:
         module: the name of the module.
         task: the name of the task.
         parts: the input of the task.
+        more_seconds: time that the task has beyond the limit.
 
     Raises:
         TaskError: the task failed, or took too much time or memory.
     """
     command = sys.executable, "-m", f"{__package__}.{module}", task
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    limit = SECONDS + more_seconds
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(limit):
             await _give(process.stdin, parts)
             result, errors = await process.communicate()
     except TimeoutError:
-        raise TaskError(f"it takes longer than {SECONDS:.0f} seconds") from None
+        raise TaskError(f"it takes longer than {limit:.0f} seconds") from None
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):

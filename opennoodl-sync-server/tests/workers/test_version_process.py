@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import cast
 
 import pytest
+from opennoodl_sync.storage.interface import History, PersistentStore
+from opennoodl_sync.versions import making
 from opennoodl_sync.versions.content import pack, unpack
+from opennoodl_sync.versions.making import Limits
 from opennoodl_sync.workers import task
 from opennoodl_sync.workers.task import TaskError, run_task
 from opennoodl_sync.workers.version_process import make, restore
@@ -46,6 +50,20 @@ async def test_time_of_a_task_is_limited(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(task, "SECONDS", 0.01)
     with pytest.raises(TaskError, match=r"^it takes longer than 0 seconds$"):
         await run_task(PROCESS, "make", [b"\0\0"])
+
+
+async def test_a_large_document_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time in which its version must be made depends on its size."""
+    update = Editor(1).write("x" * 200)
+
+    class Store:
+        async def read_until(self, _: str, last: int) -> tuple[list[bytes], int]:
+            return [update], last
+
+    monkeypatch.setattr(task, "SECONDS", 0.0)
+    monkeypatch.setattr(making, "RATE", 1)
+    version, content = await making.make_version(cast("PersistentStore", Store()), "room", History([], 7), Limits(), 7)
+    assert (version.last, unpack(content)) == (7, update)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits address space")
