@@ -1,15 +1,15 @@
-"""Compaction: the same document in fewer structs, and without the contents that are deleted.
+"""Compaction: makes the same document of fewer structs, without deleted contents.
 
 It does on bytes what yjs does in memory after each transaction, and what yjs can undo when it integrates the result:
 
-* Neighbouring structs of one client are joined (``Item.mergeWith``, ``GC.mergeWith``). The second one must begin where
-  the first ends, name the last element of the first as its origin, and have the same right origin. Then yjs gets the
-  second one back when it splits the first (``splitItem``), with the same origins.
-* Deleted contents are dropped (``Item.gc`` puts ``ContentDeleted`` in their place). A text or an array that is deleted
-  in part is split at the bounds of the deletion, as ``splitItem`` does.
+* Adjacent structs of one client are merged (``Item.mergeWith``, ``GC.mergeWith``). The second one must begin where the
+  first ends, have the first one's last element as its origin, and have the same right origin. Then yjs gets the second
+  one back when it splits the first (``splitItem``), with the same origins.
+* Deleted contents are removed (``Item.gc`` replaces them by ``ContentDeleted``). A text or an array that is partly
+  deleted is split at the bounds of the deletion, like ``splitItem`` does.
 
-All other structs and all contents that are left are the bytes that came. The delete set does not change. Children of
-a deleted type become ``GC`` structs when yjs integrates them, because their parent is no type (``Item.getMissing``).
+The bytes of all other structs and contents do not change, and neither does the delete set. Children of a deleted type
+become ``GC`` structs when yjs integrates them, because their parent is not a type (``Item.getMissing``).
 Source: yjs 13, ``structs/Item.js``, ``structs/GC.js``, ``utils/Transaction.js`` (``tryGcDeleteSet``,
 ``tryMergeDeleteSet``).
 """
@@ -37,20 +37,20 @@ from .structs import (
 from .update import Mark
 
 MANY = 256
-"""Structs, or values, that are worked on at once."""
+"""Structs, or values, of one step."""
 MAX_GROWTH = 1.5
 ALLOWANCE = 256
-"""A client's structs may become this many times as large, and this many bytes more, when contents are split. Where
-every second element of a text is deleted, the pieces would take several times as much as the text."""
+"""Limit of the growth of a client's structs when contents are split: this factor, plus this number of bytes. If every
+second element of a text is deleted, the pieces need several times the bytes of the text."""
 OTHER = -1
-"""Kind of a struct that is written as it is and joined with nothing."""
+"""Kind of a struct that is written unchanged and never merged."""
 
 
 def compact(segments: Sequence[Segment]) -> Steps[Segment]:
-    """Return the same document in fewer structs, and without the contents that are deleted.
+    """Return the same document with fewer structs and without deleted contents.
 
     Args:
-        segments: make the document; what a later one has of a client follows what those before it have of it.
+        segments: the segments of the document. A client's structs in a later segment follow those in earlier ones.
     """
     deleted = yield from deletions(segments)
     writer = SegmentWriter()
@@ -77,10 +77,10 @@ def compact(segments: Sequence[Segment]) -> Steps[Segment]:
 
 
 def compact_records(records: Iterable[bytes]) -> Steps[tuple[Segment, bytes | None]]:
-    """Compact a document that is stored in several updates.
+    """Compact a document that is stored as several updates.
 
     Returns:
-        the document, and an update with what waits for its predecessors, which is not in it; None if nothing does.
+        the document, and an update with the pending structs, which the document lacks; None if there are none.
 
     Raises:
         DamagedError: a record is not an update.
@@ -94,13 +94,13 @@ def compact_records(records: Iterable[bytes]) -> Steps[tuple[Segment, bytes | No
 
 
 class JoinedStructs:
-    """Structs of one client, written one after the other and joined where that is allowed.
+    """Structs of one client, written one after the other and merged where possible.
 
     Attributes:
-        data: the structs.
-        structs: how many there are.
-        marks: places in `data` at which structs begin: offset, clock, number of structs before it.
-        right: the right origin of the last struct, as it is encoded; empty if it has none.
+        data: the encoded structs.
+        structs: their number.
+        marks: positions of structs in `data`: offset, clock, number of structs before.
+        right: the encoded right origin of the last struct; empty if it has none.
     """
 
     __slots__ = ("_clock", "_content", "_head", "_info", "_kind", "_length", "data", "marks", "right", "structs")
@@ -110,7 +110,7 @@ class JoinedStructs:
         self.structs = 0
         self.marks: list[tuple[int, int, int]] = []
         self.right = b""
-        # The last struct, to which more may be joined.
+        # The last struct: the next one may be merged with it.
         self._clock = clock
         self._kind = OTHER
         self._info = 0
@@ -124,12 +124,12 @@ class JoinedStructs:
         """Add a struct.
 
         Args:
-            kind: of its content; `OTHER` if `content` is the struct as it is encoded.
-            info: its first byte; the kind in it does not matter.
-            head: what is between its first byte and its content.
-            right: its right origin, as it is encoded.
-            length: in clocks.
-            content: without the number that precedes it: the text, or the values.
+            kind: the kind of its content; `OTHER` if `content` is the whole encoded struct.
+            info: its first byte; the kind in it is ignored.
+            head: the bytes between its first byte and its content.
+            right: its encoded right origin.
+            length: its length in clocks.
+            content: the text or the values, without the length or number before them.
             follows: whether its origin is the element before it.
         """
         if follows and kind == self._kind and right == self.right and not (info ^ self._info) & PARENT_KEY:
@@ -165,17 +165,17 @@ class JoinedStructs:
 
 
 def _join(data: bytes, section: Section, bounds: Sequence[int], *, cut: bool = True) -> Steps[JoinedStructs]:
-    """Return the structs of a section joined, and without what the ranges with these bounds delete.
+    """Return the merged structs of a section, without the contents in deleted ranges.
 
     Args:
-        data: the sections.
-        section: one of them.
-        bounds: of what is deleted of its client.
-        cut: whether contents are split that are deleted in part.
+        data: the bytes with the section.
+        section: the section.
+        bounds: the bounds of the client's deleted ranges: clock, end, clock, end and so on.
+        cut: whether partly deleted contents are split.
     """
     client, clock, at = section.client, section.clock, section.at
     joined = JoinedStructs(clock)
-    place = 0  # in the bounds, of the first range that does not end before the struct
+    place = 0  # index in `bounds` of the first range that does not end before the struct
     for number in range(section.structs):
         if number % MANY == MANY - 1:
             yield
@@ -204,7 +204,7 @@ def _join(data: bytes, section: Section, bounds: Sequence[int], *, cut: bool = T
             place += 2
         if kind == DELETED or (place < len(bounds) and bounds[place] <= clock and end <= bounds[place + 1]):
             joined.add(DELETED, info, data[start + 1 : head_end], right, length=length, content=b"", follows=follows)
-        elif info & PARENT_KEY or kind not in (STRING, ANY):  # entries of a map are single values
+        elif info & PARENT_KEY or kind not in (STRING, ANY):  # an entry of a map has a single value
             joined.add(OTHER, info, b"", right, length=length, content=data[start:at], follows=False)
         elif cut and place < len(bounds) and bounds[place] < end:
             head = data[start + 1 : head_end]
@@ -224,17 +224,17 @@ def _join(data: bytes, section: Section, bounds: Sequence[int], *, cut: bool = T
 
 
 def _read_head(data: bytes, at: int, client: int, clock: int, expected: bytes) -> tuple[bool, bytes, int]:
-    """Do what `skip_head` does for an item, faster if it follows the one before it.
+    """Do the same as `skip_head` for an item, faster if it follows the previous one.
 
     Args:
         data: the update.
         at: the offset of the item.
-        client: whose it is.
-        clock: of its first element.
-        expected: the right origin that it probably has.
+        client: the client of the item.
+        clock: the clock of its first element.
+        expected: its most likely right origin, encoded.
 
     Returns:
-        whether its origin is the element before it, its right origin as it is encoded, and the offset of its content.
+        whether its origin is the element before it, its encoded right origin, and the offset of its content.
     """
     info, begin = data[at], at + 1
     if not info & ORIGIN:
@@ -254,18 +254,18 @@ def _skip_id(data: bytes, at: int) -> int:
 
 
 Piece = tuple[int, bool, int, bytes]
-"""A piece of a content: the number of elements before it, whether it is deleted, its length, its bytes."""
+"""A part of a content: the number of elements before it, whether it is deleted, its length, its bytes."""
 
 
 def _ranges(length: int, clock: int, bounds: Sequence[int], place: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of a struct's elements that are deleted, counted from its first one."""
+    """Yield the deleted ranges of a struct's elements, relative to its first element."""
     while place < len(bounds) and bounds[place] < clock + length:
         yield max(bounds[place] - clock, 0), min(bounds[place + 1] - clock, length)
         place += 2
 
 
 def _cut_text(text: bytes, length: int, clock: int, bounds: Sequence[int], place: int) -> Iterator[Piece]:
-    """Yield a text in pieces; a character of which only half is deleted stays."""
+    """Yield the parts of a text; if only half of a surrogate pair is deleted, the character stays."""
     done = 0
     units = b"" if text.isascii() else text.decode().encode("utf-16-le")
     for begin, end in _ranges(length, clock, bounds, place):
@@ -288,7 +288,7 @@ def _text(text: bytes, units: bytes, first: int, stop: int) -> bytes:
 
 
 def _cut_values(values: bytes, length: int, clock: int, bounds: Sequence[int], place: int) -> Iterator[Piece]:
-    """Yield the values of an array in pieces."""
+    """Yield the parts of an array's values."""
     done = at = 0
     for first, stop in _ranges(length, clock, bounds, place):
         if first > done:
@@ -303,5 +303,5 @@ def _cut_values(values: bytes, length: int, clock: int, bounds: Sequence[int], p
 
 
 def _skip(values: bytes, at: int, number: int) -> int:
-    """Return the offset behind so many values."""
+    """Return the offset after `number` values."""
     return finish(long_values(values, at, [(number, False)]))

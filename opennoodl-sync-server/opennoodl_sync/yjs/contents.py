@@ -1,4 +1,4 @@
-"""Contents of structs: checked to be what a Yjs client can decode, and skipped. No value is ever made of them.
+"""Contents of structs: skips them and checks that a Yjs client can decode them. No values are built.
 
 Sources: lib0 ``decoding.js`` (``readAny``, ``readVarString``); yjs 13 ``utils/UpdateDecoder.js`` (``readJSON``).
 """
@@ -12,50 +12,50 @@ from typing import NoReturn
 from .lib0 import MalformedError, Steps, read_varuint
 
 LARGE_TEXT = 65_536
-"""Bytes of a text that is looked at in parts."""
+"""Bytes of a text above which it is checked in parts."""
 MANY_VALUES = 2048
-"""Values that are skipped at once."""
+"""Values of one step."""
 MAX_DEPTH = 500
-"""Levels of values within each other; decoders are recursive."""
+"""Largest depth of nested values, since decoders are recursive."""
 MAX_INTEGER = 2**53 - 1
-"""The largest integer among values that lib0 reads; it writes no more than 31 bits in this way."""
+"""The largest integer that lib0 reads in a value. It writes integers with more than 31 bits in another form."""
 
 MAX_SHIFT = 62
-"""Bits of such an integer, with zeros at its end."""
+"""Bits of such an integer, without zeros at its end."""
 NULL, UNDEFINED = 126, 127
 """First bytes of values."""
 
 OpenValues = list[tuple[int, bool]]
-"""What surrounds a value: of each array or object, how many values are left in it, and whether they have keys."""
+"""The containers around a value: for each array or object, the number of values left, and whether they have keys."""
 
 _SHORT_JSON = frozenset((b"true", b"false", b"null", b'""', b"{}", b"[]"))
 
 
 class LongTextError(Exception):
-    """A text takes long to look at: it stands from `at` to `end`, and has to be checked with `long_text`."""
+    """A text needs several steps: check the bytes from `at` to `end` with `long_text`."""
 
     def __init__(self, at: int, end: int) -> None:
         self.at, self.end = at, end
 
 
 class LongContentError(Exception):
-    """A content takes long to look at: the `steps` are to be done, which return its length and the offset behind it."""
+    """A content needs several steps: run `steps`, which returns its length and the offset after it."""
 
     def __init__(self, steps: Steps[tuple[int, int]]) -> None:
         self.steps = steps
 
 
 def skip_text(data: bytes, at: int, checked: Container[int] = ()) -> int:
-    """Return the offset behind the length-prefixed text at offset `at`.
+    """Return the offset after the length-prefixed text at offset `at`.
 
     Args:
-        data: has the text.
+        data: the bytes with the text.
         at: the offset.
-        checked: offsets at which long texts begin that were checked before.
+        checked: offsets of long texts that were checked before.
 
     Raises:
-        MalformedError, IndexError: there is none.
-        LongTextError: it is long, and was not checked before.
+        MalformedError, IndexError: there is no valid text at the offset.
+        LongTextError: the text is long and was not checked before.
     """
     size = data[at]
     at += 1
@@ -78,10 +78,10 @@ def skip_text(data: bytes, at: int, checked: Container[int] = ()) -> int:
 
 
 def utf16_length(text: bytes) -> int:
-    """Return the length of a text as JavaScript counts it, in UTF-16 units.
+    """Return the length of a UTF-8 text in UTF-16 code units, as in JavaScript.
 
     Raises:
-        MalformedError: it is not UTF-8.
+        MalformedError: the bytes are not UTF-8.
     """
     if text.isascii():
         return len(text)
@@ -93,7 +93,7 @@ def utf16_length(text: bytes) -> int:
 
 
 def long_text(data: bytes, at: int, end: int) -> Steps[tuple[int, int]]:
-    """Return the length in UTF-16 units of the text from `at` to `end`, and `end`."""
+    """Return the length in UTF-16 code units of the text from `at` to `end`, and `end`."""
     decode = codecs.getincrementaldecoder("utf-8")().decode
     length = 0
     for start in range(at, end, LARGE_TEXT):
@@ -108,19 +108,19 @@ def long_text(data: bytes, at: int, end: int) -> Steps[tuple[int, int]]:
 
 
 def skip_values(data: bytes, at: int, open_values: OpenValues) -> int:
-    """Skip plain values as lib0's ``writeAny`` writes them, and no more than `MANY_VALUES` at once.
+    """Skip at most `MANY_VALUES` values that lib0's ``writeAny`` has written.
 
     Args:
-        data: has the values.
-        at: the offset of the next one.
-        open_values: is changed; when nothing is left in it, the values have ended.
+        data: the bytes with the values.
+        at: the offset of the next value.
+        open_values: the containers around it; is updated. The values have ended when it is empty.
 
     Returns:
-        the offset behind those that were skipped.
+        the offset after the skipped values.
 
     Raises:
-        MalformedError, IndexError: these are none.
-        LongTextError: there is a long text; when it is checked, this goes on behind it with the same `open_values`.
+        MalformedError, IndexError: a value is not valid.
+        LongTextError: a text is long. Check it, then call this with the offset after it and the same `open_values`.
     """
     for _ in range(MANY_VALUES):
         if not open_values:
@@ -148,7 +148,7 @@ def skip_values(data: bytes, at: int, open_values: OpenValues) -> int:
                 if number > MAX_INTEGER or shift > MAX_SHIFT:
                     raise MalformedError("a number is too large")
             at += 1
-        elif kind in (120, 121, NULL, UNDEFINED):  # true and false besides
+        elif kind in (120, 121, NULL, UNDEFINED):  # 120 and 121 are true and false
             pass
         elif kind in (122, 123, 124):  # big integer, double, float
             at += 4 if kind == 124 else 8
@@ -168,7 +168,7 @@ def skip_values(data: bytes, at: int, open_values: OpenValues) -> int:
 
 
 def long_values(data: bytes, at: int, open_values: OpenValues) -> Steps[int]:
-    """Skip values to their end; return the offset behind them."""
+    """Skip values to their end; return the offset after them."""
     while open_values:
         try:
             at = skip_values(data, at, open_values)
@@ -180,11 +180,11 @@ def long_values(data: bytes, at: int, open_values: OpenValues) -> Steps[int]:
 
 
 def skip_json(data: bytes, at: int) -> int:
-    """Return the offset behind the length-prefixed JSON text at offset `at`.
+    """Return the offset after the length-prefixed JSON text at offset `at`.
 
     Raises:
-        MalformedError: there is none, or JavaScript could not read it.
-        LongContentError: it is long.
+        MalformedError: there is no text, or JavaScript cannot parse it.
+        LongContentError: the text is long.
     """
     size, at = read_varuint(data, at)
     end = at + size
@@ -205,9 +205,9 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-# Numbers stay texts: Python limits the digits of an integer, JavaScript does not.
+# Numbers stay strings: Python limits the digits of an integer, JavaScript does not.
 parse_json = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse).decode
-"""Reads what JavaScript takes for JSON: no NaN, no Infinity. It raises ValueError or RecursionError for the rest."""
+"""Parses the JSON that JavaScript accepts: no NaN, no Infinity. Raises ValueError or RecursionError otherwise."""
 
 _SPACE = re.compile(rb"[ \t\n\r]{0,4096}")
 _SCALAR = re.compile(
@@ -218,14 +218,14 @@ _ESCAPE = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 
 
 def long_json(data: bytes, at: int, end: int) -> Steps[tuple[int, int]]:
-    """Check a long JSON text from `at` to `end` token by token; return 1, which is its length as a content, and `end`.
+    """Check a long JSON text from `at` to `end`, token by token; return 1 (its length as a content), and `end`.
 
     Raises:
-        MalformedError: JavaScript could not read it.
+        MalformedError: JavaScript cannot parse it.
     """
     yield from long_text(data, at, end)
-    stack = bytearray()  # the brackets that are open
-    wanted = b"v"  # a value, (k)ey, (c)olon, or what ends or continues what surrounds it
+    stack = bytearray()  # the open brackets
+    wanted = b"v"  # expected tokens: a (v)alue, (k)ey, (c)olon, or one that ends or continues the container
     tokens = 0
     while True:
         tokens += 1
@@ -267,7 +267,7 @@ def long_json(data: bytes, at: int, end: int) -> Steps[tuple[int, int]]:
 
 
 def _long_string(data: bytes, at: int, end: int) -> Steps[int]:
-    """Return the offset behind the JSON string whose first character is at offset `at`."""
+    """Return the offset after the JSON string whose first character is at offset `at`."""
     escapes = 0
     while at < end:
         window = min(at + LARGE_TEXT, end)

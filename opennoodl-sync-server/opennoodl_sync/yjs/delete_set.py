@@ -1,9 +1,9 @@
-"""Delete sets: which elements are deleted, as ranges of clocks by client.
+"""Delete sets: the deleted elements, as ranges of clocks by client.
 
-Yjs keeps and sends every deletion for ever, so a set may have millions of ranges: they are kept in arrays.
-A set is written in ascending order of each client's ranges: in any other order Yjs 13 damages those whose elements
-have not come yet, when it encodes them as differences (``readAndApplyDeleteSet`` with ``DSEncoderV2``).
-A client stands in it once: of one that comes twice, yrs keeps only the last ranges (``impl Decode for DeleteSet``).
+Yjs stores and sends every deletion without an end, so a set may have millions of ranges. They are stored in arrays.
+Each client's ranges are written in ascending order. In any other order, Yjs 13 damages those of missing elements when
+it encodes them as differences (``readAndApplyDeleteSet`` with ``DSEncoderV2``).
+A client occurs once in a set: for a repeated client, yrs keeps only the last ranges (``impl Decode for DeleteSet``).
 Source: yjs 13, ``utils/DeleteSet.js``.
 """
 
@@ -16,18 +16,18 @@ from .sorting import order
 from .update import Deletion, write_ranges
 
 MANY = 1024
-"""Ranges that are worked on at once."""
+"""Ranges of one step."""
 MANY_CLIENTS = 256
-"""Clients that are worked on at once."""
+"""Clients of one step."""
 
 
 class DeleteSet:
-    """A set that does not change any more.
+    """An immutable delete set.
 
     Attributes:
-        clients: in ascending order.
-        places: for each client, where its bounds begin in `bounds`; at last, where all end.
-        bounds: clock, end, clock, end and so on of each client's ranges, ascending; no range touches another.
+        clients: client ids in ascending order.
+        places: for each client, the index of its first bound in `bounds`; then the number of all bounds.
+        bounds: clock, end, clock, end and so on of each client's ranges, ascending; adjacent ranges are merged.
     """
 
     __slots__ = ("bounds", "clients", "places")
@@ -43,35 +43,36 @@ class DeleteSet:
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes."""
+        """Bytes of memory of the set."""
         return 8 * len(self.clients) + 4 * len(self.places) + 4 * len(self.bounds)
 
     def ranges(self, client: int) -> "memoryview | Sequence[int]":
-        """Return the bounds of a client's ranges."""
+        """Return the bounds of a client's ranges: clock, end, clock, end and so on."""
         at = bisect_left(self.clients, client)
         if at == len(self.clients) or self.clients[at] != client:
             return ()
         return memoryview(self.bounds)[self.places[at] : self.places[at + 1]]
 
     def rest(self, deletion: Deletion) -> list[Deletion]:
-        """Return what of a deletion is not in this set."""
+        """Return the parts of a deletion that are not in this set."""
         return rest(self.ranges(deletion[0]), deletion)
 
     def write(self, size: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the set as it stands in an update, in parts: a number of clients, and their ranges.
+        """Yield the encoded set in parts: the number of clients that begin in a part, and its bytes.
 
         Args:
-            size: about how many bytes a part has. A client is counted in the part in which its ranges begin.
+            size: approximate bytes of a part.
         """
         for clients, entries, _ in self.write_updates(size, len(self.clients) + len(self)):
             yield clients, entries
 
     def write_updates(self, size: int, most: int) -> Iterator[tuple[int, bytes, bool]]:
-        """Yield the set as it stands in several updates, in parts: those of `write`, and whether an update ends there.
+        """Yield the set for several updates, in parts: those of `write`, and whether an update ends after the part.
 
         Args:
-            size: about how many bytes a part has.
-            most: at least two: clients and ranges of an update, together. A client's other ranges are in the next one.
+            size: approximate bytes of a part.
+            most: limit of an update's clients and ranges together, at least two. A client's further ranges go to the
+                next update.
         """
         written: list[bytes] = []
         clients = length = 0
@@ -91,7 +92,7 @@ class DeleteSet:
                         yield clients, b"".join(written), False
                         written, clients, length = [], 0, 0
                 at = last
-                ends = left < 2  # there is no space for another client and a range of it
+                ends = left < 2  # no space for another client with one range
                 if ends or length >= size:
                     yield clients, b"".join(written), ends
                     written, clients, length = [], 0, 0
@@ -101,20 +102,20 @@ class DeleteSet:
             yield clients, b"".join(written), False
 
     def _add(self, client: int, bounds: Sequence[int]) -> None:
-        """Add a client, which comes after all that are there."""
+        """Add a client with its bounds; its id is higher than all others."""
         self.clients.append(client)
         self.bounds.extend(bounds)
         self.places.append(len(self.bounds))
 
 
 def rest(bounds: Sequence[int], deletion: Deletion) -> list[Deletion]:
-    """Return what of a deletion is not in the ranges with these bounds; all of it if that would be very many pieces."""
+    """Return the parts of a deletion that are not in these ranges; the whole deletion if they would be very many."""
     client, clock, end = deletion
     left = []
     at = bisect_right(bounds, clock)
     if bisect_left(bounds, end, at) - at > 2 * MANY:
         return [deletion]
-    if at % 2:  # it begins within a range
+    if at % 2:  # the deletion begins within a range
         clock = bounds[at]
         at += 1
     while clock < end and at < len(bounds) and bounds[at] < end:
@@ -127,9 +128,9 @@ def rest(bounds: Sequence[int], deletion: Deletion) -> list[Deletion]:
 
 
 def insert(bounds: list[int], clock: int, end: int) -> None:
-    """Add a range to those with these bounds."""
+    """Insert a range into a list of bounds."""
     first = bisect_left(bounds, clock)
-    first -= first % 2  # one that ends just there is joined
+    first -= first % 2  # merge with a range that ends at `clock`
     last = first
     while last < len(bounds) and bounds[last] <= end:
         clock, end = min(clock, bounds[last]), max(end, bounds[last + 1])
@@ -138,7 +139,7 @@ def insert(bounds: list[int], clock: int, end: int) -> None:
 
 
 class Deletions:
-    """Collects deletions in any order, to make a `DeleteSet` of them."""
+    """Collects deletions in any order for a `DeleteSet`."""
 
     def __init__(self) -> None:
         self._clients = array("Q")
@@ -149,15 +150,16 @@ class Deletions:
         return len(self._clients)
 
     def add(self, deletion: Deletion) -> None:
-        """Take a deletion."""
+        """Add a deletion."""
         self._clients.append(deletion[0])
         self._clocks.append(deletion[1])
         self._ends.append(deletion[2])
 
     def set(self) -> Steps[DeleteSet]:
-        """Return all of them."""
+        """Return the set of all deletions that were added."""
         made = DeleteSet()
-        # Yjs writes a client's deletions together, and clients in descending order: then only whole groups are moved.
+        # Yjs writes each client's deletions together, and clients in descending order. Then only whole groups are
+        # moved.
         keys, starts = array("Q"), array("I")
         last = -1
         for at, client in enumerate(self._clients):
@@ -185,7 +187,7 @@ class Deletions:
 
 
 def _joined(clocks: "array[int]", ends: "array[int]") -> Steps["array[int]"]:
-    """Return the bounds of ranges that may stand in any order, and touch each other."""
+    """Return the bounds of ranges, sorted and merged."""
     bounds = array("I")
     positions: Sequence[int] = range(len(clocks))
     if len(clocks) > 1:
@@ -201,7 +203,7 @@ def _joined(clocks: "array[int]", ends: "array[int]") -> Steps["array[int]"]:
 
 
 def union(one: DeleteSet, other: DeleteSet) -> Steps[DeleteSet]:
-    """Return what is in one of two sets."""
+    """Return the union of two sets."""
     if not len(other):
         return one
     if not len(one):
@@ -232,14 +234,14 @@ def union(one: DeleteSet, other: DeleteSet) -> Steps[DeleteSet]:
 
 
 def _join(one: "array[int]", other: "array[int]") -> Steps["array[int]"]:
-    """Return the ranges that are in one of two lists of them."""
+    """Return the union of two lists of bounds."""
     if len(one) < len(other):
         one, other = other, one
     joined = array("I")
     at = 0
     for begin in range(0, len(other), 2):
         clock, end = other[begin], other[begin + 1]
-        # What of the longer list lies before it is taken over as it is.
+        # Bounds of the longer list before this range are copied unchanged.
         before = bisect_left(one, clock, at)
         before -= before % 2
         _extend(joined, one, at, before)
@@ -258,7 +260,7 @@ def _join(one: "array[int]", other: "array[int]") -> Steps["array[int]"]:
 
 
 def _extend(joined: "array[int]", bounds: "array[int]", at: int, stop: int) -> None:
-    """Add ranges that come after those in `joined`, the first of which may touch the last one there."""
+    """Append ranges that follow those in `joined`; the first one may be adjacent to the last one there."""
     if at < stop and joined and bounds[at] <= joined[-1]:
         joined[-1] = max(joined[-1], bounds[at + 1])
         at += 2

@@ -1,4 +1,4 @@
-"""Differences: the updates that bring a document at a state vector to where another one is.
+"""Differences: the updates that a document with a given state vector lacks.
 
 Source: yjs 13, ``utils/encoding.js`` (``writeClientsStructs``, ``encodeStateAsUpdate``).
 """
@@ -12,32 +12,32 @@ from .state_vector import StateVector, read
 from .update import write, write_section
 
 CHUNK = 524_288
-"""Bytes of a part of a difference: a client on a slow line hears something before it gives up."""
+"""Bytes of an update of a difference: small enough for a client on a slow line to receive it before it disconnects."""
 PART = 8192
-"""Bytes of a delete set that are written at once."""
+"""Bytes of a delete set that are written in one step."""
 DELETIONS = CHUNK // 8
 """Clients and ranges of a delete set in one update; each takes two to ten bytes."""
 MANY = 128
-"""Sections that are worked on at once."""
+"""Sections of one step."""
 MAX_VECTOR = 1_048_576
-"""Bytes of a state vector; of a larger one nothing is taken to be known."""
+"""Largest state vector in bytes; a larger one is treated as empty."""
 
 
 class Difference(Iterator[bytes | None]):
-    """Yields updates of `CHUNK` or so. None is no update, but an opportunity to do something else.
+    """Yields updates of about `CHUNK` bytes. None is not an update, but lets the caller do other work.
 
-    All deletions are in the updates, as in those of Yjs. Later changes of the document do not matter.
+    The updates have all deletions, like those of Yjs. Later changes of the document have no effect.
 
     Args:
-        segments: of the document.
-        pending: an update with what waits for its predecessors, if anything does.
-        state_vector: what the other document has.
+        segments: the segments of the document.
+        pending: an update with pending structs, or None.
+        state_vector: the state vector of the other document.
 
     Attributes:
-        segments: of the document; they stay in memory until the last update was made.
+        segments: the segments of the document; they stay in memory until the last update was made.
 
     Raises:
-        MalformedError: this is not a state vector; raised with the first update.
+        MalformedError: `state_vector` is not valid; raised with the first update.
     """
 
     def __init__(self, segments: Sequence[Segment], pending: bytes | None, state_vector: bytes) -> None:
@@ -51,7 +51,7 @@ class Difference(Iterator[bytes | None]):
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes besides the segments and the parts that are being made."""
+        """Bytes of memory, without the segments and the updates that are being made."""
         shared = not len(self._deleted) or any(segment.deleted is self._deleted for segment in self.segments)
         return self._known.memory + (0 if shared else self._deleted.memory)
 
@@ -69,7 +69,7 @@ class Difference(Iterator[bytes | None]):
                 clock = self._known.clock(section.client)
                 if clock >= section.end:
                     continue
-                # A struct that is known in part is sent whole: Yjs leaves out what it knows.
+                # Partly known structs are sent whole: Yjs skips the elements that it knows.
                 start = next(iter(segment.marks(section)))
                 if clock > section.clock:
                     start = yield from segment.find(section, clock)
@@ -100,21 +100,21 @@ class Difference(Iterator[bytes | None]):
 
 
 class Chunk:
-    """An update that is being made of sections of several segments, the older ones first."""
+    """Builds an update from sections of several segments, oldest segment first."""
 
     def __init__(self) -> None:
         self._sections: dict[int, tuple[int, int, list[bytes]]] = {}  # by client: clock, structs, contents
         self.size = 0
 
     def add(self, client: int, clock: int, structs: int, content: bytes) -> None:
-        """Add structs of a client, which follow those that it has."""
+        """Add structs of a client, which follow its earlier ones."""
         first, before, contents = self._sections.get(client, (clock, 0, []))
         contents.append(content)
         self._sections[client] = first, before + structs, contents
         self.size += len(content) + 12
 
     def write(self, clients: int = 0, deletions: bytes = b"") -> Steps[bytes]:
-        """Return the update, and begin another one."""
+        """Return the update, and start another one."""
         sections = []
         for number, (client, (clock, structs, contents)) in enumerate(self._sections.items()):
             if number % MANY == MANY - 1:

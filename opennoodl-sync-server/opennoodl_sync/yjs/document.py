@@ -1,10 +1,10 @@
-"""A document: takes updates in any order, knows what is new in them, and tells what others lack. It knows no room.
+"""A document: integrates updates in any order, finds what is new in them, and makes differences. It knows no room.
 
-It is a few segments and the recent changes (`Tail`). Of two small segments, the older one is about twice as large as
-the newer one, or more. So a document takes hardly more memory than its bytes, and nothing is copied more often than the
-logarithm of its size.
+It consists of a few segments and the recent changes (`Tail`). Of two adjacent small segments, the older one is at least
+about twice as large. Therefore a document needs little more memory than its bytes, and each byte is copied at most as
+often as the logarithm of the document's size.
 
-What comes before its predecessors is handed on and kept as well, as Yjs clients do (``StructStore.pendingStructs``).
+Structs with missing dependencies are forwarded and stored as well, like Yjs does (``StructStore.pendingStructs``).
 Source: yjs 13, ``utils/StructStore.js`` and ``utils/encoding.js`` (``readUpdateV2``, ``writeClientsStructs``).
 """
 
@@ -38,35 +38,35 @@ LARGE_UPDATE = 16_384
 RECENT_SIZE = 65_536
 """Bytes of recent changes that become a segment."""
 RECENT_CLIENTS = 1024
-"""Clients, and ranges of deletions, of which there are as many at most among recent changes."""
+"""Limit of clients, and of ranges of deletions, in recent changes."""
 MAX_PENDING = 4_194_304
-"""Bytes of what came before its predecessors; a client that goes on sending more is refused."""
+"""Limit of the bytes of pending structs; updates with more of them are refused."""
 MERGED = 4_194_304
 MERGED_SHARE = 8
-"""Bytes of a segment that is made of two others, or one in so many of the document's if that is more: both stay in
-memory meanwhile. So there are few segments, also of a large document."""
+"""Limit of the bytes of a merged segment, or this fraction of the document if that is more: the merge needs memory for
+both the old and the new segment. A large document therefore has few segments, too."""
 MANY = 128
-"""Sections that are worked on at once."""
+"""Sections of one step."""
 DELETION_SIZE = 4
-"""Bytes that a range of deletions has in an update, about."""
+"""Bytes of a range of deletions in an update, approximately."""
 RANGE_SIZE = 8
-"""Bytes that a deletion counts while its elements have not come."""
+"""Bytes that are counted for a deletion of elements that are missing."""
 
 
 class DamagedError(Exception):
-    """What is stored is not a document."""
+    """The stored bytes are not a document."""
 
 
 class Tail:
     """The recent structs of one client.
 
     Attributes:
-        client: whose they are.
-        clock: of the first element.
-        end: the clock behind the last one.
-        structs: how many there are.
-        content: the structs.
-        turn: clock, structs and offset at which those of this turn begin; None if there are none.
+        client: the client id.
+        clock: the clock of the first element.
+        end: the clock after the last element.
+        structs: the number of structs.
+        content: the encoded structs.
+        turn: clock, number of structs and offset where those of this turn begin; None if there are none.
     """
 
     __slots__ = ("client", "clock", "content", "end", "structs", "turn")
@@ -83,54 +83,54 @@ class Document:
     """One Yjs document.
 
     Attributes:
-        version: changes with every change of the document.
-        turn_updates: how many updates came since the last `commit`.
+        version: a number that changes with every change of the document.
+        turn_updates: the number of updates since the last `commit`.
         turn_size: their bytes.
     """
 
     def __init__(self) -> None:
         self._segments: list[Segment] = []
-        self._segments_size = 0  # of all of them, in an update
+        self._segments_size = 0  # bytes of all segments in an update
         self._frozen = 0  # segments that are being compacted
         self._tails: dict[int, Tail] = {}
         self._recent_size = 0
-        self._deleted: dict[int, list[int]] = {}  # recently, by client: clock, end, clock, end and so on
+        self._deleted: dict[int, list[int]] = {}  # recent deletions by client: clock, end, clock, end and so on
         self._ranges = 0
         self._pending = PendingRuns()
-        # Deleted ranges whose elements have not come, at most. Yjs keeps these too: ``StructStore.pendingDs``.
+        # Upper limit of deleted ranges of missing elements. Yjs stores these too: ``StructStore.pendingDs``.
         self._early = 0
-        self._fewer_early = False  # some of them may have come since they were counted
+        self._fewer_early = False  # elements have been added since they were counted
         self.version = 0
-        self._view: tuple[list[Segment], bytes | None] | None = None  # what differences are made of, until it changes
+        self._view: tuple[list[Segment], bytes | None] | None = None  # the input of differences, until the next change
         self._loading = False
         self.turn_updates = self.turn_size = 0
         self._touched: list[Tail] = []
         self._turn_deleted: list[Deletion] = []
         self._turn_pending: list[bytes] = []
-        self._whole: bytes | None = None  # the only update of this turn, if all of it is new
-        self._told: list[bytes] = []  # updates of this turn that are complete
+        self._whole: bytes | None = None  # the only update of this turn, if it is completely new
+        self._told: list[bytes] = []  # complete updates of this turn
 
-    # What it knows
+    # State
 
     def __contains__(self, client: object) -> bool:
-        """Return whether a client has written."""
+        """Return whether the document has elements of a client."""
         return isinstance(client, int) and self.state(client) > 0
 
     @property
     def size(self) -> int:
-        """Bytes of the document, as an update of it would have."""
+        """Bytes of the document as one update, approximately."""
         return self._segments_size + self._recent_size + DELETION_SIZE * self._ranges
 
     @property
     def deletions_size(self) -> int:
-        """Bytes of its deletions."""
+        """Bytes of its deletions, approximately."""
         return DELETION_SIZE * (sum(len(segment.deleted) for segment in self._segments) + self._ranges)
 
     def new_deletions_size(self, update: bytes) -> Steps[int]:
-        """Return the bytes of the deletions of an update that are not in this document.
+        """Return the bytes of an update's deletions that are not in this document.
 
         Raises:
-            MalformedError: it is not an update.
+            MalformedError: the bytes are not an update.
         """
         yield from self._seal()
         parts = LargeParts()
@@ -140,22 +140,22 @@ class Document:
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes, as far as they depend on what is in it."""
+        """Bytes of memory that depend on the document's content."""
         recent = 2 * self._recent_size + 300 * len(self._tails) + 200 * len(self._deleted)
         return sum(segment.memory for segment in self._segments) + recent + self.pending_size
 
     @property
     def pending_size(self) -> int:
-        """Bytes that what waits for its predecessors counts, at most."""
+        """Upper limit of the bytes that are counted for pending structs and deletions."""
         return self._pending.size + RANGE_SIZE * self._early
 
     @property
     def changed(self) -> bool:
-        """Whether `commit` has something to give."""
+        """Whether `commit` has updates to return."""
         return bool(self._touched or self._turn_deleted or self._turn_pending or self._told)
 
     def state(self, client: int) -> int:
-        """Return the clock behind a client's last element without a gap before it."""
+        """Return the clock after a client's last element that has no gap before it."""
         tail = self._tails.get(client)
         if tail is not None:
             return tail.end
@@ -164,10 +164,10 @@ class Document:
                 return end
         return 0
 
-    # What comes
+    # Updates
 
     def integrate(self, update: bytes) -> Steps[None]:
-        """Take an update: what of it is new is told and stored with the next `commit`.
+        """Integrate an update; the next `commit` returns its new parts.
 
         Raises:
             MalformedError: a Yjs client could not decode or integrate it; nothing was changed.
@@ -187,11 +187,11 @@ class Document:
         self.turn_size += len(update)
 
     def load(self, records: Iterable[bytes], base: Segment | None = None) -> Steps[None]:
-        """Take what is stored; nothing of it is told.
+        """Integrate the stored updates; `commit` does not return them.
 
         Args:
-            records: updates.
-            base: another part of it, which was compacted.
+            records: stored updates.
+            base: a compacted part of the document, or None.
 
         Raises:
             DamagedError: a record is not an update.
@@ -212,7 +212,7 @@ class Document:
         self._loading = False
 
     def commit(self) -> list[bytes]:
-        """Return updates that have all that is new since the last time, in the order in which they came."""
+        """Return updates with all changes since the last call, in the order of their arrival."""
         self._tell_turn()
         told, self._told = self._told, []
         self.turn_updates = self.turn_size = 0
@@ -238,13 +238,13 @@ class Document:
         self._begin_turn()
 
     def _begin_turn(self) -> None:
-        """Forget what is new."""
+        """Clear the changes of the last turn."""
         for tail in self._touched:
             tail.turn = None
         self._touched, self._turn_deleted, self._turn_pending, self._whole = [], [], [], None
 
     def _take_edit(self, update: bytes, edit: Edit) -> bool:
-        """Take an edit that continues what its client has written; return whether it does, and nothing waits."""
+        """Integrate an edit if it follows its client's last element and nothing is pending; return whether it was."""
         run, deletion, stop = edit
         tail = self._tails.get(run.client)
         known = self.state(run.client) if tail is None else tail.end
@@ -282,7 +282,7 @@ class Document:
                 whole = False
                 continue
             if self._pending.size and run[0] in self._pending:
-                # What was told before is told again: a compaction that is under way does not have it.
+                # Pending structs that were sent before are sent again: a running compaction does not have them.
                 whole = not (yield from self._release(run[0])) and whole
         last = None
         for deletion in parts.deletions:
@@ -296,7 +296,7 @@ class Document:
             self._whole = None
 
     def _early_size(self, parts: Parts) -> int:
-        """Return the bytes of an update that come too early."""
+        """Return the bytes that an update would add to the pending structs and deletions."""
         size = 0
         ends: dict[int, int] = {}
         for run in parts.runs:
@@ -323,7 +323,7 @@ class Document:
         self._fewer_early = True
 
     def _delete(self, deletion: Deletion) -> list[Deletion]:
-        """Take a deletion; return what of it is new."""
+        """Add a deletion; return its new parts."""
         client = deletion[0]
         rest = self._undeleted(deletion)
         if rest:
@@ -336,7 +336,7 @@ class Document:
         return rest
 
     def _undeleted(self, deletion: Deletion) -> list[Deletion]:
-        """Return what of a deletion is not deleted yet."""
+        """Return the parts of a deletion that are not deleted yet."""
         rest = missing(self._deleted.get(deletion.client, ()), deletion)
         for segment in self._segments:
             if rest and len(segment.deleted):
@@ -344,17 +344,17 @@ class Document:
         return rest
 
     def _keep(self, run: Run, content: bytes) -> Steps[bool]:
-        """Keep a run that comes too early; return whether all of it is new."""
+        """Add a run to the pending ones; return whether it is completely new."""
         told, whole = yield from self._pending.add(run, content)
         if told is not None:
             self._turn_pending.append(told)
         return whole
 
     def _may_wait(self, size: int) -> Steps[None]:
-        """Refuse what would make too much wait.
+        """Check the limit of pending bytes for `size` more.
 
         Raises:
-            MalformedError: it would.
+            MalformedError: the limit would be exceeded.
         """
         if not size or self._loading or self.pending_size + size <= MAX_PENDING:
             return
@@ -364,7 +364,7 @@ class Document:
             raise MalformedError("too many changes wait for earlier updates")
 
     def _recount_early(self) -> Steps[None]:
-        """Count the deletions whose elements have not come: those of elements that have come wait no more."""
+        """Count the deletions of missing elements again; some elements have been added since."""
         early = 0
         for client, recent in self._deleted.items():
             early += len(recent) // 2 - bisect_right(recent, self.state(client)) // 2
@@ -378,7 +378,7 @@ class Document:
         self._fewer_early = False
 
     def _release(self, client: int) -> Steps[bool]:
-        """Append what has waited for a client's last element; return whether there was something."""
+        """Append the pending structs that follow a client's last element; return whether there were any."""
         released = False
         while client in self._pending and (run := (yield from self._pending.pop(client, self.state(client)))):
             self._append(client, self.state(client), run.end, run.structs, run.content)
@@ -386,12 +386,12 @@ class Document:
         return released
 
     def _take_large(self, update: bytes) -> Steps[None]:
-        """Take an update as a segment."""
+        """Integrate an update as a segment."""
         parts = LargeParts()
         end = yield from read(update, parts)
         whole = True
         chosen = array("I")
-        cut: dict[int, int] = {}  # by the number of a run, the clock from which it is new
+        cut: dict[int, int] = {}  # by number of a run: the clock of its first new element
         waiting: list[Run] = []
         for number in range(len(parts)):
             run = parts[number]
@@ -411,7 +411,7 @@ class Document:
         yield from self._seal()
         segment = yield from segment_of(update, parts, chosen, cut)
         asked, ordered = (yield from parts.deleted()), parts.in_order
-        del parts  # it may take as much as the update
+        del parts  # it may need as much memory as the update
         segment.deleted, early = yield from self._new_deletions(asked, segment)
         yield from self._may_wait(early * RANGE_SIZE)
         self._early += early
@@ -431,7 +431,7 @@ class Document:
             yield from self._release(client)
 
     def _new_deletions(self, asked: DeleteSet, segment: Segment) -> Steps[tuple[DeleteSet, int]]:
-        """Return what of a set is not deleted yet (the set itself if that is all of it), and how much is too early."""
+        """Return the new part of a delete set (itself if all is new), and the number of ranges without elements."""
         new = Deletions()
         same = True
         done = early = 0
@@ -454,7 +454,7 @@ class Document:
         return asked if same else (yield from new.set()), early
 
     def _seal(self) -> Steps[None]:
-        """Make a segment of what came recently."""
+        """Make a segment of the recent changes."""
         self._view = None
         self._tell_turn()
         if self._tails or self._deleted:
@@ -464,7 +464,7 @@ class Document:
             yield from self._settle()
 
     def _recent(self) -> Segment:
-        """Return what came recently."""
+        """Return the recent changes as a segment."""
         writer = SegmentWriter()
         for tail in sorted(self._tails.values(), key=lambda tail: -tail.client):
             writer.section(tail.client, tail.clock, tail.end, tail.structs, tail.content)
@@ -475,7 +475,7 @@ class Document:
         return writer.segment(finish(deletions.set()))
 
     def _settle(self) -> Steps[None]:
-        """Merge segments until each is at least twice as large as the next one, but no large ones."""
+        """Merge segments until each is at least twice as large as the next one; large ones are not merged."""
         segments = self._segments
         most = max(MERGED, sum(segment.memory for segment in segments) // MERGED_SHARE)
         while len(segments) - self._frozen >= 2:
@@ -494,13 +494,13 @@ class Document:
     # Compaction
 
     def freeze(self) -> Steps[list[Segment]]:
-        """Return the segments that make the document, but for what waits; they stay until `thaw`."""
+        """Return the segments of the document, without pending structs; they stay unchanged until `thaw`."""
         yield from self._seal()
         self._frozen = len(self._segments)
         return [*self._segments]
 
     def thaw(self, compacted: Segment | None) -> None:
-        """Put a segment in the place of those that were frozen; None leaves them as they are."""
+        """Replace the frozen segments by `compacted`; None keeps them."""
         self._view = None
         if compacted is not None:
             self._segments[: self._frozen] = [compacted]
@@ -508,11 +508,11 @@ class Document:
         self._frozen = 0
 
     def pending(self) -> bytes | None:
-        """Return what waits for its predecessors as one update; None if nothing does."""
+        """Return the pending structs as one update; None if there are none."""
         return self._pending.update()
 
     def write(self) -> Steps[bytes]:
-        """Return all of the document as one update."""
+        """Return the whole document as one update."""
         yield from self._seal()
         writer = SegmentWriter()
         for client in sorted(self._pending.clients(), reverse=True):
@@ -520,7 +520,7 @@ class Document:
         whole = yield from merge([*self._segments, writer.segment(DeleteSet())])
         return (yield from whole.write())
 
-    # What others lack
+    # Differences
 
     def prepare_state_vector(self) -> Steps[None]:
         """Do what takes long of `state_vector`; call it after `load`, unless nobody asks for a state vector soon."""
@@ -528,13 +528,13 @@ class Document:
             yield from segment.state_entries()
 
     def state_vector(self) -> bytes:
-        """Return how much of each client is known, encoded."""
+        """Return the encoded state vector."""
         written = [finish(segment.state_entries()) for segment in self._segments]
         written += [write_varuint(tail.client) + write_varuint(tail.end) for tail in self._tails.values()]
         return write_varuint(sum(map(len, self._segments)) + len(self._tails)) + b"".join(written)
 
     def difference(self, state_vector: bytes) -> Difference:
-        """Return the updates that bring a document at a state vector to where this one is now."""
+        """Return the updates that a document with this state vector lacks."""
         if self._view is None:
             segments = [*self._segments]
             if self._tails or self._deleted:
@@ -543,6 +543,6 @@ class Document:
         return Difference(*self._view, state_vector)
 
     def superseded(self, difference: Difference) -> list[Segment]:
-        """Return the segments that a difference keeps in memory, and this document does not need any more."""
+        """Return the segments of a difference that this document has replaced."""
         mine = set(map(id, self._segments))
         return [segment for segment in difference.segments if id(segment) not in mine]

@@ -10,20 +10,20 @@ from typing import TypeAlias, TypeVar
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest number that lib0 reads."""
 PIECE = 262_144
-"""Bytes that are copied at once: new memory costs the operating system a page fault for every 4 KiB."""
+"""Bytes of one copy step: new memory costs the operating system a page fault for every 4 KiB."""
 
 T = TypeVar("T")
 
 Steps: TypeAlias = Generator[None, None, T]
-"""Work that may take long: it yields after every millisecond or so, and returns its result."""
+"""A generator for long work: it yields about every millisecond, and returns the result."""
 
 
 class MalformedError(Exception):
-    """Bytes that are not what the format says; the text names what was wrong."""
+    """The bytes do not have the expected format; the text names the fault."""
 
 
 def finish(steps: Steps[T]) -> T:
-    """Do all of some work at once, and return its result."""
+    """Run all steps at once; return the result."""
     try:
         while True:
             next(steps)
@@ -33,7 +33,7 @@ def finish(steps: Steps[T]) -> T:
 
 
 def copied(data: bytes | memoryview, begin: int, end: int) -> Steps[bytes]:
-    """Return a copy of the bytes from offset `begin` to before `end`, however many there are."""
+    """Return a copy of the bytes from offset `begin` to before `end`, made in steps."""
     view, copy = memoryview(data), BytesIO()
     for at in range(begin, end, PIECE):
         if at > begin:
@@ -43,10 +43,10 @@ def copied(data: bytes | memoryview, begin: int, end: int) -> Steps[bytes]:
 
 
 def read_varuint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at offset `at` and the offset behind it.
+    """Return the number at offset `at`, and the offset after it.
 
     Raises:
-        MalformedError: the data ends within it, or it is larger than lib0 reads.
+        MalformedError: the data ends too early, or the number is larger than lib0 reads.
     """
     try:
         number = data[at]
@@ -77,12 +77,12 @@ def read_varuint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
-    """Return the length-prefixed bytes at offset `at` and the offset behind them.
+    """Return the length-prefixed bytes at offset `at`, and the offset after them.
 
     Raises:
-        MalformedError: the data ends within them.
+        MalformedError: the data ends too early.
     """
-    if at < len(data) and data[at] < 0x80:  # as for most
+    if at < len(data) and data[at] < 0x80:  # the usual case
         length, at = data[at], at + 1
     else:
         length, at = read_varuint(data, at)
@@ -93,7 +93,7 @@ def read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def write_varuint(number: int) -> bytes:
-    """Return `number` in lib0's encoding: seven bits a byte, the lowest first."""
+    """Return `number` in lib0's encoding: seven bits per byte, lowest bits first."""
     if number < 0x80:
         return bytes((number,))
     encoded = bytearray()
@@ -105,5 +105,5 @@ def write_varuint(number: int) -> bytes:
 
 
 def write_bytes(content: bytes) -> bytes:
-    """Return `content` behind its length."""
+    """Return `content` with its length before it."""
     return write_varuint(len(content)) + content

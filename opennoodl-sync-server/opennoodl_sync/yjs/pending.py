@@ -1,4 +1,4 @@
-"""Structs that came before their predecessors. Yjs clients keep them too: ``StructStore.pendingStructs``.
+"""Pending structs: structs with missing dependencies. Yjs stores them too: ``StructStore.pendingStructs``.
 
 Source: yjs 13, ``utils/StructStore.js`` and ``utils/encoding.js`` (``integrateStructs``, ``readUpdateV2``).
 """
@@ -11,17 +11,17 @@ from .structs import SKIP
 from .update import Run, cut_run, write, write_section
 
 RUN_SIZE = 4096
-"""Bytes that a run counts besides its own while it waits: each makes every answer to step 1 longer."""
+"""Bytes that a pending run counts in addition to its own, since each run makes every answer to step 1 longer."""
 
 
 class WaitingRun(NamedTuple):
-    """A run that waits, with its structs.
+    """A pending run, with its structs.
 
     Attributes:
-        clock: of the first element.
-        end: the clock behind the last one.
-        structs: how many there are.
-        content: the structs.
+        clock: the clock of the first element.
+        end: the clock after the last element.
+        structs: the number of structs.
+        content: the encoded structs.
     """
 
     clock: int
@@ -31,10 +31,10 @@ class WaitingRun(NamedTuple):
 
 
 class PendingRuns:
-    """Runs of structs that wait for a gap before them to be closed. Those of one client do not overlap.
+    """Runs of structs after a gap. The runs of one client do not overlap.
 
     Attributes:
-        size: bytes that they count.
+        size: the bytes that they count.
     """
 
     def __init__(self) -> None:
@@ -45,11 +45,11 @@ class PendingRuns:
         return client in self._runs
 
     def clients(self) -> list[int]:
-        """Return the clients of which something waits."""
+        """Return the clients with pending runs."""
         return list(self._runs)
 
     def cost(self, run: Run) -> int:
-        """Return the bytes that a run would count; none if all of it waits already."""
+        """Return the bytes that a run would add to `size`; 0 if it is pending already."""
         runs = self._runs.get(run.client, [])
         at = bisect_right(runs, run.clock, key=_clock)
         if at and runs[at - 1].end >= run.end:
@@ -57,10 +57,10 @@ class PendingRuns:
         return run.stop - run.at + RUN_SIZE
 
     def add(self, run: Run, content: bytes) -> Steps[tuple[bytes | None, bool]]:
-        """Keep a run.
+        """Add a run.
 
         Returns:
-            an update with what of the run is new, None if nothing is, and whether all of the run is.
+            an update with the new part of the run, or None; and whether the whole run is new.
         """
         client, clock, end, structs = run[:4]
         runs = self._runs.setdefault(client, [])
@@ -84,7 +84,7 @@ class PendingRuns:
         return write([write_section(client, clock, structs, content)]), whole
 
     def pop(self, client: int, known: int) -> Steps[WaitingRun | None]:
-        """Return what follows a client's first `known` elements, and forget it; None if the next run still waits."""
+        """Remove and return the run that follows a client's first `known` elements; None if a gap precedes it."""
         runs = self._runs[client]
         found = None
         while found is None and runs and runs[0].clock <= known:
@@ -97,7 +97,7 @@ class PendingRuns:
         return found
 
     def update(self) -> bytes | None:
-        """Return everything that waits as one update; None if nothing does."""
+        """Return all pending runs as one update; None if there are none."""
         sections = []
         for client, runs in self._runs.items():
             clock, _, structs, content = self.run(client, runs[0].clock)
@@ -105,7 +105,7 @@ class PendingRuns:
         return write(sections) if sections else None
 
     def run(self, client: int, clock: int) -> WaitingRun:
-        """Return what waits of a client as one run from `clock` on, with ``Skip`` structs in the gaps."""
+        """Return a client's pending runs as one run from `clock` on, with ``Skip`` structs for the gaps."""
         end, number = clock, 0
         written = []
         for start, stop, structs, content in self._runs[client]:
@@ -119,7 +119,7 @@ class PendingRuns:
 
 
 def _rest(client: int, run: WaitingRun, clock: int) -> Steps[WaitingRun]:
-    """Return what of a run comes from `clock` on."""
+    """Return the part of a run from `clock` on."""
     where = Run(client, run.clock, run.end, run.structs, 0, len(run.content))
     structs, first, behind = yield from cut_run(run.content, where, clock)
     return WaitingRun(clock, run.end, structs, first + run.content[behind:])

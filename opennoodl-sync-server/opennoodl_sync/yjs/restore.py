@@ -1,10 +1,10 @@
-"""Restoring a version: the update that changes a document into what it was, as one more change.
+"""Restoring a version: makes an update that changes a document back into an earlier state.
 
-Elements cannot come back once they are deleted, so they are made anew, by a client of their own and next to where they
-were. Contents are copied as bytes, so whatever Yjs can hold comes back as it was. What was added since the version is
-deleted. Everything else stays as it is, so concurrent changes find their places.
+Deleted elements cannot come back, so the update inserts copies next to their old places, under a new client id.
+Contents are copied as bytes, so every kind of content is restored. Elements that were added since the version are
+deleted. Everything else stays, so concurrent changes keep their places.
 
-The update is tried before it is returned: the document with it must show what the version shows.
+The update is tested before it is returned: the document with it must show the same as the version.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .update import NOTHING, write, write_deletions, write_section
 
 
 class RestoreError(Exception):
-    """A version cannot be restored exactly; the text says why."""
+    """A version cannot be restored exactly; the text is the reason."""
 
 
 class Piece(NamedTuple):
-    """Some elements of an item.
+    """A range of elements of an item.
 
     Attributes:
-        item: of the version.
-        clock: of the first one.
-        end: the clock behind the last one.
+        item: the item in the version.
+        clock: the clock of the first element.
+        end: the clock after the last element.
     """
 
     item: Item
@@ -41,19 +41,19 @@ class Piece(NamedTuple):
 
 
 class Parent(NamedTuple):
-    """The type that an element is in, as it is written: a root's name, or an id; and the key of a map's entry."""
+    """The encoded parent of an element: the name of a root or an id; and the key if it is an entry of a map."""
 
     type: bytes | Id
     key: bytes | None
 
 
 def restoring_update(document: bytes, version: bytes, client: int) -> bytes:
-    """Return the update that changes a document into a version of it.
+    """Return the update that changes a document into one of its versions.
 
     Args:
-        document: all of it, as one update.
-        version: the same, as it was.
-        client: the id of a client that has never written.
+        document: the present document as one update.
+        version: the earlier document as one update.
+        client: a client id that has no elements in the document.
 
     Raises:
         RestoreError: the version cannot be restored exactly.
@@ -69,7 +69,7 @@ def restoring_update(document: bytes, version: bytes, client: int) -> bytes:
 
 
 def different_root(one: Tree, other: Tree) -> bytes | None:
-    """Return the name of a root that two documents do not show alike; None if there is none."""
+    """Return the name of a root that differs in two documents; None if there is none."""
     contents = _Contents(one.update), _Contents(other.update)
     for root in sorted(one.roots.keys() | other.roots.keys()):
         pairs = [(one.roots.get(root, SharedType()), other.roots.get(root, SharedType()))]
@@ -85,21 +85,21 @@ class _Contents:
     """The contents of items.
 
     Args:
-        update: the document that they are of.
+        update: the document of the items.
     """
 
     def __init__(self, update: bytes) -> None:
         self._update = update
-        self._texts: dict[int, bytes] = {}  # UTF-16, by the offset of the content
+        self._texts: dict[int, bytes] = {}  # by offset of a content: its text in UTF-16
 
     def is_half(self, item: Item, clock: int) -> bool:
-        """Return whether the element at a clock is the second half of a character."""
+        """Return whether the element at a clock is the second half of a surrogate pair."""
         if item.struct.kind != STRING:
             return False
         return 0xDC <= self._text(item.struct)[2 * (clock - item.struct.clock) + 1] <= 0xDF
 
     def of(self, piece: Piece) -> bytes:
-        """Return the contents of elements, without the number that precedes them."""
+        """Return the encoded contents of elements, without the number before them."""
         struct, data = piece.item.struct, self._update
         first, stop = piece.clock - struct.clock, piece.end - struct.clock
         if struct.kind == STRING:
@@ -111,9 +111,9 @@ class _Contents:
         return data[begin : _skip(data, begin, stop - first, struct.kind)]
 
     def shown(self, type_: SharedType) -> tuple[list[tuple[bytes | None, int, bytearray]], list[SharedType]]:
-        """Return what a type shows, each with its key and kind, in order; and the types that are in it.
+        """Return the visible contents of a type as (key, kind, content), in order; and the types in it.
 
-        Neighbours are joined that can be one item in another document.
+        Adjacent contents are joined if they could be one item in another document.
         """
         found: list[tuple[bytes | None, int, bytearray]] = []
         types: list[SharedType] = []
@@ -147,10 +147,10 @@ class _Restoring:
         self._clock = 0
         self._written = JoinedStructs(0)
         self._kept: dict[int, list[int]] = {}
-        self._done = 0  # elements that are kept or made anew
+        self._done = 0  # number of elements that were kept or copied
         self._contents = _Contents(version.update)
         items: dict[int, list[Item]] = {}
-        self._living = 0  # elements of the version
+        self._living = 0  # number of elements of the version
         for item in version.living():
             items.setdefault(item.struct.client, []).append(item)
             self._living += item.end - item.clock
@@ -185,7 +185,7 @@ class _Restoring:
         )
 
     def _deletions(self) -> dict[int, list[int]]:
-        """Return what is to be deleted: everything that the document shows and that is not kept."""
+        """Return the ranges to delete: all visible elements that are not kept."""
         deletions: dict[int, list[int]] = {}
         for item in self._document.living():
             client, clock = item.first
@@ -203,10 +203,10 @@ class _Restoring:
     def _restore(
         self, now: SharedType, then: SharedType, name: bytes | Id
     ) -> list[tuple[SharedType, SharedType, bytes | Id]]:
-        """Restore the elements of a type that is there now and then; return the types in it of which this is true."""
+        """Restore a type that exists in both documents; return the types in it that exist in both."""
         within: list[tuple[SharedType, SharedType, bytes | Id]] = []
         parent = Parent(name, None)
-        anew: list[Piece] = []  # what is to be made anew to the right of where it was
+        anew: list[Piece] = []  # elements to copy to the right of their old place
         last: Id | None = None
         for item in now.elements():
             client, clock = item.first
@@ -246,7 +246,7 @@ class _Restoring:
         self._done += piece.end - piece.clock
 
     def _pieces(self, item: Item) -> Iterator[tuple[Piece, bool]]:
-        """Yield the parts of an item that the version shows, and whether they are to be kept."""
+        """Yield the ranges of an item that the version shows, and whether each is kept."""
         items = self._items.get(item.struct.client, [])
         at = max(bisect_right(self._clocks.get(item.struct.client, []), item.clock) - 1, 0)
         while at < len(items) and items[at].clock < item.end:
@@ -258,7 +258,7 @@ class _Restoring:
             if item.deleted:
                 yield Piece(then, begin, end), False
                 continue
-            # Yjs has put U+FFFD in place of both halves of a character that was cut since.
+            # Yjs has replaced both halves of a surrogate pair by U+FFFD if the pair was split since.
             first = begin + (begin > then.clock and self._contents.is_half(then, begin))
             stop = end - (end < then.end and self._contents.is_half(then, end))
             if begin < first:
@@ -269,20 +269,20 @@ class _Restoring:
                 yield Piece(then, max(first, stop), end), False
 
     def _is_cut(self, pieces: list[Piece]) -> bool:
-        """Return whether pieces end within a character, the rest of which comes later."""
+        """Return whether a range ends within a surrogate pair whose second half comes later."""
         if not pieces:
             return False
         item, _, end = pieces[-1]
         return end < item.end and self._contents.is_half(item, end)
 
     def _make(self, pieces: list[Piece], parent: Parent, left: Id | None, right: Id | None) -> None:
-        """Make elements anew.
+        """Insert copies of elements.
 
         Args:
-            pieces: those of the version.
-            parent: where they are.
-            left: what is to their left.
-            right: what is to their right.
+            pieces: the ranges of the version to copy.
+            parent: the parent of the copies.
+            left: the id of the element to their left, or None.
+            right: the id of the element to their right, or None.
         """
         types: list[tuple[SharedType, Id]] = []
         while pieces:
@@ -291,7 +291,7 @@ class _Restoring:
                     types.append((piece.item.type, (self._client, self._clock)))
                 self._write(piece, parent, left, right)
                 left = (self._client, self._clock - 1)
-            # Then what was in them, each type of which was in none that is there now.
+            # Next the elements within them; their types do not exist in the present document.
             pieces = []
             while types and not pieces:
                 type_, id_ = types.pop()
@@ -332,7 +332,7 @@ class _Restoring:
 
 
 def _joined(pieces: list[Piece]) -> Iterator[Piece]:
-    """Yield pieces, those joined that were one item."""
+    """Yield ranges, with adjacent ranges of one item joined."""
     last: Piece | None = None
     for piece in pieces:
         if last is not None and last.item is piece.item and last.end == piece.clock:
@@ -346,7 +346,7 @@ def _joined(pieces: list[Piece]) -> Iterator[Piece]:
 
 
 def _skip(data: bytes, at: int, number: int, kind: int) -> int:
-    """Return the offset behind so many values."""
+    """Return the offset after `number` values."""
     if kind == ANY:
         return finish(long_values(data, at, [(number, False)])) if number else at
     for _ in range(number):

@@ -1,7 +1,7 @@
-"""Segments: updates that do not change any more, with an index. A document is made of a few of them.
+"""Segments: immutable updates with an index. A document consists of a few of them.
 
-A document may have millions of clients with one struct each, so nothing here is an object for each of them, and short
-sections are indexed in groups. Yjs has a list of objects for each client instead (``StructStore.clients`` in yjs 13,
+A document may have millions of clients with one struct each. Therefore clients have no objects here, and short sections
+are indexed in groups. Yjs has a list of objects for each client instead (``StructStore.clients`` in yjs 13,
 ``utils/StructStore.js``).
 """
 
@@ -21,26 +21,26 @@ from .structs import read_struct, struct_end
 from .update import Deletion, Mark, Run, cut_run, in_order
 
 GROUP = 64
-"""Bytes of short sections that are indexed together: to find one of them, those before it are read."""
+"""Bytes of a group of short sections with one index entry; finding a section reads the group up to it."""
 MARK_DISTANCE = 16_384
-"""Bytes between two places in a long section from which it can be read."""
+"""Smallest distance in bytes between two marks, which are positions in a long section where reading can start."""
 MANY = 128
-"""Sections that are worked on at once."""
+"""Sections of one step."""
 SHARED = 7 / 8
-"""A segment shares the bytes of an update of which its sections are at least so much, and else has a copy of them."""
+"""A segment shares the bytes of an update if its sections are at least this part of it; otherwise it copies them."""
 
 
 class Section(NamedTuple):
     """One client's structs in a segment.
 
     Attributes:
-        client: whose they are.
-        clock: of the first element.
-        end: the clock behind the last one.
-        structs: how many there are.
+        client: the client id.
+        clock: the clock of the first element.
+        end: the clock after the last element.
+        structs: the number of structs.
         head: the offset of the section.
         at: the offset of the first struct.
-        stop: the offset behind the last one.
+        stop: the offset after the last struct.
     """
 
     client: int
@@ -56,15 +56,15 @@ class Segment:
     """An update with an index.
 
     Args:
-        data: has the sections, as in an update, in descending order of clients.
-        begin: the offset of the first one.
-        stop: the offset behind the last one.
-        number: of the sections.
-        is_update: whether `data` is an update with these sections and deletions, and nothing else.
+        data: has the sections, encoded as in an update, in descending order of clients.
+        begin: the offset of the first section.
+        stop: the offset after the last section.
+        number: the number of sections.
+        is_update: whether `data` is exactly an update with these sections and deletions.
 
     Attributes:
         data: has the sections.
-        deleted: what is deleted.
+        deleted: the delete set.
         is_update: as above.
     """
 
@@ -82,12 +82,12 @@ class Segment:
         self._begin = begin
         self._stop = stop
         self._number = number
-        # By long section, or group of short ones, in ascending order of clients: so each ends at the beginning of the
-        # one before.
-        self._clients = array("Q")  # of the first section
-        self._ends = array("I")  # of the long section; 0 for a group
-        self._heads = array("I")  # offsets from the first section of all
-        # Places in long sections, in ascending order of offsets, which are from the first section.
+        # One entry for each long section or group of short ones, in ascending order of clients. The data is in
+        # descending order, so each ends where the previous entry begins.
+        self._clients = array("Q")  # client of the first section
+        self._ends = array("I")  # clock after the last element of a long section; 0 for a group
+        self._heads = array("I")  # offsets, relative to the first section of the segment
+        # Marks in long sections, in ascending order of offsets, which are relative to the first section of the segment.
         self._marks = array("I")
         self._mark_clocks = array("I")
         self._mark_left = array("I")
@@ -104,18 +104,18 @@ class Segment:
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes."""
+        """Bytes of memory of the segment."""
         index = 16 * len(self._clients) + 12 * len(self._marks) + len(self._state or b"")
         return len(self.data) + index + self.deleted.memory
 
     def arrays(self) -> tuple["array[int]", ...]:
-        """Return all that is known besides `data`, for ``segment_index``."""
+        """Return the arrays of the index, for ``segment_index``."""
         deleted = self.deleted
         marks = self._marks, self._mark_clocks, self._mark_left
         return self._clients, self._ends, self._heads, *marks, deleted.clients, deleted.places, deleted.bounds
 
     def state(self, client: int) -> int:
-        """Return the clock behind a client's last element; 0 if there is none."""
+        """Return the clock after a client's last element; 0 if it has none."""
         at = bisect_left(self._clients, client)
         if at == len(self._clients):
             return 0
@@ -127,7 +127,7 @@ class Segment:
         return 0
 
     def sections(self) -> Iterator[Section]:
-        """Yield all sections in the order in which they stand."""
+        """Yield all sections in the order of `data`."""
         for number in range(len(self._clients) - 1, -1, -1):
             if end := self._ends[number]:
                 structs, client, clock, head, at = self._head(self._begin + self._heads[number])
@@ -136,18 +136,18 @@ class Segment:
                 yield from self._group(number)
 
     def _head(self, head: int) -> tuple[int, int, int, int, int]:
-        """Return structs, client and clock of the section at an offset, the offset, and that of its first struct."""
+        """Read a head; return structs, client, clock, `head`, offset of the first struct."""
         structs, at = read_varuint(self.data, head)
         client, at = read_varuint(self.data, at)
         clock, at = read_varuint(self.data, at)
         return structs, client, clock, head, at
 
     def _end(self, number: int) -> int:
-        """Return the offset behind a long section or a group."""
+        """Return the offset after the long section or group with an index number."""
         return self._begin + self._heads[number - 1] if number else self._stop
 
     def _group(self, number: int) -> Iterator[Section]:
-        """Yield the sections of a group."""
+        """Yield the sections of the group with an index number."""
         stop, end = self._begin + self._heads[number], self._end(number)
         while stop < end:
             structs, client, clock, head, at = self._head(stop)
@@ -156,18 +156,18 @@ class Segment:
                 try:
                     length, stop = read_struct(self.data, stop, client, last)
                 except LongContentError as long:
-                    length, stop = finish(long.steps)  # of so few bytes it does not take long
+                    length, stop = finish(long.steps)  # fast, since a group has few bytes
                 last += length
             yield Section(client, clock, last, structs, head, at, stop)
 
     def marks(self, section: Section) -> Iterator[Mark]:
-        """Yield the places in a section from which it can be read; the first one is its beginning."""
+        """Yield the marks of a section; the first one is its beginning."""
         yield Mark(section.at, section.clock, section.structs)
         if section.stop - section.at > MARK_DISTANCE:
             yield from map(self._mark, self._marks_within(section))
 
     def find(self, section: Section, clock: int) -> Steps[Mark]:
-        """Return the place of the struct that has an element, which must be in the section."""
+        """Return the mark of the struct with the element at `clock`, which must be in the section."""
         mark = Mark(section.at, section.clock, section.structs)
         within = self._marks_within(section)
         place = bisect_right(self._mark_clocks, clock, within.start, within.stop)
@@ -190,7 +190,7 @@ class Segment:
         return Mark(self._begin + self._marks[number], self._mark_clocks[number], self._mark_left[number])
 
     def state_entries(self) -> Steps[bytes]:
-        """Return the entries of a state vector; they are made once."""
+        """Return the encoded entries of a state vector; they are cached."""
         if self._state is None:
             written = BytesIO()
             for number, section in enumerate(self.sections()):
@@ -205,7 +205,7 @@ class Segment:
         return b"".join((yield from self.pieces())) if not self.is_update else self.data
 
     def pieces(self) -> Steps[list[bytes | memoryview]]:
-        """Return the update that the segment is in pieces, which share its bytes."""
+        """Return the segment as an update in pieces, which share its bytes."""
         if self.is_update:
             return [self.data]
         clients, written = 0, []
@@ -218,20 +218,20 @@ class Segment:
 
 
 class SegmentIndexer:
-    """Makes the index of a segment, section by section, in descending order of clients."""
+    """Builds the index of a segment. Add the sections in descending order of clients."""
 
     def __init__(self) -> None:
         self._segment = Segment()
-        self._last = 0, 0, 0  # the section that was added last: client, end and head
+        self._last = 0, 0, 0  # the section that was added last: client, end, head
 
     def add(self, client: int, end: int, head: int) -> None:
-        """Add a section, which begins at offset `head` from the first one."""
+        """Add a section, which begins at offset `head` relative to the first one."""
         self._index_last(head)
         self._segment._number += 1
         self._last = client, end, head
 
     def _index_last(self, stop: int) -> None:
-        """Index the section that was added last, which ends at offset `stop`, or let it join the last group."""
+        """Add the last section, which ends at offset `stop`, to the index or to the last group."""
         segment = self._segment
         if not segment._number:
             return
@@ -243,7 +243,7 @@ class SegmentIndexer:
             segment._heads.append(head)
 
     def mark(self, mark: Mark) -> None:
-        """Note a place in the section that was added last, unless there is one nearby."""
+        """Add a mark in the last section, unless the previous one is nearby."""
         segment = self._segment
         last = max(self._last[2], segment._marks[-1] if segment._marks else 0)
         if mark.at >= last + MARK_DISTANCE:
@@ -252,7 +252,7 @@ class SegmentIndexer:
             segment._mark_left.append(mark.left)
 
     def segment(self, data: bytes, begin: int, stop: int, deleted: DeleteSet) -> Segment:
-        """Return the segment of which the sections are in `data`; nothing may be added after that."""
+        """Return the segment with the sections in `data`. Add nothing after this."""
         self._index_last(stop - begin)
         segment = self._segment
         segment.data, segment._begin, segment._stop = data, begin, stop
@@ -263,16 +263,16 @@ class SegmentIndexer:
 
 
 class SegmentWriter:
-    """Makes a segment, section by section, in descending order of clients."""
+    """Builds a segment. Add the sections in descending order of clients."""
 
     def __init__(self) -> None:
         self._data = BytesIO()
         self._index = SegmentIndexer()
-        self._copied = 0  # bytes, since others had their turn
+        self._copied = 0  # bytes since the last yield
         self.mark = self._index.mark
 
     def section(self, client: int, clock: int, end: int, structs: int, content: bytes | bytearray = b"") -> int:
-        """Begin a section; return the offset of its structs, the first of which may be given as `content`."""
+        """Begin a section; return the offset of its structs. `content` may have the first of them."""
         self._index.add(client, end, self._data.tell())
         self._data.write(write_varuint(structs) + write_varuint(client) + write_varuint(clock))
         at = self._data.tell()
@@ -280,7 +280,7 @@ class SegmentWriter:
         return at
 
     def structs(self, content: bytes | memoryview, begin: int, end: int) -> Steps[None]:
-        """Add to the last section the structs from offset `begin` to before `end`, however many there are."""
+        """Add structs to the last section, from offset `begin` to before `end` of `content`, in steps."""
         for at in range(begin, end, PIECE):
             self._copied += self._data.write(memoryview(content)[at : min(at + PIECE, end)])
             if self._copied >= PIECE:
@@ -297,38 +297,38 @@ class SegmentWriter:
                 self.mark(mark._replace(at=mark.at + shift))
 
     def segment(self, deleted: DeleteSet) -> Segment:
-        """Return the segment; nothing may be added after that."""
+        """Return the segment. Add nothing after this."""
         data = self._data.getvalue()
         return self._index.segment(data, 0, len(data), deleted)
 
 
 class LargeParts:
-    """The parts of a large update: a collector that needs no object for each of them.
+    """The parts of a large update: a collector without an object for each part.
 
     Attributes:
-        in_order: whether its deletions stand as Yjs writes them.
+        in_order: whether the deletions are in the order of Yjs.
     """
 
     def __init__(self) -> None:
         self._clients = array("Q")
-        self._places = array("I")  # clock, end, structs, at and stop of each run
+        self._places = array("I")  # of each run: clock, end, structs, at, stop
         self.in_order = True
         self._marks: list[Mark] = []
         self._deletions = Deletions()
         self._last: Deletion | None = None
 
     def run(self, run: Run) -> None:
-        """Take a run."""
+        """Add a run."""
         self._clients.append(run[0])
         self._places.extend(run[1:])
 
     def mark(self, mark: Mark) -> None:
-        """Take a mark if it is far enough from the last one."""
+        """Add a mark if it is far enough from the last one."""
         if not self._marks or mark.at >= self._marks[-1].at + MARK_DISTANCE:
             self._marks.append(mark)
 
     def deletion(self, deletion: Deletion) -> None:
-        """Take a deletion."""
+        """Add a deletion."""
         self.in_order = self.in_order and in_order(deletion, self._last)
         self._last = deletion
         if deletion.clock < deletion.end:
@@ -352,11 +352,11 @@ class LargeParts:
         return self._marks[first:last]
 
     def deleted(self) -> Steps[DeleteSet]:
-        """Return what the update deletes."""
+        """Return the delete set of the update."""
         return (yield from self._deletions.set())
 
     def descending(self, chosen: "array[int]") -> Steps["array[int]"]:
-        """Return the numbers of some runs, each of another client, in descending order of clients."""
+        """Sort numbers of runs of different clients in descending order of clients."""
         keys = array("Q")
         for start in range(0, len(chosen), MANY):
             keys.extend([self._clients[number] for number in chosen[start : start + MANY]])
@@ -374,9 +374,9 @@ def segment_of(update: bytes, parts: LargeParts, chosen: "array[int]", cut: Mapp
 
     Args:
         update: the update.
-        parts: what it has.
+        parts: the parts of the update.
         chosen: the numbers of the runs.
-        cut: by the number of a run, the clock from which it is taken, if not from its beginning.
+        cut: by number of a run that is only taken in part: the clock of its first element to take.
     """
     if not cut and len(chosen) == len(parts):
         shared = yield from _sharing(update, parts)
@@ -401,9 +401,9 @@ def segment_of(update: bytes, parts: LargeParts, chosen: "array[int]", cut: Mapp
 
 
 def _sharing(update: bytes, parts: LargeParts) -> Steps[Segment | None]:
-    """Return a segment of all sections of an update that shares its bytes; None if they do not stand as in a segment.
+    """Return a segment of all sections of an update that shares its bytes; None if their order is not a segment's.
 
-    They do if Yjs has written them: in descending order of clients, and here without a ``Skip``.
+    Updates that Yjs has written qualify if they have no ``Skip``: their clients are in descending order.
     """
     sections, begin = read_varuint(update, 0)
     stop = parts[len(parts) - 1].stop if len(parts) else begin
@@ -431,7 +431,7 @@ def by_client(segments: Sequence[Segment]) -> Iterator[list[tuple[Section, Segme
     """Yield the sections of each client, in descending order of clients.
 
     Args:
-        segments: what a later one has of a client follows what those before it have of it.
+        segments: a client's structs in a later segment follow those in earlier ones.
     """
     sections = merged(*(_sections(segment) for segment in segments), key=_descending)
     for _, of_one in groupby(sections, _descending):
@@ -448,9 +448,9 @@ def _descending(section: tuple[Section, Segment]) -> int:
 
 
 def merge(segments: Sequence[Segment]) -> Steps[Segment]:
-    """Return segments as one; what a later one has of a client follows what those before it have of it."""
+    """Return the segments merged; a client's structs in a later one must follow those in earlier ones."""
     writer = SegmentWriter()
-    apart = True  # no client is in two of them
+    apart = True  # each client is in one segment only
     for number, sections in enumerate(by_client(segments)):
         if number % MANY == MANY - 1:
             yield
@@ -472,12 +472,12 @@ def merge(segments: Sequence[Segment]) -> Steps[Segment]:
     made = writer.segment(deleted)
     states = [segment._state for segment in segments if segment._state is not None]
     if apart and len(states) == len(segments):
-        made._state = b"".join(states)  # in any order
+        made._state = b"".join(states)  # the order does not matter
     return made
 
 
 def deletions(segments: Iterable[Segment]) -> Steps[DeleteSet]:
-    """Return what segments delete."""
+    """Return the union of the segments' delete sets."""
     deleted = DeleteSet()
     for segment in segments:
         deleted = yield from union(deleted, segment.deleted)

@@ -1,9 +1,9 @@
-"""The index of a segment as bytes: with it a stored update becomes a segment again without being read struct by struct.
+"""The encoded index of a segment: with it, a stored update becomes a segment without reading each struct.
 
-An index belongs to one update, of which it has the length and a checksum. All numbers are little-endian:
+An index fits only one update, whose length and checksum it has. All numbers are little-endian:
 
-    "OSI2", CRC-32 of what follows,
-    length and CRC-32 of the update, the offsets at which its sections begin and end,
+    "OSI2", CRC-32 of the rest,
+    length and CRC-32 of the update, the offsets of the beginning and the end of its sections,
     the length of each array of `Segment.arrays`, then the arrays
 """
 
@@ -17,20 +17,20 @@ from .lib0 import MalformedError, Steps, copied, read_varuint, write_varuint
 from .segment import SHARED, Segment
 
 MAGIC = b"OSI2"
-"""How an index begins; the digit changes when the format does."""
+"""The first bytes of an index; the digit is the version of the format."""
 AT_ONCE = 1_048_576
-"""Bytes of which the checksum is made at once."""
+"""Bytes of one step of a checksum."""
 
 _PREFIX = struct.Struct("<4sI")
 _HEAD = struct.Struct("<QIQQ9I")
 
 
 def write_index(segment: Segment, update: Sequence[bytes | memoryview]) -> Steps[bytes]:
-    """Return the index of a segment.
+    """Return the encoded index of a segment.
 
     Args:
         segment: the segment.
-        update: what its `pieces` returned.
+        update: the result of its `pieces`.
     """
     begin = len(write_varuint(len(segment)))
     arrays = segment.arrays()
@@ -44,10 +44,10 @@ def write_index(segment: Segment, update: Sequence[bytes | memoryview]) -> Steps
 
 
 def read_segment(update: bytes, index: bytes) -> Steps[Segment]:
-    """Return the segment that an update and its index are.
+    """Return the segment of an update and its index.
 
     Raises:
-        MalformedError: the index is damaged, or that of another update. The update itself may be sound.
+        MalformedError: the index is damaged or belongs to another update. The update may be valid.
     """
     if len(index) < _PREFIX.size + _HEAD.size or not index.startswith(MAGIC):
         raise MalformedError("not an index")
@@ -67,7 +67,7 @@ def read_segment(update: bytes, index: bytes) -> Steps[Segment]:
     at = _HEAD.size
     for values, count in zip(segment.arrays(), counts, strict=True):
         end = at + count * values.itemsize
-        del values[:]  # `places` of an empty set is not empty
+        del values[:]  # `places` of an empty set has one entry
         values.frombytes(content[at:end])
         if sys.byteorder == "big":
             values.byteswap()

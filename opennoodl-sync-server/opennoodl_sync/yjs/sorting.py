@@ -1,4 +1,4 @@
-"""Sorting in steps: a client chooses the order in which it sends things, and how many."""
+"""Sorting in steps, since a client chooses the order and number of its structs and deletions."""
 
 from array import array
 from collections.abc import Callable, Sequence
@@ -7,13 +7,13 @@ from heapq import merge
 from .lib0 import Steps
 
 AT_ONCE = 2048
-"""Keys that are sorted at once."""
+"""Keys that are sorted in one step."""
 MERGED_AT_ONCE = 256
-"""Keys that are taken at once from what was sorted, which takes longer."""
+"""Keys that are copied from the sorted chunks in one step, which takes longer."""
 
 
 def is_sorted(keys: "array[int]", before: Callable[[int, int], bool] = int.__lt__) -> Steps[bool]:
-    """Return whether each key comes before the next one; equal ones do not."""
+    """Return whether each key comes before the next one, with no equal keys in between."""
     view = memoryview(keys)
     for start in range(0, len(keys), AT_ONCE):
         if start:
@@ -24,10 +24,10 @@ def is_sorted(keys: "array[int]", before: Callable[[int, int], bool] = int.__lt_
 
 
 def order(keys: "array[int]") -> Steps[Sequence[int]]:
-    """Return the positions of the keys in ascending order of the keys; equal ones stay in their order."""
+    """Return the positions of the keys in ascending order of the keys; the sort is stable."""
     if (yield from is_sorted(keys)):
         return range(len(keys))
-    if (yield from is_sorted(keys, int.__gt__)):  # as Yjs writes its clients
+    if (yield from is_sorted(keys, int.__gt__)):  # the order of clients in Yjs
         return range(len(keys) - 1, -1, -1)
     blocks: list[array[int]] = []
     for start in range(0, len(keys), AT_ONCE):

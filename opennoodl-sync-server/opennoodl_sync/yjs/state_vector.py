@@ -1,4 +1,4 @@
-"""State vectors: for each client, the clock behind its last element that is known.
+"""State vectors: for each client, the clock after its last known element.
 
 Source of the format: yjs 13, ``utils/encoding.js`` (``writeStateVector``, ``readStateVector``).
 """
@@ -15,30 +15,30 @@ BLOCK = 256
 
 
 class StateVector:
-    """A state vector in arrays: 12 bytes for each client. For what is kept while a client reads its answer."""
+    """A state vector in arrays, with 12 bytes per client, since it stays in memory while a client reads its answer."""
 
     __slots__ = ("_clients", "_clocks")
 
     def __init__(self) -> None:
-        self._clients = array("Q")  # in ascending order
+        self._clients = array("Q")  # ascending
         self._clocks = array("I")
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes."""
+        """Bytes of memory of the state vector."""
         return 8 * len(self._clients) + 4 * len(self._clocks)
 
     def clock(self, client: int) -> int:
-        """Return how much of a client is known."""
+        """Return the clock of a client; 0 if it is unknown."""
         at = bisect_left(self._clients, client)
         return self._clocks[at] if at < len(self._clients) and self._clients[at] == client else 0
 
 
 def read(data: bytes, matters: Callable[[int], bool]) -> Steps[StateVector]:
-    """Return the entries of those clients that matter.
+    """Return the entries of the clients for which `matters` returns True.
 
     Raises:
-        MalformedError: this is not a state vector.
+        MalformedError: the bytes are not a state vector.
     """
     clients, clocks = array("Q"), array("I")
     try:
@@ -65,10 +65,10 @@ def read(data: bytes, matters: Callable[[int], bool]) -> Steps[StateVector]:
 
 
 def decode(data: bytes) -> Steps[dict[int, int]]:
-    """Return for each client how much of it is known; where a client stands twice, the later entry counts, as in Yjs.
+    """Return the clock of each client; of repeated entries, the last one counts, as in Yjs.
 
     Raises:
-        MalformedError: this is not a state vector.
+        MalformedError: the bytes are not a state vector.
     """
     clocks = {}
     try:

@@ -1,4 +1,4 @@
-"""Structs: the elements that an update adds. They are read far enough to know where each ends, and never decoded.
+"""Structs: the elements of an update. Each is read up to its end, and its content is not decoded.
 
 Source of the format: yjs 13, ``utils/encoding.js`` (``readClientsStructRefs``) and ``structs/*.js``.
 """
@@ -25,27 +25,27 @@ from .lib0 import MalformedError, Steps, read_varuint, write_varuint
 GC, DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, DOC, SKIP = range(11)
 """Kinds of structs: the five low bits of the first byte."""
 ORIGIN, RIGHT_ORIGIN, PARENT_KEY, KIND = 0x80, 0x40, 0x20, 0x1F
-"""What the other bits say that an item has."""
+"""Flags in the other bits of the first byte: the parts that an item has."""
 XML_ELEMENT, XML_HOOK, LAST_TYPE = 3, 5, 6
-"""Types of `TYPE`; the two that are named have a name behind them."""
+"""Types of `TYPE`; after these two, their name follows."""
 
 REMEMBERED_CLIENTS = 4096
-"""Clients that are remembered as they are written."""
+"""Size of the cache of client ids by their encoded form."""
 UNDEFINED_TEXT = b"\x09undefined"
-"""What `JSON` has in place of a JSON text where the value is undefined."""
+"""The text of an undefined value in `JSON`."""
 REPLACEMENT = "\ufffd".encode()
-"""What Yjs puts in place of half a character."""
+"""The character with which Yjs replaces half of a surrogate pair."""
 CHECKED = range(2**63)
-"""All offsets: of data that was read before, every text was checked."""
+"""All offsets: for data whose texts were all checked before."""
 
 _clients: dict[bytes, int] = {}
-"""What was read lately by `read_client`."""
+"""The cache of `read_client`."""
 
 
 def read_client(data: bytes, at: int) -> tuple[int, int]:
-    """Return the client at offset `at` and the offset behind it.
+    """Return the client id at offset `at`, and the offset after it.
 
-    Yjs draws clients from 32 bits, of which nearly all take five bytes, and they come again in every update.
+    Yjs draws client ids from 32 bits. Nearly all take five bytes, and they are repeated in every update.
     """
     found = _clients.get(data[at : at + 5])
     if found is not None:
@@ -59,18 +59,18 @@ def read_client(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_struct(data: bytes, at: int, client: int, clock: int, checked: tuple[int, ...] = ()) -> tuple[int, int]:
-    """Return the length of the struct at offset `at`, in clocks, and the offset behind it.
+    """Return the length of the struct at offset `at` in clocks, and the offset after it.
 
     Args:
         data: the update.
         at: the offset.
-        client: whose struct it is.
-        clock: of its first element.
-        checked: offsets at which long texts begin that were checked before.
+        client: the client of the struct.
+        clock: the clock of its first element.
+        checked: offsets of long texts that were checked before.
 
     Raises:
-        MalformedError, IndexError: a Yjs client could not decode or integrate it.
-        LongContentError: its content takes long to look at.
+        MalformedError, IndexError: a Yjs client could not decode or integrate the struct.
+        LongContentError: its content needs several steps.
     """
     begin = at
     try:
@@ -123,7 +123,7 @@ def read_struct(data: bytes, at: int, client: int, clock: int, checked: tuple[in
 def _read_after(
     text: LongTextError, data: bytes, struct: tuple[int, int, int], checked: tuple[int, ...]
 ) -> Steps[tuple[int, int]]:
-    """Check a long text of a struct, then read the struct, which is its offset, its client and its clock."""
+    """Check a long text of a struct, then read the struct, given by its offset, client and clock."""
     yield from long_text(data, text.at, text.end)
     try:
         return read_struct(data, *struct, (*checked, text.at))
@@ -135,17 +135,16 @@ def _read_after(
 def skip_head(data: bytes, at: int, client: int, clock: int, checked: Container[int] = ()) -> int:
     """Return the offset of the content of the struct at offset `at`.
 
-    Yjs takes for granted that an item of the same client that this one refers to is there, and fails if it comes
-    later (``Item.getMissing``).
+    Yjs assumes that a referenced item of the same client is present, and fails if it comes later (``Item.getMissing``).
 
     Raises:
         MalformedError, IndexError: there is no struct, or it refers to a later one of the same client.
-        LongTextError: there is a long text that is not among those that were `checked`.
+        LongTextError: a long text was not `checked` before.
     """
     info = data[at]
     at += 1
     if info & KIND in (GC, SKIP):
-        if info & KIND == SKIP and info != SKIP:  # ``applyUpdate`` takes it for a gap, and ``mergeUpdates`` for an item
+        if info & KIND == SKIP and info != SKIP:  # a gap for ``applyUpdate``, but an item for ``mergeUpdates``
             raise MalformedError("a gap has the flags of an item")
         return at
     if info & ORIGIN:
@@ -159,7 +158,7 @@ def skip_head(data: bytes, at: int, client: int, clock: int, checked: Container[
 
 
 def _skip_id(data: bytes, at: int, client: int, clock: int) -> int:
-    """Return the offset behind the id at offset `at`, to which the struct at `clock` refers."""
+    """Return the offset after the id at offset `at`, which the struct at `clock` refers to."""
     other = _clients.get(data[at : at + 5])
     if other is None:
         other, at = read_client(data, at)
@@ -175,14 +174,14 @@ def _skip_id(data: bytes, at: int, client: int, clock: int) -> int:
 
 
 def cut_struct(data: bytes, at: int, client: int, clock: int, offset: int) -> Steps[bytes]:
-    """Return the struct at offset `at` without its first `offset` elements, as yjs' ``Item.write`` does.
+    """Return the struct at offset `at` without its first `offset` elements, like yjs' ``Item.write``.
 
     Args:
         data: the update, which was read before.
         at: the offset.
-        client: whose struct it is.
-        clock: of its first element.
-        offset: less than its length, and more than 0.
+        client: the client of the struct.
+        clock: the clock of its first element.
+        offset: between 0 and the struct's length, both excluded.
     """
     info = data[at]
     kind = info & KIND
@@ -221,7 +220,7 @@ def cut_struct(data: bytes, at: int, client: int, clock: int, offset: int) -> St
 
 
 def struct_end(data: bytes, at: int, client: int, clock: int) -> Steps[tuple[int, int]]:
-    """Do what `read_struct` does, however long it takes."""
+    """Do the same as `read_struct`, in steps if the content is long."""
     try:
         return read_struct(data, at, client, clock)
     except LongContentError as long:
@@ -230,9 +229,9 @@ def struct_end(data: bytes, at: int, client: int, clock: int) -> Steps[tuple[int
 
 
 def _cut_text(data: bytes, at: int, end: int, offset: int) -> Steps[bytes]:
-    """Return the text from `at` to `end` without its first `offset` UTF-16 units.
+    """Return the text from `at` to `end` without its first `offset` UTF-16 code units.
 
-    Half a character becomes U+FFFD, as in Yjs.
+    Half of a surrogate pair becomes U+FFFD, as in Yjs.
     """
     while end - at > LARGE_TEXT:
         stop = at + LARGE_TEXT
@@ -241,7 +240,7 @@ def _cut_text(data: bytes, at: int, end: int, offset: int) -> Steps[bytes]:
         units = utf16_length(data[at:stop])
         if units > offset:
             begin = yield from _cut_text(data, at, stop, offset)
-            yield  # each copy of what may be megabytes is a step of its own
+            yield  # a step for each copy, since it may be megabytes
             return b"".join((begin, memoryview(data)[stop:end]))
         offset -= units
         at = stop
@@ -281,7 +280,7 @@ def _skip_values(data: bytes, at: int, length: int) -> int:
 def _values(
     data: bytes, at: int, open_values: OpenValues, length: int, check: Steps[object] | None = None
 ) -> Steps[tuple[int, int]]:
-    """Skip values to their end, after a `check`; return `length` and the offset behind them."""
+    """Skip values to their end, after the steps of `check`; return `length` and the offset after them."""
     if check is not None:
         yield from check
     return length, (yield from long_values(data, at, open_values))

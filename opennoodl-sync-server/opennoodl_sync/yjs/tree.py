@@ -1,7 +1,7 @@
-"""The tree of a document: its elements in their places, as Yjs orders them. Only restoring a version needs it.
+"""The tree of a document: its elements in the order of Yjs. Only restoring a version needs it.
 
-A `Document` does not order elements. Here each is put where Yjs puts it (``Item.integrate``), which may take long for
-documents that were made to do harm, so it is done in a worker process. Contents stay bytes.
+A `Document` does not order elements. Here, each element gets its place (``Item.integrate``). That may take long for a
+malicious document, so it is done in a worker process. Contents stay bytes.
 Source: yjs 13, ``structs/Item.js``, ``utils/encoding.js`` (``integrateStructs``).
 """
 
@@ -16,23 +16,23 @@ from .structs import DELETED, GC, KIND, ORIGIN, PARENT_KEY, RIGHT_ORIGIN, TYPE, 
 from .update import Parts, Run, read
 
 Id = tuple[int, int]
-"""A client and a clock."""
+"""A client id and a clock."""
 
 
 class Struct(NamedTuple):
-    """A struct of an update, and where it stands there.
+    """A struct of an update, and its position there.
 
     Attributes:
-        client: whose it is.
-        clock: of its first element.
-        end: the clock behind its last one.
-        kind: of its content.
-        origin: the element to its left when it was made.
-        right_origin: the element to its right then.
-        parent: the name of a root, or the id of a type; None if it is that of its neighbours.
-        key: of a map's entry; None if it is that of its neighbours, or if it is in a list.
+        client: the client id.
+        clock: the clock of the first element.
+        end: the clock after the last element.
+        kind: the kind of the content.
+        origin: the element to its left at its insertion.
+        right_origin: the element to its right at its insertion.
+        parent: the name of a root, or the id of a type; None if it has the parent of its neighbours.
+        key: the key of a map's entry; None for an element of a list, or if it has the key of its neighbours.
         content: the offset of its content.
-        stop: the offset behind it.
+        stop: the offset after its content.
     """
 
     client: int
@@ -48,12 +48,12 @@ class Struct(NamedTuple):
 
 
 class SharedType:
-    """A type: a root, or one within another.
+    """A shared type: a root, or one within another type.
 
     Attributes:
-        root: the name of the root, or None.
-        start: the first element of the list.
-        entries: by key, the last one of the elements that were an entry of the map. The others are deleted.
+        root: the name of a root, else None.
+        start: the first item of the list.
+        entries: by key, the last item of a map's entry. Earlier items of the entry are deleted.
     """
 
     __slots__ = ("entries", "root", "start")
@@ -64,32 +64,32 @@ class SharedType:
         self.entries: dict[bytes, Item] = {}
 
     def elements(self) -> Iterator[Item]:
-        """Yield the elements of the list in their order, deleted ones too."""
+        """Yield the items of the list in their order, including deleted ones."""
         item = self.start
         while item is not None:
             yield item
             item = item.right
 
     def living(self) -> Iterator[Item]:
-        """Yield the elements of the list and the entries that are not deleted."""
+        """Yield the items of the list and the map's entries that are not deleted."""
         yield from (item for item in self.elements() if not item.deleted)
         yield from (item for item in self.entries.values() if not item.deleted)
 
 
 class Item:
-    """A part of a struct, which no other element stands within.
+    """A part of a struct that no other element splits.
 
     Attributes:
         struct: the struct.
-        clock: of its first element.
-        end: the clock behind its last one.
-        origin: the element to its left when it was made.
-        parent: the type that it is in; None for one that has no place, which is no part of the document.
-        key: of a map's entry.
-        left: its neighbour now.
-        right: its neighbour now.
-        deleted: whether it was deleted. One that is not may still be part of a type that is.
-        type: the type that it is; None if it is none.
+        clock: the clock of the first element.
+        end: the clock after the last element.
+        origin: the element to its left at its insertion.
+        parent: the type that it is in; None if it has no place and so is not in the document.
+        key: the key of a map's entry, else None.
+        left: its present left neighbour.
+        right: its present right neighbour.
+        deleted: whether it is deleted itself; it is also invisible if a type around it is deleted.
+        type: the shared type of its content, or None.
     """
 
     __slots__ = ("clock", "deleted", "end", "key", "left", "origin", "parent", "right", "struct", "type")
@@ -118,16 +118,16 @@ class Item:
 
 
 class Tree:
-    """A document.
+    """The elements of a document in order.
 
     Args:
-        update: all of it. What waits for its predecessors is left out.
+        update: the whole document. Pending structs are ignored.
 
     Attributes:
-        roots: by name.
+        roots: the root types by name.
 
     Raises:
-        MalformedError: it is not an update.
+        MalformedError: the bytes are not an update.
     """
 
     def __init__(self, update: bytes) -> None:
@@ -148,8 +148,8 @@ class Tree:
                 cuts[deletion.client] |= {deletion.clock, deletion.end}
         self._items = {client: list(_items(structs[client], sorted(cuts[client]))) for client in structs}
         self._clocks = {client: [item.clock for item in items] for client, items in self._items.items()}
-        self._placed = dict.fromkeys(structs, 0)  # how many items of each client have their places
-        self._blocked: set[int] = set()  # clients of which the next item waits for something that is not there
+        self._placed = dict.fromkeys(structs, 0)  # by client: the number of items with a place
+        self._blocked: set[int] = set()  # clients whose next item has a missing dependency
         for client, items in self._items.items():
             self._place_until(client, len(items) - 1)
         for deletion in parts.deletions:
@@ -158,11 +158,11 @@ class Tree:
                 self._items[deletion.client][number].deleted = True
 
     def __contains__(self, client: object) -> bool:
-        """Return whether a client has written."""
+        """Return whether a client has structs in the update."""
         return client in self._items
 
     def find(self, id_: Id) -> Item | None:
-        """Return the item that has an element; None if it has no place."""
+        """Return the item with an element; None if it has no place."""
         client, clock = id_
         number = bisect_right(self._clocks.get(client, []), clock) - 1
         if not 0 <= number < self._placed.get(client, 0):
@@ -171,7 +171,7 @@ class Tree:
         return item if clock < item.end else None
 
     def living(self) -> Iterator[Item]:
-        """Yield everything that the document shows, in no particular order."""
+        """Yield all visible items, in any order."""
         types = list(self.roots.values())
         while types:
             for item in types.pop().living():
@@ -180,7 +180,7 @@ class Tree:
                     types.append(item.type)
 
     def _place_until(self, client: int, number: int) -> None:
-        """Give a client's items up to one their places, after all that they need."""
+        """Place a client's items up to item `number`, after their dependencies."""
         wanted = [(client, number)]
         while wanted:
             client, number = wanted[-1]
@@ -199,7 +199,7 @@ class Tree:
                 wanted.append(needed)
 
     def _needs(self, item: Item) -> Id | None:
-        """Return the client and the number of an item that must have its place before; the number is -1 for none."""
+        """Return client and item number of a dependency without a place, or None. The number is -1 if it is missing."""
         struct = item.struct
         for id_ in (item.origin, struct.right_origin, struct.parent):
             if isinstance(id_, tuple):
@@ -236,7 +236,7 @@ class Tree:
         self._insert(item, parent, self._left_of(item, parent, left, right))
 
     def _left_of(self, item: Item, parent: SharedType, left: Item | None, right: Item | None) -> Item | None:
-        """Return what stands to the left of an item, after all that others have put there at the same time."""
+        """Return the left neighbour of an item, after concurrent insertions at the same place that precede it."""
         other = _first(parent, item.key) if left is None else left.right
         conflicting: set[Item] = set()
         before: set[Item] = set()
@@ -282,7 +282,7 @@ def _first(parent: SharedType, key: bytes | None) -> Item | None:
 
 
 def _items(structs: list[Struct], cuts: list[int]) -> Iterator[Item]:
-    """Yield structs in pieces, between any two of which others may stand."""
+    """Yield the items of structs, which are split where other elements may be inserted."""
     for struct in structs:
         begin = struct.clock
         for cut in cuts[bisect_right(cuts, struct.clock) : bisect_left(cuts, struct.end)]:

@@ -1,4 +1,4 @@
-"""Updates (format 1): what clients send and what is stored. Reading one proves that Yjs can decode all of it.
+"""Updates (format 1) of clients and of the store. `read` checks that Yjs can decode all of an update.
 
 Source of the format: yjs 13, ``utils/encoding.js`` (``readClientsStructRefs``) and ``utils/DeleteSet.js``.
 """
@@ -13,25 +13,25 @@ from .sorting import is_sorted, order
 from .structs import KIND, SKIP, cut_struct, read_client, read_struct, struct_end
 
 NOTHING = b"\x00\x00"
-"""The update that changes nothing."""
+"""The update without any change."""
 
 MAX_CLOCK = 2**32 - 1
 BLOCK = 128
-"""Structs that are read at once."""
+"""Structs of one step."""
 STEP_SIZE = 262_144
-"""Bytes of structs that are read at once."""
+"""Bytes of structs of one step."""
 
 
 class Run(NamedTuple):
     """Structs of one client without a gap between them.
 
     Attributes:
-        client: whose they are.
-        clock: of the first element.
-        end: the clock behind the last one.
-        structs: how many there are.
-        at: the offset of the first one in the update.
-        stop: the offset behind the last one.
+        client: the client id.
+        clock: the clock of the first element.
+        end: the clock after the last element.
+        structs: the number of structs.
+        at: the offset of the first struct in the update.
+        stop: the offset after the last struct.
     """
 
     client: int
@@ -43,12 +43,12 @@ class Run(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A place within a long run, from which it can be read.
+    """A position within a long run where reading can start.
 
     Attributes:
         at: the offset of a struct.
-        clock: of its first element.
-        left: structs from here to the end of the run.
+        clock: the clock of its first element.
+        left: the number of structs from here to the end of the run.
     """
 
     at: int
@@ -57,7 +57,7 @@ class Mark(NamedTuple):
 
 
 class Deletion(NamedTuple):
-    """Elements of one client that are deleted, from `clock` to before `end`. There may be none."""
+    """Deleted elements of one client, from `clock` to before `end`; the range may be empty."""
 
     client: int
     clock: int
@@ -65,12 +65,12 @@ class Deletion(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """An update of one struct and no more than one deletion, as typing and setting a value make it.
+    """An update of one struct and at most one deletion, such as from typing or setting a value.
 
     Attributes:
         run: the struct.
-        deletion: the deletion, if there is one.
-        stop: the offset behind the update.
+        deletion: the deletion, or None.
+        stop: the offset after the update.
     """
 
     run: Run
@@ -79,20 +79,20 @@ class Edit(NamedTuple):
 
 
 class Collector(Protocol):
-    """Takes what an update has, in its order."""
+    """Receives the parts of an update, in its order."""
 
     def run(self, run: Run) -> None:
-        """Take a run; the marks within it came before."""
+        """Receive a run; its marks came before."""
 
     def mark(self, mark: Mark) -> None:
-        """Take a mark."""
+        """Receive a mark."""
 
     def deletion(self, deletion: Deletion) -> None:
-        """Take a deletion."""
+        """Receive a deletion."""
 
 
 class Parts:
-    """The parts of an update as lists: a collector for updates that are not large."""
+    """The parts of an update as lists: a collector for small updates."""
 
     def __init__(self) -> None:
         self.runs: list[Run] = []
@@ -101,13 +101,13 @@ class Parts:
         self.deletion = self.deletions.append
 
     def mark(self, mark: Mark) -> None:
-        """Forget a mark."""
+        """Ignore a mark."""
 
 
 def read_edit(data: bytes) -> Edit | None:
-    """Read an update that is an edit; return None if it is another one or none at all, and has to be read with `read`.
+    """Read an update that is an edit; return None for any other bytes, which `read` must handle.
 
-    Nearly all updates are edits, so this is done without the steps that longer ones need.
+    Nearly all updates are edits. This function is faster than `read`, since it has no steps.
     """
     if data[:2] != b"\1\1":
         return None
@@ -138,17 +138,17 @@ def read_edit(data: bytes) -> Edit | None:
 
 
 def read(data: bytes, parts: Collector) -> Steps[int]:
-    """Read an update; what follows its end is ignored, as Yjs does.
+    """Read an update; bytes after its end are ignored, as in Yjs.
 
     Args:
         data: the update.
-        parts: is given what it has.
+        parts: receives the parts of the update.
 
     Returns:
-        the offset behind it.
+        the offset after the update.
 
     Raises:
-        MalformedError: Yjs could not decode it, or a clock is too large.
+        MalformedError: Yjs could not decode the update, or a clock is too large.
     """
     try:
         at = yield from _read_structs(data, parts)
@@ -169,7 +169,7 @@ def _read_structs(data: bytes, parts: Collector) -> Steps[int]:
         client, at = read_client(data, at)
         clients.append(client)
         clock, at = read_varuint(data, at)
-        first, start, number = clock, at, 0  # of the run
+        first, start, number = clock, at, 0  # of the current run
         yielded = at
         for block in range(0, structs, BLOCK):
             if block:
@@ -201,12 +201,12 @@ def _read_structs(data: bytes, parts: Collector) -> Steps[int]:
 
 
 def _refuse_repeated(clients: "array[int]") -> Steps[None]:
-    """Refuse an update in which a client has two sections: Yjs would forget the first one.
+    """Check that no client has two sections in an update: Yjs would ignore the first one.
 
     Raises:
-        MalformedError: a client stands in `clients` twice.
+        MalformedError: a client is in `clients` twice.
     """
-    if (yield from is_sorted(clients, int.__gt__)):  # as Yjs writes them
+    if (yield from is_sorted(clients, int.__gt__)):  # the order of Yjs
         return
     last = -1
     for number, position in enumerate((yield from order(clients))):
@@ -225,7 +225,7 @@ def _read_deletions(data: bytes, at: int, parts: Collector) -> Steps[int]:
         client, at = read_client(data, at)
         ranges, at = read_varuint(data, at)
         if client == last:
-            parts.deletion(Deletion(client, 0, 0))  # its ranges are not in one piece, which `in_order` sees by this
+            parts.deletion(Deletion(client, 0, 0))  # marks a repeated client for `in_order`
         last = client
         seen += 1
         for _ in range(ranges):
@@ -243,10 +243,10 @@ def _read_deletions(data: bytes, at: int, parts: Collector) -> Steps[int]:
 
 
 def in_order(deletion: Deletion, last: Deletion | None) -> bool:
-    """Return whether a deletion may follow `last` in an update that is handed on as it is.
+    """Return whether a deletion may follow `last` in an update that is forwarded unchanged.
 
-    Yjs fails on a deletion of nothing, and damages others that are not sorted, where their elements have not come yet
-    (``readAndApplyDeleteSet`` encodes those as differences). yrs forgets the first ranges of a client that comes twice.
+    Yjs fails on an empty deletion. It damages unsorted deletions of missing elements (``readAndApplyDeleteSet`` encodes
+    those as differences). yrs ignores the first ranges of a repeated client.
     """
     if deletion.clock == deletion.end:
         return False
@@ -256,12 +256,12 @@ def in_order(deletion: Deletion, last: Deletion | None) -> bool:
 
 
 def write(sections: Sequence[bytes], clients: int = 0, deletions: bytes = b"") -> bytes:
-    """Return an update.
+    """Return an encoded update.
 
     Args:
-        sections: of one client each, as `write_section` makes them.
-        clients: how many clients the delete set has.
-        deletions: their deletions, as `write_deletions` makes them.
+        sections: the section of each client, see `write_section`.
+        clients: the number of clients in the delete set.
+        deletions: their deletions, see `write_deletions`.
     """
     return b"".join((write_varuint(len(sections)), *sections, write_varuint(clients), deletions))
 
