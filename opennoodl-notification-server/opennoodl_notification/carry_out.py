@@ -1,4 +1,4 @@
-"""Carries out the commands of the command line other than `serve`."""
+"""Runs the commands of the command line other than `serve`."""
 
 import argparse
 import os
@@ -12,22 +12,22 @@ from .inbox.store import Query
 from .settings import Settings
 
 SECONDS_TO_SEND = 60
-"""For which the token of one `send` is good."""
+"""Seconds for which the token of one `send` is valid."""
 
 
 def carry_out(asked: argparse.Namespace) -> None:
-    """Carry out one command; what keeps it from that is one line on standard error and exit code 1."""
+    """Run one command. An expected error is one line on standard error, and exit code 1."""
     with command("opennoodl_notification"):
         act(asked, load(Settings, os.environ))
 
 
 def act(asked: argparse.Namespace, settings: Settings) -> None:
-    """Carry out one command.
+    """Run one command.
 
     Raises:
-        CommandError: it could not be.
+        CommandError: the command failed.
         StartError: a store cannot be opened.
-        SettingError: a setting that it needs is wrong.
+        SettingError: a necessary setting is wrong.
     """
     match asked.command:
         case "send":
@@ -60,12 +60,12 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
 
 
 def _proof(settings: Settings, sender: str) -> Proof:
-    """Return what proves `sender` to a server: a given token, or one that is made here with the server's secret."""
+    """Return the token that authenticates `sender`: the given one, or one made with the server's secret."""
     if given := os.environ.get("TOKEN"):
         return Proof(given, "TOKEN has to be a token of the user that `--from` names")
     if not settings.auth_secret:
         return Proof(None, "set TOKEN, or AUTH_SECRET as the server has it")
-    from .edge.auth.jwt_tokens import mint  # a server does without, unless AUTH is set
+    from .edge.auth.jwt_tokens import mint  # a server needs it only if AUTH is set
 
     made = mint(settings, {"sub": sender, "services": True}, SECONDS_TO_SEND)
     return Proof(made, "AUTH_SECRET, AUTH_ISSUER and AUTH_AUDIENCE have to be as the server has them")

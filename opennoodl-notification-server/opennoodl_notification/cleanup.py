@@ -1,4 +1,4 @@
-"""The cleanup: deletes expired notifications, and tests whether a failed store works again."""
+"""The cleanup: deletes expired notifications, and tests whether a store that has failed works again."""
 
 import asyncio
 
@@ -9,22 +9,22 @@ from .totals import Totals
 from .worker import Worker
 
 INTERVAL = 10.0
-"""Seconds between two searches for what has expired."""
+"""Seconds between two searches for expired notifications."""
 RETRY_INTERVAL = 5.0
-"""Seconds after which it is tried whether a store that failed works again."""
+"""Seconds between two tests of a store that has failed."""
 SIZE = 1000
-"""Notifications in the inboxes that are cleaned up at once, or more where a single inbox has more."""
+"""Notifications in the inboxes of one cleanup batch; more if a single inbox has more."""
 
 
 class Cleanup:
-    """Cleans up every few seconds, between two batches of the worker.
+    """Deletes expired notifications every few seconds, between two batches of the worker.
 
     Args:
-        worker: what makes the changes.
-        store: where inboxes are kept.
-        totals: how much is stored.
-        room: notifications that an inbox may hold; 0 means any number.
-        clock: the time.
+        worker: makes the changes.
+        store: stores the inboxes.
+        totals: counts the stored notifications.
+        room: limit of notifications in an inbox; 0 means no limit.
+        clock: gives the time.
     """
 
     def __init__(self, worker: Worker, store: Store, totals: Totals, room: int, clock: Clock) -> None:
@@ -35,7 +35,7 @@ class Cleanup:
         self._clock = clock
 
     async def run(self) -> None:
-        """Clean up until this is cancelled."""
+        """Clean up until cancelled."""
         while True:
             self.soon()
             await asyncio.sleep(INTERVAL if self._worker.failure is None else RETRY_INTERVAL)
@@ -45,7 +45,7 @@ class Cleanup:
         self._worker.soon(self._clean_up)
 
     async def _clean_up(self) -> None:
-        """Delete what has expired, in some inboxes."""
+        """Delete the expired notifications of some inboxes."""
         now = self._clock.now()
         needs = Needs(timestamp(self._clock.expiry()), self._room)
         try:
@@ -55,12 +55,12 @@ class Cleanup:
             await self._totals.refresh(self._store)
             self._totals.add(0, -await self._store.clean(needs.now))
             due = await self._store.due(needs.now, SIZE)
-        except Exception as error:  # whatever it is, nothing was changed
+        except Exception as error:  # after any error, nothing was changed
             self._worker.failed(error)
             return
         needs.users.update(dict.fromkeys(due, 0))
         commits = self._worker.commits
         if due:
             await self._worker.change([], needs, now)
-        if self._worker.commits > commits:  # else the same would be tried again without an end
+        if self._worker.commits > commits:  # otherwise this would repeat without an end
             self.soon()

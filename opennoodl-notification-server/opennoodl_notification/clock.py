@@ -5,28 +5,28 @@ from time import monotonic, time
 import structlog
 
 STEP = 1.0
-"""Seconds by which the time of day may differ from one look to the next, beside the time that has gone by."""
+"""Seconds by which the time of day may drift between two reads; more is a step."""
 HOUR = 3600.0
 
 log = structlog.get_logger()
 
 
 class Clock:
-    """The time of day of the machine, whose steps are believed when they have lasted.
+    """The time of day of the machine. It follows a step of the machine's clock only after the step has lasted.
 
-    A step forward or back lasts when the time of day has agreed with the monotonic clock ever since, for as long as the
-    step is, and at most for an hour. So a clock that is wrong for some minutes makes no notification expire and dates
-    none. At the start of the process, the time of day dates notifications at once, but deletes only what an hour of it
-    or the dates in the store confirm.
+    A step lasts when the time of day has agreed with the monotonic clock since, for as long as the step's size, at most
+    for an hour. Therefore a clock that is wrong for some minutes neither expires nor dates a notification. At the start
+    of the process, the time of day dates notifications at once. It deletes only those that an hour of agreement or the
+    dates in the store confirm as expired.
     """
 
     def __init__(self) -> None:
-        self._believed = self._seen = time() - monotonic()  # what is added to the monotonic clock
+        self._believed = self._seen = time() - monotonic()  # difference to the monotonic clock
         self._since = self._started = monotonic()
-        self._confirmed: float | None = None  # as `_believed`, until the time of day is confirmed
+        self._confirmed: float | None = None  # like `_believed`, until the time of day is confirmed
 
     def start(self, newest: int) -> None:
-        """Take note of the newest date in the store, in milliseconds: the time of day has been that late, at least."""
+        """Use the newest date in the store, in milliseconds, as a lower limit of the time."""
         self._confirmed = newest / 1000 - self._started
 
     def now(self) -> int:
@@ -42,10 +42,10 @@ class Clock:
         return int((steady + self._believed) * 1000)
 
     def expiry(self) -> int:
-        """Return the time in milliseconds by which things expire.
+        """Return the time in milliseconds by which notifications expire.
 
-        It differs from `now` in the first hour after `start`, or longer if a step of that hour has yet to be believed:
-        a clock that was ahead at the start, and is corrected within the hour, deletes nothing.
+        It differs from `now` in the first hour after `start`, or longer if a step of that hour still has to last: a
+        clock that was ahead at the start, and is corrected within the hour, deletes nothing.
         """
         now = self.now()
         if self._confirmed is None:

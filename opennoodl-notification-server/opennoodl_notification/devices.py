@@ -15,21 +15,21 @@ from .records import Inbox
 
 
 class Device(Receiver, Protocol):
-    """A connection, as far as inboxes know it."""
+    """A connection, as far as inboxes use it."""
 
     address: str
     """Its network address."""
     session: Any
-    """The user who has authenticated on it, or None."""
+    """The authenticated user, or None."""
     identity: Identity | None
-    """The user that its token proves, if it has shown one."""
+    """The user of its token, if there was one in the handshake."""
 
     @property
     def is_open(self) -> bool:
         """Whether messages can still be sent to it."""
 
     def set_identity(self, identity: Identity) -> None:
-        """Take it to be this user, until the token expires."""
+        """Authenticate the connection as this identity, until its token expires."""
 
     def set_deadline(self, seconds: None) -> None:
         """Cancel the deadline for `authenticate`."""
@@ -38,7 +38,7 @@ class Device(Receiver, Protocol):
         """Stop reading from it, until `resume_reading` was called for every reason."""
 
     def resume_reading(self, reason: ReadPause) -> None:
-        """Read from it again, unless there is another reason not to."""
+        """Remove a reason; read again if there is no other."""
 
 
 class Sender(Protocol):
@@ -48,20 +48,20 @@ class Sender(Protocol):
         """Send one message to some connections; return its bytes."""
 
     def refuse(self, receiver: Device, bad: BadMessage) -> None:
-        """Tell a connection what was wrong with its message."""
+        """Send the error for a message to its connection."""
 
 
 class Devices:
-    """The connections of users who have authenticated.
+    """The connections of authenticated users.
 
     Args:
-        sender: what writes to them.
-        most: devices that a user may have at once; 0 means any number.
+        sender: writes the messages.
+        most: limit of the devices of one user; 0 means no limit.
 
     Attributes:
-        sizes: how many notifications each user with a device has.
-        sequences: the number of the inbox, as the devices of each user know it; all of a user know the same one.
-        moved: what is called with a user who has one device more or less.
+        sizes: the number of notifications of each user with a device.
+        sequences: by user, the sequence number of the inbox that was sent; the same for all devices of a user.
+        moved: is called with a user who has one device more or less.
     """
 
     def __init__(self, sender: Sender, most: int) -> None:
@@ -75,7 +75,7 @@ class Devices:
         self.moved: Callable[[str], None] = _ignore
 
     def __len__(self) -> int:
-        """Return how many users have a device."""
+        """Return the number of users with a device."""
         return len(self._of_users)
 
     def of(self, user: str) -> tuple[Device, ...]:
@@ -83,15 +83,15 @@ class Devices:
         return tuple(self._of_users.get(user, ()))
 
     def check_limit(self, device: Device, user: str, elsewhere: int) -> None:
-        """Refuse a connection that would be one device too many.
+        """Check the limit of devices for a connection.
 
         Args:
             device: the connection, which may be a device of the user already.
-            user: whose device it would be.
-            elsewhere: devices of the user at other instances.
+            user: the user to add it to.
+            elsewhere: the number of the user's devices at other instances.
 
         Raises:
-            BadMessage: the user has as many devices as one may have.
+            BadMessage: the user has as many devices as allowed.
         """
         devices = self._of_users.get(user, ())
         if self._most and len(devices) + elsewhere >= self._most and device not in devices:
@@ -99,12 +99,12 @@ class Devices:
             raise BadMessage("too-many-connections", text)
 
     def add(self, device: Device, inbox: Inbox, *, behind: bool) -> None:
-        """Make a connection a device of the inbox's user, and of nobody else.
+        """Make a connection a device of the inbox's user; remove it from any other user.
 
         Args:
             device: the connection.
-            inbox: what it is told of, as the user's other devices know it.
-            behind: whether it has given `since`, and has yet to be told that it has everything.
+            inbox: the state of the inbox, as the user's other devices know it.
+            behind: whether it has sent `since` and has not got all missed changes yet.
         """
         self.remove(device)
         user = inbox.user_id
@@ -116,7 +116,7 @@ class Devices:
         self.moved(user)
 
     def remove(self, device: Device) -> None:
-        """Forget a device."""
+        """Remove a device."""
         self._behind.discard(device)
         user = self._users.pop(device, None)
         if user is None:
@@ -128,7 +128,7 @@ class Devices:
         self.moved(user)
 
     def enter(self, device: Device, user: str) -> None:
-        """Let a connection do everything as this user from now on."""
+        """Authenticate a connection as this user."""
         device.session = user
         if device.identity is None:
             device.set_deadline(None)
@@ -136,32 +136,32 @@ class Devices:
             device.set_identity(device.identity)
 
     def is_behind(self, device: Device) -> bool:
-        """Return whether a device has given `since` and has not been told yet that it has everything."""
+        """Return whether a device has sent `since` and has not got all missed changes yet."""
         return device in self._behind
 
     @property
     def users(self) -> KeysView[str]:
-        """Those who have a device."""
+        """The users with a device."""
         return self._of_users.keys()
 
     def settle(self, inboxes: Mapping[str, Inbox], forgotten: Collection[str]) -> None:
-        """Take note of the states of inboxes after a batch, whose events are told right after this.
+        """Record the states of inboxes after a batch, directly before its events are sent.
 
         Args:
-            inboxes: by user.
-            forgotten: users whose inboxes have gone.
+            inboxes: the inboxes by user.
+            forgotten: users whose inboxes were deleted.
         """
         for user in inboxes.keys() & self._of_users.keys():
             inbox = inboxes[user]
             self.sequences[user], self.sizes[user] = 0 if user in forgotten else inbox.sequence, inbox.total
 
     def know(self, user: str, sequence: int, size: int) -> None:
-        """Take note of what the devices of a user have been told.
+        """Record the state that was sent to the devices of a user.
 
         Args:
-            user: who has devices.
-            sequence: the number of the inbox that they know.
-            size: how many notifications the user has by then.
+            user: a user with devices.
+            sequence: the sequence number of the inbox that they know.
+            size: the number of notifications in the inbox.
         """
         self.sequences[user], self.sizes[user] = sequence, size
 
@@ -174,9 +174,9 @@ class Devices:
         """Send the events and the answers of a request; an event that is the answer carries its `requestId`.
 
         Args:
-            outcome: what the request has led to, and is stored.
-            device: the connection that asked.
-            request_id: of its message.
+            outcome: the stored result of the request.
+            device: the connection of the request.
+            request_id: the `requestId` of its message.
         """
         answered = outcome.answered and request_id is not UNSET
         for user, event in outcome.events:
@@ -195,7 +195,7 @@ class Devices:
 
         Args:
             device: the connection.
-            answer: what it is told.
+            answer: the answer.
             request_id: the `requestId` of its message, which the answer carries.
         """
         if request_id is not UNSET:
@@ -205,9 +205,9 @@ class Devices:
         return self._sender.send((device,), answer)
 
     def refuse(self, device: Device, bad: BadMessage) -> None:
-        """Tell a connection what was wrong with its message."""
+        """Send the error for a message to its connection."""
         self._sender.refuse(device, bad)
 
 
 def _ignore(_user: str) -> None:
-    """Tell nobody of a user's devices."""
+    """Do nothing."""

@@ -1,8 +1,8 @@
-"""The instances: what this server and others on the same database tell each other, and when.
+"""The instances: the hints that this server and others on the same database send each other, and when.
 
-After each commit the worker announces what has changed. A channel carries that to the other instances as hints, which
-may be lost: the numbers of all connected users are compared with the database every ten seconds, and at once when a
-hint is missing. Quotas and the number of a user's devices hold across instances as far as hints arrive.
+After each commit the worker announces the changes. A channel sends them to the other instances as hints, which may be
+lost. Therefore the sequence numbers of all connected users are compared with the database every ten seconds, and at
+once when a hint is missing. Limits on sendings and devices apply across instances as far as hints arrive.
 """
 
 import asyncio
@@ -27,27 +27,27 @@ from .messages import Event
 from .totals import Totals
 
 INTERVAL = 10.0
-"""Seconds between two comparisons with the database, and after which an instance says that it is there."""
+"""Seconds between two comparisons with the database, and between two signs of life of an instance."""
 ABSENT = 30.0
-"""Seconds after which the devices of an instance that says nothing do not count any more."""
+"""Seconds without a hint after which an instance's devices do not count any more."""
 MOST_WAITING = 8_388_608
-"""Bytes of hints that wait to be sent, and of hints that wait to be followed. Then these are lost."""
+"""Limit of the bytes of hints to send, and of hints to follow. Above it, hints are dropped."""
 COMPARED = 500
-"""Users whose numbers are compared between two batches."""
+"""Users whose numbers are compared in one job."""
 LATENCIES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 log = structlog.get_logger()
 
 
 Job = Callable[[], Awaitable[None]]
-"""What the worker does between two batches. If it raises `StoreError`, the store has failed."""
+"""A job that the worker runs between two batches. If it raises `StoreError`, the store has failed."""
 
 
 class Channel(Protocol):
-    """Carries hints to all instances, this one included, in the order in which each instance sends them."""
+    """Carries hints to all instances, including this one, in the order of their sending instance."""
 
     def wake(self) -> None:
-        """Let it send what is to be sent."""
+        """Start sending the hints of `take`."""
 
 
 class Other(Struct):
@@ -55,8 +55,8 @@ class Other(Struct):
 
     Attributes:
         expected: the number of its next hint.
-        heard: when it was heard last, in seconds of a steady clock.
-        devices: how many each user has there.
+        heard: the monotonic time in seconds of its last hint.
+        devices: the number of its devices by user.
     """
 
     expected: int
@@ -65,22 +65,22 @@ class Other(Struct):
 
 
 class Instances:
-    """This instance among others.
+    """This instance and the other ones.
 
     Args:
-        follower: what tells devices of changes that were made elsewhere.
-        devices: the devices here.
-        totals: how much is stored.
-        quota: what users have sent.
-        clock: the time.
+        follower: sends events about other instances' changes to devices.
+        devices: the devices of this instance.
+        totals: counts the stored bytes.
+        quota: counts the notifications that users send.
+        clock: gives the time.
 
     Attributes:
-        follower: what tells devices of changes that were made elsewhere.
-        name: of this instance; another one at each start.
-        latency: seconds from a commit until its hint has come back to this instance.
-        sent: hints that were sent.
-        heard: hints of others.
-        lost: hints that were not sent, or could not be read or followed.
+        follower: the follower.
+        name: the name of this instance; new at each start.
+        latency: histogram of seconds from a commit until its hint returns to this instance.
+        sent: the number of hints sent.
+        heard: the number of hints received from others.
+        lost: the number of hints that could not be sent, read or followed.
     """
 
     def __init__(self, follower: Follower, devices: Devices, totals: Totals, *, quota: SendQuota, clock: Clock) -> None:
@@ -110,45 +110,45 @@ class Instances:
         self.lost = 0
 
     def use(self, channel: Channel) -> None:
-        """Tell the others what changes, on a channel, from now on."""
+        """Use a channel for hints from now on."""
         self._channel = channel
         self._devices.moved = self._move
 
     @property
     def present(self) -> int:
-        """How many other instances there are."""
+        """The number of other instances."""
         now = monotonic()
         return sum(now - other.heard < ABSENT for other in self._others.values())
 
     def devices_elsewhere(self, user: str) -> int:
-        """Return how many devices of a user other instances have, as far as they have told."""
+        """Return the number of a user's devices at other instances, as far as hints say."""
         now = monotonic()
         return sum(other.devices.get(user, 0) for other in self._others.values() if now - other.heard < ABSENT)
 
     async def run(self, soon: Callable[[Job], None]) -> None:
-        """Compare with the database every few seconds, until this is cancelled.
+        """Compare with the database every few seconds, until cancelled.
 
         Args:
-            soon: lets the worker do something between two batches.
+            soon: makes the worker run a job between two batches.
         """
         self._soon = soon
         while True:
             self.compare()
             await asyncio.sleep(INTERVAL)
 
-    # What is told
+    # Outgoing hints
 
     def announce(
         self, before: Mapping[str, int], batch: Batch, changes: Changes, grown: int, events: Iterable[tuple[str, Event]]
     ) -> None:
-        """Tell the others what was stored.
+        """Send hints about a commit.
 
         Args:
-            before: the numbers of the batch's inboxes before it.
-            batch: what was stored.
-            changes: the same, as the store was told.
-            grown: by how many bytes more is stored.
-            events: what the devices of users are told, in order.
+            before: the sequence numbers of the batch's inboxes before the commit.
+            batch: the batch.
+            changes: its changes as given to the store.
+            grown: the bytes that were added to the store.
+            events: the events for the devices of users, in order.
         """
         if self._channel is None:
             return
@@ -168,9 +168,9 @@ class Instances:
         self._tell(items)
 
     def take(self) -> list[str]:
-        """Return the hints that are to be sent now; there is at least one, since the others want to hear of this one.
+        """Return the hints to send, at least one, as a sign of life.
 
-        The channel has to send them at once, and before it takes more.
+        The channel must send them at once, before it calls this again.
         """
         items = self._outgoing
         items += (Present(user, len(self._devices.of(user))) for user in self._moved)
@@ -184,18 +184,18 @@ class Instances:
 
     @property
     def waiting(self) -> bool:
-        """Whether something is to be sent."""
+        """Whether there are hints to send."""
         return bool(self._outgoing or self._moved)
 
     def begin(self) -> None:
-        """Begin to be heard and to hear, also after an interruption of the channel: something may have been lost."""
+        """Start, or start again after an interruption of the channel, in which hints may have been lost."""
         self._under_way.clear()
         self._tell([Hello()])
         self._recount()
         self.compare()
 
     def _recount(self) -> None:
-        """Tell the others anew how many devices each user has here."""
+        """Send the number of each user's devices at this instance again."""
         self._tell([Recount()])
         self._moved.update(self._devices.users)
 
@@ -208,7 +208,7 @@ class Instances:
         if self._outgoing_since is None:
             self._outgoing_since = monotonic()
         if self._outgoing_size > MOST_WAITING:
-            # The missing number lets the others compare with the database.
+            # The gap in the numbers makes the others compare with the database.
             self._outgoing, self._outgoing_size, self._outgoing_since = [Recount()], 0, None
             self._moved.update(self._devices.users)
             self._number += 1
@@ -216,21 +216,21 @@ class Instances:
         self._channel.wake()
 
     def _move(self, user: str) -> None:
-        """Tell the others that a user has one device more or less."""
+        """Send a hint that a user's number of devices has changed."""
         self._moved.add(user)
         assert self._channel is not None
         self._channel.wake()
 
-    # What is heard
+    # Incoming hints
 
     def hear(self, text: str) -> None:
-        """Take a hint; what it says is told to devices between two batches."""
+        """Receive a hint; its events are sent to devices between two batches."""
         if text.startswith(self._echo):
             self._measure(text)
             return
         try:
             hint = unpack(text)
-        except MsgspecError as error:  # an instance of a later version
+        except MsgspecError as error:  # from an instance of a later version
             log.debug("a hint cannot be read", error=str(error))
             self.lost += 1
             self.compare()
@@ -274,7 +274,7 @@ class Instances:
             self.compare()
 
     def _measure(self, text: str) -> None:
-        """Take note of how long a hint of this instance has taken."""
+        """Record the latency of a hint of this instance."""
         number = int(text.removeprefix(self._echo).partition(",")[0].rstrip("]"))
         while self._under_way and self._under_way[0][0] <= number:
             _, since = self._under_way.popleft()
@@ -288,7 +288,7 @@ class Instances:
         changes, self._changes, self._changes_size = self._changes, [], 0
         await self.follower.follow(changes)
 
-    # The comparison
+    # Comparison with the database
 
     def compare(self) -> None:
         """Compare the numbers of all connected users with the database, between the next batches."""

@@ -1,4 +1,4 @@
-"""Messages: what clients send, typed, and what they are answered."""
+"""Messages: the types of the clients' messages and of the server's answers."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from .edge.messages import Decoder, Error, Message
 from .records import Notification, Type
 
-# NUL has no place in an id, and PostgreSQL has none for it in a text.
+# PostgreSQL cannot store NUL in a text.
 Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
 Targets = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=100)]
 Ids = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=200)]
@@ -24,7 +24,7 @@ class ClientMessage(Message, frozen=True, rename="camel", kw_only=True):
     """Anything a client sends; the answer has its `requestId`."""
 
     reads: ClassVar[bool] = False
-    """Whether it only reads."""
+    """Whether the message only reads."""
 
     request_id: Raw | UnsetType = UNSET
 
@@ -60,20 +60,20 @@ class SendNotification(ClientMessage, tag="send-notification", frozen=True, rena
     idempotency_key: Id | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what names nobody."""
+        """Check that there is a receiver."""
         if not self.targets:
             raise ValueError("Object missing required field `targetUserId` (or `targetUserIds`)")
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
-        """The users that are to get it, each once."""
+        """The receivers, without repetitions."""
         return _all_of(self.target_user_id, self.target_user_ids)
 
 
 class ClientForm(ClientMessage, frozen=True, rename="camel"):
-    """What the editor's `sendNotification` really sends: its `type` says what the notification is about.
+    """The message that the editor's `sendNotification` really sends: its `type` is the subject of the notification.
 
-    It builds an object with the key `type` twice, and the later one wins.
+    The editor builds an object with the key `type` twice, and the later one wins.
     """
 
     target_user_id: Id
@@ -81,7 +81,7 @@ class ClientForm(ClientMessage, frozen=True, rename="camel"):
     idempotency_key: Id | None = None
 
     def as_send(self) -> SendNotification:
-        """Return the `send-notification` that is meant."""
+        """Return the equivalent `send-notification`."""
         kind: Any = self.__struct_config__.tag
         key = self.idempotency_key
         return SendNotification(
@@ -114,19 +114,19 @@ class ClientSystem(ClientForm, tag="system", frozen=True, rename="camel"):
 
 
 class Named(ClientMessage, frozen=True, rename="camel", dict=True):
-    """A message about one notification, or about several."""
+    """A message about one or several notifications."""
 
     notification_id: Id | None = None
     notification_ids: Ids | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what names nothing."""
+        """Check that there is an id."""
         if not self.ids:
             raise ValueError("Object missing required field `notificationId` (or `notificationIds`)")
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """What it is about, each once."""
+        """The ids, without repetitions."""
         return _all_of(self.notification_id, self.notification_ids)
 
 
@@ -202,7 +202,7 @@ ERRORS = {
 
 
 class Answer(Struct, tag_field="type", frozen=True, rename="camel", kw_only=True):
-    """Anything that may answer a request, whose `requestId` it then has."""
+    """A message that may be the answer to a request, and then has its `requestId`."""
 
     request_id: Raw | UnsetType = UNSET
 

@@ -1,4 +1,4 @@
-"""One person's data: everything that a store holds of a user, to be shown or to be erased."""
+"""Personal data: all records of one user in a store, to export or to erase them."""
 
 from time import time
 
@@ -10,9 +10,9 @@ from .inbox.store import Changes, Needs, Store
 from .records import Deletion, Inbox, Record, Sending, Type
 
 PIECE = 500
-"""Notifications that are read at once, or more where a single inbox has more."""
+"""Notifications that are read at a time; more if a single inbox has more."""
 PORTION = 200
-"""Notifications that are erased at once."""
+"""Notifications that are erased at a time."""
 
 
 class SentNotification(Struct, rename="camel"):
@@ -27,15 +27,15 @@ class SentNotification(Struct, rename="camel"):
 
 
 class Person(Struct, rename="camel"):
-    """What a store holds of one user.
+    """The records of one user in a store.
 
     Attributes:
-        user_id: who it is.
-        inbox: the state of the inbox, if there is one.
-        received: the notifications in it, expired ones included.
-        deleted: what is remembered of those that are gone.
-        sent: notifications in the inboxes of others, and in the own one, that say they are from this user.
-        idempotency_keys: what is remembered of sendings under a key.
+        user_id: the id of the user.
+        inbox: the state of the inbox, or None.
+        received: the notifications in it, including expired ones.
+        deleted: the records of its deletions.
+        sent: notifications from this user, in all inboxes.
+        idempotency_keys: the records of sendings with a key.
     """
 
     user_id: str
@@ -50,10 +50,10 @@ class Person(Struct, rename="camel"):
 
 
 async def find(store: Store, user: str) -> Person:
-    """Return what a store holds of a user; it reads everything that is stored.
+    """Return the records of a user; this reads the whole store.
 
     Raises:
-        StoreError: it could not be read.
+        StoreError: the store could not be read.
     """
     person = Person(user)
     async for piece in store.content(PIECE):
@@ -66,18 +66,18 @@ async def find(store: Store, user: str) -> Person:
 
 
 async def erase(store: Store, person: Person, ttl_days: int) -> None:
-    """Erase what `find` has found of a user, also from backups that the store keeps itself.
+    """Erase the records that `find` has returned, also in the backups that the store keeps itself.
 
-    Other users' devices learn of it when they come again, or from a server that uses the same PostgreSQL. After an
-    interruption it can be repeated.
+    Other users' devices get the deletions when they connect again, or from a server that uses the same PostgreSQL. The
+    command can be repeated after an interruption.
 
     Args:
-        store: where it is.
-        person: what was found in it.
-        ttl_days: after which an inbox that this empties is forgotten.
+        store: the store with the records.
+        person: the records.
+        ttl_days: days until the emptied inbox is deleted.
 
     Raises:
-        StoreError: some of it could not be erased.
+        StoreError: some records could not be erased.
     """
     user = person.user_id
     ids = [sent.id for sent in person.sent if sent.user_id != user]

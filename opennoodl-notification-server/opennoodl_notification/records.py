@@ -1,6 +1,6 @@
-"""Records: a notification as clients see it, and all that is stored: notifications, inboxes, deletions, sendings.
+"""Records: notifications as clients see them, and the stored records: notifications, inboxes, deletions, sendings.
 
-An inbox counts, numbers and dates its notifications. Knows no store and no message.
+An inbox counts, numbers and dates its notifications. This module knows neither stores nor messages.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,17 +15,17 @@ Type = Literal["invite", "mention", "thread", "session", "component", "system"]
 
 
 class Notification(Struct, frozen=True, rename="camel", kw_only=True):
-    """One notification; times are ISO 8601 in UTC with milliseconds and ``Z``, so they sort as texts.
+    """One notification. Times are ISO 8601 in UTC with milliseconds and ``Z``, so they sort as texts.
 
     Attributes:
         id: a UUID.
-        user_id: whose inbox it is in.
-        from_user_id: who sent it.
-        type: what it is about.
-        data: the sender's JSON, untouched but for line breaks between its parts, which may have become spaces.
-        created_at: when it was sent; unique in its inbox and later than all before it.
-        read_at: when it was read, if it was.
-        expires_at: from when on it is not shown any more.
+        user_id: the receiver, who owns the inbox.
+        from_user_id: the sender.
+        type: the subject of the notification.
+        data: the sender's JSON; only line breaks between its tokens may have become spaces.
+        created_at: the time of sending; unique in its inbox and later than all earlier ones.
+        read_at: the time when it was marked as read; None if it is unread.
+        expires_at: the time of its deletion.
     """
 
     id: str
@@ -40,32 +40,32 @@ class Notification(Struct, frozen=True, rename="camel", kw_only=True):
 
 
 ABSENT = Raw(b"")
-"""In place of `data` in a record that is written without it."""
+"""Takes the place of `data` in a record that is stored without it."""
 RECORD_SIZE = 768
-"""Bytes that a notification without data takes in memory, as it was measured; in a file it takes about half."""
+"""Bytes of memory of a notification without data (measured); about half as many in a file."""
 PAYLOAD_SIZE = 512
-"""Bytes that a payload without its data takes in memory."""
+"""Bytes of memory of a payload without its data."""
 SENDING_SIZE = 512
-"""Bytes for what is remembered of a sending, but for its ids."""
+"""Bytes of the record of a sending, without its ids."""
 INBOX_SIZE = 1024
-"""Bytes for which an empty inbox counts."""
+"""Bytes that an empty inbox counts."""
 DELETION_SIZE = 256
-"""Bytes for what is remembered of a notification that is gone."""
+"""Bytes that the record of a deletion counts."""
 HISTORY = 1000
-"""Changes of an inbox that a device may have missed and still be told one by one."""
+"""Largest number of missed changes of an inbox that are replayed to a device one by one."""
 JUMP = 24
-"""Bits of the number by which an epoch begins later than it could: hours, less than an empty inbox is kept."""
+"""Bits of the random number by which an epoch's first number is higher: hours, less than the life of an empty inbox."""
 GAPS = 16
-"""Gaps between the numbers of an inbox that are remembered."""
+"""Gaps between the numbers of an inbox that are stored."""
 
 
 class Record(Notification, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
-    """A notification as it is stored, with what its receiver is not shown.
+    """A stored notification, with fields that its receiver does not see.
 
     Attributes:
-        born: the sequence number of its inbox when it came in.
-        sequence: the one when it changed last.
-        payload_id: which payload has its data, if it was sent to several users. A store keeps that data once.
+        born: the sequence number of its inbox when it was added.
+        sequence: the sequence number of its last change.
+        payload_id: the id of the payload with its data, if it was sent to several users. A store keeps that data once.
     """
 
     data: Raw = ABSENT
@@ -75,17 +75,17 @@ class Record(Notification, frozen=True, rename="camel", kw_only=True, omit_defau
 
     @property
     def size(self) -> int:
-        """Return the bytes for which it counts, without its payload."""
+        """Return the bytes that it counts, without its payload."""
         own = memoryview(self.data).nbytes if self.payload_id is UNSET else 0
         return own + record_size(self.user_id, self.from_user_id)
 
     def mark(self) -> "Mark":
-        """Return what marking it has changed."""
+        """Return the record of the change to its mark."""
         return Mark(self.id, self.user_id, self.read, self.sequence, self.read_at)
 
     def shown(self) -> Notification:
-        """Return what its receiver is shown."""
-        return Notification(  # a page has thousands, and a loop over the fields takes seven times as long
+        """Return the notification as its receiver sees it."""
+        return Notification(  # explicit fields: a loop is seven times as slow, and a page has thousands
             id=self.id,
             user_id=self.user_id,
             from_user_id=self.from_user_id,
@@ -99,14 +99,14 @@ class Record(Notification, frozen=True, rename="camel", kw_only=True, omit_defau
 
 
 class Mark(Struct, frozen=True, rename="camel"):
-    """What changes when a notification is marked as read or unread.
+    """The change when a notification is marked as read or unread.
 
     Attributes:
-        id: of the notification.
-        user_id: whose inbox it is in.
-        read: whether it was read.
-        sequence: the sequence number of the inbox when it was marked.
-        read_at: when it was read, if it was.
+        id: the id of the notification.
+        user_id: the owner of the inbox.
+        read: whether it is now read.
+        sequence: the sequence number of this change.
+        read_at: the time when it was marked as read, or None.
     """
 
     id: str
@@ -124,18 +124,18 @@ class Payload(Struct, frozen=True, rename="camel"):
 
     @property
     def size(self) -> int:
-        """Return the bytes for which it counts."""
+        """Return the bytes that it counts."""
         return payload_size(self.data)
 
 
 class Deletion(Struct, frozen=True, rename="camel"):
-    """What is remembered of a notification that is gone, for devices that were away.
+    """The record of a deleted notification, for devices that were offline.
 
     Attributes:
-        user_id: whose inbox it was in.
-        sequence: the sequence number of the inbox when it went.
-        id: of the notification.
-        born: the sequence number when it had come in; who was away for longer never knew it.
+        user_id: the owner of the inbox.
+        sequence: the sequence number of the deletion.
+        id: the id of the notification.
+        born: the sequence number at which it was added; a device that knows only earlier numbers never had it.
     """
 
     user_id: str
@@ -145,14 +145,14 @@ class Deletion(Struct, frozen=True, rename="camel"):
 
 
 class Sending(Struct, frozen=True, rename="camel"):
-    """What is remembered of a sending with an idempotency key.
+    """The record of a sending with an idempotency key.
 
     Attributes:
-        sender: who sent it.
-        key: what the sender called it.
-        fingerprint: of what was sent, to whom.
-        ids: of the notifications that it led to.
-        expires_at: until when the key is remembered.
+        sender: the user who sent it.
+        key: the sender's idempotency key.
+        fingerprint: a hash of the content and the receivers.
+        ids: the ids of its notifications.
+        expires_at: the time until which the record is stored.
     """
 
     sender: str
@@ -163,27 +163,27 @@ class Sending(Struct, frozen=True, rename="camel"):
 
     @property
     def size(self) -> int:
-        """Return the bytes for which it counts."""
+        """Return the bytes that it counts."""
         return SENDING_SIZE + len(self.sender) + len(self.key) + 1 + sum(len(id_) + 3 for id_ in self.ids)
 
 
 class Inbox(Struct, rename="camel", kw_only=True):
-    """The state of one inbox: what is known of all its notifications without reading one.
+    """The state of one inbox, without its notifications.
 
     Attributes:
-        user_id: whose it is.
-        sequence: the number of its last change, 0 before the first one. Numbers begin after the time in milliseconds,
-            so an inbox that was forgotten and is made anew does not repeat one.
-        total: notifications in it.
-        unread: how many of them are.
-        newest: when the newest one ever came in.
-        due: when the next one expires; in an empty inbox, when the inbox itself may be forgotten.
-        cleared: the number of the change that deleted everything last.
-        epoch: the epoch of the store in which it changed last.
-        size: bytes for which it counts, with its notifications and what is remembered of those that are gone.
-        gone: how many of these are remembered, at most.
-        gaps: numbers that this inbox has never used: those after the first of a pair, up to the second. The oldest
-            gap comes first.
+        user_id: the owner of the inbox.
+        sequence: the number of its last change; 0 before the first one. Numbers begin after the time in milliseconds,
+            so an inbox that is deleted and created again repeats no number.
+        total: the number of its notifications.
+        unread: the number of its unread notifications.
+        newest: the time of the newest notification that was ever added.
+        due: the time at which the next notification expires; of an empty inbox, the time of its own deletion.
+        cleared: the number of the last change that deleted all notifications.
+        epoch: the epoch of the store at its last change.
+        size: the bytes that it counts, with its notifications and its records of deletions.
+        gone: upper limit of the number of these records.
+        gaps: pairs of numbers: those after the first, up to and with the second, were never used. The oldest gap comes
+            first.
     """
 
     user_id: str
@@ -201,13 +201,13 @@ class Inbox(Struct, rename="camel", kw_only=True):
     def add(
         self, *, sender: str, kind: Type, data: Raw, payload_id: str | UnsetType, epoch: int, now: int, ttl: int
     ) -> Record:
-        """Put in a new notification; return it, with the next number and a date after all before it.
+        """Add a new notification; return its record, with the next number and a time later than all earlier ones.
 
         Args:
-            sender: who sends it.
-            kind: what it is about.
+            sender: the user who sends it.
+            kind: the subject of the notification.
             data: the sender's JSON.
-            payload_id: which payload has the data, if it is sent to several users.
+            payload_id: the id of the payload with the data, if it is sent to several users.
             epoch: the epoch of the store.
             now: the time in milliseconds.
             ttl: milliseconds until it expires.
@@ -238,14 +238,14 @@ class Inbox(Struct, rename="camel", kw_only=True):
         return record
 
     def mark(self, record: Record, *, read: bool, epoch: int, now: int) -> Record:
-        """Mark a notification as read or unread, which it was not; return it as it is now."""
+        """Change the mark of a notification to read or unread; return the changed record."""
         self.advance(epoch, now)
         self.unread += -1 if read else 1
         read_at = timestamp(now) if read else UNSET
         return structs.replace(record, read=read, read_at=read_at, sequence=self.sequence)
 
     def remove(self, record: Record, *, epoch: int, now: int, ttl: int) -> Deletion:
-        """Take out a notification; return what is remembered of it."""
+        """Remove a notification; return the record of its deletion."""
         self.advance(epoch, now)
         self.total -= 1
         self.unread -= not record.read
@@ -258,7 +258,7 @@ class Inbox(Struct, rename="camel", kw_only=True):
         return Deletion(self.user_id, self.sequence, record.id, record.born)
 
     def clear(self, *, epoch: int, now: int, ttl: int) -> None:
-        """Take out all notifications."""
+        """Remove all notifications."""
         self.advance(epoch, now)
         self.cleared = self.sequence
         self.total = self.unread = self.gone = 0
@@ -266,26 +266,26 @@ class Inbox(Struct, rename="camel", kw_only=True):
         self._keep(now + ttl)
 
     def _keep(self, end: int) -> None:
-        """Keep the empty inbox until this time: then no device remembers a number that its next life may use."""
+        """Keep the empty inbox until this time. After that, no device knows a number that a new inbox may use."""
         self.due = timestamp(end)
 
     def measure(self, sizes: Iterable[int], gone: int) -> None:
-        """Find out for how many bytes it counts.
+        """Set `size` and `gone`.
 
         Args:
-            sizes: of the notifications in it.
-            gone: how many are remembered that are gone.
+            sizes: the bytes that each notification counts.
+            gone: the number of records of deletions.
         """
         self.gone = gone
         self.size = INBOX_SIZE + DELETION_SIZE * gone + sum(sizes)
 
     def advance(self, epoch: int, now: int) -> None:
-        """Take the next number.
+        """Use the next sequence number.
 
-        The first number of an inbox, and the first one in an epoch, leaves a gap after the former one. If the store
-        was set back to an older state, the numbers that it has lost are in this gap or far above, so they are neither
-        used again nor taken for numbers of today. The gap ends at random, since the clock may have been wrong, and
-        since a store can be set back to the same state twice.
+        The first number of an inbox in an epoch leaves a gap after the previous number. If the store was restored to an
+        older state, the numbers that it has lost are in this gap or far above it. Therefore they are neither used again
+        nor mistaken for present numbers. The end of the gap is random, since the clock may have been wrong, and since a
+        store can be restored to the same state twice.
 
         Args:
             epoch: the epoch of the store.
@@ -298,50 +298,50 @@ class Inbox(Struct, rename="camel", kw_only=True):
         self.sequence += 1
 
     def forget(self) -> None:
-        """Remember no number so far: something may have changed without one."""
+        """Make all numbers so far unusable for resuming, since there may be changes without a number."""
         self.gaps = ((-1, self.sequence),)
 
     @property
     def horizon(self) -> int:
-        """Return the number after which all changes are remembered, deletions included."""
+        """Return the number after which all changes are known, deletions included."""
         left, end = HISTORY, self.sequence
         for last, start in reversed(self.gaps):
             if end - start > left:
                 break
             left -= end - start
             end = last
-        # Before the first of so many gaps there may be gaps that are forgotten.
+        # Older gaps than the first of `GAPS` may have been dropped.
         return max(end - left, self.gaps[0][1]) if len(self.gaps) == GAPS else end - left
 
     def remembers(self, since: int) -> bool:
-        """Return whether everything that changed after number `since` can still be told."""
+        """Return whether all changes after number `since` can still be sent."""
         lost = any(last < since <= start for last, start in self.gaps)
         return self.horizon <= since <= self.sequence and not lost
 
 
 def new_id() -> str:
-    """Return an id that begins with the time: a database puts what is new in one place of its index."""
+    """Return an id that begins with the time, so that a database adds new ones at one place of its index."""
     return str(uuid7())
 
 
 def sending_size(sender: str, targets: Sequence[str], data: Raw) -> int:
-    """Return the bytes for which the notifications of one sending count, with their payload."""
+    """Return the bytes that the notifications of one sending count, with their payload."""
     shared = memoryview(data).nbytes if len(targets) == 1 else payload_size(data)
     return shared + sum(record_size(user, sender) for user in targets)
 
 
 def record_size(*users: str) -> int:
-    """Return the bytes for which a notification without data counts that has these two users."""
+    """Return the bytes that a notification without data counts, with these two users."""
     return RECORD_SIZE + sum(len(user.encode()) for user in users)
 
 
 def payload_size(data: Raw) -> int:
-    """Return the bytes for which a payload counts."""
+    """Return the bytes that a payload counts."""
     return PAYLOAD_SIZE + memoryview(data).nbytes
 
 
 def payloads_of(records: Iterable[Record]) -> dict[str, Payload]:
-    """Return the payloads to which records refer, by id."""
+    """Return the payloads of records, by id."""
     return {
         record.payload_id: Payload(record.payload_id, record.data)
         for record in records
@@ -350,11 +350,11 @@ def payloads_of(records: Iterable[Record]) -> dict[str, Payload]:
 
 
 def timestamp(milliseconds: int) -> str:
-    """Return the text that notifications carry for a POSIX time in milliseconds."""
+    """Return the text of a POSIX time in milliseconds, as notifications have it."""
     moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
 
 
 def milliseconds(timestamp: str) -> int:
-    """Return the POSIX time in milliseconds for a text that `timestamp` returned."""
+    """Return the POSIX time in milliseconds of a text from `timestamp`."""
     return round(datetime.fromisoformat(timestamp).timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""The totals: how much is stored, and how much more may be."""
+"""The totals: the number and bytes of all stored notifications, and their limit."""
 
 from time import monotonic
 
@@ -7,22 +7,22 @@ import structlog
 from .inbox.store import Store
 
 FULL = 0.9
-"""The part of `MAX_STORED_SIZE` below which a store that was full is no longer full for the log."""
+"""Part of `MAX_STORED_SIZE` below which a full store counts as not full any more, for the log."""
 COUNT_INTERVAL = 60.0
-"""Seconds between two counts, where other servers may use the same database."""
+"""Seconds between two counts of a store that other servers may use."""
 
 log = structlog.get_logger()
 
 
 class Totals:
-    """How much is stored.
+    """The number and bytes of all stored notifications.
 
     Args:
-        most: bytes that may be stored; 0 means any number.
+        most: limit of the stored bytes; 0 means no limit.
 
     Attributes:
-        notifications: how many there are.
-        size: bytes for which all counts.
+        notifications: the number of stored notifications.
+        size: the bytes that all stored records count.
     """
 
     def __init__(self, most: int) -> None:
@@ -35,14 +35,14 @@ class Totals:
 
     @property
     def free(self) -> int | None:
-        """Bytes that may be stored beside all that is; None means any number."""
+        """Bytes until the limit; None means no limit."""
         return self._most - self.size if self._most else None
 
     async def count(self, store: Store) -> None:
-        """Find out how much is stored.
+        """Read the totals from the store.
 
         Raises:
-            StoreError: it could not be read.
+            StoreError: the store could not be read.
         """
         self.notifications = await store.total()
         self.size = await store.size()
@@ -52,24 +52,24 @@ class Totals:
         """Count again if the totals are in doubt, or once in `COUNT_INTERVAL` if other servers may have changed them.
 
         Raises:
-            StoreError: it could not be read.
+            StoreError: the store could not be read.
         """
         if not self._certain or (not store.exclusive and monotonic() - self._counted >= COUNT_INTERVAL):
             await self.count(store)
 
     def doubt(self) -> None:
-        """Take note that a change may have been stored or not."""
+        """Mark the totals as wrong, since a commit may or may not have succeeded."""
         self._certain = False
 
     def add(self, notifications: int, size: int) -> None:
-        """Take note of a change."""
+        """Add a change to the totals."""
         self.notifications += notifications
         self.size += size
         if size < 0 and self.size < FULL * self._most:
             self._full = False
 
     def refused(self) -> None:
-        """Say once that the store is full, and again only after a tenth of it was free meanwhile."""
+        """Log that the store is full; once, until a tenth of it was free again."""
         if not self._full:
             log.error("notifications are refused: MAX_STORED_SIZE is reached", stored=self.size, most=self._most)
         self._full = True

@@ -1,8 +1,8 @@
-"""The worker: takes batches from the queue, makes their changes last, and tells of them.
+"""The worker: takes batches of requests from the queue, stores their changes, and sends answers and events.
 
-Every message waits its turn in one queue. What is queued is handled as a batch: the changes of all of it become one
-commit, and answers and events are sent only when that is on disk, in order. So an answer is a promise, no read shows
-what may yet be lost, and a busy server brings many messages to disk at once.
+All requests wait in one queue. The changes of a batch are one commit, and its answers and events are sent in order when
+the commit is on disk. Therefore an answer is a promise, no read shows changes that may be lost, and a busy server
+stores many messages with one sync.
 """
 
 import asyncio
@@ -33,24 +33,24 @@ log = structlog.get_logger()
 
 
 class Worker:
-    """Handles requests, one batch after the other. Nothing else changes what is stored.
+    """Handles requests, one batch after the other. Only the worker changes the store.
 
     Args:
         queue: the requests.
-        store: where inboxes are kept.
-        devices: whom changes are told.
-        reader: what answers requests that read.
-        totals: how much is stored.
-        quota: what users have sent.
-        instances: others that use the same store, if there may be any.
-        settings: the bounds.
-        clock: the time.
+        store: stores the inboxes.
+        devices: receive the events.
+        reader: answers requests that only read.
+        totals: counts the stored bytes.
+        quota: counts the notifications that users send.
+        instances: other servers with the same store, or None.
+        settings: the limits.
+        clock: gives the time.
 
     Attributes:
-        failure: why the store failed, if its last attempt did.
-        errors: how often it has failed.
-        commits: how many there have been.
-        seconds: that batches took with changes that were stored.
+        failure: the reason of the last failure of the store; None if its last commit succeeded.
+        errors: the number of failures.
+        commits: the number of commits.
+        seconds: histogram of the durations of batches with changes.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Worker:
 
     @property
     def queued(self) -> int:
-        """How many requests have not been handled yet."""
+        """The number of requests that have not been handled yet."""
         return len(self._queue)
 
     def oldest(self) -> float:
-        """Return for how many seconds a request has waited at most; those of the batch under way count too."""
+        """Return the seconds that the oldest request has waited; those of the current batch count too."""
         began = [request.since for request in self._handling]
         waiting = self._queue.oldest()
         if waiting is not None:
@@ -97,28 +97,28 @@ class Worker:
         return monotonic() - min(began) if began else 0.0
 
     def soon(self, job: Job) -> None:
-        """Do something between two batches."""
+        """Run a job between two batches."""
         if job not in self._jobs:
             self._jobs.append(job)
         self._queue.filled.set()
 
     def stop(self) -> None:
-        """Let `run` return when all that is queued is handled, or the store fails."""
+        """Make `run` return when all queued requests are handled, or the store fails."""
         self._stopping = True
         self._queue.filled.set()
 
     async def run(self) -> None:
-        """Handle what is queued until `stop`."""
-        # When the store fails, all who waited for an answer have gone by now, and the process must end.
+        """Handle requests until `stop`."""
+        # When the store fails, all clients that waited for an answer have disconnected, and the process must end.
         while not self._stopping or (self._queue and self.failure is None):
             if not self._queue:
                 await self._queue.filled.wait()
             self._queue.filled.clear()
             try:
                 await self.step()
-            except Exception:  # a defect; it costs the answers of one batch, and not those of all that follow
+            except Exception:  # a defect in one batch must not end the worker
                 log.exception("a batch could not be handled")
-            await asyncio.sleep(0)  # a batch without a change may have waited for nothing
+            await asyncio.sleep(0)  # a batch without a change may not have waited for anything
 
     async def step(self) -> None:
         """Do what was to be done soon. Then take a batch, make its changes in one commit, and answer what it reads."""
@@ -142,15 +142,15 @@ class Worker:
             self._handling = []
 
     async def change(self, requests: list[Request], needs: Needs, now: int) -> Batch | None:
-        """Make the changes of requests, store them, and tell of them.
+        """Make the changes of requests, store them, and send the events.
 
         Args:
-            requests: those that change something.
-            needs: what they need to see.
+            requests: the requests that change something.
+            needs: the records that they read.
             now: the time in milliseconds.
 
         Returns:
-            The batch, or None if it could not be stored.
+            the batch, or None if it could not be stored.
         """
         batch: Batch | None = None
         changes: Changes | None = None
@@ -174,7 +174,7 @@ class Worker:
                     self.seconds.observe(perf_counter() - started)
                     if self.failure is not None:
                         self.works()
-        except Exception as error:  # whatever it is but an UnsettledError, nothing was stored
+        except Exception as error:  # after any error but an UnsettledError, nothing was stored
             self.failed(error)
             if batch is not None:
                 batch.drop()
@@ -200,7 +200,7 @@ class Worker:
         return batch
 
     def failed(self, error: Exception) -> None:
-        """Take note that the store failed; it is logged once, and not for every batch until it works again."""
+        """Record a failure of the store; it is logged once until the store works again."""
         self.errors += 1
         if self.failure != str(error):
             unforeseen = None if isinstance(error, StoreError) else error
@@ -208,7 +208,7 @@ class Worker:
         self.failure = str(error)
 
     def works(self) -> None:
-        """Take note that the store works again, after it has failed."""
+        """Record that the store works again."""
         log.info("notifications can be stored again")
         self.failure = None
 
@@ -217,7 +217,7 @@ class Worker:
         for job in jobs:
             try:
                 await job()
-            except Exception as error:  # a defect costs no other job, and no batch
+            except Exception as error:  # a defect in one job must not stop other jobs or batches
                 self.failed(error)
 
     async def _read(self, request: Request, batch: Batch | None, now: str) -> None:
@@ -244,13 +244,13 @@ class Worker:
                 self._totals.refused()
             return bad
         except Exception:
-            # One message that this server fails on must not stop the queue for everybody.
+            # A message that causes a defect must not stop the queue.
             log.exception("a message could not be handled")
             device.disconnect(1011, "The server failed on this message.")
             return Outcome()
 
     def _doubt(self, changes: Changes) -> None:
-        """Let devices connect again whose inboxes may have changed or not, and count again what is stored."""
+        """After an unsettled commit: close the connections of the affected inboxes, and count the store again."""
         self._totals.doubt()
         for user in (*(inbox.user_id for inbox in changes.inboxes), *changes.forgotten):
             for device in self._devices.of(user):
