@@ -27,21 +27,21 @@ from .storage.choose import choose, same
 from .storage.paths import named
 
 TIMEOUT = 10.0
-"""Seconds after which a server that does not answer is given up."""
+"""Time limit in seconds for an answer of a server."""
 MAX_REASON = 200
-"""Characters of an answer that is shown as the reason of a refusal."""
+"""Largest number of characters of a response that are shown as the reason of a refusal."""
 SQLITE = b"SQLite format 3\0"
-"""How a database of SQLite begins."""
+"""The first bytes of a SQLite database."""
 NOT_PLAIN = re.compile(r"[^ -~]")
-"""What is not a printable character of ASCII; JSON has it in its texts only."""
+"""Any character but printable ASCII; in JSON, these occur in strings only."""
 
 
 class Proof(NamedTuple):
-    """What shows a server who sends.
+    """The authentication of a sender.
 
     Attributes:
-        token: the token, if there is any.
-        hint: how to do better if the server does not accept it.
+        token: the token, or None.
+        hint: advice for the case that the server does not accept it.
     """
 
     token: str | None
@@ -49,14 +49,14 @@ class Proof(NamedTuple):
 
 
 def send(url: str, sender: str, proof: Proof, data: str, **fields: Any) -> list[str]:
-    """Send a notification through a running server; return the ids it got.
+    """Send a notification through a running server; return its ids.
 
     Args:
-        url: of the server, ``ws://`` or ``wss://``.
-        sender: who sends.
-        proof: what proves that.
-        data: what the notification says, in JSON.
-        fields: the other ones of `send-notification`.
+        url: the URL of the server, ``ws://`` or ``wss://``.
+        sender: the user who sends.
+        proof: the authentication of the sender.
+        data: the data of the notification, in JSON.
+        fields: the other fields of `send-notification`.
 
     Raises:
         CommandError: it was not sent.
@@ -86,13 +86,13 @@ def send(url: str, sender: str, proof: Proof, data: str, **fields: Any) -> list[
 
 
 def _reason(refused: InvalidStatus) -> str:
-    """Return the sentence with which a server refuses a handshake; the status, if the answer is no sentence."""
+    """Return the sentence in the response to a refused handshake; the status if there is no sentence."""
     text = refused.response.body.decode(errors="replace").strip()
     return text if text.isprintable() and 0 < len(text) <= MAX_REASON else f"HTTP {refused.response.status_code}"
 
 
 class Answer(Struct):
-    """As much of a server's message as is of use here; what others have sent is passed over unread."""
+    """The fields of a server's message that are necessary here; the data of notifications is not decoded."""
 
     type: str
     error: str = ""
@@ -103,10 +103,10 @@ class Answer(Struct):
 def _ask(
     server: ClientConnection, message: dict[str, Any], answer: str, hints: Mapping[str, str] = MappingProxyType({})
 ) -> Answer:
-    """Return the answer of this type.
+    """Send a message; return the answer of type `answer`.
 
     Raises:
-        CommandError: the server refuses; `hints` has what to add, by error code.
+        CommandError: the server refuses; `hints` has additions to the text by error code.
     """
     server.send(msgspec.json.encode(message), text=True)
     while True:
@@ -118,11 +118,11 @@ def _ask(
 
 
 def inbox(place: str, user: str, query: Query) -> Iterable[str]:
-    """Return a line for each notification of a user, the newest first; a server may be running.
+    """Return a line for each notification of a user, newest first. A server may use the store.
 
     Raises:
         CommandError: the store failed.
-        StartError: it cannot be opened.
+        StartError: the store cannot be opened.
     """
 
     async def read() -> list[Record]:
@@ -133,11 +133,11 @@ def inbox(place: str, user: str, query: Query) -> Iterable[str]:
 
 
 def stats(place: str) -> Counts:
-    """Return how much is stored; a server may be running.
+    """Return the numbers of stored records. A server may use the store.
 
     Raises:
         CommandError: the store failed.
-        StartError: it cannot be opened.
+        StartError: the store cannot be opened.
     """
 
     async def count() -> Counts:
@@ -148,11 +148,11 @@ def stats(place: str) -> Counts:
 
 
 def export(place: str, user: str) -> bytes:
-    """Return what is stored of a user, as JSON; a server may be running.
+    """Return the records of a user as JSON. A server may use the store.
 
     Raises:
-        CommandError: nothing is stored of this user, or the store failed.
-        StartError: it cannot be opened.
+        CommandError: there are no records of this user, or the store failed.
+        StartError: the store cannot be opened.
     """
 
     async def look() -> Person:
@@ -163,16 +163,16 @@ def export(place: str, user: str) -> bytes:
 
 
 def erase(place: str, user: str, ttl_days: int) -> str:
-    """Erase what is stored of a user; return a line that says how much it was.
+    """Erase the records of a user; return a line with their numbers.
 
     Args:
-        place: where it is stored.
-        user: who it is.
-        ttl_days: after which an inbox that this empties is forgotten.
+        place: the place of the store.
+        user: the user.
+        ttl_days: days until the emptied inbox is deleted.
 
     Raises:
-        CommandError: nothing is stored of this user, or the store failed.
-        StartError: it cannot be opened, as when a server has it.
+        CommandError: there are no records of this user, or the store failed.
+        StartError: the store cannot be opened, for example because a server has locked it.
     """
 
     async def find_and_erase() -> Person:
@@ -189,20 +189,20 @@ def erase(place: str, user: str, ttl_days: int) -> str:
 
 
 def contents(notifications: int, inboxes: int) -> str:
-    """Return what a store holds, in words."""
+    """Return the size of a store in words."""
     return f"{counted(notifications, 'notification')} in {counted(inboxes, 'inbox', 'inboxes')}"
 
 
 def redate(place: str, ttl_days: int) -> str:
-    """Give a date of today to what a wrong clock has dated in the future; return a line that says how much it was.
+    """Correct dates in the future, which a wrong clock has set; return a line with the numbers of records.
 
     Args:
-        place: where it is stored.
-        ttl_days: after which a notification expires.
+        place: the place of the store.
+        ttl_days: days until a notification expires.
 
     Raises:
         CommandError: the store failed.
-        StartError: it cannot be opened, as when a server has it.
+        StartError: the store cannot be opened, for example because a server has locked it.
     """
 
     async def find_and_redate() -> tuple[int, int]:
@@ -220,11 +220,11 @@ def _known(person: Person) -> Person:
 
 
 def back_up(place: str, file: str) -> Counts:
-    """Write a copy of all that is stored to a new file, also while a server runs; return how much is in it.
+    """Copy a store to a new file, also while a server uses it; return the numbers of copied records.
 
     Raises:
-        CommandError: it could not be written.
-        StartError: the store, or the copy, cannot be opened.
+        CommandError: the copy could not be written.
+        StartError: the store or the copy cannot be opened.
     """
     path = named(file, file)
     if path.exists():
@@ -241,7 +241,7 @@ def back_up(place: str, file: str) -> Counts:
 
 
 def restore(place: str, file: str) -> Counts:
-    """Bring everything from a backup to an empty store, with no server running; return how much there is.
+    """Copy a backup to an empty store that no server uses; return the numbers of copied records.
 
     Raises:
         CommandError: the store is not empty, or failed.
@@ -251,7 +251,7 @@ def restore(place: str, file: str) -> Counts:
 
 
 def _place_of(path: Path) -> str:
-    """Return what is given to `choose` for a backup."""
+    """Return the place of a backup, as `choose` expects it."""
     try:
         with path.open("rb") as file:
             is_sqlite = file.read(len(SQLITE)) == SQLITE
@@ -261,15 +261,15 @@ def _place_of(path: Path) -> str:
 
 
 def migrate(source: str, target: str, *, read_only: bool = False) -> Counts:
-    """Bring everything from one store to another, and show how far it is; return how much there is.
+    """Copy all records of one store to another, and show the progress; return their numbers.
 
     Args:
-        source: the one.
-        target: the other one.
-        read_only: whether nothing may be written beside the source.
+        source: the place of the source.
+        target: the place of the target.
+        read_only: whether the source may not get a lock file.
 
     Raises:
-        CommandError: it could not be finished; the same again goes on from there.
+        CommandError: it could not be finished; the same command continues it.
         StartError: one of the stores cannot be opened.
     """
     if same(source, target):
@@ -305,9 +305,9 @@ async def _opened(place: str, *, create: bool = False, read_only: bool = False) 
 
 
 def _line(record: Record) -> str:
-    """Return a notification as one line; what people wrote in it is JSON, so none of it can move the cursor."""
+    """Return a notification as one line; users' texts are JSON in ASCII, so they cannot control the terminal."""
     mark = "read  " if record.read else "unread"
-    # As it was sent: Python would not read every number that JSON may have.
+    # Unchanged: Python cannot parse every number of JSON.
     data = msgspec.json.format(bytes(record.data), indent=0).decode()
     data = NOT_PLAIN.sub(lambda match: json.dumps(match[0])[1:-1], data)
     return f"{record.created_at}  {mark}  {record.type:9}  from {json.dumps(record.from_user_id)}  {data}"

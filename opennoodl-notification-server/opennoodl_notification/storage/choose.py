@@ -1,4 +1,4 @@
-"""Chooses the store that the settings name."""
+"""Chooses the store of the settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MISSING = "a database needs the extra `sql`: pip install 'opennoodl-notification
 
 
 def same(one: str, other: str) -> bool:
-    """Return whether two places are the same, as far as their spelling tells; StartError: one of them is none."""
+    """Return whether two places are the same after normalization; StartError: one of them is not valid."""
     return _spelled_out(one) == _spelled_out(other)
 
 
@@ -32,14 +32,14 @@ def _spelled_out(place: str) -> str:
 
 
 def choose_channel(place: str, listen_url: str) -> Channel | None:
-    """Return the way to other instances that use the same store, not opened yet, or None if there can be none.
+    """Return the channel to other instances that use the same store, not opened yet; None if there can be none.
 
     Args:
-        place: where the notifications are.
-        listen_url: of the same database, without a pooler in between; "" if `place` is that already.
+        place: the place of the store.
+        listen_url: the URL of the same database without a pooler; "" if `place` has no pooler.
 
     Raises:
-        StartError: a URL is wrong.
+        StartError: a URL is not valid.
     """
     postgresql = False
     if "://" in place:
@@ -62,11 +62,11 @@ def choose(place: str, *, create: bool = True, read_only: bool = False) -> Store
 
     Args:
         place: the URL of a database, or the path of a file.
-        create: whether it is made if it is not there.
-        read_only: whether it is only looked into, maybe while a server uses it.
+        create: whether to create the store if it does not exist.
+        read_only: whether to read only, perhaps while a server uses it.
 
     Raises:
-        StartError: the URL is wrong, or what it needs is not installed.
+        StartError: the URL is not valid, or a necessary package is not installed.
     """
     if "://" not in place:
         return JsonStore(place, create=create, read_only=read_only)

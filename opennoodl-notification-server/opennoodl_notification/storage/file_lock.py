@@ -1,7 +1,6 @@
-"""The lock: a file of notifications is one process's alone.
+"""The lock of a file of notifications, which only one process may use.
 
-``fcntl.flock`` of the standard library is all that it needs; the package filelock adds systems on which this server
-does not run.
+``fcntl.flock`` is sufficient. The package filelock would add systems on which this server does not run.
 """
 
 import fcntl
@@ -10,16 +9,16 @@ from pathlib import Path
 
 
 class FileLock:
-    """A file beside another one, which whoever has that one locks.
+    """A lock file beside another file.
 
-    It stays when the process ends, and the lock on it does not, however that ends.
+    The lock ends with the process, also after a crash. The lock file stays.
 
     Args:
-        path: of the file that is locked.
+        path: the path of the file to lock.
 
     Raises:
-        BlockingIOError: another process has it.
-        OSError: there can be no such file.
+        BlockingIOError: another process has the lock.
+        OSError: the lock file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,5 +31,5 @@ class FileLock:
             raise
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Release the lock."""
         self._file.close()

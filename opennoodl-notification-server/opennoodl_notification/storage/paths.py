@@ -1,4 +1,4 @@
-"""Names of files, as settings and commands give them."""
+"""Paths of files from settings and commands."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ from ..edge.errors import StartError
 
 
 def named(name: str, text: str) -> Path:
-    """Return the file that a text names.
+    """Return the path of a file.
 
     Args:
-        name: what an error calls it.
-        text: a path, absolute or from the present directory.
+        name: its name in an error.
+        text: a path, absolute or relative to the working directory.
 
     Raises:
-        StartError: it names a directory, or begins with a `~`, which a shell replaces and this server does not. Or it
-            cannot be looked at.
+        StartError: the path is a directory, cannot be checked, or begins with a `~`, which shells expand and this
+            server does not.
     """
     if text.startswith("~"):
         raise StartError(f"{name} begins with `~`, which only a shell replaces; write the whole path")

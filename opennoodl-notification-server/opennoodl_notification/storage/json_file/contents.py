@@ -1,4 +1,4 @@
-"""The contents: everything that is stored, by user, for a store whose file is only there to start again."""
+"""The contents: all records in memory, by user, for a store whose file is only read at the start."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -13,7 +13,7 @@ from ...records import Deletion, Inbox, Mark, Payload, Record, Sending
 
 
 class Snapshot(NamedTuple):
-    """Everything at one moment."""
+    """All records at one moment."""
 
     inboxes: list[Inbox]
     records: list[Record]
@@ -22,22 +22,22 @@ class Snapshot(NamedTuple):
 
 
 class Contents:
-    """Inboxes with their notifications, the oldest first."""
+    """Inboxes with their notifications, oldest first."""
 
     def __init__(self) -> None:
         self.inboxes: dict[str, Inbox] = {}
         self.records: dict[str, dict[str, Record]] = {}
         self.deletions: dict[str, list[Deletion]] = {}
         self.sendings: dict[tuple[str, str], Sending] = {}
-        self._users: dict[str, str] = {}  # whose inbox a notification is in
+        self._users: dict[str, str] = {}  # by notification id: the owner of its inbox
         self._payloads: dict[str, Payload] = {}
-        self._uses: Counter[str] = Counter()  # notifications that refer to a payload
+        self._uses: Counter[str] = Counter()  # by payload id: number of its notifications
 
     def __len__(self) -> int:
         return len(self._users)
 
     def apply(self, changes: Changes) -> int:
-        """Make changes; return the bytes for which the payloads counted that went."""
+        """Apply changes; return the bytes that the deleted payloads counted."""
         gone: list[Record] = []
         for user in changes.cleared:
             gone += self._clear(user)
@@ -46,14 +46,14 @@ class Contents:
             if user:
                 gone.append(self.records[user].pop(id_))
         for mark in changes.updated:
-            if mark.id in self._users:  # else it came with a journal that was lost
+            if mark.id in self._users:  # otherwise its notification was in a journal that was lost
                 self._mark(mark)
         for record in changes.added:
             self.put(record)
         for deletion in changes.deletions:
             self._remember(deletion)
         for sending in changes.sendings:
-            # At the end, where what expires last is.
+            # Added at the end, since it expires last.
             self.sendings.pop((sending.sender, sending.key), None)
             self.sendings[sending.sender, sending.key] = sending
         for inbox in changes.inboxes:
@@ -77,10 +77,11 @@ class Contents:
         self.records.setdefault(record.user_id, {})[record.id] = record
 
     def fit(self) -> None:
-        """Make the states of the inboxes fit what is in them, should the file have been edited or a journal be lost.
+        """Correct the states of inboxes that do not match their records, after an edit of the file or a lost journal.
 
-        An inbox that does not fit forgets its numbers: devices may have been told what is lost. When the next one
-        expires is corrected only if it were too late: it may be too early in any store.
+        All numbers of such an inbox become unusable for resuming, since devices may have received lost changes. `due`
+        is only
+        corrected if it is too late: in any store, it may be too early.
         """
         for user, inbox in self.inboxes.items():
             records = list(self.records.get(user, {}).values())
@@ -98,7 +99,7 @@ class Contents:
                 inbox.newest = max(inbox.newest, records[-1].created_at)
 
     def load(self, needs: Needs) -> Loaded:
-        """Return what a batch needs."""
+        """Return the records that a batch needs."""
         users = set(needs.users)
         users.update(self._users[id_] for id_ in needs.revoked if id_ in self._users)
         loaded = Loaded()
@@ -112,7 +113,7 @@ class Contents:
         return loaded
 
     def page(self, user: str, query: Query, now: str) -> list[Record]:
-        """Return notifications of an inbox that have not expired, the newest first."""
+        """Return notifications of an inbox that have not expired, newest first."""
         matching = (
             record
             for record in reversed(self.records.get(user, {}).values())
@@ -124,24 +125,24 @@ class Contents:
         return list(islice(matching, query.limit))
 
     def changed(self, user: str, since: int) -> list[Record | Deletion]:
-        """Return what came, changed or went in an inbox after number `since`, in order."""
+        """Return the changes of an inbox after number `since`, in order."""
         changed: list[Record | Deletion] = []
         changed += (record for record in self.records.get(user, {}).values() if record.sequence > since)
         changed += (deletion for deletion in self.deletions.get(user, ()) if deletion.sequence > since)
         return sorted(changed, key=lambda one: one.sequence)
 
     def due(self, now: str) -> Iterator[str]:
-        """Yield users in whose inboxes something has expired, or whose inbox may be forgotten."""
+        """Yield users with expired notifications, and with expired empty inboxes."""
         return (user for user, inbox in self.inboxes.items() if inbox.due <= now)
 
     def clean(self, now: str) -> int:
-        """Forget sendings that have expired; return the bytes for which they counted."""
-        # All are looked at: one that was made while the clock was ahead comes first and stays for long.
+        """Delete expired sendings; return the bytes that they counted."""
+        # All are checked: a sending that was made while the clock was ahead is among the first and expires late.
         expired = [key for key, sending in self.sendings.items() if sending.expires_at <= now]
         return sum(self.sendings.pop(key).size for key in expired)
 
     def counts(self) -> Counts:
-        """Return how much there is."""
+        """Return the numbers of records."""
         return Counts(
             notifications=len(self),
             unread=sum(inbox.unread for inbox in self.inboxes.values()),
@@ -151,13 +152,13 @@ class Contents:
         )
 
     def size(self) -> int:
-        """Return the bytes for which all counts that there is."""
+        """Return the bytes that all records count."""
         inboxes = sum(inbox.size for inbox in self.inboxes.values())
         payloads = sum(payload.size for payload in self._payloads.values())
         return inboxes + payloads + sum(sending.size for sending in self.sendings.values())
 
     def snapshot(self) -> Snapshot:
-        """Return everything as it is now, whatever changes later."""
+        """Return all records of this moment; later changes do not affect the result."""
         return Snapshot(
             list(self.inboxes.values()),
             [record for records in self.records.values() for record in records.values()],
@@ -166,7 +167,7 @@ class Contents:
         )
 
     def content(self, size: int) -> Iterator[Changes]:
-        """Yield everything in pieces of about `size` notifications, deletions and inboxes; change nothing meanwhile."""
+        """Yield all records in parts of about `size` records; nothing may change in the meantime."""
         piece = Changes()
         for inbox in list(self.inboxes.values()):
             piece.inboxes.append(inbox)
@@ -203,7 +204,7 @@ class Contents:
             deletions.append(deletion)
 
     def _trim(self, inbox: Inbox) -> None:
-        """Forget deletions before the horizon of an inbox."""
+        """Delete the records of deletions before the horizon of an inbox."""
         deletions = self.deletions.get(inbox.user_id)
         if deletions and deletions[0].sequence <= inbox.horizon:
             kept = bisect_right(deletions, inbox.horizon, key=lambda one: one.sequence)
@@ -222,7 +223,7 @@ class Contents:
         return list(records.values())
 
     def _release(self, gone: list[Record]) -> int:
-        """Forget payloads to which no notification refers any more; return the bytes for which they counted."""
+        """Delete payloads without notifications; return the bytes that they counted."""
         size = 0
         for record in gone:
             if record.payload_id is not UNSET:

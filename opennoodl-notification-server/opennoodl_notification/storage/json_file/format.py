@@ -1,4 +1,4 @@
-"""The format of the JSON file and its journals: its number, and payloads.
+"""The format of the JSON file and its journals: its version, and payloads.
 
 The data of one sending to several users is written once, as a payload, and the records refer to it.
 """
@@ -10,20 +10,20 @@ from msgspec import UNSET, Raw, structs
 from ...records import ABSENT, Payload, Record, payloads_of
 
 FORMAT = 1
-"""The newest one that this release reads, and the one that it writes. Change it with what the two contain."""
+"""The newest version that this release reads, and the one that it writes. Change it with the format."""
 
 
 class ForeignFileError(ValueError):
-    """A file of another program or of a newer release; the text says how that shows."""
+    """A file of another program or of a newer release; the text is the evidence."""
 
 
 def newer(number: int) -> str:
-    """Return what is wrong with a file of a newer format."""
+    """Return the error text for a file of a newer version."""
     return f"has format {number} of a newer release; this release reads formats up to {FORMAT}"
 
 
 def separate(records: Iterable[Record]) -> tuple[list[Record], list[Payload]]:
-    """Return records as they are written, without the data that payloads have, and these payloads."""
+    """Return records without the data that is in payloads, and the payloads."""
     all_ = list(records)
     shared = [record for record in all_ if record.payload_id is not UNSET]
     if not shared:
@@ -33,9 +33,9 @@ def separate(records: Iterable[Record]) -> tuple[list[Record], list[Payload]]:
 
 
 def join(records: Iterable[Record], payloads: Iterable[Payload]) -> Iterator[Record]:
-    """Yield records as they were before they were written.
+    """Yield records with their data from payloads.
 
-    Their data is a copy, in place of a view that keeps all that was read.
+    The data is copied, since a view would keep the whole input in memory.
 
     Raises:
         ValueError: a record has no data.

@@ -1,7 +1,7 @@
-"""The channel: hints from instance to instance, by PostgreSQL's LISTEN and NOTIFY.
+"""The channel: sends hints between instances with PostgreSQL's LISTEN and NOTIFY.
 
-It has a connection of its own. A transaction with NOTIFY takes a lock on all of PostgreSQL's commits, so it must never
-be the one that stores; and LISTEN needs a connection that no pooler gives to others.
+It has its own connection. A commit with NOTIFY takes a lock that all such commits of PostgreSQL share, so it
+must not be the one that stores. LISTEN needs a connection that no pooler gives to other clients.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from .postgresql import arguments, shown
 from .schema import versions
 
 INTERVAL = 10.0
-"""Seconds after which a hint is sent even if nothing has changed: it shows that the connection works."""
+"""Seconds until a hint is sent without any change, to test the connection."""
 RETRY_INTERVAL = 1.0
-"""Seconds after which a lost connection is tried again."""
+"""Seconds until a lost connection is opened again."""
 TIMEOUT = 5
-"""Seconds after which a database that does not answer has failed."""
+"""Time limit in seconds for an answer of the database."""
 CLOSE_TIMEOUT = 1.0
-"""Seconds for the database to take note that a connection ends."""
+"""Time limit in seconds for closing a connection."""
 SET_UP = """
 SET synchronous_commit = off;  -- a hint has nothing to bring to disk
 SET tcp_user_timeout = '30s';  -- the queue of hints grows until all who listen have read them
@@ -34,39 +34,39 @@ log = structlog.get_logger()
 
 
 class Listener(Protocol):
-    """What sends and hears hints."""
+    """Makes outgoing hints, and receives incoming ones."""
 
     @property
     def waiting(self) -> bool:
-        """Whether something is to be sent."""
+        """Whether there are hints to send."""
 
     def begin(self) -> None:
-        """Begin to hear, also after an interruption."""
+        """Start, or start again after an interruption."""
 
     def take(self) -> list[str]:
-        """Return the hints to send now, at least one."""
+        """Return the hints to send, at least one."""
 
     def hear(self, text: str) -> None:
-        """Take a hint."""
+        """Receive a hint."""
 
 
 class PooledError(Exception):
-    """LISTEN is of no use, since a pooler gives the connection to others."""
+    """LISTEN does not work, since a pooler gives the connection to other clients."""
 
 
 class Channel:
-    """A connection that listens and notifies, and that is made again when it is lost.
+    """A connection for LISTEN and NOTIFY, which is opened again when it is lost.
 
     Args:
-        url: of the database.
+        url: the URL of the database.
 
     Attributes:
-        listening: whether it works now.
-        reconnects: how often the connection was made again.
-        errors: how often it was lost or could not be made.
+        listening: whether the connection works now.
+        reconnects: how often it was opened again.
+        errors: how often it was lost or could not be opened.
 
     Raises:
-        StartError: the URL is wrong.
+        StartError: the URL is not valid.
     """
 
     def __init__(self, url: str) -> None:
@@ -82,11 +82,11 @@ class Channel:
         self.errors = 0
 
     def wake(self) -> None:
-        """Send soon what is to be sent."""
+        """Make `run` send hints soon."""
         self._wake.set()
 
     async def open(self) -> bool:
-        """Connect; return False if a pooler is in between, so that nothing would be heard.
+        """Connect; return False if there is a pooler, through which no hint would arrive.
 
         Raises:
             StartError: the database cannot be used.
@@ -101,7 +101,7 @@ class Channel:
         return True
 
     async def run(self, listener: Listener) -> None:
-        """Send and hear until `stop`; a connection that is lost is made again."""
+        """Send and receive hints until `stop`; open a lost connection again."""
         while True:
             try:
                 if self._connection is None:
@@ -119,7 +119,7 @@ class Channel:
             await asyncio.sleep(RETRY_INTERVAL)
 
     def stop(self) -> None:
-        """Let `run` return when everything is sent."""
+        """Make `run` return when all hints are sent."""
         self._stopping = True
         self._wake.set()
 
@@ -143,7 +143,7 @@ class Channel:
         if table is None:
             raise asyncpg.InterfaceError("it has no table of this server")
         await self._connection.execute(SET_UP)
-        self._topic = f"opennoodl_notification_{table}"  # databases may have several of these tables, in schemas
+        self._topic = f"opennoodl_notification_{table}"  # a database may have such tables in several schemas
 
     async def _exchange(self, listener: Listener) -> None:
         lost = asyncio.Event()
@@ -163,7 +163,7 @@ class Channel:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, but not for longer."""
+    """Wait for an event, for at most so many seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,12 +1,12 @@
-"""The schema of the database: its tables, and the version that says which ones they are."""
+"""The schema of the database: its tables and its version."""
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table
 
 VERSION = 3
-"""Of the schema. A change of a table raises it, and adds to `UPGRADES`."""
+"""The version of the schema. A change of a table increases it, and adds to `UPGRADES`."""
 
-# Texts are compared byte by byte, whatever language the database was set up for: that is fast, and sorts times.
+# Texts are compared by bytes, independent of the database's locale: this is fast, and sorts times.
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 metadata = MetaData()
@@ -89,16 +89,16 @@ UPGRADES = {
         "ALTER TABLE inboxes ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE inboxes ADD COLUMN size BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE inboxes ADD COLUMN gone INTEGER NOT NULL DEFAULT 0",
-        "UPDATE inboxes SET size = 1024 + 1024 * total",  # about; it is exact when they have been empty
+        "UPDATE inboxes SET size = 1024 + 1024 * total",  # an estimate, until an inbox has been empty
         "ALTER TABLE inboxes ADD COLUMN gaps TEXT NOT NULL DEFAULT '[]'",
     ),
     2: (
-        # Under another name: a server of the former version fails on it, and does not show notifications without data.
+        # The new name makes a server of the older version fail, instead of showing notifications without data.
         "ALTER TABLE notifications RENAME COLUMN data TO own_data",
         "ALTER TABLE notifications ADD COLUMN payload_id {text}",
     ),
 }
-"""Statements that lead from a version of the schema to the next one, with the type of `Text` filled in.
+"""Statements that upgrade from each version of the schema to the next one, with a placeholder for the type `Text`.
 
-New tables are made before.
+New tables are created before.
 """

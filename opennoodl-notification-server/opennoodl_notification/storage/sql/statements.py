@@ -1,8 +1,7 @@
-"""The statements: what a batch reads from the database, and how its changes are written there.
+"""The SQL statements that load the records of a batch and write its changes.
 
-A statement has a part of a long list, and then the next one has: a database takes only so many parameters, and the
-event loop has a turn between two of them. All are made once: to build them for each batch was a third of what a
-batch cost.
+Long lists are split over several statements, since a database limits the number of parameters, and so that the event
+loop runs between them. The statements are built once: building them for each batch took a third of a batch's time.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ from ...records import Inbox, Mark, Record, Sending, payloads_of
 from .schema import deletions, inboxes, notifications, payloads, sendings
 
 CHUNK = 200
-"""Values of a list, or rows, that are one statement's."""
+"""Values of a list, or rows, of one statement."""
 
 SCHEMA_LOCK = 0x6F70656E6E6F6F00
 """PostgreSQL's advisory lock for the schema. The 256 numbers after it are the locks for idempotency keys."""
@@ -43,9 +42,9 @@ _columns = (column for column in _table if column is not _table.own_data)
 SELECT_RECORDS = sa.select(*_columns, sa.func.coalesce(payloads.c.data, _table.own_data).label("data")).select_from(
     notifications.outerjoin(payloads, _table.payload_id == payloads.c.id)
 )
-"""Notifications with their data, wherever that is."""
+"""Notifications with their data, from the row or the payload."""
 _SELECT_RECEIVERS = sa.select(_table.user_id).where(_table.id.in_(_VALUES))
-# Locks are taken in one order, so that servers on one database never wait for each other in a circle.
+# Locks are taken in one order, so that servers on one database cannot deadlock.
 _LOCK_KEYS = sa.select(
     sa.func.pg_advisory_xact_lock(sa.func.unnest(sa.bindparam("numbers", type_=postgresql.ARRAY(sa.BigInteger))))
 )
@@ -83,7 +82,7 @@ _FORGET_DELETIONS = sa.delete(deletions).where(
 
 
 async def rows_of(connection: AsyncConnection, select: sa.Executable, values: Row | None = None) -> list[Row]:
-    """Return what a query finds with these values of its parameters."""
+    """Return the rows of a query with these parameters."""
     rows: list[Row] = []
     for some in (await connection.execute(select, values)).mappings().partitions(CHUNK):
         rows += map(dict, some)
@@ -93,23 +92,23 @@ async def rows_of(connection: AsyncConnection, select: sa.Executable, values: Ro
 
 
 def record_of(row: Row) -> Record:
-    """Return the notification in a row."""
+    """Return the notification of a row."""
     known = {name: value for name, value in row.items() if value is not None}
     return Record(**{**known, "data": Raw(row["data"].encode())})
 
 
 def inbox_of(row: Row) -> Inbox:
-    """Return the state of an inbox in a row."""
+    """Return the state of an inbox of a row."""
     return Inbox(**{**row, "gaps": msgspec.json.decode(row["gaps"], type=tuple[tuple[int, int], ...])})
 
 
 def sending_of(row: Row) -> Sending:
-    """Return the sending in a row."""
+    """Return the sending of a row."""
     return Sending(**{**row, "ids": msgspec.json.decode(row["ids"], type=tuple[str, ...])})
 
 
 async def load(connection: AsyncConnection, needs: Needs) -> Loaded:
-    """Return what a batch needs; the inboxes and the keys of sendings are its own until the transaction ends."""
+    """Return the records that a batch needs. Its inboxes and sendings stay locked until the end of the transaction."""
     loaded = Loaded()
     loaded.inboxes = await _own_inboxes(connection, needs)
     due = [inbox.user_id for inbox in loaded.inboxes.values() if inbox.total and inbox.due <= needs.now]
@@ -123,7 +122,7 @@ async def load(connection: AsyncConnection, needs: Needs) -> Loaded:
     for inbox in loaded.inboxes.values():
         coming = needs.users[inbox.user_id]
         too_many = inbox.total + coming - needs.room
-        if needs.room and coming and too_many > 0:  # some of these may have to make room for those that come
+        if needs.room and coming and too_many > 0:  # some of these may have to be deleted for new ones
             for select in (_SELECT_OLDEST, _SELECT_OLDEST_READ):
                 rows = await rows_of(connection, select, {"user": inbox.user_id, "most": too_many})
                 loaded.records += map(record_of, rows)
@@ -135,15 +134,15 @@ async def load(connection: AsyncConnection, needs: Needs) -> Loaded:
 
 
 async def numbers(connection: AsyncConnection, users: Iterable[str]) -> dict[str, int]:
-    """Return the numbers of these users' inboxes, as far as they have one."""
+    """Return the sequence numbers of these users' inboxes, without those that do not exist."""
     return {row["user_id"]: row["sequence"] async for row in _find(connection, _SELECT_NUMBERS, users)}
 
 
 async def _own_inboxes(connection: AsyncConnection, needs: Needs) -> dict[str, Inbox]:
     """Lock keys and inboxes, and return the inboxes.
 
-    In PostgreSQL, which other servers may use, an inbox that is about to get its first notification is made before it
-    is locked: there would be nothing to lock otherwise, and two servers would begin it at the same time.
+    In PostgreSQL, which other servers may use, the inbox of a first notification is created before it is locked.
+    Otherwise there would be no row to lock, and two servers would create it at the same time.
     """
     receivers = sorted(user for user, coming in needs.users.items() if coming)
     while True:
@@ -158,16 +157,16 @@ async def _own_inboxes(connection: AsyncConnection, needs: Needs) -> dict[str, I
             found[row["user_id"]] = inbox_of(row)
         if connection.dialect.name != "postgresql" or found.keys() >= set(receivers):
             return found
-        await connection.rollback()  # another server has forgotten an inbox between the two statements
+        await connection.rollback()  # another server has deleted an inbox between the two statements
 
 
 def _lock_number(sending: tuple[str, str]) -> int:
-    """Return the number of the advisory lock for a sender's key; PostgreSQL has memory for some thousand locks."""
+    """Return the number of the advisory lock of a sender's key. PostgreSQL has memory for some thousand locks."""
     return SCHEMA_LOCK + 1 + blake2b(msgspec.json.encode(sending), digest_size=1).digest()[0]
 
 
 async def apply(connection: AsyncConnection, changes: Changes) -> int:
-    """Make changes, which last when the transaction is committed; return the bytes of the payloads that went."""
+    """Write changes, which are durable after the commit; return the bytes of deleted payloads."""
     put = partial(_put, connection.dialect.name)
     emptied = [*changes.cleared, *changes.forgotten]
     released = [row["payload_id"] async for row in _find(connection, _DELETE_OF_USERS, emptied)]
@@ -190,7 +189,7 @@ async def apply(connection: AsyncConnection, changes: Changes) -> int:
 
 
 async def _count_uses(connection: AsyncConnection, added: Iterable[Record], released: Iterable[str]) -> int:
-    """Store new payloads, and delete those to which no notification refers any more; return the bytes of these."""
+    """Add new payloads, and delete those without notifications; return the bytes of deleted ones."""
     uses = Counter(record.payload_id for record in added if record.payload_id is not UNSET)
     uses.subtract(released)
     new = (
@@ -207,14 +206,14 @@ async def _count_uses(connection: AsyncConnection, added: Iterable[Record], rele
 async def _find(
     connection: AsyncConnection, select: sa.Executable, values: Iterable[Any], others: Row | None = None
 ) -> AsyncIterator[Row]:
-    """Yield what a query finds for these values of its list, in their order as far as it sorts."""
+    """Yield the rows of a query for values of its list, in their order if the query sorts."""
     for some in _chunks(values):
         for row in await rows_of(connection, select, {**(others or {}), "values": some}):
             yield row
 
 
 async def _execute(connection: AsyncConnection, statement: sa.Executable, rows: Iterable[Row]) -> None:
-    """Execute a statement for each of these rows, if there are any."""
+    """Execute a statement for each row, if there are any."""
     for some in _chunks(rows):
         await connection.execute(statement, some)
 
@@ -227,7 +226,7 @@ def _chunks(things: Iterable[T]) -> Iterator[list[T]]:
 
 @cache
 def _add_payload(dialect: str) -> Any:
-    """Return what inserts a payload, or adds its uses to those of one that is there."""
+    """Return a statement that inserts a payload, or adds to the uses of an existing one."""
     statement = _insert(dialect, payloads)
     uses = payloads.c.uses + statement.excluded.uses
     return statement.on_conflict_do_update(index_elements=["id"], set_={"uses": uses})
@@ -235,7 +234,7 @@ def _add_payload(dialect: str) -> Any:
 
 @cache
 def _put(dialect: str, table: sa.Table) -> Any:
-    """Return what inserts a row, in place of one with the same key."""
+    """Return a statement that inserts a row or replaces the row with the same key."""
     statement = _insert(dialect, table)
     keys = [column.name for column in table.primary_key]
     others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}

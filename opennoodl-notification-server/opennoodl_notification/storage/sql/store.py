@@ -1,7 +1,7 @@
-"""The store in a database, through SQLAlchemy: SQLite or PostgreSQL.
+"""The store in SQLite or PostgreSQL, through SQLAlchemy.
 
-Nothing is kept in memory. A batch reads the states of its inboxes, the few notifications it is about, and ends with a
-handful of statements (`statements.py`), so what a message costs does not depend on how much is stored.
+Nothing is cached in memory. A batch reads the states of its inboxes and its few notifications, and ends with a small
+number of statements (`statements.py`). Therefore the cost of a message does not depend on the number of records.
 """
 
 import asyncio
@@ -51,11 +51,11 @@ from .upgrade import begin_epoch, look_for_tables, make_tables, upgrade, version
 
 @asynccontextmanager
 async def _failing() -> AsyncIterator[None]:
-    """Turn whatever the database and the way to it may raise into `StoreError`."""
+    """Convert errors of the database and of the connection to `StoreError`."""
     try:
         yield
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        # Not the text of SQLAlchemy's errors: it has the statement and its values in it.
+        # Not the text of SQLAlchemy's error: it contains the statement and its values.
         raise StoreError(_reason(error)) from error
 
 
@@ -63,8 +63,8 @@ async def _failing() -> AsyncIterator[None]:
 async def _closing(connection: AsyncConnection) -> AsyncIterator[None]:
     """Close a connection at the end.
 
-    If the connection was lost, closing fails as well: it cannot roll back. An error that was raised before that says
-    more, such as whether a commit is in doubt.
+    Closing a lost connection fails, since it cannot roll back. An earlier error has more information, such as whether a
+    commit is in doubt, so it is raised instead.
     """
     try:
         yield
@@ -78,15 +78,15 @@ async def _closing(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 class SqlTransaction(Transaction):
-    """A batch in a transaction of the database."""
+    """A batch as a transaction of the database."""
 
     def __init__(self, connection: AsyncConnection, loaded: Loaded) -> None:
         self._connection = connection
         self.loaded = loaded
 
     async def commit(self, changes: Changes) -> int:
-        """Make changes, and bring them to disk."""
-        # An inbox that was made to be locked, and then got nothing: its sender was refused.
+        """Write the changes, and commit."""
+        # Without inboxes that were only created to be locked, since their sender was refused.
         used = {inbox.user_id for inbox in changes.inboxes}
         unused = [user for user, inbox in self.loaded.inboxes.items() if inbox.sequence == 0 and user not in used]
         async with _failing():
@@ -94,7 +94,7 @@ class SqlTransaction(Transaction):
         try:
             await self._connection.commit()
         except Exception as error:
-            # The database's own word is that nothing was stored; without it, its answer may be what was lost.
+            # Only an answer of the database proves that nothing was stored; a lost answer may have been a success.
             said = isinstance(error, DBAPIError) and not error.connection_invalidated
             raise (StoreError if said else UnsettledError)(_reason(error)) from error
         return freed
@@ -104,12 +104,12 @@ class SqlStore(Store):
     """Inboxes in a database.
 
     Args:
-        url: of the database.
-        create: whether the tables are made if they are not there.
-        read_only: whether to look without a lock, at a file that a server may be using.
+        url: the URL of the database.
+        create: whether to create missing tables.
+        read_only: whether to read without a lock, from a file that a server may use.
 
     Raises:
-        StartError: the URL is wrong, or names no such kind of database.
+        StartError: the URL is not valid, or its kind of database is not supported.
     """
 
     def __init__(self, url: str, *, create: bool = True, read_only: bool = False) -> None:
@@ -121,17 +121,17 @@ class SqlStore(Store):
             self._engine = postgresql_engine(self._arguments)
         else:
             parsed = sqlite_url(url)
-            self._name = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
+            self._name = parsed.set(query={}).render_as_string(hide_password=True)  # options may hold a password
             self.file = named(f"the database {self._name}", str(parsed.database)).absolute()
             self._engine = sqlite_engine(parsed, read_only=read_only)
         self._create = create
         self._read_only = read_only
         self._lock: FileLock | None = None
-        self._epoch: int | None = None  # none yet, or another one has to begin
+        self._epoch: int | None = None  # None: begin an epoch before the next batch
         sa.event.listen(self._engine.sync_engine, "connect", self._connected)
 
     async def open(self) -> None:
-        """Connect, and make the tables if there are none."""
+        """Connect, and create missing tables."""
         try:
             if self.file is not None:
                 self._find(self.file)
@@ -157,24 +157,24 @@ class SqlStore(Store):
                 await self._engine.dispose()
         except StoreError as error:
             raise StartError(f"the database {self._name} cannot be used: {error}") from None
-        except (TypeError, ValueError) as error:  # PostgreSQL's driver is given the URL's options as they are
+        except (TypeError, ValueError) as error:  # from PostgreSQL's driver, which gets the URL's options unchanged
             raise StartError(f"the database {self._name} cannot be used: {_reason(error)}; {DATABASES}") from None
         if version != VERSION:
             way_out = "; start this version's server to change it" if version in UPGRADES else ""
             raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}{way_out}")
 
     def _connected(self, *_: object) -> None:
-        """Begin another epoch before the next batch: the database may have lost something since it was last heard."""
+        """Begin an epoch before the next batch: the database may have lost commits since the last connection."""
         self._epoch = None
 
     def _find(self, file: Path) -> None:
-        """Lock SQLite's file, made if it may be; like the other files, it is its owner's alone."""
+        """Lock SQLite's file and create it if allowed; only its owner can read it and its side files."""
         if not self._create and not file.exists():
             raise StartError(f"{file} does not exist")
         if not file.exists() or not file.stat().st_size:
             for kind in ("wal", "journal"):
                 trace = file.with_name(f"{file.name}-{kind}")
-                if trace.exists() and trace.stat().st_size:  # SQLite would begin anew, and delete it
+                if trace.exists() and trace.stat().st_size:  # SQLite would start with an empty database and delete it
                     missing = "is empty" if file.exists() else "is missing"
                     raise StartError(
                         f"the database {self._name} {missing}, but {trace.name} exists; restore it from a backup"
@@ -214,7 +214,7 @@ class SqlStore(Store):
         return [record_of(row) for row in await self._rows(select.order_by(table.created_at.desc()).limit(query.limit))]
 
     async def changed(self, user: str, since: int) -> list[Record | Deletion]:
-        """Return what changed in an inbox."""
+        """Return the changes of an inbox."""
         select = SELECT_RECORDS.where(notifications.c.user_id == user, notifications.c.sequence > since)
         changed: list[Record | Deletion] = [record_of(row) for row in await self._rows(select)]
         select = sa.select(deletions).where(deletions.c.user_id == user, deletions.c.sequence > since)
@@ -222,41 +222,41 @@ class SqlStore(Store):
         return sorted(changed, key=lambda one: one.sequence)
 
     async def numbers(self, users: Collection[str]) -> dict[str, int]:
-        """Return the numbers of inboxes."""
+        """Return the sequence numbers of inboxes."""
         async with _failing(), self._engine.connect() as connection:
             return await numbers(connection, users)
 
     async def due(self, now: str, size: int) -> list[str]:
-        """Return users in whose inboxes something is to be done."""
+        """Return users whose inboxes have expired records."""
         select = sa.select(inboxes.c.user_id, inboxes.c.total).where(inboxes.c.due <= now)
         rows = await self._rows(select.order_by(inboxes.c.due).limit(size))
         return next(portions(((row["user_id"], row["total"]) for row in rows), size), [])
 
     async def clean(self, now: str) -> int:
-        """Forget sendings that have expired."""
+        """Delete expired sendings."""
         async with _failing(), self._engine.begin() as connection:
             key = sendings.c.sender, sendings.c.key
-            # What another server is about to replace is left to the next time.
+            # Rows that another server is replacing are skipped until the next time.
             expired = sa.select(*key).where(sendings.c.expires_at <= now).with_for_update(skip_locked=True)
             delete = sa.delete(sendings).where(sa.tuple_(*key).in_(expired)).returning(sendings)
             return sum(sending_of(dict(row)).size for row in (await connection.execute(delete)).mappings())
 
     async def recover(self) -> None:
-        """Return if the database takes a change: one that is full, or a copy of another, still answers."""
+        """Test whether the database accepts a change: a full or read-only one still answers queries."""
         async with _failing(), self._engine.begin() as connection:
             await upgrade(connection)
             version = await version_of(connection)
-            if version != VERSION:  # a later one has taken it over meanwhile
+            if version != VERSION:  # a later version has upgraded the tables since
                 raise StoreError(f"the database has schema {version}; this version knows {VERSION}")
             await connection.execute(sa.update(versions).values(version=VERSION))
 
     async def newest(self) -> str:
-        """Return when the newest notification came in."""
+        """Return the time of the newest notification."""
         (row,) = await self._rows(sa.select(sa.func.max(inboxes.c.newest).label("newest")))
         return row["newest"] or ""
 
     async def counts(self) -> Counts:
-        """Count everything."""
+        """Count all records."""
         unread = sa.select(sa.func.coalesce(sa.func.sum(inboxes.c.unread), 0)).scalar_subquery()
         tables = (notifications, unread, inboxes, deletions, sendings)
         columns = [
@@ -268,19 +268,19 @@ class SqlStore(Store):
         return Counts(**row)
 
     async def total(self) -> int:
-        """Add up the notifications of the inboxes."""
+        """Return the sum of the notifications of all inboxes."""
         (row,) = await self._rows(sa.select(sa.func.sum(inboxes.c.total).label("total")))
         return int(row["total"] or 0)
 
     async def size(self) -> int:
-        """Add up the bytes for which inboxes, payloads and sendings count."""
+        """Return the sum of the bytes that inboxes, payloads and sendings count."""
         texts = map(sa.func.length, (sendings.c.sender, sendings.c.key, sendings.c.ids))
         each = (inboxes.c.size, payloads.c.size, sum(texts, sa.literal(SENDING_SIZE)))
         rows = [await self._rows(sa.select(sa.func.sum(one).label("size"))) for one in each]
-        return sum(int(row["size"] or 0) for (row,) in rows)  # PostgreSQL's sums are decimals
+        return sum(int(row["size"] or 0) for (row,) in rows)  # sums are decimals in PostgreSQL
 
     async def content(self, size: int) -> AsyncIterator[Changes]:
-        """Yield everything, by user."""
+        """Yield all records, by user."""
         last = ""
         while users := [row["user_id"] for row in await self._rows(_users_after(last, size))]:
             last = users[-1]
@@ -302,7 +302,7 @@ class SqlStore(Store):
             yield Changes(sendings=[sending_of(row) for row in rows])
 
     async def purge(self) -> None:
-        """Write SQLite's file anew, without what was deleted, and empty its write-ahead log."""
+        """Rebuild SQLite's file without deleted data, and truncate its write-ahead log."""
         if self.file is None:
             return
         async with _failing(), self._engine.connect() as connection:
@@ -312,7 +312,7 @@ class SqlStore(Store):
                 await (await database.execute(statement)).close()
 
     async def back_up(self, path: Path) -> None:
-        """Have SQLite write its database to a file."""
+        """Let SQLite copy its database to a file."""
         if self.file is None:
             raise StoreError("a PostgreSQL database is backed up with pg_dump")
         try:
@@ -345,7 +345,7 @@ def _users_after(last: str, size: int) -> sa.Select[Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why the database failed, without what was to be stored."""
+    """Return the reason of the database's failure, without the values of the statement."""
     cause = getattr(error, "orig", None) or error
     text = str(cause) if isinstance(cause, OSError) else str(cause).partition("\n")[0]
     return f"{type(cause).__name__}: {text}" if text else type(cause).__name__

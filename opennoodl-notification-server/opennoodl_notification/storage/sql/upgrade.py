@@ -1,4 +1,4 @@
-"""The version of the tables: they are made, changed from a former version, and have an epoch."""
+"""The version of the tables: creates them, upgrades those of an older version, and begins epochs."""
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -7,13 +7,13 @@ from .schema import UPGRADES, VERSION, Text, metadata, versions
 
 
 async def version_of(connection: AsyncConnection) -> int:
-    """Return which tables the database has; where nothing says so yet, they are this version's."""
+    """Return the version of the database's tables; the present one if there is no record of it."""
     version: int | None = (await connection.execute(sa.select(versions.c.version))).scalar()
     return VERSION if version is None else version
 
 
 async def upgrade(connection: AsyncConnection) -> None:
-    """Change the tables of a former version into those of this one, and say which ones they are."""
+    """Upgrade the tables of an older version, and record the present version."""
     version = await version_of(connection)
     if version in UPGRADES:
         await connection.run_sync(metadata.create_all)
@@ -28,7 +28,7 @@ async def upgrade(connection: AsyncConnection) -> None:
 
 
 async def begin_epoch(connection: AsyncConnection) -> int:
-    """Begin an epoch that is later than all that this state of the database knows; return it."""
+    """Begin an epoch later than all epochs in this database; return it."""
     statement = sa.update(versions).values(epoch=versions.c.epoch + 1).returning(versions.c.epoch)
     epoch: int = (await connection.execute(statement)).scalar_one()
     await connection.commit()
@@ -36,12 +36,12 @@ async def begin_epoch(connection: AsyncConnection) -> int:
 
 
 def look_for_tables(connection: sa.Connection) -> str | None:
-    """Return why these are not this server's tables, if they are not."""
+    """Return the reason why the tables are not this server's; None if they are."""
     return None if sa.inspect(connection).has_table(versions.name) else "it has no table of this server"
 
 
 def make_tables(connection: sa.Connection) -> str | None:
-    """Make the tables, if there are none; return why they cannot be made, if they cannot."""
+    """Create the tables if there are none; return the reason of a failure, or None."""
     there = set(sa.inspect(connection).get_table_names())
     if versions.name not in there and (others := sorted(there & metadata.tables.keys())):
         return f"it has a table `{others[0]}` that is not this server's; use a database of its own"
