@@ -11,11 +11,11 @@ from .server import create
 from .settings import Settings
 
 MOST = 2**31 - 1
-"""Notifications that `inbox` may be asked for."""
+"""Largest number of notifications for `inbox`."""
 
 
 def arguments() -> argparse.Namespace:
-    """Return what was asked for; `serve` if nothing was."""
+    """Return the parsed arguments; the command is `serve` by default."""
     parser = argparse.ArgumentParser(
         prog="python -m opennoodl_notification",
         description="OpenNoodl's notification server. Settings come from the environment.",
@@ -51,19 +51,19 @@ def arguments() -> argparse.Namespace:
 
 
 def number(text: str) -> int:
-    """Return a number of notifications. ValueError: it is none that a store can hold."""
+    """Parse a number of notifications. ValueError: no store can have so many, or it is not a number."""
     if not 1 <= (value := int(text)) <= MOST:
         raise ValueError
     return value
 
 
 def main() -> None:
-    """Run the server or one command; what keeps it from that is one line on standard error and exit code 1."""
+    """Run the server or one command. An expected error is one line on standard error, and exit code 1."""
     asked = arguments()
     if asked.command in (None, "serve"):
         serve(Settings, create)
         return
-    from .carry_out import carry_out  # it has libraries that a server does without
+    from .carry_out import carry_out  # it imports libraries that a server does not need
 
     carry_out(asked)
 

@@ -1,8 +1,8 @@
-"""The follower: keeps devices up to date with what other instances have stored in the same database.
+"""The follower: sends devices the changes that other instances have stored in the same database.
 
-All devices of a user here know the same number of the inbox. What directly follows that number is sent as it comes in a
-hint. Otherwise the changes in between are read, as they are for a device that comes back with `since`. The worker calls
-all of this between two batches, or while a batch has locked its inboxes, so nothing overtakes anything.
+All devices of a user at this instance know the same sequence number of the inbox. A change that directly follows that
+number is sent from its hint. Otherwise all changes since are read, as for a device that resumes with `since`. The
+worker calls these methods between two batches, or while a batch has locked its inboxes, so events stay in order.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -20,22 +20,22 @@ from .inbox.store import Needs, Store
 from .records import Inbox, timestamp
 
 LOCKED = 20
-"""Inboxes that are locked at once while their changes are read."""
+"""Inboxes that are locked at a time while their changes are read."""
 FORGOTTEN = "The missed changes are no longer stored. Connect again for the whole list."
 
 log = structlog.get_logger()
 
 
 class Follower:
-    """Tells devices here of changes that were made elsewhere.
+    """Sends devices the changes of other instances.
 
     Args:
-        store: where inboxes are kept.
-        devices: who is told.
-        clock: the time.
+        store: stores the inboxes.
+        devices: send the events.
+        clock: gives the time.
 
     Attributes:
-        gaps: how often devices did not know the number before a change, by what found that.
+        gaps: counts missing numbers before a change, by the way in which they were found.
     """
 
     def __init__(self, store: Store, devices: Devices, clock: Clock) -> None:
@@ -45,15 +45,15 @@ class Follower:
         self.gaps = Counts(("batch", "hint", "poll"))
 
     async def catch_up(self, inboxes: Iterable[Inbox], now: str, found: str = "batch") -> None:
-        """Tell devices everything up to the states of these inboxes, which are locked and unchanged.
+        """Send devices all events up to the states of these inboxes, which are locked and unchanged.
 
         Args:
-            inboxes: as they are stored.
+            inboxes: the stored states.
             now: the time.
-            found: what found that devices may be behind.
+            found: the label for `gaps`.
 
         Raises:
-            StoreError: it could not be read.
+            StoreError: the changes could not be read.
         """
         known = self._devices.sequences
         for inbox in inboxes:
@@ -62,10 +62,10 @@ class Follower:
                 continue
             self.gaps[found] += 1
             since = known[user]
-            # Devices that know number 0 know that the inbox was empty, so that everything in it is new to them.
+            # Number 0 means that the inbox was empty, so all its notifications are new to the devices.
             complete = not since or inbox.remembers(since)
             events = await missed(self._store, inbox, since, now) if complete else None
-            if user not in known:  # the last device has gone meanwhile
+            if user not in known:  # the last device has disconnected in the meantime
                 continue
             if events is None:
                 for device in self._devices.of(user):
@@ -76,10 +76,10 @@ class Follower:
             self._devices.know(user, inbox.sequence, inbox.total)
 
     async def follow(self, changes: Iterable[Change]) -> None:
-        """Tell devices of changes that another instance has stored.
+        """Send devices the changes that another instance has stored.
 
         Raises:
-            StoreError: what lies between could not be read.
+            StoreError: missing changes could not be read.
         """
         behind: dict[str, None] = {}
         for change in changes:
@@ -91,22 +91,22 @@ class Follower:
         await self._read_up(behind, "hint")
 
     async def compare(self, users: Collection[str]) -> None:
-        """Tell devices of these users what they have missed so far.
+        """Send the devices of these users all changes that they have missed.
 
         Raises:
-            StoreError: it could not be read.
+            StoreError: the changes could not be read.
         """
         numbers = await self._store.numbers(users)
         known = self._devices.sequences
         await self._read_up([user for user in users if user in known and known[user] != numbers.get(user, 0)], "poll")
 
     def _tell(self, change: Change) -> bool:
-        """Tell devices the events of a change that directly follows; return False if they are not known."""
+        """Send the events of a change that directly follows; return False if it does not, or its events are unknown."""
         if change.events is None:
             return False
         try:
             events = events_of(change)
-        except DecodeError as error:  # an instance of a later version
+        except DecodeError as error:  # from an instance of a later version
             log.debug("the events of a hint cannot be read", error=str(error))
             return False
         for event in events:
@@ -115,7 +115,7 @@ class Follower:
         return True
 
     async def _read_up(self, users: Iterable[str], found: str) -> None:
-        """Read and tell what devices of these users have missed."""
+        """Read and send the changes that devices of these users have missed."""
         now = timestamp(self._clock.expiry())
         for some in _portions(users):
             needs = Needs(now, 0)

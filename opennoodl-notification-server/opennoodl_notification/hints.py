@@ -1,7 +1,7 @@
-"""Hints: what instances that use one database tell each other after each commit. Knows no socket.
+"""Hints: the messages that instances of one database send each other after each commit. Knows no socket.
 
-A hint is a list: the instance, its number, and then items. Hints of an instance are numbered, so that the others notice
-if one is lost. A lost hint does no harm: whoever misses one compares all numbers with the database.
+A hint is a list: the instance, the hint's number, and then items. Each instance numbers its hints, so the others detect
+a lost one. A lost hint does no harm: they then compare all sequence numbers with the database.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,17 +18,17 @@ MOST = 7_500
 
 
 FRAME = 128
-"""Bytes of a hint, or less, that are neither a user nor events."""
+"""Upper limit of the bytes of a hint besides users and events."""
 
 
 class Change(Struct, array_like=True, frozen=True, tag="change"):
     """An inbox has changed.
 
     Attributes:
-        user: whose it is.
-        before: its number before the change.
-        after: its number after it; 0 if the inbox was forgotten.
-        events: what devices are told, in order; None if that is too long for a hint.
+        user: the owner of the inbox.
+        before: its sequence number before the change.
+        after: its sequence number after the change; 0 if the inbox was deleted.
+        events: the events for devices, in order; None if they do not fit into a hint.
     """
 
     user: str
@@ -38,12 +38,12 @@ class Change(Struct, array_like=True, frozen=True, tag="change"):
 
 
 class Sends(Struct, array_like=True, frozen=True, tag="sends"):
-    """A user has sent notifications, which counts for the user's quota.
+    """A user has sent notifications, which count for the user's quota.
 
     Attributes:
-        user: who has sent.
-        address: where the user is.
-        number: of notifications.
+        user: the user who has sent them.
+        address: the address of the user's connection.
+        number: the number of notifications.
         size: their bytes.
     """
 
@@ -54,25 +54,25 @@ class Sends(Struct, array_like=True, frozen=True, tag="sends"):
 
 
 class Growth(Struct, array_like=True, frozen=True, tag="growth"):
-    """How many notifications, and bytes, are stored more than before."""
+    """The change of the numbers of stored notifications and bytes."""
 
     notifications: int
     size: int
 
 
 class Present(Struct, array_like=True, frozen=True, tag="present"):
-    """How many devices of a user are at the instance by now."""
+    """The present number of a user's devices at the instance."""
 
     user: str
     devices: int
 
 
 class Recount(Struct, array_like=True, frozen=True, tag="recount"):
-    """Forget how many devices are at the instance: it tells so for all of its users anew."""
+    """All numbers of devices at the instance are invalid; it sends them again."""
 
 
 class Hello(Struct, array_like=True, frozen=True, tag="hello"):
-    """The instance has begun to listen: it asks the others to tell how many devices they have."""
+    """The instance has started to listen; the others send it their numbers of devices."""
 
 
 Item = Change | Sends | Growth | Present | Recount | Hello
@@ -82,12 +82,12 @@ _decode_event: Any = msgspec.json.Decoder(Received | Updated | AllRead | Deleted
 
 
 class Hint(Struct):
-    """What one instance tells the others.
+    """A message from one instance to the others.
 
     Attributes:
-        instance: which one it is.
-        number: how many hints it has sent before.
-        items: what it tells.
+        instance: the name of the sending instance.
+        number: the number of its earlier hints.
+        items: the content.
     """
 
     instance: str
@@ -96,7 +96,7 @@ class Hint(Struct):
 
 
 def changed(user: str, before: int, after: int, events: Iterable[Event]) -> Change:
-    """Return an inbox's change, with the events if a hint has room for them."""
+    """Return the change of an inbox, with its events if they fit into a hint."""
     encoded: list[Raw] = []
     left = MOST - FRAME - len(encode(user))
     for event in events:
@@ -108,12 +108,12 @@ def changed(user: str, before: int, after: int, events: Iterable[Event]) -> Chan
 
 
 def size_of(item: Item) -> int:
-    """Return about how many bytes an item takes."""
+    """Return the approximate bytes of an item."""
     return FRAME + (sum(map(len, item.events or ())) if isinstance(item, Change) else 0)
 
 
 def events_of(change: Change) -> list[Event]:
-    """Return the events of a change. DecodeError: they are of another version of this server."""
+    """Return the events of a change. DecodeError: they are from another version of this server."""
     return [_decode_event(event) for event in change.events or ()]
 
 
@@ -121,9 +121,9 @@ def pack(instance: str, number: int, items: Iterable[Item]) -> Iterator[str]:
     """Yield hints with these items, in their order; there is at least one.
 
     Args:
-        instance: which one tells this.
-        number: of the first hint.
-        items: what it tells.
+        instance: the name of this instance.
+        number: the number of the first hint.
+        items: the items.
     """
     parts: list[bytes] = []
     size = 0
@@ -142,7 +142,7 @@ def _joined(instance: str, number: int, parts: list[bytes]) -> str:
 
 
 def unpack(hint: str) -> Hint:
-    """Return what a hint says. ValidationError or DecodeError: it is of another version of this server."""
+    """Decode a hint. ValidationError or DecodeError: it is from another version of this server."""
     instance, number, *items = _decode(hint)
     if not isinstance(instance, str) or not isinstance(number, int):
         raise msgspec.ValidationError("a hint begins with an instance and a number")

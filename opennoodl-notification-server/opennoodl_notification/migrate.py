@@ -1,6 +1,6 @@
-"""The migration: copies all data of one store to another.
+"""The migration: copies all records of one store to another.
 
-It goes inbox by inbox, each as a whole or not at all, so one that was broken off is taken up again by the same command.
+It copies each inbox atomically. The same command continues a migration that was interrupted.
 """
 
 from hashlib import blake2b
@@ -12,24 +12,24 @@ from .inbox.store import Changes, Counts, Needs, Store
 from .records import Inbox
 
 PIECE = 500
-"""Notifications that are brought over at once, or more where a single inbox has more."""
+"""Notifications that are copied at a time; more if a single inbox has more."""
 
 NOT_EMPTY = "it has to be empty, or what a migration of this source has left unfinished; nothing was written"
 
 
 class MigrationError(Exception):
-    """A migration that cannot go on; the text is one line that says why."""
+    """A migration cannot continue; the text is the reason, in one line."""
 
 
 class Migration:
-    """A migration, piece by piece.
+    """A migration in parts.
 
     Args:
-        source: what is brought over; nobody else may change it meanwhile.
-        target: where it is brought; empty, or holding a part of the same.
+        source: the store to copy; nobody may change it in the meantime.
+        target: the store to write; empty, or with a part of the source.
 
     Attributes:
-        done: notifications that are in the target by now.
+        done: the number of notifications in the target.
     """
 
     def __init__(self, source: Store, target: Store) -> None:
@@ -38,12 +38,12 @@ class Migration:
         self.done = 0
 
     async def run(self) -> None:
-        """Bring everything over, and see that it is all there.
+        """Copy all records, and verify the result.
 
         Raises:
-            MigrationError: the target holds something else, and nothing was written; or what has been written is not
-                what the source holds.
-            StoreError: one of the stores failed; the same again goes on from there.
+            MigrationError: the target has other records, and nothing was written; or the result differs from the
+                source.
+            StoreError: one of the stores failed; the same call continues the migration.
         """
         await self._inspect_target()
         async for piece in self._source.content(PIECE):
@@ -55,7 +55,7 @@ class Migration:
             raise MigrationError("the counts are the same, but something in the target is not as it is in the source")
 
     async def _inspect_target(self) -> None:
-        """See that the target is empty, or holds a part of the source and nothing else."""
+        """Check that the target is empty or has only a part of the source."""
         there = await self._target.counts()
         if not any(there):
             return
@@ -95,7 +95,7 @@ class Migration:
 
 
 def _measured(inbox: Inbox, piece: Changes) -> Inbox:
-    """Return a state without its epoch, which has no meaning in another store, and with its true size."""
+    """Return a state without its epoch, which is different in each store, and with its exact size."""
     measured = structs.replace(inbox, epoch=0)
     gone = sum(deletion.user_id == inbox.user_id for deletion in piece.deletions)
     measured.measure((record.size for record in piece.added if record.user_id == inbox.user_id), gone)
@@ -103,7 +103,7 @@ def _measured(inbox: Inbox, piece: Changes) -> Inbox:
 
 
 def _comparable(inbox: Inbox) -> Inbox:
-    """Return what is the same of a state in two stores: the epochs differ, and sizes are upper bounds."""
+    """Return the parts of a state that are equal in two stores: epochs differ, and sizes are upper limits."""
     return structs.replace(inbox, epoch=0, size=0, gone=0)
 
 
@@ -112,11 +112,11 @@ def _text(counts: Counts) -> str:
 
 
 async def _digest(store: Store) -> int:
-    """Return a number for all that a store holds, in whatever order it yields it."""
+    """Return a hash of all records of a store, independent of their order."""
     total = 0
     async for piece in store.content(PIECE):
         for row in (*map(_comparable, piece.inboxes), *piece.added, *piece.deletions, *piece.sendings):
-            # A file whose server was killed has spaces where there were line breaks.
+            # In a journal, line breaks have become spaces.
             content = msgspec.json.encode(row).replace(b"\n", b" ")
             total += int.from_bytes(blake2b(content, digest_size=16).digest())
     return total

@@ -1,8 +1,8 @@
-"""The queue: the requests of connections that are not handled yet.
+"""The queue: requests of connections that have not been handled yet.
 
-It is taken in batches. Addresses take short turns, and so do the connections of an address. So a client with many
-requests, or with many connections, delays only clients at its own address. An address that has very many requests in
-the queue is not read from until half of them are handled: the queue does not grow faster than it is handled.
+The worker takes them in batches. Addresses take short turns, and so do the connections of an address. Therefore a
+client with many requests or connections delays only clients at its own address. An address with very many requests in
+the queue is read-paused until half of them are handled, so the queue does not grow faster than it is handled.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from .edge.websocket.flow_control import ReadPause
 from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkAllRead, Named, SendNotification
 
 MAX_QUEUED = 67_108_864
-"""Bytes of requests in the queue; more are refused."""
+"""Limit of the bytes of requests in the queue; further requests are refused."""
 MAX_ADDRESS_QUEUED = 1_048_576
-"""Bytes of one address's requests in the queue; above that, its connections that send more are read-paused."""
+"""Bytes of one address's requests in the queue above which its connections are read-paused."""
 REQUEST_SIZE = 512
-"""Bytes for which a request counts beside its text."""
+"""Bytes that a request counts in addition to its text."""
 BATCH = 200
-"""Messages that are handled at once, or notifications where a message is about several; more if the last one is."""
+"""Weight of a batch: messages, or notifications if a message is about several. The last message may exceed it."""
 SHARE = 100
-"""How many of these may be one user's."""
+"""Weight of one user's part of a batch."""
 TURN = 10
-"""How many of these are of one connection before it is another address's turn; more if the last message is."""
+"""Weight of one connection's turn; the last message may exceed it."""
 READ_FACTOR = 20
 """Notifications that can be read in the time of one change."""
 UNKNOWN_SIZE = 200
-"""Notifications of which an inbox is taken to consist when a device connects that is the first of its user."""
+"""Assumed number of notifications in an inbox when the first device of its user connects."""
 
 
 class QueuePause(ReadPause):
-    """The reason of the queue."""
+    """Reasons of the queue for a read-pause."""
 
     QUEUE = True
     """Very many requests from the client's address are in the queue."""
@@ -49,8 +49,8 @@ class Request(NamedTuple):
     Attributes:
         device: its sender.
         incoming: the message.
-        text_size: bytes of its text.
-        since: when it came, by `monotonic`.
+        text_size: the bytes of its text.
+        since: the monotonic time of its arrival.
     """
 
     device: Device
@@ -60,7 +60,7 @@ class Request(NamedTuple):
 
     @property
     def user(self) -> str | None:
-        """Who asks, or claims to."""
+        """The user of its device, or the user that an `authenticate` message claims."""
         if isinstance(self.incoming, Authenticate):
             return self.incoming.user_id
         user: str | None = self.device.session
@@ -68,14 +68,14 @@ class Request(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The bytes for which it counts."""
+        """The bytes that it counts."""
         return REQUEST_SIZE + self.text_size
 
     def weight(self, sizes: Mapping[str, int]) -> int:
-        """Return how much of a batch it takes: one for each user it is for, or each notification it is about.
+        """Return its weight in a batch: one for each receiver, or for each notification that it is about.
 
         Args:
-            sizes: how many notifications users have, of those who may ask for something about all of theirs.
+            sizes: the number of notifications by user, for messages about all notifications of a user.
         """
         match self.incoming:
             case SendNotification(targets=several) | Named(ids=several):
@@ -98,9 +98,9 @@ class Line:
     """The requests of one address.
 
     Attributes:
-        connections: its requests by connection; the connection whose turn is next comes first.
-        size: bytes for which they count.
-        paused: connections that are not read from, in the order in which they will be.
+        connections: its requests by connection; the next connection comes first.
+        size: the bytes that they count.
+        paused: read-paused connections, in the order in which they resume.
     """
 
     __slots__ = ("connections", "paused", "size")
@@ -111,7 +111,7 @@ class Line:
         self.size = 0
 
     def resume(self) -> None:
-        """If half of the line is free, read from paused connections again, until they have filled it."""
+        """If half of the line is free, resume paused connections until they have filled it."""
         if self.size <= MAX_ADDRESS_QUEUED // 2:
             while self.paused and self.size <= MAX_ADDRESS_QUEUED:
                 device, _ = self.paused.popitem(last=False)
@@ -122,16 +122,16 @@ class Queue:
     """The requests of each connection, in their order.
 
     Args:
-        sizes: how many notifications users have, as far as that is known; it may change meanwhile.
+        sizes: the known numbers of notifications by user; they may change.
 
     Attributes:
-        size: bytes for which all requests in it count.
+        size: the bytes that all requests count.
         filled: set when a request is added; `Worker` clears it.
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
-        self._lines: OrderedDict[str, Line] = OrderedDict()  # by address; whose turn is next comes first
+        self._lines: OrderedDict[str, Line] = OrderedDict()  # by address; the next address comes first
         self._number = 0
         self.size = 0
         self.filled = asyncio.Event()
@@ -140,12 +140,13 @@ class Queue:
         return self._number
 
     def oldest(self) -> float | None:
-        """Return when the oldest request came; None if there is none."""
+        """Return the monotonic time of the oldest request's arrival; None if there is none."""
         lines = self._lines.values()
         return min((requests[0].since for line in lines for requests in line.connections.values()), default=None)
 
     def add(self, request: Request) -> None:
-        """Put a request behind the others of its connection; pause reading from the connection if its line is full.
+        """Add a request after the others of its connection; read-pause the connection if the line of its address is
+        full.
 
         Raises:
             BadMessage: the queue is full.
@@ -165,17 +166,17 @@ class Queue:
         self.filled.set()
 
     def take(self) -> list[Request]:
-        """Take a batch: its changes will be made before its reads are answered.
+        """Take a batch; the worker makes its changes before it answers its reads.
 
-        What a connection changes after it has read something has to wait for the next batch. So has what is more
-        than a user's share. The next batch begins with the address whose turn is next.
+        Therefore changes that follow a read of the same connection wait for the next batch, and so do requests beyond a
+        user's share. The next batch begins with the next address.
         """
         batch: list[Request] = []
         weight = 0
         shares: Counter[object] = Counter()
         reading: set[Device] = set()
         served: dict[str, Line] = {}
-        waiting: list[tuple[str, Device, deque[Request]]] = []  # for the next batch
+        waiting: list[tuple[str, Device, deque[Request]]] = []  # left for the next batch
         while self._lines and weight < BATCH:
             address, line = next(iter(self._lines.items()))
             device, requests = line.connections.popitem(last=False)
@@ -192,7 +193,7 @@ class Queue:
                 weight += cost
                 shares[user] += cost
             if requests and weight >= end and shares[user] < SHARE:
-                line.connections[device] = requests  # for its next turn
+                line.connections[device] = requests  # left for its next turn
             elif requests:
                 waiting.append((address, device, requests))
             self._lines.move_to_end(address)

@@ -15,31 +15,31 @@ from .queue import Request
 from .records import Inbox
 
 ANSWERS_OF_A_TURN = 65_536
-"""Bytes of answers after which the event loop has a turn."""
+"""Bytes of answers after which the event loop runs."""
 
 
 class Reader:
-    """Answers requests that read.
+    """Answers requests that only read.
 
     Args:
-        store: where inboxes are kept.
-        devices: who is answered, and becomes a device by `authenticate`.
-        instances: others that use the same store, if there may be any.
+        store: stores the inboxes.
+        devices: sends the answers, and gets a new device after `authenticate`.
+        instances: other instances with the same store, or None.
     """
 
     def __init__(self, store: Store, devices: Devices, instances: Instances | None) -> None:
         self._store = store
         self._instances = instances
         self._devices = devices
-        self._unwritten = 0  # bytes of answers since the event loop had a turn
+        self._unwritten = 0  # bytes of answers since the event loop last ran
 
     async def answer(self, request: Request, user: str, batch: Batch | None, now: str) -> None:
         """Answer one request.
 
         Args:
-            request: what is asked.
-            user: who asks.
-            batch: what has been changed right before, if it was stored.
+            request: the request.
+            user: the user of the request.
+            batch: the batch that was stored directly before; None if it was not stored.
             now: the time.
 
         Raises:
@@ -52,7 +52,7 @@ class Reader:
         elsewhere = 0 if self._instances is None else self._instances.devices_elsewhere(user)
         self._devices.check_limit(device, user, elsewhere)
         if not device.is_open:
-            self._devices.enter(device, user)  # what it has asked for after this is still done
+            self._devices.enter(device, user)  # so that its further requests are handled even after an error
             return
         behind = self._devices.is_behind(device)
         inbox = None if batch is None else batch.inbox(user)
@@ -66,17 +66,17 @@ class Reader:
             if device.is_open:
                 self._devices.add(device, inbox, behind=request.incoming.since is not None)
         for answer in answers:
-            # What the device has missed is told as it was at first.
+            # Replayed events are sent like the original ones, without a `requestId`.
             request_id = UNSET if isinstance(answer, Event) else request.incoming.request_id
             self._unwritten += self._devices.answer(device, answer, request_id)
-        # A client that asks for much and does not read is noticed before the next large answer. A turn of the event
-        # loop for every answer would let many more requests come than are handled.
+        # This detects a client that requests much and does not read, before its next large answer. Running the event
+        # loop after every answer would let requests arrive faster than they are handled.
         if self._unwritten >= ANSWERS_OF_A_TURN:
             self._unwritten = 0
             await asyncio.sleep(0)
 
     async def _inbox(self, user: str, now: str) -> Inbox:
-        """Return the state of an inbox, without what has expired in it and cannot be deleted just now."""
+        """Return the state of an inbox without expired notifications that cannot be deleted now."""
         async with self._store.transaction(_needs(user, now)) as transaction:
             return _state(transaction.loaded, user, now)
 
@@ -85,18 +85,18 @@ class Reader:
     ) -> tuple[Inbox, list[Answer]]:
         """Return the state of an inbox that other instances may change, and the answers to a request.
 
-        The state that the batch has left is read without a lock. If it is not the newest one, the inbox is locked, and
-        the user's devices are caught up to the state that it has then. So a busy inbox delays a request only by a lock.
+        First the state of the batch is used without a lock. If it is outdated, the inbox is locked, and the events up
+        to its present state are sent to the user's devices. Therefore a busy inbox delays a request only by a lock.
 
         Args:
-            request: what is asked.
-            inbox: the state that the batch has left, if it was stored.
-            user: whose inbox it is.
+            request: the request.
+            inbox: the state after the batch; None if it was not stored.
+            user: the owner of the inbox.
             now: the time.
             behind: whether the device is reading the list, page by page.
         """
         assert self._instances is not None
-        # Another request of the batch may have caught the devices up to a later state.
+        # Another request of the batch may have moved the devices to a later state.
         if inbox is not None and self._devices.sequences.get(user, inbox.sequence) == inbox.sequence:
             with suppress(OutdatedError):
                 return inbox, await read(self._store, inbox, request.incoming, now, behind=behind)
@@ -113,7 +113,7 @@ def _needs(user: str, now: str) -> Needs:
 
 
 def _state(loaded: Loaded, user: str, now: str) -> Inbox:
-    """Return the state of an inbox as it was loaded, without what has expired in it."""
+    """Return the state of a loaded inbox, without its expired notifications."""
     inbox = loaded.inboxes.get(user) or Inbox(user_id=user, sequence=0)
     inbox.unread -= sum(record.expires_at <= now and not record.read for record in loaded.records)
     return inbox

@@ -1,4 +1,4 @@
-"""The server: wires connections to the queue, and starts and stops what works in the background."""
+"""The server: connects connections with the queue, and starts and stops background tasks."""
 
 import asyncio
 from functools import partial
@@ -36,10 +36,10 @@ from .worker import Worker
 from .wrong_clock import check_clock
 
 MAX_REQUEST_ID = 1024
-"""Bytes of a `requestId`: a message about many notifications has many answers, and all of them have it."""
+"""Largest `requestId` in bytes: a message about many notifications has many answers, which all repeat it."""
 
 LAST_HINTS = 1.0
-"""Seconds that a server which stops has to tell other instances what it has stored."""
+"""Seconds that a stopping server has to send its last hints to other instances."""
 
 NOT_STORED = "Notifications cannot be stored."
 POOLED = "set DATABASE_LISTEN_URL to the database's own address"
@@ -51,7 +51,7 @@ REFUSALS = {
     "storage-unavailable": "the store failed or is too slow, so a message was refused",
     "catch-up": "what the device has missed is not remembered, so it is to connect again",
 }
-"""The codes of refusals that only this server has."""
+"""The error codes of refusals that only this server has."""
 
 log = structlog.get_logger()
 
@@ -60,14 +60,14 @@ class NotificationServer(JsonApplication[Any]):
     """Inboxes for users with any number of devices.
 
     Attributes:
-        store: where inboxes are kept.
+        store: stores the inboxes.
         devices: the connections of users.
-        totals: how much is stored.
-        queue: the messages that are not handled yet.
-        worker: what handles them.
-        cleanup: what deletes expired notifications.
-        instances: what is told to, and heard from, others that use the same database.
-        follower: what tells devices of changes made through others.
+        totals: counts the stored bytes.
+        queue: the messages that have not been handled yet.
+        worker: handles the messages.
+        cleanup: deletes expired notifications.
+        instances: sends hints to other instances of the database, and receives theirs.
+        follower: sends devices the changes of other instances.
     """
 
     title = "OpenNoodl notification server"
@@ -110,7 +110,7 @@ class NotificationServer(JsonApplication[Any]):
         self.cleanup = Cleanup(self.worker, self.store, self.totals, settings.max_per_user, clock)
 
     async def start(self) -> None:
-        """Open the store and begin to work."""
+        """Open the store, and start the background tasks."""
         await self.store.open()
         if self.store.file is not None:
             self.data_files = DataFiles(self.store.file.parent, self.store.file.name)
@@ -130,7 +130,7 @@ class NotificationServer(JsonApplication[Any]):
             self._exchanging = asyncio.create_task(self._channel.run(self.instances))
 
     async def stop(self) -> None:
-        """Handle what is queued, tell other instances, and close the store."""
+        """Handle the queue, send the last hints, and close the store."""
         self.worker.stop()
         await self._working
         for task in self._background:
@@ -142,7 +142,7 @@ class NotificationServer(JsonApplication[Any]):
         await self.store.close()
 
     async def _open_channel(self) -> None:
-        """Connect with other instances, if that is possible."""
+        """Open the channel to other instances, if there can be one."""
         if self._channel is None or await self._channel.open():
             return
         if self._listens_apart:
@@ -151,15 +151,15 @@ class NotificationServer(JsonApplication[Any]):
         self._channel = None
 
     async def open(self, connection: Connection) -> None:
-        """A connection is nobody's until it authenticates, which it has to do soon."""
+        """Set a deadline for `authenticate`; until then, the connection has no user."""
         connection.session = None
         connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS, refusal="authentication-timeout")
         await super().open(connection)
-        if connection.identity is not None:  # a token alone makes nobody a device
+        if connection.identity is not None:  # a connection with a token also needs `authenticate` to become a device
             connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS, refusal="authentication-timeout")
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        """Queue one message, if its sender may send it."""
+        """Add a message to the queue, if its sender may send it."""
         if isinstance(incoming, ClientForm):
             incoming = incoming.as_send()
         if self.auth.required:
@@ -171,10 +171,10 @@ class NotificationServer(JsonApplication[Any]):
         self.enqueue(connection, incoming, message)
 
     def enqueue(self, device: Device, incoming: Incoming, message: bytes) -> None:
-        """Queue one message.
+        """Add a message to the queue.
 
         Raises:
-            BadMessage: it is too large, or too many are queued.
+            BadMessage: it is too large, or the queue is full.
         """
         if isinstance(incoming, SendNotification):
             size, most = memoryview(incoming.data).nbytes, self._max_data_size
@@ -186,22 +186,23 @@ class NotificationServer(JsonApplication[Any]):
         self.queue.add(Request(device, incoming, len(message), monotonic()))
 
     def close(self, connection: Device) -> None:
-        """Forget a device."""
+        """Remove a device."""
         self.devices.remove(connection)
 
     def trouble(self) -> Trouble | None:
-        """Return why changes cannot be stored, if the last attempt failed; a shared database may be away."""
+        """Return the reason why changes cannot be stored, after a failed attempt; None otherwise."""
         return None if self.worker.failure is None else Trouble(NOT_STORED, outside=not self.store.exclusive)
 
     def health(self) -> dict[str, Any]:
-        """Return the counts that ``/health`` shows."""
+        """Return the counts of ``/health``."""
         return {"notificationCount": self.totals.notifications, "connectedUsers": len(self.devices)}
 
     async def _prove(self, connection: Connection, incoming: Authenticate, message: bytes) -> None:
-        """Let a user in who has proven to be that user, when it is their turn and they may have one device more."""
+        """Verify the token of `authenticate`, then add the message to the queue."""
         try:
             identity = await self.prove(connection, incoming.token, incoming.user_id)
-            # Messages right behind this one are the user's already. The deadline stays until the user has entered.
+            # The next messages already belong to the user. The deadline stays until the user's authentication was
+            # handled.
             connection.set_identity(identity, expires=connection.session is not None)
             self.enqueue(connection, incoming, message)
         except BadMessage as bad:
@@ -209,7 +210,7 @@ class NotificationServer(JsonApplication[Any]):
             self.refuse(connection, bad)
 
     def metric_families(self) -> list[Metric]:
-        """Return what only this server counts."""
+        """Return the metrics that only this server has."""
         totals = self.totals
         return [
             GaugeMetricFamily("opennoodl_notification_stored", "Notifications kept now.", totals.notifications),
@@ -231,7 +232,7 @@ class NotificationServer(JsonApplication[Any]):
         ]
 
     def _instance_metrics(self) -> list[Metric]:
-        """Return what is counted about other instances; nothing, where there can be none."""
+        """Return the metrics about other instances; empty if there can be none."""
         instances, channel = self.instances, self._channel
         hints = {"sent": instances.sent, "heard": instances.heard, "lost": instances.lost}
         listening = channel is not None and channel.listening
@@ -253,10 +254,10 @@ def create(settings: Settings) -> Service:
 
 
 def _permit_system(identity: Identity | None) -> None:
-    """See whether somebody may speak for the community.
+    """Check that a user may send notifications of type `system`.
 
     Raises:
-        BadMessage: they may not.
+        BadMessage: the user may not.
     """
     if identity is not None and not identity.services:
         raise BadMessage("forbidden", "Only a token with the claim `services` may send `system` notifications.")

@@ -1,4 +1,4 @@
-"""A wrong clock: refuses to start if it is behind the notifications, and corrects the dates of one that was ahead."""
+"""Wrong clocks: refuses to start with a clock that is behind, and corrects dates from a clock that was ahead."""
 
 from collections.abc import Iterator
 from time import time
@@ -10,20 +10,20 @@ from .inbox.store import Changes, Needs, Store
 from .records import Inbox, Record, Sending, milliseconds, timestamp
 
 DAY = 86_400_000
-"""Milliseconds. What is dated by more than that after now was dated by a wrong clock."""
+"""Milliseconds. Records whose date is later than now by more than this have the date of a wrong clock."""
 PIECE = 500
-"""Notifications that are read at once, or more where a single inbox has more."""
+"""Notifications that are read at a time; more if a single inbox has more."""
 
 
 async def check_clock(store: Store, now: int) -> int:
-    """Refuse to start with a clock that is behind: its notifications would expire as soon as the clock is right.
+    """Check that the clock is not behind: new notifications would expire when it is corrected.
 
     Args:
-        store: where the notifications are.
+        store: the store of the notifications.
         now: the time, in milliseconds.
 
     Returns:
-        When the newest notification came, in milliseconds; now, if none ever came.
+        the time of the newest notification in milliseconds; `now` if there has never been one.
 
     Raises:
         StartError: the newest notification is dated more than a day after now.
@@ -38,23 +38,23 @@ async def check_clock(store: Store, now: int) -> int:
 
 
 async def redate(store: Store, ttl_days: int) -> tuple[int, int]:
-    """Give a date of today to everything that is dated in the future; the order in an inbox stays.
+    """Set all dates in the future to the present; the order in an inbox does not change.
 
-    Devices get their whole list when they come again. With PostgreSQL, servers may run meanwhile.
+    Devices get their whole list when they connect again. With PostgreSQL, servers may run at the same time.
 
     Args:
-        store: where it is.
-        ttl_days: after which a notification expires.
+        store: the store to correct.
+        ttl_days: days until a notification expires.
 
     Returns:
-        How many notifications were dated anew, and in how many inboxes.
+        the numbers of corrected notifications and of their inboxes.
 
     Raises:
-        StoreError: some of it could not be done; it can be repeated.
+        StoreError: some of them could not be corrected; this can be repeated.
     """
     notifications = inboxes = 0
     changed = True
-    while changed:  # again, for inboxes that a server has changed since they were read
+    while changed:  # again for inboxes that a server has changed since they were read
         changed = False
         async for piece in store.content(PIECE):
             now = int(time() * 1000)
@@ -74,7 +74,7 @@ async def redate(store: Store, ttl_days: int) -> tuple[int, int]:
 
 
 def _is_ahead(inbox: Inbox, records: list[Record], limit: str, last_due: str) -> bool:
-    """Return whether a clock that was ahead has dated any of this."""
+    """Return whether a record or the inbox has a date from a clock that was ahead."""
     if inbox.newest > limit or (not inbox.total and inbox.due > last_due):
         return True
     read = (record.read_at for record in records if record.read_at is not UNSET)
@@ -82,7 +82,7 @@ def _is_ahead(inbox: Inbox, records: list[Record], limit: str, last_due: str) ->
 
 
 def _redated(records: list[Record], now: int, ttl_days: int) -> Iterator[Record]:
-    """Yield the notifications of an inbox, the oldest first, none of them dated after now."""
+    """Yield the notifications of an inbox, oldest first, with no date after now."""
     records = sorted(records, key=lambda record: record.created_at)
     last = 0
     for number, record in enumerate(records, 1):
@@ -98,7 +98,7 @@ def _redated(records: list[Record], now: int, ttl_days: int) -> Iterator[Record]
 
 
 async def _replace(store: Store, inbox: Inbox, records: list[Record], now: int, ttl_days: int) -> bool:
-    """Put notifications in place of those in an inbox, unless it has changed since."""
+    """Replace the notifications of an inbox, unless it has changed since; return whether they were replaced."""
     user = inbox.user_id
     needs = Needs("", 0)
     needs.users[user] = 0
@@ -116,7 +116,7 @@ async def _replace(store: Store, inbox: Inbox, records: list[Record], now: int, 
 
 
 async def _replace_sendings(store: Store, sendings: list[Sending], now: int) -> None:
-    """Let idempotency keys expire a day from now."""
+    """Set the expiry of idempotency keys to a day from now."""
     changed = [structs.replace(sending, expires_at=timestamp(now + DAY)) for sending in sendings]
     needs = Needs("", 0, sendings={(sending.sender, sending.key) for sending in sendings})
     async with store.transaction(needs) as transaction:

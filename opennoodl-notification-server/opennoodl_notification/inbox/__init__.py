@@ -1,1 +1,1 @@
-"""The domain of one inbox: what messages change, what they read, and the interface of a store."""
+"""The domain of one inbox: the changes and the reads of messages, and the interface of a store."""

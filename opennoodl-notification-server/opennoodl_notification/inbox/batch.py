@@ -1,7 +1,7 @@
-"""A batch: what messages change in inboxes, and what devices are told of it. Knows no socket and no disk.
+"""A batch: the changes of messages to inboxes, and the events for devices. Knows no socket and no disk.
 
-`need` lists what a message has to see. The store loads that, and `Batch` works on it and ends as changes for the store.
-Nothing is told until these are stored. If they cannot be, the batch is dropped and nothing has happened.
+`need` lists the records that a message reads. The store loads them. `Batch` works on them and returns changes for the
+store. Nothing is sent until the changes are stored. If they cannot be stored, the batch is dropped without an effect.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,25 +48,25 @@ from .send_quota import SendQuota
 from .store import Changes, Loaded, Needs
 
 DAY = 86_400_000
-"""Milliseconds. Idempotency keys are remembered for so long."""
+"""Milliseconds for which idempotency keys are stored."""
 SPARE_DEPTH = 64
 """Levels of nesting that JSON from clients must leave free."""
 
 
 class StorageFull(BadMessage):
-    """A sending for which there is no room."""
+    """The limit of the stored bytes does not allow a sending."""
 
     def __init__(self) -> None:
         super().__init__("storage-full", "MAX_STORED_SIZE is reached: nothing more can be stored.")
 
 
 class Outcome(NamedTuple):
-    """What an operation leads to.
+    """The result of an operation.
 
     Attributes:
-        replies: for the connection that asked, where it gets any of its own.
-        events: for every device of a user.
-        answered: whether the events are the answer to the connection that asked.
+        replies: answers for the connection of the request, if there are any besides events.
+        events: events for every device of a user.
+        answered: whether the events are the answer to the connection of the request.
     """
 
     replies: Sequence[Answer] = ()
@@ -75,14 +75,14 @@ class Outcome(NamedTuple):
 
 
 def need(needs: Needs, user: str, incoming: Incoming, *, address: str, quota: SendQuota, now: int) -> None:
-    """Add to `needs` what a message of `user` needs.
+    """Add to `needs` the records that a message of `user` needs.
 
     Args:
-        needs: of the batch.
-        user: who asks.
+        needs: the needs of the batch.
+        user: the user of the request.
         incoming: the message.
-        address: where it comes from.
-        quota: what users have sent, and may. The inboxes of receivers are not needed if it has no room.
+        address: the address of the connection.
+        quota: counts sendings. If it does not allow this one, the inboxes of the receivers are not needed.
         now: the time in milliseconds.
     """
     match incoming:
@@ -97,7 +97,7 @@ def need(needs: Needs, user: str, incoming: Incoming, *, address: str, quota: Se
             needs.users[user] += 0
             needs.ids.update(incoming.ids)
         case MarkUnread():
-            # These may be the ones that would have made room: others that were read have to be there in their place.
+            # These may be the ones to delete for new ones. If they are no longer read, others must be loaded for that.
             needs.users[user] += len(incoming.ids)
             needs.ids.update(incoming.ids)
         case MarkAllRead():
@@ -111,20 +111,20 @@ class Batch:
     """Operations on inboxes, one after the other.
 
     Args:
-        loaded: what the store has for the batch.
+        loaded: the records from the store.
         now: the time, in milliseconds.
-        ttl_days: after which a new notification expires.
-        room: notifications in one inbox; 0 means any number.
-        quota: what users have sent, and may.
-        free: bytes that may be stored beside all that is; None means any number.
-        expiry: the time by which things expire, if that is not now.
+        ttl_days: days until a new notification expires.
+        room: limit of notifications in one inbox; 0 means no limit.
+        quota: counts the notifications that users send.
+        free: bytes until the limit of the store; None means no limit.
+        expiry: the time by which notifications expire, if it differs from `now`.
 
     Attributes:
-        inboxes: those it has seen, by user.
-        sends: what counts for quotas: who has sent from where, how many notifications, and their bytes.
-        expired: what devices are told before anything else: what has expired in the inboxes.
-        growth: by how many notifications there are more.
-        grown: by how many bytes there are more.
+        inboxes: the states of all inboxes of the batch, by user.
+        sends: entries for quotas: user, address, number of notifications, and their bytes.
+        expired: events about expired notifications; send them before all others.
+        growth: the change of the number of notifications.
+        grown: the change of the stored bytes.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Batch:
         for record in loaded.records:
             if record.user_id in self._records:
                 self._records[record.user_id][record.id] = record
-        self._oldest: dict[str, list[tuple[bool, str, str]]] = {}  # by user, a heap of what goes first
+        self._oldest: dict[str, list[tuple[bool, str, str]]] = {}  # by user: a heap of notifications to delete first
         self._sendings = loaded.sendings
         self._epoch = loaded.epoch
         self._now = now
@@ -160,25 +160,25 @@ class Batch:
         self._removed: list[str] = []
         self._deletions: list[Deletion] = []
         self._new_sendings: list[Sending] = []
-        self._payloads: dict[str, int] = {}  # the sizes of new ones
+        self._payloads: dict[str, int] = {}  # by id: sizes of new payloads
         self.growth = 0
         self.grown = 0
         self.expired = self._expire(loaded.due)
 
     def inbox(self, user: str) -> Inbox:
-        """Return the state of an inbox; one that is not there is empty."""
+        """Return the state of an inbox; a missing one is empty."""
         return self.inboxes.get(user) or Inbox(user_id=user, sequence=0)
 
     def handle(self, user: str, incoming: Incoming, address: str) -> Outcome:
-        """Do what a message asks for that changes something.
+        """Do the operation of a message that changes something.
 
         Args:
-            user: who asks.
+            user: the user of the request.
             incoming: the message.
-            address: where it comes from.
+            address: the address of the connection.
 
         Raises:
-            BadMessage: it cannot be done, and nothing was changed.
+            BadMessage: it is not possible, and nothing was changed.
         """
         match incoming:
             case SendNotification():
@@ -198,12 +198,12 @@ class Batch:
         raise AssertionError(incoming)
 
     def send(self, sender: str, send: SendNotification, address: str) -> Outcome:
-        """Put a notification into inboxes.
+        """Add a notification to inboxes.
 
         Args:
-            sender: who sends it.
-            send: what, and to whom.
-            address: where the sender is.
+            sender: the user who sends it.
+            send: the message, with the receivers.
+            address: the address of the sender's connection.
 
         Raises:
             BadMessage: `rate-limited`, `storage-full`, `invalid-field` or `idempotency-conflict`.
@@ -227,7 +227,7 @@ class Batch:
             raise BadMessage("rate-limited", text)
         self.sends.append((sender, address, len(targets), size))
         events: list[tuple[str, Event]] = []
-        data = send.data.copy()  # one for all receivers, and not a view that keeps the whole message
+        data = send.data.copy()  # shared by all receivers; a view would keep the whole message in memory
         payload_id: str | UnsetType = UNSET
         if len(targets) > 1:
             payload_id = new_id()
@@ -243,17 +243,18 @@ class Batch:
         return Outcome([Sent(ids[0], ids)], events)
 
     def _overhead(self, targets: Sequence[str]) -> int:
-        """Return the bytes that a sending may need beside its notifications: for new inboxes, and for its key."""
+        """Return the bytes that a sending may need besides its notifications: for new inboxes, and for its key."""
         new = sum(not self.inbox(user).size for user in targets)
         return INBOX_SIZE * new + SENDING_SIZE + 512 + 64 * len(targets)
 
     def mark(self, user: str, ids: Iterable[str], *, read: bool) -> Outcome:
-        """Mark notifications as read or unread; those that are gone are left out.
+        """Mark notifications as read or unread; deleted ones are ignored.
 
-        What is so already stays as it is, and only who asked is told of it, with the numbers of the end.
+        For notifications that have the mark already, only the requesting connection gets an event, with the final
+        numbers.
 
         Raises:
-            BadMessage: `not-found`, when all are gone.
+            BadMessage: `not-found` if all were deleted.
         """
         inbox, own = self.inbox(user), self._own(user, ids)
         events: list[tuple[str, Event]] = []
@@ -270,7 +271,7 @@ class Batch:
         return Outcome(replies, events, answered=True)
 
     def mark_all_read(self, user: str) -> Outcome:
-        """Mark everything as read. All unread notifications of the user must have been loaded."""
+        """Mark all notifications as read. All unread notifications of the user must be loaded."""
         inbox = self.inbox(user)
         unread = [record for record in self._records.get(user, {}).values() if not record.read]
         for record in unread:
@@ -279,15 +280,15 @@ class Batch:
         return Outcome(events=[(user, event)], answered=True) if unread else Outcome([event])
 
     def delete(self, user: str, ids: Iterable[str]) -> Outcome:
-        """Delete notifications; those that are gone already are left out.
+        """Delete notifications; already deleted ones are ignored.
 
         Raises:
-            BadMessage: `not-found`, when all are gone.
+            BadMessage: `not-found` if all were deleted before.
         """
         return Outcome(events=[self._remove(record) for record in self._own(user, ids)], answered=True)
 
     def delete_all(self, user: str) -> Outcome:
-        """Delete everything."""
+        """Delete all notifications of a user."""
         inbox = self.inbox(user)
         if not inbox.total:
             return Outcome([Cleared(sequence=inbox.sequence, unread_count=0)])
@@ -305,10 +306,10 @@ class Batch:
         return Outcome(events=[(user, Cleared(sequence=inbox.sequence, unread_count=0))], answered=True)
 
     def revoke(self, sender: str, ids: Iterable[str]) -> Outcome:
-        """Take back what `sender` has sent; what is gone already is left out.
+        """Delete notifications that `sender` has sent from the inboxes of their receivers; deleted ones are ignored.
 
         Raises:
-            BadMessage: `not-found`, when all are gone.
+            BadMessage: `not-found` if all were deleted before.
         """
         events = self.take_back(sender, ids)
         if not events:
@@ -316,12 +317,12 @@ class Batch:
         return Outcome([Revoked([event.notification_id for _, event in events])], events)
 
     def take_back(self, sender: str, ids: Iterable[str]) -> list[tuple[str, Deleted]]:
-        """Remove those of these notifications that `sender` has sent; return what their receivers are told."""
+        """Delete those of these notifications that `sender` has sent; return the events for their receivers."""
         found = [records[id_] for id_ in ids for records in self._records.values() if id_ in records]
         return [self._remove(record) for record in found if record.from_user_id == sender]
 
     def changes(self) -> Changes | None:
-        """Return what is to be stored; None if that is nothing. A change of anything changes an inbox."""
+        """Return the changes to store; None if there are none. Every change also changes the state of an inbox."""
         inboxes = [self.inboxes[user] for user in self._changed]
         idle = [inbox for inbox in self.inboxes.values() if not inbox.total and inbox.due <= self._expiry]
         forgotten = [inbox for inbox in idle if inbox.user_id not in self._changed]
@@ -330,7 +331,7 @@ class Batch:
         records = [record for records in self._records.values() for record in records.values()]
         self.grown -= sum(inbox.size for inbox in forgotten)
         added = [record for record in records if record.id in self._added]
-        unused = self._payloads.keys() - {record.payload_id for record in added}  # their notifications are gone already
+        unused = self._payloads.keys() - {record.payload_id for record in added}  # deleted again
         self.grown -= sum(self._payloads.pop(id_) for id_ in unused)
         return Changes(
             cleared=list(self._cleared),
@@ -344,13 +345,13 @@ class Batch:
         )
 
     def drop(self) -> None:
-        """Forget that anybody has sent anything: it could not be stored."""
+        """Take sendings back from the quotas, since the batch could not be stored."""
         for sent in self.sends:
             self._quota.give_back(*sent)
         self.sends.clear()
 
     def _deliver(self, user: str, new: dict[str, Any], events: list[tuple[str, Event]]) -> str:
-        """Put a notification into an inbox, in place of others if it is full; return its id."""
+        """Add a notification to an inbox; delete others if it is full; return its id."""
         inbox = self.inboxes.get(user)
         if inbox is None:
             inbox = self.inboxes[user] = Inbox(user_id=user, sequence=0)
@@ -374,7 +375,7 @@ class Batch:
             heappush(self._oldest[record.user_id], _rank(record))
 
     def _first_to_go(self, user: str) -> Record:
-        """Return what has to make room: the oldest one that was read, or else the oldest."""
+        """Return the notification to delete first: the oldest read one, otherwise the oldest."""
         records = self._records[user]
         if user not in self._oldest:
             self._oldest[user] = [_rank(record) for record in records.values()]
@@ -382,7 +383,7 @@ class Batch:
         while True:
             rank = heappop(self._oldest[user])
             record = records.get(rank[-1])
-            if record is not None and rank == _rank(record):  # else it is gone, or was marked since
+            if record is not None and rank == _rank(record):  # otherwise it was deleted or marked since
                 return record
 
     def _own(self, user: str, ids: Iterable[str]) -> list[Record]:
@@ -437,7 +438,7 @@ def _fingerprint(send: SendNotification) -> str:
 
 
 def _can_be_stored(data: Raw) -> bool:
-    """Return whether `data` can be read again from within a file, where it is nested some levels deeper."""
+    """Return whether `data` can be decoded from a file, where it is nested some levels deeper."""
     try:
         msgspec.json.decode(b"[" * SPARE_DEPTH + data + b"]" * SPARE_DEPTH, type=Raw)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Reading: what a page of an inbox holds, and what a device is told that was away."""
+"""Reading: makes the pages of an inbox, and the events that a device has missed."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -24,12 +24,12 @@ from ..records import Deletion, Inbox, Notification, timestamp
 from .store import Query, ReadableStore, StoreError
 
 PAGE_SIZE = 1 << 19
-"""Bytes of one answer, or a little more: it has to fit into what may wait for a slow client."""
+"""Bytes of one answer, approximately: it must fit into the write buffer of a slow client."""
 PORTION = 200
-"""Notifications that are read from the store at once for a page without a limit."""
+"""Notifications that are read from the store at a time for a page without a limit."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, tzinfo=UTC)
-"""No notification is created before the one or after the other."""
+"""The earliest and latest possible times of a notification."""
 
 
 class OutdatedError(StoreError):
@@ -43,15 +43,15 @@ async def read(store: ReadableStore, inbox: Inbox, incoming: Incoming, now: str,
     """Return the answers to a message that reads `inbox`.
 
     Args:
-        store: where the notifications are.
+        store: stores the notifications.
         inbox: the state of the inbox.
         incoming: the message.
         now: the time.
-        behind: whether the device has given `since` and is reading the list, page by page.
+        behind: whether the device has sent `since` and is reading the list, page by page.
 
     Raises:
         OutdatedError: the notifications are newer than `inbox`.
-        StoreError: they could not be read.
+        StoreError: the notifications could not be read.
     """
     up_to_date = UpToDate(inbox.sequence, inbox.unread)
     if isinstance(incoming, GetNotifications):
@@ -89,22 +89,22 @@ async def _page(store: ReadableStore, inbox: Inbox, get: GetNotifications, now: 
         if get.limit or not more:
             return Notifications(shown, inbox.unread, more, inbox.sequence)
         before = shown[-1].created_at
-        await asyncio.sleep(0)  # a store in memory does not wait for anything
+        await asyncio.sleep(0)  # a store in memory never suspends
     return Notifications([], inbox.unread, has_more=False, sequence=0)
 
 
 def _rounded_up(moment: datetime) -> str:
-    """Return a time as notifications carry it: those that it is later than are the same ones."""
+    """Return a time in the format of notifications, rounded up, so that comparisons have the same result."""
     moment = min(max(moment, EPOCH), LAST)
     return timestamp(-((EPOCH - moment) // timedelta(milliseconds=1)))
 
 
 async def missed(store: ReadableStore, inbox: Inbox, since: int, now: str) -> list[Event] | None:
-    """Return what changed after number `since`, which the inbox remembers, or None if that is too much.
+    """Return the events after number `since`, which the inbox must remember; None if they are too many.
 
     Raises:
-        OutdatedError: something has changed after the state `inbox`.
-        StoreError: it could not be read.
+        OutdatedError: there are changes later than the state `inbox`.
+        StoreError: the changes could not be read.
     """
     events: list[Event] = []
     if inbox.sequence == since:
@@ -115,11 +115,11 @@ async def missed(store: ReadableStore, inbox: Inbox, since: int, now: str) -> li
         if one.sequence > inbox.sequence:
             raise OutdatedError
         if isinstance(one, Deletion):
-            if one.born <= since:  # else the device has never known it
+            if one.born <= since:  # otherwise the device has never known it
                 events.append(
                     Deleted(notification_id=one.id, sequence=one.sequence, unread_count=inbox.unread, replayed=True)
                 )
-        elif one.expires_at > now:  # else its deletion will be told; a store that fails can be read, and not cleaned up
+        elif one.expires_at > now:  # expired ones get a deletion event later, even if the store cannot delete now
             kind = Received if one.born > since else Updated
             events.append(
                 kind(notification=one.shown(), sequence=one.sequence, unread_count=inbox.unread, replayed=True)

@@ -1,4 +1,4 @@
-"""The quotas of sending: for each user, address and IPv6 site, in an hour."""
+"""The quotas of sending per hour: for each user, address and IPv6 site."""
 
 from ..edge.admission.address_limits import rate_limit_key, site_key
 from ..edge.limits import Quota
@@ -6,25 +6,25 @@ from ..edge.limits import Quota
 HOUR = 3600
 """Seconds."""
 USERS_OF_AN_ADDRESS = 10
-"""How many users' notifications may come from one address: people can call themselves anything, but not be anywhere."""
+"""Quotas of users that one address has: a client can choose any user name, but not its address."""
 USERS_OF_A_SITE = 20
-"""How many users' notifications may come from one IPv6 site, which has 65,536 networks that count as addresses."""
+"""Quotas of users that one IPv6 site has; it has 65,536 networks that count as addresses."""
 BYTES_OF_AN_ADDRESS = 2
-"""How many users' bytes may come from one address: they last for days, and so few addresses must not fill the store."""
+"""Byte quotas of users that one address has: stored bytes stay for days, and few addresses must not fill the store."""
 BYTES_OF_A_SITE = 4
-"""How many users' bytes may come from one IPv6 site."""
+"""Byte quotas of users that one IPv6 site has."""
 
 
 Amount = tuple[Quota, str, int]
-"""A quota, the key that it counts, and how much of it a sending takes."""
+"""A quota, the key that it counts, and the amount of a sending."""
 
 
 class SendQuota:
-    """What users have sent in this hour.
+    """Counts the notifications that users send in an hour.
 
     Args:
-        per_hour: notifications of one user; 0 means any number.
-        bytes_per_hour: bytes of these; 0 means any number.
+        per_hour: notifications of one user; 0 means no limit.
+        bytes_per_hour: bytes of one user's notifications; 0 means no limit.
     """
 
     def __init__(self, per_hour: int, bytes_per_hour: int = 0) -> None:
@@ -38,17 +38,17 @@ class SendQuota:
         )
 
     def allow(self, user: str, address: str, number: int, size: int, now: float) -> bool:
-        """Return whether `user` may send so many notifications of so many bytes, and count them if so.
+        """Return whether `user` may send notifications, and count them if so.
 
         Args:
-            user: who sends.
-            address: where the user is.
-            number: of notifications.
+            user: the user who sends.
+            address: the address of the user's connection.
+            number: the number of notifications.
             size: their bytes.
             now: the time in seconds.
         """
         amounts = self._amounts(user, address, number, size)
-        # A refused user is not counted. So the quotas of addresses bound how many users are remembered.
+        # A refused user is not counted. Therefore the quotas of addresses limit the number of users in memory.
         if not all(quota.has(key, now, amount) for quota, key, amount in amounts):
             return False
         for quota, key, amount in amounts:
@@ -56,16 +56,16 @@ class SendQuota:
         return True
 
     def count(self, user: str, address: str, number: int, size: int, now: float) -> None:
-        """Count what `user` has sent, also through another instance."""
+        """Count a sending of `user` without a check, such as one through another instance."""
         for quota, key, amount in self._amounts(user, address, number, size):
             quota.count(key, now, amount)
 
     def has(self, user: str, address: str, number: int, size: int, now: float) -> bool:
-        """Return whether `user` may send so much, as `allow` does, but count nothing."""
+        """Return whether `user` may send notifications, like `allow`, without counting them."""
         return all(quota.has(key, now, amount) for quota, key, amount in self._amounts(user, address, number, size))
 
     def give_back(self, user: str, address: str, number: int, size: int) -> None:
-        """Take back what was counted: it was not sent after all."""
+        """Undo `count` for a sending that was not stored."""
         for quota, key, amount in self._amounts(user, address, number, size):
             quota.give_back(key, amount)
 

@@ -1,6 +1,6 @@
 """The interface of a store, which makes changes durable. The implementations are in ``storage/``.
 
-A store is asked for as little as a batch of messages needs, decides nothing, and is told what came of it.
+A store loads only the records that a batch needs. It decides nothing, and gets the resulting changes.
 """
 
 from abc import ABC, abstractmethod
@@ -16,23 +16,23 @@ from ..records import Deletion, Inbox, Mark, Record, Sending, Type
 
 
 class StoreError(Exception):
-    """The disk or the database did not do what it was asked; nothing was changed."""
+    """The disk or the database failed; nothing was changed."""
 
 
 class UnsettledError(StoreError):
-    """A database has not said whether it has made a change: it may have, or not."""
+    """The result of a commit is unknown: the database did not answer."""
 
 
 class Needs(Struct):
-    """What a batch needs to see.
+    """The records that a batch needs.
 
     Attributes:
-        now: the time by which things expire.
-        room: notifications that an inbox may hold; 0 means any number.
-        users: whose inboxes, and how many notifications each is about to get, those that become unread included.
-        ids: notifications by their ids.
-        revoked: ids of notifications, with the inboxes that they are in.
-        unread: users all of whose unread notifications are needed.
+        now: the time by which notifications expire.
+        room: limit of notifications in an inbox; 0 means no limit.
+        users: by user whose inbox is needed: the number of its new notifications, including those that become unread.
+        ids: notifications by id.
+        revoked: ids of notifications, with the owners of their inboxes.
+        unread: users whose unread notifications are all needed.
         sendings: senders and keys of sendings.
     """
 
@@ -46,17 +46,16 @@ class Needs(Struct):
 
 
 class Loaded(Struct):
-    """What a batch was given to see: what it needs, as far as it is there, and maybe more.
+    """The records of a batch: those that it needs and that exist, perhaps more.
 
     Attributes:
-        inboxes: by user; to be changed at will. One that is about to get its first notification may be there, with
-            number 0.
-        records: the notifications asked for, those that have expired in these inboxes, and enough old ones
-            to make room for what comes: as many of the oldest and of the oldest read ones as must go.
-        due: for inboxes whose time has come, when the next of those that have not expired will.
+        inboxes: by user; the batch may change them. The inbox of a first notification may be included, with number 0.
+        records: the requested notifications, the expired ones of these inboxes, and those to delete when an inbox is
+            full: the oldest ones and the oldest read ones.
+        due: for inboxes with expired notifications: the time at which the next of the others expires.
         sendings: by sender and key.
-        epoch: grows with each start of the store, and with each connection to a database: whenever the store may have
-            been set back to an older state.
+        epoch: a number that grows with each start of the store and each connection to a database, since the store may
+            have been restored to an older state before.
     """
 
     inboxes: dict[str, Inbox] = field(default_factory=dict)
@@ -67,19 +66,19 @@ class Loaded(Struct):
 
 
 class Changes(Struct, omit_defaults=True):
-    """What is to be stored, in this order.
+    """The changes to store, in this order.
 
     Attributes:
-        cleared: users whose notifications and deletions all go.
-        removed: ids of notifications that go.
-        updated: notifications that were marked.
-        added: new notifications. Those that refer to the same payload have the same data, which is stored once; it goes
-            with the last notification that refers to it.
-        deletions: to be remembered; those before the horizon of an inbox need not be any more.
-        sendings: to be remembered, in place of others with the same sender and key.
+        cleared: users whose notifications and deletions are all deleted.
+        removed: ids of deleted notifications.
+        updated: changed marks of notifications.
+        added: new notifications. Those of the same payload have the same data, which is stored once and deleted with
+            the last of them.
+        deletions: records of deletions; a store may delete those before the horizon of an inbox.
+        sendings: records of sendings, which replace others with the same sender and key.
         inboxes: new states.
-        forgotten: users whose inboxes go, with their deletions; they are empty.
-        unsent: senders and keys of sendings that go.
+        forgotten: users whose empty inboxes are deleted, with their records of deletions.
+        unsent: senders and keys of deleted sendings.
     """
 
     cleared: list[str] = field(default_factory=list)
@@ -97,13 +96,13 @@ class Changes(Struct, omit_defaults=True):
 
 
 class Query(NamedTuple):
-    """Which notifications of an inbox are to be read, the newest first.
+    """A query for notifications of an inbox, newest first.
 
     Attributes:
-        limit: how many at most.
-        before: only those created before this.
+        limit: the largest number of results.
+        before: only those created before this time.
         unread: only unread ones.
-        types: only those of these types, if any are named.
+        types: only those of these types; empty for all types.
     """
 
     limit: int
@@ -113,7 +112,7 @@ class Query(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How much a store holds."""
+    """The numbers of records in a store."""
 
     notifications: int
     unread: int
@@ -123,45 +122,45 @@ class Counts(NamedTuple):
 
 
 class Transaction(ABC):
-    """One batch, from what it needs to see to what it changed.
+    """One batch, from loading its records to storing its changes.
 
     Attributes:
-        loaded: what it needs.
+        loaded: the records that it needs.
     """
 
     loaded: Loaded
 
     @abstractmethod
     async def commit(self, changes: Changes) -> int:
-        """Make `changes` last, all or none; they survive a power cut when this returns. At most once.
+        """Store `changes` atomically; they survive a power cut when this returns. Call it at most once.
 
         Returns:
-            The bytes for which the payloads counted that went with their last notification.
+            the bytes that payloads counted which were deleted with their last notification.
 
         Raises:
-            StoreError: they could not be stored; what was kept before still is.
-            UnsettledError: nobody can know whether they are stored, all of them or none.
+            StoreError: nothing was stored; the old records are unchanged.
+            UnsettledError: it is unknown whether the changes were stored.
         """
 
 
 class ReadableStore(ABC):
-    """The part of a store that answers to clients are read from. Its methods may raise `StoreError`."""
+    """The read methods of a store, for answers to clients. They may raise `StoreError`."""
 
     @abstractmethod
     async def page(self, user: str, query: Query, now: str) -> list[Record]:
-        """Return notifications of an inbox that have not expired, the newest first."""
+        """Return notifications of an inbox that have not expired, newest first."""
 
     @abstractmethod
     async def changed(self, user: str, since: int) -> list[Record | Deletion]:
-        """Return what came, changed or went in an inbox after number `since`, in the order of its last change."""
+        """Return the changes and deletions of an inbox after number `since`, ordered by their last change."""
 
 
 class Store(ReadableStore):
-    """Keeps notifications. Everything but `open` and `close` may raise `StoreError`.
+    """Stores notifications. All methods but `open` and `close` may raise `StoreError`.
 
     Attributes:
-        exclusive: whether no other process can change what is stored.
-        file: in which the store is, with others whose names begin with that of this one; None if it has none here.
+        exclusive: whether no other process can change the store.
+        file: the store's file, whose side files' names begin with its name; None if there is no file on this machine.
     """
 
     exclusive = True
@@ -169,10 +168,10 @@ class Store(ReadableStore):
 
     @abstractmethod
     async def open(self) -> None:
-        """Get ready.
+        """Open the store.
 
         Raises:
-            StartError: it cannot be used; nothing was changed.
+            StartError: the store cannot be used; nothing was changed.
         """
 
     @abstractmethod
@@ -181,72 +180,72 @@ class Store(ReadableStore):
 
     @abstractmethod
     async def numbers(self, users: Collection[str]) -> dict[str, int]:
-        """Return the numbers of the inboxes of these users, as far as they have one."""
+        """Return the sequence numbers of these users' inboxes, without those that do not exist."""
 
     @abstractmethod
     async def due(self, now: str, size: int) -> list[str]:
-        """Return some users in whose inboxes something has expired, or whose inbox may be forgotten.
+        """Return some users with expired notifications, or with expired empty inboxes.
 
-        As many as hold about `size` notifications: the first of the `portions` that all of them make.
+        Their inboxes have about `size` notifications together: the first list of `portions`.
         """
 
     @abstractmethod
     async def clean(self, now: str) -> int:
-        """Forget sendings that have expired; return the bytes for which they counted."""
+        """Delete expired sendings; return the bytes that they counted."""
 
     @abstractmethod
     async def recover(self) -> None:
-        """Return if the store works, after it has failed."""
+        """Test whether the store works, after it has failed."""
 
     @abstractmethod
     async def newest(self) -> str:
-        """Return when the newest notification ever came in, or an empty text."""
+        """Return the time of the newest notification that was ever added, or an empty text."""
 
     @abstractmethod
     async def counts(self) -> Counts:
-        """Return how much there is."""
+        """Return the numbers of records."""
 
     @abstractmethod
     async def total(self) -> int:
-        """Return how many notifications there are; it reads the states of the inboxes only."""
+        """Return the number of notifications; it reads only the states of the inboxes."""
 
     @abstractmethod
     async def size(self) -> int:
-        """Return the bytes for which all counts that there is, payloads once."""
+        """Return the bytes that all records count, payloads once."""
 
     @abstractmethod
     def content(self, size: int) -> AsyncIterator[Changes]:
-        """Yield everything, as changes of about `size` notifications that make it from nothing.
+        """Yield all records, as changes of about `size` notifications each that recreate them in an empty store.
 
         An inbox is never divided.
         """
 
     @abstractmethod
     async def purge(self) -> None:
-        """Leave nothing of what was deleted in the files of this store, its own backups included.
+        """Remove all deleted data from the files of this store, including its own backups.
 
-        A database server keeps what it has deleted for as long as its administrator has set.
+        A database server keeps deleted data as long as its administrator has configured.
         """
 
     @abstractmethod
     async def back_up(self, path: Path) -> None:
-        """Write a copy of all that there is to a new file, as it is at one moment; a server may be running.
+        """Write a copy of all records of one moment to a new file; a server may use the store.
 
         Raises:
-            StoreError: this kind of store cannot do that, or the file could not be written.
+            StoreError: this kind of store does not support it, or the file could not be written.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of the store; another process may then use it."""
+        """Close the store; another process may then use it."""
 
 
 def portions(sizes: Iterable[tuple[str, int]], size: int) -> Iterator[list[str]]:
-    """Yield users whose notifications are about `size` together; an inbox counts as one more.
+    """Yield lists of users whose notifications are about `size` together; each inbox counts one more.
 
     Args:
-        sizes: users, and how many notifications each has.
-        size: more than that only where the last one of a portion brings it.
+        sizes: users, and the number of notifications of each.
+        size: the limit of a list; its last user may exceed it.
     """
     portion: list[str] = []
     total = 0

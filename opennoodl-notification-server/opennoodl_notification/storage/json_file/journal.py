@@ -1,8 +1,8 @@
-"""The journal: changes since the file was last written, one line each, on disk before anybody is told.
+"""The journal: the changes since the file was last written, one line for each commit, synced before any answer.
 
-A line is the CRC-32 of its content in eight hexadecimal digits, a space, and the changes as JSON. A power cut can leave
-a line of which some sectors were not written; its commit was never confirmed. It may only be the last line of the last
-journal, and is cut off before another journal follows. Any other line that does not match its sum is damaged.
+A line is the CRC-32 of its content in eight hexadecimal digits, a space, and the changes as JSON. After a power cut,
+sectors of a line may be missing; its commit was never confirmed. This is valid only for the last line of the last
+journal. The line is cut off before another journal follows. Any other line that does not match its checksum is damaged.
 """
 
 import os
@@ -20,19 +20,19 @@ from ...records import Payload
 from .format import FORMAT, ForeignFileError, join, newer, separate
 
 PROBE = 1 << 16
-"""Bytes that a disk has to take before it is said to work again."""
+"""Free bytes that a disk needs to count as working again."""
 SECTOR = 512
-"""Bytes that a disk writes all or none of; what was not written reads as zeros at the end of a file."""
+"""Bytes that a disk writes atomically. Unwritten sectors read as zeros at the end of a file."""
 
 log = structlog.get_logger()
 
 
 class Line(Changes, omit_defaults=True):
-    """Changes as a line has them.
+    """The changes of a line.
 
     Attributes:
-        payloads: to which records in `added` refer, which are without data.
-        format: the number of the format; lines of format 1 leave it out.
+        payloads: the payloads of the records in `added`, which are without data.
+        format: the version of the format; lines of format 1 have no such field.
     """
 
     format: int = 1
@@ -40,7 +40,7 @@ class Line(Changes, omit_defaults=True):
 
 
 class Head(Struct):
-    """As much of a line as tells whether this release can read it."""
+    """The fields of a line that show whether this release can read it."""
 
     format: int = 1
 
@@ -50,13 +50,13 @@ _decode_head = msgspec.json.Decoder(Head).decode
 
 
 class JournalError(ValueError):
-    """A journal that is damaged."""
+    """A journal is damaged."""
 
 
 def line(changes: Changes, size: int = 0) -> bytes:
     """Return the line for `changes`, with at least `size` bytes of content.
 
-    A line break in the senders' JSON, which can only be between its parts, becomes a space.
+    A line break in the senders' JSON, which can only be between tokens, becomes a space.
     """
     parts = {name: getattr(changes, name) for name in Changes.__struct_fields__}
     parts["added"], payloads = separate(changes.added)
@@ -66,26 +66,26 @@ def line(changes: Changes, size: int = 0) -> bytes:
 
 
 def read(path: Path, *, last: bool = True, mend: bool = False) -> Iterator[Changes]:
-    """Yield the changes of a journal that were confirmed.
+    """Yield the confirmed changes of a journal.
 
     Args:
-        path: where it is.
-        last: whether no other journal follows; only then it may end in a line that is not whole.
-        mend: whether such a line is cut off, so that another journal may follow.
+        path: the path of the journal.
+        last: whether no other journal follows; only then an incomplete last line is valid.
+        mend: whether to cut off such a line, so that another journal may follow.
 
     Raises:
         JournalError: another line is damaged.
-        ForeignFileError: a newer release has written it.
-        OSError: the file cannot be read, or not be mended.
+        ForeignFileError: a newer release has written the journal.
+        OSError: the file cannot be read, or cannot be truncated.
     """
-    whole = 0  # bytes of lines that are
+    whole = 0  # bytes of complete lines
     first, parts, check = 1, list[bytes](), 0
     with path.open("rb") as file:
         for number, text in enumerate(file, 1):
             check = crc32(text[:-1] if parts else text[9:-1], check)
             parts.append(text)
             if not text.endswith(b"\n") or parts[0][:9] != b"%08x " % check:
-                # Former versions left line breaks in the senders' JSON: such a line ends where its sum is right.
+                # Older versions left line breaks in the senders' JSON: such a line ends where its checksum matches.
                 check = crc32(b"\n", check)
                 continue
             content = b"".join(parts)
@@ -114,14 +114,14 @@ class Journal:
     """A new journal.
 
     Args:
-        path: where it is made; one that is there must be empty.
+        path: the path to create it at; an existing file must be empty.
 
     Attributes:
         size: bytes of confirmed lines.
-        sound: whether it holds these and nothing else, and may be used.
+        sound: whether the file has exactly these lines and may be used.
 
     Raises:
-        OSError: it cannot be made, or has something in it already.
+        OSError: it cannot be created, or is not empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -133,10 +133,10 @@ class Journal:
             raise FileExistsError(EEXIST, f"{path.name} is not empty")
 
     def append(self, line: bytes) -> None:
-        """Bring a line to disk.
+        """Write a line to disk.
 
         Raises:
-            OSError: it is not there. A full disk leaves the journal as it was; after any other failure it is not sound.
+            OSError: it failed. After a full disk the journal is unchanged; after any other failure it is not `sound`.
         """
         self.sound = False
         try:
@@ -150,32 +150,32 @@ class Journal:
         try:
             os.fdatasync(self._file)
         except OSError:
-            # A line that is there all the same would come back after a restart though its sender was refused.
+            # The line may be on disk, and a restart would apply it although its sender got an error.
             os.ftruncate(self._file, self.size)
             raise
         self.size += len(line)
         self.sound = True
 
     def probe(self) -> None:
-        """Return if there is room for some more lines, by means of one that says nothing.
+        """Test whether there is space for some more lines, with an empty one.
 
         Raises:
-            OSError: there is none.
+            OSError: there is no space.
         """
         self.append(line(Changes(), PROBE))
 
     def mend(self) -> None:
-        """Leave what was confirmed and nothing else, so that another journal may follow. OSError: it cannot be."""
+        """Cut off everything but the confirmed lines, so that another journal may follow. OSError: it failed."""
         os.ftruncate(self._file, self.size)
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._file)
 
 
 def _format_of(content: bytes) -> int:
-    """Return the number of the format of a line that this release cannot decode; 0 if it has none."""
+    """Return the format version of a line that this release cannot decode; 0 if it has none."""
     try:
         return _decode_head(content).format
     except ValueError:
@@ -183,9 +183,9 @@ def _format_of(content: bytes) -> int:
 
 
 def _is_torn(text: bytes, start: int) -> bool:
-    """Return whether a power cut can have left a line that does not match its sum, at byte `start` of its file."""
+    """Return whether a power cut explains a line with a wrong checksum, at byte `start` of its file."""
     if not text.endswith(b"\n"):
-        return text[:9] != b"%08x " % crc32(text[9:-1])  # else it is whole but for another byte in place of its end
+        return text[:9] != b"%08x " % crc32(text[9:-1])  # if equal, only the line's last byte is wrong
     for sector in range(start - start % SECTOR, start + len(text), SECTOR):
         part = text[max(sector - start, 0) : sector + SECTOR - start]
         if len(part) > 1 and not part.strip(b"\0"):

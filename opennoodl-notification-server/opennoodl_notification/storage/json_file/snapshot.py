@@ -1,11 +1,11 @@
-"""The file: a TinyDB database in JSON, replaced as a whole or not at all.
+"""The file: a TinyDB database in JSON, which is replaced atomically.
 
-TinyDB's own storage overwrites its file in place: a process that ends between the write and the truncate
-leaves a file that nobody can read. The storage here, TinyDB's documented extension point, writes a second
-file, makes the disk keep it, and puts it in the first one's place.
+TinyDB's own storage overwrites its file in place. If the process ends between the write and the truncate, nobody can
+read the file. The storage here uses TinyDB's documented extension point: it writes a second file, syncs it, and renames
+it to the name of the first.
 
-The last table has a checksum of all that stands before it, in a line of its own. A file without this table was
-written by somebody else: a person who has edited it, or a former version.
+The last table has a checksum of all bytes before it, in a line of its own. A file without this table was written by
+another program, such as an editor, or by an older version.
 """
 
 import os
@@ -27,11 +27,11 @@ from .contents import Contents, Snapshot
 from .format import FORMAT, ForeignFileError, join, newer, separate
 
 CHUNK = 1 << 18
-"""Bytes that are handed to the system at once."""
+"""Bytes of one write."""
 
 TABLES = {"file", "notifications", "payloads", "inboxes", "deletions", "sendings", "checksum"}
 CHECKSUM = b',"checksum":{"1":{"crc32":"%08x"}}\n}\n'
-"""How the file ends: with the CRC-32 of the bytes before this."""
+"""The end of the file, with the CRC-32 of the bytes before it."""
 
 Tables = Mapping[str, Mapping[str, Mapping[str, Any] | Struct]]
 S = TypeVar("S", bound=Struct)
@@ -39,15 +39,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ChecksumError(ValueError):
-    """A file that is not as it was written."""
+    """The content of a file does not match its checksum."""
 
 
 class Head(Struct):
-    """What the file says of itself.
+    """The file's metadata.
 
     Attributes:
         generation: the number of the first journal whose changes are not in the file.
-        format: the number of the format, `FORMAT` or an older one.
+        format: the version of the format, `FORMAT` or an older one.
     """
 
     generation: int
@@ -55,10 +55,10 @@ class Head(Struct):
 
 
 class AtomicStorage(Storage):
-    """TinyDB's storage: on disk when `write` returns, with the former file as a backup beside it.
+    """TinyDB's storage: `write` returns when the file is on disk, with the previous one beside it as a backup.
 
     Args:
-        path: of the file; its directory must be there.
+        path: the path of the file; its directory must exist.
     """
 
     def __init__(self, path: str) -> None:
@@ -67,11 +67,11 @@ class AtomicStorage(Storage):
         self._backup = self._path.with_name(self._path.name + ".bak")
 
     def read(self) -> dict[str, dict[str, dict[str, msgspec.Raw]]] | None:
-        """Return the tables, or None if there is no file yet.
+        """Return the tables, or None if there is no file.
 
         Raises:
-            ChecksumError: the file has a checksum, and it is that of another content.
-            ValueError: they are damaged, or the file is empty.
+            ChecksumError: the content does not match the checksum.
+            ValueError: the tables are damaged, or the file is empty.
         """
         try:
             content = self._path.read_bytes()
@@ -85,17 +85,17 @@ class AtomicStorage(Storage):
         return tables
 
     def write(self, data: Tables) -> None:
-        """Replace the file, and keep the former one as a backup. OSError: it could not be; all is as before."""
+        """Replace the file, and keep the previous one as a backup. OSError: it failed; nothing was changed."""
         there, good = self._path.exists(), has_content(self._path)
         try:
             self._prepare(data, stat.S_IMODE(self._path.stat().st_mode) if there else 0o600)
-            if good:  # else the backup is all that is left of the former file
+            if good:  # otherwise the existing backup is the only good file
                 self._backup.unlink(missing_ok=True)
-                with suppress(OSError):  # some file systems have no links; then there is no backup
+                with suppress(OSError):  # some file systems have no hard links; then there is no backup
                     self._backup.hardlink_to(self._path)
             self._temporary.replace(self._path)
         except OSError:
-            with suppress(OSError):  # what fills a disk must not stay there
+            with suppress(OSError):  # a full disk needs the space of the temporary file
                 self._temporary.unlink()
             raise
         try:
@@ -108,12 +108,12 @@ class AtomicStorage(Storage):
             raise
 
     def _prepare(self, data: Tables, mode: int) -> None:
-        self._temporary.unlink(missing_ok=True)  # it may be a link to a file of somebody else
+        self._temporary.unlink(missing_ok=True)  # it may be a link to another file
         descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb", CHUNK) as file:
             os.fchmod(file.fileno(), mode)
             check = 0
-            # Piece by piece: to encode all of it at once would hold up the other threads.
+            # In pieces: encoding all at once would block the other threads.
             for piece in _pieces(data):
                 check = crc32(piece, check)
                 file.write(piece)
@@ -126,12 +126,12 @@ class SnapshotFile:
     """All inboxes in a file.
 
     Args:
-        path: of the file; its directory must be there.
+        path: the path of the file; its directory must exist.
 
     Attributes:
-        backup: where the former file is.
+        backup: the path of the previous file.
         size: bytes of the file as last read or written.
-        edited: whether the file that was read has no checksum, so somebody else has written it.
+        edited: whether the file that was read has no checksum, so that another program has written it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,18 +141,18 @@ class SnapshotFile:
         self._path = path
 
     def read(self, contents: Contents) -> int:
-        """Fill an empty `contents`; return the file's generation, 0 if there is no file.
+        """Fill an empty `contents`; return the file's generation, or 0 if there is no file.
 
         Raises:
-            ForeignFileError: the file is none of this server's.
-            ChecksumError: the file is damaged, or was edited and still has its former checksum.
+            ForeignFileError: another program or a newer release has written the file.
+            ChecksumError: the file is damaged, or was edited and still has its old checksum.
             ValueError: the file is damaged.
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         if not self._path.exists():
             return 0
         self.size = self._path.stat().st_size
-        # Through the cache, all tables are read at once: a server may replace the file at any time.
+        # The cache reads all tables at once, since a server may replace the file at any time.
         cached = CachingMiddleware(AtomicStorage)  # type: ignore[no-untyped-call]
         database = TinyDB(str(self._path), storage=cached)
         heads = _rows(database, "file", Head)
@@ -169,17 +169,17 @@ class SnapshotFile:
         for sending in _rows(database, "sendings", Sending):
             contents.sendings[sending.sender, sending.key] = sending
         inboxes = {inbox.user_id: inbox for inbox in _rows(database, "inboxes", Inbox)}
-        # Somebody may have edited the file. What they left out is made from what stands in it, the same each time.
+        # Missing fields of an edited file are derived from its content, with the same result each time.
         written = int(self._path.stat().st_mtime * 1000)
         for user in inboxes.keys() | contents.records.keys():
             contents.inboxes[user] = inboxes.get(user) or Inbox(user_id=user, sequence=written)
         return max((head.generation for head in heads), default=0)
 
     def write(self, snapshot: Snapshot, generation: int) -> bool:
-        """Replace the file; return whether the former one is the backup now: what is empty or gone is none.
+        """Replace the file; return whether the previous one is now the backup. An empty or missing file is not kept.
 
         Raises:
-            OSError: it could not be; all is as before.
+            OSError: it failed; nothing was changed.
         """
         good = has_content(self._path)
         storage = AtomicStorage(str(self._path))
@@ -199,7 +199,7 @@ class SnapshotFile:
 
 
 def _pieces(data: Tables) -> Iterator[bytes]:
-    """Yield the text of the file up to its checksum, with a document in each line."""
+    """Yield the text of the file up to its checksum, with one document per line."""
     for table, documents in data.items():
         yield b"%s%s:{" % (b"{" if table == next(iter(data)) else b",", _encode(table))
         comma = b"\n"
@@ -211,18 +211,18 @@ def _pieces(data: Tables) -> Iterator[bytes]:
 
 
 def _is_as_written(content: bytes) -> bool:
-    """Return whether a file ends in the checksum of what stands before it."""
+    """Return whether a file ends with the checksum of the bytes before it."""
     size = len(content) - len(CHECKSUM % 0)
     return content[size:] == CHECKSUM % crc32(content[: max(size, 0)])
 
 
 def has_content(path: Path) -> bool:
-    """Return whether there is a file with something in it."""
+    """Return whether there is a file that is not empty."""
     return path.exists() and path.stat().st_size > 0
 
 
 def keep_directory(directory: Path) -> None:
-    """Make a directory if it is not there, with those above it, such that they last."""
+    """Create a directory and its missing parents, and sync them."""
     new = [one for one in (directory, *directory.parents) if not one.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for one in new:
@@ -230,7 +230,7 @@ def keep_directory(directory: Path) -> None:
 
 
 def keep_names(directory: Path) -> None:
-    """Bring a directory to disk: a new name in it lasts only with it."""
+    """Sync a directory: a new name in it is durable only after that."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

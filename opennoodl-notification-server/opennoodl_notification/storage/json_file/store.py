@@ -1,9 +1,9 @@
-"""The store in one JSON file, TinyDB's, with everything in memory and a journal beside the file.
+"""The store in one JSON file of TinyDB, with all records in memory and a journal beside the file.
 
-A commit is one line at the end of the journal. When the journal has outgrown the file, a next one is begun and the
-file is written anew, with all that is in the journals before it; its generation is the number of the
-journal that goes on from there. The former file stays as a backup, with the journals that follow *it*: whichever of
-the two files is there, nothing is missing.
+A commit is one line at the end of the journal. When the journal has become larger than the file, a new journal is begun
+and the file is written again with the changes of all earlier journals. The file's generation is the number of the first
+journal that it does not include. The previous file stays as a backup, with the journals that follow it. Each of the two
+files, with its journals, has all records.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from .journal import Journal, JournalError, line, read
 from .snapshot import ChecksumError, SnapshotFile, keep_directory, keep_names
 
 LEAST = 1 << 20
-"""Bytes of a journal that are never too many."""
+"""Bytes below which a journal is never too large."""
 ATTEMPTS = 100
-"""How often a file is read that a server replaces meanwhile."""
+"""Attempts to read a file that a server replaces at the same time."""
 COMFORTABLE = 50_000
-"""Notifications that a file is good for."""
+"""Notifications for which a file is suitable."""
 
 log = structlog.get_logger()
 
@@ -44,41 +44,42 @@ class JsonTransaction(Transaction):
         self.loaded.epoch = store.epoch
 
     async def commit(self, changes: Changes) -> int:
-        """Bring the changes to disk, and then to memory."""
+        """Write the changes to disk, and then to memory."""
         return await self._store.commit(changes)
 
 
 class JsonStore(Store):
-    """All inboxes in memory, a file to start from and a journal.
+    """All inboxes in memory, with a file and a journal.
 
     Args:
-        path: of the file; its directory is made if need be.
-        create: whether there may be no file yet.
-        read_only: whether to look without a lock, at a file that a server may be using, and change nothing.
+        path: the path of the file; its directory is created if necessary.
+        create: whether a missing file is allowed.
+        read_only: whether to read without a lock, from a file that a server may use.
 
     Raises:
-        StartError: the path is none of a file.
+        StartError: the path cannot be a file.
 
     Attributes:
-        contents: what is stored.
-        epoch: the number of the journal with which this process began. No inbox that was read has changed in it.
+        contents: the records.
+        epoch: the number of the journal that this process has begun. All inboxes that were read are from earlier
+            epochs.
     """
 
     def __init__(self, path: str, *, create: bool = True, read_only: bool = False) -> None:
         self.contents = Contents()
         self.epoch = 0
         self._name = path
-        self._path = named(f"DB_FILE {path}", path).resolve()  # what a link points to is what is locked and replaced
+        self._path = named(f"DB_FILE {path}", path).resolve()  # the target of a link is locked and replaced
         self.file = self._path
         self._create = create
         self._read_only = read_only
         self._file = SnapshotFile(self._path)
-        self._generation = 0  # the number of the present journal
-        self._oldest = 0  # the first journal whose changes are not in the file
+        self._generation = 0  # the number of the current journal
+        self._oldest = 0  # the number of the first journal whose changes are not in the file
         self._journal: Journal | None = None
         self._writing: asyncio.Task[None] | None = None
         self._warned = False
-        self._stuck = False  # whether the last attempt to begin a next journal failed
+        self._stuck = False  # whether the last attempt to begin a journal failed
 
     async def open(self) -> None:
         """Lock and read the file and the journals, and begin a new journal."""
@@ -109,46 +110,46 @@ class JsonStore(Store):
         return self.contents.page(user, query, now)
 
     async def changed(self, user: str, since: int) -> list[Record | Deletion]:
-        """Return what changed in an inbox."""
+        """Return the changes of an inbox."""
         return self.contents.changed(user, since)
 
     async def numbers(self, users: Collection[str]) -> dict[str, int]:
-        """Return the numbers of inboxes."""
+        """Return the sequence numbers of inboxes."""
         inboxes = self.contents.inboxes
         return {user: inboxes[user].sequence for user in users if user in inboxes}
 
     async def due(self, now: str, size: int) -> list[str]:
-        """Return users in whose inboxes something is to be done."""
+        """Return users whose inboxes have expired records."""
         sizes = ((user, self.contents.inboxes[user].total) for user in self.contents.due(now))
         return next(portions(sizes, size), [])
 
     async def clean(self, now: str) -> int:
-        """Forget sendings that have expired; the next file will be without them."""
+        """Delete expired sendings; the next file is written without them."""
         return self.contents.clean(now)
 
     async def newest(self) -> str:
-        """Return when the newest notification came in."""
+        """Return the time of the newest notification."""
         return max((inbox.newest for inbox in self.contents.inboxes.values()), default="")
 
     async def counts(self) -> Counts:
-        """Return how much there is."""
+        """Return the numbers of records."""
         return self.contents.counts()
 
     async def total(self) -> int:
-        """Return how many notifications there are."""
+        """Return the number of notifications."""
         return len(self.contents)
 
     async def size(self) -> int:
-        """Return the bytes for which all counts."""
+        """Return the bytes that all records count."""
         return self.contents.size()
 
     async def content(self, size: int) -> AsyncIterator[Changes]:
-        """Yield everything."""
+        """Yield all records."""
         for piece in self.contents.content(size):
             yield piece
 
     async def commit(self, changes: Changes) -> int:
-        """Write changes to the journal, and make them; return the bytes of the payloads that went."""
+        """Write changes to the journal, then apply them; return the bytes of deleted payloads."""
         if self._journal is None or not self._journal.sound:
             raise StoreError("the journal's state on disk is unknown")
         try:
@@ -167,7 +168,7 @@ class JsonStore(Store):
         return freed
 
     async def recover(self) -> None:
-        """See that the disk has room; after it has failed in another way, write everything to a new file."""
+        """Test whether the disk has space; after any other failure, write all records to a new file."""
         if self._writing is not None:
             await self._writing
         try:
@@ -179,7 +180,7 @@ class JsonStore(Store):
             raise _failed(error) from error
 
     async def purge(self) -> None:
-        """Write everything to a new file, and delete the former one and all former journals."""
+        """Write all records to a new file; delete the previous one and all previous journals."""
         if self._writing is not None:
             await self._writing
         try:
@@ -188,7 +189,7 @@ class JsonStore(Store):
             raise _failed(error) from error
 
     async def back_up(self, path: Path) -> None:
-        """Write everything to a file that needs no journal; its inboxes are from before each epoch that it will see."""
+        """Write all records to a file without a journal, with generations before each epoch of its later use."""
         snapshot = self.contents.snapshot()
         snapshot = snapshot._replace(inboxes=[structs.replace(inbox, epoch=-1) for inbox in snapshot.inboxes])
         try:
@@ -197,14 +198,14 @@ class JsonStore(Store):
             raise _failed(error) from error
 
     async def close(self) -> None:
-        """Write everything to the file, so that nothing is in the journal that goes on from it, and let go of it."""
+        """Write all records to the file, so that the last journal is empty, and release the lock."""
         if self._read_only:
             return
         if self._writing is not None:
             await self._writing
         if self._journal is not None:
             if self._journal.size:
-                with suppress(OSError):  # then the journal is read at the next start
+                with suppress(OSError):  # the next start reads the journal instead
                     await asyncio.to_thread(self._renew)
             self._journal.close()
             self._journal = None
@@ -225,7 +226,7 @@ class JsonStore(Store):
         return outdated
 
     def _read_beside_server(self) -> bool:
-        """Read as `_read` does, and again if a server has replaced the file and deleted journals meanwhile."""
+        """Read like `_read`; repeat it if a server has replaced the file and deleted journals in the meantime."""
         for _ in range(ATTEMPTS):
             before = self._numbers()
             try:
@@ -237,7 +238,7 @@ class JsonStore(Store):
         return self._read()
 
     def _read(self) -> bool:
-        """Read the file and the journals after it; return whether the file is to be written anew."""
+        """Read the file and the journals after it; return whether the file must be written again."""
         there = self._path.exists()
         self._generation = self._oldest = self._file.read(self.contents)
         if not there and (traces := self._traces()):
@@ -258,19 +259,19 @@ class JsonStore(Store):
             self._generation = number + used
             replayed |= used
         self.contents.fit()
-        if self._file.edited:  # without a number for each change: devices have to be told everything anew
+        if self._file.edited:  # the changes have no sequence numbers: devices must get their whole lists
             for inbox in self.contents.inboxes.values():
                 inbox.forget()
         return replayed or self._file.edited
 
     def _traces(self) -> list[str]:
-        """Return names of what is there only if there was a file: a backup, or journals without the very first."""
+        """Return names of files that prove a former file: a backup, or journals without the very first one."""
         numbers = self._numbers()
         backup = [self._file.backup.name] * self._file.backup.exists()
         return backup if 0 in numbers else [*backup, *(self._journal_path(number).name for number in numbers)]
 
     def _way_out(self) -> str:
-        """Return what can be done without the file, if anything can."""
+        """Return advice for a missing file; empty if there is none."""
         backup = self._file.backup
         return f"; to start with its backup, rename {backup.name} to {self._path.name}" if backup.exists() else ""
 
@@ -284,14 +285,14 @@ class JsonStore(Store):
         return journal
 
     def _begin(self, generation: int) -> None:
-        """Go on in a new journal."""
+        """Begin a new journal."""
         journal = self._new(generation)
         if self._journal is not None:
             self._journal.close()
         self._journal, self._generation = journal, generation
 
     def _renew(self) -> None:
-        """Write everything to the file, which goes on in a new journal: that is there first, so it is never missing."""
+        """Begin a new journal, then write all records to the file; in this order, the file always has its journal."""
         if self._journal is not None:
             self._journal.mend()
         generation = self._generation + 1
@@ -314,11 +315,11 @@ class JsonStore(Store):
         keep_names(self._path.parent)
 
     async def _rotate(self) -> None:
-        """Begin a next journal, and write what was before it to the file meanwhile."""
+        """Begin a new journal, and write the file with the earlier changes in the background."""
         try:
             await asyncio.to_thread(self._begin, self._generation + 1)
         except OSError as error:
-            if not self._stuck:  # else it was said, and would be at every commit until it works again
+            if not self._stuck:  # otherwise it would be logged at every commit
                 log.error("a new journal could not be started", error=error.strerror)
             self._stuck = True
             return
@@ -332,21 +333,22 @@ class JsonStore(Store):
             try:
                 await asyncio.to_thread(self._write, snapshot, generation)
             except OSError as error:
-                # Nothing is lost: the journals hold it. It is tried again when the present one has grown.
+                # Nothing is lost, since the journals have it. The next attempt comes when the current journal has
+                # grown.
                 log.error("the file could not be written", error=error.strerror)
 
         self._writing = asyncio.create_task(write())
 
     def _write(self, snapshot: Snapshot, generation: int) -> None:
-        """Write the file, and delete the journals that neither it nor its backup needs."""
-        if self._file.write(snapshot, generation):  # else the backup is older, and needs its journals
+        """Write the file, and delete the journals that neither the file nor its backup needs."""
+        if self._file.write(snapshot, generation):  # otherwise the backup is older, and needs its journals
             for number in self._numbers():
                 if number < self._oldest:
                     self._journal_path(number).unlink(missing_ok=True)
         self._oldest = generation
 
     def _numbers(self) -> list[int]:
-        """Return the numbers of the journals that are there."""
+        """Return the numbers of the existing journals."""
         paths = self._path.parent.glob(f"{escape(self._path.name)}.journal.*")
         return sorted(int(path.suffix[1:]) for path in paths if path.suffix[1:].isdecimal())
 
