@@ -145,8 +145,7 @@ class Queue:
         return min((requests[0].since for line in lines for requests in line.connections.values()), default=None)
 
     def add(self, request: Request) -> None:
-        """Add a request after the others of its connection; read-pause the connection if the line of its address is
-        full.
+        """Add a request after the others of its connection; read-pause the connection if its address has too many.
 
         Raises:
             BadMessage: the queue is full.
