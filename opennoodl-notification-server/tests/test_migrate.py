@@ -31,7 +31,7 @@ PAIRS = [pair for pair in product(KINDS, KINDS) if pair != ("postgresql", "postg
 """Which stores are migrated to which; of PostgreSQL, the tests have one."""
 ENDS = [(pair, kill) for pair in PAIRS for kill in ([False, True] if "json" in pair else [False])]
 """Pairs, and whether servers are killed: for a database, that is the same as a stop."""
-USERS = 7
+USERS = 5
 EACH = 5
 
 
