@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,6 +22,7 @@ class Database:
 
     def __init__(self) -> None:
         self._path = Path(mkdtemp(prefix="opennoodl-postgresql-"))
+        atexit.register(shutil.rmtree, self._path, ignore_errors=True)
         self.start()
         self.url = str(self._server.get_uri())
 

@@ -84,6 +84,7 @@ class Database:
 
     def __init__(self) -> None:
         self._path = Path(mkdtemp(prefix="opennoodl-postgresql-"))
+        atexit.register(shutil.rmtree, self._path, ignore_errors=True)
         self.url = ""
         self.start()
 
