@@ -1,6 +1,7 @@
-"""Storage: where the updates of documents are kept.
+"""Storage: stores for the updates of documents.
 
-* ``interface`` is what a store does, and all that rooms know of it;
+* ``interface`` defines a store, and is the only module of storage that rooms use;
 * ``leveldb`` is the store in LevelDB, in y-leveldb's format;
+* ``postgresql`` is the store in PostgreSQL, which several instances can share;
 * ``memory`` is the store of servers without persistence.
 """

@@ -1,4 +1,4 @@
-"""The store that the settings name."""
+"""Opens the store of the settings."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ MISSING = "DATABASE_URL needs the extra `postgresql`: pip install 'opennoodl-syn
 
 
 async def open_store(settings: Settings) -> PersistentStore:
-    """Return the store of a server, opened.
+    """Return the open store of a server.
 
     Raises:
         StartError: it cannot be opened.
@@ -33,11 +33,11 @@ async def open_place(place: str, *, may_make: bool) -> PersistentStore:
 
     Args:
         place: a directory, or the URL of a database.
-        may_make: whether the store is made if there is none.
+        may_make: whether to create a missing store.
 
     Raises:
-        StartError: it cannot be opened, or a server holds the directory.
-        CommandError: there is none.
+        StartError: it cannot be opened, or a server has locked the directory.
+        CommandError: there is no store.
     """
     if "://" in place:
         return await _open_postgresql(place, fsync=True)

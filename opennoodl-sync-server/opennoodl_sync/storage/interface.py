@@ -1,7 +1,7 @@
-"""The interface of a store, which keeps the updates of documents. Rooms and commands use a store by this only.
+"""The interface of a store, which stores the updates of documents. Rooms and commands use only this interface.
 
-A store keeps bytes. It detects damage to them and does not interpret them. Changes are added to a batch in memory;
-the store's writer makes it durable. Nothing here blocks the event loop.
+A store works with bytes: it detects damage and does not interpret them. Changes are added to a batch in memory, and the
+store's writer makes the batch durable. Nothing here blocks the event loop.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence, Set
 from typing import ClassVar, NamedTuple
 
 Done = Callable[["StoreError | None"], None]
-"""Is called when a batch is written, with the error or None."""
+"""Is called after the write of a batch, with the error or None."""
 
 Mark = tuple[int, ...]
-"""How far a batch goes."""
+"""A position in a batch, for `Batch.take_back`."""
 
 DAMAGED = "Restore a backup, or run the command `repair`"
 """Advice to the operator about damaged data."""
@@ -32,11 +32,11 @@ class UnavailableError(StoreError):
 
 
 class ElsewhereError(StoreError):
-    """Another instance has the document.
+    """Another instance owns the document.
 
     Args:
-        instance: its name.
-        url: its URL.
+        instance: the name of the other instance.
+        url: the URL of the other instance.
     """
 
     def __init__(self, instance: str, url: str) -> None:
@@ -46,7 +46,7 @@ class ElsewhereError(StoreError):
 
 
 class Batch(ABC):
-    """Changes that are written together or not at all. A batch is true if it has changes."""
+    """Changes that are written atomically. A batch is true if it has changes."""
 
     @abstractmethod
     def __bool__(self) -> bool: ...
@@ -57,7 +57,7 @@ class Batch(ABC):
 
     @abstractmethod
     def take_back(self, mark: Mark) -> None:
-        """Take back the changes that were added since `mark`, since an addition has failed."""
+        """Remove the changes that were added after `mark`, since adding the rest has failed."""
 
 
 class Stored(NamedTuple):
@@ -73,12 +73,12 @@ class Stored(NamedTuple):
 
 
 class Version(NamedTuple):
-    """A copy of a document as it was.
+    """A copy of a document at a point in time.
 
     Attributes:
-        time: of the copy, in seconds since 1970; it is different for each version of a document.
-        size: its stored bytes.
-        last: the number of its last update.
+        time: the time of the copy, in seconds since 1970; unique for the document.
+        size: the stored bytes of the copy.
+        last: the number of the last update in it.
     """
 
     time: int
@@ -90,7 +90,7 @@ class History(NamedTuple):
     """The versions of a document.
 
     Attributes:
-        versions: the oldest one first.
+        versions: the versions, oldest first.
         last: the number of the last stored update of the document; -1 for none.
     """
 
@@ -121,11 +121,11 @@ class DocumentRecords(ABC):
 
     @abstractmethod
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
-        """Add `updates` to `batch`; when it is written, they survive the end of this process.
+        """Add `updates` to `batch`; after the write of the batch, they survive the end of this process.
 
         Args:
-            updates: in their order.
-            state_vector: returns the state vector of the document with them, if the store needs it.
+            updates: the updates, in their order.
+            state_vector: returns the state vector of the document with the updates; called if the store needs it.
             batch: the batch.
         """
 
@@ -137,27 +137,27 @@ class DocumentRecords(ABC):
     def replace(
         self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
     ) -> None:
-        """Add `updates` to `batch`, in place of all updates up to number `last`.
+        """Add `updates` to `batch`, as the replacement of all updates up to number `last`.
 
         Args:
-            last: the number of the last one of `updates`.
+            last: the number of the last replaced update, and of the last one of `updates`.
             updates: at most as many as they replace; the last one is the whole document.
-            state_vector: of the document then; it may have what is stored later, too.
-            index: of the last update, if that is large; it makes loading faster.
+            state_vector: the state vector of the document; it may include later updates.
+            index: the index of the last update if that is large, for faster loading; else None.
             batch: the batch.
         """
 
     def release(self, batch: Batch) -> None:
-        """Add the release of the document to `batch`, so that another process can open it; the last call."""
+        """Add the release of the document to `batch`, so that another process can open it. Make no further call."""
 
 
 class StoreCounts(NamedTuple):
-    """The numbers that metrics show about a store that other instances use too.
+    """The metrics of a store that other instances use too.
 
     Attributes:
         reconnects: the number of lost connections that were opened again.
-        lease_age: seconds since this instance's lease was renewed.
-        owned: the number of documents that no other instance can open.
+        lease_age: seconds since the last renewal of this instance's lease.
+        owned: the number of documents that this instance owns.
     """
 
     reconnects: int = 0
@@ -169,14 +169,14 @@ class BatchWriter(ABC):
     """The part of a store that writes.
 
     Attributes:
-        busy: whether a batch is under way; another one would have to wait for it.
+        busy: whether a batch is being written; another one would have to wait.
     """
 
     busy: bool
 
     @abstractmethod
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Call `act` whenever the last batch under way has ended."""
+        """Call `act` each time the last waiting batch has been written."""
 
     @abstractmethod
     def batch(self) -> Batch:
@@ -201,7 +201,7 @@ class Store(ABC):
     @property
     @abstractmethod
     def failure(self) -> str | None:
-        """Why the last write failed, for people; None if it succeeded."""
+        """The reason of the last failed write, for people; None if it succeeded."""
 
     @property
     def instance(self) -> str:
@@ -218,10 +218,10 @@ class Store(ABC):
         return None
 
     def announce(self, url: str) -> None:
-        """Tell other instances the URL of this one."""
+        """Store the URL of this instance for other instances."""
 
     async def alive(self, instances: Set[str]) -> set[str]:
-        """Return those of `instances` whose rooms no other instance can open.
+        """Return those of `instances` that still own their rooms.
 
         Raises:
             UnavailableError: the store cannot be reached.
@@ -230,17 +230,17 @@ class Store(ABC):
 
     @property
     def counts(self) -> StoreCounts:
-        """The numbers that metrics show."""
+        """The metrics of a shared store."""
         return StoreCounts()
 
     def when_lost(self, act: Callable[[str], None]) -> None:
-        """Call `act` with the name of each open document that another process may take from then on."""
+        """Call `act` with the name of each open document that another process may own from then on."""
 
     async def find(self, name: str) -> None:
-        """Raise an error if this process cannot open a document.
+        """Check that this process can open a document.
 
         Raises:
-            ElsewhereError: another instance has it.
+            ElsewhereError: another instance owns it.
             UnavailableError: the store cannot be reached.
         """
 
@@ -259,16 +259,16 @@ class Store(ABC):
         Raises:
             StoreError: it could not be read.
             CorruptError: the data is damaged.
-            ElsewhereError: another instance has it.
+            ElsewhereError: another instance owns it.
             UnavailableError: the store cannot be reached.
         """
 
     @abstractmethod
     def names(self, more_than: int) -> AsyncIterator[str]:
-        """Yield the names of the documents that have more than so many updates.
+        """Yield the names of the documents with more than `more_than` updates.
 
         Raises:
-            StoreError: they could not be read.
+            StoreError: the names could not be read.
             CorruptError: the data is damaged.
         """
 
@@ -321,9 +321,9 @@ class PersistentStore(Store):
 
     @abstractmethod
     async def read_until(self, name: str, last: int) -> tuple[list[bytes], int]:
-        """Read a document as it was at update number `last`; return its updates, and the number of the last of them.
+        """Return the updates of a document up to number `last`, and the number of the last of them.
 
-        If later updates have been merged with that one, the result has them too.
+        If later updates have been merged with that one, the result includes them.
 
         Raises:
             StoreError: it could not be read.
@@ -332,7 +332,7 @@ class PersistentStore(Store):
 
     @abstractmethod
     async def history(self, name: str) -> History:
-        """Return the versions of a document; one that does not exist has none.
+        """Return the versions of a document; empty if it does not exist.
 
         Raises:
             StoreError: they could not be read.
@@ -341,7 +341,7 @@ class PersistentStore(Store):
 
     @abstractmethod
     def histories(self) -> AsyncIterator[tuple[str, History]]:
-        """Yield the name and the versions of every document that has some.
+        """Yield name and versions of every document with versions.
 
         Raises:
             StoreError: they could not be read.
@@ -350,7 +350,7 @@ class PersistentStore(Store):
 
     @abstractmethod
     async def read_version(self, name: str, time: int) -> bytes | None:
-        """Return the content of a version, or None if there is none of this time.
+        """Return the content of the version at `time`, or None if there is none.
 
         Raises:
             StoreError: it could not be read.
@@ -361,7 +361,7 @@ class PersistentStore(Store):
     async def change_versions(
         self, name: str, added: Sequence[tuple[Version, bytes]], dropped: Collection[int]
     ) -> None:
-        """Add versions of a document with their contents, and drop those of some times, in one step.
+        """Add versions with their contents, and delete the versions at the times `dropped`, atomically.
 
         Raises:
             StoreError: nothing was changed.
@@ -369,7 +369,7 @@ class PersistentStore(Store):
 
     @abstractmethod
     async def set_closed(self, name: str, closed: bool) -> None:
-        """Store whether a room is closed. An instance that has it in memory is not told.
+        """Store whether a room is closed. This does not notify an instance that has the room in memory.
 
         Raises:
             StoreError: nothing was changed.
@@ -385,13 +385,13 @@ class PersistentStore(Store):
 
     @abstractmethod
     async def delete(self, name: str) -> None:
-        """Delete a document, damaged or not, with its versions and everything else under its name.
+        """Delete a document, damaged or not, with its versions and all other records of its name.
 
         A closed room stays closed.
 
         Raises:
-            StoreError: it could not be deleted, and is as before.
-            ElsewhereError: another instance has it.
+            StoreError: it could not be deleted; nothing was changed.
+            ElsewhereError: another instance owns it.
         """
 
     @abstractmethod

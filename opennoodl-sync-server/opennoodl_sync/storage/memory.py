@@ -1,4 +1,4 @@
-"""The store of servers without persistence: a document that leaves memory is gone."""
+"""The store of servers without persistence: a document is lost when it leaves memory."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -12,7 +12,7 @@ class NothingToWrite(Batch):
         return False
 
     def mark(self) -> Mark:
-        """Return nothing."""
+        """Return a mark without content."""
         return ()
 
     def take_back(self, mark: Mark) -> None:
@@ -20,7 +20,7 @@ class NothingToWrite(Batch):
 
 
 class NoRecords(DocumentRecords):
-    """Keeps nothing, but counts."""
+    """Stores nothing, and counts the updates."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -45,19 +45,19 @@ class NoWriter(BatchWriter):
     busy = False
 
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Do nothing: no batch is ever under way."""
+        """Do nothing: no batch is ever being written."""
 
     def batch(self) -> Batch:
         """Return an empty batch."""
         return NothingToWrite()
 
     def write(self, batch: Batch, done: Done) -> None:
-        """Say that it is written."""
+        """Report success."""
         done(None)
 
 
 class MemoryStore(Store):
-    """Keeps nothing: the rooms have the documents."""
+    """Stores nothing: the rooms have the documents."""
 
     durable = False
     failure = None

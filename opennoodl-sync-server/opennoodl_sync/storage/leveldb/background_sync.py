@@ -1,4 +1,4 @@
-"""Has what was written reach the disk itself once a second, in a thread: nobody waits for it."""
+"""Syncs the database once a second in a thread, so that no write waits for the disk."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,14 +16,14 @@ log = structlog.get_logger()
 
 
 async def sync_every_second(database: Database, failed: Callable[[], None]) -> None:
-    """Sync a database for ever, whenever something was written.
+    """Sync a database each second in which something was written, until cancelled.
 
     Args:
         database: the database.
-        failed: is called when that failed; something should be written soon, so that the database recovers.
+        failed: is called after a failure. Write something soon then, so that the database recovers.
     """
     healthy = True
-    # A thread of its own: the writer's may have a large batch to write, which would then wait for the disk.
+    # A separate thread: in the writer's thread, a large batch would wait for the sync.
     with ThreadPoolExecutor(1, "sync") as thread:
         while True:
             await asyncio.sleep(INTERVAL)
@@ -32,7 +32,7 @@ async def sync_every_second(database: Database, failed: Callable[[], None]) -> N
             try:
                 await asyncio.get_running_loop().run_in_executor(thread, database.sync)
             except StoreError as error:
-                if healthy:  # one line for each failure, not for each second
+                if healthy:  # log each failure once, not each second
                     log.error("written data could not be synced to the disk", error=str(error))
                 healthy = False
                 failed()

@@ -1,10 +1,10 @@
 """A copy of a data directory, also while a server writes to it.
 
 A copy needs no lock and nothing from the server, because of how LevelDB uses its files. Tables never change. Logs and
-the MANIFEST only grow. A file that LevelDB deletes can still be read by a process that has it open. So the state of the
-directory at one moment is: all files that are there, each with its length at that moment. `_opened` opens them and
-tries again if the MANIFEST or the set of files changed meanwhile. Then the copy takes as long as it takes. It has the
-state that the directory would have after a `kill -9` at that moment.
+the MANIFEST only grow. A process that has a file open can read it after LevelDB has deleted it. Therefore the state of
+the directory at one moment is: all its files, each with its length at that moment. `_opened` opens them, and tries
+again if the MANIFEST or the set of files changed in the meantime. The copying itself may take any time. The copy has
+the state that the directory would have after a `kill -9` at that moment.
 """
 
 import os
@@ -18,11 +18,11 @@ from ..interface import CorruptError, StoreError
 from . import files as leveldb_files
 
 PATIENCE = 20.0
-"""Seconds for which a directory may change whenever its files are being opened."""
+"""Seconds for which the opening of the files is repeated if the directory changes."""
 FILE_SYSTEMS_OWN = "lost+found"
 """Name of a directory that each new volume with ext4 has; a volume with nothing else is empty."""
 PIECE = 1 << 20
-"""Bytes that are copied at once."""
+"""Bytes of one copy step."""
 
 
 class _File(NamedTuple):
@@ -34,12 +34,12 @@ class _File(NamedTuple):
 
 
 def back_up(source: Path, target: Path) -> int:
-    """Copy a data directory into a new or empty one; return the bytes.
+    """Copy a data directory to a new or empty one; return the number of bytes.
 
-    ``CURRENT`` is copied last: without it, no server takes an unfinished copy for a database.
+    ``CURRENT`` is copied last: without it, no server uses an unfinished copy as a database.
 
     Raises:
-        StoreError: it could not be copied; the text says why.
+        StoreError: it could not be copied; the text is the reason.
         CorruptError: the data is damaged.
     """
     try:
@@ -57,7 +57,7 @@ def back_up(source: Path, target: Path) -> int:
 
 @contextmanager
 def _opened(directory: Path) -> Iterator[list[_File]]:
-    """Open the files of a directory as they are at one moment, ``CURRENT`` last."""
+    """Open the files of a directory in their state at one moment, ``CURRENT`` last."""
     deadline = monotonic() + PATIENCE
     why = f"{directory} changed all the time"
     while monotonic() < deadline:
@@ -75,7 +75,7 @@ def _opened(directory: Path) -> Iterator[list[_File]]:
 
 
 def _open_all(directory: Path, stack: ExitStack) -> list[_File] | None:
-    """Open the files of a directory, or return None if it changed meanwhile."""
+    """Open the files of a directory, or return None if it changed in the meantime."""
     paths = leveldb_files.data_files(directory)
     current = (directory / "CURRENT").read_bytes()
     manifest = directory / current.decode(errors="replace").rstrip("\n")

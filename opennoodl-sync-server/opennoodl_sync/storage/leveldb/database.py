@@ -1,4 +1,4 @@
-"""The open data directory: reads and writes records, and recovers from a disk that failed."""
+"""The open data directory: reads and writes records, and recovers after a failure of the disk."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from .bindings import plyvel
 from .record_format import key_of, number_element, parse_key, seal
 
 WRITE_BUFFER = 4_194_304
-"""Bytes of a batch that LevelDB moves to a table before it writes another one: its default ``write_buffer_size``."""
+"""Bytes from which LevelDB moves a batch to a table before the next write: its default ``write_buffer_size``."""
 
 FAULTS = (plyvel.Error, OSError, RuntimeError)
 """The errors of plyvel."""
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 class Survey(NamedTuple):
-    """What can be read of a database that may be damaged.
+    """The readable names of a database that may be damaged.
 
     Attributes:
         listed: the names of documents that have a state vector.
-        stored: the names of those that have updates.
-        damage: what could not be read, or None.
+        stored: the names of documents that have updates.
+        damage: the unreadable part, or None.
     """
 
     listed: set[str]
@@ -36,11 +36,11 @@ class Survey(NamedTuple):
 
 
 class RecordBatch(Batch):
-    """What is to be written to a database in one step.
+    """Changes that are written to a database atomically.
 
     Attributes:
-        puts: keys and values to write as they are.
-        sealed: keys, values to write as `record_format.seal` returns them, and the number of the document's first
+        puts: keys and values, written unchanged.
+        sealed: keys, values to write in the form of `record_format.seal`, and the number of the document's first
             update.
         deletes: keys to delete.
     """
@@ -64,37 +64,37 @@ class RecordBatch(Batch):
         return size
 
     def mark(self) -> Mark:
-        """Return how many there are of each."""
+        """Return the number of changes of each kind."""
         return len(self.puts), len(self.sealed), len(self.deletes)
 
     def take_back(self, mark: Mark) -> None:
-        """Take back what was added since."""
+        """Remove the changes that were added after `mark`."""
         puts, sealed, deletes = mark
         del self.puts[puts:], self.sealed[sealed:], self.deletes[deletes:]
 
 
 class Database:
-    """A directory of documents, held by this process alone.
+    """A directory of documents, locked by this process.
 
     Args:
-        path: the directory; made if it is not there.
+        path: the directory; it is created if it does not exist.
 
     Attributes:
-        failure: what the last write failed with, for people; None when it succeeded.
-        unsynced: whether something was written that a power cut would take.
+        failure: the reason of the last failed write, for people; None if it succeeded.
+        unsynced: whether there are writes that a power cut would lose.
 
     Raises:
-        StartError: it cannot be opened; what is in it was not changed.
+        StartError: it cannot be opened; its content is unchanged.
     """
 
     def __init__(self, path: str) -> None:
         self.failure: str | None = None
         self.unsynced = False
-        self._must_reopen = False  # before anything is written
+        self._must_reopen = False  # whether to reopen LevelDB before the next write
         self._path = leveldb_files.directory_named(f"PERSIST_DIR {path}", path)
-        self._lock = threading.Lock()  # is held while somebody reads: the database must not be closed then
+        self._lock = threading.Lock()  # held during reads, since the database must not be closed then
         try:
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)  # the documents are nobody else's
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)  # only this user may read the documents
             self._db = self._open()
         except leveldb_files.InUseError:
             raise StartError(f"PERSIST_DIR {path} is in use by another process") from None
@@ -104,17 +104,17 @@ class Database:
             raise StartError(f"PERSIST_DIR {path} cannot be opened: {_sentence(error)}") from None
 
     def _open(self) -> plyvel.DB:
-        """Open LevelDB, if it would find everything that was stored.
+        """Open LevelDB, after a check that it will find all stored records.
 
         Raises:
-            InUseError: another process holds the directory.
+            InUseError: another process has locked the directory.
             StoreError, OSError: it cannot be opened.
         """
         with leveldb_files.held(self._path):
             there = leveldb_files.prepare(self._path)
         try:
             with _explained():
-                # No cache of blocks: a document is read once, and its blocks would stay, however large they are.
+                # No block cache: a document is read once, and its blocks would stay in memory, of any size.
                 db = plyvel.DB(str(self._path), create_if_missing=not there, paranoid_checks=True, lru_cache_size=0)
         except StoreError as error:
             if "lock " in str(error):  # "already held by process", or "Resource temporarily unavailable"
@@ -122,14 +122,14 @@ class Database:
             raise
         leveldb_files.mark_format(self._path)
         leveldb_files.restrict(self._path)
-        # LevelDB leaves what it wrote while it opened to the operating system.
+        # LevelDB does not sync the files that it writes when it opens.
         files = leveldb_files.data_files(self._path)
         self._synced_logs = leveldb_files.logs(self._path)
         leveldb_files.sync(*files, self._path / "CURRENT", self._path, self._path.parent)
         return db
 
     def survey(self) -> Survey:
-        """Read everything, and return which documents that shows; no thread may write meanwhile."""
+        """Read all records, and return the names of documents; no thread may write in the meantime."""
         listed: set[str] = set()
         stored: set[str] = set()
         damage: str | None = None
@@ -137,7 +137,7 @@ class Database:
             move = records.seek_to_first
             while True:
                 try:
-                    move()  # moves on, whatever it raises
+                    move()  # it moves on even if it raises
                 except plyvel.Error as error:
                     damage = _sentence(error)
                 if not records.valid():
@@ -165,7 +165,7 @@ class Database:
             _, name = parse_key(key)
             if self.holds(key_of("v1", name, "update")):
                 yield name
-            at = key_of("v1", name) + b"\xff"  # behind every record of this document
+            at = key_of("v1", name) + b"\xff"  # after all records of this document
 
     def crowded_names(self, records: int) -> Iterator[str]:
         """Yield the names of all documents that have more than `records` updates.
@@ -192,7 +192,7 @@ class Database:
             _, name = parse_key(key)
             if self.holds(key_of("v1", name, kind)):
                 yield name
-            at = key_of("v1", name) + b"\xff"  # behind every record of this document
+            at = key_of("v1", name) + b"\xff"  # after all records of this document
 
     def holds(self, prefix: bytes) -> bool:
         """Return whether there is a key that begins with `prefix`.
@@ -204,7 +204,7 @@ class Database:
         return self._first_key(prefix).startswith(prefix)
 
     def _first_key(self, start: bytes) -> bytes:
-        """Return the first key from `start` on, or nothing if there is none."""
+        """Return the first key from `start` on; empty if there is none."""
         with self._lock, _explained(), self._db.raw_iterator(verify_checksums=True) as records:
             records.seek(start)
             key: bytes = records.key() if records.valid() else b""
@@ -242,17 +242,17 @@ class Database:
         return found
 
     def shrink(self) -> None:
-        """Give the space of what was deleted back to the disk; it may take a while.
+        """Free the disk space of deleted records; this may take long.
 
         Raises:
             StoreError: the disk failed.
             CorruptError: the data is damaged.
         """
-        self._db.compact_range(start=b"\x00", stop=b"\xff")  # plyvel takes no bounds for an empty range
-        self.write(RecordBatch())  # fails if that has failed
+        self._db.compact_range(start=b"\x00", stop=b"\xff")  # plyvel needs bounds for the whole range
+        self.write(RecordBatch())  # raises an error of the compaction
 
     def get(self, key: bytes) -> bytes | None:
-        """Return one value, or None if it is not there.
+        """Return the value of a key, or None if the key does not exist.
 
         Raises:
             StoreError: the disk failed.
@@ -263,33 +263,33 @@ class Database:
         return value
 
     def read(self, prefix: bytes, take: Callable[[bytes, BytesIO], T]) -> list[T]:
-        """Return what `take` makes of each key that begins with `prefix`, in order, and of its value.
+        """Call `take` with each key that begins with `prefix`, in order, and its value; return the results.
 
-        So no more than one value is in memory besides what `take` returns.
+        Only one value is in memory at a time, besides the results of `take`.
 
         Raises:
             StoreError: the disk failed.
             CorruptError: the data is damaged.
         """
         found = []
-        # plyvel's own iterator takes a damaged block for the end.
+        # plyvel's own iterator stops without an error at a damaged block.
         with self._lock, _explained(), self._db.raw_iterator(verify_checksums=True) as records:
             records.seek(prefix)
             while records.valid() and (key := records.key()).startswith(prefix):
-                value = BytesIO(records.value())  # has the only reference, and so can change it without a copy
-                records.next()  # LevelDB forgets the block of which `value` is a copy
+                value = BytesIO(records.value())  # the only reference, so that it can be changed without a copy
+                records.next()  # LevelDB frees the block of `value`
                 found.append(take(key, value))
         return found
 
     def write(self, batch: RecordBatch, *, sync: bool = False) -> None:
-        """Write and delete records in one batch: all of it or nothing.
+        """Write and delete records atomically.
 
         Args:
-            batch: what to write.
-            sync: whether it survives a power cut when this returns, and not only the end of this process.
+            batch: the changes.
+            sync: whether they must survive a power cut when this returns, not only the end of this process.
 
         Raises:
-            StoreError: the disk failed. `failure` says so until a write succeeds.
+            StoreError: the disk failed. `failure` is set until a write succeeds.
         """
         try:
             if self._must_reopen:
@@ -317,27 +317,27 @@ class Database:
         self.failure = None
 
     def _make_table(self) -> None:
-        """Have LevelDB move a large batch from memory to a table; else it does so before the next write, if one comes.
+        """Make LevelDB move a large batch from memory to a table now, instead of before the next write.
 
-        Until then it would keep the batch in memory. At a restart it would read it from the log, in several copies.
+        Otherwise the batch would stay in memory. A restart would read it from the log, in several copies.
 
         Raises:
             StoreError: the disk failed.
         """
         with _explained(), self._db.write_batch():
-            pass  # a write of nothing
+            pass  # an empty write
 
     def sync(self) -> None:
-        """Return when all that was written before survives a power cut. Any thread may call this; nothing waits for it.
+        """Sync: all earlier writes survive a power cut when this returns. Any thread may call this; writes do not wait.
 
-        LevelDB's own sync would hold up every write that comes meanwhile, so it is not used.
+        LevelDB's own sync is not used, since it would block all other writes.
 
         Raises:
-            StoreError: the disk failed. `failure` says so until a write succeeds.
+            StoreError: the disk failed. `failure` is set until a write succeeds.
         """
-        self.unsynced = False  # what is written from here on may need another one
+        self.unsynced = False  # later writes may need another sync
         try:
-            # What was in a log that is gone meanwhile is in a table, and LevelDB syncs tables.
+            # Records of a deleted log are in a table, and LevelDB syncs tables.
             with _explained():
                 leveldb_files.sync(*leveldb_files.logs(self._path))
             self._sync_directory()
@@ -347,7 +347,7 @@ class Database:
             raise
 
     def _sync_directory(self) -> None:
-        """Return when the names of new logs survive a power cut.
+        """Sync the directory: the names of new logs survive a power cut when this returns.
 
         Raises:
             StoreError: the disk failed.
@@ -361,18 +361,18 @@ class Database:
     def _failed(self, error: StoreError) -> None:
         self._must_reopen = True
         self.failure = "Documents cannot be written to disk."
-        if isinstance(error, CorruptError):  # LevelDB met it while it merged tables, and writes nothing more then
+        if isinstance(error, CorruptError):  # found while LevelDB merged tables; it refuses further writes then
             self.failure = "The stored data is damaged, so documents cannot be written to disk."
 
     def _reopen(self) -> None:
-        """Open LevelDB anew, which writes what its log has to a table, with a sync.
+        """Open LevelDB again, which moves the records of its log to a table, and syncs it.
 
-        After a write failed, LevelDB would go on in a log that is torn there, and would not read on from there
-        (https://github.com/google/leveldb/issues/1180; remove when a release ends such a log). After a sync failed,
-        the operating system forgets what it could not write.
+        After a failed write, LevelDB would continue in a log with a torn record, and would not read beyond that record
+        (https://github.com/google/leveldb/issues/1180; remove when a release ends such a log). After a failed sync, the
+        operating system drops the data that it could not write.
 
         Raises:
-            StoreError: that failed, or somebody is reading in another thread: the next write tries again.
+            StoreError: it failed, or another thread is reading: the next write tries again.
         """
         if not self._lock.acquire(blocking=False):
             raise StoreError("the disk had failed and is still being read")
@@ -386,13 +386,13 @@ class Database:
             self._lock.release()
 
     def close(self) -> None:
-        """Close the directory; another process may then hold it."""
+        """Close the directory; another process may then open it."""
         self._db.close()
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Raise what plyvel raises as an error of the store."""
+    """Convert plyvel's errors to errors of the store."""
     try:
         yield
     except FAULTS as fault:
@@ -400,13 +400,13 @@ def _explained() -> Iterator[None]:
 
 
 def _store_error(fault: Exception) -> StoreError:
-    """Return the error of the store that says what plyvel has raised."""
+    """Return the store's error for an error of plyvel."""
     kind = CorruptError if isinstance(fault, plyvel.CorruptionError) else StoreError
     return kind(_sentence(fault))
 
 
 def _sentence(error: Exception) -> str:
-    """Return what an error says; plyvel's errors say it in bytes."""
+    """Return the text of an error; plyvel's texts are bytes."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     said = error.args[0] if error.args else ""

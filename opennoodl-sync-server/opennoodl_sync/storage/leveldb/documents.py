@@ -12,7 +12,7 @@ from .database import RecordBatch
 from .record_format import key_of, number_element, unseal
 
 BYTES = b"\x74"
-"""How bytes begin among y-leveldb's metadata, which is in lib0's encoding of any value."""
+"""The first bytes of our index, as a value in lib0's encoding, which y-leveldb's metadata has."""
 MAX_STATE_VECTOR = 1_048_576
 """Bytes of a state vector that is written with a compacted document: a larger one would take as much memory as much of
 the document, and readers can make it."""
@@ -23,20 +23,20 @@ T = TypeVar("T")
 
 
 class Record(NamedTuple):
-    """One update that is kept, by its number."""
+    """One stored update and its number."""
 
     number: int
     update: bytes
 
 
 class ReadableDatabase(Protocol):
-    """What a document reads of a `Database`, which is one."""
+    """The read methods of a `Database` for a document."""
 
     def get(self, key: bytes) -> bytes | None:
-        """Return one value, or None if it is not there."""
+        """Return the value of a key, or None if the key does not exist."""
 
     def read(self, prefix: bytes, take: Callable[[bytes, BytesIO], T]) -> list[T]:
-        """Return what `take` makes of each key that begins with `prefix`, in order, and of its value."""
+        """Call `take` with each key that begins with `prefix`, in order, and its value; return the results."""
 
     def holds(self, prefix: bytes) -> bool:
         """Return whether there is a key that begins with `prefix`."""
@@ -47,7 +47,7 @@ class LevelDBDocument(DocumentRecords):
 
     Args:
         name: the document's name.
-        database: where it is kept.
+        database: the database.
     """
 
     def __init__(self, name: str, *, database: ReadableDatabase) -> None:
@@ -55,21 +55,21 @@ class LevelDBDocument(DocumentRecords):
         self._prefix = key_of("v1", name, "update")
         self._state_vector_key = key_of("v1_sv", name)
         self._index_key = key_of("v1", name, "meta", "opennoodl-index")
-        self._first: int | None = None  # the number of the first update, if there is one
-        self._next: int | None = None  # the number for the next one
-        self._numbers: set[int] = set()  # of the records that are there, or will be when a batch is written
+        self._first: int | None = None  # number of the first update; None before it is known
+        self._next: int | None = None  # number of the next update; None before it is known
+        self._numbers: set[int] = set()  # numbers of all records, including those of unwritten batches
 
     def exists(self) -> bool:
-        """Return whether anything is kept under this name, damaged or not.
+        """Return whether anything is stored under this name, damaged or not.
 
         Raises:
             StoreError: the disk failed.
-            CorruptError: the data is so damaged that this cannot be said.
+            CorruptError: the damage makes the answer unknown.
         """
         return self._database.get(self._state_vector_key) is not None or self._database.holds(self._prefix)
 
     def records(self) -> list[Record]:
-        """Return everything that is kept, in order; what is appended later comes behind it.
+        """Return all records, in order; later appends continue their numbers.
 
         Raises:
             StoreError: the disk failed.
@@ -78,7 +78,7 @@ class LevelDBDocument(DocumentRecords):
         records, first = self._verified()
         if records and self._first is None:
             self._first = first
-        # A batch that is not written yet may have gone further.
+        # A batch that is not written yet may have higher numbers.
         self._next = max(self._next or 0, records[-1].number + 1 if records else 0)
         self._numbers.update(record.number for record in records)
         return records
@@ -93,7 +93,7 @@ class LevelDBDocument(DocumentRecords):
         return [record.update for record in self.records()]
 
     def stored(self) -> Stored:
-        """Return everything that is kept, with the index.
+        """Return all updates, with the index.
 
         Raises:
             StoreError: the disk failed.
@@ -102,7 +102,7 @@ class LevelDBDocument(DocumentRecords):
         return Stored(self.updates(), self.index())
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
-        """Have `batch` keep `updates`, and the state vector if they are the first."""
+        """Add `updates` to `batch`, and the state vector if they are the first ones."""
         assert isinstance(batch, RecordBatch)
         if self._next is None:
             self.records()
@@ -115,14 +115,14 @@ class LevelDBDocument(DocumentRecords):
             self._next = number + 1
 
     def last(self) -> int:
-        """Return the number of the last record that is kept, or will be when a batch is written; -1 for none."""
+        """Return the number of the last record, written or in a batch; -1 for none."""
         if self._next is None:
             self.records()
         return (self._next or 0) - 1
 
     def index(self) -> bytes | None:
-        """Return the index that `replace` was given last, if it is still there; others may have written since."""
-        with suppress(CorruptError, MalformedError):  # a document is loaded without it, only more slowly
+        """Return the index of the last `replace`, if it still exists; other programs may have written since."""
+        with suppress(CorruptError, MalformedError):  # without an index, the document only loads more slowly
             stored = self._database.get(self._index_key)
             if stored is not None:
                 return read_bytes(unseal(self._index_key, BytesIO(stored))[0], len(BYTES))[0]
@@ -131,7 +131,7 @@ class LevelDBDocument(DocumentRecords):
     def replace(
         self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
     ) -> None:
-        """Have `batch` keep `updates` in place of all that was read and appended up to record `last`."""
+        """Add `updates` to `batch`, as the replacement of all records up to number `last`."""
         assert isinstance(batch, RecordBatch)
         if self._next is None:
             self.records()
@@ -150,13 +150,13 @@ class LevelDBDocument(DocumentRecords):
         self._numbers = {number for number in self._numbers if number > last}.union(range(self._first, last + 1))
 
     def salvage(self) -> tuple[list[bytes], list[int]]:
-        """Return the updates of a damaged document that are sound, and the numbers of those that are lost.
+        """Return the undamaged updates of a damaged document, and the numbers of the lost ones.
 
-        `replace` or `discard` puts the document in order then.
+        Call `replace` or `discard` next, to repair the document.
 
         Raises:
             StoreError: the disk failed.
-            CorruptError: the data is damaged in a way that LevelDB itself must repair.
+            CorruptError: the damage is one that LevelDB itself must repair.
         """
         updates: dict[int, bytes] = {}
         first = None
@@ -177,18 +177,18 @@ class LevelDBDocument(DocumentRecords):
         return [update for number, update in updates.items() if number >= first], lost
 
     def discard(self, batch: RecordBatch) -> None:
-        """Have `batch` delete what was read, and the state vector."""
+        """Add the deletion of all records that were read, and of the state vector, to `batch`."""
         batch.deletes += [self._prefix + number_element(number) for number in self._numbers]
         batch.deletes += [self._state_vector_key, self._index_key]
         self._numbers, self._first, self._next = set(), None, None
 
     def stale_state_vector(self, state_vector: bytes) -> bool:
-        """Return whether readers would trust a stored state vector that is not `state_vector`.
+        """Return whether readers would use a stored state vector that differs from `state_vector`.
 
-        They do if its clock is the last update's; call it after `records`.
+        They do if its clock is the number of the last update. Call this after `records`.
         """
         record = self._state_vector()
-        # The order of clients in a state vector is free.
+        # The order of clients in a state vector is not defined.
         return (
             record is not None
             and record[0] == (self._next or 0) - 1
@@ -199,7 +199,7 @@ class LevelDBDocument(DocumentRecords):
         """Return every record, and the number of the first.
 
         Raises:
-            CorruptError: one is damaged or missing.
+            CorruptError: a record is damaged or missing.
         """
         records: list[Record] = []
         first: int | None = None
@@ -215,7 +215,7 @@ class LevelDBDocument(DocumentRecords):
             return [], 0
         if record is None:
             raise CorruptError("there are updates, and no state vector")
-        # A compaction replaces the first updates and this record, and leaves later updates as they are.
+        # A compaction replaces the first updates and this record, and does not change later updates.
         first = first if record[2] is None else record[2]
         if first is not None and records[0].number > first:
             raise CorruptError(f"updates {first} to {records[0].number - 1} are missing")
@@ -224,7 +224,7 @@ class LevelDBDocument(DocumentRecords):
         return records, records[0].number
 
     def _state_vector(self) -> tuple[int, bytes, int | None] | None:
-        """Return the stored state vector between the number of the update that it is of and that of the first one."""
+        """Return the number of the last update, the stored state vector, and the number of the first update or None."""
         stored = self._database.get(self._state_vector_key)
         if stored is None:
             return None
@@ -236,7 +236,7 @@ class LevelDBDocument(DocumentRecords):
             raise CorruptError(f"the state vector is damaged: {error}") from None
 
     def _records(self, number: int, updates: Sequence[bytes]) -> list[tuple[bytes, bytes, int]]:
-        """Return the records of updates, the first of which has this number."""
+        """Return the records of updates; the first has this number."""
         assert self._first is not None
         keys = (self._prefix + number_element(number + i) for i in range(len(updates)))
         return [(key, update, self._first) for key, update in zip(keys, updates, strict=True)]
@@ -248,10 +248,10 @@ class LevelDBDocument(DocumentRecords):
 
 
 def _unsealed(key: bytes, stored: BytesIO) -> tuple[int, bytes, int | None]:
-    """Return the number of an update, the update, and the number of the document's first one, if it is there.
+    """Return the number of an update, the update, and the number of the document's first one if it is stored with it.
 
     Raises:
-        CorruptError: it is not what was written.
+        CorruptError: the stored bytes are not those that were written.
     """
     number = int.from_bytes(key[-4:], "big")
     try:
@@ -261,7 +261,7 @@ def _unsealed(key: bytes, stored: BytesIO) -> tuple[int, bytes, int | None]:
 
 
 def _salvaged(key: bytes, stored: BytesIO) -> tuple[int, bytes | None, int | None]:
-    """Do what `_unsealed` does; return None for an update that is damaged."""
+    """Do the same as `_unsealed`; return None in place of a damaged update."""
     try:
         return _unsealed(key, stored)
     except CorruptError:

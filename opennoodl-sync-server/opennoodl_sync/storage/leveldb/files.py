@@ -1,7 +1,7 @@
-"""The files of a LevelDB: what must be there before LevelDB opens it, whose they are, and when they are on the disk.
+"""The files of a LevelDB: checks them before LevelDB opens them, restricts their permissions, and syncs them.
 
-LevelDB opens what it finds. Without ``CURRENT`` it makes a new database and deletes what is left of the old one. A log
-that is missing was empty to it. So a directory is looked through first.
+LevelDB does not detect missing files. Without ``CURRENT`` it creates a new database and deletes the rest of the old
+one. It treats a missing log as empty. Therefore a directory is checked first.
 """
 
 import fcntl
@@ -18,26 +18,26 @@ from ..interface import CorruptError, StoreError
 from . import log as leveldb_log
 
 FORMAT = 1
-"""Number of the format of the records. A release that writes what this one cannot read raises it."""
+"""Version of the format of records. A release whose records this one cannot read increases it."""
 FORMAT_FILE = "opennoodl-format"
-"""Name of the file that has this number. y-leveldb's directories have none; their format is 1."""
+"""Name of the file with this version. y-leveldb's directories have none; their version is 1."""
 _DATA = re.compile(r"(MANIFEST-\d+|\d+\.(log|ldb|sst))")
 _OTHER = re.compile(r"(CURRENT|LOCK|LOG|LOG\.old|\d+\.dbtmp|opennoodl-format)")
 
 
 class InUseError(Exception):
-    """Another process holds the directory."""
+    """Another process has locked the directory."""
 
 
 def directory_named(name: str, text: str) -> Path:
-    """Return the directory that a text names.
+    """Return the path of a directory.
 
     Args:
-        name: what an error calls it.
-        text: a path, absolute or from the present directory.
+        name: its name in an error.
+        text: a path, absolute or relative to the working directory.
 
     Raises:
-        StartError: it begins with a `~`, which a shell replaces and this server does not.
+        StartError: the path begins with a `~`, which shells expand and this server does not.
     """
     if text.startswith("~"):
         raise StartError(f"{name} begins with `~`, which only a shell replaces; write the whole path")
@@ -45,11 +45,11 @@ def directory_named(name: str, text: str) -> Path:
 
 
 class Contents(NamedTuple):
-    """What a ``MANIFEST`` says.
+    """The content of a ``MANIFEST``.
 
     Attributes:
         log: the number of the first log that is needed, or 0.
-        tables: whether there ever was a table.
+        tables: whether there has ever been a table.
     """
 
     log: int
@@ -58,13 +58,13 @@ class Contents(NamedTuple):
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Hold a directory as LevelDB does; LevelDB itself must not have it open in this process.
+    """Lock a directory as LevelDB does; LevelDB itself must not have it open in this process.
 
     Raises:
-        InUseError: another process holds it.
-        OSError: it cannot be held.
+        InUseError: another process has locked it.
+        OSError: it cannot be locked.
     """
-    # Closing any descriptor of the file ends this process' lock on it, so it is closed before LevelDB opens it.
+    # Closing any descriptor of the file releases the lock of this process, so it is closed before LevelDB opens it.
     with (directory / "LOCK").open("a") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,21 +74,21 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def data_files(directory: Path) -> list[Path]:
-    """Return the files that hold data, or say where it is; ``CURRENT`` is not among them."""
+    """Return the files with data or with the location of data; ``CURRENT`` is not among them."""
     return sorted(path for path in directory.iterdir() if _DATA.fullmatch(path.name))
 
 
 def prepare(directory: Path) -> bool:
-    """See whether there is a database, and that LevelDB would find everything in it that was stored.
+    """Check whether there is a database, and that LevelDB will find all of its records.
 
-    What a process or a power cut left unfinished at the end of a log is cut off.
+    An unfinished record at the end of a log, from a crash or a power cut, is cut off.
 
     Returns:
-        whether there is one.
+        whether there is a database.
 
     Raises:
         StoreError: a newer release has written it.
-        CorruptError: something is missing or damaged.
+        CorruptError: a file is missing or damaged.
         OSError: it cannot be read.
     """
     check_format(directory)
@@ -106,7 +106,7 @@ def prepare(directory: Path) -> bool:
     if not _sound_size(manifest):
         if left := _stored(directory):
             raise CorruptError(f"{manifest.name} is empty, and {left} is still there")
-        current.unlink()  # a power cut came while the database was made
+        current.unlink()  # after a power cut during the creation of the database
         return False
     contents = _contents(manifest)
     needed = [log for log in logs(directory) if int(log.stem) >= contents.log]
@@ -118,11 +118,11 @@ def prepare(directory: Path) -> bool:
 
 
 def check_format(directory: Path) -> None:
-    """Return if this release can read a directory.
+    """Check that this release can read a directory.
 
     Raises:
-        StoreError: a newer release has written it, and may have written records that this one would misread.
-        CorruptError: the number of its format cannot be read.
+        StoreError: a newer release has written it, perhaps with records that this release would misread.
+        CorruptError: the version of its format cannot be read.
     """
     try:
         text = (directory / FORMAT_FILE).read_text(errors="replace").strip()
@@ -135,7 +135,7 @@ def check_format(directory: Path) -> None:
 
 
 def mark_format(directory: Path) -> None:
-    """Write the number of the format beside LevelDB's files, if it is not there; a power cut leaves no part of it.
+    """Write the file with the version of the format, if it does not exist; a power cut leaves no partial file.
 
     Raises:
         OSError: it cannot be written.
@@ -151,14 +151,14 @@ def mark_format(directory: Path) -> None:
 
 
 def restrict(directory: Path) -> None:
-    """Let nobody but their user read LevelDB's files, also those that others made.
+    """Let only the owner read LevelDB's files, also those that other programs have created.
 
     Raises:
-        OSError: they are another user's.
+        OSError: they belong to another user.
     """
     for path in directory.iterdir():
         if _DATA.fullmatch(path.name) or _OTHER.fullmatch(path.name):
-            with suppress(FileNotFoundError):  # LevelDB deletes what it does not need any more
+            with suppress(FileNotFoundError):  # LevelDB deletes files that it does not need any more
                 path.chmod(0o600)
 
 
@@ -173,7 +173,7 @@ def tables(directory: Path) -> set[Path]:
 
 
 def sync(*paths: Path) -> None:
-    """Return when files and directories are on the disk itself; one that LevelDB deleted meanwhile need not be.
+    """Sync files and directories; those that LevelDB has deleted in the meantime are ignored.
 
     Raises:
         OSError: the disk failed.
@@ -190,7 +190,7 @@ def sync(*paths: Path) -> None:
 
 
 def _stored(directory: Path) -> str | None:
-    """Return the name of a file of a database in which something may have been stored."""
+    """Return the name of a file of a database that may contain records; None if there is none."""
     paths = data_files(directory)
     for path in paths:
         if not path.name.startswith("MANIFEST"):
@@ -204,7 +204,7 @@ def _stored(directory: Path) -> str | None:
 
 
 def _sound_size(path: Path) -> int:
-    """Return how many bytes of a log or MANIFEST are whole records."""
+    """Return the number of bytes of a log or MANIFEST that are complete records."""
     try:
         return leveldb_log.sound_size(path.read_bytes())
     except CorruptError as error:
@@ -212,14 +212,14 @@ def _sound_size(path: Path) -> int:
 
 
 def _cut_unfinished(path: Path) -> None:
-    """Cut off what is unfinished at the end of a log or MANIFEST."""
+    """Cut off an unfinished record at the end of a log or MANIFEST."""
     size = _sound_size(path)
     if size < path.stat().st_size:
         os.truncate(path, size)
 
 
 def _contents(manifest: Path) -> Contents:
-    """Return what a MANIFEST says; if that cannot be understood, as if there were tables."""
+    """Return the content of a MANIFEST; if it cannot be parsed, assume that there are tables."""
     log, tables = 0, False
     edits, damaged = leveldb_log.salvage(manifest.read_bytes())
     try:
@@ -227,7 +227,7 @@ def _contents(manifest: Path) -> Contents:
             at = 0
             while at < len(edit):
                 tag, at = read_varuint(edit, at)
-                if tag == 1:  # the name of the order of keys
+                if tag == 1:  # name of the comparator
                     _, at = read_bytes(edit, at)
                 elif tag in (2, 3, 4, 9):  # log, next file, last sequence, previous log
                     number, at = read_varuint(edit, at)

@@ -1,10 +1,10 @@
 """LevelDB's log format, which its write-ahead log (``*.log``) and its ``MANIFEST`` have in common.
 
-A log is blocks of 32 KiB. A block holds records: checksum, length, type, payload. What LevelDB was given as one record
-and does not fit into a block is several records, of which the type says which part they are.
+A log consists of blocks of 32 KiB. A block has records: checksum, length, type, payload. A logical record that does not
+fit into a block is split into several records, whose types say which part they are.
 
-LevelDB reads a log up to what it takes for the unfinished record of a process that was killed, and drops the rest
-without a word. A damaged length looks the same to it. So this module reads the structure first.
+LevelDB reads a log up to a record that looks unfinished, as after a kill, and drops the rest without an error. A
+damaged length looks the same to it. Therefore this module checks the structure first.
 
 Source of the format: LevelDB's ``doc/log_format.md`` and ``db/log_reader.cc``.
 """
@@ -16,23 +16,23 @@ from ..interface import CorruptError
 
 BLOCK = 32_768
 SECTOR = 512
-"""Bytes of which a disk writes all or nothing."""
+"""Bytes that a disk writes atomically."""
 FEW_ZEROS = 8
-"""Zeros at the end of the last record that are no sign of an unfinished write: fewer occur in a sound one."""
+"""Zeros at the end of the last record below which it counts as finished: a valid record may end with some zeros."""
 
 _HEADER = struct.Struct("<IHB")
 _KINDS = _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def sound_size(log: bytes) -> int:
-    """Return how many bytes of a log are whole records; what follows is a record that was never finished.
+    """Return the number of bytes of a log that are complete records; an unfinished record may follow.
 
-    Checksums of whole records are left to LevelDB, which compares them when it is asked to be paranoid.
+    LevelDB itself compares the checksums of complete records, with paranoid checks.
 
     Raises:
-        CorruptError: the log is damaged in a way that LevelDB would not notice.
+        CorruptError: the log is damaged in a way that LevelDB would not detect.
     """
-    written = len(log.rstrip(b"\x00"))  # after a power cut, zeros may stand in place of what was not written
+    written = len(log.rstrip(b"\x00"))  # after a power cut, unwritten sectors read as zeros
     at = 0
     while at < len(log):
         left = BLOCK - at % BLOCK
@@ -59,13 +59,13 @@ def sound_size(log: bytes) -> int:
 
 
 def salvage(log: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Return what LevelDB was given to log, as far as checksums prove it, and the pieces of the log that prove nothing.
+    """Return the logical records whose checksums match, and the damaged pieces of the log.
 
-    An unfinished record at the end is neither.
+    An unfinished record at the end is in neither.
     """
     sound: list[bytes] = []
     damaged: list[bytes] = []
-    parts: list[bytes] | None = None  # of a record that is not complete yet
+    parts: list[bytes] | None = None  # of an incomplete logical record
     at = 0
     while len(log) - at >= _HEADER.size:
         block_end = min(at + BLOCK - at % BLOCK, len(log))
@@ -109,7 +109,7 @@ def write(records: Iterable[bytes]) -> bytes:
 
 
 def _fragments(record: bytes, log: bytearray) -> Iterator[tuple[int, bytes]]:
-    """Yield the type and the payload of each part of a record that goes to the end of a log."""
+    """Yield type and payload of each part of a record that is appended to a log."""
     at, first = 0, True
     while first or at < len(record):
         left = BLOCK - len(log) % BLOCK
@@ -124,7 +124,7 @@ def _fragments(record: bytes, log: bytearray) -> Iterator[tuple[int, bytes]]:
 
 
 def checksum(data: bytes) -> int:
-    """Return LevelDB's checksum, in a log that of a record's type and payload."""
+    """Return LevelDB's checksum; in a log, that of a record's type and payload."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -132,7 +132,7 @@ def checksum(data: bytes) -> int:
 
 
 def _checksums(data: bytes) -> Iterator[int]:
-    """Yield the checksum of a record of each length, of which `data` begins with the type."""
+    """Yield the checksum of a record for each possible length; `data` begins with the type."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)

@@ -1,13 +1,13 @@
-"""The format of records: y-leveldb's keys, and checksums of our own behind the values.
+"""The format of records: y-leveldb's keys, and our own checksums after the values.
 
 Keys are concatenated elements: a string is ``00``, its byte length as a varuint, its UTF-8 bytes; a number is
 ``01`` and four bytes, big-endian.
 
-LevelDB's own checksums end where a file is not a table or a log, or was repaired. Ours stand behind the end of the
-value, where y-leveldb does not read: a Yjs update and a state vector say themselves where they end. A checksum covers
-the key too, so a value that stands under another's key is noticed. With it stands the number of the first update that
-the document had when the value was written. So the state vector, which every compaction writes anew, says where the
-updates must begin. Values that y-leveldb wrote have neither and are taken as they are.
+LevelDB's own checksums protect only tables and logs, and do not survive a repair. Ours follow the end of the value, at
+a place that y-leveldb does not read, since a Yjs update and a state vector contain their lengths. A checksum includes
+the key, so a value under a wrong key is detected. It is stored with the number of the document's first update at the
+time of writing. Every compaction writes a new state vector, so that shows with which number the updates must begin.
+Values that y-leveldb has written have neither, and are accepted unchanged.
 """
 
 from io import BytesIO
@@ -21,12 +21,12 @@ _SIZE = len(_MARK) + 4 + 4
 
 
 def key_of(*elements: str) -> bytes:
-    """Return the key of these elements, which are strings."""
+    """Return the key of these strings."""
     return b"".join(b"\x00" + write_bytes(element.encode()) for element in elements)
 
 
 def parse_key(key: bytes) -> tuple[str, str]:
-    """Return the kind of a key ("v1_sv", or what stands behind "v1" and the name) and the document's name.
+    """Return the kind of a key ("v1_sv", or the element after "v1" and the name) and the document's name.
 
     Raises:
         CorruptError: y-leveldb has no such key.
@@ -46,9 +46,9 @@ def number_element(number: int) -> bytes:
 
 
 def seal(key: bytes, value: bytes, first: int) -> bytes:
-    """Return what to store under `key`.
+    """Return the bytes to store under `key`.
 
-    A thread does this for large values. Copying one at once would keep Python's lock, and the event loop, for as long.
+    A thread does this for large values. Otherwise copying them would hold Python's lock, and so block the event loop.
 
     Args:
         key: the key.
@@ -67,14 +67,14 @@ def seal(key: bytes, value: bytes, first: int) -> bytes:
 
 
 def unseal(key: bytes, stored: BytesIO) -> tuple[bytes, int | None]:
-    """Return the value that is stored under `key`, and the number of the first update, if it has one.
+    """Return the value that is stored under `key`, and the number of the document's first update, or None.
 
     Args:
         key: the key.
-        stored: what is stored; its end is cut off, so a large value need not be copied.
+        stored: the stored bytes; it is truncated to the value, so that a large value is not copied.
 
     Raises:
-        CorruptError: it is not what was written.
+        CorruptError: the stored bytes are not those that were written.
     """
     with stored.getbuffer() as view:
         size = len(view) - _SIZE

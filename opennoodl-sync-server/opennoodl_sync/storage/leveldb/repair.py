@@ -1,8 +1,8 @@
-"""Writes what can be read of a damaged data directory into a new one, and says what is lost.
+"""Copies the readable records of a damaged data directory to a new one, and reports the lost ones.
 
 LevelDB's own repair makes new tables of all blocks that it can read. It does not compare the checksums of its logs, so
-they are freed of damaged records first. It cannot read a table whose footer is damaged, so that is written anew. And it
-knows no documents: those that lost updates are found and put in order afterwards.
+damaged records are removed from them first. It cannot read a table with a damaged footer, so the footer is written
+again. It does not know documents, so documents that lost updates are found and corrected afterwards.
 """
 
 import re
@@ -31,17 +31,17 @@ _KEY = re.compile(rb"\x00(\x02v1|\x05v1_sv)\x00")
 
 
 def repair(source: Path, target: Path) -> Iterator[tuple[str, str]]:
-    """Write what can be read of a data directory into a new one.
+    """Copy the readable records of a data directory to a new one.
 
     Args:
-        source: the directory; it is left as it is.
-        target: the new one.
+        source: the directory; it is not changed.
+        target: the new directory.
 
     Yields:
-        the name of a document or of a file, and what is lost of it.
+        the name of a document or of a file, and its loss.
 
     Raises:
-        CommandError: there is nothing to repair, it is in use, or the new directory is there already.
+        CommandError: there is nothing to repair, the directory is in use, or the new one exists already.
     """
     if target.exists():
         raise CommandError(f"{target} exists already; name a new directory")
@@ -49,7 +49,7 @@ def repair(source: Path, target: Path) -> Iterator[tuple[str, str]]:
         if not source.is_dir() or not leveldb_files.data_files(source):
             raise CommandError(f"PERSIST_DIR {source} holds no documents")
         with leveldb_files.held(source):
-            with suppress(CorruptError):  # the file with the number is damaged too
+            with suppress(CorruptError):  # the file with the version is damaged too
                 leveldb_files.check_format(source)
             _copy(source, target)
             doubtful = _doubtful(target)
@@ -61,7 +61,7 @@ def repair(source: Path, target: Path) -> Iterator[tuple[str, str]]:
         for table in leveldb_files.tables(target):
             table.write_bytes(with_footer(table.read_bytes()))
         plyvel.repair_db(str(target), paranoid_checks=True)
-        lost = target / "lost"  # the files of which it made others, and tables that it could not read to the end
+        lost = target / "lost"  # files that LevelDB has replaced, and tables that it could not read completely
         for table in sorted(leveldb_files.tables(lost)):
             yield table.name, "blocks of it cannot be read: the last changes of documents, or all of them, may be lost"
         shutil.rmtree(lost)
@@ -91,7 +91,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _doubtful(directory: Path) -> set[str]:
-    """Return the documents that are damaged, as far as LevelDB can tell; the directory may be changed."""
+    """Return the documents whose damage LevelDB can detect; the directory may be changed."""
     try:
         database = Database(str(directory))
     except StartError:
@@ -112,24 +112,24 @@ def _is_sound(store: LevelDBDocument) -> bool:
 
 
 def _free_of_damage(log: Path) -> list[bytes]:
-    """Write a log anew without its damaged records; return those."""
+    """Write a log again without its damaged records; return those."""
     sound, damaged = leveldb_log.salvage(log.read_bytes())
     log.write_bytes(leveldb_log.write(sound))
     return damaged
 
 
 def _names(piece: bytes) -> Iterator[str]:
-    """Yield the names of documents that occur in a damaged piece of a log."""
+    """Yield the names of documents in a damaged piece of a log."""
     for found in _KEY.finditer(piece):
         try:
             _, name = parse_key(piece[found.start() :])
         except CorruptError:
-            continue  # the name itself is damaged
+            continue  # the name is damaged, too
         yield name
 
 
 def _mended(database: Database, doubtful: set[str]) -> Iterator[tuple[str, str]]:
-    """Put documents that lost something in order; yield their names, and what they lost."""
+    """Correct documents with losses; yield their names and losses."""
     listed, stored, _ = database.survey()
     for name in sorted({*listed, *stored, *doubtful, *database.names_with("history")}):
         store = LevelDBDocument(name, database=database)
@@ -147,12 +147,12 @@ def _mended(database: Database, doubtful: set[str]) -> Iterator[tuple[str, str]]
 
 
 def _has_updates(store: LevelDBDocument) -> bool:
-    """Return whether an update of a document is left."""
+    """Return whether a document has updates left."""
     return bool(store.salvage()[0])
 
 
 def _mend_versions(database: Database, name: str) -> tuple[dict[int, bytes], int]:
-    """Put the versions of a document in order; return the contents by time, and how many are lost."""
+    """Correct the versions of a document; return the contents by time, and the number of lost ones."""
     batch = RecordBatch()
     versions, lost = LevelDBVersions(name, database=database).salvage(batch)
     database.write(batch, sync=True)
@@ -160,7 +160,7 @@ def _mend_versions(database: Database, name: str) -> tuple[dict[int, bytes], int
 
 
 def _put_version(database: Database, name: str, time: int, content: bytes) -> str:
-    """Put a version in the place of a document of which nothing else is left; return what is lost."""
+    """Use a version as the content of a document without any other record; return the loss."""
     update = unpack(content)
     document = Document()
     finish(document.load([update]))
@@ -176,7 +176,7 @@ def _put_version(database: Database, name: str, time: int, content: bytes) -> st
 
 
 def _mend(database: Database, store: LevelDBDocument) -> str:
-    """Put what is left of a document in order; return what it lost."""
+    """Correct the rest of a document; return its loss."""
     updates, lost = store.salvage()
     batch = RecordBatch()
     if not updates:

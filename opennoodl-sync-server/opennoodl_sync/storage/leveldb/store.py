@@ -1,4 +1,4 @@
-"""The store in LevelDB: reads in a thread, writes batches in order, and tries again after the disk has failed."""
+"""The store in LevelDB: reads in a thread, writes batches in order, and tries again after a failure of the disk."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -28,9 +28,9 @@ from .writer import Writer
 CLOSED = "closed"
 """The last element in the key of a closed room's record."""
 RETRY_INTERVAL = 2.0
-"""Seconds between attempts to write after a failure, also without any change to store."""
+"""Seconds between attempts to write after a failure, also without changes to store."""
 LOG_INTERVAL = 60.0
-"""Seconds between two log lines about a disk that fails."""
+"""Seconds between two log lines about a failing disk."""
 
 T = TypeVar("T")
 
@@ -38,15 +38,15 @@ log = structlog.get_logger()
 
 
 class LevelDBStore(PersistentStore):
-    """Documents in LevelDB. Make it on the event loop.
+    """Documents in LevelDB. Create it within the event loop.
 
     Args:
-        directory: is created if it does not exist.
+        directory: the data directory; it is created if it does not exist.
         fsync: when a change survives a power cut: ``true`` before its batch is done, ``every-second`` a second later,
             ``false`` when the operating system writes it.
 
     Raises:
-        StartError: the directory cannot be opened; what is in it was not changed.
+        StartError: the directory cannot be opened; its content is unchanged.
     """
 
     def __init__(self, directory: str, *, fsync: str) -> None:
@@ -54,14 +54,14 @@ class LevelDBStore(PersistentStore):
         self.writer: Writer = Writer(self._database, sync=fsync == "true", failed=self._failed)
         self._reader = ThreadPoolExecutor(1, "reader")
         self._retry: asyncio.TimerHandle | None = None
-        self._log_again = 0.0  # when the failure is logged again
+        self._log_again = 0.0  # monotonic time of the next log line about a failure
         self._syncing: asyncio.Task[None] | None = None
         if fsync == "every-second":
             self._syncing = asyncio.create_task(sync_every_second(self._database, self._failed))
 
     @property
     def failure(self) -> str | None:
-        """Why the last write failed, for people; None if it succeeded."""
+        """The reason of the last failed write, for people; None if it succeeded."""
         return self._database.failure
 
     async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
@@ -70,13 +70,13 @@ class LevelDBStore(PersistentStore):
         return document, await self._read(document.stored)
 
     async def names(self, more_than: int) -> AsyncIterator[str]:
-        """Yield the names of the documents that have more than so many updates."""
+        """Yield the names of the documents with more than `more_than` updates."""
         names = self._database.crowded_names(more_than)
         while (name := await self._read(lambda: next(names, None))) is not None:
             yield name
 
     async def survey(self) -> Contents:
-        """Read everything, and return which documents that shows."""
+        """Read all records, and return the names of the documents."""
         listed, stored, damage = await self._read(self._database.survey)
         return Contents(sorted(listed | stored), damage)
 
@@ -85,7 +85,7 @@ class LevelDBStore(PersistentStore):
         return (await self.open(name))[1]
 
     async def read_until(self, name: str, last: int) -> tuple[list[bytes], int]:
-        """Read a document as it was at update number `last`."""
+        """Return the updates of a document up to number `last`."""
         records = await self._read(LevelDBDocument(name, database=self._database).records)
         taken = [record for record in records if record.number <= last] or records
         return [record.update for record in taken], taken[-1].number if taken else -1
@@ -95,7 +95,7 @@ class LevelDBStore(PersistentStore):
         return await self._read(LevelDBVersions(name, database=self._database).history)
 
     async def histories(self) -> AsyncIterator[tuple[str, History]]:
-        """Yield the name and the versions of every document that has some."""
+        """Yield name and versions of every document with versions."""
         names = self._database.names_with("history")
         while (name := await self._read(lambda: next(names, None))) is not None:
             yield name, await self.history(name)
@@ -108,7 +108,7 @@ class LevelDBStore(PersistentStore):
     async def change_versions(
         self, name: str, added: Sequence[tuple[Version, bytes]], dropped: Collection[int]
     ) -> None:
-        """Add and drop versions of a document in one batch."""
+        """Add and delete versions of a document in one batch."""
         versions = LevelDBVersions(name, database=self._database)
         batch = RecordBatch()
         for time in dropped:
@@ -122,7 +122,7 @@ class LevelDBStore(PersistentStore):
         return await self._read(lambda: self._database.holds(key_of("v1", name, CLOSED)))
 
     async def set_closed(self, name: str, closed: bool) -> None:
-        """Note that a room is closed, or open again."""
+        """Store whether a room is closed."""
         key = key_of("v1", name, CLOSED)
         batch = RecordBatch()
         if closed:
@@ -136,7 +136,7 @@ class LevelDBStore(PersistentStore):
         return sorted(await self._read(lambda: list(self._database.names_with(CLOSED))))
 
     async def delete(self, name: str) -> None:
-        """Delete everything that is stored under a name, others' metadata included."""
+        """Delete all records of a name, including metadata of other programs."""
         batch = RecordBatch()
         keys = await self._read(lambda: self._database.keys(key_of("v1", name)))
         closed = key_of("v1", name, CLOSED)
@@ -148,7 +148,7 @@ class LevelDBStore(PersistentStore):
         return await self._read(LevelDBDocument(name, database=self._database).exists)
 
     async def fault(self, name: str, state_vector: bytes) -> str | None:
-        """Return whether readers would trust a stored state vector that is not this one."""
+        """Return the fault of a stored state vector that readers would use and that differs from this one, or None."""
 
         def is_stale() -> bool:
             document = LevelDBDocument(name, database=self._database)
@@ -162,7 +162,7 @@ class LevelDBStore(PersistentStore):
         return "its state vector claims to be current and is not" if stale else None
 
     async def shrink(self) -> None:
-        """Free the space of deleted data; this may take a while."""
+        """Free the space of deleted data; this may take long."""
         await self._read(self._database.shrink)
 
     async def close(self) -> None:
@@ -185,7 +185,7 @@ class LevelDBStore(PersistentStore):
         return await asyncio.get_running_loop().run_in_executor(self._reader, read)
 
     def _failed(self) -> None:
-        """Log the failure, and write an empty batch soon: for that, the writer opens LevelDB again."""
+        """Log the failure, and write an empty batch soon, before which the writer opens LevelDB again."""
         if monotonic() >= self._log_again:
             self._log_again = monotonic() + LOG_INTERVAL
             log.error(self.failure, retry_seconds=RETRY_INTERVAL)

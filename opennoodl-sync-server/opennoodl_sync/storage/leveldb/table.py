@@ -1,7 +1,7 @@
-"""LevelDB's table format, as far as it says where the index of a table is: only that has no checksum.
+"""LevelDB's table format, only its footer: it has the location of the index, and no checksum.
 
-A table ends with the metaindex block, the index block, and a footer of 48 bytes: where both are, and a magic number. A
-block ends with its type and checksum. The metaindex block of a table without filters is always the same.
+A table ends with the metaindex block, the index block, and a footer of 48 bytes: the locations of both, and a magic
+number. A block ends with its type and checksum. The metaindex block of a table without filters is always the same.
 
 Source of the format: LevelDB's ``doc/table_format.md``.
 """
@@ -17,7 +17,7 @@ _METAINDEX = _NO_FILTERS + checksum(_NO_FILTERS).to_bytes(4, "little")
 
 
 def with_footer(table: bytes) -> bytes:
-    """Return a table with the footer that it must have, or as it is where that cannot be told."""
+    """Return a table with a correct footer, or unchanged if that cannot be determined."""
     metaindex = table.rfind(_METAINDEX, 0, len(table) - _FOOTER)
     index, end = metaindex + len(_METAINDEX), len(table) - _FOOTER
     block = table[index:end]

@@ -1,7 +1,7 @@
 """The versions of one document in a `Database`.
 
-Size and number of a version are a record of their own, so that nobody has to read contents to see what is there. Both
-records are written and deleted in one batch.
+Size and number of a version are a separate record, so that a list of versions needs no contents. Both records are
+written and deleted in one batch.
 """
 
 from io import BytesIO
@@ -17,7 +17,7 @@ class LevelDBVersions:
 
     Args:
         name: the document's name.
-        database: where they are kept.
+        database: the database.
     """
 
     def __init__(self, name: str, *, database: Database) -> None:
@@ -38,11 +38,11 @@ class LevelDBVersions:
         return History(versions, -1 if last is None else int.from_bytes(last[-4:], "big"))
 
     def content(self, time: int) -> bytes | None:
-        """Return the content of a version, or None if there is none of this time.
+        """Return the content of the version at `time`, or None if there is none.
 
         Raises:
             StoreError: the disk failed.
-            CorruptError: it is damaged.
+            CorruptError: the content is damaged.
         """
         key = self._contents + number_element(time)
         stored = self._database.get(key)
@@ -53,24 +53,24 @@ class LevelDBVersions:
         return None
 
     def add(self, version: Version, content: bytes, batch: RecordBatch) -> None:
-        """Have `batch` add a version."""
-        about = write_varuint(version.size) + write_varuint(version.last + 1)  # -1 is no varuint
+        """Add a version to `batch`."""
+        about = write_varuint(version.size) + write_varuint(version.last + 1)  # + 1, since -1 is not a varuint
         for prefix, value in ((self._history, about), (self._contents, content)):
             batch.sealed.append((prefix + number_element(version.time), value, 0))
 
     def drop(self, time: int, batch: RecordBatch) -> None:
-        """Have `batch` delete a version."""
+        """Add the deletion of a version to `batch`."""
         batch.deletes += [self._history + number_element(time), self._contents + number_element(time)]
 
     def salvage(self, batch: RecordBatch) -> tuple[dict[int, bytes], int]:
-        """Have `batch` put the versions of a damaged database in order.
+        """Add corrections of the versions of a damaged database to `batch`.
 
         Returns:
-            the contents that are sound, by time, and how many versions are lost.
+            the undamaged contents by time, and the number of lost versions.
 
         Raises:
             StoreError: the disk failed.
-            CorruptError: the data is damaged in a way that LevelDB itself must repair.
+            CorruptError: the damage is one that LevelDB itself must repair.
         """
         history = dict(self._database.read(self._history, lambda key, stored: (key, stored)))
         contents: dict[int, bytes] = {}
@@ -101,6 +101,6 @@ class LevelDBVersions:
 
     def _unsealed(self, key: bytes, stored: BytesIO) -> bytes:
         value, first = unseal(key, stored)
-        if first is None:  # nobody else writes versions
+        if first is None:  # only this server writes versions, always with a checksum
             raise CorruptError(f"version {int.from_bytes(key[-4:], 'big')}: its checksum is missing")
         return value

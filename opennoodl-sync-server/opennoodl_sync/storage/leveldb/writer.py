@@ -8,7 +8,7 @@ from ..interface import Batch, BatchWriter, Done, StoreError
 from .database import Database, RecordBatch
 
 LARGE = 262_144
-"""Bytes of a batch that is written in the writer's own thread."""
+"""Bytes from which a batch is written in the writer's thread."""
 
 
 class Writer(BatchWriter):
@@ -16,7 +16,7 @@ class Writer(BatchWriter):
 
     Args:
         database: the database.
-        sync: whether a batch survives a power cut when it is done, and not only the end of this process.
+        sync: whether a batch survives a power cut when it is done, not only the end of this process.
         failed: is called after each batch while the database has a failure.
     """
 
@@ -30,7 +30,7 @@ class Writer(BatchWriter):
         self.busy = False
 
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Call `act` whenever the last batch under way has ended."""
+        """Call `act` each time the last waiting batch has been written."""
         self._when_idle.append(act)
 
     def batch(self) -> RecordBatch:
@@ -38,9 +38,9 @@ class Writer(BatchWriter):
         return RecordBatch()
 
     def write(self, batch: Batch, done: Done) -> None:
-        """Write a batch, and call `done` with the error or None: before this returns if the batch is small.
+        """Write a batch, then call `done` with the error or None; a small batch is done before this returns.
 
-        After a failure, the thread writes the next batch, since the database is opened again before it.
+        After a failure, the next batch is written in the thread, since the database is opened again before it.
         """
         assert isinstance(batch, RecordBatch)
         if not self._sync and not self.busy and self._database.failure is None and batch.size < LARGE:
@@ -69,10 +69,10 @@ class Writer(BatchWriter):
         write.add_done_callback(finished)
 
     async def drain(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until all batches are written."""
         while self._under_way:
             await asyncio.wait(self._under_way)
-            await asyncio.sleep(0)  # for the callbacks of the last one
+            await asyncio.sleep(0)  # for the callbacks of the last batch
 
     def close(self) -> None:
         """End the thread; call `drain` before it."""
@@ -82,7 +82,7 @@ class Writer(BatchWriter):
         self._database.write(batch, sync=self._sync)
 
     def _end(self, done: Done, error: BaseException | None) -> None:
-        """Report the end of a write; an error that is not the disk's is raised too, for the log."""
+        """Report the end of a write; an unexpected error is raised as well, so that it is logged."""
         if self._database.failure is not None:
             self._failed()
         done(None if error is None else StoreError(str(error)))

@@ -18,15 +18,15 @@ class Replacement(NamedTuple):
 
 
 class PostgreSQLDocument(DocumentRecords):
-    """One document that this instance has taken.
+    """One document that this instance owns.
 
     Args:
-        name: of the document.
-        epoch: the epoch in which it was taken.
+        name: the name of the document.
+        epoch: the epoch of the ownership.
         last: the number of its last update; -1 for none.
 
     Attributes:
-        written: the number of the last update that is in the database.
+        written: the number of the last update in the database.
     """
 
     def __init__(self, name: str, epoch: int, last: int) -> None:
@@ -93,11 +93,11 @@ class PostgreSQLBatch(Batch):
         return bool(self._changes or self.released)
 
     def mark(self) -> Mark:
-        """Return how many there are of each."""
+        """Return the number of changes of each kind."""
         return len(self._changes), len(self.released)
 
     def take_back(self, mark: Mark) -> None:
-        """Take back what was added since."""
+        """Remove the changes that were added after `mark`."""
         changes, released = mark
         del self._changes[changes:], self.released[released:]
 
@@ -121,7 +121,7 @@ class PostgreSQLBatch(Batch):
 
 
 def checksum(name: str, number: int, update: bytes) -> int:
-    """Return the checksum of an update. It covers name and number, so a misplaced update is detected."""
+    """Return the checksum of an update. It includes name and number, so a misplaced update is detected."""
     return crc32(f"{number} {name}".encode(), crc32(update))
 
 

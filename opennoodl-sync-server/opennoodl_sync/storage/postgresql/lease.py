@@ -1,8 +1,8 @@
-"""The lease of this instance: one row, renewed all the time. Without it, its rooms are free to other instances.
+"""The lease of this instance: one row that is renewed regularly. Without it, other instances may own its rooms.
 
-The row expires by the clock of the database. This side measures with a monotonic clock from before the statement was
-sent, and takes the lease to be over three seconds earlier. So no wall clocks are compared, and an instance that was
-stopped for a while knows that it was when it goes on.
+The row expires by the clock of the database. This instance measures from before the statement was sent, with a
+monotonic clock, and considers the lease expired three seconds earlier. Therefore no wall clocks are compared, and an
+instance that was suspended detects this when it continues.
 """
 
 import asyncio
@@ -17,30 +17,30 @@ from .link import TIMEOUT, Link
 from .statements import RENEW, RETIRE
 
 DURATION = 10.0
-"""Seconds for which the database keeps a lease that is not renewed."""
+"""Seconds until a lease that is not renewed expires in the database."""
 LAPSE_AFTER = 7.0
-"""Seconds since the last renewal after which this instance takes its rooms to be lost."""
+"""Seconds since the last renewal after which this instance considers its rooms lost."""
 RENEW_INTERVAL = 3.0
 RETRY_INTERVAL = 0.5
-"""Seconds until a renewal is tried again after one has failed."""
+"""Seconds until a failed renewal is tried again."""
 RENEW_TIMEOUT = 2.5
-"""Seconds after which a renewal that was not answered has failed."""
+"""Time limit of a renewal, in seconds."""
 
 log = structlog.get_logger()
 
 
 class Lease:
-    """Keeps the row of this instance.
+    """Renews the row of this instance.
 
     Args:
-        link: to the database, used for nothing else: a renewal must not wait for a large statement.
-        name: of this instance.
+        link: a connection for the lease only, since a renewal must not wait for a large statement.
+        name: the name of this instance.
         lapsed: is called when the lease could not be renewed in time.
-        renewed: is awaited after each renewal, and told whether the row had been missing.
+        renewed: is awaited after each renewal, with whether the row was missing.
 
     Attributes:
-        url: where other instances reach this one.
-        failure: why the last renewal failed, or None.
+        url: the URL of this instance for other instances.
+        failure: the reason of the last failed renewal, or None.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Lease:
 
     @property
     def age(self) -> float:
-        """Seconds since the lease was renewed."""
+        """Seconds since the last renewal."""
         return monotonic() - self._since
 
     def check(self) -> bool:
-        """Return whether no other instance can take this one's rooms; act on it if that has just ended."""
+        """Return whether this instance still owns its rooms; if the lease has just expired, call `lapsed`."""
         if self._held and self.age >= LAPSE_AFTER:
             self._lapse()
         return self._held
 
     async def begin(self) -> None:
-        """Get the lease, and renew it from now on.
+        """Get the lease, and start renewing it.
 
         Raises:
             StoreError: the database cannot be reached.
@@ -79,18 +79,18 @@ class Lease:
         self._task = asyncio.create_task(self._keep())
 
     def renew_soon(self) -> None:
-        """Renew now, as when the URL has changed or the database may be back."""
+        """Renew now, for example because the URL has changed or the database may be back."""
         self._wake.set()
 
     async def end(self) -> None:
-        """Renew no more, and delete the row: give all rooms back before."""
+        """Stop renewing, and delete the row; release all rooms before."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
         if self._timer is not None:
             self._timer.cancel()
         self._held = False
-        with suppress(StoreError):  # it expires by itself
+        with suppress(StoreError):  # otherwise it expires
             await self._link.fetch(RETIRE, self._name)
 
     async def _keep(self) -> None:
@@ -124,7 +124,7 @@ class Lease:
     def _await_end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self.check():  # a timer may go off a moment early
+        if self.check():  # the timer may fire slightly too early
             rest = max(LAPSE_AFTER - self.age, 0.001)
             self._timer = asyncio.get_running_loop().call_later(rest, self._await_end)
 

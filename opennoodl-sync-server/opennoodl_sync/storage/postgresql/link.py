@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL, opened again when it is lost."""
+"""One connection to PostgreSQL, which is opened again when it is lost."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,33 +9,33 @@ import asyncpg
 from ..interface import StoreError, UnavailableError
 
 TIMEOUT = 5.0
-"""Seconds after which a database that does not answer is taken to be away."""
+"""Time limit in seconds for an answer of the database."""
 REJECTED = ("22", "23", "54")
-"""Classes of SQLSTATE that are about the values of one statement, and not about the database."""
+"""Classes of SQLSTATE that concern the values of one statement, not the database."""
 AWAY = "The database cannot be reached now. Connect again."
 
 POOLED = "SET LOCAL idle_in_transaction_session_timeout = 5000;"
-"""A transaction of a process that was stopped must not hold its locks for long."""
+"""Time limit of an idle transaction, so that a suspended process does not hold its locks for long."""
 RELAXED = "SET LOCAL synchronous_commit = off"
 
 Row = Mapping[str, Any]
 
 
 class RejectedError(StoreError):
-    """The database works, and refuses the values of this statement."""
+    """The database works, and rejects the values of this statement."""
 
 
 class Link:
-    """A connection to the database; one statement at a time.
+    """A connection to the database, with one statement at a time.
 
     Args:
-        arguments: for asyncpg to connect.
-        relaxed: whether a commit may return before it is safe from a power cut.
+        arguments: the arguments of asyncpg's `connect`.
+        relaxed: whether a commit may return before it survives a power cut.
 
     Attributes:
-        pooled: whether a pooler such as pgbouncer may give each transaction another connection to the database;
-            None until that is known.
-        opened: how often it was opened.
+        pooled: whether a pooler such as pgbouncer may run each transaction on another connection; None before it is
+            known.
+        opened: how often the connection was opened.
     """
 
     def __init__(self, arguments: dict[str, Any], *, relaxed: bool = False) -> None:
@@ -47,16 +47,17 @@ class Link:
         self._connection: asyncpg.Connection | None = None
 
     async def fetch(self, statement: str, *values: object, seconds: float = TIMEOUT) -> list[Row]:
-        """Carry out one statement in a transaction of its own; return its rows.
+        """Execute one statement in its own transaction; return its rows.
 
         Args:
-            statement: in SQL.
-            values: of its parameters.
-            seconds: after which a database that has not answered is taken to be away.
+            statement: the SQL.
+            values: the values of its parameters.
+            seconds: time limit for the answer.
 
         Raises:
-            RejectedError: the database refuses the values.
-            UnavailableError: the database is away, or cannot do it now. It may have done it all the same.
+            RejectedError: the database rejects the values.
+            UnavailableError: the database cannot be reached, or cannot execute it now. It may have executed it
+                nevertheless.
         """
         async with self._lock:
             try:
@@ -75,13 +76,13 @@ class Link:
             except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
                 self.cut()
                 raise UnavailableError(AWAY) from error
-            except BaseException:  # the answer to a statement that was given up must not be taken for the next one's
+            except BaseException:  # a later statement must not get the answer of one that was cancelled
                 self.cut()
                 raise
             return rows
 
     async def script(self, *statements: str) -> None:
-        """Carry out statements in one transaction."""
+        """Execute statements in one transaction."""
         async with self._lock:
             connection = await self._open()
             async with connection.transaction():
@@ -89,7 +90,7 @@ class Link:
                     await connection.execute(statement)
 
     def cut(self) -> None:
-        """Close the connection at once; the next statement opens another one."""
+        """Abort the connection; the next statement opens another one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
@@ -111,14 +112,14 @@ class Link:
         return self._connection
 
     async def _connect(self) -> asyncpg.Connection:
-        # A pooler may hand a statement with a name to another client.
+        # A pooler may run a named statement on a connection of another client.
         unnamed = {} if self.pooled is False else {"statement_cache_size": 0}
         connection = await asyncpg.connect(**self._arguments, **unnamed)
         try:
             if self.pooled is None:
                 async with connection.transaction():
                     pid = await connection.fetchval("SELECT pg_backend_pid()")
-                self.pooled = pid != connection.get_server_pid()  # a pooler names another process
+                self.pooled = pid != connection.get_server_pid()  # a pooler reports another process
                 if not self.pooled:
                     connection.terminate()
                     return await self._connect()
@@ -131,6 +132,6 @@ class Link:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error of the database says in one line, without the values of the statement."""
+    """Return the text of a database error in one line, without the values of the statement."""
     text = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Writes what can be read of damaged documents in PostgreSQL into a new data directory, and says what is lost."""
+"""Copies the readable records of damaged documents in PostgreSQL to a new data directory, and reports losses."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,19 +13,19 @@ from .store import PostgreSQLStore
 
 
 async def repair(source: PersistentStore, target: Path) -> AsyncIterator[tuple[str, str]]:
-    """Write all documents into a new data directory.
+    """Copy all documents to a new data directory.
 
     Args:
-        source: the documents in PostgreSQL; they are left as they are.
-        target: the directory.
+        source: the store in PostgreSQL; it is not changed.
+        target: the new directory.
 
     Yields:
-        the name of a document, and what is lost of it.
+        the name of a document, and its loss.
 
     Raises:
-        CommandError: the directory is there already.
-        StartError: it cannot be made.
-        StoreError: one of the two failed.
+        CommandError: the directory exists already.
+        StartError: it cannot be created.
+        StoreError: one of the two stores failed.
     """
     assert isinstance(source, PostgreSQLStore)
     if await asyncio.to_thread(target.exists):
@@ -61,7 +61,7 @@ async def repair(source: PersistentStore, target: Path) -> AsyncIterator[tuple[s
 
 
 async def _copy_versions(source: PersistentStore, made: LevelDBStore, name: str) -> str | None:
-    """Copy the versions of a document; return what is lost of them."""
+    """Copy the versions of a document; return their loss, or None."""
     lost = 0
     versions = (await source.history(name)).versions
     for version in versions:

@@ -1,8 +1,8 @@
 """The SQL of the store.
 
-A room belongs to the instance in `owner` as long as that instance's lease has not expired. Each time it is taken, also
-by the same instance, it gets a higher epoch. Each change of a document names owner and epoch, and locks the row of the
-room. So it either comes before the room is taken by another instance, or changes nothing.
+The instance in `owner` owns a room until that instance's lease expires. Each time an instance becomes the owner, also
+the same one again, the room gets a higher epoch. Each change of a document checks owner and epoch, and locks the row of
+the room. Therefore it happens before another instance becomes the owner, or changes nothing.
 """
 
 # ruff: noqa: S608  # the parts that are put together are all here
@@ -14,14 +14,14 @@ FIND = """
 SELECT i.name, i.url FROM opennoodl_sync.rooms r JOIN opennoodl_sync.instances i ON i.name = r.owner
 WHERE r.name = $1 AND i.name <> $2 AND i.expires > now()
 """
-"""The other instance that has a room. Values: room, this instance."""
+"""The other instance that owns a room. Values: room, this instance."""
 
 TAKE = f"""
 INSERT INTO opennoodl_sync.rooms AS r (name, owner, epoch) VALUES ($1, $2, nextval('opennoodl_sync.epochs'))
 ON CONFLICT (name) DO UPDATE SET owner = $2, epoch = nextval('opennoodl_sync.epochs') WHERE {FREE}
 RETURNING epoch
 """
-"""Takes a room, and returns its epoch; nothing if another instance has it. Values: room, this instance."""
+"""Makes an instance the owner of a room; returns the epoch, or no row if another owns it. Values: room, instance."""
 
 READ = """
 SELECT NULL::bigint AS seq, base_index AS data, NULL::bigint AS checksum, first, last
@@ -30,7 +30,7 @@ UNION ALL
 SELECT seq, data, checksum, NULL, NULL FROM opennoodl_sync.updates WHERE room = $1
 ORDER BY seq NULLS FIRST
 """
-"""The row of a room, if there is one, and then its updates. Value: room."""
+"""The row of a room, if it exists, followed by its updates. Value: room."""
 
 _HELD = """
 WITH held AS (
@@ -49,11 +49,11 @@ _STORED = """
     JOIN held ON held.name = added.name"""
 
 STORE = f"{_HELD}, stored AS ({_STORED}) SELECT name FROM held"
-"""Stores updates, and returns the rooms that are still this instance's. Only theirs are stored.
+"""Stores updates of rooms that this instance owns; returns those rooms.
 
-An update is stored behind its predecessor only: a database that has lost its last commits, as after a failover, gets
-no gap. Values: this instance; names, epochs and last stored numbers (or -1) of the rooms; rooms, numbers, data and
-checksums of the updates.
+An update is stored only after its predecessor. Therefore a database that has lost its last commits, as after a
+failover, gets no gap. Values: this instance; names, epochs and last stored numbers (or -1) of the rooms; rooms,
+numbers, data and checksums of the updates.
 """
 
 REPLACE = f"""{_HELD}, replaced AS (
@@ -69,10 +69,10 @@ REPLACE = f"""{_HELD}, replaced AS (
 ), stored AS ({_STORED} WHERE (SELECT count(*) FROM deleted) >= 0)
 SELECT name FROM held
 """
-"""The same, where updates replace all those of some rooms up to a number.
+"""The same, for rooms whose updates up to a number are replaced.
 
-The condition on `deleted` has them deleted before others get their numbers. More values: names, first and last numbers,
-and indexes of those rooms.
+The condition on `deleted` makes the deletions come before the new numbers. Further values: names, first and last
+numbers, and indexes of those rooms.
 """
 
 DELETE = """
@@ -90,13 +90,13 @@ UPDATE opennoodl_sync.rooms r SET owner = NULL
 FROM unnest($2::text[], $3::bigint[]) AS given(name, epoch)
 WHERE r.owner = $1 AND r.name = given.name AND r.epoch = given.epoch
 """
-"""Gives rooms back. Values: this instance; names and epochs of the rooms."""
+"""Releases rooms. Values: this instance; names and epochs of the rooms."""
 
 FORGET = """
 DELETE FROM opennoodl_sync.rooms r USING unnest($2::text[], $3::bigint[]) AS given(name, epoch)
 WHERE r.owner = $1 AND r.name = given.name AND r.epoch = given.epoch AND r.last < 0
 """
-"""The same for rooms in which nothing was ever written: no trace of them is left."""
+"""The same for rooms without any update: it deletes their rows."""
 
 OWNED = """
 SELECT r.name, r.epoch, (SELECT max(u.seq) FROM opennoodl_sync.updates u WHERE u.room = r.name) AS last
@@ -111,7 +111,7 @@ WHERE r.name > $1 AND r.owner IS NULL AND (
 ) > $2
 ORDER BY r.name LIMIT 100
 """
-"""Rooms that nobody has open, with more than so many updates. Values: the room before them, the number."""
+"""Rooms without an owner that have more than a number of updates. Values: the previous room, the number."""
 
 NAMES = """
 SELECT name FROM opennoodl_sync.rooms WHERE last >= 0
@@ -132,7 +132,7 @@ LAST = "SELECT coalesce(max(seq), -1) AS last FROM opennoodl_sync.updates WHERE 
 WITH_VERSIONS = """
 SELECT DISTINCT room FROM opennoodl_sync.versions WHERE room > $1 ORDER BY room LIMIT 100
 """
-"""Documents that have versions. Value: the document before them."""
+"""Documents that have versions. Value: the previous document."""
 
 READ_VERSION = "SELECT data, checksum FROM opennoodl_sync.versions WHERE room = $1 AND made = $2"
 """The content of a version. Values: room, time."""
@@ -146,9 +146,9 @@ SELECT r.name, added.made, added.last, added.data, added.checksum FROM opennoodl
     unnest($3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[]) AS added(made, last, data, checksum)
 WHERE r.name = $1
 """
-"""Adds and drops versions of a document, if it has not been deleted meanwhile.
+"""Adds and deletes versions of a document, unless the document has been deleted.
 
-Values: room; times that are dropped; times, last numbers, contents and checksums of those that are added.
+Values: room; times to delete; times, last numbers, contents and checksums of the versions to add.
 """
 
 IS_CLOSED = "SELECT EXISTS (SELECT FROM opennoodl_sync.closed WHERE room = $1) AS closed"
@@ -173,13 +173,13 @@ INSERT INTO opennoodl_sync.instances (name, url, expires) VALUES ($1, $2, now() 
 ON CONFLICT (name) DO UPDATE SET url = excluded.url, expires = excluded.expires
 RETURNING xmax = 0 AS made
 """
-"""Renews a lease, and returns whether it was not there. Values: this instance, its URL, seconds."""
+"""Renews a lease, and returns whether it was missing. Values: this instance, its URL, seconds."""
 
 ALIVE = "SELECT name FROM opennoodl_sync.instances WHERE name = ANY($1) AND expires > now()"
-"""Those of some instances that have their leases. Value: names."""
+"""The instances with a valid lease among some. Value: names."""
 
 OTHERS = "SELECT count(*) AS number FROM opennoodl_sync.instances WHERE name <> $1 AND expires > now()"
-"""How many other instances have a lease. Value: this instance."""
+"""The number of other instances with a lease. Value: this instance."""
 
 RETIRE = "DELETE FROM opennoodl_sync.instances WHERE name = $1"
 
@@ -188,4 +188,4 @@ SWEEP = (
     """DELETE FROM opennoodl_sync.rooms r WHERE r.last < 0 AND NOT EXISTS (
         SELECT FROM opennoodl_sync.instances i WHERE i.name = r.owner)""",
 )
-"""Deletes what instances that crashed have left, an hour later."""
+"""Deletes rows of crashed instances, an hour later."""

@@ -59,9 +59,9 @@ from .statements import (
 from .url import arguments, shown
 
 LEAST_RATE = 1_048_576
-"""Bytes a second that the database writes at least; the time limit of a large statement is longer by that."""
+"""Assumed minimum speed of the database in bytes per second; it extends the time limit of a large statement."""
 READ_TIMEOUT = 60.0
-"""Seconds until reading a document is given up."""
+"""Time limit for reading a document, in seconds."""
 
 log = structlog.get_logger()
 
@@ -70,11 +70,11 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
     """Documents in PostgreSQL, which other instances may use at the same time. Call `start` first.
 
     Args:
-        url: of the database.
+        url: the URL of the database.
         fsync: whether a batch survives a power cut when it is done; otherwise a second later.
 
     Raises:
-        StartError: the URL is wrong.
+        StartError: the URL is not valid.
     """
 
     def __init__(self, url: str, *, fsync: bool) -> None:
@@ -85,7 +85,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
         self._writing = Link(options, relaxed=not fsync)
         self._lease = Lease(self._leasing, self._name, self._lapse, self._renewed)
         self._documents: dict[str, PostgreSQLDocument] = {}  # the documents that this instance owns
-        self._batches: list[tuple[PostgreSQLBatch, Done]] = []  # the first one is under way
+        self._batches: list[tuple[PostgreSQLBatch, Done]] = []  # the first one is being written
         self.writer = self
         self.busy = False
         self._when_idle: list[Callable[[], None]] = []
@@ -123,7 +123,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
         return address
 
     def announce(self, url: str) -> None:
-        """Tell other instances the URL of this one."""
+        """Store the URL of this instance for other instances."""
         self._lease.url = url
         self._lease.renew_soon()
 
@@ -138,22 +138,22 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
 
     @property
     def failure(self) -> str | None:
-        """Why documents cannot be stored, for people; None when they can."""
+        """The reason why documents cannot be stored, for people; None if they can."""
         return self._failure or self._lease.failure
 
     @property
     def counts(self) -> StoreCounts:
-        """The numbers that metrics show about the database."""
+        """The metrics of the database."""
         links = (self._reading, self._writing, self._leasing)
         reconnects = sum(max(link.opened - 1, 0) for link in links)
         return StoreCounts(reconnects, self._lease.age, len(self._documents))
 
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Call `act` whenever the last batch under way has ended."""
+        """Call `act` each time the last waiting batch has been written."""
         self._when_idle.append(act)
 
     def when_lost(self, act: Callable[[str], None]) -> None:
-        """Call `act` with the name of each document that another instance may take from then on."""
+        """Call `act` with the name of each document that another instance may own from then on."""
         self._when_lost.append(act)
 
     def batch(self) -> PostgreSQLBatch:
@@ -168,7 +168,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
             raise ElsewhereError(row["name"], row["url"])
 
     async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
-        """Take a document, and read it."""
+        """Become the owner of a document, and read it."""
         epoch = await self._take(name)
         try:
             stored, last = read(name, await self._reading.fetch(READ, name, seconds=READ_TIMEOUT))
@@ -178,7 +178,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
         return self._opened(PostgreSQLDocument(name, epoch, last)), stored
 
     async def delete(self, name: str) -> None:
-        """Take a document, and delete it."""
+        """Become the owner of a document, and delete it."""
         if not await self._writing.fetch(DELETE, self._name, name, await self._take(name)):
             raise StoreError("another server has taken the document")
 
@@ -202,7 +202,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
         return read(name, await self._reading.fetch(READ, name, seconds=READ_TIMEOUT))[0]
 
     async def names(self, more_than: int) -> AsyncIterator[str]:
-        """Yield the names of documents that no instance owns and that have more than so many updates."""
+        """Yield the names of documents without an owner that have more than `more_than` updates."""
         last = ""
         while rows := await self._reading.fetch(CROWDED, last, more_than, seconds=READ_TIMEOUT):
             for row in rows:
@@ -214,7 +214,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
         return Contents([row["name"] for row in await self._reading.fetch(NAMES, seconds=READ_TIMEOUT)], None)
 
     async def other_instances(self) -> int:
-        """Return how many other instances have a lease."""
+        """Return the number of other instances with a lease."""
         (row,) = await self._reading.fetch(OTHERS, self._name)
         number: int = row["number"]
         return number
@@ -236,7 +236,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
         return closed
 
     async def set_closed(self, name: str, closed: bool) -> None:
-        """Note that a room is closed, or open again."""
+        """Store whether a room is closed."""
         await self._reading.fetch(CLOSE if closed else REOPEN, name)
 
     async def closed_names(self) -> list[str]:
@@ -246,7 +246,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
     # Versions
 
     async def read_until(self, name: str, last: int) -> tuple[list[bytes], int]:
-        """Read a document as it was at update number `last`."""
+        """Return the updates of a document up to number `last`."""
         rows = await self._reading.fetch(READ, name, seconds=READ_TIMEOUT)
         stored, number = read(name, rows)
         first = number + 1 - len(stored.updates)
@@ -260,7 +260,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
         return History([Version(one["made"], one["size"], one["last"]) for one in rows], row["last"])
 
     async def histories(self) -> AsyncIterator[tuple[str, History]]:
-        """Yield the name and the versions of every document that has some."""
+        """Yield name and versions of every document with versions."""
         last = ""
         while rows := await self._reading.fetch(WITH_VERSIONS, last, seconds=READ_TIMEOUT):
             for row in rows:
@@ -279,7 +279,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
     async def change_versions(
         self, name: str, added: Sequence[tuple[Version, bytes]], dropped: Collection[int]
     ) -> None:
-        """Add and drop versions of a document in one statement."""
+        """Add and delete versions of a document in one statement."""
         await self._reading.fetch(
             CHANGE_VERSIONS,
             name,
@@ -314,7 +314,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
             except Exception as failed:
                 error = StoreError(str(failed))
                 log.exception("a batch could not be written")
-            self._lease.check()  # so that changes of a lost document are not sent
+            self._lease.check()  # so that changes of a lost document are not sent to clients
             del self._batches[0]
             self.busy = bool(self._batches)
             try:
@@ -335,7 +335,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
         await self._release([document for document in batch.released if not document.lost])
 
     async def _store_each(self, documents: dict[PostgreSQLDocument, Changes]) -> None:
-        """Store the changes of documents one by one, because the database has refused those of one document."""
+        """Store the changes of each document separately, because the database has rejected those of one document."""
         for document, changes in documents.items():
             try:
                 await self._store({document: changes})
@@ -346,7 +346,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
     async def _store(self, documents: dict[PostgreSQLDocument, Changes]) -> None:
         for document, changes in documents.items():
             appended = [number for number in changes.updates if number > document.written]
-            # A batch before this one has failed: its changes are not in the database.
+            # An earlier batch has failed: its changes are not in the database.
             if appended and min(appended) != document.written + 1:
                 self._lose(document)
         documents = {document: changes for document, changes in documents.items() if not document.lost}
@@ -390,14 +390,14 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
             (FORGET, [document for document in documents if document.written < 0]),
         ):
             names, epochs = [document.name for document in some], [document.epoch for document in some]
-            with suppress(StoreError):  # they are free when the lease ends, and this instance can open them before
+            with suppress(StoreError):  # the lease expires, and this instance can open them before that
                 if some:
                     await self._writing.fetch(statement, self._name, names, epochs)
         for document in documents:
             self._forget(document)
 
     def _release_unread(self, document: PostgreSQLDocument) -> None:
-        """Release a document that was taken and could not be read."""
+        """Release a document that could not be read."""
         batch = self.batch()
         document.release(batch)
         self.write(batch, lambda _: None)
@@ -411,7 +411,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
     # The end of ownership
 
     async def _renewed(self, made: bool) -> None:
-        """Compare the owned documents with the database, if it may have lost some, as in a failover."""
+        """Compare the owned documents with the database, if that may have lost some, as in a failover."""
         self._failure = None
         opened = sum(link.opened for link in (self._reading, self._writing, self._leasing))
         if not made and opened == self._verified:
@@ -440,7 +440,7 @@ class PostgreSQLStore(PersistentStore, BatchWriter):
             del self._documents[document.name]
 
     async def close(self) -> None:
-        """Write all batches, give up the lease, and disconnect."""
+        """Write all batches, end the lease, and disconnect."""
         while self._task is not None:
             await asyncio.wait([self._task])
         await self._lease.end()
