@@ -83,6 +83,7 @@ class Raw:
         self._reader = reader
         self._writer = writer
         self._pings = 0
+        self._behind_pong = b""  # what came with the last pong that was waited for, perhaps a part of a frame
 
     def write(self, data: bytes) -> None:
         """Send bytes whenever the server reads them, and go on: so a close is read as soon as it comes.
@@ -215,7 +216,7 @@ class Raw:
         self._pings += 1
         pong = b"%08d" % self._pings
         await self.send(frame(pong, PING))
-        came, at = b"", 0
+        came, at, self._behind_pong = self._behind_pong, 0, b""
         try:
             async with asyncio.timeout(PATIENCE):
                 while data := await self._reader.read(100_000):
@@ -224,7 +225,8 @@ class Raw:
                         if came[at] == 0x80 | CLOSE:
                             return None
                         if came[at] == 0x80 | PONG and came[end - 8 : end] == pong:
-                            return came
+                            self._behind_pong = came[end:]
+                            return came[:end]
                         at = end
         except ConnectionError:
             pass
