@@ -433,6 +433,7 @@ class Connection(ServerConnection):
         """Answer pings again; tell the application if the client was slow."""
         super().resume_writing()
         self.protocol.answer_pings(True)
+        self.send_data()
         if self._write_flow.end_slow() and self._attached:
             self.app.drained(self)
 

@@ -13,7 +13,21 @@ from typing import Any
 import pytest
 
 from ..conftest import Connect, OpenRaw, Serve
-from ..harness import BINARY, CLOSE, HANDSHAKE, PING, TEXT, TIMEOUT, Echo, Frame, Raw, connection, frames, masked
+from ..harness import (
+    BINARY,
+    CLOSE,
+    HANDSHAKE,
+    PING,
+    PONG,
+    TEXT,
+    TIMEOUT,
+    Echo,
+    Frame,
+    Raw,
+    connection,
+    frames,
+    masked,
+)
 
 GOODBYE = b"\x03\xe8"
 
@@ -355,6 +369,19 @@ async def test_application_is_told_when_a_slow_client_caught_up(
     waiting.write(frames.encode_frame(b"the last", text=True))
     assert await slow.frame_of(TEXT) == Frame(TEXT, b"the last")
     await running.app.until(lambda: ("drained", 0) in running.app.calls)
+
+
+async def test_last_ping_is_answered_when_the_client_reads(serve: Serve, raw: OpenRaw) -> None:
+    """Of the pings that come while a client does not read, the last one is answered when it has read."""
+    running = await serve(slow_client_buffer=0)
+    slow = await raw(running)
+    await running.app.until(lambda: 0 in running.app.connections)
+    connected = running.app.connections[0]
+    connected.pause_writing()
+    await slow.send(masked(PING, b"first") + masked(PING, b"last") + masked(TEXT, b"hello"))
+    assert await slow.frame() == Frame(TEXT, b"hello")
+    connected.resume_writing()
+    assert await slow.frame() == Frame(PONG, b"last")
 
 
 async def test_pongs_to_a_client_that_does_not_read_are_bounded(serve: Serve, raw: OpenRaw, client: Connect) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from websockets.exceptions import InvalidHeaderValue, InvalidMessage, ProtocolError, SecurityError, TooManyHeaders
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import CONNECTING
+from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import StatusLike, Subprotocol
 
@@ -33,7 +33,7 @@ CHALLENGE = 'Bearer realm="opennoodl"'
 
 
 class EdgeProtocol(ServerProtocol):
-    """The protocol of websockets, which also answers invalid requests, and ignores pings of clients that do not read.
+    """The protocol of websockets, which also answers invalid requests, and lets pings of clients that do not read wait.
 
     Args:
         cors: the CORS headers of answers, until `set_cors`.
@@ -54,6 +54,7 @@ class EdgeProtocol(ServerProtocol):
         "_method",
         "_persistent",
         "_tail",
+        "_unanswered",
         "_unread",
         "between_messages",
     )
@@ -62,6 +63,7 @@ class EdgeProtocol(ServerProtocol):
         super().__init__(**options)
         self._cors = cors
         self._answers_pings = True
+        self._unanswered: bytes | None = None  # the last ping
         self.between_messages = False
         self._answered = 0  # number of answered requests
         self._method = self._tail = b""  # the last bytes, which may be part of the end of the head
@@ -89,8 +91,12 @@ class EdgeProtocol(ServerProtocol):
         return "headers-too-large" if isinstance(error, SecurityError) else "bad-request"
 
     def answer_pings(self, answers: bool) -> None:
-        """Answer pings from now on, or ignore them."""
+        """Answer pings from now on, and the last one that has come meanwhile (RFC 6455, 5.5.3); or let them wait."""
         self._answers_pings = answers
+        if answers and self._unanswered is not None:
+            ping, self._unanswered = self._unanswered, None
+            if self.state is OPEN:
+                self.send_pong(ping)
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """Parse bytes. Before the handshake is answered, parse one request at a time."""
@@ -215,8 +221,9 @@ class EdgeProtocol(ServerProtocol):
         super().send_eof()
 
     def recv_frame(self, frame: Frame) -> None:
-        """Handle a frame; do not answer a ping of a client that does not read."""
+        """Handle a frame; while the client does not read, keep its last ping."""
         if frame.opcode is Opcode.PING and not self._answers_pings:
+            self._unanswered = bytes(frame.data)
             self.events.append(frame)
         else:
             super().recv_frame(frame)
