@@ -20,7 +20,7 @@ from .messages import Authenticate, DeleteAll, GetNotifications, Incoming, MarkA
 
 MAX_QUEUED = 67_108_864
 """Limit of the bytes of requests in the queue; further requests are refused."""
-MAX_ADDRESS_QUEUED = 1_048_576
+MAX_ADDRESS_QUEUED = 262_144
 """Bytes of one address's requests in the queue above which its connections are read-paused."""
 REQUEST_SIZE = 512
 """Bytes that a request counts in addition to its text."""
