@@ -1,4 +1,4 @@
-"""Fixtures: services and devices that end with the test that started them."""
+"""Fixtures: servers and devices that end with their test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Device = Callable[..., Awaitable[Client]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the test that kills the server do so more often, or again as it was."""
+    """Add options for more kills of the server, and for the seed of a repetition."""
     parser.addoption("--crash-rounds", type=int, default=8, help="how often the server is killed")
     parser.addoption("--chaos-rounds", type=int, default=6, help="how many faults two instances meet")
     parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
@@ -36,19 +36,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def crash_rounds(request: pytest.FixtureRequest) -> int:
-    """Return how often the server is to be killed."""
+    """Return the number of kills of the server."""
     return int(request.config.getoption("--crash-rounds"))
 
 
 @pytest.fixture
 def chaos_rounds(request: pytest.FixtureRequest) -> int:
-    """Return how many faults there are to be."""
+    """Return the number of faults."""
     return int(request.config.getoption("--chaos-rounds"))
 
 
 @pytest.fixture
 def dice(request: pytest.FixtureRequest) -> random.Random:
-    """Return what decides by chance."""
+    """Return the random number generator of a test."""
     chosen = request.config.getoption("--seed")
     seed = random.SystemRandom().getrandbits(32) if chosen is None else int(chosen)
     print(f"--seed {seed}")
@@ -57,13 +57,13 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return where the notifications are kept."""
+    """Return the path of the notifications."""
     return tmp_path / "notifications.json"
 
 
 @pytest.fixture
 async def serve(file: Path) -> AsyncIterator[Serve]:
-    """Start a server with the given settings; the file is the same each time."""
+    """Return a function that starts a server with given settings; all use the same file."""
     started: list[Service] = []
 
     async def start(**values: object) -> Service:
@@ -83,7 +83,7 @@ async def serve(file: Path) -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def device(serve: Serve) -> AsyncIterator[Device]:
-    """Connect to a server, and authenticate if a user is given."""
+    """Return a function that connects to a server, and authenticates if it gets a user."""
     clients: list[Client] = []
 
     async def open_(service: Service, user: str | None = None) -> Client:
@@ -99,7 +99,7 @@ async def device(serve: Serve) -> AsyncIterator[Device]:
 
 @pytest.fixture
 def gate(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """Put a gate before the disk."""
+    """Replace the journal's writes by a gate."""
     gate = Gate()
 
     def append(journal: Journal, line: bytes) -> None:
@@ -112,13 +112,13 @@ def gate(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 @pytest.fixture
 def busy_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the server clean up all the time."""
+    """Make the server clean up continuously."""
     monkeypatch.setattr(cleanup, "INTERVAL", 0.01)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Give the server a clock that stands still."""
+    """Replace the server's clocks by one that stands still."""
     fake = Clock()
     fake.use(monkeypatch)
     return fake

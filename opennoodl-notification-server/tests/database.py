@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own, that can be away for a while, and a link to it that can be cut."""
+"""A PostgreSQL that can be stopped and started, and a TCP link to it that can be cut."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .places import start_postgresql
 
 
 class Database:
-    """A PostgreSQL that can be away for a while."""
+    """A PostgreSQL that can be stopped and started."""
 
     def __init__(self) -> None:
         self._path = Path(mkdtemp(prefix="opennoodl-postgresql-"))
@@ -27,15 +27,15 @@ class Database:
         self.url = str(self._server.get_uri())
 
     def start(self) -> None:
-        """Be there, at the same place."""
+        """Start it, at the same place."""
         self._server = start_postgresql(self._path, "stop")
 
     def stop(self) -> None:
-        """Be away."""
+        """Stop it."""
         self._server.cleanup()
 
     async def processes(self) -> list[int]:
-        """Return the processes that talk with clients, and the one that lets them in."""
+        """Return the ids of the processes that serve clients, and of the one that accepts connections."""
         engine = create_async_engine(sa.make_url(self.url).set(drivername="postgresql+asyncpg"))
         async with engine.connect() as connection:
             rows = await connection.execute(sa.text("select pid from pg_stat_activity where datname is not null"))
@@ -46,17 +46,17 @@ class Database:
 
 
 def signal_all(pids: list[int], number: int) -> None:
-    """Send a signal to processes that are still there."""
+    """Send a signal to those processes that still exist."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 class Link:
-    """A way over TCP to a database, for one server.
+    """A TCP link to a database, for one server.
 
     Attributes:
-        url: what the server is given.
+        url: the URL for the server.
     """
 
     def __init__(self, url: str) -> None:
@@ -72,27 +72,27 @@ class Link:
         self.url = f"postgresql://postgres@127.0.0.1:{self._server.port}/postgres"
 
     def cut(self) -> None:
-        """Carry nothing any more, and tell nobody: what is sent is neither delivered nor refused."""
+        """Drop all bytes and keep the connections open, like a broken network."""
         self._open.clear()
 
     def mend(self) -> None:
-        """Carry again; connections that were cut stay lost."""
+        """Pass bytes again; connections that were cut stay lost."""
         self.reset()
         self._open.set()
 
     def reset(self) -> None:
-        """End all connections at once."""
+        """Reset all connections."""
         self._server.reset()
 
     async def stop(self) -> None:
-        """End."""
+        """Stop listening, and reset all connections."""
         await self._server.stop()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._open.wait()
         try:
             back_reader, back_writer = await asyncio.open_unix_connection(self._socket)
-        except OSError:  # the database is away
+        except OSError:  # the database is stopped
             writer.transport.abort()
             return
         try:

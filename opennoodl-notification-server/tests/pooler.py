@@ -1,4 +1,4 @@
-"""A real pgbouncer in front of a database."""
+"""pgbouncer in front of a database."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import pytest
 from .harness import TIMEOUT
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-"""Debian's package of this name has it."""
+"""The program, from Debian's package of the same name."""
 
 
 @contextmanager
 def pooler(at: str, size: int) -> Iterator[str]:
-    """Return the URL of a pgbouncer in front of a database, which gives each transaction one of its connections.
+    """Run a pgbouncer in transaction mode; yield its URL.
 
     Args:
-        at: URL of the database, with the directory of its socket.
-        size: how many connections it has.
+        at: the URL of the database, with the directory of its socket.
+        size: the number of its connections to the database.
     """
     if PGBOUNCER is None:
         pytest.skip("pgbouncer is not installed")
     socket = at.partition("?host=")[2]
     with TemporaryDirectory(prefix="pgbouncer-") as name:
         directory = Path(name)
-        directory.chmod(0o777)  # it runs as the owner of the database's socket
+        directory.chmod(0o777)  # pgbouncer runs as the owner of the database's socket
         (directory / "pgbouncer.ini").write_text(
             f"[databases]\npostgres = host={socket} user=postgres\n"
             f"[pgbouncer]\nunix_socket_dir = {name}\nauth_type = any\npool_mode = transaction\n"

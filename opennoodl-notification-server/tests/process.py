@@ -1,4 +1,4 @@
-"""The server as a process of its own, to be ended by whatever ends servers."""
+"""The server as a separate process, which tests can kill."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from .harness import TIMEOUT
 
 START = 60.0
-"""Seconds after which a server that does not listen has failed: it may have much to read, on a busy machine."""
+"""Time limit for a server to listen, in seconds: it may have to read much, on a busy machine."""
 SMALL_JOURNAL = "from opennoodl_notification.storage.json_file import store; store.LEAST = 2000; "
 RUN = "from opennoodl_notification.__main__ import main; main()"
 
@@ -20,7 +20,7 @@ class Process:
 
     Attributes:
         child: the process.
-        port: where it listens.
+        port: the port of the server.
     """
 
     def __init__(self, child: asyncio.subprocess.Process, port: int) -> None:
@@ -29,7 +29,7 @@ class Process:
 
     @classmethod
     async def start(cls, at: str, *, small_journal: bool = False, **settings: str) -> Process:
-        """Start a server with its notifications in a file or a database, and wait until it listens."""
+        """Start a server with its store at a file or a database, and wait until it listens."""
         limits = dict.fromkeys(
             ("RATE_LIMIT", "BYTE_RATE_LIMIT", "SENDS_PER_HOUR", "SEND_BYTES_PER_HOUR", "MAX_PER_USER"), "0"
         )
@@ -55,7 +55,7 @@ class Process:
         raise AssertionError(f"the server {why}; its log: {''.join(lines)}")
 
     async def kill(self) -> str:
-        """End it at once, if it has not ended; return what it has logged."""
+        """Kill it if it still runs; return its log."""
         if self.child.returncode is None:
             self.child.kill()
         async with asyncio.timeout(TIMEOUT):

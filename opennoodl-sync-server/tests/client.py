@@ -25,18 +25,18 @@ from .editor import Editor
 from .wire import awareness_message, awareness_of, step_1, update_message
 
 TIMEOUT = 30.0
-"""Seconds after which a test that waits for something has failed."""
+"""Time limit of a wait in a test, in seconds."""
 
 
 class Client(Editor):
-    """An editor at the end of a socket.
+    """A client with a document and a WebSocket.
 
     Attributes:
         socket: the connection.
-        messages: every message that came, in order.
-        states: who is here, as y-protocols' awareness sees it: clock and state of every client that was told of.
-        synced: whether step 2 has come.
-        sent: how many of its updates it has sent.
+        messages: every message that was received, in order.
+        states: clock and awareness state of every known client, by the rules of y-protocols.
+        synced: whether step 2 was received.
+        sent: the number of its updates that were sent.
     """
 
     def __init__(self, socket: ClientConnection, number: int, *known: bytes) -> None:
@@ -51,17 +51,17 @@ class Client(Editor):
         self._task = asyncio.create_task(self._read())
 
     async def step_1(self) -> None:
-        """Ask for what is missing."""
+        """Send step 1."""
         await self.socket.send(step_1(self.doc.get_state()))
 
     async def push_edits(self) -> None:
-        """Send every edit that was not sent yet, each in a message of its own."""
+        """Send every unsent edit, each in its own message."""
         while self.sent < len(self.updates):
             self.sent += 1
             await self.socket.send(update_message(self.updates[self.sent - 1]))
 
     async def type(self, *texts: str) -> None:
-        """Append to the text and send that."""
+        """Append to the text, and send the updates."""
         for text in texts:
             self.write(text)
         await self.push_edits()
@@ -71,7 +71,7 @@ class Client(Editor):
         await self.socket.send(awareness_message((self.number, clock, state)))
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until a message has made `condition` true."""
+        """Wait until a message makes `condition` true."""
         async with asyncio.timeout(TIMEOUT):
             while not condition():
                 assert not self._task.done(), f"the connection ended with {self.code}"
@@ -83,23 +83,23 @@ class Client(Editor):
         await self.until(lambda: self.text.endswith(text))
 
     async def has(self, words: int) -> None:
-        """Wait until the text of the document has so many words."""
+        """Wait until the text of the document has this number of words."""
         await self.until(lambda: len(self.text.split()) == words)
 
     async def knows(self, states: dict[int, tuple[int, object]]) -> None:
-        """Wait until these awareness states are known, and no others."""
+        """Wait until exactly these awareness states are known."""
         await self.until(lambda: self.states == states)
 
     async def hears(self, message: int) -> None:
-        """Wait until there are more messages than `message`."""
+        """Wait until more than `message` messages were received."""
         await self.until(lambda: len(self.messages) > message)
 
     async def agrees(self, other: Editor) -> None:
-        """Wait until this document is the same as that of another editor."""
+        """Wait until this document equals that of another editor."""
         await self.until(lambda: self.same(other))
 
     async def ended(self) -> int:
-        """Wait until the server has closed the connection; return the code."""
+        """Wait until the server has closed the connection; return the close code."""
         async with asyncio.timeout(TIMEOUT):
             await asyncio.shield(self._task)
             await self.socket.wait_closed()
@@ -108,16 +108,16 @@ class Client(Editor):
 
     @property
     def code(self) -> int | None:
-        """The code that the connection was closed with."""
+        """The close code of the connection."""
         return self.socket.close_code
 
     async def abort(self) -> None:
-        """Vanish without a closing handshake."""
+        """Abort the connection, without a closing handshake."""
         self.socket.transport.abort()
         await self._task
 
     async def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         await self.socket.close()
         await self._task
 
@@ -142,7 +142,7 @@ class Client(Editor):
 
 
 class Server:
-    """A running server, in this process.
+    """A server in this process.
 
     Attributes:
         service: the server.
@@ -157,17 +157,17 @@ class Server:
         self.clients: list[Client] = []
 
     def url(self, name: str) -> str:
-        """Return the address of a room."""
+        """Return the URL of a room."""
         return f"ws://127.0.0.1:{self.service.port}/{name}"
 
     async def join(self, name: str, number: int, *known: bytes, sync: bool = True) -> Client:
-        """Connect a client; wait until it is up to date unless told not to."""
+        """Connect a client; wait until it is synced, unless `sync` is false."""
         client = await join(self.service.port, name, number, *known, sync=sync)
         self.clients.append(client)
         return client
 
     def members(self, name: str) -> set[Connection]:
-        """Return the server's side of everybody who is in a room."""
+        """Return the server's connections of a room."""
         room = self.app.rooms.rooms.get(name)
         clients = () if room is None else room.clients
         return {client.connection for client in clients if isinstance(client, Session)}
@@ -179,7 +179,7 @@ class Server:
 
 
 async def join(port: int, name: str, number: int, *known: bytes, sync: bool = True) -> Client:
-    """Connect a client to a room; wait until it is up to date unless told not to."""
+    """Connect a client to a room; wait until it is synced, unless `sync` is false."""
     url = f"ws://127.0.0.1:{port}/{name}"
     client = Client(await connect(url, compression=None, max_size=None, ping_interval=None), number, *known)
     if sync:
@@ -190,7 +190,7 @@ async def join(port: int, name: str, number: int, *known: bytes, sync: bool = Tr
 
 @asynccontextmanager
 async def running(path: Path, **settings: Any) -> AsyncIterator[Server]:
-    """Run a server; when it ends, its clients have been told to go and have gone."""
+    """Run a server; at the end, its clients get a close frame and are gone."""
     service = create(Settings(**{"host": "127.0.0.1", "port": 0, "persist_dir": str(path), **settings}))
     await service.start()
     server = Server(service, path)
@@ -203,14 +203,14 @@ async def running(path: Path, **settings: Any) -> AsyncIterator[Server]:
 
 
 class Answer(NamedTuple):
-    """An HTTP answer."""
+    """An HTTP response."""
 
     status: int
     body: bytes
 
 
 async def get(port: int, path: str, *headers: str) -> Answer:
-    """Send a GET and return the answer."""
+    """Send a GET request; return the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     lines = [f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
     writer.write("\r\n".join(lines).encode())
@@ -228,14 +228,14 @@ from opennoodl_sync.edge.admission import refusal_delay
 refusal_delay.FIRST, refusal_delay.LONGEST = 0.01, 0.05  # a client that comes back at once is to be refused again
 main()
 """
-"""Does what ``python -m opennoodl_sync`` does, but for how long refused clients are kept."""
+"""Runs ``python -m opennoodl_sync`` with a shorter delay before refused connections are closed."""
 
 
 class Process:
-    """A server in a process of its own, as it is deployed.
+    """A server in a process of its own.
 
     Attributes:
-        port: what it listens on.
+        port: the port of the server.
         child: the process.
     """
 
@@ -245,7 +245,7 @@ class Process:
 
     @classmethod
     async def spawn(cls, path: Path, *, before: str = "", **environment: str) -> Process:
-        """Start it; the process executes the code `before` first."""
+        """Start the process; it executes the code `before` first."""
         own = {"HOST": "127.0.0.1", "PORT": "0", "PERSIST_DIR": str(path), "LOG_FORMAT": "json", **environment}
         return cls(
             await asyncio.create_subprocess_exec(
@@ -260,7 +260,7 @@ class Process:
 
     @classmethod
     async def start(cls, path: Path, *, before: str = "", **environment: str) -> Process:
-        """Start it and wait until it listens; see `spawn`."""
+        """Start the process, and wait until it listens; see `spawn`."""
         process = await cls.spawn(path, before=before, **environment)
         try:
             await process._listens()
@@ -279,7 +279,7 @@ class Process:
             self.port = event["port"]
 
     async def terminate(self) -> int:
-        """Ask it to end, and return its exit code."""
+        """Send SIGTERM; return the exit code."""
         self.child.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PROCESS_TIMEOUT):
             await self.child.communicate()
@@ -287,7 +287,7 @@ class Process:
         return self.child.returncode
 
     async def kill(self) -> None:
-        """End it without a chance to do anything more."""
+        """Send SIGKILL, and wait for the end."""
         if self.child.returncode is None:
             self.child.kill()
         await self.child.communicate()

@@ -1,4 +1,4 @@
-"""What the operator's commands say of a data directory."""
+"""The output of the operator's commands for a data directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def faults(directory: Path) -> list[str]:
 
 
 def listed(directory: Path) -> set[str] | None:
-    """Return the documents that `list` shows as sound, or None if it names a fault instead."""
+    """Return the documents that `list` reports as undamaged; None if it reports a fault."""
 
     async def look(store: LevelDBStore) -> set[str] | None:
         try:

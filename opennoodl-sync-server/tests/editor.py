@@ -1,4 +1,4 @@
-"""What the tests share: an editor with a document of its own, and updates that were made to do harm."""
+"""An editor with a document, and malicious updates, for tests."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ UNSOUND = {
     "an integer that is too large": bytes.fromhex("01010103a80100017dffffffffffffffffff0100"),
     "an end that is missing": bytes.fromhex("01010103840102"),
 }
-"""Updates behind `BASE` that a Yjs client cannot decode, or fails on while it integrates them."""
+"""Updates after `BASE` that a Yjs client cannot decode or integrate."""
 ODD = {
     "in a text": bytes.fromhex("0101020004000100017800"),
     "an entry of a text": bytes.fromhex("0101020028000100016b017e00"),
     "behind what is in a text": bytes.fromhex("01020200040001000178840200017900"),
 }
-"""Updates that no editor makes, and that Yjs accepts: their parent is no type, so Yjs makes a ``GC`` of them."""
+"""Valid updates that no editor makes: their parent is not a type, so Yjs makes a ``GC`` of them."""
 
 
 class Editor:
-    """Somebody who edits a document.
+    """An editor of a document.
 
     Attributes:
-        doc: the document, as this editor sees it.
-        updates: every update that its own edits made, in order.
+        doc: its copy of the document.
+        updates: the updates of its own edits, in order.
     """
 
     def __init__(self, client: int, *known: bytes) -> None:
@@ -57,38 +57,38 @@ class Editor:
         return str(self._text)
 
     def same(self, other: Editor) -> bool:
-        """Whether this document is the same as that of another editor."""
+        """Return whether this document equals that of another editor."""
         return content(self.doc) == content(other.doc)
 
     def write(self, text: str, at: int | None = None) -> bytes:
-        """Insert `text` and return the update of that."""
+        """Insert `text`; return the update."""
         self._text.insert(len(self._text.to_py() or "") if at is None else at, text)
         return self.updates[-1]
 
     def delete(self, start: int, stop: int) -> bytes:
-        """Delete a piece of the text and return the update of that."""
+        """Delete a range of the text; return the update."""
         del self._text[start:stop]
         return self.updates[-1]
 
     def put(self, key: str, value: object) -> bytes:
-        """Set an entry of the map and return the update of that."""
+        """Set an entry of the map; return the update."""
         self._map[key] = value
         return self.updates[-1]
 
     def push(self, value: object) -> bytes:
-        """Append to the array and return the update of that."""
+        """Append to the array; return the update."""
         self._array.append(value)
         return self.updates[-1]
 
     def hear(self, *messages: bytes) -> list[bytes]:
-        """Take sync messages as pycrdt's provider does, and return what is to be answered."""
+        """Handle sync messages like pycrdt's provider; return the answers."""
         mine = len(self.updates)
         replies = [handle_sync_message(message[1:], self.doc) for message in messages if message[0] == 0]
         del self.updates[mine:]
         return [reply for reply in replies if reply is not None]
 
     def take(self, *updates: bytes) -> None:
-        """Apply others' updates."""
+        """Apply updates of others."""
         mine = len(self.updates)
         for update in updates:
             self.doc.apply_update(update)
@@ -96,13 +96,13 @@ class Editor:
 
 
 def content(doc: Doc[Any]) -> tuple[str, object, object]:
-    """Return everything that editors write into a document, as plain values."""
+    """Return the contents of a document that editors use, as plain values."""
     text, entries, array = doc.get("t", type=Text), doc.get("m", type=Map), doc.get("a", type=Array)
     return str(text), entries.to_py(), array.to_py()
 
 
 def merged(updates: Iterable[bytes]) -> Doc[Any]:
-    """Return the document that plain pycrdt makes of `updates`, each applied by itself."""
+    """Return pycrdt's document after `updates`, each applied separately."""
     doc: Doc[Any] = Doc()
     for update in updates:
         doc.apply_update(update)

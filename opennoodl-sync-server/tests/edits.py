@@ -1,4 +1,4 @@
-"""Series of honest edits for Hypothesis to choose: several editors, all kinds of content, met and unmet."""
+"""Hypothesis strategies for series of edits: several editors, all kinds of content, with and without merges."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ EDITORS = 3
 VALUES: tuple[Any, ...] = (None, True, 7, 2**40, 0.5, "é😀", b"\xff", [1, {"a": [None]}], {"b": {}})
 WORDS = ("a", "bc", "déf", "😀", "a😀中")
 ONE_UNIT_WORDS = ("a", "bc", "déf", "a中")
-"""Words of which nobody can take half a character."""
+"""Words without surrogate pairs, which could be split."""
 
 Step = tuple[int, int, int, int]
-"""Who edits, what, where, and with whom it meets before."""
+"""The editor, the kind of edit, the place, and the editor whose edits it merges before."""
 
 steps = st.lists(
     st.tuples(st.integers(0, EDITORS - 1), st.integers(0, 11), st.integers(0, 40), st.integers(0, EDITORS)),
     min_size=3,
     max_size=24,
 )
-"""What is edited, for `edit` to do."""
+"""The steps of `edit`."""
 
 
 def edit(chosen: Iterable[Step], words: Sequence[str] = WORDS) -> list[bytes]:
-    """Return the updates of the chosen edits, in an order in which each comes after what it builds on."""
+    """Return the updates of edits, each after the updates that it depends on."""
     updates: list[bytes] = []
     docs = [Doc[Any](client_id=client) for client in (1, 2**31 + 5, 300)]
     for who, what, where, other in chosen:
@@ -82,7 +82,7 @@ def _change(doc: Doc[Any], what: int, where: int, words: Sequence[str]) -> None:
 
 @st.composite
 def deliveries(draw: st.DrawFn, updates: Sequence[bytes]) -> list[bytes]:
-    """Return the updates as a network may bring them: in any order, more than once, and merged, with holes."""
+    """Return the updates as a network may deliver them: in any order, repeated, merged, and with gaps."""
     if not updates:
         return []
     order = draw(st.permutations(list(range(len(updates)))))
@@ -98,7 +98,7 @@ def deliveries(draw: st.DrawFn, updates: Sequence[bytes]) -> list[bytes]:
 
 @st.composite
 def mutated(draw: st.DrawFn, updates: Sequence[bytes]) -> bytes:
-    """Return one of the updates with some bytes changed, added, left out, or taken from another one."""
+    """Return one of the updates with some bytes changed, added, removed, or taken from another one."""
     changed = bytearray(draw(st.sampled_from(updates)))
     for _ in range(draw(st.sampled_from([1, 1, 2, 3]))):
         at = draw(st.integers(0, len(changed)))
@@ -118,7 +118,7 @@ def mutated(draw: st.DrawFn, updates: Sequence[bytes]) -> bytes:
 
 
 def snapshot(doc: Doc[Any]) -> tuple[object, ...]:
-    """Return everything that the edits above write, as plain values."""
+    """Return the contents that the edits above write, as plain values."""
     markup = doc.get("x", type=XmlFragment)
     return (
         doc.get("t", type=Text).diff(),
@@ -129,7 +129,7 @@ def snapshot(doc: Doc[Any]) -> tuple[object, ...]:
 
 
 def plain(value: object) -> object:
-    """Return a value of a document without what is only the same as itself."""
+    """Return a value of a document as plain values that can be compared."""
     if isinstance(value, Map):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, Array):
@@ -144,7 +144,7 @@ def plain(value: object) -> object:
 
 
 def opened(*updates: bytes) -> Doc[Any]:
-    """Return a document that was given these updates."""
+    """Return a document with these updates."""
     doc: Doc[Any] = Doc()
     for update in updates:
         if update != NOTHING:

@@ -1,4 +1,4 @@
-"""Loads of documents that the tests can hold up."""
+"""Loads of documents that tests can delay."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from opennoodl_sync.storage.leveldb.documents import LevelDBDocument, Record
 
 
 class Loads:
-    """Counts loads from LevelDB, and holds them up.
+    """Counts loads from LevelDB, and can delay them.
 
     Attributes:
-        count: how many there were.
-        may_go_on: what they wait for.
+        count: the number of loads.
+        may_go_on: an event that loads wait for.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:

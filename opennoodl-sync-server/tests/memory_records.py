@@ -1,4 +1,4 @@
-"""Records of a document that are kept in memory: what a batch is given is kept at once."""
+"""Records of a document in memory: additions to a batch are stored at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from opennoodl_sync.storage.leveldb.documents import Record
 
 
 class MemoryRecords(DocumentRecords):
-    """Keeps updates in memory."""
+    """Stores updates in memory."""
 
     def __init__(self) -> None:
         self._records: dict[int, bytes] = {}
@@ -17,7 +17,7 @@ class MemoryRecords(DocumentRecords):
         self._next = 0
 
     def records(self) -> list[Record]:
-        """Return everything that is kept, in order."""
+        """Return all records, in order."""
         return [Record(*record) for record in self._records.items()]
 
     def updates(self) -> list[bytes]:
@@ -25,11 +25,11 @@ class MemoryRecords(DocumentRecords):
         return list(self._records.values())
 
     def stored(self) -> Stored:
-        """Return everything that is kept, with the index."""
+        """Return all updates, with the index."""
         return Stored(self.updates(), self._index)
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
-        """Keep `updates`."""
+        """Store `updates`."""
         for update in updates:
             self._records[self._next] = update
             self._next += 1
@@ -41,7 +41,7 @@ class MemoryRecords(DocumentRecords):
     def replace(
         self, last: int, updates: Sequence[bytes], state_vector: bytes, index: bytes | None, batch: Batch
     ) -> None:
-        """Keep `updates` in place of all that is kept up to record `last`."""
+        """Replace all records up to number `last` by `updates`."""
         self._index = index
         later = {number: update for number, update in self._records.items() if number > last}
         self._records = dict(enumerate(updates, last + 1 - len(updates))) | later

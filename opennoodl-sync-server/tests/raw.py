@@ -1,4 +1,4 @@
-"""Yjs updates put together by hand, by the same description as the code under test but without it."""
+"""Encodes Yjs updates without the code under test."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pycrdt import write_var_uint as number
 Id = tuple[int, int]
 
 BEGINNING = number(1) + b"\x01t"
-"""The parent "t" of an item, by name."""
+"""The encoded parent of an item: the root "t"."""
 
 
 def string(text: str | bytes) -> bytes:
-    """Return a text behind its length in bytes."""
+    """Return a text after its length in bytes."""
     raw = text.encode() if isinstance(text, str) else text
     return number(len(raw)) + raw
 
@@ -24,14 +24,14 @@ def item(
     parent: str | Id = "t",
     key: str | None = None,
 ) -> bytes:
-    """Return an item; `content` begins with the number of its kind.
+    """Return an encoded item.
 
     Args:
-        content: what it holds.
-        origin: what it was inserted behind.
-        right: what it was inserted before.
-        parent: what it is in; is not written where one of the others tells it.
-        key: of the entry of a map.
+        content: its content, which begins with the number of its kind.
+        origin: the id of its origin, or None.
+        right: the id of its right origin, or None.
+        parent: the name of a root, or an id; not encoded if there is an origin or a right origin.
+        key: the key of a map's entry, or None.
     """
     info = content[0] | 0x80 * (origin is not None) | 0x40 * (right is not None) | 0x20 * (key is not None)
     parts = [bytes([info]), *(number(client) + number(clock) for client, clock in filter(None, (origin, right)))]
@@ -45,7 +45,7 @@ def item(
 
 
 def text(words: str | bytes) -> bytes:
-    """Return the content text."""
+    """Return the content of a text."""
     return b"\x04" + string(words)
 
 
@@ -55,17 +55,17 @@ def values(*encoded: bytes) -> bytes:
 
 
 def gc(length: int) -> bytes:
-    """Return the trace of what is gone."""
+    """Return a `GC` struct."""
     return b"\x00" + number(length)
 
 
 def skip(length: int) -> bytes:
-    """Return a gap."""
+    """Return a `Skip` struct."""
     return b"\x0a" + number(length)
 
 
 def section(client: int, clock: int, *structs: bytes) -> bytes:
-    """Return what an update has of one client."""
+    """Return the section of one client."""
     return number(len(structs)) + number(client) + number(clock) + b"".join(structs)
 
 
@@ -73,8 +73,8 @@ def update(*sections: bytes, deletes: dict[int, list[tuple[int, int]]] | None = 
     """Return an update.
 
     Args:
-        sections: what it adds.
-        deletes: what it deletes: by client, clocks and lengths.
+        sections: its sections.
+        deletes: its delete set: by client, clocks and lengths.
     """
     parts = [number(len(sections)), *sections, number(len(deletes or {}))]
     for client, ranges in (deletes or {}).items():

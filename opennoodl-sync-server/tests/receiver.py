@@ -1,4 +1,4 @@
-"""What the webhook's tests share: an HTTP server that answers as it is told, and documents that change."""
+"""An HTTP server with scripted responses, and changing documents, for the tests of the webhook."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .edge.servers import TcpServer
 
 SECRET = "sixteen or more characters"
 LONG = 3600.0
-"""Seconds that no test waits for."""
+"""A time in seconds that no test reaches."""
 SHORT = 0.02
-"""Seconds that a test may wait for."""
+"""A time in seconds that a test may wait."""
 TIMEOUT = 30.0
-"""Seconds after which a test that waits for a post has failed."""
+"""Time limit of a wait for a request, in seconds."""
 
 Make = Callable[..., Webhook]
-"""Makes a webhook that posts to the receiver at once, unless it is told otherwise."""
+"""Makes a webhook without a delay before a request, by default."""
 
 
 class Post(NamedTuple):
-    """One request as it came.
+    """One request.
 
     Attributes:
         line: method, path and query, version.
-        headers: by their names in lower case.
-        body: not decoded.
-        at: when it was there, by the loop's clock.
+        headers: by name in lower case.
+        body: the raw body.
+        at: the time of its arrival, by the event loop's clock.
     """
 
     line: str
@@ -44,24 +44,24 @@ class Post(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The body, decoded."""
+        """The decoded body."""
         return json.loads(self.body)
 
 
 def answer(status: int, *headers: str) -> bytes:
-    """Return an answer without a body."""
+    """Return a response without a body."""
     return "\r\n".join([f"HTTP/1.1 {status} Status", "Content-Length: 0", *headers, "", ""]).encode()
 
 
 class Receiver:
-    """Notes every post, and answers with what is next in `answers`, or else with 204.
+    """Records every request. It responds with the next one of `answers`, or 204.
 
     Attributes:
-        answers: raw ones; after one without a whole head the connection ends.
-        may_answer: answers wait for it; set at the start.
-        open: posts that wait for their answer, by their rooms.
-        peak: the most that waited at once.
-        connections: how many there were.
+        answers: raw responses; after one without a complete head, the connection is closed.
+        may_answer: an event that responses wait for; set at the start.
+        open: rooms of requests without a response.
+        peak: the largest number of requests without a response.
+        connections: the number of connections.
     """
 
     def __init__(self) -> None:
@@ -76,24 +76,24 @@ class Receiver:
 
     @property
     def port(self) -> int:
-        """Where it listens on loopback."""
+        """The port of the receiver."""
         return self._server.port
 
     async def start(self) -> None:
-        """Listen, on the same port as before if it has been stopped."""
+        """Listen; after `stop`, on the same port as before."""
         await self._server.start()
 
     async def stop(self) -> None:
-        """Stop listening, and end every connection."""
+        """Stop listening, and close every connection."""
         await self._server.stop()
 
     @property
     def quiet(self) -> bool:
-        """Whether every post that came was taken with `post`."""
+        """Whether `post` has returned every request."""
         return self._posts.empty()
 
     async def post(self) -> Post:
-        """Return the next post."""
+        """Return the next request."""
         return await asyncio.wait_for(self._posts.get(), TIMEOUT)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -126,10 +126,10 @@ class Receiver:
 
 
 class Document:
-    """Changes with every call of `write`.
+    """A document that changes with every call of `write`.
 
     Attributes:
-        asked: when its state vector was asked for, by the loop's clock.
+        asked: the time of the last request for its state vector, by the event loop's clock.
     """
 
     def __init__(self, webhook: Webhook, room: str = "room") -> None:
@@ -139,28 +139,28 @@ class Document:
         self.asked: list[float] = []
 
     def write(self) -> None:
-        """Change, and tell the webhook."""
+        """Change the document, and notify the webhook."""
         self.changes.append(asyncio.get_running_loop().time())
         self.webhook.changed(self.room, self.state_vector)
 
     def state_vector(self) -> bytes:
-        """Return how often it changed."""
+        """Return the number of changes."""
         self.asked.append(asyncio.get_running_loop().time())
         return b"%d" % len(self.changes)
 
     def rest(self) -> float:
-        """Return the longest time in seconds that it did not change before its state vector was last asked for."""
+        """Return the longest time without a change, in seconds, before the last request for its state vector."""
         times = [*(change for change in self.changes if change <= self.asked[-1]), self.asked[-1]]
         return max(later - earlier for earlier, later in pairwise(times))
 
 
 def vector(post: Post) -> bytes:
-    """Return the state vector in a post."""
+    """Return the state vector of a request."""
     return base64.b64decode(post.json["stateVector"], validate=True)
 
 
 class Outcomes(Counts):
-    """Counts like a webhook's `posts`, and tells that it did."""
+    """Counts outcomes like a webhook's `posts`, and notifies waiting tests."""
 
     def __init__(self, counts: Counts) -> None:
         super().__init__(counts)
@@ -172,7 +172,7 @@ class Outcomes(Counts):
 
 
 async def counted(webhook: Webhook, outcome: str, count: int) -> None:
-    """Wait until so many attempts had this outcome."""
+    """Wait until an outcome has this count."""
     assert isinstance(webhook.posts, Outcomes)
     async with asyncio.timeout(TIMEOUT):
         while webhook.posts[outcome] < count:

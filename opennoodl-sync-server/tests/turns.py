@@ -1,4 +1,4 @@
-"""What the tests do to rooms and stores in place of the server: end turns, and look at what is kept."""
+"""Functions that do the server's work for rooms and stores: end turns, and return stored contents."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Store = LevelDBDocument | MemoryRecords
 
 
 class Disk(MemoryRecords):
-    """A store that can be made to fail."""
+    """A store that can fail."""
 
     fails = False
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
-        """Keep `updates`, or fail."""
+        """Store `updates`, or fail."""
         if self.fails:
             raise StoreError("the disk is full")
         super().append(updates, state_vector, batch)
 
 
 def open_room(store: Store, max_size: int = 0, *, name: str = "room") -> Room:
-    """Return a room with what is stored."""
+    """Return a room with the stored document."""
     room = Room(name, store, max_size)
     finish(room.load(store.stored()))
     return room
@@ -50,25 +50,25 @@ def commit(store: Store, batch: RecordBatch) -> None:
 
 
 def receive(room: Room, client: object, message: bytes) -> tuple[Kind, bytes | None]:
-    """Let a room handle one message, however long it takes."""
+    """Make a room handle one message, with all its steps."""
     kind, content = parse(message)
     return kind, finish(room.receive(client, kind, content))
 
 
 def loaded(updates: Iterable[bytes]) -> Document:
-    """Return the document that these updates make."""
+    """Return the document of these updates."""
     document = Document()
     finish(document.load(updates))
     return document
 
 
 def whole(document: Document) -> bytes:
-    """Return all of a document as one update."""
+    """Return a document as one update."""
     return finish(document.write())
 
 
 def end_turn(room: Room, store: Store) -> Flush:
-    """Store what a room took in, compact it if that is due, and return what is to be told."""
+    """End a turn: store the changes of a room, compact it if that is due; return its messages."""
     flush = write_turn(room, store)
     if compact_if_due(room):
         write_turn(room, store)
@@ -76,7 +76,7 @@ def end_turn(room: Room, store: Store) -> Flush:
 
 
 def write_turn(room: Room, store: Store) -> Flush:
-    """Store what a room took in, and return what is to be told."""
+    """Store the changes of a room; return its messages."""
     batch = RecordBatch()
     flush = room.flush(batch)
     commit(store, batch)
@@ -84,7 +84,7 @@ def write_turn(room: Room, store: Store) -> Flush:
 
 
 def compact_if_due(room: Room, *, idle: bool = False) -> bool:
-    """Compact a document as the server does, but at once; return whether that was due. The next turn stores it."""
+    """Compact a document if that is due, without a process; return whether it was. The next turn stores it."""
     if not room.records.is_compaction_due(idle=idle):
         return False
     segment, waiting = finish(compact_records(finish(segment.write()) for segment in finish(room.begin_compaction())))
@@ -95,20 +95,20 @@ def compact_if_due(room: Room, *, idle: bool = False) -> bool:
 
 
 def rest(room: Room, store: Store) -> None:
-    """Let a room leave memory."""
+    """Unload a room."""
     end_turn(room, store)
     if compact_if_due(room, idle=True):
         write_turn(room, store)
 
 
 def waiting(room: Room) -> list[bytes]:
-    """Return what waits for its predecessors."""
+    """Return the pending updates."""
     pending = room.document.pending()
     return [] if pending is None else [pending]
 
 
 def keep(store: Store, *updates: bytes, state_vector: Callable[[], bytes] = lambda: b"\x00") -> None:
-    """Append updates, each with a batch of its own."""
+    """Append updates, each in its own batch."""
     for update in updates:
         keep_together(store, update, state_vector=state_vector)
 
@@ -121,7 +121,7 @@ def keep_together(store: Store, *updates: bytes, state_vector: Callable[[], byte
 
 
 def compacted(store: Store) -> int:
-    """Compact what is kept; return how many records that leaves."""
+    """Compact the stored records; return their remaining number."""
     batch = RecordBatch()
     segment, waiting = finish(compact_records(store.updates()))
     updates = [*([waiting] if waiting is not None else []), finish(segment.write())]
@@ -131,34 +131,34 @@ def compacted(store: Store) -> int:
 
 
 def shown(document: Document) -> tuple[str, object, object]:
-    """Return everything that editors wrote into a document, as plain values."""
+    """Return the contents of a document that editors use, as plain values."""
     return content(Editor(999, whole(document)).doc)
 
 
 def built(updates: Iterable[bytes]) -> tuple[str, object, object]:
-    """Return what a document shows that is built from these updates."""
+    """Return the contents of the document of these updates."""
     return shown(loaded(updates))
 
 
 def kept(store: Store) -> tuple[str, object, object]:
-    """Return what a document shows that is built from a store."""
+    """Return the contents of a stored document."""
     return shown(loaded(store.updates()))
 
 
 def send(room: Room, client: str, *updates: bytes) -> None:
-    """Let a client send updates."""
+    """Make a client send updates."""
     for update in updates:
         assert receive(room, client, update_message(update)) == (Kind.UPDATE, None)
 
 
 def here(room: Room, client: str, *entries: tuple[int, int, object]) -> None:
-    """Let a client bring awareness states."""
+    """Make a client send awareness states."""
     message = awareness_message(*entries)
     assert receive(room, client, message) == (Kind.AWARENESS, None)
 
 
 def ask(room: Room, client: str, editor: Editor | None = None) -> None:
-    """Let a client send step 1."""
+    """Make a client send step 1."""
     state = editor.doc.get_state() if editor is not None else b"\x00"
     assert receive(room, client, step_1(state)) == (Kind.STEP_1, None)
 
@@ -169,7 +169,7 @@ def flush(room: Room) -> Flush:
 
 
 def messages(flush: Flush, client: str, room: Room | None = None) -> list[bytes]:
-    """Return what a client is sent of a flush, in order; with `room` also what comes in parts."""
+    """Return a client's messages of a flush, in order; with `room`, also those of its transfer."""
     awareness = [flush.awareness] if flush.awareness is not None and client in flush.present else []
     replies = [message for to, message in flush.replies if to == client]
     for to, answer in flush.large if room is not None else ():
@@ -184,25 +184,25 @@ def messages(flush: Flush, client: str, room: Room | None = None) -> list[bytes]
 
 
 def told(room: Room) -> bytes:
-    """Flush, and return the message for those that are synced."""
+    """Flush; return the message for the synced clients."""
     (update,) = flush(room).updates
     return update_message(update)
 
 
 def answer(room: Room, client: str, editor: Editor | None = None) -> bytes:
-    """Let a client send step 1, flush, and return the answer."""
+    """Make a client send step 1, and flush; return the answer."""
     ask(room, client, editor)
     *_, reply = messages(flush(room), client, room)
     return reply
 
 
 def is_quiet(flush: Flush) -> bool:
-    """Return whether a flush tells nobody anything."""
+    """Return whether a flush has no message for any client."""
     return not (flush.updates or flush.awareness or flush.replies)
 
 
 def joined(room: Room, name: str, number: int) -> Editor:
-    """Let an editor join and do its part of the handshake."""
+    """Make an editor join, and do its part of the handshake."""
     editor = Editor(number)
     for reply in editor.hear(*room.join(name), answer(room, name, editor)):
         receive(room, name, reply)

@@ -1,4 +1,4 @@
-"""The other side of the wire, written with pycrdt's own codec rather than with the code under test."""
+"""Encodes and decodes messages with pycrdt's codec instead of the code under test."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ Entry = tuple[int, int, object]
 """A client, its clock, and its state."""
 
 QUERY = b"\x03"
-"""The message that asks for all awareness states."""
+"""The message that requests all awareness states."""
 
 
 def step_1(state_vector: bytes) -> bytes:
-    """Return the message that asks for everything behind `state_vector`."""
+    """Return a step 1 with a state vector."""
     return b"\x00\x00" + write_var_uint(len(state_vector)) + state_vector
 
 
 def step_2(update: bytes) -> bytes:
-    """Return the message that answers step 1."""
+    """Return a step 2 with an update."""
     return b"\x00\x01" + write_var_uint(len(update)) + update
 
 
 def update_message(update: bytes) -> bytes:
-    """Return the message with an update."""
+    """Return an update message."""
     return b"\x00\x02" + write_var_uint(len(update)) + update
 
 
@@ -41,7 +41,7 @@ def awareness_message(*entries: Entry) -> bytes:
 
 
 def encode_awareness(*entries: Entry) -> bytes:
-    """Return the awareness update of `entries`; a state in bytes is taken as it is."""
+    """Return the awareness update of `entries`; a state in bytes is encoded unchanged."""
     parts = [write_var_uint(len(entries))]
     for client, clock, state in entries:
         raw = state if isinstance(state, bytes) else json.dumps(state).encode()
@@ -50,7 +50,7 @@ def encode_awareness(*entries: Entry) -> bytes:
 
 
 def decode_awareness(update: bytes) -> list[Entry]:
-    """Read an awareness update, in the order of its clients."""
+    """Decode an awareness update; return its entries in the order of clients."""
     decoder = Decoder(update)
     entries: list[Entry] = []
     for _ in range(decoder.read_var_uint()):
@@ -61,7 +61,7 @@ def decode_awareness(update: bytes) -> list[Entry]:
 
 
 def awareness_of(message: bytes | None) -> list[Entry]:
-    """Read an awareness message."""
+    """Decode an awareness message; return its entries."""
     assert message is not None
     assert message[0] == 1
     update = Decoder(message[1:]).read_message()
@@ -70,7 +70,7 @@ def awareness_of(message: bytes | None) -> list[Entry]:
 
 
 def sync_content(message: bytes, kind: int) -> bytes:
-    """Return what is in a sync message of `kind`: 0 is step 1, 1 is step 2, 2 is an update."""
+    """Return the content of a sync message of `kind`: 0 is step 1, 1 is step 2, 2 is an update."""
     assert message[:2] == bytes((0, kind))
     content = Decoder(message[2:]).read_message()
     assert content is not None

@@ -1,4 +1,4 @@
-"""Clients that keep their documents over many connections, and remember what they were shown and promised."""
+"""Clients that reconnect with their documents, and record what the server sent and acknowledged."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from .editor import Editor
 from .wire import step_1, sync_content, update_message
 
 ACK = 100
-"""The first number of an acknowledgement."""
+"""The first varint of an acknowledgement."""
 NOTHING = b"\x00\x00"
-"""The update that changes nothing."""
+"""The update without any change."""
 PATIENCE = 120.0
-"""Seconds after which clients that do not agree never will; documents of many rounds are large."""
+"""Time limit for clients to converge, in seconds; documents of many rounds are large."""
 LONG_TEXT = 500
-"""Characters of a text that is long enough to delete from."""
+"""Characters of a text from which edits also delete."""
 
 
 class Writer(Editor):
-    """A client that edits, loses its connection, comes back with its document, and goes on.
+    """A client that edits, loses its connection, reconnects with its document, and continues.
 
     Args:
         room: the room.
-        client: its client number.
-        dice: what it decides with.
-        ack: whether it asks for acknowledgements.
+        client: its client id.
+        dice: the source of its random choices.
+        ack: whether it requests acknowledgements.
 
     Attributes:
-        shown: every update that the server sent since `forget`.
-        promised: every update that the server acknowledged since `forget`.
-        pause: seconds after each message or few, as `write_on` sends them.
-        code: what the last connection was closed with; None while it is open.
+        shown: every update that the server has sent since `forget`.
+        promised: every own update that the server has acknowledged since `forget`.
+        pause: seconds after each message, or after a few, in `write_on`.
+        code: the close code of the last connection; None while it is open.
     """
 
     def __init__(self, room: str, client: int, dice: random.Random, *, ack: bool = False) -> None:
@@ -53,8 +53,8 @@ class Writer(Editor):
         self.pause = 0.0
         self.shown: list[bytes] = []
         self.promised: list[bytes] = []
-        self.sent: list[bytes] = []  # on this connection
-        self.acknowledged = 0  # of them
+        self.sent: list[bytes] = []  # updates on this connection
+        self.acknowledged = 0  # number of acknowledged ones
         self.synced = False
         self._changed = asyncio.Event()
         self._socket: ClientConnection | None = None
@@ -62,28 +62,28 @@ class Writer(Editor):
 
     @property
     def code(self) -> int | None:
-        """The code that the last connection was closed with."""
+        """The close code of the last connection."""
         assert self._socket is not None
         return self._socket.close_code
 
     async def connect(self, port: int) -> None:
-        """Connect and ask for what is missing; what was edited meanwhile is the answer to the server's question."""
+        """Connect and sync; step 2 to the server has the edits made offline."""
         url = f"ws://127.0.0.1:{port}/{self.room}{'?ack=true' if self.ack else ''}"
         socket = await connect(url, compression=None, max_size=None, ping_interval=None)
         self.sent, self.acknowledged, self.synced = [], 0, False
         self._socket = socket
         self._reading = asyncio.create_task(self._read(socket))
-        with suppress(ConnectionClosed):  # the disk fails: that is what the reader finds out
+        with suppress(ConnectionClosed):  # the disk has failed; the reader records the close
             await socket.send(step_1(self.doc.get_state()))
-        # Who edits on before the server was sent what it lacks, as y-websocket's client does, sends what waits for what
-        # was edited offline. That is stored and acknowledged, but nobody can see it until the rest has come, and if the
-        # server is killed first, nobody can check it. So who counts acknowledgements waits.
+        # A client such as y-websocket's may edit before it has sent step 2. Then its updates depend on offline edits
+        # that the server does not have yet. They are stored and acknowledged, but stay pending. If the server is killed
+        # before step 2 arrives, they cannot be checked. Therefore a client that counts acknowledgements waits here.
         while self.ack and not self.sent and not self._reading.done():
             self._changed.clear()
             await self._changed.wait()
 
     async def ended(self) -> int:
-        """Wait until the connection has ended, however; return its code."""
+        """Wait for the end of the connection; return its close code."""
         assert self._socket is not None
         assert self._reading is not None
         async with asyncio.timeout(PATIENCE):
@@ -93,13 +93,13 @@ class Writer(Editor):
         return self.code
 
     async def vanish(self) -> None:
-        """End the connection without a closing handshake."""
+        """Abort the connection, without a closing handshake."""
         assert self._socket is not None
         self._socket.transport.abort()
         await self.ended()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until a message has made `condition` true."""
+        """Wait until a message makes `condition` true."""
         assert self._reading is not None
         async with asyncio.timeout(PATIENCE):
             while not condition():
@@ -108,14 +108,14 @@ class Writer(Editor):
                 await self._changed.wait()
 
     def next_message(self) -> asyncio.Task[bool]:
-        """Return what is done when another message has come."""
+        """Return a task that is done after the next message."""
         assert self._reading is not None
         assert not self._reading.done(), f"the connection ended with {self.code}"
-        self._changed.clear()  # now, not when the task begins: a message may come before that
+        self._changed.clear()  # here, since a message may come before the task starts
         return asyncio.create_task(self._changed.wait())
 
     async def write_on(self, port: int) -> None:
-        """Edit as fast as the server and `pause` let it, now and then offline, until the server ends the connection."""
+        """Edit as fast as the server and `pause` allow, sometimes offline, until the server ends the connection."""
         try:
             while True:
                 if self.dice.random() < 0.01:
@@ -130,7 +130,7 @@ class Writer(Editor):
             await self.ended()
 
     def edit(self) -> bytes:
-        """Change a little of the document and return the update of that."""
+        """Make a small edit; return its update."""
         dice, length, many = self.dice, len(self._text), len(self._array)
         what = dice.random()
         if length > LONG_TEXT or (what < 0.15 and length > 20):
@@ -148,21 +148,22 @@ class Writer(Editor):
     async def send(self, message: bytes) -> None:
         """Send a message with an update."""
         assert self._socket is not None
-        self.sent.append(message)  # no await before the bytes are written, so this is the order on the wire
+        self.sent.append(message)  # before any await, so this is the order on the wire
         await self._socket.send(message)
 
     @property
     def waits(self) -> bool:
-        """Whether the server has sent something that waits for its predecessors."""
+        """Whether the document has pending updates of the server."""
         known = state(self.doc)
         return any(bounds[-1] > known.get(client, 0) for client, bounds in self._received().items())
 
     def lost(self, fresh: Writer) -> str:
-        """Return what a new client was not sent that this client was shown or promised.
+        """Return the difference if a new client lacks updates that this client was sent or that were acknowledged.
 
-        What was sent is looked at, and not the document alone. The server may have an update that waits for what a
-        client has written offline. yrs shows it before that has come, if it came alone, and clients build on it. To a
-        new client it comes with other updates, and yrs lets it wait, with all that builds on it. So does Yjs.
+        The updates are compared, not only the document. The server may have an update that depends on a client's
+        offline edits. yrs shows such an update before the dependency has come if it came alone, and clients build on
+        it. A new client gets it together with other updates; then it stays pending in yrs, with all that depends on it.
+        Yjs does the same.
         """
         received = fresh._received()
         for client, clock in state(self.doc).items():
@@ -180,7 +181,7 @@ class Writer(Editor):
         return ""
 
     def _received(self) -> dict[int, list[int]]:
-        """Return by client what updates of the server had: clock, end, clock, end and so on."""
+        """Return the clocks of updates from the server, by client: clock, end, clock, end and so on."""
         received: dict[int, list[int]] = {}
         for update in self.shown:
             parts = Parts()
@@ -190,12 +191,12 @@ class Writer(Editor):
         return received
 
     def forget(self) -> None:
-        """Forget what was shown and promised."""
+        """Clear `shown` and `promised`."""
         self.shown.clear()
         self.promised.clear()
 
     def agrees(self, others: Iterable[Writer]) -> bool:
-        """Whether this document is the same as that of the others."""
+        """Return whether this document equals those of the others."""
         mine, update = state(self.doc), None
         for other in others:
             if state(other.doc) != mine:
@@ -236,11 +237,11 @@ class Writer(Editor):
 
 
 async def converged(writers: Sequence[Writer]) -> None:
-    """Wait until all writers that share a room have the same document."""
+    """Wait until all writers of a room have the same document."""
     rooms = {writer.room: [other for other in writers if other.room == writer.room] for writer in writers}
     async with asyncio.timeout(PATIENCE):
         while not all(writer.agrees(rooms[writer.room]) for writer in writers):
-            # A message to one of them may be what another one was waiting for.
+            # The next message for any of them may complete the convergence.
             waits = [writer.next_message() for writer in writers]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
@@ -249,14 +250,14 @@ async def converged(writers: Sequence[Writer]) -> None:
 
 
 def lacks(doc: Doc[Any], updates: Sequence[bytes]) -> list[bytes]:
-    """Return those of `updates` of which a document has not everything."""
+    """Return those of `updates` that are not completely in a document."""
     state_vector = doc.get_state()
-    # What waits for something that is missing too would change nothing, so that is looked for first.
+    # A pending update would not change the document, so missing structs are searched first.
     return [update for update in updates if _ahead(update, state_vector)] or changes(doc, updates)
 
 
 def changes(doc: Doc[Any], updates: Sequence[bytes]) -> list[bytes]:
-    """Return those of `updates` that change a copy of a document to which they are all applied."""
+    """Return those of `updates` that change a copy of a document when all are applied to it."""
     copy: Doc[Any] = Doc()
     copy.apply_update(doc.get_update())
     changing: list[bytes] = []
@@ -273,12 +274,12 @@ def changes(doc: Doc[Any], updates: Sequence[bytes]) -> list[bytes]:
 
 
 def state(doc: Doc[Any]) -> dict[int, int]:
-    """Return for every client how much of it a document has."""
+    """Return the state vector of a document: clocks by client."""
     return dict(_pairs(Decoder(doc.get_state())))
 
 
 def _ahead(update: bytes, state_vector: bytes) -> bool:
-    """Whether an update has structs behind the state vector, or deletes some."""
+    """Return whether an update has structs beyond the state vector, or deletions."""
     rest = Decoder(pycrdt.get_update(update, state_vector))
     if rest.read_var_uint() > 0:
         return True

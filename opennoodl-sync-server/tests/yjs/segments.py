@@ -9,12 +9,12 @@ from opennoodl_sync.yjs.segment import Segment, SegmentWriter
 
 
 def contents(segment: Segment) -> list[bytes]:
-    """Return the sections of a segment."""
+    """Return the encoded sections of a segment."""
     return [segment.data[section.head : section.stop] for section in segment.sections()]
 
 
 def segment_of(*records: bytes) -> Segment:
-    """Return the updates of a document as one segment."""
+    """Return a document's updates as one segment."""
     document = Document()
     finish(document.load(records))
     whole = finish(document.write())

@@ -1,7 +1,7 @@
-"""A file system in user space that forgets what was not synced, as a disk does whose power is cut.
+"""A file system in user space that loses unsynced data, like a disk after a power cut.
 
-A process of its own: ``python forgetful.py BACKING MOUNT`` serves the files of the directory BACKING at MOUNT. When a
-directory ``.cut`` is made there, the power is cut. What was synced until then is in BACKING once it is unmounted.
+It is a process: ``python forgetful.py BACKING MOUNT`` serves the files of the directory BACKING at MOUNT. The creation
+of a directory ``.cut`` there is the power cut. After the unmount, BACKING has the data that was synced before the cut.
 A file's content is synced by `fsync`, and its name by `fsync` of its directory.
 """
 
@@ -22,11 +22,11 @@ class Node:
     """A file or directory.
 
     Attributes:
-        mode: its type and who may use it.
-        content: of a file.
-        names: of a directory, and what they stand for.
-        synced_content: what of the content is on the disk.
-        synced_names: what of the names is.
+        mode: its type and permissions.
+        content: the content of a file.
+        names: the entries of a directory.
+        synced_content: the content on disk.
+        synced_names: the entries on disk.
     """
 
     def __init__(self, mode: int) -> None:
@@ -35,7 +35,7 @@ class Node:
         self.names: dict[str, Node] = {}
         self.synced_content = bytearray()
         self.synced_names: dict[str, Node] = {}
-        self._same = 0  # bytes of the content that are synced for sure
+        self._same = 0  # length of the common prefix of `content` and `synced_content`, at least
 
     def change(self, at: int, data: bytes) -> None:
         """Replace the content from an offset on."""
@@ -44,22 +44,22 @@ class Node:
         self._same = min(self._same, at)
 
     def truncate(self, size: int) -> None:
-        """Give the content another size."""
+        """Set the size of the content."""
         self._same = min(self._same, size, len(self.content))
         self.content[:] = self.content[:size].ljust(size, b"\x00")
 
     def sync(self) -> None:
-        """Have what it is now on the disk."""
+        """Write the present state to disk."""
         self.synced_content[self._same :] = self.content[self._same :]
         self._same = len(self.content)
         self.synced_names = dict(self.names)
 
 
 class Forgetful(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types for it
-    """The file system. After the power was cut, everything fails.
+    """The file system. After the power cut, every operation fails.
 
     Args:
-        backing: where files are at first, and what was synced is in the end.
+        backing: the directory with the initial files, and at the end with the synced ones.
     """
 
     use_ns = True
@@ -70,12 +70,12 @@ class Forgetful(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no typ
         self._cut = False
 
     def destroy(self, path: str) -> None:
-        """Leave what was synced."""
+        """Write the synced files to the backing directory."""
         shutil.rmtree(self._backing)
         _save(self._root, self._backing)
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
-        """Return what ``stat`` shows."""
+        """Return the result of ``stat``."""
         node = self._find(path)
         return {
             "st_mode": node.mode,
@@ -86,16 +86,16 @@ class Forgetful(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no typ
         }
 
     def readdir(self, path: str, fh: int) -> list[str]:
-        """Return the names in a directory."""
+        """Return the entries of a directory."""
         return [".", "..", *self._find(path).names]
 
     def mkdir(self, path: str, mode: int) -> None:
-        """Make a directory; one named ``.cut`` cuts the power."""
+        """Create a directory; the name ``.cut`` causes the power cut."""
         self._add(path, Node(stat.S_IFDIR | mode))
         self._cut = self._cut or path == "/.cut"
 
     def create(self, path: str, mode: int, fi: Any = None) -> int:
-        """Make a file."""
+        """Create a file."""
         self._add(path, Node(stat.S_IFREG | mode))
         return 0
 
@@ -109,32 +109,32 @@ class Forgetful(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no typ
         return bytes(self._find(path).content[offset : offset + size])
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
-        """Change a part of a file."""
+        """Write a part of a file."""
         self._find(path).change(offset, data)
         return len(data)
 
     def truncate(self, path: str, length: int, fh: int | None = None) -> None:
-        """Change how long a file is."""
+        """Set the size of a file."""
         self._find(path).truncate(length)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name; it takes the place of one that has it."""
+        """Rename a file; replace an existing one."""
         node = self._find(old)
         self.unlink(old)
         self._add(new, node)
 
     def unlink(self, path: str) -> None:
-        """Take a name away; who has the file open has no use for it here."""
+        """Remove a name; open descriptors of the file are not supported."""
         directory, name = os.path.split(path)
         del self._find(directory).names[name]
 
     def chmod(self, path: str, mode: int) -> None:
-        """Change who may use a file."""
+        """Set the permissions of a file."""
         node = self._find(path)
         node.mode = stat.S_IFMT(node.mode) | mode
 
     def fsync(self, path: str, datasync: int, fh: int) -> None:
-        """Have a file's content on the disk."""
+        """Sync a file's content."""
         self._find(path).sync()
 
     fsyncdir = fsync

@@ -35,7 +35,7 @@ async def keep(store: PostgreSQLStore, records: DocumentRecords, *updates: bytes
 
 
 async def release(store: PostgreSQLStore, records: DocumentRecords) -> None:
-    """Give a document back."""
+    """Release a document."""
     batch = store.writer.batch()
     records.release(batch)
     await store.store(batch)
