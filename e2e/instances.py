@@ -17,19 +17,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FILES = ("up.py", "engines.py", "Procfile.instances", "deploy/scale/Caddyfile")
 PATIENCE = 120.0
-"""Seconds after which what is waited for never happens."""
+"""Time limit of a wait, in seconds."""
 
 
 class Instances:
-    """Two of each server.
+    """Two instances of each server.
 
     Args:
-        directory: for their data.
-        settings: of all of them.
+        directory: the directory for their data.
+        settings: the settings of all of them.
 
     Attributes:
-        directory: where their data is.
-        first_port: of the balancer, for signaling.
+        directory: the directory with their data.
+        first_port: the port of the balancer for signaling.
     """
 
     def __init__(self, directory: Path, **settings: str) -> None:
@@ -59,32 +59,32 @@ class Instances:
             time.sleep(0.05)
 
     def shown(self) -> str:
-        """Return all that was shown."""
+        """Return the whole output."""
         return self._log.read_text()
 
     def pid(self, name: str) -> int:
-        """Return the process id of what was last started under a name."""
+        """Return the id of the last process that was started under a name."""
         found = [line for line in self.shown().splitlines() if f"{name} started (pid=" in line]
         return int(found[-1].rpartition("=")[2].rstrip(")")) if found else 0
 
     def ports(self, index: int) -> list[int]:
-        """Return the ports of the instances of one server: 0 is signaling, 1 is sync, and 2 is notification."""
+        """Return the ports of the instances of one server: 0 is signaling, 1 is sync, 2 is notification."""
         return [self.first_port + 10 * number + index for number in (1, 2)]
 
     def serve(self) -> bool:
-        """Return whether all instances take clients, and the balancer knows."""
+        """Return whether all instances accept clients, and the balancer knows it."""
         own = [port for index in range(3) for port in self.ports(index)]
         return all(status(port) == 200 for port in [*own, *(self.first_port + index for index in range(3))])
 
     def stop(self) -> None:
-        """Stop everything."""
+        """Stop all processes."""
         if self.process.poll() is None:
             self.process.terminate()
         self.process.wait(PATIENCE)
 
 
 def free_ports() -> int:
-    """Return a port after which there are free ones too, all of which the system gives to nobody."""
+    """Return the first of some consecutive free ports, outside of the system's range for port 0."""
     while True:
         first = random.randrange(20_000, 32_000)  # noqa: S311
         with suppress(OSError):
@@ -94,7 +94,7 @@ def free_ports() -> int:
 
 
 def status(port: int) -> int:
-    """Return the status with which /ready is answered; 0 if it is not."""
+    """Return the status of /ready; 0 without a response."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", "/ready")
@@ -106,7 +106,7 @@ def status(port: int) -> int:
 
 
 def is_open(port: int) -> bool:
-    """Return whether something listens at a port."""
+    """Return whether a server listens on a port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 10):
         return True
     return False

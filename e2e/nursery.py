@@ -1,6 +1,6 @@
-"""Forks the servers from a process that has imported them: most of what the start of a Python process takes is imports.
+"""Forks the servers from a process that has imported them, since imports take most of the start of a Python process.
 
-What is forked is otherwise a process like any other: its environment, directory, output and end are its own.
+A forked process has its own environment, directory, output and exit code.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ PROGRAMS = [f"opennoodl_{kind}.__main__" for kind in ("signaling", "sync", "noti
 
 
 class Forked:
-    """A process, with what is used here of `asyncio.subprocess.Process`.
+    """A forked process, with the part of `asyncio.subprocess.Process` that is used here.
 
     Attributes:
-        pid: the number that the operating system knows it by.
-        stdout: what it writes, also to standard error.
-        returncode: how it has ended; None if that is not known yet.
+        pid: the process id.
+        stdout: its standard output and standard error.
+        returncode: its exit code; None before it is known.
     """
 
     stdin = None
@@ -43,15 +43,15 @@ class Forked:
         self._orders = orders
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self.send_signal(signal.SIGKILL)
 
     async def wait(self) -> int:
-        """Wait until it has ended, and return how."""
+        """Wait for the end of the process; return its exit code."""
         if self.returncode is None:
             self.returncode = int(await self._reports.readline())
             self._orders.close()
@@ -59,7 +59,7 @@ class Forked:
 
 
 async def fork(program: str, directory: Path, environment: Mapping[str, str], longest_line: int) -> Forked:
-    """Run lines of Python in a new process, whose output has lines of at most so many bytes."""
+    """Run a Python program in a new process; a line of its output may have `longest_line` bytes."""
     read, write = os.pipe()
     own, other = socket.socketpair()
     socket.send_fds(nursery(), [b"."], [write, other.fileno()])
@@ -75,7 +75,7 @@ async def fork(program: str, directory: Path, environment: Mapping[str, str], lo
 
 @cache
 def nursery() -> socket.socket:
-    """Start the process that forks others, if there is none; it ends with this one. Return where it takes orders."""
+    """Start the process that forks, if it does not run; return the socket for orders. It ends with this process."""
     own, other = socket.socketpair()
     process = subprocess.Popen([sys.executable, __file__], stdin=other.fileno(), stdout=subprocess.DEVNULL)
     other.close()
@@ -89,11 +89,11 @@ def nursery() -> socket.socket:
 
 
 def main() -> None:
-    """Fork a process for each order; in that process, run what was ordered."""
+    """Fork a process for each order, and run the ordered program in it."""
     for name in PROGRAMS:
         import_module(name)
     gc.freeze()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests, which end the servers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the tests end the servers
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     orders = socket.socket(fileno=0)
     while files := socket.recv_fds(orders, 1, 2)[1]:
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def _ordered(output: int, reports: int) -> str:
-    """Take an order, fork a process and return, in that process, its program; here, report how it ends."""
+    """Read an order and fork. The new process returns the program; the old one reports the exit code of the new one."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with socket.socket(fileno=reports) as connection, connection.makefile("rw") as lines:
         program, directory, environment = json.loads(lines.readline())

@@ -1,4 +1,4 @@
-"""Pages of the playground in Chromium, on real servers."""
+"""Pages of the playground in Chromium, with real servers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ ROOM = "garden-7f3a"
 SECRET = "a secret of a test, in 32 characters or more"
 AUTH = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
 EMPTY_ROOM = re.compile("the server responded with a status of (404|401)")
-"""What Chromium says when the page asks for the preview of a room without people, or without a token."""
+"""Console messages of Chromium for the preview of an empty room, or without a token."""
 UNREACHABLE = re.compile(
     r"ERR_CONNECTION_REFUSED|net::ERR_|status of 503|Error during WebSocket handshake|CORS policy"
     r"|Connection closed before receiving a handshake response"
 )
-"""What Chromium itself says on the console of a server that cannot be reached, that stops, or that has just started."""
+"""Console messages of Chromium for a server that cannot be reached, stops, or has just started."""
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-"""Marks the tests of these pages. They share nothing, so each worker runs some of them."""
+"""Marks the tests of these pages. They share nothing, so they are spread over the workers."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Page:
         await self.browser.call("hides", page=self.name, selector=selector, text=text)
 
     async def start(self, user: str, token: str = "") -> None:
-        """Fill in the form."""
+        """Fill in and submit the form."""
         await self.do("fill", "#name", user)
         if token:
             await self.do("click", "#start summary")
@@ -62,7 +62,7 @@ class Page:
         await self.do("click", "#start button")
 
     async def add(self, name: str) -> None:
-        """Add a node of this name with the keyboard."""
+        """Add a node with this name by keyboard."""
         await self.do("click", "#add")
         for key in ("Enter", *name, "Enter"):
             await self.do("press", ":focus", key)
@@ -85,7 +85,7 @@ class Page:
 
 @dataclass
 class Playground:
-    """The three servers, the playground's own, and a browser."""
+    """The three servers, the playground's web server, and a browser."""
 
     servers: dict[str, Server]
     browser: Client
@@ -105,7 +105,7 @@ class Playground:
 
 @asynccontextmanager
 async def serve_playground(servers: dict[str, Server], browser: Client) -> AsyncIterator[Playground]:
-    """Serve the page for these servers; in the end, its pages must have had no error on the console."""
+    """Serve the page for these servers; at the end, its pages must have no error on the console."""
     urls = {f"{kind.upper()}_URL": server.url for kind, server in servers.items()}
     process = await asyncio.create_subprocess_exec(
         sys.executable, HERE.parent / "playground" / "serve.py", stdout=asyncio.subprocess.PIPE,
@@ -135,5 +135,5 @@ class StartPlayground(Protocol):
 
 
 def token(user: str, seconds: float, **claims: object) -> str:
-    """Return a token that expires so many seconds from now."""
+    """Return a token that expires in this number of seconds."""
     return jwt.encode({"sub": user, "rooms": [ROOM], "exp": int(time.time() + seconds), **claims}, SECRET, "HS256")

@@ -1,4 +1,4 @@
-"""A network between clients and a server that can be cut and restored, or lose everything and seem to work."""
+"""A TCP proxy that can refuse, break or silently drop connections."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from attacks.servers import TcpServer
 
 
 class Proxy:
-    """Passes TCP connections on to a port of this machine, while it is not cut.
+    """Forwards TCP connections to a port of this machine.
 
     Attributes:
-        target: the port that new connections are passed on to.
-        met: whether `lose_from` has come into effect.
+        target: the port for new connections.
+        met: whether `lose_from` has found its marker.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
-        self._lost = 0  # how often everything was lost
+        self._lost = 0  # number of calls of `lose`
         self._marker: bytes | None = None
         self.met = asyncio.Event()
         self._server = TcpServer(self._pass)
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port of the proxy."""
         return self._server.port
 
     @property
     def url(self) -> str:
-        """Where WebSocket clients find it."""
+        """The URL for WebSocket clients."""
         return f"ws://127.0.0.1:{self.port}"
 
     async def restore(self) -> None:
-        """Take connections, on the port that it had before if it had one."""
+        """Accept connections, on the previous port if there was one."""
         await self._server.start()
 
     async def cut(self) -> None:
-        """Break all connections without a goodbye on either side, and take no more."""
+        """Reset all connections, and accept no more."""
         await self._server.stop()
 
     def lose(self) -> None:
-        """Let nothing more through on all connections that are open, nor tell one side when the other has gone."""
+        """Drop all further bytes of the open connections, and their closes."""
         self._lost += 1
 
     def lose_from(self, marker: bytes | None) -> None:
-        """Let a connection through until the server sends these bytes; they and all after them are lost."""
+        """Forward a connection until the server sends these bytes; drop them and all bytes after them."""
         self._marker = marker
         self.met.clear()
 
@@ -86,7 +86,7 @@ class Proxy:
 
 @asynccontextmanager
 async def network(target: int) -> AsyncIterator[Proxy]:
-    """Put a proxy before a port, for as long as the block runs."""
+    """Run a proxy before a port until the end of the block."""
     proxy = Proxy(target)
     await proxy.restore()
     try:

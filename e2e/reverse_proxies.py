@@ -1,4 +1,4 @@
-"""The recipes of docs/proxies.md, each in the proxy that it is for."""
+"""The recipes of docs/proxies.md, each in its proxy."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ HOSTS = {"signaling": "signal", "sync": "sync", "notification": "notify"}
 PATHS = {"signaling": "/signaling", "sync": "/sync", "notification": "/notifications"}
 PORTS = {"signaling": 4444, "sync": 4445, "notification": 4446}
 UNUSED = 9
-"""A port where nothing listens."""
+"""A port without a listener."""
 
-# What a package has set up already: a recipe has to switch logs off itself.
+# The logs of a package's default configuration: a recipe must switch logs off itself.
 NGINX = """
 pid nginx.pid;
 error_log stderr info;
@@ -46,7 +46,7 @@ defaults
 
 
 def free_port() -> int:
-    """Return a port that is free, and that the system gives to nobody who asks for any port."""
+    """Return a free port, outside of the system's range for port 0."""
     while True:
         port = random.randrange(20_000, 32_000)  # noqa: S311
         with socket.socket() as free, suppress(OSError):
@@ -55,13 +55,13 @@ def free_port() -> int:
 
 
 class Recipe:
-    """A configuration for a proxy.
+    """A configuration of a proxy.
 
     Args:
         program: the proxy.
-        heading: of the recipe in docs/proxies.md; None for deploy/Caddyfile.
-        hosts: whether the servers have host names, or else paths.
-        keeps_prefix: whether the sync server has to be told its prefix.
+        heading: the heading of the recipe in docs/proxies.md; None for deploy/Caddyfile.
+        hosts: whether the servers have host names; otherwise they have paths.
+        keeps_prefix: whether the sync server needs the setting for its prefix.
     """
 
     def __init__(self, program: str, heading: str | None, *, hosts: bool, keeps_prefix: bool = False) -> None:
@@ -72,7 +72,7 @@ class Recipe:
 
     @property
     def installed(self) -> bool:
-        """Whether the proxy is on this machine."""
+        """Whether the proxy is installed."""
         return shutil.which(self.program) is not None
 
     def __str__(self) -> str:
@@ -81,9 +81,9 @@ class Recipe:
         )
 
     def room(self, name: str) -> str:
-        """Return the name that the sync server sees.
+        """Return the room's name as the sync server receives it.
 
-        Where Caddy removes a prefix, it encodes some characters if the path has no percent sign.
+        When Caddy removes a prefix, it encodes some characters if the path has no percent sign.
         """
         if self._heading is None and not self.hosts and "%" not in name:
             return name.replace("'", "%27").replace("!", "%21")
@@ -98,7 +98,7 @@ class Recipe:
         blocks = re.findall(r"^```\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
         text: str = blocks[0 if self.hosts else 1]
         kinds = {str(port): kind for kind, port in PORTS.items()}
-        # In one pass, since the port of one server may begin with another one's default.
+        # In one pass, since the new port of one server may be the default of another one.
         return re.sub(r"(127\.0\.0\.1:)(\d+)\b", lambda at: at[1] + str(ports[kinds[at[2]]]), text)
 
 
@@ -118,12 +118,12 @@ class ReverseProxy(Process):
 
     Args:
         recipe: its configuration.
-        folder: for its files.
-        ports: of the servers that run; the proxy cannot reach the others.
+        folder: the folder for its files.
+        ports: the ports of the running servers; the proxy cannot reach the others.
 
     Attributes:
-        port: where it listens.
-        authority: the file of the certificate that vouches for its own.
+        port: the port of the proxy.
+        authority: the file with the certificate authority of its certificate.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, ports: Mapping[str, int]) -> None:
@@ -136,17 +136,17 @@ class ReverseProxy(Process):
         super().__init__(recipe.program, self._prepare(recipe.text(self._ports)), folder)
 
     def url(self, kind: str) -> str:
-        """Return where clients find a server."""
+        """Return the URL of a server for clients."""
         if self._recipe.hosts:
             return f"wss://{HOSTS[kind]}.{DOMAIN}:{self.port}"
         return f"wss://{DOMAIN}:{self.port}{PATHS[kind]}"
 
     def context(self) -> ssl.SSLContext:
-        """Return what a client needs to trust its certificate."""
+        """Return a TLS context that trusts the proxy's certificate."""
         return ssl.create_default_context(cafile=self.authority)
 
     def _prepare(self, text: str) -> list[str]:
-        """Write the configuration, for this machine alone; return the command."""
+        """Write the configuration, changed for this machine; return the command."""
         file = self._folder / "configuration"
         if self._recipe.program == "caddy":
             own = f"local_certs\nskip_install_trust\nadmin off\nauto_https disable_redirects\nhttps_port {self.port}\n"
@@ -170,7 +170,7 @@ class ReverseProxy(Process):
         return ["haproxy", "-db", "-f", str(file)]
 
     async def start(self) -> None:
-        """Start it and wait until it has a certificate for each of its names."""
+        """Start the proxy, and wait until it has a certificate for each of its names."""
         await self._start(stdin=asyncio.subprocess.DEVNULL, env=self._environment)
         names = [f"{host}.{DOMAIN}" for host in HOSTS.values()] if self._recipe.hosts else [DOMAIN]
         async with asyncio.timeout(PATIENCE):
@@ -190,6 +190,6 @@ class ReverseProxy(Process):
         return True
 
     async def close(self) -> None:
-        """End it after a test."""
+        """End the proxy after a test."""
         if self.running:
             await self._end(signal.SIGTERM, PATIENCE)

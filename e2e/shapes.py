@@ -1,6 +1,6 @@
-"""Updates that are sound and bad for a server that integrates: many small pieces, and all that makes a search long.
+"""Valid updates that are expensive to integrate: many small structs, and structures with long searches.
 
-They are written byte by byte, in format 1 of Yjs, so that making them is quick however long it takes to integrate them.
+They are encoded byte by byte, in format 1 of Yjs, so that making them is always fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ GC, DELETED, STRING, FORMAT, TYPE, ANY = 0, 1, 4, 6, 7, 8
 ORIGIN, RIGHT_ORIGIN, KEY = 0x80, 0x40, 0x20
 ARRAY, UNDEFINED = b"\x00", b"\x7f"
 FIRST_CLIENT = 2**31
-"""Clients as large as most that Yjs draws, which take five bytes."""
+"""Client ids as large as most of Yjs, which take five bytes."""
 CLIENTS_OF_A_PART = 2**24
 
 Make = Callable[[int, int], bytes]
@@ -30,7 +30,7 @@ def number(value: int) -> bytes:
 
 
 def sized(content: bytes) -> bytes:
-    """Return content behind its length."""
+    """Return content after its length."""
     return number(len(content)) + content
 
 
@@ -45,7 +45,7 @@ def _first(part: int) -> int:
 
 
 def _sections(sections: list[bytes], deletions: bytes = b"\x00") -> bytes:
-    """Return the update of sections, and of a delete set."""
+    """Return the update of sections and a delete set."""
     return b"".join((number(len(sections)), *sections, deletions))
 
 
@@ -54,12 +54,12 @@ def _section(client: int, structs: list[bytes]) -> bytes:
 
 
 def _one(client: int, struct: bytes) -> bytes:
-    """Return the section of a client that has one struct."""
+    """Return the section of a client with one struct."""
     return b"\x01" + number(client) + b"\x00" + struct
 
 
 def _until(size: int, structs: Iterator[bytes]) -> list[bytes]:
-    """Return as many structs, or sections, as fit into `size` bytes."""
+    """Return as many structs or sections as fit into `size` bytes."""
     taken: list[bytes] = []
     for struct in structs:
         size -= len(struct)
@@ -89,7 +89,7 @@ def _chain(size: int, part: int) -> bytes:
             client += 1
             yield _one(client, bytes((STRING | ORIGIN,)) + origin + LETTER)
 
-    # The last one first: each needs the one behind it.
+    # The last one first: each depends on the one after it.
     return _sections(_until(size, sections())[::-1])
 
 
@@ -171,8 +171,8 @@ class Shape:
     """A kind of update.
 
     Attributes:
-        about: what it is, for people.
-        make: returns one of about so many bytes; those of different parts have different clients.
+        about: its description.
+        make: returns an update of about this number of bytes; updates of different parts have different clients.
     """
 
     about: str

@@ -1,4 +1,4 @@
-"""What somebody does who wants to get in or to take a server down, by name, and what that gives them."""
+"""The attacks on the servers, by name, and the answers that an attacker may get."""
 
 from . import (
     binary_bombs,

@@ -10,7 +10,7 @@ from .raw import Target
 KINDS = ("signaling", "sync", "notification")
 JSON = ("signaling", "notification")
 BOTH = ("open", "tls")
-"""Doors of an attack that differs over TLS."""
+"""Doors of an attack that is different over TLS."""
 
 Act: TypeAlias = Callable[[Target], Awaitable[Collection[str]]]
 
@@ -25,7 +25,7 @@ class Attack(NamedTuple):
         bound: the answers that show that the attack exceeded the bound that it tests. It must get all of them.
         slow: whether the attack waits for a timeout of the server.
         doors: the setups of the server that it needs; see `doors`.
-        act: carries it out, and returns the answers.
+        act: runs the attack, and returns the answers.
     """
 
     name: str
@@ -75,7 +75,7 @@ def attack(
     bound: Collection[str] = (),
     **others: Collection[str],
 ) -> Callable[[Act], Act]:
-    """Add what a function does to the attacks, under the function's name.
+    """Register a function as an attack under its name.
 
     Args:
         gets: the answers that the attacker may get.

@@ -1,4 +1,4 @@
-"""Attacks on the reader of Yjs's messages: counts without an end, depth, and states that are no JSON."""
+"""Attacks on the decoder of Yjs messages: endless counts, deep nesting, and states that are not JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .raw import BINARY, IGNORED, Target, frame
 ONLY = ("sync",)
 MANY = 1_000_000
 PIECES = 200_000
-"""Pieces of an update: each takes time, and they are few bytes."""
+"""Structs of an update: each takes time, and few bytes."""
 SMILES = 100_000
 CUTS = 5
 ROOMS = count()
@@ -24,7 +24,7 @@ HUGE = write_var_uint(2**53 - 1)
 
 
 async def _verdicts(target: Target, frames: Iterable[bytes]) -> Collection[str]:
-    """Send each on a connection of its own; return the verdicts."""
+    """Send each frame on its own connection; return the verdicts."""
     verdicts = set()
     for data in frames:
         async with target.websocket() as raw:
@@ -87,12 +87,12 @@ async def unusual_awareness_json(target: Target) -> Collection[str]:
     return await _verdicts(target, (awareness_frame((1, 1, state)) for state in states))
 
 
-# What takes seconds to make is made once, in a thread: meanwhile, the honest clients must not stand still.
+# Large messages are made once, in a thread, since they take seconds and the honest clients must go on.
 
 
 @cache
 def _million_states() -> list[bytes]:
-    """Return awareness messages with a million entries: of unknown clients, and of one client."""
+    """Return awareness messages with a million entries: of different clients, and of one client."""
     nobody = b"".join(write_var_uint(client) + b"\x01\x04null" for client in range(MANY))
     one = b"".join(b"\x07" + write_var_uint(clock) + b"\x02{}" for clock in range(MANY))
     return [frame(b"\x01" + sized(write_var_uint(MANY) + entries), BINARY) for entries in (nobody, one)]
@@ -100,14 +100,14 @@ def _million_states() -> list[bytes]:
 
 @cache
 def _million_clients() -> list[bytes]:
-    """Return state vectors with a million entries: of as many clients, and of one client."""
+    """Return state vectors with a million entries: of different clients, and of one client."""
     every = b"".join(write_var_uint(client) + b"\x01" for client in range(MANY))
     return [sync_frame(0, write_var_uint(MANY) + entries) for entries in (every, b"\x07\x01" * MANY)]
 
 
 @cache
 def _ladder() -> bytes:
-    """Return an update of two clients whose structs need each other."""
+    """Return an update of two clients whose structs depend on each other in turn."""
     rungs = [
         [
             bytes((0x44,)) + write_var_uint(other) + write_var_uint(clock - behind) + b"\x01a"
@@ -151,7 +151,7 @@ async def highest_awareness_clocks(target: Target) -> Collection[str]:
 
 
 async def _outcome(target: Target, *updates: bytes) -> str:
-    """Send updates to a room of their own; return the verdict on the last one."""
+    """Send updates to a new room; return the verdict on the last one."""
     async with target.websocket(b"/bomb-%d" % next(ROOMS)) as raw:
         for update in updates:
             await raw.send(sync_frame(2, update))
@@ -186,7 +186,7 @@ async def inconsistent_updates(target: Target) -> Collection[str]:
         await writer.verdict()
         for number in range(10):
             async with target.websocket(room) as raw:
-                # In a text by its id, as if that were a type.
+                # The parent is the id of a text's element, which is not a type.
                 await raw.send(sync_frame(2, structs((10 + number, [b"\x04\x00\x01\x00\x01x"]))))
                 verdicts.add(await raw.verdict())
     return verdicts

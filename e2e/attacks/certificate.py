@@ -1,4 +1,4 @@
-"""A certificate for tests."""
+"""Certificates for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 def certify(folder: Path, *hosts: str) -> dict[str, str]:
-    """Make one for localhost, or for other hosts, with its key; return the settings that name the files."""
+    """Make a certificate with its key for localhost or other hosts; return the settings with their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

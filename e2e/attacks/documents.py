@@ -1,4 +1,4 @@
-"""What an attacker of the sync server writes by hand: y-protocols' messages, and updates of Yjs's first version."""
+"""Encodes y-protocols messages and Yjs updates (format 1) without a library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .raw import BINARY, frame
 
 
 def sized(content: bytes) -> bytes:
-    """Return content behind its length."""
+    """Return content after its length."""
     return write_var_uint(len(content)) + content
 
 
@@ -20,13 +20,13 @@ def sync_frame(step: int, content: bytes) -> bytes:
 
 
 def awareness_frame(*entries: tuple[int, int, bytes]) -> bytes:
-    """Return the frame of awareness states: client, clock, and JSON."""
+    """Return the frame of an awareness update; entries are client, clock, and JSON."""
     states = b"".join(write_var_uint(client) + write_var_uint(clock) + sized(state) for client, clock, state in entries)
     return frame(b"\x01" + sized(write_var_uint(len(entries)) + states), BINARY)
 
 
 def struct(client: int, clock: int, reference: int, content: bytes, key: str = "key") -> bytes:
-    """Return an update with one item of the map `m`, whose content is of a kind of Yjs's."""
+    """Return an update with one item of the map `m`; `reference` is the kind of its content."""
     item = bytes((0x20 | reference,)) + b"\x01" + sized(b"m") + sized(key.encode()) + content
     return b"\x01\x01" + write_var_uint(client) + write_var_uint(clock) + item + b"\x00"
 
@@ -37,12 +37,12 @@ def written(client: int, text: str, key: str = "key") -> bytes:
 
 
 def text(content: str) -> bytes:
-    """Return a struct: the first piece of the text `t`."""
+    """Return a struct: the first item of the text `t`."""
     return b"\x04\x01" + sized(b"t") + sized(content.encode())
 
 
 def structs(*sections: tuple[int, Sequence[bytes]]) -> bytes:
-    """Return an update: clients, and the first structs of each."""
+    """Return an update with the first structs of each client."""
     update = [write_var_uint(len(sections))]
     for client, parts in sections:
         update += [write_var_uint(len(parts)), write_var_uint(client), b"\x00", *parts]

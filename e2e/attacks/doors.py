@@ -1,4 +1,4 @@
-"""The doors: how a server can be set up to let people in, and what honest ones need for it."""
+"""The doors: setups of a server with or without authentication and TLS, and what honest clients need for each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .certificate import certify
 
 
 class Door(NamedTuple):
-    """One way to be let in.
+    """One setup of a server.
 
     Attributes:
-        settings: of the server.
-        token: makes what proves a user; None where nobody asks for that.
-        tls: what a client has to know to speak TLS; None where nobody does.
+        settings: the settings of the server.
+        token: makes the token of a user; None without authentication.
+        tls: the TLS context of a client; None without TLS.
     """
 
     settings: Mapping[str, str] = MappingProxyType({})
@@ -32,7 +32,7 @@ OPEN = Door()
 
 @asynccontextmanager
 async def stand(name: str, folder: Path) -> AsyncIterator[Door]:
-    """Prepare the door of a name, with what it takes in a folder, for the time of the block."""
+    """Prepare the door with a name, with its files in a folder, until the end of the block."""
     if name == "jwt":
         yield Door(issuer.SETTINGS, issuer.signed)
     elif name == "tls":

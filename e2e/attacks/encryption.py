@@ -1,4 +1,4 @@
-"""Attacks on TLS, where a server speaks it itself."""
+"""Attacks on a server's TLS."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .rekeying import Keys
 from .slow import CROWD, crowd
 
 ALERT = "alert"
-"""The outcome for somebody who is told in TLS's own terms that it will not do."""
+"""The outcome of a TLS alert."""
 VERSIONS = [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1]
 RENEWALS = 2000
-"""Times that a client takes new keys: far more than a server allows."""
+"""Key updates of a client: far more than a server allows."""
 GARBAGE = [
     b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"\x16\x03\x01\x00\x05hello",
@@ -30,7 +30,7 @@ GARBAGE = [
 
 
 class Handshake:
-    """A client's side of TLS on a connection, done by hand so that it can be left undone."""
+    """The client's side of a TLS handshake on a connection, done in steps so that it can stay unfinished."""
 
     def __init__(self, raw: Raw, context: ssl.SSLContext) -> None:
         self._raw = raw
@@ -38,7 +38,7 @@ class Handshake:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
 
     def hello(self) -> bytes:
-        """Return what a client says first."""
+        """Return the ClientHello."""
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -46,7 +46,7 @@ class Handshake:
         raise AssertionError("nobody has answered")
 
     async def finish(self) -> str:
-        """Do it whole; return the outcome if that is not possible, or an empty one."""
+        """Complete the handshake; return the outcome of a failure, or an empty text."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -79,7 +79,7 @@ async def unencrypted_data(target: Target) -> Collection[str]:
 
 
 def _own(target: Target) -> ssl.SSLContext:
-    """Return a context that may be changed."""
+    """Return a context that the attack may change."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata="".join(map(ssl.DER_cert_to_PEM_cert, _context(target).get_ca_certs(True))))
     return context
@@ -91,7 +91,7 @@ async def old_tls(target: Target) -> Collection[str]:
     ends = set()
     for version, ciphers in [*((version, "ALL") for version in VERSIONS), *((None, c) for c in ("aNULL", "eNULL"))]:
         context = _own(target)
-        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # so that it is not the client who refuses
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # so that the client itself allows them
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             context.minimum_version = version or ssl.TLSVersion.TLSv1_2
             context.maximum_version = version or ssl.TLSVersion.TLSv1_2
@@ -168,7 +168,7 @@ async def silence_after_tls(target: Target) -> Collection[str]:
 
 
 async def _crowd(target: Target, share: float, drip: bytes) -> Collection[str]:
-    """Let a crowd say a share of a hello and then a byte at a time, or nothing more, until it is cut."""
+    """Start handshakes on many connections with a part of a hello, then send single bytes or nothing until the end."""
     async with target.wire() as raw:
         hello = Handshake(raw, _context(target)).hello()
     end = int(len(hello) * share)

@@ -1,4 +1,4 @@
-"""Attacks with more of everything: messages, connections, answers that nobody reads."""
+"""Attacks with large numbers: of messages, of connections, of answers that the client does not read."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from .raw import CUT, IGNORED, PATIENCE, PING, PONG, TEXT, Raw, Target, frame, t
 
 MILLION = 1_000_000
 TWENTY_THOUSAND = 20_000
-"""Messages of one connection: far more than a server takes before it closes, however slow it is."""
+"""Messages of one connection: far more than a server handles before it closes, at any speed."""
 BURST = 5000
-"""Messages that the sync server takes from one connection before it reads more slowly."""
+"""Messages that the sync server handles from one connection before it read-pauses it."""
 MEMORY = "process_resident_memory_bytes"
 MORE = 1000
-"""Messages that are sent at once after them, until it does."""
+"""Messages that are sent at a time after those, until it is read-paused."""
 TOO_MANY = 'opennoodl_closes_total{code="1008"}'
 TOO_LARGE = 'opennoodl_closes_total{code="1009"}'
 TOO_SLOW = 'opennoodl_closes_total{code="1013"}'
 OVER = 'opennoodl_rate_limited_total{limit="messages"}'
 FEW = 100
-"""Connections at once: more than the servers of the tests allow, and no more than the handshakes that they allow."""
+"""Connections at a time: more than the servers of the tests allow, and no more than the handshakes that they allow."""
 CLOSED = 90.0
-"""Seconds within which a server closes: it waits 10 s for frames over the rate, and longer if its timers are late."""
+"""Time limit for a server's close, in seconds: it waits 10 s for frames over the rate, and its timers may be late."""
 TOPICS = count()
 KEPT = 48 * 2**20
-"""Bytes that a server may use more while somebody does not read."""
+"""Bytes by which a server's memory may grow while a client does not read."""
 
 
 @attack("1008", servers=JSON)
@@ -90,7 +90,7 @@ async def reset_connections(target: Target) -> Collection[str]:
 
 
 async def _endless(target: Target, data: bytes, closes: str = TOO_MANY) -> str:
-    """Send something without an end, and wait until the server has closed for it."""
+    """Send data repeatedly until the server has closed the connection with the code `closes`."""
     before = await target.metric(closes)
     async with target.websocket() as raw:
         raw.write(data)
@@ -121,7 +121,7 @@ async def empty_fragments(target: Target) -> Collection[str]:
 
 
 async def _unread(target: Target, raw: Raw, requests: Iterable[bytes]) -> None:
-    """Ask for much and read nothing; the server may not keep it all."""
+    """Send many requests and read nothing; check the server's memory."""
     began = await target.metric(MEMORY)
     for number, data in enumerate(requests):
         await raw.send(data)
@@ -130,14 +130,14 @@ async def _unread(target: Target, raw: Raw, requests: Iterable[bytes]) -> None:
 
 
 async def closed(target: Target, closes: str, before: float) -> str:
-    """Wait until a connection more than before has been closed with a code, and return that."""
+    """Wait until one more connection than before has been closed with a code; return the code."""
     code = closes.split('"')[1]
     try:
         async with asyncio.timeout(CLOSED):
             while True:
                 if await target.metric(closes) > before:
                     return code
-                await asyncio.sleep(0.2)  # to answer this takes the server milliseconds
+                await asyncio.sleep(0.2)  # a response takes the server some milliseconds
     except TimeoutError:
         raise AssertionError(f"no connection was closed with {code} within {CLOSED} s") from None
 

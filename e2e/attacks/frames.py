@@ -1,4 +1,4 @@
-"""Attacks on the WebSocket protocol: frames that are too large, in pieces, or that may not be."""
+"""Attacks on the WebSocket protocol: too large, fragmented, and invalid frames."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .raw import BINARY, CLOSE, IGNORED, MASK, PING, PONG, TEXT, Target, frame, 
 
 CONT = 0x0
 LARGER = {"signaling": 65_537, "notification": 65_537, "sync": 16_777_217}
-"""Bytes of a message that is one too large."""
+"""Bytes of a message one byte above the limit."""
 
 
 async def _verdicts(target: Target, attempts: Iterable[bytes]) -> Collection[str]:
-    """Send each on a WebSocket of its own; return the verdicts."""
+    """Send each attempt on its own WebSocket; return the verdicts."""
     verdicts = set()
     for data in attempts:
         async with target.websocket() as raw:

@@ -1,4 +1,4 @@
-"""An imitation of GitHub's API: it knows each token ``gho_<login>``, and with some it hangs or fails."""
+"""An imitation of GitHub's API: it accepts each token ``gho_<login>``, and hangs or fails for some."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from .servers import TcpServer
 
 STRANGE = ("hang", "endless", "fail", "limit", "nonsense", "elsewhere", "other")
-"""How tokens begin for which it answers as GitHub should not."""
+"""Prefixes of tokens for which it hangs or fails."""
 
 
 def token(login: str) -> str:
@@ -47,7 +47,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         shown = re.search(r"(?i)^authorization: bearer (\S+)\r$", request, flags=re.MULTILINE)
         kind, _, rest = (shown[1] if shown is not None and request.startswith("GET /user ") else "").partition("_")
         if kind == "hang":
-            await reader.read()  # until whoever asked gives up
+            await reader.read()  # until the client gives up
         elif kind == "endless":
             writer.write(b"HTTP/1.1 200 -\r\nContent-Length: 1000000000\r\n\r\n")
             while True:
@@ -60,7 +60,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 @asynccontextmanager
 async def github_api() -> AsyncIterator[str]:
-    """Run it; yield its URL."""
+    """Run the imitation; yield its URL."""
     server = TcpServer(_serve)
     await server.start()
     try:

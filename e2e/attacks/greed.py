@@ -1,4 +1,4 @@
-"""Attacks with many names: one client that opens rooms, topics, inboxes or documents without an end."""
+"""Attacks with many names: one client that opens rooms, topics, inboxes or documents without a limit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .raw import CUT, IGNORED, PING, PONG, Raw, Target, frame, text
 
 MANY = 10_000
 CLAIMS = 900
-"""Claims of one connection: as many as it may make at once."""
+"""Claims of one connection: as many as it may make at a time."""
 AN_HOUR = 320
-"""Notifications that are more than a user may send in an hour."""
+"""More notifications than a user may send in an hour."""
 NUMBERS = count()
 DOCUMENTS = 75
-"""Documents that are open at once: more than the server of the tests may have."""
+"""More open documents than the server of the tests allows."""
 
 
 async def _answers(target: Target, make: Callable[[int], object], first: object = None) -> Collection[str]:
-    """Send as many messages as they are taken; return everything that they are answered with."""
+    """Send messages until the server closes or all are sent; return all answers."""
     answers: set[str] = set()
     async with target.websocket() as raw:
         if first is not None:
@@ -92,7 +92,7 @@ async def peer_id_claims(target: Target) -> Collection[str]:
 
     async def claims(raw: Raw) -> set[str]:
         await raw.send(claim * CLAIMS)
-        return {await raw.answer()}  # a claim takes the place of the one before
+        return {await raw.answer()}  # a claim replaces the previous one
 
     async with AsyncExitStack() as stack:
         holder, *others = [await stack.enter_async_context(target.websocket()) for _ in range(5)]
@@ -154,9 +154,9 @@ async def many_documents(target: Target) -> Collection[str]:
 
 
 async def _sent_until_closed(target: Target, path: bytes, frames: Iterable[bytes], code: str) -> Collection[str]:
-    """Send frames and wait until the server has closed a connection with a code more often than before.
+    """Send frames until the server has closed one more connection with a code, as its metric says.
 
-    What it counts says so for sure: its close frame can be lost to somebody who goes on sending.
+    The close frame itself may be lost to a client that continues to send.
     """
     closes = f'opennoodl_closes_total{{code="{code}"}}'
     before = await target.metric(closes)

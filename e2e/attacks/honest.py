@@ -1,4 +1,4 @@
-"""Honest clients: two that work together, and time it."""
+"""Honest clients: pairs of clients that exchange messages, and measure the round trips."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from websockets.asyncio.client import ClientConnection, connect
 from .doors import OPEN, Door
 
 PATIENCE = 30.0
-"""Seconds after which what did not come never will."""
+"""Time limit of a wait, in seconds."""
 KEEPALIVE = b"\x01\x01\x00"
-"""What the sync server sends to a client that has heard nothing for long: no awareness states."""
+"""The keepalive message of the sync server: an awareness update without states."""
 PAUSE = 0.02
-"""Seconds between two round trips: honest clients are not the load, and stay within their rate."""
+"""Seconds between two round trips, so that honest clients stay below the rate limit."""
 
 
 class Pair(ABC):
-    """Two clients, the second of which answers the first: a round trip is complete when the first has the answer.
+    """Two clients. A round trip is complete when the first one has the answer of the second one.
 
     Attributes:
-        times: the seconds of every round trip so far, with the time at which it began.
+        times: start and duration in seconds of every round trip.
     """
 
     first: ClientConnection
@@ -42,7 +42,7 @@ class Pair(ABC):
 
     @classmethod
     async def open(cls, port: int, door: Door = OPEN) -> Self:
-        """Connect both, through a door."""
+        """Connect both clients, through a door."""
         pair = cls()
         pair.door = door
         url = f"{'wss' if door.tls else 'ws'}://localhost:{port}{pair.path}"
@@ -54,30 +54,30 @@ class Pair(ABC):
 
     @property
     def path(self) -> str:
-        """Where they meet."""
+        """The path of both connections."""
         return "/"
 
     def token(self, user: str) -> str | None:
-        """Return what proves a user, where that is wanted."""
+        """Return the token of a user; None without authentication."""
         return self.door.token(user) if self.door.token else None
 
     @abstractmethod
     async def introduce(self) -> None:
-        """Do what comes before the first round trip."""
+        """Do the exchange before the first round trip."""
 
     @abstractmethod
     async def exchange(self, number: int) -> None:
-        """Make a round trip; whatever comes must be that of this number."""
+        """Make a round trip; all messages must belong to this number."""
 
     async def trip(self) -> None:
-        """Make a round trip, and time it."""
+        """Make a round trip, and measure it."""
         began = perf_counter()
         async with asyncio.timeout(PATIENCE):
             await self.exchange(len(self.times))
         self.times.append((began, perf_counter() - began))
 
     def work(self, pause: float = PAUSE) -> None:
-        """Make round trips from now on, one after the other, with a pause after each."""
+        """Make round trips in a task, with a pause after each."""
         self._working = asyncio.create_task(self._work(pause))
 
     async def _work(self, pause: float) -> None:
@@ -92,7 +92,7 @@ class Pair(ABC):
                 self._news.notify_all()
 
     async def more(self, trips: int) -> None:
-        """Wait until so many more round trips are complete; raise what kept them from that."""
+        """Wait for this number of further round trips; raise their error."""
         assert self._working is not None
         aim = len(self.times) + trips
         async with self._news:
@@ -105,7 +105,7 @@ class Pair(ABC):
         return False
 
     async def close(self) -> None:
-        """Leave; raise what went wrong with the round trips."""
+        """Close the connections; raise an error of the round trips."""
         if self._working is not None:
             self._working.cancel()
             await asyncio.wait([self._working])
@@ -116,7 +116,7 @@ class Pair(ABC):
 
 
 async def _take(socket: ClientConnection, kind: str) -> dict[str, Any]:
-    """Return the next message, which has to be of this kind."""
+    """Return the next message, which must have this type."""
     message: dict[str, Any] = json.loads(await socket.recv())
     assert message["type"] == kind, f"{message} came in place of {kind}"
     return message
@@ -127,10 +127,10 @@ async def _say(socket: ClientConnection, **message: object) -> None:
 
 
 class Signalers(Pair):
-    """Two peers of a room, each of which signals the other."""
+    """Two peers of a room that send each other signals."""
 
     async def introduce(self) -> None:
-        """Meet."""
+        """Join the room."""
         room = f"honest-{self.number}"
         for socket, name in ((self.first, "first"), (self.second, "second")):
             user = f"{name}-{self.number}"
@@ -139,14 +139,14 @@ class Signalers(Pair):
         await _take(self.first, "peer-joined")
 
     async def exchange(self, number: int) -> None:
-        """Signal and be signalled."""
+        """Send a signal and receive the answer."""
         for sender, receiver, to in ((self.first, self.second, "second"), (self.second, self.first, "first")):
             await _say(sender, type="signal", to=to, signal={"number": number})
             assert (await _take(receiver, "signal"))["signal"] == {"number": number}
 
 
 class Editors(Pair):
-    """Two editors of a document, each of which has what the other writes."""
+    """Two editors of a document that receive each other's changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,19 +154,19 @@ class Editors(Pair):
 
     @property
     def path(self) -> str:
-        """Their room."""
+        """The path of their room."""
         token = self.token("editor")
         return f"/honest-{self.number}" + (f"?token={token}" if token else "")
 
     async def introduce(self) -> None:
-        """Bring both up to date."""
+        """Sync both documents."""
         for socket, doc in zip((self.first, self.second), self._docs, strict=True):
             await socket.send(create_sync_message(doc))
             while await self._hear(socket, doc) != 1:
                 pass
 
     async def exchange(self, number: int) -> None:
-        """Write something, have it on the other side, and the same back."""
+        """Write, wait for the change at the other editor, and do the same in the other direction."""
         for writer, reader in ((0, 1), (1, 0)):
             sockets, entries = (self.first, self.second), self._docs[reader].get("entries", type=Map)
             before = self._docs[writer].get_state()
@@ -177,7 +177,7 @@ class Editors(Pair):
                 await self._hear(sockets[reader], self._docs[reader])
 
     async def _hear(self, socket: ClientConnection, doc: Doc[Any]) -> int:
-        """Take the next message, and return which sync message it is."""
+        """Receive the next message; return the kind of its sync message."""
         while (message := await socket.recv()) == KEEPALIVE:
             pass
         assert isinstance(message, bytes)
@@ -189,10 +189,10 @@ class Editors(Pair):
 
 
 class Devices(Pair):
-    """Two devices of a user: what is read on the one is so on the other."""
+    """Two devices of a user that receive each other's marks."""
 
     async def introduce(self) -> None:
-        """Authenticate both and send oneself a notification."""
+        """Authenticate both, and send a notification to the same user."""
         user = f"honest-{self.number}"
         for socket in (self.first, self.second):
             await _say(socket, type="authenticate", userId=user, token=self.token(user))
@@ -204,7 +204,7 @@ class Devices(Pair):
         await _take(self.second, "notification")
 
     async def exchange(self, number: int) -> None:
-        """Mark it as read on one device, see that on the other, and take it back there."""
+        """Mark it as read on one device, wait for the event on the other, and undo it there."""
         for sender, kind, read in ((self.first, "mark-read", True), (self.second, "mark-unread", False)):
             await _say(sender, type=kind, notificationId=self._id)
             for device in (self.first, self.second):

@@ -1,4 +1,4 @@
-"""Attacks by somebody who was let in: on what is another's, and on what may only be read."""
+"""Attacks by authenticated clients: on data of other users, and with read-only permission."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .raw import BINARY, CLOSE, IGNORED, Raw, Target, frame, text
 MALLORY, VICTIM, SENDER = "mallory", "victim", "sender"
 ROOMS = count()
 OWN = 7
-"""The client whose awareness state belongs to a writer."""
+"""The client id of a writer's awareness state."""
 GONE = 6
-"""The client of a writer who has left."""
+"""The client id of a writer who has left."""
 
 
 async def _authenticated(raw: Raw, user: str) -> None:

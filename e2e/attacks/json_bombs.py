@@ -1,4 +1,4 @@
-"""Attacks on the reader of JSON: deep, long, double, and what other readers take for something else."""
+"""Attacks on the JSON decoder: deep nesting, long values, duplicate keys, and input that decoders treat differently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST = 65_000
 
 
 async def _answers(target: Target, messages: Iterable[bytes]) -> Collection[str]:
-    """Send messages after one another; return what each is answered with."""
+    """Send messages one after the other; return their answers."""
     answers = set()
     async with target.websocket() as raw:
         for message in messages:
@@ -50,7 +50,7 @@ async def deep_json(target: Target) -> Collection[str]:
 async def long_numbers(target: Target) -> Collection[str]:
     """Numbers of 60,000 digits, with huge exponents, and just beyond what fits into 64 bits."""
     numbers = ["9" * 60_000, "-" + "9" * 60_000, "1e999999999", "0." + "1" * 60_000, str(2**64), "1E-999999999", "-0"]
-    if target.kind == "signaling":  # in a field that it does not know
+    if target.kind == "signaling":  # in an unknown field
         return await _answers(target, (f'{{"type":"ping","a":{number}}}'.encode() for number in numbers))
     return await _answers(target, (f'{{"type":"get-notifications","limit":{each}}}'.encode() for each in numbers))
 

@@ -1,4 +1,4 @@
-"""Attacks on logins with GitHub: on what GitHub is asked, and on those who wait for its answer."""
+"""Attacks on logins with GitHub: on the requests to GitHub, and on clients that wait for them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .raw import CLOSE, Target, frame
 from .tokens import MALLORY, VICTIM, answers, show
 
 CROWD = 60
-"""Clients that wait for GitHub at once."""
+"""Clients that wait for GitHub at a time."""
 UNKNOWN = 40
-"""Tokens that GitHub does not know, shown at once: more than it is asked about in a minute."""
+"""Unknown tokens at a time: more than the requests to GitHub in a minute."""
 NUMBERS = count()
 
 

@@ -1,4 +1,4 @@
-"""An attacker's connection: bytes on a TCP socket, with no library that would keep it from doing wrong."""
+"""An attacker's connection: bytes on a TCP socket, without a library that would prevent errors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from .vitals import connected, metrics
 
 PATIENCE = 30.0
-"""Seconds after which what did not come never will."""
+"""Time limit of a wait, in seconds."""
 CUT = "cut"
-"""The outcome for somebody whose connection ends without a word."""
+"""The outcome of a connection that ends without an answer."""
 IGNORED = "ignored"
-"""The outcome of what has no answer."""
+"""The outcome of a message that has no answer."""
 MASK = b"\x01\x02\x03\x04"
 KEY = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
 UPGRADE = ("Host: localhost", "Upgrade: websocket", "Connection: Upgrade", KEY, "Sec-WebSocket-Version: 13")
@@ -27,21 +27,21 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
 class Frame(NamedTuple):
-    """What a server sent."""
+    """A frame of the server."""
 
     opcode: int
     payload: bytes
 
 
 def masked(payload: bytes) -> bytes:
-    """Return a payload as it travels under `MASK`."""
+    """Return a payload masked with `MASK`."""
     size = len(payload)
     key = (MASK * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
 
 
 def header(first: int, size: int, mask: int = 0x80) -> bytes:
-    """Return how a frame begins that claims to hold `size` bytes; `first` is its first byte."""
+    """Return the header of a frame with `size` bytes; `first` is its first byte."""
     if size < 126:
         return bytes((first, mask | size))
     if size < 65_536:
@@ -50,7 +50,7 @@ def header(first: int, size: int, mask: int = 0x80) -> bytes:
 
 
 def frame(payload: bytes, opcode: int = TEXT, *, first: int | None = None) -> bytes:
-    """Return a whole masked frame; `first` replaces its first byte."""
+    """Return a complete masked frame; `first` replaces its first byte."""
     return header(0x80 | opcode if first is None else first, len(payload)) + MASK + masked(payload)
 
 
@@ -60,13 +60,13 @@ def text(message: object) -> bytes:
 
 
 def request(path: bytes, *headers: str, method: str = "GET") -> bytes:
-    """Return a request, with a path of any bytes."""
+    """Return a request; its path may have any bytes."""
     lines = [method.encode() + b" " + path + b" HTTP/1.1", *(line.encode() for line in headers)]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def _end(data: bytes, at: int) -> int:
-    """Return where a frame of the server's ends; a place beyond the data if its header is not there yet."""
+    """Return the offset after a frame of the server; beyond the data if its header is not complete."""
     if len(data) < at + 2:
         return at + 2
     size = data[at + 1]
@@ -86,23 +86,23 @@ class Raw:
         self._behind_pong = b""  # what came with the last pong that was waited for, perhaps a part of a frame
 
     def write(self, data: bytes) -> None:
-        """Send bytes whenever the server reads them, and go on: so a close is read as soon as it comes.
+        """Write bytes without waiting, so that a close frame is read as soon as it arrives.
 
-        A server resets a connection some seconds after its close frame. If the frame has not been read until then, it
+        A server resets a connection some seconds after its close frame. A close frame that has not been read by then
         can be lost.
         """
         if not self._writer.transport.is_closing():
             self._writer.write(data)
 
     async def send(self, data: bytes) -> None:
-        """Send bytes and wait until few of them are left here; those that the server does not want are lost."""
+        """Send bytes, and wait until the write buffer is small; errors are ignored."""
         if not self._writer.transport.is_closing():
             with suppress(ConnectionError):
                 self._writer.write(data)
                 await self._writer.drain()
 
     async def status(self) -> str:
-        """Read an HTTP answer's status; whoever gets none is cut."""
+        """Read the status of an HTTP response; `CUT` if there is none."""
         try:
             async with asyncio.timeout(PATIENCE):
                 head = await self._reader.readuntil(b"\r\n\r\n")
@@ -111,7 +111,7 @@ class Raw:
         return head.split()[1].decode()
 
     async def some(self) -> bytes:
-        """Read what comes next; nothing when the connection has ended."""
+        """Read the next bytes; empty at the end of the connection."""
         try:
             async with asyncio.timeout(PATIENCE):
                 return await self._reader.read(100_000)
@@ -119,7 +119,7 @@ class Raw:
             return b""
 
     async def rest(self) -> bytes:
-        """Read what comes until the connection ends."""
+        """Read all bytes until the end of the connection."""
         try:
             async with asyncio.timeout(PATIENCE):
                 return await self._reader.read()
@@ -127,12 +127,12 @@ class Raw:
             return b""
 
     async def upgrade(self, path: bytes, *headers: str) -> str:
-        """Ask for a WebSocket; return the status of the answer."""
+        """Request a WebSocket; return the status of the response."""
         await self.send(request(path, *UPGRADE, *headers))
         return await self.status()
 
     async def next(self) -> Frame | None:
-        """Read the server's next frame; None when the connection has ended."""
+        """Read the server's next frame; None at the end of the connection."""
         try:
             async with asyncio.timeout(PATIENCE):
                 first, size = await self._reader.readexactly(2)
@@ -143,7 +143,7 @@ class Raw:
             return None
 
     async def message(self, *wanted: str) -> dict[str, Any]:
-        """Read on until a JSON message of one of these types comes."""
+        """Read until a JSON message of one of these types."""
         while True:
             came = await self.next()
             assert came is not None, f"the connection ended before {wanted}"
@@ -154,7 +154,7 @@ class Raw:
                     return message
 
     async def meets(self, beginning: bytes) -> bool:
-        """Return whether a binary message that begins like this comes before two pings are answered."""
+        """Return whether a binary message with this beginning arrives before two pings are answered."""
         met = False
         for _ in range(2):
             self._pings += 1
@@ -166,7 +166,7 @@ class Raw:
         return met
 
     async def until(self, beginning: bytes) -> str:
-        """Read on until a binary message begins like this; return the close code if the connection ends before."""
+        """Read until a binary message with this beginning; return the close code if the connection ends before."""
         while True:
             came = await self.next()
             if came is None:
@@ -177,7 +177,7 @@ class Raw:
                 return IGNORED
 
     async def end(self) -> str:
-        """Read on until the server ends the connection; return the close code, or that there was none."""
+        """Read until the server ends the connection; return the close code, or `CUT` without one."""
         while True:
             came = await self.next()
             if came is None:
@@ -186,9 +186,9 @@ class Raw:
                 return str(int.from_bytes(came.payload[:2], "big"))
 
     async def verdict(self) -> str:
-        """Return the code of the first error or the close that comes, or that pings after all are answered.
+        """Return the code of the first error or close; or `IGNORED` if two pings are answered before.
 
-        A ping may be answered before what came with it, so there are two.
+        A ping may be answered before the messages that arrived with it, so there are two.
         """
         self._pings += 2
         first, second = str(self._pings).encode(), str(self._pings + 1).encode()
@@ -209,9 +209,9 @@ class Raw:
                     return str(message["code"])
 
     async def drained(self) -> bytes | None:
-        """Read what comes until a ping sent now is answered; return it, or None if the server has closed.
+        """Read until a new ping is answered; return the bytes, or None if the server has closed.
 
-        It must follow another one: only then is what came before the ping handled when that is answered.
+        Another ping must precede it: only then were all messages before that one handled.
         """
         self._pings += 1
         pong = b"%08d" % self._pings
@@ -233,13 +233,13 @@ class Raw:
         return None
 
     async def finish(self) -> None:
-        """Send nothing more, and read on until the server ends the connection."""
+        """Send nothing more, and read until the server ends the connection."""
         with suppress(OSError):
             self._writer.write_eof()
         await self.rest()
 
     async def answer(self) -> str:
-        """Return the next message: its type, the code of an error, or the code of a close."""
+        """Return the next message as a word: its type, an error code, or a close code."""
         while True:
             came = await self.next()
             if came is None:
@@ -251,8 +251,8 @@ class Raw:
                 return str(message["code"] if message["type"] == "error" else message["type"])
 
     def leave(self) -> None:
-        """Go without a word."""
-        # A reset, so that thousands of connections leave no ports behind.
+        """Abort the connection."""
+        # With a reset, so that thousands of connections leave no ports in TIME_WAIT.
         sock = None if self._writer.transport.is_closing() else self._writer.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""New keys without an end: what TLS 1.3 allows anybody at any time, and no library lets a client do."""
+"""Endless key updates, which TLS 1.3 allows at any time and which no library offers to a client."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 CIPHER = "TLS_AES_256_GCM_SHA384"
 KEY_UPDATE = b"\x18\x00\x00\x01\x00"
-"""A message that says that other keys follow (RFC 8446, 4.6.3)."""
+"""A KeyUpdate message (RFC 8446, 4.6.3)."""
 HANDSHAKE, DATA = b"\x16", b"\x17"
 
 
 class Keys:
-    """A client's keys, to go on with by hand where its library has sent nothing with them yet.
+    """A client's keys. The client's library must not have sent application data with them.
 
     Args:
         log: the file to which the library has written its secrets.
@@ -35,7 +35,7 @@ class Keys:
         return head + self._cipher.encrypt(nonce, inner, head)
 
     def renew(self) -> bytes:
-        """Return the record that says that other keys follow, and go on with those (RFC 8446, 7.2)."""
+        """Return the record of a KeyUpdate, and use the new keys from then on (RFC 8446, 7.2)."""
         record = self.record(KEY_UPDATE, HANDSHAKE)
         self._use(_expand(self._secret, b"traffic upd", 48))
         return record

@@ -1,4 +1,4 @@
-"""Attacks on HTTP: requests that are too large, that mean something else than they seem to, or that are none."""
+"""Attacks on HTTP: too large, ambiguous, and invalid requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOST = "Host: localhost"
 
 
 async def _statuses(target: Target, requests: Iterable[bytes]) -> Collection[str]:
-    """Send each request on a connection of its own; return the statuses of the answers."""
+    """Send each request on its own connection; return the statuses of the responses."""
     statuses = set()
     for data in requests:
         async with target.tcp() as raw:

@@ -1,4 +1,4 @@
-"""Attacks on the server's patience: clients that take their time, and connections that they hold meanwhile."""
+"""Attacks with slow clients, which occupy connections."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .attack import attack
 from .raw import BINARY, CUT, TEXT, Raw, Target, frame
 
 CROWD = 10
-"""Clients that do it at once. All attacks that are slow are made at the same time, also on a slow machine."""
+"""Clients of a slow attack. All slow attacks run at the same time, also on a slow machine."""
 DRIP = 0.5
 """Seconds between two bytes."""
 DRIPS = 22
-"""Bytes of one who never ends; with `DRIP`, longer than a server waits for a handshake."""
+"""Bytes of an endless client; sent with `DRIP`, they take longer than a server waits for a handshake."""
 
 
 async def _drip(raw: Raw, data: bytes) -> None:
-    """Send a byte at a time, to whoever still reads."""
+    """Send single bytes until the server does not read any more."""
     for byte in data:
         await raw.send(bytes((byte,)))
         await asyncio.sleep(DRIP)
@@ -27,7 +27,7 @@ async def _drip(raw: Raw, data: bytes) -> None:
 async def crowd(
     connect: Callable[[], AbstractAsyncContextManager[Raw]], begin: bytes, drip: bytes = b""
 ) -> Collection[str]:
-    """Let a crowd send how something begins and then a byte at a time, or nothing more, until it is cut."""
+    """Open many connections that send a beginning, then single bytes or nothing until the end."""
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         raws = [await stack.enter_async_context(connect()) for _ in range(CROWD)]
         for raw in raws:
@@ -58,7 +58,7 @@ async def unfinished_handshake(target: Target) -> Collection[str]:
 
 
 async def _frames(target: Target, data: bytes, drips: int) -> Collection[str]:
-    """Let a crowd with WebSockets send something, the end of it in so many single bytes; return their ends."""
+    """Send data on many WebSockets, the last `drips` bytes singly; return their ends."""
     async with AsyncExitStack() as stack:
         raws = [await stack.enter_async_context(target.websocket()) for _ in range(CROWD)]
         for raw in raws:

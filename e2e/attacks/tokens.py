@@ -1,4 +1,4 @@
-"""Attacks on authentication: tokens that prove nothing, and what a token that does is not good for."""
+"""Attacks on authentication: invalid tokens, and valid tokens of other users or for other rooms."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def _base64(data: bytes) -> str:
 
 
 def by_hand(header: dict[str, Any], secret: bytes, **more: Any) -> str:
-    """Return a token with any header, with an HMAC for its signature, or none if there is no secret."""
+    """Return a token with any header, signed with HMAC; without a signature if there is no secret."""
     head = _base64(json.dumps(header).encode()) + "." + _base64(json.dumps(claims(VICTIM, **more)).encode())
     return head + "." + (_base64(hmac.digest(secret, head.encode(), hashlib.sha256)) if secret else "")
 
 
 def show(target: Target, token: str, user: str = VICTIM) -> bytes:
-    """Return the message that shows a token."""
+    """Return the message with a token."""
     if target.kind == "signaling":
         return text({"type": "join", "room": "guarded", "peerId": "a", "userId": user, "token": token})
     return text({"type": "authenticate", "userId": user, "token": token})
 
 
 async def answers(target: Target, tokens: Iterable[str], user: str = VICTIM) -> Collection[str]:
-    """Show each token on a connection of its own; return what that is answered with."""
+    """Send each token on its own connection; return the answers."""
     given = set()
     for token in tokens:
         if target.kind == "sync":

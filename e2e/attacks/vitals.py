@@ -1,4 +1,4 @@
-"""What a server uses, as its operating system and its own metrics say."""
+"""The resources of a server, as its operating system and its metrics report them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 PATIENCE = 30.0
 _observers = cycle(f"127.2.{number // 250}.{number % 250 + 1}" for number in range(50_000))
-"""Where those are who only watch: each at an address of its own, so that none of them comes to a limit."""
+"""Addresses of the monitoring clients: one for each, so that no limit applies."""
 PIPES = 2
-"""Open files of a server for each process that it has started: there and back."""
+"""Open files of a server for each of its child processes: two pipes."""
 
 
 class Vitals(NamedTuple):
-    """What a server uses at one moment."""
+    """The resources of a server at one moment."""
 
     memory: float
-    """MiB of its own, resident: not of files that a store reads through the memory."""
+    """Resident memory in MiB, without mapped files of a store."""
     files: int
-    """Open files and sockets, without those that a store opens as it grows, and those to a process of its own."""
+    """Open files and sockets, without those of a store and those to child processes."""
     connections: int
     tasks: int
 
@@ -30,14 +30,14 @@ class Vitals(NamedTuple):
 async def connected(
     port: int, tls: ssl.SSLContext | None, address: str = ""
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to a server over TCP, and over TLS if that is given, from one of this machine's addresses."""
+    """Connect to a server over TCP, or over TLS with a context, from an address of this machine."""
     name = None if tls is None else "localhost"
     local = (address, 0) if address else None
     return await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name, local_addr=local)
 
 
 async def metrics(port: int, tls: ssl.SSLContext | None = None) -> dict[str, float]:
-    """Return every sample of ``/metrics``, by its name and labels."""
+    """Return the samples of ``/metrics`` by name and labels."""
     reader, writer = await connected(port, tls, next(_observers))
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
     async with asyncio.timeout(PATIENCE):
@@ -61,5 +61,5 @@ async def vitals(pid: int, port: int, tls: ssl.SSLContext | None = None) -> Vita
 def _of_store(file: Path) -> bool:
     try:
         return file.readlink().suffix in (".ldb", ".log")
-    except FileNotFoundError:  # it was open a moment ago
+    except FileNotFoundError:  # closed since it was listed
         return True

@@ -1,1 +1,1 @@
-"""Messages of real clients, recorded and changed at random, those who send them, and those who see what comes of it."""
+"""Recorded messages of real clients with random changes, the clients that send them, and the observers."""

@@ -1,4 +1,4 @@
-"""The corpus: what the JavaScript clients send, a message a line; recorded by ``pytest test_mutations.py --record``."""
+"""The corpus: messages of the JavaScript clients, one per line; recorded by ``pytest test_mutations.py --record``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosed
 
 HERE = Path(__file__).parent / "corpus"
 LONGEST = 4096
-"""Bytes of a message that is kept."""
+"""Largest message that is recorded, in bytes."""
 MOST = 200
-"""Messages that are kept of one server."""
+"""Largest number of recorded messages for one server."""
 ADDRESS = re.compile(rb"(?<![\d.])(?!127\.|0\.)\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
 
 
@@ -28,7 +28,7 @@ def read(kind: str) -> list[bytes]:
 
 
 def write(kind: str, messages: list[bytes]) -> None:
-    """Keep messages; where the recording machine is does not belong into them."""
+    """Write messages to the corpus, without names of the recording machine."""
     kept = [ADDRESS.sub(b"192.0.2.1", message) if kind != "sync" else message for message in messages]
     kept = [message for message in dict.fromkeys(kept) if len(message) <= LONGEST][:MOST]
     lines = [message.hex() if kind == "sync" else message.decode() for message in kept]
@@ -36,11 +36,11 @@ def write(kind: str, messages: list[bytes]) -> None:
 
 
 class Recorder:
-    """Passes WebSocket messages on, and keeps those of the clients.
+    """Forwards WebSocket messages, and records those of the clients.
 
     Attributes:
-        url: where clients find it.
-        messages: what they sent.
+        url: the URL for clients.
+        messages: the recorded messages.
     """
 
     def __init__(self, target: str) -> None:
@@ -49,7 +49,7 @@ class Recorder:
         self._target = target
 
     async def relay(self, client: ServerConnection) -> None:
-        """Pass on what a client sends, and what it is answered."""
+        """Forward the messages of a client, and the answers."""
         assert client.request is not None
         async with connect(self._target + client.request.path, compression=None, max_size=None) as server:
 
@@ -70,7 +70,7 @@ class Recorder:
 
 @asynccontextmanager
 async def recorder(target: str) -> AsyncIterator[Recorder]:
-    """Put a recorder before a server, for as long as the block runs."""
+    """Run a recorder before a server until the end of the block."""
     one = Recorder(target)
     async with websocket_server(one.relay, compression=None, max_size=None) as one.url:
         yield one

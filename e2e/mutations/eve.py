@@ -1,4 +1,4 @@
-"""Eve: somebody who sends what was recorded, changed, and comes back when she was closed for it."""
+"""Eve: a client that sends changed recordings, and reconnects when the server closes the connection."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pycrdt import write_var_uint
 from .change import broken_frame, change
 
 BATCH = 40
-"""JSON messages in a row."""
+"""JSON messages in one batch."""
 ROWS = (1, 1, 1, 2, 4)
-"""Messages of the sync server in a row: it closes for the first that it refuses."""
+"""Messages to the sync server in one batch: it closes after the first invalid one."""
 BROKEN = 0.01
-"""Share of frames that are changed themselves."""
+"""Fraction of frames that are changed themselves."""
 KNOWN = re.compile(rb'"notificationId":"([0-9a-f-]{36})"')
 ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Eve:
-    """One of them.
+    """One such client.
 
     Attributes:
-        sent: how many messages.
-        closed: how often she was closed.
-        last: what she sent last.
+        sent: the number of sent messages.
+        closed: the number of closed connections.
+        last: the last sent message.
     """
 
     def __init__(self, target: Target, room: str, dice: random.Random, pool: list[bytes]) -> None:
@@ -45,7 +45,7 @@ class Eve:
         self._stack = AsyncExitStack()
 
     async def attack(self, count: int) -> None:
-        """Send so many messages."""
+        """Send this number of messages."""
         until = self.sent + count
         while self.sent < until:
             if self._target.kind == "sync":
@@ -54,17 +54,17 @@ class Eve:
                 await self._batch()
 
     async def send(self, messages: list[bytes]) -> None:
-        """Send messages as they are."""
+        """Send messages unchanged."""
         for message in messages:
             await self._row([message])
 
     async def leave(self) -> None:
-        """Go."""
+        """Close the connection."""
         await self._stack.aclose()
         self._raw = None
 
     def _next(self) -> bytes:
-        """Return what comes next in the recording, or something else of it."""
+        """Return the next message of the recording, or another one of it."""
         self._place = (self._place + 1) % len(self._pool)
         if self._dice.random() < 0.3:
             self._place = self._dice.randrange(len(self._pool))
@@ -74,7 +74,7 @@ class Eve:
         return message
 
     def _changed(self) -> bytes:
-        """Return a message of the sync server; most keep their frame, so that the change is in what it holds."""
+        """Return a changed message for the sync server; in most, only the content of the sync message is changed."""
         message, dice = self._next(), self._dice
         if message[0] == 0 and dice.random() < 0.85:
             content = _content(message)
@@ -86,7 +86,7 @@ class Eve:
     async def _line(self) -> Raw:
         if self._raw is None:
             self._raw = await self._stack.enter_async_context(self._target.websocket(self._path))
-            # After the first frames, a ping is answered when all before it has been handled.
+            # Only after this first ping does the answer to a later one prove that all frames before were handled.
             await self._raw.drained()
         return self._raw
 
@@ -112,7 +112,7 @@ class Eve:
                 continue
             frames.append(frame(message))
             self.last.append(message)
-            if not text:  # which ends the connection
+            if not text:  # it ends the connection
                 break
         self.sent += len(frames)
         data = b"".join(frames)
@@ -127,7 +127,7 @@ class Eve:
             self._id = dice.choice(found)
 
     async def _break(self, raw: Raw, data: bytes, message: bytes, opcode: int) -> None:
-        """Send a frame that is changed itself behind others; nobody knows what it makes of what follows."""
+        """Send a changed frame after others; the handling of later bytes is undefined."""
         broken = broken_frame(self._dice, message, opcode)
         self.last.append(broken)
         self.sent += 1
@@ -149,7 +149,7 @@ def _is_text(message: bytes) -> bool:
 
 
 def _content(message: bytes) -> bytes:
-    """Return what is in a sync message that was recorded."""
+    """Return the content of a recorded sync message."""
     at = 2
     while message[at] & 128:
         at += 1

@@ -1,4 +1,4 @@
-"""What the JavaScript clients do while they are recorded."""
+"""The actions of the JavaScript clients during a recording."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def signaling(client: StartClient, url: str) -> None:
 
 
 async def sync(client: StartClient, url: str) -> None:
-    """Editors with both versions of y-websocket write all that Yjs knows, at the same time."""
+    """Editors with both versions of y-websocket write every kind of content of Yjs at the same time."""
     editors = await client("websocket")
     names = ["first", "second", "third"]
     for number, name in enumerate(names, start=1):
@@ -63,7 +63,7 @@ async def sync(client: StartClient, url: str) -> None:
 
 
 async def notification(client: StartClient, url: str) -> None:
-    """Two users send each other everything there is, read some and delete some."""
+    """Two users send each other every type of notification, read some and delete some."""
     ada, ben = await client("notifications"), await client("notifications")
     for device, name in ((ada, ADA), (ben, BEN)):
         await device.call("initialize", url=url, userId=name)
