@@ -22,7 +22,7 @@ class Effects(Sender):
     Args:
         rooms: receives the outcome of contests, and the end of the grace of absent peers.
         ice: adds the ICE servers to `joined`.
-        grace: seconds for which the place of an absent peer is kept.
+        grace: seconds for which the place of an absent peer is reserved.
         sent: counts messages by type.
 
     Attributes:
@@ -83,7 +83,7 @@ class Effects(Sender):
         self.perform(self._rooms.give_up(client))
 
     async def _settle(self, contest: Contest, cause: bytes, started: float) -> None:
-        """Ping the holder of a contested peer id, and tell the rooms whether it answers."""
+        """Ping the holder of a contested peer id, then call `Rooms.settle` with the result."""
         holder = contest.holder.peer
         alive = holder is not None and await holder.is_alive(CONTEST_TIMEOUT)
         try:

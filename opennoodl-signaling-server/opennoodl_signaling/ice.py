@@ -1,4 +1,4 @@
-"""ICE servers: STUN servers, which tell peers their own address, and TURN servers, which relay between peers.
+"""ICE servers: STUN servers, which report a peer's own address to it, and TURN servers, which relay between peers.
 
 This module creates the credentials for TURN servers. The TURN server checks them with the same secret, so the two
 servers exchange nothing and store nothing. The scheme is draft-uberti-behave-turn-rest-00, which coturn calls

@@ -21,7 +21,7 @@ from .edge.limits import Quota
 from .rooms.model import Client, Room
 
 LOOKS_PER_MINUTE = 60
-"""Session previews that one address may request in a minute."""
+"""Limit of the session previews for one address in a minute."""
 
 Page = tuple[HTTPStatus, dict[str, Any]]
 """A status and the JSON body."""

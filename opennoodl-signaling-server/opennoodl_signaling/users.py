@@ -7,7 +7,7 @@ from .messages import Invite, InviteFrom, InviteSent, Register, Registered
 from .rooms.model import Client, Effect, Send
 
 INVITES = ("delivered", "offline", "rate-limited")
-"""Outcomes of invites."""
+"""Labels of the outcomes of invites."""
 USERS_OF_AN_ADDRESS = 10
 """The factor by which an address may send more invites than a user. A client can invent users, but not addresses."""
 
@@ -31,7 +31,7 @@ class Users:
         self._invites_from = Quota(USERS_OF_AN_ADDRESS * invites_per_hour, 3600)
 
     def identify(self, client: Client, user_id: str | None) -> None:
-        """Set the user of a client, under which it receives invites; None if it shall receive none."""
+        """Set the user of a client, under which it receives invites; None if it receives none."""
         if client.user_id == user_id:
             return
         if client.user_id is not None:
@@ -49,7 +49,7 @@ class Users:
         return [Send((client,), Registered(register.user_id))]
 
     def invite(self, client: Client, invite: Invite, now: float) -> list[Effect]:
-        """Send an invite to every connection of a user, and tell the sender whether the user is online.
+        """Send an invite to every connection of a user, and send the sender whether the user is online.
 
         Args:
             client: the sender.

@@ -15,8 +15,8 @@ class Topics:
     """All topics of this process.
 
     Args:
-        max_size: subscribers that one topic may have; 0 means any number.
-        max_topics: topics that one client may have, including those it waits for; 0 means any number.
+        max_size: limit of the subscribers of one topic; 0 means no limit.
+        max_topics: limit of the topics of one client, including those it waits for; 0 means no limit.
     """
 
     def __init__(self, max_size: int, max_topics: int) -> None:

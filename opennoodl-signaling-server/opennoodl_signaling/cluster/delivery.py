@@ -115,12 +115,12 @@ class Delivery(Reader):
             self._sender.relay((member,), payload.encode(), "signal")
             return
         parting = self._members.parting.get(number)
-        if parting is None or not parting.keeps or parting.tokens is None:  # otherwise its mailbox has the signal
+        if parting is None or not parting.keeps or parting.tokens is None:  # otherwise the signal is in its mailbox
             instance, sender, echoed, to = origin
             self._membership.tell(instance, ("lost", sender, to, echoed))
 
     def _note(self, member: Member, name: str, about: Any) -> None:
-        """Update what is known about a client after a message to it."""
+        """Update the instance's knowledge about a client after a message to it."""
         match name:
             case "joined":
                 member.known, member.told = set(about), 0

@@ -28,29 +28,29 @@ from ..edge.settings import SettingError
 from .scripts import ALL, Script
 
 TIMEOUT = 2.0
-"""Seconds that Redis has to answer; after that the connection is given up, and a new one is made."""
+"""Time limit for an answer of Redis, in seconds; after it, the connection is closed and opened again."""
 PAUSE = 0.25
 """Seconds between two attempts to connect."""
 BATCH = 512
-"""Scripts that are sent together at most."""
+"""Limit of the scripts that are sent together."""
 BATCH_BYTES = 1 << 20
-"""Bytes after which no further script is sent together with others."""
+"""Bytes of a group of scripts above which no further one is added to it."""
 CROWDED = 4096
-"""Scripts that may wait before clients that call more have to wait; Redis runs more than 10,000 a second."""
+"""Queued scripts above which clients are paused; Redis runs more than 10,000 a second."""
 CROWDED_BYTES = 8 << 20
-"""The same for the bytes of their arguments."""
+"""The same limit for the bytes of their arguments."""
 MAX_QUEUED = 50_000
-"""Scripts that may wait for their turn; with more, the connection is given up, and all of them fail."""
+"""Queued scripts above which the connection is closed, and all of them fail."""
 MAX_QUEUED_BYTES = 64 << 20
-"""The same for the bytes of their arguments."""
+"""The same limit for the bytes of their arguments."""
 BLOCK = 0.5
 """Seconds for which a read of the stream waits for entries."""
 LOST = (RedisError, OSError, TimeoutError, RuntimeError)
-"""What a lost connection raises: with uvloop a RuntimeError, if its transport was closed before something is sent."""
+"""The errors of a lost connection: with uvloop also a RuntimeError, for a write to a closed transport."""
 CANCEL_AGAIN = 0.1
-"""Seconds between two cancellations of a task that goes on."""
+"""Seconds between two cancellations of a task that continues."""
 OPTIONS = ("db", "client_name")
-"""Options that a URL may have, beside those of TLS."""
+"""Accepted options of a URL, besides those of TLS."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.0)
 
 Args = tuple[bytes | str | int, ...]
@@ -78,7 +78,7 @@ class _Call(NamedTuple):
 
 
 class _Queue:
-    """Scripts that wait for their turn, with a bound of their number and of their bytes."""
+    """The queued scripts, with limits of their number and their bytes."""
 
     def __init__(self) -> None:
         self._calls: deque[_Call] = deque()
@@ -89,17 +89,17 @@ class _Queue:
 
     @property
     def is_short(self) -> bool:
-        """Whether clients that wait may call more."""
+        """Whether paused clients may call scripts again."""
         return len(self._calls) < CROWDED // 2 and self._bytes < CROWDED_BYTES // 2
 
     @property
     def is_crowded(self) -> bool:
-        """Whether clients that call more have to wait."""
+        """Whether clients that call scripts must be paused."""
         return len(self._calls) >= CROWDED or self._bytes >= CROWDED_BYTES
 
     @property
     def is_full(self) -> bool:
-        """Whether no more may be called."""
+        """Whether no further call is accepted."""
         return len(self._calls) >= MAX_QUEUED or self._bytes >= MAX_QUEUED_BYTES
 
     def add(self, call: _Call) -> None:
@@ -108,7 +108,7 @@ class _Queue:
         self._bytes += call.size
 
     def next_batch(self) -> list[_Call]:
-        """Remove the first calls, and return them: those that are sent together."""
+        """Remove and return the first calls, which are sent together."""
         batch: list[_Call] = []
         size = 0
         while self._calls and len(batch) < BATCH and size < BATCH_BYTES:
@@ -119,7 +119,7 @@ class _Queue:
         return batch
 
     def clear(self) -> list[_Call]:
-        """Remove all calls, and return them."""
+        """Remove and return all calls."""
         calls = list(self._calls)
         self._calls.clear()
         self._bytes = 0
@@ -127,11 +127,11 @@ class _Queue:
 
 
 class RedisProcess(NamedTuple):
-    """The process of Redis that answers.
+    """The Redis process of a connection.
 
     Attributes:
-        run_id: of this process alone.
-        uptime: seconds since its start, rounded down; 0 if it does not tell.
+        run_id: its run id, which is unique.
+        uptime: seconds since its start, rounded down; 0 if it does not report it.
     """
 
     run_id: str
@@ -139,17 +139,17 @@ class RedisProcess(NamedTuple):
 
 
 Run = Callable[[Sequence[tuple[Script, Args]]], Awaitable[list[Any]]]
-"""Runs scripts in this order, with their arguments; returns their answers."""
+"""Runs scripts with their arguments in this order; returns their answers."""
 Entered = Callable[[Run, RedisProcess], Awaitable[None]]
-"""Called on each new connection with a function that runs scripts on it, and with the process that answers."""
+"""Is called on each new connection with a function that runs scripts on it, and with the Redis process."""
 
 
 class Link:
-    """Calls scripts, and connects again when the connection is lost.
+    """Calls scripts, and reconnects when the connection is lost.
 
     Args:
-        url: of Redis.
-        entered: makes this instance a member, on each new connection; no script is called before it has returned.
+        url: the URL of Redis.
+        entered: makes this instance a member on each new connection; other scripts run after it has returned.
 
     Attributes:
         up: whether the connection is usable.
@@ -165,7 +165,7 @@ class Link:
                 url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0), protocol=2
             )
             self._new_connection()
-        except (ValueError, TypeError):  # the text may have the password
+        except (ValueError, TypeError):  # the text may contain the password
             raise SettingError(
                 "REDIS_URL is not usable; accepted is redis://host:port/0, rediss://user:password@host:port/0 with TLS "
                 "(percent-encode special characters of the password), or unix:///path; after a ?, accepted are db, "
@@ -175,7 +175,7 @@ class Link:
         self._entered = entered
         self._queue = _Queue()
         self._filled = asyncio.Event()
-        self._space: asyncio.Future[None] | None = None  # is done when fewer scripts wait; None if they are few
+        self._space: asyncio.Future[None] | None = None  # done when clients may continue; None if none is paused
         self._connection: Connection | None = None
         self._reader: Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -187,7 +187,7 @@ class Link:
         """Connect, and check that Redis can be used.
 
         Raises:
-            StartError: it cannot.
+            StartError: Redis cannot be used.
         """
         try:
             async with asyncio.timeout(3 * TIMEOUT):
@@ -211,7 +211,7 @@ class Link:
         await self._disconnect()
 
     def call(self, script: Script, *args: bytes | str | int) -> asyncio.Future[Any]:
-        """Run a script after all that were called before; return its answer.
+        """Run a script after all earlier calls; return a future with its answer.
 
         Raises:
             Unreachable: from the future; Redis does not answer.
@@ -231,11 +231,11 @@ class Link:
         return answer
 
     def space(self) -> Awaitable[None] | None:
-        """Return what ends when fewer scripts wait, for a client that could send more; None if it may go on."""
+        """Return an awaitable that ends when the caller's client may continue; None if it need not pause."""
         return None if self._space is None else asyncio.shield(self._space)
 
     def reconnect(self) -> None:
-        """Enter again on a new connection."""
+        """Close the connection, and become a member again on a new one."""
         self.up = False
         self._filled.set()
 
@@ -272,12 +272,12 @@ class Link:
         return [(int(number.partition(b"-")[0]), fields[1]) for number, fields in entries]
 
     def metric_families(self) -> Iterable[Metric]:
-        """Return what was counted here."""
+        """Return the metrics of the link."""
         yield self._latency.family("opennoodl_signaling_redis_seconds", "Time of one answer of Redis.")
         yield counters("opennoodl_signaling_redis_errors", "Failed calls of Redis.", "reason", self._errors)
 
     async def _run(self) -> None:
-        """Send what is called, for ever."""
+        """Send the queued calls, until cancelled."""
         while True:
             if not self.up:
                 self._refuse(self._queue.clear(), sent=False)
@@ -313,12 +313,12 @@ class Link:
             for call in calls:
                 try:
                     answer = await self._connection.read_response()
-                except ResponseError as error:  # this script failed; those after it did not
+                except ResponseError as error:  # only this script failed, not those after it
                     self._errors["script"] += 1
                     log.error("a script failed in Redis", script=call.script.name, error=type(error).__name__)
                     done += 1
                     _set(call.answer, Unreachable(sent=True))
-                    self.up = False  # it may not be loaded any more: connecting loads it
+                    self.up = False  # the script may not be loaded any more: connecting loads it
                     continue
                 done += 1
                 if not call.answer.done():
@@ -336,7 +336,7 @@ class Link:
             await connection.connect()  # type: ignore[no-untyped-call]
             await self._ask(connection, [("SCRIPT", "LOAD", script.text) for script in ALL])
             info = await self._info(connection, "server")
-            # Redis subtracts two times in whole seconds, so that it may tell almost a second too much.
+            # Redis subtracts two times in whole seconds, so the result may be almost a second too large.
             uptime = max(0.0, float(info.get("uptime_in_seconds", 0)) - 1)
 
             async def run(calls: Sequence[tuple[Script, Args]]) -> list[Any]:
@@ -365,7 +365,7 @@ class Link:
 
     @staticmethod
     async def _ask(connection: Connection, commands: Sequence[Args]) -> list[Any]:
-        """Send commands, many of them together; return their answers."""
+        """Send commands in groups; return their answers."""
         answers = []
         for start in range(0, len(commands), BATCH):
             batch = commands[start : start + BATCH]
@@ -390,7 +390,7 @@ class Link:
 
 
 def _check(url: str) -> None:
-    """Raise ValueError for what redis-py would ignore, or would take for an argument that changes how it works."""
+    """Raise ValueError for an option that redis-py would ignore or interpret as an argument of its own."""
     parts = urlsplit(url)
     options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     if any(name not in OPTIONS and not name.startswith("ssl_") for name in options):

@@ -11,7 +11,7 @@ from .membership import Membership
 
 
 class Liveness:
-    """Asks other instances about their connections, and answers them.
+    """Sends other instances questions about their connections, and answers theirs.
 
     Args:
         membership: the membership of this instance.
@@ -43,7 +43,7 @@ class Liveness:
             del self._questions[question]
 
     async def answer(self, number: int, instance: str, question: int) -> None:
-        """Ping a connection of this instance, and tell the instance that has asked."""
+        """Ping a connection of this instance, and send the result to the asking instance."""
         member = self._members.connected.get(number)
         alive = member is not None and await member.connected.is_alive(CONTEST_TIMEOUT)
         self._membership.tell(instance, ("alive", question, alive))

@@ -21,16 +21,16 @@ class Member(Client):
         number: the number of the connection at this instance, which is never used again.
         lock: serializes the decisions about this connection.
         closed: whether the connection has ended.
-        keeps: whether the connection has ended and its place is kept.
-        known: the ids of the peers that it was told of.
+        keeps: whether the connection has ended and its place is reserved.
+        known: the ids of the peers in the messages that it was sent.
         told: the number of messages about its room since its last `joined`.
-        joined: the number of `joined` that it was sent.
+        joined: the number of `joined` messages that it was sent.
         entered: the number of its successful joins. It is higher than `joined` while a `joined` is on its way.
         tokens: the tokens with which a later connection takes its place.
         unsure: rooms that it may be in, because Redis did not answer.
         started: time of its last `join`, as `perf_counter` has it.
         contested: an id of the contest that it waits for, and the name of its room.
-        stale: whether its knowledge of its room may be out of date, so that its place is not kept.
+        stale: whether its knowledge of its room may be out of date, so that its place is not reserved.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class Member(Client):
             self.connected.disconnect(code, reason, refusal)
 
     def knows(self, room: Room) -> bool:
-        """Return whether the client was told of exactly the peers that are in `room`."""
+        """Return whether the client was sent exactly the peers that are in `room`."""
         return self.joined == self.entered and self.known | {self.info.peer_id} == room.peers.keys()
 
 
@@ -106,23 +106,23 @@ class Members:
         return member
 
     def end(self, member: Member, *, keeps: bool) -> None:
-        """Note that a connection has ended."""
+        """Record that a connection has ended."""
         del self.connected[member.number]
         self.parting[member.number] = member
         member.closed, member.keeps, member.contested = True, keeps, None
 
     def peer_of(self, transaction: Transaction, member: Member) -> SharedPeer | None:
-        """Return the peer in the transaction that stands for a client, if it is in one of the rooms."""
+        """Return the client's peer in the transaction; None if it is in none of the rooms."""
         return transaction.peer(self._membership.instance, member.number)
 
     def peer_or_newcomer(self, transaction: Transaction, member: Member) -> SharedPeer:
-        """Return the peer in the transaction that stands for a client, or a new one."""
+        """Return the client's peer in the transaction, or a new one."""
         peer = self.peer_of(transaction, member) or self.newcomer(member)
         peer.user_id = member.user_id
         return peer
 
     def newcomer(self, member: Member) -> SharedPeer:
-        """Return a peer that is in no room and stands for a client."""
+        """Return a new peer for a client, which is in no room."""
         return SharedPeer(self._membership.instance, member.number)
 
     def place(self, member: Member, transaction: Transaction, name: str, peer_id: str) -> None:
@@ -146,7 +146,7 @@ class Members:
         )
 
     def unplace(self, member: Member) -> None:
-        """Note that a client is in no room any more."""
+        """Record that a client is in no room."""
         room = member.room
         member.room, member.tokens = None, None
         if room is not None and room.peers.get(member.info.peer_id) is member:

@@ -23,7 +23,7 @@ from .topics import SharedTopics
 from .transaction import Change, Focus, SharedPeer, Transaction
 
 DRAIN = 3.0
-"""Seconds for which a server that stops waits for its clients to leave their rooms."""
+"""Time limit in seconds for the clients of a stopping server to leave their rooms."""
 
 
 class Peers:
@@ -87,7 +87,7 @@ class Peers:
     async def _settle(
         self, member: Member, join: Join, message: bytes, place: tuple[str, int], mark: tuple[object, str]
     ) -> None:
-        """Have the holder of a contested peer id pinged, and decide by the answer."""
+        """Have the holder of a contested peer id pinged, then decide by the result."""
         alive = await self._liveness.is_alive(*place)
 
         async def settle() -> None:
@@ -99,7 +99,7 @@ class Peers:
             def decide(rooms: Rooms, peer: SharedPeer, transaction: Transaction) -> list[Effect]:
                 holder = transaction.peer(*place)
                 if holder is None or holder.room is None:
-                    holder = SharedPeer(*place)  # it has left its place meanwhile
+                    holder = SharedPeer(*place)  # the holder has left its place in the meantime
                 peer.contest = Contest(holder, peer, join)
                 return rooms.settle(peer.contest, alive)
 
@@ -127,7 +127,7 @@ class Peers:
             if effects and isinstance(effects[0], Contest):
                 contests.append(effects[0])
                 return [], []
-            # Before the changes are written, so that the number of devices is right if it is written meanwhile.
+            # Before the changes are written, so that a concurrent count of devices is right.
             self._devices.users.identify(member, peer.user_id)
             return effects, self._devices.changes(before, peer.user_id)
 
@@ -258,7 +258,7 @@ class Peers:
         await self._rooms.decide([name], Focus(name, member.info.peer_id if known else ""), decision)
 
     async def _decide(self, member: Member, names: set[str], focus: Focus, decision: Decision) -> Transaction:
-        """Make a decision. If the answer is lost, note the rooms that the client may be in."""
+        """Make a decision. If the answer is lost, record the rooms that the client may be in."""
         try:
             return await self._rooms.decide(names, focus, decision)
         except Unreachable as error:

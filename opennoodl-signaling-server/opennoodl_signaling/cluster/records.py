@@ -163,7 +163,7 @@ def mailbox(number: int, size: int, messages: list[bytes]) -> Mailbox:
 
 
 def keep(message: Told, arrival: int) -> bytes:
-    """Return a message in the form of a mailbox.
+    """Return the encoded form of a message for a mailbox.
 
     Args:
         message: the message.

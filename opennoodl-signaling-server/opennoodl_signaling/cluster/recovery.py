@@ -60,7 +60,7 @@ class SharedRecovery(Recovery):
         if empty:
             self._topics.doubtful.update(self._topics.topics)
             self._devices.doubtful.update(self._devices.users.devices)
-        while self._topics.doubtful or self._devices.doubtful:  # clients may leave meanwhile
+        while self._topics.doubtful or self._devices.doubtful:  # clients may leave in the meantime
             await self._count_again(run)
         if empty:
             self._membership.spawn(self._enter_all_again())
@@ -112,7 +112,7 @@ class SharedRecovery(Recovery):
                 self._members.place(member, transaction, name, member.info.peer_id)
 
     async def compare(self) -> bool:
-        """Close clients whose room differs from what they were told: others left or joined during the outage.
+        """Close clients whose room differs from the messages they got: others left or joined during the outage.
 
         New clients are still refused, unless this instance is slow; see `Delivery`.
         """

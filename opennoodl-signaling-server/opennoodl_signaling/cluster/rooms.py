@@ -21,7 +21,7 @@ from .records import decode_room, mailbox
 from .transaction import Change, Focus, Loaded, Rules, Transaction
 
 ATTEMPTS = 100
-"""Attempts at a decision, while other instances change the same rooms."""
+"""Limit of the attempts at a decision, while other instances change the same rooms."""
 
 Decision = Callable[[Transaction], tuple[Iterable[Effect], Iterable[Change]]]
 """Decides in a transaction; returns effects, and further changes. It is called again after a conflict."""

@@ -114,7 +114,7 @@ class SharedSignaling(Signaling):
         await self.membership.stop()
 
     def trouble(self) -> Trouble | None:
-        """Return why this instance refuses new clients; None if it does not."""
+        """Return the reason why this instance refuses new clients; None if it does not."""
         reason = self.membership.failure
         return None if reason is None else Trouble(reason, outside=True)
 

@@ -1,7 +1,8 @@
 """One optimistic transaction: rooms as read from Redis, on which `Rooms` decides, and the changes of its decision.
 
-`SharedRooms` commits the changes, if no other instance has changed the rooms meanwhile; else it begins anew. The peers
-represent connections of all instances. Nothing here outlives the decision. Knows no socket and no Redis.
+`SharedRooms` commits the changes if no other instance has changed the rooms in the meantime; otherwise it starts again.
+The peers represent connections of all instances. All objects are dropped after the decision. Knows no socket and no
+Redis.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Change = tuple[Any, ...]
 
 
 class Focus(NamedTuple):
-    """The place whose mailbox is in the transaction. To other mailboxes it can only append.
+    """The place whose mailbox is in the transaction. The transaction can only append to other mailboxes.
 
     Attributes:
         room: the name of the room.
@@ -69,10 +70,10 @@ class Rules(NamedTuple):
     """The limits that decisions depend on.
 
     Attributes:
-        max_size: peers that a room may have; 0 means any number.
-        max_absent: peers whose places are kept at the same time; 0 means any number, None that no place is kept.
+        max_size: limit of the peers of a room; 0 means no limit.
+        max_absent: limit of the reserved places; 0 means no limit, None that no place is reserved.
         proven: whether users are authenticated.
-        grace: milliseconds for which a place is kept.
+        grace: milliseconds for which a place is reserved.
     """
 
     max_size: int
@@ -106,7 +107,7 @@ class SharedPeer(Client):
 
 
 class Transaction:
-    """Rooms of one decision, and what it changes.
+    """The rooms of one decision, and the changes to them.
 
     Args:
         loaded: the data that was read.
@@ -148,14 +149,14 @@ class Transaction:
     def enter(
         self, name: str, peer: SharedPeer, info: PeerInfo, room: Room, resumption: ResumptionRecord | None
     ) -> bool:
-        """Enter a peer again, of which Redis knows nothing any more; the others know it. Return whether it could.
+        """Enter a peer again that Redis has lost and the others know; return whether it was possible.
 
         Args:
-            name: of the room.
-            peer: to be entered.
-            info: what the others know about it.
-            room: as its instance knows it.
-            resumption: its tokens.
+            name: the name of the room.
+            peer: the peer to enter.
+            info: the data that the others know about it.
+            room: the room as the peer's instance knows it.
+            resumption: its tokens, or None.
         """
         there = self.rooms.rooms.get(name)
         if there is None:
@@ -333,7 +334,7 @@ class Transaction:
         if resumption is peer.kept:
             assert before is not None
             return ResumptionRecord(before.current, before.former if resumption.former is not None else None)
-        # A new `joined`. The mailbox is kept if the former `joined` may be resumed in this same place.
+        # A new `joined`. The mailbox is preserved if the previous `joined` may still be resumed in the same place.
         afresh = self._starts_afresh(peer, record)
         start = 0 if afresh else self.loaded.mailbox.number
         former = None
@@ -389,7 +390,7 @@ class Transaction:
                 raise AssertionError("a contest is settled by another decision")
 
     def _message(self, to: Iterable[Client], message: Any) -> tuple[str, bytes, Any]:
-        """Return the type of a message, its JSON, and the data that the receiving instance notes about it."""
+        """Return the type of a message, its JSON, and the data that the receiving instance records about it."""
         about: Any = None
         if isinstance(message, Joined):
             (client,) = to

@@ -1,4 +1,4 @@
-"""Absent peers: peers whose connection is lost and whose place is kept, with the signals that wait for them.
+"""Absent peers: peers whose connection is lost and whose place is reserved, with the signals that wait for them.
 
 The signals are bounded by number and by bytes for each peer, and by bytes for all peers together.
 """
@@ -12,13 +12,13 @@ from ..edge.metrics import Counts
 from ..messages import SignalFrom
 
 MAX_SIGNALS = 256
-"""Signals that may wait for one absent peer."""
+"""Limit of the signals that wait for one absent peer."""
 MAX_BYTES = 262_144
-"""Bytes of signals that may wait for one absent peer; four signals of the default `MAX_MESSAGE_SIZE`."""
+"""Limit of the bytes of these signals; four signals of the default `MAX_MESSAGE_SIZE`."""
 MAX_BYTES_OF_ALL = 67_108_864
-"""Bytes of signals that may wait for all absent peers together."""
+"""Limit of the bytes of signals that wait for all absent peers together."""
 ENDS = ("resumed", "replaced", "gone")
-"""Outcomes of absences."""
+"""Labels of the outcomes of absences."""
 OVERHEAD = 256
 """Bytes that a waiting signal takes in addition to its text."""
 
@@ -27,7 +27,7 @@ class AbsentPeers:
     """The totals of all absent peers.
 
     Args:
-        most: the number of peers that may be absent at the same time; 0 means any number.
+        most: limit of the number of absent peers; 0 means no limit.
 
     Attributes:
         count: the number of absent peers.
@@ -81,7 +81,7 @@ class AbsentPeer:
         return [waiting.message for waiting in self.waiting]
 
     def hold(self, signal: SignalFrom, request_id: Raw | UnsetType = UNSET) -> bool:
-        """Keep a signal until the peer resumes; return False if it exceeds a bound."""
+        """Store a signal until the peer resumes; return False if it exceeds a limit."""
         size = _size(Waiting(signal, request_id))
         if (
             len(self.waiting) >= MAX_SIGNALS

@@ -1,7 +1,7 @@
 """Announcements: messages to the peers of a room about another peer.
 
-`tell` sends such a message and records it for peers that can resume, in one step. Otherwise a message that is not
-recorded would be lost at the next resumption.
+`tell` sends such a message and records it for peers that can resume, in one step. A message without a record would be
+lost at the next resumption.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def arrival(client: Client) -> PeerJoined:
 
 
 def departure(room: Room, client: Client, peer_id: str) -> list[Effect]:
-    """Tell all peers of a room, except for a client, that the peer with an id has left."""
+    """Send all peers of a room, except for a client, that the peer with an id has left."""
     for peer in room.peers.values():
         if peer.absent is not None:
             peer.absent.forget(peer_id)
@@ -28,7 +28,7 @@ def departure(room: Room, client: Client, peer_id: str) -> list[Effect]:
 
 
 def change(room: Room, client: Client, before: PeerInfo) -> list[Effect]:
-    """Tell the other peers the metadata of a client, if it has changed.
+    """Send the other peers the metadata of a client, if it has changed.
 
     This is not recorded: a peer that misses it finds the newest metadata in its next `joined`.
 

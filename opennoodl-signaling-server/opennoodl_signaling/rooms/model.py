@@ -28,15 +28,15 @@ class Client:
 
     Attributes:
         peer: the connection; None while it is lost.
-        address: as given.
+        address: the address, as given.
         user_id: the user, after `join` or `register`.
-        room: the room that it is in.
-        info: what the other peers of the room receive about it.
+        room: its room, or None.
+        info: the data that the other peers of the room receive about it.
         topics: the topics that it is subscribed to; set by `Topics`.
         awaited: the full topics that it waits for; set by `Topics`.
         contest: the contest about a peer id that it waits for.
-        absent: its absence, if its connection is lost and its place is kept.
-        took_place: time at which it took its place from a connection that seemed open, in seconds of a steady clock.
+        absent: its absence, if its connection is lost and its place is reserved.
+        took_place: monotonic time in seconds at which it took its place from a connection that seemed open.
         resumption: the data with which a later connection takes its place; None if it cannot resume.
     """
 
@@ -69,7 +69,7 @@ class Client:
 
     @property
     def connected(self) -> Peer:
-        """The connection of a client that is known to be connected."""
+        """The connection of a client that must be connected."""
         assert self.peer is not None
         return self.peer
 

@@ -1,7 +1,7 @@
 """Resumption: the token with which a later connection takes a peer's place, and the messages that the peer missed.
 
-A `joined` and the messages after it can be lost with their connection. So the token of the former `joined`, and the
-log of messages since then, stay valid until a pong shows that the newer `joined` has arrived.
+A `joined` and the messages after it can be lost with their connection. Therefore the token of the previous `joined`,
+and the log of messages since then, stay valid until a pong shows that the newer `joined` has arrived.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _names = count()
 
 
 class Former(NamedTuple):
-    """The `joined` before the last one, while it is not known whether the last one has arrived.
+    """The previous `joined`, while it is unknown whether the last one has arrived.
 
     Attributes:
         token: the resume token in it.
@@ -86,7 +86,7 @@ class Resumption:
         return _same(token, self.token) or self._is_former(token)
 
     def missed(self, token: str, received: int | None, absent: AbsentPeer | None) -> Missed | None:
-        """Return what the peer has missed; None if that is not known.
+        """Return the messages that the peer has missed; None if they are unknown.
 
         Args:
             token: the token that the peer sends. It shows which `joined` was the last one to arrive.
@@ -106,7 +106,7 @@ class Resumption:
         return known & absent.known, [one for one in signals if one.from_ in absent.known] + absent.signals
 
     def hand_over(self, token: str | None, known: Iterable[str], logs: DeliveryLogs) -> Former:
-        """End, because the same connection gets another `joined`; return the former `joined` for it.
+        """End this resumption, because the same connection gets another `joined`; return the previous one for it.
 
         Args:
             token: the token that the peer sends; None if it sends none.

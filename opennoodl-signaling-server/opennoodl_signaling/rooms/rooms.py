@@ -29,9 +29,9 @@ CONTEST_PAUSE = 60.0
 Otherwise two tabs of one user, which both reconnect when they are replaced, would replace each other without end.
 """
 MAX_METADATA = 16_384
-"""Bytes of a peer's metadata."""
+"""Limit of the bytes of a peer's metadata."""
 JOINS = ("joined", "resumed", "replaced", "abandoned", "room-full", "peer-id-taken", "too-large")
-"""Outcomes of joins."""
+"""Labels of the outcomes of joins."""
 NOT_IN_ROOM = "Join a room before you signal."
 UNKNOWN_PEER = "No peer in your room has the peerId in `to`."
 QUEUE_FULL = "That peer's connection is lost, and its queue is full."
@@ -55,10 +55,10 @@ class Rooms:
     """All rooms of this process.
 
     Args:
-        max_size: peers that a room may have; 0 means any number.
+        max_size: limit of the peers of a room; 0 means no limit.
         users: receives the user of each client that joins.
-        max_absent: peers whose places are kept at the same time; 0 means any number, None that no place is kept.
-        proven: whether users are authenticated. Then a peer id that is held by the same user is the client's own.
+        max_absent: limit of the reserved places; 0 means no limit, None that no place is reserved.
+        proven: whether users are authenticated. Then the same user's peer id counts as the client's own.
 
     Attributes:
         rooms: the rooms with peers, by name.
@@ -168,7 +168,7 @@ class Rooms:
         return self._leave_room(client)
 
     def _leave_room(self, client: Client) -> list[Effect]:
-        """Remove a client from its room, if it is in one, and tell the others."""
+        """Remove a client from its room, if it is in one, and send that to the others."""
         room = client.room
         if room is None:
             return []
@@ -179,7 +179,7 @@ class Rooms:
         return announcements.departure(room, client, client.info.peer_id)
 
     def lose(self, client: Client) -> list[Effect]:
-        """Keep the place of a client whose connection was lost, if it can resume. Otherwise remove it."""
+        """Reserve the place of a client whose connection was lost, if it can resume. Otherwise remove it."""
         room = client.room
         if room is None or client.resumption is None or self.absent_peers.full:
             return self.forget(client)
@@ -217,7 +217,7 @@ class Rooms:
         return None, message
 
     def update(self, client: Client, message: Metadata) -> list[Effect]:
-        """Change the metadata of a client, and tell the others.
+        """Change the metadata of a client, and send it to the others.
 
         Raises:
             BadMessage: `not-in-room` or `too-large`.
@@ -250,7 +250,7 @@ class Rooms:
         return effects
 
     def capacity(self, room: Room) -> int:
-        """Return the number of peers that a room may have; 0 means any number."""
+        """Return the limit of the peers of a room; 0 means no limit."""
         wanted = room.session.max_participants
         return min(wanted, self._max_size or wanted) if wanted else self._max_size
 
@@ -260,7 +260,7 @@ class Rooms:
         return bool(capacity) and len(room.peers) >= capacity
 
     def _resume(self, holder: Client, newcomer: Client, join: Join, token: str) -> list[Effect]:
-        """Let a new connection resume in the place of the holder, whose token it has. The others do not notice."""
+        """Let a new connection with the holder's token resume in its place. The others receive no message."""
         room, resumption, absent, info = holder.room, holder.resumption, holder.absent, holder.info
         assert room is not None
         assert resumption is not None
@@ -350,7 +350,8 @@ class Rooms:
             room: the room that the client has entered.
             client: the client.
             join: the `join`.
-            known: the peers that the client knows, if it resumes; `peer-joined` tells it the others. None if not.
+            known: the peers that the client knows, if it resumes; it gets a `peer-joined` for each other one. None if
+            not.
             former: the `joined` before, which stays valid until this one has arrived.
         """
         peers = [

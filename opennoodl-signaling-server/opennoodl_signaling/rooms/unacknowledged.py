@@ -1,7 +1,7 @@
 """Unacknowledged messages: a log of the messages to a peer, until they are known to have arrived.
 
 Messages that are written to a connection and not read are lost when it breaks. Only the peer knows which ones. When it
-resumes on another connection, it tells how many messages it has received, and gets the rest.
+resumes on another connection, it sends the number of messages that it has received, and gets the others.
 """
 
 from collections import deque
@@ -12,11 +12,11 @@ from ..messages import PeerJoined, PeerLeft, SignalFrom
 from .absent_peers import OVERHEAD
 
 MAX_MESSAGES = 256
-"""Messages that one log may have."""
+"""Limit of the messages of one log."""
 MAX_BYTES = 262_144
-"""Bytes that one log may have; four signals of the default `MAX_MESSAGE_SIZE`."""
+"""Limit of the bytes of one log; four signals of the default `MAX_MESSAGE_SIZE`."""
 MAX_BYTES_OF_ALL = 33_554_432
-"""Bytes that all logs together may have."""
+"""Limit of the bytes of all logs together."""
 
 
 Told = PeerJoined | PeerLeft | SignalFrom
@@ -102,7 +102,7 @@ class DeliveryLog:
     def missed(self) -> tuple[set[str], list[SignalFrom]]:
         """Return the ids of the peers that the peer knows and that have not left, and the signals that it has missed.
 
-        Signals of peers that have left since are left out.
+        Signals of peers that have left since are not included.
         """
         known, signals = set(self._known), list[SignalFrom]()
         for message in self._messages:
