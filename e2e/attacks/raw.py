@@ -260,14 +260,14 @@ class Raw:
 
 
 class Target(NamedTuple):
-    """What is attacked, and from where.
+    """The attacked server, and the attacker's address.
 
     Attributes:
         kind: which of the three servers it is.
         port: where it listens.
         address: where the attacker is; empty for anywhere.
         whole: whether an attack that takes long is done whole, and not as a small part of it.
-        tls: what a client has to know to speak TLS; None where nobody does.
+        tls: the TLS context of a client; None without TLS.
     """
 
     kind: str
@@ -277,7 +277,7 @@ class Target(NamedTuple):
     tls: ssl.SSLContext | None = None
 
     async def metric(self, name: str) -> float:
-        """Return a sample of ``/metrics``; what has not been counted is zero."""
+        """Return a sample of ``/metrics``; zero if it is missing."""
         return (await metrics(self.port, self.tls)).get(name, 0.0)
 
     @property

@@ -30,7 +30,7 @@ class ClientMessage(Message, frozen=True, rename="camel", kw_only=True):
 
 
 class Authenticate(ClientMessage, tag="authenticate", frozen=True, rename="camel"):
-    """Say who you are; everything else needs that. `since` is the last `sequence` known: resume after it."""
+    """Authenticate; all other messages need this. `since` is the last known `sequence`: resume after it."""
 
     reads = True
 
@@ -241,7 +241,7 @@ class Event(Answer, frozen=True, kw_only=True):
     Attributes:
         sequence: its number in this inbox; a later change has a greater one.
         unread_count: unread notifications in the inbox after it.
-        replayed: true in what a device is told after it was away.
+        replayed: true if the device missed the event while it was disconnected.
     """
 
     sequence: int
@@ -285,7 +285,7 @@ class Sent(Answer, tag="notification-sent", frozen=True):
 
 
 class Revoked(Answer, tag="notification-revoked", frozen=True):
-    """The answer to `revoke-notification`: nobody has it any more."""
+    """The answer to `revoke-notification`: it is deleted from all inboxes."""
 
     notification_ids: Sequence[str]
 

@@ -523,7 +523,7 @@ class Document:
     # Differences
 
     def prepare_state_vector(self) -> Steps[None]:
-        """Do what takes long of `state_vector`; call it after `load`, unless nobody asks for a state vector soon."""
+        """Prepare `state_vector` in steps, since it takes long; call this after `load` if it will be called soon."""
         for segment in self._segments:
             yield from segment.state_entries()
 

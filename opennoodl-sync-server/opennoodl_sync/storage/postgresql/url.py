@@ -1,7 +1,7 @@
-"""PostgreSQL's URLs, as hosts hand them out for libpq, in terms of the driver asyncpg.
+"""Converts PostgreSQL's URLs, which hosts provide for libpq, for the driver asyncpg.
 
-asyncpg reads most of such a URL itself. What it takes for settings of the database, though libpq keeps it for itself,
-is translated or left out here.
+asyncpg parses most of such a URL itself. It passes unknown options to the database as settings, among them some that
+libpq handles itself. These are translated or removed here.
 """
 
 import os
@@ -20,7 +20,7 @@ LIBPQ = {
     *("channel_binding", "client_encoding", "gssencmode", "keepalives", "keepalives_count", "keepalives_idle"),
     *("keepalives_interval", "sslcompression", "sslsni", "tcp_user_timeout"),
 }
-"""Options that are about libpq's own way to connect, and have no counterpart in asyncpg."""
+"""Options of libpq's connections that have no equivalent in asyncpg."""
 FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 """Options that name a file."""
 log = structlog.get_logger()
@@ -32,22 +32,21 @@ def is_postgresql(url: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """Return a URL that can be read, without its password and its options, one of which may be a password, too."""
+    """Return a URL for people, without its password and its options, which may contain a password, too."""
     parts = _split(url)
     user, _, hosts = parts.netloc.rpartition("@")
     return f"postgresql://{user.partition(':')[0]}{':***' * (':' in user)}{'@' * bool(user)}{hosts}{parts.path}"
 
 
 def arguments(url: str, timeout: float) -> dict[str, Any]:
-    """Return what asyncpg is given to connect.
+    """Return the arguments of asyncpg's `connect`.
 
     Args:
-        url: of the database.
-        timeout: seconds after which a database that does not answer has failed, unless the URL says more for the time
-            that it takes to connect.
+        url: the URL of the database.
+        timeout: time limit for answers in seconds; the URL may have a longer one for connecting.
 
     Raises:
-        StartError: the URL is wrong; the text has nothing of it that may be secret.
+        StartError: the URL is not valid; the text contains no part of it that may be secret.
     """
     parts = _split(url)
     try:
@@ -97,9 +96,9 @@ def _seconds(text: str) -> int:
 
 
 def _trusts_system(options: dict[str, str]) -> bool:
-    """Return whether the certificates that the system trusts are to prove who the database is.
+    """Return whether to verify the database's certificate with the certificates that the system trusts.
 
-    libpq asks for that with `sslrootcert=system`, and refuses to verify at all where there is no file of certificates.
+    In libpq, this is `sslrootcert=system`; otherwise libpq refuses to verify without a file of certificates.
     """
     if "sslrootcert" in options:
         return options["sslrootcert"] == "system"
