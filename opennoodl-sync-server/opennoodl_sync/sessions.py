@@ -196,6 +196,8 @@ class Sessions:
             connection.check_slow()  # the answer may be large, and the client may ask again
         if len(message) > LONG_MESSAGE and session.room.dirty and not session.room.busy:
             self.flusher.flush(session.room)
+            if not self._rooms.holds(session.room):  # it could not be stored, and its clients were disconnected
+                return
         if session.room.busy:
             connection.pause_reading(SyncPause.ROOM_BUSY)
             connection.count_handling(len(message))

@@ -12,12 +12,13 @@ import pytest
 from opennoodl_sync import sessions
 from opennoodl_sync.rooms import flusher
 from opennoodl_sync.rooms.room import Room
+from opennoodl_sync.storage.interface import StoreError
 from opennoodl_sync.storage.leveldb.store import LevelDBStore
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import Steps
 
 from .client import Client, Server, running
-from .disks import until
+from .disks import Writes, until
 from .edge.harness import BINARY, PING, masked
 from .wire import QUERY, awareness_message, step_1, update_message
 
@@ -175,6 +176,21 @@ async def test_changes_do_not_wait_for_a_long_message(
     await paste(ann, gate)
     await ann.until(lambda: "hello" in ann.text)
     gate.open()
+
+
+async def test_a_long_message_after_a_failed_write_is_dropped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the changes before a long message cannot be stored, its room is dropped, and stores nothing later."""
+    writes = Writes(monkeypatch)
+    ann, bob = await server.join("room", 1), await server.join("room", 2)
+    monkeypatch.setattr(flusher, "INTERVAL", 3600)
+    await bob.type("well ")
+    await ann.shows("well ")
+    await bob.type("hello")
+    await (await bob.socket.ping())
+    writes.failure = StoreError("the disk is full")
+    await ann.type(PASTE)
+    assert {await ann.ended(), await bob.ended()} == {1011}
+    assert not server.app._sessions.flusher._rooms
 
 
 async def test_a_large_paste_arrives_in_order(server: Server) -> None:

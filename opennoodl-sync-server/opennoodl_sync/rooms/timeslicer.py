@@ -5,6 +5,7 @@ slices. Work on a room locks the room; later calls for it wait.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -19,6 +20,12 @@ from .room import Room
 
 SLICE = 0.002
 """Seconds of one slice."""
+SWITCH_INTERVAL = 0.001
+"""Seconds after which a waiting thread asks the event loop for the interpreter lock.
+
+With an interval longer than a slice, it never asks: the event loop releases the lock after each slice, but for less
+time than a thread needs to wake up on an idle core. Then the store opens no room until the long work has ended.
+"""
 
 
 class StoppedError(Exception):
@@ -51,6 +58,7 @@ class TimeSlicer:
     """Runs long work in slices."""
 
     def __init__(self) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self._queues: dict[Hashable, deque[Work]] = {}  # by address; the next address comes first
         self._waiting: dict[Room, deque[Act]] = {}
         self._scheduled: asyncio.Handle | None = None

@@ -116,9 +116,10 @@ class Chunk:
     def write(self, clients: int = 0, deletions: bytes = b"") -> Steps[bytes]:
         """Return the update, and start another one."""
         sections = []
-        for number, (client, (clock, structs, contents)) in enumerate(self._sections.items()):
+        for number, client in enumerate(sorted(self._sections, reverse=True)):
             if number % MANY == MANY - 1:
                 yield
+            clock, structs, contents = self._sections[client]
             sections.append(write_section(client, clock, structs, b"".join(contents)))
         self._sections = {}
         self.size = 0

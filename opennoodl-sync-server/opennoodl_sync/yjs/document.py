@@ -11,6 +11,7 @@ Source: yjs 13, ``utils/StructStore.js`` and ``utils/encoding.js`` (``readUpdate
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import pairwise
 
 from .delete_set import DeleteSet, Deletions, insert
 from .delete_set import rest as missing
@@ -225,7 +226,7 @@ class Document:
             self._told.append(self._whole)
         else:
             sections = []
-            for tail in self._touched:
+            for tail in sorted(self._touched, key=lambda tail: -tail.client):
                 assert tail.turn is not None
                 clock, structs, at = tail.turn
                 sections.append(write_section(tail.client, clock, tail.structs - structs, tail.content[at:]))
@@ -264,7 +265,8 @@ class Document:
         if self.pending_size + len(update) > MAX_PENDING // 2:
             yield from self._may_wait(self._early_size(parts))
         first = not self.changed
-        whole = True
+        # ``Y.mergeUpdates`` loses sections that are not in descending order of clients: they are written anew.
+        whole = all(run[0] > later[0] for run, later in pairwise(parts.runs))
         for number, run in enumerate(parts.runs):
             if number % MANY == MANY - 1:
                 yield
@@ -390,11 +392,14 @@ class Document:
         parts = LargeParts()
         end = yield from read(update, parts)
         whole = True
+        last: int | None = None
         chosen = array("I")
         cut: dict[int, int] = {}  # by number of a run: the clock of its first new element
         waiting: list[Run] = []
         for number in range(len(parts)):
             run = parts[number]
+            whole = whole and (last is None or run.client < last)
+            last = run.client
             known = self.state(run.client)
             if run.clock == known:
                 chosen.append(number)

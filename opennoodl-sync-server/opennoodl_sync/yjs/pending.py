@@ -99,8 +99,8 @@ class PendingRuns:
     def update(self) -> bytes | None:
         """Return all pending runs as one update; None if there are none."""
         sections = []
-        for client, runs in self._runs.items():
-            clock, _, structs, content = self.run(client, runs[0].clock)
+        for client in sorted(self._runs, reverse=True):
+            clock, _, structs, content = self.run(client, self._runs[client][0].clock)
             sections.append(write_section(client, clock, structs, content))
         return write(sections) if sections else None
 

@@ -14,6 +14,7 @@ from opennoodl_sync.yjs import segment as segment_module
 from opennoodl_sync.yjs.document import DamagedError, Document
 from opennoodl_sync.yjs.lib0 import MalformedError, finish
 from opennoodl_sync.yjs.state_vector import decode
+from opennoodl_sync.yjs.update import Parts, read
 from pycrdt import Doc, Text
 
 from ..edits import deliveries, edit, snapshot, steps
@@ -213,6 +214,28 @@ def test_deletions_are_handed_on_in_order() -> None:
     document = Document()
     finish(document.integrate(bytes.fromhex("000101020901" + "0301")))
     assert document.commit() == [bytes.fromhex("000101020301" + "0901")]
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_clients_are_handed_on_in_descending_order(turns: int) -> None:
+    """``Y.mergeUpdates`` loses sections in another order; so do tools that store what they receive, as y-redis does."""
+    document = Document()
+    updates: list[bytes] = []
+    for client in (1, 3, 2):
+        finish(document.integrate(update(section(client, 0, item(text("a"))))))
+        finish(document.integrate(update(section(client + 4, 1, item(text("b"))))))  # waits for clock 0
+        if turns == 2:
+            updates += document.commit()
+    finish(document.integrate(update(section(10, 0, item(text("c"))), section(11, 0, item(text("d"))))))
+    updates += document.commit()
+    pending = document.pending()
+    assert pending is not None
+    for written in [*updates, pending, *document.difference(b"\0"), finish(document.write())]:
+        if written is not None:
+            parts = Parts()
+            finish(read(written, parts))
+            clients = [run.client for run in parts.runs]
+            assert clients == sorted(clients, reverse=True)
 
 
 def test_deletions_of_a_client_are_handed_on_in_one_piece() -> None:
