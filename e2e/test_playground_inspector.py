@@ -79,9 +79,7 @@ async def opened_timeline(page: Page) -> None:
     async with asyncio.timeout(60):
         while True:
             await page.do("press", "#versions summary", "Enter")
-            await page.do(
-                "waitForFunction", "!timeline.hidden || document.getElementById('versions-state').textContent"
-            )
+            await page.shows("#timeline:visible, #versions-state:not(:empty):visible")
             if await page.do("isVisible", "#timeline"):
                 return
             await page.do("press", "#versions summary", "Enter")
