@@ -53,6 +53,16 @@ class Page:
         """Wait until no such element is shown."""
         await self.browser.call("hides", page=self.name, selector=selector, text=text)
 
+    async def until(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true.
+
+        Playwright's ``waitForFunction`` evaluates the text in the page from its second attempt on, which the page's
+        Content Security Policy forbids.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while not await self.do("evaluate", expression):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
     async def start(self, user: str, token: str = "") -> None:
         """Fill in and submit the form."""
         await self.do("fill", "#name", user)

@@ -20,7 +20,7 @@ async def test_nodes_can_be_edited_with_the_keyboard(playground: StartPlayground
     await ann.do("focus", ".node:has-text('One')")
     await ann.do("press", ":focus", "Enter")
     await ben.shows(".node[data-by=ann]", "Two")
-    await ben.do("waitForFunction", "document.querySelectorAll('#wires path').length === 1")
+    await ben.until("document.querySelectorAll('#wires path').length === 1")
     assert await ben.do("evaluate", "document.querySelector('.node').style.left") != left
     await ann.do("press", ".node:has-text('One')", "Delete")
     await ben.hides(".node", "One")

@@ -87,7 +87,7 @@ async def test_delivery_times_are_those_of_the_line(playground: StartPlayground)
         await ben.shows("#saved", "Saved")
         for plot, before in seen.items():
             points = f"(document.querySelector('#{plot}-plot polyline')?.points.length ?? 0)"
-            await ben.do("waitForFunction", f"{points} > {max(before, 1)}")
+            await ben.until(f"{points} > {max(before, 1)}")
             seen[plot] = await ben.do("evaluate", points)
             shown = str(await ben.do("textContent", f"#{plot}"))
             assert int(shown.partition(" ms, median ")[0]) >= SLOW, shown
