@@ -26,9 +26,12 @@ EMPTY_ROOM = re.compile("the server responded with a status of (404|401)")
 """Console messages of Chromium for the preview of an empty room, or without a token."""
 UNREACHABLE = re.compile(
     r"ERR_CONNECTION_REFUSED|net::ERR_|status of 503|Error during WebSocket handshake|CORS policy"
-    r"|Connection closed before receiving a handshake response"
+    r"|Connection closed before receiving a handshake response|already in CLOSING or CLOSED state"
 )
-"""Console messages of Chromium for a server that cannot be reached, stops, or has just started."""
+"""Console messages of Chromium for a server that cannot be reached, stops, or has just started.
+
+The last one: y-websocket answers a message in a socket that the server has begun to close.
+"""
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 """Marks the tests of these pages. They share nothing, so they are spread over the workers."""

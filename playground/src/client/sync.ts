@@ -177,7 +177,7 @@ export class Sync {
       const encoder = encoding.createEncoder()
       encoding.writeVarUint(encoder, TOKEN)
       encoding.writeVarString(encoder, newer)
-      this.provider.ws?.send(encoding.toUint8Array(encoder))
+      if (this.provider.ws?.readyState === 1) this.provider.ws.send(encoding.toUint8Array(encoder))
       this.renewBeforeExpiry()
     })
   }
