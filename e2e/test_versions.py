@@ -129,6 +129,7 @@ async def test_a_version_is_restored_while_clients_edit(server: StartServer, cli
     await driver.call("insert", name="ben", text="oh, ", at=0)
     await driver.call("insert", name="ben", text="a mistake", at=0)
     await driver.call("undo", name="ben")
+    await driver.call("untilText", name="dora", text=f"oh, {text}")
     await driver.call("insert", name="dora", text="!", at=0)
     await driver.call("connect", name="cleo")
     for name in everybody:
