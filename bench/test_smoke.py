@@ -263,15 +263,15 @@ def test_finished_scenarios_of_a_stopped_run_are_kept(tmp_path: Path) -> None:
     assert Results.kept(file).outcomes == {("done", "ours"): [Outcome({"rate": 1.0})]}
 
 
-def test_the_readme_names_every_scenario_and_peer() -> None:
-    """The README's tables have every scenario with its load, and every peer."""
-    readme = (HERE / "README.md").read_text()
+def test_the_page_of_scenarios_names_every_scenario_and_peer() -> None:
+    """The tables of scenarios.md have every scenario with its load, and every peer."""
+    page = (HERE / "scenarios.md").read_text()
     scenarios = [*sync(quick=False), *signaling.scenarios(quick=False), *notifications.scenarios(quick=False)]
     peers = [*PEERS, *signaling.PEERS, *notifications.PEERS]
     for scenario in scenarios:
-        assert f"| `{scenario.name}` | {scenario.title}" in readme
+        assert f"| `{scenario.name}` | {scenario.title}" in page
     for peer in peers:
-        assert f"| `{peer.name}` |" in readme
+        assert f"| `{peer.name}` |" in page
 
 
 def test_results_name_no_path_and_no_registry() -> None:

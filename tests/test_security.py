@@ -1,4 +1,4 @@
-"""docs/bounds.md and SECURITY.md name settings and tests that exist."""
+"""The pages of bounds and SECURITY.md name settings and tests that exist."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BOUNDS = (ROOT / "docs/bounds.md").read_text()
 SECURITY = (ROOT / "SECURITY.md").read_text()
 TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
-HEADS = ("| resource |", "| --- |")
-SECTIONS = {
-    "In all three servers": ("signaling", "sync", "notification"),
-    "Signaling": ("signaling",),
-    "Sync": ("sync",),
-    "Notifications": ("notification",),
+HEAD = "| resource | bound | setting | test |"
+SERVERS = ("signaling", "sync", "notification")
+PAGES = {
+    "bounds": SERVERS,
+    "bounds-signaling": ("signaling",),
+    "bounds-sync": ("sync",),
+    "bounds-notification": ("notification",),
 }
+"""The pages of bounds, and the servers of each."""
 
 
 def rows() -> list[tuple[str, str]]:
     """Return every row of the tables of bounds, each with the server that it concerns."""
     found = []
-    for title, servers in SECTIONS.items():
-        section = BOUNDS.split(f"## {title}\n")[1].split("\n## ")[0]
-        lines = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith(HEADS)]
-        found += [(server, line) for server in servers for line in lines]
+    for page, servers in PAGES.items():
+        for table in (ROOT / f"docs/{page}.md").read_text().split(f"{HEAD}\n")[1:]:
+            lines = table.split("\n\n")[0].splitlines()[1:]
+            found += [(server, line) for server in servers for line in lines]
     return found
 
 
@@ -48,16 +49,16 @@ def test_every_bound_names_its_tests(server: str, row: str) -> None:
     assert {name.lower() for name in re.findall(r"`([A-Z_]+)`", setting)} <= set(fields)
 
 
-def test_every_section_of_bounds_is_compared() -> None:
-    """docs/bounds.md has no section with tests that this file leaves out."""
-    sections = re.findall(r"^## (.+)$", BOUNDS, flags=re.MULTILINE)
-    assert {title for title in sections if TEST.search(BOUNDS.split(f"## {title}\n")[1].split("\n## ")[0])} == set(
-        SECTIONS
-    )
+def test_every_page_of_bounds_is_compared() -> None:
+    """docs/ has no page of bounds that this file leaves out, and no test in one outside its tables."""
+    assert {path.stem for path in (ROOT / "docs").glob("bounds*.md")} == set(PAGES)
+    texts = [(ROOT / f"docs/{page}.md").read_text() for page in PAGES]
+    compared = {row for _, row in rows()}
+    assert [line for text in texts for line in text.splitlines() if TEST.search(line) and line not in compared] == []
 
 
 def test_security_names_tests() -> None:
     """Each test that SECURITY.md names exists in all servers."""
     named = TEST.findall(SECURITY)
     assert named
-    assert [name for name in named for server in SECTIONS["In all three servers"] if not defined(server, *name)] == []
+    assert [name for name in named for server in SERVERS if not defined(server, *name)] == []

@@ -19,7 +19,7 @@ class Attack(NamedTuple):
     """One attack.
 
     Attributes:
-        name: the name in docs/attacks.md.
+        name: the name in the tables of docs/attacks.md and docs/attacks-messages.md.
         gets: by server, every answer that it may get: HTTP statuses, close codes, message types, error codes, ``cut``
             (the connection ends without an answer), ``slowed`` and ``ignored``.
         bound: the answers that show that the attack exceeded the bound that it tests. It must get all of them.
@@ -43,7 +43,7 @@ class Attack(NamedTuple):
 
     @property
     def row(self) -> str:
-        """The attack's row in docs/attacks.md."""
+        """The attack's row in the tables of the documents."""
         by_answers: dict[str, list[str]] = {}
         for kind, answers in self.gets.items():
             by_answers.setdefault(", ".join(sorted(answers)), []).append(kind)
