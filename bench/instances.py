@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import uvloop
 
 from . import cluster, machine, scaling
-from .across import WARM, Figures, Pair, Route, edits, open_loop, signals
-from .calls import Load, signal
+from .across_instances import WARM, Figures, Pair, Route, edits, open_loop, signals
 from .cluster import Spread, Usage, instances
 from .saturated import FanOut, fan_out
 from .sends import latency, throughput
 from .servers import Peer, Server
+from .signaling_load import Load, signal
 
 PAIRS = 10
 RATE = 20.0

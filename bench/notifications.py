@@ -15,10 +15,10 @@ from opennoodl_notification.records import Inbox, Record, timestamp
 from opennoodl_notification.storage.choose import choose
 from uuid_utils import uuid7
 
-from . import inboxes
+from . import notification_load
 from .scenarios import Scenario
-from .seeds import Seed
 from .servers import Peer, postgresql
+from .stored_data import Seed
 
 EACH = 100
 """Notifications of one user."""
@@ -85,9 +85,9 @@ def scenarios(*, quick: bool) -> list[Scenario]:
         Scenario(
             f"stored-{name}",
             f"{number:,} stored",
-            f"Sends with so many stored, {inboxes.SENDERS} senders that wait for each answer",
-            inboxes.STORED_METRICS,
-            partial(inboxes.saturated, users=users(max(number, 1000)), seconds=seconds),
+            f"Sends with so many stored, {notification_load.SENDERS} senders that wait for each answer",
+            notification_load.STORED_METRICS,
+            partial(notification_load.saturated, users=users(max(number, 1000)), seconds=seconds),
             Seed(partial(filled, number), WRITERS),
             DATABASES if number > 50_000 else None,
         )
@@ -98,8 +98,8 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             f"rewrite-{name}",
             f"{rate:,} sends/s with {number:,} stored, while the file is written anew",
             "Open loop, from when a send was due to the receiver's second device",
-            inboxes.DELIVERY_METRICS,
-            partial(inboxes.rewriting, rate=rate, seconds=seconds),
+            notification_load.DELIVERY_METRICS,
+            partial(notification_load.rewriting, rate=rate, seconds=seconds),
             Seed(partial(filled, number), WRITERS),
             frozenset({"ours-json"}),
         )
@@ -112,8 +112,8 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             f"delivery-{rate}",
             f"{rate:,} sends/s with 10,000 stored",
             "Open loop, from when a send was due to the receiver's second device",
-            inboxes.DELIVERY_METRICS,
-            partial(inboxes.delivery, rate=rate, warm=0.5 if quick else 2.0, seconds=1.0 if quick else 8.0),
+            notification_load.DELIVERY_METRICS,
+            partial(notification_load.delivery, rate=rate, warm=0.5 if quick else 2.0, seconds=1.0 if quick else 8.0),
             Seed(partial(filled, 1000 if quick else 10_000), WRITERS),
         )
         for rate in rates

@@ -13,9 +13,9 @@ from pycrdt import Doc, Text
 from .client import Client, Crowd
 from .machine import TICKS
 from .outcome import Metric, Outcome, measured
+from .protocols import frame
 from .servers import Server
 from .updates import MARK_EVERY, TOKENS, Recording, typed
-from .wire import frame
 
 METRICS = (
     Metric("deliveries", "deliveries/s", more=True),

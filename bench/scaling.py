@@ -14,13 +14,13 @@ from time import perf_counter, process_time
 from typing import NamedTuple
 
 from . import cluster, machine
-from .calls import Load, signal
 from .cluster import Spread, Usage, instances
 from .outcome import Outcome
 from .quota import quota
 from .saturated import FanOut, fan_out
 from .sends import throughput
 from .servers import Peer, Server
+from .signaling_load import Load, signal
 
 ROOMS = 20
 """For each instance: of four writers, or of two peers that signal each other."""

@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from . import editors, opened, paced, saturated, session
+from . import editors, open_loop, opening, saturated, session
 from .outcome import Metric, Outcome
 from .saturated import FanOut
-from .seeds import DOCUMENTS, Seed
 from .servers import PEERS, Server
+from .stored_data import DOCUMENTS, Seed
 from .updates import document, recorded
 
 MIB = 2**20
@@ -117,8 +117,8 @@ def _paced(quick: bool) -> list[Scenario]:
     warm, seconds, limit = (0.5, 1.0, 10.0) if quick else (2.0, 8.0, 20.0)
 
     def scenario(name: str, title: str, rooms: int, rate: float, seconds: float) -> Scenario:
-        run = partial(paced.open_loop, rooms=rooms, clients=10, rate=rate, warm=warm, seconds=seconds, limit=limit)
-        return Scenario(name, title, "Open loop, rooms of 10 clients", paced.METRICS, run)
+        run = partial(open_loop.open_loop, rooms=rooms, clients=10, rate=rate, warm=warm, seconds=seconds, limit=limit)
+        return Scenario(name, title, "Open loop, rooms of 10 clients", open_loop.METRICS, run)
 
     return [
         scenario("10/s", "10 updates/s in 1 room", 1, 1, 3 * seconds),
@@ -148,22 +148,22 @@ def _opened(quick: bool) -> list[Scenario]:
     limit = 60.0
     large = Seed(lambda: [("document", document(size, records))])
     raw = Seed(lambda: [("document", document(size, records))], {**DOCUMENTS, "compacted": DOCUMENTS["y-leveldb"]})
-    small = Seed(lambda: [(name, document(10_000, 20)) for name in opened.stored_rooms(rooms)])
+    small = Seed(lambda: [(name, document(10_000, 20)) for name in opening.stored_rooms(rooms)])
     return [
         Scenario(
             "document",
             f"a document of {size // MIB} MiB in {records} records",
             "A stored document and its first client",
-            opened.DOCUMENT_METRICS,
-            partial(opened.first_client, room="document", size=size, limit=limit),
+            opening.DOCUMENT_METRICS,
+            partial(opening.first_client, room="document", size=size, limit=limit),
             large,
         ),
         Scenario(
             "taken-over",
             f"{size // MIB} MiB in {records} records that y-leveldb wrote",
             "A document that y-leveldb wrote and its first client",
-            opened.DOCUMENT_METRICS,
-            partial(opened.first_client, room="document", size=size, limit=limit),
+            opening.DOCUMENT_METRICS,
+            partial(opening.first_client, room="document", size=size, limit=limit),
             raw,
             peers=OF_YJS,
         ),
@@ -171,15 +171,15 @@ def _opened(quick: bool) -> list[Scenario]:
             "rooms",
             f"{rooms:,} stored rooms opened at once",
             "Cold rooms",
-            opened.ROOMS_METRICS,
-            partial(opened.many_rooms, rooms=rooms, limit=limit),
+            opening.ROOMS_METRICS,
+            partial(opening.many_rooms, rooms=rooms, limit=limit),
             small,
         ),
         Scenario(
             "idle",
             f"{connections:,} idle connections in rooms of 10",
             "Idle connections",
-            opened.IDLE_METRICS,
-            partial(opened.idle, connections=connections, clients=10),
+            opening.IDLE_METRICS,
+            partial(opening.idle, connections=connections, clients=10),
         ),
     ]

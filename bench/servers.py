@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from .machine import Memory, cpu_seconds, held_port, memory
-from .seeds import Seed
-from .wire import Dialect, Named, Plain
+from .protocols import Dialect, Named, Plain
+from .stored_data import Seed
 
 HERE = Path(__file__).parent
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
@@ -103,7 +103,7 @@ PEERS = (
     Peer(
         "pycrdt-websocket",
         "pycrdt-websocket's stock WebsocketServer, in memory: for reference",
-        (sys.executable, "peers/stock.py"),
+        (sys.executable, "peers/pycrdt_websocket.py"),
         {"PORT": "{port}"},
         reference=True,
     ),

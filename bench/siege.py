@@ -22,9 +22,9 @@ import uvloop
 from websockets.asyncio.client import connect
 
 from e2e.attacks import ATTACKS, KINDS, Attack
-from e2e.attacks.honest import PAIRS, Pair
-from e2e.attacks.raw import Target
-from e2e.attacks.vitals import Vitals, vitals
+from e2e.attacks.honest_clients import PAIRS, Pair
+from e2e.attacks.raw_connection import Target
+from e2e.attacks.resource_usage import ResourceUsage, resource_usage
 
 from . import machine
 from .servers import Peer, running
@@ -49,7 +49,7 @@ class Moment(NamedTuple):
     """What the server used at one moment, in seconds since the start."""
 
     seconds: float
-    vitals: Vitals
+    usage: ResourceUsage
 
 
 class Span(NamedTuple):
@@ -120,7 +120,7 @@ class Siege:
         return perf_counter() - self._began
 
     def _attacks(self, *, slow: bool) -> list[Attack]:
-        return [one for one in ATTACKS if self.kind in one.gets and one.slow is slow and "open" in one.doors]
+        return [one for one in ATTACKS if self.kind in one.gets and one.slow is slow and "open" in one.setups]
 
     async def _rest(self, seconds: float) -> None:
         began = self._now()
@@ -153,7 +153,7 @@ class Siege:
     async def _watch(self) -> None:
         for second in count(1):
             try:
-                self.moments.append(Moment(self._now(), await vitals(self._pid, self._port)))
+                self.moments.append(Moment(self._now(), await resource_usage(self._pid, self._port)))
             except (OSError, TimeoutError) as error:  # it is a fault, and what comes after is still to be seen
                 self.faults[f"measuring: {error!r}"] += 1
             await asyncio.sleep(max(0.0, second - self._now()))
@@ -198,8 +198,8 @@ def report(one: Siege, title: str, load: Sequence[float]) -> str:
         lines += [f"| attacked / at rest | {ratio[0]:.1f} | {ratio[1]:.1f} | {max(attacked) / max(rest):.1f} |"]
     third = max(1, len(one.moments) // 3)
     lines += ["", "| | first third | second third | last third |", "| --- | ---: | ---: | ---: |"]
-    for name in Vitals._fields:
-        values = [getattr(moment.vitals, name) for moment in one.moments]
+    for name in ResourceUsage._fields:
+        values = [getattr(moment.usage, name) for moment in one.moments]
         parts = [values[:third], values[third : 2 * third] or values, values[2 * third :] or values]
         cells = " | ".join(f"{sum(part) / len(part):,.1f} (at most {max(part):,.1f})" for part in parts)
         lines.append(f"| {'MiB of memory' if name == 'memory' else name} | {cells} |")
@@ -225,7 +225,7 @@ def draw(path: Path, one: Siege, title: str) -> None:
     ]
     for axis, label, names in panels:
         for name in names:
-            axis.plot(seconds, [getattr(moment.vitals, name) for moment in one.moments], label=name, linewidth=0.8)
+            axis.plot(seconds, [getattr(moment.usage, name) for moment in one.moments], label=name, linewidth=0.8)
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
         axis.legend(loc="upper right", frameon=False)

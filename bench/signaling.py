@@ -3,10 +3,10 @@
 import sys
 from functools import partial
 
-from . import calls
-from .calls import Load
+from . import signaling_load
 from .scenarios import Scenario
 from .servers import Peer
+from .signaling_load import Load
 
 UNLIMITED = (
     "RATE_LIMIT",
@@ -37,13 +37,13 @@ PEERS = (
     Peer(
         "ws-minimal",
         "a minimal server in JavaScript on ws: rooms only, no checks",
-        ("node", "peers/rooms.mjs"),
+        ("node", "peers/ws_rooms.mjs"),
         {"PORT": "{port}"},
     ),
     Peer(
         "picows",
         "the same little in Python on picows, whose frames are made in C: for reference",
-        (sys.executable, "peers/relay.py"),
+        (sys.executable, "peers/picows_signaling.py"),
         {"PORT": "{port}"},
         reference=True,
     ),
@@ -62,16 +62,16 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             "publish",
             f"{topics.groups} topics x {topics.members}, {topics.messages:,} messages each",
             "Saturated relays",
-            calls.METRICS,
-            partial(calls.publish, load=topics, limit=limit),
+            signaling_load.METRICS,
+            partial(signaling_load.publish, load=topics, limit=limit),
             peers=TOPICS,
         ),
         Scenario(
             "signal",
             f"{rooms.groups} rooms x 2, {rooms.messages:,} signals each",
             "Saturated relays",
-            calls.METRICS,
-            partial(calls.signal, load=rooms, limit=limit),
+            signaling_load.METRICS,
+            partial(signaling_load.signal, load=rooms, limit=limit),
             peers=ROOMS,
         ),
         *(
@@ -79,8 +79,8 @@ def scenarios(*, quick: bool) -> list[Scenario]:
                 f"beside-{others}",
                 f"5 rooms x 2, with {others:,} other rooms",
                 "Saturated relays beside quiet rooms",
-                calls.METRICS,
-                partial(calls.signal, load=Load(5, 2, 10_000 // part), limit=limit, beside=others),
+                signaling_load.METRICS,
+                partial(signaling_load.signal, load=Load(5, 2, 10_000 // part), limit=limit, beside=others),
                 peers=ROOMS,
             )
             for others in ((1, 10) if quick else (1, 100, 1000))
@@ -92,16 +92,16 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             "crowd",
             f"{connections:,} connections at 1,000/s, in rooms of 10",
             "Crowds",
-            calls.CROWD_METRICS,
-            partial(calls.crowd, connections=connections, rate=1000),
+            signaling_load.CROWD_METRICS,
+            partial(signaling_load.crowd, connections=connections, rate=1000),
             peers=ROOMS,
         ),
         Scenario(
             "herd",
             f"{connections:,} connections back within 2.5 s of a restart",
             "Crowds",
-            calls.CROWD_METRICS,
-            partial(calls.herd, connections=connections, within=2.5),
+            signaling_load.CROWD_METRICS,
+            partial(signaling_load.herd, connections=connections, within=2.5),
             peers=ROOMS,
         ),
     ]

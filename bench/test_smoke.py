@@ -8,28 +8,28 @@ from typing import cast
 import pytest
 
 from . import (
-    across,
-    calls,
+    across_instances,
     cluster,
     editors,
-    inboxes,
+    expensive_updates,
     machine,
+    notification_load,
     notifications,
-    opened,
-    paced,
+    open_loop,
+    opening,
     rounds,
     saturated,
     session,
-    shapes,
     signaling,
+    signaling_load,
     versions,
 )
 from .outcome import Outcome
 from .rounds import Results
 from .scenarios import Run, Scenario, sync
-from .seeds import Seed
 from .servers import OURS, PEERS, Peer, Server, running
 from .soak import soak
+from .stored_data import Seed
 from .updates import document, recorded
 
 HERE = Path(__file__).parent
@@ -64,7 +64,7 @@ def test_the_open_loop_delivers_everything() -> None:
     """Every token that was due came to every client, and was timed."""
 
     async def scenario(server: Server) -> Outcome:
-        return await paced.open_loop(server, rooms=2, clients=3, rate=20, warm=0.2, seconds=0.5, limit=30)
+        return await open_loop.open_loop(server, rooms=2, clients=3, rate=20, warm=0.2, seconds=0.5, limit=30)
 
     outcome = once(scenario)
     assert complete(outcome)
@@ -145,9 +145,9 @@ def test_a_long_session_ends_with_one_text() -> None:
 
 
 def test_the_cost_of_a_shape_is_measured() -> None:
-    """A small update of a bad shape is acknowledged, loaded and exported, and a bystander works meanwhile."""
-    row = asyncio.run(shapes.measure("one-place", 2000, 2, None))
-    cells = dict(zip(shapes.COLUMNS, row.cells, strict=True))
+    """A small update of a bad shape is acknowledged, loaded and exported, and a health probe works meanwhile."""
+    row = asyncio.run(expensive_updates.measure("one-place", 2000, 2, None))
+    cells = dict(zip(expensive_updates.COLUMNS, row.cells, strict=True))
     assert cells["answer"] == "acknowledged"
     times = [cells[name].replace(",", "") for name in ("taken ms", "loaded ms", "export ms", "drained ms")]
     assert all(time.isdigit() for time in times), times
@@ -164,10 +164,10 @@ def test_the_cost_of_versions_is_measured(capsys: pytest.CaptureFixture[str]) ->
 
 def test_stored_rooms_reach_their_first_clients() -> None:
     """Clients get a stored document as a whole after a start, while a probe measures beside them."""
-    seed = Seed(lambda: [(name, document(10_000, 20)) for name in opened.stored_rooms(3)])
+    seed = Seed(lambda: [(name, document(10_000, 20)) for name in opening.stored_rooms(3)])
 
     async def scenario(server: Server) -> Outcome:
-        return await opened.many_rooms(server, rooms=3, limit=30)
+        return await opening.many_rooms(server, rooms=3, limit=30)
 
     outcome = once(scenario, seed)
     assert complete(outcome)
@@ -181,7 +181,7 @@ def test_sends_are_found_again(peer: Peer) -> None:
 
     async def main() -> Outcome:
         async with running(peer, None, seed) as server:
-            return await inboxes.saturated(server, users=notifications.users(300), seconds=1.0)
+            return await notification_load.saturated(server, users=notifications.users(300), seconds=1.0)
 
     outcome = asyncio.run(main())
     assert outcome.values["rate"] > 0
@@ -193,7 +193,7 @@ def test_every_send_comes_to_the_second_device() -> None:
 
     async def main() -> Outcome:
         async with running(notifications.PEERS[0], None) as server:
-            return await inboxes.delivery(server, rate=50, warm=0.2, seconds=0.5)
+            return await notification_load.delivery(server, rate=50, warm=0.2, seconds=0.5)
 
     assert asyncio.run(main()).values["found"] == 1
 
@@ -205,12 +205,12 @@ def test_relays_come_to_all(name: str) -> None:
 
     async def main() -> list[Outcome]:
         async with running(peer, None) as server:
-            load = calls.Load(2, 3, 20)
+            load = signaling_load.Load(2, 3, 20)
             outcomes = []
             if name in signaling.TOPICS:
-                outcomes.append(await calls.publish(server, load, 30))
+                outcomes.append(await signaling_load.publish(server, load, 30))
             if name in signaling.ROOMS:
-                outcomes.append(await calls.signal(server, load._replace(members=2), 30, beside=2))
+                outcomes.append(await signaling_load.signal(server, load._replace(members=2), 30, beside=2))
             return outcomes
 
     assert [outcome.values["arrived"] for outcome in asyncio.run(main())] in ([1.0], [1.0, 1.0])
@@ -221,7 +221,7 @@ def test_everybody_comes_back() -> None:
 
     async def main() -> Outcome:
         async with running(signaling.PEERS[0], None) as server:
-            return await calls.herd(server, connections=50, within=0.2)
+            return await signaling_load.herd(server, connections=50, within=0.2)
 
     assert asyncio.run(main()).values["arrived"] == 1
 
@@ -286,15 +286,16 @@ def test_results_name_no_path_and_no_registry() -> None:
 def test_the_loop_of_pairs_delivers_everything() -> None:
     """Every edit and signal of a pair arrives, and CPU is counted."""
 
-    async def main(peer: Peer) -> across.Figures:
+    async def main(peer: Peer) -> across_instances.Figures:
         async with cluster.instances(peer, 1) as (one,):
             if peer is sync_server:
                 pairs = [
-                    await across.edits(number, across.Route(one, one, one), 30, f"r-{number}") for number in (0, 1)
+                    await across_instances.edits(number, across_instances.Route(one, one, one), 30, f"r-{number}")
+                    for number in (0, 1)
                 ]
             else:
-                pairs = [await across.signals(number, one, one, 30, f"r-{number}") for number in (0, 1)]
-            return await across.open_loop(pairs, 20, lambda: cluster.Usage(server=[one.pid]))
+                pairs = [await across_instances.signals(number, one, one, 30, f"r-{number}") for number in (0, 1)]
+            return await across_instances.open_loop(pairs, 20, lambda: cluster.Usage(server=[one.pid]))
 
     sync_server = cluster.sync()
     for peer in (sync_server, cluster.signaling()):

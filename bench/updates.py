@@ -15,7 +15,7 @@ from typing import Any
 
 from pycrdt import Doc, Map, Text, merge_updates
 
-from .wire import varbytes, varuint
+from .protocols import varbytes, varuint
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 """Recorded editing sessions, beside the repository."""

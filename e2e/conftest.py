@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="do every attack whole, and not as a small part of it")
     parser.addoption("--mutations", type=int, help="how many mutated messages each server is sent")
     parser.addoption("--documents", type=int, default=100, help="how many documents are compacted and compared in Yjs")
-    parser.addoption("--promises", action="store_true", help="allow users no longer waits than were promised to them")
+    parser.addoption("--idle-machine", action="store_true", help="allow users only the waits of an idle machine")
     parser.addoption("--record", action="store_true", help="record anew what is mutated")
     parser.addoption("--seed", type=int, help="what chance begins with; printed when a test fails")
 

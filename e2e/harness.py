@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from nursery import fork
+from fork_server import fork
 
 HERE = Path(__file__).parent
 # Variables that a server inherits from the tests; others, such as PORT or AUTH, must not change its settings.

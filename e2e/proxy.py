@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from attacks.servers import TcpServer
+from attacks.fake_servers import TcpServer
 
 
 class Proxy:

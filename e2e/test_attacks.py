@@ -11,10 +11,10 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 from attacks import ATTACKS, KINDS, Attack
-from attacks.doors import Door, stand
-from attacks.honest import PAIRS, PAUSE, Pair
-from attacks.raw import Target
-from attacks.vitals import Vitals, vitals
+from attacks.honest_clients import PAIRS, PAUSE, Pair
+from attacks.raw_connection import Target
+from attacks.resource_usage import ResourceUsage, resource_usage
+from attacks.setups import Setup, prepare_setup
 from harness import Server, environment
 
 TRIPS = 3
@@ -25,7 +25,7 @@ SLACK = 80.0
 """MiB that a server may have more after an attack than before the first: its allocator keeps some for the next."""
 PATIENCE = 120.0
 """Seconds in which a server has to be at rest again; what it compacts takes some of them on a busy machine."""
-DOORS = ("open", "tls", "jwt", "github")
+SETUPS = ("open", "tls", "jwt", "github")
 SETTINGS = {
     "HANDSHAKE_RATE_LIMIT": 10,
     "MAX_CONNECTIONS_PER_IP": 90,
@@ -54,21 +54,21 @@ class Place(NamedTuple):
     """A server, honest clients on it, and what it uses with them alone."""
 
     kind: str
-    door: Door
+    setup: Setup
     server: Server
     pair: Pair
-    rest: Vitals
+    rest: ResourceUsage
 
     @classmethod
-    async def prepare(cls, kind: str, door: Door, data: Path, pause: float = PAUSE, **settings: object) -> Place:
+    async def prepare(cls, kind: str, setup: Setup, data: Path, pause: float = PAUSE, **settings: object) -> Place:
         """Start a server and let honest clients work on it, with a pause after each round trip."""
-        server = Server(f"opennoodl_{kind}", data, environment(data, **door.settings, **settings))
+        server = Server(f"opennoodl_{kind}", data, environment(data, **setup.settings, **settings))
         server.run(PROGRAM.format(package=server.name))
         await server.start()
-        pair = await PAIRS[kind].open(server.port, door)
+        pair = await PAIRS[kind].open(server.port, setup)
         await pair.trip()
         pair.work(pause)
-        return cls(kind, door, server, pair, await vitals(server.pid, server.port, door.tls))
+        return cls(kind, setup, server, pair, await resource_usage(server.pid, server.port, setup.tls))
 
     async def withstand(self, attack: Attack, target: Target) -> set[str]:
         """Attack beyond its bound, and until honest clients have done enough and others could connect.
@@ -83,7 +83,7 @@ class Place(NamedTuple):
             each = target._replace(address=f"127.0.{number}.{ATTACKS.index(attack)}")
             given, _ = await asyncio.gather(attack.act(each), self.pair.more(1))
             got.update(given)
-        newcomers = await PAIRS[self.kind].open(self.server.port, self.door)
+        newcomers = await PAIRS[self.kind].open(self.server.port, self.setup)
         await newcomers.trip()
         await newcomers.close()
         return got
@@ -93,7 +93,7 @@ class Place(NamedTuple):
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
-                    now = await vitals(self.server.pid, self.server.port, self.door.tls)
+                    now = await resource_usage(self.server.pid, self.server.port, self.setup.tls)
                     if now[1:] == self.rest[1:] and now.memory < self.rest.memory + SLACK:
                         break
                     await asyncio.sleep(0.05)
@@ -110,34 +110,36 @@ class Place(NamedTuple):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
-    """Run one server for all its quick attacks through one door."""
+    """Run one server for all its quick attacks through one setup."""
     kind, name = request.param
     folder = tmp_path_factory.mktemp("attacks")
-    async with stand(name, folder) as door:
-        place = await Place.prepare(kind, door, folder, **SETTINGS)
+    async with prepare_setup(name, folder) as setup:
+        place = await Place.prepare(kind, setup, folder, **SETTINGS)
         yield place
         await place.close()
 
 
 def target(place: Place, *, whole: bool) -> Target:
     """Return what is attacked."""
-    return Target(place.kind, place.server.port, whole=whole, tls=place.door.tls)
+    return Target(place.kind, place.server.port, whole=whole, tls=place.setup.tls)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Do quick attacks through the doors that they are meant for; whole, all that need no token over TLS as well."""
+    """Do quick attacks through the setups that they are meant for; whole, all that need no token over TLS as well."""
     if metafunc.function is not test_attack_is_repelled_while_honest_clients_work:
         return
     whole = metafunc.config.getoption("--whole")
     cases = [
         pytest.param(
-            *((kind, door), attack), id=f"{door}-{kind}-{attack.name}", marks=pytest.mark.xdist_group(f"{door}-{kind}")
+            *((kind, setup), attack),
+            id=f"{setup}-{kind}-{attack.name}",
+            marks=pytest.mark.xdist_group(f"{setup}-{kind}"),
         )
-        for door in DOORS
+        for setup in SETUPS
         for kind in KINDS
         for attack in ATTACKS
         if kind in attack.gets and not attack.slow
-        if door in attack.doors or (whole and door == "tls" and "open" in attack.doors)
+        if setup in attack.setups or (whole and setup == "tls" and "open" in attack.setups)
     ]
     metafunc.parametrize(("place", "attack"), cases, indirect=["place"], scope="module")  # also that of `place`
 
@@ -153,11 +155,11 @@ async def test_attack_is_repelled_while_honest_clients_work(
 
 
 SLOW = [
-    (door, kind, attack)
-    for door in DOORS
+    (setup, kind, attack)
+    for setup in SETUPS
     for kind in KINDS
     for attack in ATTACKS
-    if kind in attack.gets and door in attack.doors and attack.slow
+    if kind in attack.gets and setup in attack.setups and attack.slow
 ]
 
 
@@ -167,17 +169,17 @@ async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str,
     ends: dict[tuple[str, str, str], set[str]] = {}
     async with AsyncExitStack() as stack:
         places: dict[tuple[str, str], Place] = {}
-        for name in DOORS:
+        for name in SETUPS:
             folder = tmp_path_factory.mktemp(name)
-            door = await stack.enter_async_context(stand(name, folder))
+            setup = await stack.enter_async_context(prepare_setup(name, folder))
             for kind in sorted({kind for where, kind, _ in SLOW if where == name}):
                 data = tmp_path_factory.mktemp(kind)
-                places[name, kind] = await Place.prepare(kind, door, data, 0.5, HEARTBEAT_INTERVAL=10_000)
+                places[name, kind] = await Place.prepare(kind, setup, data, 0.5, HEARTBEAT_INTERVAL=10_000)
                 stack.push_async_callback(places[name, kind].close)
 
-        async def withstand(door: str, kind: str, attack: Attack) -> None:
-            place = places[door, kind]
-            ends[door, kind, attack.name] = await place.withstand(attack, target(place, whole=False))
+        async def withstand(setup: str, kind: str, attack: Attack) -> None:
+            place = places[setup, kind]
+            ends[setup, kind, attack.name] = await place.withstand(attack, target(place, whole=False))
 
         async with asyncio.TaskGroup() as group:
             for each in SLOW:
@@ -188,12 +190,12 @@ async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str,
 
 
 @pytest.mark.xdist_group("slow-attacks")
-@pytest.mark.parametrize(("door", "kind", "attack"), SLOW, ids=lambda each: getattr(each, "name", each))
+@pytest.mark.parametrize(("setup", "kind", "attack"), SLOW, ids=lambda each: getattr(each, "name", each))
 async def test_slow_attack_is_repelled_while_honest_clients_work(
-    slow_ends: dict[tuple[str, str, str], set[str]], door: str, kind: str, attack: Attack
+    slow_ends: dict[tuple[str, str, str], set[str]], setup: str, kind: str, attack: Attack
 ) -> None:
     """The attacker gets what the attack says; honest clients worked meanwhile, and nothing was left of it."""
-    attack.check(kind, slow_ends[door, kind, attack.name])
+    attack.check(kind, slow_ends[setup, kind, attack.name])
 
 
 async def test_table_of_attacks() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from compacted import compacted
+from compaction import compacted
 from harness import StartClient
 
 

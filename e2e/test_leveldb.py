@@ -21,11 +21,11 @@ async def text_of(driver: Client, sync: Server, room: str) -> str:
 async def write(driver: Client, sync: Server, room: str, text: str) -> None:
     """Type at the end of a room's text, each letter when another client has the last: each is stored by itself."""
     shown = await text_of(driver, sync, room)
-    await driver.call("open", name=f"witness {room}", url=sync.url, room=room, version="1.5")
+    await driver.call("open", name=f"observer {room}", url=sync.url, room=room, version="1.5")
     for letter in text:
         await driver.call("insert", name=room, text=letter)
         shown += letter
-        await driver.call("untilText", name=f"witness {room}", text=shown)
+        await driver.call("untilText", name=f"observer {room}", text=shown)
 
 
 async def assert_y_leveldb_reads(driver: Client, directory: Path, texts: dict[str, str]) -> None:

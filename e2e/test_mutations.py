@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
-from attacks.honest import PAIRS
-from attacks.raw import Target
+from attacks.honest_clients import PAIRS
+from attacks.raw_connection import Target
 from harness import Client, Server, StartClient, StartServer
 from mutations import corpus
-from mutations.eve import Eve
+from mutations.attacker import Attacker
 from mutations.recording import BEN, RECORD, ROOM
 
 QUICK = {"signaling": 10_000, "notification": 10_000, "sync": 1500}
@@ -30,7 +30,7 @@ UNBOUND = (
     ),
     *("SLOW_CLIENT_BUFFER", "MAX_CONNECTIONS_PER_USER", "ROOM_IDLE_TIMEOUT"),
 )
-EVES = 8
+ATTACKERS = 8
 ROOMS, SHARE, ROUNDS = 4, 50, 4
 """Rooms at once, messages for each in a round, and rounds until other rooms are taken."""
 HELLO = {
@@ -88,16 +88,16 @@ async def test_mutated_json_disturbs_no_honest_client(kind: str, means: Means) -
     listener = await means.client("listener")
     await listener.call("open", name="before", url=started.url, hello=HELLO[kind])
     target = Target(kind, started.port, "127.0.0.66")
-    eves = [Eve(target, "", means.dice, recorded) for _ in range(EVES)]
-    await asyncio.gather(*(eve.attack(count // EVES) for eve in eves))
+    attackers = [Attacker(target, "", means.dice, recorded) for _ in range(ATTACKERS)]
+    await asyncio.gather(*(attacker.attack(count // ATTACKERS) for attacker in attackers))
     await pair.more(3)
     await pair.close()
     heard = await listener.call("heard", name="before")
     assert heard["count"] > 100
     assert (heard["fault"], heard["closed"]) == (None, None)
     assert not started.complaints
-    for eve in eves:
-        await eve.leave()
+    for attacker in attackers:
+        await attacker.leave()
     await listener.call("close", name="before")
     await started.restart()
     await listener.call("open", name="after", url=started.url, hello=HELLO[kind])
@@ -107,7 +107,12 @@ async def test_mutated_json_disturbs_no_honest_client(kind: str, means: Means) -
     heard = await listener.call("heard", name="after")
     assert heard["count"] > 0
     assert (heard["fault"], heard["closed"]) == (None, None)
-    print(sum(eve.sent for eve in eves), "messages,", sum(eve.closed for eve in eves), "connections were closed")
+    print(
+        sum(attacker.sent for attacker in attackers),
+        "messages,",
+        sum(attacker.closed for attacker in attackers),
+        "connections were closed",
+    )
 
 
 class Rooms:
@@ -156,29 +161,32 @@ class Rooms:
 async def test_mutated_updates_can_be_applied_or_are_refused(means: Means) -> None:
     """Yjs can apply all that comes of it, live and later: what it cannot decode is neither passed on nor stored."""
     started, recorded, count = await means.start("sync")
-    editors = await means.client("witness")
+    editors = await means.client("observers")
     target = Target("sync", started.port, "127.0.0.66")
     sent = closed = disputed = generation = 0
     former: list[str] = []
     while sent < count:
         names = [f"room-{generation}-{number}" for number in range(ROOMS)]
         rooms = Rooms(started, editors, names)
-        eves = [Eve(target, name, means.dice, recorded) for name in names]
+        attackers = [Attacker(target, name, means.dice, recorded) for name in names]
         try:
             await rooms.each(rooms.join)
             # Half of what was recorded first, so that what is changed meets what it was made for.
-            await asyncio.gather(*(eve.send(recorded[: len(recorded) // 2]) for eve in eves))
+            await asyncio.gather(*(attacker.send(recorded[: len(recorded) // 2]) for attacker in attackers))
             for _ in range(ROUNDS):
-                await asyncio.gather(*(eve.attack(SHARE) for eve in eves))
+                await asyncio.gather(*(attacker.attack(SHARE) for attacker in attackers))
                 await rooms.each(rooms.edit)
-            await asyncio.gather(*(eve.leave() for eve in eves))
+            await asyncio.gather(*(attacker.leave() for attacker in attackers))
             await rooms.each(rooms.end)
         except AssertionError as error:
-            told = [f"{name}: {[message.hex() for message in eve.last]}" for name, eve in zip(names, eves, strict=True)]
+            told = [
+                f"{name}: {[message.hex() for message in attacker.last]}"
+                for name, attacker in zip(names, attackers, strict=True)
+            ]
             raise AssertionError("\n".join([str(error), *told])) from error
         assert not started.complaints
-        sent += sum(eve.sent for eve in eves)
-        closed += sum(eve.closed for eve in eves)
+        sent += sum(attacker.sent for attacker in attackers)
+        closed += sum(attacker.closed for attacker in attackers)
         disputed += rooms.disputed
         generation += 1
         if generation > 1:

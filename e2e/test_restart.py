@@ -82,11 +82,11 @@ async def test_editors_go_on_after_all_servers_were_restarted(server: StartServe
 async def type_and_leave(driver: Client, sync: Server, room: str, text: str) -> None:
     """Write a text and be gone before the server is, so that nobody can bring it back but the server."""
     await driver.call("open", name=room, url=sync.url, room=room, version="3")
-    await driver.call("open", name=f"witness {room}", url=sync.url, room=room, version="1.5")
+    await driver.call("open", name=f"observer {room}", url=sync.url, room=room, version="1.5")
     await driver.call("insert", name=room, text=text)
-    await driver.call("untilText", name=f"witness {room}", text=text)
+    await driver.call("untilText", name=f"observer {room}", text=text)
     await driver.call("close", name=room)
-    await driver.call("close", name=f"witness {room}")
+    await driver.call("close", name=f"observer {room}")
 
 
 async def test_documents_are_read_from_disk_after_a_restart(server: StartServer, client: StartClient) -> None:
@@ -109,10 +109,10 @@ async def test_a_document_survives_many_restarts(server: StartServer, client: St
         await driver.call("open", name=f"{round_}", url=sync.url, room="project", version="3")
         assert await driver.call("text", name=f"{round_}") == "".join(map(str, range(round_)))
         await driver.call("insert", name=f"{round_}", text=str(round_))
-        await driver.call("open", name=f"witness {round_}", url=sync.url, room="project", version="3")
-        await driver.call("untilText", name=f"witness {round_}", text="".join(map(str, range(round_ + 1))))
+        await driver.call("open", name=f"observer {round_}", url=sync.url, room="project", version="3")
+        await driver.call("untilText", name=f"observer {round_}", text="".join(map(str, range(round_ + 1))))
         await driver.call("close", name=f"{round_}")
-        await driver.call("close", name=f"witness {round_}")
+        await driver.call("close", name=f"observer {round_}")
         await sync.restart()
 
 

@@ -10,7 +10,7 @@ import urllib.request
 from typing import Any
 
 import jwt
-from compacted import compacted
+from compaction import compacted
 from harness import PATIENCE, PATIENT, Client, Server, StartClient, StartServer
 from opennoodl_sync.yjs.restore import restoring_update
 

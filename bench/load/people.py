@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from ..calls import CANDIDATE, SDP, join, text
+from ..protocols import Plain, frame
+from ..signaling_load import CANDIDATE, SDP, join, text
 from ..updates import CURSORS, FIRST_CLIENT, TOKENS, moves, typed
-from ..wire import Plain, frame
 from .deployment import ROOMS, Endpoint, Tokens
 from .figures import Figures
 

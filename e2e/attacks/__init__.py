@@ -1,20 +1,32 @@
 """The attacks on the servers, by name, and the answers that an attacker may get."""
 
 from . import (
-    binary_bombs,
-    encryption,
     floods,
     frames,
-    greed,
-    intrusion,
-    json_bombs,
-    logins,
-    requests,
-    slow,
+    github_tokens,
+    http_requests,
+    json_messages,
+    many_objects,
+    permissions,
+    slow_clients,
+    tls,
     tokens,
+    updates,
 )
 from .attack import ATTACKS, KINDS, Attack
 
-FAMILIES = (slow, requests, frames, floods, json_bombs, binary_bombs, greed, tokens, intrusion, logins, encryption)
+FAMILIES = (
+    slow_clients,
+    http_requests,
+    frames,
+    floods,
+    json_messages,
+    updates,
+    many_objects,
+    tokens,
+    permissions,
+    github_tokens,
+    tls,
+)
 
 __all__ = ["ATTACKS", "FAMILIES", "KINDS", "Attack"]

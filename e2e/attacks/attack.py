@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import NamedTuple, TypeAlias
 
-from .raw import Target
+from .raw_connection import Target
 
 KINDS = ("signaling", "sync", "notification")
 JSON = ("signaling", "notification")
@@ -24,7 +24,7 @@ class Attack(NamedTuple):
             (the connection ends without an answer), ``slowed`` and ``ignored``.
         bound: the answers that show that the attack exceeded the bound that it tests. It must get all of them.
         slow: whether the attack waits for a timeout of the server.
-        doors: the setups of the server that it needs; see `doors`.
+        setups: the setups of the server that it needs; see `setups.py`.
         act: runs the attack, and returns the answers.
     """
 
@@ -32,7 +32,7 @@ class Attack(NamedTuple):
     gets: Mapping[str, frozenset[str]]
     bound: frozenset[str]
     slow: bool
-    doors: Collection[str]
+    setups: Collection[str]
     act: Act
 
     @property
@@ -50,7 +50,7 @@ class Attack(NamedTuple):
         several = len(by_answers) > 1
         gets = "; ".join(f"{', '.join(kinds)}: {each}" if several else each for each, kinds in by_answers.items())
         where = "all" if len(self.gets) == len(KINDS) else ", ".join(self.gets)
-        setup = "" if "open" in self.doors else f" ({', '.join(self.doors)})"
+        setup = "" if "open" in self.setups else f" ({', '.join(self.setups)})"
         return f"| {self.name} | {where}{setup} | {self.about} | {gets} |"
 
     def exceeds_bound(self, kind: str, got: Collection[str]) -> bool:
@@ -71,7 +71,7 @@ def attack(
     *gets: str,
     servers: Collection[str] = KINDS,
     slow: bool = False,
-    doors: Collection[str] = ("open",),
+    setups: Collection[str] = ("open",),
     bound: Collection[str] = (),
     **others: Collection[str],
 ) -> Callable[[Act], Act]:
@@ -81,14 +81,14 @@ def attack(
         gets: the answers that the attacker may get.
         servers: the servers that it attacks.
         slow: whether it waits for a timeout of the server.
-        doors: the setups of the server that it needs.
+        setups: the setups of the server that it needs.
         bound: the answers, as far as its server gives them, that show that the attack exceeded its bound.
         others: the answers of servers that differ from `gets`.
     """
 
     def add(act: Act) -> Act:
         answers = {kind: frozenset(others.get(kind, gets)) for kind in servers}
-        ATTACKS.append(Attack(act.__name__.replace("_", "-"), answers, frozenset(bound), slow, doors, act))
+        ATTACKS.append(Attack(act.__name__.replace("_", "-"), answers, frozenset(bound), slow, setups, act))
         return act
 
     return add

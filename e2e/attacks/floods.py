@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 from itertools import count
 
 from .attack import BOTH, JSON, attack
-from .documents import sync_frame, written
-from .raw import CUT, IGNORED, PATIENCE, PING, PONG, TEXT, Raw, Target, frame, text
+from .raw_connection import CUT, IGNORED, PATIENCE, PING, PONG, TEXT, Raw, Target, frame, text
+from .update_encoding import sync_frame, written
 
 MILLION = 1_000_000
 TWENTY_THOUSAND = 20_000
@@ -78,7 +78,7 @@ async def handshake_flood(target: Target) -> Collection[str]:
     return set().union(*await asyncio.gather(*(come() for _ in range(20))))
 
 
-@attack(CUT, doors=BOTH)
+@attack(CUT, setups=BOTH)
 async def reset_connections(target: Target) -> Collection[str]:
     """Connections that the client resets during the handshake, or after it with half of a message sent."""
     for _ in range(40):
@@ -142,7 +142,7 @@ async def closed(target: Target, closes: str, before: float) -> str:
         raise AssertionError(f"no connection was closed with {code} within {CLOSED} s") from None
 
 
-@attack("1013", servers=["signaling"], doors=BOTH)
+@attack("1013", servers=["signaling"], setups=BOTH)
 async def unread_messages(target: Target) -> Collection[str]:
     """A topic with a subscriber that does not read, and large messages that others publish to it."""
     before = await target.metric(TOO_SLOW)
@@ -157,7 +157,7 @@ async def unread_messages(target: Target) -> Collection[str]:
         return {await closed(target, TOO_SLOW, before)}
 
 
-@attack("1013", servers=["notification"], doors=BOTH)
+@attack("1013", servers=["notification"], setups=BOTH)
 async def unread_inboxes(target: Target) -> Collection[str]:
     """A client that requests its inbox of large notifications again and again, and does not read."""
     before = await target.metric(TOO_SLOW)
@@ -171,7 +171,7 @@ async def unread_inboxes(target: Target) -> Collection[str]:
         return {await closed(target, TOO_SLOW, before)}
 
 
-@attack(IGNORED, servers=["sync"], doors=BOTH)
+@attack(IGNORED, servers=["sync"], setups=BOTH)
 async def unread_documents(target: Target) -> Collection[str]:
     """A client that requests a large document again and again, and does not read."""
     async with target.websocket(b"/unread") as raw:

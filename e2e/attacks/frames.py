@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Collection, Iterable
 
 from .attack import BOTH, JSON, attack
-from .raw import BINARY, CLOSE, IGNORED, MASK, PING, PONG, TEXT, Target, frame, header, masked
+from .raw_connection import BINARY, CLOSE, IGNORED, MASK, PING, PONG, TEXT, Target, frame, header, masked
 
 CONT = 0x0
 LARGER = {"signaling": 65_537, "notification": 65_537, "sync": 16_777_217}
@@ -23,7 +23,7 @@ async def _verdicts(target: Target, attempts: Iterable[bytes]) -> Collection[str
     return verdicts
 
 
-@attack("1009", doors=BOTH)
+@attack("1009", setups=BOTH)
 async def oversized_message(target: Target) -> Collection[str]:
     """A message one byte too large, in one frame and in fragments; frames with the largest length in their header."""
     size = LARGER[target.kind]
@@ -69,7 +69,7 @@ async def unmasked_frames(target: Target) -> Collection[str]:
     return await _verdicts(target, [header(0x81, 1, mask=0) + b"a", header(0x89, 0, mask=0)])
 
 
-@attack("1002", "1007", "1000", doors=BOTH)
+@attack("1002", "1007", "1000", setups=BOTH)
 async def invalid_close_frames(target: Target) -> Collection[str]:
     """Close frames with forbidden codes, half a code, a reason that is not UTF-8, and frames after a close frame."""
     codes = (0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65_535)
@@ -116,7 +116,7 @@ async def frames_before_the_handshake(target: Target) -> Collection[str]:
         return {await raw.status()}
 
 
-@attack(IGNORED, doors=BOTH)
+@attack(IGNORED, setups=BOTH)
 async def frames_in_single_byte_packets(target: Target) -> Collection[str]:
     """Frames sent byte by byte, each byte in a packet of its own."""
     async with target.websocket() as raw:

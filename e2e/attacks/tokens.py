@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from .attack import attack
-from .issuer import KEY, PUBLIC, claims, signed
-from .raw import CUT, Target, request, text
+from .raw_connection import CUT, Target, request, text
+from .token_issuer import KEY, PUBLIC, claims, signed
 
 OTHER = Ed25519PrivateKey.generate()
 MALLORY, VICTIM = "mallory", "victim"
@@ -54,7 +54,7 @@ async def answers(target: Target, tokens: Iterable[str], user: str = VICTIM) -> 
     return given
 
 
-@attack(doors=["jwt"], **SHUT)
+@attack(setups=["jwt"], **SHUT)
 async def forged_tokens(target: Target) -> Collection[str]:
     """No token, a token without JSON, another signer, changed claims, a changed signature."""
     head, body, signature = signed(VICTIM).split(".")
@@ -70,7 +70,7 @@ async def forged_tokens(target: Target) -> Collection[str]:
     )
 
 
-@attack(doors=["jwt"], **SHUT)
+@attack(setups=["jwt"], **SHUT)
 async def expired_tokens(target: Target) -> Collection[str]:
     """Tokens that have expired, are not valid yet, never expire, or expire beyond the last representable year."""
     now = time()
@@ -81,7 +81,7 @@ async def expired_tokens(target: Target) -> Collection[str]:
     return await answers(target, (signed(VICTIM, **each) for each in times))
 
 
-@attack(doors=["jwt"], **SHUT)
+@attack(setups=["jwt"], **SHUT)
 async def swapped_algorithms(target: Target) -> Collection[str]:
     """Tokens without a signature, signed with the public key as a secret, or with a key of their own in the header."""
     public = PUBLIC.encode()
@@ -101,7 +101,7 @@ async def swapped_algorithms(target: Target) -> Collection[str]:
     )
 
 
-@attack(doors=["jwt"], **SHUT)
+@attack(setups=["jwt"], **SHUT)
 async def swapped_tokens(target: Target) -> Collection[str]:
     """Valid tokens of another issuer or for another audience; tokens without a user, or with an invalid one."""
     others: list[dict[str, Any]] = [
@@ -111,14 +111,14 @@ async def swapped_tokens(target: Target) -> Collection[str]:
     return await answers(target, (signed(**{"sub": VICTIM, **each}) for each in others))
 
 
-@attack("unauthorized", "invalid-field", servers=["signaling", "notification"], doors=["jwt"])
+@attack("unauthorized", "invalid-field", servers=["signaling", "notification"], setups=["jwt"])
 async def tokens_of_other_users(target: Target) -> Collection[str]:
     """A valid token with another user's id, or with another spelling of the token's own user."""
     users = [VICTIM, "Mallory", "mallory ", "mallory\x00", "m\u0430llory", "*"]
     return set().union(*[await answers(target, [signed(MALLORY)], user) for user in users])
 
 
-@attack(doors=["jwt"], sync=["1008"], signaling=["1008"], notification=["1008"])
+@attack(setups=["jwt"], sync=["1008"], signaling=["1008"], notification=["1008"])
 async def guessed_tokens(target: Target) -> Collection[str]:
     """Guessed tokens, one after the other."""
     if target.kind == "sync":
@@ -128,7 +128,7 @@ async def guessed_tokens(target: Target) -> Collection[str]:
         return {await raw.end()}
 
 
-@attack("1008", "404", "429", "forbidden", "unauthorized", "401", "403", servers=["signaling", "sync"], doors=["jwt"])
+@attack("1008", "404", "429", "forbidden", "unauthorized", "401", "403", servers=["signaling", "sync"], setups=["jwt"])
 async def tokens_for_other_rooms(target: Target) -> Collection[str]:
     """A token for one room, used for another room with every spelling and every message or path."""
     token = signed(MALLORY, rooms=["mine", "team-*"])
@@ -158,7 +158,7 @@ async def tokens_for_other_rooms(target: Target) -> Collection[str]:
     return answers
 
 
-@attack("431", CUT, "1009", doors=["jwt"])
+@attack("431", CUT, "1009", setups=["jwt"])
 async def large_tokens(target: Target) -> Collection[str]:
     """Tokens of a megabyte, in the query, in a header, and in a message."""
     token = "a" * 1_000_000

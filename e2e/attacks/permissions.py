@@ -6,9 +6,9 @@ from collections.abc import Collection
 from itertools import count
 
 from .attack import attack
-from .documents import awareness_frame, sized, sync_frame, written
-from .issuer import signed
-from .raw import BINARY, CLOSE, IGNORED, Raw, Target, frame, text
+from .raw_connection import BINARY, CLOSE, IGNORED, Raw, Target, frame, text
+from .token_issuer import signed
+from .update_encoding import awareness_frame, sized, sync_frame, written
 
 MALLORY, VICTIM, SENDER = "mallory", "victim", "sender"
 ROOMS = count()
@@ -23,7 +23,7 @@ async def _authenticated(raw: Raw, user: str) -> None:
     await raw.message("notifications")
 
 
-@attack("not-found", "unauthorized", servers=["notification"], doors=["jwt"])
+@attack("not-found", "unauthorized", servers=["notification"], setups=["jwt"])
 async def inboxes_of_other_users(target: Target) -> Collection[str]:
     """Every message on another user's notifications, before and after the attacker authenticates as itself."""
     async with target.websocket() as victim, target.websocket() as sender, target.websocket() as raw:
@@ -63,7 +63,7 @@ async def inboxes_of_other_users(target: Target) -> Collection[str]:
         return answers
 
 
-@attack("forbidden", servers=["notification"], doors=["jwt"])
+@attack("forbidden", servers=["notification"], setups=["jwt"])
 async def system_notifications(target: Target) -> Collection[str]:
     """`system` notifications from a user without the claim `services`, in both forms."""
     async with target.websocket() as raw:
@@ -75,7 +75,7 @@ async def system_notifications(target: Target) -> Collection[str]:
         return answers
 
 
-@attack("forbidden", servers=["signaling"], doors=["jwt"])
+@attack("forbidden", servers=["signaling"], setups=["jwt"])
 async def read_only_peers(target: Target) -> Collection[str]:
     """A read-only token on the signaling server, where peers could not enforce it."""
     token = signed(MALLORY, access="read")
@@ -91,7 +91,7 @@ async def read_only_peers(target: Target) -> Collection[str]:
     return answers
 
 
-@attack("denied", IGNORED, servers=["sync"], doors=["jwt"])
+@attack("denied", IGNORED, servers=["sync"], setups=["jwt"])
 async def writes_by_read_only_users(target: Target) -> Collection[str]:
     """Step 2, updates, and awareness of other clients, from a read-only client: no client sees any of it."""
     reading, writing = signed(MALLORY, access="read"), signed(VICTIM)

@@ -62,7 +62,7 @@ async def fork(program: str, directory: Path, environment: Mapping[str, str], lo
     """Run a Python program in a new process; a line of its output may have `longest_line` bytes."""
     read, write = os.pipe()
     own, other = socket.socketpair()
-    socket.send_fds(nursery(), [b"."], [write, other.fileno()])
+    socket.send_fds(_fork_server(), [b"."], [write, other.fileno()])
     os.close(write)
     other.close()
     reports, orders = await asyncio.open_connection(sock=own)
@@ -74,7 +74,7 @@ async def fork(program: str, directory: Path, environment: Mapping[str, str], lo
 
 
 @cache
-def nursery() -> socket.socket:
+def _fork_server() -> socket.socket:
     """Start the process that forks, if it does not run; return the socket for orders. It ends with this process."""
     own, other = socket.socketpair()
     process = subprocess.Popen([sys.executable, __file__], stdin=other.fileno(), stdout=subprocess.DEVNULL)

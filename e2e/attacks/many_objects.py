@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from itertools import count
 
 from .attack import attack
-from .documents import awareness_frame, struct, sync_frame, written
 from .floods import closed
-from .raw import CUT, IGNORED, PING, PONG, Raw, Target, frame, text
+from .raw_connection import CUT, IGNORED, PING, PONG, Raw, Target, frame, text
+from .update_encoding import awareness_frame, struct, sync_frame, written
 
 MANY = 10_000
 CLAIMS = 900

@@ -11,8 +11,8 @@ import msgspec
 from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from .outcome import Metric, Outcome, measured
+from .protocols import frame
 from .servers import Server
-from .wire import frame
 
 METRICS = (
     Metric("deliveries", "deliveries/s", more=True),

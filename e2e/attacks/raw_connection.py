@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
-from .vitals import connected, metrics
+from .resource_usage import connected, metrics
 
 PATIENCE = 30.0
 """Time limit of a wait, in seconds."""

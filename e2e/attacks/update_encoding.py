@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pycrdt import write_var_uint
 
-from .raw import BINARY, frame
+from .raw_connection import BINARY, frame
 
 
 def sized(content: bytes) -> bytes:

@@ -8,7 +8,7 @@ from itertools import count
 
 from .attack import JSON, attack
 from .github_api import STRANGE, token
-from .raw import CLOSE, Target, frame
+from .raw_connection import CLOSE, Target, frame
 from .tokens import MALLORY, VICTIM, answers, show
 
 CROWD = 60
@@ -19,7 +19,7 @@ NUMBERS = count()
 
 
 @attack(
-    *("unauthorized", "auth-unavailable"), sync=["1008", "1013"], bound=["auth-unavailable", "1013"], doors=["github"]
+    *("unauthorized", "auth-unavailable"), sync=["1008", "1013"], bound=["auth-unavailable", "1013"], setups=["github"]
 )
 async def unknown_github_tokens(target: Target) -> Collection[str]:
     """Tokens that GitHub does not know, until the server sends GitHub no more requests."""
@@ -27,14 +27,14 @@ async def unknown_github_tokens(target: Target) -> Collection[str]:
     return set().union(*await asyncio.gather(*crowd))
 
 
-@attack("unauthorized", "invalid-field", servers=JSON, doors=["github"])
+@attack("unauthorized", "invalid-field", servers=JSON, setups=["github"])
 async def github_tokens_of_other_users(target: Target) -> Collection[str]:
     """The attacker's own token with another user's id, or with another spelling of its own."""
     users = [VICTIM, "Mallory", "mallory ", "m\u0430llory", "*"]
     return set().union(*[await answers(target, [token(MALLORY)], user) for user in users])
 
 
-@attack("auth-unavailable", "1000", "1008", sync=["1013", "1000"], doors=["github"], slow=True)
+@attack("auth-unavailable", "1000", "1008", sync=["1013", "1000"], setups=["github"], slow=True)
 async def failing_github(target: Target) -> Collection[str]:
     """Many clients with tokens for which GitHub hangs, fails or answers garbage. Half of them close meanwhile."""
 

@@ -40,19 +40,19 @@ const different = (one, another) => {
   return difference(one, another)
 }
 
-const take = (witness, message) => {
+const take = (observer, message) => {
   const data = new Uint8Array(message)
   const decoder = decoding.createDecoder(data)
   const encoder = encoding.createEncoder()
   const kind = decoding.readVarUint(decoder)
   if (kind === 0) {
-    if (data[1] !== syncProtocol.messageYjsSyncStep1) witness.updates.push(decoding.readVarUint8Array(decoding.createDecoder(data.subarray(2))))
+    if (data[1] !== syncProtocol.messageYjsSyncStep1) observer.updates.push(decoding.readVarUint8Array(decoding.createDecoder(data.subarray(2))))
     encoding.writeVarUint(encoder, 0)
-    const step = syncProtocol.readSyncMessage(decoder, encoder, witness.doc, 'server')
-    if (step === syncProtocol.messageYjsSyncStep2) witness.synced()
-    if (encoding.length(encoder) > 1) witness.socket.send(encoding.toUint8Array(encoder))
+    const step = syncProtocol.readSyncMessage(decoder, encoder, observer.doc, 'server')
+    if (step === syncProtocol.messageYjsSyncStep2) observer.synced()
+    if (encoding.length(encoder) > 1) observer.socket.send(encoding.toUint8Array(encoder))
   } else if (kind === 1) {
-    awarenessProtocol.applyAwarenessUpdate(witness.awareness, decoding.readVarUint8Array(decoder), 'server')
+    awarenessProtocol.applyAwarenessUpdate(observer.awareness, decoding.readVarUint8Array(decoder), 'server')
   } else {
     throw new TypeError(`there is no message ${kind}`)
   }
@@ -65,7 +65,7 @@ console.error = (...words) => { complaint = words.map(word => word?.stack ?? Str
 const open = (url, room) => new Promise((resolve, reject) => {
   const doc = new Y.Doc()
   const socket = new WebSocket(`${url}/${room}`)
-  const witness = { doc, socket, awareness: new awarenessProtocol.Awareness(doc), updates: [], fault: null, synced: () => resolve(witness) }
+  const observer = { doc, socket, awareness: new awarenessProtocol.Awareness(doc), updates: [], fault: null, synced: () => resolve(observer) }
   socket.binaryType = 'arraybuffer'
   doc.on('update', (update, origin) => {
     if (origin === 'server') return
@@ -76,8 +76,8 @@ const open = (url, room) => new Promise((resolve, reject) => {
   })
   socket.on('error', reject)
   socket.on('close', code => {
-    if (!witness.left) witness.fault ??= `an editor with Yjs was closed with ${code}`
-    witness.synced()
+    if (!observer.left) observer.fault ??= `an editor with Yjs was closed with ${code}`
+    observer.synced()
   })
   socket.on('open', () => {
     const encoder = encoding.createEncoder()
@@ -87,22 +87,22 @@ const open = (url, room) => new Promise((resolve, reject) => {
   })
   socket.on('message', data => {
     try {
-      take(witness, data)
+      take(observer, data)
     } catch (error) {
       complaint ??= String(error?.stack ?? error)
     }
     if (complaint !== null) {
-      witness.fault ??= `${complaint} in ${Buffer.from(data).toString('hex')}`
+      observer.fault ??= `${complaint} in ${Buffer.from(data).toString('hex')}`
       complaint = null
-      witness.synced()
+      observer.synced()
     }
   })
 })
 
-const leave = witness => {
-  witness.left = true
-  witness.awareness.destroy() // it has a timer
-  witness.socket.close()
+const leave = observer => {
+  observer.left = true
+  observer.awareness.destroy() // it has a timer
+  observer.socket.close()
 }
 
 serve({

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from attacks.raw import CLOSE, MASK, PING, PONG, TEXT, frame, masked
+from attacks.raw_connection import CLOSE, MASK, PING, PONG, TEXT, frame, masked
 from pycrdt import write_var_uint
 
 HUGE = [write_var_uint(2**bits + more) for bits in (7, 14, 28, 31, 32, 53, 63, 64) for more in (-1, 0)] + [b"\xff" * 11]

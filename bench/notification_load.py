@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from picows import WSFrame, WSListener, WSTransport, ws_connect
 
-from .opened import probing
+from .opening import probing
 from .outcome import Metric, Outcome, measured, quantile
 from .pacer import Due, Pacer
+from .protocols import frame
 from .servers import Server
-from .wire import frame
 
 STORED_METRICS = (
     Metric("rate", "sends/s", more=True),

@@ -10,8 +10,8 @@ from itertools import count
 from pycrdt import write_var_uint
 
 from .attack import attack
-from .documents import awareness_frame, deletions, sized, struct, structs, sync_frame, text, written
-from .raw import BINARY, IGNORED, Target, frame
+from .raw_connection import BINARY, IGNORED, Target, frame
+from .update_encoding import awareness_frame, deletions, sized, struct, structs, sync_frame, text, written
 
 ONLY = ("sync",)
 MANY = 1_000_000

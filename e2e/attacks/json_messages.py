@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable
 
 from .attack import JSON, attack
-from .raw import IGNORED, Target, frame
+from .raw_connection import IGNORED, Target, frame
 
 MOST = 65_000
 """Bytes that fit into a message."""

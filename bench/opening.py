@@ -39,7 +39,7 @@ async def probing(server: Server, greeting: bytes | None = None) -> AsyncIterato
     messages = server.dialect.greeting(room) if greeting is None else [greeting]
     said = ",".join(message.hex() for message in messages)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.probe", str(server.port), room, said),
+        *(sys.executable, "-m", "bench.ping_probe", str(server.port), room, said),
         cwd=Path(__file__).parents[1],
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

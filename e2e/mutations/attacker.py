@@ -1,4 +1,4 @@
-"""Eve: a client that sends changed recordings, and reconnects when the server closes the connection."""
+"""The attacker: a client that sends changed recordings, and reconnects when the server closes the connection."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from collections import deque
 from contextlib import AsyncExitStack
 
-from attacks.raw import BINARY, TEXT, Raw, Target, frame
+from attacks.raw_connection import BINARY, TEXT, Raw, Target, frame
 from pycrdt import write_var_uint
 
-from .change import broken_frame, change
+from .mutate import broken_frame, change
 
 BATCH = 40
 """JSON messages in one batch."""
@@ -22,7 +22,7 @@ KNOWN = re.compile(rb'"notificationId":"([0-9a-f-]{36})"')
 ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-class Eve:
+class Attacker:
     """One such client.
 
     Attributes:

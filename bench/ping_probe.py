@@ -1,6 +1,6 @@
 """The probe: a client in a room of its own that pings without pause, in a process of its own.
 
-``python -m bench.probe PORT ROOM GREETING`` connects, says the messages of GREETING (in hex, with commas between
+``python -m bench.ping_probe PORT ROOM GREETING`` connects, says the messages of GREETING (in hex, with commas between
 them), writes a line when it has its first pong, and goes on until its standard input ends. Then it writes how long
 the longest of its pings took, in milliseconds: for that long the server's event loop was held.
 """
@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 
-from .wire import frame
+from .protocols import frame
 
 PING = b"\x89\x84\x00\x00\x00\x00ping"
 PING_FRAME, PONG = 0x89, 0x8A

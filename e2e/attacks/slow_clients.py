@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from .attack import attack
-from .raw import BINARY, CUT, TEXT, Raw, Target, frame
+from .raw_connection import BINARY, CUT, TEXT, Raw, Target, frame
 
 CROWD = 10
 """Clients of a slow attack. All slow attacks run at the same time, also on a slow machine."""

@@ -1,6 +1,6 @@
 """How long users wait for each other: a WebRTC connection 3 s, a settled document 5 s, a cursor 100 ms.
 
-A busy machine delays clients as well as servers, so a usual run allows `BUSY` times as long. `--promises` allows no
+A busy machine delays clients as well as servers, so a usual run allows `BUSY` times as long. `--idle-machine` allows no
 more than was promised, and needs an idle machine; with `-s` it shows what was measured.
 """
 
@@ -18,7 +18,7 @@ SIZES = pytest.mark.parametrize("participants", [2, 5, 10])
 @pytest.fixture
 def factor(request: pytest.FixtureRequest) -> int:
     """Return how many times as long as promised users may wait in this run."""
-    return 1 if request.config.getoption("--promises") else BUSY
+    return 1 if request.config.getoption("--idle-machine") else BUSY
 
 
 @SIZES
@@ -26,7 +26,7 @@ async def test_newcomer_is_connected_to_everybody(
     server: StartServer, client: StartClient, participants: int, factor: int
 ) -> None:
     """Each participant who joins has WebRTC channels to all who came before within the promised time."""
-    driver, signaling = await client("promises"), await server("signaling")
+    driver, signaling = await client("waiting_times"), await server("signaling")
     waits = await driver.call("arrivals", url=signaling.url, participants=participants)
     print(f"{participants} participants, one after the other: channels open after {max(waits):.0f} ms at most")
     assert len(waits) == participants
@@ -41,7 +41,7 @@ async def test_everybody_is_connected_to_everybody(
 
     Ten would have 90 ends of connections, with which one process is busy for seconds, whatever the server does.
     """
-    driver, signaling = await client("promises"), await server("signaling")
+    driver, signaling = await client("waiting_times"), await server("signaling")
     waits = await driver.call("webrtc", url=signaling.url, participants=participants)
     print(f"{participants} participants at the same moment: channels open after {max(waits):.0f} ms")
     assert len(waits) == participants
@@ -53,7 +53,7 @@ async def test_document_settles_and_cursors_are_seen(
     server: StartServer, client: StartClient, participants: int, factor: int
 ) -> None:
     """All have the same document after all wrote at once, and all see each movement of a cursor, within these times."""
-    driver, sync = await client("promises"), await server("sync")
+    driver, sync = await client("waiting_times"), await server("sync")
     found = await driver.call("sync", url=sync.url, participants=participants)
     cursors = sorted(found["cursors"])
     print(

@@ -15,9 +15,9 @@ from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_conn
 from .cluster import Usage
 from .outcome import quantile
 from .pacer import Due, Pacer
+from .protocols import STEP_1, UPDATE, frame, varbytes
 from .servers import Server
 from .updates import TOKENS, token, typed
-from .wire import STEP_1, UPDATE, frame, varbytes
 
 PATIENCE = 30.0
 """Seconds that a client has to get its first answer, and all messages to arrive."""

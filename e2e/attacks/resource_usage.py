@@ -16,7 +16,7 @@ PIPES = 2
 """Open files of a server for each of its child processes: two pipes."""
 
 
-class Vitals(NamedTuple):
+class ResourceUsage(NamedTuple):
     """The resources of a server at one moment."""
 
     memory: float
@@ -48,14 +48,14 @@ async def metrics(port: int, tls: ssl.SSLContext | None = None) -> dict[str, flo
     return {name: float(value) for name, value in parts}
 
 
-async def vitals(pid: int, port: int, tls: ssl.SSLContext | None = None) -> Vitals:
+async def resource_usage(pid: int, port: int, tls: ssl.SSLContext | None = None) -> ResourceUsage:
     """Measure a server."""
     found = await metrics(port, tls)
     process = Path(f"/proc/{pid}")
     memory = int(re.findall(r"RssAnon:\s+(\d+) kB", (process / "status").read_text())[0]) / 1024
     children = (process / "task" / str(pid) / "children").read_text().split()
     files = sum(not _of_store(file) for file in (process / "fd").iterdir()) - PIPES * len(children)
-    return Vitals(memory, files, int(found["opennoodl_open_connections"]), int(found["opennoodl_tasks"]))
+    return ResourceUsage(memory, files, int(found["opennoodl_open_connections"]), int(found["opennoodl_tasks"]))
 
 
 def _of_store(file: Path) -> bool:

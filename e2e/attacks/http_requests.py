@@ -6,7 +6,7 @@ import random
 from collections.abc import Collection, Iterable
 
 from .attack import attack
-from .raw import UPGRADE, Target, request
+from .raw_connection import UPGRADE, Target, request
 
 MEGABYTE = 2**20
 SEED = 6

@@ -1,7 +1,8 @@
-"""The bystander: asks how a server is and works in a room of its own, in a process of its own.
+"""The health probe: asks how a server is and works in a room of its own, in a process of its own.
 
-``python -m bench.bystander PORT`` asks for ``/health`` and makes round trips between two clients by turns. It writes a
-line when both have worked, goes on until its standard input ends, and then writes the longest of each in milliseconds.
+``python -m bench.health_probe PORT`` asks for ``/health`` and makes round trips between two clients by turns. It
+writes a line when both have worked, and goes on until its standard input ends. Then it writes the longest time of each
+in milliseconds.
 """
 
 import contextlib
@@ -12,10 +13,10 @@ import socket
 import sys
 import time
 
-from .probe import LIMIT, PAUSE, Socket
-from .wire import STEP_1, UPDATE, frame, varbytes, varuint
+from .ping_probe import LIMIT, PAUSE, Socket
+from .protocols import STEP_1, UPDATE, frame, varbytes, varuint
 
-ROOM = "bystander"
+ROOM = "health-probe"
 STEP_2 = b"\x00\x01"
 CLIENT = varuint(secrets.randbits(32))
 """Somebody who has not been there before: the room may be an old one."""

@@ -41,7 +41,7 @@ const connect = async (url, peerId, others, done) => {
       if (message.type === 'error') emit('error', message)
       if (message.type === 'signal') peers.get(message.from)?.signal(message.signal)
     })
-    send({ type: 'join', room: 'promises', peerId, userId: peerId })
+    send({ type: 'join', room: 'waiting', peerId, userId: peerId })
   })
 }
 
@@ -68,7 +68,7 @@ serve({
   /** Let participants write and move; return how long the document took to settle, and each cursor to be seen. */
   sync: async ({ url, participants }) => {
     const providers = numbers(participants).map(() =>
-      new WebsocketProvider(url, 'promises', new Y.Doc(), { WebSocketPolyfill: WebSocket, disableBc: true }))
+      new WebsocketProvider(url, 'waiting', new Y.Doc(), { WebSocketPolyfill: WebSocket, disableBc: true }))
     const docs = providers.map(({ doc }) => doc)
     await Promise.all(providers.map(provider => until(provider, 'sync', () => provider.synced)))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from expensive_updates import SHAPES
 from harness import Client, StartClient, StartServer
-from shapes import SHAPES
 from test_roundtrip import AT_ONCE, PATIENCE, operator
 
 SIZE = 30_000

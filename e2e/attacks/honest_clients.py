@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from pycrdt import Doc, Map, create_sync_message, create_update_message, handle_sync_message
 from websockets.asyncio.client import ClientConnection, connect
 
-from .doors import OPEN, Door
+from .setups import OPEN, Setup
 
 PATIENCE = 30.0
 """Time limit of a wait, in seconds."""
@@ -31,7 +31,7 @@ class Pair(ABC):
     first: ClientConnection
     second: ClientConnection
     numbers: ClassVar[int] = 0
-    door = OPEN
+    setup = OPEN
 
     def __init__(self) -> None:
         self.times: list[tuple[float, float]] = []
@@ -41,12 +41,12 @@ class Pair(ABC):
         self.number = Pair.numbers
 
     @classmethod
-    async def open(cls, port: int, door: Door = OPEN) -> Self:
-        """Connect both clients, through a door."""
+    async def open(cls, port: int, setup: Setup = OPEN) -> Self:
+        """Connect both clients, through a setup."""
         pair = cls()
-        pair.door = door
-        url = f"{'wss' if door.tls else 'ws'}://localhost:{port}{pair.path}"
-        options: dict[str, Any] = {"host": "127.0.0.1", "ssl": door.tls, "compression": None, "max_size": None}
+        pair.setup = setup
+        url = f"{'wss' if setup.tls else 'ws'}://localhost:{port}{pair.path}"
+        options: dict[str, Any] = {"host": "127.0.0.1", "ssl": setup.tls, "compression": None, "max_size": None}
         pair.first, pair.second = [await connect(url, **options) for _ in range(2)]
         async with asyncio.timeout(PATIENCE):
             await pair.introduce()
@@ -59,7 +59,7 @@ class Pair(ABC):
 
     def token(self, user: str) -> str | None:
         """Return the token of a user; None without authentication."""
-        return self.door.token(user) if self.door.token else None
+        return self.setup.token(user) if self.setup.token else None
 
     @abstractmethod
     async def introduce(self) -> None:

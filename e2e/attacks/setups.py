@@ -1,4 +1,4 @@
-"""The doors: setups of a server with or without authentication and TLS, and what honest clients need for each."""
+"""Setups of a server with or without authentication and TLS, and what honest clients need for each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from . import github_api, issuer
+from . import github_api, token_issuer
 from .certificate import certify
 
 
-class Door(NamedTuple):
+class Setup(NamedTuple):
     """One setup of a server.
 
     Attributes:
@@ -27,19 +27,19 @@ class Door(NamedTuple):
     tls: ssl.SSLContext | None = None
 
 
-OPEN = Door()
+OPEN = Setup()
 
 
 @asynccontextmanager
-async def stand(name: str, folder: Path) -> AsyncIterator[Door]:
-    """Prepare the door with a name, with its files in a folder, until the end of the block."""
+async def prepare_setup(name: str, folder: Path) -> AsyncIterator[Setup]:
+    """Prepare the setup with a name, with its files in a folder, until the end of the block."""
     if name == "jwt":
-        yield Door(issuer.SETTINGS, issuer.signed)
+        yield Setup(token_issuer.SETTINGS, token_issuer.signed)
     elif name == "tls":
         settings = certify(folder)
-        yield Door({**settings, "REQUIRE_WSS": "true"}, None, ssl.create_default_context(cafile=settings["TLS_CERT"]))
+        yield Setup({**settings, "REQUIRE_WSS": "true"}, None, ssl.create_default_context(cafile=settings["TLS_CERT"]))
     elif name == "github":
         async with github_api.github_api() as url:
-            yield Door({"AUTH": "github", "GITHUB_API_URL": url}, github_api.token)
+            yield Setup({"AUTH": "github", "GITHUB_API_URL": url}, github_api.token)
     else:
         yield OPEN

@@ -7,9 +7,9 @@ from time import perf_counter
 from .client import Client, Crowd
 from .outcome import Metric, Outcome, measured, quantile
 from .pacer import Due, Pacer
+from .protocols import frame
 from .servers import Server
 from .updates import TOKENS, token, typed
-from .wire import frame
 
 METRICS = (
     Metric("p50", "p50 ms", digits=2),

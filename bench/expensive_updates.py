@@ -1,7 +1,7 @@
-"""Updates that are bad for a server that integrates: how they are taken, what they cost, and whether they load again.
+"""Measures updates that are expensive to integrate: the server's answers, their costs, and whether they load again.
 
-``python -m bench.shapes`` sends the updates of ``e2e/shapes.py`` to our server, each to one that was just started, and
-prints a table. It asserts nothing.
+``python -m bench.expensive_updates`` sends each update of ``e2e/expensive_updates.py`` to a new sync server, and prints
+a table. It asserts nothing.
 """
 
 import argparse
@@ -18,11 +18,11 @@ import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from e2e.shapes import SHAPES, Shape
+from e2e.expensive_updates import SHAPES, Shape
 
 from . import machine
+from .protocols import STEP_1, UPDATE, read_varuint, varbytes
 from .servers import OURS, Server, ServerError, running
-from .wire import STEP_1, UPDATE, read_varuint, varbytes
 
 SIZES = (10_000, 100_000, 1_000_000, 16_000_000)
 LARGEST = 16_000_000
@@ -50,7 +50,7 @@ class Row:
 
 
 class Watch:
-    """What a bystander has seen: the longest times in milliseconds, none if the server ended its connection."""
+    """What a health probe has seen: the longest times in milliseconds, none if the server ended its connection."""
 
     times: Sequence[float] = ()
 
@@ -62,9 +62,9 @@ class Watch:
 
 @asynccontextmanager
 async def watching(server: Server) -> AsyncIterator[Watch]:
-    """Let a bystander ask and work while the block runs."""
+    """Let a health probe ask and work while the block runs."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.bystander", str(server.port)),
+        *(sys.executable, "-m", "bench.health_probe", str(server.port)),
         cwd=Path(__file__).parents[1],
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -74,7 +74,7 @@ async def watching(server: Server) -> AsyncIterator[Watch]:
     watch = Watch()
     try:
         if await process.stdout.readline() != b"ready\n":
-            raise ServerError("the bystander does not get through")
+            raise ServerError("the health probe does not get through")
         yield watch
         process.stdin.close()
         watch.times = [float(time) for time in (await process.stdout.readline()).split()]
@@ -222,7 +222,7 @@ async def table(names: Sequence[str], sizes: Sequence[int], attackers: int, core
 
 def main() -> None:
     """Measure what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m bench.shapes", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.expensive_updates", description=__doc__)
     parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=f"of these (all by default): {', '.join(SHAPES)}")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, metavar="BYTES", help="of the updates together")
     parser.add_argument("--attackers", type=int, default=1, help="clients that send at once, each to its own room")

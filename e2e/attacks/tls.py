@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .attack import attack
-from .raw import CUT, Raw, Target
-from .rekeying import Keys
-from .slow import CROWD, crowd
+from .raw_connection import CUT, Raw, Target
+from .slow_clients import CROWD, crowd
+from .tls_key_updates import Keys
 
 ALERT = "alert"
 """The outcome of a TLS alert."""
@@ -67,7 +67,7 @@ def _context(target: Target) -> ssl.SSLContext:
     return target.tls
 
 
-@attack(CUT, doors=["tls"])
+@attack(CUT, setups=["tls"])
 async def unencrypted_data(target: Target) -> Collection[str]:
     """Data that is not TLS: HTTP, SSL 2.0, random records, and records that are too large."""
     ends = set()
@@ -85,7 +85,7 @@ def _own(target: Target) -> ssl.SSLContext:
     return context
 
 
-@attack(ALERT, doors=["tls"])
+@attack(ALERT, setups=["tls"])
 async def old_tls(target: Target) -> Collection[str]:
     """TLS 1.0 and 1.1, and ciphers without encryption or authentication."""
     ends = set()
@@ -100,7 +100,7 @@ async def old_tls(target: Target) -> Collection[str]:
     return ends
 
 
-@attack(CUT, doors=["tls"])
+@attack(CUT, setups=["tls"])
 async def forged_tls_records(target: Target) -> Collection[str]:
     """Unencrypted or changed records in an established TLS connection."""
     ends = set()
@@ -112,7 +112,7 @@ async def forged_tls_records(target: Target) -> Collection[str]:
     return ends
 
 
-@attack(CUT, doors=["tls"])
+@attack(CUT, setups=["tls"])
 async def tls_key_updates(target: Target) -> Collection[str]:
     """Endless TLS 1.3 key updates: records without data, which no message rate counts."""
     context = _own(target)
@@ -125,7 +125,7 @@ async def tls_key_updates(target: Target) -> Collection[str]:
             return {await raw.status()}
 
 
-@attack(CUT, doors=["tls"])
+@attack(CUT, setups=["tls"])
 async def tls_handshake_flood(target: Target) -> Collection[str]:
     """TLS handshakes that one address starts and abandons at full speed, until the server ignores them."""
     ends: set[str] = set()
@@ -141,25 +141,25 @@ async def tls_handshake_flood(target: Target) -> Collection[str]:
     return ends
 
 
-@attack(CUT, doors=["tls"], slow=True)
+@attack(CUT, setups=["tls"], slow=True)
 async def truncated_client_hello(target: Target) -> Collection[str]:
     """Half of a ClientHello, then silence."""
     return await _crowd(target, 0.5, b"")
 
 
-@attack(CUT, doors=["tls"], slow=True)
+@attack(CUT, setups=["tls"], slow=True)
 async def hello_byte_by_byte(target: Target) -> Collection[str]:
     """A TLS handshake sent byte by byte."""
     return await _crowd(target, 0.2, b"a" * 1000)
 
 
-@attack(CUT, doors=["tls"], slow=True)
+@attack(CUT, setups=["tls"], slow=True)
 async def unfinished_tls_handshake(target: Target) -> Collection[str]:
     """TLS handshakes that the client starts and does not finish."""
     return await _crowd(target, 1.0, b"")
 
 
-@attack(CUT, doors=["tls"], slow=True)
+@attack(CUT, setups=["tls"], slow=True)
 async def silence_after_tls(target: Target) -> Collection[str]:
     """Finished TLS handshakes, then silence."""
     async with AsyncExitStack() as stack:
