@@ -19,7 +19,9 @@ import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from . import scripts
-from .link import LOST, Args, Link, RedisProcess, Run, Unreachable, end
+from .link import Link, RedisProcess, Run, end
+from .redis_connection import LOST, Unreachable
+from .script_queue import Args
 from .scripts import Script
 
 LEASE = 10.0
@@ -282,7 +284,7 @@ class Membership:
             try:
                 if not self.link.up:
                     raise ConnectionError
-                entries = await self.link.entries(STREAM + self.instance, self._last)
+                entries = await self.link.stream.entries(STREAM + self.instance, self._last)
             except LOST:
                 await asyncio.sleep(0.1)
                 continue

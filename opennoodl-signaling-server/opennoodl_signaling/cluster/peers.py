@@ -13,10 +13,11 @@ from ..rooms.model import Contest, Effect
 from ..rooms.rooms import Rooms
 from . import records, scripts
 from .devices import Devices
-from .link import PAUSE, Unreachable
+from .link import PAUSE
 from .liveness import Liveness
 from .members import Member, Members
 from .membership import Membership
+from .redis_connection import Unreachable
 from .requests import Requests, unavailable
 from .rooms import Decision, SharedRooms
 from .topics import SharedTopics

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable
 from ..rooms.model import Effect
 from . import scripts
 from .devices import Devices
-from .link import PAUSE, Args, Run, Unreachable
+from .link import PAUSE, Run
 from .members import BROKEN, Member, Members
 from .membership import Membership, Recovery
+from .redis_connection import Unreachable
 from .rooms import SharedRooms
+from .script_queue import Args
 from .topics import SharedTopics
 from .transaction import Change, Focus, SharedPeer, Transaction
 

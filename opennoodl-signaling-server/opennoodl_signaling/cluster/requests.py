@@ -11,9 +11,9 @@ from msgspec import Raw, UnsetType
 from ..edge.errors import BadMessage, CloseConnection
 from ..edge.messages import request_id
 from ..sender import Sender
-from .link import Unreachable
 from .members import BROKEN, Member
 from .membership import Membership
+from .redis_connection import Unreachable
 
 
 def unavailable() -> BadMessage:

@@ -15,9 +15,9 @@ from ..rooms.model import Effect
 from ..rooms.rooms import JOINS, Rooms
 from ..users import Users
 from . import scripts
-from .link import Unreachable
 from .membership import Membership
 from .records import decode_room, mailbox
+from .redis_connection import Unreachable
 from .transaction import Change, Focus, Loaded, Rules, Transaction
 
 ATTEMPTS = 100

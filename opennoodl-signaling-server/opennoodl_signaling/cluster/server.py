@@ -44,12 +44,12 @@ from ..settings import Settings
 from ..signaling import Signaling
 from .delivery import Delivery
 from .devices import Devices
-from .link import Unreachable
 from .liveness import Liveness
 from .members import Member, Members
 from .membership import Membership
 from .peers import Peers
 from .recovery import SharedRecovery
+from .redis_connection import Unreachable
 from .relay import Relay
 from .requests import Requests, unavailable
 from .rooms import SharedRooms

@@ -12,9 +12,9 @@ from itertools import islice
 
 from ..edge.errors import BadMessage, CloseConnection
 from . import scripts
-from .link import Unreachable
 from .members import BROKEN, Member
 from .membership import Membership
+from .redis_connection import Unreachable
 
 
 class SharedTopics:

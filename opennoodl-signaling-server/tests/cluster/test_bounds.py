@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from opennoodl_signaling.cluster import link, scripts
+from opennoodl_signaling.cluster import script_queue, scripts
 from opennoodl_signaling.messages import Signal
 
 from ..conftest import Enter
@@ -61,7 +61,7 @@ async def test_waiting_scripts_are_bounded(
     instances: Instances, enter: Enter, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
     """More scripts or bytes than may wait are refused, and the server continues."""
-    monkeypatch.setattr(link, bound, value)
+    monkeypatch.setattr(script_queue, bound, value)
     (server,) = await instances(1)
     a = await enter(server)
     await a.join("r", "a")
@@ -80,7 +80,7 @@ async def test_clients_wait_while_redis_has_too_much_to_do(
 ) -> None:
     """While Redis does not keep up, clients that signal are not read from, and no signal is refused."""
     for name, value in bounds.items():
-        monkeypatch.setattr(link, name, value)
+        monkeypatch.setattr(script_queue, name, value)
     one, two = await instances(rate_limit=0, byte_rate_limit=0)
     a, b = await enter(one), await enter(two)
     await a.join("r", "a")

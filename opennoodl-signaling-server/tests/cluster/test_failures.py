@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from opennoodl_signaling.cluster import link, membership
-from opennoodl_signaling.cluster.link import Link
+from opennoodl_signaling.cluster import membership, redis_connection
+from opennoodl_signaling.cluster.redis_connection import Connector
 from opennoodl_signaling.edge.errors import StartError
 from opennoodl_signaling.edge.service import Service
 from opennoodl_signaling.edge.settings import SettingError
@@ -275,8 +275,8 @@ async def test_reader_of_the_stream_survives_that_its_connection_is_closed(
     (server,) = await instances(1)
     app: Any = server.app
     link = app.membership.link
-    await until(lambda: link._reader is not None)
-    reader = link._reader
+    await until(lambda: link.stream._connection is not None)
+    reader = link.stream._connection
     send = reader._send_packed_command
 
     async def send_late(command: Any) -> None:
@@ -329,7 +329,7 @@ async def test_cut_link_closes_nobody(
     start: StartServer, enter: Enter, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A link that drops everything is noticed, and made anew; a client that has left meanwhile has left then."""
-    monkeypatch.setattr(link, "TIMEOUT", 0.3)
+    monkeypatch.setattr(redis_connection, "TIMEOUT", 0.3)
     proxy = Proxy(redis.port)
     await proxy.start()
     one = await start(redis_url=redis.url)
@@ -432,7 +432,7 @@ def test_unusable_url_is_named_without_its_password(url: str) -> None:
 )
 def test_urls_of_hosts_are_read(url: str, expected: dict[str, Any]) -> None:
     """The URLs that hosts hand out are read: with TLS, percent-encoded passwords, and numbers of databases."""
-    pool: Any = Link(url, None)._pool
+    pool: Any = Connector(url)._pool
     assert expected.items() <= pool.connection_kwargs.items()
     assert ("SSL" in pool.connection_class.__name__) is url.startswith("rediss:")
 
