@@ -13,11 +13,11 @@ from ..messages import Invite, InviteFrom, InviteSent, Register, Registered
 from ..sender import Sender
 from ..users import USERS_OF_AN_ADDRESS, Users, invites_used_up, not_registered
 from . import records, scripts
+from .changes import Change
 from .members import Member
 from .membership import Membership
 from .redis_connection import Unreachable
 from .requests import Requests, unavailable
-from .transaction import Change
 
 
 class Devices:

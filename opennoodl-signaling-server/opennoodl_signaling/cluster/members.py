@@ -8,8 +8,9 @@ from itertools import count
 from ..edge.peer import Peer
 from ..rooms.model import Client, Room
 from .membership import Membership
+from .model import SharedPeer
 from .records import ResumptionRecord
-from .transaction import SharedPeer, Transaction
+from .transaction import Transaction
 
 BROKEN = "The shared state is away. Connect again."
 

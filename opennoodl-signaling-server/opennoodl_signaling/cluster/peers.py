@@ -12,16 +12,18 @@ from ..messages import Join, Leave
 from ..rooms.model import Contest, Effect
 from ..rooms.rooms import Rooms
 from . import records, scripts
+from .changes import Change
 from .devices import Devices
 from .link import PAUSE
 from .liveness import Liveness
 from .members import Member, Members
 from .membership import Membership
+from .model import Focus, SharedPeer
 from .redis_connection import Unreachable
 from .requests import Requests, unavailable
 from .rooms import Decision, SharedRooms
 from .topics import SharedTopics
-from .transaction import Change, Focus, SharedPeer, Transaction
+from .transaction import Transaction
 
 DRAIN = 3.0
 """Time limit in seconds for the clients of a stopping server to leave their rooms."""

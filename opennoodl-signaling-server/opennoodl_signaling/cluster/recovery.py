@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable
 
 from ..rooms.model import Effect
 from . import scripts
+from .changes import Change
 from .devices import Devices
 from .link import PAUSE, Run
 from .members import BROKEN, Member, Members
 from .membership import Membership, Recovery
+from .model import Focus, SharedPeer
 from .redis_connection import Unreachable
 from .rooms import SharedRooms
 from .script_queue import Args
 from .topics import SharedTopics
-from .transaction import Change, Focus, SharedPeer, Transaction
+from .transaction import Transaction
 
 AT_ONCE = 64
 """Rooms that are entered again, compared or swept at the same time."""

@@ -15,10 +15,12 @@ from ..rooms.model import Effect
 from ..rooms.rooms import JOINS, Rooms
 from ..users import Users
 from . import scripts
+from .changes import Change
 from .membership import Membership
+from .model import Focus, Loaded, Rules
 from .records import decode_room, mailbox
 from .redis_connection import Unreachable
-from .transaction import Change, Focus, Loaded, Rules, Transaction
+from .transaction import Transaction
 
 ATTEMPTS = 100
 """Limit of the attempts at a decision, while other instances change the same rooms."""

@@ -47,6 +47,7 @@ from .devices import Devices
 from .liveness import Liveness
 from .members import Member, Members
 from .membership import Membership
+from .model import Focus, Rules
 from .peers import Peers
 from .recovery import SharedRecovery
 from .redis_connection import Unreachable
@@ -54,7 +55,6 @@ from .relay import Relay
 from .requests import Requests, unavailable
 from .rooms import SharedRooms
 from .topics import SharedTopics
-from .transaction import Focus, Rules
 
 
 class SharedSignaling(Signaling):
