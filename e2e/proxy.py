@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from attacks.fake_servers import TcpServer
+from attacks.servers import TcpServer
 
 
 class Proxy:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacks.fake_servers import websocket_server
+from attacks.servers import websocket_server
 from client_guide import python, write_programs
 from harness import SOON, StartClient, StartServer
 from pycrdt import Array, Doc, Text, create_sync_message, handle_sync_message

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from attacks.fake_servers import websocket_server
+from attacks.servers import websocket_server
 from harness import HERE, Server, StartServer
 from websockets.asyncio.server import ServerConnection
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import jwt
 import pytest
-from attacks.fake_servers import websocket_server
+from attacks.servers import websocket_server
 from harness import Client, Event, StartClient
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from attacks.fake_servers import TcpServer
+from attacks.servers import TcpServer
 from harness import StartClient
 
 

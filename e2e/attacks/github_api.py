@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from .fake_servers import TcpServer
+from .servers import TcpServer
 
 STRANGE = ("hang", "endless", "fail", "limit", "nonsense", "elsewhere", "other")
 """Prefixes of tokens for which it hangs or fails."""
