@@ -1,6 +1,6 @@
 """The devices: the connections of each user, and the messages to them."""
 
-from collections.abc import Callable, Collection, KeysView, Mapping
+from collections.abc import Callable, Collection, KeysView, Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
@@ -46,6 +46,9 @@ class Sender(Protocol):
 
     def send(self, to: tuple[Device, ...], message: Struct) -> int:
         """Send one message to some connections; return its bytes."""
+
+    def send_all(self, messages: Sequence[tuple[tuple[Device, ...], Struct]]) -> int:
+        """Send messages in this order, each to some connections; return their bytes."""
 
     def refuse(self, receiver: Device, bad: BadMessage) -> None:
         """Send the error for a message to its connection."""
@@ -179,16 +182,17 @@ class Devices:
             request_id: the `requestId` of its message.
         """
         answered = outcome.answered and request_id is not UNSET
+        messages: list[tuple[tuple[Device, ...], Struct]] = []
         for user, event in outcome.events:
             devices = self._of_users.get(user)
             if devices and answered:
                 devices = devices - {device}
             if devices:
-                self._sender.send(tuple(devices), event)
+                messages.append((tuple(devices), event))
             if answered:
-                self.answer(device, event, request_id)
-        for reply in outcome.replies:
-            self.answer(device, reply, request_id)
+                messages.append(((device,), _with_id(event, request_id)))
+        messages += (((device,), _with_id(reply, request_id)) for reply in outcome.replies)
+        self._sender.send_all(messages)
 
     def answer(self, device: Device, answer: Answer, request_id: Raw | UnsetType = UNSET) -> int:
         """Send an answer to a connection; return its bytes.
@@ -198,15 +202,17 @@ class Devices:
             answer: the answer.
             request_id: the `requestId` of its message, which the answer carries.
         """
-        if request_id is not UNSET:
-            answer = structs.replace(answer, request_id=request_id)
         if isinstance(answer, UpToDate):
             self._behind.discard(device)
-        return self._sender.send((device,), answer)
+        return self._sender.send((device,), _with_id(answer, request_id))
 
     def refuse(self, device: Device, bad: BadMessage) -> None:
         """Send the error for a message to its connection."""
         self._sender.refuse(device, bad)
+
+
+def _with_id(answer: Answer, request_id: Raw | UnsetType) -> Answer:
+    return answer if request_id is UNSET else structs.replace(answer, request_id=request_id)
 
 
 def _ignore(_user: str) -> None:

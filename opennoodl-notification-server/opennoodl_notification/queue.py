@@ -126,7 +126,7 @@ class Queue:
 
     Attributes:
         size: the bytes that all requests count.
-        filled: set when a request is added; `Worker` clears it.
+        filled: set when a request is added, and when `take` has left some; `Worker` clears it.
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
@@ -202,6 +202,8 @@ class Queue:
             self._lines.setdefault(address, served[address]).connections[device] = requests
         for line in served.values():
             line.resume()
+        if self._lines:
+            self.filled.set()
         return batch
 
     def _count(self, line: Line, number: int, size: int) -> None:

@@ -111,8 +111,7 @@ class Worker:
         """Handle requests until `stop`."""
         # When the store fails, all clients that waited for an answer have disconnected, and the process must end.
         while not self._stopping or (self._queue and self.failure is None):
-            if not self._queue:
-                await self._queue.filled.wait()
+            await self._queue.filled.wait()
             self._queue.filled.clear()
             try:
                 await self.step()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from opennoodl_notification import cleanup, server
 from opennoodl_notification.edge.service import Service
+from opennoodl_notification.inbox.store import Changes
 from opennoodl_notification.settings import Settings
 from opennoodl_notification.storage.json_file.journal import Journal
 
@@ -102,8 +103,8 @@ def gate(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """Replace the journal's writes by a gate."""
     gate = Gate()
 
-    def append(journal: Journal, line: bytes) -> None:
-        gate.append(journal, line)
+    def append(journal: Journal, changes: Changes, size: int = 0) -> None:
+        gate.append(journal, changes, size)
 
     monkeypatch.setattr(Journal, "append", append)
     yield gate

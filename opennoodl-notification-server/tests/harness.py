@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 from opennoodl_notification import clock
+from opennoodl_notification.inbox.store import Changes
 from opennoodl_notification.records import Record, timestamp
 from opennoodl_notification.storage.json_file.contents import Snapshot
 from opennoodl_notification.storage.json_file.journal import Journal
@@ -186,14 +187,14 @@ class Gate:
         """Wait until a commit is delayed."""
         assert await asyncio.to_thread(self._entered.wait, TIMEOUT)
 
-    def append(self, journal: Journal, line: bytes) -> None:
+    def append(self, journal: Journal, changes: Changes, size: int) -> None:
         """Commit when the gate is open."""
         self.asked += 1
         self._entered.set()
         assert self._open.wait(TIMEOUT)
         if self.failure is not None:
             raise self.failure
-        self.real(journal, line)
+        self.real(journal, changes, size)
         self.commits += 1
 
 

@@ -1,6 +1,7 @@
 """An application whose clients send JSON in text frames, and get an error for each bad message."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import structlog
@@ -119,8 +120,13 @@ class JsonApplication(Application, Generic[M]):
 
     def send(self, to: tuple[Receiver, ...], message: Struct) -> int:
         """Send one message, encoded once, to every client of `to`; return the bytes of its frame."""
-        frame = encode_frame(encode(message), text=True)
-        self.metrics.sent[str(message.__struct_config__.tag)] += len(to)
-        for receiver in to:
-            receiver.write_soon(frame)
-        return len(frame)
+        return self.send_all([(to, message)])
+
+    def send_all(self, messages: Sequence[tuple[tuple[Receiver, ...], Struct]]) -> int:
+        """Send messages in this order, each encoded once for all its receivers; return the bytes of their frames."""
+        frames = [encode_frame(encode(message), text=True) for _, message in messages]
+        for (to, message), frame in zip(messages, frames, strict=True):
+            self.metrics.sent[str(message.__struct_config__.tag)] += len(to)
+            for receiver in to:
+                receiver.write_soon(frame)
+        return sum(map(len, frames))

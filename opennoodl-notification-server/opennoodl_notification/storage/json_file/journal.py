@@ -132,15 +132,20 @@ class Journal:
             os.close(self._file)
             raise FileExistsError(EEXIST, f"{path.name} is not empty")
 
-    def append(self, line: bytes) -> None:
+    def append(self, changes: Changes, size: int = 0) -> None:
         """Write a line to disk.
+
+        Args:
+            changes: the changes of the line.
+            size: the least number of bytes of its content.
 
         Raises:
             OSError: it failed. After a full disk the journal is unchanged; after any other failure it is not `sound`.
         """
+        written = line(changes, size)
         self.sound = False
         try:
-            left = memoryview(line)
+            left = memoryview(written)
             while left:
                 left = left[os.write(self._file, left) :]
         except OSError:
@@ -153,7 +158,7 @@ class Journal:
             # The line may be on disk, and a restart would apply it although its sender got an error.
             os.ftruncate(self._file, self.size)
             raise
-        self.size += len(line)
+        self.size += len(written)
         self.sound = True
 
     def probe(self) -> None:
@@ -162,7 +167,7 @@ class Journal:
         Raises:
             OSError: there is no space.
         """
-        self.append(line(Changes(), PROBE))
+        self.append(Changes(), PROBE)
 
     def mend(self) -> None:
         """Cut off everything but the confirmed lines, so that another journal may follow. OSError: it failed."""

@@ -22,7 +22,7 @@ from ..file_lock import FileLock
 from ..paths import named
 from .contents import Contents, Snapshot
 from .format import ForeignFileError
-from .journal import Journal, JournalError, line, read
+from .journal import Journal, JournalError, read
 from .snapshot import ChecksumError, SnapshotFile, keep_directory, keep_names
 
 LEAST = 1 << 20
@@ -153,7 +153,7 @@ class JsonStore(Store):
         if self._journal is None or not self._journal.sound:
             raise StoreError("the journal's state on disk is unknown")
         try:
-            await asyncio.to_thread(self._journal.append, line(changes))
+            await asyncio.to_thread(self._journal.append, changes)
         except OSError as error:
             raise _failed(error) from error
         freed = self.contents.apply(changes)

@@ -33,7 +33,7 @@ def written(path: Path) -> Journal:
     """Return a journal with three lines."""
     journal = Journal(path)
     for changes in CHANGES:
-        journal.append(line(changes))
+        journal.append(changes)
     return journal
 
 
@@ -92,7 +92,7 @@ def test_line_breaks_of_former_versions(path: Path) -> None:
 def test_data_of_its_own(path: Path) -> None:
     """A record read from a journal keeps only itself in memory, and not its line."""
     journal = Journal(path)
-    journal.append(line(Changes(added=[record("1"), record("2", payload_id="p")])))
+    journal.append(Changes(added=[record("1"), record("2", payload_id="p")]))
     journal.close()
     (changes,) = read(path)
     for one in changes.added:
@@ -175,12 +175,12 @@ def test_failed_append_leaves_no_part(path: Path, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         patch.setattr(os, step, fail)
         with pytest.raises(OSError, match="No space"):
-            journal.append(LINES[0])
+            journal.append(CHANGES[0])
     assert journal.size == path.stat().st_size
     assert texts(path) == LINES
     assert journal.sound is sound
     if sound:
-        journal.append(LINES[1])
+        journal.append(CHANGES[1])
         assert texts(path) == [*LINES, LINES[1]]
     journal.close()
 
@@ -190,7 +190,7 @@ def test_probe_reserves_room_and_adds_nothing(path: Path) -> None:
     journal = written(path)
     before = journal.size
     journal.probe()
-    journal.append(LINES[0])
+    journal.append(CHANGES[0])
     assert journal.size == path.stat().st_size > before + PROBE
     assert [text for text in texts(path) if text != line(Changes())] == [*LINES, LINES[0]]
     journal.close()
@@ -242,7 +242,7 @@ def test_journal_removes_a_failed_line_later(path: Path, monkeypatch: pytest.Mon
         patch.setattr(os, "fdatasync", fail)
         patch.setattr(os, "ftruncate", fail)
         with pytest.raises(OSError, match="Input/output"):
-            journal.append(LINES[0])
+            journal.append(CHANGES[0])
     assert not journal.sound
     assert texts(path) == [*LINES, LINES[0]]
     journal.mend()
@@ -255,7 +255,7 @@ def test_partial_writes_are_continued(path: Path, monkeypatch: pytest.MonkeyPatc
     journal = Journal(path)
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, content: real(file, content[:7]))
-    journal.append(LINES[1])
+    journal.append(CHANGES[1])
     journal.close()
     assert texts(path) == [LINES[1]]
 
@@ -264,9 +264,9 @@ def test_one_text_for_all_receivers(tmp_path: Path) -> None:
     """The data of a sending to several users is in a line once, and in memory once when it is read again."""
     path = tmp_path / "journal"
     journal = Journal(path)
-    text = line(Changes(added=[*(record(id_, id_, payload_id="p") for id_ in "ab"), record("c", data=b"1")]))
-    assert text.count(b"lines") == 1
-    journal.append(text)
+    changes = Changes(added=[*(record(id_, id_, payload_id="p") for id_ in "ab"), record("c", data=b"1")])
+    assert line(changes).count(b"lines") == 1
+    journal.append(changes)
     journal.close()
     (changes,) = read(path)
     first, second, other = (one.data for one in changes.added)
