@@ -50,7 +50,7 @@ class Effects(Sender):
                 case Send(to=to, message=message):
                     if isinstance(message, Joined):
                         (client,) = to
-                        message = self._ice.furnish(message, client.info.user_id, time())
+                        message = self._ice.add_servers(message, client.info.user_id, time())
                     self.relay(to, encode(message), str(message.__struct_config__.tag))
                     if isinstance(message, Joined):
                         self.join_seconds.observe(perf_counter() - started)

@@ -89,7 +89,7 @@ class Ice:
             raise BadMessage("not-registered", "Join a room or register before you ask for ICE servers.")
         return self.servers(user_id, now)
 
-    def furnish(self, joined: Joined, user_id: str, now: float) -> Joined:
+    def add_servers(self, joined: Joined, user_id: str, now: float) -> Joined:
         """Return a `joined` with the servers for a user, if there are any."""
         servers = self.servers(user_id, now).ice_servers
         return msgspec.structs.replace(joined, ice_servers=servers) if servers else joined

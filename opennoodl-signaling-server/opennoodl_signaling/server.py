@@ -88,7 +88,7 @@ class LocalSignaling(Signaling):
         """Drop the messages that a pong acknowledges."""
         client: Client = connection.session
         if client.resumption is not None:
-            client.resumption.reached(payload)
+            client.resumption.confirm(payload)
 
     async def page(self, request: HttpRequest) -> Page | None:
         """Return the response to ``/session/<room>/info``; None for another path."""
@@ -109,9 +109,9 @@ class LocalSignaling(Signaling):
             }
         }
 
-    def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
+    def new_topics(self, client: Client, names: Iterable[str]) -> Iterable[str]:
         """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
-        return self.topics.wanted(client, names)
+        return self.topics.new_topics(client, names)
 
     def act(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
         """Carry out a message."""
@@ -126,7 +126,7 @@ class LocalSignaling(Signaling):
                 self.effects.relay(receivers, payload, "publish")
             case Ping():
                 self.send((connection,), Pong())
-                self.effects.perform(self.topics.look_again(client))
+                self.effects.perform(self.topics.close_if_free(client))
             case Join():
                 started = perf_counter()
                 self.effects.perform(self.rooms.join(client, incoming), message, started)
@@ -141,7 +141,7 @@ class LocalSignaling(Signaling):
             case Metadata():
                 self.effects.perform(self.rooms.update(client, incoming))
             case Session():
-                self.effects.perform(self.rooms.present(client, incoming))
+                self.effects.perform(self.rooms.change_session(client, incoming))
             case Subscribe(topics=names):
                 self.topics.subscribe(client, names)
             case Unsubscribe(topics=names):

@@ -74,7 +74,7 @@ class Signaling(JsonApplication[Incoming]):
         """
 
     @abstractmethod
-    def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
+    def new_topics(self, client: Client, names: Iterable[str]) -> Iterable[str]:
         """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
 
     def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
@@ -89,7 +89,7 @@ class Signaling(JsonApplication[Incoming]):
                         _permit(connection.identity, topic)
                 case Subscribe(topics=names):
                     # Every name is compared with all patterns of the token, so their number is bounded first.
-                    for name in self.wanted(connection.session, names):
+                    for name in self.new_topics(connection.session, names):
                         _permit(connection.identity, name)
                 case Invite(room_id=room):
                     if connection.identity is not None and not connection.identity.allows(room):

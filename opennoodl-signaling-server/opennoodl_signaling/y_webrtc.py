@@ -25,7 +25,7 @@ class Topics:
         self._max_size = max_size
         self._max_topics = max_topics
 
-    def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
+    def new_topics(self, client: Client, names: Iterable[str]) -> Iterable[str]:
         """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
         new = (name for name in dict.fromkeys(names) if name not in client.topics)
         return islice(new, self._max_topics - len(client.topics)) if self._max_topics else new
@@ -49,7 +49,7 @@ class Topics:
                 client.awaited.add(name)
                 full = True
             else:
-                self._wait_no_more(client, name)
+                self._stop_waiting(client, name)
                 self.topics.setdefault(name, set()).add(client)
                 client.topics.add(name)
         if full:
@@ -59,7 +59,7 @@ class Topics:
         """Unsubscribe a client from topics, and stop waiting for them; return the closes of clients that waited."""
         effects: list[Effect] = []
         for name in names:
-            self._wait_no_more(client, name)
+            self._stop_waiting(client, name)
             if name in client.topics:
                 client.topics.discard(name)
                 subscribers = self.topics[name]
@@ -68,10 +68,10 @@ class Topics:
                     del self.topics[name]
                 first = next(iter(self._waiting.get(name, ())), None)
                 if first is not None:
-                    effects += self.look_again(first)
+                    effects += self.close_if_free(first)
         return effects
 
-    def look_again(self, client: Client) -> list[Effect]:
+    def close_if_free(self, client: Client) -> list[Effect]:
         """Close a client if a full topic that it waits for has room again.
 
         y-webrtc calls the other peers of a topic only when it connects, so a later subscription would not help it. It
@@ -109,7 +109,7 @@ class Topics:
     def _is_full(self, name: str) -> bool:
         return bool(self._max_size) and len(self.topics.get(name, ())) >= self._max_size
 
-    def _wait_no_more(self, client: Client, name: str) -> None:
+    def _stop_waiting(self, client: Client, name: str) -> None:
         if name in client.awaited:
             client.awaited.discard(name)
             waiting = self._waiting[name]

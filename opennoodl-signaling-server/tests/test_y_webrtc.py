@@ -12,7 +12,7 @@ from opennoodl_signaling.rooms.model import Client, Close, Effect, Room
 from opennoodl_signaling.y_webrtc import Topics
 
 from .peers import named
-from .ward import refused
+from .rooms_driver import refused
 
 A, B, C, D = (named(name) for name in "abcd")
 
@@ -109,11 +109,11 @@ def test_next_refused_client_is_closed_if_the_first_stays_away(topics: Topics) -
     for client in (C, D):
         with refused("room-full"):
             topics.subscribe(client, ["x"])
-    assert topics.look_again(D) == []
+    assert topics.close_if_free(D) == []
     topics.forget(A)
     topics.forget(C)
-    assert closed(topics.look_again(D)) == [D]
-    assert topics.look_again(B) == []
+    assert closed(topics.close_if_free(D)) == [D]
+    assert topics.close_if_free(B) == []
 
 
 def test_place_is_free_for_nobody(topics: Topics) -> None:
@@ -147,8 +147,8 @@ def test_topics_waited_for_are_bounded(topics: Topics) -> None:
 def test_long_list_of_topics_is_read_up_to_the_bound(topics: Topics) -> None:
     """Of many names, those that are new are looked at, as far as a client may have them."""
     topics.subscribe(A, ["x"])
-    assert list(topics.wanted(A, ["x", "1", "1", "2", "3", "4"])) == ["1", "2"]
-    assert list(Topics(0, 0).wanted(A, ["x", *map(str, range(500))])) == [str(number) for number in range(500)]
+    assert list(topics.new_topics(A, ["x", "1", "1", "2", "3", "4"])) == ["1", "2"]
+    assert list(Topics(0, 0).new_topics(A, ["x", *map(str, range(500))])) == [str(number) for number in range(500)]
 
 
 def test_number_of_topics_is_bounded(topics: Topics) -> None:

@@ -15,7 +15,7 @@ from ..edge.messages import encode as to_json
 from ..ice import Ice
 from ..messages import Joined, PeerJoined, PeerLeft, SignalFrom
 from ..rooms.model import Away, Back, Client, Close, Contest, Effect, Probe, Room, Send
-from ..rooms.unacknowledged import Told
+from ..rooms.unacknowledged import CountedMessage
 from . import records
 from .model import Loaded, Rules, SharedPeer
 from .records import AbsenceRecord, Mailbox, PeerRecord, ResumptionRecord, RoomRecord, TokenRecord
@@ -168,14 +168,18 @@ class Changes:
         match effect:
             case Send(to=to, message=message):
                 (name, payload, about) = self._message(to, message)
-                told: dict[str, list[int]] = defaultdict(list)
+                numbers_by_instance: dict[str, list[int]] = defaultdict(list)
                 for client in to:
                     assert isinstance(client, SharedPeer)
-                    told[client.instance].append(client.number)
-                    if isinstance(message, Told) and client.resumption is not None and client.room is not None:
+                    numbers_by_instance[client.instance].append(client.number)
+                    if (
+                        isinstance(message, CountedMessage)
+                        and client.resumption is not None
+                        and client.room is not None
+                    ):
                         kept = records.keep(message, self._arrival(client.room, message))
-                        yield "told", client.room.name, client.info.peer_id, kept
-                for instance, numbers in told.items():
+                        yield "log", client.room.name, client.info.peer_id, kept
+                for instance, numbers in numbers_by_instance.items():
                     yield "push", instance, records.encode(("send", numbers, payload, name, about))
             case Close(client=client, code=code, reason=reason, refusal=refusal):
                 assert isinstance(client, SharedPeer)
@@ -198,14 +202,14 @@ class Changes:
         if isinstance(message, Joined):
             (client,) = to
             about = [peer.peer_id for peer in message.peers]
-            message = self._ice.furnish(message, client.info.user_id, self._loaded.now / 1000)
+            message = self._ice.add_servers(message, client.info.user_id, self._loaded.now / 1000)
         elif isinstance(message, PeerJoined | PeerLeft):
             about = message.peer_id
         elif isinstance(message, Error):
             about = message.code
         return str(message.__struct_config__.tag), to_json(message), about
 
-    def _arrival(self, room: Room, message: Told) -> int:
+    def _arrival(self, room: Room, message: CountedMessage) -> int:
         peer_id = message.from_ if isinstance(message, SignalFrom) else message.peer_id
         sender = room.peers.get(peer_id)
         return sender.record.arrival if isinstance(sender, SharedPeer) and sender.record is not None else 0

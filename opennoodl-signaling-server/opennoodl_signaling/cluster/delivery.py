@@ -60,9 +60,9 @@ class Delivery(Reader):
             self._deliver(msgspec.msgpack.decode(entry))
         except Exception:
             log.exception("an entry of the stream could not be handled")
-            self.hole()
+            self.gap()
 
-    def hole(self) -> None:
+    def gap(self) -> None:
         """Close all clients, since entries of the stream are missing."""
         self._members.disconnect_all(1013, BROKEN, "unavailable")
 
@@ -80,7 +80,7 @@ class Delivery(Reader):
                         member.close_stale()
                     return
                 for member in members:
-                    self._note(member, name, about)
+                    self._note_sent(member, name, about)
                 self._sender.relay(members, payload, name)
             case ["invite", user, payload]:
                 self._sender.relay(self._devices.of(user), payload, "invite")
@@ -91,9 +91,9 @@ class Delivery(Reader):
             case [kind, number, *about]:
                 member = self._members.connected.get(number)
                 if member is not None:
-                    self._tell(member, kind, about)
+                    self._deliver_to_client(member, kind, about)
 
-    def _tell(self, member: Member, kind: str, about: list[Any]) -> None:
+    def _deliver_to_client(self, member: Member, kind: str, about: list[Any]) -> None:
         """Handle an entry about one client."""
         match kind, *about:
             case ["subscribed", topic]:
@@ -101,39 +101,39 @@ class Delivery(Reader):
             case ["lost", to, echoed]:
                 self._requests.refuse(member, PeerNotFound(UNKNOWN_PEER, to), Raw(echoed.encode()) if echoed else UNSET)
             case ["close", code, reason, refusal]:
-                self._members.unplace(member)
+                self._members.clear_room(member)
                 member.disconnect(code, reason, refusal)
             case ["probe"]:
                 self._membership.spawn(self._probe(member))
             case ["place"]:
-                self._membership.spawn(self._topics.look_again(member))
+                self._membership.spawn(self._topics.close_if_free(member))
 
     def _signal(self, number: int, payload: str, origin: tuple[str, int, str, str]) -> None:
         member = self._members.connected.get(number)
         if member is not None:
-            member.told += 1
+            member.counted += 1
             self._sender.relay((member,), payload.encode(), "signal")
             return
-        parting = self._members.parting.get(number)
-        if parting is None or not parting.keeps or parting.tokens is None:  # otherwise the signal is in its mailbox
+        leaving = self._members.leaving.get(number)
+        if leaving is None or not leaving.keeps or leaving.tokens is None:  # otherwise the signal is in its mailbox
             instance, sender, echoed, to = origin
-            self._membership.tell(instance, ("lost", sender, to, echoed))
+            self._membership.send_entry(instance, ("lost", sender, to, echoed))
 
-    def _note(self, member: Member, name: str, about: Any) -> None:
+    def _note_sent(self, member: Member, name: str, about: Any) -> None:
         """Update the instance's knowledge about a client after a message to it."""
         match name:
             case "joined":
-                member.known, member.told = set(about), 0
+                member.known, member.counted = set(about), 0
                 member.joined += 1
                 self._sender.join_seconds.observe(perf_counter() - member.started)
             case "peer-joined":
                 member.known.add(about)
-                member.told += 1
+                member.counted += 1
             case "peer-left":
                 member.known.discard(about)
-                member.told += 1
+                member.counted += 1
             case "signal":
-                member.told += 1
+                member.counted += 1
             case "error":
                 member.connected.note_error(BadMessage(about, ""))
 

@@ -33,7 +33,7 @@ class Liveness:
         """
         question = next(self._numbers)
         asked = self._questions[question] = asyncio.get_running_loop().create_future()
-        self._membership.tell(instance, ("ask", number, self._membership.instance, question))
+        self._membership.send_entry(instance, ("ask", number, self._membership.instance, question))
         try:
             async with asyncio.timeout(CONTEST_TIMEOUT + 1):
                 return bool(await asked)
@@ -46,7 +46,7 @@ class Liveness:
         """Ping a connection of this instance, and send the result to the asking instance."""
         member = self._members.connected.get(number)
         alive = member is not None and await member.connected.is_alive(CONTEST_TIMEOUT)
-        self._membership.tell(instance, ("alive", question, alive))
+        self._membership.send_entry(instance, ("alive", question, alive))
 
     def answered(self, question: int, alive: bool) -> None:
         """Handle the answer of another instance."""

@@ -24,7 +24,7 @@ class Member(Client):
         closed: whether the connection has ended.
         keeps: whether the connection has ended and its place is reserved.
         known: the ids of the peers in the messages that it was sent.
-        told: the number of messages about its room since its last `joined`.
+        counted: the number of messages about its room since its last `joined`.
         joined: the number of `joined` messages that it was sent.
         entered: the number of its successful joins. It is higher than `joined` while a `joined` is on its way.
         tokens: the tokens with which a later connection takes its place.
@@ -37,6 +37,7 @@ class Member(Client):
     __slots__ = (
         "closed",
         "contested",
+        "counted",
         "entered",
         "joined",
         "keeps",
@@ -46,7 +47,6 @@ class Member(Client):
         "stale",
         "started",
         "tokens",
-        "told",
         "unsure",
     )
 
@@ -57,7 +57,7 @@ class Member(Client):
         self.closed = False
         self.keeps = False
         self.known: set[str] = set()
-        self.told = 0
+        self.counted = 0
         self.joined = 0
         self.entered = 0
         self.tokens: ResumptionRecord | None = None
@@ -89,13 +89,13 @@ class Members:
 
     Attributes:
         connected: open connections by number.
-        parting: connections that have ended, by number, until that is written to Redis.
+        leaving: connections that have ended, by number, until that is written to Redis.
         rooms: by name, the rooms with peers of this instance. They contain only these peers.
     """
 
     def __init__(self, membership: Membership) -> None:
         self.connected: dict[int, Member] = {}
-        self.parting: dict[int, Member] = {}
+        self.leaving: dict[int, Member] = {}
         self.rooms: dict[str, Room] = {}
         self._membership = membership
         self._numbers = count(1)
@@ -109,7 +109,7 @@ class Members:
     def end(self, member: Member, *, keeps: bool) -> None:
         """Record that a connection has ended."""
         del self.connected[member.number]
-        self.parting[member.number] = member
+        self.leaving[member.number] = member
         member.closed, member.keeps, member.contested = True, keeps, None
 
     def peer_of(self, transaction: Transaction, member: Member) -> SharedPeer | None:
@@ -126,9 +126,9 @@ class Members:
         """Return a new peer for a client, which is in no room."""
         return SharedPeer(self._membership.instance, member.number)
 
-    def place(self, member: Member, transaction: Transaction, name: str, peer_id: str) -> None:
+    def set_room(self, member: Member, transaction: Transaction, name: str, peer_id: str) -> None:
         """Set the room of a client, after a decision in a transaction."""
-        self.unplace(member)
+        self.clear_room(member)
         record = transaction.after.get(name)
         if record is None:
             return
@@ -146,7 +146,7 @@ class Members:
             peer.resumption,
         )
 
-    def unplace(self, member: Member) -> None:
+    def clear_room(self, member: Member) -> None:
         """Record that a client is in no room."""
         room = member.room
         member.room, member.tokens = None, None

@@ -47,7 +47,7 @@ class Reader(ABC):
         """Handle an entry of this instance's stream."""
 
     @abstractmethod
-    def hole(self) -> None:
+    def gap(self) -> None:
         """Handle missing entries of the stream: clients may lack messages."""
 
 
@@ -147,7 +147,7 @@ class Membership:
         """Run a script as this instance, without waiting for its answer."""
         self.call(script, *args).add_done_callback(self.has_run)
 
-    def tell(self, instance: str, entry: tuple[Any, ...]) -> None:
+    def send_entry(self, instance: str, entry: tuple[Any, ...]) -> None:
         """Append an entry to the stream of an instance, if it has a lease."""
         self.post(scripts.APPEND_ENTRY, instance, msgspec.msgpack.encode(entry))
 
@@ -236,7 +236,7 @@ class Membership:
             except Unreachable:
                 pass
             except Exception:  # an unknown record in Redis; without the next renewal, the lease would expire
-                log.exception("what Redis answered could not be handled")
+                log.exception("an answer of Redis could not be handled")
             await asyncio.sleep(TICK)
 
     async def _renew(self) -> None:
@@ -293,7 +293,7 @@ class Membership:
             for number, entry in entries:
                 if number != self._last + 1:
                     log.error("entries of the stream are missing; clients are closed", missing=number - self._last - 1)
-                    self._reader.hole()
+                    self._reader.gap()
                 self._last = number
                 self._reader.deliver(entry)
 

@@ -60,7 +60,7 @@ class Peers:
         self._topics = topics
         self._requests = requests
         self._liveness = liveness
-        self._partings: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
 
     # Join
 
@@ -143,7 +143,7 @@ class Peers:
             raise
         if contests:
             return contests[0]
-        self._members.place(member, transaction, join.room, join.peer_id)
+        self._members.set_room(member, transaction, join.room, join.peer_id)
         member.entered += 1
         return None
 
@@ -161,7 +161,7 @@ class Peers:
             return act(transaction.rooms, self._members.peer_or_newcomer(transaction, member)), []
 
         transaction = await self._decide(member, {room.name}, Focus(room.name, member.info.peer_id), decision)
-        self._members.place(member, transaction, room.name, member.info.peer_id)
+        self._members.set_room(member, transaction, room.name, member.info.peer_id)
 
     def received(self, member: Member, number: int) -> None:
         """Drop the messages that a peer has received: the first `number` since its last `joined`."""
@@ -189,7 +189,7 @@ class Peers:
 
             with suppress(Unreachable):
                 transaction = await self._rooms.decide([room.name], Focus(room.name, peer_id), decision)
-                self._members.place(member, transaction, room.name, peer_id)
+                self._members.set_room(member, transaction, room.name, peer_id)
 
     # Leave
 
@@ -204,21 +204,21 @@ class Peers:
             return transaction.rooms.leave(self._members.peer_or_newcomer(transaction, member)), []
 
         await self._decide(member, {room.name}, Focus(room.name, member.info.peer_id), decision)
-        self._members.unplace(member)
+        self._members.clear_room(member)
 
-    def part(self, member: Member) -> None:
+    def end(self, member: Member) -> None:
         """Leave the room and all topics, because the connection has ended."""
-        parting = self._membership.spawn(self._part(member))
-        self._partings.add(parting)
-        parting.add_done_callback(self._partings.discard)
+        leaving = self._membership.spawn(self._end(member))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
-    async def parted(self) -> None:
+    async def all_left(self) -> None:
         """Wait until all ended connections have left their rooms and topics, for at most `DRAIN` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
-                await asyncio.gather(*self._partings, return_exceptions=True)
+                await asyncio.gather(*self._leaving, return_exceptions=True)
 
-    async def _part(self, member: Member) -> None:
+    async def _end(self, member: Member) -> None:
         """Leave the room and all topics. While Redis does not answer, try again."""
         async with member.lock:
             await self._topics.unsubscribe(member, [*member.topics, *member.awaited])
@@ -232,7 +232,7 @@ class Peers:
                     await asyncio.sleep(PAUSE)
                 else:
                     break
-        self._members.parting.pop(member.number, None)
+        self._members.leaving.pop(member.number, None)
 
     async def _leave_for_good(self, member: Member) -> None:
         names = set(member.unsure)
@@ -241,7 +241,7 @@ class Peers:
         for name in names:
             await self._leave_room(member, name)
         member.unsure.clear()
-        self._members.unplace(member)
+        self._members.clear_room(member)
 
     async def _leave_room(self, member: Member, name: str) -> None:
         known = member.room is not None and name == member.room.name
@@ -255,7 +255,7 @@ class Peers:
             if not member.keeps or unclear:
                 return transaction.rooms.forget(peer), []
             if member.tokens is not None and member.entered == member.joined:
-                peer.received = member.tokens.current.start + member.told
+                peer.received = member.tokens.current.start + member.counted
             return transaction.rooms.lose(peer), []
 
         await self._rooms.decide([name], Focus(name, member.info.peer_id if known else ""), decision)

@@ -96,5 +96,5 @@ class RecordReader:
         for kept in waiting:
             # A sender that has left since is another peer, even if it has joined again with the same id.
             if kept.kind == "signal" and arrivals.get(kept.peer) == kept.arrival:
-                absent.hold(kept.signal, kept.echoed)
+                absent.queue(kept.signal, kept.echoed)
         return absent

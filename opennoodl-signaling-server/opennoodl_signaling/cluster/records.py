@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
 from ..messages import PeerJoined, PeerLeft, SignalFrom
-from ..rooms.unacknowledged import Told
+from ..rooms.unacknowledged import CountedMessage
 from ..session import SessionInfo
 
 
@@ -33,9 +33,9 @@ class ResumptionRecord(Struct, array_like=True, frozen=True):
     current: TokenRecord
     former: TokenRecord | None
 
-    def afresh(self, told: int) -> ResumptionRecord:
-        """Return the record for an empty mailbox, after `told` messages since the last `joined`."""
-        return ResumptionRecord(structs.replace(self.current, start=-told), None)
+    def afresh(self, counted: int) -> ResumptionRecord:
+        """Return the record for an empty mailbox, after `counted` messages since the last `joined`."""
+        return ResumptionRecord(structs.replace(self.current, start=-counted), None)
 
 
 class AbsenceRecord(Struct, array_like=True, frozen=True):
@@ -162,7 +162,7 @@ def mailbox(number: int, size: int, messages: list[bytes]) -> Mailbox:
     return Mailbox(number, size, [(first + index, _kept(text)) for index, text in enumerate(messages)])
 
 
-def keep(message: Told, arrival: int) -> bytes:
+def keep(message: CountedMessage, arrival: int) -> bytes:
     """Return the encoded form of a message for a mailbox.
 
     Args:

@@ -48,14 +48,14 @@ class SharedRecovery(Recovery):
     def fenced(self) -> None:
         """Close all clients, because another instance has given up their places."""
         for member in list(self._members.connected.values()):
-            self._members.unplace(member)
+            self._members.clear_room(member)
             member.topics.clear()
             member.awaited.clear()
             member.unsure.clear()
             self._devices.users.identify(member, None)
             member.disconnect(1013, "This server was away for too long. Connect again.", "unavailable")
         self._topics.topics.clear()
-        self._members.parting.clear()
+        self._members.leaving.clear()
 
     # After an outage of Redis
 
@@ -99,7 +99,7 @@ class SharedRecovery(Recovery):
                 if self._members.peer_of(transaction, member) is not None:
                     continue
                 peer = self._members.newcomer(member)
-                tokens = None if member.tokens is None else member.tokens.afresh(member.told)
+                tokens = None if member.tokens is None else member.tokens.afresh(member.counted)
                 # New clients do not learn of peers that are entered again, so there may be none yet.
                 if not transaction.loaded.filling or not transaction.enter(
                     name, peer, member.info, self._members.rooms[name], tokens
@@ -110,10 +110,10 @@ class SharedRecovery(Recovery):
         transaction = await self._rooms.decide([name], Focus(name, ""), decision)
         for member in members:
             if member in refused:
-                self._members.unplace(member)
+                self._members.clear_room(member)
                 member.disconnect(1013, BROKEN, "unavailable")
             else:
-                self._members.place(member, transaction, name, member.info.peer_id)
+                self._members.set_room(member, transaction, name, member.info.peer_id)
 
     async def compare(self) -> bool:
         """Close clients whose room differs from the messages they got: others left or joined during the outage.

@@ -110,7 +110,7 @@ class SharedSignaling(Signaling):
 
     async def stop(self) -> None:
         """Wait until all clients have left their rooms, then end the membership."""
-        await self._peers.parted()
+        await self._peers.all_left()
         await self.membership.stop()
 
     def trouble(self) -> Trouble | None:
@@ -131,26 +131,26 @@ class SharedSignaling(Signaling):
         connection.session = None
         # The clients of an instance that drains resume at another one.
         self.members.end(member, keeps=connection.was_lost or self.draining)
-        self._peers.part(member)
+        self._peers.end(member)
 
     def ping_payload(self, connection: Connection) -> bytes:
         """Return the payload for a ping. Its pong shows which messages the peer has received."""
         member: Member | None = connection.session
-        return b"" if member is None or member.tokens is None else b"%d %d" % (member.joined, member.told)
+        return b"" if member is None or member.tokens is None else b"%d %d" % (member.joined, member.counted)
 
     def pong(self, connection: Connection, payload: bytes) -> None:
         """Drop the messages that a pong acknowledges."""
         member: Member = connection.session
-        joined, _, told = payload.partition(b" ")
-        if joined.isdigit() and told.isdigit() and int(joined) == member.entered:
-            self._peers.received(member, int(told))
+        joined, _, counted = payload.partition(b" ")
+        if joined.isdigit() and counted.isdigit() and int(joined) == member.entered:
+            self._peers.received(member, int(counted))
 
     # Messages
 
-    def wanted(self, client: Client, names: Iterable[str]) -> Iterable[str]:
+    def new_topics(self, client: Client, names: Iterable[str]) -> Iterable[str]:
         """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
         assert isinstance(client, Member)
-        return self._topics.wanted(client, names)
+        return self._topics.new_topics(client, names)
 
     def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
         """Send the error about a message to its sender, and count it."""
@@ -172,7 +172,7 @@ class SharedSignaling(Signaling):
             case Ping():
                 self.send((connection,), Pong())
                 if member.awaited and member.room is None:
-                    self.membership.spawn(self._topics.look_again(member))
+                    self.membership.spawn(self._topics.close_if_free(member))
                 return None
             case AskIceServers():
                 self.send((connection,), self.ice.answer(member.user_id, time()))
@@ -192,7 +192,7 @@ class SharedSignaling(Signaling):
             case Metadata():
                 work = self._peers.change(member, lambda rooms, peer: rooms.update(peer, incoming))
             case Session():
-                work = self._peers.change(member, lambda rooms, peer: rooms.present(peer, incoming))
+                work = self._peers.change(member, lambda rooms, peer: rooms.change_session(peer, incoming))
             case Subscribe(topics=names):
                 work = self._topics.subscribe(member, names)
             case Unsubscribe(topics=names):

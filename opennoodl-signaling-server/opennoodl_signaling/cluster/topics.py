@@ -37,7 +37,7 @@ class SharedTopics:
         self._membership = membership
         self._max_topics = max_topics
 
-    def wanted(self, member: Member, names: Iterable[str]) -> Iterable[str]:
+    def new_topics(self, member: Member, names: Iterable[str]) -> Iterable[str]:
         """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
         new = (name for name in dict.fromkeys(names) if name not in member.topics)
         return islice(new, self._max_topics - len(member.topics)) if self._max_topics else new
@@ -104,7 +104,7 @@ class SharedTopics:
         except Unreachable:
             self.doubtful.update(subscribed)
 
-    async def look_again(self, member: Member) -> None:
+    async def close_if_free(self, member: Member) -> None:
         """Close a client if a full topic that it waits for has room again: y-webrtc then reconnects."""
         if member.closed or member.room is not None or not member.awaited:
             return

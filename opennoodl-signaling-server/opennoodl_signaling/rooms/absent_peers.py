@@ -59,34 +59,34 @@ class AbsentPeer:
 
     Args:
         known: the ids of the peers that are in the room when the absence begins.
-        among: the totals.
+        totals: the totals.
 
     Attributes:
         known: the ids of the peers that the absent peer knew and that have not left since.
         waiting: the signals that wait for it, in their order.
     """
 
-    __slots__ = ("_among", "_size", "known", "waiting")
+    __slots__ = ("_size", "_totals", "known", "waiting")
 
-    def __init__(self, known: Iterable[str], among: AbsentPeers) -> None:
+    def __init__(self, known: Iterable[str], totals: AbsentPeers) -> None:
         self.known = set(known)
         self.waiting: list[Waiting] = []
         self._size = 0
-        self._among = among
-        among.count += 1
+        self._totals = totals
+        totals.count += 1
 
     @property
     def signals(self) -> list[SignalFrom]:
         """The signals for the peer when it resumes."""
         return [waiting.message for waiting in self.waiting]
 
-    def hold(self, signal: SignalFrom, request_id: Raw | UnsetType = UNSET) -> bool:
+    def queue(self, signal: SignalFrom, request_id: Raw | UnsetType = UNSET) -> bool:
         """Store a signal until the peer resumes; return False if it exceeds a limit."""
         size = _size(Waiting(signal, request_id))
         if (
             len(self.waiting) >= MAX_SIGNALS
             or self._size + size > MAX_BYTES
-            or self._among.size + size > MAX_BYTES_OF_ALL
+            or self._totals.size + size > MAX_BYTES_OF_ALL
         ):
             return False
         # Copied, since a `Raw` keeps the whole message that it is a part of in memory.
@@ -113,13 +113,13 @@ class AbsentPeer:
 
     def end(self, how: str) -> None:
         """End the absence, with this outcome, and stop counting it."""
-        self._among.ends[how] += 1
+        self._totals.ends[how] += 1
         self._grow(-self._size)
-        self._among.count -= 1
+        self._totals.count -= 1
 
     def _grow(self, size: int) -> None:
         self._size += size
-        self._among.size += size
+        self._totals.size += size
 
 
 def _size(waiting: Waiting) -> int:

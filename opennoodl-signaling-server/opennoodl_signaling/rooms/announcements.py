@@ -1,7 +1,7 @@
 """Announcements: messages to the peers of a room about another peer.
 
-`tell` sends such a message and records it for peers that can resume, in one step. A message without a record would be
-lost at the next resumption.
+`announce` sends such a message and logs it for peers that can resume, in one step. A message that is not logged would
+be lost at the next resumption.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from ..messages import PeerInfo, PeerJoined, PeerLeft, PeerUpdated
 from .model import Client, Effect, Room, Send
-from .unacknowledged import Told
+from .unacknowledged import CountedMessage
 
 
 def arrival(client: Client) -> PeerJoined:
@@ -24,7 +24,7 @@ def departure(room: Room, client: Client, peer_id: str) -> list[Effect]:
     for peer in room.peers.values():
         if peer.absent is not None:
             peer.absent.forget(peer_id)
-    return tell(room.others(client), PeerLeft(peer_id))
+    return announce(room.others(client), PeerLeft(peer_id))
 
 
 def change(room: Room, client: Client, before: PeerInfo) -> list[Effect]:
@@ -43,9 +43,9 @@ def change(room: Room, client: Client, before: PeerInfo) -> list[Effect]:
     return [Send(others, PeerUpdated(info.peer_id, info.user_id, info.metadata))]
 
 
-def tell(peers: Collection[Client], message: Told) -> list[Effect]:
-    """Send a message about their room to peers, and record it for those that can resume."""
+def announce(peers: Collection[Client], message: CountedMessage) -> list[Effect]:
+    """Send a message about their room to peers, and log it for those that can resume."""
     for peer in peers:
         if peer.resumption is not None:
-            peer.resumption.told(message)
+            peer.resumption.log_message(message)
     return [Send(peers, message)] if peers else []

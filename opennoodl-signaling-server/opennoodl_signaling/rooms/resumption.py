@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..messages import SignalFrom
 from .absent_peers import AbsentPeer
-from .unacknowledged import DeliveryLog, DeliveryLogs, Told
+from .unacknowledged import CountedMessage, DeliveryLog, DeliveryLogs
 
 Missed = tuple[set[str], Sequence[SignalFrom]]
 """The ids of the peers that a peer knows and that have not left, and the signals that it has not received."""
@@ -57,7 +57,7 @@ class Resumption:
         self.former = former
         self._name = b"%d" % next(_names)
 
-    def told(self, message: Told) -> None:
+    def log_message(self, message: CountedMessage) -> None:
         """Log a message to the peer."""
         if self.log is not None:
             self.log.add(message)
@@ -70,7 +70,7 @@ class Resumption:
             return b""  # nothing is logged
         return b"%b %d" % (self._name, 0 if self.log is None else self.log.number)
 
-    def reached(self, mark: bytes) -> None:
+    def confirm(self, mark: bytes) -> None:
         """Handle the payload of a pong. A payload that is not a mark of this `joined` is ignored."""
         name, _, number = mark.partition(b" ")
         if name != self._name or not number.isdigit():
@@ -81,7 +81,7 @@ class Resumption:
         if self.log is not None:
             self.log.arrived(int(number))
 
-    def opens(self, token: str | None) -> bool:
+    def accepts(self, token: str | None) -> bool:
         """Return whether a token is valid for this peer's place."""
         return _same(token, self.token) or self._is_former(token)
 

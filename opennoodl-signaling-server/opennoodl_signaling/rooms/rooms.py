@@ -104,7 +104,7 @@ class Rooms:
             if holder.info.user_id != join.user_id:
                 raise BadMessage("peer-id-taken", "Another user in this room has this peerId; choose another one.")
             token = join.resume_token
-            if token is not None and holder.resumption is not None and holder.resumption.opens(token):
+            if token is not None and holder.resumption is not None and holder.resumption.accepts(token):
                 return self._resume(holder, client, join, token)
             if holder.absent is not None or (self._proven and monotonic() - holder.took_place > CONTEST_PAUSE):
                 return self._replace(holder, client, join)
@@ -117,14 +117,14 @@ class Rooms:
         self._enter(room, client, join)
         self.joins["joined"] += 1
         effects.append(Send((client,), self._joined(room, client, join)))
-        return effects + announcements.tell(room.others(client), announcements.arrival(client))
+        return effects + announcements.announce(room.others(client), announcements.arrival(client))
 
     def _join_again(self, room: Room, client: Client, join: Join) -> list[Effect]:
         """Answer a client that has this peer id in the room already. The others receive only changed metadata."""
         info, former = client.info, None
         client.info = _info(join)
         self._users.identify(client, join.user_id)
-        self._present(room, client, join.session)
+        self._change_session(room, client, join.session)
         self.joins["joined"] += 1
         if client.resumption is not None:
             others = [name for name, peer in room.peers.items() if peer is not client]
@@ -173,7 +173,7 @@ class Rooms:
         if room is None:
             return []
         del room.peers[client.info.peer_id]
-        self._vacate(client, "gone")
+        self._free_place(client, "gone")
         if not room.peers:
             del self.rooms[room.name]
         return announcements.departure(room, client, client.info.peer_id)
@@ -210,9 +210,9 @@ class Rooms:
         message = SignalFrom(from_=client.info.peer_id, signal=signal.signal)
         if target.absent is None:
             if target.resumption is not None:
-                target.resumption.told(message)
+                target.resumption.log_message(message)
             return target, message
-        if not target.absent.hold(message, signal.request_id):
+        if not target.absent.queue(message, signal.request_id):
             raise PeerNotFound(QUEUE_FULL, signal.to)
         return None, message
 
@@ -229,7 +229,7 @@ class Rooms:
         client.info = PeerInfo(info.peer_id, info.user_id, message.metadata.copy())
         return announcements.change(client.room, client, info)
 
-    def present(self, client: Client, session: Session) -> list[Effect]:
+    def change_session(self, client: Client, session: Session) -> list[Effect]:
         """Change the session of the client's room.
 
         Raises:
@@ -274,9 +274,9 @@ class Rooms:
         effects.append(Send((newcomer,), self._joined(room, newcomer, join, known, former)))
         for name in others:
             if name not in known:
-                effects += announcements.tell((newcomer,), announcements.arrival(room.peers[name]))
+                effects += announcements.announce((newcomer,), announcements.arrival(room.peers[name]))
         for signal in signals:
-            effects += announcements.tell((newcomer,), signal)
+            effects += announcements.announce((newcomer,), signal)
         return [*effects, *announcements.change(room, newcomer, info), Probe(newcomer)]
 
     def _replace(self, holder: Client, newcomer: Client, join: Join) -> list[Effect]:
@@ -297,12 +297,12 @@ class Rooms:
                     effects.append(Send((peer,), lost))
         effects += announcements.departure(room, newcomer, join.peer_id)
         effects.append(Send((newcomer,), self._joined(room, newcomer, join)))
-        return effects + announcements.tell(room.others(newcomer), announcements.arrival(newcomer))
+        return effects + announcements.announce(room.others(newcomer), announcements.arrival(newcomer))
 
     def _take_place(self, room: Room, holder: Client, newcomer: Client, join: Join, how: str) -> list[Effect]:
         """Put a new connection in the place of the holder. The key stays, and so does the order of arrival."""
         absent = holder.absent is not None
-        self._vacate(holder, how)
+        self._free_place(holder, how)
         self._enter(room, newcomer, join)
         newcomer.took_place = -inf if absent else monotonic()
         self.joins[how] += 1
@@ -312,26 +312,26 @@ class Rooms:
             else Close(holder, REPLACED, "A newer connection of yours took this peerId.", "replaced")
         ]
 
-    def _vacate(self, client: Client, how: str) -> None:
+    def _free_place(self, client: Client, how: str) -> None:
         client.room = None
         client.took_place = -inf
         if client.absent is not None:
             client.absent.end(how)
             client.absent = None
-        self._resumable(client, None)
+        self._set_resumption(client, None)
 
     def _enter(self, room: Room, client: Client, join: Join) -> None:
         client.info = _info(join)
         client.room = room
         room.peers[join.peer_id] = client
         self._users.identify(client, join.user_id)
-        self._present(room, client, join.session)
+        self._change_session(room, client, join.session)
 
-    def _present(self, room: Room, client: Client, session: SessionChange | None) -> None:
+    def _change_session(self, room: Room, client: Client, session: SessionChange | None) -> None:
         if session is not None and room.host is client:
             room.session = session.applied(room.session)
 
-    def _resumable(self, client: Client, resumption: Resumption | None) -> None:
+    def _set_resumption(self, client: Client, resumption: Resumption | None) -> None:
         if client.resumption is not None:
             client.resumption.end()
         client.resumption = resumption
@@ -361,11 +361,11 @@ class Rooms:
         if not self._keeps_places or not (join.resume or join.resume_token is not None):
             if former is not None:
                 former.log.end()
-            self._resumable(client, None)
+            self._set_resumption(client, None)
             return Joined(room.name, join.peer_id, peers, resumed=resumed)
         log = None if join.received is None else DeliveryLog((peer.peer_id for peer in peers), self.logs)
         resumption = Resumption(log, former)
-        self._resumable(client, resumption)
+        self._set_resumption(client, resumption)
         return Joined(room.name, join.peer_id, peers, resume_token=resumption.token, resumed=resumed)
 
 

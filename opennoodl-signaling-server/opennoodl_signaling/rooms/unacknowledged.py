@@ -19,17 +19,17 @@ MAX_BYTES_OF_ALL = 33_554_432
 """Limit of the bytes of all logs together."""
 
 
-Told = PeerJoined | PeerLeft | SignalFrom
+CountedMessage = PeerJoined | PeerLeft | SignalFrom
 """The messages that a peer counts."""
 
 
-class Came(NamedTuple):
+class LoggedJoin(NamedTuple):
     """A `peer-joined` to the peer, without the metadata."""
 
     peer_id: str
 
 
-class Left(NamedTuple):
+class LoggedLeave(NamedTuple):
     """A `peer-left` to the peer."""
 
     peer_id: str
@@ -53,34 +53,34 @@ class DeliveryLog:
 
     Args:
         known: the ids of the peers in that `joined`.
-        among: the totals.
+        totals: the totals.
         arrived: the number of messages that have arrived already.
     """
 
-    __slots__ = ("_among", "_arrived", "_known", "_messages", "_size")
+    __slots__ = ("_arrived", "_known", "_messages", "_size", "_totals")
 
-    def __init__(self, known: Iterable[str], among: DeliveryLogs, arrived: int = 0) -> None:
+    def __init__(self, known: Iterable[str], totals: DeliveryLogs, arrived: int = 0) -> None:
         self._known = set(known)
-        self._messages: deque[Came | Left | SignalFrom] = deque()
+        self._messages: deque[LoggedJoin | LoggedLeave | SignalFrom] = deque()
         self._arrived = arrived
         self._size = 0
-        self._among = among
+        self._totals = totals
 
-    def add(self, message: Told) -> None:
+    def add(self, message: CountedMessage) -> None:
         """Log a message to the peer."""
-        kept: Came | Left | SignalFrom
+        kept: LoggedJoin | LoggedLeave | SignalFrom
         if isinstance(message, SignalFrom):
             # Copied, since a `Raw` keeps the whole message that it is a part of in memory.
             kept = SignalFrom(from_=message.from_, signal=message.signal.copy())
         elif isinstance(message, PeerJoined):
-            kept = Came(message.peer_id)
+            kept = LoggedJoin(message.peer_id)
         else:
-            kept = Left(message.peer_id)
+            kept = LoggedLeave(message.peer_id)
         self._messages.append(kept)
         self._grow(_size(kept))
         while len(self._messages) > MAX_MESSAGES or self._size > MAX_BYTES:
             self.arrived(self._arrived + 1)
-        while self._among.size > MAX_BYTES_OF_ALL and self._messages:
+        while self._totals.size > MAX_BYTES_OF_ALL and self._messages:
             self.arrived(self._arrived + 1)
 
     def arrived(self, number: int) -> None:
@@ -89,9 +89,9 @@ class DeliveryLog:
             message = self._messages.popleft()
             self._arrived += 1
             self._grow(-_size(message))
-            if isinstance(message, Came):
+            if isinstance(message, LoggedJoin):
                 self._known.add(message.peer_id)
-            elif isinstance(message, Left):
+            elif isinstance(message, LoggedLeave):
                 self._known.discard(message.peer_id)
 
     @property
@@ -108,7 +108,7 @@ class DeliveryLog:
         for message in self._messages:
             if isinstance(message, SignalFrom):
                 signals.append(message)
-            elif isinstance(message, Left):
+            elif isinstance(message, LoggedLeave):
                 known.discard(message.peer_id)
                 signals = [signal for signal in signals if signal.from_ != message.peer_id]
         return known, signals
@@ -120,8 +120,8 @@ class DeliveryLog:
 
     def _grow(self, size: int) -> None:
         self._size += size
-        self._among.size += size
+        self._totals.size += size
 
 
-def _size(message: Came | Left | SignalFrom) -> int:
+def _size(message: LoggedJoin | LoggedLeave | SignalFrom) -> int:
     return OVERHEAD + (len(message.signal) if isinstance(message, SignalFrom) else 0)

@@ -34,7 +34,7 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float 
             await asyncio.sleep(0.01)
 
 
-WORK = {"fulfil", "_confirm", "look_again", "_part", "_probe"}
+WORK = {"fulfil", "_confirm", "close_if_free", "_end", "_probe"}
 """Names of the coroutines that work for a client and do not wait for another client."""
 
 
@@ -51,7 +51,7 @@ async def settle(servers: Iterable[Any]) -> None:
     for app in apps:
         question = -next(_questions)
         asked = app.liveness._questions[question] = asyncio.get_running_loop().create_future()
-        app.membership.tell(app.membership.instance, ("alive", question, True))
+        app.membership.send_entry(app.membership.instance, ("alive", question, True))
         async with asyncio.timeout(TIMEOUT):
             await asked
         del app.liveness._questions[question]

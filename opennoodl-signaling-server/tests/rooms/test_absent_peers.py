@@ -24,25 +24,25 @@ def test_waiting_signals_keep_their_order(absent_peers: AbsentPeers) -> None:
     """Waiting signals keep their order."""
     absent = AbsentPeer("ab", absent_peers)
     signals = [signal(1, "a"), signal(2, "b"), signal(3, "a")]
-    assert all(absent.hold(each) for each in signals)
+    assert all(absent.queue(each) for each in signals)
     assert absent.signals == signals
 
 
 def test_number_of_waiting_signals_is_bounded(absent_peers: AbsentPeers) -> None:
     """So many signals may wait for one peer, and no more."""
     absent = AbsentPeer("a", absent_peers)
-    assert all(absent.hold(signal()) for _ in range(MAX_SIGNALS))
-    assert not absent.hold(signal())
+    assert all(absent.queue(signal()) for _ in range(MAX_SIGNALS))
+    assert not absent.queue(signal())
     assert len(absent.signals) == MAX_SIGNALS
 
 
 def test_bytes_waiting_for_one_peer_are_bounded(absent_peers: AbsentPeers) -> None:
     """So many bytes may wait for one peer; what does not fit changes nothing."""
     absent = AbsentPeer("a", absent_peers)
-    assert absent.hold(signal(MAX_BYTES - 2 * OVERHEAD - 1))
-    assert not absent.hold(signal(2))
-    assert absent.hold(signal(1))
-    assert not absent.hold(signal(0))
+    assert absent.queue(signal(MAX_BYTES - 2 * OVERHEAD - 1))
+    assert not absent.queue(signal(2))
+    assert absent.queue(signal(1))
+    assert not absent.queue(signal(0))
     assert absent_peers.size == MAX_BYTES
 
 
@@ -50,17 +50,17 @@ def test_bytes_waiting_for_all_peers_are_bounded(absent_peers: AbsentPeers, monk
     """So many bytes may wait for all peers together; what has been delivered makes room."""
     monkeypatch.setattr(module, "MAX_BYTES_OF_ALL", 1000 + OVERHEAD)
     one, other = AbsentPeer("a", absent_peers), AbsentPeer("a", absent_peers)
-    assert one.hold(signal(1000))
-    assert not other.hold(signal(1))
+    assert one.queue(signal(1000))
+    assert not other.queue(signal(1))
     one.end("resumed")
-    assert other.hold(signal(1000))
+    assert other.queue(signal(1000))
 
 
 def test_signals_of_a_forgotten_sender_make_room(absent_peers: AbsentPeers) -> None:
     """The signals of a peer are dropped with it, and make room."""
     absent = AbsentPeer("ab", absent_peers)
-    absent.hold(signal(5, "a"))
-    absent.hold(signal(7, "b"))
+    absent.queue(signal(5, "a"))
+    absent.queue(signal(7, "b"))
     absent.forget("a")
     assert absent.known == {"b"}
     assert absent.signals == [signal(7, "b")]
@@ -70,7 +70,7 @@ def test_signals_of_a_forgotten_sender_make_room(absent_peers: AbsentPeers) -> N
 def test_ended_absence_is_not_counted(absent_peers: AbsentPeers) -> None:
     """An absent that is over counts no more."""
     absent = AbsentPeer("a", absent_peers)
-    absent.hold(signal(5))
+    absent.queue(signal(5))
     assert absent_peers.count == 1
     absent.end("gone")
     assert (absent_peers.count, absent_peers.size, +absent_peers.ends) == (0, 0, {"gone": 1})
@@ -88,5 +88,5 @@ def test_waiting_signal_is_a_copy(absent_peers: AbsentPeers) -> None:
     """A waiting signal does not keep its message in memory."""
     message = decode(b'{"type":"signal","to":"b","signal":1,"more":"%b"}' % (b"x" * 60_000))
     absent = AbsentPeer("a", absent_peers)
-    absent.hold(SignalFrom(from_="a", signal=message.signal))
+    absent.queue(SignalFrom(from_="a", signal=message.signal))
     assert len(memoryview(absent.signals[0].signal).obj) < 100

@@ -40,12 +40,12 @@ def missed(resumption: Resumption, token: str | None = None, received: int = 0) 
 
 def test_returned_mark_confirms_what_was_sent_before(counting: Resumption) -> None:
     """A mark that comes back says that what was told before it has arrived, and nothing of what was told after it."""
-    counting.told(signal("1"))
+    counting.log_message(signal("1"))
     mark = counting.mark()
-    counting.told(signal("2"))
-    counting.reached(mark)
+    counting.log_message(signal("2"))
+    counting.confirm(mark)
     assert missed(counting) == [signal("2")]
-    counting.reached(counting.mark())
+    counting.confirm(counting.mark())
     assert missed(counting) == []
 
 
@@ -55,49 +55,49 @@ def test_returned_mark_confirms_what_was_sent_before(counting: Resumption) -> No
 def test_unknown_mark_confirms_nothing(counting: Resumption, mark: bytes) -> None:
     """An unknown mark confirms nothing."""
     name = counting.mark().split()[0]
-    counting.told(signal("1"))
-    counting.reached(mark.replace(b"%b", name))
+    counting.log_message(signal("1"))
+    counting.confirm(mark.replace(b"%b", name))
     assert missed(counting) == [signal("1")]
 
 
 def test_mark_of_an_earlier_join_confirms_nothing(counting: Resumption, logs: DeliveryLogs) -> None:
     """A mark of an earlier `joined` says nothing."""
-    counting.told(signal("1"))
+    counting.log_message(signal("1"))
     later = Resumption(DeliveryLog("a", logs))
-    later.told(signal("2"))
-    later.reached(counting.mark())
+    later.log_message(signal("2"))
+    later.confirm(counting.mark())
     assert missed(later) == [signal("2")]
 
 
 def test_ping_of_a_peer_without_a_log_confirms_nothing(resumed: Resumption) -> None:
     """A ping says nothing to a peer of which nothing is kept."""
     assert Resumption(None).mark() == b""
-    resumed.reached(resumed.mark())
+    resumed.confirm(resumed.mark())
     assert resumed.mark() == b""
 
 
 def test_former_token_resends_everything_since(resumed: Resumption) -> None:
     """With the former token, a peer is told all that came since; with the new one, nobody can tell what it missed."""
-    assert resumed.opens("old")
-    assert resumed.opens(resumed.token)
-    resumed.told(signal("1"))
+    assert resumed.accepts("old")
+    assert resumed.accepts(resumed.token)
+    resumed.log_message(signal("1"))
     assert missed(resumed, "old") == missed(resumed, "old", received=1) == [signal("1")]
     assert missed(resumed) is None
 
 
 def test_former_token_is_void_once_the_newer_arrived(resumed: Resumption, logs: DeliveryLogs) -> None:
     """The former token is void once the newer `joined` is known to have arrived, and nothing is kept for it."""
-    resumed.told(signal("1"))
-    resumed.reached(resumed.mark())
-    assert not resumed.opens("old")
-    assert resumed.opens(resumed.token)
+    resumed.log_message(signal("1"))
+    resumed.confirm(resumed.mark())
+    assert not resumed.accepts("old")
+    assert resumed.accepts(resumed.token)
     assert logs.size == 0
 
 
 def test_nothing_is_kept_after_the_end(logs: DeliveryLogs) -> None:
     """Nothing is kept after the end."""
     both = Resumption(DeliveryLog("a", logs), Former("old", DeliveryLog("a", logs), counted=False))
-    both.told(signal("1"))
+    both.log_message(signal("1"))
     assert logs.size
     both.end()
     assert logs.size == 0
@@ -107,7 +107,7 @@ def test_nothing_is_kept_after_the_end(logs: DeliveryLogs) -> None:
 def test_one_token_stays_valid_after_another_join(logs: DeliveryLogs, token: str | None) -> None:
     """After another `joined` on the same connection, one token stays good: the one that was shown, or the last one."""
     both = Resumption(DeliveryLog("a", logs), Former("old", DeliveryLog("a", logs), counted=False))
-    both.told(signal("1"))
+    both.log_message(signal("1"))
     kept = both.hand_over(token, "a", logs)
     assert kept.token == ("old" if token == "old" else both.token)
     assert kept.counted is (token != "old")

@@ -144,7 +144,7 @@ class Model(RuleBasedStateMachine):
         client, place = self.clients[first], self.places[self.clients[first]]
         if heard and confirmed:
             assert client.resumption is not None
-            client.resumption.reached(client.resumption.mark())
+            client.resumption.confirm(client.resumption.mark())
             place.former = None
         self.signal_everybody()
         self.do_join(self.clients[second], join)
@@ -206,7 +206,7 @@ class Model(RuleBasedStateMachine):
         """The oldest ping is answered; much may have happened meanwhile."""
         client, mark, joined = self.pings.pop(0)
         if client.resumption is not None:
-            client.resumption.reached(mark)
+            client.resumption.confirm(mark)
         if client in self.places and self.places[client].joined is joined:
             self.places[client].former = None
 

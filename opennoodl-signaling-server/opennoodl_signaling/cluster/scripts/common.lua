@@ -56,7 +56,7 @@ end
 
 -- Append a message for a connected peer to its mailbox. Beyond the limits of the mailbox, or of all mailboxes, delete
 -- the oldest messages, as if the peer had received them.
-local function told(room, peer, text)
+local function log_message(room, peer, text)
   local bytes = grow(room, peer, text)
   local box = P .. 'box:' .. place(room, peer)
   while redis.call('LLEN', box) > MAX_MESSAGES or bytes > MAX_BYTES

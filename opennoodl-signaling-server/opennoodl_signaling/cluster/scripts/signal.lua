@@ -23,6 +23,6 @@ if kind == 'a' then
   return 'held'
 end
 if not alive(instance) then return 'unknown' end
-if kind == 'r' then told(ARGV[3], ARGV[6], text) end
+if kind == 'r' then log_message(ARGV[3], ARGV[6], text) end
 push(instance, cmsgpack.pack({'signal', tonumber(connection), ARGV[8], ARGV[1], tonumber(ARGV[5]), ARGV[7], ARGV[6]}))
 return 'sent'

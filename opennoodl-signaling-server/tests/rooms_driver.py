@@ -14,10 +14,10 @@ from opennoodl_signaling.rooms.model import Away, Back, Client, Close, Contest, 
 from opennoodl_signaling.rooms.rooms import Rooms
 from opennoodl_signaling.users import Users
 
-Told = list[tuple[str, Any]]
+Messages = list[tuple[str, Any]]
 
 
-class Ward:
+class RoomsDriver:
     """Rooms, and the messages that clients receive.
 
     Args:
@@ -27,7 +27,7 @@ class Ward:
         proven: whether users are authenticated.
 
     Attributes:
-        told: the receivers and messages of the last action.
+        sent: the receivers and messages of the last action.
         contests: the contests that are not settled.
         away: the absent clients.
         probed: the clients that were pinged.
@@ -38,22 +38,22 @@ class Ward:
     ) -> None:
         self.users = Users(invites)
         self.rooms = Rooms(max_size, self.users, max_absent, proven=proven)
-        self.told: Told = []
+        self.sent: Messages = []
         self.contests: list[Contest] = []
         self.away: list[Client] = []
         self.probed: list[Client] = []
 
-    def perform(self, effects: Iterable[Effect]) -> Told:
+    def perform(self, effects: Iterable[Effect]) -> Messages:
         """Perform effects as the server does; return the receivers and their messages in order."""
-        self.told = []
+        self.sent = []
         for effect in effects:
             match effect:
                 case Send(to=to, message=message):
                     assert not [client.peer for client in to if client.absent is not None], "has no connection"
                     encoded = msgspec.json.decode(msgspec.json.encode(message))
-                    self.told += [(str(client.peer), encoded) for client in tuple(to)]
+                    self.sent += [(str(client.peer), encoded) for client in tuple(to)]
                 case Close(client=client, code=code):
-                    self.told.append((str(client.peer), code))
+                    self.sent.append((str(client.peer), code))
                     assert self.rooms.forget(client) == []
                 case Contest():
                     self.contests.append(effect)
@@ -63,29 +63,29 @@ class Ward:
                     self.away.remove(client)
                 case Probe(client=client):
                     self.probed.append(client)
-        return self.told
+        return self.sent
 
-    def join(self, client: Client, room: str = "r", user: str = "", **fields: Any) -> Told:
+    def join(self, client: Client, room: str = "r", user: str = "", **fields: Any) -> Messages:
         """Join a room with the client's name as peer id."""
         name = str(client.peer)
         fields = {"room": room, "peer_id": name, "user_id": user or name.upper(), **fields}
         return self.perform(self.rooms.join(client, Join(**fields)))
 
-    def signal(self, client: Client, to: str, signal: str = "1") -> Told:
+    def signal(self, client: Client, to: str, signal: str = "1") -> Messages:
         """Send a signal, which is JSON, to a peer."""
         target, message = self.rooms.signal(client, Signal(to, Raw(signal.encode())))
         return self.perform([] if target is None else [Send((target,), message)])
 
-    def lose(self, client: Client) -> Told:
+    def lose(self, client: Client) -> Messages:
         """Lose a client's connection."""
         return self.perform(self.rooms.lose(client))
 
-    def give_up(self, client: Client) -> Told:
+    def give_up(self, client: Client) -> Messages:
         """End the grace of an absent client."""
         self.away.remove(client)
         return self.perform(self.rooms.give_up(client))
 
-    def settle(self, alive: bool) -> Told:
+    def settle(self, alive: bool) -> Messages:
         """Settle the oldest contest."""
         return self.perform(self.rooms.settle(self.contests.pop(0), alive))
 
@@ -100,15 +100,15 @@ def token_of(client: Client) -> str:
     return client.resumption.token
 
 
-def token_in(told: Told) -> str:
+def token_in(told: Messages) -> str:
     """Return the resume token in the first message."""
     token: str = told[0][1]["resumeToken"]
     return token
 
 
-def back(ward: Ward, client: Client, token: str | None, **fields: Any) -> Told:
+def back(driver: RoomsDriver, client: Client, token: str | None, **fields: Any) -> Messages:
     """Join with the peer id x and a resume token."""
-    return ward.join(client, **{"peer_id": "x", "user": "X", "resume_token": token, **fields})
+    return driver.join(client, **{"peer_id": "x", "user": "X", "resume_token": token, **fields})
 
 
 def joined(client: str, room: str = "r", *peers: str) -> tuple[str, Any]:
