@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from .edge.metrics import Counts, by_room_size, counters
-from .versions.keeper import OUTCOMES as VERSION_OUTCOMES
+from .versions.scheduler import OUTCOMES as VERSION_OUTCOMES
 from .webhook import OUTCOMES as WEBHOOK_OUTCOMES
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .rooms.registry import Rooms
     from .sessions import Sessions
     from .storage.interface import Store
-    from .versions.keeper import VersionKeeper
+    from .versions.scheduler import VersionScheduler
     from .webhook import Webhook
 
 
@@ -38,7 +38,7 @@ class Sources(NamedTuple):
     rooms: Rooms
     sessions: Sessions
     peers: Peers
-    versions: VersionKeeper | None
+    versions: VersionScheduler | None
     webhook: Webhook | None
 
 

@@ -48,7 +48,7 @@ from .settings import Settings
 from .storage.choose import open_store
 from .storage.interface import ElsewhereError, PersistentStore, Store, UnavailableError
 from .storage.memory import MemoryStore
-from .versions.keeper import VersionKeeper
+from .versions.scheduler import VersionScheduler
 from .webhook import Webhook
 from .y_protocol import MAX_NAME, Kind, denial, is_name
 
@@ -86,7 +86,7 @@ class Sync(Application):
         self._store: Store = MemoryStore()
         self._own_host: str | None = None
         self._budget = MemoryBudget(max_memory)
-        self._versions: VersionKeeper | None = None
+        self._versions: VersionScheduler | None = None
         self._pages: Pages | None = None
         self._webhook: Webhook | None = None
         if settings.webhook_url:
@@ -111,7 +111,7 @@ class Sync(Application):
         )
         making = asyncio.Lock()
         if isinstance(self._store, PersistentStore) and self.settings.schedule is not None:
-            self._versions = VersionKeeper(
+            self._versions = VersionScheduler(
                 self._store,
                 self.settings.schedule,
                 self.settings.max_versions_size,

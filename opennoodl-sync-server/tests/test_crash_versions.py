@@ -26,9 +26,9 @@ MOVES = 1013
 ROUND = "round {}, "
 OFTEN = """
 from opennoodl_sync.storage.postgresql import lease
-from opennoodl_sync.versions import keeper
+from opennoodl_sync.versions import scheduler
 from opennoodl_sync.versions.schedule import Schedule
-keeper.INTERVAL = keeper.CHECK_INTERVAL = 0.02
+scheduler.INTERVAL = scheduler.CHECK_INTERVAL = 0.02
 Schedule.spacing = property(lambda self: 0)
 for name in ("DURATION", "LAPSE_AFTER", "RENEW_INTERVAL", "RETRY_INTERVAL", "RENEW_TIMEOUT"):
     setattr(lease, name, 0.3 * getattr(lease, name))

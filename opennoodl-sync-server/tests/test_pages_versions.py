@@ -125,26 +125,26 @@ async def test_an_edit_during_a_restoration_is_kept(server: Server, monkeypatch:
 
 async def test_two_versions_of_one_second_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is due while one is restored is made after the one of the state before, with a later time."""
-    monkeypatch.setattr("opennoodl_sync.versions.keeper.CHECK_INTERVAL", math.inf)
+    monkeypatch.setattr("opennoodl_sync.versions.scheduler.CHECK_INTERVAL", math.inf)
     monkeypatch.setattr("opennoodl_sync.versions.making.time", lambda: float(read("2026-11-29T00:59:59Z")))
     async with running(tmp_path / "data", auth="jwt", auth_secret=SECRET) as server:
         ann, ben = await enter(server, 1), await enter(server, 2)
         await ann.type("hello")
         await ben.shows("hello")
         await keep(server, b"\x00\x00")
-        keeper = server.app._versions
-        assert keeper is not None
+        scheduler = server.app._versions
+        assert scheduler is not None
         looks: list[asyncio.Task[None]] = []
 
-        async def make_beside_the_keeper(*arguments: Any) -> tuple[Version, bytes]:
+        async def make_beside_the_scheduler(*arguments: Any) -> tuple[Version, bytes]:
             made = await make_version(*arguments)
             await ann.type(" world")
             await ben.shows("hello world")
-            looks.append(asyncio.create_task(keeper.look_at_changed()))
-            await until(lambda: keeper.outcomes["made"] or keeper._making._waiters)
+            looks.append(asyncio.create_task(scheduler.check_changed()))
+            await until(lambda: scheduler.outcomes["made"] or scheduler._making._waiters)
             return made
 
-        monkeypatch.setattr("opennoodl_sync.pages.versions.make_version", make_beside_the_keeper)
+        monkeypatch.setattr("opennoodl_sync.pages.versions.make_version", make_beside_the_scheduler)
         assert (await ask(server, "POST", RESTORE))[0] == 200
         await looks[0]
         times = [version.time for version in (await store_of(server).history("room")).versions]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from opennoodl_sync.storage.interface import PersistentStore, Version
-from opennoodl_sync.versions import keeper
+from opennoodl_sync.versions import scheduler
 
 from .client import Server, running
 from .disks import until
@@ -16,9 +16,9 @@ from .raw import item, section, update
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the keeper look all the time."""
-    monkeypatch.setattr(keeper, "INTERVAL", 0.02)
-    monkeypatch.setattr(keeper, "CHECK_INTERVAL", 0.0)
+    """Have the scheduler look all the time."""
+    monkeypatch.setattr(scheduler, "INTERVAL", 0.02)
+    monkeypatch.setattr(scheduler, "CHECK_INTERVAL", 0.0)
 
 
 async def versions(server: Server, name: str) -> list[Version]:

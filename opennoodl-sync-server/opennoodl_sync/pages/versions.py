@@ -49,7 +49,7 @@ class VersionPages:
         store: where documents and versions are.
         change: changes a document.
         bounds: of memory and of the store.
-        making: see `VersionKeeper`.
+        making: see `VersionScheduler`.
     """
 
     def __init__(self, store: PersistentStore, change: Change, bounds: Bounds, making: asyncio.Lock) -> None:

@@ -171,7 +171,7 @@ def _do(act: Act) -> None:
     try:
         act()
     except Exception:
-        log.exception("what had waited could not be done")
+        log.exception("a call that waited for a room failed")
 
 
 def _slice(steps: Steps[T], ends: float = 0.0) -> Outcome[T] | None:

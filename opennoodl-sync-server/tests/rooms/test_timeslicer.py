@@ -124,7 +124,7 @@ async def test_an_act_that_fails_is_logged(slicer: TimeSlicer, capsys: pytest.Ca
     slicer.when_free(room, lambda: {}[0])
     slicer.when_free(room, lambda: acts.append("next"))
     await until(acts, 1)
-    assert "could not be done" in capsys.readouterr().out
+    assert "a call that waited for a room failed" in capsys.readouterr().out
 
 
 async def test_closing_ends_work_where_it_is(slicer: TimeSlicer) -> None:

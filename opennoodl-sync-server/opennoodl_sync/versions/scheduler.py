@@ -1,4 +1,4 @@
-"""The keeper: makes versions of documents that change while the server runs, and deletes old ones.
+"""The scheduler: makes versions of documents that change while the server runs, and deletes old ones.
 
 A version is made from the stored updates in a separate process, so no message waits for it. It is made
 
@@ -49,7 +49,7 @@ FREE = 10
 log = structlog.get_logger()
 
 
-class VersionKeeper:
+class VersionScheduler:
     """Makes and deletes versions.
 
     Args:
@@ -103,20 +103,20 @@ class VersionKeeper:
             if now >= sweep:
                 sweep = now + SWEEP_INTERVAL
                 await self.sweep()
-            await self.look_at_loaded()
+            await self.check_loaded()
             if now >= check:
                 check = now + CHECK_INTERVAL
-                await self.look_at_changed()
+                await self.check_changed()
             await asyncio.sleep(INTERVAL)
 
-    async def look_at_loaded(self) -> None:
+    async def check_loaded(self) -> None:
         """Make the versions that are due of loaded documents, with their state at loading."""
         while self._loaded:
             name = next(iter(self._loaded))
             last = self._loaded.pop(name)
-            await self._look(name, last)
+            await self._check(name, last)
 
-    async def look_at_changed(self) -> None:
+    async def check_changed(self) -> None:
         """Make the versions that are due of documents in memory that have changed."""
         for name in [name for name in self._again if not self._in_memory(name)]:
             del self._again[name]
@@ -125,7 +125,7 @@ class VersionKeeper:
                 self._changed.discard(name)  # its check comes after it is loaded again
             elif self._again.get(name, 0) <= monotonic():
                 self._changed.discard(name)
-                await self._look(name, LATEST)
+                await self._check(name, LATEST)
 
     async def sweep(self) -> None:
         """Delete the versions that the schedule does not keep, and count the bytes of the others."""
@@ -137,9 +137,9 @@ class VersionKeeper:
                 await self._move_to(int(now))
             self.size = await self._drop(lambda history: self._schedule.dropped(history, int(now)) if believed else [])
         except StoreError as error:
-            log.warning("versions could not be looked at", error=str(error))
+            log.warning("versions could not be checked", error=str(error))
 
-    async def _look(self, name: str, last: int) -> None:
+    async def _check(self, name: str, last: int) -> None:
         """Make a version of a document up to update number `last`, if one is due; set the time of the next check."""
         steady = monotonic()
         again = steady + RETRY_AFTER

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from opennoodl_sync.storage.interface import StoreError, Version
 from opennoodl_sync.storage.leveldb.store import LevelDBStore
-from opennoodl_sync.versions import keeper as keeper_module
 from opennoodl_sync.versions import making
+from opennoodl_sync.versions import scheduler as scheduler_module
 from opennoodl_sync.versions.content import unpack
-from opennoodl_sync.versions.keeper import VersionKeeper
 from opennoodl_sync.versions.schedule import parse
+from opennoodl_sync.versions.scheduler import VersionScheduler
 from pycrdt import Doc, Text
 from structlog.testing import capture_logs
 
@@ -24,7 +24,7 @@ YEARS = 5 * 365 * 24 * HOUR
 
 
 class Clock:
-    """The clocks that the keeper reads.
+    """The clocks that the scheduler reads.
 
     Attributes:
         now: the time of day in seconds; the monotonic clock has the same.
@@ -38,10 +38,10 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return the clocks of the keeper."""
+    """Return the clocks of the scheduler."""
     clock = Clock()
-    monkeypatch.setattr(keeper_module, "monotonic", lambda: clock.now)
-    for module in (keeper_module, making):
+    monkeypatch.setattr(scheduler_module, "monotonic", lambda: clock.now)
+    for module in (scheduler_module, making):
         monkeypatch.setattr(module, "time", lambda: clock.now + clock.ahead)
     return clock
 
@@ -55,14 +55,16 @@ async def store(tmp_path: Path) -> AsyncIterator[LevelDBStore]:
 
 
 class Case:
-    """A keeper, and a document that somebody edits."""
+    """A scheduler, and a document that somebody edits."""
 
     def __init__(self, store: LevelDBStore, *, most: int = 0, largest: int = 0, of_one: int = 0) -> None:
         schedule = parse("24x1h,30x1d", of_one)
         assert schedule is not None
         self.store = store
         self.in_memory = {"room"}
-        self.keeper = VersionKeeper(store, schedule, most, largest, self.in_memory.__contains__, making=asyncio.Lock())
+        self.scheduler = VersionScheduler(
+            store, schedule, most, largest, self.in_memory.__contains__, making=asyncio.Lock()
+        )
         self.editor = Editor(1)
 
     async def write(self, text: str, name: str = "room") -> int:
@@ -71,14 +73,14 @@ class Case:
         batch = self.store.writer.batch()
         records.append([self.editor.write(text)], lambda: b"\0", batch)
         await self.store.store(batch)
-        self.keeper.changed(name)
+        self.scheduler.changed(name)
         return records.last()
 
     async def load(self, name: str = "room") -> None:
         """Load a document, and look at it."""
         records, _ = await self.store.open(name)
-        self.keeper.loaded(name, records.last())
-        await self.keeper.look_at_loaded()
+        self.scheduler.loaded(name, records.last())
+        await self.scheduler.check_loaded()
 
     async def texts(self, name: str = "room") -> list[str]:
         """Return the text of each version."""
@@ -94,12 +96,12 @@ class Case:
 
 
 async def test_a_loaded_document_is_kept_as_it_was(store: LevelDBStore, clock: Clock) -> None:
-    """It is kept as it was before the first change, though that came before the keeper looked."""
+    """It is kept as it was before the first change, though that came before the scheduler looked."""
     case = Case(store)
     last = await case.write("before")
-    case.keeper.loaded("room", last)
+    case.scheduler.loaded("room", last)
     await case.write(" and after")
-    await case.keeper.look_at_loaded()
+    await case.scheduler.check_loaded()
     assert await case.texts() == ["before"]
 
 
@@ -108,13 +110,13 @@ async def test_a_new_document_has_its_first_version_after_an_hour(store: LevelDB
     case = Case(store)
     await case.load()
     await case.write("a")
-    await case.keeper.look_at_changed()
+    await case.scheduler.check_changed()
     clock.now += HOUR - 1
     await case.write("b")
-    await case.keeper.look_at_changed()
+    await case.scheduler.check_changed()
     assert await case.texts() == []
     clock.now += 1
-    await case.keeper.look_at_changed()
+    await case.scheduler.check_changed()
     assert await case.texts() == ["ab"]
 
 
@@ -126,10 +128,10 @@ async def test_a_busy_document_has_a_version_an_hour(store: LevelDBStore, clock:
         await case.write("x")
         clock.now += 60
         if minute % 10 == 9:
-            await case.keeper.look_at_changed()
+            await case.scheduler.check_changed()
     for _ in range(5):
         clock.now += HOUR
-        await case.keeper.look_at_changed()
+        await case.scheduler.check_changed()
     assert [len(text) for text in await case.texts()] == [60, 120, 180]
 
 
@@ -140,7 +142,7 @@ async def test_an_unchanged_document_has_one_version(store: LevelDBStore, clock:
     for _ in range(3):
         await case.load()
         clock.now += 40 * 24 * HOUR
-        await case.keeper.sweep()
+        await case.scheduler.sweep()
     assert await case.texts() == ["x"]
 
 
@@ -160,15 +162,15 @@ async def test_a_version_is_made_after_a_crash(store: LevelDBStore, clock: Clock
 async def test_old_versions_are_dropped(store: LevelDBStore, clock: Clock) -> None:
     """A version that the schedule does not keep is dropped, also of a document that nobody opens."""
     case = Case(store)
-    await case.keeper.sweep()
+    await case.scheduler.sweep()
     await case.write("x")
     await case.load()
     await case.write("y")
-    assert case.keeper.size > 0
+    assert case.scheduler.size > 0
     clock.now += 31 * 24 * HOUR
-    await case.keeper.sweep()
+    await case.scheduler.sweep()
     assert await case.texts() == []
-    assert case.keeper.size == 0
+    assert case.scheduler.size == 0
 
 
 async def test_an_unloaded_document_is_forgotten(store: LevelDBStore, clock: Clock) -> None:
@@ -178,9 +180,9 @@ async def test_an_unloaded_document_is_forgotten(store: LevelDBStore, clock: Clo
     await case.write("x")
     case.in_memory.clear()
     clock.now += 2 * HOUR
-    await case.keeper.look_at_changed()
+    await case.scheduler.check_changed()
     assert await case.texts() == []
-    assert (case.keeper._changed, case.keeper._again) == (set(), {})
+    assert (case.scheduler._changed, case.scheduler._again) == (set(), {})
 
 
 async def test_bytes_of_all_versions_are_bounded(store: LevelDBStore, clock: Clock) -> None:
@@ -193,7 +195,7 @@ async def test_bytes_of_all_versions_are_bounded(store: LevelDBStore, clock: Clo
     left = [name async for name, _ in store.histories()]
     size = sum([version.size async for _, history in store.histories() for version in history.versions])
     assert 100 < size <= 200
-    assert case.keeper.size == size
+    assert case.scheduler.size == size
     assert sorted(left) == sorted(f"room{number}" for number in range(10 - len(left), 10))
 
 
@@ -205,11 +207,11 @@ async def test_a_version_that_is_too_large_is_not_made(store: LevelDBStore, cloc
     clock.now += HOUR
     await case.write(" ".join(map(str, range(1000))))
     with capture_logs() as lines:
-        await case.keeper.look_at_changed()
+        await case.scheduler.check_changed()
     assert [line["event"] for line in lines] == ["a document is too large for a version"]
     assert "room" not in str(lines)
     assert await case.texts() == ["x"]
-    assert case.keeper.outcomes == {"made": 1, "too-large": 1, "failed": 0}
+    assert case.scheduler.outcomes == {"made": 1, "too-large": 1, "failed": 0}
 
 
 async def test_a_document_that_is_too_large_has_no_version(store: LevelDBStore, clock: Clock) -> None:
@@ -218,7 +220,7 @@ async def test_a_document_that_is_too_large_has_no_version(store: LevelDBStore, 
     await case.write("x" * 20)
     await case.load()
     assert await case.texts() == []
-    assert case.keeper.outcomes["too-large"] == 1
+    assert case.scheduler.outcomes["too-large"] == 1
 
 
 async def test_a_failure_is_tried_again(store: LevelDBStore, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,20 +234,20 @@ async def test_a_failure_is_tried_again(store: LevelDBStore, clock: Clock, monke
     with monkeypatch.context() as patch:
         patch.setattr(store, "change_versions", fail)
         await case.load()
-    assert case.keeper.outcomes["failed"] == 1
-    clock.now += keeper_module.RETRY_AFTER
-    await case.keeper.look_at_changed()
+    assert case.scheduler.outcomes["failed"] == 1
+    clock.now += scheduler_module.RETRY_AFTER
+    await case.scheduler.check_changed()
     assert await case.texts() == ["x"]
 
 
 async def test_waiting_is_bounded(store: LevelDBStore, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of documents that are loaded faster than versions are made, only so many wait."""
-    monkeypatch.setattr(keeper_module, "MAX_LOADED", 2)
+    monkeypatch.setattr(scheduler_module, "MAX_LOADED", 2)
     case = Case(store)
     for name in ("a", "b", "c"):
         await case.write("x", name)
-        case.keeper.loaded(name, 0)
-    await case.keeper.look_at_loaded()
+        case.scheduler.loaded(name, 0)
+    await case.scheduler.check_loaded()
     assert [name async for name, _ in store.histories()] == ["a", "b"]
 
 
@@ -266,13 +268,13 @@ async def test_a_clock_that_is_ahead_drops_no_version(store: LevelDBStore, clock
     await case.load()
     await case.write(" two")
     clock.ahead = YEARS
-    case.keeper = Case(store).keeper
-    await case.keeper.sweep()
+    case.scheduler = Case(store).scheduler
+    await case.scheduler.sweep()
     await case.load()
     assert await case.texts() == ["one", "one two"]
     clock.now += HOUR
     clock.ahead = 0.0
-    await case.keeper.sweep()
+    await case.scheduler.sweep()
     assert await case.texts() == ["one", "one two"]
 
 
@@ -287,10 +289,10 @@ async def test_versions_of_a_clock_that_was_ahead_get_earlier_times(store: Level
         await case.write(text)
         await case.load()
     clock.ahead = 0.0
-    case.keeper = Case(store).keeper
-    await case.keeper.sweep()
+    case.scheduler = Case(store).scheduler
+    await case.scheduler.sweep()
     clock.now += HOUR
-    await case.keeper.sweep()
+    await case.scheduler.sweep()
     times = [version.time for version in (await store.history("room")).versions]
     assert times == [clock.now - 3 * HOUR, clock.now - HOUR, clock.now]
     clock.now += HOUR
@@ -307,9 +309,9 @@ async def test_a_version_is_made_after_the_clock_was_ahead(store: LevelDBStore, 
     await case.load()
     clock.ahead = 0.0
     await case.write("b")
-    await case.keeper.sweep()
+    await case.scheduler.sweep()
     clock.now += HOUR
-    await case.keeper.sweep()
+    await case.scheduler.sweep()
     clock.now += HOUR
-    await case.keeper.look_at_changed()
+    await case.scheduler.check_changed()
     assert await case.texts() == ["a", "ab"]
