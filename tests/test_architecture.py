@@ -12,6 +12,7 @@ SERVERS = ("signaling", "sync", "notification")
 PAGES = {f"opennoodl-{name}-server/docs/architecture.md": name for name in SERVERS} | {
     "ARCHITECTURE.md": "signaling",
     "opennoodl-sync-server/docs/engine.md": "sync",
+    "opennoodl-sync-server/docs/instances.md": "sync",
     "opennoodl-notification-server/docs/instances.md": "notification",
 }
 """The pages, and the server whose folders they speak of."""
