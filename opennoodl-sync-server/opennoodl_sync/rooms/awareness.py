@@ -56,28 +56,28 @@ class Awareness:
     ) -> list[int]:
         """Merge an awareness update; return the ids of the clients whose states changed.
 
+        A state is ignored if its clock is more than `MAX_STEP` ahead of the known one. The client of that state would
+        otherwise adopt the clock, and count beyond the numbers that can be sent.
+
         Args:
             update: the awareness update.
             owner: the connection that sent it.
             reader: the user of a read-only connection, whose changes of other users' states are ignored; else None.
             writers: client ids that do not belong to read-only connections.
 
-        A state is ignored if its clock is more than `MAX_STEP` ahead. Its client would otherwise adopt that clock, and
-        count beyond the numbers that can be sent.
-
         Raises:
             MalformedError: the update is not valid, or exceeds a limit; nothing was changed.
         """
         entries = _parse(update)
-        self._see_what_it_brings(entries, owner)
+        self._check_new_states(entries, owner)
         changed = []
         # The first message of y-websocket's client has its own state only; later ones repeat the states of others.
         first = len(entries) == 1 and owner not in self._owned
-        if first and self._is_back(entries[0]):
+        if first and self._returns(entries[0]):
             self._renew_all()
         for client, clock, state in entries:
             known = self._states.get(client)
-            if reader is not None and (client in writers or self._is_anothers(client, owner, reader)):
+            if reader is not None and (client in writers or self._belongs_to_another(client, owner, reader)):
                 continue
             if clock > (self._ended.get(client, 0) if known is None else known[0]) + MAX_STEP:
                 continue
@@ -129,7 +129,7 @@ class Awareness:
         """Return an awareness update with the states that changed since the last call."""
         update = self.encode(self.changed)
         self.changed = set()
-        self._forget_some()
+        self._forget_oldest()
         return update
 
     def renewals(self) -> list[tuple[object, bytes]]:
@@ -140,17 +140,17 @@ class Awareness:
         receives the removal of that state (y-protocols, ``applyAwarenessUpdate``).
         """
         stale, self.stale = self.stale, {}
-        told = []
+        renewals = []
         for owner, clients in stale.items():
             entries = []
             for client in clients:
                 clock = self._states[client][0] if client in self._states else self._ended.get(client, 0)
                 entries.append(write_varuint(client) + write_varuint(clock) + write_bytes(NULL))
-            told.append((owner, write_varuint(len(entries)) + b"".join(entries)))
-        return told
+            renewals.append((owner, write_varuint(len(entries)) + b"".join(entries)))
+        return renewals
 
     def seen(self) -> frozenset[int]:
-        """Return the ids of all clients that are present for a receiver of every message so far."""
+        """Return the ids of the clients whose states a connection has that received every message so far."""
         return frozenset(self._states.keys() | self.changed)
 
     def encode(self, clients: Collection[int] | None = None) -> bytes:
@@ -163,40 +163,40 @@ class Awareness:
             clock, state = self._states.get(client) or (self._ended.get(client, 0), NULL)
             yield write_varuint(client) + write_varuint(clock) + write_bytes(state)
 
-    def _see_what_it_brings(self, entries: list[tuple[int, int, bytes]], owner: object) -> None:
-        """Check the new states of an update against the limits of one connection, and that they are JSON.
+    def _check_new_states(self, entries: list[tuple[int, int, bytes]], owner: object) -> None:
+        """Check that the new states of an update are within the limits of one connection, and that they are JSON.
 
         Parsing takes long, so the limits are checked first, and known states are not parsed.
 
         Raises:
             MalformedError: a limit is exceeded, or a state is not JSON.
         """
-        brings = {client: len(self._states[client][1]) for client in self._owned.get(owner, ())}
-        news = []
+        sizes = {client: len(self._states[client][1]) for client in self._owned.get(owner, ())}
+        new_states = []
         for client, clock, state in entries:
             known = self._states.get(client)
             if state != NULL and (known is None or clock > known[0]):
-                brings[client] = len(state)
-                news.append(state)
-        if len(brings) > MAX_STATES:
+                sizes[client] = len(state)
+                new_states.append(state)
+        if len(sizes) > MAX_STATES:
             raise MalformedError(f"one connection may have {MAX_STATES} awareness states")
-        if max(sum(brings.values()), sum(map(len, news))) > MAX_SIZE:  # it may repeat a client
+        if max(sum(sizes.values()), sum(map(len, new_states))) > MAX_SIZE:  # it may repeat a client
             raise MalformedError(f"the awareness states of one connection may have {MAX_SIZE} bytes together")
-        for state in news:
+        for state in new_states:
             try:
                 # Every client of the room would fail to parse it.
                 parse_json(state.decode())
             except (ValueError, RecursionError):
                 raise MalformedError("an awareness state is not JSON") from None
 
-    def _is_anothers(self, client: int, owner: object, reader: str) -> bool:
+    def _belongs_to_another(self, client: int, owner: object, reader: str) -> bool:
         """Return whether a client id belongs, or belonged when it left, to another user than `reader`."""
         if client in self._states:
             former = self._owners[client]
             return former is not owner and not (former in self._lost and self._readers.get(client) == reader)
         return client in self._ended and self._readers.get(client) != reader
 
-    def _is_back(self, entry: tuple[int, int, bytes]) -> bool:
+    def _returns(self, entry: tuple[int, int, bytes]) -> bool:
         """Return whether an entry is the state of a client that has left or has lost its connection."""
         client, _, state = entry
         return state != NULL and (client in self._ended or self._owners.get(client) in self._lost)
@@ -235,7 +235,7 @@ class Awareness:
         self._ended.pop(client, None)
         self._ended[client] = clock
 
-    def _forget_some(self) -> None:
+    def _forget_oldest(self) -> None:
         # Only after they were sent as removed.
         while len(self._ended) > MAX_ENDED:
             client = next(iter(self._ended))
