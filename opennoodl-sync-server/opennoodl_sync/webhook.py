@@ -155,7 +155,7 @@ class Webhook:
         change = self._changes.get(room)
         if change is None:
             change = self._changes[room] = Change(room)
-            change.timer = loop.call_later(self._debounce, self._look, change)
+            change.timer = loop.call_later(self._debounce, self._post_or_wait, change)
             change.waits_since = now
         if change.state_vector is None:
             change.since = now
@@ -183,14 +183,14 @@ class Webhook:
             self._changes.clear()
         await self._client.aclose()
 
-    def _look(self, change: Change) -> None:
+    def _post_or_wait(self, change: Change) -> None:
         """Post a change if its time has come, or wait for the rest of it."""
         loop = asyncio.get_running_loop()
         due = min(change.last + self._debounce, change.since + MAX_DEBOUNCES * self._debounce)
         if due <= loop.time() + CLOCK_STEP:
             self._start(change)
         else:
-            change.timer = loop.call_at(due, self._look, change)
+            change.timer = loop.call_at(due, self._post_or_wait, change)
 
     def _start(self, change: Change) -> None:
         change.timer = None
@@ -207,7 +207,7 @@ class Webhook:
                     # Another body under the same id would be taken for a repetition, and be ignored.
                     change.delivery = _delivery(change.room, state_vector)
             if change.delivery is not None:
-                self._judge(change, await self._send(change.delivery))
+                self._count_attempt(change, await self._send(change.delivery))
         if change.delivery is not None:
             delay = self._delays[change.attempts - 1] * random.uniform(0.75, 1.25)  # noqa: S311
             change.timer = asyncio.get_running_loop().call_later(delay, self._start, change)
@@ -216,9 +216,9 @@ class Webhook:
         elif self._closing:
             self._start(change)
         else:
-            self._look(change)
+            self._post_or_wait(change)
 
-    def _judge(self, change: Change, answer: int | str) -> None:
+    def _count_attempt(self, change: Change, answer: int | str) -> None:
         """Count an attempt; leave the delivery in place only if it is to be tried again."""
         if isinstance(answer, int) and 200 <= answer < 300:
             self.posts["delivered"] += 1
@@ -248,7 +248,7 @@ class Webhook:
                 self._client.stream("POST", self._url, content=delivery.body, headers=headers) as response,
             ):
                 answer = response.status_code
-                await _skim(response)
+                await _drain(response)
         except Exception as error:  # whatever it is, it must not end the posts of this room
             # Once there is a status, it counts: what is read after it only keeps the connection usable.
             answer = answer or type(error).__name__
@@ -284,7 +284,7 @@ def _temporary(answer: int | str) -> bool:
     return isinstance(answer, str) or answer >= 500 or answer in RETRIED
 
 
-async def _skim(response: httpx.Response) -> None:
+async def _drain(response: httpx.Response) -> None:
     """Read a short answer to its end, so that its connection can be used again; leave the rest of a long one."""
     size = 0
     async for part in response.aiter_raw():
