@@ -83,14 +83,14 @@ async def test_dead_holder_is_closed_with_4409(server: Service, enter: Enter, en
     await other.quiet()
 
 
-@pytest.mark.usefixtures("_soon")
 async def test_dead_while_others_talk(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """While it is found out who is alive, everybody else's traffic goes on, also that of the newcomer."""
-    await entered(enter_raw, server)
+    holder = await entered(enter_raw, server)
     newcomer, other = await enter(server), await enter(server)
     await newcomer.send(**_message(JOIN))
     await other.join("r", "o")
     await newcomer.quiet()
+    holder.reset()
     await newcomer.expect("joined")
     await other.expect("peer-left")
     await other.expect("peer-joined")

@@ -13,7 +13,7 @@ from ..conftest import Enter
 from ..test_server_resume import X, cut
 from .conftest import Instances
 from .redis_server import RedisServer
-from .waiting import settle
+from .waiting import settle, until
 
 BOX = "opennoodl:signaling:box:1:r:x"
 
@@ -61,11 +61,13 @@ async def test_waiting_scripts_are_bounded(
     instances: Instances, enter: Enter, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
     """More scripts or bytes than may wait are refused, and the server continues."""
-    monkeypatch.setattr(script_queue, bound, value)
     (server,) = await instances(1)
     a = await enter(server)
     await a.join("r", "a")
+    await settle((server,))  # the `joined` can arrive before the answer with which the server knows the room
     app: Any = server.app
+    await until(lambda: not app.membership.link._queue)  # such as the renewal of the lease
+    monkeypatch.setattr(script_queue, bound, value)
     for _ in range(3):
         app.relay.signal(next(iter(app.members.connected.values())), Signal(to="a", signal=Raw(b"1")))
     for _ in range(3):
