@@ -14,6 +14,7 @@ from opennoodl_notification.edge.service import Service
 from opennoodl_notification.inbox.store import Changes
 from opennoodl_notification.settings import Settings
 from opennoodl_notification.storage.json_file.journal import Journal
+from opennoodl_notification.storage.sql import channel, engines
 
 from .edge.conftest import known_labels, small_trust_store  # noqa: F401  # fixtures
 from .edge.time_limit import pytest_exception_interact, pytest_timeout_set_timer  # noqa: F401  # hooks
@@ -54,6 +55,14 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
     seed = random.SystemRandom().getrandbits(32) if chosen is None else int(chosen)
     print(f"--seed {seed}")
     return random.Random(seed)  # noqa: S311
+
+
+@pytest.fixture(autouse=True)
+def _patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give PostgreSQL and the servers more time for each other: on a busy machine, both answer late."""
+    monkeypatch.setattr(engines, "TIMEOUT", TIMEOUT)
+    monkeypatch.setattr(engines, "IDLE_TIMEOUT", int(TIMEOUT))
+    monkeypatch.setattr(channel, "TIMEOUT", TIMEOUT)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ import pytest
 from opennoodl_notification.edge.messages import encode
 from opennoodl_notification.inbox.store import Needs, Query
 from opennoodl_notification.records import Deletion, timestamp
-from opennoodl_notification.storage.sql import engines
 from opennoodl_notification.storage.sql.store import SqlStore
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
@@ -298,10 +297,8 @@ class World:
             yield f"N1: {len(missing)} of {len(answered)} are missing"
 
     async def counted(self) -> list[str]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engines, "IDLE_TIMEOUT", int(TIMEOUT))  # the inboxes stay locked while they are read
-            store = SqlStore(self.url)
-            await store.open()
+        store = SqlStore(self.url)
+        await store.open()
         wrong = []
         needs = Needs("", 0)
         needs.users.update(dict.fromkeys(USERS, 0))

@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 import structlog
 from opennoodl_sync.storage.leveldb.bindings import plyvel
+from opennoodl_sync.storage.postgresql.link import Link
 from opennoodl_sync.webhook import Webhook
 
 from .client import Server, running
@@ -108,9 +109,16 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the URL of an empty database; leases of instances in this process last longer than any test."""
-    for name, seconds in (("DURATION", 1000.0), ("LAPSE_AFTER", 900.0), ("RENEW_TIMEOUT", 60.0)):
+    """Return the URL of an empty database; leases of instances in this process last longer than any test.
+
+    The database of a busy machine may answer late.
+    """
+    for name, seconds in (("DURATION", 1000.0), ("LAPSE_AFTER", 900.0), ("RENEW_TIMEOUT", 60.0), ("TIMEOUT", 60.0)):
         monkeypatch.setattr(f"opennoodl_sync.storage.postgresql.lease.{name}", seconds)
+    monkeypatch.setattr("opennoodl_sync.storage.postgresql.store.TIMEOUT", 60.0)
+    defaults = Link.fetch.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "seconds", 60.0)
     return empty_database()
 
 
