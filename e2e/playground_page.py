@@ -25,13 +25,20 @@ AUTH = {"AUTH": "jwt", "AUTH_SECRET": SECRET}
 EMPTY_ROOM = re.compile("the server responded with a status of (404|401)")
 """Console messages of Chromium for the preview of an empty room, or without a token."""
 UNREACHABLE = re.compile(
-    r"ERR_CONNECTION_REFUSED|net::ERR_|status of 503|Error during WebSocket handshake|CORS policy"
-    r"|Connection closed before receiving a handshake response|already in CLOSING or CLOSED state"
+    "net::ERR_|status of 503|CORS policy"  # of a fetch; a refusal has no CORS headers
+    "|Error during WebSocket handshake|Connection closed before receiving a handshake response"
+    "|WebSocket opening handshake (was canceled|timed out)"
+    "|already in CLOSING or CLOSED state"  # y-websocket answers in a socket that the server has begun to close
 )
-"""Console messages of Chromium for a server that cannot be reached, stops, or has just started.
+"""Console messages of Chromium for a server that cannot be reached, stops at any moment, or has just started."""
 
-The last one: y-websocket answers a message in a socket that the server has begun to close.
-"""
+OPENED = """new Promise(done => {
+  const messages = document.getElementById('messages')
+  if (messages.open) return done()
+  messages.addEventListener('toggle', () => done(), { once: true })
+  messages.open = true
+})"""
+"""Opens the protocol messages, which are then drawn."""
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 """Marks the tests of these pages. They share nothing, so they are spread over the workers."""
@@ -91,9 +98,13 @@ class Page:
 
     async def log(self) -> str:
         """Return the protocol messages."""
-        return str(await self.do("evaluate", "document.getElementById('messages').open = true"
-                                 " && new Promise(done => setTimeout(() => done("
-                                 "document.getElementById('log').textContent), 200))"))  # fmt: skip
+        await self.do("evaluate", OPENED)
+        await self.drawn()
+        return str(await self.do("evaluate", "document.getElementById('log').textContent"))
+
+    async def drawn(self) -> None:
+        """Wait until the page has drawn all that it knows, which it does in the next frame."""
+        await self.do("evaluate", "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 @dataclass

@@ -22,6 +22,8 @@ PATHS = {"signaling": "/signaling", "sync": "/sync", "notification": "/notificat
 PORTS = {"signaling": 4444, "sync": 4445, "notification": 4446}
 UNUSED = 9
 """A port without a listener."""
+START = 2 * PATIENCE
+"""Time limit for the start, in seconds: if Caddy fails to make a certificate, it tries again after a minute."""
 
 # The logs of a package's default configuration: a recipe must switch logs off itself.
 NGINX = """
@@ -45,11 +47,11 @@ defaults
 """
 
 
-def free_port() -> int:
-    """Return a free port, outside of the system's range for port 0."""
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a free port, outside of the system's range for port 0, so that no other process is given it."""
     while True:
         port = random.randrange(20_000, 32_000)  # noqa: S311
-        with socket.socket() as free, suppress(OSError):
+        with socket.socket(type=kind) as free, suppress(OSError):
             free.bind(("127.0.0.1", port))
             return port
 
@@ -173,7 +175,7 @@ class ReverseProxy(Process):
         """Start the proxy, and wait until it has a certificate for each of its names."""
         await self._start(stdin=asyncio.subprocess.DEVNULL, env=self._environment)
         names = [f"{host}.{DOMAIN}" for host in HOSTS.values()] if self._recipe.hosts else [DOMAIN]
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(START):
             for name in names:
                 while not await self._shows_certificate(name):
                     assert self.running, self.tail()

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 from client_guide import python, write_programs
-from harness import Client, Server, StartClient, StartServer
+from harness import PATIENCE, Client, Server, StartClient, StartServer
 from proxy import network
 
 SECRET = "a secret of a test, in 32 characters or more"
@@ -166,7 +166,7 @@ async def test_document_is_saved_once_acknowledged(server: StartServer, client: 
 async def test_calls_resume_after_a_cut_connection(server: StartServer, client: StartClient) -> None:
     """A call goes on when its user's connection to the signaling server is cut, and the place is resumed."""
     ann, ben = await client("guide"), await client("guide")
-    signaling = await server("signaling")
+    signaling = await server("signaling", RESUME_GRACE=60_000)
     async with network(signaling.port) as cable:
         await ann.call("call", url=signaling.url, room=ROOM, user="ann")
         await ben.call("call", url=cable.url, room=ROOM, user="ben")
@@ -182,12 +182,10 @@ async def test_calls_resume_after_a_cut_connection(server: StartServer, client: 
 
 async def said(speaker: Client, listener: Client, text: str) -> None:
     """Say something until it is heard: a call takes a moment to connect."""
-    for _ in range(100):
-        await speaker.call("say", text=text)
-        await asyncio.sleep(0.1)
-        if any(event["text"] == text for event in listener.pending("data")):
-            return
-    raise AssertionError(f"{text} was not heard")
+    async with asyncio.timeout(PATIENCE):
+        while not any(event["text"] == text for event in listener.pending("data")):
+            await speaker.call("say", text=text)
+            await asyncio.sleep(0.1)
 
 
 async def test_an_invite_waits_for_an_offline_user(server: StartServer, client: StartClient) -> None:

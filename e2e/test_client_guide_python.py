@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attacks.servers import websocket_server
 from client_guide import python, write_programs
-from harness import SOON, StartClient, StartServer
+from harness import PATIENCE, StartClient, StartServer
 from pycrdt import Array, Doc, Text, create_sync_message, handle_sync_message
 from websockets.asyncio.server import ServerConnection
 
@@ -222,5 +222,5 @@ async def test_the_program_with_a_bell(server: StartServer, tmp_path: Path) -> N
         line = (await asyncio.wait_for(bell.stdout.readline(), 60)).decode()
         assert line == f'ben mention {{"text": "{text}"}}\n'
         bell.terminate()
-        rest, _ = await asyncio.wait_for(bell.communicate(), SOON)
+        rest, _ = await asyncio.wait_for(bell.communicate(), PATIENCE)
         assert rest == b""

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from harness import HERE, PATIENCE, Process, Server, StartServer
+from reverse_proxies import free_port
 
 MONITORING = HERE.parent / "deploy/monitoring"
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
@@ -28,14 +28,6 @@ pytestmark = [
     ),
     pytest.mark.xdist_group("monitoring"),
 ]
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Program(Process):

@@ -38,9 +38,11 @@ async def test_nodes_can_be_moved_and_connected_by_dragging(playground: StartPla
     await ann.add("One")
     await ann.add("Two")
     await here.browser.call("drag", page=ann.name, selector=".node:has-text('Two')", to=[500, 400])
+    await ann.drawn()
     left = await ann.do("evaluate", "[...document.querySelectorAll('.node')].at(-1).style.left")
     assert float(left.removesuffix("px")) > 300
     await here.browser.call("drag", page=ann.name, selector=".node:has-text('One') .port", to=[500, 400])
+    await ann.drawn()
     assert await ann.do("evaluate", "document.querySelectorAll('#wires path').length") == 1
 
 

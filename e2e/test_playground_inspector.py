@@ -52,6 +52,7 @@ async def test_the_document_is_shown_from_inside(playground: StartPlayground) ->
     decoder = Decoder(found.get_state())
     clocks = [(decoder.read_var_uint(), decoder.read_var_uint()) for _ in range(decoder.read_var_uint())]
     await ann.shows("#facts tr:has-text('nodes (Y.Map)')", "2")
+    await ann.drawn()
     rows = await ann.do("evaluate", "[...document.querySelectorAll('#facts tr')].map(row => "
                         "[row.querySelector('th').textContent, row.querySelector('td').textContent])")  # fmt: skip
     facts = dict(rows)

@@ -10,6 +10,9 @@ from proxy import network
 from test_session import joined, message
 from test_webrtc import connect
 
+LONG = {"RESUME_GRACE": 60_000}
+"""A longer grace, since all takes longer on a busy machine."""
+
 
 async def enter(editor: Client, url: str, name: str, **options: bool) -> None:
     """Connect and join over a network, able to resume or not."""
@@ -28,7 +31,8 @@ async def talk(**editors: Client) -> None:
 
 async def test_an_editor_that_resumes_is_not_missed(server: StartServer, client: StartClient) -> None:
     """The others see nothing of a cut and keep their channels; peers that joined meanwhile are connected afterwards."""
-    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    ada, ben, cleo = [await client("session") for _ in range(3)]
+    signaling = await server("signaling", **LONG)
     async with network(signaling.port) as cable:
         await joined(ada, signaling, "ada")
         await enter(ben, cable.url, "ben", resume=True)
@@ -56,7 +60,8 @@ async def test_an_editor_that_resumes_is_not_missed(server: StartServer, client:
 
 async def test_an_editor_that_counts_misses_nothing(server: StartServer, client: StartClient) -> None:
     """Messages to a connection that only seemed open are sent again, so a peer that joined meanwhile is connected."""
-    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    ada, ben, cleo = [await client("session") for _ in range(3)]
+    signaling = await server("signaling", **LONG)
     async with network(signaling.port) as cable:
         await joined(ada, signaling, "ada")
         await enter(ben, cable.url, "ben", resume=True, count=True)
@@ -79,7 +84,8 @@ async def test_an_editor_that_counts_misses_nothing(server: StartServer, client:
 
 async def test_an_editor_that_is_cut_off_twice_misses_nothing(server: StartServer, client: StartClient) -> None:
     """If a second cut takes the answer to a resume away, the next one brings all that both would have brought."""
-    ada, ben, cleo, signaling = *[await client("session") for _ in range(3)], await server("signaling")
+    ada, ben, cleo = [await client("session") for _ in range(3)]
+    signaling = await server("signaling", **LONG)
     async with network(signaling.port) as cable:
         await joined(ada, signaling, "ada")
         await enter(ben, cable.url, "ben", resume=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from harness import HERE, PATIENCE, Event, Process, Server, StartClient, StartServer
+from reverse_proxies import free_port
 from websockets.asyncio.client import connect
 
 Ice: Any = import_module("opennoodl_signaling.ice").Ice
@@ -38,9 +39,7 @@ class Coturn(Process):
     """A TURN server with the configuration of docs/turn.md."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port(socket.SOCK_DGRAM)
         block = re.search(r"```\n(realm=.*?)```", PAGE.read_text(), flags=re.DOTALL)
         assert block is not None
         local = [*LOCAL, f"listening-port={self.port}", f"pidfile={folder / 'pid'}", f"userdb={folder / 'turndb'}"]

@@ -11,7 +11,7 @@ from harness import StartClient, StartServer
 
 CONNECTION, SETTLED, CURSOR = 3000.0, 5000.0, 100.0
 """Milliseconds that are promised."""
-BUSY = 10
+BUSY = 100
 SIZES = pytest.mark.parametrize("participants", [2, 5, 10])
 
 

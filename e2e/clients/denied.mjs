@@ -1,4 +1,4 @@
-// A y-websocket client of either version that is refused, and how often it connects.
+// A y-websocket client of either version that is refused, and when it connects.
 
 import WebSocket from 'ws'
 import * as Y from 'yjs'
@@ -13,7 +13,7 @@ serve({
   open: ({ url, room, version, token }) => {
     const params = token === undefined ? {} : { token }
     const provider = new providers[version](url, room, new Y.Doc(), { WebSocketPolyfill: WebSocket, disableBc: true, params })
-    provider.on('status', ({ status }) => { if (status === 'connected') emit('connected') })
-    provider.on('connection-close', event => emit('closed', { code: event?.code ?? null }))
+    provider.on('status', ({ status }) => { if (status === 'connected') emit('connected', { at: performance.now() }) })
+    provider.on('connection-close', event => emit('closed', { code: event?.code ?? null, at: performance.now() }))
   }
 })
