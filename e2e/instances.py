@@ -84,9 +84,9 @@ class Instances:
 
 
 def free_ports() -> int:
-    """Return the first of some consecutive free ports, outside of the system's range for port 0."""
+    """Return the first of some consecutive free ports, outside of the range of `free_port` and of that for port 0."""
     while True:
-        first = random.randrange(20_000, 32_000)  # noqa: S311
+        first = random.randrange(20_000, 26_000)  # noqa: S311
         with suppress(OSError):
             for offset in (0, 1, 2, 4, 10, 11, 12, 20, 21, 22):
                 socket.create_server(("127.0.0.1", first + offset)).close()

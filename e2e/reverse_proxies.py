@@ -50,7 +50,7 @@ defaults
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """Return a free port, outside of the system's range for port 0, so that no other process is given it."""
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311
+        port = random.randrange(26_100, 32_000)  # noqa: S311
         with socket.socket(type=kind) as free, suppress(OSError):
             free.bind(("127.0.0.1", port))
             return port

@@ -82,7 +82,7 @@ async def test_hanging_database_fails_and_recovers(
     """A database that says nothing has failed after a while; when it speaks again the server finds out by itself."""
     monkeypatch.setattr(cleanup, "RETRY_INTERVAL", 0.05)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
-    monkeypatch.setattr(engines, "TIMEOUT", 0.5)
+    monkeypatch.setattr(engines, "TIMEOUT", 2.0)
     service = await serve(database_url=database.url)
     client = await device(service, "u")
     before = await client.notify("v")

@@ -47,7 +47,7 @@ async def test_count_resumes_with_the_missing_messages(server: Service, enter: E
 @pytest.mark.in_memory
 async def test_answered_heartbeat_drops_the_log(start: StartServer, enter: Enter) -> None:
     """Messages from before an answered heartbeat are not kept."""
-    server = await start(heartbeat_interval=200)
+    server = await start(heartbeat_interval=300)
     x, other = await enter(server), await enter(server)
     await x.join(**X, resume=True, received=0)
     await other.join("r", "o")

@@ -140,7 +140,7 @@ async def test_lost_connection_is_told_after_the_grace(set_up: Any, join: dict[s
 @joins
 async def test_silent_client_is_told_after_the_grace(set_up: Any, join: dict[str, Any]) -> None:
     """Two heartbeats of silence are one, after the grace if there is one."""
-    scene = await set_up(join, resume_grace=50, heartbeat_interval=100)
+    scene = await set_up(join, resume_grace=50, heartbeat_interval=300)
     await scene.is_over()
 
 
@@ -148,7 +148,7 @@ async def test_silent_client_is_told_after_the_grace(set_up: Any, join: dict[str
 @joins
 async def test_silence_is_a_loss(set_up: Any, enter: Enter, join: dict[str, Any]) -> None:
     """A silent client is waited for if it can resume, and has left if it cannot."""
-    scene = await set_up(join, heartbeat_interval=100)
+    scene = await set_up(join, heartbeat_interval=300)
     while await scene.x.some():
         pass  # until it is cut
     app: Any = scene.server.app

@@ -130,7 +130,7 @@ async def test_grace_ends_with_the_absence(start: StartServer, enter: Enter) -> 
     """A peer that returned in time does not leave at the end of the grace."""
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
-    server = await start(resume_grace=200)
+    server = await start(resume_grace=1000)
     other, x, token = await both(server, enter)
     await cut(server, x)
     again = await enter(server)

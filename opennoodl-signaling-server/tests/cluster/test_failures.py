@@ -329,10 +329,10 @@ async def test_cut_link_closes_nobody(
     start: StartServer, enter: Enter, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A link that drops everything is noticed, and made anew; a client that has left meanwhile has left then."""
-    monkeypatch.setattr(redis_connection, "TIMEOUT", 0.3)
     proxy = Proxy(redis.port)
     await proxy.start()
     one = await start(redis_url=redis.url)
+    monkeypatch.setattr(redis_connection, "TIMEOUT", 1.0)
     two = await start(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
     a, b = await enter(one), await enter(two)
     await a.join("r", "a")

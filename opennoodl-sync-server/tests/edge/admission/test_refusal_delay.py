@@ -95,7 +95,7 @@ async def test_refused_connection_is_closed_later_with_its_code(
     refusing: Any, raw: OpenRaw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refused connection is open for a while, and then closed with the code and the reason of the refusal."""
-    monkeypatch.setattr(refusal_delay, "FIRST", 0.1)
+    monkeypatch.setattr(refusal_delay, "FIRST", 0.5)
     client = await raw(refusing)
     await client.send_frame(PING, b"here")
     assert await client.frame() == Frame(PONG, b"here")
