@@ -22,7 +22,7 @@ server has it. How each number is measured, and what it does not say, is in [the
 
 
 class Subject(NamedTuple):
-    """What can be measured.
+    """One thing that can be measured.
 
     Attributes:
         peers: the servers; ours is the first one.

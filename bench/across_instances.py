@@ -1,4 +1,4 @@
-"""What it costs that a receiver is at another instance: an open loop between pairs of clients, for sync and signaling.
+"""Measures the cost of a receiver at another instance: an open loop between pairs of clients, for sync and signaling.
 
 A sender sends its messages when they are due. A latency is the time from then until the receiver has the message.
 """
@@ -24,11 +24,11 @@ PATIENCE = 30.0
 WARM = 1.0
 """Seconds of messages that do not count."""
 OFFER = "x" * 200
-"""What a signal carries beside its token: the size of a candidate."""
+"""The content of a signal beside its token; it has the size of a candidate."""
 
 
 class Figures(NamedTuple):
-    """What was measured.
+    """The results of one measurement.
 
     Attributes:
         p50, p99: milliseconds until a receiver has a message.
@@ -46,7 +46,7 @@ class Figures(NamedTuple):
     lost: int
 
 
-class Ear(WSListener):
+class FrameClient(WSListener):
     """A client that keeps what it gets, and when.
 
     Args:
@@ -96,31 +96,31 @@ class Pair(NamedTuple):
     """A sender with its messages, which carry the tokens of its number, and the one that receives them."""
 
     number: int
-    sender: Ear
-    receiver: Ear
+    sender: FrameClient
+    receiver: FrameClient
     messages: Sequence[bytes]
 
 
-async def _connected(url: str, greeting: bytes, answer: Callable[[bytes], bool]) -> Ear:
+async def _connected(url: str, greeting: bytes, answer: Callable[[bytes], bool]) -> FrameClient:
     """Connect until the answer comes: an instance that has just started refuses clients for a moment."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            ear = Ear(greeting, answer)
+            client = FrameClient(greeting, answer)
             try:
-                await ws_connect(lambda ear=ear: ear, url)
-                await ear.ready
+                await ws_connect(lambda client=client: client, url)
+                await client.ready
             except (WSError, OSError):
                 await asyncio.sleep(0.1)
             else:
-                return ear
+                return client
 
 
-async def editor(server: Server, room: str) -> Ear:
+async def editor(server: Server, room: str) -> FrameClient:
     """Open a document."""
     return await _connected(server.url(room), frame(STEP_1), lambda message: message[:2] == b"\x00\x01")
 
 
-async def peer(server: Server, room: str, name: str) -> Ear:
+async def peer(server: Server, room: str, name: str) -> FrameClient:
     """Join a room of the signaling server."""
     join = json.dumps({"type": "join", "room": room, "peerId": name, "userId": name}).encode()
     return await _connected(server.url(""), frame(join, binary=False), lambda message: b'"joined"' in message[:20])

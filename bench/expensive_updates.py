@@ -41,7 +41,7 @@ COLUMNS = (
 
 @dataclass
 class Row:
-    """What is shown of one shape and size: one cell for each of `COLUMNS`."""
+    """The row of one shape and size: one cell for each of `COLUMNS`."""
 
     cells: list[str]
 
@@ -50,13 +50,13 @@ class Row:
 
 
 class Watch:
-    """What a health probe has seen: the longest times in milliseconds, none if the server ended its connection."""
+    """The longest times of a health probe in milliseconds; none if the server ended its connection."""
 
     times: Sequence[float] = ()
 
     @property
     def cells(self) -> list[str]:
-        """What is shown of it."""
+        """The cells of these times in the table."""
         return [f"{time:,.0f}" for time in self.times] if self.times else ["cut", "cut"]
 
 

@@ -35,14 +35,14 @@ PATIENCE = 60.0
 
 
 class Loss(NamedTuple):
-    """What readers were shown, what of it is lost, and in how many rooms."""
+    """The number of updates that readers were shown, of those that are lost, and of the rooms with a loss."""
 
     shown: int
     lost: int
     rooms: int
 
 
-class World(NamedTuple):
+class Deployment(NamedTuple):
     """Two instances and what they need."""
 
     servers: list[Server]
@@ -50,35 +50,35 @@ class World(NamedTuple):
     redis: Redis
 
 
-async def crash(world: World) -> None:
+async def crash(deployment: Deployment) -> None:
     """Kill the instance of the writers."""
-    await asyncio.to_thread(kill, world.servers[0])
+    await asyncio.to_thread(kill, deployment.servers[0])
 
 
-async def redis_restarts(world: World) -> None:
+async def redis_restarts(deployment: Deployment) -> None:
     """Restart Redis, which has no data then."""
-    await asyncio.to_thread(world.redis.stop)
+    await asyncio.to_thread(deployment.redis.stop)
     await asyncio.sleep(AWAY)
-    await asyncio.to_thread(world.redis.start)
+    await asyncio.to_thread(deployment.redis.start)
 
 
-async def database_restarts(world: World) -> None:
+async def database_restarts(deployment: Deployment) -> None:
     """Restart PostgreSQL, as an operator would."""
-    await asyncio.to_thread(world.database.stop)
+    await asyncio.to_thread(deployment.database.stop)
     await asyncio.sleep(AWAY)
-    await asyncio.to_thread(world.database.start)
+    await asyncio.to_thread(deployment.database.start)
 
 
-async def loss(world: World, *, apart: bool, fault: Callable[[World], object], rooms: str) -> Loss:
+async def loss(deployment: Deployment, *, apart: bool, fault: Callable[[Deployment], object], rooms: str) -> Loss:
     """Let clients type and read, let a fault happen, and look what is lost.
 
     Args:
-        world: what runs.
+        deployment: what runs.
         apart: whether readers are at the other instance than writers.
         fault: what happens.
         rooms: begins their names.
     """
-    here, there = Crowd(world.servers[0]), Crowd(world.servers[1 if apart else 0])
+    here, there = Crowd(deployment.servers[0]), Crowd(deployment.servers[1 if apart else 0])
     writers = [await _entered(here, f"{rooms}-{number}", number) for number in range(ROOMS)]
     readers = [await _entered(there, f"{rooms}-{number}", 99, keep=True) for number in range(ROOMS)]
     count = round(RATE * (BEFORE + AFTER))
@@ -96,18 +96,18 @@ async def loss(world: World, *, apart: bool, fault: Callable[[World], object], r
     )
     typing = asyncio.create_task(Pacer(schedule).run())
     await asyncio.sleep(BEFORE)
-    result = fault(world)
+    result = fault(deployment)
     assert asyncio.iscoroutine(result)
     await result
     await typing
     here.leave()
     there.leave()
     shown = [{found for _, payload in reader.frames for found in TOKENS.findall(payload)} for reader in readers]
-    for server in world.servers:
+    for server in deployment.servers:
         if server.process.poll() is not None:
             await server.start()
     await asyncio.sleep(SETTLED)
-    again = Crowd(world.servers[1])
+    again = Crowd(deployment.servers[1])
     lost = []
     for number, tokens in enumerate(shown):
         client = await _entered(again, f"{rooms}-{number}", 98, keep=True)
@@ -146,11 +146,11 @@ async def measure(names: list[str]) -> None:
             }
             faults = [crash, database_restarts, *([redis_restarts] if name != "ours" else [])]
             async with instances(peers[name](), 2) as servers:
-                world = World(servers, database, redis)
+                deployment = Deployment(servers, database, redis)
                 for fault in faults:
                     for apart in (False, True):
                         rooms = f"{fault.__name__}-{apart}"
-                        shown, lost, where = await loss(world, apart=apart, fault=fault, rooms=rooms)
+                        shown, lost, where = await loss(deployment, apart=apart, fault=fault, rooms=rooms)
                         print(
                             f"{name}, {fault.__name__.replace('_', ' ')}, reader at the "
                             f"{'other' if apart else 'same'} instance: {shown} shown, {lost} lost "

@@ -67,7 +67,7 @@ async def run(
     os.sched_setaffinity(0, {cores.generator})
     task = asyncio.current_task()
     assert task is not None
-    # Whoever stops it in the middle leaves no data behind.
+    # An interrupted run leaves no data behind.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     for _ in range(rounds):
         for scenario in scenarios:

@@ -14,7 +14,7 @@ from .servers import Server
 
 
 class Sends(NamedTuple):
-    """What was measured.
+    """The results of one measurement.
 
     Attributes:
         number: answered sends.

@@ -23,7 +23,7 @@ from .stored_data import Seed
 
 HERE = Path(__file__).parent
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
-"""What a server may take over from the environment; a stray setting must not decide what is measured."""
+"""The names that a server inherits from the environment; a stray setting must not decide what is measured."""
 PATIENCE = 30.0
 """Seconds that a server has to start listening."""
 

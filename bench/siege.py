@@ -46,7 +46,7 @@ here, so it takes them all: who finds it full would have nothing to attack."""
 
 
 class Moment(NamedTuple):
-    """What the server used at one moment, in seconds since the start."""
+    """The resources that the server used at one moment, in seconds since the start."""
 
     seconds: float
     usage: ResourceUsage

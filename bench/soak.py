@@ -37,7 +37,7 @@ TICK = 0.05
 GRACE = 3.0
 """Seconds after which every departure has been told."""
 COUNTED = (b'{"type":"peer-joined"', b'{"type":"peer-left"', b'{"type":"signal"')
-"""What a peer that counts counts."""
+"""The types of the messages that a peer counts."""
 WAYS = ("leave", "close", "abort", "resume")
 GAUGES = {
     "connections": "opennoodl_open_connections",
@@ -46,11 +46,11 @@ GAUGES = {
     "absent": "opennoodl_signaling_absent_peers",
     "unconfirmed": "opennoodl_signaling_unconfirmed_bytes",
 }
-"""What is sampled, by its metric."""
+"""The sampled values by their metrics."""
 
 
 class Sample(NamedTuple):
-    """What the server used at one moment."""
+    """The resources that the server used at one moment."""
 
     seconds: float
     rss: float

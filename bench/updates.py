@@ -1,4 +1,4 @@
-"""What is sent: Yjs updates, all made before any clock starts.
+"""Makes the Yjs updates that are sent, all before any clock starts.
 
 Every made-up update inserts a token of its own into a text, in plain ASCII, so that it can be found in what a
 server sends, merged with others or not, without decoding anything while the clock runs.
@@ -20,7 +20,7 @@ from .protocols import varbytes, varuint
 DATA = Path(__file__).parents[2] / "shared" / "data"
 """Recorded editing sessions, beside the repository."""
 END = b"~end"
-"""What every last token begins with."""
+"""The prefix of every last token."""
 ENDS = re.compile(rb"~end(\d\d);")
 TOKENS = re.compile(rb"w\d\dn\d{6}")
 CURSORS = re.compile(rb"c\d\dn\d{6}")

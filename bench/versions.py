@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Cost(NamedTuple):
-    """What an act costs.
+    """The cost of an operation.
 
     Attributes:
         seconds: on the clock.

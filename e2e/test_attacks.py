@@ -50,7 +50,7 @@ program.main()
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class Place(NamedTuple):
+class AttackedServer(NamedTuple):
     """A server, honest clients on it, and what it uses with them alone."""
 
     kind: str
@@ -60,7 +60,9 @@ class Place(NamedTuple):
     rest: ResourceUsage
 
     @classmethod
-    async def prepare(cls, kind: str, setup: Setup, data: Path, pause: float = PAUSE, **settings: object) -> Place:
+    async def prepare(
+        cls, kind: str, setup: Setup, data: Path, pause: float = PAUSE, **settings: object
+    ) -> AttackedServer:
         """Start a server and let honest clients work on it, with a pause after each round trip."""
         server = Server(f"opennoodl_{kind}", data, environment(data, **setup.settings, **settings))
         server.run(PROGRAM.format(package=server.name))
@@ -109,19 +111,21 @@ class Place(NamedTuple):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+async def attacked(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[AttackedServer]:
     """Run one server for all its quick attacks through one setup."""
     kind, name = request.param
     folder = tmp_path_factory.mktemp("attacks")
     async with prepare_setup(name, folder) as setup:
-        place = await Place.prepare(kind, setup, folder, **SETTINGS)
-        yield place
-        await place.close()
+        attacked = await AttackedServer.prepare(kind, setup, folder, **SETTINGS)
+        yield attacked
+        await attacked.close()
 
 
-def target(place: Place, *, whole: bool) -> Target:
+def target(attacked: AttackedServer, *, whole: bool) -> Target:
     """Return what is attacked."""
-    return Target(place.kind, place.server.port, whole=whole, tls=place.setup.tls)
+    return Target(attacked.kind, attacked.server.port, whole=whole, tls=attacked.setup.tls)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -141,17 +145,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if kind in attack.gets and not attack.slow
         if setup in attack.setups or (whole and setup == "tls" and "open" in attack.setups)
     ]
-    metafunc.parametrize(("place", "attack"), cases, indirect=["place"], scope="module")  # also that of `place`
+    metafunc.parametrize(
+        ("attacked", "attack"), cases, indirect=["attacked"], scope="module"
+    )  # also that of `attacked`
 
 
 async def test_attack_is_repelled_while_honest_clients_work(
-    place: Place, attack: Attack, request: pytest.FixtureRequest
+    attacked: AttackedServer, attack: Attack, request: pytest.FixtureRequest
 ) -> None:
     """The attacker gets what the attack says, honest clients work meanwhile, and nothing is left of it."""
-    got = await place.withstand(attack, target(place, whole=request.config.getoption("--whole")))
-    attack.check(place.kind, got)
-    await place.recover()
-    assert not place.server.complaints
+    got = await attacked.withstand(attack, target(attacked, whole=request.config.getoption("--whole")))
+    attack.check(attacked.kind, got)
+    await attacked.recover()
+    assert not attacked.server.complaints
 
 
 SLOW = [
@@ -168,24 +174,26 @@ async def slow_ends(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str,
     """Do all slow attacks on all servers at once, since each waits; return what they were met with."""
     ends: dict[tuple[str, str, str], set[str]] = {}
     async with AsyncExitStack() as stack:
-        places: dict[tuple[str, str], Place] = {}
+        all_attacked: dict[tuple[str, str], AttackedServer] = {}
         for name in SETUPS:
             folder = tmp_path_factory.mktemp(name)
             setup = await stack.enter_async_context(prepare_setup(name, folder))
             for kind in sorted({kind for where, kind, _ in SLOW if where == name}):
                 data = tmp_path_factory.mktemp(kind)
-                places[name, kind] = await Place.prepare(kind, setup, data, 0.5, HEARTBEAT_INTERVAL=10_000)
-                stack.push_async_callback(places[name, kind].close)
+                all_attacked[name, kind] = await AttackedServer.prepare(
+                    kind, setup, data, 0.5, HEARTBEAT_INTERVAL=10_000
+                )
+                stack.push_async_callback(all_attacked[name, kind].close)
 
         async def withstand(setup: str, kind: str, attack: Attack) -> None:
-            place = places[setup, kind]
-            ends[setup, kind, attack.name] = await place.withstand(attack, target(place, whole=False))
+            attacked = all_attacked[setup, kind]
+            ends[setup, kind, attack.name] = await attacked.withstand(attack, target(attacked, whole=False))
 
         async with asyncio.TaskGroup() as group:
             for each in SLOW:
                 group.create_task(withstand(*each))
-        for place in places.values():
-            await place.recover()
+        for attacked in all_attacked.values():
+            await attacked.recover()
     return ends
 
 

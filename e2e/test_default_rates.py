@@ -1,4 +1,4 @@
-"""What editors do at their busiest is within the rates that servers have by default."""
+"""Editors at their busiest stay within the default rates of the servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was acknowledged can be loaded and exported, however bad it is for a server that integrates it."""
+"""Acknowledged updates can be loaded and exported, however expensive they are to integrate."""
 
 from __future__ import annotations
 

@@ -40,12 +40,12 @@ HELLO = {
     ],
     "notification": [{"type": "authenticate", "userId": BEN}],
 }
-"""What somebody says who is sent all that the recorded clients send each other."""
+"""The messages with which a client gets everything that the recorded clients send each other."""
 
 
 @dataclass
-class Means:
-    """What a test is given.
+class Fixtures:
+    """The fixtures of a test.
 
     Attributes:
         server: starts servers.
@@ -72,23 +72,23 @@ class Means:
 
 
 @pytest.fixture
-def means(request: pytest.FixtureRequest, server: StartServer, client: StartClient, dice: random.Random) -> Means:
+def fixtures(request: pytest.FixtureRequest, server: StartServer, client: StartClient, dice: random.Random) -> Fixtures:
     """Return what a test of mutations needs."""
-    return Means(
+    return Fixtures(
         server, client, dice, request.config.getoption("--mutations"), bool(request.config.getoption("--record"))
     )
 
 
 @pytest.mark.parametrize("kind", list(HELLO))
-async def test_mutated_json_disturbs_no_honest_client(kind: str, means: Means) -> None:
+async def test_mutated_json_disturbs_no_honest_client(kind: str, fixtures: Fixtures) -> None:
     """Honest clients go on working; a JavaScript client can read all that comes of it, also after a restart."""
-    started, recorded, count = await means.start(kind)
+    started, recorded, count = await fixtures.start(kind)
     pair = await PAIRS[kind].open(started.port)
     pair.work()
-    listener = await means.client("listener")
+    listener = await fixtures.client("listener")
     await listener.call("open", name="before", url=started.url, hello=HELLO[kind])
     target = Target(kind, started.port, "127.0.0.66")
-    attackers = [Attacker(target, "", means.dice, recorded) for _ in range(ATTACKERS)]
+    attackers = [Attacker(target, "", fixtures.dice, recorded) for _ in range(ATTACKERS)]
     await asyncio.gather(*(attacker.attack(count // ATTACKERS) for attacker in attackers))
     await pair.more(3)
     await pair.close()
@@ -158,17 +158,17 @@ class Rooms:
             await self._editors.call("forget", room=room)
 
 
-async def test_mutated_updates_can_be_applied_or_are_refused(means: Means) -> None:
+async def test_mutated_updates_can_be_applied_or_are_refused(fixtures: Fixtures) -> None:
     """Yjs can apply all that comes of it, live and later: what it cannot decode is neither passed on nor stored."""
-    started, recorded, count = await means.start("sync")
-    editors = await means.client("observers")
+    started, recorded, count = await fixtures.start("sync")
+    editors = await fixtures.client("observers")
     target = Target("sync", started.port, "127.0.0.66")
     sent = closed = disputed = generation = 0
     former: list[str] = []
     while sent < count:
         names = [f"room-{generation}-{number}" for number in range(ROOMS)]
         rooms = Rooms(started, editors, names)
-        attackers = [Attacker(target, name, means.dice, recorded) for name in names]
+        attackers = [Attacker(target, name, fixtures.dice, recorded) for name in names]
         try:
             await rooms.each(rooms.join)
             # Half of what was recorded first, so that what is changed meets what it was made for.

@@ -1,4 +1,4 @@
-"""What package.json promises about the clients that everything else here relies on."""
+"""The versions of the clients in package.json, on which all other tests here rely."""
 
 from __future__ import annotations
 

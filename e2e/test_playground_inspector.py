@@ -1,4 +1,4 @@
-"""What the playground shows of the servers' work: messages, the document and its versions."""
+"""The playground shows the servers at work: messages, the document and its versions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ ANSWERS = [
     (503, "application/json", '{"error": "Too many requests wait."}', "Too many requests wait."),
     (202, "application/json", '{"status": "restoring"}', "The restoration takes longer, and goes on."),
 ]
-"""What a server may answer to a restoration, and what the page then says."""
+"""The server's answers to a restoration, and the text of the page for each."""
 
 
 async def opened_timeline(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""What the modules of the reference client do with tokens and close codes."""
+"""The modules of the reference client handle tokens and close codes."""
 
 from __future__ import annotations
 

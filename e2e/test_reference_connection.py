@@ -1,4 +1,4 @@
-"""What the reference client's connection does at each close code, against a server that closes as it is told."""
+"""The reference client's connection handles each close code, against a server that closes on command."""
 
 from __future__ import annotations
 

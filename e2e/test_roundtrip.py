@@ -1,4 +1,4 @@
-"""What one client writes is what another gets: every value and every type, live, later, and from a file."""
+"""A client gets exactly what another one wrote: every value and every type, live, later, and from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the deploy files share: the servers, their images, and docker-compose.yml."""
+"""Helpers of the tests of the deploy files: the servers, their images, and docker-compose.yml."""
 
 import re
 from importlib import import_module
@@ -64,7 +64,7 @@ class Dockerfile:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the image sets."""
+        """The environment variables that the image sets."""
         return dict(pair.split("=", 1) for pair in self["ENV"].split())
 
 

@@ -1,4 +1,4 @@
-"""What the three servers share is one text in three copies."""
+"""The shared text of the three servers is identical in all copies."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path

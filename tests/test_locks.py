@@ -1,4 +1,4 @@
-"""What is installed is locked: one version of everything, by its hashes."""
+"""Every installed package is locked: one version, with its hashes."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class LoadTestError(Exception):
 
 @dataclass(frozen=True)
 class Usage:
-    """What the metrics of one server say at one moment; counters count from its start.
+    """The metrics of one server at one moment; counters count from its start.
 
     Attributes:
         seconds: of CPU time.

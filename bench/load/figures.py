@@ -11,7 +11,7 @@ from .deployment import Usage
 
 
 class Kind(NamedTuple):
-    """What people wait for.
+    """One kind of wait.
 
     Attributes:
         title: for people.
@@ -35,7 +35,7 @@ LATE = 50.0
 
 @dataclass
 class Figures:
-    """What people have seen.
+    """The results of all people.
 
     Attributes:
         waits: seconds, by the name of a kind.

@@ -1,4 +1,4 @@
-"""As little as a server can do under the open loop: pass every frame on to the room, unread and unmerged.
+"""A minimal server for the open loop: it passes every frame on to the room, unread and unmerged.
 
 It is written on picows, whose frames are made in C. What it needs is what the sending itself costs.
 """

@@ -1,4 +1,4 @@
-"""As little as a signaling server can be, on a WebSocket library written in C: the practical limit of Python."""
+"""A minimal signaling server on picows, a WebSocket library in C: the practical limit of Python."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-// As little as a signaling server for rooms can be: it tells who is there and passes signals on. It checks nothing.
+// A minimal signaling server for rooms: it announces peers and passes signals on. It checks nothing.
 
 import { WebSocketServer } from 'ws'
 

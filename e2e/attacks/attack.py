@@ -37,7 +37,7 @@ class Attack(NamedTuple):
 
     @property
     def about(self) -> str:
-        """What the attack does, in one sentence or two."""
+        """A description of the attack, in one sentence or two."""
         assert self.act.__doc__ is not None
         return self.act.__doc__.strip()
 

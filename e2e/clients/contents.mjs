@@ -1,4 +1,4 @@
-// What is in a document, to be compared: values with nothing left out, and the bytes that contents were sent as.
+// The content of a document, for comparisons: values with nothing left out, and the bytes that contents were sent as.
 
 import * as decoding from 'lib0/decoding'
 import * as Y from 'yjs'

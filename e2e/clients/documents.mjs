@@ -1,4 +1,4 @@
-// What the drivers that hold a document share: one text, edited and awaited.
+// Shared by the drivers that hold a document: one text, edited and awaited.
 
 import { until } from './lines.mjs'
 

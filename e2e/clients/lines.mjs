@@ -1,4 +1,4 @@
-// What all drivers share: commands come in as JSON lines, and events go out as JSON lines.
+// Shared by all drivers: commands come in as JSON lines, and events go out as JSON lines.
 
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'

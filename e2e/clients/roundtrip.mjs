@@ -1,5 +1,5 @@
 // Documents that hold everything there is: written to rooms, and compared with what comes out of these.
-// What should come out is what Yjs makes of the same updates without a server.
+// The expected result is that of Yjs with the same updates and without a server.
 
 import { readFileSync } from 'node:fs'
 import * as decoding from 'lib0/decoding'

@@ -1,4 +1,4 @@
-// What a document can hold: every lib0 value, every shared type, and documents that several clients made at once.
+// Every content of a document: every lib0 value, every shared type, and documents that several clients made at once.
 
 import * as Y from 'yjs'
 import { randomFrom } from './documents.mjs'

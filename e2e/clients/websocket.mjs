@@ -18,7 +18,7 @@ const find = ({ name }) => {
   return client
 }
 
-// What the server does not permit, the provider only warns of.
+// The provider only warns if the server denies something.
 const { warn } = console
 console.warn = (text, ...more) => {
   if (String(text).startsWith('Permission denied')) emit('denied', { text })

@@ -40,7 +40,7 @@ def refusal(**settings: Any) -> str:
     return str(info.value)
 
 
-# What is minted
+# Credentials
 
 
 def test_credential_is_the_hmac_of_the_username() -> None:

@@ -1,4 +1,4 @@
-"""What the metrics tell: how joins and invites end, how long joins take, and who is absent."""
+"""The metrics of joins, invites and absent peers."""
 
 from __future__ import annotations
 

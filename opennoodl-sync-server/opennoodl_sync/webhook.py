@@ -24,7 +24,7 @@ from .edge.errors import StartError
 from .edge.metrics import Counts
 
 OUTCOMES = ("delivered", "retried", "dropped")
-"""What becomes of attempts to post; one that is `retried` has failed and is made again."""
+"""Labels of the outcomes of attempts; one that is `retried` has failed and is made again."""
 MIN_SECRET = 16
 """Characters that a secret has at least."""
 MAX_DEBOUNCES = 10
@@ -51,7 +51,7 @@ log = structlog.get_logger()
 
 
 class Delivery(NamedTuple):
-    """What is posted: the same body under the same id, however often it is tried."""
+    """One post: each attempt has the same id and the same body."""
 
     id: str
     body: bytes

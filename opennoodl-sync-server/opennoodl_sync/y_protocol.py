@@ -22,7 +22,7 @@ MAX_NAME = 256
 
 
 class Kind(Enum):
-    """What a message is about.
+    """The kind of a message.
 
     Attributes:
         label: what documentation and metrics call it.

@@ -32,7 +32,7 @@ STATE_VECTOR_KEY = bytes.fromhex("000576315f7376" + "0004726f6f6d")
 
 
 class Ended(NamedTuple):
-    """What a command left behind."""
+    """The result of a command."""
 
     returncode: int
     stdout: bytes

@@ -192,7 +192,7 @@ async def test_renewed_with_a_wrong_token(server: Server, token: str) -> None:
 
 
 async def test_five_rejected_tokens_close_the_client(server: Server) -> None:
-    """Who shows five tokens that prove nothing is closed with 1008."""
+    """A client with five rejected tokens is closed with 1008."""
     ann = await enter(server, "r", 1, signed())
     for _ in range(ATTEMPTS):
         await ann.socket.send(token_message("x"))

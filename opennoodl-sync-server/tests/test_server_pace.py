@@ -1,4 +1,4 @@
-"""Whoever asks for much, or says what takes long to read, is read from more slowly, and the others are not."""
+"""A client with large requests or messages is read more slowly, and other clients are not."""
 
 from __future__ import annotations
 

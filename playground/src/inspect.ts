@@ -1,4 +1,4 @@
-// What a developer looks at: protocol messages, the document from inside, and the health of the servers.
+// The views for developers: protocol messages, the document from inside, and the health of the servers.
 
 import * as Y from 'yjs'
 import { byId, element, soon } from './dom'

@@ -1,4 +1,4 @@
-// Who is in the room: names, cursors and selections are awareness states, which end with the page that set them.
+// The people in the room: names, cursors and selections are awareness states, which end with the page that set them.
 
 import { Awareness } from 'y-protocols/awareness'
 import { byId, element } from './dom'

@@ -1,4 +1,4 @@
-// What this browser keeps for the page. A browser may block its storage, or be full; the page works without it.
+// Stored values of the page in this browser. A browser may block its storage, or be full; the page works without it.
 
 type Kind = 'localStorage' | 'sessionStorage'
 

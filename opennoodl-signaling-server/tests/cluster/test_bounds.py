@@ -1,4 +1,4 @@
-"""What grows in Redis, or waits for it, has a bound."""
+"""Data in Redis, and calls that wait for Redis, have bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each failure costs: Redis that is away, that restarts empty, an instance that was swept, a gap in a stream."""
+"""The cost of each failure: Redis that is away, that restarts empty, an instance that was swept, a gap in a stream."""
 
 from __future__ import annotations
 

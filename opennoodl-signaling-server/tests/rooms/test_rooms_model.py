@@ -280,7 +280,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def views_agree(self) -> None:
-        """What a client was told adds up to the real members of its room, without itself, and to its signals."""
+        """The messages to a client add up to the real members of its room, without itself, and to its signals."""
         for place in self.places.values():
             if not place.absent and not place.dark:
                 assert place.view.room == place.room

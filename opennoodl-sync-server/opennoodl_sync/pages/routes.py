@@ -38,7 +38,7 @@ MAX_REQUESTS = 10
 
 
 class Route(NamedTuple):
-    """What a path asks for.
+    """The page that a path names.
 
     Attributes:
         room: the room that it is about; None for all rooms that the token allows.

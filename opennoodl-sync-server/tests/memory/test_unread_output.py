@@ -12,7 +12,7 @@ LIMIT = 800_000
 
 
 class Waiting:
-    """What is asked of a connection."""
+    """A connection with the methods that the module calls."""
 
     def __init__(self, buffered: int) -> None:
         self.buffered = buffered

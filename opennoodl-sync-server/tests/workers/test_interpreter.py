@@ -1,4 +1,4 @@
-"""What pycrdt makes of a document, in a process with limits."""
+"""The interpreter: pycrdt reads a document, in a process with limits."""
 
 from __future__ import annotations
 
