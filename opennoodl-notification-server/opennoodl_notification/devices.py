@@ -1,7 +1,7 @@
 """The devices: the connections of each user, and the messages to them."""
 
 from collections.abc import Callable, Collection, KeysView, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
@@ -19,8 +19,8 @@ class Device(Receiver, Protocol):
 
     address: str
     """Its network address."""
-    session: Any
-    """The authenticated user, or None."""
+    user: str | None
+    """The authenticated user."""
     identity: Identity | None
     """The user of its token, if there was one in the handshake."""
 
@@ -132,7 +132,7 @@ class Devices:
 
     def enter(self, device: Device, user: str) -> None:
         """Authenticate a connection as this user."""
-        device.session = user
+        device.user = user
         if device.identity is None:
             device.set_deadline(None)
         else:

@@ -63,7 +63,7 @@ class Request(NamedTuple):
         """The user of its device, or the user that an `authenticate` message claims."""
         if isinstance(self.incoming, Authenticate):
             return self.incoming.user_id
-        user: str | None = self.device.session
+        user: str | None = self.device.user
         return user
 
     @property
@@ -179,7 +179,7 @@ class Queue:
         while self._lines and weight < BATCH:
             address, line = next(iter(self._lines.items()))
             device, requests = line.connections.popitem(last=False)
-            user = device.session or device
+            user = device.user or device
             served[address] = line
             end = weight + min(TURN, BATCH - weight, SHARE - shares[user])
             while requests and weight < end and (requests[0].incoming.reads or device not in reading):

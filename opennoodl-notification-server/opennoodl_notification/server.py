@@ -1,5 +1,7 @@
 """The server: connects connections with the queue, and starts and stops background tasks."""
 
+from __future__ import annotations
+
 import asyncio
 from functools import partial
 from time import monotonic
@@ -17,7 +19,7 @@ from .edge.application import Trouble
 from .edge.auth.identity import Identity
 from .edge.data_files import DataFiles
 from .edge.errors import BadMessage, StartError
-from .edge.json_application import AUTHENTICATION_TIMEOUT, UNREADABLE, JsonApplication
+from .edge.json_application import AUTHENTICATION_TIMEOUT, UNREADABLE, JsonApplication, JsonHandler
 from .edge.metrics import Labels, counters
 from .edge.service import Service
 from .edge.websocket.connection import Connection
@@ -150,25 +152,17 @@ class NotificationServer(JsonApplication[Any]):
         log.warning(f"DATABASE_URL leads to a pooler: other instances' changes are noticed within 10 seconds; {POOLED}")
         self._channel = None
 
-    async def open(self, connection: Connection) -> None:
+    async def open(self, connection: Connection) -> JsonHandler[Any]:
         """Set a deadline for `authenticate`; until then, the connection has no user."""
-        connection.session = None
         connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS, refusal="authentication-timeout")
-        await super().open(connection)
+        handler = await super().open(connection)
         if connection.identity is not None:  # a connection with a token also needs `authenticate` to become a device
             connection.set_deadline(AUTHENTICATION_TIMEOUT, WAITS, refusal="authentication-timeout")
+        return handler
 
-    def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        """Add a message to the queue, if its sender may send it."""
-        if isinstance(incoming, ClientForm):
-            incoming = incoming.as_send()
-        if self.auth.required:
-            if isinstance(incoming, Authenticate):
-                connection.work(partial(self._prove, connection, incoming, message))
-                return
-            if isinstance(incoming, SendNotification) and incoming.notification_type == "system":
-                _permit_system(connection.identity)
-        self.enqueue(connection, incoming, message)
+    def handler(self, connection: Connection) -> DeviceHandler:
+        """Return what handles the messages of a new connection."""
+        return DeviceHandler(self, connection)
 
     def enqueue(self, device: Device, incoming: Incoming, message: bytes) -> None:
         """Add a message to the queue.
@@ -185,10 +179,6 @@ class NotificationServer(JsonApplication[Any]):
             raise BadMessage("invalid-field", f"`requestId` has {size} bytes; at most {MAX_REQUEST_ID} are accepted.")
         self.queue.add(Request(device, incoming, len(message), monotonic()))
 
-    def close(self, connection: Device) -> None:
-        """Remove a device."""
-        self.devices.remove(connection)
-
     def trouble(self) -> Trouble | None:
         """Return the reason why changes cannot be stored, after a failed attempt; None otherwise."""
         return None if self.worker.failure is None else Trouble(NOT_STORED, outside=not self.store.exclusive)
@@ -196,18 +186,6 @@ class NotificationServer(JsonApplication[Any]):
     def health(self) -> dict[str, Any]:
         """Return the counts of ``/health``."""
         return {"notificationCount": self.totals.notifications, "connectedUsers": len(self.devices)}
-
-    async def _prove(self, connection: Connection, incoming: Authenticate, message: bytes) -> None:
-        """Verify the token of `authenticate`, then add the message to the queue."""
-        try:
-            identity = await self.prove(connection, incoming.token, incoming.user_id)
-            # The next messages already belong to the user. The deadline stays until the user's authentication was
-            # handled.
-            connection.set_identity(identity, expires=connection.session is not None)
-            self.enqueue(connection, incoming, message)
-        except BadMessage as bad:
-            bad.request_id = incoming.request_id
-            self.refuse(connection, bad)
 
     def metric_families(self) -> list[Metric]:
         """Return the metrics that only this server has."""
@@ -246,6 +224,43 @@ class NotificationServer(JsonApplication[Any]):
             instances.latency.family(f"{prefix}_hint_seconds", "Time from a commit until its hint is heard."),
             counters(f"{prefix}_gaps", "Changes that were read for devices.", "found", self.follower.gaps),
         ]
+
+
+class DeviceHandler(JsonHandler[Any]):
+    """Adds the messages of one client to the queue."""
+
+    __slots__ = ()
+    app: NotificationServer
+
+    def dispatch(self, incoming: Incoming, message: bytes) -> None:
+        """Add a message to the queue, if its sender may send it."""
+        if isinstance(incoming, ClientForm):
+            incoming = incoming.as_send()
+        app, connection = self.app, self.connection
+        if app.auth.required:
+            if isinstance(incoming, Authenticate):
+                connection.work(partial(self._prove, incoming, message))
+                return
+            if isinstance(incoming, SendNotification) and incoming.notification_type == "system":
+                _permit_system(connection.identity)
+        app.enqueue(connection, incoming, message)
+
+    def close(self, *, lost: bool) -> None:
+        """Remove the device."""
+        self.app.devices.remove(self.connection)
+
+    async def _prove(self, incoming: Authenticate, message: bytes) -> None:
+        """Verify the token of `authenticate`, then add the message to the queue."""
+        app, connection = self.app, self.connection
+        try:
+            identity = await app.prove(connection, incoming.token, incoming.user_id)
+            # The next messages already belong to the user. The deadline stays until the user's authentication was
+            # handled.
+            connection.set_identity(identity, expires=connection.user is not None)
+            app.enqueue(connection, incoming, message)
+        except BadMessage as bad:
+            bad.request_id = incoming.request_id
+            app.refuse(connection, bad)
 
 
 def create(settings: Settings) -> Service:

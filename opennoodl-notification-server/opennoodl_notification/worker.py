@@ -233,7 +233,7 @@ class Worker:
 
     def _outcome(self, batch: Batch, request: Request) -> Outcome | BadMessage:
         device = request.device
-        user = device.session
+        user = device.user
         if user is None:
             return UNAUTHORIZED
         try:

@@ -37,7 +37,7 @@ class Device(ServerDevice):
     def __init__(self) -> None:
         self.app: NotificationServer | None = None
         self.address = "192.0.2.1"
-        self.session: str | None = None
+        self.user = None
         self.identity = None
         self.closed: int | None = None
         self.notifications: dict[str, Json] = {}
@@ -76,11 +76,11 @@ class Device(ServerDevice):
         """Lose the connection; the server notices at once."""
         self._open = False
         if self.app is not None:
-            self.app.close(self)
+            self.app.devices.remove(self)
 
     def reconnect(self) -> None:
         """Connect again, without authentication."""
-        self._open, self.session, self.hears, self.closed = True, None, None, None
+        self._open, self.user, self.hears, self.closed = True, None, None, None
 
     def set_identity(self, identity: Identity) -> None:
         """Fail: fake devices have no tokens."""

@@ -39,7 +39,7 @@ READ, WRITE = GetNotifications(), MarkAllRead()
 def device(user: str | None, address: str = "192.0.2.1") -> Device:
     """Return a device of a user."""
     device = Device()
-    device.session, device.address = user, address
+    device.user, device.address = user, address
     return device
 
 

@@ -1,5 +1,7 @@
 """The server without `REDIS_URL`: connects the edge with rooms, topics and users in the memory of this process."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from time import perf_counter, time
 from typing import Any, assert_never
@@ -37,7 +39,7 @@ from .rooms.model import Client, Room
 from .rooms.rooms import Rooms
 from .session_page import Page, SessionInfoPage
 from .settings import Settings
-from .signaling import Signaling
+from .signaling import Signaling, SignalingHandler
 from .users import Users
 from .y_webrtc import Topics
 
@@ -62,33 +64,9 @@ class LocalSignaling(Signaling):
         """End all absences, since no client can resume at a server that stops."""
         self.effects.give_up_all()
 
-    async def open(self, connection: Connection) -> None:
-        """Create the client of a new connection."""
-        connection.session = Client(connection, rate_limit_key(connection.address))
-        await super().open(connection)
-
-    def close(self, connection: Connection) -> None:
-        """Remove the client and tell the others, or keep its place if its connection was lost and it can resume."""
-        client: Client = connection.session
-        if self.draining:  # all clients are closed; a `peer-left` would make them end their WebRTC connections
-            self.topics.forget(client)
-            self.rooms.forget(client)
-        else:
-            self.effects.perform(self.topics.forget(client))
-            self.effects.perform(self.rooms.lose(client) if connection.was_lost else self.rooms.forget(client))
-        # Breaks the reference cycle: a full garbage collection would pause the server.
-        connection.session = None
-
-    def ping_payload(self, connection: Connection) -> bytes:
-        """Return the payload for a ping. Its pong shows which messages the peer has received."""
-        client: Client | None = connection.session
-        return client.resumption.mark() if client is not None and client.resumption is not None else b""
-
-    def pong(self, connection: Connection, payload: bytes) -> None:
-        """Drop the messages that a pong acknowledges."""
-        client: Client = connection.session
-        if client.resumption is not None:
-            client.resumption.confirm(payload)
+    def handler(self, connection: Connection) -> LocalHandler:
+        """Create the client of a new connection, and what handles its messages."""
+        return LocalHandler(self, connection, Client(connection, rate_limit_key(connection.address)))
 
     async def page(self, request: HttpRequest) -> Page | None:
         """Return the response to ``/session/<room>/info``; None for another path."""
@@ -108,46 +86,6 @@ class LocalSignaling(Signaling):
                 "messagesRelayed": self.effects.relayed,
             }
         }
-
-    def new_topics(self, client: Client, names: Iterable[str]) -> Iterable[str]:
-        """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
-        return self.topics.new_topics(client, names)
-
-    def act(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        """Carry out a message."""
-        client: Client = connection.session
-        match incoming:
-            case Signal():
-                target, signal = self.rooms.signal(client, incoming)
-                if target is not None:
-                    self.effects.relay((target,), encode(signal), "signal")
-            case Publish(topic=topic):
-                receivers, payload = self.topics.publish(client, topic, message)
-                self.effects.relay(receivers, payload, "publish")
-            case Ping():
-                self.send((connection,), Pong())
-                self.effects.perform(self.topics.close_if_free(client))
-            case Join():
-                started = perf_counter()
-                self.effects.perform(self.rooms.join(client, incoming), message, started)
-            case Leave():
-                self.effects.perform(self.rooms.leave(client, incoming))
-            case Invite():
-                self.effects.perform(self.users.invite(client, incoming, time()))
-            case Register():
-                self.effects.perform(self.users.register(client, incoming))
-            case AskIceServers():
-                self.send((connection,), self.ice.answer(client.user_id, time()))
-            case Metadata():
-                self.effects.perform(self.rooms.update(client, incoming))
-            case Session():
-                self.effects.perform(self.rooms.change_session(client, incoming))
-            case Subscribe(topics=names):
-                self.topics.subscribe(client, names)
-            case Unsubscribe(topics=names):
-                self.effects.perform(self.topics.unsubscribe(client, names))
-            case _:
-                assert_never(incoming)
 
     def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
         """Send the error about a message to its sender, and count it."""
@@ -173,6 +111,73 @@ class LocalSignaling(Signaling):
         yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self.users.invites)
         yield GaugeMetricFamily("opennoodl_signaling_topics", "y-webrtc topics now.", len(self.topics.topics))
         yield from self.effects.metric_families()
+
+
+class LocalHandler(SignalingHandler):
+    """Handles the messages of one client, in the rooms and topics of this process."""
+
+    __slots__ = ()
+    app: LocalSignaling
+
+    def new_topics(self, names: Iterable[str]) -> Iterable[str]:
+        """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
+        return self.app.topics.new_topics(self.client, names)
+
+    def act(self, incoming: Incoming, message: bytes) -> None:
+        """Carry out a message."""
+        app, client = self.app, self.client
+        match incoming:
+            case Signal():
+                target, signal = app.rooms.signal(client, incoming)
+                if target is not None:
+                    app.effects.relay((target,), encode(signal), "signal")
+            case Publish(topic=topic):
+                receivers, payload = app.topics.publish(client, topic, message)
+                app.effects.relay(receivers, payload, "publish")
+            case Ping():
+                app.send((self.connection,), Pong())
+                app.effects.perform(app.topics.close_if_free(client))
+            case Join():
+                started = perf_counter()
+                app.effects.perform(app.rooms.join(client, incoming), message, started)
+            case Leave():
+                app.effects.perform(app.rooms.leave(client, incoming))
+            case Invite():
+                app.effects.perform(app.users.invite(client, incoming, time()))
+            case Register():
+                app.effects.perform(app.users.register(client, incoming))
+            case AskIceServers():
+                app.send((self.connection,), app.ice.answer(client.user_id, time()))
+            case Metadata():
+                app.effects.perform(app.rooms.update(client, incoming))
+            case Session():
+                app.effects.perform(app.rooms.change_session(client, incoming))
+            case Subscribe(topics=names):
+                app.topics.subscribe(client, names)
+            case Unsubscribe(topics=names):
+                app.effects.perform(app.topics.unsubscribe(client, names))
+            case _:
+                assert_never(incoming)
+
+    def close(self, *, lost: bool) -> None:
+        """Remove the client and tell the others, or keep its place if its connection was lost and it can resume."""
+        app, client = self.app, self.client
+        if app.draining:  # all clients are closed; a `peer-left` would make them end their WebRTC connections
+            app.topics.forget(client)
+            app.rooms.forget(client)
+        else:
+            app.effects.perform(app.topics.forget(client))
+            app.effects.perform(app.rooms.lose(client) if lost else app.rooms.forget(client))
+
+    def ping_payload(self) -> bytes:
+        """Return the payload for a ping. Its pong shows which messages the peer has received."""
+        resumption = self.client.resumption
+        return b"" if resumption is None else resumption.mark()
+
+    def pong(self, payload: bytes) -> None:
+        """Drop the messages that a pong acknowledges."""
+        if self.client.resumption is not None:
+            self.client.resumption.confirm(payload)
 
 
 def create(settings: Settings) -> Service:

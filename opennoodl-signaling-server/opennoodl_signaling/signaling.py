@@ -1,5 +1,7 @@
 """Signaling: decodes the messages of both dialects, checks permissions, and calls the domain."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Awaitable, Iterable
 from functools import partial
@@ -7,7 +9,7 @@ from functools import partial
 from . import __version__
 from .edge.auth.identity import Identity
 from .edge.errors import BadMessage
-from .edge.json_application import UNREADABLE, JsonApplication
+from .edge.json_application import UNREADABLE, JsonApplication, JsonHandler
 from .edge.messages import request_id
 from .edge.metrics import Labels
 from .edge.websocket.connection import Connection
@@ -56,17 +58,35 @@ class Signaling(JsonApplication[Incoming]):
         super().__init__(settings, __version__, settings.max_message_size)
         self.ice = Ice(settings)
 
+
+class SignalingHandler(JsonHandler[Incoming]):
+    """Checks what one client may do, and does it.
+
+    Args:
+        app: the server.
+        connection: the client's connection.
+        client: the client.
+
+    Attributes:
+        client: the client.
+    """
+
+    __slots__ = ("client",)
+
+    def __init__(self, app: Signaling, connection: Connection, client: Client) -> None:
+        super().__init__(app, connection)
+        self.client = client
+
     @abstractmethod
-    def act(self, connection: Connection, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
-        """Carry out a message whose sender is allowed to send it.
+    def act(self, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
+        """Carry out a message that the client is allowed to send.
 
         Args:
-            connection: the connection of the sender.
             incoming: the decoded message.
             message: the bytes of the message.
 
         Returns:
-            an awaitable that ends before the next message of the connection is handled, or None. It raises no
+            an awaitable that ends before the next message of the client is handled, or None. It raises no
             `BadMessage`.
 
         Raises:
@@ -74,22 +94,23 @@ class Signaling(JsonApplication[Incoming]):
         """
 
     @abstractmethod
-    def new_topics(self, client: Client, names: Iterable[str]) -> Iterable[str]:
+    def new_topics(self, names: Iterable[str]) -> Iterable[str]:
         """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
 
-    def dispatch(self, connection: Connection, incoming: Incoming, message: bytes) -> None:
-        """Check whether the sender may send a message, and carry it out."""
-        if self.auth.required:
+    def dispatch(self, incoming: Incoming, message: bytes) -> None:
+        """Check whether the client may send a message, and carry it out."""
+        connection = self.connection
+        if self.app.auth.required:
             match incoming:
                 case Join() | Register():
-                    connection.work(partial(self._prove, connection, incoming, message))
+                    connection.work(partial(self._prove, incoming, message))
                     return
                 case Publish(topic=topic):
-                    if topic not in connection.session.topics:
+                    if topic not in self.client.topics:
                         _permit(connection.identity, topic)
                 case Subscribe(topics=names):
                     # Every name is compared with all patterns of the token, so their number is bounded first.
-                    for name in self.new_topics(connection.session, names):
+                    for name in self.new_topics(names):
                         _permit(connection.identity, name)
                 case Invite(room_id=room):
                     if connection.identity is not None and not connection.identity.allows(room):
@@ -100,20 +121,20 @@ class Signaling(JsonApplication[Incoming]):
                         raise BadMessage(
                             "forbidden", "Your token allows no room for writing, so you get no ICE servers."
                         )
-        waits = self.act(connection, incoming, message)
+        waits = self.act(incoming, message)
         if waits is not None:
             connection.work(partial(_finish, waits))
 
-    async def _prove(self, connection: Connection, incoming: Join | Register, message: bytes) -> None:
+    async def _prove(self, incoming: Join | Register, message: bytes) -> None:
         """Check the token of a `join` or `register`, and carry out the message."""
-        client: Client = connection.session
+        app, connection, client = self.app, self.connection, self.client
         try:
-            identity = await self.prove(connection, incoming.token, incoming.user_id)
+            identity = await app.prove(connection, incoming.token, incoming.user_id)
             # A new token can allow less than the last one. It must allow every room that the connection is in.
             for name in _entered(client, incoming):
                 _permit(identity, name)
             try:
-                waits = self.act(connection, incoming, message)
+                waits = self.act(incoming, message)
                 if waits is not None:
                     await waits
             finally:
@@ -122,7 +143,7 @@ class Signaling(JsonApplication[Incoming]):
                     connection.set_identity(identity)
         except BadMessage as bad:
             bad.request_id = request_id(message)
-            self.refuse(connection, bad)
+            app.refuse(connection, bad)
 
 
 async def _finish(waits: Awaitable[None]) -> None:

@@ -56,7 +56,7 @@ async def test_answered_heartbeat_drops_the_log(start: StartServer, enter: Enter
     assert read(server, "unconfirmed_bytes") > 0
     await _until_nothing_is_kept(server)
     token = _token(server)
-    await cut(server, x)
+    await cut(x)
     again = await enter(server)
     assert (await again.join(**X, resumeToken=token, received=2))["peers"] == [news("o")]
     await again.quiet()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from opennoodl_signaling.edge.service import Service
+from opennoodl_signaling.edge.websocket.connection import Connection
 
 from .conftest import Enter, EnterRaw, StartServer
 from .edge.conftest import Configure
@@ -18,20 +19,19 @@ from .test_server_session import info
 X = {"room": "r", "peer": "x", "user": "X"}
 
 
-async def cut(server: Service, editor: Editor) -> None:
-    """Cut an editor's connection, and wait until the server has noticed."""
-    app: Any = server.app if editor.server is None else editor.server.app
-    noticed, close = asyncio.Event(), app.close
+async def cut(editor: Editor) -> None:
+    """Cut an editor's connection, and wait until its server has noticed."""
+    noticed, lost = asyncio.Event(), Connection.connection_lost
 
-    def close_(connection: Any) -> None:
-        close(connection)
+    def connection_lost(connection: Connection, exc: Exception | None) -> None:
+        lost(connection, exc)
         noticed.set()
 
-    app.close = close_
-    editor.socket.transport.abort()
-    async with asyncio.timeout(TIMEOUT):
-        await noticed.wait()
-    app.close = close
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "connection_lost", connection_lost)
+        editor.socket.transport.abort()
+        async with asyncio.timeout(TIMEOUT):
+            await noticed.wait()
 
 
 async def both(server: Service, enter: Enter) -> tuple[Editor, Editor, str]:
@@ -46,7 +46,7 @@ async def both(server: Service, enter: Enter) -> tuple[Editor, Editor, str]:
 async def test_resumed_client_gets_its_signals_unnoticed(server: Service, enter: Enter) -> None:
     """A client that resumes is in its room with the signals sent meanwhile, and nobody notices."""
     other, x, token = await both(server, enter)
-    await cut(server, x)
+    await cut(x)
     for number in range(3):
         await other.send("signal", to="x", signal=number)
     await other.quiet()
@@ -66,7 +66,7 @@ async def test_resume_again_and_again(server: Service, enter: Enter) -> None:
     """A peer may lose its connection as often as it likes."""
     other, x, token = await both(server, enter)
     for _ in range(5):
-        await cut(server, x)
+        await cut(x)
         x = await enter(server)
         answer = await x.join(**X, resumeToken=token)
         assert answer["resumed"] is True
@@ -118,7 +118,7 @@ async def test_end_of_the_grace_voids_the_token(start: StartServer, enter: Enter
     """When the grace is over the others are told, once, and the token is worth nothing."""
     server = await start(resume_grace=50)
     other, x, token = await both(server, enter)
-    await cut(server, x)
+    await cut(x)
     assert await other.receive() == {"type": "peer-left", "peerId": "x"}
     again = await enter(server)
     assert "resumed" not in await again.join(**X, resumeToken=token)
@@ -132,12 +132,12 @@ async def test_grace_ends_with_the_absence(start: StartServer, enter: Enter) -> 
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     server = await start(resume_grace=1000)
     other, x, token = await both(server, enter)
-    await cut(server, x)
+    await cut(x)
     again = await enter(server)
     await again.join(**X, resumeToken=token)
     late = await enter(server)
     await late.join("r", "l", resume=True)
-    await cut(server, late)  # its grace ends after the one of x would have
+    await cut(late)  # its grace ends after the one of x would have
     assert await other.expect("peer-joined") == news("l")
     assert await other.expect("peer-left") == {"peerId": "l"}
     await other.quiet()
@@ -164,7 +164,7 @@ async def test_grace_of_zero_gives_no_tokens(start: StartServer, enter: Enter) -
 async def test_client_without_the_token_gets_no_signals(server: Service, enter: Enter) -> None:
     """A client without the token gets the place and not the signals; their sender is told, and calls it anew."""
     other, x, _ = await both(server, enter)
-    await cut(server, x)
+    await cut(x)
     await other.send("signal", to="x", signal="for the one before", requestId="s1")
     await other.quiet()
     again = await enter(server)
@@ -180,7 +180,7 @@ async def test_client_without_the_token_gets_no_signals(server: Service, enter: 
 async def test_same_token_works_after_a_lost_joined(server: Service, enter: Enter, enter_raw: EnterRaw) -> None:
     """If a second cut takes the answer to a resume away, the same token gets all that it would have brought."""
     other, x, token = await both(server, enter)
-    await cut(server, x)
+    await cut(x)
     for number in range(5):
         await other.send("signal", to="x", signal=number)
     await other.quiet()
@@ -196,7 +196,7 @@ async def test_same_token_works_after_a_lost_joined(server: Service, enter: Ente
 async def test_answered_ping_ends_the_former_token(server: Service, enter: Enter) -> None:
     """A client that answers the ping after its `joined` has that, so the token before is void."""
     other, x, token = await both(server, enter)
-    await cut(server, x)
+    await cut(x)
     again = await enter(server)
     await again.join(**X, resumeToken=token)
     await again.quiet()  # its library has answered the ping by now
@@ -220,7 +220,7 @@ async def test_new_metadata_reaches_everybody(server: Service, enter: Enter) -> 
 async def test_metadata_of_a_peer_that_resumes(server: Service, enter: Enter) -> None:
     """Metadata that a peer brings when it resumes is told to the others."""
     other, x, token = await both(server, enter)
-    await cut(server, x)
+    await cut(x)
     again = await enter(server)
     await again.join(**X, resumeToken=token, metadata={"name": "Ann"})
     assert await other.expect("peer-updated") == news("x", "X", {"name": "Ann"})
@@ -260,7 +260,7 @@ async def test_absent_host_is_shown_as_host(server: Service, enter: Enter) -> No
     await x.join(**X, resume=True, session={"title": "T"})
     await (await enter(server)).join("r", "o")
     await x.expect("peer-joined")
-    await cut(server, x)
+    await cut(x)
     seen = await info(server, "r")
     assert (seen["host"]["userId"], seen["participantCount"], seen["title"]) == ("X", 2, "T")
 
@@ -271,7 +271,7 @@ async def test_stop_leaves_no_timer(start: StartServer, enter: Enter) -> None:
     server = await start()
     app: Any = server.app
     other, x, _ = await both(server, enter)
-    await cut(server, x)
+    await cut(x)
     await server.stop()
     assert await other.closed() == 1001
     assert app.rooms.rooms == app.users.devices == app.effects.absent == {}
@@ -294,7 +294,7 @@ async def test_token_is_neither_logged_nor_told(
     logging.getLogger("opennoodl").debug("this is logged")
     server = await start()
     other, x, token = await both(server, enter)
-    await cut(server, x)
+    await cut(x)
     again = await enter(server)
     second = (await again.join(**X, resumeToken=token))["resumeToken"]
     await again.refused("signal", to="nobody", signal=1)

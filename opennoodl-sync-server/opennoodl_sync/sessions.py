@@ -1,4 +1,4 @@
-"""Sessions: clients in rooms. Passes their messages to the rooms in order, and what rooms tell to the connections."""
+"""Sessions: clients in rooms. Passes their messages to the rooms in order, and what rooms have for clients to these."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from typing import Concatenate, ParamSpec, cast
 
 import structlog
 
+from .edge.errors import CloseConnection
+from .edge.limits import Over
 from .edge.metrics import Metrics
 from .edge.websocket.connection import Connection
 from .edge.websocket.flow_control import ReadPause
 from .edge.websocket.frames import encode_frame
+from .edge.websocket.handler import Handler
 from .memory.budget import MemoryBudget
 from .memory.unread_output import INTERVAL, Reader, UnreadOutput
 from .rooms.flusher import Flusher
 from .rooms.keepalive import KeepAlive
+from .rooms.lost_clients import LostClients
 from .rooms.registry import Rooms
 from .rooms.room import Flush, FullError, LargeAnswer, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
 from .rooms.transfer import Transfer, Transfers
 from .storage.interface import Store
-from .y_protocol import KEEPALIVE, Kind, denial, parse, update_head
+from .y_protocol import KEEPALIVE, NO_TEXT, Kind, denial, parse, update_head
 from .yjs.lib0 import MalformedError
 
 MAX_TURN = 100
@@ -41,10 +45,6 @@ LARGE_ANSWER = 65_536
 """Bytes of an answer; after a larger one, the client that asked is read-paused for a while."""
 ANSWER_RATE = 33_554_432
 """Bytes of such answers a second."""
-LOST_GRACE = 5.0
-"""Seconds for which the awareness states of a lost connection are kept; y-websocket tries again every 2.5 s."""
-MAX_LOST = 1000
-"""Lost connections whose awareness states are kept at the same time."""
 TURN_AWAY_AFTER = 5.0
 """Seconds until a client is closed whose change does not fit into memory: y-websocket reconnects at once."""
 
@@ -56,6 +56,8 @@ P = ParamSpec("P")
 
 log = structlog.get_logger()
 
+Act = Callable[Concatenate["Session", P], None]
+
 
 class SyncPause(ReadPause):
     """The reasons of this server not to read from a client."""
@@ -66,8 +68,23 @@ class SyncPause(ReadPause):
     """It has sent much in one turn, and this is being stored."""
 
 
-class Session:
+def in_order(act: Act[P]) -> Act[P]:
+    """Delay calls of a method while the session's room is busy; they keep their order."""
+
+    @wraps(act)
+    def post(self: Session, /, *args: P.args, **options: P.kwargs) -> None:
+        self._sessions.slicer.when_free(self.room, partial(act, self, *args, **options))
+
+    return post
+
+
+class Session(Handler):
     """One client in one room.
+
+    Args:
+        sessions: all sessions.
+        connection: the client's.
+        room: the room.
 
     Attributes:
         connection: the client's.
@@ -77,7 +94,8 @@ class Session:
         too_large: a message that waits until the room is compacted.
     """
 
-    def __init__(self, connection: Connection, room: Room) -> None:
+    def __init__(self, sessions: Sessions, connection: Connection, room: Room) -> None:
+        self._sessions = sessions
         self.connection = connection
         self.room = room
         self.write = connection.write
@@ -102,18 +120,227 @@ class Session:
         """Cut the TCP connection."""
         self.connection.abort("slow-client")
 
+    # Events of the connection
 
-Act = Callable[Concatenate["Sessions", Session, P], None]
+    def receive(self, message: bytes, text: bool) -> None:
+        """Handle a message of y-websocket's protocol, at once or when the room is not busy any more."""
+        if text:
+            raise CloseConnection(1003, NO_TEXT)
+        connection, room = self.connection, self.room
+        if connection.paused:
+            connection.check_slow()  # the answer may be large, and the client may ask again
+        if len(message) > LONG_MESSAGE and room.dirty and not room.busy:
+            self._sessions.flusher.flush(room)
+            if not self._sessions.rooms.holds(room):  # it could not be stored, and its clients were disconnected
+                return
+        if room.busy:
+            connection.pause_reading(SyncPause.ROOM_BUSY)
+            connection.count_handling(len(message))
+            self._handle_late(message)
+        else:
+            self._handle(message)
 
+    def limited(self, message: bytes, over: Over) -> bool:
+        """Read more slowly from a client over its rate: dropping an update would lose work."""
+        self.connection.pause_reading_for(over.seconds)
+        return True
 
-def in_order(act: Act[P]) -> Act[P]:
-    """Delay calls of a method while the session's room is busy; they keep their order."""
+    @in_order
+    def slow(self) -> None:
+        """Stop the updates to the client, which does not read, at a known state of the document."""
+        if self.connection.is_open:
+            self.room.put_behind(self)
+            self._sessions.flusher.flush(self.room)
 
-    @wraps(act)
-    def post(self: Sessions, session: Session, /, *args: P.args, **options: P.kwargs) -> None:
-        self.slicer.when_free(session.room, partial(act, self, session, *args, **options))
+    @in_order
+    def drained(self) -> None:
+        """Bring the client up to date, since it reads again."""
+        if self.connection.is_open:
+            present = self.room.catch_up(self)
+            if present is not None:
+                self.reply(present)
+            self._sessions.flusher.schedule(self.room)
 
-    return post
+    @in_order
+    def close(self, *, lost: bool) -> None:
+        """Take the client out of its room.
+
+        If either side has closed the connection, the others are told at once. If it is `lost`, the client may reconnect
+        soon, so its awareness states are kept for a while.
+        """
+        room = self.room
+        self._sessions.transfers.end(self)
+        self._sessions.keepalive.remove(self)
+        self._sessions.held.discard(self)
+        if lost:
+            self._sessions.lost.leave(room, self)
+        else:
+            room.leave(self)
+        if self._sessions.rooms.holds(room):
+            self._sessions.flusher.schedule(room)
+            if not room.clients:
+                self._sessions.rooms.mark_idle(room)
+
+    # Called by the server
+
+    def enter(self, *, acknowledge: bool, reader: str | None) -> None:
+        """Let the client into its room; see `Room.join`."""
+        for message in self.room.join(self, acknowledge=acknowledge, reader=reader):
+            self.reply(message)
+        self._sessions.keepalive.add(self)
+        self._sessions.unread.add(self)
+
+    @in_order
+    def permit(self, reader: str | None) -> None:
+        """Let the client change the document, or only read it as the user `reader`."""
+        if self in self.room.clients:
+            self.room.permit(self, reader=reader)
+
+    def reply(self, message: bytes) -> None:
+        """Send a message."""
+        self._sessions.metrics.sent["reply"] += 1
+        self.write(encode_frame(message, text=False))
+
+    def answer(self, message: bytes) -> None:
+        """Send an answer. A few bytes can ask for megabytes, so a large answer read-pauses the client."""
+        self.reply(message)
+        if len(message) > LARGE_ANSWER:
+            self.connection.pause_reading_for(len(message) / ANSWER_RATE)
+
+    @in_order
+    def transferred(self, transfer: Transfer) -> None:
+        """Bring the client up to date, which has been sent a large answer."""
+        if self in self.room.clients:
+            self.room.transferred(self, transfer.answer.state_vector, transfer.answer.version)
+            self._sessions.flusher.schedule(self.room)
+
+    @in_order
+    def ask_again(self, state_vector: bytes) -> None:
+        """Answer the client again, since its large answer could not begin."""
+        if self in self.room.clients:
+            self.room.ask_again(self, state_vector)
+            self._sessions.flusher.schedule(self.room)
+
+    def handle_too_large(self) -> None:
+        """Handle the message again that waited for a compaction."""
+        message, self.too_large = self.too_large, None
+        if message is not None:
+            self._handle_late(message)
+
+    # Inside
+
+    def _handle(self, message: bytes) -> bool:
+        """Handle a message of a room that is not busy: at once if it takes one step, as nearly all do, else in slices.
+
+        Returns:
+            whether the message is kept, or `_handled` takes over.
+        """
+        room, connection = self.room, self.connection
+        try:
+            kind, content = parse(message)
+            steps = room.receive(self, kind, content)
+            next(steps)
+        except StopIteration as end:
+            return self._accept(message, kind, end.value)
+        except Exception as error:
+            return self._refuse(message, error)
+        if not self._sessions.slicer.do(room, steps, partial(self._handled, message, kind), self.address):
+            connection.pause_reading(SyncPause.ROOM_BUSY)
+            connection.count_handling(len(message))
+            self._go_on()
+        return True
+
+    @in_order
+    def _handle_late(self, message: bytes) -> None:
+        """Handle a message that had to wait, also of a connection that has ended since: its `close` waits too."""
+        kept = False
+        if self._sessions.rooms.holds(self.room) and self in self.room.clients:  # it was not refused meanwhile
+            try:
+                kept = self._handle(message)
+            except Exception as error:
+                self.connection.fail(error)
+        if not kept:
+            self.connection.count_handling(0)
+        if not self.room.busy:
+            self._go_on()
+
+    def _handled(self, message: bytes, kind: Kind, handled: Outcome[bytes | None]) -> None:
+        """Finish a message that took several steps."""
+        kept = False
+        try:
+            if not self._sessions.rooms.holds(self.room):
+                return
+            try:
+                reply = handled()
+            except Exception as error:
+                kept = self._refuse(message, error)
+            else:
+                kept = self._accept(message, kind, reply)
+        finally:
+            if not kept:
+                self.connection.count_handling(0)
+
+    def _accept(self, message: bytes, kind: Kind, reply: bytes | None) -> bool:
+        """Do what a handled message asks for; return whether it is kept until it is stored."""
+        room, connection = self.room, self.connection
+        self._sessions.metrics.received[kind.label] += 1
+        if kind is Kind.TOKEN:
+            if self._sessions.renew is not None and connection.is_open:
+                connection.work(partial(self._sessions.renew, self, parse(message)[1]))
+            return False
+        if reply is None and (kind is Kind.UPDATE or kind is Kind.STEP_2):
+            self._sessions.updates += 1
+        if reply is not None:
+            self.answer(reply)
+        if kind is Kind.AWARENESS and len(message) > FEW_STATES:
+            connection.pause_reading_for(len(message) / STATES_RATE)
+        self._sessions.flusher.schedule(room)
+        document = room.document
+        if document.turn_updates >= MAX_TURN + MORE_TURN * len(room.clients) or document.turn_size >= MAX_TURN_SIZE:
+            self._sessions.flusher.flush(room)
+            if document.turn_size >= MAX_TURN_SIZE:
+                self._sessions.held.add(self)
+                connection.pause_reading(SyncPause.STORAGE)
+                connection.count_handling(len(message))
+                return True
+        return False
+
+    def _refuse(self, message: bytes, refusal: Exception) -> bool:
+        """Answer a message that a room has refused, or failed on; return whether it is kept, to be handled again."""
+        room, connection = self.room, self.connection
+        if not isinstance(refusal, MalformedError | FullError | NoMemoryError):
+            connection.fail(refusal)
+            return False
+        refusal.__traceback__ = None  # it refers to frames that have the message, and so keeps the message
+        match refusal:
+            case MalformedError():
+                self._sessions.metrics.received["invalid"] += 1
+                log.debug("refused", error=str(refusal))
+                connection.disconnect(1003, f"Not a valid message: {refusal}")
+            case NoMemoryError():
+                connection.pause_reading_for(2 * TURN_AWAY_AFTER)
+                asyncio.get_running_loop().call_later(TURN_AWAY_AFTER, self._turn_away, str(refusal))
+            case FullError():
+                self._sessions.rooms.compact_if_due(room)  # compaction may make it smaller
+                if room.records.compacting or room.busy:
+                    connection.pause_reading(SyncPause.ROOM_BUSY)
+                    self.too_large = message
+                    return True
+                connection.disconnect(1009, str(refusal), "document-too-large")
+        return False
+
+    def _turn_away(self, reason: str) -> None:
+        if self.connection.is_open:
+            self.connection.disconnect(1013, reason, "memory-full")
+
+    @in_order
+    def _go_on(self) -> None:
+        """Read from the client again, after the messages that waited and the flush of this turn."""
+        asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.too_large is None:
+            self.connection.resume_reading(SyncPause.ROOM_BUSY)
 
 
 class Sessions:
@@ -125,12 +352,21 @@ class Sessions:
         metrics: counts messages.
         budget: counts memory.
         renew: checks a token that a client sends; None to ignore tokens.
-        changed: is called with a room whose document has changed; None if nothing needs it.
+        changed: is called with the name of a document that has changed; None if nobody needs it.
+        post: is called with a room whose document has changed; None if nobody needs it.
 
     Attributes:
         updates: how many updates came from clients.
+        rooms: the rooms.
         slicer: knows the rooms that are busy.
+        metrics: counts messages.
+        renew: checks a token that a client sends; None to ignore tokens.
         flusher: stores the changes at the end of a turn.
+        transfers: the large answers that are being sent.
+        unread: the clients whose unread output counts.
+        keepalive: the clients that need a message at intervals.
+        held: the clients that are read-paused until the store has written.
+        lost: the clients whose awareness states are kept, since their connections were lost.
     """
 
     def __init__(
@@ -141,188 +377,49 @@ class Sessions:
         budget: MemoryBudget,
         *,
         renew: Callable[[Session, bytes], Awaitable[None]] | None,
-        changed: Callable[[Room], None] | None,
+        changed: Callable[[str], None] | None,
+        post: Callable[[Room], None] | None,
     ) -> None:
         self.updates = 0
         self.slicer = rooms.slicer
-        self._rooms = rooms
-        self._metrics = metrics
+        self.rooms = rooms
+        self.metrics = metrics
+        self.renew = renew
         self._budget = budget
-        self._renew = renew
         self._changed = changed
+        self._post = post
         self.flusher = Flusher(store.writer, self.slicer, self._tell, self._fail, self._release)
         store.when_lost(self._lose)
-        self._transfers = Transfers[Session](budget, self.slicer, self.reply, self._transferred, self._ask_again)
-        self._unread = UnreadOutput[Reader](budget)
-        self._keepalive = KeepAlive[Session](self._keep_alive)
-        self._held: set[Session] = set()  # read-paused until the store has written
-        self._lost: dict[Session, asyncio.TimerHandle] = {}  # when the awareness states of lost connections end
+        self.transfers = Transfers[Session](budget, self.slicer, Session.reply, Session.transferred, Session.ask_again)
+        self.unread = UnreadOutput[Reader](budget)
+        self.keepalive = KeepAlive[Session](self._keep_alive)
+        self.held: set[Session] = set()
+        self.lost = LostClients(rooms, self.flusher)
 
     # In the background
 
     async def keep_alive(self) -> None:
         """Send a message without effect to idle clients; runs until it is cancelled."""
-        await self._keepalive.run()
+        await self.keepalive.run()
 
     async def count_memory(self) -> None:
         """Count the memory of documents and clients, and act where it is too much; runs until it is cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             self._budget.recount()
-            self._unread.count(cast("dict[Reader, int]", self._transfers.memory()))
-
-    def count_output(self, reader: Reader) -> None:
-        """Count the unread output of a client that is in no room of this instance."""
-        self._unread.add(reader)
+            self.unread.count(cast("dict[Reader, int]", self.transfers.memory()))
 
     def stop(self) -> None:
         """Cancel the timers of lost connections."""
-        for timer in self._lost.values():
-            timer.cancel()
+        self.lost.stop()
 
-    # From clients
-
-    def enter(self, session: Session, *, acknowledge: bool, reader: str | None) -> None:
-        """Let a client into its room; see `Room.join`."""
-        for message in session.room.join(session, acknowledge=acknowledge, reader=reader):
-            self.reply(session, message)
-        self._keepalive.add(session)
-        self._unread.add(session)
-
-    def receive(self, session: Session, message: bytes) -> None:
-        """Handle a message, at once or when the room is not busy any more."""
-        connection = session.connection
-        if connection.paused:
-            connection.check_slow()  # the answer may be large, and the client may ask again
-        if len(message) > LONG_MESSAGE and session.room.dirty and not session.room.busy:
-            self.flusher.flush(session.room)
-            if not self._rooms.holds(session.room):  # it could not be stored, and its clients were disconnected
-                return
-        if session.room.busy:
-            connection.pause_reading(SyncPause.ROOM_BUSY)
-            connection.count_handling(len(message))
-            self._handle_late(session, message)
-        else:
-            self._handle(session, message)
-
-    def _handle(self, session: Session, message: bytes) -> bool:
-        """Handle a message of a room that is not busy: at once if it takes one step, as nearly all do, else in slices.
-
-        Returns:
-            whether the message is kept, or `_handled` takes over.
-        """
-        room, connection = session.room, session.connection
-        try:
-            kind, content = parse(message)
-            steps = room.receive(session, kind, content)
-            next(steps)
-        except StopIteration as end:
-            return self._accept(session, message, kind, end.value)
-        except Exception as error:
-            return self._refuse(session, message, error)
-        if not self.slicer.do(room, steps, partial(self._handled, session, message, kind), session.address):
-            connection.pause_reading(SyncPause.ROOM_BUSY)
-            connection.count_handling(len(message))
-            self._go_on(session)
-        return True
-
-    @in_order
-    def _handle_late(self, session: Session, message: bytes) -> None:
-        """Handle a message that had to wait, also of a connection that has ended since: its `leave` waits too."""
-        kept = False
-        if self._rooms.holds(session.room) and session in session.room.clients:  # it was not refused meanwhile
-            try:
-                kept = self._handle(session, message)
-            except Exception as error:
-                session.connection.fail(error)
-        if not kept:
-            session.connection.count_handling(0)
-        if not session.room.busy:
-            self._go_on(session)
-
-    def _handled(self, session: Session, message: bytes, kind: Kind, handled: Outcome[bytes | None]) -> None:
-        """Finish a message that took several steps."""
-        kept = False
-        try:
-            if not self._rooms.holds(session.room):
-                return
-            try:
-                reply = handled()
-            except Exception as error:
-                kept = self._refuse(session, message, error)
-            else:
-                kept = self._accept(session, message, kind, reply)
-        finally:
-            if not kept:
-                session.connection.count_handling(0)
-
-    def _accept(self, session: Session, message: bytes, kind: Kind, reply: bytes | None) -> bool:
-        """Do what a handled message asks for; return whether it is kept until it is stored."""
-        room, connection = session.room, session.connection
-        self._metrics.received[kind.label] += 1
-        if kind is Kind.TOKEN:
-            if self._renew is not None and connection.is_open:
-                connection.work(partial(self._renew, session, parse(message)[1]))
-            return False
-        if reply is None and (kind is Kind.UPDATE or kind is Kind.STEP_2):
-            self.updates += 1
-        if reply is not None:
-            self._answer(session, reply)
-        if kind is Kind.AWARENESS and len(message) > FEW_STATES:
-            connection.pause_reading_for(len(message) / STATES_RATE)
-        self.flusher.schedule(room)
-        document = room.document
-        if document.turn_updates >= MAX_TURN + MORE_TURN * len(room.clients) or document.turn_size >= MAX_TURN_SIZE:
-            self.flusher.flush(room)
-            if document.turn_size >= MAX_TURN_SIZE:
-                self._held.add(session)
-                connection.pause_reading(SyncPause.STORAGE)
-                connection.count_handling(len(message))
-                return True
-        return False
-
-    def _refuse(self, session: Session, message: bytes, refusal: Exception) -> bool:
-        """Answer a message that a room has refused, or failed on; return whether it is kept, to be handled again."""
-        room, connection = session.room, session.connection
-        if not isinstance(refusal, MalformedError | FullError | NoMemoryError):
-            connection.fail(refusal)
-            return False
-        refusal.__traceback__ = None  # it refers to frames that have the message, and so keeps the message
-        match refusal:
-            case MalformedError():
-                self._metrics.received["invalid"] += 1
-                log.debug("refused", error=str(refusal))
-                connection.disconnect(1003, f"Not a valid message: {refusal}")
-            case NoMemoryError():
-                connection.pause_reading_for(2 * TURN_AWAY_AFTER)
-                asyncio.get_running_loop().call_later(TURN_AWAY_AFTER, self._turn_away, session, str(refusal))
-            case FullError():
-                self._rooms.compact_if_due(room)  # compaction may make it smaller
-                if room.records.compacting or room.busy:
-                    connection.pause_reading(SyncPause.ROOM_BUSY)
-                    session.too_large = message
-                    return True
-                connection.disconnect(1009, str(refusal), "document-too-large")
-        return False
-
-    def _turn_away(self, session: Session, reason: str) -> None:
-        if session.connection.is_open:
-            session.connection.disconnect(1013, reason, "memory-full")
-
-    @in_order
-    def _go_on(self, session: Session) -> None:
-        """Read from a client again, after the messages that waited and the flush of this turn."""
-        asyncio.get_running_loop().call_soon(self._read_on, session)
-
-    def _read_on(self, session: Session) -> None:
-        if session.too_large is None:
-            session.connection.resume_reading(SyncPause.ROOM_BUSY)
+    # Rooms
 
     def disconnect(self, room: Room, reason: str, refusal: str) -> int:
         """Disconnect the clients of a room; return how many there were."""
         clients = cast("tuple[Session, ...]", tuple(room.clients))
         for session in clients:
-            self.reply(session, denial(reason))
+            session.reply(denial(reason))
             session.connection.disconnect(1013, reason, refusal)
         return len(clients)
 
@@ -330,119 +427,42 @@ class Sessions:
         """Store a compacted room, and handle the messages that waited for that."""
         self.flusher.schedule(room)
         for session in cast("set[Session]", room.clients.copy()):
-            message, session.too_large = session.too_large, None
-            if message is not None:
-                self._handle_late(session, message)
-
-    @in_order
-    def permit(self, session: Session, reader: str | None) -> None:
-        """Let a client change the document, or only read it as the user `reader`."""
-        if session in session.room.clients:
-            session.room.permit(session, reader=reader)
-
-    @in_order
-    def put_behind(self, session: Session) -> None:
-        """Stop the updates to a client that does not read, at a known state of the document."""
-        if session.connection.is_open:
-            session.room.put_behind(session)
-            self.flusher.flush(session.room)
-
-    @in_order
-    def catch_up(self, session: Session) -> None:
-        """Bring a client up to date that reads again."""
-        if session.connection.is_open:
-            present = session.room.catch_up(session)
-            if present is not None:
-                self.reply(session, present)
-            self.flusher.schedule(session.room)
-
-    @in_order
-    def _transferred(self, session: Session, transfer: Transfer) -> None:
-        """Bring a client up to date that has been sent a large answer."""
-        if session in session.room.clients:
-            session.room.transferred(session, transfer.answer.state_vector, transfer.answer.version)
-            self.flusher.schedule(session.room)
-
-    @in_order
-    def _ask_again(self, session: Session, state_vector: bytes) -> None:
-        """Answer a client whose large answer could not begin."""
-        if session in session.room.clients:
-            session.room.ask_again(session, state_vector)
-            self.flusher.schedule(session.room)
-
-    @in_order
-    def leave(self, session: Session, *, lost: bool) -> None:
-        """Take a client out of its room.
-
-        If either side has closed the connection, the others are told at once. If it is `lost`, the client may reconnect
-        soon, so its awareness states are kept for `LOST_GRACE`.
-        """
-        room = session.room
-        self._transfers.end(session)
-        self._keepalive.remove(session)
-        if room.leave(session, lost=lost and len(self._lost) < MAX_LOST):
-            loop = asyncio.get_running_loop()
-            self._lost[session] = loop.call_later(LOST_GRACE, self._forget, session)
-        self._held.discard(session)
-        if self._rooms.holds(room):
-            self.flusher.schedule(room)
-            if not room.clients:
-                self._rooms.mark_idle(room)
-
-    def _forget(self, session: Session) -> None:
-        del self._lost[session]
-        self._end_states(session)
-
-    @in_order
-    def _end_states(self, session: Session) -> None:
-        if self._rooms.holds(session.room):
-            session.room.forget(session)
-            self.flusher.schedule(session.room)
-
-    # To clients
+            session.handle_too_large()
 
     def _tell(self, room: Room, flush: Flush) -> None:
         """Send the messages of a flush that is stored."""
         if flush.synced:
-            self._metrics.sent["update"] += len(flush.updates) * len(flush.synced)
+            self.metrics.sent["update"] += len(flush.updates) * len(flush.synced)
             for update in flush.updates:
                 frame = encode_frame(update, text=False, head=update_head(len(update)))
                 for session in cast("list[Session]", flush.synced):
                     session.write(frame)
-        if flush.updates and self._changed is not None:
-            self._changed(room)
+        if flush.updates:
+            if self._changed is not None:
+                self._changed(room.name)
+            if self._post is not None:
+                self._post(room)
         if flush.awareness is not None:
-            self._metrics.sent["awareness"] += len(flush.present)
+            self.metrics.sent["awareness"] += len(flush.present)
             frame = encode_frame(flush.awareness, text=False)
             for session in cast("list[Session]", flush.present):
                 session.write(frame)
         for session, message in cast("list[tuple[Session, bytes]]", flush.replies):
-            self._answer(session, message)
+            session.answer(message)
         for session, answer in cast("list[tuple[Session, LargeAnswer]]", flush.large):
-            self._transfers.begin(session, room, answer)
+            self.transfers.begin(session, room, answer)
         if room.records.is_compaction_due():
-            self._rooms.compact_if_due(room)
-
-    def _answer(self, session: Session, message: bytes) -> None:
-        """Send a client its answer. A few bytes can ask for megabytes, so a large answer read-pauses the client."""
-        self.reply(session, message)
-        if len(message) > LARGE_ANSWER:
-            session.connection.pause_reading_for(len(message) / ANSWER_RATE)
-
-    def reply(self, session: Session, message: bytes) -> None:
-        """Send a message to one client."""
-        self._metrics.sent["reply"] += 1
-        session.write(encode_frame(message, text=False))
+            self.rooms.compact_if_due(room)
 
     def _keep_alive(self, session: Session) -> None:
         """Send a client a message without effect, unless earlier messages still wait for it."""
         if not session.buffered:
-            self._metrics.sent["keepalive"] += 1
+            self.metrics.sent["keepalive"] += 1
             session.write(KEEPALIVE_FRAME)
 
     def _release(self) -> None:
         """Read again from clients that waited for the store."""
-        held, self._held = self._held, set()
+        held, self.held = self.held, set()
         for session in held:
             session.connection.count_handling(0)
             session.connection.resume_reading(SyncPause.STORAGE)
@@ -454,12 +474,12 @@ class Sessions:
 
     def _lose(self, name: str) -> None:
         """Drop a room that another instance may open from now on."""
-        room = self._rooms.rooms.get(name)
+        room = self.rooms.rooms.get(name)
         if room is not None and room.records.lost:
             self._drop(room, 1013, "This document moves to another server. Connect again.", "document-elsewhere")
 
     def _drop(self, room: Room, code: int, reason: str, refusal: str) -> None:
-        self._rooms.discard(room)
+        self.rooms.discard(room)
         self.flusher.discard(room)
         for session in cast("Iterable[Session]", tuple(room.clients)):
             session.connection.disconnect(code, reason, refusal)

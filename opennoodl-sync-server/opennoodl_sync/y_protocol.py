@@ -17,6 +17,9 @@ DENIED = 2
 KEEPALIVE = bytes((1, 1, 0))
 """An awareness message about no client: y-protocols' client takes it, and nothing changes."""
 
+NO_TEXT = "Text frames are not supported: send y-protocols messages in binary frames."
+"""The reason of the close of a client that sends text."""
+
 MAX_NAME = 256
 """Characters of a room's name, as it stands in the path."""
 

@@ -149,7 +149,7 @@ async def test_a_closed_client_ends_its_states_at_once(server: Server) -> None:
 
 async def test_a_lost_client_ends_its_states_later(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a connection was lost for a while, the others are told that its states have ended."""
-    monkeypatch.setattr("opennoodl_sync.sessions.LOST_GRACE", 0.05)
+    monkeypatch.setattr("opennoodl_sync.rooms.lost_clients.LOST_GRACE", 0.05)
     ann, bob = await server.join("room", 1), await server.join("room", 2)
     await ann.point(3, {"cursor": 5})
     await bob.knows({1: (3, {"cursor": 5})})
@@ -163,7 +163,7 @@ async def test_a_lost_client_is_shown_to_new_clients(server: Server) -> None:
     await ann.point(3, {"cursor": 5})
     await bob.knows({1: (3, {"cursor": 5})})
     await ann.abort()
-    await until(lambda: server.app._sessions._lost)
+    await until(lambda: server.app._sessions.lost._timers)
     carol = await server.join("room", 3)
     await carol.knows({1: (3, {"cursor": 5})})
     assert bob.states == {1: (3, {"cursor": 5})}
@@ -175,14 +175,14 @@ async def test_a_lost_client_that_returns_keeps_its_state(server: Server) -> Non
     await ann.point(3, {"cursor": 5})
     await bob.knows({1: (3, {"cursor": 5})})
     await ann.abort()
-    await until(lambda: server.app._sessions._lost)
+    await until(lambda: server.app._sessions.lost._timers)
     again = await server.join("room", 1)
     await again.point(3, {"cursor": 5})
     await again.type("here again")
     await bob.shows("here again")
-    ((lost, timer),) = server.app._sessions._lost.items()
+    ((session, timer),) = server.app._sessions.lost._timers.items()
     timer.cancel()
-    server.app._sessions._forget(lost)
+    server.app._sessions.lost._forget(session.room, session)
     await again.type("still here")
     await bob.shows("still here")
     assert bob.states == {1: (3, {"cursor": 5})}
@@ -190,7 +190,7 @@ async def test_a_lost_client_that_returns_keeps_its_state(server: Server) -> Non
 
 async def test_so_many_lost_clients_are_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a number of lost connections, states end at once, so little is kept for clients that are gone."""
-    monkeypatch.setattr("opennoodl_sync.sessions.MAX_LOST", 1)
+    monkeypatch.setattr("opennoodl_sync.rooms.lost_clients.MAX_LOST", 1)
     bob = await server.join("room", 9)
     for number in (1, 2):
         client = await server.join("room", number)

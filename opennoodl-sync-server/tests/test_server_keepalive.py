@@ -53,7 +53,7 @@ async def test_a_client_that_left_is_forgotten(server: Server) -> None:
     await ann.close()
     heard = len(bob.messages)
     await bob.hears(heard + 1)
-    assert len(server.app._sessions._keepalive._due) == 1
+    assert len(server.app._sessions.keepalive._due) == 1
 
 
 async def test_a_client_that_does_not_read_is_sent_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,10 +196,10 @@ async def test_a_client_that_is_closed_keeps_no_document(tmp_path: Path) -> None
     async with running(tmp_path, room_idle_timeout=0) as server:
         ann = await server.join("a", 1)
         (member,) = server.members("a")
-        assert member.session is not None
+        assert member._handler is not None
         await ann.close()
         await left(server, ann, await server.join("witness", 2))
-        assert member.session is None
+        assert member._handler is None
 
 
 async def test_memory_of_documents_is_a_metric(tmp_path: Path) -> None:

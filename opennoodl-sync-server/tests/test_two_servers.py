@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opennoodl_sync import server as server_module
+from opennoodl_sync import entrance
 from opennoodl_sync.cluster import relay as relay_module
 from opennoodl_sync.cluster.relay import Relay
 from opennoodl_sync.edge.errors import StartError
@@ -34,7 +34,7 @@ SECRET = "s" * 32
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give an owner time to answer, and to give a room back, also on a busy machine."""
-    monkeypatch.setattr(server_module, "PATIENCE", TIMEOUT)
+    monkeypatch.setattr(entrance, "PATIENCE", TIMEOUT)
     monkeypatch.setattr(relay_module, "CONNECT_TIMEOUT", TIMEOUT)
 
 
@@ -231,7 +231,7 @@ async def test_a_forwarded_connection_is_not_forwarded_again(
 async def test_an_owner_that_cannot_be_reached(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client whose room's owner has its lease and cannot be reached is closed with 1013 after a while."""
     monkeypatch.setattr(lease_module, "RENEW_INTERVAL", 1000.0)
-    monkeypatch.setattr(server_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(entrance, "PATIENCE", 0.1)
     async with two(tmp_path, url) as (one, other):
         await one.join("room", 1)
         await execute(url, "UPDATE opennoodl_sync.instances SET url = 'ws://127.0.0.1:1'")

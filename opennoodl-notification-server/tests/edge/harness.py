@@ -38,9 +38,12 @@ keys, token_command = map(_module, ("auth.keys", "auth.token_command"))
 http_connection, dispatch, query = map(_module, ("http.connection", "http.dispatch", "http.query"))
 handshake, request_, routes = map(_module, ("http.handshake", "http.request", "http.routes"))
 connection, flow_control, frames = map(_module, ("websocket.connection", "websocket.flow_control", "websocket.frames"))
-large_messages, liveness = map(_module, ("websocket.large_messages", "websocket.liveness"))
+handler, large_messages, liveness = map(
+    _module, ("websocket.handler", "websocket.large_messages", "websocket.liveness")
+)
 protocol, registry, work = map(_module, ("websocket.protocol", "websocket.registry", "websocket.work"))
 Application: Any = application.Application
+Handler: Any = handler.Handler
 
 TIMEOUT = 30.0
 """Seconds after which a wait fails its test."""
@@ -62,12 +65,46 @@ class Pause(flow_control.ReadPause):  # type: ignore[misc,name-defined]  # see E
     STORAGE = False
 
 
+class EchoHandler(Handler):  # type: ignore[misc]  # see Echo
+    """Passes the events of one connection to an `Echo`."""
+
+    def __init__(self, app: Echo, connection: Any) -> None:
+        self.app = app
+        self.connection = connection
+
+    def receive(self, message: bytes, text: bool) -> None:
+        """Pass a message on."""
+        self.app.receive(self.connection, message, text)
+
+    def slow(self) -> None:
+        """Pass this on."""
+        self.app.slow(self.connection)
+
+    def drained(self) -> None:
+        """Pass this on."""
+        self.app.drained(self.connection)
+
+    def close(self, *, lost: bool) -> None:
+        """Pass this on."""
+        self.app.close(self.connection)
+
+    def ping_payload(self) -> bytes:
+        """Return the application's payload."""
+        return self.app.ping_payload(self.connection)
+
+    def pong(self, payload: bytes) -> None:
+        """Pass a pong on."""
+        self.app.pong(self.connection, payload)
+
+
 class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy cannot follow
     """Sends each message back; some messages make it fail.
 
     Attributes:
         calls: what the edge has called, with the number of the connection: ``("open", 0)``, ...
         got: every message received, in order.
+        connections: those that are open, by number.
+        numbers: their numbers.
         open_waits: when set, `open` waits for it.
         open_fails: when set, `open` raises it.
         trouble_now: what `trouble` returns; see `fail`.
@@ -82,25 +119,28 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
         self.calls: list[tuple[str, int]] = []
         self.got: list[bytes] = []
         self.connections: dict[int, Any] = {}
+        self.numbers: dict[Any, int] = {}
         self.open_waits: asyncio.Event | None = None
         self.open_fails: Exception | None = None
         self.trouble_now: Any = None
         self._changed = asyncio.Event()
 
-    async def open(self, connection: Any) -> None:
+    async def open(self, connection: Any) -> Any:
         """Number the connection."""
-        connection.session = number = sum(name == "open" for name, _ in self.calls)
+        number = sum(name == "open" for name, _ in self.calls)
         self._note("open", number)
         if self.open_waits is not None:
             await self.open_waits.wait()
         if self.open_fails is not None:
             raise self.open_fails
         self.connections[number] = connection
+        self.numbers[connection] = number
+        return EchoHandler(self, connection)
 
     def receive(self, sender: Any, message: bytes, text: bool) -> None:
         """Echo, send to all, or fail, as the message requests."""
         self.got.append(message)
-        self._note("receive", sender.session)
+        self._note("receive", self.numbers[sender])
         if message.startswith(b"raise"):
             raise RuntimeError("the application failed")
         if message == b"refuse":
@@ -114,8 +154,23 @@ class Echo(Application):  # type: ignore[misc]  # imported by a name that mypy c
 
     def close(self, connection: Any) -> None:
         """Record that the connection has ended."""
-        self.connections.pop(connection.session, None)
-        self._note("close", connection.session)
+        number = self.numbers.pop(connection)
+        del self.connections[number]
+        self._note("close", number)
+
+    def slow(self, connection: Any) -> None:
+        """Close a client that reads too slowly."""
+        connection.disconnect(1013, "You read too slowly. Connect again.", "slow-client")
+
+    def drained(self, connection: Any) -> None:
+        """Do nothing."""
+
+    def ping_payload(self, connection: Any) -> bytes:
+        """Return nothing."""
+        return b""
+
+    def pong(self, connection: Any, payload: bytes) -> None:
+        """Do nothing."""
 
     async def stop(self) -> None:
         """Note that the edge has called this, for connection -1."""

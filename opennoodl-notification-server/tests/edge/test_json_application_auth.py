@@ -19,6 +19,7 @@ from .issuer import OTHER_SECRET, SECRET, Loopback, signed
 
 Message: Any = messages.Message
 JsonApplication: Any = json_application.JsonApplication
+JsonHandler: Any = json_application.JsonHandler
 BadMessage: Any = errors.BadMessage
 Come = Callable[..., Awaitable[ClientConnection]]
 
@@ -34,6 +35,29 @@ class Ask(Message, tag="ask", frozen=True):  # type: ignore[misc,call-arg]  # se
     """Asks who its sender is known to be."""
 
 
+class DoormanHandler(JsonHandler):  # type: ignore[misc]  # see Echo
+    """Says whom it knows a client to be."""
+
+    def dispatch(self, incoming: Any, message: bytes) -> None:
+        """Check a claim, or say who a client is."""
+        if isinstance(incoming, Claim):
+            self.connection.work(partial(self._claim, incoming, message))
+        else:
+            identity = self.connection.identity
+            self.app.send((self.connection,), Claim(identity.user if identity is not None else ""))
+
+    async def _claim(self, claim: Claim, message: bytes) -> None:
+        try:
+            self.connection.set_identity(await self.app.prove(self.connection, claim.token, claim.user))
+        except BadMessage as bad:
+            self.app.refuse(self.connection, bad)
+        else:
+            self.dispatch(Ask(), message)
+
+    def close(self, *, lost: bool) -> None:
+        """Do nothing."""
+
+
 class Doorman(JsonApplication, Echo):  # type: ignore[misc]  # see Echo
     """Says whom it knows a client to be."""
 
@@ -42,26 +66,9 @@ class Doorman(JsonApplication, Echo):  # type: ignore[misc]  # see Echo
         received=decode.names.values(), sent=("claim", "error"), errors=("unauthorized", "auth-unavailable")
     )
 
-    async def open(self, connection: Any) -> None:
-        """Take a connection as the servers do."""
-        await Echo.open(self, connection)
-        await JsonApplication.open(self, connection)
-
-    def dispatch(self, connection: Any, incoming: Any, message: bytes) -> None:
-        """Check a claim, or say who a client is."""
-        if isinstance(incoming, Claim):
-            connection.work(partial(self._claim, connection, incoming, message))
-        else:
-            identity = connection.identity
-            self.send((connection,), Claim(identity.user if identity is not None else ""))
-
-    async def _claim(self, connection: Any, claim: Claim, message: bytes) -> None:
-        try:
-            connection.set_identity(await self.prove(connection, claim.token, claim.user))
-        except BadMessage as bad:
-            self.refuse(connection, bad)
-        else:
-            self.dispatch(connection, Ask(), message)
+    def handler(self, connection: Any) -> Any:
+        """Return a doorman's handler."""
+        return DoormanHandler(self, connection)
 
 
 @pytest.fixture

@@ -37,11 +37,11 @@ from ..messages import (
     Subscribe,
     Unsubscribe,
 )
-from ..rooms.model import Client, Room
+from ..rooms.model import Room
 from ..sender import Sender
 from ..session_page import Page, SessionInfoPage
 from ..settings import Settings
-from ..signaling import Signaling
+from ..signaling import Signaling, SignalingHandler
 from .delivery import Delivery
 from .devices import Devices
 from .liveness import Liveness
@@ -73,26 +73,26 @@ class SharedSignaling(Signaling):
         self.members = Members(self.membership)
         self.liveness = Liveness(self.membership, self.members)
         self._rooms = SharedRooms(self.membership, rules, self.ice)
-        self._topics = SharedTopics(self.membership, settings.max_room_size, settings.max_topics)
-        self._requests = Requests(self.membership, self._sender)
-        self._devices = Devices(self.membership, self._requests, self._sender, settings.invites_per_hour)
-        self.relay = Relay(self.membership, self._requests, self._topics)
-        self._recovery = SharedRecovery(self.membership, self.members, self._rooms, self._devices, self._topics)
-        self._peers = Peers(
+        self.topics = SharedTopics(self.membership, settings.max_room_size, settings.max_topics)
+        self.requests = Requests(self.membership, self._sender)
+        self.devices = Devices(self.membership, self.requests, self._sender, settings.invites_per_hour)
+        self.relay = Relay(self.membership, self.requests, self.topics)
+        self._recovery = SharedRecovery(self.membership, self.members, self._rooms, self.devices, self.topics)
+        self.peers = Peers(
             membership=self.membership,
             members=self.members,
             rooms=self._rooms,
-            devices=self._devices,
-            topics=self._topics,
-            requests=self._requests,
+            devices=self.devices,
+            topics=self.topics,
+            requests=self.requests,
             liveness=self.liveness,
         )
         self._delivery = Delivery(
             membership=self.membership,
             members=self.members,
-            devices=self._devices,
-            topics=self._topics,
-            requests=self._requests,
+            devices=self.devices,
+            topics=self.topics,
+            requests=self.requests,
             sender=self._sender,
             liveness=self.liveness,
         )
@@ -110,7 +110,7 @@ class SharedSignaling(Signaling):
 
     async def stop(self) -> None:
         """Wait until all clients have left their rooms, then end the membership."""
-        await self._peers.all_left()
+        await self.peers.all_left()
         await self.membership.stop()
 
     def trouble(self) -> Trouble | None:
@@ -120,86 +120,13 @@ class SharedSignaling(Signaling):
 
     # Connections
 
-    async def open(self, connection: Connection) -> None:
-        """Create the member of a new connection."""
-        connection.session = self.members.add(connection, rate_limit_key(connection.address))
-        await super().open(connection)
-
-    def close(self, connection: Connection) -> None:
-        """Leave the room and all topics, or keep the place of a client that can resume."""
-        member: Member = connection.session
-        connection.session = None
-        # The clients of an instance that drains resume at another one.
-        self.members.end(member, keeps=connection.was_lost or self.draining)
-        self._peers.end(member)
-
-    def ping_payload(self, connection: Connection) -> bytes:
-        """Return the payload for a ping. Its pong shows which messages the peer has received."""
-        member: Member | None = connection.session
-        return b"" if member is None or member.tokens is None else b"%d %d" % (member.joined, member.counted)
-
-    def pong(self, connection: Connection, payload: bytes) -> None:
-        """Drop the messages that a pong acknowledges."""
-        member: Member = connection.session
-        joined, _, counted = payload.partition(b" ")
-        if joined.isdigit() and counted.isdigit() and int(joined) == member.entered:
-            self._peers.received(member, int(counted))
-
-    # Messages
-
-    def new_topics(self, client: Client, names: Iterable[str]) -> Iterable[str]:
-        """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
-        assert isinstance(client, Member)
-        return self._topics.new_topics(client, names)
+    def handler(self, connection: Connection) -> SharedHandler:
+        """Create the member of a new connection, and what handles its messages."""
+        return SharedHandler(self, connection, self.members.add(connection, rate_limit_key(connection.address)))
 
     def refuse(self, receiver: Receiver, bad: BadMessage) -> None:
         """Send the error about a message to its sender, and count it."""
         self._sender.refuse(receiver, bad)
-
-    def act(self, connection: Connection, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
-        """Carry out a message. Later messages of the client wait for a change of a room, user or topic in Redis.
-
-        They also wait while too many scripts wait for Redis.
-        """
-        member: Member = connection.session
-        match incoming:
-            case Signal():
-                self.relay.signal(member, incoming)
-                return self.membership.link.space()
-            case Publish(topic=topic):
-                self.relay.publish(member, topic, message)
-                return self.membership.link.space()
-            case Ping():
-                self.send((connection,), Pong())
-                if member.awaited and member.room is None:
-                    self.membership.spawn(self._topics.close_if_free(member))
-                return None
-            case AskIceServers():
-                self.send((connection,), self.ice.answer(member.user_id, time()))
-                return None
-            case Invite():
-                self._devices.invite(member, incoming, message)
-                return None
-            case Join():
-                member.contested = None
-                work = self._peers.join(member, incoming, message, perf_counter())
-            case Leave():
-                if member.contested is not None and incoming.room in (None, member.contested[1]):
-                    member.contested = None
-                work = self._peers.leave(member, incoming)
-            case Register():
-                work = self._devices.register(member, incoming)
-            case Metadata():
-                work = self._peers.change(member, lambda rooms, peer: rooms.update(peer, incoming))
-            case Session():
-                work = self._peers.change(member, lambda rooms, peer: rooms.change_session(peer, incoming))
-            case Subscribe(topics=names):
-                work = self._topics.subscribe(member, names)
-            case Unsubscribe(topics=names):
-                work = self._topics.unsubscribe(member, names)
-            case _:
-                assert_never(incoming)
-        return self._requests.begin(member, work, message)
 
     # HTTP
 
@@ -224,7 +151,7 @@ class SharedSignaling(Signaling):
             "metrics": {
                 "activeConnections": self.metrics.open_connections,
                 "totalConnections": self.metrics.total_connections,
-                "activeRooms": len(self.members.rooms) + len(self._topics.topics),
+                "activeRooms": len(self.members.rooms) + len(self.topics.topics),
                 "messagesRelayed": self._sender.relayed,
             },
         }
@@ -241,8 +168,82 @@ class SharedSignaling(Signaling):
         yield GaugeMetricFamily("opennoodl_signaling_waiting_bytes", "Bytes of all mailboxes in Redis.", size)
         yield counters("opennoodl_signaling_absences", "Ended absences.", "end", shared.absences)
         yield counters("opennoodl_signaling_joins", "Answered joins by outcome.", "outcome", shared.joins)
-        yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self._devices.users.invites)
-        yield GaugeMetricFamily("opennoodl_signaling_topics", "y-webrtc topics now.", len(self._topics.topics))
+        yield counters("opennoodl_signaling_invites", "Invites by outcome.", "outcome", self.devices.users.invites)
+        yield GaugeMetricFamily("opennoodl_signaling_topics", "y-webrtc topics now.", len(self.topics.topics))
         yield CounterMetricFamily("opennoodl_signaling_conflicts", "Decisions that were made anew.", shared.conflicts)
         yield from self._sender.metric_families()
         yield from self.membership.metric_families()
+
+
+class SharedHandler(SignalingHandler):
+    """Handles the messages of one client, in the rooms and topics of all instances."""
+
+    __slots__ = ()
+    app: SharedSignaling
+    client: Member
+
+    def new_topics(self, names: Iterable[str]) -> Iterable[str]:
+        """Return the topics in `names` that the client would subscribe to: new ones, up to its limit."""
+        return self.app.topics.new_topics(self.client, names)
+
+    def act(self, incoming: Incoming, message: bytes) -> Awaitable[None] | None:
+        """Carry out a message. Later messages of the client wait for a change of a room, user or topic in Redis.
+
+        They also wait while too many scripts wait for Redis.
+        """
+        app, member = self.app, self.client
+        match incoming:
+            case Signal():
+                app.relay.signal(member, incoming)
+                return app.membership.link.space()
+            case Publish(topic=topic):
+                app.relay.publish(member, topic, message)
+                return app.membership.link.space()
+            case Ping():
+                app.send((self.connection,), Pong())
+                if member.awaited and member.room is None:
+                    app.membership.spawn(app.topics.close_if_free(member))
+                return None
+            case AskIceServers():
+                app.send((self.connection,), app.ice.answer(member.user_id, time()))
+                return None
+            case Invite():
+                app.devices.invite(member, incoming, message)
+                return None
+            case Join():
+                member.contested = None
+                work = app.peers.join(member, incoming, message, perf_counter())
+            case Leave():
+                if member.contested is not None and incoming.room in (None, member.contested[1]):
+                    member.contested = None
+                work = app.peers.leave(member, incoming)
+            case Register():
+                work = app.devices.register(member, incoming)
+            case Metadata():
+                work = app.peers.change(member, lambda rooms, peer: rooms.update(peer, incoming))
+            case Session():
+                work = app.peers.change(member, lambda rooms, peer: rooms.change_session(peer, incoming))
+            case Subscribe(topics=names):
+                work = app.topics.subscribe(member, names)
+            case Unsubscribe(topics=names):
+                work = app.topics.unsubscribe(member, names)
+            case _:
+                assert_never(incoming)
+        return app.requests.begin(member, work, message)
+
+    def close(self, *, lost: bool) -> None:
+        """Leave the room and all topics, or keep the place of a client that can resume."""
+        # The clients of an instance that drains resume at another one.
+        self.app.members.end(self.client, keeps=lost or self.app.draining)
+        self.app.peers.end(self.client)
+
+    def ping_payload(self) -> bytes:
+        """Return the payload for a ping. Its pong shows which messages the peer has received."""
+        member = self.client
+        return b"" if member.tokens is None else b"%d %d" % (member.joined, member.counted)
+
+    def pong(self, payload: bytes) -> None:
+        """Drop the messages that a pong acknowledges."""
+        joined, _, counted = payload.partition(b" ")
+        if joined.isdigit() and counted.isdigit() and int(joined) == self.client.entered:
+            self.app.peers.received(self.client, int(counted))

@@ -443,13 +443,13 @@ async def test_count_that_changes_while_it_is_restored(instances: Instances, ent
     app: Any = server.app
     a = await enter(server)
     await a.send("subscribe", topics=["t"])
-    await until(lambda: "t" in app._topics.topics)
+    await until(lambda: "t" in app.topics.topics)
     restored: list[Any] = []
 
     async def run(calls: Any) -> list[Any]:
         if not restored:
-            del app._topics.topics["t"]
-            app._topics.doubtful.add("t")
+            del app.topics.topics["t"]
+            app.topics.doubtful.add("t")
         restored.extend(args for _, args in calls)
         return [b"ok" for _ in calls]
 
@@ -461,12 +461,12 @@ async def test_counts_that_cannot_be_restored(instances: Instances) -> None:
     """Counts that were not restored, since the connection broke, are restored on the next one."""
     (server,) = await instances(1)
     app: Any = server.app
-    app._topics.doubtful.add("t")
-    app._devices.doubtful.add("u")
+    app.topics.doubtful.add("t")
+    app.devices.doubtful.add("u")
 
     async def run(_: Any) -> list[Any]:
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
         await app._recovery.restore(run, empty=False)
-    assert (app._topics.doubtful, app._devices.doubtful) == ({"t"}, {"u"})
+    assert (app.topics.doubtful, app.devices.doubtful) == ({"t"}, {"u"})

@@ -147,6 +147,7 @@ async def test_paused_and_slow_clients_are_counted() -> None:
     client = opened(app)
     app.registry.add(client)
     client.transport.get_write_buffer_size.return_value = 2
+    client.attach(await app.open(client))
     client.paused = True
     client.check_slow()
     client.pause_reading(flow_control.EdgePause.RATE)

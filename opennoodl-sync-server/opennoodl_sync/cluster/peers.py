@@ -74,7 +74,7 @@ class Peers:
         token = credential(connection.request)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        relay = Relay(connection, owner.instance)
+        relay = Relay(connection, owner.instance, self.relays.discard)
         try:
             await relay.start(owner.url, target, headers)
         except RelayError as error:
@@ -111,11 +111,6 @@ class Peers:
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             self._warn("a request could not be passed on", url=owner.url, error=str(error) or type(error).__name__)
             return HTTPStatus.SERVICE_UNAVAILABLE, {"error": GONE}
-
-    def end(self, relay: Relay, *, lost: bool) -> None:
-        """Remove a relay whose client has disconnected; `lost` says whether its connection was lost."""
-        self.relays.discard(relay)
-        relay.leave(lost=lost)
 
     async def watch(self) -> None:
         """Close the relays to instances without a valid lease, since others may own their rooms, until cancelled."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import cast
@@ -18,8 +18,12 @@ from websockets.exceptions import InvalidHandshake
 from websockets.frames import Close, CloseCode, Opcode
 from websockets.uri import parse_uri
 
+from ..edge.errors import CloseConnection
+from ..edge.limits import Over
 from ..edge.websocket.connection import Connection
 from ..edge.websocket.flow_control import ReadPause
+from ..edge.websocket.handler import Handler
+from ..y_protocol import NO_TEXT
 from .masking import Masking
 
 CONNECT_TIMEOUT = 3.0
@@ -49,19 +53,21 @@ class RelayError(Exception):
     """Another instance cannot be reached, or refuses the connection; the text is the reason."""
 
 
-class Relay(asyncio.Protocol):
+class Relay(asyncio.Protocol, Handler):
     """Forwards one connection.
 
     Args:
         connection: the client's connection.
         instance: the name of the other instance.
+        ended: is called with this relay when its client has disconnected.
 
     Attributes:
         instance: the name of the other instance.
     """
 
-    def __init__(self, connection: Connection, instance: str) -> None:
+    def __init__(self, connection: Connection, instance: str, ended: Callable[[Relay], None]) -> None:
         self.instance = instance
+        self._when_ended = ended
         self._connection = connection
         self._transport: asyncio.Transport | None = None
         self._handshake: ClientProtocol | None = None
@@ -101,14 +107,32 @@ class Relay(asyncio.Protocol):
             self._cut()
             raise
 
-    # Messages to the other instance
+    # Events of the client's connection
 
-    def send(self, message: bytes) -> None:
+    def receive(self, message: bytes, text: bool) -> None:
         """Forward a message of the client at the end of this turn, with all others of the turn in one system call."""
+        if text:
+            raise CloseConnection(1003, NO_TEXT)
         self._send(Opcode.BINARY, message)
 
-    def leave(self, *, lost: bool) -> None:
+    def limited(self, message: bytes, over: Over) -> bool:
+        """Read more slowly from a client over its rate."""
+        self._connection.pause_reading_for(over.seconds)
+        return True
+
+    def slow(self) -> None:
+        """Stop reading from the other instance, which leaves the client out of the updates then."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def drained(self) -> None:
+        """Read from the other instance again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self, *, lost: bool) -> None:
         """Close the relay, since the client has disconnected; abort it if the client's connection was `lost`."""
+        self._when_ended(self)
         self._ended = True
         if lost:
             self._cut()
@@ -117,15 +141,7 @@ class Relay(asyncio.Protocol):
             self._flush()
             self._transport.close()
 
-    def pause(self) -> None:
-        """Stop reading from the other instance, since the client's write buffer is full."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read from the other instance again."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+    # Called by `Peers`
 
     def disconnect(self) -> None:
         """Close the client's connection, since the other instance cannot be reached."""

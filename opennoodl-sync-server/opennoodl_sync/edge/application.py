@@ -21,7 +21,7 @@ from .refusals import Refusals
 from .settings import EdgeSettings, numbers
 from .websocket.connection import Connection
 from .websocket.flow_control import EdgePause, ReadPause
-from .websocket.handler import Handler
+from .websocket.handler import Handler, Host
 from .websocket.large_messages import LargeMessages
 from .websocket.registry import Connections
 
@@ -56,8 +56,8 @@ class Trouble(NamedTuple):
     outside: bool
 
 
-class Application(Handler[Connection]):
-    """One server: its life from start to stop, its pages, and what it does with connections (see `Handler`).
+class Application(Host[Connection]):
+    """One server: its life from start to stop, its pages, and what handles its connections.
 
     Args:
         settings: of the server.
@@ -196,12 +196,13 @@ class Application(Handler[Connection]):
 
     # Connections
 
-    def slow(self, connection: Connection) -> None:
-        """Close a client that reads too slowly."""
-        connection.disconnect(1013, "You read too slowly. Connect again.", "slow-client")
+    @abstractmethod
+    async def open(self, connection: Connection) -> Handler:
+        """Accept a new connection; return what handles its messages, which wait until then.
 
-    def close(self, connection: Connection) -> None:
-        """Forget a connection, whatever ended it."""
+        Raises:
+            CloseConnection: the connection is refused, with the close code and the reason.
+        """
 
     async def identify(self, connection: Connection, token: str) -> Identity:
         """Return the user that a client's token proves; a connection is one user's for good.

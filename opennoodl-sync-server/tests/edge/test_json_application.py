@@ -16,6 +16,20 @@ from .harness import Echo, errors, json_application, metrics
 from .test_messages import Break, decode, deep
 
 JsonApplication: Any = json_application.JsonApplication
+JsonHandler: Any = json_application.JsonHandler
+
+
+class ParrotHandler(JsonHandler):  # type: ignore[misc]  # see Echo
+    """Says back what it understands."""
+
+    def dispatch(self, incoming: Any, message: bytes) -> None:
+        """Say it back, or refuse."""
+        if isinstance(incoming, Break):
+            raise errors.BadMessage("cannot-break", "This does not break.")
+        self.app.send((self.connection,), incoming)
+
+    def close(self, *, lost: bool) -> None:
+        """Do nothing."""
 
 
 class Parrot(JsonApplication, Echo):  # type: ignore[misc]  # see Echo
@@ -28,11 +42,9 @@ class Parrot(JsonApplication, Echo):  # type: ignore[misc]  # see Echo
         errors=("invalid-json", "unknown-type", "missing-field", "invalid-field", "cannot-break", "rate-limited"),
     )
 
-    def dispatch(self, connection: Any, incoming: Any, message: bytes) -> None:
-        """Say it back, or refuse."""
-        if isinstance(incoming, Break):
-            raise errors.BadMessage("cannot-break", "This does not break.")
-        self.send((connection,), incoming)
+    def handler(self, connection: Any) -> Any:
+        """Return a parrot's handler."""
+        return ParrotHandler(self, connection)
 
 
 async def ask(client: ClientConnection, message: str | bytes) -> Any:

@@ -1,4 +1,4 @@
-"""The handler: the interface that a WebSocket connection calls. A server implements it as an `Application`.
+"""The interfaces of an application that a WebSocket connection uses.
 
 The type of the connection is a parameter, so that this module and `connection` do not import each other.
 """
@@ -17,11 +17,60 @@ from .large_messages import LargeMessages, Sender
 C = TypeVar("C", bound=Sender)
 
 
-class Handler(ABC, Generic[C]):
-    """Handles the events of all connections.
+class Handler(ABC):
+    """Handles the events of one connection. `Application.open` makes one for each connection.
 
-    Each connection calls `open` once, then `receive` for each message, then `close` once, and never two of them at the
-    same time. Only `open` may wait. If a message has to wait for something, use `Connection.work`.
+    The connection calls `receive` for each message, then `close` once, and never two methods at the same time. No
+    method may wait. If a message has to wait for something, use `Connection.work`.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def receive(self, message: bytes, text: bool) -> None:
+        """Handle one message.
+
+        Args:
+            message: all bytes of the message.
+            text: whether the message is text.
+
+        Raises:
+            CloseConnection: the connection is to be closed, with the close code and the reason.
+        """
+
+    def limited(self, message: bytes, over: Over) -> bool:
+        """Decide about a message over ``RATE_LIMIT`` or ``BYTE_RATE_LIMIT``.
+
+        Returns:
+            whether to handle the message nevertheless.
+        """
+        return True
+
+    @abstractmethod
+    def slow(self) -> None:
+        """Close the client, which has more than ``SLOW_CLIENT_BUFFER`` unread bytes, or send it less."""
+
+    def drained(self) -> None:
+        """React to a slow client that has read all its output."""
+
+    @abstractmethod
+    def close(self, *, lost: bool) -> None:
+        """Forget the client, whatever ended its connection.
+
+        Args:
+            lost: whether the TCP connection ended without a closing handshake of either side.
+        """
+
+    def ping_payload(self) -> bytes:
+        """Return the payload of a heartbeat's ping, at most 125 bytes. `pong` gets it back."""
+        return b""
+
+    def pong(self, payload: bytes) -> None:
+        """React to a pong. If it answers a heartbeat, the client has received everything that was written before it."""
+
+
+class Host(ABC, Generic[C]):
+    """What all connections of an application share.
 
     Attributes:
         settings: the settings, with the limits of one connection.
@@ -36,49 +85,3 @@ class Handler(ABC, Generic[C]):
     metrics: Metrics
     refusals: Refusals
     large_messages: LargeMessages[C]
-
-    async def open(self, connection: C) -> None:
-        """Accept a new connection. Its messages wait until this returns.
-
-        Raises:
-            CloseConnection: the connection is refused, with the close code and the reason.
-        """
-
-    @abstractmethod
-    def receive(self, connection: C, message: bytes, text: bool) -> None:
-        """Handle one message.
-
-        Args:
-            connection: the sender.
-            message: all bytes of the message.
-            text: whether the message is text.
-
-        Raises:
-            CloseConnection: the connection is to be closed, with the close code and the reason.
-        """
-
-    def limited(self, connection: C, message: bytes, over: Over) -> bool:
-        """Decide about a message over ``RATE_LIMIT`` or ``BYTE_RATE_LIMIT``.
-
-        Returns:
-            whether to handle the message nevertheless.
-        """
-        return True
-
-    @abstractmethod
-    def slow(self, connection: C) -> None:
-        """Close a client with more than ``SLOW_CLIENT_BUFFER`` unread bytes, or send it less."""
-
-    def drained(self, connection: C) -> None:
-        """React to a slow client that has read all its output."""
-
-    @abstractmethod
-    def close(self, connection: C) -> None:
-        """Remove a connection that has ended, for any reason."""
-
-    def ping_payload(self, connection: C) -> bytes:
-        """Return the payload of a heartbeat's ping, at most 125 bytes. `pong` gets it back."""
-        return b""
-
-    def pong(self, connection: C, payload: bytes) -> None:
-        """React to a pong. If it answers a heartbeat, the client has received everything that was written before it."""

@@ -44,14 +44,14 @@ class Lifecycle:
     async def _open(self, connection: Connection) -> None:
         """Let the application accept or refuse the connection; then read from it."""
         try:
-            await self._app.open(connection)
+            handler = await self._app.open(connection)
         except CloseConnection as close:
             self._refuse(connection, close)
         except Exception:
             connection.logger.exception("a connection could not be opened")
             self._refuse(connection, CloseConnection(1011, "The server failed on this connection."))
         else:
-            connection.attach()
+            connection.attach(handler)
             if self._app.draining:
                 connection.disconnect(1001, GOING_AWAY)
         connection.resume_reading(EdgePause.OPENING)

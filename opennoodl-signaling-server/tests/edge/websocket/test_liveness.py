@@ -57,7 +57,7 @@ class Marking(Echo):
 
     def pong(self, connection: Any, payload: bytes) -> None:
         """Note what comes back, for the connection."""
-        self._note(payload.decode(), connection.session)
+        self._note(payload.decode(), self.numbers[connection])
 
 
 async def test_pong_returns_the_mark_of_its_heartbeat(serve: Serve, raw: OpenRaw) -> None:

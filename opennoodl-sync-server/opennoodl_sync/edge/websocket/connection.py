@@ -1,7 +1,7 @@
-"""The connection: one WebSocket, which passes each message to the application at once.
+"""The connection: one WebSocket, which passes each message to its handler at once.
 
 The library websockets implements the protocol, with two exceptions. A message that is one whole frame does not pass
-its parser. There is no receive queue: the application gets a message in the turn of the event loop that read it, and
+its parser. There is no receive queue: the handler gets a message in the turn of the event loop that read it, and
 the transport gets prepared frames. So no message waits in memory. This module bounds the output that waits.
 
 The parts of a connection are classes of their own: `Reader` (bytes to messages), `ReadFlow` and `WriteFlow` (flow
@@ -28,7 +28,7 @@ from ..limits import PATIENCE, Pace
 from ..refusals import OF_CLOSE_CODE
 from .flow_control import EdgePause, ReadFlow, ReadPause, WriteFlow
 from .frames import Reader, is_utf8
-from .handler import Handler
+from .handler import Handler, Host
 from .large_messages import LARGE
 from .liveness import PAYLOAD, LivenessCheck
 from .protocol import EdgeProtocol
@@ -72,23 +72,23 @@ class Connection(ServerConnection):
     Args:
         request: the accepted handshake, with the protocol that has parsed it.
         server: the server object of websockets.
-        app: handles the client's messages.
+        app: what all connections share.
         connections: all connections.
         write_batch: writes at the end of each turn.
 
     Attributes:
-        session: data of the application about this client; only the application sets it.
         address: the address of the client; trusted proxies report it.
         number: of the TCP connection, for the log.
         path: the request's path without the query, as it was sent (not percent-decoded).
         identity: the user that a token of the client proves; None without one.
+        user: the user that the application has found; only the application sets it.
     """
 
     def __init__(
         self,
         request: HttpRequest,
         server: Server,
-        app: Handler[Connection],
+        app: Host[Connection],
         connections: Connections[Connection],
         write_batch: WriteBatch,
     ) -> None:
@@ -96,15 +96,15 @@ class Connection(ServerConnection):
         super().__init__(protocol, server, ping_interval=None, close_timeout=CLOSE_TIMEOUT)
         self.protocol: EdgeProtocol = protocol
         self.app = app
-        self.session: Any = None
         self.request: Request | None = request.head
         self.path, self.address, self.number = request.path, request.address, request.number
         self.identity: Identity | None = None
+        self.user: str | None = None
         self._connections = connections
         self._write_batch = write_batch
         self._frames: list[bytes] = []  # for the end of this turn
         self._idle = False  # nothing was written since the last `check_idle`
-        self._attached = False  # the application knows this connection
+        self._handler: Handler | None = None  # while the application knows this connection
         self._read_flow = ReadFlow()
         self._write_flow = WriteFlow(app.settings.slow_client_buffer)
         self._reader = Reader(protocol, self._read_flow)
@@ -127,7 +127,7 @@ class Connection(ServerConnection):
     @property
     def is_open(self) -> bool:
         """Whether the application has opened this connection and not closed it."""
-        return self._attached
+        return self._handler is not None
 
     @property
     def buffered(self) -> int:
@@ -150,7 +150,7 @@ class Connection(ServerConnection):
         return self._read_flow.reasons
 
     def write(self, frame: bytes) -> None:
-        """Send a prepared frame. Over ``SLOW_CLIENT_BUFFER``, the connection calls `Application.slow`."""
+        """Send a prepared frame. Over ``SLOW_CLIENT_BUFFER``, the connection calls `Handler.slow`."""
         if self.protocol.state is OPEN:
             self._idle = False
             self.transport.write(frame)
@@ -177,9 +177,9 @@ class Connection(ServerConnection):
         return idle
 
     def check_slow(self) -> None:
-        """Call `Application.slow` now if there are more than ``SLOW_CLIENT_BUFFER`` unread bytes."""
-        if self.paused and self._write_flow.begin_slow():
-            self.app.slow(self)
+        """Call `Handler.slow` now if there are more than ``SLOW_CLIENT_BUFFER`` unread bytes."""
+        if self._handler is not None and self.paused and self._write_flow.begin_slow():
+            self._handler.slow()
             self._connections.limit_unread()
 
     # Called by the application: reading
@@ -263,7 +263,7 @@ class Connection(ServerConnection):
             self._deadline = self.loop.call_later(max(seconds, 0.0), self.disconnect, code, reason, refusal)
 
     def disconnect(self, code: int, reason: str, refusal: str = "") -> None:
-        """Close: call the application's `close` at once, and close the TCP connection within `CLOSE_TIMEOUT`.
+        """Close: call the handler's `close` at once, and close the TCP connection within `CLOSE_TIMEOUT`.
 
         Args:
             code: the code of the close frame.
@@ -311,10 +311,10 @@ class Connection(ServerConnection):
         return await self._liveness.wait(seconds)
 
     def probe(self) -> None:
-        """Ping with the application's payload. The pong proves that everything sent before has arrived."""
+        """Ping with the handler's payload. The pong proves that everything sent before has arrived."""
         if self.protocol.state is OPEN:
             self.flush()
-            self.protocol.send_ping(self.app.ping_payload(self))
+            self.protocol.send_ping(b"" if self._handler is None else self._handler.ping_payload())
             self.send_data()
 
     # Called by the service
@@ -323,9 +323,9 @@ class Connection(ServerConnection):
         """Call `act` when the TCP connection has ended."""
         self._when_lost.append(act)
 
-    def attach(self) -> None:
-        """Pass messages to the application from now on; close a connection that has ended meanwhile."""
-        self._attached = True
+    def attach(self, handler: Handler) -> None:
+        """Pass messages to a handler from now on; close it if the connection has ended meanwhile."""
+        self._handler = handler
         if self.protocol.state is not OPEN:
             self._detach()
 
@@ -344,11 +344,6 @@ class Connection(ServerConnection):
         else:
             self._silent = True
             self.probe()
-
-    @property
-    def was_lost(self) -> bool:
-        """Whether the TCP connection ended without a closing handshake of either side."""
-        return self.protocol.state is CLOSED
 
     @property
     def close_code(self) -> int:
@@ -375,7 +370,7 @@ class Connection(ServerConnection):
     def data_received(self, data: bytes) -> None:
         """Receive whole messages; from the first other frame on, pass the bytes to the parser.
 
-        A connection that is closing is detached from the application at once.
+        A connection that is closing is detached from its handler at once.
         """
         self._silent = False
         self._messages = 0
@@ -417,11 +412,11 @@ class Connection(ServerConnection):
                 self._receive(*message)
 
     def acknowledge_pings(self, data: bytes) -> None:
-        """Pass a pong to the liveness check and the application."""
+        """Pass a pong to the liveness check and the handler."""
         super().acknowledge_pings(data)
         self._liveness.pong(data)
-        if self._attached:
-            self.app.pong(self, data)
+        if self._handler is not None:
+            self._handler.pong(data)
 
     def pause_writing(self) -> None:
         """Schedule the check of a client that does not read, and do not answer its pings."""
@@ -430,12 +425,12 @@ class Connection(ServerConnection):
         self._write_flow.schedule_check(self._check_slow)
 
     def resume_writing(self) -> None:
-        """Answer pings again; tell the application if the client was slow."""
+        """Answer pings again; tell the handler if the client was slow."""
         super().resume_writing()
         self.protocol.answer_pings(True)
         self.send_data()
-        if self._write_flow.end_slow() and self._attached:
-            self.app.drained(self)
+        if self._write_flow.end_slow() and self._handler is not None:
+            self._handler.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Detach the client, and stop everything that waits for it."""
@@ -456,7 +451,8 @@ class Connection(ServerConnection):
     # Inside
 
     def _receive(self, message: bytes, text: bool) -> None:
-        if not self._attached:  # the application has closed or refused it
+        handler = self._handler
+        if handler is None:  # the application has closed or refused it
             if self.protocol.state is OPEN and self._pace.take(perf_counter(), len(message)) is not None:
                 self.abort()
             return
@@ -466,20 +462,20 @@ class Connection(ServerConnection):
         if text and not message.isascii() and not is_utf8(message):
             self.disconnect(1007, "A text message must be UTF-8.")
             return
-        app = self.app
+        metrics = self.app.metrics
         started = perf_counter()
         try:
             over = self._pace.take(started, len(message))
             if over is None:
                 self._strikes = 0
             else:
-                app.metrics.rate_limited[over.limit] += 1
-            if over is None or app.limited(self, message, over):
-                app.receive(self, message, text)
+                metrics.rate_limited[over.limit] += 1
+            if over is None or handler.limited(message, over):
+                handler.receive(message, text)
         except Exception as error:
             self.fail(error)
-        app.metrics.message_sizes.observe(len(message))
-        app.metrics.handling.observe(perf_counter() - started)
+        metrics.message_sizes.observe(len(message))
+        metrics.handling.observe(perf_counter() - started)
         self._messages += 1
         if self._messages == MESSAGES_OF_A_TURN:
             self.pause_reading(EdgePause.TURN)
@@ -515,18 +511,18 @@ class Connection(ServerConnection):
     def _note_close(self, code: int, refusal: str) -> None:
         """Log and count the first close of an opened connection, if it is a refusal."""
         refusal = refusal or OF_CLOSE_CODE.get(code, "")
-        if self._attached and refusal:
+        if self._handler is not None and refusal:
             self.note_refusal(refusal, close=code)
 
     def _check_slow(self) -> None:
-        if self._write_flow.check(self.buffered) and self._attached:
+        if self._write_flow.check(self.buffered):
             self.check_slow()
 
     def _detach(self) -> None:
         if self._abort_timer is None:
             self._abort_timer = self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
-        if self._attached:
-            self._attached = False
-            self.app.close(self)
+        handler, self._handler = self._handler, None  # a reference cycle would wait for a garbage collection
+        if handler is not None:
+            handler.close(lost=self.protocol.state is CLOSED)
         if self._work.cancel():
             self.resume_reading(EdgePause.WORK)  # so that the protocol reads the close frame

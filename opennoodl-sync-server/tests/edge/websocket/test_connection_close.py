@@ -342,11 +342,11 @@ class Patient(Echo):
 
     def slow(self, connection: Any) -> None:
         """Note it, and keep the client."""
-        self._note("slow", connection.session)
+        self._note("slow", self.numbers[connection])
 
     def drained(self, connection: Any) -> None:
         """Note it."""
-        self._note("drained", connection.session)
+        self._note("drained", self.numbers[connection])
 
 
 @pytest.mark.parametrize("limit", [1000, 100_000])

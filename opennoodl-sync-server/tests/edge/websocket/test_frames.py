@@ -37,8 +37,7 @@ async def hear(chunks: Iterable[bytes]) -> Any:
     """Return a connection that has got `chunks`, one by one, from its client after the handshake."""
     app = Listener(max_message_size=MAX_SIZE)
     heard = opened(app)
-    await app.open(heard)
-    heard.attach()
+    heard.attach(await app.open(heard))
     for chunk in chunks:
         heard.data_received(chunk)
     return heard
