@@ -35,8 +35,9 @@ from .pages.rooms import RoomPages
 from .pages.routes import Pages
 from .pages.versions import Bounds, VersionPages
 from .refusals import REFUSALS
+from .rooms.compactions import COMPACTION_FACTOR
 from .rooms.direct_changes import DirectChanges
-from .rooms.registry import COMPACTION_FACTOR, Rooms
+from .rooms.registry import Rooms
 from .rooms.room import Room
 from .sessions import SENT, Sessions, SyncPause
 from .settings import Settings

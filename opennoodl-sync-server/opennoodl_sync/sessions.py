@@ -18,11 +18,12 @@ from .edge.websocket.frames import encode_frame
 from .edge.websocket.handler import Handler
 from .memory.budget import MemoryBudget
 from .memory.unread_output import INTERVAL, Reader, UnreadOutput
+from .rooms.answers import LargeAnswer
 from .rooms.flusher import Flusher
 from .rooms.keepalive import KeepAlive
 from .rooms.lost_clients import LostClients
 from .rooms.registry import Rooms
-from .rooms.room import Flush, FullError, LargeAnswer, NoMemoryError, Room
+from .rooms.room import Flush, FullError, NoMemoryError, Room
 from .rooms.timeslicer import Outcome
 from .rooms.transfer import Transfer, Transfers
 from .storage.interface import Store
@@ -211,14 +212,14 @@ class Session(Handler):
     def transferred(self, transfer: Transfer) -> None:
         """Bring the client up to date, which has been sent a large answer."""
         if self in self.room.clients:
-            self.room.transferred(self, transfer.answer.state_vector, transfer.answer.version)
+            self.room.answers.transferred(self, transfer.answer.state_vector, transfer.answer.version)
             self._sessions.flusher.schedule(self.room)
 
     @in_order
     def ask_again(self, state_vector: bytes) -> None:
         """Answer the client again, since its large answer could not begin."""
         if self in self.room.clients:
-            self.room.ask_again(self, state_vector)
+            self.room.answers.ask_again(self, state_vector)
             self._sessions.flusher.schedule(self.room)
 
     def handle_too_large(self) -> None:

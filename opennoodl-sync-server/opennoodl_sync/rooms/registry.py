@@ -1,4 +1,4 @@
-"""The registry of rooms: loads each document once, keeps it in memory while clients use it, and compacts it."""
+"""The registry of rooms: loads each document once, and keeps it in memory while clients use it."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,13 +17,12 @@ from ..storage.interface import (
     StoreError,
     UnavailableError,
 )
-from ..workers.compactor import Compacted, CompactionError, Compactor
+from ..workers.compactor import CompactionError
 from ..yjs.document import DamagedError
-from ..yjs.segment import Segment
-from .fair_turns import FairTurns
+from .compactions import Compactions
 from .records import COMPACT_IDLE_AFTER
 from .room import FullError, NoMemoryError, Room
-from .timeslicer import Outcome, StoppedError, TimeSlicer
+from .timeslicer import StoppedError, TimeSlicer
 
 TIDY_AFTER = 60.0
 """Seconds after the start until the first compaction of documents that are not in memory."""
@@ -31,9 +30,6 @@ TIDY_INTERVAL = 86_400.0
 """Seconds between the starts of two such runs."""
 TIDY_PAUSE = 0.01
 """Seconds between two documents of a run, so that the server can handle its clients."""
-
-COMPACTION_FACTOR = 8
-"""Bytes of memory, roughly, for a compaction in this process and its own, for each byte of the document."""
 
 LARGE = 1_048_576
 """Bytes of a document; when a larger one leaves memory, free memory is returned to the operating system."""
@@ -87,9 +83,7 @@ class Rooms:
         self._budget = budget or MemoryBudget(0)
         self._compacted = compacted
         self._loaded = loaded
-        self._compactor = Compactor()
-        self._compacting = FairTurns()
-        self._compactions: set[asyncio.Task[None]] = set()
+        self._compactions = Compactions(self.slicer, self._budget.limit, self._end_compaction)
         self._loading = 0
         self._idle: dict[Room, asyncio.TimerHandle] = {}  # rooms without clients; the longest idle first
         self._failing: dict[str, None] = {}  # names of documents whose failed load is in the log
@@ -139,8 +133,8 @@ class Rooms:
 
     def compact_if_due(self, room: Room) -> None:
         """Compact a document if a compaction is due and there is memory for it; call it after a flush."""
-        if self._is_compaction_due(room) and not room.busy:
-            self._compact(room)
+        if self._compactions.is_due(room) and not room.busy:
+            self._compactions.start(room)
 
     def discard(self, room: Room) -> None:
         """Remove a room without storing its last changes, because storing failed."""
@@ -167,39 +161,10 @@ class Rooms:
         if room.busy:
             self.slicer.when_free(room, partial(self._compact_and_unload, room))
         elif self.holds(room) and not room.clients:
-            if self._is_compaction_due(room, idle=True):
-                self._compact(room)  # its end unloads the room
+            if self._compactions.is_due(room, idle=True):
+                self._compactions.start(room)  # its end unloads the room
             else:
                 self.unload(room)
-
-    def _is_compaction_due(self, room: Room, *, idle: bool = False) -> bool:
-        limit = self._budget.limit
-        return room.records.is_compaction_due(idle=idle) and (
-            not limit or COMPACTION_FACTOR * room.document.size <= limit
-        )
-
-    def _compact(self, room: Room) -> None:
-        self.slicer.do(room, room.begin_compaction(), partial(self._compaction_begun, room))
-
-    def _compaction_begun(self, room: Room, outcome: Outcome[list[Segment]]) -> None:
-        task = asyncio.get_running_loop().create_task(self._do_compact(room, outcome()))
-        self._compactions.add(task)
-        task.add_done_callback(self._compactions.discard)
-
-    async def _do_compact(self, room: Room, segments: list[Segment]) -> None:
-        try:
-            compacted = await self._compact_segments(segments, room.opened_by)
-        except CompactionError as error:
-            log.warning("a document could not be compacted", error=str(error))
-            end = room.abandon_compaction
-        else:
-            end = partial(room.end_compaction, compacted.update, compacted.segment, compacted.index)
-        self.slicer.when_free(room, partial(self._end_compaction, room, end))
-
-    async def _compact_segments(self, segments: list[Segment], address: str = "") -> Compacted:
-        """Compact a document, one at a time for all rooms, since each compaction needs memory for a copy."""
-        async with self._compacting.turn(address):
-            return await self._compactor.compact([await self.slicer.done(segment.pieces()) for segment in segments])
 
     def _end_compaction(self, room: Room, end: Callable[[], None]) -> None:
         if self.holds(room):
@@ -226,9 +191,7 @@ class Rooms:
     async def close(self) -> None:
         """Store all changes in one batch, since the time to stop is short."""
         self.slicer.close()
-        for task in self._compactions:
-            task.cancel()
-        await self._compactor.close()
+        await self._compactions.close()
         if self._giving_back is not None:
             self._giving_back.cancel()
         batch = self._store.writer.batch()
@@ -352,8 +315,8 @@ class Rooms:
             records, stored = await self._store.open(name)
             room = Room(name, records)
             await self._fill(room, stored)
-            if self._is_compaction_due(room, idle=True):
-                compacted = await self._compact_segments(await self.slicer.done(room.begin_compaction()))
+            if self._compactions.is_due(room, idle=True):
+                compacted = await self._compactions.compact(await self.slicer.done(room.begin_compaction()))
                 room.end_compaction(compacted.update, compacted.segment, compacted.index)
                 room.flush(batch)
         except (

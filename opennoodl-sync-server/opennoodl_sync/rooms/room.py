@@ -16,26 +16,21 @@ from ..y_protocol import (
     awareness_message,
     denial,
     step_1,
-    step_2,
-    update_message,
 )
-from ..yjs.difference import MAX_VECTOR, Difference
+from ..yjs.difference import MAX_VECTOR
 from ..yjs.document import Document
 from ..yjs.lib0 import MalformedError, Steps
 from ..yjs.segment import Segment
 from ..yjs.segment_index import read_segment
 from ..yjs.state_vector import decode
 from ..yjs.update import NOTHING
+from .answers import Answers, LargeAnswer
 from .awareness import Awareness
 from .records import Records
 from .slow_readers import Behind, SlowReaders
 
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
 ROOM_CLOSED = "An operator has closed this room. Connect again later."
-MAX_ANSWER = 262_144
-"""Bytes of an answer to step 1 that is sent in the same turn; a larger answer is sent as a transfer."""
-MAX_STEPS = 8
-"""Steps of computing differences for such answers in one turn."""
 NOBODY = (None, b"")
 """The initial value of `Room._last`: no client and no update."""
 
@@ -46,22 +41,6 @@ class FullError(Exception):
 
 class NoMemoryError(Exception):
     """MAX_MEMORY is reached; the text says so."""
-
-
-class LargeAnswer(NamedTuple):
-    """The part of the document that a client lacks at the end of a turn, without later changes.
-
-    Attributes:
-        asked: the state vector of the client.
-        difference: the updates that the client lacks.
-        state_vector: the state vector of the client after the answer.
-        version: the version of the document that the answer includes.
-    """
-
-    asked: bytes
-    difference: Difference
-    state_vector: bytes
-    version: int
 
 
 class Flush(NamedTuple):
@@ -104,6 +83,7 @@ class Room:
         clients: the clients in the room; any hashable objects.
         synced: the clients that got an answer to their step 1; they get updates.
         closed: whether an operator has closed the room.
+        answers: the clients that have sent step 1 and are not answered yet.
         busy: whether long work uses the document, so that other work must wait; see `TimeSlicer`.
     """
 
@@ -129,8 +109,7 @@ class Room:
         self._may_grow = may_grow
         self._readers: dict[Hashable, str] = {}  # by read-only client: its user
         self._slow = SlowReaders()
-        self._asked: dict[Hashable, bytes] = {}  # by client: the state vector of its unanswered step 1
-        self._transferring: set[Hashable] = set()  # clients whose first large answer is being sent
+        self.answers = Answers(self.document, self.synced, self._slow)
         self._sent: dict[Hashable, int] = {}  # by client with acknowledgements: the number of its updates
         self._acknowledge: set[Hashable] = set()
         self._last: tuple[Hashable, bytes] = NOBODY  # the sender of the last update, and the update
@@ -162,7 +141,7 @@ class Room:
             self.document.turn_updates
             or self.awareness.changed
             or self.awareness.stale
-            or self._asked
+            or self.answers.asked
             or self._slow.falling
             or self._acknowledge
             or self.records.has_compacted
@@ -198,10 +177,9 @@ class Room:
         """
         self.clients.discard(client)
         self.synced.discard(client)
-        self._transferring.discard(client)
         self._readers.pop(client, None)
         self._slow.remove(client)
-        self._asked.pop(client, None)
+        self.answers.remove(client)
         self._sent.pop(client, None)
         self._acknowledge.discard(client)
         kept = lost and self.awareness.lose(client)
@@ -247,8 +225,7 @@ class Room:
         elif kind is Kind.STEP_1:
             if len(content) <= MAX_VECTOR:
                 yield from decode(content)  # only to raise MalformedError
-            if client not in self._transferring:  # otherwise it gets another step 2 later
-                self._ask(client, content)
+            self.answers.ask(client, content)
         elif kind is Kind.AWARENESS:
             reader = self._readers.get(client)
             self.awareness.apply(content, client, reader=reader, writers=self.document)
@@ -264,7 +241,7 @@ class Room:
         (author, sent), self._last = self._last, NOBODY
         if author in self.synced and updates == [sent]:
             synced.remove(author)  # it has the update, and a write is the most expensive part of a turn
-        replies, large = self._answers() if self._asked else ([], [])
+        replies, large = self.answers.take() if self.answers.asked else ([], [])
         if self._acknowledge:
             # Acknowledgements would accumulate for a client that does not read.
             told = self._acknowledge - self._slow.keys()
@@ -285,27 +262,6 @@ class Room:
             self._slow[client] = Behind(has, self.document.version, seen)
         return Flush(updates, synced, awareness, present, replies, large, stores)
 
-    def transferred(self, client: Hashable, state_vector: bytes, version: int) -> None:
-        """Record that a large answer was sent. The next flush sends the client the changes since, then updates.
-
-        Args:
-            client: the client.
-            state_vector: the document's state vector at the start of the answer.
-            version: the document's version at that time.
-        """
-        if client not in self._transferring:
-            return
-        if version == self.document.version and not self.document.changed and client not in self._slow:
-            self._transferring.discard(client)
-            self.synced.add(client)
-        else:
-            self._ask(client, state_vector)
-
-    def ask_again(self, client: Hashable, state_vector: bytes) -> None:
-        """Answer a step 1 with the next flush; `state_vector` is the client's, whose large answer did not start."""
-        self._transferring.discard(client)
-        self._ask(client, state_vector)
-
     def put_behind(self, client: Hashable) -> None:
         """Send nothing to a slow client after the next flush, until `catch_up`."""
         self._slow.add(client)
@@ -320,7 +276,7 @@ class Room:
                 # No answer to step 1: it repeats all deletions, which may be more than the client can read at once.
                 self.synced.add(client)
             else:
-                self._asked[client] = behind.state_vector
+                self.answers.asked[client] = behind.state_vector
         return awareness_message(self.awareness.encode(behind.seen | self.awareness.seen()))
 
     def begin_compaction(self) -> Steps[list[Segment]]:
@@ -345,59 +301,6 @@ class Room:
         """Continue after a failed compaction."""
         self.document.thaw(None)
         self.records.abandon_compaction()
-
-    def _answers(self) -> tuple[list[tuple[Hashable, bytes]], list[tuple[Hashable, LargeAnswer]]]:
-        """Return the answers to every step 1: (client, message) pairs and (client, large answer) pairs."""
-        replies: list[tuple[Hashable, bytes]] = []
-        large: list[tuple[Hashable, LargeAnswer]] = []
-        has: bytes | None = None  # the document's state vector; encoding it for many clients takes long
-        steps = MAX_STEPS  # of all answers, since many clients may send step 1 in one turn
-        for client, state_vector in self._asked.items():
-            answer, steps = self._answer(state_vector, steps)
-            if answer is None:
-                has = self.document.state_vector() if has is None else has
-                difference = self.document.difference(state_vector)
-                large.append((client, LargeAnswer(state_vector, difference, has, self.document.version)))
-            else:
-                replies += [(client, message) for message in answer]
-            if answer is None and client not in self._transferring:
-                # Updates would arrive before their dependencies, which some clients (yrs) do not apply.
-                self.synced.discard(client)
-                self._transferring.add(client)
-            else:
-                # A second large answer may have only deletions, which every answer repeats.
-                self._transferring.discard(client)
-                self.synced.add(client)
-        self._asked = {}
-        return replies, large
-
-    def _answer(self, state_vector: bytes, steps: int) -> tuple[list[bytes] | None, int]:
-        """Return the answer to a step 1, and the remaining steps.
-
-        Args:
-            state_vector: the state vector of the client.
-            steps: limit of steps without a message.
-
-        Returns:
-            a list of messages, or None if the answer may be large; and the number of steps that remain.
-        """
-        if steps < 0:
-            return None, steps
-        updates: list[bytes] = []
-        for update in self.document.difference(state_vector):
-            if update is None:
-                steps -= 1
-            else:
-                updates.append(update)
-            if steps < 0 or sum(map(len, updates)) > MAX_ANSWER:
-                return None, steps
-        return [*map(update_message, updates[:-1]), step_2(updates[-1])], steps
-
-    def _ask(self, client: Hashable, state_vector: bytes) -> None:
-        if client in self._slow:
-            self._slow.ask(client, state_vector)
-        else:
-            self._asked[client] = state_vector
 
     def _has_room(self, update: bytes) -> bool:
         """Return whether the document may grow by `update`; False if that depends on how much of the update is new.

@@ -10,7 +10,8 @@ from ..y_protocol import step_2, update_message
 from ..yjs.document import Document
 from ..yjs.lib0 import Steps
 from ..yjs.segment import Segment
-from .room import LargeAnswer, Room
+from .answers import LargeAnswer
+from .room import Room
 from .timeslicer import Outcome, TimeSlicer
 
 MAX_AHEAD = 262_144

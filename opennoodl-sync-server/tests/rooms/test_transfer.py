@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from opennoodl_sync.memory.budget import MemoryBudget
-from opennoodl_sync.rooms.room import LargeAnswer, Room
+from opennoodl_sync.rooms.answers import LargeAnswer
+from opennoodl_sync.rooms.room import Room
 from opennoodl_sync.rooms.timeslicer import TimeSlicer
 from opennoodl_sync.rooms.transfer import Transfer, Transfers
 from opennoodl_sync.yjs import difference as difference_module
@@ -105,7 +106,7 @@ def test_no_update_comes_before_its_predecessors() -> None:
     send(room, "ann", ann.write("meanwhile"))
     assert "bob" not in flush(room).synced
     bob.hear(*sent(transfer))
-    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
+    room.answers.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     bob.hear(*messages(flush(room), "bob"))
     assert bob.same(ann)
     send(room, "ann", ann.write("later"))
@@ -125,7 +126,7 @@ def test_a_large_answer_has_only_what_is_stored() -> None:
     bob = Editor(2)
     bob.hear(*sent(Transfer(answer)))
     assert bob.text == "x" * 300_000
-    room.transferred("bob", answer.state_vector, answer.version)
+    room.answers.transferred("bob", answer.state_vector, answer.version)
     bob.hear(*messages(flush(room), "bob"))
     assert bob.same(ann)
 
@@ -133,7 +134,7 @@ def test_a_large_answer_has_only_what_is_stored() -> None:
 def test_nothing_follows_where_nothing_came_meanwhile() -> None:
     """The client has everything, and is sent updates from then on."""
     room, ann, transfer = large_room()
-    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
+    room.answers.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     assert is_quiet(flush(room))
     send(room, "ann", ann.write("later"))
     assert "bob" in flush(room).synced
@@ -152,7 +153,7 @@ def test_updates_come_during_a_second_large_answer() -> None:
     room, ann, transfer = large_room()
     send(room, "ann", ann.write("y" * 300_000))
     flush(room)
-    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
+    room.answers.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     assert [client for client, _ in flush(room).large] == ["bob"]
     send(room, "ann", ann.write("z"))
     assert "bob" in flush(room).synced
@@ -165,7 +166,7 @@ def test_a_client_that_is_slow_when_its_large_answer_ends() -> None:
     bob.hear(*sent(transfer))
     room.put_behind("bob")
     flush(room)
-    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
+    room.answers.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     send(room, "ann", ann.write("more"))
     assert messages(flush(room), "bob") == []
     room.catch_up("bob")
