@@ -24,6 +24,7 @@ WITH_SOCKET = {
     "sender",
     "effects",
     "sessions",
+    "entrance",
     "relay",
     "masking",
     "peers",
